@@ -1,0 +1,1 @@
+//! Everything Spillway knows about data.

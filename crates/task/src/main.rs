@@ -1,0 +1,3 @@
+//! The task binary.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The trigger binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Spillway against real servers.
