@@ -1,1 +1,18 @@
-//! Everything Spillway knows about data.
+//! Everything Spillway knows about data, as one road:
+//!
+//! event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move object → report
+//!
+//! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
+//! words ([`error`], [`config`], [`object`], [`report`], [`fault`]), pure rooms (event, route, [`mod@format`],
+//! [`schema`], [`policy`]), adapters (store, [`target`], catalog, launch, secret, telemetry) and the
+//! rooms that compose them (pipeline, fallback, dispatch, request, replay, sweep).
+
+pub mod config;
+pub mod error;
+pub mod fault;
+pub mod format;
+pub mod object;
+pub mod policy;
+pub mod report;
+pub mod schema;
+pub mod target;

@@ -1,0 +1,275 @@
+//! Every setting: name, default, meaning. Nothing else reads the environment.
+//!
+//! A setting that is missing or makes no sense stops the process at start, with the variable's name, what it got and
+//! what it takes. A setting and what it resolves to (credentials, a connection) are different types.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// Where things lie in the bucket. Each ends with a slash; none contains another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefixes {
+    /// `UPLOAD_PREFIX`: where files arrive.
+    pub upload: String,
+    /// `PROCESSED_PREFIX`: where loaded files go.
+    pub processed: String,
+    /// `FAILED_PREFIX`: where files go that fell back or are broken.
+    pub failed: String,
+    /// `GLUE_FALLBACK_PREFIX`: where rows go that the database did not take.
+    pub fallback: String,
+    /// `LEASE_PREFIX`: where workers note which source they hold.
+    pub lease: String,
+}
+
+/// The form of fallback objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackFormat {
+    /// Typed, compressed, exact. The default.
+    Parquet,
+    /// All columns as strings.
+    Csv,
+}
+
+impl FallbackFormat {
+    /// The file name's ending, without a dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+        }
+    }
+}
+
+/// The Glue side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlueSettings {
+    /// `GLUE_DATABASE`, lower case.
+    pub database: String,
+    /// `GLUE_TABLE`, lower case.
+    pub table: String,
+    /// `FALLBACK_FORMAT`.
+    pub format: FallbackFormat,
+}
+
+/// Who and where: what is needed to open a connection, resolved from settings or a secret.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name.
+    pub user: String,
+    /// Password; may be empty. Does not print.
+    pub password: SecretString,
+    /// The database (schema) that holds target and ledger.
+    pub database: String,
+}
+
+/// How rows are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadMethod {
+    /// LOAD DATA LOCAL where the server allows it, else INSERT.
+    Auto,
+    /// LOAD DATA LOCAL only.
+    LoadData,
+    /// INSERT with many rows each.
+    Insert,
+}
+
+/// What happens when a file has a column the table lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownColumns {
+    /// The file does not fit: it falls back.
+    Refuse,
+    /// The column is added to the table, nullable.
+    Add,
+}
+
+/// How connections are made and rows are sent; the same for every file.
+#[derive(Debug, Clone)]
+pub struct TargetOptions {
+    /// Verify the server's certificate and name (the default), or no TLS at all.
+    pub tls: Tls,
+    /// How rows are sent.
+    pub load_method: LoadMethod,
+    /// What happens to columns the table lacks.
+    pub unknown_columns: UnknownColumns,
+    /// The ledger table's name.
+    pub ledger_table: String,
+    /// The longest time one connection attempt may take.
+    pub connect_timeout: Duration,
+    /// Files larger than this go through a staging table in committed chunks.
+    pub atomic_max_bytes: u64,
+}
+
+/// Whether and how the connection is encrypted.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// Certificate and host name are verified against these PEM certificates.
+    Verify {
+        /// PEM, one or many certificates.
+        ca_pem: Vec<u8>,
+    },
+    /// Plain text, because a setting says so by name.
+    Off,
+}
+
+/// Where the credentials of the database come from.
+#[derive(Debug, Clone)]
+pub enum CredentialSettings {
+    /// `RDS_HOST`, `RDS_PORT`, `RDS_USER`, `RDS_PASSWORD`, `RDS_DB`: all there.
+    Inline(Credentials),
+    /// `RDS_SECRET_NAME`: name or ARN of a secret in Secrets Manager.
+    Secret(String),
+}
+
+/// The database side.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// Inline credentials, or the secret that holds them.
+    pub credentials: CredentialSettings,
+    /// `RDS_TABLE`.
+    pub table: String,
+    /// How connections are made and rows are sent.
+    pub options: TargetOptions,
+    /// `RDS_RETRY_SECONDS`: how long an outage is waited for before a file falls back.
+    pub retry_budget: Duration,
+}
+
+/// Whether the same bytes under the same key load again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dedupe {
+    /// Once per key and content.
+    Content,
+    /// Every version loads.
+    Version,
+}
+
+/// Limits on what a file may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimits {
+    /// `HOLD_MAX_BYTES`: objects up to this size are read once and held in memory.
+    pub hold_max_bytes: u64,
+    /// `MAX_RECORD_BYTES`: the longest record, header included.
+    pub max_record_bytes: usize,
+    /// `MAX_COLUMNS`.
+    pub max_columns: usize,
+}
+
+/// What every binary needs to take an object down the road.
+#[derive(Debug, Clone)]
+pub struct RoadSettings {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// Where things lie in the bucket.
+    pub prefixes: Prefixes,
+    /// The Glue side.
+    pub glue: GlueSettings,
+    /// The database side.
+    pub database: DatabaseSettings,
+    /// `DEDUPE`.
+    pub dedupe: Dedupe,
+    /// Limits on files.
+    pub limits: FileLimits,
+    /// `LEASE_SECONDS`: how long a worker that has died holds a source.
+    pub lease: Duration,
+}
+
+/// How a Fargate task is started (trigger only).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchSettings {
+    /// `ECS_CLUSTER`.
+    pub cluster: String,
+    /// `TASK_DEFINITION`: `family:revision` or ARN.
+    pub task_definition: String,
+    /// `CONTAINER_NAME`.
+    pub container: String,
+    /// `SUBNETS`.
+    pub subnets: Vec<String>,
+    /// `SECURITY_GROUPS`.
+    pub security_groups: Vec<String>,
+    /// `ASSIGN_PUBLIC_IP` is `ENABLED`.
+    pub assign_public_ip: bool,
+}
+
+/// Settings of the trigger function.
+#[derive(Debug, Clone)]
+pub struct TriggerSettings {
+    /// The road.
+    pub road: RoadSettings,
+    /// `INLINE_MAX_BYTES`: larger objects go to a task.
+    pub inline_max_bytes: u64,
+    /// How a task is started; `None` when no `ECS_CLUSTER` is set, and then a large object is an error.
+    pub launch: Option<LaunchSettings>,
+}
+
+/// Settings of the ingest function.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// The road.
+    pub road: RoadSettings,
+    /// `S3_BUCKET`: the bucket of a request that names none.
+    pub bucket: String,
+}
+
+/// Which of the keys below a prefix are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefixMode {
+    /// Every one, oldest first.
+    #[default]
+    All,
+    /// The most recently modified one.
+    Latest,
+}
+
+/// What the task is asked to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskWork {
+    /// `CSV_KEY` and, where the event named one, `CSV_VERSION_ID`.
+    Object(crate::object::ObjectRef),
+    /// `CSV_PREFIX` and `CSV_MODE`.
+    Prefix {
+        /// The bucket.
+        bucket: String,
+        /// The prefix.
+        prefix: String,
+        /// Which keys.
+        mode: PrefixMode,
+    },
+}
+
+/// Settings of the task.
+#[derive(Debug, Clone)]
+pub struct TaskSettings {
+    /// The road.
+    pub road: RoadSettings,
+    /// What to load.
+    pub work: TaskWork,
+}
+
+/// Where a test wants the process to stand still; see [`crate::fault`].
+#[cfg(feature = "fault-points")]
+pub struct TestPause {
+    /// `SPILLWAY_PAUSE_AT`.
+    pub point: String,
+    /// `SPILLWAY_PAUSE_FILE`.
+    pub file: std::path::PathBuf,
+}
+
+/// The pause a test has asked for, if any.
+#[cfg(feature = "fault-points")]
+#[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
+pub fn test_pause() -> Option<TestPause> {
+    let point = std::env::var("SPILLWAY_PAUSE_AT").ok()?;
+    let file = std::env::var_os("SPILLWAY_PAUSE_FILE")?.into();
+    Some(TestPause { point, file })
+}
+
+/// A password that is never printed, from plain text.
+pub fn secret(text: impl Into<String>) -> SecretString {
+    SecretString::from(text.into())
+}

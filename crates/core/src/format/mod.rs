@@ -1,0 +1,135 @@
+//! Files as batches of rows: decoders take bytes and give batches, encoders take batches and give bytes.
+//!
+//! Nothing here does I/O. A field is bytes or missing; what the bytes mean is the schema's business. Every decoder
+//! reports the record, line and byte of what it cannot read.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+
+use crate::error::{Position, Result};
+
+/// Rows on their way, in file order. An error ends the stream.
+pub type BatchStream<'a> = Pin<Box<dyn Stream<Item = Result<Batch>> + Send + 'a>>;
+
+/// Some rows of one file, all of the same width, with the bytes of every field in one buffer.
+///
+/// A field is `None` when the file says nothing (in CSV: empty and not quoted) and `Some` otherwise; `Some(b"")` is an
+/// empty string that was written as one.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// For each field its end in `bytes`, with [`Batch::MISSING`] set when the field is missing.
+    ends: Vec<u64>,
+    width: usize,
+    positions: Vec<Position>,
+}
+
+impl Batch {
+    const MISSING: u64 = 1 << 63;
+
+    /// An empty batch of rows with `width` fields each.
+    pub fn new(width: usize) -> Self {
+        Self { width, ..Self::default() }
+    }
+
+    /// Adds one field to the row that is being built.
+    pub fn push_field(&mut self, field: Option<&[u8]>) {
+        if let Some(value) = field {
+            self.bytes.extend_from_slice(value);
+        }
+        let missing = if field.is_none() { Self::MISSING } else { 0 };
+        self.ends.push(self.bytes.len() as u64 | missing);
+    }
+
+    /// How many fields the row that is being built has so far.
+    pub fn fields_in_open_row(&self) -> usize {
+        self.ends.len() - self.positions.len() * self.width
+    }
+
+    /// Takes back the row that is being built.
+    pub fn discard_open_row(&mut self) {
+        self.ends.truncate(self.positions.len() * self.width);
+        let length = self.ends.last().map_or(0, |end| end & !Self::MISSING);
+        self.bytes.truncate(length as usize);
+    }
+
+    /// Ends the row that is being built. The caller has checked that it has `width` fields.
+    pub fn end_row(&mut self, position: Position) {
+        debug_assert_eq!(self.fields_in_open_row(), self.width, "a row of another width");
+        self.positions.push(position);
+    }
+
+    /// The number of whole rows.
+    pub fn rows(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// The number of fields in each row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The bytes of all fields together, to know when a batch is large enough.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no whole row.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// One field. Panics when row or column is out of range, as an index does.
+    pub fn field(&self, row: usize, column: usize) -> Option<&[u8]> {
+        let index = row * self.width + column;
+        let end = self.ends[index];
+        if end & Self::MISSING != 0 {
+            return None;
+        }
+        let start = if index == 0 { 0 } else { self.ends[index - 1] & !Self::MISSING };
+        Some(&self.bytes[start as usize..end as usize])
+    }
+
+    /// Where a row stands in its file.
+    pub fn position(&self, row: usize) -> Position {
+        self.positions[row]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(record: u64) -> Position {
+        Position { record, line: record + 1, byte: 0 }
+    }
+
+    #[test]
+    fn missing_and_empty_fields_stay_apart() {
+        let mut batch = Batch::new(3);
+        for field in [Some(&b"a"[..]), None, Some(b"")] {
+            batch.push_field(field);
+        }
+        batch.end_row(at(1));
+        for field in [None, Some(&b"bc"[..]), None] {
+            batch.push_field(field);
+        }
+        batch.end_row(at(2));
+        let rows: Vec<Vec<Option<&[u8]>>> =
+            (0..2).map(|row| (0..3).map(|column| batch.field(row, column)).collect()).collect();
+        assert_eq!(rows, [vec![Some(&b"a"[..]), None, Some(b"")], vec![None, Some(b"bc"), None]]);
+        assert_eq!(batch.position(1).record, 2);
+    }
+
+    #[test]
+    fn an_open_row_can_be_taken_back() {
+        let mut batch = Batch::new(2);
+        batch.push_field(Some(b"a"));
+        batch.push_field(None);
+        batch.end_row(at(1));
+        batch.push_field(Some(b"left over"));
+        batch.discard_open_row();
+        assert_eq!((batch.rows(), batch.fields_in_open_row(), batch.size_bytes()), (1, 0, 1));
+    }
+}
