@@ -1,0 +1,164 @@
+//! Databases that rows are loaded into, each with its ledger beside the target table.
+//!
+//! [`Target`] is the contract every engine keeps; [`mysql`] is MySQL and MariaDB. A driver's types stay in its room, and
+//! every failure comes out as an [`crate::error::ErrorKind`] from the failure table.
+
+pub mod mysql;
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::format::BatchStream;
+use crate::object::{Source, SourceId};
+use crate::schema::Schema;
+
+/// What is claimed: this source, for this table, by this worker.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The version of the object whose rows these are.
+    pub source: Source,
+    /// SHA-256 of the body in hex.
+    pub body_sha256: String,
+    /// The table the rows go to.
+    pub table: String,
+    /// The identity of the content: one key's same bytes load once. `None` with `DEDUPE=version`.
+    pub content_id: Option<String>,
+    /// Who works: host, process and start time; for people who read the ledger.
+    pub worker: String,
+    /// When this attempt started.
+    pub started_at: Timestamp,
+}
+
+/// What the ledger says of a source. The names are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerState {
+    /// Its rows are in the target table.
+    Loaded,
+    /// Its bytes are in the target table under another source id of the same key.
+    Duplicate,
+    /// Its rows are in the fallback.
+    FellBack,
+    /// The file is broken; its rows are nowhere.
+    Rejected,
+}
+
+impl LedgerState {
+    /// The stored name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Duplicate => "duplicate",
+            Self::FellBack => "fell_back",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// A ledger row, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The end the source has reached.
+    pub state: LedgerState,
+    /// Rows the file has.
+    pub rows_parsed: u64,
+    /// Rows that were stored.
+    pub rows_stored: u64,
+    /// Where the object was moved, once it was.
+    pub moved_to: Option<String>,
+}
+
+/// The answer to a claim.
+pub enum Claimed<Session> {
+    /// The source is ours until the session ends: a transaction is open and holds its ledger row.
+    Ours(Session),
+    /// The rows are in the table already ([`LedgerState::Loaded`] or [`LedgerState::Duplicate`]); no transaction is open.
+    /// A source that fell back or was rejected can be claimed again.
+    Ended(LedgerEntry),
+}
+
+/// What a load stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Rows taken from the stream.
+    pub rows_parsed: u64,
+    /// Rows the server says it has stored; equal to `rows_parsed` or the load is an error.
+    pub rows_stored: u64,
+}
+
+/// The three ends of a COMMIT.
+#[derive(Debug)]
+pub enum CommitEnd {
+    /// The server has answered: the rows and their ledger row are stored.
+    Committed,
+    /// The server has answered, or COMMIT was never sent: nothing is stored.
+    NotCommitted(Error),
+    /// COMMIT was sent and no answer came. Only the ledger can tell, see [`Target::look_up`].
+    Unknown(Error),
+}
+
+/// A fate that is not a load, to be written into the ledger.
+#[derive(Debug, Clone)]
+pub struct Fate {
+    /// The end.
+    pub state: LedgerState,
+    /// Rows the file has, as far as they were counted.
+    pub rows_parsed: u64,
+    /// Rows stored elsewhere (the fallback).
+    pub rows_stored: u64,
+    /// Why, without row values.
+    pub reason: String,
+}
+
+/// A database that takes each source's rows once.
+///
+/// The order of calls for one source is `claim`, `load`, `settle`, `commit`; dropping a session at any time rolls back and closes
+/// its connection. Every call may be repeated with the same source by any number of workers at once: whatever the
+/// order, at most one of their commits ends as [`CommitEnd::Committed`], and every later claim answers
+/// [`Claimed::Ended`]. No call retries inside; that is the caller's, by the failure table.
+pub trait Target: Send + Sync {
+    /// An open connection with a transaction and a claim in it.
+    type Session: Send;
+
+    /// Makes ledger and target table where they are missing (from `schema`), checks that the table can take the file,
+    /// begins a transaction and claims the source in it. Another worker's claim is [`crate::error::ErrorKind::Conflict`].
+    fn claim(&self, claim: &Claim, schema: &Schema) -> impl Future<Output = Result<Claimed<Self::Session>>> + Send;
+
+    /// Sends all rows; each is checked against its column's real type before it is sent, and what the server stored is
+    /// compared with what was sent. After an error nothing of this session may be committed.
+    fn load(
+        &self,
+        session: &mut Self::Session,
+        schema: &Schema,
+        rows: BatchStream<'_>,
+    ) -> impl Future<Output = Result<Loaded>> + Send;
+
+    /// Makes everything ready for the commit: the rows stand in the target table and the ledger row says `loaded`, both
+    /// in the open transaction. What was staged in committed chunks is claimed and moved over here.
+    fn settle(&self, session: &mut Self::Session, loaded: Loaded) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sends COMMIT, and says which of its three ends it had.
+    fn commit(&self, session: Self::Session) -> impl Future<Output = CommitEnd> + Send;
+
+    /// What the ledger says of a source, waiting for nobody: a row another transaction holds is
+    /// [`crate::error::ErrorKind::Conflict`], no row (or no ledger yet) is `None`.
+    fn look_up(&self, source_id: &SourceId) -> impl Future<Output = Result<Option<LedgerEntry>>> + Send;
+
+    /// Writes a fate that is not a load, in a transaction of its own. A source that is already loaded stays loaded.
+    fn record(&self, claim: &Claim, fate: &Fate) -> impl Future<Output = Result<()>> + Send;
+
+    /// Notes where a source's object was moved.
+    fn record_move(&self, source_id: &SourceId, moved_to: &str) -> impl Future<Output = Result<()>> + Send;
+
+    /// Drops staging tables of runs that ended without cleaning up: those older than `older_than` whose source is not
+    /// in `live`. Answers the names that were dropped.
+    fn sweep_staging(
+        &self,
+        older_than: Duration,
+        live: &[SourceId],
+    ) -> impl Future<Output = Result<Vec<String>>> + Send;
+}
