@@ -1,6 +1,6 @@
 //! What we know of an object, one type per stage of knowledge: named by an event, answered for by S3.
 //!
-//! Identity is decided here ([`SourceId`]); where objects move to is decided in [`crate::route`].
+//! Identity is decided here ([`SourceId`]); where objects move to is decided in `route`.
 
 use std::fmt;
 
