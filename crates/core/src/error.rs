@@ -129,7 +129,7 @@ impl fmt::Display for Position {
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    object: Option<String>,
+    object: Option<Box<str>>,
     position: Option<Position>,
     column: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -151,7 +151,7 @@ impl Error {
     /// Names the object, as `s3://bucket/key`. An object that is already named stays.
     #[must_use]
     pub fn for_object(mut self, object: impl fmt::Display) -> Self {
-        self.object.get_or_insert_with(|| object.to_string());
+        self.object.get_or_insert_with(|| object.to_string().into_boxed_str());
         self
     }
 

@@ -9,10 +9,12 @@
 
 pub mod config;
 pub mod error;
+pub mod event;
 pub mod fault;
 pub mod format;
 pub mod object;
 pub mod policy;
 pub mod report;
+pub mod route;
 pub mod schema;
 pub mod target;

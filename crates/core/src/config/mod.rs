@@ -1,7 +1,15 @@
 //! Every setting: name, default, meaning. Nothing else reads the environment.
 //!
 //! A setting that is missing or makes no sense stops the process at start, with the variable's name, what it got and
-//! what it takes. A setting and what it resolves to (credentials, a connection) are different types.
+//! what it takes. A setting and what it resolves to (credentials, a connection) are different types. The variables are
+//! declared in [`vars`] and read in `read`.
+
+mod read;
+#[cfg(test)]
+mod tests;
+pub mod vars;
+
+pub use read::Environment;
 
 use std::time::Duration;
 
@@ -122,8 +130,21 @@ pub enum Tls {
 pub enum CredentialSettings {
     /// `RDS_HOST`, `RDS_PORT`, `RDS_USER`, `RDS_PASSWORD`, `RDS_DB`: all there.
     Inline(Credentials),
-    /// `RDS_SECRET_NAME`: name or ARN of a secret in Secrets Manager.
-    Secret(String),
+    /// A secret in Secrets Manager.
+    Secret(SecretSettings),
+}
+
+/// The secret that holds the credentials, and what fills in for the fields it lacks (RDS writes no host and no name).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSettings {
+    /// `RDS_SECRET_NAME`: its name or ARN.
+    pub name: String,
+    /// `RDS_HOST`, when set.
+    pub host: Option<String>,
+    /// `RDS_PORT`, when set.
+    pub port: Option<u16>,
+    /// `RDS_DB`, when set.
+    pub database: Option<String>,
 }
 
 /// The database side.
@@ -164,6 +185,8 @@ pub struct FileLimits {
 pub struct RoadSettings {
     /// `AWS_REGION`.
     pub region: String,
+    /// S3 buckets are named in the path, not in the host: an endpoint of one's own is set.
+    pub path_style: bool,
     /// Where things lie in the bucket.
     pub prefixes: Prefixes,
     /// The Glue side.
@@ -187,9 +210,9 @@ pub struct LaunchSettings {
     pub task_definition: String,
     /// `CONTAINER_NAME`.
     pub container: String,
-    /// `SUBNETS`.
+    /// `SUBNETS`; Fargate refuses a task without one.
     pub subnets: Vec<String>,
-    /// `SECURITY_GROUPS`.
+    /// `SECURITY_GROUPS`; the VPC's default one when empty.
     pub security_groups: Vec<String>,
     /// `ASSIGN_PUBLIC_IP` is `ENABLED`.
     pub assign_public_ip: bool,
@@ -213,6 +236,8 @@ pub struct IngestSettings {
     pub road: RoadSettings,
     /// `S3_BUCKET`: the bucket of a request that names none.
     pub bucket: String,
+    /// `CSV_KEY` or `CSV_PREFIX` and `CSV_MODE`: what an empty request asks for, when one of them is set.
+    pub standing_work: Option<TaskWork>,
 }
 
 /// Which of the keys below a prefix are loaded.
@@ -249,6 +274,24 @@ pub struct TaskSettings {
     pub road: RoadSettings,
     /// What to load.
     pub work: TaskWork,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Directives for the subscriber's filter.
+    pub filter: String,
+    /// The form of log lines.
+    pub format: LogFormat,
 }
 
 /// Where a test wants the process to stand still; see [`crate::fault`].

@@ -1,0 +1,375 @@
+//! Reading settings: from names and texts to types, or a message that says what is wrong with which variable.
+//!
+//! The environment is a lookup, so that tests bring their own.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::vars::{self, Variable};
+use super::{
+    CredentialSettings, Credentials, DatabaseSettings, Dedupe, FallbackFormat, FileLimits, GlueSettings,
+    IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings,
+    SecretSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectRef;
+
+/// The certificates that sign RDS servers and proxies.
+const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
+
+/// The longest time one attempt to connect may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
+/// Where settings are looked up.
+pub struct Environment {
+    lookup: Box<Lookup>,
+}
+
+impl Environment {
+    /// The process's own environment.
+    #[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
+    pub fn of_process() -> Self {
+        Self { lookup: Box::new(|name| std::env::var_os(name)) }
+    }
+
+    /// The given pairs and nothing else.
+    pub fn of(pairs: &[(&str, &str)]) -> Self {
+        let pairs: Vec<(String, OsString)> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
+        let lookup = move |name: &str| pairs.iter().rfind(|pair| pair.0 == name).map(|pair| pair.1.clone());
+        Self { lookup: Box::new(lookup) }
+    }
+
+    /// The value that was set, or nothing. An empty value counts as unset; a default does not count as set.
+    fn set(&self, variable: &Variable) -> Result<Option<String>> {
+        let Some(value) = (self.lookup)(variable.name).filter(|value| !value.is_empty()) else { return Ok(None) };
+        match value.into_string() {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(refused(variable, "bytes that are not UTF-8")),
+        }
+    }
+
+    /// The value that was set, or the default.
+    fn get(&self, variable: &Variable) -> Result<Option<String>> {
+        Ok(self.set(variable)?.or_else(|| variable.default.map(str::to_owned)))
+    }
+
+    /// The value or the default; with neither, an error that says `why` the variable is needed.
+    fn need(&self, variable: &Variable, why: &str) -> Result<String> {
+        self.get(variable)?
+            .ok_or_else(|| settings_error(format!("{} is not set; it takes {} ({why})", variable.name, variable.takes)))
+    }
+
+    fn number<N>(&self, variable: &Variable, range: RangeInclusive<N>) -> Result<N>
+    where
+        N: std::str::FromStr + PartialOrd,
+    {
+        let text = self.need(variable, variable.doc)?;
+        let number = text.trim().parse::<N>().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| refused_text(variable, &text))
+    }
+
+    fn choice<T: Copy>(&self, variable: &Variable, choices: &[(&str, T)]) -> Result<T> {
+        let text = self.need(variable, variable.doc)?;
+        let wanted = text.trim().to_ascii_lowercase();
+        let found = choices.iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, value)| *value).ok_or_else(|| refused_text(variable, &text))
+    }
+
+    fn seconds(&self, variable: &Variable, range: RangeInclusive<u64>) -> Result<Duration> {
+        self.number(variable, range).map(Duration::from_secs)
+    }
+
+    /// What stands between commas; nothing when the variable is unset.
+    fn list(&self, variable: &Variable) -> Result<Vec<String>> {
+        let Some(text) = self.set(variable)? else { return Ok(Vec::new()) };
+        let items: Vec<String> =
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+        if items.is_empty() {
+            return Err(refused_text(variable, &text));
+        }
+        Ok(items)
+    }
+}
+
+impl RoadSettings {
+    /// Reads and checks what every binary needs.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        Ok(Self {
+            region: environment.need(&vars::AWS_REGION, vars::AWS_REGION.doc)?,
+            path_style: environment.set(&vars::AWS_ENDPOINT_URL)?.is_some()
+                || environment.set(&vars::AWS_ENDPOINT_URL_S3)?.is_some(),
+            prefixes: prefixes(environment)?,
+            glue: glue(environment)?,
+            database: database(environment)?,
+            dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
+            limits: FileLimits {
+                hold_max_bytes: environment.number(&vars::HOLD_MAX_BYTES, 0..=1 << 30)?,
+                max_record_bytes: environment.number(&vars::MAX_RECORD_BYTES, 1024..=1 << 30)?,
+                max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
+            },
+            lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
+        })
+    }
+}
+
+impl TriggerSettings {
+    /// Reads and checks the trigger's settings from the process's environment.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&Environment::of_process())
+    }
+
+    /// Reads and checks the trigger's settings.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        Ok(Self {
+            road: RoadSettings::read(environment)?,
+            inline_max_bytes: environment.number(&vars::INLINE_MAX_BYTES, 0..=u64::MAX)?,
+            launch: launch(environment)?,
+        })
+    }
+}
+
+impl IngestSettings {
+    /// Reads and checks the ingest function's settings from the process's environment.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&Environment::of_process())
+    }
+
+    /// Reads and checks the ingest function's settings.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let road = RoadSettings::read(environment)?;
+        let bucket = bucket(environment)?;
+        let names_work = environment.set(&vars::CSV_KEY)?.is_some() || environment.set(&vars::CSV_PREFIX)?.is_some();
+        let standing_work = if names_work { Some(task_work(environment, &road, &bucket)?) } else { None };
+        Ok(Self { road, bucket, standing_work })
+    }
+}
+
+impl TaskSettings {
+    /// Reads and checks the task's settings from the process's environment.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&Environment::of_process())
+    }
+
+    /// Reads and checks the task's settings.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let bucket = bucket(environment)?;
+        let road = RoadSettings::read(environment)?;
+        let work = task_work(environment, &road, &bucket)?;
+        Ok(Self { road, work })
+    }
+}
+
+impl LogSettings {
+    /// Reads and checks the log settings from the process's environment.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&Environment::of_process())
+    }
+
+    /// Reads and checks the log settings. Lambda's own variables win, then `RUST_LOG`, then ours.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let filter = match environment.set(&vars::AWS_LAMBDA_LOG_LEVEL)? {
+            Some(level) => level_filter(&vars::AWS_LAMBDA_LOG_LEVEL, &level)?,
+            None => match environment.set(&vars::RUST_LOG)? {
+                Some(directives) => directives,
+                None => level_filter(&vars::LOG_LEVEL, &environment.need(&vars::LOG_LEVEL, vars::LOG_LEVEL.doc)?)?,
+            },
+        };
+        let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+        let ours = environment.set(&vars::LOG_FORMAT)?.is_some();
+        let lambdas = environment.set(&vars::AWS_LAMBDA_LOG_FORMAT)?.is_some();
+        let variable = if lambdas && !ours { &vars::AWS_LAMBDA_LOG_FORMAT } else { &vars::LOG_FORMAT };
+        Ok(Self { filter, format: environment.choice(variable, &formats)? })
+    }
+}
+
+/// Our own modules at the level that was asked for, everybody else's at `warn` or less.
+fn level_filter(variable: &Variable, text: &str) -> Result<String> {
+    let level = match text.trim().to_ascii_lowercase().as_str() {
+        "trace" => "trace",
+        "debug" => "debug",
+        "info" => "info",
+        "warn" | "warning" => "warn",
+        "error" | "fatal" | "critical" => "error",
+        "off" => "off",
+        _ => return Err(refused_text(variable, text)),
+    };
+    let others = if matches!(level, "error" | "off") { level } else { "warn" };
+    Ok(format!("{others},spillway={level}"))
+}
+
+fn bucket(environment: &Environment) -> Result<String> {
+    environment.need(&vars::S3_BUCKET, "the bucket whose objects are loaded")
+}
+
+fn prefixes(environment: &Environment) -> Result<Prefixes> {
+    let read = |variable: &Variable| -> Result<String> {
+        let mut prefix = environment.need(variable, variable.doc)?;
+        if !prefix.ends_with('/') {
+            prefix.push('/');
+        }
+        if prefix.starts_with('/') {
+            return Err(settings_error(format!(
+                "{} is {prefix:?}; it takes {} that does not start with a slash",
+                variable.name, variable.takes
+            )));
+        }
+        Ok(prefix)
+    };
+    let prefixes = Prefixes {
+        upload: read(&vars::UPLOAD_PREFIX)?,
+        processed: read(&vars::PROCESSED_PREFIX)?,
+        failed: read(&vars::FAILED_PREFIX)?,
+        fallback: read(&vars::GLUE_FALLBACK_PREFIX)?,
+        lease: read(&vars::LEASE_PREFIX)?,
+    };
+    let named = [
+        (&vars::UPLOAD_PREFIX, &prefixes.upload),
+        (&vars::PROCESSED_PREFIX, &prefixes.processed),
+        (&vars::FAILED_PREFIX, &prefixes.failed),
+        (&vars::GLUE_FALLBACK_PREFIX, &prefixes.fallback),
+        (&vars::LEASE_PREFIX, &prefixes.lease),
+    ];
+    for (outer_variable, outer) in named {
+        for (inner_variable, inner) in named {
+            if outer_variable != inner_variable && inner.starts_with(outer.as_str()) {
+                return Err(settings_error(format!(
+                    "{} is {inner:?}, which lies inside {} ({outer:?}); it takes {}",
+                    inner_variable.name, outer_variable.name, inner_variable.takes
+                )));
+            }
+        }
+    }
+    Ok(prefixes)
+}
+
+fn glue(environment: &Environment) -> Result<GlueSettings> {
+    let name = |variable: &Variable| -> Result<String> {
+        let text = environment.need(variable, variable.doc)?;
+        let is_plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
+        if text.len() > 255 || !text.chars().all(is_plain) {
+            return Err(refused_text(variable, &text));
+        }
+        Ok(text.to_ascii_lowercase())
+    };
+    Ok(GlueSettings {
+        database: name(&vars::GLUE_DATABASE)?,
+        table: name(&vars::GLUE_TABLE)?,
+        format: environment
+            .choice(&vars::FALLBACK_FORMAT, &[("parquet", FallbackFormat::Parquet), ("csv", FallbackFormat::Csv)])?,
+    })
+}
+
+fn database(environment: &Environment) -> Result<DatabaseSettings> {
+    Ok(DatabaseSettings {
+        credentials: credentials(environment)?,
+        table: table_name(environment, &vars::RDS_TABLE)?,
+        options: TargetOptions {
+            tls: tls(environment)?,
+            load_method: environment.choice(
+                &vars::RDS_LOAD_METHOD,
+                &[("auto", LoadMethod::Auto), ("load-data", LoadMethod::LoadData), ("insert", LoadMethod::Insert)],
+            )?,
+            unknown_columns: environment
+                .choice(&vars::UNKNOWN_COLUMNS, &[("refuse", UnknownColumns::Refuse), ("add", UnknownColumns::Add)])?,
+            ledger_table: table_name(environment, &vars::LEDGER_TABLE)?,
+            connect_timeout: CONNECT_TIMEOUT,
+            atomic_max_bytes: environment.number(&vars::ATOMIC_MAX_BYTES, 0..=u64::MAX)?,
+        },
+        retry_budget: environment.seconds(&vars::RDS_RETRY_SECONDS, 0..=3600)?,
+    })
+}
+
+fn table_name(environment: &Environment, variable: &Variable) -> Result<String> {
+    let name = environment.need(variable, variable.doc)?;
+    // What MySQL allows in a quoted name, minus what only looks like a name.
+    let is_name = name.chars().count() <= 64 && !name.contains('\0') && name.trim() == name;
+    if is_name { Ok(name) } else { Err(refused_text(variable, &name)) }
+}
+
+fn credentials(environment: &Environment) -> Result<CredentialSettings> {
+    let port = environment.number(&vars::RDS_PORT, 1..=u16::MAX)?;
+    let host = environment.set(&vars::RDS_HOST)?;
+    let user = environment.set(&vars::RDS_USER)?;
+    let password = environment.set(&vars::RDS_PASSWORD)?;
+    let database = environment.set(&vars::RDS_DB)?;
+    let missing: Vec<&str> = [
+        (&host, &vars::RDS_HOST),
+        (&user, &vars::RDS_USER),
+        (&password, &vars::RDS_PASSWORD),
+        (&database, &vars::RDS_DB),
+    ]
+    .into_iter()
+    .filter(|(value, _)| value.is_none())
+    .map(|(_, variable)| variable.name)
+    .collect();
+    if let (Some(host), Some(user), Some(password), Some(database)) = (&host, user, password, &database) {
+        let (host, database) = (host.clone(), database.clone());
+        return Ok(CredentialSettings::Inline(Credentials { host, port, user, password: secret(password), database }));
+    }
+    let Some(name) = environment.set(&vars::RDS_SECRET_NAME)? else {
+        return Err(settings_error(format!(
+            "RDS_SECRET_NAME is not set, and neither is {}; set {}, or all of RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB",
+            missing.join(", "),
+            vars::RDS_SECRET_NAME.takes,
+        )));
+    };
+    let port = environment.set(&vars::RDS_PORT)?.map(|_| port);
+    Ok(CredentialSettings::Secret(SecretSettings { name, host, port, database }))
+}
+
+fn tls(environment: &Environment) -> Result<Tls> {
+    if !environment.choice(&vars::RDS_TLS, &[("verify", true), ("off", false)])? {
+        return Ok(Tls::Off);
+    }
+    let Some(path) = environment.set(&vars::RDS_CA_FILE)? else {
+        return Ok(Tls::Verify { ca_pem: RDS_CA_BUNDLE.to_vec() });
+    };
+    let unreadable = |why: &str| refused(&vars::RDS_CA_FILE, &format!("{path:?}, which {why}"));
+    let ca_pem = std::fs::read(&path).map_err(|error| unreadable("cannot be read").with_source(error))?;
+    if memchr::memmem::find(&ca_pem, b"-----BEGIN CERTIFICATE-----").is_none() {
+        return Err(unreadable("holds no certificate"));
+    }
+    Ok(Tls::Verify { ca_pem })
+}
+
+fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
+    let assign_public_ip = environment.choice(&vars::ASSIGN_PUBLIC_IP, &[("disabled", false), ("enabled", true)])?;
+    let Some(cluster) = environment.set(&vars::ECS_CLUSTER)? else { return Ok(None) };
+    let why = "needed with ECS_CLUSTER";
+    Ok(Some(LaunchSettings {
+        cluster,
+        task_definition: environment.need(&vars::TASK_DEFINITION, why)?,
+        container: environment.need(&vars::CONTAINER_NAME, why)?,
+        subnets: environment.list(&vars::SUBNETS)?,
+        security_groups: environment.list(&vars::SECURITY_GROUPS)?,
+        assign_public_ip,
+    }))
+}
+
+fn task_work(environment: &Environment, road: &RoadSettings, bucket: &str) -> Result<TaskWork> {
+    let modes = [("all", PrefixMode::All), ("latest", PrefixMode::Latest)];
+    let mode = environment.choice(&vars::CSV_MODE, &modes)?;
+    if let Some(key) = environment.set(&vars::CSV_KEY)? {
+        let version_id = environment.set(&vars::CSV_VERSION_ID)?;
+        return Ok(TaskWork::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
+    }
+    let prefix = environment.set(&vars::CSV_PREFIX)?.unwrap_or_else(|| road.prefixes.upload.clone());
+    Ok(TaskWork::Prefix { bucket: bucket.to_owned(), prefix, mode })
+}
+
+fn refused_text(variable: &Variable, got: &str) -> Error {
+    refused(variable, &format!("{got:?}"))
+}
+
+fn refused(variable: &Variable, got: &str) -> Error {
+    settings_error(format!("{} is {got}; it takes {}", variable.name, variable.takes))
+}
+
+fn settings_error(message: impl Display) -> Error {
+    Error::new(ErrorKind::Settings, message.to_string())
+}

@@ -1,0 +1,189 @@
+//! What settings are read, and what is refused with which words.
+
+use proptest::prelude::*;
+use rstest::rstest;
+use secrecy::ExposeSecret;
+
+use super::vars;
+use super::{
+    CredentialSettings, Environment, FallbackFormat, IngestSettings, LogFormat, LogSettings, PrefixMode, RoadSettings,
+    TaskSettings, TaskWork, Tls, TriggerSettings,
+};
+use crate::error::ErrorKind;
+
+/// The least that a task needs.
+const BASE: [(&str, &str); 6] = [
+    ("S3_BUCKET", "b"),
+    ("RDS_TABLE", "orders"),
+    ("RDS_HOST", "db.example"),
+    ("RDS_USER", "loader"),
+    ("RDS_PASSWORD", "pa55"),
+    ("RDS_DB", "shop"),
+];
+
+const ECS: [(&str, &str); 5] = [
+    ("ECS_CLUSTER", "c"),
+    ("TASK_DEFINITION", "spillway:3"),
+    ("CONTAINER_NAME", "task"),
+    ("SUBNETS", " subnet-1 , subnet-2,"),
+    ("SECURITY_GROUPS", "sg-1"),
+];
+
+fn with(more: &[(&str, &str)]) -> Environment {
+    Environment::of(&[&BASE[..], more].concat())
+}
+
+fn message(environment: &Environment) -> String {
+    let error = TaskSettings::read(environment).expect_err("these settings are refused");
+    assert_eq!(error.kind(), ErrorKind::Settings);
+    error.to_string()
+}
+
+#[test]
+fn the_least_is_enough_and_defaults_are_the_documented_ones() {
+    let settings = TaskSettings::read(&with(&[])).unwrap();
+    let road = settings.road;
+    assert_eq!((road.region.as_str(), road.path_style), ("us-east-1", false));
+    assert_eq!((road.prefixes.upload.as_str(), road.prefixes.lease.as_str()), ("uploads/", "lease/"));
+    assert_eq!(road.glue.table, "ingest_fallback_table");
+    assert_eq!(road.glue.format, FallbackFormat::Parquet);
+    assert_eq!(road.database.retry_budget.as_secs(), 150);
+    assert_eq!(road.limits.hold_max_bytes, 8 << 20);
+    assert_eq!(
+        settings.work,
+        TaskWork::Prefix { bucket: "b".into(), prefix: "uploads/".into(), mode: PrefixMode::All }
+    );
+    let Tls::Verify { ca_pem } = road.database.options.tls else { panic!("TLS is verified by default") };
+    assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 120);
+}
+
+#[rstest]
+#[case(&[("CSV_MODE", "newest")], "CSV_MODE is \"newest\"; it takes all or latest")]
+#[case(&[("RDS_PORT", "70000")], "RDS_PORT is \"70000\"; it takes a number from 1 to 65535")]
+#[case(&[("RDS_PORT", "0")], "RDS_PORT is \"0\"; it takes a number from 1 to 65535")]
+#[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it takes a number from 1 to 65535")]
+#[case(&[("RDS_TABLE", "")], "RDS_TABLE is not set; it takes a table name of at most 64 characters (The target table. It is needed.)")]
+#[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it takes a bucket's name (the bucket whose objects are loaded)")]
+#[case(
+    &[("PROCESSED_PREFIX", "uploads/done")],
+    "PROCESSED_PREFIX is \"uploads/done/\", which lies inside UPLOAD_PREFIX (\"uploads/\"); it takes a key prefix outside the other prefixes"
+)]
+#[case(
+    &[("LEASE_PREFIX", "failed")],
+    "LEASE_PREFIX is \"failed/\", which lies inside FAILED_PREFIX (\"failed/\"); it takes a key prefix outside the other prefixes"
+)]
+#[case(
+    &[("UPLOAD_PREFIX", "/in")],
+    "UPLOAD_PREFIX is \"/in/\"; it takes a key prefix that does not start with a slash"
+)]
+#[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it takes parquet or csv")]
+#[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it takes 1 to 255 letters, digits, _ or -")]
+#[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it takes verify or off")]
+#[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it takes a number from 5 to 3600")]
+#[case(
+    &[("RDS_CA_FILE", "/nowhere/ca.pem")],
+    "RDS_CA_FILE is \"/nowhere/ca.pem\", which cannot be read; it takes the path of a PEM file"
+)]
+#[case(
+    &[("RDS_USER", ""), ("RDS_PASSWORD", "")],
+    "RDS_SECRET_NAME is not set, and neither is RDS_USER, RDS_PASSWORD; set the name or ARN of a secret, or all of \
+     RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB"
+)]
+fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] expected: &str) {
+    assert_eq!(message(&with(wrong)), expected);
+}
+
+#[test]
+fn a_prefix_gets_its_slash_and_a_glue_name_its_case() {
+    let road = RoadSettings::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
+    assert_eq!((road.prefixes.upload.as_str(), road.glue.table.as_str()), ("in/", "fall_back"));
+}
+
+#[test]
+fn prefixes_that_only_start_alike_are_two() {
+    assert!(RoadSettings::read(&with(&[("PROCESSED_PREFIX", "uploads-done")])).is_ok());
+}
+
+#[test]
+fn inline_credentials_win_over_a_secret() {
+    let road = RoadSettings::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
+    let CredentialSettings::Inline(credentials) = road.database.credentials else { panic!("inline wins") };
+    assert_eq!(
+        (credentials.host.as_str(), credentials.port, credentials.user.as_str()),
+        ("db.example", 3306, "loader")
+    );
+    assert_eq!(credentials.password.expose_secret(), "pa55");
+}
+
+#[test]
+fn a_secret_keeps_what_fills_in_for_its_fields() {
+    let road = RoadSettings::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
+    let CredentialSettings::Secret(secret) = road.database.credentials else { panic!("the secret is read") };
+    assert_eq!((secret.name.as_str(), secret.host.as_deref(), secret.port), ("prod/db", Some("db.example"), None));
+}
+
+#[test]
+fn a_key_wins_over_a_prefix() {
+    let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
+    let TaskWork::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else { panic!("the key wins") };
+    assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
+    let TaskWork::Prefix { prefix, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
+        panic!("the prefix is next")
+    };
+    assert_eq!((prefix.as_str(), mode), ("in/", PrefixMode::Latest));
+}
+
+#[test]
+fn the_ingest_function_has_standing_work_only_when_it_is_named() {
+    assert_eq!(IngestSettings::read(&with(&[])).unwrap().standing_work, None);
+    assert!(IngestSettings::read(&with(&[("CSV_PREFIX", "in/")])).unwrap().standing_work.is_some());
+}
+
+#[test]
+fn a_cluster_needs_the_rest_and_lists_may_have_blanks() {
+    assert_eq!(TriggerSettings::read(&with(&[])).unwrap().launch, None);
+    let launch = TriggerSettings::read(&with(&ECS)).unwrap().launch.unwrap();
+    assert_eq!(launch.subnets, ["subnet-1", "subnet-2"]);
+    assert!(!launch.assign_public_ip);
+    for missing in [1, 2] {
+        let mut settings = ECS;
+        settings[missing].1 = "";
+        let error = TriggerSettings::read(&with(&settings)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{} is not set", settings[missing].0)), "{error}");
+    }
+    let commas = with(&[&ECS[..], &[("SUBNETS", " , ")]].concat());
+    assert!(TriggerSettings::read(&commas).unwrap_err().to_string().contains("SUBNETS"));
+}
+
+#[rstest]
+#[case(&[], "warn,spillway=info", LogFormat::Json)]
+#[case(&[("LOG_LEVEL", "WARNING"), ("LOG_FORMAT", "Text")], "warn,spillway=warn", LogFormat::Text)]
+#[case(&[("LOG_LEVEL", "ERROR")], "error,spillway=error", LogFormat::Json)]
+#[case(&[("LOG_LEVEL", "debug"), ("RUST_LOG", "aws=trace")], "aws=trace", LogFormat::Json)]
+#[case(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG"), ("RUST_LOG", "aws=trace")], "warn,spillway=debug", LogFormat::Json)]
+#[case(&[("AWS_LAMBDA_LOG_FORMAT", "Text")], "warn,spillway=info", LogFormat::Text)]
+#[case(&[("AWS_LAMBDA_LOG_FORMAT", "Text"), ("LOG_FORMAT", "json")], "warn,spillway=info", LogFormat::Json)]
+fn log_settings(#[case] set: &[(&str, &str)], #[case] filter: &str, #[case] format: LogFormat) {
+    assert_eq!(LogSettings::read(&Environment::of(set)).unwrap(), LogSettings { filter: filter.into(), format });
+}
+
+#[test]
+fn an_unknown_log_level_is_refused() {
+    let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
+    assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it takes trace, debug, info, warn, error or off");
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_variable_panics_or_shows_the_password(
+        index in 0..vars::ALL.len(), value in "\\PC{0,40}", password in "[a-z]{12}",
+    ) {
+        let name = vars::ALL[index].name;
+        let environment = with(&[&ECS[..], &[("RDS_PASSWORD", &password), (name, &value)]].concat());
+        let shown = [
+            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.road.database.credentials)),
+            format!("{:?}", TriggerSettings::read(&environment).map(|settings| settings.launch)),
+        ];
+        prop_assert!(value.contains(&password) || !shown.concat().contains(&password));
+    }
+}

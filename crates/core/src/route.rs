@@ -1,0 +1,279 @@
+//! Where an object goes: whether it is ours, who loads it, and which keys belong to it. Pure.
+//!
+//! Every key Spillway writes is made here, from the source's key and identity alone, so that each attempt of each worker
+//! comes to the same one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::{FallbackFormat, Prefixes};
+use crate::object::{ObjectRef, SourceId};
+
+/// The longest key S3 takes, in bytes.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// What is added to a failed object's key for the reason beside it.
+const REASON_SUFFIX: &str = ".reason.json";
+
+/// Whether an object takes the road.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// It is a file for us.
+    Ingest,
+    /// It is not; it stays where it is and nothing is written.
+    Skip {
+        /// Why, for the report.
+        why: String,
+    },
+}
+
+impl Route {
+    /// The route of an object that an event announced: only CSV files below the upload prefix are ours.
+    pub fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
+        let asked = Self::of_asked(object, prefixes);
+        if asked != Self::Ingest {
+            return asked;
+        }
+        if !object.key.starts_with(&prefixes.upload) {
+            return skip(format!("it is not under the upload prefix {}", prefixes.upload));
+        }
+        if !is_csv(&object.key) {
+            return skip("its name does not end in .csv");
+        }
+        Self::Ingest
+    }
+
+    /// The route of an object that somebody asked for by key: it may lie anywhere and be called anything, only not be
+    /// one of our own.
+    pub fn of_asked(object: &ObjectRef, prefixes: &Prefixes) -> Self {
+        if object.key.ends_with('/') {
+            return skip("it is a folder marker");
+        }
+        let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease];
+        match own.into_iter().find(|prefix| object.key.starts_with(prefix.as_str())) {
+            Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
+            None => Self::Ingest,
+        }
+    }
+}
+
+fn skip(why: impl Into<String>) -> Route {
+    Route::Skip { why: why.into() }
+}
+
+/// Whether a key ends in `.csv`, in any letter case.
+pub fn is_csv(key: &str) -> bool {
+    strip_csv(key).is_some()
+}
+
+fn strip_csv(key: &str) -> Option<(&str, &str)> {
+    let start = key.len().checked_sub(4)?;
+    let (stem, ending) = (key.get(..start)?, key.get(start..)?);
+    ending.eq_ignore_ascii_case(".csv").then_some((stem, ending))
+}
+
+/// Who loads an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    /// This process.
+    Inline,
+    /// A Fargate task.
+    Task,
+}
+
+/// Who loads an object of this size when the process has `remaining` time left (`None`: as much as it takes).
+pub fn runner(size_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> Runner {
+    let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(size_bytes));
+    if size_bytes <= inline_max_bytes && in_time { Runner::Inline } else { Runner::Task }
+}
+
+/// The time an object of this size should have before it is started: a slow database's share and a fixed one for
+/// connecting, claiming and moving. A load that still runs out of time is rolled back, so this need not be exact.
+pub fn time_needed(size_bytes: u64) -> Duration {
+    const FIXED: Duration = Duration::from_secs(15);
+    const BYTES_PER_SECOND: u64 = 1 << 20;
+    FIXED + Duration::from_secs(size_bytes / BYTES_PER_SECOND)
+}
+
+/// Where a loaded object goes.
+pub fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+    destination(&prefixes.processed, &prefixes.upload, key, id, MAX_KEY_BYTES)
+}
+
+/// Where an object goes that fell back or is broken.
+pub fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+    destination(&prefixes.failed, &prefixes.upload, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
+}
+
+/// Where the reason lies that belongs to [`failed_key`].
+pub fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+    failed_key(prefixes, key, id) + REASON_SUFFIX
+}
+
+/// Where a worker notes that it holds a source.
+pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
+    format!("{}{id}", prefixes.lease)
+}
+
+/// The folder of a table's fallback objects, its `Location` in Glue.
+pub fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
+    format!("{}{table}/", prefixes.fallback)
+}
+
+/// The value of the partition key `dt` for a source: the day its object was written, in UTC.
+pub fn fallback_day(last_modified: Timestamp) -> String {
+    last_modified.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
+}
+
+/// The folder of one partition, its `Location` in Glue.
+pub fn fallback_partition_prefix(prefixes: &Prefixes, table: &str, day: &str) -> String {
+    format!("{}dt={day}/", fallback_table_prefix(prefixes, table))
+}
+
+/// Where a source's rows go that the database did not take.
+pub fn fallback_data_key(
+    prefixes: &Prefixes,
+    table: &str,
+    last_modified: Timestamp,
+    id: &SourceId,
+    format: FallbackFormat,
+) -> String {
+    let folder = fallback_partition_prefix(prefixes, table, &fallback_day(last_modified));
+    format!("{folder}{id}.{}", format.extension())
+}
+
+/// The folder of all manifests; the underscore hides it from Athena.
+pub fn manifests_prefix(prefixes: &Prefixes) -> String {
+    format!("{}_manifests/", prefixes.fallback)
+}
+
+/// Where a fallback object's manifest lies.
+pub fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
+    format!("{}{id}.json", manifests_prefix(prefixes))
+}
+
+/// The key's own path below the upload prefix (or all of it, from elsewhere), with the short identity before the ending.
+/// A key that would grow too long gives up its path and goes by its whole identity.
+fn destination(prefix: &str, upload: &str, key: &str, id: &SourceId, max_bytes: usize) -> String {
+    let below = key.strip_prefix(upload).unwrap_or(key);
+    let kept = match strip_csv(below).filter(|(stem, _)| !stem.is_empty()) {
+        Some((stem, ending)) => format!("{prefix}{stem}.{}{ending}", id.short()),
+        None => format!("{prefix}{below}.{}", id.short()),
+    };
+    if kept.len() <= max_bytes { kept } else { format!("{prefix}_long/{id}.csv") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn id() -> SourceId {
+        SourceId::parse(ID).unwrap()
+    }
+
+    fn prefixes() -> Prefixes {
+        Prefixes {
+            upload: "uploads/".into(),
+            processed: "processed/".into(),
+            failed: "failed/".into(),
+            fallback: "fallback/".into(),
+            lease: "lease/".into(),
+        }
+    }
+
+    #[rstest]
+    #[case("uploads/a.csv", None)]
+    #[case("uploads/A.CSV", None)]
+    #[case("uploads/year=2026/a b+c%2B..//é.csv", None)]
+    #[case("uploads/x/", Some("it is a folder marker"))]
+    #[case("uploads/x.csv/", Some("it is a folder marker"))]
+    #[case("uploads/a.txt", Some("its name does not end in .csv"))]
+    #[case("uploads/a.csv.gz", Some("its name does not end in .csv"))]
+    #[case("uploads/csv", Some("its name does not end in .csv"))]
+    #[case("uploads/éé", Some("its name does not end in .csv"))]
+    #[case("other/a.csv", Some("it is not under the upload prefix uploads/"))]
+    #[case("uploads", Some("it is not under the upload prefix uploads/"))]
+    #[case("processed/a.csv", Some("Spillway itself writes under processed/"))]
+    #[case("failed/a.csv", Some("Spillway itself writes under failed/"))]
+    #[case("fallback/t/dt=2026-11-20/a.csv", Some("Spillway itself writes under fallback/"))]
+    #[case("lease/a.csv", Some("Spillway itself writes under lease/"))]
+    fn routes(#[case] key: &str, #[case] skipped: Option<&str>) {
+        let expected = skipped.map_or(Route::Ingest, skip);
+        assert_eq!(Route::of(&ObjectRef::new("b", key), &prefixes()), expected);
+    }
+
+    #[rstest]
+    #[case("anywhere/data.txt", true)]
+    #[case("uploads/a.csv", true)]
+    #[case("anywhere/", false)]
+    #[case("processed/a.csv", false)]
+    fn what_is_asked_for_may_lie_anywhere_but_here(#[case] key: &str, #[case] ingested: bool) {
+        assert_eq!(Route::of_asked(&ObjectRef::new("b", key), &prefixes()) == Route::Ingest, ingested);
+    }
+
+    #[rstest]
+    #[case("uploads/a/b/orders.csv", "processed/a/b/orders.0123456789abcdef.csv")]
+    #[case("uploads/ORDERS.CSV", "processed/ORDERS.0123456789abcdef.CSV")]
+    #[case("uploads/a b+c..//é.csv", "processed/a b+c..//é.0123456789abcdef.csv")]
+    #[case("uploads/.csv", "processed/.csv.0123456789abcdef")]
+    #[case("elsewhere/data.txt", "processed/elsewhere/data.txt.0123456789abcdef")]
+    fn destinations_keep_the_path_and_carry_the_identity(#[case] key: &str, #[case] expected: &str) {
+        assert_eq!(processed_key(&prefixes(), key, &id()), expected);
+        assert_eq!(failed_key(&prefixes(), key, &id()), expected.replacen("processed/", "failed/", 1));
+        assert_eq!(reason_key(&prefixes(), key, &id()), failed_key(&prefixes(), key, &id()) + ".reason.json");
+    }
+
+    #[test]
+    fn a_key_that_would_be_too_long_goes_by_its_identity() {
+        let key = format!("uploads/{}.csv", "x".repeat(1012));
+        assert_eq!(key.len(), 1024);
+        assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv"));
+        assert_eq!(reason_key(&prefixes(), &key, &id()), format!("failed/_long/{ID}.csv.reason.json"));
+    }
+
+    #[test]
+    fn keys_of_the_fallback_and_the_lease() {
+        let written: Timestamp = "2026-11-20T23:59:59.9Z".parse().unwrap();
+        let data = fallback_data_key(&prefixes(), "t", written, &id(), FallbackFormat::Parquet);
+        assert_eq!(data, format!("fallback/t/dt=2026-11-20/{ID}.parquet"));
+        assert_eq!(manifest_key(&prefixes(), &id()), format!("fallback/_manifests/{ID}.json"));
+        assert_eq!(lease_key(&prefixes(), &id()), format!("lease/{ID}"));
+    }
+
+    #[rstest]
+    #[case(10, 10, None, Runner::Inline)]
+    #[case(11, 10, None, Runner::Task)]
+    #[case(10, 10, Some(60), Runner::Inline)]
+    #[case(10, 10, Some(15), Runner::Inline)]
+    #[case(10, 10, Some(14), Runner::Task)]
+    #[case(10 << 20, 10 << 20, Some(24), Runner::Task)]
+    #[case(10 << 20, 10 << 20, Some(25), Runner::Inline)]
+    fn small_objects_with_time_enough_are_loaded_inline(
+        #[case] size: u64,
+        #[case] inline_max: u64,
+        #[case] seconds: Option<u64>,
+        #[case] expected: Runner,
+    ) {
+        assert_eq!(runner(size, inline_max, seconds.map(Duration::from_secs)), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_has_a_route_and_keys_that_fit(key in "\\PC{0,1024}") {
+            let object = ObjectRef::new("b", key.as_str());
+            let is_ours = Route::of(&object, &prefixes()) == Route::Ingest;
+            prop_assert!(!is_ours || (key.starts_with("uploads/") && key.to_ascii_lowercase().ends_with(".csv")));
+            for made in [processed_key(&prefixes(), &key, &id()), reason_key(&prefixes(), &key, &id())] {
+                prop_assert!(made.len() <= 1024);
+                prop_assert_ne!(Route::of_asked(&ObjectRef::new("b", made), &prefixes()), Route::Ingest);
+            }
+        }
+    }
+}
