@@ -3,6 +3,8 @@
 //! Here are the words; `infer` watches values and decides, `value` reads one value as a type and writes it back.
 //! How a type is called in an engine or in Glue is that room's business.
 
+pub mod value;
+
 use serde::{Deserialize, Serialize};
 
 /// What all values of a column are. Ordered from narrow to wide only by `infer`, never by derive.

@@ -1,0 +1,165 @@
+//! One value read as a type, strictly, and written back: the same value comes out of the trip or none at all.
+//!
+//! A field is read as exactly one spelling family per type; blanks, plus signs, leading zeros and the like make it text.
+//! How an engine names a type, or says NULL, is not here.
+
+pub(super) mod number;
+pub(super) mod time;
+
+use std::io::Write;
+
+use super::ColumnType;
+use number::Number;
+
+/// One value of a column, typed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// Nothing: the field is missing, or holds a null token in a column that is not text.
+    Null,
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A whole number of 64 bits.
+    Integer(i64),
+    /// `unscaled` divided by ten to the power of `scale`; read with the column's own scale.
+    Decimal {
+        /// All digits, without the point.
+        unscaled: i128,
+        /// How many of the digits stand behind the point.
+        scale: u8,
+    },
+    /// A finite 64-bit float.
+    Double(f64),
+    /// A day.
+    Date {
+        /// Days since 1970-01-01.
+        days: i32,
+    },
+    /// Date and time of day, of no particular time zone.
+    DateTime {
+        /// Microseconds since 1970-01-01 00:00:00 on the same clock.
+        micros: i64,
+    },
+    /// An instant.
+    Instant {
+        /// Microseconds since 1970-01-01T00:00:00Z.
+        micros: i64,
+    },
+    /// Any text.
+    Text(&'a str),
+}
+
+/// Whether a field says "no value" in words. Letter case counts; the empty string is no null token.
+pub fn is_null_token(field: &[u8]) -> bool {
+    matches!(field, b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
+}
+
+/// Reads a field as a value of a type, or `None` when it is no such value.
+///
+/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type but text. An
+/// empty string that was written as one (`""`) is a text and nothing else.
+pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>> {
+    let Some(text) = field else {
+        return Some(Value::Null);
+    };
+    let value = match column_type {
+        ColumnType::Boolean => parse_boolean(text).map(Value::Boolean),
+        ColumnType::Integer => Number::scan(text).and_then(|number| number.integer()).map(Value::Integer),
+        ColumnType::Decimal { precision, scale } => Number::scan(text)
+            .and_then(|number| number.decimal(precision, scale))
+            .map(|unscaled| Value::Decimal { unscaled, scale }),
+        ColumnType::Double => Number::scan(text).and_then(|number| number.double()).map(Value::Double),
+        ColumnType::Date => time::parse_date(text).map(|days| Value::Date { days }),
+        ColumnType::DateTime => time::parse_date_time(text).map(|micros| Value::DateTime { micros }),
+        ColumnType::Instant => time::parse_instant(text).map(|micros| Value::Instant { micros }),
+        ColumnType::Text => return std::str::from_utf8(text).ok().map(Value::Text),
+    };
+    value.or_else(|| is_null_token(text).then_some(Value::Null))
+}
+
+/// `true` and `false` in lower, upper and title case.
+pub(super) fn parse_boolean(text: &[u8]) -> Option<bool> {
+    match text {
+        b"true" | b"True" | b"TRUE" => Some(true),
+        b"false" | b"False" | b"FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+/// Writes the text that MySQL and its relatives take for a value, unquoted and unescaped.
+///
+/// Booleans are `1` and `0`, decimals have exactly their scale, an instant is its date and time in UTC without an offset,
+/// fractions of a second have six digits or none. [`Value::Null`] writes nothing: how NULL is said depends on the statement.
+pub fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) {
+    match *value {
+        Value::Null => {}
+        Value::Boolean(value) => out.push(if value { b'1' } else { b'0' }),
+        Value::Integer(value) => write_unscaled(value.into(), 0, out),
+        Value::Decimal { unscaled, scale } => write_unscaled(unscaled, scale, out),
+        Value::Double(value) => write_double(value, out),
+        Value::Date { days } => time::write_date(days, out),
+        Value::DateTime { micros } | Value::Instant { micros } => time::write_date_time(micros, out),
+        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+    }
+}
+
+/// Writes the text that [`parse`] reads as the same value of the same type; [`Value::Null`] writes nothing.
+pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
+    match *value {
+        Value::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
+        Value::Instant { micros } => {
+            time::write_date_time(micros, out);
+            out.push(b'Z');
+        }
+        Value::Null
+        | Value::Integer(_)
+        | Value::Decimal { .. }
+        | Value::Double(_)
+        | Value::Date { .. }
+        | Value::DateTime { .. }
+        | Value::Text(_) => write_canonical(value, out),
+    }
+}
+
+/// The shortest digits that give the same float back, with an exponent where the plain form would be long.
+fn write_double(value: f64, out: &mut Vec<u8>) {
+    let magnitude = value.abs();
+    // Writing to a Vec cannot fail.
+    let _ = if magnitude == 0.0 && value.is_sign_negative() {
+        write!(out, "-0.0")
+    } else if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) {
+        write!(out, "{value}")
+    } else {
+        write!(out, "{value:e}")
+    };
+}
+
+fn write_unscaled(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
+    if unscaled < 0 {
+        out.push(b'-');
+    }
+    // 39 digits are the most a 128-bit number has; a scale never asks for more than 38 and a leading zero.
+    let mut digits = [b'0'; 64];
+    let mut start = digits.len();
+    let mut rest = unscaled.unsigned_abs();
+    while rest > u128::from(u64::MAX) {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let mut rest = rest as u64;
+    while rest > 0 {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    let point = digits.len() - usize::from(scale).min(digits.len() - 1);
+    start = start.min(point - 1);
+    out.extend_from_slice(&digits[start..point]);
+    if point < digits.len() {
+        out.push(b'.');
+        out.extend_from_slice(&digits[point..]);
+    }
+}
+
+#[cfg(test)]
+mod tests;
