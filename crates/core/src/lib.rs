@@ -7,6 +7,7 @@
 //! [`schema`], [`policy`]), adapters (store, [`target`], catalog, launch, secret, telemetry) and the
 //! rooms that compose them (pipeline, fallback, dispatch, request, replay, sweep).
 
+pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod event;

@@ -3,6 +3,7 @@
 //! Here are the words; `infer` watches values and decides, `value` reads one value as a type and writes it back.
 //! How a type is called in an engine or in Glue is that room's business.
 
+pub mod fallback;
 pub mod header;
 pub mod value;
 

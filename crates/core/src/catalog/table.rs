@@ -1,0 +1,197 @@
+//! How a fallback table and its partitions look in Glue, so that Athena and Redshift Spectrum can read them.
+
+use std::collections::HashMap;
+
+use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
+
+use super::columns::{CatalogColumn, NULLS_COLUMN, PARTITION_KEY};
+use crate::config::FallbackFormat;
+use crate::error::{Error, ErrorKind, Result};
+
+const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
+const CSV_SERDE: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";
+
+/// A new table over the folder `location`.
+pub(super) fn new_table(
+    name: &str,
+    location: &str,
+    columns: &[CatalogColumn],
+    format: FallbackFormat,
+) -> Result<TableInput> {
+    TableInput::builder()
+        .name(name)
+        .description("Rows that the database did not take; Spillway's replay moves them there and out of here")
+        .table_type("EXTERNAL_TABLE")
+        .parameters("EXTERNAL", "TRUE")
+        .parameters("classification", format.extension())
+        .partition_keys(glue_column(PARTITION_KEY, "string")?)
+        .storage_descriptor(storage(location, columns, format)?)
+        .build()
+        .map_err(invalid)
+}
+
+/// The table as it is, with more columns; everything else, whoever set it, stays.
+pub(super) fn with_columns(table: Table, added: &[CatalogColumn]) -> Result<TableInput> {
+    let mut storage = table.storage_descriptor.unwrap_or_else(|| StorageDescriptor::builder().build());
+    storage.columns.get_or_insert_default().extend(glue_columns(added)?);
+    TableInput::builder()
+        .name(table.name)
+        .set_description(table.description)
+        .set_owner(table.owner)
+        .set_last_access_time(table.last_access_time)
+        .set_last_analyzed_time(table.last_analyzed_time)
+        .retention(table.retention)
+        .storage_descriptor(storage)
+        .set_partition_keys(table.partition_keys)
+        .set_table_type(table.table_type)
+        .set_parameters(table.parameters)
+        .build()
+        .map_err(invalid)
+}
+
+/// The partition of a day: the folder, read with the columns the table has now.
+pub(super) fn partition(
+    dt: &str,
+    folder: &str,
+    columns: &[CatalogColumn],
+    format: FallbackFormat,
+) -> Result<PartitionInput> {
+    Ok(PartitionInput::builder().values(dt).storage_descriptor(storage(folder, columns, format)?).build())
+}
+
+/// The columns of a table or partition, in order.
+pub(super) fn columns(storage: Option<&StorageDescriptor>) -> Vec<CatalogColumn> {
+    let column = |column: &Column| CatalogColumn {
+        name: column.name.clone(),
+        glue_type: column.r#type.as_deref().unwrap_or_default().to_lowercase(),
+    };
+    storage.map(|storage| storage.columns().iter().map(column).collect()).unwrap_or_default()
+}
+
+/// Whether a storage descriptor points to this folder, whose name ends with a slash.
+pub(super) fn is_at(storage: Option<&StorageDescriptor>, folder: &str) -> bool {
+    let location = storage.and_then(StorageDescriptor::location).unwrap_or_default();
+    location.trim_end_matches('/') == folder.trim_end_matches('/')
+}
+
+/// Refuses a table that is not ours to write to: another format, other partitions, or another folder, where a partition
+/// of ours would hide one of theirs.
+pub(super) fn check(table: &Table, full_name: &str, location: &str, format: FallbackFormat) -> Result<()> {
+    let refuse = |message: String| Err(Error::new(ErrorKind::Settings, message));
+    let storage = table.storage_descriptor.as_ref();
+    let serde =
+        storage.and_then(StorageDescriptor::serde_info).and_then(SerDeInfo::serialization_library).unwrap_or_default();
+    if serde != serde_of(format) {
+        return refuse(format!(
+            "glue table {full_name} is read with {serde:?}, but FALLBACK_FORMAT={} needs {:?}; set FALLBACK_FORMAT as it \
+             was, or give GLUE_TABLE another name",
+            format.extension(),
+            serde_of(format),
+        ));
+    }
+    let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
+    if keys != [PARTITION_KEY] {
+        return refuse(format!(
+            "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; give GLUE_TABLE another name"
+        ));
+    }
+    if !is_at(storage, location) {
+        return refuse(format!(
+            "glue table {full_name} lies at {:?}, not at {location:?}; each target table needs a GLUE_TABLE of its own",
+            storage.and_then(StorageDescriptor::location).unwrap_or_default(),
+        ));
+    }
+    let leads_with_nulls = columns(storage).first().is_some_and(|column| column.name == NULLS_COLUMN);
+    if format == FallbackFormat::Csv && !leads_with_nulls {
+        return refuse(format!(
+            "the first column of glue table {full_name} is not {NULLS_COLUMN:?}; give GLUE_TABLE another name"
+        ));
+    }
+    Ok(())
+}
+
+fn serde_of(format: FallbackFormat) -> &'static str {
+    match format {
+        FallbackFormat::Parquet => PARQUET_SERDE,
+        FallbackFormat::Csv => CSV_SERDE,
+    }
+}
+
+fn storage(location: &str, columns: &[CatalogColumn], format: FallbackFormat) -> Result<StorageDescriptor> {
+    let (input, output, parameters) = match format {
+        FallbackFormat::Parquet => (
+            "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+            "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+            HashMap::from([("serialization.format", "1")]),
+        ),
+        FallbackFormat::Csv => (
+            "org.apache.hadoop.mapred.TextInputFormat",
+            "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat",
+            HashMap::from([("separatorChar", ","), ("quoteChar", "\""), ("escapeChar", "\\")]),
+        ),
+    };
+    let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let serde = SerDeInfo::builder().serialization_library(serde_of(format)).set_parameters(Some(parameters)).build();
+    let storage = StorageDescriptor::builder()
+        .set_columns(Some(glue_columns(columns)?))
+        .location(location)
+        .input_format(input)
+        .output_format(output)
+        .serde_info(serde)
+        .build();
+    Ok(storage)
+}
+
+fn glue_columns(columns: &[CatalogColumn]) -> Result<Vec<Column>> {
+    columns.iter().map(|column| glue_column(&column.name, &column.glue_type)).collect()
+}
+
+fn glue_column(name: &str, glue_type: &str) -> Result<Column> {
+    Column::builder().name(name).r#type(glue_type).build().map_err(invalid)
+}
+
+/// A builder without a required field, which cannot be: each is set above.
+fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
+    Error::new(ErrorKind::Bug, "a glue request is incomplete").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(format: FallbackFormat, location: &str) -> Table {
+        let columns = [
+            CatalogColumn { name: NULLS_COLUMN.to_owned(), glue_type: "string".to_owned() },
+            CatalogColumn { name: "id".to_owned(), glue_type: "string".to_owned() },
+        ];
+        let input = new_table("t", location, &columns, format).unwrap();
+        Table::builder()
+            .name(input.name)
+            .set_parameters(input.parameters)
+            .set_partition_keys(input.partition_keys)
+            .set_storage_descriptor(input.storage_descriptor)
+            .owner("somebody")
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn only_a_table_of_ours_is_written_to() {
+        let csv = table(FallbackFormat::Csv, "s3://b/fallback/t/");
+        let parquet = table(FallbackFormat::Parquet, "s3://b/fallback/t");
+        let refused = |table, location, format| check(table, "db.t", location, format).unwrap_err().to_string();
+        check(&csv, "db.t", "s3://b/fallback/t/", FallbackFormat::Csv).unwrap();
+        check(&parquet, "db.t", "s3://b/fallback/t/", FallbackFormat::Parquet).unwrap();
+        assert!(refused(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("FALLBACK_FORMAT"));
+        assert!(refused(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("GLUE_TABLE of its own"));
+    }
+
+    #[test]
+    fn more_columns_leave_the_rest_of_a_table_alone() {
+        let added = [CatalogColumn { name: "new".to_owned(), glue_type: "date".to_owned() }];
+        let input = with_columns(table(FallbackFormat::Parquet, "s3://b/f/"), &added).unwrap();
+        let names: Vec<String> = columns(input.storage_descriptor()).into_iter().map(|column| column.name).collect();
+        assert_eq!(names, [NULLS_COLUMN, "id", "new"]);
+        assert_eq!((input.owner(), input.partition_keys().len()), (Some("somebody"), 1));
+    }
+}
