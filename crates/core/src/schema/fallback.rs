@@ -1,11 +1,12 @@
 //! How a file's columns are called and stored in the fallback: decided by the catalog, obeyed by the encoders.
 //!
 //! The catalog decides because its table outlives the file: an earlier file may have made a column of that name with
-//! another type.
+//! another type. What is stored as another type comes back as the file's own.
 
 use serde::{Deserialize, Serialize};
 
 use super::ColumnType;
+use super::value::{Value, parse};
 
 /// Where one column of a file goes in the fallback. They stand in file order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,4 +19,127 @@ pub struct FallbackColumn {
     pub stored_type: ColumnType,
     /// The column's place in the catalog's table, from 0. CSV is read by place, Parquet by name.
     pub place: usize,
+}
+
+impl FallbackColumn {
+    /// The value to store for a field, or `None` when the field is not what the schema says.
+    ///
+    /// What is stored as text keeps the file's own spelling, but a null token of a column that is not text is NULL there
+    /// too.
+    pub fn store<'a>(&self, field: Option<&'a [u8]>) -> Option<Value<'a>> {
+        let value = parse(self.file_type, field)?;
+        if value == Value::Null || self.stored_type == self.file_type {
+            return Some(value);
+        }
+        // Text that merely looks like another type would come back with another spelling.
+        if self.file_type == ColumnType::Text { None } else { parse(self.stored_type, field) }
+    }
+
+    /// The value of the file's own type for one that was stored, or `None` when this was not stored by
+    /// [`FallbackColumn::store`]. Text stays text: it is the file's own spelling.
+    pub fn restore<'a>(&self, stored: Value<'a>) -> Option<Value<'a>> {
+        match (stored, self.file_type) {
+            (Value::Null, _) | (Value::Text(_), _) => Some(stored),
+            (Value::Boolean(_), ColumnType::Boolean)
+            | (Value::Integer(_), ColumnType::Integer)
+            | (Value::Double(_), ColumnType::Double)
+            | (Value::Date { .. }, ColumnType::Date)
+            | (Value::DateTime { .. }, ColumnType::DateTime)
+            | (Value::Instant { .. }, ColumnType::Instant) => Some(stored),
+            (Value::Integer(value), ColumnType::Decimal { precision, scale }) => {
+                rescaled(value.into(), 0, precision, scale)
+            }
+            (Value::Integer(value), ColumnType::Double) => Some(Value::Double(value as f64)),
+            (Value::Decimal { unscaled, scale: stored_scale }, ColumnType::Decimal { precision, scale }) => {
+                rescaled(unscaled, stored_scale, precision, scale)
+            }
+            (Value::Decimal { unscaled, scale }, ColumnType::Integer) => {
+                let Value::Decimal { unscaled, .. } = rescaled(unscaled, scale, 38, 0)? else { return None };
+                i64::try_from(unscaled).ok().map(Value::Integer)
+            }
+            (Value::Decimal { unscaled, scale }, ColumnType::Double) => {
+                format!("{unscaled}e-{scale}").parse().ok().map(Value::Double)
+            }
+            (Value::Double(value), ColumnType::Integer) => Some(Value::Integer(value as i64)),
+            (Value::Double(value), ColumnType::Decimal { precision, scale }) => {
+                // Plain digits without an exponent, however long.
+                let Value::Decimal { unscaled, scale } =
+                    parse(ColumnType::Decimal { precision, scale }, Some(value.to_string().as_bytes()))?
+                else {
+                    return None;
+                };
+                Some(Value::Decimal { unscaled, scale })
+            }
+            (Value::DateTime { micros }, ColumnType::Date) => {
+                i32::try_from(micros.div_euclid(86_400_000_000)).ok().map(|days| Value::Date { days })
+            }
+            (
+                Value::Boolean(_)
+                | Value::Integer(_)
+                | Value::Decimal { .. }
+                | Value::Double(_)
+                | Value::Date { .. }
+                | Value::DateTime { .. }
+                | Value::Instant { .. },
+                _,
+            ) => None,
+        }
+    }
+}
+
+/// The same number with another scale, when it has one.
+fn rescaled(unscaled: i128, from_scale: u8, precision: u8, scale: u8) -> Option<Value<'static>> {
+    let factor = 10i128.checked_pow(u32::from(from_scale.abs_diff(scale)))?;
+    let rescaled = match from_scale <= scale {
+        true => unscaled.checked_mul(factor)?,
+        false if unscaled % factor == 0 => unscaled / factor,
+        false => return None,
+    };
+    let fits = rescaled.unsigned_abs() < 10u128.checked_pow(precision.into())?;
+    fits.then_some(Value::Decimal { unscaled: rescaled, scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::value::write_text;
+
+    /// A field's text after the trip through another type.
+    fn trip(file_type: ColumnType, stored_type: ColumnType, field: &str) -> Option<String> {
+        let column = FallbackColumn { name: "c".to_owned(), file_type, stored_type, place: 0 };
+        let mut text = Vec::new();
+        write_text(&column.restore(column.store(Some(field.as_bytes()))?)?, &mut text);
+        Some(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn what_is_stored_as_another_type_comes_back_as_the_files_own() {
+        let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
+        for (file_type, stored_type, field, expected) in [
+            (ColumnType::Integer, decimal(12, 2), "-5", "-5"),
+            (ColumnType::Integer, ColumnType::Double, "9007199254740992", "9007199254740992"),
+            (ColumnType::Integer, ColumnType::Text, "42", "42"),
+            (ColumnType::Boolean, ColumnType::Text, "TRUE", "TRUE"),
+            (decimal(5, 2), decimal(12, 4), "1.50", "1.50"),
+            (decimal(5, 2), ColumnType::Double, "-0.25", "-0.25"),
+            (decimal(20, 0), ColumnType::Double, "10000000000000000000", "10000000000000000000"),
+            (ColumnType::Double, decimal(12, 4), "1.5", "1.5"),
+            (ColumnType::Instant, ColumnType::Text, "2024-05-01T10:00:00+02:00", "2024-05-01T10:00:00+02:00"),
+        ] {
+            assert_eq!(trip(file_type, stored_type, field).as_deref(), Some(expected), "{file_type:?} {stored_type:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_would_not_come_back_is_not_stored() {
+        assert_eq!(trip(ColumnType::Text, ColumnType::Integer, "7"), None);
+        assert_eq!(trip(ColumnType::Integer, ColumnType::Integer, "x"), None);
+        assert_eq!(trip(ColumnType::Double, ColumnType::Decimal { precision: 3, scale: 1 }, "1.25"), None);
+    }
+
+    #[test]
+    fn a_null_token_is_null_as_text_too_but_stays_text_in_a_text_column() {
+        assert_eq!(trip(ColumnType::Integer, ColumnType::Text, "N/A").as_deref(), Some(""));
+        assert_eq!(trip(ColumnType::Text, ColumnType::Text, "N/A").as_deref(), Some("N/A"));
+    }
 }
