@@ -1,0 +1,44 @@
+# `make demo` shows it working, `make test` checks it; both set up what they need first. `make help` lists the rest.
+#
+# Everything that is built shares one target folder (target/, or CARGO_TARGET_DIR).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test fmt lint build build-local deploy image clean-local
+
+bin := .venv/bin
+export SAM_CLI_TELEMETRY := 0
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (Debian packages as root, Python tools in a cache folder, cargo-nextest)
+	@scripts/setup
+
+demo: setup ## deploy to a local AWS and watch files arrive, fall back and come back
+	@scripts/deploy-local --build-only
+	@cargo run --quiet --locked -p spillway-tests --bin demo
+
+test: setup ## everything that must hold: format, lints, docs, template, tests
+	@scripts/check
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: setup ## lints, docs and template only
+	@scripts/check lint
+
+build: setup ## build the functions as they are deployed (slow: link-time optimisation)
+	PATH="$$PWD/$(bin):$$PATH" sam build
+
+build-local: setup ## build functions and task for this machine's tests and demo
+	@scripts/deploy-local --build-only
+
+deploy: build ## deploy to AWS, asking for the parameters
+	PATH="$$PWD/$(bin):$$PATH" sam deploy --guided
+
+image: ## build the Fargate task's image and say how to push it
+	@scripts/image
+
+clean-local: ## remove what local builds and deployments left (not the target folder)
+	rm -rf .aws-sam .local
