@@ -42,6 +42,8 @@ pub enum ErrorKind {
     SourceChanged,
     /// The object does not exist (any more).
     SourceMissing,
+    /// Another object lies where a source was to move; it is not overwritten.
+    DestinationTaken,
     /// S3, Glue, ECS or Secrets Manager refused us (HTTP 403, KMS).
     Forbidden,
     /// An AWS service asked us to slow down, or has no capacity now.
@@ -83,6 +85,7 @@ impl ErrorKind {
             Self::FileBroken => "file_broken",
             Self::SourceChanged => "source_changed",
             Self::SourceMissing => "source_missing",
+            Self::DestinationTaken => "destination_taken",
             Self::Forbidden => "forbidden",
             Self::Throttled => "throttled",
             Self::Service => "service",

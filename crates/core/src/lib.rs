@@ -4,9 +4,10 @@
 //!
 //! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
 //! words ([`error`], [`config`], [`object`], [`report`], [`fault`]), pure rooms (event, route, [`mod@format`],
-//! [`schema`], [`policy`]), adapters (store, [`target`], catalog, launch, secret, telemetry) and the
+//! [`schema`], [`policy`]), adapters ([`store`], [`target`], catalog, launch, secret, telemetry) and the
 //! rooms that compose them (pipeline, fallback, dispatch, request, replay, sweep).
 
+pub mod aws;
 pub mod catalog;
 pub mod config;
 pub mod error;
@@ -18,4 +19,5 @@ pub mod policy;
 pub mod report;
 pub mod route;
 pub mod schema;
+pub mod store;
 pub mod target;

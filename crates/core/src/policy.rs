@@ -100,6 +100,9 @@ pub fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::FileBroken => (Never, Reject, false, "correct the file and upload it again"),
         ErrorKind::SourceChanged => (Never, Fail, false, "the object was overwritten; the newer one is loaded"),
         ErrorKind::SourceMissing => (Never, Fail, false, "the object is gone"),
+        ErrorKind::DestinationTaken => {
+            (Never, Fail, true, "look at the object at the destination; move it away, then the source moves by itself")
+        }
         ErrorKind::Forbidden => (Never, Fail, true, "check the role's policy and the key policy (KMS)"),
         ErrorKind::Throttled => (Never, Fail, false, "the service asked to slow down; the event comes again by itself"),
         ErrorKind::Service => (Never, Fail, false, "the service failed; the event comes again by itself"),

@@ -1,0 +1,36 @@
+//! One way to set up the AWS SDK: pinned behaviour, timeouts that end, standard retries.
+//!
+//! Region, credentials and `AWS_ENDPOINT_URL` come from the SDK's own chain. The TLS provider is installed by each main.
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+/// Connections are refused within milliseconds or not at all; a packet that a security group drops is noticed by this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest wait for the first byte of an answer, the request's own body included.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// One try, from the first byte sent to the answer's headers (and its body, where the SDK reads that itself).
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
+/// All tries together. Copies of large objects lift this for themselves.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(240);
+/// Tries in all. The SDK's retries are the only ones for a single request.
+const ATTEMPTS: u32 = 4;
+
+/// The configuration that every client is made from.
+pub async fn sdk_config(region: &str) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .region(Region::new(region.to_owned()))
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .load()
+        .await
+}

@@ -1,0 +1,40 @@
+//! S3: reading, conditional writing, verified moves and leases.
+//!
+//! The SDK's types never leave this room, and its failures become our kinds in one place (`answer.rs`). Each request is
+//! retried by the SDK alone; what is retried here is what the SDK cannot know: a body that breaks off, a conditional
+//! write that met another one.
+
+mod answer;
+pub mod lease;
+pub mod moves;
+pub mod read;
+pub mod write;
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_s3::Client;
+
+use crate::policy;
+
+/// How often a conditional write that met another one (409), or a body that broke off without a byte, is tried again.
+const TRIES: u32 = 6;
+
+/// A client of S3. Clones share connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+}
+
+impl Store {
+    /// A store on the given configuration. With an endpoint of one's own, buckets are part of the path.
+    pub fn new(config: &SdkConfig) -> Self {
+        let settings = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
+        Self { client: Client::from_conf(settings.build()) }
+    }
+}
+
+/// Waits a little before try number `attempt`.
+async fn pause(attempt: u32) {
+    tokio::time::sleep(policy::backoff(attempt, fastrand::f64()).max(Duration::from_millis(10))).await;
+}

@@ -1,0 +1,331 @@
+//! Reading: what an object is, its bytes as a stream that survives broken connections, small objects, ranges, listings.
+//!
+//! Every byte of a body comes from the one version that was looked at first: each request carries its ETag (and version).
+//! Decompression and parsing are not here.
+
+use std::ops::Range;
+
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
+use aws_sdk_s3::types::{ChecksumMode, EncodingType};
+use bytes::Bytes;
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+
+use super::answer::{failure, is_not_found, size, timestamp};
+use super::{Store, TRIES, pause};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault::FaultPoint;
+use crate::object::{ObjectRef, Source};
+
+/// A small object, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Small {
+    /// Its content.
+    pub bytes: Bytes,
+    /// Its ETag, quotes included, for a conditional write or delete later.
+    pub etag: String,
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The key, decoded.
+    pub key: String,
+    /// The size in bytes as stored.
+    pub size_bytes: u64,
+    /// The ETag, quotes included.
+    pub etag: String,
+    /// When it was written. S3 rounds this to seconds here.
+    pub last_modified: Timestamp,
+}
+
+/// The pages of a listing, in the order of the keys' bytes; at most a thousand objects are held at a time.
+#[derive(Debug)]
+pub struct Pages {
+    store: Store,
+    bucket: String,
+    prefix: String,
+    next: NextPage,
+}
+
+#[derive(Debug)]
+enum NextPage {
+    First,
+    After(String),
+    None,
+}
+
+/// A body while it is read.
+#[derive(Debug)]
+pub struct Body {
+    store: Store,
+    source: Source,
+    stream: ByteStream,
+    offset: u64,
+    /// Breaks since the last byte arrived.
+    breaks: u32,
+    has_ended: bool,
+}
+
+impl Store {
+    /// Asks S3 what the object is. Without a named version that is the newest one, and its version is noted.
+    pub async fn head(&self, object: &ObjectRef) -> Result<Source> {
+        for attempt in 0..TRIES {
+            if let Some(head) = self.look(object).await? {
+                return Ok(source_of(object, &head));
+            }
+            self.confirm_missing(object).await?;
+            // HEAD and GET disagree: it has just been written, or something between S3 and us is not well.
+            pause(attempt).await;
+        }
+        Err(Error::new(ErrorKind::Service, "the object is there and not there by turns").for_object(object))
+    }
+
+    /// Opens the body of exactly this version.
+    pub async fn open(&self, source: &Source) -> Result<Body> {
+        let stream = self.stream_from(source, 0).await?;
+        let (store, source) = (self.clone(), source.clone());
+        Ok(Body { store, source, stream, offset: 0, breaks: 0, has_ended: false })
+    }
+
+    /// A whole object of at most `max_bytes`, or `None` when there is none.
+    pub async fn read_small(&self, bucket: &str, key: &str, max_bytes: u64) -> Result<Option<Small>> {
+        let object = ObjectRef::new(bucket, key);
+        let mut attempt = 0;
+        loop {
+            let answer = match self.client.get_object().bucket(bucket).key(key).send().await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let error = failure("read the object", error).for_object(&object);
+                    return if error.kind() == ErrorKind::SourceMissing { Ok(None) } else { Err(error) };
+                }
+            };
+            let (etag, size_bytes) = (answer.e_tag.unwrap_or_default(), size(answer.content_length));
+            if size_bytes > max_bytes {
+                let message = format!("the object has {size_bytes} bytes where at most {max_bytes} make sense");
+                return Err(Error::new(ErrorKind::Service, message).for_object(&object));
+            }
+            match answer.body.collect().await {
+                Ok(body) => return Ok(Some(Small { bytes: body.into_bytes(), etag })),
+                Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, size_bytes, cause).for_object(&object)),
+                Err(_) => pause(attempt).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The bytes of a range that lies within the object, of the version with this ETag.
+    pub async fn read_range(&self, bucket: &str, key: &str, etag: &str, range: Range<u64>) -> Result<Bytes> {
+        let object = ObjectRef::new(bucket, key);
+        let wanted = range.end.saturating_sub(range.start);
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let header = format!("bytes={}-{}", range.start, range.end - 1);
+        let mut attempt = 0;
+        loop {
+            let request = self.client.get_object().bucket(bucket).key(key).if_match(etag).range(&header);
+            let answer = request.send().await.map_err(|error| failure("read the object", error).for_object(&object))?;
+            match answer.body.collect().await.map(|body| body.into_bytes()) {
+                Ok(bytes) if bytes.len() as u64 == wanted => return Ok(bytes),
+                Ok(bytes) => {
+                    let message = format!("asked for {header}, got {} bytes", bytes.len());
+                    return Err(Error::new(ErrorKind::Service, message).for_object(&object));
+                }
+                Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, wanted, cause).for_object(&object)),
+                Err(_) => pause(attempt).await,
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Everything below a prefix, page by page.
+    pub fn list(&self, bucket: &str, prefix: &str) -> Pages {
+        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
+        Pages { store: self.clone(), bucket, prefix, next: NextPage::First }
+    }
+
+    /// What HEAD says; `None` is a 404, which has no code and is believed only by those whom it cannot mislead.
+    pub(super) async fn look(&self, object: &ObjectRef) -> Result<Option<HeadObjectOutput>> {
+        let request = self.client.head_object().bucket(&object.bucket).key(&object.key);
+        let request = request.set_version_id(object.version_id.clone()).checksum_mode(ChecksumMode::Enabled);
+        match request.send().await {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if is_not_found(&error) => Ok(None),
+            Err(error) => Err(failure("look at the object", error).for_object(object)),
+        }
+    }
+
+    /// Asks with GET, whose 404 names what is missing. `Ok` means that the object is there after all.
+    pub(super) async fn confirm_missing(&self, object: &ObjectRef) -> Result<()> {
+        let request = self.client.get_object().bucket(&object.bucket).key(&object.key);
+        match request.set_version_id(object.version_id.clone()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failure("find the object", error).for_object(object)),
+        }
+    }
+
+    async fn stream_from(&self, source: &Source, offset: u64) -> Result<ByteStream> {
+        let object = &source.object;
+        let request = self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(&source.etag);
+        let range = (offset > 0).then(|| format!("bytes={offset}-"));
+        let answer = request
+            .set_version_id(object.version_id.clone())
+            .set_range(range)
+            .send()
+            .await
+            .map_err(|error| failure("read the object", error).for_object(object))?;
+        // A server that does not know If-Match (S3 does) would go on with other bytes.
+        if answer.e_tag.as_deref() != Some(source.etag.as_str()) {
+            return Err(Error::new(ErrorKind::SourceChanged, "the object was overwritten").for_object(object));
+        }
+        let (left, wanted) = (size(answer.content_length), source.size_bytes - offset);
+        if left != wanted {
+            let message = format!("asked for the {wanted} bytes from {offset} on, was offered {left}");
+            return Err(Error::new(ErrorKind::Service, message).for_object(object));
+        }
+        Ok(answer.body)
+    }
+}
+
+impl Body {
+    /// The next bytes, or `None` once every byte was delivered and counted.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if self.has_ended {
+                return Ok(None);
+            }
+            match self.stream.next().await {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Ok(chunk)) => return self.accept(chunk).await.map(Some),
+                Some(Err(cause)) => self.resume(Some(cause)).await?,
+                None if self.offset == self.source.size_bytes => {
+                    self.has_ended = true;
+                    FaultPoint::BodyEnd.reached().await;
+                }
+                None => self.resume(None).await?,
+            }
+        }
+    }
+
+    /// The version that is being read.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    async fn accept(&mut self, chunk: Bytes) -> Result<Bytes> {
+        let before = self.offset;
+        self.offset += chunk.len() as u64;
+        self.breaks = 0;
+        let whole = self.source.size_bytes;
+        if self.offset > whole {
+            let message = format!("the body is longer than the {whole} bytes the object has");
+            return Err(Error::new(ErrorKind::Service, message).for_object(&self.source.object));
+        }
+        if before == 0 {
+            FaultPoint::BodyFirstByte.reached().await;
+        }
+        if before < whole.div_ceil(2) && self.offset >= whole.div_ceil(2) {
+            FaultPoint::BodyHalf.reached().await;
+        }
+        Ok(chunk)
+    }
+
+    /// Goes on where the body broke off, in the same version. Gives up when several tries in a row bring no byte.
+    async fn resume(&mut self, cause: Option<ByteStreamError>) -> Result<()> {
+        let (offset, whole) = (self.offset, self.source.size_bytes);
+        let object = &self.source.object;
+        let mut last = match cause {
+            // All bytes are there and the SDK still objects: the checksum. Reading the end again would prove nothing.
+            Some(cause) if offset == whole => {
+                let message = "the body does not match its checksum";
+                return Err(Error::new(ErrorKind::Service, message).with_source(cause).for_object(object));
+            }
+            Some(cause) => broken_off(offset, whole, cause),
+            None => Error::new(ErrorKind::Service, format!("the body ended after {offset} of {whole} bytes")),
+        };
+        while self.breaks < TRIES {
+            tracing::debug!(%object, offset, "the body broke off; reading on");
+            pause(self.breaks).await;
+            self.breaks += 1;
+            match self.store.stream_from(&self.source, offset).await {
+                Ok(stream) => {
+                    self.stream = stream;
+                    return Ok(());
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::Service | ErrorKind::Throttled) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.for_object(object))
+    }
+}
+
+impl Pages {
+    /// The next page, which may be empty, or `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
+        let token = match std::mem::replace(&mut self.next, NextPage::None) {
+            NextPage::First => None,
+            NextPage::After(token) => Some(token),
+            NextPage::None => return Ok(None),
+        };
+        // Without the encoding a key with a control character would make the answer bad XML.
+        let request = self.store.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
+        let answer = request
+            .set_continuation_token(token)
+            .encoding_type(EncodingType::Url)
+            .send()
+            .await
+            .map_err(|error| failure("list the objects", error).for_object(self.place()))?;
+        let objects = answer.contents.unwrap_or_default();
+        if let Some(token) = answer.next_continuation_token {
+            self.next = NextPage::After(token);
+        }
+        let is_encoded = answer.encoding_type == Some(EncodingType::Url);
+        let mut page = Vec::with_capacity(objects.len());
+        for listed in objects {
+            let key = listed.key.unwrap_or_default();
+            page.push(Listed {
+                key: if is_encoded { decoded_key(&key).map_err(|error| error.for_object(self.place()))? } else { key },
+                size_bytes: size(listed.size),
+                etag: listed.e_tag.unwrap_or_default(),
+                last_modified: timestamp(listed.last_modified.as_ref()),
+            });
+        }
+        Ok(Some(page))
+    }
+
+    fn place(&self) -> ObjectRef {
+        ObjectRef::new(&self.bucket, &self.prefix)
+    }
+}
+
+/// A key as listings and events encode it: `+` is a space, then percent-decode, once.
+pub(super) fn decoded_key(encoded: &str) -> Result<String> {
+    let spaced = encoded.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Into::into).map_err(|cause| {
+        Error::new(ErrorKind::Service, "a listed key is not UTF-8; delete or rename that object").with_source(cause)
+    })
+}
+
+fn source_of(object: &ObjectRef, head: &HeadObjectOutput) -> Source {
+    let version_id = head.version_id.clone().or_else(|| object.version_id.clone());
+    let object = ObjectRef { version_id, ..object.clone() };
+    let etag = head.e_tag.clone().unwrap_or_default();
+    let encoding = head.content_encoding.as_deref().and_then(stored_encoding);
+    Source::new(object, etag, size(head.content_length), timestamp(head.last_modified.as_ref()), encoding)
+}
+
+/// The content encoding without `aws-chunked`, which was how the upload travelled and says nothing about what is stored.
+fn stored_encoding(header: &str) -> Option<String> {
+    let is_stored = |name: &&str| !name.is_empty() && !name.eq_ignore_ascii_case("aws-chunked");
+    let names: Vec<&str> = header.split(',').map(str::trim).filter(is_stored).collect();
+    (!names.is_empty()).then(|| names.join(","))
+}
+
+fn broken_off(offset: u64, whole: u64, cause: ByteStreamError) -> Error {
+    let message = format!("the body broke off after {offset} of {whole} bytes");
+    Error::new(ErrorKind::Service, message).with_source(cause)
+}
