@@ -5,6 +5,7 @@
 
 pub mod fallback;
 pub mod header;
+pub mod infer;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
-    /// `true` and `false` in any letter case.
+    /// `true` and `false`, also `True` and `TRUE`.
     Boolean,
     /// Whole numbers that fit 64 bits with sign, written without leading zeros or a plus sign.
     Integer,
@@ -60,7 +61,7 @@ pub struct Survives {
 pub struct Evidence {
     /// The record whose value ruled out the last narrower type, where one did.
     pub forced_by_record: Option<u64>,
-    /// In words, without the value: "record 10,001 is not an integer".
+    /// In words, without the value: "record 10,001 is not a 64-bit integer".
     pub reason: String,
 }
 

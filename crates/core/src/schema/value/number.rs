@@ -65,7 +65,6 @@ impl<'a> Number<'a> {
         if self.negative { 0i64.checked_sub_unsigned(self.mantissa) } else { i64::try_from(self.mantissa).ok() }
     }
 
-    #[expect(dead_code, reason = "inference asks for it")]
     /// Digits in front of and behind the point, when the number is an exact decimal. A zero in front counts.
     #[inline]
     pub(in crate::schema) fn decimal_digits(&self) -> Option<(u8, u8)> {
@@ -112,7 +111,6 @@ impl<'a> Number<'a> {
         (value.is_finite() && shortest_digits(value)? == written).then_some(value)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "inference asks for it"))]
     /// Whether [`Number::double`] keeps the number.
     #[inline]
     pub(in crate::schema) fn survives_double(&self) -> bool {

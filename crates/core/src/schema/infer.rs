@@ -1,0 +1,313 @@
+//! Types chosen from every value of a file: each column starts as anything and only ever loses types.
+//!
+//! The families (truth values, numbers, dates, dates with times, instants) share no spelling, so a column is settled into
+//! one by its first value and becomes text at the first value of another. The usual value then costs one strict parse.
+
+use super::value::number::Number;
+use super::value::{is_null_token, parse_boolean, time};
+use super::{Column, ColumnType, Evidence, Schema, Survives};
+use crate::format::Batch;
+
+/// The most digits a decimal has, in front of and behind the point together.
+const DECIMAL_DIGITS: u8 = 38;
+
+/// Watches all values of a file and then says what its columns are.
+#[derive(Debug)]
+pub struct Inference {
+    columns: Vec<ColumnState>,
+}
+
+impl Inference {
+    /// Starts with the columns' final names (see [`super::header::column_names`]), in file order.
+    pub fn new(names: Vec<String>) -> Self {
+        Self { columns: names.into_iter().map(ColumnState::new).collect() }
+    }
+
+    /// Looks at every value of a batch, which is as wide as there are names.
+    pub fn observe(&mut self, batch: &Batch) {
+        debug_assert_eq!(batch.width(), self.columns.len(), "a batch of another width");
+        for (index, column) in self.columns.iter_mut().enumerate() {
+            for row in 0..batch.rows() {
+                match batch.field(row, index) {
+                    None => column.has_missing = true,
+                    Some(text) => column.observe(text, || batch.position(row).record),
+                }
+            }
+        }
+    }
+
+    /// The schema, once every batch was seen. A column without any value is text.
+    pub fn finish(self) -> Schema {
+        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect() }
+    }
+}
+
+#[derive(Debug)]
+struct ColumnState {
+    name: String,
+    family: Family,
+    values: u64,
+    has_missing: bool,
+    has_null_tokens: bool,
+    max_bytes: u64,
+    /// The record whose value cost the column its last type, and what that value is or is not.
+    forced: Option<(u64, &'static str)>,
+}
+
+impl ColumnState {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            family: Family::Open,
+            values: 0,
+            has_missing: false,
+            has_null_tokens: false,
+            max_bytes: 0,
+            forced: None,
+        }
+    }
+
+    #[inline]
+    fn observe(&mut self, text: &[u8], record: impl Fn() -> u64) {
+        self.max_bytes = self.max_bytes.max(text.len() as u64);
+        if self.family.holds(text) {
+            self.values += 1;
+        } else if is_null_token(text) {
+            self.has_null_tokens = true;
+        } else {
+            self.values += 1;
+            self.narrow(text, record());
+        }
+    }
+
+    /// A value that the column as it is does not hold: the first one, or one that costs a type.
+    #[cold]
+    fn narrow(&mut self, text: &[u8], record: u64) {
+        let before = self.family;
+        self.family = before.widened_to(text);
+        self.forced = before.loss(&self.family, text).map(|loss| (record, loss));
+    }
+
+    fn finish(self) -> Column {
+        let column_type = self.family.column_type();
+        // In a text column a null token is a text like any other.
+        let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
+        let evidence = Evidence { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
+        let survives = self.family.survives();
+        Column { name: self.name, column_type, has_nulls, max_bytes: self.max_bytes, survives, evidence }
+    }
+
+    fn reason(&self) -> String {
+        if let Some((record, loss)) = self.forced {
+            return format!("record {} is {loss}", with_thousands(record));
+        }
+        let kind = match &self.family {
+            Family::Open if self.has_null_tokens => return "every value is a null token".to_owned(),
+            Family::Open | Family::Text => return "no record has a value".to_owned(),
+            Family::Boolean => "true or false",
+            Family::Number(_) => "a 64-bit integer",
+            Family::Date => "a date",
+            Family::DateTime => "a date with a time of day",
+            Family::Instant => "a date with a time of day and an offset",
+        };
+        format!("every value is {kind}, {} in all", with_thousands(self.values))
+    }
+}
+
+/// What all values of a column so far are.
+#[derive(Debug, Clone, Copy)]
+enum Family {
+    /// There was no value yet.
+    Open,
+    Boolean,
+    Number(Numbers),
+    Date,
+    DateTime,
+    Instant,
+    Text,
+}
+
+impl Family {
+    /// Whether the next value leaves the column the type it has.
+    #[inline]
+    fn holds(&mut self, text: &[u8]) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Boolean => parse_boolean(text).is_some(),
+            Self::Number(numbers) => Number::scan(text).is_some_and(|number| numbers.hold(&number)),
+            Self::Date => time::parse_date(text).is_some(),
+            Self::DateTime => time::parse_date_time(text).is_some(),
+            Self::Instant => time::parse_instant(text).is_some(),
+            Self::Text => true,
+        }
+    }
+
+    /// The family once a value that it does not hold has come.
+    fn widened_to(self, text: &[u8]) -> Self {
+        match self {
+            Self::Open => Self::of(text),
+            Self::Number(numbers) => {
+                Number::scan(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
+            }
+            // Dates and dates with times are kept apart too: midnight is not the same as no time of day.
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Text => Self::Text,
+        }
+    }
+
+    /// What one value is.
+    fn of(text: &[u8]) -> Self {
+        if let Some(number) = Number::scan(text) {
+            Self::numbers(Numbers::ANY.with(&number))
+        } else if parse_boolean(text).is_some() {
+            Self::Boolean
+        } else if time::parse_date(text).is_some() {
+            Self::Date
+        } else if time::parse_date_time(text).is_some() {
+            Self::DateTime
+        } else if time::parse_instant(text).is_some() {
+            Self::Instant
+        } else {
+            Self::Text
+        }
+    }
+
+    /// Numbers that no kind of number holds all of are text.
+    fn numbers(numbers: Numbers) -> Self {
+        if numbers.kind() == NumberKind::None { Self::Text } else { Self::Number(numbers) }
+    }
+
+    /// What to say of the value that led from this family to `after`; nothing when no narrower type was lost.
+    fn loss(&self, after: &Self, text: &[u8]) -> Option<&'static str> {
+        match (self, after) {
+            (_, Self::Number(numbers)) => match numbers.kind() {
+                NumberKind::Integer | NumberKind::None => None,
+                NumberKind::Decimal => Some("not a 64-bit integer"),
+                NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
+            },
+            (Self::Open | Self::Number(_), _) if Number::scan(text).is_some() => {
+                Some("a number that neither a decimal nor a double column holds exactly")
+            }
+            (Self::Open, Self::Text) => Some("neither a number, a date nor true or false"),
+            (Self::Boolean, _) => Some("neither true nor false"),
+            (Self::Number(_), _) => Some("not a number"),
+            (Self::Date, _) => Some("not a date"),
+            (Self::DateTime, _) => Some("not a date with a time of day"),
+            (Self::Instant, _) => Some("not a date with a time of day and an offset"),
+            (Self::Open | Self::Text, _) => None,
+        }
+    }
+
+    /// The narrowest type that holds every value.
+    fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Boolean => ColumnType::Boolean,
+            Self::Number(numbers) => numbers.column_type(),
+            Self::Date => ColumnType::Date,
+            Self::DateTime => ColumnType::DateTime,
+            Self::Instant => ColumnType::Instant,
+            Self::Open | Self::Text => ColumnType::Text,
+        }
+    }
+
+    fn survives(&self) -> Survives {
+        let numbers = match self {
+            Self::Open => Numbers::ANY,
+            Self::Number(numbers) => *numbers,
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Text => Numbers::NONE,
+        };
+        Survives {
+            boolean: matches!(self, Self::Open | Self::Boolean),
+            integer: numbers.integer,
+            decimal: numbers.decimal,
+            double: numbers.double,
+            date: matches!(self, Self::Open | Self::Date),
+            date_time: matches!(self, Self::Open | Self::DateTime),
+            instant: matches!(self, Self::Open | Self::Instant),
+        }
+    }
+}
+
+/// Which kinds of number hold every number so far.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    integer: bool,
+    /// The most digits in front of and behind the point.
+    decimal: Option<(u8, u8)>,
+    double: bool,
+}
+
+/// The narrowest kind of number that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NumberKind {
+    Integer,
+    Decimal,
+    Double,
+    None,
+}
+
+impl Numbers {
+    const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true };
+    const NONE: Self = Self { integer: false, decimal: None, double: false };
+
+    /// Takes a number in, unless the narrowest kind would be another one then.
+    #[inline]
+    fn hold(&mut self, number: &Number<'_>) -> bool {
+        let with = self.with(number);
+        let holds = with.kind() == self.kind();
+        if holds {
+            *self = with;
+        }
+        holds
+    }
+
+    #[inline]
+    fn with(self, number: &Number<'_>) -> Self {
+        let decimal = match (self.decimal, number.decimal_digits()) {
+            (Some((whole, fraction)), Some((more_whole, more_fraction))) => {
+                let both = (whole.max(more_whole), fraction.max(more_fraction));
+                (both.0 + both.1 <= DECIMAL_DIGITS).then_some(both)
+            }
+            (None, _) | (_, None) => None,
+        };
+        Self {
+            integer: self.integer && number.integer().is_some(),
+            decimal,
+            double: self.double && number.survives_double(),
+        }
+    }
+
+    #[inline]
+    fn kind(&self) -> NumberKind {
+        match (self.integer, self.decimal, self.double) {
+            (true, _, _) => NumberKind::Integer,
+            (false, Some(_), _) => NumberKind::Decimal,
+            (false, None, true) => NumberKind::Double,
+            (false, None, false) => NumberKind::None,
+        }
+    }
+
+    fn column_type(&self) -> ColumnType {
+        match (self.integer, self.decimal, self.double) {
+            (true, _, _) => ColumnType::Integer,
+            (false, Some((whole, scale)), _) => ColumnType::Decimal { precision: whole + scale, scale },
+            (false, None, true) => ColumnType::Double,
+            (false, None, false) => ColumnType::Text,
+        }
+    }
+}
+
+/// `10001` as `10,001`.
+fn with_thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
