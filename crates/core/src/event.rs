@@ -189,3 +189,162 @@ fn decode_form(key: &str) -> Result<String> {
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::EventInvalid, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    macro_rules! sample {
+        ($name:literal) => {
+            include_bytes!(concat!("../../../events/", $name, ".json")).as_slice()
+        };
+    }
+
+    /// One line for each item: the object, what is ignored, or the error.
+    fn items(event: &[u8]) -> Vec<String> {
+        let describe = |item: EventItem| match item {
+            EventItem::Object(object) => match &object.version_id {
+                Some(version) => format!("{object} version {version}"),
+                None => object.to_string(),
+            },
+            EventItem::Ignored { what, .. } => format!("ignored: {what}"),
+            EventItem::Unreadable(error) => format!("{}: {error}", error.kind()),
+        };
+        parse_bytes(event).expect("an event of a known shape").into_iter().map(describe).collect()
+    }
+
+    #[rstest]
+    #[case(sample!("s3-put"), &["s3://spillway-data/uploads/2026/café orders 50% + more=1.csv version 3HL4kqtJvjVBH40Nrjfkd"])]
+    #[case(sample!("s3-multi-record"), &["s3://spillway-data/uploads/orders.csv", "s3://spillway-data/uploads/customers.CSV"])]
+    #[case(sample!("s3-test-event"), &["ignored: s3:TestEvent"])]
+    #[case(sample!("s3-removed"), &["ignored: ObjectRemoved:Delete"])]
+    #[case(sample!("s3-folder-marker"), &["s3://spillway-data/uploads/2026/"])]
+    #[case(sample!("s3-foreign-suffix"), &["s3://spillway-data/uploads/readme.txt"])]
+    #[case(sample!("s3-own-prefix"), &["s3://spillway-data/processed/orders.0123456789abcdef.csv"])]
+    #[case(
+        sample!("eventbridge-object-created"),
+        &["s3://spillway-data/uploads/2026/orders+50% & more.csv version IYV3p45BT0ac8hjHg1houSdS1a.Mro8e"]
+    )]
+    #[case(sample!("sqs-wrapped"), &["s3://spillway-data/uploads/a b.csv", "ignored: s3:TestEvent"])]
+    #[case(sample!("sns-in-sqs"), &["s3://spillway-data/uploads/orders+new.csv"])]
+    #[case(
+        sample!("s3-missing-key"),
+        &[
+            "event_invalid: the S3 notification names no key in the bucket \"spillway-data\"",
+            "s3://spillway-data/uploads/orders.csv"
+        ]
+    )]
+    fn the_samples_say_what_they_are_named_for(#[case] event: &[u8], #[case] expected: &[&str]) {
+        assert_eq!(items(event), expected);
+    }
+
+    #[rstest]
+    #[case(json!({"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}), "s3://b/k")]
+    #[case(json!({"s3": {"bucket": {"name": "b"}, "object": {"key": "%2B%252B+"}}}), "s3://b/+%2B ")]
+    #[case(json!({"s3": {"bucket": {"name": "b"}, "object": {"key": "50%"}}}), "s3://b/50%")]
+    #[case(json!({"eventName": "s3:ObjectCreated:Copy", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}), "s3://b/k")]
+    #[case(json!({"Sns": {"Message": "{\"Records\": [{\"s3\": {\"bucket\": {\"name\": \"b\"}, \"object\": {\"key\": \"k\"}}}]}"}}), "s3://b/k")]
+    #[case(json!({"eventName": "ObjectRestore:Completed", "s3": {}}), "ignored: ObjectRestore:Completed")]
+    #[case(json!({"s3": {"object": {"key": "k"}}}), "event_invalid: the S3 notification names no bucket for the key \"k\"")]
+    #[case(json!({"s3": {"bucket": {"name": ""}, "object": {"key": ""}}}), "event_invalid: the S3 notification names neither bucket nor key")]
+    #[case(json!({"s3": {"bucket": "b", "object": 7}}), "event_invalid: a record of the S3 notification is malformed")]
+    #[case(json!({"s3": {"bucket": {"name": "b"}, "object": {"key": "%FF"}}}), "event_invalid: the key \"%FF\" is not UTF-8 once it is decoded")]
+    #[case(json!({"body": "not json"}), "event_invalid: the body of an SQS message is not JSON")]
+    #[case(json!({"body": "{}"}), "event_invalid: the event is neither an S3 notification nor an EventBridge event, nor one of them in SQS or SNS")]
+    #[case(json!(7), "event_invalid: a record of the event is neither of S3 nor of SQS nor of SNS")]
+    fn a_record_is_read_with_tolerance(#[case] record: Value, #[case] expected: &str) {
+        let event = json!({"Records": [record]}).to_string();
+        assert_eq!(items(event.as_bytes()), [expected]);
+    }
+
+    #[rstest]
+    #[case("", "the event is not JSON")]
+    #[case("\u{feff}[", "the event is not JSON")]
+    #[case("[]", "the event is neither")]
+    #[case("null", "the event is neither")]
+    #[case("{\"Records\": {}}", "the event is neither")]
+    #[case("{\"key\": \"uploads/a.csv\"}", "the event is neither")]
+    fn an_event_of_no_known_shape_is_an_error(#[case] event: &str, #[case] expected: &str) {
+        let error = parse_bytes(event.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::EventInvalid);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn an_event_without_records_is_nothing_to_do() {
+        assert_eq!(items(b"{\"Records\": []}"), ["ignored: an event"]);
+        assert_eq!(items(b"{\"detail-type\": \"Object Deleted\"}"), ["ignored: Object Deleted"]);
+    }
+
+    #[test]
+    fn envelopes_in_envelopes_end() {
+        let mut event = String::from("{\"Records\": []}");
+        for _ in 0..6 {
+            event = json!({ "Message": event }).to_string();
+        }
+        assert!(parse_bytes(event.as_bytes()).unwrap_err().to_string().contains("too many envelopes"));
+        assert!(parse_bytes("[".repeat(100_000).as_bytes()).is_err());
+    }
+
+    /// Any JSON, with the names that the parser looks for more often than chance would have it.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let name = prop_oneof![
+            Just("Records"),
+            Just("s3"),
+            Just("bucket"),
+            Just("object"),
+            Just("key"),
+            Just("name"),
+            Just("body"),
+            Just("Sns"),
+            Just("Message"),
+            Just("detail"),
+            Just("detail-type"),
+            Just("eventName"),
+            Just("Event"),
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+            Just(Value::from("Object Created")),
+        ];
+        leaf.prop_recursive(5, 40, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((name.clone().prop_map(str::to_owned), inner), 0..4)
+                    .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_event_or_an_error(event in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_bytes(&event);
+        }
+
+        #[test]
+        fn any_json_is_an_event_or_an_error(event in any_json()) {
+            if let Ok(items) = parse(&event) {
+                for item in items {
+                    if let EventItem::Object(object) = item {
+                        prop_assert!(!object.bucket.is_empty() && !object.key.is_empty());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_key_survives_its_encoding(key in "\\PC{1,60}") {
+            let encoded: String =
+                percent_encoding::utf8_percent_encode(&key, percent_encoding::NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(decode_form(&encoded.replace("%20", "+")).unwrap(), key);
+        }
+    }
+}
