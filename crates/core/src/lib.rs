@@ -8,6 +8,8 @@
 //! rooms that compose them (pipeline, fallback, dispatch, request, replay, sweep).
 
 pub mod aws;
+#[cfg(test)]
+mod canned;
 pub mod catalog;
 pub mod config;
 pub mod error;
@@ -19,5 +21,6 @@ pub mod policy;
 pub mod report;
 pub mod route;
 pub mod schema;
+pub mod secret;
 pub mod store;
 pub mod target;

@@ -185,8 +185,6 @@ pub struct FileLimits {
 pub struct RoadSettings {
     /// `AWS_REGION`.
     pub region: String,
-    /// S3 buckets are named in the path, not in the host: an endpoint of one's own is set.
-    pub path_style: bool,
     /// Where things lie in the bucket.
     pub prefixes: Prefixes,
     /// The Glue side.

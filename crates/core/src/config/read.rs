@@ -101,8 +101,6 @@ impl RoadSettings {
     pub fn read(environment: &Environment) -> Result<Self> {
         Ok(Self {
             region: environment.need(&vars::AWS_REGION, vars::AWS_REGION.doc)?,
-            path_style: environment.set(&vars::AWS_ENDPOINT_URL)?.is_some()
-                || environment.set(&vars::AWS_ENDPOINT_URL_S3)?.is_some(),
             prefixes: prefixes(environment)?,
             glue: glue(environment)?,
             database: database(environment)?,

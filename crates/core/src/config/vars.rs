@@ -50,8 +50,7 @@ macro_rules! variables {
 
 variables! {
     AWS_REGION, Everyone, Some("us-east-1"), "a region", "The region of every AWS service.";
-    AWS_ENDPOINT_URL, Everyone, None, "a URL", "Another endpoint for every AWS service; S3 is then addressed path-style.";
-    AWS_ENDPOINT_URL_S3, Everyone, None, "a URL", "Another endpoint for S3 alone; S3 is then addressed path-style.";
+    AWS_ENDPOINT_URL, Everyone, None, "a URL", "Another endpoint for every AWS service, read by the SDK; S3 is then addressed path-style.";
     S3_BUCKET, Everyone, None, "a bucket's name", "The bucket of requests that name none. The task and the ingest function need it.";
     UPLOAD_PREFIX, Everyone, Some("uploads/"), "a key prefix", "Where files arrive.";
     PROCESSED_PREFIX, Everyone, Some("processed/"), "a key prefix outside the other prefixes", "Where loaded files go.";

@@ -1,0 +1,247 @@
+//! Secrets Manager: the database's credentials, from a secret or from the settings themselves.
+//!
+//! Errors name the secret and the field, never a value. What was read is kept until somebody asks for it fresh, as is
+//! done when the database refuses a password that may just have been rotated.
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+
+use crate::config::{CredentialSettings, Credentials, SecretSettings, secret};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The port when neither the secret nor the settings name one.
+const DEFAULT_PORT: u16 = 3306;
+
+/// What RDS writes into `engine` for the databases this road leads to.
+const ENGINES: [&str; 4] = ["mysql", "mariadb", "aurora", "aurora-mysql"];
+
+/// Where credentials come from. Clones share what was read.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    client: Client,
+    settings: CredentialSettings,
+    known: Arc<Mutex<Option<Credentials>>>,
+}
+
+impl Secrets {
+    /// Nothing is read yet.
+    pub fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
+        Self { client: Client::new(config), settings, known: Arc::default() }
+    }
+
+    /// The credentials; `fresh` reads the secret again although it is known.
+    pub async fn get(&self, fresh: bool) -> Result<Credentials> {
+        let settings = match &self.settings {
+            CredentialSettings::Inline(credentials) => return Ok(credentials.clone()),
+            CredentialSettings::Secret(settings) => settings,
+        };
+        // Held while the secret is read, so that many who ask at once read it once.
+        let mut known = self.known.lock().await;
+        if let Some(credentials) = known.as_ref().filter(|_| !fresh) {
+            return Ok(credentials.clone());
+        }
+        let text = self.read(&settings.name).await?;
+        let credentials = parse(&text, settings)?;
+        *known = Some(credentials.clone());
+        Ok(credentials)
+    }
+
+    async fn read(&self, name: &str) -> Result<String> {
+        let answer = self.client.get_secret_value().secret_id(name).send().await;
+        let secret = answer.map_err(|error| failure(name, error))?;
+        secret.secret_string.ok_or_else(|| invalid(name, "is binary; store JSON as text"))
+    }
+}
+
+/// The credentials in a secret's text. What the secret lacks, the settings fill in.
+fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
+    let name = &settings.name;
+    // The parser's own error is left out on purpose: it may quote what it stumbled over.
+    let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+        return Err(invalid(name, "is not a JSON object; it takes username, password, host, port and dbname"));
+    };
+    if let Some(engine) = text_field(&fields, "engine", name)?.filter(|engine| !ENGINES.contains(engine)) {
+        return Err(invalid(name, &format!("is for the engine {engine:?}; it takes {}", ENGINES.join(", "))));
+    }
+    let lacks = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
+    let user = filled(&fields, "username", name)?.ok_or_else(|| lacks("username", ""))?;
+    // An empty password is a password.
+    let password = text_field(&fields, "password", name)?.ok_or_else(|| lacks("password", ""))?;
+    let host = filled(&fields, "host", name)?.or(settings.host.as_deref());
+    let database = filled(&fields, "dbname", name)?.or(settings.database.as_deref());
+    Ok(Credentials {
+        host: host.ok_or_else(|| lacks("host", ", and RDS_HOST is not set"))?.to_owned(),
+        port: port(&fields, name)?.or(settings.port).unwrap_or(DEFAULT_PORT),
+        user: user.to_owned(),
+        password: secret(password),
+        database: database.ok_or_else(|| lacks("dbname", ", and RDS_DB is not set"))?.to_owned(),
+    })
+}
+
+fn text_field<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Result<Option<&'a str>> {
+    match fields.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(invalid(name, &format!("has a field {field:?} that is not text"))),
+    }
+}
+
+fn filled<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Result<Option<&'a str>> {
+    Ok(text_field(fields, field, name)?.filter(|text| !text.is_empty()))
+}
+
+fn port(fields: &Map<String, Value>, name: &str) -> Result<Option<u16>> {
+    let port = match fields.get("port") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_u64().and_then(|number| u16::try_from(number).ok()),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    };
+    match port.filter(|port| *port > 0) {
+        Some(port) => Ok(Some(port)),
+        None => Err(invalid(name, "has a field \"port\" that is not a number from 1 to 65535")),
+    }
+}
+
+fn invalid(name: &str, what: &str) -> Error {
+    Error::new(ErrorKind::SecretInvalid, format!("the secret {name:?} {what}"))
+}
+
+/// Absent, forbidden, throttled and broken are four different things.
+fn failure<R>(name: &str, error: SdkError<GetSecretValueError, R>) -> Error
+where
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+    let (kind, what) = match code {
+        "ResourceNotFoundException" => {
+            (ErrorKind::SecretInvalid, "does not exist; check RDS_SECRET_NAME and the region")
+        }
+        "InvalidRequestException" => {
+            (ErrorKind::SecretInvalid, "cannot be read in its present state; is it scheduled for deletion?")
+        }
+        "InvalidParameterException" | "ValidationException" => {
+            (ErrorKind::SecretInvalid, "has a name that Secrets Manager does not take; check RDS_SECRET_NAME")
+        }
+        "AccessDeniedException" => {
+            (ErrorKind::Forbidden, "may not be read; allow secretsmanager:GetSecretValue on it to this role")
+        }
+        "DecryptionFailure" => (ErrorKind::Forbidden, "cannot be decrypted; allow kms:Decrypt on its key to this role"),
+        code if code.contains("Throttl") => {
+            (ErrorKind::Throttled, "cannot be read now: Secrets Manager asks to slow down")
+        }
+        _ => (ErrorKind::Service, "cannot be read: Secrets Manager failed or could not be reached"),
+    };
+    Error::new(kind, format!("the secret {name:?} {what}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use secrecy::ExposeSecret;
+    use serde_json::json;
+
+    use super::*;
+    use crate::canned::{Canned, answer};
+
+    fn bare() -> SecretSettings {
+        SecretSettings { name: "prod/db".into(), host: None, port: None, database: None }
+    }
+
+    #[rstest]
+    #[case(json!({"username": "u", "password": "p", "host": "h", "port": 3307, "dbname": "d"}), "u:p@h:3307/d")]
+    #[case(json!({"username": "u", "password": "p", "host": "h", "port": "3307", "dbname": "d"}), "u:p@h:3307/d")]
+    #[case(json!({"username": "u", "password": "", "host": "h", "dbname": "d", "engine": "mariadb"}), "u:@h:3306/d")]
+    #[case(json!({"username": "u", "password": "p", "host": "h", "dbname": "d", "port": null, "more": [1]}), "u:p@h:3306/d")]
+    fn a_secret_is_read(#[case] text: Value, #[case] expected: &str) {
+        let found = parse(&text.to_string(), &bare()).unwrap();
+        let password = found.password.expose_secret();
+        assert_eq!(format!("{}:{password}@{}:{}/{}", found.user, found.host, found.port, found.database), expected);
+    }
+
+    #[test]
+    fn what_rds_leaves_out_the_settings_fill_in() {
+        let settings =
+            SecretSettings { host: Some("set".into()), port: Some(3310), database: Some("shop".into()), ..bare() };
+        let managed = json!({"username": "u", "password": "p"}).to_string();
+        let found = parse(&managed, &settings).unwrap();
+        assert_eq!((found.host.as_str(), found.port, found.database.as_str()), ("set", 3310, "shop"));
+        let whole = json!({"username": "u", "password": "p", "host": "own", "port": 1, "dbname": "own"}).to_string();
+        let found = parse(&whole, &settings).unwrap();
+        assert_eq!((found.host.as_str(), found.port, found.database.as_str()), ("own", 1, "own"));
+    }
+
+    #[rstest]
+    #[case("s3cret", "is not a JSON object; it takes username, password, host, port and dbname")]
+    #[case("[\"s3cret\"]", "is not a JSON object; it takes username, password, host, port and dbname")]
+    #[case(r#"{"password": "s3cret"}"#, "lacks the field \"username\"")]
+    #[case(r#"{"username": "", "password": "s3cret"}"#, "lacks the field \"username\"")]
+    #[case(r#"{"username": "u"}"#, "lacks the field \"password\"")]
+    #[case(r#"{"username": "u", "password": ["s3cret"]}"#, "has a field \"password\" that is not text")]
+    #[case(r#"{"username": "u", "password": "s3cret"}"#, "lacks the field \"host\", and RDS_HOST is not set")]
+    #[case(
+        r#"{"username": "u", "password": "s3cret", "host": "h"}"#,
+        "lacks the field \"dbname\", and RDS_DB is not set"
+    )]
+    #[case(
+        r#"{"username": "u", "password": "s3cret", "host": "h", "dbname": "d", "port": "s3cret"}"#,
+        "has a field \"port\" that is not a number from 1 to 65535"
+    )]
+    #[case(
+        r#"{"username": "u", "password": "s3cret", "host": "h", "dbname": "d", "port": 0}"#,
+        "has a field \"port\" that is not a number from 1 to 65535"
+    )]
+    #[case(
+        r#"{"username": "u", "password": "s3cret", "engine": "postgres"}"#,
+        "is for the engine \"postgres\"; it takes mysql, mariadb, aurora, aurora-mysql"
+    )]
+    fn a_wrong_secret_is_named_with_its_field_and_never_a_value(#[case] text: &str, #[case] expected: &str) {
+        let error = parse(text, &bare()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SecretInvalid);
+        assert_eq!(crate::error::chain(&error), format!("the secret \"prod/db\" {expected}"));
+    }
+
+    fn whole(password: &str) -> Value {
+        let text = json!({"username": "u", "password": password, "host": "h", "dbname": "d"}).to_string();
+        json!({"ARN": "arn", "Name": "prod/db", "SecretString": text})
+    }
+
+    #[tokio::test]
+    async fn a_secret_is_read_once_until_it_is_asked_for_fresh() {
+        let aws = Canned::start(vec![answer(200, whole("old")), answer(200, whole("new"))]).await;
+        let secrets = Secrets::new(&aws.config(), CredentialSettings::Secret(bare()));
+        for (fresh, expected) in [(false, "old"), (false, "old"), (true, "new"), (false, "new")] {
+            assert_eq!(secrets.clone().get(fresh).await.unwrap().password.expose_secret(), expected);
+        }
+        assert_eq!(aws.requests().len(), 2);
+        assert_eq!(aws.requests()[0].body, json!({"SecretId": "prod/db"}));
+    }
+
+    #[rstest]
+    #[case("ResourceNotFoundException", ErrorKind::SecretInvalid)]
+    #[case("InvalidRequestException", ErrorKind::SecretInvalid)]
+    #[case("AccessDeniedException", ErrorKind::Forbidden)]
+    #[case("DecryptionFailure", ErrorKind::Forbidden)]
+    #[case("ThrottlingException", ErrorKind::Throttled)]
+    #[case("InternalServiceError", ErrorKind::Service)]
+    #[tokio::test]
+    async fn each_refusal_is_its_own_kind(#[case] code: &str, #[case] kind: ErrorKind) {
+        let aws = Canned::start(vec![answer(400, json!({"__type": code, "message": "no"}))]).await;
+        let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().starts_with("the secret \"prod/db\" "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_binary_secret_is_refused() {
+        let aws = Canned::start(vec![answer(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
+        let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
+        assert_eq!(error.to_string(), "the secret \"prod/db\" is binary; store JSON as text");
+    }
+}
