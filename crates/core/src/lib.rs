@@ -16,6 +16,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 pub mod format;
+pub mod launch;
 pub mod object;
 pub mod policy;
 pub mod report;
