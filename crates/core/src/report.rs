@@ -66,6 +66,9 @@ pub struct Report {
     /// Why it ended like this, when it is not a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Nothing is lost, and still a person must look: a run with such a report exits non-zero.
+    #[serde(default)]
+    pub needs_attention: bool,
 }
 
 impl Report {
@@ -82,6 +85,7 @@ impl Report {
             elapsed_ms: 0,
             moved_to: None,
             reason: None,
+            needs_attention: false,
         }
     }
 

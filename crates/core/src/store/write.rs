@@ -122,6 +122,15 @@ impl Store {
     pub async fn abort_stale_uploads(&self, bucket: &str, prefix: &str, older_than: Duration) -> Result<usize> {
         let age = SignedDuration::try_from(older_than).unwrap_or(SignedDuration::MAX);
         let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+        self.abort_uploads_started_before(bucket, prefix, before).await
+    }
+
+    /// Aborts every multipart upload below a prefix, however young: whoever writes there has lost the right to.
+    pub async fn abort_uploads(&self, bucket: &str, prefix: &str) -> Result<usize> {
+        self.abort_uploads_started_before(bucket, prefix, Timestamp::MAX).await
+    }
+
+    async fn abort_uploads_started_before(&self, bucket: &str, prefix: &str, before: Timestamp) -> Result<usize> {
         let place = ObjectRef::new(bucket, prefix);
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {
@@ -218,7 +227,27 @@ impl Store {
     }
 }
 
-/// A streaming write. Small outputs become one conditional put, larger ones a multipart upload.
+/// An upload that has all its bytes and only waits to be made visible.
+#[derive(Debug)]
+pub struct SealedUpload(Upload);
+
+impl SealedUpload {
+    /// Makes the object visible, unless the key is taken.
+    pub async fn complete_new(self) -> Result<Created> {
+        let mut upload = self.0;
+        let Some(upload_id) = upload.upload_id.take() else {
+            return Err(Error::new(ErrorKind::Bug, "an upload without an id").for_object(&upload.object));
+        };
+        upload.store.complete_new(&upload.object, &upload_id, std::mem::take(&mut upload.parts)).await
+    }
+
+    /// Gives up: the parts are deleted.
+    pub async fn abort(self) -> Result<()> {
+        self.0.abort().await
+    }
+}
+
+/// A streaming write: always a multipart upload, so that up to its last step it can be aborted from outside.
 ///
 /// After an error, or to give up, call [`Upload::abort`]. A writer that is only dropped (a panic, a cancelled future)
 /// cannot speak to S3 any more: its parts stay, unseen, until [`Store::abort_stale_uploads`] finds them.
@@ -247,24 +276,22 @@ impl Upload {
         }
     }
 
-    /// Sends what is left and makes the object visible, unless the key is taken.
-    pub async fn finish_new(mut self) -> Result<Created> {
-        if self.upload_id.is_none() {
-            let bytes = self.buffer.split().freeze();
-            let (bucket, key) = (&self.object.bucket, &self.object.key);
-            return self.store.put_new(bucket, key, bytes, &self.content_type).await;
-        }
-        if !self.buffer.is_empty()
+    /// Sends what is left. The object is still unseen, however small it is, and can still be aborted by anybody: see
+    /// [`Store::abort_uploads`].
+    pub async fn seal(mut self) -> Result<SealedUpload> {
+        if (!self.buffer.is_empty() || self.parts.is_empty())
             && let Err(error) = self.send_part().await
         {
             // The first error is the one to tell; parts that stay behind are swept.
             let _ = self.abort().await;
             return Err(error);
         }
-        let Some(upload_id) = self.upload_id.take() else {
-            return Err(Error::new(ErrorKind::Bug, "an upload without an id").for_object(&self.object));
-        };
-        self.store.complete_new(&self.object, &upload_id, std::mem::take(&mut self.parts)).await
+        Ok(SealedUpload(self))
+    }
+
+    /// Sends what is left and makes the object visible, unless the key is taken.
+    pub async fn finish_new(self) -> Result<Created> {
+        self.seal().await?.complete_new().await
     }
 
     /// Gives up: parts that were sent are deleted.
