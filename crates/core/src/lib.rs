@@ -25,3 +25,4 @@ pub mod schema;
 pub mod secret;
 pub mod store;
 pub mod target;
+pub mod telemetry;

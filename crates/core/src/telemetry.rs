@@ -1,0 +1,105 @@
+//! Logs and metrics: a subscriber for the log lines, and one line in CloudWatch's embedded metric format per object.
+//!
+//! Log lines go to standard error, metrics and reports to standard output; Lambda and ECS keep both. Neither ever holds
+//! a row value or a secret.
+
+use std::io::{self, IsTerminal, Write};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LogSettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::report::Report;
+
+/// Where CloudWatch shows the metrics.
+const NAMESPACE: &str = "Spillway";
+
+/// Sets up the log lines of this process. To be called once, before anything is logged.
+pub fn init(settings: &LogSettings) -> Result<()> {
+    let filter = EnvFilter::try_new(&settings.filter).map_err(|error| {
+        Error::new(ErrorKind::Settings, "RUST_LOG does not hold directives such as spillway=debug").with_source(error)
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let installed = match settings.format {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Text => lines.compact().with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+    };
+    installed.map_err(|error| Error::new(ErrorKind::Bug, "the log lines are set up twice").with_source(error))
+}
+
+/// Counts an object that reached an end.
+pub fn count(service: &str, report: &Report) {
+    print(&metrics(
+        service,
+        report.outcome.name(),
+        Timestamp::now(),
+        &[
+            ("Objects", "Count", 1),
+            ("Rows", "Count", report.rows_stored),
+            ("Bytes", "Bytes", report.size_bytes),
+            ("Duration", "Milliseconds", report.elapsed_ms),
+        ],
+    ));
+}
+
+/// Counts an object that reached no end, by the kind of error.
+pub fn count_failure(service: &str, kind: ErrorKind) {
+    print(&metrics(service, kind.name(), Timestamp::now(), &[("Failures", "Count", 1)]));
+}
+
+/// The numbers of one object, by service and, one level down, by outcome.
+fn metrics(service: &str, outcome: &str, now: Timestamp, numbers: &[(&str, &str, u64)]) -> Value {
+    let units: Vec<Value> = numbers.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+    let mut line = json!({
+        "_aws": {
+            "Timestamp": now.as_millisecond(),
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["service"], ["service", "outcome"]],
+                "Metrics": units,
+            }],
+        },
+        "service": service,
+        "outcome": outcome,
+    });
+    for (name, _, number) in numbers {
+        line[*name] = json!(number);
+    }
+    line
+}
+
+/// One line on standard output. A closed output is nobody's loss here.
+fn print(line: &Value) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_line_is_in_the_embedded_format() {
+        let line =
+            metrics("trigger", "loaded", Timestamp::UNIX_EPOCH, &[("Objects", "Count", 1), ("Rows", "Count", 7)]);
+        assert_eq!(
+            line,
+            json!({
+                "_aws": {"Timestamp": 0, "CloudWatchMetrics": [{
+                    "Namespace": "Spillway",
+                    "Dimensions": [["service"], ["service", "outcome"]],
+                    "Metrics": [{"Name": "Objects", "Unit": "Count"}, {"Name": "Rows", "Unit": "Count"}],
+                }]},
+                "service": "trigger", "outcome": "loaded", "Objects": 1, "Rows": 7,
+            })
+        );
+    }
+
+    #[test]
+    fn directives_that_make_no_sense_are_refused_by_name() {
+        let settings = LogSettings { filter: "spillway=loud".into(), format: LogFormat::Json };
+        let error = init(&settings).unwrap_err();
+        assert!(error.kind() == ErrorKind::Settings && error.to_string().starts_with("RUST_LOG"), "{error}");
+    }
+}
