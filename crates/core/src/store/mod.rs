@@ -5,9 +5,14 @@
 //! write that met another one.
 
 mod answer;
+mod copy;
 pub mod lease;
 pub mod moves;
 pub mod read;
+#[cfg(test)]
+mod scripted;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 use std::time::Duration;

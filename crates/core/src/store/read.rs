@@ -329,3 +329,30 @@ fn broken_off(offset: u64, whole: u64, cause: ByteStreamError) -> Error {
     let message = format!("the body broke off after {offset} of {whole} bytes");
     Error::new(ErrorKind::Service, message).with_source(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a+b", "a b")]
+    #[case("a%20b", "a b")]
+    #[case("a%2Bb", "a+b")]
+    #[case("a%252Bb", "a%2Bb")]
+    #[case("%C3%A9/%0A", "\u{e9}/\n")]
+    fn listed_keys_are_decoded_once(#[case] encoded: &str, #[case] expected: &str) {
+        assert_eq!(decoded_key(encoded).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case("gzip", Some("gzip"))]
+    #[case("aws-chunked", None)]
+    #[case("aws-chunked,gzip", Some("gzip"))]
+    #[case("gzip, AWS-Chunked", Some("gzip"))]
+    #[case("", None)]
+    fn how_an_upload_travelled_is_no_encoding(#[case] header: &str, #[case] expected: Option<&str>) {
+        assert_eq!(stored_encoding(header).as_deref(), expected);
+    }
+}

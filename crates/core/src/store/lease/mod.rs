@@ -4,53 +4,24 @@
 //! carries the ETag of the lease it changes, so of two workers one always learns that it is too late. The ledger, not the
 //! lease, decides whether rows are loaded.
 
+mod listing;
+mod note;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
+pub use self::listing::{LeaseInfo, drop_expired, leases};
+use self::note::{CLOCK_MARGIN, Note, after, encode, lease_key, read_note, signed};
 use super::write::{Created, Deleted};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{SourceId, hash_parts};
+use crate::object::SourceId;
 
-/// How far two workers' clocks may be apart: a lease is taken over only this long after its end.
-const CLOCK_MARGIN: SignedDuration = SignedDuration::from_secs(1);
-/// A note that a COMMIT or a fallback may be under way outlives its lease by this much before a sweep drops it. Every
-/// attempt for the source inherits the note and renews it, so one that nobody has touched for a day belongs to a source
-/// that nothing delivers or sweeps any more; Lambda's own retries end after six hours.
-const NOTE_KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// No lease is larger.
-const MAX_BYTES: u64 = 64 * 1024;
 const CONTENT_TYPE: &str = "application/json";
-
-/// What is written in the lease object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Note {
-    worker: String,
-    /// Tells one acquisition from any other, also by the same worker.
-    token: String,
-    acquired_at: Timestamp,
-    expires_at: Timestamp,
-    commit_may_be_sent: bool,
-    #[serde(default)]
-    fallback_may_be_written: bool,
-}
-
-impl Note {
-    fn is_live(&self, now: Timestamp) -> bool {
-        now <= after(self.expires_at, CLOCK_MARGIN)
-    }
-
-    /// Whether the next attempt must know of this note.
-    fn matters(&self) -> bool {
-        self.commit_may_be_sent || self.fallback_may_be_written
-    }
-}
 
 /// What an expired lease said before we took it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,24 +32,6 @@ pub struct Inherited {
     pub commit_may_be_sent: bool,
     /// A fallback object may have been, or may still be, written: no load; write the fallback (again).
     pub fallback_may_be_written: bool,
-}
-
-/// A lease as a listing shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseInfo {
-    /// The source it is about.
-    pub source_id: SourceId,
-    /// Who holds or held it.
-    pub worker: String,
-    /// Since when.
-    pub acquired_at: Timestamp,
-    /// Until when.
-    pub expires_at: Timestamp,
-    /// Whether a COMMIT may have been sent.
-    pub commit_may_be_sent: bool,
-    /// Whether a fallback object may have been written.
-    pub fallback_may_be_written: bool,
-    etag: String,
 }
 
 /// A lease that we hold. A task renews it until it is given back; when it is only dropped, renewal ends and it expires.
@@ -119,7 +72,7 @@ impl Lease {
         ttl: Duration,
     ) -> Result<Self> {
         let key = lease_key(prefix, source_id);
-        let note = new_note(worker, ttl);
+        let note = Note::new(worker, ttl);
         let hold = |note: Note, etag: String, inherited: Option<Inherited>| {
             let state = Mutex::new(State { note, etag, is_lost: false });
             let (store, bucket, key) = (store.clone(), bucket.to_owned(), key.clone());
@@ -147,7 +100,7 @@ impl Lease {
             let heir = Note {
                 commit_may_be_sent: found.commit_may_be_sent,
                 fallback_may_be_written: found.fallback_may_be_written,
-                ..new_note(worker, ttl)
+                ..Note::new(worker, ttl)
             };
             let inherited = Inherited {
                 worker: found.worker,
@@ -354,85 +307,7 @@ impl Shared {
     }
 }
 
-/// Every lease below the prefix. Objects there that are no leases are left out.
-pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<LeaseInfo>> {
-    let mut found = Vec::new();
-    let mut pages = store.list(bucket, prefix);
-    while let Some(page) = pages.next().await? {
-        for listed in page {
-            let Some(source_id) = listed.key.strip_prefix(prefix).and_then(SourceId::parse) else { continue };
-            let Some((note, etag)) = read_note(store, bucket, &listed.key).await? else { continue };
-            found.push(LeaseInfo {
-                source_id,
-                worker: note.worker,
-                acquired_at: note.acquired_at,
-                expires_at: note.expires_at,
-                commit_may_be_sent: note.commit_may_be_sent,
-                fallback_may_be_written: note.fallback_may_be_written,
-                etag,
-            });
-        }
-    }
-    Ok(found)
-}
-
-/// Deletes the leases that have expired, except those whose notes still matter to an attempt to come. Returns how many.
-pub async fn drop_expired(store: &Store, bucket: &str, prefix: &str) -> Result<usize> {
-    let now = Timestamp::now();
-    let mut dropped = 0;
-    for lease in leases(store, bucket, prefix).await? {
-        let matters = lease.commit_may_be_sent || lease.fallback_may_be_written;
-        let kept_until = after(lease.expires_at, if matters { NOTE_KEPT } else { CLOCK_MARGIN });
-        if kept_until < now {
-            let key = lease_key(prefix, &lease.source_id);
-            // Whoever takes it over at this moment changes its ETag, and keeps it.
-            dropped += usize::from(store.delete_if(bucket, &key, &lease.etag).await? == Deleted::Done);
-        }
-    }
-    Ok(dropped)
-}
-
-fn lease_key(prefix: &str, source_id: &SourceId) -> String {
-    format!("{prefix}{source_id}")
-}
-
-fn new_note(worker: &str, ttl: Duration) -> Note {
-    let now = Timestamp::now();
-    let random = fastrand::u128(..).to_string();
-    Note {
-        worker: worker.to_owned(),
-        token: hash_parts(&[worker, &now.as_nanosecond().to_string(), &random]),
-        acquired_at: now,
-        expires_at: after(now, signed(ttl)),
-        commit_may_be_sent: false,
-        fallback_may_be_written: false,
-    }
-}
-
-async fn read_note(store: &Store, bucket: &str, key: &str) -> Result<Option<(Note, String)>> {
-    let Some(small) = store.read_small(bucket, key, MAX_BYTES).await? else { return Ok(None) };
-    match serde_json::from_slice(&small.bytes) {
-        Ok(note) => Ok(Some((note, small.etag))),
-        Err(cause) => {
-            let message = format!("{key} is no lease that can be read; delete it once no worker runs");
-            Err(Error::new(ErrorKind::Service, message).with_source(cause))
-        }
-    }
-}
-
-fn encode(note: &Note) -> Bytes {
-    Bytes::from(serde_json::to_vec(note).expect("a note is plain text and times"))
-}
-
 /// A conditional put met another lease, or none.
 fn is_overtaken(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::SourceChanged | ErrorKind::SourceMissing)
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
-fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
-    time.checked_add(duration).unwrap_or(Timestamp::MAX)
 }
