@@ -111,7 +111,7 @@ impl fmt::Display for ErrorKind {
 pub struct Position {
     /// The data record, the header not counted; 0 means the header.
     pub record: u64,
-    /// The line of the file on which the record starts.
+    /// The line of the file on which the record starts; 0 when it is not known, and then `byte` is not either.
     pub line: u64,
     /// The offset of the record's first byte in the decoded file.
     pub byte: u64,
@@ -121,6 +121,9 @@ impl fmt::Display for Position {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.record == 0 {
             write!(formatter, "header, line {}, byte {}", self.line, self.byte)
+        } else if self.line == 0 {
+            // The database only tells which record it refuses.
+            write!(formatter, "record {}", self.record)
         } else {
             write!(formatter, "record {}, line {}, byte {}", self.record, self.line, self.byte)
         }

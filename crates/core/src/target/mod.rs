@@ -57,6 +57,14 @@ impl LedgerState {
             Self::Rejected => "rejected",
         }
     }
+
+    /// Whether the rows are in the target table, so that nothing is left to load.
+    pub fn is_in_target(self) -> bool {
+        match self {
+            Self::Loaded | Self::Duplicate => true,
+            Self::FellBack | Self::Rejected => false,
+        }
+    }
 }
 
 /// A ledger row, as far as decisions need it.

@@ -1,15 +1,41 @@
-//! MySQL and MariaDB: the target that loads with LOAD DATA LOCAL or INSERT, and its ledger, in one transaction.
+//! MySQL and MariaDB: rows by LOAD DATA LOCAL (or INSERT), and their ledger row, in one transaction.
 //!
-//! One connection per session, no pool. The driver's types stay in this room.
+//! One connection per session, no pool, and no retry: that is the caller's. A file above `atomic_max_bytes` goes through a staging
+//! table. The driver's types stay in this room.
+
+mod check;
+mod column;
+mod connect;
+mod failure;
+mod insert;
+mod ledger;
+mod load_data;
+mod refusal;
+mod rows;
+mod staging;
+mod table;
 
 use std::time::Duration;
 
-use crate::config::{Credentials, TargetOptions};
-use crate::error::{Error, ErrorKind, Result};
+use tracing::warn;
+
+use crate::config::{Credentials, LoadMethod, TargetOptions};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::fault::FaultPoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
 use crate::schema::Schema;
 use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
+
+use column::TargetColumn;
+use connect::Connection;
+use failure::{Stage, failure, leaves_commit_open, server_code};
+use ledger::{ClaimEnd, Ledger};
+use rows::Rows;
+
+/// COMMIT of a large transaction writes the binary log; it may take this long, and longer by size.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
 /// A MySQL or MariaDB database as a target. Holds no connection: each call that needs one opens it.
 #[derive(Debug, Clone)]
@@ -25,49 +51,266 @@ impl MySqlTarget {
         Self { credentials, options, table }
     }
 
-    fn unfinished(&self) -> Error {
-        let place = format!("{}:{}", self.credentials.host, self.credentials.port);
-        let limit = self.options.connect_timeout.as_secs();
-        Error::new(ErrorKind::Bug, format!("loading into {} at {place} ({limit} s) is not built yet", self.table))
+    async fn connect(&self) -> Result<Connection> {
+        Connection::open(&self.credentials, &self.options).await
+    }
+
+    fn ledger(&self) -> Ledger<'_> {
+        Ledger::new(&self.options.ledger_table)
+    }
+
+    async fn claim_on(&self, connection: &mut Connection, claim: &Claim, schema: &Schema) -> Result<Prepared> {
+        let ledger = self.ledger();
+        ledger.ensure(connection).await?;
+        let known = ledger.peek(connection, &claim.source.id).await?;
+        if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
+            return Ok(Prepared::Ended(entry));
+        }
+        let columns = table::prepare(connection, &self.table, schema, self.options.unknown_columns).await?;
+        FaultPoint::TableMade.reached().await;
+        let is_large = claim.source.size_bytes > self.options.atomic_max_bytes && !columns.is_empty();
+        if is_large && !self.is_known_content(connection, claim).await? {
+            let staging = staging::create(connection, &self.table, &claim.source.id).await?;
+            return Ok(Prepared::Ours { columns, staging: Some(staging) });
+        }
+        match self.begin_claim(connection, claim).await? {
+            ClaimEnd::Ours => Ok(Prepared::Ours { columns, staging: None }),
+            ClaimEnd::Ended(entry) => Ok(Prepared::Ended(entry)),
+        }
+    }
+
+    async fn is_known_content(&self, connection: &mut Connection, claim: &Claim) -> Result<bool> {
+        let Some(content_id) = claim.content_id.as_deref() else { return Ok(false) };
+        Ok(self.ledger().peek_content(connection, content_id).await?.is_some())
+    }
+
+    async fn begin_claim(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimEnd> {
+        connection.run("cannot begin a transaction", "BEGIN").await?;
+        FaultPoint::Begun.reached().await;
+        let end = self.ledger().claim(connection, claim).await?;
+        if matches!(end, ClaimEnd::Ours) {
+            FaultPoint::Claimed.reached().await;
+        }
+        Ok(end)
+    }
+
+    async fn load_on(&self, session: &mut MySqlSession, rows: BatchStream<'_>) -> Result<Loaded> {
+        let columns = session.columns.clone();
+        let mut rows = Rows::new(rows, &columns, session.claim.source.size_bytes);
+        if columns.is_empty() {
+            return match rows.advance().await? {
+                false => Ok(Loaded::default()),
+                true => Err(Error::new(ErrorKind::Bug, "a file without columns has rows")),
+            };
+        }
+        let (place, limit_bytes) = match &session.staging {
+            Some(staging) => (staging.clone(), staging::CHUNK_BYTES),
+            None => (self.table.clone(), u64::MAX),
+        };
+        let mut method = self.method(&session.connection);
+        let mut stored = 0;
+        loop {
+            let (rows_now, at_end) = match method {
+                Method::Insert => {
+                    insert::load(&mut session.connection, &place, &columns, &mut rows, limit_bytes).await?
+                }
+                Method::LoadData => {
+                    let loading = load_data::load(&mut session.connection, &place, &columns, &mut rows, limit_bytes);
+                    match loading.await? {
+                        load_data::LoadEnd::Stored { rows, at_end } => (rows, at_end),
+                        load_data::LoadEnd::NotAllowed => {
+                            method = self.without_load_data()?;
+                            continue;
+                        }
+                    }
+                }
+            };
+            stored += rows_now;
+            if at_end {
+                return Ok(Loaded { rows_parsed: rows.taken, rows_stored: stored });
+            }
+            FaultPoint::StagingChunk.reached().await;
+        }
+    }
+
+    fn method(&self, connection: &Connection) -> Method {
+        match self.options.load_method {
+            LoadMethod::Auto if connection.facts.local_infile => Method::LoadData,
+            LoadMethod::Auto | LoadMethod::Insert => Method::Insert,
+            LoadMethod::LoadData => Method::LoadData,
+        }
+    }
+
+    fn without_load_data(&self) -> Result<Method> {
+        match self.options.load_method {
+            LoadMethod::Auto | LoadMethod::Insert => Ok(Method::Insert),
+            LoadMethod::LoadData => {
+                let message = "the server does not allow LOAD DATA LOCAL; set its local_infile to 1, or \
+                     RDS_LOAD_METHOD to auto";
+                Err(Error::new(ErrorKind::Privilege, message))
+            }
+        }
+    }
+
+    async fn settle_on(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<()> {
+        let MySqlSession { connection, claim, columns, staging, .. } = session;
+        if let Some(staging) = staging {
+            match self.begin_claim(connection, claim).await? {
+                ClaimEnd::Ours => {}
+                ClaimEnd::Ended(_) => {
+                    let message = "another worker has loaded the same rows meanwhile";
+                    return Err(Error::new(ErrorKind::Conflict, message));
+                }
+            }
+            let size_bytes = claim.source.size_bytes;
+            staging::move_over(connection, staging, &self.table, columns, loaded.rows_stored, size_bytes).await?;
+            FaultPoint::AfterInsertSelect.reached().await;
+        }
+        FaultPoint::BeforeLedgerEnd.reached().await;
+        self.ledger().finish(connection, &claim.source.id, loaded).await
     }
 }
 
-/// An open connection with a transaction and a claim in it. Dropping it closes the connection, and the server rolls back.
+/// What `claim` found and made.
+enum Prepared {
+    Ours { columns: Vec<TargetColumn>, staging: Option<String> },
+    Ended(LedgerEntry),
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    LoadData,
+    Insert,
+}
+
+/// An open connection with a transaction and a claim in it (for a large file: with its staging table). Dropping it closes the
+/// connection, and the server rolls back.
 #[derive(Debug)]
-pub struct MySqlSession {}
+pub struct MySqlSession {
+    connection: Connection,
+    claim: Claim,
+    /// The table's columns in the file's order.
+    columns: Vec<TargetColumn>,
+    /// The staging table, for a large file.
+    staging: Option<String>,
+    /// Set once everything stands ready for COMMIT.
+    is_settled: bool,
+}
+
+impl MySqlSession {
+    /// Undoes everything while the server still answers: the transaction, and the staging table.
+    async fn undo(&mut self) {
+        self.is_settled = false;
+        self.connection.roll_back().await;
+        if let Some(staging) = self.staging.take() {
+            // A connection that is lost leaves it to the sweep.
+            let _ = staging::drop_table(&mut self.connection, &staging).await;
+        }
+    }
+}
 
 impl Target for MySqlTarget {
     type Session = MySqlSession;
 
-    async fn claim(&self, _claim: &Claim, _schema: &Schema) -> Result<Claimed<MySqlSession>> {
-        Err(self.unfinished())
+    async fn claim(&self, claim: &Claim, schema: &Schema) -> Result<Claimed<MySqlSession>> {
+        let mut connection = self.connect().await?;
+        match self.claim_on(&mut connection, claim, schema).await {
+            Ok(Prepared::Ours { columns, staging }) => {
+                let claim = claim.clone();
+                Ok(Claimed::Ours(MySqlSession { connection, claim, columns, staging, is_settled: false }))
+            }
+            Ok(Prepared::Ended(entry)) => {
+                connection.close().await;
+                Ok(Claimed::Ended(entry))
+            }
+            Err(error) => {
+                connection.roll_back().await;
+                connection.close().await;
+                Err(error)
+            }
+        }
     }
 
-    async fn load(&self, _session: &mut MySqlSession, _schema: &Schema, _rows: BatchStream<'_>) -> Result<Loaded> {
-        Err(self.unfinished())
+    async fn load(&self, session: &mut MySqlSession, schema: &Schema, rows: BatchStream<'_>) -> Result<Loaded> {
+        debug_assert_eq!(session.columns.len(), schema.columns.len(), "another schema than at the claim");
+        let loaded = self.load_on(session, rows).await;
+        match &loaded {
+            Ok(_) => FaultPoint::RowsAll.reached().await,
+            Err(_) => session.undo().await,
+        }
+        loaded
     }
 
-    async fn settle(&self, _session: &mut MySqlSession, _loaded: Loaded) -> Result<()> {
-        Err(self.unfinished())
+    async fn settle(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<()> {
+        let settled = self.settle_on(session, loaded).await;
+        match &settled {
+            Ok(()) => session.is_settled = true,
+            Err(_) => session.undo().await,
+        }
+        settled
     }
 
-    async fn commit(&self, _session: MySqlSession) -> CommitEnd {
-        CommitEnd::NotCommitted(self.unfinished())
+    async fn commit(&self, mut session: MySqlSession) -> CommitEnd {
+        if !session.is_settled {
+            session.undo().await;
+            return CommitEnd::NotCommitted(Error::new(ErrorKind::Bug, "COMMIT of a session that is not settled"));
+        }
+        let doing = "COMMIT was not answered";
+        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.source.size_bytes / COMMIT_BYTES_PER_SECOND);
+        FaultPoint::BeforeCommit.reached().await;
+        let error = match session.connection.run_raw(limit, doing, b"COMMIT").await {
+            Ok(Ok(_)) => {
+                clean_up(session).await;
+                return CommitEnd::Committed;
+            }
+            Ok(Err(error)) => error,
+            Err(timeout) => return CommitEnd::Unknown(timeout),
+        };
+        let is_answer = server_code(&error).is_some_and(|code| !leaves_commit_open(code));
+        if !is_answer {
+            return CommitEnd::Unknown(failure(Stage::Connected, doing, error));
+        }
+        session.undo().await;
+        CommitEnd::NotCommitted(failure(Stage::Connected, "the server refused COMMIT", error))
     }
 
-    async fn look_up(&self, _source_id: &SourceId) -> Result<Option<LedgerEntry>> {
-        Err(self.unfinished())
+    async fn look_up(&self, source_id: &SourceId) -> Result<Option<LedgerEntry>> {
+        let mut connection = self.connect().await?;
+        let entry = self.ledger().look_up(&mut connection, source_id).await;
+        connection.close().await;
+        entry
     }
 
-    async fn record(&self, _claim: &Claim, _fate: &Fate) -> Result<()> {
-        Err(self.unfinished())
+    async fn record(&self, claim: &Claim, fate: &Fate) -> Result<()> {
+        let mut connection = self.connect().await?;
+        self.ledger().ensure(&mut connection).await?;
+        let recorded = self.ledger().record(&mut connection, claim, fate).await;
+        connection.close().await;
+        recorded
     }
 
-    async fn record_move(&self, _source_id: &SourceId, _moved_to: &str) -> Result<()> {
-        Err(self.unfinished())
+    async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let noted = self.ledger().record_move(&mut connection, source_id, moved_to).await;
+        connection.close().await;
+        noted
     }
 
-    async fn sweep_staging(&self, _older_than: Duration, _live: &[SourceId]) -> Result<Vec<String>> {
-        Err(self.unfinished())
+    async fn sweep_staging(&self, older_than: Duration, live: &[SourceId]) -> Result<Vec<String>> {
+        let mut connection = self.connect().await?;
+        let dropped = staging::sweep(&mut connection, older_than, live).await;
+        connection.close().await;
+        dropped
     }
+}
+
+/// After COMMIT: drops the staging table and closes. Nothing here can change what was committed.
+async fn clean_up(mut session: MySqlSession) {
+    if let Some(staging) = session.staging.take() {
+        FaultPoint::BeforeStagingDrop.reached().await;
+        if let Err(error) = staging::drop_table(&mut session.connection, &staging).await {
+            warn!(table = staging, error = %chain(&error), "the staging table was not dropped; the sweep drops it");
+        }
+    }
+    session.connection.close().await;
 }
