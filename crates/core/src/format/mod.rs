@@ -3,6 +3,8 @@
 //! Nothing here does I/O. A field is bytes or missing; what the bytes mean is the schema's business. Every decoder
 //! reports the record, line and byte of what it cannot read.
 
+pub mod csv;
+
 use std::pin::Pin;
 
 use futures_util::Stream;
@@ -36,9 +38,19 @@ impl Batch {
     /// Adds one field to the row that is being built.
     pub fn push_field(&mut self, field: Option<&[u8]>) {
         if let Some(value) = field {
-            self.bytes.extend_from_slice(value);
+            self.append_to_field(value);
         }
-        let missing = if field.is_none() { Self::MISSING } else { 0 };
+        self.end_field(field.is_none());
+    }
+
+    /// Adds a part of a field that comes in pieces, to be ended by [`Batch::end_field`].
+    pub fn append_to_field(&mut self, part: &[u8]) {
+        self.bytes.extend_from_slice(part);
+    }
+
+    /// Ends the field that came in pieces. A missing one had none.
+    pub fn end_field(&mut self, is_missing: bool) {
+        let missing = if is_missing { Self::MISSING } else { 0 };
         self.ends.push(self.bytes.len() as u64 | missing);
     }
 
@@ -52,6 +64,20 @@ impl Batch {
         self.ends.truncate(self.positions.len() * self.width);
         let length = self.ends.last().map_or(0, |end| end & !Self::MISSING);
         self.bytes.truncate(length as usize);
+    }
+
+    /// Takes the row that is being built out, whatever its width; what is missing in it is empty.
+    pub fn take_open_row(&mut self) -> Vec<Vec<u8>> {
+        let first = self.positions.len() * self.width;
+        let mut start = first.checked_sub(1).map_or(0, |last| self.ends[last] & !Self::MISSING) as usize;
+        let mut row = Vec::with_capacity(self.fields_in_open_row());
+        for end in &self.ends[first..] {
+            let end = (end & !Self::MISSING) as usize;
+            row.push(self.bytes[start..end].to_vec());
+            start = end;
+        }
+        self.discard_open_row();
+        row
     }
 
     /// Ends the row that is being built. The caller has checked that it has `width` fields.
@@ -73,6 +99,13 @@ impl Batch {
     /// The bytes of all fields together, to know when a batch is large enough.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// What the batch takes in memory.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.ends.capacity() * size_of::<u64>()
+            + self.positions.capacity() * size_of::<Position>()
     }
 
     /// Whether there is no whole row.

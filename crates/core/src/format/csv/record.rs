@@ -1,0 +1,418 @@
+//! Valid UTF-8 as records: a small state machine that runs over whole stretches of data at a time.
+//!
+//! Whatever the chunks, the same file gives the same records and the same first error: limits are checked at each mark and
+//! at each chunk's end, in the order of the bytes.
+
+use std::collections::VecDeque;
+
+use memchr::{memchr, memchr_iter, memchr3};
+
+use super::{CsvDialect, CsvLimits, delimiter};
+use crate::error::{Error, ErrorKind, Position, Result};
+use crate::format::Batch;
+
+const QUOTE: u8 = b'"';
+/// A header beyond this is no header, whatever a record may have.
+const MAX_HEADER_BYTES: usize = 1024 * 1024;
+/// A batch is handed on when it has as many bytes, rows or fields.
+const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_ROWS: usize = 1024;
+const BATCH_FIELDS: usize = 16 * 1024;
+/// Where in a record the next byte stands.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// At the start of a line; nothing of a record was seen.
+    RecordStart,
+    /// After a delimiter.
+    FieldStart,
+    /// In a field without quotes, after its first byte.
+    Unquoted,
+    /// Between quotes.
+    Quoted,
+    /// After a quote that closes the field, unless another one follows.
+    AfterQuote,
+    /// After as many CRs, which are a line's end if LF follows; `is_blank` when there was nothing on the line.
+    AfterReturn { returns: u64, is_blank: bool },
+}
+
+/// What ends the records of this file; known once one has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    Unknown,
+    LineFeed,
+    Return,
+}
+
+/// Cuts text into records and collects them in batches.
+#[derive(Debug)]
+pub(super) struct RecordReader {
+    delimiter: u8,
+    max_columns: usize,
+    max_record_bytes: usize,
+    state: State,
+    line_end: LineEnd,
+    /// Bytes read so far.
+    offset: u64,
+    line: u64,
+    /// CRs between quotes before it is known whether they end lines.
+    uncounted_returns: u64,
+    /// The record that is being read.
+    start: Position,
+    /// Fields of it that have ended.
+    fields: usize,
+    header: Option<Vec<Vec<u8>>>,
+    /// For each field of the header whether it was quoted.
+    header_quotes: Vec<bool>,
+    /// Fields per record; none while the header is read.
+    width: Option<usize>,
+    batch: Batch,
+    ready: VecDeque<Batch>,
+}
+
+impl RecordReader {
+    pub(super) fn new(dialect: CsvDialect, limits: CsvLimits) -> Self {
+        Self {
+            delimiter: dialect.delimiter,
+            max_columns: limits.max_columns,
+            max_record_bytes: limits.max_record_bytes,
+            state: State::RecordStart,
+            line_end: LineEnd::Unknown,
+            offset: 0,
+            line: 1,
+            uncounted_returns: 0,
+            start: Position { record: 0, line: 1, byte: 0 },
+            fields: 0,
+            header: None,
+            header_quotes: Vec::new(),
+            width: None,
+            batch: Batch::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn header(&self) -> Option<&[Vec<u8>]> {
+        self.header.as_deref()
+    }
+
+    pub(super) fn take_batch(&mut self) -> Option<Batch> {
+        self.ready.pop_front()
+    }
+
+    /// Bytes read so far.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let batches = self.ready.iter().chain([&self.batch]);
+        batches.map(Batch::held_bytes).sum::<usize>() + self.header_quotes.capacity()
+    }
+
+    /// Where the record that is being read, or would come next, stands.
+    pub(super) fn position(&self) -> Position {
+        self.start
+    }
+
+    /// Counts the bytes of a byte order mark in front of the text.
+    pub(super) fn skip_mark(&mut self, mark_bytes: u64) {
+        self.offset += mark_bytes;
+        self.start.byte = self.offset;
+    }
+
+    /// Reads on. The text may be cut between any two characters.
+    pub(super) fn feed(&mut self, text: &[u8]) -> Result<()> {
+        let mut rest = text;
+        while let Some(first) = rest.first() {
+            let used = match self.state {
+                State::RecordStart | State::FieldStart => self.start_field(*first)?,
+                State::Unquoted => self.read_unquoted(rest)?,
+                State::Quoted => self.read_quoted(rest)?,
+                State::AfterQuote => self.after_quote(*first)?,
+                State::AfterReturn { returns, is_blank } => self.after_return(*first, returns, is_blank)?,
+            };
+            rest = &rest[used..];
+        }
+        self.check_size()
+    }
+
+    /// Ends the last record, and with it the last batch.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        match self.state {
+            State::RecordStart | State::AfterReturn { is_blank: true, .. } => {}
+            State::AfterReturn { is_blank: false, .. } => self.end_record()?,
+            State::FieldStart => self.end_last_field(Ending::Missing)?,
+            State::Unquoted => self.end_last_field(Ending::Unquoted)?,
+            State::AfterQuote => self.end_last_field(Ending::Quoted)?,
+            State::Quoted => {
+                return Err(self.broken(format!("the quote that opens field {} is never closed", self.fields + 1)));
+            }
+        }
+        self.state = State::RecordStart;
+        self.hand_on();
+        Ok(())
+    }
+
+    /// Looks at a field's first byte; gives how many bytes were used, as all of these do.
+    #[inline]
+    fn start_field(&mut self, first: u8) -> Result<usize> {
+        self.check_size()?;
+        let at_record_start = matches!(self.state, State::RecordStart);
+        if first == QUOTE {
+            self.offset += 1;
+            self.state = State::Quoted;
+        } else if first == self.delimiter {
+            self.offset += 1;
+            self.end_field(Ending::Missing)?;
+            self.state = State::FieldStart;
+        } else if first == b'\n' || first == b'\r' {
+            if !at_record_start {
+                self.end_field(Ending::Missing)?;
+            }
+            self.end_line(first, at_record_start)?;
+        } else {
+            self.state = State::Unquoted;
+            return Ok(0);
+        }
+        Ok(1)
+    }
+
+    #[inline]
+    fn read_unquoted(&mut self, text: &[u8]) -> Result<usize> {
+        let end = memchr3(self.delimiter, b'\n', b'\r', text);
+        let part = &text[..end.unwrap_or(text.len())];
+        self.append(part);
+        self.offset += part.len() as u64;
+        if end.is_none() {
+            return Ok(part.len());
+        }
+        self.check_size()?;
+        self.end_field(Ending::Unquoted)?;
+        self.after_field(text[part.len()])?;
+        Ok(part.len() + 1)
+    }
+
+    fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
+        let end = memchr(QUOTE, text);
+        let part = &text[..end.unwrap_or(text.len())];
+        self.append(part);
+        self.offset += part.len() as u64;
+        self.count_lines(part);
+        if end.is_none() {
+            return Ok(part.len());
+        }
+        self.check_size()?;
+        self.offset += 1;
+        self.state = State::AfterQuote;
+        Ok(part.len() + 1)
+    }
+
+    fn after_quote(&mut self, byte: u8) -> Result<usize> {
+        self.check_size()?;
+        if byte == QUOTE {
+            self.append(b"\"");
+            self.offset += 1;
+            self.state = State::Quoted;
+        } else if byte == self.delimiter || byte == b'\n' || byte == b'\r' {
+            self.end_field(Ending::Quoted)?;
+            self.after_field(byte)?;
+        } else {
+            return Err(self.broken(format!(
+                "field {} goes on after its closing quote; double the quotes that belong to the value",
+                self.fields + 1
+            )));
+        }
+        Ok(1)
+    }
+
+    /// Goes over the delimiter or line end that has ended a field.
+    #[inline]
+    fn after_field(&mut self, mark: u8) -> Result<()> {
+        if mark == self.delimiter {
+            self.offset += 1;
+            self.state = State::FieldStart;
+            return Ok(());
+        }
+        self.end_line(mark, false)
+    }
+
+    /// Goes over the first byte of a line end: LF, or CR with or without LF behind it.
+    fn end_line(&mut self, mark: u8, is_blank: bool) -> Result<()> {
+        match (mark, self.line_end) {
+            (b'\n', LineEnd::Return) => Err(self.broken(
+                "a newline stands outside quotes, but the header ends with a lone carriage return; use one kind of line end",
+            )),
+            (b'\n', LineEnd::Unknown | LineEnd::LineFeed) => {
+                self.line_end = LineEnd::LineFeed;
+                self.offset += 1;
+                self.next_line(1, is_blank)
+            }
+            (_, LineEnd::Return) => {
+                self.offset += 1;
+                self.next_line(1, is_blank)
+            }
+            (_, LineEnd::Unknown | LineEnd::LineFeed) => {
+                self.offset += 1;
+                self.state = State::AfterReturn { returns: 1, is_blank };
+                Ok(())
+            }
+        }
+    }
+
+    /// Decides what the CRs before this byte were.
+    fn after_return(&mut self, byte: u8, returns: u64, is_blank: bool) -> Result<usize> {
+        if !is_blank {
+            self.check_size()?;
+        }
+        match (byte, self.line_end) {
+            (b'\n', _) => {
+                self.line_end = LineEnd::LineFeed;
+                self.offset += 1;
+                self.next_line(1, is_blank)?;
+                Ok(1)
+            }
+            (b'\r', _) => {
+                self.offset += 1;
+                self.state = State::AfterReturn { returns: returns + 1, is_blank };
+                Ok(1)
+            }
+            (_, LineEnd::Unknown) => {
+                self.line_end = LineEnd::Return;
+                self.line += self.uncounted_returns;
+                self.next_line(returns, is_blank)?;
+                Ok(0)
+            }
+            (_, LineEnd::LineFeed | LineEnd::Return) => Err(self.broken(
+                "a carriage return stands outside quotes without a newline behind it; quote the field it belongs to",
+            )),
+        }
+    }
+
+    /// Begins the next record behind a line end.
+    fn next_line(&mut self, lines: u64, is_blank: bool) -> Result<()> {
+        if !is_blank {
+            self.end_record()?;
+        }
+        self.line += lines;
+        self.start.line = self.line;
+        self.start.byte = self.offset;
+        self.state = State::RecordStart;
+        Ok(())
+    }
+
+    /// Keeps a part of a field, unless the record has more fields than it may and only their count is needed.
+    #[inline]
+    fn append(&mut self, part: &[u8]) {
+        if self.width.is_none_or(|width| self.fields < width) {
+            self.batch.append_to_field(part);
+        }
+    }
+
+    #[inline]
+    fn end_field(&mut self, ending: Ending) -> Result<()> {
+        match self.width {
+            Some(width) if self.fields < width => self.batch.end_field(ending == Ending::Missing),
+            Some(_) => {}
+            None if self.fields < self.max_columns => {
+                self.batch.end_field(ending == Ending::Missing);
+                self.header_quotes.push(ending == Ending::Quoted);
+            }
+            None => {
+                return Err(self.broken(format!("the header has more than {} columns", self.max_columns)));
+            }
+        }
+        self.fields += 1;
+        Ok(())
+    }
+
+    fn end_last_field(&mut self, ending: Ending) -> Result<()> {
+        self.end_field(ending)?;
+        self.end_record()
+    }
+
+    fn end_record(&mut self) -> Result<()> {
+        match self.width {
+            None => self.end_header()?,
+            Some(width) if width != self.fields => {
+                return Err(
+                    self.broken(format!("{} fields expected, as in the header, but {} found", width, self.fields))
+                );
+            }
+            Some(width) => {
+                self.batch.end_row(self.start);
+                let rows = self.batch.rows();
+                if rows >= BATCH_ROWS || self.batch.size_bytes() >= BATCH_BYTES || rows * width >= BATCH_FIELDS {
+                    self.hand_on();
+                }
+            }
+        }
+        self.fields = 0;
+        self.start.record += 1;
+        Ok(())
+    }
+
+    fn end_header(&mut self) -> Result<()> {
+        let header = self.batch.take_open_row();
+        delimiter::check_header(self.delimiter, &header, &self.header_quotes).map_err(|error| error.at(self.start))?;
+        self.header_quotes = Vec::new();
+        self.width = Some(header.len());
+        self.batch = Batch::new(header.len());
+        self.header = Some(header);
+        Ok(())
+    }
+
+    fn hand_on(&mut self) {
+        if !self.batch.is_empty() {
+            let next = Batch::new(self.batch.width());
+            self.ready.push_back(std::mem::replace(&mut self.batch, next));
+        }
+    }
+
+    /// Counts the lines that a part of a quoted field begins.
+    fn count_lines(&mut self, part: &[u8]) {
+        self.line += memchr_iter(b'\n', part).count() as u64;
+        match self.line_end {
+            LineEnd::LineFeed => {}
+            LineEnd::Return => self.line += memchr_iter(b'\r', part).count() as u64,
+            LineEnd::Unknown => self.uncounted_returns += memchr_iter(b'\r', part).count() as u64,
+        }
+    }
+
+    #[inline]
+    fn check_size(&self) -> Result<()> {
+        let size_bytes = self.offset - self.start.byte;
+        let limit =
+            if self.width.is_some() { self.max_record_bytes } else { self.max_record_bytes.min(MAX_HEADER_BYTES) };
+        if size_bytes <= limit as u64 || matches!(self.state, State::AfterReturn { is_blank: true, .. }) {
+            return Ok(());
+        }
+        let what = if self.width.is_some() { "record" } else { "header" };
+        Err(self.broken(match self.state {
+            State::Quoted => {
+                format!(
+                    "the {what} is longer than {limit} bytes; the quote that opens field {} may never be closed",
+                    self.fields + 1
+                )
+            }
+            State::RecordStart
+            | State::FieldStart
+            | State::Unquoted
+            | State::AfterQuote
+            | State::AfterReturn { .. } => format!("the {what} is longer than {limit} bytes"),
+        }))
+    }
+
+    #[cold]
+    fn broken(&self, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::FileBroken, message).at(self.start)
+    }
+}
+
+/// How a field has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// With nothing in it, and no quotes.
+    Missing,
+    Unquoted,
+    Quoted,
+}
