@@ -1,0 +1,83 @@
+//! How long an attempt may take: the Lambda's own deadline, or none, and the wish of whoever stops the process.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::error::{Error, ErrorKind};
+
+/// Time kept free at the end, to let go of what we hold and to answer.
+const MARGIN: Duration = Duration::from_secs(3);
+
+/// When an attempt has to end. Cheap to clone; all clones end together.
+#[derive(Debug, Clone)]
+pub struct Deadline {
+    ends_at: Option<Instant>,
+    stop: Option<watch::Receiver<bool>>,
+}
+
+impl Deadline {
+    /// No end: a task that nobody stops.
+    pub fn none() -> Self {
+        Self { ends_at: None, stop: None }
+    }
+
+    /// An end so much later than now.
+    pub fn within(remaining: Duration) -> Self {
+        Self { ends_at: Some(Instant::now() + remaining), stop: None }
+    }
+
+    /// An end as soon as `stop` says `true`.
+    pub fn until_stopped(stop: watch::Receiver<bool>) -> Self {
+        Self { ends_at: None, stop: Some(stop) }
+    }
+
+    /// The time left before work has to end; `None` without a deadline.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.ends_at.map(|end| end.saturating_duration_since(Instant::now()).saturating_sub(MARGIN))
+    }
+
+    /// Waits until work has to end, and says why. Never returns without a deadline.
+    pub async fn reached(&self) -> Error {
+        tokio::select! {
+            error = self.out_of_time() => error,
+            error = self.stopped() => error,
+        }
+    }
+
+    async fn out_of_time(&self) -> Error {
+        match self.remaining() {
+            Some(remaining) => tokio::time::sleep(remaining).await,
+            None => std::future::pending().await,
+        }
+        Error::new(ErrorKind::Deadline, "too little time is left to finish this object")
+    }
+
+    async fn stopped(&self) -> Error {
+        let Some(mut stop) = self.stop.clone() else { return std::future::pending().await };
+        if stop.wait_for(|stopped| *stopped).await.is_err() {
+            return std::future::pending().await;
+        }
+        Error::new(ErrorKind::Interrupted, "the process was asked to stop")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_ends_every_clone() {
+        let (sender, receiver) = watch::channel(false);
+        let deadline = Deadline::until_stopped(receiver).clone();
+        sender.send(true).expect("the receiver lives");
+        assert_eq!(deadline.reached().await.kind(), ErrorKind::Interrupted);
+    }
+
+    #[tokio::test]
+    async fn the_margin_is_taken_off() {
+        let deadline = Deadline::within(Duration::from_secs(2));
+        assert_eq!(deadline.remaining(), Some(Duration::ZERO));
+        assert_eq!(deadline.reached().await.kind(), ErrorKind::Deadline);
+    }
+}

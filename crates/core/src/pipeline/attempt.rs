@@ -1,0 +1,160 @@
+//! One try at one source: what it holds, and what it knows of commits.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use crate::config::Dedupe;
+use crate::deadline::Deadline;
+use crate::error::{Result, chain};
+use crate::object::{Source, hash_parts};
+use crate::pipeline::Road;
+use crate::route;
+use crate::store::lease::Lease;
+use crate::target::mysql::MySqlTarget;
+use crate::target::{Claim, Fate, Target};
+
+/// The longest that a note in the ledger, which nothing depends on, may hold up an object.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time that is kept for the fallback when the database is waited for under a deadline.
+const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
+
+/// One try at one source by one worker.
+pub(crate) struct Attempt<'a> {
+    pub(crate) road: &'a Road,
+    pub(crate) source: Source,
+    pub(crate) deadline: Deadline,
+    pub(crate) started_at: Timestamp,
+    lease: Lease,
+    /// A COMMIT for this source may have been sent, by us or by the worker whose lease we took over, and nothing has
+    /// proved since that it did not take effect.
+    commit_unproved: AtomicBool,
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(road: &'a Road, source: Source, lease: Lease, deadline: Deadline) -> Self {
+        let commit_unproved = AtomicBool::new(lease.inherited().is_some_and(|left| left.commit_may_be_sent));
+        Self { road, source, deadline, started_at: Timestamp::now(), lease, commit_unproved }
+    }
+
+    /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.
+    pub(crate) async fn announce_commit(&self) -> Result<()> {
+        self.lease.mark_commit().await?;
+        self.commit_unproved.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The ledger, or a claim that we hold, has shown that no COMMIT took effect.
+    pub(crate) fn commit_disproved(&self) {
+        self.commit_unproved.store(false, Ordering::SeqCst);
+    }
+
+    /// COMMIT took effect, and the ledger says so to everybody.
+    pub(crate) fn commit_proved(&self) {
+        self.commit_unproved.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether the ledger must be asked before the rows may go anywhere else.
+    pub(crate) fn is_commit_unproved(&self) -> bool {
+        self.commit_unproved.load(Ordering::SeqCst)
+    }
+
+    /// Notes in the lease that the fallback object is about to appear. Fails when the lease is no longer ours.
+    pub(crate) async fn announce_fallback(&self) -> Result<()> {
+        self.lease.mark_fallback().await
+    }
+
+    /// Makes sure that the worker whose lease we took over can no longer complete a fallback object: from here on, either
+    /// the object is there or it never will be.
+    pub(crate) async fn end_inherited_fallback(&self) -> Result<()> {
+        if self.lease.inherited().is_some_and(|left| left.fallback_may_be_written) {
+            let settings = &self.road.settings;
+            let prefix = route::fallback_data_prefix(
+                &settings.prefixes,
+                &settings.database.table,
+                self.source.last_modified,
+                &self.source.id,
+            );
+            let aborted = self.road.store.abort_uploads(&self.source.object.bucket, &prefix).await?;
+            info!(aborted, "took over from a worker that may have been writing the fallback");
+        }
+        Ok(())
+    }
+
+    /// Ends the lease. After an attempt without an end its notes stay behind for whoever comes next: a COMMIT or a
+    /// fallback that may be under way.
+    pub(crate) async fn let_go(self, has_end: bool) {
+        let released = if has_end { self.lease.release().await } else { self.lease.give_up().await };
+        if let Err(error) = released {
+            warn!(error = %chain(&error), "the lease could not be released; it expires by itself");
+        }
+    }
+
+    /// How long an outage of the database may be waited for: the setting, and never past the deadline.
+    pub(crate) fn retry_budget(&self) -> Duration {
+        let budget = self.road.settings.database.retry_budget;
+        match self.deadline.remaining() {
+            Some(remaining) => budget.min(remaining.saturating_sub(FALLBACK_RESERVE.min(remaining / 2))),
+            None => budget,
+        }
+    }
+
+    /// The target with the credentials of now; `fresh` reads the secret again.
+    pub(crate) async fn target(&self, fresh: bool) -> Result<MySqlTarget> {
+        self.road.target(fresh).await
+    }
+
+    /// What is claimed in the ledger.
+    pub(crate) fn claim(&self, body_sha256: &str) -> Claim {
+        let object = &self.source.object;
+        let content_id = match self.road.settings.dedupe {
+            Dedupe::Content => Some(hash_parts(&[&object.bucket, &object.key, body_sha256])),
+            Dedupe::Version => None,
+        };
+        Claim {
+            source: self.source.clone(),
+            body_sha256: body_sha256.to_owned(),
+            table: self.road.settings.database.table.clone(),
+            content_id,
+            worker: self.road.worker.clone(),
+            started_at: self.started_at,
+        }
+    }
+
+    /// Writes a fate into the ledger when the database answers soon; nothing depends on it.
+    pub(crate) async fn note_fate(&self, body_sha256: &str, fate: &Fate) {
+        let claim = self.claim(body_sha256);
+        self.note("the fate could not be noted in the ledger", async {
+            self.target(false).await?.record(&claim, fate).await
+        })
+        .await;
+    }
+
+    /// Writes the object's new place into the ledger when the database answers soon; nothing depends on it.
+    pub(crate) async fn note_move(&self, moved_to: &str) {
+        self.note("the move could not be noted in the ledger", async {
+            self.target(false).await?.record_move(&self.source.id, moved_to).await
+        })
+        .await;
+    }
+
+    async fn note(&self, what: &str, writing: impl Future<Output = Result<()>>) {
+        match tokio::time::timeout(NOTE_TIMEOUT, writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error = %chain(&error), "{what}"),
+            Err(_) => warn!("{what} within {} s", NOTE_TIMEOUT.as_secs()),
+        }
+    }
+}
+
+impl Road {
+    /// The target with the credentials of now; `fresh` reads the secret again.
+    pub(crate) async fn target(&self, fresh: bool) -> Result<MySqlTarget> {
+        let database = &self.settings.database;
+        let credentials = self.secrets.get(fresh).await?;
+        Ok(MySqlTarget::new(credentials, database.options.clone(), database.table.clone()))
+    }
+}

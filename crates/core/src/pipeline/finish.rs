@@ -1,0 +1,160 @@
+//! The last steps of each end: the ledger's note, the move, the report.
+
+use serde_json::json;
+use tracing::{error, info, warn};
+
+use crate::error::{Error, Result, chain};
+use crate::fallback::{self, Manifest};
+use crate::pipeline::Attempt;
+use crate::pipeline::content::{self, Inspected};
+use crate::pipeline::load::{LoadEnd, is_in_target};
+use crate::policy::policy;
+use crate::report::{Outcome, Report};
+use crate::route;
+use crate::target::{Fate, LedgerEntry, LedgerState};
+
+/// The rows are in the target table: the object goes under the processed prefix.
+pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: LoadEnd) -> Result<Report> {
+    let (outcome, rows_stored) = match &end {
+        LoadEnd::Now(loaded) => (Outcome::Loaded, loaded.rows_stored),
+        LoadEnd::Before(LedgerEntry { rows_stored, .. }) => (Outcome::AlreadyLoaded, *rows_stored),
+    };
+    let mut report = report(attempt, outcome);
+    report.rows_parsed = inspected.rows;
+    report.rows_stored = rows_stored;
+    if let LoadEnd::Before(entry) = end {
+        report.reason = Some(format!("the ledger says {} already", entry.state.name()));
+    }
+    move_to_processed(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// A file without even a header: nothing to load, and finished all the same.
+pub(super) async fn empty(attempt: &Attempt<'_>) -> Result<Report> {
+    let reason = "the file is empty";
+    let fate = Fate { state: LedgerState::Loaded, rows_parsed: 0, rows_stored: 0, reason: reason.to_owned() };
+    attempt.note_fate("", &fate).await;
+    let mut report = report(attempt, Outcome::Loaded).because(reason);
+    move_to_processed(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// The database did not take the rows, and that nothing was committed is proved: they go over the spillway.
+pub(super) async fn fall_back(attempt: &Attempt<'_>, inspected: &Inspected, cause: Error) -> Result<Report> {
+    if attempt.is_commit_unproved() && is_in_target(attempt).await? {
+        let entry = LedgerEntry {
+            state: LedgerState::Loaded,
+            rows_parsed: inspected.rows,
+            rows_stored: inspected.rows,
+            moved_to: None,
+        };
+        return loaded(attempt, inspected, LoadEnd::Before(entry)).await;
+    }
+    let policy = policy(cause.kind());
+    let reason = format!("{}: {} ({})", cause.kind(), chain(&cause), policy.hint);
+    let road = attempt.road;
+    let spill = fallback::Spill {
+        source: &attempt.source,
+        body_sha256: &inspected.body_sha256,
+        schema: &inspected.schema,
+        rows: inspected.rows,
+        reason: &reason,
+    };
+    let rows = content::rows(attempt, inspected).await?;
+    fallback::write(&road.store, &road.catalog, &road.settings, &spill, rows, || attempt.announce_fallback()).await?;
+    let fate = Fate {
+        state: LedgerState::FellBack,
+        rows_parsed: inspected.rows,
+        rows_stored: inspected.rows,
+        reason: reason.clone(),
+    };
+    attempt.note_fate(&inspected.body_sha256, &fate).await;
+    let mut report = report(attempt, Outcome::FellBack).because(reason);
+    report.rows_parsed = inspected.rows;
+    report.rows_stored = inspected.rows;
+    report.needs_attention = policy.alert;
+    move_to_failed(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// An earlier attempt has written the fallback: it is registered again, which changes nothing when it was.
+pub(super) async fn fell_back_before(attempt: &Attempt<'_>, found: &Manifest) -> Result<Report> {
+    let road = attempt.road;
+    fallback::register_found(&road.catalog, &road.settings, found).await?;
+    let mut report = report(attempt, Outcome::FellBack).because(found.reason.clone());
+    report.rows_parsed = found.rows;
+    report.rows_stored = found.rows;
+    move_to_failed(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// The file is broken: it goes under the failed prefix, with the reason beside it.
+pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
+    let source = &attempt.source;
+    let cause = cause.for_object(&source.object);
+    let reason = chain(&cause);
+    let position = cause.position();
+    let note = json!({
+        "object": source.object,
+        "source_id": source.id,
+        "kind": cause.kind().name(),
+        "reason": reason,
+        "record": position.map(|position| position.record),
+        "line": position.map(|position| position.line),
+        "byte": position.map(|position| position.byte),
+        "hint": policy(cause.kind()).hint,
+        "tool_version": env!("CARGO_PKG_VERSION"),
+    });
+    let key = route::reason_key(&attempt.road.settings.prefixes, &source.object.key, &source.id);
+    let body = serde_json::to_vec_pretty(&note).unwrap_or_else(|_| reason.clone().into_bytes());
+    attempt.road.store.put(&source.object.bucket, &key, body.into(), "application/json").await?;
+    let fate = Fate { state: LedgerState::Rejected, rows_parsed: 0, rows_stored: 0, reason: reason.clone() };
+    attempt.note_fate("", &fate).await;
+    let mut report = report(attempt, Outcome::Rejected).because(reason);
+    move_to_failed(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// One line for what happened to an object.
+pub(super) fn log(report: &Report) {
+    let outcome = report.outcome.name();
+    let reason = report.reason.as_deref().unwrap_or_default();
+    let (rows, ms) = (report.rows_stored, report.elapsed_ms);
+    match report.outcome {
+        Outcome::FellBack | Outcome::Rejected if report.needs_attention => {
+            error!(outcome, rows, ms, reason, "the object needs somebody's attention");
+        }
+        Outcome::FellBack => warn!(outcome, rows, ms, reason, "the rows went over the spillway"),
+        Outcome::Rejected => warn!(outcome, rows, ms, reason, "the file is broken and was set aside"),
+        Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Replayed | Outcome::Skipped | Outcome::HandedOver => {
+            info!(outcome, rows, ms, reason, "the object is done");
+        }
+    }
+}
+
+fn report(attempt: &Attempt<'_>, outcome: Outcome) -> Report {
+    let mut report = Report::new(attempt.source.object.clone(), outcome);
+    report.source_id = Some(attempt.source.id.to_string());
+    report.table = Some(attempt.road.settings.database.table.clone());
+    report.size_bytes = attempt.source.size_bytes;
+    report
+}
+
+async fn move_to_processed(attempt: &Attempt<'_>, report: &mut Report) -> Result<()> {
+    let source = &attempt.source;
+    let key = route::processed_key(&attempt.road.settings.prefixes, &source.object.key, &source.id);
+    move_to(attempt, key, report).await
+}
+
+async fn move_to_failed(attempt: &Attempt<'_>, report: &mut Report) -> Result<()> {
+    let source = &attempt.source;
+    let key = route::failed_key(&attempt.road.settings.prefixes, &source.object.key, &source.id);
+    move_to(attempt, key, report).await
+}
+
+async fn move_to(attempt: &Attempt<'_>, key: String, report: &mut Report) -> Result<()> {
+    attempt.road.store.move_object(&attempt.source, &key).await?;
+    attempt.note_move(&key).await;
+    report.moved_to = Some(key);
+    Ok(())
+}

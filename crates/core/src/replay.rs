@@ -1,0 +1,125 @@
+//! The way back over the spillway: what fell back goes into the database once it can take it, exactly once.
+//!
+//! A fallback object is loaded under its source's own identity, so the ledger, the lease and the claim that guard the
+//! first road guard this one too. The object leaves the fallback only after the ledger says `loaded`.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tracing::{Instrument, info, info_span, warn};
+
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::fallback::{self, Manifest};
+use crate::fault::FaultPoint;
+use crate::object::ObjectRef;
+use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, load};
+use crate::report::{Outcome, Report};
+use crate::route;
+
+/// Which fallback objects are replayed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySelection {
+    /// Only those of this target table; all without it.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// At most so many; all without it.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// Replays fallback objects one after the other. Each has an end of its own: one's failure does not stop the others,
+/// except that nothing more is started once the deadline is reached.
+///
+/// # Errors
+/// Only when the fallback cannot be listed at all.
+pub async fn replay(
+    road: &Road,
+    bucket: &str,
+    selection: &ReplaySelection,
+    deadline: &Deadline,
+) -> Result<Vec<Result<Report>>> {
+    let table = selection.table.as_deref().unwrap_or(&road.settings.database.table);
+    let manifests = fallback::list(&road.store, bucket, &road.settings, table).await?;
+    let mut ends = Vec::new();
+    for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {
+        let span = info_span!("replay", key = %manifest.source.object.key);
+        let object = manifest.source.object.clone();
+        let end = replay_one(road, manifest, deadline).instrument(span).await;
+        let is_over = end.as_ref().is_err_and(is_stop);
+        ends.push(end.map_err(|error| error.for_object(&object)));
+        if is_over {
+            break;
+        }
+    }
+    Ok(ends)
+}
+
+fn is_stop(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Interrupted)
+}
+
+async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
+    let started = Instant::now();
+    let lease = hold(road, &manifest.source).await?;
+    let attempt = Attempt::new(road, manifest.source.clone(), lease, deadline.clone());
+    FaultPoint::LeaseWritten.reached().await;
+    let result = tokio::select! {
+        result = bring_home(&attempt, manifest) => result,
+        error = deadline.reached() => Err(error),
+    };
+    attempt.let_go(result.is_ok()).await;
+    let mut report = result?;
+    report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    info!(rows = report.rows_stored, ms = report.elapsed_ms, "the rows are back in the database");
+    Ok(report)
+}
+
+/// load → ledger → take out of catalog and fallback → move.
+async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report> {
+    let road = attempt.road;
+    attempt.end_inherited_fallback().await?;
+    let inspected = Inspected {
+        schema: manifest.schema.clone(),
+        rows: manifest.rows,
+        body_sha256: manifest.body_sha256.clone(),
+        content: Content::Fallback(Box::new(manifest.clone())),
+    };
+    let end = load(attempt, &inspected).await?;
+    fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
+    let mut report = Report::new(manifest.source.object.clone(), Outcome::Replayed);
+    report.source_id = Some(manifest.source.id.to_string());
+    report.table = Some(road.settings.database.table.clone());
+    report.size_bytes = manifest.source.size_bytes;
+    report.rows_parsed = manifest.rows;
+    report.rows_stored = match &end {
+        LoadEnd::Now(loaded) => loaded.rows_stored,
+        LoadEnd::Before(entry) => entry.rows_stored,
+    };
+    report.moved_to = bring_source_home(attempt).await;
+    Ok(report)
+}
+
+/// Moves the source from the failed to the processed prefix. Nothing depends on it, and somebody may have taken it away.
+async fn bring_source_home(attempt: &Attempt<'_>) -> Option<String> {
+    let (prefixes, source) = (&attempt.road.settings.prefixes, &attempt.source);
+    let failed_key = route::failed_key(prefixes, &source.object.key, &source.id);
+    let processed_key = route::processed_key(prefixes, &source.object.key, &source.id);
+    let store = &attempt.road.store;
+    let moved = async {
+        let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
+        store.move_object(&failed, &processed_key).await
+    };
+    match moved.await {
+        Ok(_) => {
+            attempt.note_move(&processed_key).await;
+            Some(processed_key)
+        }
+        Err(error) if error.kind() == ErrorKind::SourceMissing => None,
+        Err(error) => {
+            warn!(error = %chain(&error), "the source stays under the failed prefix");
+            None
+        }
+    }
+}
