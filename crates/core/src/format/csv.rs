@@ -14,6 +14,7 @@
 
 mod delimiter;
 mod record;
+mod rows;
 mod text;
 
 use super::Batch;

@@ -1,23 +1,18 @@
-//! Valid UTF-8 as records: a small state machine that runs over whole stretches of data at a time.
+//! Valid UTF-8 as fields and records: a small state machine that runs over whole stretches of data at a time.
 //!
 //! Whatever the chunks, the same file gives the same records and the same first error: limits are checked at each mark and
 //! at each chunk's end, in the order of the bytes.
 
-use std::collections::VecDeque;
-
 use memchr::{memchr, memchr_iter, memchr3};
 
-use super::{CsvDialect, CsvLimits, delimiter};
+use super::rows::{Ending, Rows};
+use super::{CsvDialect, CsvLimits};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 
 const QUOTE: u8 = b'"';
 /// A header beyond this is no header, whatever a record may have.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
-/// A batch is handed on when it has as many bytes, rows or fields.
-const BATCH_BYTES: usize = 64 * 1024;
-const BATCH_ROWS: usize = 1024;
-const BATCH_FIELDS: usize = 16 * 1024;
 /// Where in a record the next byte stands.
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -47,7 +42,6 @@ enum LineEnd {
 #[derive(Debug)]
 pub(super) struct RecordReader {
     delimiter: u8,
-    max_columns: usize,
     max_record_bytes: usize,
     state: State,
     line_end: LineEnd,
@@ -58,22 +52,13 @@ pub(super) struct RecordReader {
     uncounted_returns: u64,
     /// The record that is being read.
     start: Position,
-    /// Fields of it that have ended.
-    fields: usize,
-    header: Option<Vec<Vec<u8>>>,
-    /// For each field of the header whether it was quoted.
-    header_quotes: Vec<bool>,
-    /// Fields per record; none while the header is read.
-    width: Option<usize>,
-    batch: Batch,
-    ready: VecDeque<Batch>,
+    rows: Rows,
 }
 
 impl RecordReader {
     pub(super) fn new(dialect: CsvDialect, limits: CsvLimits) -> Self {
         Self {
             delimiter: dialect.delimiter,
-            max_columns: limits.max_columns,
             max_record_bytes: limits.max_record_bytes,
             state: State::RecordStart,
             line_end: LineEnd::Unknown,
@@ -81,21 +66,16 @@ impl RecordReader {
             line: 1,
             uncounted_returns: 0,
             start: Position { record: 0, line: 1, byte: 0 },
-            fields: 0,
-            header: None,
-            header_quotes: Vec::new(),
-            width: None,
-            batch: Batch::default(),
-            ready: VecDeque::new(),
+            rows: Rows::new(dialect.delimiter, limits.max_columns),
         }
     }
 
     pub(super) fn header(&self) -> Option<&[Vec<u8>]> {
-        self.header.as_deref()
+        self.rows.header()
     }
 
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
-        self.ready.pop_front()
+        self.rows.take_batch()
     }
 
     /// Bytes read so far.
@@ -103,10 +83,10 @@ impl RecordReader {
         self.offset
     }
 
+    /// What the records that wait, and the one that is being read, take in memory.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let batches = self.ready.iter().chain([&self.batch]);
-        batches.map(Batch::held_bytes).sum::<usize>() + self.header_quotes.capacity()
+        self.rows.held_bytes()
     }
 
     /// Where the record that is being read, or would come next, stands.
@@ -145,11 +125,13 @@ impl RecordReader {
             State::Unquoted => self.end_last_field(Ending::Unquoted)?,
             State::AfterQuote => self.end_last_field(Ending::Quoted)?,
             State::Quoted => {
-                return Err(self.broken(format!("the quote that opens field {} is never closed", self.fields + 1)));
+                return Err(
+                    self.broken(format!("the quote that opens field {} is never closed", self.rows.open_field()))
+                );
             }
         }
         self.state = State::RecordStart;
-        self.hand_on();
+        self.rows.hand_on();
         Ok(())
     }
 
@@ -181,7 +163,7 @@ impl RecordReader {
     fn read_unquoted(&mut self, text: &[u8]) -> Result<usize> {
         let end = memchr3(self.delimiter, b'\n', b'\r', text);
         let part = &text[..end.unwrap_or(text.len())];
-        self.append(part);
+        self.rows.append(part);
         self.offset += part.len() as u64;
         if end.is_none() {
             return Ok(part.len());
@@ -195,7 +177,7 @@ impl RecordReader {
     fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
         let end = memchr(QUOTE, text);
         let part = &text[..end.unwrap_or(text.len())];
-        self.append(part);
+        self.rows.append(part);
         self.offset += part.len() as u64;
         self.count_lines(part);
         if end.is_none() {
@@ -210,7 +192,7 @@ impl RecordReader {
     fn after_quote(&mut self, byte: u8) -> Result<usize> {
         self.check_size()?;
         if byte == QUOTE {
-            self.append(b"\"");
+            self.rows.append(b"\"");
             self.offset += 1;
             self.state = State::Quoted;
         } else if byte == self.delimiter || byte == b'\n' || byte == b'\r' {
@@ -219,7 +201,7 @@ impl RecordReader {
         } else {
             return Err(self.broken(format!(
                 "field {} goes on after its closing quote; double the quotes that belong to the value",
-                self.fields + 1
+                self.rows.open_field()
             )));
         }
         Ok(1)
@@ -300,29 +282,9 @@ impl RecordReader {
         Ok(())
     }
 
-    /// Keeps a part of a field, unless the record has more fields than it may and only their count is needed.
-    #[inline]
-    fn append(&mut self, part: &[u8]) {
-        if self.width.is_none_or(|width| self.fields < width) {
-            self.batch.append_to_field(part);
-        }
-    }
-
     #[inline]
     fn end_field(&mut self, ending: Ending) -> Result<()> {
-        match self.width {
-            Some(width) if self.fields < width => self.batch.end_field(ending == Ending::Missing),
-            Some(_) => {}
-            None if self.fields < self.max_columns => {
-                self.batch.end_field(ending == Ending::Missing);
-                self.header_quotes.push(ending == Ending::Quoted);
-            }
-            None => {
-                return Err(self.broken(format!("the header has more than {} columns", self.max_columns)));
-            }
-        }
-        self.fields += 1;
-        Ok(())
+        self.rows.end_field(ending).map_err(|error| error.at(self.start))
     }
 
     fn end_last_field(&mut self, ending: Ending) -> Result<()> {
@@ -331,41 +293,9 @@ impl RecordReader {
     }
 
     fn end_record(&mut self) -> Result<()> {
-        match self.width {
-            None => self.end_header()?,
-            Some(width) if width != self.fields => {
-                return Err(
-                    self.broken(format!("{} fields expected, as in the header, but {} found", width, self.fields))
-                );
-            }
-            Some(width) => {
-                self.batch.end_row(self.start);
-                let rows = self.batch.rows();
-                if rows >= BATCH_ROWS || self.batch.size_bytes() >= BATCH_BYTES || rows * width >= BATCH_FIELDS {
-                    self.hand_on();
-                }
-            }
-        }
-        self.fields = 0;
+        self.rows.end_record(self.start).map_err(|error| error.at(self.start))?;
         self.start.record += 1;
         Ok(())
-    }
-
-    fn end_header(&mut self) -> Result<()> {
-        let header = self.batch.take_open_row();
-        delimiter::check_header(self.delimiter, &header, &self.header_quotes).map_err(|error| error.at(self.start))?;
-        self.header_quotes = Vec::new();
-        self.width = Some(header.len());
-        self.batch = Batch::new(header.len());
-        self.header = Some(header);
-        Ok(())
-    }
-
-    fn hand_on(&mut self) {
-        if !self.batch.is_empty() {
-            let next = Batch::new(self.batch.width());
-            self.ready.push_back(std::mem::replace(&mut self.batch, next));
-        }
     }
 
     /// Counts the lines that a part of a quoted field begins.
@@ -381,17 +311,18 @@ impl RecordReader {
     #[inline]
     fn check_size(&self) -> Result<()> {
         let size_bytes = self.offset - self.start.byte;
-        let limit =
-            if self.width.is_some() { self.max_record_bytes } else { self.max_record_bytes.min(MAX_HEADER_BYTES) };
+        let (what, limit) = match self.rows.header() {
+            None => ("header", self.max_record_bytes.min(MAX_HEADER_BYTES)),
+            Some(_) => ("record", self.max_record_bytes),
+        };
         if size_bytes <= limit as u64 || matches!(self.state, State::AfterReturn { is_blank: true, .. }) {
             return Ok(());
         }
-        let what = if self.width.is_some() { "record" } else { "header" };
         Err(self.broken(match self.state {
             State::Quoted => {
                 format!(
                     "the {what} is longer than {limit} bytes; the quote that opens field {} may never be closed",
-                    self.fields + 1
+                    self.rows.open_field()
                 )
             }
             State::RecordStart
@@ -406,13 +337,4 @@ impl RecordReader {
     fn broken(&self, message: impl Into<String>) -> Error {
         Error::new(ErrorKind::FileBroken, message).at(self.start)
     }
-}
-
-/// How a field has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// With nothing in it, and no quotes.
-    Missing,
-    Unquoted,
-    Quoted,
 }

@@ -1,0 +1,149 @@
+//! Fields as a header and batches of rows: what every record must have in common is checked here.
+//!
+//! Errors have no position yet; the record reader knows it.
+
+use std::collections::VecDeque;
+
+use super::delimiter;
+use crate::error::{Error, ErrorKind, Position, Result};
+use crate::format::Batch;
+
+/// A batch is handed on when it has as many bytes, rows or fields.
+const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_ROWS: usize = 1024;
+const BATCH_FIELDS: usize = 16 * 1024;
+
+/// How a field has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// With nothing in it, and no quotes.
+    Missing,
+    /// With something in it, and no quotes.
+    Unquoted,
+    /// With its closing quote.
+    Quoted,
+}
+
+/// Collects fields.
+#[derive(Debug)]
+pub(super) struct Rows {
+    delimiter: u8,
+    max_columns: usize,
+    header: Option<Vec<Vec<u8>>>,
+    /// For each field of the header whether it was quoted; only while the header is read.
+    header_quotes: Vec<bool>,
+    /// The most fields to keep of a record: those of the header, or what a header may have.
+    width: usize,
+    /// Fields of the open record that have ended.
+    fields: usize,
+    batch: Batch,
+    ready: VecDeque<Batch>,
+}
+
+impl Rows {
+    pub(super) fn new(delimiter: u8, max_columns: usize) -> Self {
+        Self {
+            delimiter,
+            max_columns,
+            header: None,
+            header_quotes: Vec::new(),
+            width: max_columns,
+            fields: 0,
+            batch: Batch::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> Option<&[Vec<u8>]> {
+        self.header.as_deref()
+    }
+
+    pub(super) fn take_batch(&mut self) -> Option<Batch> {
+        self.ready.pop_front()
+    }
+
+    /// The number, from 1, of the field that is being read.
+    pub(super) fn open_field(&self) -> usize {
+        self.fields + 1
+    }
+
+    /// Keeps a part of a field. Of fields beyond the width only the number counts.
+    #[inline]
+    pub(super) fn append(&mut self, part: &[u8]) {
+        if self.fields < self.width {
+            self.batch.append_to_field(part);
+        }
+    }
+
+    /// Ends a field.
+    #[inline]
+    pub(super) fn end_field(&mut self, ending: Ending) -> Result<()> {
+        if self.fields < self.width {
+            self.batch.end_field(ending == Ending::Missing);
+        }
+        self.fields += 1;
+        if self.header.is_none() {
+            self.check_header_field(ending)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the record that began at `start`: the first one is the header.
+    #[inline]
+    pub(super) fn end_record(&mut self, start: Position) -> Result<()> {
+        if self.header.is_none() {
+            return self.end_header();
+        }
+        if self.fields != self.width {
+            let message = format!("{} fields expected, as in the header, but {} found", self.width, self.fields);
+            return Err(broken(message));
+        }
+        self.fields = 0;
+        self.batch.end_row(start);
+        let rows = self.batch.rows();
+        if rows >= BATCH_ROWS || rows * self.width >= BATCH_FIELDS || self.batch.size_bytes() >= BATCH_BYTES {
+            self.hand_on();
+        }
+        Ok(())
+    }
+
+    /// Makes what there is a batch of its own.
+    pub(super) fn hand_on(&mut self) {
+        if !self.batch.is_empty() {
+            let next = Batch::new(self.width);
+            self.ready.push_back(std::mem::replace(&mut self.batch, next));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let batches = self.ready.iter().chain([&self.batch]);
+        batches.map(Batch::held_bytes).sum::<usize>() + self.header_quotes.capacity()
+    }
+
+    #[cold]
+    fn check_header_field(&mut self, ending: Ending) -> Result<()> {
+        if self.fields > self.max_columns {
+            return Err(broken(format!("the header has more than {} columns", self.max_columns)));
+        }
+        self.header_quotes.push(ending == Ending::Quoted);
+        Ok(())
+    }
+
+    #[cold]
+    fn end_header(&mut self) -> Result<()> {
+        let header = self.batch.take_open_row();
+        delimiter::check_header(self.delimiter, &header, &self.header_quotes)?;
+        self.header_quotes = Vec::new();
+        self.width = header.len();
+        self.fields = 0;
+        self.batch = Batch::new(self.width);
+        self.header = Some(header);
+        Ok(())
+    }
+}
+
+fn broken(message: String) -> Error {
+    Error::new(ErrorKind::FileBroken, message)
+}
