@@ -1,34 +1,30 @@
 //! The spillway: rows that the database did not take go to S3 and into the Glue catalog, and come back from there.
 //!
-//! The data object is the commit point: one for each source, at a key made from the identity alone, visible in one step
-//! when its upload completes. The manifest is written before it, the catalog after it.
+//! The data object is the commit point and the guard: one for each source, at a key made from the identity alone, and it
+//! appears in one step, when its upload completes, unless one is there. So whoever looks later sees all rows or none,
+//! and it works while the database does not. What must never be missing beside it (the manifest, and the catalog's
+//! columns, on which the object's types depend) is made before; what can be made good at any time (the partition), after.
 
-use serde::{Deserialize, Serialize};
+mod manifest;
+
+use std::ops::Range;
+
+use futures_util::{StreamExt, stream};
 
 use crate::catalog::Catalog;
-use crate::config::RoadSettings;
+use crate::config::{FallbackFormat, RoadSettings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::BatchStream;
-use crate::object::Source;
+use crate::fault::FaultPoint;
+use crate::format::fallback_csv::{self, CsvEncoder};
+use crate::format::parquet::{self, ParquetEncoder};
+use crate::format::{Batch, BatchStream};
+use crate::object::{ObjectRef, Source};
+use crate::route;
 use crate::schema::Schema;
 use crate::store::Store;
+use crate::store::write::Upload;
 
-/// What is known of a fallback object, kept beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Whose rows these are.
-    pub source: Source,
-    /// SHA-256 of the source's body in hex.
-    pub body_sha256: String,
-    /// The table the rows were meant for.
-    pub target_table: String,
-    /// The file's own columns.
-    pub schema: Schema,
-    /// How many rows.
-    pub rows: u64,
-    /// Why they are here.
-    pub reason: String,
-}
+pub use manifest::{Manifest, list};
 
 /// What goes over the spillway.
 #[derive(Debug, Clone, Copy)]
@@ -45,16 +41,30 @@ pub struct Spill<'a> {
     pub reason: &'a str,
 }
 
-fn missing<T>() -> Result<T> {
-    Err(Error::new(ErrorKind::Service, "this build has no fallback yet; the object waits in place"))
-}
-
 /// The guard: the manifest of this source's fallback object, when the object itself is there, in whichever form.
 ///
 /// # Errors
-/// An outage is never taken for absence.
-#[allow(clippy::unused_async, reason = "asks S3")]
-pub async fn find(_store: &Store, _settings: &RoadSettings, _source: &Source) -> Result<Option<Manifest>> {
+/// An outage is never taken for absence, and neither is an object whose manifest somebody has deleted.
+pub async fn find(store: &Store, settings: &RoadSettings, source: &Source) -> Result<Option<Manifest>> {
+    let bucket = &source.object.bucket;
+    let manifest = manifest::read_of(store, settings, source).await?;
+    if let Some((manifest, _)) = manifest
+        && is_there(store, bucket, &manifest.key).await?
+    {
+        return Ok(Some(manifest));
+    }
+    let prefixes = &settings.prefixes;
+    let stem = route::fallback_data_prefix(prefixes, &settings.database.table, source.last_modified, &source.id);
+    let mut pages = store.list(bucket, &stem);
+    while let Some(page) = pages.next().await? {
+        if let Some(listed) = page.first() {
+            let message = format!(
+                "a fallback object without its manifest {}; restore it, or delete both to have the file loaded again",
+                route::manifest_key(prefixes, &source.id)
+            );
+            return Err(Error::new(ErrorKind::Service, message).for_object(ObjectRef::new(bucket, &listed.key)));
+        }
+    }
     Ok(None)
 }
 
@@ -63,50 +73,175 @@ pub async fn find(_store: &Store, _settings: &RoadSettings, _source: &Source) ->
 ///
 /// # Errors
 /// Nothing is visible then, or the object is there and only its registration is missing.
-#[allow(clippy::unused_async, reason = "asks S3")]
 pub async fn write(
-    _store: &Store,
-    _catalog: &Catalog,
-    _settings: &RoadSettings,
-    _spill: &Spill<'_>,
-    _rows: BatchStream<'_>,
-    _announce: impl AsyncFnOnce() -> Result<()>,
+    store: &Store,
+    catalog: &Catalog,
+    settings: &RoadSettings,
+    spill: &Spill<'_>,
+    rows: BatchStream<'_>,
+    announce: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    missing()
+    let bucket = &spill.source.object.bucket;
+    let manifest = manifest::settle(store, catalog, settings, spill).await?;
+    FaultPoint::FallbackBeforePut.reached().await;
+    let mut upload = store.upload(bucket, &manifest.key, content_type(manifest.format));
+    if let Err(error) = send(&mut upload, &manifest, rows).await {
+        // The first error is the one to tell; parts that stay behind are swept.
+        let _ = upload.abort().await;
+        return Err(error);
+    }
+    let sealed = upload.seal().await?;
+    if let Err(error) = announce().await {
+        let _ = sealed.abort().await;
+        return Err(error);
+    }
+    // An object that is there is this source's, and so has the same rows.
+    sealed.complete_new().await?;
+    FaultPoint::FallbackAfterComplete.reached().await;
+    catalog.register(&manifest.dt, &partition_folder(bucket, settings, &manifest)).await
 }
 
 /// Registers a fallback object that an earlier attempt has written.
 ///
 /// # Errors
 /// When the catalog cannot be changed.
-#[allow(clippy::unused_async, reason = "asks Glue")]
-pub async fn register_found(_catalog: &Catalog, _settings: &RoadSettings, _found: &Manifest) -> Result<()> {
-    missing()
+pub async fn register_found(catalog: &Catalog, settings: &RoadSettings, found: &Manifest) -> Result<()> {
+    let bucket = &found.source.object.bucket;
+    let catalog = catalog.with_format(found.format);
+    catalog.prepare_again(&table_folder(bucket, settings, &found.target_table), &found.columns).await?;
+    catalog.register(&found.dt, &partition_folder(bucket, settings, found)).await
 }
 
-/// The rows of a fallback object, as the source had them.
+/// The rows of a fallback object, as the source had them: the same columns in the same order, values spelled anew.
 ///
 /// # Errors
-/// When the object cannot be read.
-#[allow(clippy::unused_async, reason = "asks S3")]
-pub async fn open_rows(_store: &Store, _manifest: &Manifest) -> Result<BatchStream<'static>> {
-    missing()
+/// When the object cannot be read; `SourceMissing` when it was never completed, or was taken out before.
+pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream<'static>> {
+    let bucket = &manifest.source.object.bucket;
+    let data = store.head(&ObjectRef::new(bucket, &manifest.key)).await?;
+    match manifest.format {
+        FallbackFormat::Parquet => {
+            let (store, size_bytes) = (store.clone(), data.size_bytes);
+            let read = move |range: Range<u64>| {
+                let (store, data) = (store.clone(), data.clone());
+                async move { store.read_range(&data.object.bucket, &data.object.key, &data.etag, range).await }
+            };
+            Ok(parquet::decode(&manifest.columns, size_bytes, read))
+        }
+        FallbackFormat::Csv => {
+            let body = store.open(&data).await?;
+            let chunks = stream::try_unfold(body, |mut body| async move {
+                let chunk = body.next().await?;
+                Ok(chunk.map(|chunk| (chunk, body)))
+            });
+            Ok(fallback_csv::decode(&manifest.columns, chunks))
+        }
+    }
 }
 
 /// Takes a fallback object out: the data object, the partition once it is empty, the manifest. May be repeated.
 ///
-/// # Errors
-/// When something of it may still be there.
-#[allow(clippy::unused_async, reason = "asks S3")]
-pub async fn remove(_store: &Store, _catalog: &Catalog, _settings: &RoadSettings, _manifest: &Manifest) -> Result<()> {
-    missing()
-}
-
-/// The manifests of all fallback objects that were meant for a table, oldest source first.
+/// To be called only when the ledger says that the rows are in the database.
 ///
 /// # Errors
-/// When the fallback cannot be listed.
-#[allow(clippy::unused_async, reason = "asks S3")]
-pub async fn list(_store: &Store, _bucket: &str, _settings: &RoadSettings, _table: &str) -> Result<Vec<Manifest>> {
-    Ok(Vec::new())
+/// When something of it may still be there.
+pub async fn remove(store: &Store, catalog: &Catalog, settings: &RoadSettings, manifest: &Manifest) -> Result<()> {
+    let bucket = &manifest.source.object.bucket;
+    let folder_key = partition_key(settings, manifest);
+    store.delete(bucket, &manifest.key).await?;
+    if !has_objects(store, bucket, &folder_key).await? {
+        let catalog = catalog.with_format(manifest.format);
+        catalog.drop_partition(&manifest.dt).await?;
+        // Another file may have fallen back into the folder and have found the partition just before it went.
+        if has_objects(store, bucket, &folder_key).await? {
+            catalog.register(&manifest.dt, &partition_folder(bucket, settings, manifest)).await?;
+        }
+    }
+    store.delete(bucket, &route::manifest_key(&settings.prefixes, &manifest.source.id)).await
+}
+
+/// An encoder of either form.
+enum Encoder {
+    Parquet(Box<ParquetEncoder>),
+    Csv(CsvEncoder),
+}
+
+impl Encoder {
+    fn new(manifest: &Manifest) -> Result<Self> {
+        Ok(match manifest.format {
+            FallbackFormat::Parquet => Self::Parquet(Box::new(ParquetEncoder::new(&manifest.columns)?)),
+            FallbackFormat::Csv => Self::Csv(CsvEncoder::new(&manifest.columns)),
+        })
+    }
+
+    /// Encodes rows and gives the bytes that are finished.
+    async fn write(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+        match self {
+            Self::Parquet(encoder) => encoder.write(batch).map(|()| encoder.take_bytes()),
+            Self::Csv(encoder) => encoder.write(batch).await.map(|()| encoder.take_bytes()),
+        }
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Parquet(encoder) => encoder.finish(),
+            Self::Csv(encoder) => Ok(encoder.finish()),
+        }
+    }
+}
+
+/// Encodes and sends all rows, and checks that they are as many as the manifest says.
+async fn send(upload: &mut Upload, manifest: &Manifest, mut rows: BatchStream<'_>) -> Result<()> {
+    let mut encoder = Encoder::new(manifest)?;
+    let mut sent_rows = 0;
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        sent_rows += batch.rows() as u64;
+        upload.write(&encoder.write(&batch).await?).await?;
+    }
+    if sent_rows != manifest.rows {
+        let message = format!("the second pass gave {sent_rows} rows, the first {}", manifest.rows);
+        return Err(Error::new(ErrorKind::Bug, message));
+    }
+    upload.write(&encoder.finish()?).await
+}
+
+fn content_type(format: FallbackFormat) -> &'static str {
+    match format {
+        FallbackFormat::Parquet => "application/vnd.apache.parquet",
+        FallbackFormat::Csv => "text/csv",
+    }
+}
+
+async fn is_there(store: &Store, bucket: &str, key: &str) -> Result<bool> {
+    match store.head(&ObjectRef::new(bucket, key)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a folder holds anything but folder markers.
+async fn has_objects(store: &Store, bucket: &str, folder_key: &str) -> Result<bool> {
+    let mut pages = store.list(bucket, folder_key);
+    while let Some(page) = pages.next().await? {
+        if page.iter().any(|listed| !listed.key.ends_with('/')) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The `Location` of a target table's fallback.
+fn table_folder(bucket: &str, settings: &RoadSettings, target_table: &str) -> String {
+    format!("s3://{bucket}/{}", route::fallback_table_prefix(&settings.prefixes, target_table))
+}
+
+fn partition_key(settings: &RoadSettings, manifest: &Manifest) -> String {
+    route::fallback_partition_prefix(&settings.prefixes, &manifest.target_table, &manifest.dt)
+}
+
+/// The `Location` of a manifest's partition.
+fn partition_folder(bucket: &str, settings: &RoadSettings, manifest: &Manifest) -> String {
+    format!("s3://{bucket}/{}", partition_key(settings, manifest))
 }

@@ -44,6 +44,13 @@ impl Catalog {
         Self { client: Client::new(config), settings }
     }
 
+    /// The same catalog for objects of another form, to look after what was written before `FALLBACK_FORMAT` changed.
+    #[must_use]
+    pub fn with_format(&self, format: FallbackFormat) -> Self {
+        let settings = GlueSettings { format, ..self.settings.clone() };
+        Self { client: self.client.clone(), settings }
+    }
+
     /// The form of the table's objects.
     pub fn format(&self) -> FallbackFormat {
         self.settings.format

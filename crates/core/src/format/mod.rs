@@ -4,6 +4,7 @@
 //! reports the record, line and byte of what it cannot read.
 
 pub mod csv;
+pub mod fallback_csv;
 pub mod parquet;
 
 use std::pin::Pin;
