@@ -5,7 +5,8 @@
 //! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
 //! words ([`error`], [`config`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`], [`route`],
 //! [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`target`], [`catalog`], [`launch`], [`secret`],
-//! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`], [`sweep`]).
+//! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
+//! [`sweep`], [`dispatch`], [`request`]).
 
 pub mod aws;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod canned;
 pub mod catalog;
 pub mod config;
 pub mod deadline;
+pub mod dispatch;
 pub mod error;
 pub mod event;
 pub mod fallback;
@@ -24,6 +26,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod replay;
 pub mod report;
+pub mod request;
 pub mod route;
 pub mod schema;
 pub mod secret;

@@ -1,3 +1,50 @@
-//! The ingest binary.
+//! The ingest function: the same road on request; one object, a prefix, a time window, a replay, a sweep.
+//!
+//! Clients are built once. An object that reached no end fails the invocation: a failure that is only returned is lost.
 
-fn main() {}
+use std::time::SystemTime;
+
+use anyhow::Context;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use spillway_core::config::{IngestSettings, LogSettings, TaskWork};
+use spillway_core::deadline::Deadline;
+use spillway_core::dispatch::{Dispatcher, Tasks};
+use spillway_core::error::{Result, chain};
+use spillway_core::request::Request;
+use spillway_core::telemetry;
+
+/// What stays the same from one invocation to the next.
+struct Function {
+    dispatcher: Dispatcher,
+    bucket: String,
+    standing_work: Option<TaskWork>,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let function = start().await.inspect_err(|error| tracing::error!("{error:#}"))?;
+    lambda_runtime::run(service_fn(|event| answer(&function, event))).await
+}
+
+async fn start() -> anyhow::Result<Function> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    provider.map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
+    let settings = IngestSettings::from_env().context("the function's settings are wrong")?;
+    let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
+    let dispatcher = Dispatcher::connect("ingest", settings.road, Some(tasks)).await;
+    Ok(Function { dispatcher, bucket: settings.bucket, standing_work: settings.standing_work })
+}
+
+async fn answer(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+    let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    load(function, &event.payload, &Deadline::within(remaining))
+        .await
+        .map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
+}
+
+async fn load(function: &Function, request: &Value, deadline: &Deadline) -> Result<Value> {
+    let request = Request::parse(request, &function.bucket, function.standing_work.as_ref())?;
+    request.run(&function.dispatcher, deadline).await?.into_response()
+}

@@ -1,3 +1,42 @@
-//! The trigger binary.
+//! The trigger function: an S3 event in, each of its objects loaded here or handed to a Fargate task.
+//!
+//! Clients are built once. An object that reached no end fails the invocation, so that the event comes again.
 
-fn main() {}
+use std::time::SystemTime;
+
+use anyhow::Context;
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use spillway_core::config::{LogSettings, TriggerSettings};
+use spillway_core::deadline::Deadline;
+use spillway_core::dispatch::{Dispatcher, Tasks};
+use spillway_core::error::{Error, ErrorKind, Result, chain};
+use spillway_core::telemetry;
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    let dispatcher = start().await.inspect_err(|error| tracing::error!("{error:#}"))?;
+    lambda_runtime::run(service_fn(|event| answer(&dispatcher, event))).await
+}
+
+async fn start() -> anyhow::Result<Dispatcher> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    provider.map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
+    let settings = TriggerSettings::from_env().context("the function's settings are wrong")?;
+    let tasks = Tasks { above_bytes: settings.inline_max_bytes, launch: settings.launch };
+    Ok(Dispatcher::connect("trigger", settings.road, Some(tasks)).await)
+}
+
+async fn answer(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+    let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
+    load(dispatcher, &event.payload, &Deadline::within(remaining))
+        .await
+        .map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
+}
+
+async fn load(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
+    let fates = dispatcher.event(event, deadline).await?.all_ended()?;
+    serde_json::to_value(fates)
+        .map_err(|error| Error::new(ErrorKind::Bug, "the reports are no JSON").with_source(error))
+}

@@ -199,7 +199,7 @@ pub struct RoadSettings {
     pub lease: Duration,
 }
 
-/// How a Fargate task is started (trigger only).
+/// How a Fargate task is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSettings {
     /// `ECS_CLUSTER`.
@@ -236,6 +236,8 @@ pub struct IngestSettings {
     pub bucket: String,
     /// `CSV_KEY` or `CSV_PREFIX` and `CSV_MODE`: what an empty request asks for, when one of them is set.
     pub standing_work: Option<TaskWork>,
+    /// How a task is started for an object that this function has no time for; `None` when no `ECS_CLUSTER` is set.
+    pub launch: Option<LaunchSettings>,
 }
 
 /// Which of the keys below a prefix are loaded.

@@ -44,6 +44,15 @@ impl Environment {
         Self { lookup: Box::new(lookup) }
     }
 
+    /// Who works here, for people who read leases and the ledger: the service, where it runs, its process.
+    pub fn worker(&self, service: &str) -> String {
+        let place = [&vars::AWS_LAMBDA_LOG_STREAM_NAME, &vars::HOSTNAME]
+            .into_iter()
+            .find_map(|variable| self.set(variable).ok().flatten())
+            .unwrap_or_else(|| "local".to_owned());
+        format!("{service} on {place}, process {}", std::process::id())
+    }
+
     /// The value that was set, or nothing. An empty value counts as unset; a default does not count as set.
     fn set(&self, variable: &Variable) -> Result<Option<String>> {
         let Some(value) = (self.lookup)(variable.name).filter(|value| !value.is_empty()) else { return Ok(None) };
@@ -143,7 +152,7 @@ impl IngestSettings {
         let bucket = bucket(environment)?;
         let names_work = environment.set(&vars::CSV_KEY)?.is_some() || environment.set(&vars::CSV_PREFIX)?.is_some();
         let standing_work = if names_work { Some(task_work(environment, &road, &bucket)?) } else { None };
-        Ok(Self { road, bucket, standing_work })
+        Ok(Self { road, bucket, standing_work, launch: launch(environment)? })
     }
 }
 

@@ -168,6 +168,15 @@ fn log_settings(#[case] set: &[(&str, &str)], #[case] filter: &str, #[case] form
 }
 
 #[test]
+fn a_worker_is_named_by_where_it_runs() {
+    let name = |set: &[(&str, &str)]| Environment::of(set).worker("task");
+    let process = std::process::id();
+    assert_eq!(name(&[]), format!("task on local, process {process}"));
+    let both = [("HOSTNAME", "h"), ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/11/20/[$LATEST]1")];
+    assert_eq!(name(&both), format!("task on 2026/11/20/[$LATEST]1, process {process}"));
+}
+
+#[test]
 fn an_unknown_log_level_is_refused() {
     let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
     assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it takes trace, debug, info, warn, error or off");

@@ -8,7 +8,7 @@
 pub enum Reader {
     /// Both functions and the task.
     Everyone,
-    /// The trigger function.
+    /// The trigger function. Those about tasks also the ingest function, for objects it has no time for.
     Trigger,
     /// The task, and the ingest function for a request that names nothing.
     Task,
@@ -83,6 +83,8 @@ variables! {
     LOG_FORMAT, Everyone, Some("json"), "json or text", "The form of log lines. AWS_LAMBDA_LOG_FORMAT counts when it is unset.";
     AWS_LAMBDA_LOG_LEVEL, Everyone, None, "trace, debug, info, warn, error or fatal", "Set by Lambda from the function's logging configuration.";
     AWS_LAMBDA_LOG_FORMAT, Everyone, None, "JSON or Text", "Set by Lambda from the function's logging configuration.";
+    AWS_LAMBDA_LOG_STREAM_NAME, Everyone, None, "a log stream's name", "Set by Lambda; names the worker in leases and ledger.";
+    HOSTNAME, Everyone, None, "a host name", "Names the worker in leases and ledger outside Lambda.";
     RUST_LOG, Everyone, None, "tracing directives", "What is logged, module by module.";
     INLINE_MAX_BYTES, Trigger, Some("10485760"), "a number", "Larger objects go to a Fargate task.";
     ECS_CLUSTER, Trigger, None, "a cluster's name or ARN", "The cluster of the task; when unset, no task is ever started.";
