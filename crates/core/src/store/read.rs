@@ -265,9 +265,9 @@ impl Body {
 impl Pages {
     /// The next page, which may be empty, or `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
-        let token = match std::mem::replace(&mut self.next, NextPage::None) {
+        let token = match &self.next {
             NextPage::First => None,
-            NextPage::After(token) => Some(token),
+            NextPage::After(token) => Some(token.clone()),
             NextPage::None => return Ok(None),
         };
         // Without the encoding a key with a control character would make the answer bad XML.
@@ -279,9 +279,6 @@ impl Pages {
             .await
             .map_err(|error| failure("list the objects", error).for_object(self.place()))?;
         let objects = answer.contents.unwrap_or_default();
-        if let Some(token) = answer.next_continuation_token {
-            self.next = NextPage::After(token);
-        }
         let is_encoded = answer.encoding_type == Some(EncodingType::Url);
         let mut page = Vec::with_capacity(objects.len());
         for listed in objects {
@@ -293,6 +290,8 @@ impl Pages {
                 last_modified: timestamp(listed.last_modified.as_ref()),
             });
         }
+        // Only now: after an error the same page can be asked for again, and is never skipped.
+        self.next = answer.next_continuation_token.map_or(NextPage::None, NextPage::After);
         Ok(Some(page))
     }
 

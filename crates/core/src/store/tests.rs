@@ -128,6 +128,31 @@ async fn a_small_object_that_breaks_off_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_page_that_fails_is_not_the_end_of_the_listing() {
+    let page = |key: &str, next: &str| {
+        Reply::new(
+            200,
+            format!(
+                "<ListBucketResult><EncodingType>url</EncodingType>{next}\
+                 <Contents><Key>{key}</Key><Size>3</Size></Contents></ListBucketResult>"
+            ),
+        )
+    };
+    let server = Scripted::new(vec![
+        page("a%2Bb+c", "<NextContinuationToken>t</NextContinuationToken>"),
+        Reply::error(503, "SlowDown"),
+        page("d", ""),
+    ])
+    .await;
+    let mut pages = server.store.list("b", "p/");
+    assert_eq!(pages.next().await.unwrap().unwrap()[0].key, "a+b c");
+    assert_eq!(kind(pages.next().await), ErrorKind::Throttled);
+    assert_eq!(pages.next().await.unwrap().unwrap()[0].key, "d");
+    assert_eq!(pages.next().await.unwrap(), None);
+    assert!(server.asked()[2].line.contains("continuation-token=t"));
+}
+
+#[tokio::test]
 async fn a_conditional_write_that_meets_another_is_tried_again() {
     let server = Scripted::new(vec![
         Reply::error(409, "ConditionalRequestConflict"),

@@ -198,7 +198,6 @@ impl Shared {
             tokio::time::sleep(wait).await;
             let mut state = self.state.lock().await;
             if let Err(error) = state.check(&self.key) {
-                state.is_lost = true;
                 tracing::warn!(lease = self.key, error = &error as &dyn std::error::Error, "the lease is lost");
                 return;
             }
