@@ -1,0 +1,19 @@
+# Runs one server and sees to it that it does not outlive the process it belongs to.
+# $1 the process to watch, $2 "run" when that is the whole run's or "test", $3 the server's folder, $4 where to write the
+# server's pid, $5... the server's command line
+watched=$1 owner=$2 folder=$3 pid_file=$4
+shift 4
+"$@" &
+server=$!
+echo "$server" >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
+while kill -0 "$watched" 2>/dev/null && kill -0 "$server" 2>/dev/null; do sleep 0.3; done
+if ! kill -0 "$watched" 2>/dev/null; then
+    kill -9 "$server" 2>/dev/null
+    wait "$server" 2>/dev/null
+    rm -rf "$folder"
+    rm -f "$folder.lock"
+    # The last keeper of a run takes the run's folder away.
+    run=$(dirname "$folder")
+    if [ "$owner" = run ] && ! ls "$run"/*/pid >/dev/null 2>&1; then rm -rf "$run"; fi
+fi
+exit 0

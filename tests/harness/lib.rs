@@ -1,0 +1,24 @@
+//! The real parts that Spillway is proved against: a private MariaDB, a local AWS, a proxy that misbehaves on demand,
+//! the Lambda runtime emulator, the task as a process, and a ledger of truth that counts rows.
+//!
+//! It knows Spillway only from outside: binaries, settings, tables and objects. Nothing here reaches into the core,
+//! and nothing that it starts outlives the test run (see [`keeper`]).
+
+pub mod athena;
+pub mod cloud;
+pub mod event;
+pub mod fallback;
+pub mod fault;
+pub mod http;
+pub mod keeper;
+pub mod lambda;
+pub mod mariadb;
+pub mod process;
+pub mod proxy;
+pub mod run;
+pub mod settings;
+pub mod task;
+pub mod tls;
+pub mod wait;
+pub mod wire;
+pub mod world;
