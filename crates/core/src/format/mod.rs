@@ -31,13 +31,27 @@ pub struct Batch {
 
 impl Batch {
     const MISSING: u64 = 1 << 63;
+    /// How many bytes, fields or rows are made room for before they come.
+    const MAX_ROOM: usize = 72 * 1024;
 
     /// An empty batch of rows with `width` fields each.
     pub fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
     }
 
+    /// An empty batch of the same width, with room for as much as this one took, within bounds.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self {
+            bytes: Vec::with_capacity(self.bytes.len().min(Self::MAX_ROOM)),
+            ends: Vec::with_capacity(self.ends.len().min(Self::MAX_ROOM)),
+            width: self.width,
+            positions: Vec::with_capacity(self.positions.len().min(Self::MAX_ROOM)),
+        }
+    }
+
     /// Adds one field to the row that is being built.
+    #[inline]
     pub fn push_field(&mut self, field: Option<&[u8]>) {
         if let Some(value) = field {
             self.append_to_field(value);
@@ -46,17 +60,20 @@ impl Batch {
     }
 
     /// Adds a part of a field that comes in pieces, to be ended by [`Batch::end_field`].
+    #[inline]
     pub fn append_to_field(&mut self, part: &[u8]) {
         self.bytes.extend_from_slice(part);
     }
 
     /// Ends the field that came in pieces. A missing one had none.
+    #[inline]
     pub fn end_field(&mut self, is_missing: bool) {
         let missing = if is_missing { Self::MISSING } else { 0 };
         self.ends.push(self.bytes.len() as u64 | missing);
     }
 
     /// How many fields the row that is being built has so far.
+    #[inline]
     pub fn fields_in_open_row(&self) -> usize {
         self.ends.len() - self.positions.len() * self.width
     }
@@ -83,22 +100,26 @@ impl Batch {
     }
 
     /// Ends the row that is being built. The caller has checked that it has `width` fields.
+    #[inline]
     pub fn end_row(&mut self, position: Position) {
         debug_assert_eq!(self.fields_in_open_row(), self.width, "a row of another width");
         self.positions.push(position);
     }
 
     /// The number of whole rows.
+    #[inline]
     pub fn rows(&self) -> usize {
         self.positions.len()
     }
 
     /// The number of fields in each row.
+    #[inline]
     pub fn width(&self) -> usize {
         self.width
     }
 
     /// The bytes of all fields together, to know when a batch is large enough.
+    #[inline]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -111,11 +132,13 @@ impl Batch {
     }
 
     /// Whether there is no whole row.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
     /// One field. Panics when row or column is out of range, as an index does.
+    #[inline]
     pub fn field(&self, row: usize, column: usize) -> Option<&[u8]> {
         let index = row * self.width + column;
         let end = self.ends[index];
@@ -127,6 +150,7 @@ impl Batch {
     }
 
     /// Where a row stands in its file.
+    #[inline]
     pub fn position(&self, row: usize) -> Position {
         self.positions[row]
     }

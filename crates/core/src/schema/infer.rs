@@ -3,7 +3,7 @@
 //! The families (truth values, numbers, dates, dates with times, instants) share no spelling, so a column is settled into
 //! one by its first value and becomes text at the first value of another. The usual value then costs one strict parse.
 
-use super::value::number::Number;
+use super::value::number::{Number, short_integer};
 use super::value::{is_null_token, parse_boolean, time};
 use super::{Column, ColumnType, Evidence, Schema, Survives};
 use crate::format::Batch;
@@ -134,7 +134,9 @@ impl Family {
         match self {
             Self::Open => false,
             Self::Boolean => parse_boolean(text).is_some(),
-            Self::Number(numbers) => Number::scan(text).is_some_and(|number| numbers.hold(&number)),
+            Self::Number(numbers) => {
+                numbers.hold_short(text) || Number::scan(text).is_some_and(|number| numbers.hold(&number))
+            }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
             Self::Instant => time::parse_instant(text).is_some(),
@@ -248,6 +250,17 @@ enum NumberKind {
 impl Numbers {
     const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true };
     const NONE: Self = Self { integer: false, decimal: None, double: false };
+
+    /// Takes a short integer in while there were only integers: no other kind of number is lost by it.
+    #[inline]
+    fn hold_short(&mut self, text: &[u8]) -> bool {
+        let Self { integer: true, decimal: Some((whole, _)), .. } = self else {
+            return false;
+        };
+        let digits = short_integer(text).map(|(_, digits)| digits);
+        *whole = digits.map_or(*whole, |digits| digits.max(*whole));
+        digits.is_some()
+    }
 
     /// Takes a number in, unless the narrowest kind would be another one then.
     #[inline]

@@ -6,8 +6,6 @@
 pub(super) mod number;
 pub(super) mod time;
 
-use std::io::Write;
-
 use super::ColumnType;
 use number::Number;
 
@@ -63,7 +61,7 @@ pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>>
     };
     let value = match column_type {
         ColumnType::Boolean => parse_boolean(text).map(Value::Boolean),
-        ColumnType::Integer => Number::scan(text).and_then(|number| number.integer()).map(Value::Integer),
+        ColumnType::Integer => parse_integer(text).map(Value::Integer),
         ColumnType::Decimal { precision, scale } => Number::scan(text)
             .and_then(|number| number.decimal(precision, scale))
             .map(|unscaled| Value::Decimal { unscaled, scale }),
@@ -74,6 +72,13 @@ pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>>
         ColumnType::Text => return std::str::from_utf8(text).ok().map(Value::Text),
     };
     value.or_else(|| is_null_token(text).then_some(Value::Null))
+}
+
+fn parse_integer(text: &[u8]) -> Option<i64> {
+    match number::short_integer(text) {
+        Some((value, _)) => Some(value),
+        None => Number::scan(text).and_then(|number| number.integer()),
+    }
 }
 
 /// `true` and `false` in lower, upper and title case.
@@ -122,15 +127,11 @@ pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
 
 /// The shortest digits that give the same float back, with an exponent where the plain form would be long.
 fn write_double(value: f64, out: &mut Vec<u8>) {
-    let magnitude = value.abs();
-    // Writing to a Vec cannot fail.
-    let _ = if magnitude == 0.0 && value.is_sign_negative() {
-        write!(out, "-0.0")
-    } else if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) {
-        write!(out, "{value}")
-    } else {
-        write!(out, "{value:e}")
-    };
+    let mut buffer = zmij::Buffer::new();
+    let text = buffer.format(value);
+    // The sign of zero would not come back from `-0`.
+    let short = if value == 0.0 && value.is_sign_negative() { None } else { text.strip_suffix(".0") };
+    out.extend_from_slice(short.unwrap_or(text).as_bytes());
 }
 
 fn write_unscaled(unscaled: i128, scale: u8, out: &mut Vec<u8>) {

@@ -13,6 +13,9 @@ use crate::format::Batch;
 const QUOTE: u8 = b'"';
 /// A header beyond this is no header, whatever a record may have.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
+/// How far a mark is looked for byte by byte.
+const NEAR_BYTES: usize = 16;
+
 /// Where in a record the next byte stands.
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -43,6 +46,8 @@ enum LineEnd {
 pub(super) struct RecordReader {
     delimiter: u8,
     max_record_bytes: usize,
+    /// What a record may have without another look: no limit is narrower.
+    short_record_bytes: u64,
     state: State,
     line_end: LineEnd,
     /// Bytes read so far.
@@ -60,6 +65,7 @@ impl RecordReader {
         Self {
             delimiter: dialect.delimiter,
             max_record_bytes: limits.max_record_bytes,
+            short_record_bytes: limits.max_record_bytes.min(MAX_HEADER_BYTES) as u64,
             state: State::RecordStart,
             line_end: LineEnd::Unknown,
             offset: 0,
@@ -159,19 +165,46 @@ impl RecordReader {
         Ok(1)
     }
 
+    /// Reads fields without quotes, as long as one follows the other.
     #[inline]
     fn read_unquoted(&mut self, text: &[u8]) -> Result<usize> {
-        let end = memchr3(self.delimiter, b'\n', b'\r', text);
-        let part = &text[..end.unwrap_or(text.len())];
-        self.rows.append(part);
-        self.offset += part.len() as u64;
-        if end.is_none() {
-            return Ok(part.len());
+        let mut used = 0;
+        loop {
+            let rest = &text[used..];
+            let end = self.find_mark(rest);
+            let part = &rest[..end.unwrap_or(rest.len())];
+            self.rows.append(part);
+            self.offset += part.len() as u64;
+            used += part.len();
+            if end.is_none() {
+                return Ok(used);
+            }
+            self.check_size()?;
+            self.end_field(Ending::Unquoted)?;
+            self.after_field(text[used])?;
+            used += 1;
+            match (self.state, text.get(used)) {
+                (State::FieldStart, Some(next)) if *next != QUOTE && !self.is_mark(*next) => {
+                    self.state = State::Unquoted
+                }
+                _ => return Ok(used),
+            }
         }
-        self.check_size()?;
-        self.end_field(Ending::Unquoted)?;
-        self.after_field(text[part.len()])?;
-        Ok(part.len() + 1)
+    }
+
+    #[inline]
+    fn is_mark(&self, byte: u8) -> bool {
+        byte == self.delimiter || byte == b'\n' || byte == b'\r'
+    }
+
+    /// Finds what ends a field without quotes. Most fields are shorter than a vector search pays for.
+    #[inline]
+    fn find_mark(&self, text: &[u8]) -> Option<usize> {
+        let near = text.len().min(NEAR_BYTES);
+        match text[..near].iter().position(|byte| self.is_mark(*byte)) {
+            None => memchr3(self.delimiter, b'\n', b'\r', &text[near..]).map(|index| near + index),
+            found => found,
+        }
     }
 
     fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
@@ -310,6 +343,15 @@ impl RecordReader {
 
     #[inline]
     fn check_size(&self) -> Result<()> {
+        let size_bytes = self.offset - self.start.byte;
+        if size_bytes <= self.short_record_bytes {
+            return Ok(());
+        }
+        self.check_long()
+    }
+
+    #[cold]
+    fn check_long(&self) -> Result<()> {
         let size_bytes = self.offset - self.start.byte;
         let (what, limit) = match self.rows.header() {
             None => ("header", self.max_record_bytes.min(MAX_HEADER_BYTES)),

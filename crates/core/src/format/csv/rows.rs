@@ -111,7 +111,7 @@ impl Rows {
     /// Makes what there is a batch of its own.
     pub(super) fn hand_on(&mut self) {
         if !self.batch.is_empty() {
-            let next = Batch::new(self.width);
+            let next = self.batch.next();
             self.ready.push_back(std::mem::replace(&mut self.batch, next));
         }
     }

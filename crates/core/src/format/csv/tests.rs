@@ -372,8 +372,6 @@ fn read_by_another(file: &[u8]) -> Option<Vec<Vec<Vec<u8>>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn a_cut_anywhere_changes_nothing(file in noise(), small in any::<bool>()) {
         let limits = if small { CsvLimits { max_record_bytes: 9, max_columns: 3 } } else { LIMITS };

@@ -3,8 +3,6 @@
 //! The grammar is JSON's: `-`, digits without leading zeros, a point with digits behind it, an exponent. A minus sign before
 //! a plain zero is refused, and so is everything else: plus signs, blanks, separators, `.5`, `5.`.
 
-use std::io::Write;
-
 /// The most digits a decimal has.
 const DECIMAL_DIGITS: usize = 38;
 /// The most digits a decimal has behind the point.
@@ -13,8 +11,32 @@ pub(in crate::schema) const DECIMAL_SCALE: usize = 30;
 const U64_DIGITS: usize = 19;
 /// A float keeps every decimal of 15 digits.
 const DOUBLE_SAFE_LIMIT: u64 = 1_000_000_000_000_000;
+const SHORT_DIGITS: usize = 15;
 /// No float needs more digits than these to be told from its neighbours.
 const DOUBLE_DIGITS: usize = 17;
+
+/// The value and the digits of a whole number of at most 15 digits: the short way for most numbers there are. Integer,
+/// decimal and double hold each of them.
+#[inline]
+pub(in crate::schema) fn short_integer(text: &[u8]) -> Option<(i64, u8)> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if digits.len() > SHORT_DIGITS || (digits.first() == Some(&b'0') && text.len() > 1) {
+        return None;
+    }
+    let mut magnitude = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        magnitude = magnitude * 10 + i64::from(digit);
+    }
+    let value = if negative { -magnitude } else { magnitude };
+    (!digits.is_empty()).then_some((value, digits.len() as u8))
+}
 
 /// A number as it is written.
 pub(in crate::schema) struct Number<'a> {
@@ -107,8 +129,10 @@ impl<'a> Number<'a> {
             return text.parse().ok();
         }
         let written = self.significant_digits()?;
-        let value: f64 = text.parse().ok()?;
-        (value.is_finite() && shortest_digits(value)? == written).then_some(value)
+        let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
+        let mut buffer = zmij::Buffer::new();
+        let shortest = Number::scan(buffer.format_finite(value).as_bytes())?.significant_digits()?;
+        (shortest == written).then_some(value)
     }
 
     /// Whether [`Number::double`] keeps the number.
@@ -182,25 +206,6 @@ impl Significant {
         self.count += 1;
         Some(())
     }
-}
-
-/// The digits of the shortest text that gives `value` back.
-fn shortest_digits(value: f64) -> Option<Significant> {
-    let mut buffer = [0; 32];
-    let mut unused = &mut buffer[..];
-    write!(unused, "{:e}", value.abs()).ok()?;
-    let length = 32 - unused.len();
-    let text = &buffer[..length];
-    let mut significant = Significant::default();
-    let split = text.iter().position(|byte| *byte == b'e')?;
-    for byte in text[..split].iter().filter(|byte| byte.is_ascii_digit()) {
-        significant.push(byte - b'0')?;
-    }
-    while significant.count > 0 && significant.digits[significant.count - 1] == 0 {
-        significant.count -= 1;
-    }
-    significant.exponent = std::str::from_utf8(&text[split + 1..]).ok()?.parse().ok()?;
-    Some(significant)
 }
 
 /// Counts the digits in front and adds them to `mantissa`, which wraps when there are too many.
