@@ -39,6 +39,8 @@ pub(super) struct TargetColumn {
     pub(super) nullable: bool,
     /// A row that does not name the column gets a value that the table's owner chose.
     pub(super) has_default: bool,
+    /// The server numbers rows that bring no number.
+    pub(super) auto_increment: bool,
     /// The server computes the value; nothing can be stored.
     pub(super) generated: bool,
 }
@@ -139,6 +141,7 @@ fn column(described: Described) -> TargetColumn {
         type_text,
         nullable: nullable.eq_ignore_ascii_case("YES"),
         has_default: default.is_some() || extra.contains("AUTO_INCREMENT") || extra.contains("DEFAULT_GENERATED"),
+        auto_increment: extra.contains("AUTO_INCREMENT"),
         generated: extra.contains("VIRTUAL GENERATED")
             || extra.contains("STORED GENERATED")
             || extra.contains("ROW START")
@@ -238,6 +241,7 @@ pub(super) fn column_of(type_text: &str) -> TargetColumn {
         storage: storage(&data_type, type_text, &numbers, Some("utf8mb4")),
         nullable: true,
         has_default: false,
+        auto_increment: false,
         generated: false,
     }
 }

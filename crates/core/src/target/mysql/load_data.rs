@@ -156,13 +156,19 @@ fn rows_first_record(rows: &Rows<'_>, sent_rows: u64) -> u64 {
 fn statement(table: &str, columns: &[TargetColumn]) -> String {
     let mut names = Vec::with_capacity(columns.len());
     let mut settings = Vec::new();
+    let has_bits = columns.iter().any(|column| matches!(column.storage, Storage::Bits { .. }));
     for (index, column) in columns.iter().enumerate() {
+        let name = quoted(&column.name);
         if matches!(column.storage, Storage::Bits { .. }) {
             // A BIT column would store the digit's own bits.
             names.push(format!("@v{index}"));
-            settings.push(format!("{} = CAST(@v{index} AS UNSIGNED)", quoted(&column.name)));
+            settings.push(format!("{name} = CAST(@v{index} AS UNSIGNED)"));
+        } else if column.auto_increment && has_bits {
+            // With a SET clause MariaDB numbers a 0 in such a column anew, NO_AUTO_VALUE_ON_ZERO or not.
+            names.push(format!("@v{index}"));
+            settings.push(format!("{name} = @v{index}"));
         } else {
-            names.push(quoted(&column.name));
+            names.push(name);
         }
     }
     let mut sql = format!(
