@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
 use crate::object::ObjectRef;
-use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, load};
+use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -63,7 +63,7 @@ fn is_stop(error: &Error) -> bool {
 async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
     let lease = hold(road, &manifest.source).await?;
-    let attempt = Attempt::new(road, manifest.source.clone(), lease, deadline.clone());
+    let attempt = Attempt::new(road, manifest.source.clone(), manifest.target_table.clone(), lease, deadline.clone());
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = bring_home(&attempt, manifest) => result,
@@ -72,7 +72,6 @@ async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Res
     attempt.let_go(result.is_ok()).await;
     let mut report = result?;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(rows = report.rows_stored, ms = report.elapsed_ms, "the rows are back in the database");
     Ok(report)
 }
 
@@ -80,25 +79,43 @@ async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Res
 async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report> {
     let road = attempt.road;
     attempt.end_inherited_fallback().await?;
-    let inspected = Inspected {
+    let is_there = fallback::find(&road.store, &road.settings, &attempt.source).await?.is_some();
+    if !is_there && !is_in_target(attempt).await? {
+        // The source is still where it was, and goes down the road again.
+        return Ok(report(attempt, &manifest, Outcome::Skipped).because("the fallback object was never completed"));
+    }
+    let mut rows_stored = manifest.rows;
+    if is_there {
+        rows_stored = match load(attempt, &inspected(&manifest)).await? {
+            LoadEnd::Now(loaded) => loaded.rows_stored,
+            LoadEnd::Before(entry) => entry.rows_stored,
+        };
+    }
+    fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
+    let mut report = report(attempt, &manifest, Outcome::Replayed);
+    report.rows_stored = rows_stored;
+    report.moved_to = bring_source_home(attempt).await;
+    info!(rows = report.rows_stored, "the rows are back in the database");
+    Ok(report)
+}
+
+/// What the first attempt's first pass has found, with the rows read from the fallback.
+fn inspected(manifest: &Manifest) -> Inspected {
+    Inspected {
         schema: manifest.schema.clone(),
         rows: manifest.rows,
         body_sha256: manifest.body_sha256.clone(),
         content: Content::Fallback(Box::new(manifest.clone())),
-    };
-    let end = load(attempt, &inspected).await?;
-    fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
-    let mut report = Report::new(manifest.source.object.clone(), Outcome::Replayed);
+    }
+}
+
+fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Report {
+    let mut report = Report::new(manifest.source.object.clone(), outcome);
     report.source_id = Some(manifest.source.id.to_string());
-    report.table = Some(road.settings.database.table.clone());
+    report.table = Some(attempt.table.clone());
     report.size_bytes = manifest.source.size_bytes;
     report.rows_parsed = manifest.rows;
-    report.rows_stored = match &end {
-        LoadEnd::Now(loaded) => loaded.rows_stored,
-        LoadEnd::Before(entry) => entry.rows_stored,
-    };
-    report.moved_to = bring_source_home(attempt).await;
-    Ok(report)
+    report
 }
 
 /// Moves the source from the failed to the processed prefix. Nothing depends on it, and somebody may have taken it away.

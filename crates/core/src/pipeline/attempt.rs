@@ -26,6 +26,8 @@ const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
 pub(crate) struct Attempt<'a> {
     pub(crate) road: &'a Road,
     pub(crate) source: Source,
+    /// The table the rows are for.
+    pub(crate) table: String,
     pub(crate) deadline: Deadline,
     pub(crate) started_at: Timestamp,
     lease: Lease,
@@ -35,9 +37,9 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(road: &'a Road, source: Source, lease: Lease, deadline: Deadline) -> Self {
+    pub(crate) fn new(road: &'a Road, source: Source, table: String, lease: Lease, deadline: Deadline) -> Self {
         let commit_unproved = AtomicBool::new(lease.inherited().is_some_and(|left| left.commit_may_be_sent));
-        Self { road, source, deadline, started_at: Timestamp::now(), lease, commit_unproved }
+        Self { road, source, table, deadline, started_at: Timestamp::now(), lease, commit_unproved }
     }
 
     /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.
@@ -74,7 +76,7 @@ impl<'a> Attempt<'a> {
             let settings = &self.road.settings;
             let prefix = route::fallback_data_prefix(
                 &settings.prefixes,
-                &settings.database.table,
+                &self.table,
                 self.source.last_modified,
                 &self.source.id,
             );
@@ -104,7 +106,7 @@ impl<'a> Attempt<'a> {
 
     /// The target with the credentials of now; `fresh` reads the secret again.
     pub(crate) async fn target(&self, fresh: bool) -> Result<MySqlTarget> {
-        self.road.target(fresh).await
+        self.road.target(&self.table, fresh).await
     }
 
     /// What is claimed in the ledger.
@@ -117,7 +119,7 @@ impl<'a> Attempt<'a> {
         Claim {
             source: self.source.clone(),
             body_sha256: body_sha256.to_owned(),
-            table: self.road.settings.database.table.clone(),
+            table: self.table.clone(),
             content_id,
             worker: self.road.worker.clone(),
             started_at: self.started_at,
@@ -151,10 +153,10 @@ impl<'a> Attempt<'a> {
 }
 
 impl Road {
-    /// The target with the credentials of now; `fresh` reads the secret again.
-    pub(crate) async fn target(&self, fresh: bool) -> Result<MySqlTarget> {
+    /// A table as a target, with the credentials of now; `fresh` reads the secret again.
+    pub(crate) async fn target(&self, table: &str, fresh: bool) -> Result<MySqlTarget> {
         let database = &self.settings.database;
         let credentials = self.secrets.get(fresh).await?;
-        Ok(MySqlTarget::new(credentials, database.options.clone(), database.table.clone()))
+        Ok(MySqlTarget::new(credentials, database.options.clone(), table.to_owned()))
     }
 }

@@ -135,7 +135,7 @@ pub(super) fn log(report: &Report) {
 fn report(attempt: &Attempt<'_>, outcome: Outcome) -> Report {
     let mut report = Report::new(attempt.source.object.clone(), outcome);
     report.source_id = Some(attempt.source.id.to_string());
-    report.table = Some(attempt.road.settings.database.table.clone());
+    report.table = Some(attempt.table.clone());
     report.size_bytes = attempt.source.size_bytes;
     report
 }

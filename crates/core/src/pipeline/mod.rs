@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::Attempt;
 pub(crate) use content::{Content, Inspected};
-pub(crate) use load::{LoadEnd, load};
+pub(crate) use load::{LoadEnd, is_in_target, load};
 
 use crate::catalog::Catalog;
 use crate::config::RoadSettings;
@@ -74,7 +74,7 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Err(error) => return Err(error),
     };
     let lease = hold(road, &source).await?;
-    let attempt = Attempt::new(road, source, lease, deadline.clone());
+    let attempt = Attempt::new(road, source, road.settings.database.table.clone(), lease, deadline.clone());
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = walk(&attempt) => result,
