@@ -17,7 +17,7 @@ setup: ## install what is missing (Debian packages as root, Python tools in a ca
 
 demo: setup ## deploy to a local AWS and watch files arrive, fall back and come back
 	@scripts/deploy-local --build-only
-	@cargo build --quiet --locked --workspace --bin demo # the whole workspace's features, as in the tests, so that both share what is built
+	@cargo build --quiet --locked --workspace --bins --tests # as the tests have it, so that nothing is built twice
 	@"$${CARGO_TARGET_DIR:-target}/debug/demo"
 
 test: setup ## everything that must hold: format, lints, docs, template, tests
