@@ -224,6 +224,53 @@ async fn the_server_s_refusal_names_the_record(
     Ok(())
 }
 
+/// The protocol counts warnings in 16 bits; more of them than fit must not look like none.
+#[tokio::test]
+async fn a_refusal_of_every_row_is_seen() -> Result<()> {
+    let engine = MySql::new(LoadMethod::LoadData).await?;
+    engine.execute(&format!("CREATE TABLE {TABLE} (c VARCHAR(9) CHARACTER SET latin1)")).await?;
+    let file = File::large(&["c"], vec![vec![Some("☂".to_owned())]; 65_536], 8192);
+    let error = load(&engine.target(), &claim("umbrellas.csv"), &file).await.err().context("loaded")?;
+    assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::DataRefused, Some(1)));
+    assert_eq!(engine.rows(&format!("SELECT * FROM {TABLE}")).await?.len(), 0);
+    Ok(())
+}
+
+/// A staged load of several committed chunks, with long values.
+#[tokio::test]
+async fn a_staged_load_goes_in_chunks() -> Result<()> {
+    let engine = MySql::new(LoadMethod::LoadData).await?;
+    let long = "0123456789abcde\t".repeat(60_000);
+    let rows = (0..72).map(|id| vec![Some(id.to_string()), Some(long.clone())]).collect();
+    load(&engine.target_with_staging_above(1), &claim("long.csv"), &File::large(&["id", "note"], rows, 8)).await?;
+    let query = "SELECT COUNT(DISTINCT id), COUNT(*), MIN(LENGTH(note)), COUNT(DISTINCT MD5(note)) FROM orders";
+    let expected = ["72", "72", &long.len().to_string(), "1"].map(|text| Some(text.to_owned()));
+    assert_eq!(engine.rows(query).await?, [expected]);
+    Ok(())
+}
+
+/// A value larger than `max_allowed_packet` is stored whole or refused, never cut.
+#[rstest]
+#[tokio::test]
+async fn a_value_larger_than_a_packet_is_whole_or_refused(
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    let huge = "x".repeat(20 * 1024 * 1024);
+    let file = File::new(&["id", "note"], &[&[Some("1"), Some("small")], &[Some("2"), Some(&huge)]]);
+    match load(&engine.target(), &claim("huge.csv"), &file).await {
+        Ok(_) => {
+            let lengths = engine.rows("SELECT LENGTH(note) FROM orders ORDER BY id").await?;
+            assert_eq!(lengths, [[Some("5".to_owned())], [Some(huge.len().to_string())]]);
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::DatabaseFull, "{}", chain(&error));
+            assert_eq!(engine.rows("SELECT * FROM orders").await?.len(), 0);
+        }
+    }
+    Ok(())
+}
+
 /// Tables that cannot take the file, found before anything is sent.
 #[rstest]
 #[case::no_such_column("CREATE TABLE orders (id BIGINT)")]

@@ -149,7 +149,8 @@ pub trait Target: Send + Sync {
     /// in the open transaction. What was staged in committed chunks is claimed and moved over here.
     fn settle(&self, session: &mut Self::Session, loaded: Loaded) -> impl Future<Output = Result<()>> + Send;
 
-    /// Sends COMMIT, and says which of its three ends it had.
+    /// Sends COMMIT, and says which of its three ends it had. The fault points right before and right after COMMIT are
+    /// reached here.
     fn commit(&self, session: Self::Session) -> impl Future<Output = CommitEnd> + Send;
 
     /// What the ledger says of a source, waiting for nobody: a row another transaction holds is

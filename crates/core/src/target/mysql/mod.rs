@@ -260,6 +260,7 @@ impl Target for MySqlTarget {
         FaultPoint::BeforeCommit.reached().await;
         let error = match session.connection.run_raw(limit, doing, b"COMMIT").await {
             Ok(Ok(_)) => {
+                FaultPoint::AfterCommit.reached().await;
                 clean_up(session).await;
                 return CommitEnd::Committed;
             }
