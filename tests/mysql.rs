@@ -478,6 +478,32 @@ async fn a_swallowed_commit_is_unknown_and_the_ledger_tells() -> Result<()> {
     Ok(())
 }
 
+/// A server that stalls at COMMIT does not hold us for ever; whatever became of it, ledger and rows agree.
+#[tokio::test]
+async fn a_stalled_commit_is_unknown_in_time() -> Result<()> {
+    let engine = MySql::new(LoadMethod::LoadData).await?;
+    let proxy = Proxy::start(engine.server.port()).await?;
+    let target = engine.with(|credentials, _| credentials.port = proxy.port());
+    let (claim, file) = (claim("a.csv"), File::orders(50));
+    let schema = file.schema();
+    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
+    let loaded = target.load(&mut session, &schema, file.stream()).await?;
+    target.settle(&mut session, loaded).await?;
+    proxy.set(Mode::Stall).await?;
+    let end = tokio::time::timeout(Duration::from_secs(30), target.commit(session)).await?;
+    ensure!(matches!(end, CommitEnd::Unknown(_)), "{end:?}");
+    proxy.set(Mode::Pass).await?;
+    let direct = engine.target();
+    let mut entry = direct.look_up(&claim.source.id).await;
+    while entry.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        entry = direct.look_up(&claim.source.id).await;
+    }
+    let rows = engine.rows("SELECT * FROM orders").await?.len();
+    assert_eq!(rows, if entry?.is_some() { 50 } else { 0 });
+    Ok(())
+}
+
 /// A metadata lock that somebody holds is a conflict within seconds.
 #[tokio::test]
 async fn a_locked_table_is_a_conflict() -> Result<()> {
