@@ -42,7 +42,7 @@ impl SweepRequest {
 pub struct Cleared {
     /// Expired leases that were deleted.
     pub leases: usize,
-    /// Unfinished multipart uploads below the fallback prefix that were aborted.
+    /// Unfinished multipart uploads of workers that are gone, aborted.
     pub uploads: usize,
     /// Staging tables that were dropped.
     pub staging_tables: Vec<String>,
@@ -78,7 +78,7 @@ pub async fn clear(road: &Road, bucket: &str, older_than: Duration, deadline: &D
         Ok(count) => cleared.leases = count,
         Err(error) => warn!(error = %chain(&error), "expired leases could not be cleared"),
     }
-    match road.store.abort_stale_uploads(bucket, &prefixes.fallback, older_than).await {
+    match clear_uploads(road, bucket, older_than).await {
         Ok(count) => cleared.uploads = count,
         Err(error) => warn!(error = %chain(&error), "unfinished uploads could not be cleared"),
     }
@@ -102,6 +102,19 @@ pub async fn clear(road: &Road, bucket: &str, older_than: Duration, deadline: &D
         "the sweep has cleared what dead workers left"
     );
     cleared
+}
+
+/// Fallback objects are written as uploads, and so are the copies of objects too large for one request.
+async fn clear_uploads(road: &Road, bucket: &str, older_than: Duration) -> Result<usize> {
+    let prefixes = &road.settings.prefixes;
+    let mut live = lease::leases(&road.store, bucket, &prefixes.lease).await?;
+    live.retain(|lease| lease.expires_at >= Timestamp::now());
+    let live: Vec<_> = live.into_iter().map(|lease| lease.source_id).collect();
+    let mut count = 0;
+    for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed] {
+        count += road.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
+    }
+    Ok(count)
 }
 
 fn is_older(time: Timestamp, age: Duration) -> bool {

@@ -15,7 +15,7 @@ use super::read::decoded_key;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, SourceId};
 
 /// The size of an upload's first parts, and so the memory a writer holds. S3 takes no smaller part than 5 MiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
@@ -118,19 +118,31 @@ impl Store {
     }
 
     /// Aborts the multipart uploads below a prefix that were started longer ago than `older_than`: what is left of
-    /// writers that died. Returns how many.
-    pub async fn abort_stale_uploads(&self, bucket: &str, prefix: &str, older_than: Duration) -> Result<usize> {
+    /// writers that died. Keys that name one of the `live` sources are spared, as a large one takes long. Returns how many.
+    pub async fn abort_stale_uploads(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        older_than: Duration,
+        live: &[SourceId],
+    ) -> Result<usize> {
         let age = SignedDuration::try_from(older_than).unwrap_or(SignedDuration::MAX);
         let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
-        self.abort_uploads_started_before(bucket, prefix, before).await
+        self.abort_uploads_started_before(bucket, prefix, before, live).await
     }
 
     /// Aborts every multipart upload below a prefix, however young: whoever writes there has lost the right to.
     pub async fn abort_uploads(&self, bucket: &str, prefix: &str) -> Result<usize> {
-        self.abort_uploads_started_before(bucket, prefix, Timestamp::MAX).await
+        self.abort_uploads_started_before(bucket, prefix, Timestamp::MAX, &[]).await
     }
 
-    async fn abort_uploads_started_before(&self, bucket: &str, prefix: &str, before: Timestamp) -> Result<usize> {
+    async fn abort_uploads_started_before(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        before: Timestamp,
+        live: &[SourceId],
+    ) -> Result<usize> {
         let place = ObjectRef::new(bucket, prefix);
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {
@@ -148,8 +160,11 @@ impl Store {
                 if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
                     && timestamp(upload.initiated()) < before
                 {
-                    self.abort_upload(&ObjectRef::new(bucket, plain(key)?), id).await?;
-                    aborted += 1;
+                    let key = plain(key)?;
+                    if !live.iter().any(|source_id| key.contains(source_id.short())) {
+                        self.abort_upload(&ObjectRef::new(bucket, key), id).await?;
+                        aborted += 1;
+                    }
                 }
             }
             if page.is_truncated != Some(true) {
