@@ -6,3 +6,5 @@ mod conformance;
 mod harness_check;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
+// The store alone: S3 as it answers on good days.
+mod store;

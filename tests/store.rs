@@ -1,0 +1,546 @@
+//! The store against a real server: keys of every kind, moves that are repeated or overtaken, uploads, versions, leases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use bytes::Bytes;
+use spillway_core::error::ErrorKind;
+use spillway_core::object::{ObjectRef, Source, SourceId};
+use spillway_core::store::Store;
+use spillway_core::store::lease::{self, Lease};
+use spillway_core::store::moves::{CopyLimits, SourceEnd};
+use spillway_core::store::write::{Created, Deleted};
+use spillway_harness::cloud::{Account, Cloud};
+
+/// Keys that are easily encoded once too often or once too little.
+const HOSTILE_KEYS: &[&str] = &[
+    "a b.csv",
+    "a+b.csv",
+    "a%2Bb.csv",
+    "100%.csv",
+    "%",
+    "%zz%20.csv",
+    "year=2026/month=11/a.csv",
+    "12:30.csv",
+    "it's \"quoted\".csv",
+    "back\\slash.csv",
+    "../up/../..",
+    "./here.csv",
+    "two//slashes///.csv",
+    "/leading",
+    "trailing/",
+    "what?versionId=x&y#z.csv",
+    "caf\u{e9}.csv",
+    "cafe\u{301}.csv",
+    "\u{1f600}\u{1f3fd}.csv",
+    "tab\there.csv",
+    "a;b,c@d!e*f(g)h$i.csv",
+    "~tilde_dash-dot.",
+];
+
+/// Short enough to wait for, long enough for a renewal on a machine that does much else.
+const TTL: Duration = Duration::from_secs(3);
+/// A lease that nobody renews has expired by now, also with the margin between two clocks.
+const EXPIRED: Duration = Duration::from_millis(3_000 + 1_000 + 300);
+
+async fn account() -> Result<(Account, Store)> {
+    let account = Cloud::shared().await?.account().await?;
+    let store = store(&account).await;
+    Ok((account, store))
+}
+
+async fn store(account: &Account) -> Store {
+    let credentials = Credentials::new(&account.id, "test", None, None, "the test's own account");
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(format!("http://127.0.0.1:{}", account.port))
+        .credentials_provider(SharedCredentialsProvider::new(credentials));
+    Store::new(&config.load().await)
+}
+
+async fn source(account: &Account, store: &Store, key: &str, body: &str) -> Result<Source> {
+    account.put(key, body.to_owned()).await?;
+    Ok(store.head(&ObjectRef::new(&account.bucket, key)).await?)
+}
+
+async fn read(store: &Store, source: &Source) -> spillway_core::error::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut body = store.open(source).await?;
+    while let Some(chunk) = body.next().await? {
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn kind<T: std::fmt::Debug>(result: spillway_core::error::Result<T>) -> ErrorKind {
+    result.expect_err("this cannot succeed").kind()
+}
+
+/// Bytes that differ everywhere, so that no part can stand for another.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+#[tokio::test]
+async fn every_key_is_read_listed_and_moved_as_itself() -> Result<()> {
+    let (account, store) = account().await?;
+    let long = "k".repeat(1_000);
+    let keys: Vec<&str> = HOSTILE_KEYS.iter().copied().chain([long.as_str()]).collect();
+    let mut sources = BTreeMap::new();
+    for name in &keys {
+        let key = format!("uploads/{name}");
+        let put = account.s3.put_object().bucket(&account.bucket).key(&key).body(Bytes::from(key.clone()).into());
+        put.content_type("text/csv; x=y").metadata("owner", "ann").send().await?;
+        let source = store.head(&ObjectRef::new(&account.bucket, &key)).await?;
+        assert_eq!(read(&store, &source).await?, key.as_bytes(), "{key}");
+        sources.insert(key, source);
+    }
+    let mut listed = Vec::new();
+    let mut pages = store.list(&account.bucket, "uploads/");
+    while let Some(page) = pages.next().await? {
+        listed.extend(page);
+    }
+    for object in &listed {
+        let source = sources.get(&object.key).with_context(|| format!("listed but never put: {}", object.key))?;
+        assert_eq!((&object.etag, object.size_bytes), (&source.etag, source.size_bytes), "{}", object.key);
+    }
+    assert_eq!(listed.len(), keys.len());
+
+    for (name, limits) in keys.iter().zip([CopyLimits::default(), small_parts()].into_iter().cycle()) {
+        let destination = format!("processed/{name}");
+        let source = &sources[&format!("uploads/{name}")];
+        let moved = store.move_object_with(source, &destination, &limits).await?;
+        assert_eq!((moved.key.as_str(), moved.source), (destination.as_str(), SourceEnd::Deleted), "{name}");
+        let copy = account.s3.get_object().bucket(&account.bucket).key(&destination).send().await?;
+        assert_eq!(copy.content_type(), Some("text/csv; x=y"), "{name}");
+        assert_eq!(copy.metadata().and_then(|all| all.get("owner")).map(String::as_str), Some("ann"), "{name}");
+        assert_eq!(copy.body.collect().await?.to_vec(), source.object.key.as_bytes(), "{name}");
+    }
+    assert_eq!(account.keys("uploads/").await?, Vec::<String>::new());
+    assert_eq!(account.keys("").await?.len(), keys.len());
+    assert_eq!(account.open_uploads().await?, Vec::<String>::new());
+    Ok(())
+}
+
+fn small_parts() -> CopyLimits {
+    CopyLimits { single_max_bytes: 3, part_bytes: 4, concurrency: 3 }
+}
+
+#[tokio::test]
+async fn a_move_can_be_repeated() -> Result<()> {
+    let (account, store) = account().await?;
+    for (limits, key) in [(CopyLimits::default(), "a"), (small_parts(), "b")] {
+        let source = source(&account, &store, &format!("uploads/{key}"), "a,b\n1,2\n").await?;
+        let destination = format!("processed/{key}");
+        assert!(store.move_object_with(&source, &destination, &limits).await?.is_copied);
+        let again = store.move_object_with(&source, &destination, &limits).await?;
+        assert_eq!((again.is_copied, again.source), (false, SourceEnd::Gone));
+        assert_eq!(account.get(&destination).await?, b"a,b\n1,2\n");
+
+        // A producer sends the very same bytes once more while an earlier attempt's move is repeated: one object is left.
+        account.put(&source.object.key, "a,b\n1,2\n").await?;
+        let third = store.move_object_with(&source, &destination, &limits).await?;
+        assert_eq!((third.is_copied, third.source), (false, SourceEnd::Deleted));
+    }
+    assert_eq!(account.keys("").await?, ["processed/a", "processed/b"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_move_overwrites_nothing() -> Result<()> {
+    let (account, store) = account().await?;
+    let source = source(&account, &store, "uploads/a", "ours").await?;
+    account.put("processed/a", "else").await?;
+    assert_eq!(kind(store.move_object(&source, "processed/a").await), ErrorKind::DestinationTaken);
+    assert_eq!(account.get("uploads/a").await?, b"ours");
+    assert_eq!(account.get("processed/a").await?, b"else");
+    assert_eq!(kind(store.move_object(&source, "uploads/a").await), ErrorKind::Bug);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_newer_object_stays_where_it_is() -> Result<()> {
+    let (account, store) = account().await?;
+    let old = source(&account, &store, "uploads/a", "old").await?;
+    account.put("uploads/a", "new").await?;
+    assert_eq!(kind(store.move_object(&old, "processed/a").await), ErrorKind::SourceChanged);
+    assert_eq!(kind(store.move_object_with(&old, "processed/a", &small_parts()).await), ErrorKind::SourceChanged);
+    assert_eq!(kind(read(&store, &old).await), ErrorKind::SourceChanged);
+    assert_eq!(account.keys("").await?, ["uploads/a"]);
+
+    // Overwritten after the copy: the copy stands, the newer object stays.
+    let new = store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await?;
+    store.move_object(&new, "processed/a").await?;
+    account.put("uploads/a", "newest").await?;
+    assert_eq!(store.move_object(&new, "processed/a").await?.source, SourceEnd::Replaced);
+    assert_eq!(account.get("uploads/a").await?, b"newest");
+    assert_eq!(account.get("processed/a").await?, b"new");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_object_moves_in_parts() -> Result<()> {
+    let (account, store) = account().await?;
+    let bytes = noise(23 * 1024 * 1024 + 7);
+    account.put("uploads/large", bytes.clone()).await?;
+    let source = store.head(&ObjectRef::new(&account.bucket, "uploads/large")).await?;
+    let part_bytes = 5 * 1024 * 1024;
+    let limits = CopyLimits { single_max_bytes: part_bytes, part_bytes, concurrency: 3 };
+    assert_eq!(store.move_object_with(&source, "processed/large", &limits).await?.source, SourceEnd::Deleted);
+    assert!(account.get("processed/large").await? == bytes, "the copy has other bytes");
+    assert!(account.list("processed/").await?[0].etag.ends_with("-5"), "it was not copied in five parts");
+    assert_eq!(account.open_uploads().await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
+    let (account, store) = account().await?;
+    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    account.s3.put_bucket_versioning().bucket(&account.bucket).versioning_configuration(enabled).send().await?;
+    let first = source(&account, &store, "uploads/a", "first").await?;
+    let second = source(&account, &store, "uploads/a", "second").await?;
+    assert_ne!(first.id, second.id);
+    assert!(first.object.version_id.is_some());
+
+    // The event of the first one comes late: its bytes are still there.
+    assert_eq!(read(&store, &first).await?, b"first");
+    store.move_object(&first, "processed/first").await?;
+    assert_eq!(account.get("uploads/a").await?, b"second");
+    assert_eq!(kind(store.head(&first.object).await), ErrorKind::SourceMissing);
+    let same = store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await?;
+    assert_eq!(same, second);
+
+    store.move_object(&second, "processed/second").await?;
+    assert_eq!(store.move_object(&second, "processed/second").await?.source, SourceEnd::Gone);
+    assert_eq!(account.keys("").await?, ["processed/first", "processed/second"]);
+    assert_eq!(kind(store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await), ErrorKind::SourceMissing);
+    Ok(())
+}
+
+#[tokio::test]
+async fn absent_and_misnamed_are_told_apart() -> Result<()> {
+    let (account, store) = account().await?;
+    assert_eq!(kind(store.head(&ObjectRef::new(&account.bucket, "none")).await), ErrorKind::SourceMissing);
+    assert_eq!(kind(store.head(&ObjectRef::new("no-such-bucket-here", "none")).await), ErrorKind::Settings);
+    assert_eq!(kind(store.list("no-such-bucket-here", "").next().await), ErrorKind::Settings);
+    assert_eq!(store.read_small(&account.bucket, "none", 10).await?, None);
+    let missing = Source { etag: "\"e\"".into(), ..source(&account, &store, "a", "x").await? };
+    assert_eq!(kind(store.open(&missing).await), ErrorKind::SourceChanged);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_creators_one_wins() -> Result<()> {
+    let (account, store) = account().await?;
+    let mut creators = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let (store, bucket) = (store.clone(), account.bucket.clone());
+        creators.spawn(async move {
+            let body = Bytes::from(number.to_string());
+            (number, store.put_new(&bucket, "one", body, "text/plain").await)
+        });
+    }
+    let mut winners = Vec::new();
+    while let Some(ended) = creators.join_next().await {
+        let (number, created) = ended?;
+        if created? != Created::Exists {
+            winners.push(number.to_string().into_bytes());
+        }
+    }
+    assert_eq!(winners, [account.get("one").await?]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn conditions_hold_for_puts_and_deletes() -> Result<()> {
+    let (account, store) = account().await?;
+    let bucket = account.bucket.as_str();
+    let put_if = async |etag: &str, body| store.put_if(bucket, "a", etag, Bytes::from_static(body), "text/plain").await;
+    assert_eq!(kind(put_if("\"00000000000000000000000000000000\"", b"0").await), ErrorKind::SourceMissing);
+    let first = store.put(bucket, "a", Bytes::from_static(b"1"), "text/plain").await?;
+    let second = put_if(&first, b"2").await?;
+    assert_eq!(kind(put_if(&first, b"3").await), ErrorKind::SourceChanged);
+    assert_eq!(store.delete_if(bucket, "a", &first).await?, Deleted::Changed);
+    assert_eq!(account.get("a").await?, b"2");
+    assert_eq!(store.delete_if(bucket, "a", &second).await?, Deleted::Done);
+    assert_eq!(store.delete_if(bucket, "a", &second).await?, Deleted::Gone);
+    store.delete(bucket, "a").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
+    let (account, store) = account().await?;
+    let large = noise(20 * 1024 * 1024 + 3);
+    for (key, bytes) in
+        [("empty", &large[..0]), ("small", &large[..5]), ("exact", &large[..8 << 20]), ("large", &large)]
+    {
+        let mut upload = store.upload(&account.bucket, key, "text/csv");
+        for piece in bytes.chunks(1_000_003) {
+            upload.write(piece).await?;
+        }
+        assert_eq!(account.keys(key).await?, Vec::<String>::new(), "seen too early");
+        let Created::New { etag } = upload.finish_new().await? else { anyhow::bail!("{key} was there already") };
+        assert!(account.get(key).await? == bytes, "{key} has other bytes");
+        assert_eq!(store.head(&ObjectRef::new(&account.bucket, key)).await?.etag, etag);
+
+        let mut second = store.upload(&account.bucket, key, "text/csv");
+        second.write(b"else").await?;
+        assert_eq!(second.finish_new().await?, Created::Exists);
+        assert!(account.get(key).await? == bytes, "{key} was overwritten");
+    }
+    assert_eq!(account.open_uploads().await?, Vec::<String>::new());
+    let source = store.head(&ObjectRef::new(&account.bucket, "large")).await?;
+    assert!(read(&store, &source).await? == large, "read back, it has other bytes");
+    let range = store.read_range(&account.bucket, "large", &source.etag, 7..9_000_000).await?;
+    assert!(range == large[7..9_000_000], "the range has other bytes");
+    let stale = store.read_range(&account.bucket, "large", "\"e\"", 0..1).await;
+    assert_eq!(kind(stale), ErrorKind::SourceChanged);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_abandoned_upload_is_swept_when_it_is_old_enough() -> Result<()> {
+    let (account, store) = account().await?;
+    let live = format!("fallback/{}.parquet", id());
+    for key in ["fallback/a b+c%.parquet", "fallback/b", "elsewhere/c", &live] {
+        let mut upload = store.upload(&account.bucket, key, "x/y");
+        upload.write(&noise(9 << 20)).await?;
+        drop(upload);
+    }
+    let mut aborted = store.upload(&account.bucket, "fallback/d", "x/y");
+    aborted.write(&noise(9 << 20)).await?;
+    aborted.abort().await?;
+    assert_eq!(account.open_uploads().await?.len(), 4);
+    let hour = Duration::from_secs(3_600);
+    assert_eq!(store.abort_stale_uploads(&account.bucket, "fallback/", hour, &[]).await?, 0);
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(store.abort_stale_uploads(&account.bucket, "fallback/", Duration::ZERO, &[id()]).await?, 2);
+    assert_eq!(account.open_uploads().await?, ["elsewhere/c", live.as_str()]);
+    assert_eq!(store.abort_uploads(&account.bucket, &live).await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopped_writer_cannot_complete() -> Result<()> {
+    let (account, store) = account().await?;
+    let mut upload = store.upload(&account.bucket, "fallback/a", "x/y");
+    upload.write(b"rows").await?;
+    let sealed = upload.seal().await?;
+    assert_eq!(store.abort_uploads(&account.bucket, "fallback/a").await?, 1);
+    assert_eq!(kind(sealed.complete_new().await), ErrorKind::Service);
+    assert_eq!(account.keys("").await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_listing_has_every_page_in_order() -> Result<()> {
+    let (account, store) = account().await?;
+    let mut writers = tokio::task::JoinSet::new();
+    for worker in 0..8 {
+        let (s3, bucket) = (account.s3.clone(), account.bucket.clone());
+        writers.spawn(async move {
+            for number in (worker..2_003).step_by(8) {
+                let put = s3.put_object().bucket(&bucket).key(format!("p/{number:05}"));
+                put.body(ByteStream::from_static(b"x")).send().await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended??;
+    }
+    account.put("q/not below", "x").await?;
+    let (mut keys, mut pages) = (Vec::new(), store.list(&account.bucket, "p/"));
+    let mut sizes = Vec::new();
+    while let Some(page) = pages.next().await? {
+        sizes.push(page.len());
+        keys.extend(page.into_iter().map(|listed| listed.key));
+    }
+    assert_eq!(sizes, [1_000, 1_000, 3]);
+    assert_eq!(keys, (0..2_003).map(|number| format!("p/{number:05}")).collect::<Vec<_>>());
+    assert_eq!(pages.next().await?, None);
+    Ok(())
+}
+
+fn id() -> SourceId {
+    SourceId::parse(&"0123456789abcdef".repeat(4)).expect("64 hex digits")
+}
+
+async fn acquire(account: &Account, store: &Store, worker: &str) -> spillway_core::error::Result<Lease> {
+    Lease::acquire(store, &account.bucket, "lease/", &id(), worker, TTL).await
+}
+
+#[tokio::test]
+async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result<()> {
+    let (account, store) = account().await?;
+    // Longer than elsewhere: here a renewal that is late would be taken for none.
+    let ttl = 2 * TTL;
+    let ours = Lease::acquire(&store, &account.bucket, "lease/", &id(), "first", ttl).await?;
+    assert_eq!(ours.inherited(), None);
+    tokio::time::sleep(ttl + (EXPIRED - TTL)).await;
+    let refused = acquire(&account, &store, "second").await.expect_err("two hold it");
+    assert_eq!(refused.kind(), ErrorKind::Busy);
+    assert!(refused.to_string().contains("worker first holds lease/"), "{refused}");
+    ours.check().await?;
+    ours.mark_commit().await?;
+    tokio::time::sleep(ttl / 2).await;
+    let listed = lease::leases(&store, &account.bucket, "lease/").await?;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0].source_id, listed[0].worker.as_str()), (&id(), "first"));
+    assert!(listed[0].commit_may_be_sent, "renewal has lost the note");
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+    ours.release().await?;
+    assert_eq!(account.keys("").await?, Vec::<String>::new());
+    acquire(&account, &store, "third").await?.release().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
+    let (account, store) = account().await?;
+    // A worker that stands still: its lease runs out, and nothing of it has noticed.
+    let (bucket, key) = (account.bucket.clone(), format!("lease/{}", id()));
+    let frozen = Lease::acquire(&store, &bucket, "lease/", &id(), "frozen", Duration::from_secs(3_600)).await?;
+    let note = account.get(&key).await?;
+    let mut note: serde_json::Value = serde_json::from_slice(&note)?;
+    note["expires_at"] = "2026-01-01T00:00:00Z".into();
+    note["token"] = "of one that died".into();
+    account.put(&key, note.to_string()).await?;
+
+    let heir = acquire(&account, &store, "heir").await?;
+    assert_eq!(heir.inherited().map(|left| left.worker.as_str()), Some("frozen"));
+    frozen.check().await?;
+    assert_eq!(kind(frozen.mark_commit().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.check().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.mark_fallback().await), ErrorKind::LeaseLost);
+    frozen.release().await?;
+    heir.mark_commit().await?;
+    heir.release().await?;
+    assert_eq!(account.keys("").await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
+    let (account, store) = account().await?;
+    let key = format!("lease/{}", id());
+    let ours = Lease::acquire(&store, &account.bucket, "lease/", &id(), "w", Duration::from_secs(3_600)).await?;
+    // As if a renewal had been stored without its answer reaching us: same token, other ETag.
+    let touch = async || {
+        let mut note: serde_json::Value = serde_json::from_slice(&account.get(&key).await?)?;
+        note["expires_at"] = "2100-01-01T00:00:00Z".into();
+        account.put(&key, note.to_string()).await
+    };
+    touch().await?;
+    ours.mark_commit().await?;
+    assert!(lease::leases(&store, &account.bucket, "lease/").await?[0].commit_may_be_sent);
+    touch().await?;
+    ours.release().await?;
+    assert_eq!(account.keys("").await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> {
+    let (account, store) = account().await?;
+    // Died after it had noted the COMMIT.
+    let died = acquire(&account, &store, "died").await?;
+    died.mark_commit().await?;
+    drop(died);
+    assert_eq!(kind(acquire(&account, &store, "early").await), ErrorKind::Busy);
+    tokio::time::sleep(EXPIRED).await;
+    // A note that matters is not swept with its lease.
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+
+    let second = acquire(&account, &store, "second").await?;
+    let left = second.inherited().context("nothing is inherited")?.clone();
+    assert!(left.commit_may_be_sent && !left.fallback_may_be_written);
+    // The attempt fails without having asked the database: the note goes on, without waiting for an expiry.
+    second.give_up().await?;
+    let third = acquire_soon(&account, &store, "third").await?;
+    assert!(third.inherited().is_some_and(|left| left.commit_may_be_sent), "the note was lost on the way");
+    third.mark_fallback().await?;
+    third.give_up().await?;
+    let fourth = acquire_soon(&account, &store, "fourth").await?;
+    assert!(fourth.inherited().is_some_and(|left| left.commit_may_be_sent && left.fallback_may_be_written));
+    fourth.release().await?;
+
+    let fifth = acquire(&account, &store, "fifth").await?;
+    assert_eq!(fifth.inherited(), None, "a known end leaves nothing behind");
+    fifth.release_unknown().await?;
+    let sixth = acquire_soon(&account, &store, "sixth").await?;
+    assert!(sixth.inherited().is_some_and(|left| left.commit_may_be_sent));
+    sixth.release().await?;
+    acquire(&account, &store, "seventh").await?.give_up().await?;
+    assert_eq!(account.keys("").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
+    Ok(())
+}
+
+/// A lease that was left expired can be had within the blink that its last write took.
+async fn acquire_soon(account: &Account, store: &Store, worker: &str) -> spillway_core::error::Result<Lease> {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    acquire(account, store, worker).await
+}
+
+#[tokio::test]
+async fn of_many_heirs_one_wins() -> Result<()> {
+    let (account, store) = account().await?;
+    drop(acquire(&account, &store, "died").await?);
+    tokio::time::sleep(EXPIRED).await;
+    let mut heirs = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let (account, store) = (account.clone(), store.clone());
+        heirs.spawn(async move { acquire(&account, &store, &number.to_string()).await });
+    }
+    let (mut held, mut refused) = (Vec::new(), 0);
+    while let Some(ended) = heirs.join_next().await {
+        match ended? {
+            Ok(lease) => held.push(lease),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Busy);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((held.len(), refused), (1, 7));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_sweep_drops_what_nobody_needs() -> Result<()> {
+    let (account, store) = account().await?;
+    let note = |expires_at: &str, commit: bool| {
+        format!(
+            r#"{{"worker":"w","token":"t","acquired_at":"2026-01-01T00:00:00Z","expires_at":"{expires_at}","commit_may_be_sent":{commit}}}"#
+        )
+    };
+    let ago = |hours: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+    let name = |digit: &str| format!("lease/{}", digit.repeat(64));
+    account.put(&name("1"), note(&ago(1), false)).await?;
+    account.put(&name("2"), note(&ago(23), true)).await?;
+    account.put(&name("3"), note(&ago(25), true)).await?;
+    account.put(&name("4"), note(&ago(-1), false)).await?;
+    account.put("lease/README", "not a lease").await?;
+    assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?.len(), 4);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 2);
+    let mut expected = vec![name("2"), name("4"), "lease/README".to_owned()];
+    expected.sort();
+    assert_eq!(account.keys("").await?, expected);
+    Ok(())
+}
