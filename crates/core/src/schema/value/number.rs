@@ -12,8 +12,6 @@ const U64_DIGITS: usize = 19;
 /// A float keeps every decimal of 15 digits.
 const DOUBLE_SAFE_LIMIT: u64 = 1_000_000_000_000_000;
 const SHORT_DIGITS: usize = 15;
-/// No float needs more digits than these to be told from its neighbours.
-const DOUBLE_DIGITS: usize = 17;
 
 /// The value and the digits of a whole number of at most 15 digits: the short way for most numbers there are. Integer,
 /// decimal and double hold each of them.
@@ -167,45 +165,40 @@ impl<'a> Number<'a> {
         whole.iter().chain(fraction).map(|byte| byte - b'0')
     }
 
-    /// The digits from the first to the last that is not zero; `None` when a float cannot have so many.
+    /// The number without zeros at its end; `None` when a float cannot have so many digits.
     fn significant_digits(&self) -> Option<Significant> {
-        let mut significant = Significant::default();
-        let mut leading_zeros = 0;
-        let mut trailing_zeros = 0;
-        for digit in self.digits() {
-            if significant.count == 0 && digit == 0 {
-                leading_zeros += 1;
-            } else if digit == 0 {
-                trailing_zeros += 1;
-            } else {
-                for _ in 0..trailing_zeros {
-                    significant.push(0)?;
+        let mut significant = Significant { mantissa: self.mantissa, exponent: self.exponent.unwrap_or(0) };
+        significant.exponent -= self.fraction_digits as i64;
+        if self.whole_digits + self.fraction_digits > U64_DIGITS {
+            significant.mantissa = 0;
+            let mut zeros = 0;
+            for digit in self.digits() {
+                if digit == 0 {
+                    zeros += 1;
+                    continue;
                 }
-                trailing_zeros = 0;
-                significant.push(digit)?;
+                let shift = if significant.mantissa == 0 { 0 } else { 10u64.checked_pow(zeros + 1)? };
+                significant.mantissa = significant.mantissa.checked_mul(shift)?.checked_add(digit.into())?;
+                zeros = 0;
             }
+            significant.exponent += i64::from(zeros);
         }
-        if significant.count > 0 {
-            significant.exponent = self.exponent.unwrap_or(0) + self.whole_digits as i64 - 1 - leading_zeros;
+        if significant.mantissa == 0 {
+            return Some(Significant { mantissa: 0, exponent: 0 });
+        }
+        while significant.mantissa.is_multiple_of(10) {
+            significant.mantissa /= 10;
+            significant.exponent += 1;
         }
         Some(significant)
     }
 }
 
-/// Digits without zeros at either end, and the power of ten of the first one.
-#[derive(Default, PartialEq)]
+/// A number as `mantissa` times ten to the power of `exponent`, the mantissa without zeros at its end.
+#[derive(PartialEq)]
 struct Significant {
-    digits: [u8; DOUBLE_DIGITS],
-    count: usize,
+    mantissa: u64,
     exponent: i64,
-}
-
-impl Significant {
-    fn push(&mut self, digit: u8) -> Option<()> {
-        *self.digits.get_mut(self.count)? = digit;
-        self.count += 1;
-        Some(())
-    }
 }
 
 /// Counts the digits in front and adds them to `mantissa`, which wraps when there are too many.

@@ -164,6 +164,28 @@ proptest! {
     }
 
     #[test]
+    fn zeros_around_a_float_do_not_count(bits in any::<u64>(), before in 0usize..30, after in 0usize..30) {
+        let value = f64::from_bits(bits).abs();
+        prop_assume!(value.is_finite());
+        let digits = format!("{value:e}");
+        let (digits, exponent) = digits.split_once('e').unwrap();
+        let exponent: i64 = exponent.parse().unwrap();
+        let plain = digits.replace('.', "");
+        // The same number as 0.000ddd000e and as ddd000e.
+        let front = format!("0.{}{plain}{}e{}", "0".repeat(before), "0".repeat(after), exponent + 1 + before as i64);
+        let back = format!("{plain}{}e{}", "0".repeat(after), exponent + 1 - plain.len() as i64 - after as i64);
+        for text in [front, back] {
+            let expected = if value == 0.0 && text.starts_with("00") { None } else { Some(Value::Double(value)) };
+            prop_assert_eq!(read(ColumnType::Double, &text), expected, "{}", text);
+        }
+        // One more digit than the shortest text has is another number, though it is the same float.
+        if plain.len() == 17 {
+            let text = format!("{digits}1e{exponent}");
+            prop_assert_eq!(read(ColumnType::Double, &text), None);
+        }
+    }
+
+    #[test]
     fn every_decimal_makes_the_trip(unscaled in -99_999_999_999_999_999_999_999_999_999_999_999_999i128..=99_999_999_999_999_999_999_999_999_999_999_999_999, scale in 0u8..=30) {
         let value = Value::Decimal { unscaled, scale };
         let text = text_of(&value);
