@@ -154,7 +154,7 @@ fn catalog_name(name: &str) -> String {
 /// How a new column for this one is stored.
 fn new_type(column: &Column, format: FallbackFormat) -> ColumnType {
     match format {
-        FallbackFormat::Parquet => column.column_type,
+        FallbackFormat::Parquet => column.column_type.with_headroom(),
         FallbackFormat::Csv => ColumnType::Text,
     }
 }
@@ -273,8 +273,8 @@ mod tests {
     fn a_new_table_has_the_files_columns_in_lower_case() {
         let schema = schema(&[("Id", ColumnType::Integer), ("Amount", MONEY), ("at", ColumnType::Instant)]);
         let (columns, added) = told(&assign(&schema, &[], FallbackFormat::Parquet));
-        assert_eq!(columns, ["id: bigint @0", "amount: decimal(12,2) @1", "at: timestamp @2"]);
-        assert_eq!(added, ["id bigint", "amount decimal(12,2)", "at timestamp"]);
+        assert_eq!(columns, ["id: bigint @0", "amount: decimal(18,2) @1", "at: timestamp @2"]);
+        assert_eq!(added, ["id bigint", "amount decimal(18,2)", "at timestamp"]);
     }
 
     #[test]
@@ -287,9 +287,9 @@ mod tests {
             ("new", ColumnType::Date),
         ]);
         let (columns, added) = told(&assign(&schema, &existing, FallbackFormat::Parquet));
-        let expected = ["note: string @2", "amount__decimal_12_2: decimal(12,2) @4", "id: double @0", "new: date @5"];
+        let expected = ["note: string @2", "amount__decimal_18_2: decimal(18,2) @4", "id: double @0", "new: date @5"];
         assert_eq!(columns, expected);
-        assert_eq!(added, ["amount__decimal_12_2 decimal(12,2)", "new date"]);
+        assert_eq!(added, ["amount__decimal_18_2 decimal(18,2)", "new date"]);
     }
 
     #[test]
@@ -314,9 +314,9 @@ mod tests {
         for (glue_type, expected) in [
             ("decimal(12,2)", "amount: decimal(12,2) @0"),
             ("decimal(14,3)", "amount: decimal(14,3) @0"),
-            ("decimal(12,3)", "amount__decimal_12_2: decimal(12,2) @1"),
-            ("decimal(12,1)", "amount__decimal_12_2: decimal(12,2) @1"),
-            ("int", "amount__decimal_12_2: decimal(12,2) @1"),
+            ("decimal(12,3)", "amount__decimal_18_2: decimal(18,2) @1"),
+            ("decimal(12,1)", "amount__decimal_18_2: decimal(18,2) @1"),
+            ("int", "amount__decimal_18_2: decimal(18,2) @1"),
         ] {
             let existing = table(&[("amount", glue_type)]);
             let (columns, _) = told(&assign(&schema(&[("amount", MONEY)]), &existing, FallbackFormat::Parquet));

@@ -49,6 +49,8 @@ struct ColumnState {
     values: u64,
     has_missing: bool,
     has_null_tokens: bool,
+    /// A value is the empty string, which only text can tell from NULL.
+    has_empty: bool,
     max_bytes: u64,
     /// The record whose value cost the column its last type, and what that value is or is not.
     forced: Option<(u64, &'static str)>,
@@ -62,6 +64,7 @@ impl ColumnState {
             values: 0,
             has_missing: false,
             has_null_tokens: false,
+            has_empty: false,
             max_bytes: 0,
             forced: None,
         }
@@ -74,6 +77,7 @@ impl ColumnState {
             self.values += 1;
         } else if is_null_token(text) {
             self.has_null_tokens = true;
+            self.has_empty |= text.is_empty();
         } else {
             self.values += 1;
             self.narrow(text, record());
@@ -88,7 +92,10 @@ impl ColumnState {
         self.forced = before.loss(&self.family, text).map(|loss| (record, loss));
     }
 
-    fn finish(self) -> Column {
+    fn finish(mut self) -> Column {
+        if self.has_empty && matches!(self.family, Family::Open) {
+            self.family = Family::Text;
+        }
         let column_type = self.family.column_type();
         // In a text column a null token is a text like any other.
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
@@ -102,7 +109,7 @@ impl ColumnState {
             return format!("record {} is {loss}", with_thousands(record));
         }
         let kind = match &self.family {
-            Family::Open if self.has_null_tokens => return "every value is a null token".to_owned(),
+            Family::Open | Family::Text if self.has_null_tokens && self.values == 0 => return "every value is a null token".to_owned(),
             Family::Open | Family::Text => return "no record has a value".to_owned(),
             Family::Boolean => "true or false",
             Family::Number(_) => "a 64-bit integer",

@@ -37,6 +37,25 @@ pub enum ColumnType {
     Text,
 }
 
+impl ColumnType {
+    /// The type a new column gets for values of this one: decimals with room in front of the point for later files. Up to
+    /// 18 digits cost the same space in every engine.
+    #[must_use]
+    pub fn with_headroom(self) -> Self {
+        match self {
+            Self::Decimal { precision, scale } if precision <= 18 => Self::Decimal { precision: 18, scale },
+            Self::Decimal { scale, .. } => Self::Decimal { precision: 38, scale },
+            Self::Boolean
+            | Self::Integer
+            | Self::Double
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Text => self,
+        }
+    }
+}
+
 /// Which types every value of a column so far could be stored as without loss. Grows only narrower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survives {

@@ -46,15 +46,15 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// Whether a field says "no value" in words. Letter case counts; the empty string is no null token.
+/// Whether a field says "no value", in words of which the letter case counts, or by being empty.
 pub fn is_null_token(field: &[u8]) -> bool {
-    matches!(field, b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
+    matches!(field, b"" | b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
 }
 
 /// Reads a field as a value of a type, or `None` when it is no such value.
 ///
-/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type but text. An
-/// empty string that was written as one (`""`) is a text and nothing else.
+/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type but text, so a
+/// quoted empty field (`""`) is an empty string in text columns and NULL in all others.
 pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>> {
     let Some(text) = field else {
         return Some(Value::Null);

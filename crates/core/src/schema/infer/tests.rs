@@ -49,7 +49,7 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&["tRUE"], "text", false),
     (&["t", "f"], "text", false),
     (&["yes", "no"], "text", false),
-    (&["true", ""], "text", false),
+    (&["true", ""], "boolean", true),
     // Integers.
     (&["0", "1"], "integer", false),
     (&["1", "-7", MISSING, "300"], "integer", true),
@@ -63,7 +63,7 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&[" 1"], "text", false),
     (&["1 "], "text", false),
     (&["1", "two"], "text", false),
-    (&["1", ""], "text", false),
+    (&["1", ""], "integer", true),
     (&["+49 30 1234567", "+1-202-555-0100"], "text", false),
     (&["0301234567"], "text", false),
     (&["4930123456"], "integer", false),
@@ -126,7 +126,7 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&["2024-1-1"], "text", false),
     (&["20240101"], "integer", false),
     (&["2024-01-01", MISSING], "date", true),
-    (&["2024-01-01", ""], "text", false),
+    (&["2024-01-01", ""], "date", true),
     (&["2024-01-01", "2024-01-01 00:00:00"], "text", false),
     (&["2024-01-01", "1"], "text", false),
     // Dates with times.

@@ -152,7 +152,7 @@ fn definition(column: &Column) -> String {
 
 /// The type a column gets in a table we make. Always nullable: the next file may have a gap.
 fn type_sql(column: &Column) -> String {
-    match column.column_type {
+    match column.column_type.with_headroom() {
         ColumnType::Boolean => "TINYINT(1)".into(),
         ColumnType::Integer => "BIGINT".into(),
         ColumnType::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(
             sql,
             format!(
-                "CREATE TABLE IF NOT EXISTS `or``ders` (`id` BIGINT NULL, `a``b` DECIMAL(9,2) NULL, \
+                "CREATE TABLE IF NOT EXISTS `or``ders` (`id` BIGINT NULL, `a``b` DECIMAL(18,2) NULL, \
                  `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL) {TABLE_OPTIONS}"
             )
         );
