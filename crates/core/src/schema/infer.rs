@@ -109,7 +109,9 @@ impl ColumnState {
             return format!("record {} is {loss}", with_thousands(record));
         }
         let kind = match &self.family {
-            Family::Open | Family::Text if self.has_null_tokens && self.values == 0 => return "every value is a null token".to_owned(),
+            Family::Open | Family::Text if self.has_null_tokens && self.values == 0 => {
+                return "every value is a null token".to_owned();
+            }
             Family::Open | Family::Text => return "no record has a value".to_owned(),
             Family::Boolean => "true or false",
             Family::Number(_) => "a 64-bit integer",

@@ -45,13 +45,9 @@ impl ColumnType {
         match self {
             Self::Decimal { precision, scale } if precision <= 18 => Self::Decimal { precision: 18, scale },
             Self::Decimal { scale, .. } => Self::Decimal { precision: 38, scale },
-            Self::Boolean
-            | Self::Integer
-            | Self::Double
-            | Self::Date
-            | Self::DateTime
-            | Self::Instant
-            | Self::Text => self,
+            Self::Boolean | Self::Integer | Self::Double | Self::Date | Self::DateTime | Self::Instant | Self::Text => {
+                self
+            }
         }
     }
 }
