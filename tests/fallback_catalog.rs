@@ -227,7 +227,7 @@ async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
     let expected = [
         "id bigint",
         "note string",
-        "price decimal(10,2)",
+        "price decimal(18,2)",
         "weight double",
         "paid boolean",
         "day date",
@@ -287,7 +287,7 @@ async fn three_writers_at_once_on_one_new_table_all_are_seen() -> Result<()> {
     let partitions = world.partitions().await?;
     assert_eq!(partitions.get(DAY).context("no partition")?.1, columns, "the partition has every column of the table");
     columns.sort();
-    assert_eq!(columns, ["a string", "b date", "c decimal(2,1)", "id bigint"]);
+    assert_eq!(columns, ["a string", "b date", "c decimal(18,1)", "id bigint"]);
     let rows = world.athena(&format!("SELECT id, a, b, c FROM {TABLE} ORDER BY id")).await?;
     let expected = [
         row(&[Some("1"), Some("x"), None, None]),
