@@ -12,6 +12,8 @@ pub enum Reader {
     Trigger,
     /// The task, and the ingest function for a request that names nothing.
     Task,
+    /// Everyone, but it is the platform that sets it.
+    Platform,
     /// Builds with the feature `fault-points` only.
     Tests,
 }
@@ -83,8 +85,8 @@ variables! {
     LOG_FORMAT, Everyone, Some("json"), "json or text", "The form of log lines. AWS_LAMBDA_LOG_FORMAT counts when it is unset.";
     AWS_LAMBDA_LOG_LEVEL, Everyone, None, "trace, debug, info, warn, error or fatal", "Set by Lambda from the function's logging configuration.";
     AWS_LAMBDA_LOG_FORMAT, Everyone, None, "JSON or Text", "Set by Lambda from the function's logging configuration.";
-    AWS_LAMBDA_LOG_STREAM_NAME, Everyone, None, "a log stream's name", "Set by Lambda; names the worker in leases and ledger.";
-    HOSTNAME, Everyone, None, "a host name", "Names the worker in leases and ledger outside Lambda.";
+    AWS_LAMBDA_LOG_STREAM_NAME, Platform, None, "a log stream's name", "Set by Lambda; names the worker in leases and ledger.";
+    HOSTNAME, Platform, None, "a host name", "Names the worker in leases and ledger outside Lambda.";
     RUST_LOG, Everyone, None, "tracing directives", "What is logged, module by module.";
     INLINE_MAX_BYTES, Trigger, Some("10485760"), "a number", "Larger objects go to a Fargate task.";
     ECS_CLUSTER, Trigger, None, "a cluster's name or ARN", "The cluster of the task; when unset, no task is ever started.";
@@ -112,6 +114,16 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn the_readme_lists_each_variable_that_people_set() {
+        let readme = include_str!("../../../../README.md");
+        for variable in ALL.iter().filter(|variable| !matches!(variable.reader, Reader::Platform | Reader::Tests)) {
+            let default = variable.default.map(|text| format!("`{text}`")).unwrap_or_default();
+            let row = format!("| `{}` | {default} | {} |", variable.name, variable.doc);
+            assert!(readme.contains(&row), "the README lacks this row: {row}");
+        }
     }
 
     #[test]
