@@ -38,7 +38,7 @@ struct World {
 impl World {
     async fn new(format: FallbackFormat) -> Result<Self> {
         let account = Cloud::shared().await?.account().await?;
-        Ok(Self::at(account, format).await?)
+        Self::at(account, format).await
     }
 
     async fn at(account: Account, format: FallbackFormat) -> Result<Self> {

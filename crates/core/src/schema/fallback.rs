@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ColumnType;
-use super::value::{Value, parse};
+use super::value::{Value, parse, write_text};
 
 /// Where one column of a file goes in the fallback. They stand in file order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,15 +61,7 @@ impl FallbackColumn {
                 format!("{unscaled}e-{scale}").parse().ok().map(Value::Double)
             }
             (Value::Double(value), ColumnType::Integer) => Some(Value::Integer(value as i64)),
-            (Value::Double(value), ColumnType::Decimal { precision, scale }) => {
-                // Plain digits without an exponent, however long.
-                let Value::Decimal { unscaled, scale } =
-                    parse(ColumnType::Decimal { precision, scale }, Some(value.to_string().as_bytes()))?
-                else {
-                    return None;
-                };
-                Some(Value::Decimal { unscaled, scale })
-            }
+            (Value::Double(value), ColumnType::Decimal { precision, scale }) => decimal(value, precision, scale),
             (Value::DateTime { micros }, ColumnType::Date) => {
                 i32::try_from(micros.div_euclid(86_400_000_000)).ok().map(|days| Value::Date { days })
             }
@@ -83,6 +75,24 @@ impl FallbackColumn {
                 | Value::Instant { .. },
                 _,
             ) => None,
+        }
+    }
+}
+
+/// The decimal that a float was made from: the digits by which [`parse`] has judged that it survives, no others.
+fn decimal(value: f64, precision: u8, scale: u8) -> Option<Value<'static>> {
+    let mut text = Vec::new();
+    write_text(&Value::Double(value), &mut text);
+    let text = String::from_utf8(text).ok()?;
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let unscaled: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let exponent = exponent.parse::<i32>().ok()? - i32::try_from(fraction.len()).ok()?;
+    match u8::try_from(-exponent) {
+        Ok(digits_behind) => rescaled(unscaled, digits_behind, precision, scale),
+        Err(_) => {
+            let factor = 10i128.checked_pow(u32::try_from(exponent).ok()?)?;
+            rescaled(unscaled.checked_mul(factor)?, 0, precision, scale)
         }
     }
 }
@@ -101,8 +111,9 @@ fn rescaled(unscaled: i128, from_scale: u8, precision: u8, scale: u8) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::schema::value::write_text;
 
     /// A field's text after the trip through another type.
     fn trip(file_type: ColumnType, stored_type: ColumnType, field: &str) -> Option<String> {
@@ -123,10 +134,28 @@ mod tests {
             (decimal(5, 2), decimal(12, 4), "1.50", "1.50"),
             (decimal(5, 2), ColumnType::Double, "-0.25", "-0.25"),
             (decimal(20, 0), ColumnType::Double, "10000000000000000000", "10000000000000000000"),
+            // Two decimals of this length are as near to the float; which one it was must be known.
+            (decimal(18, 1), ColumnType::Double, "2189498951600788.2", "2189498951600788.2"),
+            (decimal(30, 12), ColumnType::Double, "0.000000015000", "0.000000015000"),
+            (decimal(38, 2), ColumnType::Double, "-150000000000000000000.00", "-150000000000000000000.00"),
             (ColumnType::Double, decimal(12, 4), "1.5", "1.5"),
             (ColumnType::Instant, ColumnType::Text, "2024-05-01T10:00:00+02:00", "2024-05-01T10:00:00+02:00"),
         ] {
             assert_eq!(trip(file_type, stored_type, field).as_deref(), Some(expected), "{file_type:?} {stored_type:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimal_that_survives_as_a_float_comes_back(mantissa in any::<i64>(), keep in 1..19usize, scale in 0..18u8) {
+            let digits: String = mantissa.unsigned_abs().to_string().chars().take(keep).collect();
+            let file_type = ColumnType::Decimal { precision: 38, scale };
+            let mut text = Vec::new();
+            write_text(&Value::Decimal { unscaled: digits.parse().unwrap(), scale }, &mut text);
+            let text = String::from_utf8(text).unwrap();
+            if parse(ColumnType::Double, Some(text.as_bytes())).is_some() {
+                prop_assert_eq!(trip(file_type, ColumnType::Double, &text), Some(text));
+            }
         }
     }
 
