@@ -424,7 +424,10 @@ pub(crate) async fn the_sweep_drops_dead_staging_tables(engine: &impl Engine) ->
     engine.rows(&format!("CREATE TABLE spillway_staging_of_mine LIKE {TABLE}")).await?;
     let day = Duration::from_secs(86_400);
     assert_eq!(target.sweep_staging(day, &[]).await?, Vec::<String>::new());
-    assert_eq!(target.sweep_staging(Duration::ZERO, &[claim.source.id.clone()]).await?, Vec::<String>::new());
+    assert_eq!(
+        target.sweep_staging(Duration::ZERO, std::slice::from_ref(&claim.source.id)).await?,
+        Vec::<String>::new()
+    );
     let dropped = target.sweep_staging(Duration::ZERO, &[]).await?;
     assert_eq!(dropped.len(), 1);
     ensure!(dropped[0].contains(claim.source.id.short()), "{dropped:?}");

@@ -295,7 +295,8 @@ async fn missing_columns_are_added_when_asked_for() -> Result<()> {
     let (one, other) = (claim("a.csv"), claim("b.csv"));
     let file = File::orders(2);
     let (first, second) = tokio::join!(load(&target, &one, &file), load(&target, &other, &file));
-    (first?, second?);
+    first?;
+    second?;
     let rows = engine.rows("SELECT ID, amount, note FROM orders").await?;
     assert_eq!(rows.len(), 4);
     assert_eq!(rows[0], ["1", "1.25", "note 1"].map(|text| Some(text.to_owned())));
