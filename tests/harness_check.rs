@@ -120,7 +120,9 @@ async fn the_proxy_swallows_a_commits_answer_and_the_rows_are_committed() -> Res
         let commit = tokio::time::timeout(Duration::from_secs(1), connection.query_drop("COMMIT")).await;
         match swallow {
             Swallow::ThenStall => assert!(commit.is_err(), "a stalled COMMIT was answered"),
-            Swallow::ThenCut | Swallow::ThenRefuse => assert!(commit?.is_err(), "a cut COMMIT succeeded"),
+            Swallow::ThenCut | Swallow::ThenRefuse | Swallow::Lost => {
+                assert!(commit?.is_err(), "a cut COMMIT succeeded")
+            }
         }
         behind.proxy.swallowed(BOUND).await?;
         assert_eq!(behind.proxy.counts().commits.load(Ordering::SeqCst), 1);
@@ -128,6 +130,19 @@ async fn the_proxy_swallows_a_commits_answer_and_the_rows_are_committed() -> Res
         let again = behind.schema.connect(behind.proxy.port()).await;
         assert_eq!(again.is_ok(), swallow != Swallow::ThenRefuse);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_proxy_loses_a_commit_and_nothing_is_committed() -> Result<()> {
+    let behind = Behind::new().await?;
+    let mut connection = behind.schema.connect(behind.proxy.port()).await?;
+    connection.query_drop("START TRANSACTION").await?;
+    connection.query_drop("INSERT INTO t VALUES (1)").await?;
+    behind.proxy.swallow_next_commit(Swallow::Lost);
+    assert!(connection.query_drop("COMMIT").await.is_err(), "a lost COMMIT succeeded");
+    assert_eq!(behind.proxy.counts().lost.load(Ordering::SeqCst), 1);
+    assert_eq!(behind.rows().await?, 0, "the COMMIT was not lost");
     Ok(())
 }
 

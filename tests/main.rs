@@ -1,12 +1,28 @@
 //! Spillway against real servers: MariaDB, a local AWS, the Lambda runtime emulator, and processes that are killed.
 
+// COMMIT without an answer: the rows are stored once, and never in both places.
+mod commit_unknown;
 // What every target promises, as a list that each engine's module runs.
 mod conformance;
+// The deployed template: files are uploaded, and the stack does the rest.
+mod e2e;
+// Each failure of the database goes where the failure table says, with its reason.
+mod failures;
+// What fell back is readable by SQL, nothing hides anything, and all of it comes back.
+mod fallback;
 // The spillway: rows in S3 and the catalog as Athena reads them, and the way back.
 mod fallback_catalog;
 // The harness itself: each part does what the other tests rely on.
 mod harness_check;
+// kill -9 at every named point of the road, for both ways down it.
+mod kill;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
+// From the upload to the rows, and the same event many times.
+mod road;
+// The sample events in events/, each through the real functions.
+mod samples;
 // The store alone: S3 as it answers on good days.
 mod store;
+// The task as a process: its modes, exit codes and signals.
+mod task;

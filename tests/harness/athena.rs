@@ -40,11 +40,7 @@ fn cells(row: &Value) -> Result<Vec<Option<String>>> {
 
 async fn call(account: &Account, action: &str, body: &Value) -> Result<Value> {
     let target = format!("AmazonAthena.{action}");
-    // MiniStack takes the account from the credential and checks no signature.
-    let credential = format!(
-        "AWS4-HMAC-SHA256 Credential={}/20260101/us-east-1/athena/aws4_request, SignedHeaders=host, Signature=none",
-        account.id
-    );
+    let credential = account.credential("athena");
     let headers = [
         ("X-Amz-Target", target.as_str()),
         ("Content-Type", "application/x-amz-json-1.1"),

@@ -55,17 +55,17 @@ impl Cloud {
 
     /// A new account with an empty bucket.
     pub async fn account(&self) -> Result<Account> {
+        let account = self.account_without_bucket().await?;
+        account.s3.create_bucket().bucket(&account.bucket).send().await.context("cannot make the test's bucket")?;
+        Ok(account)
+    }
+
+    /// A new account; its bucket is still to be made.
+    pub async fn account_without_bucket(&self) -> Result<Account> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         // Process numbers have at most seven digits, and an account's number has twelve.
         let number = u64::from(std::process::id()) * 10_000 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        self.account_named(&format!("{number:012}")).await
-    }
-
-    /// The account with this number, with an empty bucket.
-    pub async fn account_named(&self, id: &str) -> Result<Account> {
-        let account = Account::new(self.port, self.endpoint(), id.to_owned()).await;
-        account.s3.create_bucket().bucket(&account.bucket).send().await.context("cannot make the test's bucket")?;
-        Ok(account)
+        Ok(Account::new(self.port, self.endpoint(), format!("{number:012}")).await)
     }
 
     async fn launch(folder: PathBuf, owner: Owner) -> Result<Self> {
@@ -137,6 +137,12 @@ impl Account {
             .with("AWS_ENDPOINT_URL", &self.endpoint)
             .with("AWS_EC2_METADATA_DISABLED", "true")
             .with("S3_BUCKET", &self.bucket)
+    }
+
+    /// The header that names this account to MiniStack, which checks no signature.
+    pub fn credential(&self, service: &str) -> String {
+        let scope = format!("{}/20260101/{REGION}/{service}/aws4_request", self.id);
+        format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none")
     }
 
     /// Stores an object; the answer is what S3 knows about it.

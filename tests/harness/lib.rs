@@ -6,6 +6,7 @@
 
 pub mod athena;
 pub mod cloud;
+pub mod deploy;
 pub mod event;
 pub mod fallback;
 pub mod fault;
@@ -17,6 +18,7 @@ pub mod process;
 pub mod proxy;
 pub mod run;
 pub mod settings;
+pub mod stage;
 pub mod task;
 pub mod tls;
 pub mod wait;

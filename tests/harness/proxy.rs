@@ -37,6 +37,8 @@ pub enum Swallow {
     ThenStall,
     /// That connection is cut and the database is gone: the proxy refuses.
     ThenRefuse,
+    /// The COMMIT itself is lost: it never reaches the server, and the connection is cut.
+    Lost,
 }
 
 /// What the proxy has done so far.
@@ -44,8 +46,10 @@ pub enum Swallow {
 pub struct Counts {
     /// Connections that were taken.
     pub connections: AtomicU32,
-    /// COMMITs that were forwarded.
+    /// COMMITs that clients sent.
     pub commits: AtomicU32,
+    /// COMMITs that never reached the server.
+    pub lost: AtomicU32,
     /// Answers to a COMMIT that the server gave and the client never got.
     pub swallowed: AtomicU32,
 }
@@ -108,7 +112,7 @@ impl Proxy {
         self.shared.cut.send_modify(|generation| *generation += 1);
     }
 
-    /// Keeps the server's answer to the next COMMIT from its client.
+    /// Keeps the server's answer to the next COMMIT from its client, or the COMMIT from the server.
     pub fn swallow_next_commit(&self, swallow: Swallow) {
         *self.shared.swallow.lock().unwrap_or_else(PoisonError::into_inner) = Some(swallow);
     }
@@ -204,6 +208,10 @@ async fn forward_client(
             shared.counts.commits.fetch_add(1, Ordering::SeqCst);
             // Before the COMMIT goes out, so that its answer cannot slip through.
             let armed = shared.swallow.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if armed == Some(Swallow::Lost) {
+                shared.counts.lost.fetch_add(1, Ordering::SeqCst);
+                return;
+            }
             if armed.is_some() {
                 swallowing.send_replace(armed);
             }
@@ -229,7 +237,7 @@ async fn forward_server(
         }
         let swallow_now = *swallow.borrow();
         match swallow_now {
-            None => {
+            None | Some(Swallow::Lost) => {
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return;
                 }

@@ -1,0 +1,118 @@
+//! COMMIT without an answer: a proxy swallows it, with the database up, silent or gone. The rows are stored once, and
+//! never in the database and the fallback both.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rstest::rstest;
+use spillway_harness::cloud::Object;
+use spillway_harness::process::Signal;
+use spillway_harness::proxy::{Mode, Proxy, Swallow};
+use spillway_harness::settings::Settings;
+use spillway_harness::stage::{Stage, TASK_BOUND};
+use spillway_harness::task::Task;
+use spillway_harness::world::Counted;
+
+const BOUND: Duration = Duration::from_secs(60);
+const ROWS: usize = 120;
+
+struct Proxied {
+    stage: Stage,
+    proxy: Proxy,
+    object: Object,
+    settings: Settings,
+}
+
+impl Proxied {
+    /// A file to load through a proxy that will do this to its COMMIT.
+    async fn new(swallow: Swallow) -> Result<Self> {
+        let mut stage = Stage::new().await?;
+        let proxy = Proxy::start(stage.server.port()).await?;
+        let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
+        let settings = stage.settings().with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
+        proxy.swallow_next_commit(swallow);
+        Ok(Self { stage, proxy, object, settings })
+    }
+
+    async fn ensure_loaded_once(&self) -> Result<()> {
+        assert_eq!(self.stage.count().await?, Counted { database: ROWS, fallback: 0 });
+        self.stage.sweep(&self.settings).await?;
+        self.stage.ensure_kept().await
+    }
+}
+
+#[rstest]
+#[case::the_answer_is_lost(Swallow::ThenCut)]
+#[case::the_commit_is_lost(Swallow::Lost)]
+#[tokio::test]
+async fn with_the_database_up_the_ledger_tells_at_once(#[case] swallow: Swallow) -> Result<()> {
+    let proxied = Proxied::new(swallow).await?;
+    let answer = proxied.stage.deliver(&proxied.settings, &[&proxied.object]).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let counts = proxied.proxy.counts();
+    let fired = (counts.swallowed.load(Ordering::SeqCst), counts.lost.load(Ordering::SeqCst));
+    assert_eq!(fired, if swallow == Swallow::Lost { (0, 1) } else { (1, 0) }, "the fault did not fire");
+    proxied.ensure_loaded_once().await
+}
+
+#[tokio::test]
+async fn a_silent_database_is_given_up_and_the_ledger_tells() -> Result<()> {
+    let proxied = Proxied::new(Swallow::ThenStall).await?;
+    proxied.stage.deliver_until_accepted(&proxied.settings, &[&proxied.object]).await?;
+    proxied.proxy.swallowed(BOUND).await?;
+    proxied.ensure_loaded_once().await
+}
+
+#[tokio::test]
+async fn with_the_database_gone_the_file_waits_and_never_falls_back() -> Result<()> {
+    let proxied = Proxied::new(Swallow::ThenRefuse).await?;
+    let Proxied { stage, proxy, object, settings } = &proxied;
+    let answer = stage.deliver(settings, &[object]).await?;
+    assert_eq!(answer.error_type(), Some("commit_unknown"), "{} {}", answer.body, answer.logs);
+    proxy.swallowed(BOUND).await?;
+    // The rows are in the database, which nobody can know now. Whoever comes next must not write them elsewhere either.
+    for _ in 0..2 {
+        let again = stage.deliver(settings, &[object]).await?;
+        assert!(again.is_failure(), "accepted while nobody can know: {}", again.body);
+    }
+    assert_eq!(stage.count().await?, Counted { database: ROWS, fallback: 0 });
+    assert_eq!(stage.world.account.keys("uploads/").await?, std::slice::from_ref(&object.key));
+    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+
+    proxy.set(Mode::Pass).await?;
+    stage.deliver_until_accepted(settings, &[object]).await?;
+    proxied.ensure_loaded_once().await
+}
+
+#[tokio::test]
+async fn a_task_killed_between_commit_and_answer_leaves_rows_that_the_next_one_finds() -> Result<()> {
+    let proxied = Proxied::new(Swallow::ThenStall).await?;
+    let task = Task::start(&proxied.settings.clone().with("CSV_KEY", &proxied.object.key))?;
+    proxied.proxy.swallowed(BOUND).await?;
+    task.signal(Signal::Kill)?;
+    let finished = task.finish(TASK_BOUND).await?;
+    assert!(finished.was_ended_by(Signal::Kill), "{:?}", finished.status);
+    proxied.proxy.cut();
+    proxied.stage.run_task_until_done(&proxied.settings, &proxied.object.key).await?;
+    proxied.ensure_loaded_once().await
+}
+
+#[tokio::test]
+async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_for_it() -> Result<()> {
+    let proxied = Proxied::new(Swallow::ThenStall).await?;
+    let Proxied { stage, proxy, object, settings } = &proxied;
+    let task = Task::start(&settings.clone().with("CSV_KEY", &object.key))?;
+    proxy.swallowed(BOUND).await?;
+    task.signal(Signal::Kill)?;
+    assert!(task.finish(TASK_BOUND).await?.was_ended_by(Signal::Kill));
+    proxy.set(Mode::Refuse).await?;
+    // The lease expires meanwhile; whoever takes it over reads there that a COMMIT may have been sent.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let answer = stage.deliver(settings, &[object]).await?;
+    assert!(answer.is_failure(), "accepted while nobody can know: {}", answer.body);
+    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new(), "{}", answer.logs);
+    proxy.set(Mode::Pass).await?;
+    stage.deliver_until_accepted(settings, &[object]).await?;
+    proxied.ensure_loaded_once().await
+}

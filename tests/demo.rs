@@ -1,0 +1,223 @@
+//! `make demo`: Spillway on a local AWS and a private MariaDB, from the first upload to the last replay, in plain lines.
+//!
+//! The template is deployed as it is, the binaries are the real ones, and every number that is shown was asked of the
+//! database, S3 or Athena. Nothing is left running.
+
+#![expect(clippy::print_stdout, reason = "a demo talks")]
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use spillway_harness::cloud::Cloud;
+use spillway_harness::deploy::Deployment;
+use spillway_harness::mariadb::{MariaDb, Options, Schema};
+use spillway_harness::world::TABLE;
+use spillway_harness::{athena, wait};
+
+const BOUND: Duration = Duration::from_secs(120);
+const GLUE: &str = "ingest_fallback_db";
+const FALLBACK: &str = "ingest_fallback_table";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut demo = Demo::begin().await?;
+    demo.small_files().await?;
+    demo.large_file().await?;
+    demo.outage().await?;
+    demo.replay().await?;
+    demo.end().await
+}
+
+struct Demo {
+    begun: Instant,
+    step_begun: Instant,
+    server: MariaDb,
+    schema: Schema,
+    stack: Deployment,
+    uploaded: usize,
+    _cloud: Cloud,
+}
+
+impl Demo {
+    async fn begin() -> Result<Self> {
+        let begun = Instant::now();
+        println!("Spillway: S3 files into a database exactly once, and over the spillway when it cannot take them.");
+        println!(
+            "\nStarting a private MariaDB and a local AWS, and deploying template.yaml to it with `sam deploy` ..."
+        );
+        let (server, cloud) = (MariaDb::start(Options::default()).await?, Cloud::start().await?);
+        let schema = server.schema().await?;
+        let stack = Deployment::make(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
+        println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
+        Ok(Self { begun, step_begun: begun, server, schema, stack, uploaded: 0, _cloud: cloud })
+    }
+
+    async fn small_files(&mut self) -> Result<()> {
+        self.step("1. Three files, 100,000 rows: quotes, line breaks, missing values, dates, decimals. S3 starts the trigger.");
+        for (key, rows) in [
+            ("uploads/2026/orders north.csv", 40_000),
+            ("uploads/2026/orders south.csv", 50_000),
+            ("uploads/returns (50%).csv", 10_000),
+        ] {
+            self.upload(key, rows).await?;
+        }
+        self.arrived().await?;
+        self.say_rows().await?;
+        self.say_objects("processed/").await?;
+        let sample = format!(
+            "SELECT order_id, customer, amount, ordered_on, note FROM {}.{TABLE} WHERE order_id IN (3, 4, 5) ORDER BY order_id, customer LIMIT 3",
+            self.schema.name
+        );
+        for row in self.server.query(&sample).await? {
+            let cells: Vec<String> =
+                row.iter().map(|cell| cell.as_ref().map_or("NULL".to_owned(), |text| format!("{text:?}"))).collect();
+            println!("  a row:         {}", cells.join(", "));
+        }
+        Ok(())
+    }
+
+    async fn large_file(&mut self) -> Result<()> {
+        self.step("2. A file too large for the trigger: it starts a Fargate task, which here is run as a process.");
+        self.upload("uploads/2026/orders archive.csv", 250_000).await?;
+        let tasks = self.stack.recorded_tasks(1, BOUND).await?;
+        let finished = self.stack.run_task(&tasks[0], BOUND).await?;
+        ensure!(finished.code() == Some(0), "the task failed: {}", finished.logs);
+        self.arrived().await?;
+        println!("  the task:      exit code 0, at most {} MB of memory", finished.peak_memory_bytes >> 20);
+        self.say_rows().await
+    }
+
+    async fn outage(&mut self) -> Result<()> {
+        self.step("3. The database stops. One more file arrives.");
+        self.server.stop().await?;
+        self.upload("uploads/2026/orders night.csv", 5_000).await?;
+        wait::until("the file to fall back", BOUND, async || {
+            Ok(!self.stack.account.keys("failed/").await?.is_empty()
+                && self.stack.account.keys("lease/").await?.is_empty())
+        })
+        .await?;
+        self.say_objects("failed/").await?;
+        let query = format!("SELECT COUNT(*), SUM(amount), MIN(ordered_on), MAX(ordered_on) FROM {FALLBACK}");
+        println!("  Athena:        {query}");
+        for row in athena::rows(&self.stack.account, GLUE, &query).await? {
+            println!(
+                "                 {}",
+                row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    async fn replay(&mut self) -> Result<()> {
+        self.step("4. The database is back. The ingest function is asked to replay what fell back.");
+        self.server.start_again().await?;
+        let answer = self.stack.ask(&json!({"replay": {}})).await?;
+        for report in answer["reports"].as_array().into_iter().flatten() {
+            println!("  replayed:      {} rows of {}", report["rows_stored"], report["object"]["key"]);
+        }
+        let again = self.stack.ask(&json!({"replay": {}})).await?;
+        println!("  asked again:   {} files to replay", again["reports"].as_array().map_or(0, Vec::len));
+        self.say_rows().await?;
+        let left = self.stack.account.keys("fallback/").await?.len();
+        println!("  fallback:      {left} objects left");
+        ensure!(left == 0, "the fallback is not empty");
+        Ok(())
+    }
+
+    async fn end(self) -> Result<()> {
+        let rows = self.rows().await?;
+        ensure!(rows == self.uploaded, "{} rows were uploaded, {rows} are in the database", self.uploaded);
+        println!(
+            "\nUploaded {} rows in 5 files; in the database, once: {rows}. {:.0} s in all.",
+            self.uploaded,
+            self.begun.elapsed().as_secs_f64()
+        );
+        println!("The run history:");
+        let history = format!(
+            "SELECT state, rows_stored, object_key, COALESCE(moved_to, '') FROM {}.spillway_ledger ORDER BY started_at",
+            self.schema.name
+        );
+        for row in self.server.query(&history).await? {
+            let cell = |place: usize| row[place].as_deref().unwrap_or_default();
+            println!("  {:<9} {:>7} rows  {}  ->  {}", cell(0), cell(1), cell(2), cell(3));
+        }
+        println!("\nNext: `make test` checks all of it, `make deploy` puts it into your account. See README.md.");
+        Ok(())
+    }
+
+    fn step(&mut self, title: &str) {
+        println!("\n{title}");
+        self.step_begun = Instant::now();
+    }
+
+    async fn upload(&mut self, key: &str, rows: usize) -> Result<()> {
+        let body = orders(key, rows);
+        println!("  uploaded:      s3://{}/{key}, {:.1} MB", self.stack.account.bucket, body.len() as f64 / 1e6);
+        self.stack.account.put(key, body).await?;
+        self.uploaded += rows;
+        Ok(())
+    }
+
+    /// Waits until every row that was uploaded is in the database and no object is left to be worked on.
+    async fn arrived(&self) -> Result<()> {
+        let account = &self.stack.account;
+        wait::until("the rows to arrive", BOUND, async || {
+            let is_done = account.keys("uploads/").await?.is_empty() && account.keys("lease/").await?.is_empty();
+            Ok(is_done && self.rows().await? == self.uploaded)
+        })
+        .await
+    }
+
+    /// The rows of the target; none while the table is still to be made.
+    async fn rows(&self) -> Result<usize> {
+        let schema = &self.schema.name;
+        let made = format!(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = '{schema}' AND table_name = '{TABLE}'"
+        );
+        if self.server.query(&made).await?.is_empty() {
+            return Ok(0);
+        }
+        let count = self.server.query(&format!("SELECT COUNT(*) FROM {schema}.{TABLE}")).await?;
+        Ok(count[0][0].as_deref().unwrap_or_default().parse()?)
+    }
+
+    async fn say_rows(&self) -> Result<()> {
+        let seconds = self.step_begun.elapsed().as_secs_f64();
+        println!("  in MariaDB:    {} rows, {seconds:.1} s after the step began", self.rows().await?);
+        Ok(())
+    }
+
+    async fn say_objects(&self, prefix: &str) -> Result<()> {
+        for key in self.stack.account.keys(prefix).await? {
+            println!("  moved to:      {key}");
+        }
+        Ok(())
+    }
+}
+
+/// Orders as a shop would export them, with what breaks careless loaders.
+fn orders(key: &str, rows: usize) -> Vec<u8> {
+    const NOTES: [&str; 6] =
+        ["", "\"gift, please wrap\"", "\"two\nlines\"", "\"she said \"\"yes\"\"\"", "C:\\temp\\new", "\"naïve ☂\""];
+    let file = key.rsplit('/').next().unwrap_or(key).trim_end_matches(".csv");
+    let mut text = String::from("order_id,customer,amount,ordered_on,shipped_at,express,postcode,note\n");
+    for row in 1..=rows {
+        let (day, month) = (row % 28 + 1, row % 12 + 1);
+        let shipped =
+            if row % 5 == 0 { String::new() } else { format!("2026-{month:02}-{day:02}T08:{:02}:00", row % 60) };
+        let note = NOTES[row % NOTES.len()];
+        let express = row % 2 == 0;
+        // Writing to a string does not fail.
+        let _infallible = writeln!(
+            text,
+            "{row},{file} {:05},{}.{:02},2026-{month:02}-{day:02},{shipped},{express},{:05},{note}",
+            row % 7_919,
+            row % 500,
+            row % 100,
+            row % 99_999,
+        );
+    }
+    text.into_bytes()
+}

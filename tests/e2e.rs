@@ -1,0 +1,64 @@
+//! The real template on the local AWS: files are uploaded by the S3 API alone, and S3, Lambda, ECS and Glue do the rest.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use spillway_harness::athena;
+use spillway_harness::cloud::Cloud;
+use spillway_harness::deploy::Deployment;
+use spillway_harness::mariadb::{MariaDb, Options};
+use spillway_harness::stage::TASK_BOUND;
+use spillway_harness::wait;
+use spillway_harness::world::{Counted, GLUE_DATABASE, GLUE_TABLE, World};
+
+const BOUND: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn uploads_to_the_deployed_stack_arrive_fall_back_and_come_home() -> Result<()> {
+    let (server, cloud) = (MariaDb::start(Options::default()).await?, Cloud::start().await?);
+    let schema = server.schema().await?;
+    let parameters = ["DatabaseRetrySeconds=2", "InlineMaxBytes=100000"];
+    let stack = Deployment::make(&cloud, &server, &schema, &parameters).await?;
+    let mut world = World::new(stack.account.clone(), schema);
+
+    // Small files: S3 starts the trigger, which loads them itself.
+    for (key, records) in
+        [("uploads/orders one.csv", 100), ("uploads/2026/orders+two.csv", 200), ("uploads/x/3%.csv", 300)]
+    {
+        world.upload(key, records).await?;
+    }
+    arrived(&world, &server, 600).await?;
+
+    // A large one: the trigger starts a task, and the deployed task binary does the work.
+    world.upload("uploads/large.csv", 5_000).await?;
+    let tasks = stack.recorded_tasks(1, BOUND).await?;
+    let finished = stack.run_task(&tasks[0], TASK_BOUND).await?;
+    ensure!(finished.code() == Some(0), "{:?} {}", finished.status, finished.logs);
+    arrived(&world, &server, 5_600).await?;
+    world.ensure_kept(&server).await?;
+
+    // Without the database the rows go over the spillway, where SQL finds them.
+    server.kill().await?;
+    world.upload("uploads/late.csv", 50).await?;
+    wait::until("the late file to fall back", BOUND, async || Ok(!world.account.keys("failed/").await?.is_empty()))
+        .await?;
+    let counted = athena::rows(&world.account, GLUE_DATABASE, &format!("SELECT COUNT(*) FROM {GLUE_TABLE}")).await?;
+    assert_eq!(counted, [[Some("50".to_owned())]]);
+
+    // With the database back, they come home.
+    server.start_again().await?;
+    let answer = stack.ask(&json!({"replay": {}})).await?;
+    assert_eq!(answer["reports"][0]["outcome"], "replayed", "{answer}");
+    assert_eq!(world.count(&server).await?, Counted { database: 5_650, fallback: 0 });
+    world.ensure_kept(&server).await
+}
+
+/// Waits until so many rows are in the database and no object waits under the upload prefix.
+async fn arrived(world: &World, server: &MariaDb, rows: usize) -> Result<()> {
+    wait::until(&format!("{rows} rows to arrive"), BOUND, async || {
+        let is_moved = world.account.keys("uploads/").await?.is_empty();
+        Ok(is_moved && world.account.keys("lease/").await?.is_empty() && world.count(server).await?.database == rows)
+    })
+    .await
+}

@@ -1,0 +1,201 @@
+//! The failure table, row by row, on a real server: where the file goes, how soon, and what is said about it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mysql_async::Conn;
+use rstest::rstest;
+use spillway_harness::cloud::Object;
+use spillway_harness::lambda::Answer;
+use spillway_harness::mariadb::Options;
+use spillway_harness::proxy::{Mode, Proxy};
+use spillway_harness::settings::Settings;
+use spillway_harness::stage::Stage;
+use spillway_harness::world::Counted;
+
+const ROWS: usize = 40;
+const KEY: &str = "uploads/orders.csv";
+/// What a call takes besides waiting for the database, on a busy machine.
+const MARGIN: Duration = Duration::from_secs(30);
+/// The whole table as the world's files need it.
+const TABLE: &str = "CREATE TABLE {schema}.orders (file VARCHAR(20), record BIGINT, checksum VARCHAR(20), note TEXT";
+
+/// One delivery that is to end in the fallback for this kind of failure; the answer and the reason that was kept.
+async fn fall_back(stage: &Stage, settings: &Settings, object: &Object, kind: &str) -> Result<(Answer, String)> {
+    let start = Instant::now();
+    let answer = stage.deliver(settings, &[object]).await?;
+    let budget = Duration::from_secs(settings.get("RDS_RETRY_SECONDS").context("no budget is set")?.parse()?);
+    ensure!(start.elapsed() < budget + MARGIN, "it took {:?}, the budget is {budget:?}", start.elapsed());
+    let reasons = stage.fallback_reasons().await?;
+    ensure!(reasons.len() == 1, "{reasons:?} {} {}", answer.body, answer.logs);
+    ensure!(reasons[0].0 == KEY && reasons[0].1.starts_with(&format!("{kind}: ")), "{reasons:?}");
+    let failed = stage.world.account.keys("failed/").await?;
+    ensure!(failed.len() == 1, "{failed:?}");
+    Ok((answer, reasons[0].1.clone()))
+}
+
+/// The file is in the fallback and nowhere else; then the database takes it again, and the replay brings it home.
+async fn comes_home(stage: &Stage, settings: &Settings) -> Result<()> {
+    assert_eq!(stage.count().await?, Counted { database: 0, fallback: ROWS });
+    stage.ensure_kept().await?;
+    let reports = stage.replay(settings).await?;
+    ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
+    assert_eq!(stage.count().await?, Counted { database: ROWS, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+#[tokio::test]
+async fn a_database_that_is_down() -> Result<()> {
+    let mut stage = Stage::with_own_server(Options::default()).await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    stage.server.stop().await?;
+    let (answer, _) = fall_back(&stage, &stage.settings(), &object, "unreachable").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    stage.server.start_again().await?;
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[rstest]
+#[case::refused(Mode::Refuse)]
+#[case::silent(Mode::Stall)]
+#[tokio::test]
+async fn a_database_that_cannot_be_reached(#[case] mode: Mode) -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let proxy = Proxy::start(stage.server.port()).await?;
+    proxy.set(mode).await?;
+    let settings = stage.settings().with("RDS_PORT", proxy.port());
+    let (answer, _) = fall_back(&stage, &settings, &object, "unreachable").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    proxy.set(Mode::Pass).await?;
+    comes_home(&stage, &settings).await
+}
+
+#[tokio::test]
+async fn a_database_full_of_connections() -> Result<()> {
+    let mut stage = Stage::with_own_server(Options { max_connections: 10, ..Options::default() }).await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let mut taken: Vec<Conn> = Vec::new();
+    while let Ok(connection) = stage.world.schema.connect(stage.server.port()).await {
+        taken.push(connection);
+    }
+    ensure!(taken.len() >= 10, "only {} connections could be taken", taken.len());
+    let (answer, _) = fall_back(&stage, &stage.settings(), &object, "capacity").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    for connection in taken {
+        connection.disconnect().await?;
+    }
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_password_that_is_wrong() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let settings = stage.settings().with("RDS_PASSWORD", "not the one");
+    let (answer, reason) = fall_back(&stage, &settings, &object, "credentials").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    assert!(!reason.contains("not the one") && !answer.logs.contains("not the one"), "the password is in a message");
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_database_that_is_read_only() -> Result<()> {
+    let mut stage = Stage::with_own_server(Options { read_only: true, ..Options::default() }).await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let (answer, _) = fall_back(&stage, &stage.settings(), &object, "failover").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    stage.server.execute("SET GLOBAL read_only = 0").await?;
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[rstest]
+#[case::too_few_columns("CREATE TABLE {schema}.orders (file VARCHAR(20)) ENGINE=InnoDB", "table_mismatch")]
+#[case::no_transactions("{table}) ENGINE=MyISAM", "table_mismatch")]
+#[case::a_column_that_must_have_a_value("{table}, more INT NOT NULL) ENGINE=InnoDB", "table_mismatch")]
+#[case::a_view(
+    "CREATE VIEW {schema}.orders AS SELECT 1 AS file, 2 AS record, 3 AS checksum, 4 AS note",
+    "table_mismatch"
+)]
+#[case::unique_key("{table}, UNIQUE KEY one_row_a_file (file)) ENGINE=InnoDB", "data_refused")]
+#[case::value_too_long(
+    "CREATE TABLE {schema}.orders (file VARCHAR(20), record BIGINT, checksum VARCHAR(5), note TEXT) ENGINE=InnoDB",
+    "data_refused"
+)]
+#[case::number_too_large(
+    "CREATE TABLE {schema}.orders (file VARCHAR(20), record TINYINT, checksum VARCHAR(20), note TEXT, CHECK (record < 9)) \
+     ENGINE=InnoDB",
+    "data_refused"
+)]
+#[tokio::test]
+async fn a_table_that_does_not_take_the_file(#[case] table: &str, #[case] kind: &str) -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    stage.sql(&table.replace("{table}", TABLE)).await?;
+    let (answer, reason) = fall_back(&stage, &stage.settings(), &object, kind).await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    let (state, noted) = stage.ledger(KEY).await?.context("the ledger does not know the file")?;
+    assert_eq!((state.as_str(), noted), ("fell_back", reason.clone()));
+    if kind == "data_refused" {
+        assert!(reason.contains("record "), "the reason names no record: {reason}");
+    }
+    assert!(!reason.contains("comma, inside"), "a value is in the reason: {reason}");
+    stage.sql(if table.contains("VIEW") { "DROP VIEW {schema}.orders" } else { "DROP TABLE {schema}.orders" }).await?;
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_write() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let user = stage.world.schema.user.clone();
+    stage.sql(&format!("REVOKE ALL ON {{schema}}.* FROM '{user}'@'%'")).await?;
+    stage.sql(&format!("GRANT SELECT ON {{schema}}.* TO '{user}'@'%'")).await?;
+    let (answer, _) = fall_back(&stage, &stage.settings(), &object, "privilege").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    stage.sql(&format!("GRANT ALL ON {{schema}}.* TO '{user}'@'%'")).await?;
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_schema_that_does_not_exist() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let settings = stage.settings().with("RDS_DB", "nowhere");
+    let (answer, _) = fall_back(&stage, &settings, &object, "privilege").await?;
+    assert!(!answer.is_failure(), "{}", answer.body);
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_stranger_signed_is_never_talked_past() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let stranger = stage.server.certificates().stranger();
+    let settings = stage.settings().with("RDS_CA_FILE", stranger.display());
+    let (answer, _) = fall_back(&stage, &settings, &object, "tls_refused").await?;
+    assert!(answer.is_failure(), "somebody must look at this: {}", answer.body);
+    comes_home(&stage, &stage.settings()).await
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_is_no_reason_to_fall_back() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let first = stage.world.upload("uploads/first.csv", 5).await?;
+    stage.deliver_until_accepted(&stage.settings(), &[&first]).await?;
+    stage.sql("CREATE UNIQUE INDEX by_file ON {schema}.orders (file, record)").await?;
+    let mut holder = stage.world.schema.connect(stage.server.port()).await?;
+    use mysql_async::prelude::Queryable;
+    holder.query_drop("START TRANSACTION").await?;
+    holder.query_drop("INSERT INTO orders (file, record) VALUES ('orders', 7)").await?;
+    let answer = stage.deliver(&stage.settings(), &[&object]).await?;
+    assert_eq!(answer.error_type(), Some("conflict"), "{} {}", answer.body, answer.logs);
+    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+    assert_eq!(stage.world.account.keys("uploads/").await?, [KEY]);
+    holder.query_drop("ROLLBACK").await?;
+    holder.disconnect().await?;
+    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
+    assert_eq!(stage.count().await?, Counted { database: ROWS + 5, fallback: 0 });
+    stage.ensure_kept().await
+}

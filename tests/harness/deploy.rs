@@ -1,0 +1,89 @@
+//! The real template on the local AWS: deployed by `scripts/deploy-local`, used through S3 and Lambda alone.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::cloud::{Account, Cloud};
+use crate::mariadb::{MariaDb, Schema};
+use crate::settings::Settings;
+use crate::task::{Finished, Task};
+use crate::{http, run, wait, world};
+
+const SECRET: &str = "spillway/database";
+
+/// A deployed stack.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The account, whose bucket is the stack's.
+    pub account: Account,
+    outputs: Value,
+}
+
+impl Deployment {
+    /// Deploys the template for this schema, with more parameters as `Name=Value`.
+    pub async fn make(cloud: &Cloud, server: &MariaDb, schema: &Schema, parameters: &[&str]) -> Result<Self> {
+        let mut account = cloud.account_without_bucket().await?;
+        account.bucket = format!("spillway-demo-{}", account.id);
+        let secret = json!({
+            "username": schema.user, "password": schema.password, "host": "127.0.0.1", "port": server.port(), "dbname": schema.name,
+        });
+        account.secrets.create_secret().name(SECRET).secret_string(secret.to_string()).send().await?;
+        let output = Command::new(run::workspace().join("scripts/deploy-local"))
+            .args(["spillway", &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
+            .args([format!("DatabaseTable={}", world::TABLE), "ScheduleState=DISABLED".to_owned()])
+            .args([
+                format!("DatabaseCaFile={}", server.certificates().authority().display()),
+                "SubnetIds=subnet-0123456789abcdef0".to_owned(),
+                "SecurityGroupIds=sg-0123456789abcdef0".to_owned(),
+            ])
+            .args(parameters)
+            .env("AWS_ENDPOINT_URL", cloud.endpoint())
+            .env("AWS_ACCESS_KEY_ID", &account.id)
+            .output()
+            .await
+            .context("cannot run scripts/deploy-local")?;
+        ensure!(output.status.success(), "the deployment failed: {}", String::from_utf8_lossy(&output.stderr));
+        let outputs = serde_json::from_slice(&output.stdout).context("scripts/deploy-local printed no JSON")?;
+        Ok(Self { account, outputs })
+    }
+
+    /// Invokes the stack's ingest function and gives what it answered.
+    pub async fn ask(&self, request: &Value) -> Result<Value> {
+        let path = format!("/2015-03-31/functions/{}/invocations", self.output("IngestFunctionName")?);
+        let credential = self.account.credential("lambda");
+        let answer =
+            http::post(self.account.port, &path, &[("Authorization", &credential)], &request.to_string()).await?;
+        let answer: Value = serde_json::from_str(&answer.body).context("the function's answer is not JSON")?;
+        ensure!(answer["errorType"].is_null(), "the ingest function failed: {answer}");
+        let body = answer["body"].as_str().context("the answer has no body")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// Waits until the stack has handed so many objects to Fargate; the settings of each task, definition and overrides.
+    pub async fn recorded_tasks(&self, count: usize, bound: Duration) -> Result<Vec<Settings>> {
+        let cluster = self.output("ClusterName")?;
+        let tasks = async || self.account.tasks(cluster).await;
+        wait::until("the trigger to start tasks", bound, async || Ok(tasks().await?.len() >= count)).await?;
+        let definition = self.output("TaskDefinitionArn")?;
+        let described = self.account.ecs.describe_task_definition().task_definition(definition).send().await?;
+        let containers = described.task_definition().map(|task| task.container_definitions()).unwrap_or_default();
+        let environment = containers.first().context("the task definition has no container")?.environment();
+        let standing = environment.iter().fold(self.account.settings(), |settings, pair| {
+            settings.with(pair.name().unwrap_or_default(), pair.value().unwrap_or_default())
+        });
+        Ok(tasks().await?.iter().map(|overrides| standing.clone().and(overrides)).collect())
+    }
+
+    /// Does what Fargate would: runs the deployed task with these settings.
+    pub async fn run_task(&self, settings: &Settings, bound: Duration) -> Result<Finished> {
+        Task::start_binary(&PathBuf::from(self.output("TaskBinary")?), settings)?.finish(bound).await
+    }
+
+    fn output(&self, name: &str) -> Result<&str> {
+        self.outputs[name].as_str().with_context(|| format!("the stack has no output {name}"))
+    }
+}
