@@ -12,7 +12,6 @@ use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
-use spillway_harness::world::Verdict;
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
@@ -62,6 +61,7 @@ fn situation(point: FaultPoint) -> Situation {
         FaultPoint::AfterInsertSelect | FaultPoint::BeforeStagingDrop => Situation::Staged,
         FaultPoint::StagingChunk => Situation::StagedInChunks,
         FaultPoint::FallbackBeforePut
+        | FaultPoint::FallbackAnnounced
         | FaultPoint::FallbackAfterComplete
         | FaultPoint::FallbackAfterCreateTable
         | FaultPoint::FallbackAfterPartition => Situation::FallBack,
@@ -130,7 +130,7 @@ async fn inline(point: FaultPoint) -> Result<()> {
     if situation == Situation::HandOver {
         run_recorded_tasks(&stage).await?;
     }
-    end(&stage, &settings.without("ECS_CLUSTER"), point).await
+    end(&stage, &settings.without("ECS_CLUSTER")).await
 }
 
 /// Does what Fargate would: runs the task with the overrides of every RunTask.
@@ -159,23 +159,13 @@ async fn in_task(point: FaultPoint) -> Result<()> {
         stage.sql("DROP TABLE {schema}.orders").await?;
     }
     stage.run_task_until_done(&settings, &object.key).await?;
-    end(&stage, &settings, point).await
+    end(&stage, &settings).await
 }
 
 /// The sweep, and then the count of every row.
-async fn end(stage: &Stage, settings: &Settings, point: FaultPoint) -> Result<()> {
-    if point != FaultPoint::AfterDelete {
-        stage.sweep(settings).await?;
-        return stage.ensure_kept().await;
-    }
-    // A worker that dies after its last step but one leaves a lease that says «COMMIT may have been sent». The object is
-    // gone, so no later attempt ends that lease, and the sweep keeps such notes for a day.
-    stage.sweep_until(settings, |leases| leases.len() == 1).await?;
-    let mut verdict = stage.world.verdict(&stage.server).await?;
-    ensure!(verdict.left_over.len() == 1 && verdict.left_over[0].starts_with("lease "), "{verdict:#?}");
-    verdict.left_over.clear();
-    ensure!(verdict == Verdict::default(), "{verdict:#?}");
-    Ok(())
+async fn end(stage: &Stage, settings: &Settings) -> Result<()> {
+    stage.sweep(settings).await?;
+    stage.ensure_kept().await
 }
 
 macro_rules! killed_at {
@@ -220,6 +210,7 @@ killed_at! {
         before_staging_drop BeforeStagingDrop
         fallback_before_put FallbackBeforePut
         fallback_mid_upload FallbackMidUpload
+        fallback_announced FallbackAnnounced
         fallback_after_complete FallbackAfterComplete
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition
@@ -249,6 +240,7 @@ killed_at! {
         before_staging_drop BeforeStagingDrop
         fallback_before_put FallbackBeforePut
         fallback_mid_upload FallbackMidUpload
+        fallback_announced FallbackAnnounced
         fallback_after_complete FallbackAfterComplete
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition;

@@ -22,6 +22,8 @@ mod mysql;
 mod road;
 // The sample events in events/, each through the real functions.
 mod samples;
+// A worker that stands still until another has taken over, and then goes on: it must not finish too.
+mod stall;
 // The store alone: S3 as it answers on good days.
 mod store;
 // The task as a process: its modes, exit codes and signals.

@@ -382,8 +382,13 @@ fn id() -> SourceId {
     SourceId::parse(&"0123456789abcdef".repeat(4)).expect("64 hex digits")
 }
 
+/// The object that the leases are about.
+fn leased(bucket: &str) -> ObjectRef {
+    ObjectRef::new(bucket, "uploads/leased.csv")
+}
+
 async fn acquire(account: &Account, store: &Store, worker: &str) -> spillway_core::error::Result<Lease> {
-    Lease::acquire(store, &account.bucket, "lease/", &id(), worker, TTL).await
+    Lease::acquire(store, &leased(&account.bucket), "lease/", &id(), worker, TTL).await
 }
 
 #[tokio::test]
@@ -391,7 +396,7 @@ async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result
     let (account, store) = account().await?;
     // Longer than elsewhere: here a renewal that is late would be taken for none.
     let ttl = 2 * TTL;
-    let ours = Lease::acquire(&store, &account.bucket, "lease/", &id(), "first", ttl).await?;
+    let ours = Lease::acquire(&store, &leased(&account.bucket), "lease/", &id(), "first", ttl).await?;
     assert_eq!(ours.inherited(), None);
     tokio::time::sleep(ttl + (EXPIRED - TTL)).await;
     let refused = acquire(&account, &store, "second").await.expect_err("two hold it");
@@ -416,7 +421,8 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
     let (account, store) = account().await?;
     // A worker that stands still: its lease runs out, and nothing of it has noticed.
     let (bucket, key) = (account.bucket.clone(), format!("lease/{}", id()));
-    let frozen = Lease::acquire(&store, &bucket, "lease/", &id(), "frozen", Duration::from_secs(3_600)).await?;
+    let frozen =
+        Lease::acquire(&store, &leased(&bucket), "lease/", &id(), "frozen", Duration::from_secs(3_600)).await?;
     let note = account.get(&key).await?;
     let mut note: serde_json::Value = serde_json::from_slice(&note)?;
     note["expires_at"] = "2026-01-01T00:00:00Z".into();
@@ -440,7 +446,8 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
 async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
     let (account, store) = account().await?;
     let key = format!("lease/{}", id());
-    let ours = Lease::acquire(&store, &account.bucket, "lease/", &id(), "w", Duration::from_secs(3_600)).await?;
+    let ours =
+        Lease::acquire(&store, &leased(&account.bucket), "lease/", &id(), "w", Duration::from_secs(3_600)).await?;
     // As if a renewal had been stored without its answer reaching us: same token, other ETag.
     let touch = async || {
         let mut note: serde_json::Value = serde_json::from_slice(&account.get(&key).await?)?;
@@ -459,6 +466,7 @@ async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
 #[tokio::test]
 async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> {
     let (account, store) = account().await?;
+    account.put("uploads/leased.csv", "a\n1\n").await?;
     // Died after it had noted the COMMIT.
     let died = acquire(&account, &store, "died").await?;
     died.mark_commit().await?;
@@ -488,7 +496,14 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     assert!(sixth.inherited().is_some_and(|left| left.commit_may_be_sent));
     sixth.release().await?;
     acquire(&account, &store, "seventh").await?.give_up().await?;
-    assert_eq!(account.keys("").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
+    assert_eq!(account.keys("lease/").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
+
+    // Once the object is gone nobody can come any more who would have to know.
+    acquire(&account, &store, "eighth").await?.release_unknown().await?;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+    store.delete(&account.bucket, "uploads/leased.csv").await?;
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 1);
     Ok(())
 }
 

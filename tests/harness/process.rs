@@ -16,6 +16,10 @@ pub enum Signal {
     Kill,
     /// The polite end, as by a stopped Fargate task.
     Terminate,
+    /// A halt that the process does not notice, as by a machine that stalls.
+    Halt,
+    /// The end of the halt.
+    GoOn,
 }
 
 impl Signal {
@@ -24,6 +28,8 @@ impl Signal {
         match self {
             Self::Kill => 9,
             Self::Terminate => 15,
+            Self::Halt => 19,
+            Self::GoOn => 18,
         }
     }
 }

@@ -95,6 +95,7 @@ pub async fn write(
         let _ = sealed.abort().await;
         return Err(error);
     }
+    FaultPoint::FallbackAnnounced.reached().await;
     // An object that is there is this source's, and so has the same rows.
     sealed.complete_new().await?;
     FaultPoint::FallbackAfterComplete.reached().await;

@@ -59,6 +59,8 @@ pub enum FaultPoint {
     FallbackBeforePut,
     /// A part of the fallback's multipart upload was sent.
     FallbackMidUpload,
+    /// Everything is sent and the lease says so; the fallback object is about to appear.
+    FallbackAnnounced,
     /// The fallback object exists, the catalog does not know it.
     FallbackAfterComplete,
     /// The Glue table exists.
@@ -71,7 +73,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// Every point, in the road's order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -98,6 +100,7 @@ impl FaultPoint {
         Self::BeforeStagingDrop,
         Self::FallbackBeforePut,
         Self::FallbackMidUpload,
+        Self::FallbackAnnounced,
         Self::FallbackAfterComplete,
         Self::FallbackAfterCreateTable,
         Self::FallbackAfterPartition,

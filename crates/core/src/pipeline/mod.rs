@@ -116,15 +116,8 @@ async fn walk(attempt: &Attempt<'_>) -> Result<Report> {
 /// The lease that keeps a slow worker and a faster one from both finishing this source.
 pub(crate) async fn hold(road: &Road, source: &Source) -> Result<Lease> {
     let settings = &road.settings;
-    Lease::acquire(
-        &road.store,
-        &source.object.bucket,
-        &settings.prefixes.lease,
-        &source.id,
-        &road.worker,
-        settings.lease,
-    )
-    .await
+    Lease::acquire(&road.store, &source.object, &settings.prefixes.lease, &source.id, &road.worker, settings.lease)
+        .await
 }
 
 fn gone(object: &ObjectRef) -> Report {

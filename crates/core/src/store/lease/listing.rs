@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::note::{CLOCK_MARGIN, after, lease_key, read_note};
-use crate::error::Result;
-use crate::object::SourceId;
+use crate::error::{ErrorKind, Result};
+use crate::object::{ObjectRef, SourceId};
 use crate::store::Store;
 use crate::store::write::Deleted;
 
@@ -28,7 +28,28 @@ pub struct LeaseInfo {
     pub commit_may_be_sent: bool,
     /// Whether a fallback object may have been written.
     pub fallback_may_be_written: bool,
+    /// The object it is about, as far as the lease says so.
+    pub object: Option<ObjectRef>,
     etag: String,
+}
+
+impl LeaseInfo {
+    /// Whether it has expired, and nobody who comes later has to know what it says.
+    async fn is_droppable(&self, store: &Store, now: Timestamp) -> Result<bool> {
+        if now <= after(self.expires_at, CLOCK_MARGIN) {
+            return Ok(false);
+        }
+        let matters = self.commit_may_be_sent || self.fallback_may_be_written;
+        if !matters || now > after(self.expires_at, NOTE_KEPT) {
+            return Ok(true);
+        }
+        let Some(object) = &self.object else { return Ok(false) };
+        match store.head(object).await {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Every lease below the prefix. Objects there that are no leases are left out.
@@ -46,6 +67,7 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
                 expires_at: note.expires_at,
                 commit_may_be_sent: note.commit_may_be_sent,
                 fallback_may_be_written: note.fallback_may_be_written,
+                object: note.object,
                 etag,
             });
         }
@@ -53,14 +75,13 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
     Ok(found)
 }
 
-/// Deletes the leases that have expired, except those whose notes still matter to an attempt to come. Returns how many.
+/// Deletes the leases that have expired, except those whose notes still matter to an attempt to come: as long as the
+/// object is there, such an attempt may come. Returns how many.
 pub async fn drop_expired(store: &Store, bucket: &str, prefix: &str) -> Result<usize> {
     let now = Timestamp::now();
     let mut dropped = 0;
     for lease in leases(store, bucket, prefix).await? {
-        let matters = lease.commit_may_be_sent || lease.fallback_may_be_written;
-        let kept_until = after(lease.expires_at, if matters { NOTE_KEPT } else { CLOCK_MARGIN });
-        if kept_until < now {
+        if lease.is_droppable(store, now).await? {
             let key = lease_key(prefix, &lease.source_id);
             // Whoever takes it over at this moment changes its ETag, and keeps it.
             dropped += usize::from(store.delete_if(bucket, &key, &lease.etag).await? == Deleted::Done);

@@ -19,7 +19,7 @@ use self::note::{CLOCK_MARGIN, Note, after, encode, lease_key, read_note, signed
 use super::write::{Created, Deleted};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::SourceId;
+use crate::object::{ObjectRef, SourceId};
 
 const CONTENT_TYPE: &str = "application/json";
 
@@ -62,17 +62,18 @@ struct State {
 impl Lease {
     /// Takes the lease of a source: a new one, or an expired one, whose notes are inherited.
     ///
-    /// `Busy` while another worker's lease is live. `worker` is a name for people to read.
+    /// The lease lies in the object's bucket. `Busy` while another worker's lease is live. `worker` is a name for people to read.
     pub async fn acquire(
         store: &Store,
-        bucket: &str,
+        object: &ObjectRef,
         prefix: &str,
         source_id: &SourceId,
         worker: &str,
         ttl: Duration,
     ) -> Result<Self> {
         let key = lease_key(prefix, source_id);
-        let note = Note::new(worker, ttl);
+        let bucket = object.bucket.as_str();
+        let note = Note::new(object, worker, ttl);
         let hold = |note: Note, etag: String, inherited: Option<Inherited>| {
             let state = Mutex::new(State { note, etag, is_lost: false });
             let (store, bucket, key) = (store.clone(), bucket.to_owned(), key.clone());
@@ -100,7 +101,7 @@ impl Lease {
             let heir = Note {
                 commit_may_be_sent: found.commit_may_be_sent,
                 fallback_may_be_written: found.fallback_may_be_written,
-                ..Note::new(worker, ttl)
+                ..Note::new(object, worker, ttl)
             };
             let inherited = Inherited {
                 worker: found.worker,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{SourceId, hash_parts};
+use crate::object::{ObjectRef, SourceId, hash_parts};
 use crate::store::Store;
 
 /// How far two workers' clocks may be apart: a lease is taken over only this long after its end.
@@ -26,11 +26,13 @@ pub(super) struct Note {
     pub(super) commit_may_be_sent: bool,
     #[serde(default)]
     pub(super) fallback_may_be_written: bool,
+    /// The object it is about. Once that is gone, no attempt can come that would have to know the rest.
+    pub(super) object: Option<ObjectRef>,
 }
 
 impl Note {
     /// A note of a new acquisition, good for `ttl` from now.
-    pub(super) fn new(worker: &str, ttl: Duration) -> Self {
+    pub(super) fn new(object: &ObjectRef, worker: &str, ttl: Duration) -> Self {
         let now = Timestamp::now();
         let random = fastrand::u128(..).to_string();
         Self {
@@ -40,6 +42,7 @@ impl Note {
             expires_at: after(now, signed(ttl)),
             commit_may_be_sent: false,
             fallback_may_be_written: false,
+            object: Some(object.clone()),
         }
     }
 
