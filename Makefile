@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo test bench-memory fmt lint build build-local deploy image clean-local
 
 bin := .venv/bin
 export SAM_CLI_TELEMETRY := 0
@@ -22,6 +22,10 @@ demo: setup ## deploy to a local AWS and watch files arrive, fall back and come 
 
 test: setup ## everything that must hold: format, lints, docs, template, tests
 	@scripts/check
+
+bench-memory: build-local ## a CSV of 1 GB through the task: memory and speed beside the mariadb client
+	@cargo build --quiet --locked --workspace --bins --tests
+	@target="$${CARGO_TARGET_DIR:-target}"; "$$target/debug/bench-memory" "$$target/lambda/spillway-task/bootstrap" $(MEGABYTES)
 
 fmt: ## format the code
 	cargo fmt --all

@@ -63,7 +63,9 @@ async fn a_server_comes_back_on_its_port_with_its_data() -> Result<()> {
 
 #[tokio::test]
 async fn options_reach_the_server() -> Result<()> {
-    let server = MariaDb::start(Options { local_infile: false, read_only: true, max_connections: 12 }).await?;
+    let server =
+        MariaDb::start(Options { local_infile: false, read_only: true, max_connections: 12, ..Options::default() })
+            .await?;
     let rows = server.query("SELECT @@local_infile, @@read_only, @@max_connections").await?;
     assert_eq!(rows, [["0", "1", "12"].map(|value| Some(value.to_owned()))]);
     Ok(())

@@ -109,7 +109,10 @@ where
     let ready = folder.join("ready");
     if !ready.exists() {
         std::fs::create_dir_all(&folder)?;
-        start(folder.clone()).await?;
+        if let Err(error) = start(folder.clone()).await {
+            remove(&folder);
+            return Err(error);
+        }
         std::fs::write(&ready, "")?;
     }
     ensure_alive(&folder)?;

@@ -31,11 +31,13 @@ pub struct Options {
     pub read_only: bool,
     /// How many connections there may be, besides one for administrators.
     pub max_connections: u32,
+    /// The memory for InnoDB's pages; its redo log is as large.
+    pub buffer_pool_megabytes: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { local_infile: true, read_only: false, max_connections: 151 }
+        Self { local_infile: true, read_only: false, max_connections: 151, buffer_pool_megabytes: 128 }
     }
 }
 
@@ -152,16 +154,10 @@ impl MariaDb {
 
     fn command(&self) -> Vec<String> {
         let tls = self.certificates();
-        let mut command: Vec<String> = [
-            "mariadbd",
-            "--no-defaults",
-            "--user=root",
-            "--bind-address=127.0.0.1",
-            "--skip-name-resolve",
-            "--innodb-buffer-pool-size=128M",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let mut command: Vec<String> =
+            ["mariadbd", "--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"]
+                .map(str::to_owned)
+                .to_vec();
         command.extend([
             format!("--datadir={}", self.folder.join("data").display()),
             format!("--socket={}", self.folder.join("socket").display()),
@@ -173,6 +169,8 @@ impl MariaDb {
             format!("--local-infile={}", u8::from(self.options.local_infile)),
             format!("--read-only={}", u8::from(self.options.read_only)),
             format!("--max-connections={}", self.options.max_connections),
+            format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
+            format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes),
         ]);
         command
     }
