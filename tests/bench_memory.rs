@@ -1,7 +1,7 @@
 //! `make bench-memory`: a CSV of one gigabyte through the task, its peak memory, and its speed beside the `mariadb`
 //! client's LOAD DATA LOCAL INFILE of the same file into the same kind of table on the same server.
 //!
-//! bench-memory TASK-BINARY [MEGABYTES]
+//! Called as `bench-memory TASK-BINARY [MEGABYTES]`.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 

@@ -1,6 +1,6 @@
 //! Each environment variable once: its name, who reads it, what it takes, its default and what it means.
 //!
-//! The readers in [`super::read`] take names and defaults from here, error messages take what a variable takes, and the
+//! The readers in `read` take names and defaults from here, error messages take what a variable takes, and the
 //! README's table is this list. A variable that is not here is not read.
 
 /// Who reads a variable.
