@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
@@ -21,6 +21,7 @@ use crate::{run, wait};
 
 const START_BOUND: Duration = Duration::from_secs(30);
 const STOP_BOUND: Duration = Duration::from_secs(30);
+const FULL_BOUND: Duration = Duration::from_secs(10);
 
 /// How the server is set up.
 #[derive(Debug, Clone)]
@@ -100,9 +101,21 @@ impl MariaDb {
         Certificates::in_folder(&self.folder.join("tls"))
     }
 
-    /// A connection that may do everything.
+    /// A connection that may do everything. A server that was full a moment ago has not yet noticed who left, and is
+    /// asked again.
     pub async fn administrator(&self) -> Result<Conn> {
-        Ok(Conn::new(self.login("root", "", None)).await?)
+        const TOO_MANY_CONNECTIONS: u16 = 1040;
+        let begun = Instant::now();
+        loop {
+            match Conn::new(self.login("root", "", None)).await {
+                Err(mysql_async::Error::Server(refusal))
+                    if refusal.code == TOO_MANY_CONNECTIONS && begun.elapsed() < FULL_BOUND =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     /// Runs one statement as the administrator.
