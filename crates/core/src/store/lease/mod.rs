@@ -30,7 +30,7 @@ pub struct Inherited {
     pub worker: String,
     /// A COMMIT may have been sent: no fallback unless the database can be asked.
     pub commit_may_be_sent: bool,
-    /// A fallback object may have been, or may still be, written: no load; write the fallback (again).
+    /// A fallback object may be about to appear: abort its uploads first, then look whether it is there.
     pub fallback_may_be_written: bool,
 }
 
@@ -140,8 +140,8 @@ impl Lease {
         self.shared.mark(|note| note.commit_may_be_sent = true).await
     }
 
-    /// Notes that a fallback object may be written from now on, and proves that the lease is ours. Without `Ok`, do not
-    /// write it. Whoever inherits this note knows not to load behind the back of a write that is still on its way.
+    /// Notes that the fallback object is about to appear, and proves that the lease is ours. Without `Ok`, do not complete
+    /// its upload. Whoever inherits this note aborts the upload before anything else.
     pub async fn mark_fallback(&self) -> Result<()> {
         self.shared.mark(|note| note.fallback_may_be_written = true).await
     }
