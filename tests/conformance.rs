@@ -122,7 +122,7 @@ pub(crate) async fn load<T: Target>(
         Claimed::Ended(entry) => return Ok(Claimed::Ended(entry)),
     };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    let loaded = target.settle(&mut session, loaded).await?;
     match target.commit(session).await {
         CommitEnd::Committed => Ok(Claimed::Ours(loaded)),
         CommitEnd::NotCommitted(error) | CommitEnd::Unknown(error) => Err(error),
@@ -158,7 +158,7 @@ async fn states(engine: &impl Engine) -> Result<Vec<String>> {
 pub(crate) async fn a_file_loads_once(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim("a.csv"), File::orders(2000));
     let loaded = ours(load(&target, &claim, &file).await?)?;
-    assert_eq!(loaded, Loaded { rows_parsed: 2000, rows_stored: 2000 });
+    assert_eq!(loaded, Loaded::inserted(2000));
     let entry = ended(load(&target, &claim, &file).await?)?;
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::Loaded, 2000, 2000));
     assert_eq!(count(engine).await?, 2000);
@@ -330,7 +330,7 @@ pub(crate) async fn a_file_that_breaks_off_stores_nothing(engine: &impl Engine) 
     let error = target.load(&mut session, &schema, file.broken_stream()).await.err().context("loaded")?;
     assert_eq!(error.kind(), ErrorKind::FileBroken);
     assert_eq!(target.look_up(&claim.source.id).await?, None, "the claim is let go of when the error is out");
-    let loaded = Loaded { rows_parsed: 5000, rows_stored: 5000 };
+    let loaded = Loaded::inserted(5000);
     ensure!(target.settle(&mut session, loaded).await.is_err(), "a failed load was settled");
     ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "a failed load was committed");
     assert_eq!(count(engine).await?, 0);

@@ -65,7 +65,7 @@ async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) ->
         let message = format!("the second pass gave {} rows, the first {}", loaded.rows_parsed, inspected.rows);
         return Err(Error::new(ErrorKind::Bug, message));
     }
-    target.settle(&mut session, loaded).await?;
+    let loaded = target.settle(&mut session, loaded).await?;
     // The open transaction holds the ledger row, so no other COMMIT for this source can be under way.
     attempt.commit_disproved();
     attempt.announce_commit().await?;

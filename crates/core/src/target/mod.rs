@@ -89,13 +89,26 @@ pub enum Claimed<Session> {
     Ended(LedgerEntry),
 }
 
-/// What a load stored.
+/// What a load stored. Every row that was parsed is in exactly one of: inserted (`rows_stored` less the two below),
+/// updated, unchanged, superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Loaded {
     /// Rows taken from the stream.
     pub rows_parsed: u64,
-    /// Rows the server says it has stored; equal to `rows_parsed` or the load is an error.
+    /// Rows of the file that stand in the table; equal to `rows_parsed` except in a merge, where of rows with the same
+    /// key only the last one is stored.
     pub rows_stored: u64,
+    /// Of those, rows of the table that a merge has changed.
+    pub rows_updated: u64,
+    /// Of those, rows that the table had already, in a merge.
+    pub rows_unchanged: u64,
+}
+
+impl Loaded {
+    /// Every row of the file was inserted.
+    pub fn inserted(rows: u64) -> Self {
+        Self { rows_parsed: rows, rows_stored: rows, ..Self::default() }
+    }
 }
 
 /// The three ends of a COMMIT.
@@ -137,7 +150,8 @@ pub trait Target: Send + Sync {
     fn claim(&self, claim: &Claim, schema: &Schema) -> impl Future<Output = Result<Claimed<Self::Session>>> + Send;
 
     /// Sends all rows; each is checked against its column's real type before it is sent, and what the server stored is
-    /// compared with what was sent. After an error nothing of this session may be committed.
+    /// compared with what was sent. After an error nothing of this session may be committed. Rows that are staged count
+    /// as inserted here.
     fn load(
         &self,
         session: &mut Self::Session,
@@ -146,8 +160,9 @@ pub trait Target: Send + Sync {
     ) -> impl Future<Output = Result<Loaded>> + Send;
 
     /// Makes everything ready for the commit: the rows stand in the target table and the ledger row says `loaded`, both
-    /// in the open transaction. What was staged in committed chunks is claimed and moved over here.
-    fn settle(&self, session: &mut Self::Session, loaded: Loaded) -> impl Future<Output = Result<()>> + Send;
+    /// in the open transaction. What was staged in committed chunks is claimed and moved over here. Answers what became
+    /// of the rows that `load` has answered.
+    fn settle(&self, session: &mut Self::Session, loaded: Loaded) -> impl Future<Output = Result<Loaded>> + Send;
 
     /// Sends COMMIT, and says which of its three ends it had. The fault points right before and right after COMMIT are
     /// reached here.

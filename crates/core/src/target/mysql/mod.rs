@@ -127,7 +127,7 @@ impl MySqlTarget {
             };
             stored += rows_now;
             if at_end {
-                return Ok(Loaded { rows_parsed: rows.taken, rows_stored: stored });
+                return Ok(Loaded { rows_parsed: rows.taken, rows_stored: stored, ..Loaded::default() });
             }
             FaultPoint::StagingChunk.reached().await;
         }
@@ -152,7 +152,7 @@ impl MySqlTarget {
         }
     }
 
-    async fn settle_on(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<()> {
+    async fn settle_on(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<Loaded> {
         let MySqlSession { connection, claim, columns, staging, .. } = session;
         if let Some(staging) = staging {
             match self.begin_claim(connection, claim).await? {
@@ -167,7 +167,8 @@ impl MySqlTarget {
             FaultPoint::AfterInsertSelect.reached().await;
         }
         FaultPoint::BeforeLedgerEnd.reached().await;
-        self.ledger().finish(connection, &claim.source.id, loaded).await
+        self.ledger().finish(connection, &claim.source.id, loaded).await?;
+        Ok(loaded)
     }
 }
 
@@ -241,10 +242,10 @@ impl Target for MySqlTarget {
         loaded
     }
 
-    async fn settle(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<()> {
+    async fn settle(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<Loaded> {
         let settled = self.settle_on(session, loaded).await;
         match &settled {
-            Ok(()) => session.is_settled = true,
+            Ok(_) => session.is_settled = true,
             Err(_) => session.undo().await,
         }
         settled
