@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use spillway_core::error::{Error, ErrorKind, Position};
-use spillway_core::format::{Batch, BatchStream};
+use spillway_core::format::{Batch, BatchStream, FieldKind};
 use spillway_core::object::{ObjectRef, Source};
 use spillway_core::schema::Schema;
 use spillway_core::schema::infer::Inference;
@@ -60,6 +60,23 @@ impl File {
             batches.push(batch);
         }
         Self { names: names.iter().map(|name| (*name).to_owned()).collect(), batches }
+    }
+
+    /// Rows in which what begins as an object or an array is one.
+    pub(crate) fn with_nested(names: &[&str], rows: &[&[Option<&str>]]) -> Self {
+        let mut batch = Batch::new(names.len());
+        for (index, row) in rows.iter().enumerate() {
+            for field in *row {
+                match field {
+                    Some(text) if text.starts_with(['{', '[']) => {
+                        batch.push_kind(FieldKind::Nested, text.as_bytes());
+                    }
+                    field => batch.push_field(field.map(str::as_bytes)),
+                }
+            }
+            batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+        }
+        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), batches: vec![batch] }
     }
 
     /// `count` rows of an id, an amount and a note.

@@ -151,7 +151,8 @@ conforms!(
 #[case("LONGTEXT", &["NULL", "\\N", "a\r\nb\\", "'quoted\"", "\\.", "=cmd|x"])]
 #[case("ENUM('a','it''s')", &["it's", "a"])]
 #[case("SET('a','b','c')", &["a,c", ""])]
-#[case("JSON", &["{\"a\": [1, \"\\n\"]}"])]
+#[case("JSON", &["{\"a\": [1, \"\\n\"]}", "7"])]
+#[case("LONGTEXT CHECK (json_valid(c))", &["[0.10]"])]
 #[case("TIME(3)", &["-100:00:00.125"])]
 #[case("YEAR", &["1999"])]
 #[case("TIMESTAMP(6) NULL", &["2038-01-19 03:14:07.999999", "1970-01-01 00:00:01.000000"])]
@@ -193,6 +194,44 @@ async fn data_that_does_not_fit_is_refused_whole(
     let engine = MySql::new(method).await?;
     let values: Vec<Option<&str>> = values.iter().copied().map(Some).collect();
     assert_eq!(engine.store(definition, &values).await?, Err(ErrorKind::DataRefused));
+    Ok(())
+}
+
+/// Nested values get a JSON column in a new table, and any text column takes them, byte for byte.
+#[rstest]
+#[tokio::test]
+async fn nested_values_are_stored_as_they_stand(
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+    #[values(None, Some("CREATE TABLE orders (id BIGINT, tags TEXT)"))] ddl: Option<&str>,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    if let Some(ddl) = ddl {
+        engine.execute(ddl).await?;
+    }
+    let tags = [Some("{\"b\": 0.10,\n \"a\":\t[1e400, \"\\u0000 \\\\ '\"]}"), None, Some("[]")];
+    let rows = [[Some("1"), tags[0]], [Some("2"), tags[1]], [Some("3"), tags[2]]];
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| row.as_slice()).collect();
+    load(&engine.target(), &claim("tags.json"), &File::with_nested(&["id", "tags"], &rows)).await?;
+    let stored = engine.rows("SELECT tags FROM orders ORDER BY id").await?;
+    assert_eq!(stored, tags.map(|value| [value.map(str::to_owned)]));
+    let checks = "SELECT COUNT(*) FROM information_schema.CHECK_CONSTRAINTS \
+         WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = 'orders' AND CHECK_CLAUSE LIKE 'json_valid%'";
+    let expected = if ddl.is_none() { "1" } else { "0" };
+    assert_eq!(engine.rows(checks).await?, [[Some(expected.to_owned())]]);
+    Ok(())
+}
+
+/// What is no JSON is found before it is sent, in MariaDB's JSON too, which is a text with a constraint.
+#[tokio::test]
+async fn a_text_that_is_no_json_is_refused_with_its_place() -> Result<()> {
+    let engine = MySql::new(LoadMethod::LoadData).await?;
+    engine.execute("CREATE TABLE orders (id BIGINT, tags JSON)").await?;
+    let file = File::new(&["id", "tags"], &[&[Some("1"), Some("{}")], &[Some("2"), Some("secret")]]);
+    let error = load(&engine.target(), &claim("tags.csv"), &file).await.err().context("loaded")?;
+    assert_eq!(
+        error.to_string(),
+        "the value is no JSON; the column's type is json (record 2, line 3, byte 20, column tags)"
+    );
     Ok(())
 }
 

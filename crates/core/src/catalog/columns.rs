@@ -154,6 +154,8 @@ fn catalog_name(name: &str) -> String {
 /// How a new column for this one is stored.
 fn new_type(column: &Column, format: FallbackFormat) -> ColumnType {
     match format {
+        // Glue has no JSON: it is a string there, which Athena's JSON functions read.
+        FallbackFormat::Parquet if column.column_type == ColumnType::Json => ColumnType::Text,
         FallbackFormat::Parquet => column.column_type.with_headroom(),
         FallbackFormat::Csv => ColumnType::Text,
     }
@@ -168,7 +170,7 @@ fn glue_type(column_type: ColumnType) -> String {
         ColumnType::Double => "double".to_owned(),
         ColumnType::Date => "date".to_owned(),
         ColumnType::DateTime | ColumnType::Instant => "timestamp".to_owned(),
-        ColumnType::Text => "string".to_owned(),
+        ColumnType::Json | ColumnType::Text => "string".to_owned(),
     }
 }
 
@@ -182,6 +184,7 @@ fn type_in_a_name(column_type: ColumnType) -> String {
         | ColumnType::Date
         | ColumnType::DateTime
         | ColumnType::Instant
+        | ColumnType::Json
         | ColumnType::Text => glue_type(column_type),
     }
 }
@@ -243,7 +246,15 @@ mod tests {
             instant: column_type == ColumnType::Instant,
         };
         let evidence = Evidence { forced_by_record: None, reason: String::new() };
-        Column { name: name.to_owned(), column_type, has_nulls: false, max_bytes: 5, survives, evidence }
+        Column {
+            name: name.to_owned(),
+            column_type,
+            has_nulls: false,
+            null_tokens: true,
+            max_bytes: 5,
+            survives,
+            evidence,
+        }
     }
 
     fn schema(columns: &[(&str, ColumnType)]) -> Schema {
@@ -322,6 +333,13 @@ mod tests {
             let (columns, _) = told(&assign(&schema(&[("amount", MONEY)]), &existing, FallbackFormat::Parquet));
             assert_eq!(columns, [expected], "{glue_type}");
         }
+    }
+
+    #[test]
+    fn json_is_a_string_and_gets_a_neighbour_where_another_type_stands() {
+        let schema = schema(&[("tags", ColumnType::Json), ("size", ColumnType::Json)]);
+        let (columns, _) = told(&assign(&schema, &table(&[("size", "bigint")]), FallbackFormat::Parquet));
+        assert_eq!(columns, ["tags: string @1", "size__string: string @2"]);
     }
 
     #[test]

@@ -16,6 +16,17 @@ use crate::error::{Position, Result};
 /// Rows on their way, in file order. An error ends the stream.
 pub type BatchStream<'a> = Pin<Box<dyn Stream<Item = Result<Batch>> + Send + 'a>>;
 
+/// What the file itself says a field is, beyond its bytes. Only the choice of a column's type looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Nothing: the bytes may mean anything (CSV), or are a number or a truth value as it is written (JSON).
+    Plain,
+    /// A string where numbers and truth values are written otherwise: it is neither of them, and never a null token.
+    String,
+    /// An object or an array, as JSON.
+    Nested,
+}
+
 /// Some rows of one file, all of the same width, with the bytes of every field in one buffer.
 ///
 /// A field is `None` when the file says nothing (in CSV: empty and not quoted) and `Some` otherwise; `Some(b"")` is an
@@ -23,7 +34,7 @@ pub type BatchStream<'a> = Pin<Box<dyn Stream<Item = Result<Batch>> + Send + 'a>
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// For each field its end in `bytes`, with [`Batch::MISSING`] set when the field is missing.
+    /// For each field its end in `bytes`, with [`Batch::MISSING`], [`Batch::STRING`] or [`Batch::NESTED`] set when it is so.
     ends: Vec<u64>,
     width: usize,
     positions: Vec<Position>,
@@ -31,6 +42,9 @@ pub struct Batch {
 
 impl Batch {
     const MISSING: u64 = 1 << 63;
+    const STRING: u64 = 1 << 62;
+    const NESTED: u64 = 1 << 61;
+    const END: u64 = Self::NESTED - 1;
     /// How many bytes, fields or rows are made room for before they come.
     const MAX_ROOM: usize = 72 * 1024;
 
@@ -59,6 +73,18 @@ impl Batch {
         self.end_field(field.is_none());
     }
 
+    /// Adds one field of a kind to the row that is being built.
+    #[inline]
+    pub fn push_kind(&mut self, kind: FieldKind, field: &[u8]) {
+        self.append_to_field(field);
+        let mark = match kind {
+            FieldKind::Plain => 0,
+            FieldKind::String => Self::STRING,
+            FieldKind::Nested => Self::NESTED,
+        };
+        self.ends.push(self.bytes.len() as u64 | mark);
+    }
+
     /// Adds a part of a field that comes in pieces, to be ended by [`Batch::end_field`].
     #[inline]
     pub fn append_to_field(&mut self, part: &[u8]) {
@@ -81,17 +107,17 @@ impl Batch {
     /// Takes back the row that is being built.
     pub fn discard_open_row(&mut self) {
         self.ends.truncate(self.positions.len() * self.width);
-        let length = self.ends.last().map_or(0, |end| end & !Self::MISSING);
+        let length = self.ends.last().map_or(0, |end| end & Self::END);
         self.bytes.truncate(length as usize);
     }
 
     /// Takes the row that is being built out, whatever its width; what is missing in it is empty.
     pub fn take_open_row(&mut self) -> Vec<Vec<u8>> {
         let first = self.positions.len() * self.width;
-        let mut start = first.checked_sub(1).map_or(0, |last| self.ends[last] & !Self::MISSING) as usize;
+        let mut start = first.checked_sub(1).map_or(0, |last| self.ends[last] & Self::END) as usize;
         let mut row = Vec::with_capacity(self.fields_in_open_row());
         for end in &self.ends[first..] {
-            let end = (end & !Self::MISSING) as usize;
+            let end = (end & Self::END) as usize;
             row.push(self.bytes[start..end].to_vec());
             start = end;
         }
@@ -145,8 +171,18 @@ impl Batch {
         if end & Self::MISSING != 0 {
             return None;
         }
-        let start = if index == 0 { 0 } else { self.ends[index - 1] & !Self::MISSING };
-        Some(&self.bytes[start as usize..end as usize])
+        let start = if index == 0 { 0 } else { self.ends[index - 1] & Self::END };
+        Some(&self.bytes[start as usize..(end & Self::END) as usize])
+    }
+
+    /// The kind of a field; a missing one is plain. Panics when row or column is out of range, as an index does.
+    #[inline]
+    pub fn kind(&self, row: usize, column: usize) -> FieldKind {
+        match self.ends[row * self.width + column] {
+            end if end & Self::STRING != 0 => FieldKind::String,
+            end if end & Self::NESTED != 0 => FieldKind::Nested,
+            _ => FieldKind::Plain,
+        }
     }
 
     /// Where a row stands in its file.
@@ -179,6 +215,20 @@ mod tests {
             (0..2).map(|row| (0..3).map(|column| batch.field(row, column)).collect()).collect();
         assert_eq!(rows, [vec![Some(&b"a"[..]), None, Some(b"")], vec![None, Some(b"bc"), None]]);
         assert_eq!(batch.position(1).record, 2);
+    }
+
+    #[test]
+    fn kinds_stay_with_their_fields() {
+        let mut batch = Batch::new(4);
+        batch.push_kind(FieldKind::String, b"a");
+        batch.push_kind(FieldKind::Nested, b"[1]");
+        batch.push_field(None);
+        batch.push_kind(FieldKind::Plain, b"1");
+        batch.end_row(at(1));
+        let kinds: Vec<FieldKind> = (0..4).map(|column| batch.kind(0, column)).collect();
+        assert_eq!(kinds, [FieldKind::String, FieldKind::Nested, FieldKind::Plain, FieldKind::Plain]);
+        let fields: Vec<Option<&[u8]>> = (0..4).map(|column| batch.field(0, column)).collect();
+        assert_eq!(fields, [Some(&b"a"[..]), Some(b"[1]"), None, Some(b"1")]);
     }
 
     #[test]

@@ -36,10 +36,10 @@ impl FallbackColumn {
     }
 
     /// The value of the file's own type for one that was stored, or `None` when this was not stored by
-    /// [`FallbackColumn::store`]. Text stays text: it is the file's own spelling.
+    /// [`FallbackColumn::store`]. Text, and with it JSON, stays text: it is the file's own spelling.
     pub fn restore<'a>(&self, stored: Value<'a>) -> Option<Value<'a>> {
         match (stored, self.file_type) {
-            (Value::Null, _) | (Value::Text(_), _) => Some(stored),
+            (Value::Null, _) | (Value::Json(_), _) | (Value::Text(_), _) => Some(stored),
             (Value::Boolean(_), ColumnType::Boolean)
             | (Value::Integer(_), ColumnType::Integer)
             | (Value::Double(_), ColumnType::Double)
@@ -131,6 +131,8 @@ mod tests {
             (ColumnType::Integer, ColumnType::Double, "9007199254740992", "9007199254740992"),
             (ColumnType::Integer, ColumnType::Text, "42", "42"),
             (ColumnType::Boolean, ColumnType::Text, "TRUE", "TRUE"),
+            (ColumnType::Json, ColumnType::Text, "{\"a\": [1.0]}", "{\"a\": [1.0]}"),
+            (ColumnType::Json, ColumnType::Json, "[ ]", "[ ]"),
             (decimal(5, 2), decimal(12, 4), "1.50", "1.50"),
             (decimal(5, 2), ColumnType::Double, "-0.25", "-0.25"),
             (decimal(20, 0), ColumnType::Double, "10000000000000000000", "10000000000000000000"),
@@ -163,6 +165,7 @@ mod tests {
     fn a_value_that_would_not_come_back_is_not_stored() {
         assert_eq!(trip(ColumnType::Text, ColumnType::Integer, "7"), None);
         assert_eq!(trip(ColumnType::Integer, ColumnType::Integer, "x"), None);
+        assert_eq!(trip(ColumnType::Json, ColumnType::Text, "{\"a\""), None);
         assert_eq!(trip(ColumnType::Double, ColumnType::Decimal { precision: 3, scale: 1 }, "1.25"), None);
     }
 

@@ -2,11 +2,13 @@
 //!
 //! The families (truth values, numbers, dates, dates with times, instants) share no spelling, so a column is settled into
 //! one by its first value and becomes text at the first value of another. The usual value then costs one strict parse.
+//! Where the file tells strings and nested values apart from the rest ([`FieldKind`]), its word counts: a string is a date,
+//! a time or text and never a number, and only what is nested is JSON.
 
 use super::value::number::{Number, short_integer};
 use super::value::{is_null_token, parse_boolean, time};
 use super::{Column, ColumnType, Evidence, Schema, Survives};
-use crate::format::Batch;
+use crate::format::{Batch, FieldKind};
 
 /// The most digits a decimal has, in front of and behind the point together.
 const DECIMAL_DIGITS: u8 = 38;
@@ -30,7 +32,7 @@ impl Inference {
             for row in 0..batch.rows() {
                 match batch.field(row, index) {
                     None => column.has_missing = true,
-                    Some(text) => column.observe(text, || batch.position(row).record),
+                    Some(text) => column.observe(text, batch.kind(row, index), || batch.position(row).record),
                 }
             }
         }
@@ -51,6 +53,8 @@ struct ColumnState {
     has_null_tokens: bool,
     /// A value is the empty string, which only text can tell from NULL.
     has_empty: bool,
+    /// A value is a string in a file that writes strings apart.
+    has_strings: bool,
     max_bytes: u64,
     /// The record whose value cost the column its last type, and what that value is or is not.
     forced: Option<(u64, &'static str)>,
@@ -65,31 +69,33 @@ impl ColumnState {
             has_missing: false,
             has_null_tokens: false,
             has_empty: false,
+            has_strings: false,
             max_bytes: 0,
             forced: None,
         }
     }
 
     #[inline]
-    fn observe(&mut self, text: &[u8], record: impl Fn() -> u64) {
+    fn observe(&mut self, text: &[u8], kind: FieldKind, record: impl Fn() -> u64) {
         self.max_bytes = self.max_bytes.max(text.len() as u64);
-        if self.family.holds(text) {
+        self.has_strings |= kind == FieldKind::String;
+        if self.family.holds(text, kind) {
             self.values += 1;
-        } else if is_null_token(text) {
+        } else if kind == FieldKind::Plain && is_null_token(text) {
             self.has_null_tokens = true;
             self.has_empty |= text.is_empty();
         } else {
             self.values += 1;
-            self.narrow(text, record());
+            self.narrow(text, kind, record());
         }
     }
 
     /// A value that the column as it is does not hold: the first one, or one that costs a type.
     #[cold]
-    fn narrow(&mut self, text: &[u8], record: u64) {
+    fn narrow(&mut self, text: &[u8], kind: FieldKind, record: u64) {
         let before = self.family;
-        self.family = before.widened_to(text);
-        self.forced = before.loss(&self.family, text).map(|loss| (record, loss));
+        self.family = before.widened_to(text, kind);
+        self.forced = before.loss(&self.family, text, kind).map(|loss| (record, loss));
     }
 
     fn finish(mut self) -> Column {
@@ -101,7 +107,15 @@ impl ColumnState {
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
         let evidence = Evidence { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
         let survives = self.family.survives();
-        Column { name: self.name, column_type, has_nulls, max_bytes: self.max_bytes, survives, evidence }
+        Column {
+            name: self.name,
+            column_type,
+            has_nulls,
+            null_tokens: !self.has_strings,
+            max_bytes: self.max_bytes,
+            survives,
+            evidence,
+        }
     }
 
     fn reason(&self) -> String {
@@ -118,6 +132,7 @@ impl ColumnState {
             Family::Date => "a date",
             Family::DateTime => "a date with a time of day",
             Family::Instant => "a date with a time of day and an offset",
+            Family::Json => "a nested JSON value",
         };
         format!("every value is {kind}, {} in all", with_thousands(self.values))
     }
@@ -133,43 +148,50 @@ enum Family {
     Date,
     DateTime,
     Instant,
+    Json,
     Text,
 }
 
 impl Family {
     /// Whether the next value leaves the column the type it has.
     #[inline]
-    fn holds(&mut self, text: &[u8]) -> bool {
+    fn holds(&mut self, text: &[u8], kind: FieldKind) -> bool {
         match self {
             Self::Open => false,
-            Self::Boolean => parse_boolean(text).is_some(),
+            Self::Boolean => kind != FieldKind::String && parse_boolean(text).is_some(),
             Self::Number(numbers) => {
-                numbers.hold_short(text) || Number::scan(text).is_some_and(|number| numbers.hold(&number))
+                kind != FieldKind::String
+                    && (numbers.hold_short(text) || Number::scan(text).is_some_and(|number| numbers.hold(&number)))
             }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
             Self::Instant => time::parse_instant(text).is_some(),
+            Self::Json => kind == FieldKind::Nested,
             Self::Text => true,
         }
     }
 
     /// The family once a value that it does not hold has come.
-    fn widened_to(self, text: &[u8]) -> Self {
+    fn widened_to(self, text: &[u8], kind: FieldKind) -> Self {
         match self {
-            Self::Open => Self::of(text),
+            Self::Open => Self::of(text, kind),
+            Self::Number(_) if kind == FieldKind::String => Self::Text,
             Self::Number(numbers) => {
                 Number::scan(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
             }
             // Dates and dates with times are kept apart too: midnight is not the same as no time of day.
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Text => Self::Text,
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
         }
     }
 
     /// What one value is.
-    fn of(text: &[u8]) -> Self {
-        if let Some(number) = Number::scan(text) {
+    fn of(text: &[u8], kind: FieldKind) -> Self {
+        let number = if kind == FieldKind::Plain { Number::scan(text) } else { None };
+        if let Some(number) = number {
             Self::numbers(Numbers::ANY.with(&number))
-        } else if parse_boolean(text).is_some() {
+        } else if kind == FieldKind::Nested {
+            Self::Json
+        } else if kind == FieldKind::Plain && parse_boolean(text).is_some() {
             Self::Boolean
         } else if time::parse_date(text).is_some() {
             Self::Date
@@ -188,14 +210,15 @@ impl Family {
     }
 
     /// What to say of the value that led from this family to `after`; nothing when no narrower type was lost.
-    fn loss(&self, after: &Self, text: &[u8]) -> Option<&'static str> {
+    fn loss(&self, after: &Self, text: &[u8], kind: FieldKind) -> Option<&'static str> {
         match (self, after) {
             (_, Self::Number(numbers)) => match numbers.kind() {
                 NumberKind::Integer | NumberKind::None => None,
                 NumberKind::Decimal => Some("not a 64-bit integer"),
                 NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
             },
-            (Self::Open | Self::Number(_), _) if Number::scan(text).is_some() => {
+            (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is no date"),
+            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan(text).is_some() => {
                 Some("a number that neither a decimal nor a double column holds exactly")
             }
             (Self::Open, Self::Text) => Some("neither a number, a date nor true or false"),
@@ -204,6 +227,7 @@ impl Family {
             (Self::Date, _) => Some("not a date"),
             (Self::DateTime, _) => Some("not a date with a time of day"),
             (Self::Instant, _) => Some("not a date with a time of day and an offset"),
+            (Self::Json, _) => Some("not a nested JSON value"),
             (Self::Open | Self::Text, _) => None,
         }
     }
@@ -216,6 +240,7 @@ impl Family {
             Self::Date => ColumnType::Date,
             Self::DateTime => ColumnType::DateTime,
             Self::Instant => ColumnType::Instant,
+            Self::Json => ColumnType::Json,
             Self::Open | Self::Text => ColumnType::Text,
         }
     }
@@ -224,7 +249,7 @@ impl Family {
         let numbers = match self {
             Self::Open => Numbers::ANY,
             Self::Number(numbers) => *numbers,
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Text => Numbers::NONE,
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Numbers::NONE,
         };
         Survives {
             boolean: matches!(self, Self::Open | Self::Boolean),

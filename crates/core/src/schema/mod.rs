@@ -33,6 +33,9 @@ pub enum ColumnType {
     DateTime,
     /// An instant: date and time with an offset or `Z`; kept in UTC, with up to microseconds.
     Instant,
+    /// Objects and arrays as JSON text, byte for byte as they stand in the file, white space included. Only a format that
+    /// has nested values gives them: a CSV field that begins with `{` is text.
+    Json,
     /// Anything else, byte for byte (UTF-8).
     Text,
 }
@@ -45,9 +48,14 @@ impl ColumnType {
         match self {
             Self::Decimal { precision, scale } if precision <= 18 => Self::Decimal { precision: 18, scale },
             Self::Decimal { scale, .. } => Self::Decimal { precision: 38, scale },
-            Self::Boolean | Self::Integer | Self::Double | Self::Date | Self::DateTime | Self::Instant | Self::Text => {
-                self
-            }
+            Self::Boolean
+            | Self::Integer
+            | Self::Double
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Json
+            | Self::Text => self,
         }
     }
 }
@@ -89,12 +97,21 @@ pub struct Column {
     pub column_type: ColumnType,
     /// Whether a value is missing, or a null token in a column that is not text, in any record.
     pub has_nulls: bool,
+    /// Whether the null tokens (see [`value::is_null_token`]) stand for NULL when the values go into an existing column
+    /// that is not text. Not where the file writes strings and nulls apart: there they are words like any other.
+    #[serde(default = "yes")]
+    pub null_tokens: bool,
     /// The longest value in bytes, to choose how text is stored.
     pub max_bytes: u64,
     /// The types that would do as well, for tables that exist already.
     pub survives: Survives,
     /// Why this type.
     pub evidence: Evidence,
+}
+
+/// What manifests without the field mean: they were written when all files were CSV.
+fn yes() -> bool {
+    true
 }
 
 /// All columns of a file, in file order.

@@ -3,6 +3,7 @@
 //! A field is read as exactly one spelling family per type; blanks, plus signs, leading zeros and the like make it text.
 //! How an engine names a type, or says NULL, is not here.
 
+pub mod json;
 pub(super) mod number;
 pub(super) mod time;
 
@@ -42,6 +43,8 @@ pub enum Value<'a> {
         /// Microseconds since 1970-01-01T00:00:00Z.
         micros: i64,
     },
+    /// An object or an array, as JSON.
+    Json(&'a str),
     /// Any text.
     Text(&'a str),
 }
@@ -69,6 +72,7 @@ pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>>
         ColumnType::Date => time::parse_date(text).map(|days| Value::Date { days }),
         ColumnType::DateTime => time::parse_date_time(text).map(|micros| Value::DateTime { micros }),
         ColumnType::Instant => time::parse_instant(text).map(|micros| Value::Instant { micros }),
+        ColumnType::Json => json::parse_nested(text).map(Value::Json),
         ColumnType::Text => return std::str::from_utf8(text).ok().map(Value::Text),
     };
     value.or_else(|| is_null_token(text).then_some(Value::Null))
@@ -103,7 +107,7 @@ pub fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) {
         Value::Double(value) => write_double(value, out),
         Value::Date { days } => time::write_date(days, out),
         Value::DateTime { micros } | Value::Instant { micros } => time::write_date_time(micros, out),
-        Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Json(text) | Value::Text(text) => out.extend_from_slice(text.as_bytes()),
     }
 }
 
@@ -121,6 +125,7 @@ pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
         | Value::Double(_)
         | Value::Date { .. }
         | Value::DateTime { .. }
+        | Value::Json(_)
         | Value::Text(_) => write_canonical(value, out),
     }
 }

@@ -117,7 +117,9 @@ fn array(batch: &Batch, index: usize, column: &FallbackColumn) -> Result<ArrayRe
             let builder = TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC");
             typed!(builder, Value::Instant { micros } => micros)
         }
-        ColumnType::Text => typed!(StringBuilder::new(), Value::Text(value) => value),
+        ColumnType::Json | ColumnType::Text => {
+            typed!(StringBuilder::new(), Value::Json(value) | Value::Text(value) => value)
+        }
     };
     Ok(array)
 }

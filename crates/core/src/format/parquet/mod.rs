@@ -28,7 +28,7 @@ fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {
             ColumnType::Date => DataType::Date32,
             ColumnType::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
             ColumnType::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            ColumnType::Text => text_type.clone(),
+            ColumnType::Json | ColumnType::Text => text_type.clone(),
         };
         Field::new(&column.name, data_type, true)
     };

@@ -71,7 +71,7 @@ fn canonical(column_type: ColumnType, field: Option<&str>) -> Option<String> {
     (value != crate::schema::value::Value::Null).then(|| String::from_utf8(text).unwrap())
 }
 
-const ALL_TYPES: [ColumnType; 9] = [
+const ALL_TYPES: [ColumnType; 10] = [
     ColumnType::Boolean,
     ColumnType::Integer,
     ColumnType::Decimal { precision: 12, scale: 2 },
@@ -80,6 +80,7 @@ const ALL_TYPES: [ColumnType; 9] = [
     ColumnType::Date,
     ColumnType::DateTime,
     ColumnType::Instant,
+    ColumnType::Json,
     ColumnType::Text,
 ];
 
@@ -107,6 +108,9 @@ fn field(column_type: ColumnType) -> BoxedStrategy<String> {
             .prop_map(|(date, hour, minute, micros)| format!("{date} {hour:02}:{minute:02}:07.{micros:06}"))
             .boxed(),
         ColumnType::Instant => field(ColumnType::DateTime).prop_map(|text| format!("{text}Z")).boxed(),
+        ColumnType::Json => any::<Vec<String>>()
+            .prop_map(|values| format!("{{\n \"v\": {} }}", serde_json::to_string(&values).unwrap()))
+            .boxed(),
         ColumnType::Text => prop_oneof![
             any::<String>(),
             prop::sample::select(vec!["", "NULL", "\\N", "\"", "\\", "a\nb", "\r\n", ",", "\\\"", "\u{0}"])

@@ -241,6 +241,44 @@ fn columns_do_not_disturb_each_other() {
     assert_eq!(schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
 }
 
+/// One column of fields with their kinds.
+fn column_of_kinds(fields: &[(FieldKind, &str)]) -> Column {
+    let mut batch = Batch::new(1);
+    for (index, (kind, text)) in fields.iter().enumerate() {
+        batch.push_kind(*kind, text.as_bytes());
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::new(vec!["c".to_owned()]);
+    inference.observe(&batch);
+    inference.finish().columns.remove(0)
+}
+
+use FieldKind::{Nested, Plain, String as Quoted};
+
+#[rstest]
+#[case(&[(Nested, "{}"), (Nested, "[1]")], "json", "every value is a nested JSON value, 2 in all")]
+#[case(&[(Plain, "{}"), (Plain, "[1]")], "text", "record 1 is neither a number, a date nor true or false")]
+#[case(&[(Nested, "{}"), (Plain, "1")], "text", "record 2 is not a nested JSON value")]
+#[case(&[(Plain, "1"), (Nested, "{}")], "text", "record 2 is not a number")]
+#[case(&[(Nested, "{}"), (Quoted, "NULL")], "text", "record 2 is not a nested JSON value")]
+#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "record 1 is a string that is no date")]
+#[case(&[(Plain, "1"), (Quoted, "2")], "text", "record 2 is not a number")]
+#[case(&[(Plain, "true"), (Quoted, "true")], "text", "record 2 is neither true nor false")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "2024-02-29")], "date", "every value is a date, 2 in all")]
+#[case(&[(Quoted, "2024-01-01T00:00Z")], "instant", "every value is a date with a time of day and an offset, 1 in all")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "NA")], "text", "record 2 is not a date")]
+#[case(&[(Plain, "1"), (Quoted, "")], "text", "record 2 is not a number")]
+#[case(&[(Plain, "1"), (Plain, "-2.50")], "decimal(3,2)", "record 2 is not a 64-bit integer")]
+fn what_the_file_says_of_a_value_counts(
+    #[case] fields: &[(FieldKind, &str)],
+    #[case] expected: &str,
+    #[case] reason: &str,
+) {
+    let column = column_of_kinds(fields);
+    assert_eq!((shown(column.column_type).as_str(), column.evidence.reason.as_str()), (expected, reason));
+    assert_eq!((column.has_nulls, column.null_tokens), (false, !fields.iter().any(|(kind, _)| *kind == Quoted)));
+}
+
 fn field() -> impl Strategy<Value = String> {
     prop_oneof![
         "-?[0-9]{1,20}",

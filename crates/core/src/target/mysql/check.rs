@@ -6,6 +6,7 @@
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::schema::ColumnType;
+use crate::schema::value::json;
 use crate::schema::value::{Value, is_null_token, parse, write_canonical};
 
 use super::column::{Storage, TargetColumn};
@@ -36,7 +37,7 @@ pub(super) fn check<'a>(
 ) -> Result<Checked<'a>> {
     let checked = match field {
         None => Ok(Checked::Null),
-        Some(bytes) => check_bytes(&column.storage, bytes, scratch),
+        Some(bytes) => check_bytes(column, bytes, scratch),
     };
     let reason = match checked {
         Ok(Checked::Null) if !column.nullable => "has no value, but the column is NOT NULL",
@@ -47,8 +48,8 @@ pub(super) fn check<'a>(
     Err(Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name))
 }
 
-fn check_bytes<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Checked<'a>, Refusal> {
-    match storage {
+fn check_bytes<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Checked<'a>, Refusal> {
+    match &column.storage {
         Storage::Characters { max, loses_blanks } => characters(*max, *loses_blanks, bytes),
         Storage::Text { max_bytes } => {
             if max_bytes.is_some_and(|max| bytes.len() as u64 > max) {
@@ -67,7 +68,11 @@ fn check_bytes<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
             _ => Err("is none of the column's words"),
         },
         Storage::Set(words) => set(words, bytes),
-        Storage::ServerChecked => Ok(Checked::Bytes(bytes)),
+        Storage::Json { .. } if !json::is_json(bytes) => Err("is no JSON"),
+        Storage::Json { keeps_meaning: true } if !json::keeps_meaning(bytes) => {
+            Err("has a number or a repeated key that the server would not keep, or is nested too deeply")
+        }
+        Storage::Json { .. } | Storage::ServerChecked => Ok(Checked::Bytes(bytes)),
         Storage::Integer { .. }
         | Storage::Decimal { .. }
         | Storage::Float { .. }
@@ -76,24 +81,24 @@ fn check_bytes<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
         | Storage::Timestamp { .. }
         | Storage::Time { .. }
         | Storage::Year
-        | Storage::Bits { .. } => typed(storage, bytes, scratch),
+        | Storage::Bits { .. } => typed(column, bytes, scratch),
     }
 }
 
-/// Numbers, dates, times: a null token is NULL, everything else must be of the kind.
-fn typed<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Checked<'a>, Refusal> {
-    if is_null_token(bytes) {
+/// Numbers, dates, times: a null token is NULL where the file has such, everything else must be of the kind.
+fn typed<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Checked<'a>, Refusal> {
+    if column.null_tokens && is_null_token(bytes) {
         return Ok(Checked::Null);
     }
     scratch.clear();
-    match storage {
+    match &column.storage {
         Storage::Integer { min, max } => integer(*min, *max, bytes, scratch),
         Storage::Bits { count } => integer(0, u64::MAX >> (64 - count), bytes, scratch),
         Storage::Decimal { precision, scale, unsigned } => decimal((*precision, *scale), *unsigned, bytes, scratch),
         Storage::Float { single, digits, unsigned } => float(*single, *digits, *unsigned, bytes, scratch),
         Storage::Date => match parse(ColumnType::Date, Some(bytes)) {
-            Some(value) => Ok(written(value, scratch)),
-            None => Err("is no date (YYYY-MM-DD)"),
+            Some(value @ Value::Date { .. }) => Ok(written(value, scratch)),
+            _ => Err("is no date (YYYY-MM-DD)"),
         },
         Storage::DateTime { fraction_digits } => {
             let micros = moment(bytes)?;
@@ -119,6 +124,7 @@ fn typed<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Resul
         | Storage::Bytes { .. }
         | Storage::Enum(_)
         | Storage::Set(_)
+        | Storage::Json { .. }
         | Storage::ServerChecked => Ok(Checked::Bytes(bytes)),
     }
 }
@@ -142,8 +148,8 @@ fn integer<'a>(min: i64, max: u64, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Re
             Err("is no whole number in range")
         }
         Some(Value::Decimal { unscaled, .. }) if unscaled <= i128::from(max) => Ok(Checked::Bytes(bytes)),
-        Some(_) => Err("is out of range"),
-        None => Err("is no whole number"),
+        Some(Value::Decimal { .. }) => Err("is out of range"),
+        _ => Err("is no whole number"),
     }
 }
 

@@ -41,7 +41,8 @@ fn sent(type_text: &str, value: &str) -> Option<String> {
 #[case("enum('a','it''s')", &["a", "it's"], &["A", "1", "", "b"])]
 #[case("set('a','b','c')", &["", "a", "a,c"], &["c,a", "a,a", "d", "a,"])]
 #[case("bit(3)", &["7", "0"], &["8", "-1"])]
-#[case("json", &["{\"a\": 1}"], &[])]
+#[case("json", &["{\"a\": 1}", "7", "\"x\"", "[18446744073709551615, -9223372036854775808, 1e300, 0.1]"],
+    &["", "NULL", "{", "{\"a\": 1} x", "[1e400]", "[18446744073709551616]", "[0.1000000000000000055]", "{\"a\": [{\"b\": 1, \"b\": 2}]}"])]
 fn values_are_sent_as_they_are_or_refused(#[case] type_text: &str, #[case] good: &[&str], #[case] bad: &[&str]) {
     for value in good {
         let text = sent(type_text, value);
@@ -82,6 +83,19 @@ fn a_refusal_names_record_and_column_and_never_the_value() {
     let error = check(&column_of("int(11)"), Some(b"top secret"), &mut Vec::new(), position).unwrap_err();
     assert_eq!((error.kind(), error.position(), error.column()), (ErrorKind::DataRefused, Some(position), Some("c")));
     assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn a_null_token_is_a_word_where_the_file_writes_nulls_apart() {
+    for type_text in ["int(11)", "date", "decimal(5,2)", "double", "datetime(6)", "bit(3)", "year(4)", "time"] {
+        let mut column = column_of(type_text);
+        column.null_tokens = false;
+        for token in ["", "NULL", "NaN"] {
+            let checked = check(&column, Some(token.as_bytes()), &mut Vec::new(), Position::default());
+            assert_eq!(checked.unwrap_err().kind(), ErrorKind::DataRefused, "{type_text} {token:?}");
+        }
+        assert_eq!(check(&column, None, &mut Vec::new(), Position::default()).unwrap(), Checked::Null);
+    }
 }
 
 #[test]

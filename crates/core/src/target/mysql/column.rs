@@ -20,11 +20,16 @@ type Described = (
     Option<u64>,
     Option<u64>,
     Option<String>,
+    bool,
 );
 
+/// MariaDB's JSON is a LONGTEXT with a constraint; what stands after `/*M!` is only read by MariaDB.
 const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
-     CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME \
-     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
+     CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, \
+     /*M!100310 EXISTS (SELECT 1 FROM information_schema.CHECK_CONSTRAINTS k WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA \
+     AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME AND k.CHECK_CLAUSE LIKE 'json_valid(%') OR */ \
+     FALSE \
+     FROM information_schema.COLUMNS c WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
 
 /// A column of the target table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,8 @@ pub(super) struct TargetColumn {
     pub(super) auto_increment: bool,
     /// The server computes the value; nothing can be stored.
     pub(super) generated: bool,
+    /// Null tokens of the file are NULL here, unless the column is text.
+    pub(super) null_tokens: bool,
 }
 
 /// How the server stores a column's values.
@@ -120,7 +127,13 @@ pub(super) enum Storage {
     Enum(Vec<String>),
     /// Some of these words, in this order.
     Set(Vec<String>),
-    /// What only the server can check: JSON, UUID, INET, geometry.
+    /// JSON: its text as it is (MariaDB), or what it means (MySQL).
+    Json {
+        /// The server keeps what the text means and not the text: numbers as 64-bit integers and floats, one value for
+        /// each key, keys in another order.
+        keeps_meaning: bool,
+    },
+    /// What only the server can check: UUID, INET, geometry.
     ServerChecked,
 }
 
@@ -132,13 +145,30 @@ pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result
 }
 
 fn column(described: Described) -> TargetColumn {
-    let (name, data_type, type_text, nullable, default, extra, length, precision, scale, fraction, charset) = described;
+    let (
+        name,
+        data_type,
+        type_text,
+        nullable,
+        default,
+        extra,
+        length,
+        precision,
+        scale,
+        fraction,
+        charset,
+        is_json_text,
+    ) = described;
     let extra = extra.to_ascii_uppercase();
     let numbers = Numbers { length, precision, scale, fraction };
+    let storage = match is_json_text {
+        true => Storage::Json { keeps_meaning: false },
+        false => storage(&data_type.to_ascii_lowercase(), &type_text, &numbers, charset.as_deref()),
+    };
     TargetColumn {
-        storage: storage(&data_type.to_ascii_lowercase(), &type_text, &numbers, charset.as_deref()),
+        storage,
         name,
-        type_text,
+        type_text: if is_json_text { "json".to_owned() } else { type_text },
         nullable: nullable.eq_ignore_ascii_case("YES"),
         has_default: default.is_some() || extra.contains("AUTO_INCREMENT") || extra.contains("DEFAULT_GENERATED"),
         auto_increment: extra.contains("AUTO_INCREMENT"),
@@ -146,6 +176,7 @@ fn column(described: Described) -> TargetColumn {
             || extra.contains("STORED GENERATED")
             || extra.contains("ROW START")
             || extra.contains("ROW END"),
+        null_tokens: true,
     }
 }
 
@@ -191,6 +222,7 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, charset: Option<
         "binary" => Storage::Bytes { max: length, fixed: true },
         "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Storage::Bytes { max: length, fixed: false },
         "bit" => Storage::Bits { count: numbers.precision.map_or(1, |bits| bits.clamp(1, 64) as u32) },
+        "json" => Storage::Json { keeps_meaning: true },
         "enum" => Storage::Enum(words(type_text)),
         "set" => Storage::Set(words(type_text)),
         _ => Storage::ServerChecked,
@@ -243,6 +275,7 @@ pub(super) fn column_of(type_text: &str) -> TargetColumn {
         has_default: false,
         auto_increment: false,
         generated: false,
+        null_tokens: true,
     }
 }
 

@@ -115,7 +115,7 @@ fn fit(table: &str, columns: Vec<TargetColumn>, schema: &Schema) -> Result<Vec<T
             let message = format!("table {table} computes column {} itself", column.name);
             return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name));
         }
-        chosen.push(column.clone());
+        chosen.push(TargetColumn { null_tokens: wanted.null_tokens, ..column.clone() });
     }
     let is_filled = |column: &TargetColumn| {
         column.nullable
@@ -160,6 +160,7 @@ fn type_sql(column: &Column) -> String {
         ColumnType::Date => "DATE".into(),
         // An instant is kept as date and time in UTC: TIMESTAMP ends in 2038.
         ColumnType::DateTime | ColumnType::Instant => "DATETIME(6)".into(),
+        ColumnType::Json => "JSON".into(),
         ColumnType::Text if column.max_bytes <= SHORT_TEXT_BYTES => "TEXT".into(),
         ColumnType::Text => "LONGTEXT".into(),
     }
@@ -182,7 +183,7 @@ mod tests {
             instant: false,
         };
         let evidence = Evidence { forced_by_record: None, reason: String::new() };
-        Column { name: name.into(), column_type, has_nulls: false, max_bytes, survives, evidence }
+        Column { name: name.into(), column_type, has_nulls: false, null_tokens: true, max_bytes, survives, evidence }
     }
 
     #[test]
@@ -193,13 +194,15 @@ mod tests {
             column("at", ColumnType::Instant, 20),
             column("note", ColumnType::Text, 16_383),
             column("body", ColumnType::Text, 16_384),
+            column("tags", ColumnType::Json, 9),
         ];
         let sql = create_statement("or`ders", &columns);
         assert_eq!(
             sql,
             format!(
                 "CREATE TABLE IF NOT EXISTS `or``ders` (`id` BIGINT NULL, `a``b` DECIMAL(18,2) NULL, \
-                 `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL) {TABLE_OPTIONS}"
+                 `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL, `tags` JSON NULL) \
+                 {TABLE_OPTIONS}"
             )
         );
     }
