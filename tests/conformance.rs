@@ -115,6 +115,7 @@ fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
     Claim {
         source,
         body_sha256: "0".repeat(64),
+        decoded_bytes: size_bytes,
         table: TABLE.into(),
         content_id: None,
         worker: "conformance".into(),

@@ -12,6 +12,8 @@ mod failures;
 mod fallback;
 // The spillway: rows in S3 and the catalog as Athena reads them, and the way back.
 mod fallback_catalog;
+// Files as people have them: compressed, cut off, misnamed.
+mod files;
 // The harness itself: each part does what the other tests rely on.
 mod harness_check;
 // kill -9 at every named point of the road, for both ways down it.

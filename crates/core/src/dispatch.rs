@@ -177,7 +177,7 @@ impl Dispatcher {
             }
             Err(error) => return Err(error),
         };
-        match route::runner(source.size_bytes, self.inline_max_bytes, deadline.remaining()) {
+        match route::runner(route::expected_bytes(&source), self.inline_max_bytes, deadline.remaining()) {
             Runner::Inline => pipeline::process(&self.road, object, deadline.clone()).await,
             Runner::Task => self.hand_over(source, deadline).await,
         }
@@ -193,17 +193,21 @@ impl Dispatcher {
     }
 
     fn cannot_hand_over(&self, source: &Source, deadline: &Deadline) -> Error {
-        let size = source.size_bytes;
-        if size > self.inline_max_bytes {
+        let expected = route::expected_bytes(source);
+        let size = match expected == source.size_bytes {
+            true => format!("{expected} bytes"),
+            false => format!("{} compressed bytes, taken for {expected},", source.size_bytes),
+        };
+        if expected > self.inline_max_bytes {
             let message = format!(
-                "its {size} bytes are more than INLINE_MAX_BYTES ({}), and no ECS_CLUSTER is set whose task could load it",
+                "its {size} are more than INLINE_MAX_BYTES ({}), and no ECS_CLUSTER is set whose task could load it",
                 self.inline_max_bytes
             );
             return Error::new(ErrorKind::Settings, message);
         }
         let left = deadline.remaining().unwrap_or_default().as_secs();
-        let needed = route::time_needed(size).as_secs();
-        let message = format!("{left} s are left, its {size} bytes may take {needed} s; it was not started");
+        let needed = route::time_needed(expected).as_secs();
+        let message = format!("{left} s are left, its {size} may take {needed} s; it was not started");
         Error::new(ErrorKind::Deadline, message)
     }
 }

@@ -47,6 +47,9 @@ pub struct Source {
     pub last_modified: Timestamp,
     /// The `Content-Encoding` header, where there is one.
     pub content_encoding: Option<String>,
+    /// The `Content-Type` header, where there is one.
+    #[serde(default)]
+    pub content_type: Option<String>,
 }
 
 impl Source {
@@ -59,7 +62,14 @@ impl Source {
         content_encoding: Option<String>,
     ) -> Self {
         let id = SourceId::of(&object, &etag, size_bytes);
-        Self { object, id, etag, size_bytes, last_modified, content_encoding }
+        Self { object, id, etag, size_bytes, last_modified, content_encoding, content_type: None }
+    }
+
+    /// With its `Content-Type` header.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: Option<String>) -> Self {
+        self.content_type = content_type;
+        self
     }
 }
 

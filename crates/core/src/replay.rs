@@ -105,6 +105,7 @@ fn inspected(manifest: &Manifest) -> Inspected {
         schema: manifest.schema.clone(),
         rows: manifest.rows,
         body_sha256: manifest.body_sha256.clone(),
+        decoded_bytes: manifest.source.size_bytes,
         content: Content::Fallback(Box::new(manifest.clone())),
     }
 }

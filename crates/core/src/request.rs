@@ -16,7 +16,7 @@ use crate::dispatch::{Dispatcher, Fates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::replay::{ReplaySelection, replay};
-use crate::route::{Route, is_csv};
+use crate::route::{Route, is_file};
 use crate::store::read::Listed;
 use crate::sweep::{Cleared, SweepRequest, clear, forgotten_objects};
 
@@ -263,7 +263,7 @@ async fn find(dispatcher: &Dispatcher, bucket: &str, prefix: &str, choice: Choic
     while let Some(page) = pages.next().await? {
         files.extend(page.into_iter().filter(|file| {
             let route = Route::of_asked(&ObjectRef::new(bucket, &file.key), &road.settings.prefixes);
-            route == Route::Ingest && is_csv(&file.key)
+            route == Route::Ingest && is_file(&file.key)
         }));
     }
     Ok(choice.pick(files).into_iter().map(|file| ObjectRef::new(bucket, file.key)).collect())

@@ -9,13 +9,17 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{FallbackFormat, Prefixes};
-use crate::object::{ObjectRef, SourceId};
+use crate::format::detect::{FileName, known_endings, looks_compressed};
+use crate::object::{ObjectRef, Source, SourceId};
 
 /// The longest key S3 takes, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
 /// What is added to a failed object's key for the reason beside it.
 const REASON_SUFFIX: &str = ".reason.json";
+
+/// How many bytes one byte of a compressed object is taken for before it was read.
+const COMPRESSED_GROWTH: u64 = 10;
 
 /// Whether an object takes the road.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The route of an object that an event announced: only CSV files below the upload prefix are ours.
+    /// The route of an object that an event announced: only files of rows below the upload prefix are ours.
     pub fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         let asked = Self::of_asked(object, prefixes);
         if asked != Self::Ingest {
@@ -39,8 +43,8 @@ impl Route {
         if !object.key.starts_with(&prefixes.upload) {
             return skip(format!("it is not under the upload prefix {}", prefixes.upload));
         }
-        if !is_csv(&object.key) {
-            return skip("its name does not end in .csv");
+        if !is_file(&object.key) {
+            return skip(format!("its name does not end in {}", known_endings()));
         }
         Self::Ingest
     }
@@ -63,15 +67,17 @@ fn skip(why: impl Into<String>) -> Route {
     Route::Skip { why: why.into() }
 }
 
-/// Whether a key ends in `.csv`, in any letter case.
-pub fn is_csv(key: &str) -> bool {
-    strip_csv(key).is_some()
+/// Whether a key ends like a file of rows, such as `.csv` or `.csv.gz`, in any letter case.
+pub fn is_file(key: &str) -> bool {
+    FileName::of(key).is_some()
 }
 
-fn strip_csv(key: &str) -> Option<(&str, &str)> {
-    let start = key.len().checked_sub(4)?;
-    let (stem, ending) = (key.get(..start)?, key.get(start..)?);
-    ending.eq_ignore_ascii_case(".csv").then_some((stem, ending))
+/// How many bytes of rows an object probably holds. A compressed one is taken for ten times its size.
+pub fn expected_bytes(source: &Source) -> u64 {
+    match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
+        true => source.size_bytes.saturating_mul(COMPRESSED_GROWTH),
+        false => source.size_bytes,
+    }
 }
 
 /// Who loads an object.
@@ -83,18 +89,18 @@ pub enum Runner {
     Task,
 }
 
-/// Who loads an object of this size when the process has `remaining` time left (`None`: as much as it takes).
-pub fn runner(size_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> Runner {
-    let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(size_bytes));
-    if size_bytes <= inline_max_bytes && in_time { Runner::Inline } else { Runner::Task }
+/// Who loads an object of so many expected bytes when the process has `remaining` time left (`None`: as much as it takes).
+pub fn runner(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> Runner {
+    let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(expected_bytes));
+    if expected_bytes <= inline_max_bytes && in_time { Runner::Inline } else { Runner::Task }
 }
 
-/// The time an object of this size should have before it is started: a slow database's share and a fixed one for
+/// The time an object of so many expected bytes should have before it is started: a slow database's share and a fixed one for
 /// connecting, claiming and moving. A load that still runs out of time is rolled back, so this need not be exact.
-pub fn time_needed(size_bytes: u64) -> Duration {
+pub fn time_needed(expected_bytes: u64) -> Duration {
     const FIXED: Duration = Duration::from_secs(15);
     const BYTES_PER_SECOND: u64 = 1 << 20;
-    FIXED + Duration::from_secs(size_bytes / BYTES_PER_SECOND)
+    FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
 
 /// Where a loaded object goes.
@@ -159,15 +165,14 @@ pub fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(prefixes))
 }
 
-/// The key's own path below the upload prefix (or all of it, from elsewhere), with the short identity before the ending.
+/// The key's own path below the upload prefix (or all of it, from elsewhere), with the short identity before the whole ending.
 /// A key that would grow too long gives up its path and goes by its whole identity.
 fn destination(prefix: &str, upload: &str, key: &str, id: &SourceId, max_bytes: usize) -> String {
     let below = key.strip_prefix(upload).unwrap_or(key);
-    let kept = match strip_csv(below).filter(|(stem, _)| !stem.is_empty()) {
-        Some((stem, ending)) => format!("{prefix}{stem}.{}{ending}", id.short()),
-        None => format!("{prefix}{below}.{}", id.short()),
-    };
-    if kept.len() <= max_bytes { kept } else { format!("{prefix}_long/{id}.csv") }
+    let name = FileName::of(below).filter(|name| !name.stem.is_empty());
+    let (stem, ending) = name.map_or((below, ""), |name| (name.stem, name.ending));
+    let kept = format!("{prefix}{stem}.{}{ending}", id.short());
+    if kept.len() <= max_bytes { kept } else { format!("{prefix}_long/{id}{ending}") }
 }
 
 #[cfg(test)]
@@ -178,6 +183,8 @@ mod tests {
     use super::*;
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    const NO_FILE: &str = "its name does not end in .csv or .tsv, with or without .gz or .zst";
 
     fn id() -> SourceId {
         SourceId::parse(ID).unwrap()
@@ -199,10 +206,12 @@ mod tests {
     #[case("uploads/year=2026/a b+c%2B..//é.csv", None)]
     #[case("uploads/x/", Some("it is a folder marker"))]
     #[case("uploads/x.csv/", Some("it is a folder marker"))]
-    #[case("uploads/a.txt", Some("its name does not end in .csv"))]
-    #[case("uploads/a.csv.gz", Some("its name does not end in .csv"))]
-    #[case("uploads/csv", Some("its name does not end in .csv"))]
-    #[case("uploads/éé", Some("its name does not end in .csv"))]
+    #[case("uploads/a.csv.gz", None)]
+    #[case("uploads/a.TSV.zst", None)]
+    #[case("uploads/a.txt", Some(NO_FILE))]
+    #[case("uploads/a.gz", Some(NO_FILE))]
+    #[case("uploads/csv", Some(NO_FILE))]
+    #[case("uploads/éé", Some(NO_FILE))]
     #[case("other/a.csv", Some("it is not under the upload prefix uploads/"))]
     #[case("uploads", Some("it is not under the upload prefix uploads/"))]
     #[case("processed/a.csv", Some("Spillway itself writes under processed/"))]
@@ -227,7 +236,9 @@ mod tests {
     #[case("uploads/a/b/orders.csv", "processed/a/b/orders.0123456789abcdef.csv")]
     #[case("uploads/ORDERS.CSV", "processed/ORDERS.0123456789abcdef.CSV")]
     #[case("uploads/a b+c..//é.csv", "processed/a b+c..//é.0123456789abcdef.csv")]
+    #[case("uploads/day.1/orders.CSV.gz", "processed/day.1/orders.0123456789abcdef.CSV.gz")]
     #[case("uploads/.csv", "processed/.csv.0123456789abcdef")]
+    #[case("uploads/.csv.gz", "processed/.csv.gz.0123456789abcdef")]
     #[case("elsewhere/data.txt", "processed/elsewhere/data.txt.0123456789abcdef")]
     fn destinations_keep_the_path_and_carry_the_identity(#[case] key: &str, #[case] expected: &str) {
         assert_eq!(processed_key(&prefixes(), key, &id()), expected);
@@ -237,10 +248,10 @@ mod tests {
 
     #[test]
     fn a_key_that_would_be_too_long_goes_by_its_identity() {
-        let key = format!("uploads/{}.csv", "x".repeat(1012));
+        let key = format!("uploads/{}.csv.gz", "x".repeat(1009));
         assert_eq!(key.len(), 1024);
-        assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv"));
-        assert_eq!(reason_key(&prefixes(), &key, &id()), format!("failed/_long/{ID}.csv.reason.json"));
+        assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv.gz"));
+        assert_eq!(reason_key(&prefixes(), &key, &id()), format!("failed/_long/{ID}.csv.gz.reason.json"));
     }
 
     #[test]
@@ -269,12 +280,24 @@ mod tests {
         assert_eq!(runner(size, inline_max, seconds.map(Duration::from_secs)), expected);
     }
 
+    #[rstest]
+    #[case("a.csv", None, 7)]
+    #[case("a.csv.gz", None, 70)]
+    #[case("a.zst", None, 70)]
+    #[case("a.csv", Some("gzip"), 70)]
+    #[case("a.csv.gz", Some("gzip"), 70)]
+    fn what_is_compressed_counts_more(#[case] key: &str, #[case] encoding: Option<&str>, #[case] expected: u64) {
+        let encoding = encoding.map(str::to_owned);
+        let source = Source::new(ObjectRef::new("b", key), "e".into(), 7, Timestamp::UNIX_EPOCH, encoding);
+        assert_eq!(expected_bytes(&source), expected);
+    }
+
     proptest! {
         #[test]
         fn any_key_has_a_route_and_keys_that_fit(key in "\\PC{0,1024}") {
             let object = ObjectRef::new("b", key.as_str());
             let is_ours = Route::of(&object, &prefixes()) == Route::Ingest;
-            prop_assert!(!is_ours || (key.starts_with("uploads/") && key.to_ascii_lowercase().ends_with(".csv")));
+            prop_assert!(!is_ours || (key.starts_with("uploads/") && is_file(&key)));
             for made in [processed_key(&prefixes(), &key, &id()), reason_key(&prefixes(), &key, &id())] {
                 prop_assert!(made.len() <= 1024);
                 prop_assert_ne!(Route::of_asked(&ObjectRef::new("b", made), &prefixes()), Route::Ingest);

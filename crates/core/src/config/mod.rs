@@ -169,15 +169,44 @@ pub enum Dedupe {
     Version,
 }
 
+/// What files are, as far as it is not seen from each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Each file is looked at.
+    Auto,
+    /// CSV.
+    Csv,
+}
+
 /// Limits on what a file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileLimits {
-    /// `HOLD_MAX_BYTES`: objects up to this size are read once and held in memory.
+    /// `HOLD_MAX_BYTES`: objects up to this size, as stored, are read once and held in memory.
     pub hold_max_bytes: u64,
     /// `MAX_RECORD_BYTES`: the longest record, header included.
     pub max_record_bytes: usize,
     /// `MAX_COLUMNS`.
     pub max_columns: usize,
+    /// Limits on what comes out of a compressed file.
+    pub decoded: DecodedLimits,
+}
+
+/// Limits on what comes out of a compressed file, so that a small one cannot fill a disk or a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecodedLimits {
+    /// `MAX_DECODED_BYTES`: the most bytes.
+    pub max_bytes: u64,
+    /// `MAX_DECODED_RATIO`: the most decoded bytes for each stored one, once there are many of them.
+    pub max_ratio: u64,
+}
+
+/// How files are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSettings {
+    /// `FILE_FORMAT`.
+    pub format: FileFormat,
+    /// How far a file may go.
+    pub limits: FileLimits,
 }
 
 /// What every binary needs to take an object down the road.
@@ -193,8 +222,8 @@ pub struct RoadSettings {
     pub database: DatabaseSettings,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
-    /// Limits on files.
-    pub limits: FileLimits,
+    /// How files are read.
+    pub files: FileSettings,
     /// `LEASE_SECONDS`: how long a worker that has died holds a source.
     pub lease: Duration,
 }

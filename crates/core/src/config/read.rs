@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::vars::{self, Variable};
 use super::{
-    CredentialSettings, Credentials, DatabaseSettings, Dedupe, FallbackFormat, FileLimits, GlueSettings,
-    IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings,
-    SecretSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
+    CredentialSettings, Credentials, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat, FileLimits,
+    FileSettings, GlueSettings, IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings, PrefixMode,
+    Prefixes, RoadSettings, SecretSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings,
+    UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -114,11 +115,7 @@ impl RoadSettings {
             glue: glue(environment)?,
             database: database(environment)?,
             dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
-            limits: FileLimits {
-                hold_max_bytes: environment.number(&vars::HOLD_MAX_BYTES, 0..=1 << 30)?,
-                max_record_bytes: environment.number(&vars::MAX_RECORD_BYTES, 1024..=1 << 30)?,
-                max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
-            },
+            files: files(environment)?,
             lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
         })
     }
@@ -207,6 +204,21 @@ fn level_filter(variable: &Variable, text: &str) -> Result<String> {
     };
     let others = if matches!(level, "error" | "off") { level } else { "warn" };
     Ok(format!("{others},spillway={level}"))
+}
+
+fn files(environment: &Environment) -> Result<FileSettings> {
+    let format = environment.choice(&vars::FILE_FORMAT, &[("auto", FileFormat::Auto), ("csv", FileFormat::Csv)])?;
+    let decoded = DecodedLimits {
+        max_bytes: environment.number(&vars::MAX_DECODED_BYTES, 1..=u64::MAX)?,
+        max_ratio: environment.number(&vars::MAX_DECODED_RATIO, 1..=1_000_000)?,
+    };
+    let limits = FileLimits {
+        hold_max_bytes: environment.number(&vars::HOLD_MAX_BYTES, 0..=1 << 30)?,
+        max_record_bytes: environment.number(&vars::MAX_RECORD_BYTES, 1024..=1 << 30)?,
+        max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
+        decoded,
+    };
+    Ok(FileSettings { format, limits })
 }
 
 fn bucket(environment: &Environment) -> Result<String> {

@@ -48,7 +48,7 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
     assert_eq!(road.glue.table, "ingest_fallback_table");
     assert_eq!(road.glue.format, FallbackFormat::Parquet);
     assert_eq!(road.database.retry_budget.as_secs(), 150);
-    assert_eq!(road.limits.hold_max_bytes, 8 << 20);
+    assert_eq!(road.files.limits.hold_max_bytes, 8 << 20);
     assert_eq!(
         settings.work,
         TaskWork::Prefix { bucket: "b".into(), prefix: "uploads/".into(), mode: PrefixMode::All }

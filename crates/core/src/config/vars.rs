@@ -77,10 +77,13 @@ variables! {
     LEASE_SECONDS, Everyone, Some("60"), "a number from 5 to 3600", "How long a worker that has died holds a file.";
     DEDUPE, Everyone, Some("content"), "content or version", "Whether the same bytes under the same key load once, or every version does.";
     UNKNOWN_COLUMNS, Everyone, Some("refuse"), "refuse or add", "What happens to columns the table lacks.";
-    HOLD_MAX_BYTES, Everyone, Some("8388608"), "a number from 0 to 1073741824", "Objects up to this size are read once and held in memory.";
-    ATOMIC_MAX_BYTES, Everyone, Some("10737418240"), "a number", "Larger files go through a staging table.";
+    HOLD_MAX_BYTES, Everyone, Some("8388608"), "a number from 0 to 1073741824", "Objects up to this size, as stored, are read once and held in memory.";
+    ATOMIC_MAX_BYTES, Everyone, Some("10737418240"), "a number", "Files that are larger, decoded, go through a staging table.";
     MAX_RECORD_BYTES, Everyone, Some("33554432"), "a number from 1024 to 1073741824", "The longest record, header included; a longer one makes the file broken.";
     MAX_COLUMNS, Everyone, Some("4096"), "a number from 1 to 65535", "The most columns; more make the file broken.";
+    FILE_FORMAT, Everyone, Some("auto"), "auto or csv", "What files are; auto looks at each of them.";
+    MAX_DECODED_BYTES, Everyone, Some("107374182400"), "a number", "The most bytes that come out of a compressed file; more make it broken.";
+    MAX_DECODED_RATIO, Everyone, Some("200"), "a number from 1 to 1000000", "The most decoded bytes for each stored one, once 64 MiB have come out; more make the file broken.";
     LOG_LEVEL, Everyone, Some("info"), "trace, debug, info, warn, error or off", "What is logged. AWS_LAMBDA_LOG_LEVEL, then RUST_LOG, win over it.";
     LOG_FORMAT, Everyone, Some("json"), "json or text", "The form of log lines. AWS_LAMBDA_LOG_FORMAT counts when it is unset.";
     AWS_LAMBDA_LOG_LEVEL, Everyone, None, "trace, debug, info, warn, error or fatal", "Set by Lambda from the function's logging configuration.";
@@ -88,7 +91,7 @@ variables! {
     AWS_LAMBDA_LOG_STREAM_NAME, Platform, None, "a log stream's name", "Set by Lambda; names the worker in leases and ledger.";
     HOSTNAME, Platform, None, "a host name", "Names the worker in leases and ledger outside Lambda.";
     RUST_LOG, Everyone, None, "tracing directives", "What is logged, module by module.";
-    INLINE_MAX_BYTES, Trigger, Some("10485760"), "a number", "Larger objects go to a Fargate task.";
+    INLINE_MAX_BYTES, Trigger, Some("10485760"), "a number", "Larger objects go to a Fargate task; a compressed one counts ten times its size.";
     ECS_CLUSTER, Trigger, None, "a cluster's name or ARN", "The cluster of the task; when unset, no task is ever started.";
     TASK_DEFINITION, Trigger, None, "family:revision or an ARN", "The task definition; needed with ECS_CLUSTER.";
     CONTAINER_NAME, Trigger, None, "a container's name", "The container that gets the object in its environment; needed with ECS_CLUSTER.";

@@ -47,6 +47,7 @@ impl Default for CsvDialect {
 /// Reads one file. After an error the file is broken and the decoder of no more use.
 #[derive(Debug)]
 pub struct CsvDecoder {
+    dialect: CsvDialect,
     text: TextReader,
     records: RecordReader,
 }
@@ -59,7 +60,7 @@ impl CsvDecoder {
 
     /// A decoder for one file with other marks.
     pub fn with_dialect(dialect: CsvDialect, limits: CsvLimits) -> Self {
-        Self { text: TextReader::default(), records: RecordReader::new(dialect, limits) }
+        Self { dialect, text: TextReader::default(), records: RecordReader::new(dialect, limits) }
     }
 
     /// Takes the next bytes of the file, cut anywhere. Take the batches out between calls: they hold about twice
@@ -77,6 +78,11 @@ impl CsvDecoder {
     /// The header's fields as they stand in the file, unquoted, once they are read. An empty file never has one.
     pub fn header(&self) -> Option<&[Vec<u8>]> {
         self.records.header()
+    }
+
+    /// The marks that divide this file.
+    pub fn dialect(&self) -> CsvDialect {
+        self.dialect
     }
 
     /// The next batch of records, as soon as there are enough of them, or the last ones once the file has ended.

@@ -3,7 +3,10 @@
 //! Nothing here does I/O. A field is bytes or missing; what the bytes mean is the schema's business. Every decoder
 //! reports the record, line and byte of what it cannot read.
 
+pub mod compression;
 pub mod csv;
+pub mod decoder;
+pub mod detect;
 pub mod fallback_csv;
 pub mod parquet;
 

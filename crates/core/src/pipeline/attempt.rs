@@ -109,8 +109,8 @@ impl<'a> Attempt<'a> {
         self.road.target(&self.table, fresh).await
     }
 
-    /// What is claimed in the ledger.
-    pub(crate) fn claim(&self, body_sha256: &str) -> Claim {
+    /// What is claimed in the ledger, of rows that are so many bytes decompressed.
+    pub(crate) fn claim(&self, body_sha256: &str, decoded_bytes: u64) -> Claim {
         let object = &self.source.object;
         let content_id = match self.road.settings.dedupe {
             Dedupe::Content => Some(hash_parts(&[&object.bucket, &object.key, body_sha256])),
@@ -119,6 +119,7 @@ impl<'a> Attempt<'a> {
         Claim {
             source: self.source.clone(),
             body_sha256: body_sha256.to_owned(),
+            decoded_bytes,
             table: self.table.clone(),
             content_id,
             worker: self.road.worker.clone(),
@@ -128,7 +129,7 @@ impl<'a> Attempt<'a> {
 
     /// Writes a fate into the ledger when the database answers soon; nothing depends on it.
     pub(crate) async fn note_fate(&self, body_sha256: &str, fate: &Fate) {
-        let claim = self.claim(body_sha256);
+        let claim = self.claim(body_sha256, self.source.size_bytes);
         self.note("the fate could not be noted in the ledger", async {
             self.target(false).await?.record(&claim, fate).await
         })

@@ -1,33 +1,24 @@
-//! A source's bytes as rows: read once into memory when they are few, streamed once for each pass when they are many.
+//! A source's rows, pass after pass: the bytes are decompressed, the decoder of the file's format makes batches of them.
 //!
-//! The first pass sees every value and decides the schema; later passes give the same rows again.
+//! The first pass sees every value and decides the schema; later passes give the same rows again, by the layout that the
+//! first one has found.
 
-use bytes::Bytes;
 use futures_util::stream;
-use sha2::{Digest, Sha256};
 
-use crate::config::FileLimits;
 use crate::error::Result;
 use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
-use crate::format::csv::{CsvDecoder, CsvLimits};
-use crate::format::{Batch, BatchStream};
-use crate::object::hex;
+use crate::format::decoder::{Decoder, Layout};
+use crate::format::{Batch, BatchStream, detect};
 use crate::pipeline::Attempt;
+use crate::pipeline::decoded::{BytesEnd, DecodedBytes, ObjectBytes, hints};
 use crate::schema::Schema;
-use crate::schema::header::column_names;
 use crate::schema::infer::Inference;
-use crate::store::read::Body;
 
-/// How much of a held object is decoded at a time, so that other work gets its turn.
-const HELD_CHUNK_BYTES: usize = 256 * 1024;
-
-/// Where the rows are read from.
+/// Where the rows are read from, after the first pass.
 pub(crate) enum Content {
-    /// The object's bytes, all of them.
-    Held(Bytes),
-    /// S3, once for each pass.
-    Streamed,
+    /// The source object, which is laid out like this.
+    Object(ObjectBytes, Layout),
     /// The fallback object that an earlier attempt has written.
     Fallback(Box<Manifest>),
 }
@@ -36,19 +27,17 @@ pub(crate) enum Content {
 pub(crate) struct Inspected {
     pub(crate) schema: Schema,
     pub(crate) rows: u64,
-    /// SHA-256 of the body in hex.
+    /// SHA-256 of the body in hex, as it is stored.
     pub(crate) body_sha256: String,
+    /// How many bytes the rows are read from, decompressed.
+    pub(crate) decoded_bytes: u64,
     pub(crate) content: Content,
 }
 
-/// Reads the whole object once: its schema, its rows' number, its checksum.
+/// Reads the whole object once: its layout, its schema, its rows' number, its checksum.
 pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
-    let limits = attempt.road.settings.limits;
-    let content = match attempt.source.size_bytes <= limits.hold_max_bytes {
-        true => Content::Held(hold(attempt).await?),
-        false => Content::Streamed,
-    };
-    let mut reader = RowReader::open(attempt, &content).await?;
+    let bytes = ObjectBytes::of(attempt).await?;
+    let mut reader = RowReader::first(attempt, &bytes).await?;
     let mut inference = None;
     let mut rows = 0;
     while let Some(batch) = reader.next().await? {
@@ -60,63 +49,45 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
     }
     let schema = inference.unwrap_or_else(|| Inference::new(reader.column_names())).finish();
     FaultPoint::Inferred.reached().await;
-    Ok(Inspected { schema, rows, body_sha256: hex(&reader.hasher.finalize()), content })
+    let (layout, BytesEnd { body_sha256, decoded_bytes }) = reader.end();
+    Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content: Content::Object(bytes, layout) })
 }
 
 /// The rows once more, from the first.
 pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) -> Result<BatchStream<'a>> {
-    if let Content::Fallback(manifest) = &inspected.content {
-        return fallback::open_rows(&attempt.road.store, manifest).await;
-    }
-    let reader = RowReader::open(attempt, &inspected.content).await?;
+    let (bytes, layout) = match &inspected.content {
+        Content::Object(bytes, layout) => (bytes, layout),
+        Content::Fallback(manifest) => return fallback::open_rows(&attempt.road.store, manifest).await,
+    };
+    let reader = RowReader::again(attempt, bytes, layout).await?;
     Ok(Box::pin(stream::try_unfold(reader, |mut reader| async {
         let batch = reader.next().await?;
         Ok(batch.map(|batch| (batch, reader)))
     })))
 }
 
-async fn hold(attempt: &Attempt<'_>) -> Result<Bytes> {
-    let mut body = attempt.road.store.open(&attempt.source).await?;
-    let mut bytes = Vec::with_capacity(usize::try_from(attempt.source.size_bytes).unwrap_or(0));
-    while let Some(chunk) = body.next().await? {
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.into())
-}
-
-enum Chunks {
-    Held(Bytes),
-    Streamed(Box<Body>),
-}
-
-impl Chunks {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        match self {
-            Self::Held(bytes) if bytes.is_empty() => Ok(None),
-            Self::Held(bytes) => Ok(Some(bytes.split_to(bytes.len().min(HELD_CHUNK_BYTES)))),
-            Self::Streamed(body) => body.next().await,
-        }
-    }
-}
-
-/// One pass over the rows of a CSV object.
+/// One pass over the rows of an object.
 struct RowReader {
-    chunks: Chunks,
-    decoder: CsvDecoder,
-    hasher: Sha256,
+    bytes: DecodedBytes,
+    decoder: Decoder,
     is_finished: bool,
 }
 
 impl RowReader {
-    async fn open(attempt: &Attempt<'_>, content: &Content) -> Result<Self> {
-        let chunks = match content {
-            Content::Held(bytes) => Chunks::Held(bytes.clone()),
-            Content::Streamed | Content::Fallback(_) => {
-                Chunks::Streamed(Box::new(attempt.road.store.open(&attempt.source).await?))
-            }
-        };
-        let decoder = CsvDecoder::new(csv_limits(attempt.road.settings.limits));
-        Ok(Self { chunks, decoder, hasher: Sha256::new(), is_finished: false })
+    /// The first pass: what the file is shows in its first bytes.
+    async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
+        let settings = &attempt.road.settings.files;
+        let mut bytes = DecodedBytes::open(attempt, bytes).await?;
+        let head = bytes.head().await?;
+        let format = detect::format(settings.format, hints(&attempt.source), &head)?;
+        Ok(Self { bytes, decoder: Decoder::new(format, settings), is_finished: false })
+    }
+
+    /// A later pass.
+    async fn again(attempt: &Attempt<'_>, bytes: &ObjectBytes, layout: &Layout) -> Result<Self> {
+        let settings = &attempt.road.settings.files;
+        let bytes = DecodedBytes::open(attempt, bytes).await?;
+        Ok(Self { bytes, decoder: Decoder::with_layout(layout, settings), is_finished: false })
     }
 
     async fn next(&mut self) -> Result<Option<Batch>> {
@@ -127,11 +98,8 @@ impl RowReader {
             if self.is_finished {
                 return Ok(None);
             }
-            match self.chunks.next().await? {
-                Some(chunk) => {
-                    self.hasher.update(&chunk);
-                    self.decoder.feed(&chunk)?;
-                }
+            match self.bytes.next().await? {
+                Some(piece) => self.decoder.feed(&piece)?,
                 None => {
                     self.decoder.finish()?;
                     self.is_finished = true;
@@ -142,10 +110,11 @@ impl RowReader {
 
     /// The columns' names; none for an empty file.
     fn column_names(&self) -> Vec<String> {
-        self.decoder.header().map(column_names).unwrap_or_default()
+        self.decoder.column_names()
     }
-}
 
-fn csv_limits(limits: FileLimits) -> CsvLimits {
-    CsvLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns }
+    /// What the whole pass has shown.
+    fn end(self) -> (Layout, BytesEnd) {
+        (self.decoder.layout(), self.bytes.end())
+    }
 }

@@ -51,7 +51,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, inspected: &Inspected) -> Result
 
 async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) -> Result<LoadEnd> {
     let target = attempt.target(fresh).await?;
-    let claim = attempt.claim(&inspected.body_sha256);
+    let claim = attempt.claim(&inspected.body_sha256, inspected.decoded_bytes);
     let mut session = match target.claim(&claim, &inspected.schema).await? {
         Claimed::Ours(session) => session,
         Claimed::Ended(entry) => {

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod content;
+mod decoded;
 mod finish;
 mod load;
 

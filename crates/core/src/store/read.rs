@@ -315,6 +315,7 @@ fn source_of(object: &ObjectRef, head: &HeadObjectOutput) -> Source {
     let etag = head.e_tag.clone().unwrap_or_default();
     let encoding = head.content_encoding.as_deref().and_then(stored_encoding);
     Source::new(object, etag, size(head.content_length), timestamp(head.last_modified.as_ref()), encoding)
+        .with_content_type(head.content_type.clone())
 }
 
 /// The content encoding without `aws-chunked`, which was how the upload travelled and says nothing about what is stored.

@@ -23,6 +23,9 @@ pub struct Claim {
     pub source: Source,
     /// SHA-256 of the body in hex.
     pub body_sha256: String,
+    /// How many bytes the rows were read from, decompressed: what time and room a load takes goes by this. The stored size
+    /// where nobody has counted.
+    pub decoded_bytes: u64,
     /// The table the rows go to.
     pub table: String,
     /// The identity of the content: one key's same bytes load once. `None` with `DEDUPE=version`.

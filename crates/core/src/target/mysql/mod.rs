@@ -68,7 +68,7 @@ impl MySqlTarget {
         }
         let columns = table::prepare(connection, &self.table, schema, self.options.unknown_columns).await?;
         FaultPoint::TableMade.reached().await;
-        let is_large = claim.source.size_bytes > self.options.atomic_max_bytes && !columns.is_empty();
+        let is_large = claim.decoded_bytes > self.options.atomic_max_bytes && !columns.is_empty();
         if is_large && !self.is_known_content(connection, claim).await? {
             let staging = staging::create(connection, &self.table, &claim.source.id).await?;
             return Ok(Prepared::Ours { columns, staging: Some(staging) });
@@ -96,7 +96,7 @@ impl MySqlTarget {
 
     async fn load_on(&self, session: &mut MySqlSession, rows: BatchStream<'_>) -> Result<Loaded> {
         let columns = session.columns.clone();
-        let mut rows = Rows::new(rows, &columns, session.claim.source.size_bytes);
+        let mut rows = Rows::new(rows, &columns, session.claim.decoded_bytes);
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(Loaded::default()),
@@ -162,7 +162,7 @@ impl MySqlTarget {
                     return Err(Error::new(ErrorKind::Conflict, message));
                 }
             }
-            let size_bytes = claim.source.size_bytes;
+            let size_bytes = claim.decoded_bytes;
             staging::move_over(connection, staging, &self.table, columns, loaded.rows_stored, size_bytes).await?;
             FaultPoint::AfterInsertSelect.reached().await;
         }
@@ -257,7 +257,7 @@ impl Target for MySqlTarget {
             return CommitEnd::NotCommitted(Error::new(ErrorKind::Bug, "COMMIT of a session that is not settled"));
         }
         let doing = "COMMIT was not answered";
-        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.source.size_bytes / COMMIT_BYTES_PER_SECOND);
+        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes / COMMIT_BYTES_PER_SECOND);
         FaultPoint::BeforeCommit.reached().await;
         let error = match session.connection.run_raw(limit, doing, b"COMMIT").await {
             Ok(Ok(_)) => {

@@ -1,0 +1,179 @@
+//! An object's bytes on their way to a decoder: from memory or S3, checksummed as stored, decompressed.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+use crate::format::compression::Decompressor;
+use crate::format::detect::{self, HEAD_BYTES, Hints};
+use crate::object::{Source, hex};
+use crate::pipeline::Attempt;
+use crate::store::read::Body;
+
+/// How much of a held object is decoded at a time, so that other work gets its turn.
+const HELD_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Where an object's bytes are.
+#[derive(Debug, Clone)]
+pub(crate) enum ObjectBytes {
+    /// Here, all of them, as stored.
+    Held(Bytes),
+    /// In S3, once for each pass.
+    Streamed,
+}
+
+impl ObjectBytes {
+    /// Reads a small object, and leaves a large one where it is.
+    pub(super) async fn of(attempt: &Attempt<'_>) -> Result<Self> {
+        let size_bytes = attempt.source.size_bytes;
+        if size_bytes > attempt.road.settings.files.limits.hold_max_bytes {
+            return Ok(Self::Streamed);
+        }
+        let mut body = attempt.road.store.open(&attempt.source).await?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
+        while let Some(chunk) = body.next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self::Held(bytes.into()))
+    }
+}
+
+/// One pass over an object's decoded bytes.
+pub(super) struct DecodedBytes {
+    stored: Stored,
+    decompressor: Option<Decompressor>,
+    /// Decoded bytes that were only looked at so far.
+    looked_at: VecDeque<Bytes>,
+    decoded_bytes: u64,
+}
+
+/// What a whole pass has shown of the bytes.
+pub(super) struct BytesEnd {
+    /// SHA-256 of the stored bytes in hex.
+    pub(super) body_sha256: String,
+    /// How many came out.
+    pub(super) decoded_bytes: u64,
+}
+
+impl DecodedBytes {
+    /// Begins a pass: the stored bytes' beginning says what they are compressed with.
+    pub(super) async fn open(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
+        let chunks = match bytes {
+            ObjectBytes::Held(bytes) => Chunks::Held(bytes.clone()),
+            ObjectBytes::Streamed => Chunks::Streamed(Box::new(attempt.road.store.open(&attempt.source).await?)),
+        };
+        let mut stored = Stored { chunks, hasher: Sha256::new(), looked_at: VecDeque::new() };
+        let mut seen = 0;
+        let mut looked_at = VecDeque::new();
+        while seen < HEAD_BYTES
+            && let Some(chunk) = stored.next().await?
+        {
+            seen += chunk.len();
+            looked_at.push_back(chunk);
+        }
+        let compression = detect::compression(hints(&attempt.source), &head_of(&looked_at))?;
+        stored.looked_at = looked_at;
+        let limits = attempt.road.settings.files.limits.decoded;
+        let decompressor = compression.map(|compression| Decompressor::new(compression, limits));
+        Ok(Self { stored, decompressor, looked_at: VecDeque::new(), decoded_bytes: 0 })
+    }
+
+    /// The first decoded bytes: [`HEAD_BYTES`], or all there are. They come again.
+    pub(super) async fn head(&mut self) -> Result<Bytes> {
+        let mut looked_at = std::mem::take(&mut self.looked_at);
+        let mut seen: usize = looked_at.iter().map(Bytes::len).sum();
+        while seen < HEAD_BYTES
+            && let Some(piece) = self.decode().await?
+        {
+            seen += piece.len();
+            looked_at.push_back(piece);
+        }
+        self.looked_at = looked_at;
+        Ok(head_of(&self.looked_at))
+    }
+
+    /// The next decoded bytes, or nothing once the object was read to a good end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self.looked_at.pop_front() {
+            Some(piece) => Ok(Some(piece)),
+            None => self.decode().await,
+        }
+    }
+
+    /// What the pass has shown; of use only after the last byte.
+    pub(super) fn end(self) -> BytesEnd {
+        BytesEnd { body_sha256: hex(&self.stored.hasher.finalize()), decoded_bytes: self.decoded_bytes }
+    }
+
+    async fn decode(&mut self) -> Result<Option<Bytes>> {
+        let piece = match &mut self.decompressor {
+            None => self.stored.next().await?,
+            Some(decompressor) => loop {
+                if let Some(piece) = decompressor.next_piece()? {
+                    // Much can come out of little: others get their turn.
+                    tokio::task::yield_now().await;
+                    break Some(piece);
+                }
+                match self.stored.next().await? {
+                    Some(chunk) => decompressor.feed(chunk),
+                    None => {
+                        decompressor.finish()?;
+                        break None;
+                    }
+                }
+            },
+        };
+        self.decoded_bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+}
+
+/// The stored bytes, in order.
+struct Stored {
+    chunks: Chunks,
+    hasher: Sha256,
+    /// Chunks that were only looked at so far.
+    looked_at: VecDeque<Bytes>,
+}
+
+enum Chunks {
+    Held(Bytes),
+    Streamed(Box<Body>),
+}
+
+impl Stored {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(chunk) = self.looked_at.pop_front() {
+            return Ok(Some(chunk));
+        }
+        let chunk = match &mut self.chunks {
+            Chunks::Held(bytes) if bytes.is_empty() => None,
+            Chunks::Held(bytes) => Some(bytes.split_to(bytes.len().min(HELD_CHUNK_BYTES))),
+            Chunks::Streamed(body) => body.next().await?,
+        };
+        if let Some(chunk) = &chunk {
+            self.hasher.update(chunk);
+        }
+        Ok(chunk)
+    }
+}
+
+/// What is known of a source besides its bytes.
+pub(super) fn hints(source: &Source) -> Hints<'_> {
+    Hints {
+        key: &source.object.key,
+        content_type: source.content_type.as_deref(),
+        content_encoding: source.content_encoding.as_deref(),
+    }
+}
+
+fn head_of(chunks: &VecDeque<Bytes>) -> Bytes {
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    for chunk in chunks {
+        let wanted = HEAD_BYTES - head.len();
+        head.extend_from_slice(&chunk[..chunk.len().min(wanted)]);
+    }
+    head.freeze()
+}

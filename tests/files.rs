@@ -1,0 +1,139 @@
+//! Files as people have them: compressed, cut off, under a wrong name, and what becomes of them on the whole road.
+
+use anyhow::{Context, Result, ensure};
+use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
+use aws_sdk_s3::primitives::ByteStream;
+use rstest::rstest;
+use spillway_harness::cloud::Object;
+use spillway_harness::stage::Stage;
+use spillway_harness::world::{Counted, Input, file};
+use tokio::io::AsyncWriteExt;
+
+async fn gzip(text: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzipEncoder::new(Vec::new());
+    encoder.write_all(text).await?;
+    encoder.shutdown().await?;
+    Ok(encoder.into_inner())
+}
+
+async fn zstd(text: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = ZstdEncoder::new(Vec::new());
+    encoder.write_all(text).await?;
+    encoder.shutdown().await?;
+    Ok(encoder.into_inner())
+}
+
+/// Stores an object whose rows are expected to arrive.
+async fn upload(stage: &mut Stage, key: &str, body: Vec<u8>, rows: Vec<String>) -> Result<Object> {
+    let object = stage.world.account.put(key, body).await?;
+    stage.world.inputs.push(Input { object: object.clone(), rows });
+    Ok(object)
+}
+
+#[tokio::test]
+async fn every_member_of_a_gzip_file_is_loaded() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let (text, rows) = file("five", 500);
+    let mut body = Vec::new();
+    for part in text.chunks(text.len() / 5 + 1) {
+        body.extend(gzip(part).await?);
+    }
+    body.extend([0; 512]);
+    let object = upload(&mut stage, "uploads/day/five.csv.gz", body, rows).await?;
+    // Held in memory, and streamed through a staging table.
+    let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(stage.count().await?, Counted { database: 500, fallback: 0 });
+    let keys = stage.world.account.keys("processed/").await?;
+    ensure!(keys.len() == 1 && keys[0].starts_with("processed/day/five.") && keys[0].ends_with(".csv.gz"), "{keys:?}");
+    let sha256 = stage.rows("SELECT body_sha256 FROM {schema}.spillway_ledger").await?;
+    let stored = stage.world.account.get(&keys[0]).await?;
+    assert_eq!(sha256, [[Some(hex(&stored))]], "the checksum is that of the stored bytes");
+    stage.ensure_kept().await
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[rstest]
+#[case::zstd("uploads/a.csv.zst", true, false, None)]
+#[case::named_plain("uploads/a.csv", false, true, None)]
+#[case::named_otherwise("uploads/a.csv.zst", false, true, None)]
+#[case::encoding_and_name("uploads/a.csv.gz", false, true, Some("gzip"))]
+#[case::plain_in_disguise("uploads/a.csv.gz", false, false, Some("gzip"))]
+#[tokio::test]
+async fn the_bytes_say_what_a_file_is_compressed_with(
+    #[case] key: &str,
+    #[case] is_zstd: bool,
+    #[case] is_gzip: bool,
+    #[case] content_encoding: Option<&str>,
+) -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let (text, rows) = file("a", 300);
+    let body = match (is_zstd, is_gzip) {
+        (true, _) => zstd(&text).await?,
+        (false, true) => gzip(&text).await?,
+        (false, false) => text,
+    };
+    let account = &stage.world.account;
+    let size_bytes = body.len() as u64;
+    let put = account.s3.put_object().bucket(&account.bucket).key(key).body(ByteStream::from(body));
+    let answer = put.set_content_encoding(content_encoding.map(str::to_owned)).send().await?;
+    let etag = answer.e_tag().context("no ETag")?.trim_matches('"').to_owned();
+    let object = Object { key: key.to_owned(), size_bytes, etag };
+    stage.world.inputs.push(Input { object: object.clone(), rows });
+    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
+    assert_eq!(stage.count().await?, Counted { database: 300, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+#[rstest]
+#[case::truncated("the gzip data ends early")]
+#[case::checksum("the gzip data cannot be decoded")]
+#[case::garbage("something that is no gzip data follows")]
+#[case::archive("the object is a zip archive")]
+#[case::twice("the object is compressed more than once")]
+#[tokio::test]
+async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let (text, _) = file("broken", 20_000);
+    let mut body = gzip(&text).await?;
+    match reason {
+        "the gzip data ends early" => body.truncate(body.len() - 5),
+        "the gzip data cannot be decoded" => {
+            let place = body.len() - 6;
+            body[place] ^= 1;
+        }
+        "something that is no gzip data follows" => body.extend(b"trailing"),
+        "the object is a zip archive" => body = b"PK\x03\x04 and so on".to_vec(),
+        _ => body = gzip(&body).await?,
+    }
+    let object = stage.world.account.put("uploads/broken.csv.gz", body).await?;
+    stage.world.expect_no_rows(object.clone());
+    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
+    let (state, why) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    assert_eq!(state, "rejected");
+    ensure!(why.contains(reason), "{why}");
+    assert_eq!(stage.count().await?, Counted { database: 0, fallback: 0 });
+    let keys = stage.world.account.keys("failed/").await?;
+    ensure!(keys.len() == 2 && keys.iter().all(|key| key.starts_with("failed/broken.")), "{keys:?}");
+    ensure!(keys[0].ends_with(".csv.gz") && keys[1].ends_with(".csv.gz.reason.json"), "{keys:?}");
+    stage.ensure_kept().await
+}
+
+/// A file that grows a thousandfold is refused while it is read, in flat memory; with a higher limit it is loaded.
+#[tokio::test]
+async fn what_grows_beyond_the_limits_is_refused() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let bomb = gzip(&[&b"a,b\n"[..], &b"1,2\n".repeat(1 << 20)].concat()).await?;
+    let object = stage.world.account.put("uploads/bomb.csv.gz", bomb).await?;
+    stage.world.expect_no_rows(object.clone());
+    let settings = stage.settings().with("MAX_DECODED_BYTES", 1 << 20);
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let (state, why) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    assert_eq!(state, "rejected");
+    ensure!(why.contains("MAX_DECODED_BYTES (1048576)"), "{why}");
+    stage.ensure_kept().await
+}
