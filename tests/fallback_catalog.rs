@@ -168,7 +168,8 @@ impl File {
 
     fn as_spill<'a>(&'a self, schema: &'a Schema) -> Spill<'a> {
         let rows = self.rows.len() as u64;
-        Spill { source: &self.source, body_sha256: "0f", schema, rows, reason: "unreachable: the test says so" }
+        let reason = "unreachable: the test says so";
+        Spill { source: &self.source, table: "orders", body_sha256: "0f", schema, rows, reason }
     }
 }
 
@@ -330,7 +331,7 @@ async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()>
         assert_eq!(world.rows_of(manifest).await?, file.rows);
     }
     assert_eq!(world.partitions().await?.into_keys().collect::<Vec<_>>(), [DAY, "2026-11-21"]);
-    let listed = fallback::list(&world.store, &world.account.bucket, &world.settings, "orders").await?;
+    let listed = fallback::list(&world.store, &world.account.bucket, &world.settings, Some("orders")).await?;
     assert_eq!(listed, manifests, "oldest first");
     Ok(())
 }
@@ -440,8 +441,12 @@ async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
     assert_eq!(csv.rows_of(&manifest).await?.len(), 4);
 
     let mut elsewhere = World::at(world.account.clone(), FallbackFormat::Parquet).await?;
-    elsewhere.settings.database.table = "customers".to_owned();
-    let (refused, message) = kind(elsewhere.try_spill(&other).await)?;
+    elsewhere.settings.database.tables.default = Some("customers".to_owned());
+    let schema = other.schema();
+    let spill = Spill { table: "customers", ..other.as_spill(&schema) };
+    let World { store, catalog, settings, .. } = &elsewhere;
+    let written = fallback::write(store, catalog, settings, &spill, other.stream(), async || Ok(())).await;
+    let (refused, message) = kind(written)?;
     assert_eq!(refused, ErrorKind::Settings);
     assert!(message.contains("GLUE_TABLE of its own"), "{message}");
     Ok(())

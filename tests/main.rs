@@ -28,5 +28,7 @@ mod samples;
 mod stall;
 // The store alone: S3 as it answers on good days.
 mod store;
+// Many tables beside one: named by the key, in the database and in Glue.
+mod tables;
 // The task as a process: its modes, exit codes and signals.
 mod task;

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     CommitUnknown,
     /// The file itself is broken: encoding, unterminated quote, wrong field count, limits exceeded.
     FileBroken,
+    /// The object's key gives no table that rows could go to.
+    KeyRefused,
     /// The object has changed since it was first looked at (HTTP 412).
     SourceChanged,
     /// The object does not exist (any more).
@@ -83,6 +85,7 @@ impl ErrorKind {
             Self::Bug => "bug",
             Self::CommitUnknown => "commit_unknown",
             Self::FileBroken => "file_broken",
+            Self::KeyRefused => "key_refused",
             Self::SourceChanged => "source_changed",
             Self::SourceMissing => "source_missing",
             Self::DestinationTaken => "destination_taken",

@@ -31,6 +31,8 @@ pub use manifest::{Manifest, list};
 pub struct Spill<'a> {
     /// Whose rows these are.
     pub source: &'a Source,
+    /// The table they were meant for.
+    pub table: &'a str,
     /// SHA-256 of the source's body in hex.
     pub body_sha256: &'a str,
     /// The file's columns.
@@ -54,7 +56,9 @@ pub async fn find(store: &Store, settings: &RoadSettings, source: &Source) -> Re
         return Ok(Some(manifest));
     }
     let prefixes = &settings.prefixes;
-    let stem = route::fallback_data_prefix(prefixes, &settings.database.table, source.last_modified, &source.id);
+    // A key that gives no table has no place where an object could lie without its manifest.
+    let Ok(parts) = route::key_parts(&source.object.key, &settings.database) else { return Ok(None) };
+    let stem = route::fallback_data_prefix(prefixes, &parts.table, source.last_modified, &source.id);
     let mut pages = store.list(bucket, &stem);
     while let Some(page) = pages.next().await? {
         if let Some(listed) = page.first() {
@@ -66,6 +70,19 @@ pub async fn find(store: &Store, settings: &RoadSettings, source: &Source) -> Re
         }
     }
     Ok(None)
+}
+
+/// Makes sure that no worker before us can complete this source's fallback object any more: its unfinished uploads are
+/// aborted, of whichever table and form. Answers how many there were.
+///
+/// # Errors
+/// When one of them may still be there.
+pub async fn abort_writes(store: &Store, settings: &RoadSettings, source: &Source) -> Result<usize> {
+    // The manifest is written before the upload begins, so without one there is none.
+    match manifest::read_of(store, settings, source).await? {
+        Some((manifest, _)) => store.abort_uploads(&source.object.bucket, &manifest.key).await,
+        None => Ok(0),
+    }
 }
 
 /// Writes manifest and data object and registers them. `announce` is called when all bytes are sent and the object is
@@ -99,7 +116,7 @@ pub async fn write(
     // An object that is there is this source's, and so has the same rows.
     sealed.complete_new().await?;
     FaultPoint::FallbackAfterComplete.reached().await;
-    catalog.register(&manifest.dt, &partition_folder(bucket, settings, &manifest)).await
+    manifest.catalog(catalog).register(&manifest.dt, &partition_folder(bucket, settings, &manifest)).await
 }
 
 /// Registers a fallback object that an earlier attempt has written.
@@ -108,7 +125,7 @@ pub async fn write(
 /// When the catalog cannot be changed.
 pub async fn register_found(catalog: &Catalog, settings: &RoadSettings, found: &Manifest) -> Result<()> {
     let bucket = &found.source.object.bucket;
-    let catalog = catalog.with_format(found.format);
+    let catalog = found.catalog(catalog);
     catalog.prepare_again(&table_folder(bucket, settings, &found.target_table), &found.columns).await?;
     catalog.register(&found.dt, &partition_folder(bucket, settings, found)).await
 }
@@ -151,7 +168,7 @@ pub async fn remove(store: &Store, catalog: &Catalog, settings: &RoadSettings, m
     let folder_key = partition_key(settings, manifest);
     store.delete(bucket, &manifest.key).await?;
     if !has_objects(store, bucket, &folder_key).await? {
-        let catalog = catalog.with_format(manifest.format);
+        let catalog = manifest.catalog(catalog);
         catalog.drop_partition(&manifest.dt).await?;
         // Another file may have fallen back into the folder and have found the partition just before it went.
         if has_objects(store, bucket, &folder_key).await? {

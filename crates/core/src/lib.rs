@@ -3,8 +3,8 @@
 //! event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move object → report
 //!
 //! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
-//! words ([`error`], [`config`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`], [`route`],
-//! [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`target`], [`catalog`], [`launch`], [`secret`],
+//! words ([`error`], [`config`], [`pattern`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`],
+//! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`target`], [`catalog`], [`launch`], [`secret`],
 //! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
 //! [`sweep`], [`dispatch`], [`request`]).
 
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod format;
 pub mod launch;
 pub mod object;
+pub mod pattern;
 pub mod pipeline;
 pub mod policy;
 pub mod replay;

@@ -98,6 +98,9 @@ pub fn policy(kind: ErrorKind) -> Policy {
             "COMMIT was not answered and the ledger could not be asked; the file waits in place and the event comes again",
         ),
         ErrorKind::FileBroken => (Never, Reject, false, "correct the file and upload it again"),
+        ErrorKind::KeyRefused => {
+            (Never, Reject, false, "correct TABLE_PATTERN or the key, and move the file back under an upload prefix")
+        }
         ErrorKind::SourceChanged => (Never, Fail, false, "the object was overwritten; the newer one is loaded"),
         ErrorKind::SourceMissing => (Never, Fail, false, "the object is gone"),
         ErrorKind::DestinationTaken => {

@@ -21,7 +21,7 @@ use crate::route;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySelection {
-    /// Only those of this target table; all without it.
+    /// Only those of this target table. Without it those of `RDS_TABLE`, or of every table when `TABLE_PATTERN` is set.
     #[serde(default)]
     pub table: Option<String>,
     /// At most so many; all without it.
@@ -40,7 +40,9 @@ pub async fn replay(
     selection: &ReplaySelection,
     deadline: &Deadline,
 ) -> Result<Vec<Result<Report>>> {
-    let table = selection.table.as_deref().unwrap_or(&road.settings.database.table);
+    let tables = &road.settings.database.tables;
+    let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
+    let table = selection.table.as_deref().or(own_table);
     let manifests = fallback::list(&road.store, bucket, &road.settings, table).await?;
     let mut ends = Vec::new();
     for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {

@@ -1,7 +1,9 @@
 //! Where an object goes: whether it is ours, who loads it, and which keys belong to it. Pure.
 //!
 //! Every key Spillway writes is made here, from the source's key and identity alone, so that each attempt of each worker
-//! comes to the same one.
+//! comes to the same one. Which table its rows are for is decided here too.
+
+mod table;
 
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use jiff::tz::TimeZone;
 use crate::config::{FallbackFormat, Prefixes};
 use crate::format::detect::{FileName, known_endings, looks_compressed};
 use crate::object::{ObjectRef, Source, SourceId};
+
+pub use table::{glue_table, key_parts};
 
 /// The longest key S3 takes, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -125,7 +129,7 @@ pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
 
 /// The folder of a table's fallback objects, its `Location` in Glue.
 pub fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
-    format!("{}{table}/", prefixes.fallback)
+    format!("{}{}/", prefixes.fallback, table::folder(table))
 }
 
 /// The value of the partition key `dt` for a source: the day its object was written, in UTC.

@@ -85,7 +85,8 @@ pub async fn clear(road: &Road, bucket: &str, older_than: Duration, deadline: &D
     let staging = async {
         let live = lease::leases(&road.store, bucket, &prefixes.lease).await?;
         let live: Vec<_> = live.into_iter().map(|lease| lease.source_id).collect();
-        road.target(&road.settings.database.table, false).await?.sweep_staging(older_than, &live).await
+        // Those of every table, so it is nobody's target.
+        road.target("", false).await?.sweep_staging(older_than, &live).await
     };
     let swept = tokio::select! {
         swept = staging => swept,

@@ -1,4 +1,4 @@
-//! The Glue Data Catalog: one external table over the fallback folder, with a partition for each day.
+//! The Glue Data Catalog: an external table over each fallback folder, with a partition for each day.
 //!
 //! Every call may be repeated and may run in many workers at once. Columns are only ever appended. An outage is never
 //! taken for a missing table, and the SDK's types do not leave this room.
@@ -48,6 +48,13 @@ impl Catalog {
     #[must_use]
     pub fn with_format(&self, format: FallbackFormat) -> Self {
         let settings = GlueSettings { format, ..self.settings.clone() };
+        Self { client: self.client.clone(), settings }
+    }
+
+    /// The same catalog for another table.
+    #[must_use]
+    pub fn with_table(&self, table: &str) -> Self {
+        let settings = GlueSettings { table: table.to_owned(), ..self.settings.clone() };
         Self { client: self.client.clone(), settings }
     }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::pattern::TablePatterns;
+
 /// Where things lie in the bucket. Each ends with a slash; none contains another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefixes {
@@ -55,7 +57,7 @@ impl FallbackFormat {
 pub struct GlueSettings {
     /// `GLUE_DATABASE`, lower case.
     pub database: String,
-    /// `GLUE_TABLE`, lower case.
+    /// `GLUE_TABLE`, lower case: the table of what was meant for `RDS_TABLE`. `route` names the others.
     pub table: String,
     /// `FALLBACK_FORMAT`.
     pub format: FallbackFormat,
@@ -147,13 +149,22 @@ pub struct SecretSettings {
     pub database: Option<String>,
 }
 
+/// Which table an object's rows go to; `route` decides by it. At least one of the two is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSettings {
+    /// `TABLE_PATTERN`; none when it is unset.
+    pub patterns: TablePatterns,
+    /// `RDS_TABLE`: the table of every key that no pattern matches. Without it such keys are refused.
+    pub default: Option<String>,
+}
+
 /// The database side.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
     /// Inline credentials, or the secret that holds them.
     pub credentials: CredentialSettings,
-    /// `RDS_TABLE`.
-    pub table: String,
+    /// `TABLE_PATTERN` and `RDS_TABLE`.
+    pub tables: TableSettings,
     /// How connections are made and rows are sent.
     pub options: TargetOptions,
     /// `RDS_RETRY_SECONDS`: how long an outage is waited for before a file falls back.

@@ -11,11 +11,12 @@ use super::vars::{self, Variable};
 use super::{
     CredentialSettings, Credentials, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat, FileLimits,
     FileSettings, GlueSettings, IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings, PrefixMode,
-    Prefixes, RoadSettings, SecretSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings,
+    Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings,
     UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
+use crate::pattern::{self, TablePatterns};
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
@@ -284,9 +285,11 @@ fn glue(environment: &Environment) -> Result<GlueSettings> {
 }
 
 fn database(environment: &Environment) -> Result<DatabaseSettings> {
+    let ledger_table = environment.need(&vars::LEDGER_TABLE, vars::LEDGER_TABLE.doc)?;
+    let ledger_table = table_name(&vars::LEDGER_TABLE, ledger_table)?;
     Ok(DatabaseSettings {
         credentials: credentials(environment)?,
-        table: table_name(environment, &vars::RDS_TABLE)?,
+        tables: tables(environment, &ledger_table)?,
         options: TargetOptions {
             tls: tls(environment)?,
             load_method: environment.choice(
@@ -295,7 +298,7 @@ fn database(environment: &Environment) -> Result<DatabaseSettings> {
             )?,
             unknown_columns: environment
                 .choice(&vars::UNKNOWN_COLUMNS, &[("refuse", UnknownColumns::Refuse), ("add", UnknownColumns::Add)])?,
-            ledger_table: table_name(environment, &vars::LEDGER_TABLE)?,
+            ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.number(&vars::ATOMIC_MAX_BYTES, 0..=u64::MAX)?,
         },
@@ -303,8 +306,28 @@ fn database(environment: &Environment) -> Result<DatabaseSettings> {
     })
 }
 
-fn table_name(environment: &Environment, variable: &Variable) -> Result<String> {
-    let name = environment.need(variable, variable.doc)?;
+fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
+    let default = environment.set(&vars::RDS_TABLE)?.map(|name| table_name(&vars::RDS_TABLE, name)).transpose()?;
+    let Some(text) = environment.set(&vars::TABLE_PATTERN)? else {
+        return match default {
+            Some(_) => Ok(TableSettings { patterns: TablePatterns::default(), default }),
+            None => Err(settings_error(format!(
+                "RDS_TABLE is not set, and neither is TABLE_PATTERN; set {}, or {}",
+                vars::RDS_TABLE.takes,
+                vars::TABLE_PATTERN.takes
+            ))),
+        };
+    };
+    let wrong = |why: String| refused(&vars::TABLE_PATTERN, &format!("{text:?}, and {why}"));
+    let patterns = TablePatterns::parse(&text).map_err(wrong)?;
+    for table in patterns.fixed_tables() {
+        let named = pattern::table_name(table, ledger_table);
+        named.map_err(|why| wrong(format!("the table's name {table:?} {why}")))?;
+    }
+    Ok(TableSettings { patterns, default })
+}
+
+fn table_name(variable: &Variable, name: String) -> Result<String> {
     // What MySQL allows in a quoted name, minus what only looks like a name.
     let is_name = name.chars().count() <= 64 && !name.contains('\0') && name.trim() == name;
     if is_name { Ok(name) } else { Err(refused_text(variable, &name)) }

@@ -62,7 +62,21 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 #[case(&[("RDS_PORT", "70000")], "RDS_PORT is \"70000\"; it takes a number from 1 to 65535")]
 #[case(&[("RDS_PORT", "0")], "RDS_PORT is \"0\"; it takes a number from 1 to 65535")]
 #[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it takes a number from 1 to 65535")]
-#[case(&[("RDS_TABLE", "")], "RDS_TABLE is not set; it takes a table name of at most 64 characters (The target table. It is needed.)")]
+#[case(
+    &[("RDS_TABLE", "")],
+    "RDS_TABLE is not set, and neither is TABLE_PATTERN; set a table name of at most 64 characters, or patterns over keys \
+     such as uploads/{table}/**, with blanks or commas between"
+)]
+#[case(
+    &[("TABLE_PATTERN", "uploads/**")],
+    "TABLE_PATTERN is \"uploads/**\", and uploads/** gives no table; call a part {table}, or write => and the table behind \
+     it; it takes patterns over keys such as uploads/{table}/**, with blanks or commas between"
+)]
+#[case(
+    &[("TABLE_PATTERN", "a/** => Log"), ("LEDGER_TABLE", "log")],
+    "TABLE_PATTERN is \"a/** => Log\", and the table's name \"Log\" is the ledger's; it takes patterns over keys such as \
+     uploads/{table}/**, with blanks or commas between"
+)]
 #[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it takes a bucket's name (the bucket whose objects are loaded)")]
 #[case(
     &[("PROCESSED_PREFIX", "uploads/done")],
@@ -97,6 +111,15 @@ fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] ex
 fn a_prefix_gets_its_slash_and_a_glue_name_its_case() {
     let road = RoadSettings::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
     assert_eq!((road.prefixes.upload.as_str(), road.glue.table.as_str()), ("in/", "fall_back"));
+}
+
+#[test]
+fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
+    let tables = |more: &[(&str, &str)]| RoadSettings::read(&with(more)).unwrap().database.tables;
+    assert!(tables(&[]).patterns.is_empty());
+    let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
+    assert_eq!((both.patterns.to_string().as_str(), both.default.as_deref()), ("uploads/{table}/**", Some("orders")));
+    assert_eq!(tables(&[("TABLE_PATTERN", "uploads/{table}/**"), ("RDS_TABLE", "")]).default, None);
 }
 
 #[test]

@@ -60,7 +60,7 @@ variables! {
     GLUE_FALLBACK_PREFIX, Everyone, Some("fallback/"), "a key prefix outside the other prefixes", "Where rows go that the database did not take.";
     LEASE_PREFIX, Everyone, Some("lease/"), "a key prefix outside the other prefixes", "Where workers note which file they hold.";
     GLUE_DATABASE, Everyone, Some("ingest_fallback_db"), "1 to 255 letters, digits, _ or -", "The Glue database of the fallback table; lower-cased.";
-    GLUE_TABLE, Everyone, Some("ingest_fallback_table"), "1 to 255 letters, digits, _ or -", "The Glue table of the fallback; lower-cased.";
+    GLUE_TABLE, Everyone, Some("ingest_fallback_table"), "1 to 255 letters, digits, _ or -", "The Glue table of what was meant for RDS_TABLE; lower-cased. Tables that TABLE_PATTERN names have Glue tables of their own name.";
     FALLBACK_FORMAT, Everyone, Some("parquet"), "parquet or csv", "The form of fallback objects: typed and exact, or all columns as strings.";
     RDS_HOST, Everyone, None, "a host name or address", "The database's host. With a secret: fills in what the secret lacks.";
     RDS_PORT, Everyone, Some("3306"), "a number from 1 to 65535", "The database's port. With a secret: fills in what the secret lacks.";
@@ -68,7 +68,8 @@ variables! {
     RDS_PASSWORD, Everyone, None, "a password that is not empty", "The database user's password.";
     RDS_DB, Everyone, None, "a database name", "The database that holds target and ledger. With a secret: fills in what the secret lacks.";
     RDS_SECRET_NAME, Everyone, None, "the name or ARN of a secret", "A secret with username, password, host, port, dbname as JSON.";
-    RDS_TABLE, Everyone, None, "a table name of at most 64 characters", "The target table. It is needed.";
+    RDS_TABLE, Everyone, None, "a table name of at most 64 characters", "The target table; with TABLE_PATTERN, that of keys which no pattern matches.";
+    TABLE_PATTERN, Everyone, None, "patterns over keys such as uploads/{table}/**, with blanks or commas between", "Which table a key's rows go to; the first pattern that matches wins.";
     RDS_TLS, Everyone, Some("verify"), "verify or off", "Verify the server's certificate and name, or send plain text.";
     RDS_CA_FILE, Everyone, None, "the path of a PEM file", "The certificates to verify the server with; by default the RDS bundle that is built in.";
     RDS_RETRY_SECONDS, Everyone, Some("150"), "a number from 0 to 3600", "How long an outage is waited for before a file falls back.";

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub body_sha256: String,
     /// The table the rows were meant for.
     pub target_table: String,
+    /// The Glue table that has them; `GLUE_TABLE` where none is written down.
+    #[serde(default)]
+    pub glue_table: Option<String>,
     /// The file's own columns.
     pub schema: Schema,
     /// How those columns are called and stored in the object, in the same order.
@@ -49,12 +52,20 @@ pub struct Manifest {
     pub written_at: Timestamp,
 }
 
-/// The manifests of all fallback objects that were meant for a table, oldest source first. Those whose object is not
-/// there are among them: what is half taken out is found again by them.
+impl Manifest {
+    /// The catalog for this object's Glue table and form, whatever the settings say now.
+    pub(super) fn catalog(&self, catalog: &Catalog) -> Catalog {
+        let catalog = catalog.with_format(self.format);
+        self.glue_table.as_deref().map_or(catalog.clone(), |table| catalog.with_table(table))
+    }
+}
+
+/// The manifests of all fallback objects that were meant for a table, or for any, oldest source first. Those whose object
+/// is not there are among them: what is half taken out is found again by them.
 ///
 /// # Errors
 /// When the fallback cannot be listed.
-pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: &str) -> Result<Vec<Manifest>> {
+pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: Option<&str>) -> Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     let mut pages = store.list(bucket, &route::manifests_prefix(&settings.prefixes));
     while let Some(page) = pages.next().await? {
@@ -70,7 +81,8 @@ pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: &
             }
         });
         let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
-        manifests.extend(found.into_iter().flatten().filter(|manifest| manifest.target_table == table));
+        let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == table);
+        manifests.extend(found.into_iter().flatten().filter(is_meant));
     }
     manifests.sort_by(|left, right| {
         let order = |manifest: &Manifest| (manifest.source.last_modified, manifest.source.object.key.clone());
@@ -130,12 +142,15 @@ pub(super) async fn settle(
 /// A manifest for now.
 async fn new(catalog: &Catalog, settings: &RoadSettings, spill: &Spill<'_>) -> Result<Manifest> {
     let source = spill.source;
-    let (prefixes, table, format) = (&settings.prefixes, &settings.database.table, catalog.format());
+    let (prefixes, table, format) = (&settings.prefixes, spill.table, catalog.format());
+    let glue_table = route::glue_table(settings, table);
+    let catalog = catalog.with_table(&glue_table);
     let columns = catalog.prepare(&table_folder(&source.object.bucket, settings, table), spill.schema).await?;
     Ok(Manifest {
         source: source.clone(),
         body_sha256: spill.body_sha256.to_owned(),
-        target_table: table.clone(),
+        target_table: table.to_owned(),
+        glue_table: Some(glue_table),
         schema: spill.schema.clone(),
         columns,
         rows: spill.rows,
@@ -159,13 +174,13 @@ async fn keep(
     let key = route::fallback_data_key(prefixes, &left.target_table, source.last_modified, &source.id, left.format);
     let is_same = left.format == catalog.format()
         && left.key == key
-        && left.target_table == settings.database.table
+        && left.target_table == spill.table
         && (left.rows, &left.schema) == (spill.rows, spill.schema);
     if !is_same {
         return Ok(None);
     }
     let location = table_folder(&spill.source.object.bucket, settings, &left.target_table);
-    match catalog.prepare_again(&location, &left.columns).await {
+    match left.catalog(catalog).prepare_again(&location, &left.columns).await {
         Ok(columns) if columns == left.columns => Ok(Some(left.clone())),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == ErrorKind::Settings => Ok(None),

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use crate::config::Dedupe;
 use crate::deadline::Deadline;
 use crate::error::{Result, chain};
+use crate::fallback;
 use crate::object::{Source, hash_parts};
 use crate::pipeline::Road;
-use crate::route;
 use crate::store::lease::Lease;
 use crate::target::mysql::MySqlTarget;
 use crate::target::{Claim, Fate, Target};
@@ -26,7 +26,7 @@ const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
 pub(crate) struct Attempt<'a> {
     pub(crate) road: &'a Road,
     pub(crate) source: Source,
-    /// The table the rows are for.
+    /// The table the rows are for; empty for a key that gives none, which is only ever refused.
     pub(crate) table: String,
     pub(crate) deadline: Deadline,
     pub(crate) started_at: Timestamp,
@@ -73,14 +73,8 @@ impl<'a> Attempt<'a> {
     /// the object is there or it never will be.
     pub(crate) async fn end_inherited_fallback(&self) -> Result<()> {
         if self.lease.inherited().is_some_and(|left| left.fallback_may_be_written) {
-            let settings = &self.road.settings;
-            let prefix = route::fallback_data_prefix(
-                &settings.prefixes,
-                &self.table,
-                self.source.last_modified,
-                &self.source.id,
-            );
-            let aborted = self.road.store.abort_uploads(&self.source.object.bucket, &prefix).await?;
+            let Road { store, settings, .. } = self.road;
+            let aborted = fallback::abort_writes(store, settings, &self.source).await?;
             info!(aborted, "took over from a worker that may have been writing the fallback");
         }
         Ok(())

@@ -55,6 +55,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, inspected: &Inspected, caus
     let road = attempt.road;
     let spill = fallback::Spill {
         source: &attempt.source,
+        table: &attempt.table,
         body_sha256: &inspected.body_sha256,
         schema: &inspected.schema,
         rows: inspected.rows,
@@ -86,6 +87,16 @@ pub(super) async fn fell_back_before(attempt: &Attempt<'_>, found: &Manifest) ->
     report.rows_stored = found.rows;
     move_to_failed(attempt, &mut report).await?;
     Ok(report)
+}
+
+/// The key gives no table: it goes where broken files go, unless its rows are in a table by earlier settings.
+pub(super) async fn refuse_key(attempt: &Attempt<'_>, refusal: Error) -> Result<Report> {
+    if attempt.is_commit_unproved() && is_in_target(attempt).await? {
+        let mut report = report(attempt, Outcome::AlreadyLoaded).because("the ledger says loaded already");
+        move_to_processed(attempt, &mut report).await?;
+        return Ok(report);
+    }
+    reject(attempt, refusal).await
 }
 
 /// The file is broken: it goes under the failed prefix, with the reason beside it.
@@ -125,7 +136,7 @@ pub(super) fn log(report: &Report) {
             error!(outcome, rows, ms, reason, "the object needs somebody's attention");
         }
         Outcome::FellBack => warn!(outcome, rows, ms, reason, "the rows went over the spillway"),
-        Outcome::Rejected => warn!(outcome, rows, ms, reason, "the file is broken and was set aside"),
+        Outcome::Rejected => warn!(outcome, rows, ms, reason, "the file cannot be loaded and was set aside"),
         Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Replayed | Outcome::Skipped | Outcome::HandedOver => {
             info!(outcome, rows, ms, reason, "the object is done");
         }
@@ -135,7 +146,7 @@ pub(super) fn log(report: &Report) {
 fn report(attempt: &Attempt<'_>, outcome: Outcome) -> Report {
     let mut report = Report::new(attempt.source.object.clone(), outcome);
     report.source_id = Some(attempt.source.id.to_string());
-    report.table = Some(attempt.table.clone());
+    report.table = Some(attempt.table.clone()).filter(|table| !table.is_empty());
     report.size_bytes = attempt.source.size_bytes;
     report
 }

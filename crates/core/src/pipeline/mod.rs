@@ -20,12 +20,13 @@ pub(crate) use load::{LoadEnd, is_in_target, load};
 use crate::catalog::Catalog;
 use crate::config::RoadSettings;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fallback;
 use crate::fault::FaultPoint;
 use crate::object::{ObjectRef, Source};
 use crate::policy::{End, policy};
 use crate::report::{Outcome, Report};
+use crate::route;
 use crate::secret::Secrets;
 use crate::store::Store;
 use crate::store::lease::Lease;
@@ -75,10 +76,14 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Err(error) => return Err(error),
     };
     let lease = hold(road, &source).await?;
-    let attempt = Attempt::new(road, source, road.settings.database.table.clone(), lease, deadline.clone());
+    let (table, refusal) = match route::key_parts(&source.object.key, &road.settings.database) {
+        Ok(parts) => (parts.table, None),
+        Err(refusal) => (String::new(), Some(refusal)),
+    };
+    let attempt = Attempt::new(road, source, table, lease, deadline.clone());
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
-        result = walk(&attempt) => result,
+        result = walk(&attempt, refusal) => result,
         error = deadline.reached() => Err(error),
     };
     attempt.let_go(result.is_ok()).await;
@@ -88,14 +93,18 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
     Ok(report)
 }
 
-/// open → decompress → parse → infer → load, or fall back → ledger → move → report.
-async fn walk(attempt: &Attempt<'_>) -> Result<Report> {
+/// open → decompress → parse → infer → load, or fall back → ledger → move → report. A key that gives no table is refused,
+/// unless an earlier attempt, by other settings, has brought its rows somewhere.
+async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
     let settings = &attempt.road.settings;
     attempt.end_inherited_fallback().await?;
     if let Some(found) = fallback::find(&attempt.road.store, settings, &attempt.source).await? {
         return finish::fell_back_before(attempt, &found).await;
     }
     FaultPoint::FallbackLookedUp.reached().await;
+    if let Some(refusal) = refusal {
+        return finish::refuse_key(attempt, refusal).await;
+    }
     let inspected = match content::inspect(attempt).await {
         Ok(inspected) => inspected,
         Err(error) if policy(error.kind()).end == End::Reject => return finish::reject(attempt, error).await,

@@ -246,6 +246,7 @@ fn message_is_safe(kind: ErrorKind, code: u16) -> bool {
         | ErrorKind::Bug
         | ErrorKind::CommitUnknown
         | ErrorKind::FileBroken
+        | ErrorKind::KeyRefused
         | ErrorKind::SourceChanged
         | ErrorKind::SourceMissing
         | ErrorKind::Forbidden

@@ -1,0 +1,289 @@
+//! Many tables beside one: the key names the table, in the database, the fallback and the catalog alike.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::{Value, json};
+use spillway_harness::athena;
+use spillway_harness::fallback::describe;
+use spillway_harness::lambda::{Answer, Function};
+use spillway_harness::settings::Settings;
+use spillway_harness::stage::Stage;
+use spillway_harness::world::{GLUE_DATABASE, GLUE_TABLE, file};
+
+const RAW_ZONE: &str = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
+
+/// Settings under which the key alone names the table.
+fn by_pattern(stage: &Stage, pattern: &str) -> Settings {
+    stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern)
+}
+
+async fn put(stage: &Stage, key: &str, records: usize) -> Result<spillway_harness::cloud::Object> {
+    stage.world.account.put(key, file(key, records).0).await
+}
+
+/// How many rows of which file are in a table, by the file's name.
+async fn rows_by_file(stage: &Stage, table: &str) -> Result<Vec<String>> {
+    let table = table.replace('`', "``");
+    let query = format!("SELECT file, COUNT(*) FROM {{schema}}.`{table}` GROUP BY file ORDER BY file");
+    let rows = stage.rows(&query).await?;
+    Ok(rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect())
+}
+
+/// The tables there are, but for the ledger.
+async fn tables(stage: &Stage) -> Result<Vec<String>> {
+    let query = "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' \
+         AND table_name <> 'spillway_ledger' ORDER BY CAST(table_name AS BINARY)";
+    Ok(stage.rows(query).await?.into_iter().flatten().flatten().collect())
+}
+
+fn reports(answer: &Answer) -> Result<Vec<Value>> {
+    let body: Value = match answer.body["body"].as_str() {
+        Some(text) => serde_json::from_str(text)?,
+        None => answer.body.clone(),
+    };
+    Ok(body["reports"].as_array().with_context(|| format!("no reports in {body}"))?.clone())
+}
+
+/// The outcome and the table of each report.
+fn told(reports: &[Value]) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    reports.iter().map(|report| format!("{} {}", text(&report["outcome"]), text(&report["table"]))).collect()
+}
+
+#[tokio::test]
+async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_table() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, RAW_ZONE);
+    let counts = [("orders", 30), ("order_lines", 50), ("refunds", 7)];
+    for (table, records) in counts {
+        for part in 1..=4 {
+            let key = format!("data/batch/{table}/year=2026/month=0{part}/day=10/hhmm=0830/{table}_part{part}.csv");
+            put(&stage, &key, records + part).await?;
+        }
+    }
+    let answer = stage.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let reports = reports(&answer)?;
+    assert_eq!(reports.len(), 12, "{reports:#?}");
+    for (table, records) in counts {
+        let expected: Vec<String> = (1..=4).map(|part| format!("{table}_part{part} {}", records + part)).collect();
+        assert_eq!(rows_by_file(&stage, table).await?, expected);
+    }
+    assert_eq!(tables(&stage).await?, ["order_lines", "orders", "refunds"]);
+    let ledger =
+        stage.rows("SELECT target_table, SUM(rows_stored) FROM {schema}.spillway_ledger GROUP BY 1 ORDER BY 1").await?;
+    let ledger: Vec<String> =
+        ledger.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(ledger, ["order_lines 210", "orders 130", "refunds 38"]);
+    // Once more: nothing is left to load, and nothing is doubled.
+    let again = stage.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
+    assert_eq!(self::reports(&again)?.len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_objects_of_one_event_land_each_in_its_own_table() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "uploads/sales_*/** => sales, uploads/{table}/**");
+    let sales = put(&stage, "uploads/sales_eu/2026/a.csv", 20).await?;
+    let stock = put(&stage, "uploads/Stock/a.csv", 30).await?;
+    let answer = stage.deliver(&settings, &[&sales, &stock]).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    assert_eq!(told(&reports(&answer)?), ["loaded sales", "loaded stock"]);
+    assert_eq!(rows_by_file(&stage, "sales").await?, ["a 20"]);
+    assert_eq!(rows_by_file(&stage, "stock").await?, ["a 30"]);
+    assert_eq!(tables(&stage).await?, ["sales", "stock"]);
+    Ok(())
+}
+
+/// It neither vanishes nor comes again for ever: it is set aside with a reason that names key and patterns.
+#[tokio::test]
+async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    for (key, expected) in [
+        (
+            "uploads/stray.csv",
+            "the key matches no pattern of TABLE_PATTERN (uploads/{table}/*.csv), and RDS_TABLE names no table",
+        ),
+        ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
+        (&format!("uploads/{}/a.csv", "x".repeat(64)), "which is 64 bytes long"),
+    ] {
+        let object = put(&stage, key, 3).await?;
+        let good = put(&stage, "uploads/good/a.csv", 3).await?;
+        let answer = stage.deliver(&settings, &[&object, &good]).await?;
+        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+        assert_eq!(reports(&answer)?[0]["outcome"], "rejected", "{}", answer.body);
+        let name = key.strip_prefix("uploads/").and_then(|rest| rest.strip_suffix(".csv")).context("a key of ours")?;
+        let failed = stage.world.account.keys(&format!("failed/{name}.")).await?;
+        assert_eq!(failed.len(), 2, "{failed:?}");
+        let note: Value = serde_json::from_slice(&stage.world.account.get(&failed[1]).await?)?;
+        assert_eq!(note["kind"], "key_refused");
+        let reason = note["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains(&format!("/{key}: ")) && reason.contains(expected), "{reason}");
+        assert_eq!(stage.ledger(key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
+        // The event comes again, and the sweep comes by: there is nothing left to do.
+        let again = stage.deliver(&settings, &[&object]).await?;
+        assert_eq!(told(&reports(&again)?), ["skipped -"]);
+    }
+    assert_eq!(stage.world.account.keys("uploads/").await?, Vec::<String>::new());
+    assert_eq!(tables(&stage).await?, ["good"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_pattern_matches_goes_to_the_fixed_table_where_there_is_one() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = stage.settings().with("TABLE_PATTERN", "uploads/{table}/**");
+    let stray = put(&stage, "uploads/stray.csv", 3).await?;
+    let named = put(&stage, "uploads/refunds/a.csv", 4).await?;
+    let answer = stage.deliver_until_accepted(&settings, &[&stray, &named]).await?;
+    assert_eq!(told(&reports(&answer)?), ["loaded orders", "loaded refunds"]);
+    Ok(())
+}
+
+/// Whatever a key calls its table, it is quoted: the table has that very name, and nothing else happens.
+#[tokio::test]
+async fn a_tables_name_is_never_executed() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    stage.sql("CREATE TABLE {schema}.victim (id INT) ENGINE=InnoDB").await?;
+    let names = [
+        "a`; drop table victim; --",
+        "b'; drop table victim; --",
+        "c\"; drop table victim; --",
+        "..",
+        "d.victim",
+        "e\\`f",
+        "%s ${x} {y}",
+        "café",
+        "cafe",
+        "größe 雨",
+    ];
+    let mut expected: Vec<String> = names.map(str::to_owned).to_vec();
+    for (index, name) in names.iter().enumerate() {
+        let object = put(&stage, &format!("uploads/{name}/file{index}.csv"), 3 + index).await?;
+        let answer = stage.deliver(&settings, &[&object]).await?;
+        ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
+        assert_eq!(told(&reports(&answer)?), [format!("loaded {name}")]);
+        assert_eq!(rows_by_file(&stage, name).await?, [format!("file{index} {}", 3 + index)]);
+    }
+    expected.push("victim".to_owned());
+    expected.sort();
+    assert_eq!(tables(&stage).await?, expected);
+    Ok(())
+}
+
+/// Keys that differ in letter case alone name one table, in the database as in Glue, where names are lower case.
+#[tokio::test]
+async fn letter_case_makes_no_second_table() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    for (key, records) in
+        [("uploads/Orders/one.csv", 3), ("uploads/orders/two.csv", 4), ("uploads/ORDERS/three.csv", 5)]
+    {
+        let object = put(&stage, key, records).await?;
+        stage.deliver_until_accepted(&settings, &[&object]).await?;
+    }
+    assert_eq!(tables(&stage).await?, ["orders"]);
+    assert_eq!(rows_by_file(&stage, "orders").await?, ["one 3", "three 5", "two 4"]);
+    Ok(())
+}
+
+#[rstest]
+#[case::plain(["orders", "refunds"], ["orders", "refunds"])]
+#[case::hard(["größe", "a-b"], ["gr__e__", "a_b__"])]
+#[tokio::test]
+async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
+    #[case] names: [&str; 2],
+    #[case] glue_starts: [&str; 2],
+) -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    let mut objects = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        stage.sql(&format!("CREATE TABLE {{schema}}.`{name}` (nothing INT) ENGINE=InnoDB")).await?;
+        objects.push(put(&stage, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
+        objects.push(put(&stage, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
+    }
+    let trigger = Function::trigger(&settings)?;
+    let mut calls = Vec::new();
+    for object in &objects {
+        calls.push(trigger.start(&stage.world.event(&[object])).await?);
+    }
+    for call in calls {
+        let answer = call.answer().await?;
+        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    }
+    let account = &stage.world.account;
+    let tables = account.glue.get_tables().database_name(GLUE_DATABASE).send().await?;
+    let mut glue: Vec<String> = tables.table_list().iter().map(|table| table.name().to_owned()).collect();
+    glue.sort_by_key(|name| glue_starts.iter().position(|start| name.starts_with(start)));
+    assert_eq!(glue.len(), 2, "{glue:?}");
+    for (index, (name, start)) in glue.iter().zip(glue_starts).enumerate() {
+        assert!(name == start || name.starts_with(start) && start.ends_with("__"), "{glue:?}");
+        let rows = athena::rows(
+            account,
+            GLUE_DATABASE,
+            &format!("SELECT file, COUNT(*) FROM {name} GROUP BY file ORDER BY file"),
+        )
+        .await?;
+        let expected =
+            [[format!("a{index}"), (10 + index).to_string()], [format!("b{index}"), (20 + index).to_string()]];
+        assert_eq!(rows, expected.map(|row| row.map(Some).to_vec()), "{name}");
+    }
+    assert!(describe(account, GLUE_DATABASE, GLUE_TABLE).await?.is_none(), "the fixed table's is nobody's here");
+
+    for name in names {
+        stage.sql(&format!("DROP TABLE {{schema}}.`{name}`")).await?;
+    }
+    // One table, and then all that is left.
+    let one = stage.ask(&settings, &json!({"replay": {"table": names[1]}})).await?;
+    assert_eq!(told(&reports(&one)?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
+    assert_eq!(
+        told(&stage.replay(&settings).await?),
+        [format!("replayed {}", names[0]), format!("replayed {}", names[0])]
+    );
+    for (index, name) in names.iter().enumerate() {
+        assert_eq!(
+            rows_by_file(&stage, name).await?,
+            [format!("a{index} {}", 10 + index), format!("b{index} {}", 20 + index)]
+        );
+    }
+    assert_eq!(account.keys("fallback/").await?, Vec::<String>::new());
+    for name in glue {
+        let partitions = account.glue.get_partitions().database_name(GLUE_DATABASE).table_name(name).send().await?;
+        assert_eq!(partitions.partitions(), []);
+    }
+    Ok(())
+}
+
+/// What is in the fallback keeps the table it was meant for, in the database and in Glue.
+#[tokio::test]
+async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Result<()> {
+    let stage = Stage::new().await?;
+    let before = by_pattern(&stage, "uploads/{table}/*.csv");
+    stage.sql("CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB").await?;
+
+    let object = put(&stage, "uploads/orders/a.csv", 5).await?;
+    stage.deliver_until_accepted(&before, &[&object]).await?;
+    stage.sql("DROP TABLE {schema}.orders").await?;
+
+    // By the new pattern such keys give another table, or none at all.
+    let after = by_pattern(&stage, "uploads/orders/*.csv => other");
+    let nothing = by_pattern(&stage, "elsewhere/{table}/*.csv");
+    assert_eq!(told(&stage.replay(&nothing).await?), ["replayed orders"]);
+    assert_eq!(rows_by_file(&stage, "orders").await?, ["a 5"]);
+    let partitions =
+        stage.world.account.glue.get_partitions().database_name(GLUE_DATABASE).table_name("orders").send().await?;
+    assert_eq!(partitions.partitions(), []);
+    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+
+    // The same bytes under the same key are loaded once, whatever table they would go to now.
+    for (settings, expected) in [(&before, "loaded orders"), (&after, "already_loaded other")] {
+        let object = put(&stage, "uploads/orders/b.csv", 3).await?;
+        let answer = stage.deliver_until_accepted(settings, &[&object]).await?;
+        assert_eq!(told(&reports(&answer)?), [expected]);
+    }
+    Ok(())
+}
