@@ -137,3 +137,41 @@ async fn what_grows_beyond_the_limits_is_refused() -> Result<()> {
     ensure!(why.contains("MAX_DECODED_BYTES (1048576)"), "{why}");
     stage.ensure_kept().await
 }
+
+#[rstest]
+#[case::found(&[], "id;name;price\n1;a,b;1,5\n2;\"x;y\";2,5\n", &[["1", "a,b", "1,5"], ["2", "x;y", "2,5"]])]
+#[case::given(
+    &[("CSV_DELIMITER", "tab"), ("CSV_QUOTE", "none"), ("NULL_VALUES", "-,n/a")],
+    "id\tname\tprice\n1\t\"a\t-\n2\tNULL\t3\n",
+    &[["1", "\"a", "NULL is here"], ["2", "NULL", "3"]]
+)]
+#[case::without_a_header(&[("CSV_HEADER", "false")], "1|a|\n2|b|3\n", &[["1", "a", "NULL is here"], ["2", "b", "3"]])]
+#[tokio::test]
+async fn a_dialect_is_found_or_given(
+    #[case] settings: &[(&str, &str)],
+    #[case] text: &str,
+    #[case] expected: &[[&str; 3]],
+) -> Result<()> {
+    let stage = Stage::new().await?;
+    let object = stage.world.account.put("uploads/a.csv", text.to_owned()).await?;
+    let with = settings.iter().fold(stage.settings(), |with, (name, value)| with.with(name, value));
+    // Streamed, so that the second pass goes by the layout of the first.
+    stage.deliver_until_accepted(&with.with("HOLD_MAX_BYTES", 0), &[&object]).await?;
+    let names = match settings.iter().any(|(name, _)| *name == "CSV_HEADER") {
+        true => "col_1, col_2, COALESCE(col_3, 'NULL is here')",
+        false => "id, name, COALESCE(price, 'NULL is here')",
+    };
+    let rows = stage.rows(&format!("SELECT {names} FROM {{schema}}.orders ORDER BY 1")).await?;
+    assert_eq!(rows, expected.iter().map(|row| row.map(|value| Some(value.to_owned())).to_vec()).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_encoding_is_asked_for() -> Result<()> {
+    let stage = Stage::new().await?;
+    let object = stage.world.account.put("uploads/a.csv", &b"id,name\n1,caf\xe9\n"[..]).await?;
+    stage.deliver_until_accepted(&stage.settings().with("CSV_ENCODING", "windows-1252"), &[&object]).await?;
+    let rows = stage.rows("SELECT HEX(name) FROM {schema}.orders").await?;
+    assert_eq!(rows, [[Some("636166C3A9".to_owned())]]);
+    Ok(())
+}

@@ -211,11 +211,28 @@ pub struct DecodedLimits {
     pub max_ratio: u64,
 }
 
+/// How CSV is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvSettings {
+    /// `CSV_DELIMITER`; without one it is found in each file.
+    pub delimiter: Option<u8>,
+    /// `CSV_QUOTE`; without one nothing is quoted.
+    pub quote: Option<u8>,
+    /// `CSV_HEADER`: whether the first record names the columns.
+    pub has_header: bool,
+    /// `CSV_ENCODING`, of files without a byte order mark; UTF-8 without one.
+    pub encoding: Option<&'static encoding_rs::Encoding>,
+    /// `NULL_VALUES`: fields that mean NULL in every column unless they are quoted, instead of the usual tokens.
+    pub null_values: Option<Vec<String>>,
+}
+
 /// How files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSettings {
     /// `FILE_FORMAT`.
     pub format: FileFormat,
+    /// How CSV is read.
+    pub csv: CsvSettings,
     /// How far a file may go.
     pub limits: FileLimits,
 }

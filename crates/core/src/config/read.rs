@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::vars::{self, Variable};
 use super::{
-    CredentialSettings, Credentials, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat, FileLimits,
-    FileSettings, GlueSettings, IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings, PrefixMode,
-    Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings, TaskWork, Tls, TriggerSettings,
-    UnknownColumns, secret,
+    CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat,
+    FileLimits, FileSettings, GlueSettings, IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings,
+    PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings, TaskWork, Tls,
+    TriggerSettings, UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -219,7 +219,33 @@ fn files(environment: &Environment) -> Result<FileSettings> {
         max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
         decoded,
     };
-    Ok(FileSettings { format, limits })
+    Ok(FileSettings { format, csv: csv(environment)?, limits })
+}
+
+fn csv(environment: &Environment) -> Result<CsvSettings> {
+    // Not trimmed: a tab is a blank.
+    let text = environment.need(&vars::CSV_DELIMITER, vars::CSV_DELIMITER.doc)?;
+    let delimiter = match (text.to_ascii_lowercase().as_str(), text.as_bytes()) {
+        ("auto", _) => None,
+        ("tab" | "\\t", _) => Some(b'\t'),
+        (_, [byte]) if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Some(*byte),
+        _ => return Err(refused_text(&vars::CSV_DELIMITER, &text)),
+    };
+    let quote = environment.choice(&vars::CSV_QUOTE, &[("\"", Some(b'"')), ("'", Some(b'\'')), ("none", None)])?;
+    if delimiter.is_some() && delimiter == quote {
+        return Err(refused_text(&vars::CSV_DELIMITER, &text));
+    }
+    let label = environment.need(&vars::CSV_ENCODING, vars::CSV_ENCODING.doc)?;
+    let encoding = encoding_rs::Encoding::for_label_no_replacement(label.as_bytes())
+        .ok_or_else(|| refused_text(&vars::CSV_ENCODING, &label))?;
+    let null_values = environment.list(&vars::NULL_VALUES)?;
+    Ok(CsvSettings {
+        delimiter,
+        quote,
+        has_header: environment.choice(&vars::CSV_HEADER, &[("true", true), ("false", false)])?,
+        encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
+        null_values: (!null_values.is_empty()).then_some(null_values),
+    })
 }
 
 fn bucket(environment: &Environment) -> Result<String> {

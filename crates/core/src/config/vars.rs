@@ -83,6 +83,11 @@ variables! {
     MAX_RECORD_BYTES, Everyone, Some("33554432"), "a number from 1024 to 1073741824", "The longest record, header included; a longer one makes the file broken.";
     MAX_COLUMNS, Everyone, Some("4096"), "a number from 1 to 65535", "The most columns; more make the file broken.";
     FILE_FORMAT, Everyone, Some("auto"), "auto or csv", "What files are; auto looks at each of them.";
+    CSV_DELIMITER, Everyone, Some("auto"), "auto, tab or one ASCII character other than the quote", "What divides the fields of CSV; auto finds comma, semicolon, tab or pipe in each file.";
+    CSV_QUOTE, Everyone, Some("\""), "a double quote, a single quote or none", "What stands around a field that holds marks.";
+    CSV_HEADER, Everyone, Some("true"), "true or false", "Whether the first record names the columns; if not, they are called `col_1` and so on.";
+    CSV_ENCODING, Everyone, Some("utf-8"), "the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le", "The encoding of CSV files without a byte order mark.";
+    NULL_VALUES, Everyone, None, "tokens with commas between", "Fields of CSV that mean NULL in every column unless they are quoted; they replace the usual null tokens.";
     MAX_DECODED_BYTES, Everyone, Some("107374182400"), "a number", "The most bytes that come out of a compressed file; more make it broken.";
     MAX_DECODED_RATIO, Everyone, Some("200"), "a number from 1 to 1000000", "The most decoded bytes for each stored one, once 64 MiB have come out; more make the file broken.";
     LOG_LEVEL, Everyone, Some("info"), "trace, debug, info, warn, error or off", "What is logged. AWS_LAMBDA_LOG_LEVEL, then RUST_LOG, win over it.";

@@ -1,7 +1,8 @@
 //! CSV (RFC 4180) as a push decoder: bytes go in as they come, whole batches come out, memory stays flat.
 //!
 //! What the RFC leaves open is decided so that no value is ever changed or lost without a word:
-//! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one. Anything else is refused at its first bad byte.
+//! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one, or what the settings say. Anything else is refused
+//!   at its first bad byte.
 //! - A quote opens a quoted field only as the field's first byte; anywhere else outside quotes it is data. Inside quotes it is
 //!   doubled, and after the closing one only a delimiter or a line end may follow.
 //! - An unquoted empty field is missing, a quoted one is the empty string.
@@ -9,8 +10,10 @@
 //!   record does. A lone CR or LF that breaks this outside quotes is refused. The last record needs no line end.
 //! - A line with nothing on it is skipped, in a file of one column too; write `""` there for an empty value.
 //! - Every record has as many fields as the header. A delimiter at a line's end opens one more field, in the header too.
-//! - Positions count bytes of the file, or of its text in UTF-8 when it is UTF-16, and lines as an editor does.
-//! - A header in which another common delimiter stands more often than the right one is refused, quoted names left aside.
+//! - Positions count bytes of the file, or of its text in UTF-8 when it is in another encoding, and lines as an editor does.
+//! - Without a delimiter given, the first records show it; see `delimiter`. A header in which another common delimiter stands
+//!   more often than the right one is refused, quoted names left aside.
+//! - Null values, where some are given, say nothing in every column, text too, unless they are quoted.
 
 mod delimiter;
 mod record;
@@ -31,16 +34,24 @@ pub struct CsvLimits {
     pub max_columns: usize,
 }
 
-/// The marks that divide a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the text of a file is to be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvDialect {
-    /// What stands between two fields: an ASCII byte other than a quote, CR or LF.
-    pub delimiter: u8,
+    /// What stands between two fields: an ASCII byte other than the quote, CR or LF. Without one it is found in the file.
+    pub delimiter: Option<u8>,
+    /// What stands around a field that holds marks: an ASCII byte. Without one, marks always divide.
+    pub quote: Option<u8>,
+    /// Whether the first record names the columns. If not, they are `col_1` and so on.
+    pub has_header: bool,
+    /// What a file without a byte order mark is encoded in; UTF-8 without one.
+    pub encoding: Option<&'static encoding_rs::Encoding>,
+    /// Unquoted fields that say nothing, in every column.
+    pub null_values: Option<Vec<Vec<u8>>>,
 }
 
 impl Default for CsvDialect {
     fn default() -> Self {
-        Self { delimiter: b',' }
+        Self { delimiter: Some(b','), quote: Some(b'"'), has_header: true, encoding: None, null_values: None }
     }
 }
 
@@ -58,9 +69,11 @@ impl CsvDecoder {
         Self::with_dialect(CsvDialect::default(), limits)
     }
 
-    /// A decoder for one file with other marks.
+    /// A decoder for one file of another dialect.
     pub fn with_dialect(dialect: CsvDialect, limits: CsvLimits) -> Self {
-        Self { dialect, text: TextReader::default(), records: RecordReader::new(dialect, limits) }
+        let text = TextReader::new(dialect.encoding);
+        let records = RecordReader::new(&dialect, limits);
+        Self { dialect, text, records }
     }
 
     /// Takes the next bytes of the file, cut anywhere. Take the batches out between calls: they hold about twice
@@ -80,9 +93,9 @@ impl CsvDecoder {
         self.records.header()
     }
 
-    /// The marks that divide this file.
+    /// The dialect of this file, with the delimiter that was found in it.
     pub fn dialect(&self) -> CsvDialect {
-        self.dialect
+        CsvDialect { delimiter: Some(self.records.delimiter()), ..self.dialect.clone() }
     }
 
     /// The next batch of records, as soon as there are enough of them, or the last ones once the file has ended.

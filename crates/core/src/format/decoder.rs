@@ -7,7 +7,7 @@
 use super::Batch;
 use super::csv::{CsvDecoder, CsvDialect, CsvLimits};
 use super::detect::Format;
-use crate::config::{FileLimits, FileSettings};
+use crate::config::{CsvSettings, FileLimits, FileSettings};
 use crate::error::Result;
 use crate::schema::header::column_names;
 
@@ -29,15 +29,23 @@ impl Decoder {
     /// For a first pass.
     pub fn new(format: Format, settings: &FileSettings) -> Self {
         match format {
-            Format::Csv => Self::Csv(CsvDecoder::new(csv_limits(settings.limits))),
+            Format::Csv => Self::csv(csv_dialect(&settings.csv), settings),
+            Format::TabSeparated => {
+                let dialect = csv_dialect(&settings.csv);
+                Self::csv(CsvDialect { delimiter: dialect.delimiter.or(Some(b'\t')), ..dialect }, settings)
+            }
         }
     }
 
     /// For a later pass.
     pub fn with_layout(layout: &Layout, settings: &FileSettings) -> Self {
         match layout {
-            Layout::Csv(dialect) => Self::Csv(CsvDecoder::with_dialect(*dialect, csv_limits(settings.limits))),
+            Layout::Csv(dialect) => Self::csv(dialect.clone(), settings),
         }
+    }
+
+    fn csv(dialect: CsvDialect, settings: &FileSettings) -> Self {
+        Self::Csv(CsvDecoder::with_dialect(dialect, csv_limits(settings.limits)))
     }
 
     /// Takes the next bytes, cut anywhere. Take the batches out between calls.
@@ -68,11 +76,29 @@ impl Decoder {
         }
     }
 
+    /// Whether the usual null tokens mean NULL in columns that are not text.
+    pub fn has_null_tokens(&self) -> bool {
+        match self {
+            Self::Csv(decoder) => decoder.dialect().null_values.is_none(),
+        }
+    }
+
     /// How the file is laid out, once it has ended.
     pub fn layout(&self) -> Layout {
         match self {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
         }
+    }
+}
+
+fn csv_dialect(settings: &CsvSettings) -> CsvDialect {
+    let tokens = settings.null_values.as_ref();
+    CsvDialect {
+        delimiter: settings.delimiter,
+        quote: settings.quote,
+        has_header: settings.has_header,
+        encoding: settings.encoding,
+        null_values: tokens.map(|tokens| tokens.iter().map(|token| token.clone().into_bytes()).collect()),
     }
 }
 

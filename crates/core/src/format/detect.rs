@@ -64,6 +64,8 @@ pub enum NamedFormat {
 pub enum Format {
     /// Text in records and fields.
     Csv,
+    /// The same, divided by tabs unless the settings say otherwise.
+    TabSeparated,
 }
 
 /// A key whose ending says that it is a file with rows.
@@ -132,12 +134,16 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
 ///
 /// # Errors
 /// `FileBroken` for what is known and not read.
-pub fn format(setting: FileFormat, _hints: Hints<'_>, head: &[u8]) -> Result<Format> {
+pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Format> {
     if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) {
         return Err(unsupported("compressed more than once"));
     }
     refuse_foreign(head)?;
+    let name = FileName::of(hints.key).map(|name| name.format);
+    let is_tab_separated = name == Some(NamedFormat::TabSeparated)
+        || hints.content_type.is_some_and(|header| header.starts_with("text/tab-separated-values"));
     match setting {
+        FileFormat::Auto | FileFormat::Csv if is_tab_separated => Ok(Format::TabSeparated),
         FileFormat::Auto | FileFormat::Csv => Ok(Format::Csv),
     }
 }

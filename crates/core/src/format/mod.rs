@@ -101,6 +101,28 @@ impl Batch {
         self.ends.push(self.bytes.len() as u64 | missing);
     }
 
+    /// The field that came in pieces and is not ended.
+    #[inline]
+    pub fn open_field(&self) -> &[u8] {
+        &self.bytes[self.open_field_start()..]
+    }
+
+    /// Takes back the pieces of the field that is not ended.
+    pub fn clear_open_field(&mut self) {
+        let start = self.open_field_start();
+        self.bytes.truncate(start);
+    }
+
+    fn open_field_start(&self) -> usize {
+        self.ends.last().map_or(0, |end| end & Self::END) as usize
+    }
+
+    /// Sets the width of a batch without whole rows.
+    pub fn widen(&mut self, width: usize) {
+        debug_assert!(self.is_empty(), "a batch with rows of another width");
+        self.width = width;
+    }
+
     /// How many fields the row that is being built has so far.
     #[inline]
     pub fn fields_in_open_row(&self) -> usize {

@@ -45,9 +45,9 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
             FaultPoint::HeadersRead.reached().await;
         }
         rows += batch.rows() as u64;
-        inference.get_or_insert_with(|| Inference::new(reader.column_names())).observe(&batch);
+        inference.get_or_insert_with(|| reader.inference()).observe(&batch);
     }
-    let schema = inference.unwrap_or_else(|| Inference::new(reader.column_names())).finish();
+    let schema = inference.unwrap_or_else(|| reader.inference()).finish();
     FaultPoint::Inferred.reached().await;
     let (layout, BytesEnd { body_sha256, decoded_bytes }) = reader.end();
     Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content: Content::Object(bytes, layout) })
@@ -108,9 +108,10 @@ impl RowReader {
         }
     }
 
-    /// The columns' names; none for an empty file.
-    fn column_names(&self) -> Vec<String> {
-        self.decoder.column_names()
+    /// What watches the columns that are known by now; none for an empty file.
+    fn inference(&self) -> Inference {
+        let inference = Inference::new(self.decoder.column_names());
+        if self.decoder.has_null_tokens() { inference } else { inference.without_null_tokens() }
     }
 
     /// What the whole pass has shown.

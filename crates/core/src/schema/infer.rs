@@ -25,6 +25,13 @@ impl Inference {
         Self { columns: names.into_iter().map(ColumnState::new).collect() }
     }
 
+    /// Takes null tokens for values like any other: the file says in another way what is missing.
+    #[must_use]
+    pub fn without_null_tokens(mut self) -> Self {
+        self.columns.iter_mut().for_each(|column| column.null_tokens = false);
+        self
+    }
+
     /// Looks at every value of a batch, which is as wide as there are names.
     pub fn observe(&mut self, batch: &Batch) {
         debug_assert_eq!(batch.width(), self.columns.len(), "a batch of another width");
@@ -51,6 +58,8 @@ struct ColumnState {
     values: u64,
     has_missing: bool,
     has_null_tokens: bool,
+    /// Whether null tokens mean that there is no value.
+    null_tokens: bool,
     /// A value is the empty string, which only text can tell from NULL.
     has_empty: bool,
     /// A value is a string in a file that writes strings apart.
@@ -68,6 +77,7 @@ impl ColumnState {
             values: 0,
             has_missing: false,
             has_null_tokens: false,
+            null_tokens: true,
             has_empty: false,
             has_strings: false,
             max_bytes: 0,
@@ -81,7 +91,7 @@ impl ColumnState {
         self.has_strings |= kind == FieldKind::String;
         if self.family.holds(text, kind) {
             self.values += 1;
-        } else if kind == FieldKind::Plain && is_null_token(text) {
+        } else if self.null_tokens && kind == FieldKind::Plain && is_null_token(text) {
             self.has_null_tokens = true;
             self.has_empty |= text.is_empty();
         } else {
@@ -111,7 +121,7 @@ impl ColumnState {
             name: self.name,
             column_type,
             has_nulls,
-            null_tokens: !self.has_strings,
+            null_tokens: self.null_tokens && !self.has_strings,
             max_bytes: self.max_bytes,
             survives,
             evidence,

@@ -6,11 +6,12 @@
 use memchr::{memchr, memchr_iter, memchr3};
 
 use super::rows::{Ending, Rows};
-use super::{CsvDialect, CsvLimits};
+use super::{CsvDialect, CsvLimits, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 
-const QUOTE: u8 = b'"';
+/// Stands for no quote at all: no byte of valid UTF-8.
+const NO_QUOTE: u8 = 0xff;
 /// A header beyond this is no header, whatever a record may have.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
 /// How far a mark is looked for byte by byte.
@@ -45,6 +46,9 @@ enum LineEnd {
 #[derive(Debug)]
 pub(super) struct RecordReader {
     delimiter: u8,
+    quote: u8,
+    /// The first text, as long as the delimiter is not known.
+    sample: Option<Vec<u8>>,
     max_record_bytes: usize,
     /// What a record may have without another look: no limit is narrower.
     short_record_bytes: u64,
@@ -61,9 +65,11 @@ pub(super) struct RecordReader {
 }
 
 impl RecordReader {
-    pub(super) fn new(dialect: CsvDialect, limits: CsvLimits) -> Self {
+    pub(super) fn new(dialect: &CsvDialect, limits: CsvLimits) -> Self {
         Self {
-            delimiter: dialect.delimiter,
+            delimiter: dialect.delimiter.unwrap_or(b','),
+            quote: dialect.quote.unwrap_or(NO_QUOTE),
+            sample: dialect.delimiter.is_none().then(Vec::new),
             max_record_bytes: limits.max_record_bytes,
             short_record_bytes: limits.max_record_bytes.min(MAX_HEADER_BYTES) as u64,
             state: State::RecordStart,
@@ -71,8 +77,8 @@ impl RecordReader {
             offset: 0,
             line: 1,
             uncounted_returns: 0,
-            start: Position { record: 0, line: 1, byte: 0 },
-            rows: Rows::new(dialect.delimiter, limits.max_columns),
+            start: Position { record: u64::from(!dialect.has_header), line: 1, byte: 0 },
+            rows: Rows::new(dialect, limits.max_columns),
         }
     }
 
@@ -106,8 +112,33 @@ impl RecordReader {
         self.start.byte = self.offset;
     }
 
+    /// What divides the fields, once it is known.
+    pub(super) fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
     /// Reads on. The text may be cut between any two characters.
     pub(super) fn feed(&mut self, text: &[u8]) -> Result<()> {
+        let Some(sample) = &mut self.sample else { return self.read(text) };
+        let room = delimiter::SAMPLE_BYTES - sample.len();
+        let (now, later) = text.split_at(room.min(text.len()));
+        sample.extend_from_slice(now);
+        if sample.len() < delimiter::SAMPLE_BYTES {
+            return Ok(());
+        }
+        self.decide(false)?;
+        self.read(later)
+    }
+
+    /// Finds the delimiter, if it is still to be found, from the text so far, which may be all there is, and reads that.
+    pub(super) fn decide(&mut self, is_whole: bool) -> Result<()> {
+        let Some(sample) = self.sample.take() else { return Ok(()) };
+        self.delimiter = delimiter::find(&sample, is_whole, self.quote).map_err(|error| error.at(self.start))?;
+        self.rows.set_delimiter(self.delimiter);
+        self.read(&sample)
+    }
+
+    fn read(&mut self, text: &[u8]) -> Result<()> {
         let mut rest = text;
         while let Some(first) = rest.first() {
             let used = match self.state {
@@ -124,6 +155,7 @@ impl RecordReader {
 
     /// Ends the last record, and with it the last batch.
     pub(super) fn finish(&mut self) -> Result<()> {
+        self.decide(true)?;
         match self.state {
             State::RecordStart | State::AfterReturn { is_blank: true, .. } => {}
             State::AfterReturn { is_blank: false, .. } => self.end_record()?,
@@ -146,7 +178,7 @@ impl RecordReader {
     fn start_field(&mut self, first: u8) -> Result<usize> {
         self.check_size()?;
         let at_record_start = matches!(self.state, State::RecordStart);
-        if first == QUOTE {
+        if first == self.quote {
             self.offset += 1;
             self.state = State::Quoted;
         } else if first == self.delimiter {
@@ -184,7 +216,7 @@ impl RecordReader {
             self.after_field(text[used])?;
             used += 1;
             match (self.state, text.get(used)) {
-                (State::FieldStart, Some(next)) if *next != QUOTE && !self.is_mark(*next) => {
+                (State::FieldStart, Some(next)) if *next != self.quote && !self.is_mark(*next) => {
                     self.state = State::Unquoted
                 }
                 _ => return Ok(used),
@@ -208,7 +240,7 @@ impl RecordReader {
     }
 
     fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
-        let end = memchr(QUOTE, text);
+        let end = memchr(self.quote, text);
         let part = &text[..end.unwrap_or(text.len())];
         self.rows.append(part);
         self.offset += part.len() as u64;
@@ -224,8 +256,8 @@ impl RecordReader {
 
     fn after_quote(&mut self, byte: u8) -> Result<usize> {
         self.check_size()?;
-        if byte == QUOTE {
-            self.rows.append(b"\"");
+        if byte == self.quote {
+            self.rows.append(&[byte]);
             self.offset += 1;
             self.state = State::Quoted;
         } else if byte == self.delimiter || byte == b'\n' || byte == b'\r' {
@@ -354,6 +386,7 @@ impl RecordReader {
     fn check_long(&self) -> Result<()> {
         let size_bytes = self.offset - self.start.byte;
         let (what, limit) = match self.rows.header() {
+            None if self.start.record > 0 => ("record", self.max_record_bytes),
             None => ("header", self.max_record_bytes.min(MAX_HEADER_BYTES)),
             Some(_) => ("record", self.max_record_bytes),
         };

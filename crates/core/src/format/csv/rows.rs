@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::delimiter;
+use super::{CsvDialect, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 
@@ -28,6 +28,9 @@ pub(super) enum Ending {
 #[derive(Debug)]
 pub(super) struct Rows {
     delimiter: u8,
+    has_header: bool,
+    /// Unquoted fields that say nothing.
+    null_values: Option<Vec<Vec<u8>>>,
     max_columns: usize,
     header: Option<Vec<Vec<u8>>>,
     /// For each field of the header whether it was quoted; only while the header is read.
@@ -41,9 +44,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(delimiter: u8, max_columns: usize) -> Self {
+    pub(super) fn new(dialect: &CsvDialect, max_columns: usize) -> Self {
         Self {
-            delimiter,
+            delimiter: dialect.delimiter.unwrap_or(b','),
+            has_header: dialect.has_header,
+            null_values: dialect.null_values.clone(),
             max_columns,
             header: None,
             header_quotes: Vec::new(),
@@ -52,6 +57,10 @@ impl Rows {
             batch: Batch::default(),
             ready: VecDeque::new(),
         }
+    }
+
+    pub(super) fn set_delimiter(&mut self, delimiter: u8) {
+        self.delimiter = delimiter;
     }
 
     #[inline]
@@ -80,7 +89,16 @@ impl Rows {
     #[inline]
     pub(super) fn end_field(&mut self, ending: Ending) -> Result<()> {
         if self.fields < self.width {
-            self.batch.end_field(ending == Ending::Missing);
+            let is_null = match &self.null_values {
+                Some(tokens) if ending == Ending::Unquoted && (self.header.is_some() || !self.has_header) => {
+                    tokens.iter().any(|token| token == self.batch.open_field())
+                }
+                Some(_) | None => false,
+            };
+            if is_null {
+                self.batch.clear_open_field();
+            }
+            self.batch.end_field(is_null || ending == Ending::Missing);
         }
         self.fields += 1;
         if self.header.is_none() {
@@ -93,10 +111,14 @@ impl Rows {
     #[inline]
     pub(super) fn end_record(&mut self, start: Position) -> Result<()> {
         if self.header.is_none() {
-            return self.end_header();
+            self.end_header()?;
+            if self.has_header {
+                return Ok(());
+            }
         }
         if self.fields != self.width {
-            let message = format!("{} fields expected, as in the header, but {} found", self.width, self.fields);
+            let first = if self.has_header { "header" } else { "first record" };
+            let message = format!("{} fields expected, as in the {first}, but {} found", self.width, self.fields);
             return Err(broken(message));
         }
         self.fields = 0;
@@ -125,7 +147,8 @@ impl Rows {
     #[cold]
     fn check_header_field(&mut self, ending: Ending) -> Result<()> {
         if self.fields > self.max_columns {
-            return Err(broken(format!("the header has more than {} columns", self.max_columns)));
+            let what = if self.has_header { "header" } else { "first record" };
+            return Err(broken(format!("the {what} has more than {} columns", self.max_columns)));
         }
         self.header_quotes.push(ending == Ending::Quoted);
         Ok(())
@@ -133,6 +156,13 @@ impl Rows {
 
     #[cold]
     fn end_header(&mut self) -> Result<()> {
+        if !self.has_header {
+            self.header_quotes = Vec::new();
+            self.width = self.fields;
+            self.batch.widen(self.width);
+            self.header = Some(vec![Vec::new(); self.width]);
+            return Ok(());
+        }
         let header = self.batch.take_open_row();
         delimiter::check_header(self.delimiter, &header, &self.header_quotes)?;
         self.header_quotes = Vec::new();

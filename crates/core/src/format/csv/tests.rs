@@ -19,7 +19,11 @@ struct Table {
 }
 
 fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> Result<Table> {
-    let mut decoder = CsvDecoder::new(limits);
+    decode_as(&CsvDialect::default(), chunks, limits)
+}
+
+fn decode_as<'a>(dialect: &CsvDialect, chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> Result<Table> {
+    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), limits);
     let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
     for chunk in chunks {
         decoder.feed(chunk)?;
@@ -300,11 +304,148 @@ fn a_field_of_ten_megabytes_is_read_whole() {
 
 #[test]
 fn another_delimiter_can_be_asked_for() {
-    let mut decoder = CsvDecoder::with_dialect(CsvDialect { delimiter: b';' }, LIMITS);
+    let mut decoder = CsvDecoder::with_dialect(CsvDialect { delimiter: Some(b';'), ..CsvDialect::default() }, LIMITS);
     decoder.feed(b"a;b\n1,5;\"x;y\"\n").unwrap();
     decoder.finish().unwrap();
     let batch = decoder.take_batch().unwrap();
     assert_eq!((batch.field(0, 0), batch.field(0, 1)), (Some(&b"1,5"[..]), Some(&b"x;y"[..])));
+}
+
+/// The dialect of files that are looked at.
+fn auto() -> CsvDialect {
+    CsvDialect { delimiter: None, ..CsvDialect::default() }
+}
+
+#[rstest]
+#[case::comma("a,b\n1,2\n", "a|b/1|2")]
+#[case::semicolon("a;b\n1,5;2\n2,5;3\n", "a|b/1,5|2/2,5|3")]
+#[case::tab("a\tb\n1\tx, y\n", "a|b/1|x, y")]
+#[case::pipe("a|b|c\n1|2|3\n", "a|b|c/1|2|3")]
+#[case::one_column("name\nx; y\nz\n", "name/x; y/z")]
+#[case::quoted("\"a;b\";c\n\"1\n;,2\";3\n", "a;b|c/1\\n;,2|3")]
+#[case::doubled_quotes("a;b\n\"x\"\";y\";2\n", "a|b/x\";y|2")]
+#[case::the_most_fields("a,b;c;d\n1,2;3;4\n", "a,b|c|d/1,2|3|4")]
+#[case::even_ones_win("a|b|c,d\n1|2|3,4\n1|2,3\n", "refused")]
+#[case::uneven("a;b;c\n1;2\n", "refused")]
+#[case::header_only("a;b", "a|b")]
+#[case::empty("", "")]
+#[case::blank_lines("\n\na;b\n\n1;2\n", "a|b/1|2")]
+#[case::undecided("a,b;c\n1,2;3\n", "refused")]
+#[case::mark("\u{feff}a;b\n1;2\n", "a|b/1|2")]
+fn the_delimiter_is_found(#[case] file: &str, #[case] expected: &str) {
+    let bytes = file.as_bytes();
+    let found = decode_as(&auto(), [bytes], LIMITS);
+    match &found {
+        Ok(table) => assert_eq!(shown(table), expected),
+        Err(error) => assert_eq!(expected, "refused", "{error}"),
+    }
+    let found = outcome(found);
+    for cut in 0..=bytes.len() {
+        assert_eq!(outcome(decode_as(&auto(), [&bytes[..cut], &bytes[cut..]], LIMITS)), found, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_long_file_is_decided_by_its_first_part() {
+    let rows = "1,2;3\n".repeat(40_000);
+    let file = format!("a;b\n{rows}");
+    for size in [1000, 65_536, file.len()] {
+        let table = decode_as(&auto(), file.as_bytes().chunks(size), LIMITS).unwrap();
+        assert_eq!((table.rows.len(), table.rows[39_999][0].as_deref()), (40_000, Some(&b"1,2"[..])));
+        assert_eq!(table.positions[39_999], Position { record: 40_000, line: 40_001, byte: 4 + 6 * 39_999 });
+    }
+}
+
+#[rstest]
+#[case::bad_byte(b"a;b\n1;2\nx\xff;3\n", "the byte at 9 is not valid UTF-8", (2, 3, 8))]
+#[case::open_quote(b"a;b\n1;\"2\n", "the quote that opens field 2 is never closed", (1, 2, 4))]
+fn trouble_before_the_delimiter_is_found_has_its_place(
+    #[case] file: &[u8],
+    #[case] what: &str,
+    #[case] (record, line, byte): (u64, u64, u64),
+) {
+    let error = decode_as(&auto(), file.chunks(1), LIMITS).unwrap_err();
+    assert!(error.message().starts_with(what), "{error}");
+    assert_eq!(error.position(), Some(Position { record, line, byte }));
+}
+
+#[test]
+fn other_quotes_and_none() {
+    let single = CsvDialect { quote: Some(b'\''), ..CsvDialect::default() };
+    let table = decode_as(&single, [&b"a,b\n'x,''y',\"z\n"[..]], LIMITS).unwrap();
+    assert_eq!(shown(&table), "a|b/x,'y|\"z");
+    let none = CsvDialect { quote: None, ..CsvDialect::default() };
+    let table = decode_as(&none, [&b"a,b\n\"x,y\"\n"[..]], LIMITS).unwrap();
+    assert_eq!(shown(&table), "a|b/\"x|y\"");
+}
+
+#[test]
+fn a_file_without_a_header_has_rows_from_the_first_record_on() {
+    let dialect = CsvDialect { has_header: false, ..auto() };
+    let file = "1;;\"\"\n2;x;y\n";
+    for cut in 0..=file.len() {
+        let table = decode_as(&dialect, [&file.as_bytes()[..cut], &file.as_bytes()[cut..]], LIMITS).unwrap();
+        assert_eq!(shown(&table), "||/1|-|/2|x|y");
+        assert_eq!(table.positions[0], Position { record: 1, line: 1, byte: 0 });
+        assert_eq!(table.positions[1].record, 2);
+    }
+    let error = decode_as(&dialect, [&b"1;2\n3\n"[..]], LIMITS).unwrap_err();
+    assert_eq!(error.to_string(), "2 fields expected, as in the first record, but 1 found (record 2, line 2, byte 4)");
+}
+
+#[test]
+fn null_values_say_nothing_unless_they_are_quoted() {
+    let null_values = Some(vec![b"-".to_vec(), b"n/a".to_vec()]);
+    let dialect = CsvDialect { null_values, ..CsvDialect::default() };
+    let table = decode_as(&dialect, [&b"a,-,c\n-,n/a,x-\n\"-\",,NULL\n"[..]], LIMITS).unwrap();
+    assert_eq!(shown(&table), "a|-|c/-|-|x-/-|-|NULL");
+    assert_eq!(table.rows[1][0].as_deref(), Some(&b"-"[..]));
+    assert_eq!(table.rows[0][0], None);
+}
+
+#[rstest]
+#[case("windows-1252", b"n,p\ncaf\xe9,\x80 5\n", "n|p/caf\u{e9}|\u{20ac} 5")]
+#[case("latin1", b"n\n\xfc\n", "n/\u{fc}")]
+#[case("shift_jis", b"n,m\n\x93\xfa\x96\x7b,\x83\x5c\n", "n|m/\u{65e5}\u{672c}|\u{30bd}")]
+#[case("utf-16le", b"n\0\n\0\xe9\0\n\0", "n/\u{e9}")]
+#[case("windows-1252", b"\xef\xbb\xbfn\n\xc3\xa9\n", "n/\u{e9}")]
+fn an_encoding_can_be_asked_for(#[case] label: &str, #[case] file: &[u8], #[case] expected: &str) {
+    let encoding = encoding_rs::Encoding::for_label(label.as_bytes());
+    let dialect = CsvDialect { encoding, ..auto() };
+    for cut in 0..=file.len() {
+        assert_eq!(shown(&decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS).unwrap()), expected);
+    }
+}
+
+#[test]
+fn what_is_not_of_the_encoding_is_refused() {
+    let dialect = CsvDialect { encoding: Some(encoding_rs::SHIFT_JIS), ..auto() };
+    let error = decode_as(&dialect, [&b"n\nx\n\x81\n"[..]], LIMITS).unwrap_err();
+    assert!(error.message().starts_with("the file is not valid Shift_JIS (CSV_ENCODING) here"), "{error}");
+    assert_eq!(error.position().map(|position| position.record), Some(2));
+}
+
+/// Any dialect at all.
+fn dialect() -> impl Strategy<Value = CsvDialect> {
+    let delimiter = prop_oneof![Just(None), prop::sample::select(&b",;\t|:"[..]).prop_map(Some)];
+    let quote = prop::sample::select(vec![Some(b'"'), Some(b'\''), None]);
+    let encoding = prop::sample::select(vec![
+        None,
+        Some(encoding_rs::WINDOWS_1252),
+        Some(encoding_rs::SHIFT_JIS),
+        Some(encoding_rs::UTF_16LE),
+        Some(encoding_rs::ISO_2022_JP),
+    ]);
+    let null_values = prop::sample::select(vec![None, Some(vec![b"ab".to_vec(), b"".to_vec()])]);
+    (delimiter, quote, any::<bool>(), encoding, null_values).prop_map(
+        |(delimiter, quote, has_header, encoding, null_values)| CsvDialect {
+            delimiter,
+            quote,
+            has_header,
+            encoding,
+            null_values,
+        },
+    )
 }
 
 /// A writer that quotes what must be quoted, and an empty string.
@@ -380,6 +521,18 @@ proptest! {
             prop_assert_eq!(&outcome(decode([&file[..cut], &file[cut..]], limits)), &expected, "cut at {}", cut);
         }
         prop_assert_eq!(&outcome(decode(file.chunks(1), limits)), &expected);
+    }
+
+    #[test]
+    fn no_bytes_make_any_dialect_panic_and_a_cut_changes_nothing(
+        file in prop_oneof![noise(), proptest::collection::vec(any::<u8>(), 0..60)],
+        dialect in dialect(),
+    ) {
+        let expected = outcome(decode_as(&dialect, [&file[..]], LIMITS));
+        for cut in 0..=file.len() {
+            prop_assert_eq!(&outcome(decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS)), &expected, "cut at {}", cut);
+        }
+        prop_assert_eq!(&outcome(decode_as(&dialect, file.chunks(1), LIMITS)), &expected);
     }
 
     #[test]

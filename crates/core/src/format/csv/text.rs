@@ -1,8 +1,12 @@
-//! A file's bytes as UTF-8: the byte order mark goes, UTF-16 is converted, and no bad byte gets any further.
+//! A file's bytes as UTF-8: the byte order mark goes, other encodings are converted, and no bad byte gets any further.
+//!
+//! A byte order mark wins over what the settings say, as no text of another encoding begins with one.
 //!
 //! What comes before a bad byte is read first, so that the error can name the record it stands in.
 
 use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
+
+type Charset = &'static encoding_rs::Encoding;
 
 use super::record::RecordReader;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +18,8 @@ const CONVERTED_BYTES: usize = 16 * 1024;
 /// Turns chunks of a file into chunks of valid UTF-8 for the record reader.
 #[derive(Debug)]
 pub(super) struct TextReader {
+    /// What a file without a byte order mark is, when it is not UTF-8.
+    charset: Option<Charset>,
     encoding: Encoding,
 }
 
@@ -26,8 +32,9 @@ enum Encoding {
     Utf8 {
         partial: Vec<u8>,
     },
-    Utf16 {
+    Other {
         decoder: Box<Decoder>,
+        is_marked: bool,
         converted: Vec<u8>,
     },
 }
@@ -37,18 +44,17 @@ impl std::fmt::Debug for Encoding {
         formatter.write_str(match self {
             Self::Unknown { .. } => "Unknown",
             Self::Utf8 { .. } => "Utf8",
-            Self::Utf16 { .. } => "Utf16",
+            Self::Other { .. } => "Other",
         })
     }
 }
 
-impl Default for TextReader {
-    fn default() -> Self {
-        Self { encoding: Encoding::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
-    }
-}
-
 impl TextReader {
+    pub(super) fn new(charset: Option<Charset>) -> Self {
+        let charset = charset.filter(|charset| *charset != encoding_rs::UTF_8);
+        Self { charset, encoding: Encoding::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
+    }
+
     pub(super) fn feed(&mut self, chunk: &[u8], records: &mut RecordReader) -> Result<()> {
         let mut rest = chunk;
         if let Encoding::Unknown { head } = &mut self.encoding {
@@ -76,18 +82,20 @@ impl TextReader {
             return Ok(());
         };
         let head = std::mem::take(head);
-        let utf16 = |encoding: &'static encoding_rs::Encoding| Encoding::Utf16 {
-            decoder: Box::new(encoding.new_decoder_without_bom_handling()),
+        let other = |charset: Charset, is_marked| Encoding::Other {
+            decoder: Box::new(charset.new_decoder_without_bom_handling()),
+            is_marked,
             converted: vec![0; CONVERTED_BYTES],
         };
         let (encoding, mark_bytes) = match head[..] {
             [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => return Err(refused("the file is UTF-32", records)),
-            [0xff, 0xfe, ..] => (utf16(UTF_16LE), 2),
-            [0xfe, 0xff, ..] => (utf16(UTF_16BE), 2),
+            [0xff, 0xfe, ..] => (other(UTF_16LE, true), 2),
+            [0xfe, 0xff, ..] => (other(UTF_16BE, true), 2),
             [0xef, 0xbb, 0xbf, ..] => {
                 records.skip_mark(3);
                 (Encoding::Utf8 { partial: Vec::new() }, 3)
             }
+            _ if let Some(charset) = self.charset => (other(charset, false), 0),
             // Nothing that is text begins so in UTF-8.
             [0, 1..=0xff, ..] | [1..=0xff, 0, ..] => {
                 return Err(refused("the file looks like UTF-16 without a byte order mark", records));
@@ -109,7 +117,9 @@ impl TextReader {
                 }
                 Ok(())
             }
-            Encoding::Utf16 { decoder, converted } => convert(decoder, converted, chunk, is_last, records),
+            Encoding::Other { decoder, is_marked, converted } => {
+                convert(decoder, *is_marked, converted, chunk, is_last, records)
+            }
         }
     }
 }
@@ -151,6 +161,7 @@ fn check(chunk: &[u8], partial: &mut Vec<u8>, records: &mut RecordReader) -> Res
 
 fn convert(
     decoder: &mut Decoder,
+    is_marked: bool,
     converted: &mut [u8],
     chunk: &[u8],
     is_last: bool,
@@ -165,17 +176,30 @@ fn convert(
             DecoderResult::InputEmpty => return Ok(()),
             DecoderResult::OutputFull => {}
             DecoderResult::Malformed(..) => {
-                return Err(refused("the file begins as UTF-16 but is not valid UTF-16 here", records));
+                let name = decoder.encoding().name();
+                return Err(match is_marked {
+                    true => refused("the file begins as UTF-16 but is not valid UTF-16 here", records),
+                    false => refused(&format!("the file is not valid {name} (CSV_ENCODING) here"), records),
+                });
             }
         }
     }
 }
 
-fn not_utf8(records: &RecordReader) -> Error {
+fn not_utf8(records: &mut RecordReader) -> Error {
+    if let Err(error) = records.decide(false) {
+        return error;
+    }
     refused(&format!("the byte at {} is not valid UTF-8", records.offset()), records)
 }
 
-fn refused(what: &str, records: &RecordReader) -> Error {
-    let message = format!("{what}; save the file as UTF-8, or as UTF-16 with a byte order mark");
+fn refused(what: &str, records: &mut RecordReader) -> Error {
+    // What came before is read first, so that its own trouble is told first.
+    if let Err(error) = records.decide(false) {
+        return error;
+    }
+    let message = format!(
+        "{what}; save the file as UTF-8, or as UTF-16 with a byte order mark, or say what it is by CSV_ENCODING"
+    );
     Error::new(ErrorKind::FileBroken, message).at(records.position())
 }
