@@ -144,6 +144,7 @@ async fn requests_to_the_ingest_function() -> Result<()> {
         ("ingest-prefix-all.json", vec![]),
         ("ingest-prefix-latest.json", vec!["uploads/orders.csv"]),
         ("ingest-replay.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-replay-table.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-sweep.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
     ] {
         let stage = Stage::new().await?;
@@ -155,6 +156,24 @@ async fn requests_to_the_ingest_function() -> Result<()> {
         ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
         assert_eq!(answer.body["statusCode"], 200, "{name}");
         assert_eq!(stage.world.account.keys("uploads/").await?, left, "{name}: {}", answer.body);
+    }
+    Ok(())
+}
+
+/// A raw zone of several tables through one request.
+#[tokio::test]
+async fn a_request_for_a_raw_zone() -> Result<()> {
+    let stage = Stage::new().await?;
+    let pattern = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
+    let settings = stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern);
+    for table in ["orders", "refunds"] {
+        put(&stage, &format!("data/batch/{table}/year=2026/month=11/day=20/hhmm=0830/{table}_part1.csv")).await?;
+    }
+    let answer = Function::ingest(&settings)?.invoke(&sample(&stage, "ingest-raw-zone.json")?).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    for table in ["orders", "refunds"] {
+        let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{table}")).await?;
+        assert_eq!(rows, [[Some("4".to_owned())]], "{table}");
     }
     Ok(())
 }

@@ -287,3 +287,103 @@ async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Resu
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn files_arrive_in_several_places_and_the_sweep_knows_them_all() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/, inventory_events/");
+    let sale = put(&stage, "sale_events/2026/a.csv", 3).await?;
+    let stray = put(&stage, "other_events/a.csv", 3).await?;
+    let answer = stage.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
+    assert_eq!(told(&reports(&answer)?), ["loaded sale_events", "skipped -"]);
+    put(&stage, "sale_events/b.csv", 4).await?;
+    put(&stage, "inventory_events/b.csv", 5).await?;
+    stage.sweep(&settings).await?;
+    assert_eq!(rows_by_file(&stage, "sale_events").await?, ["a 3", "b 4"]);
+    assert_eq!(rows_by_file(&stage, "inventory_events").await?, ["b 5"]);
+    assert_eq!(stage.world.account.keys("other_events/").await?, ["other_events/a.csv"]);
+    let moved = stage.world.account.keys("processed/").await?;
+    assert!(moved.len() == 3 && moved[0].starts_with("processed/2026/a."), "{moved:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_whole_bucket_is_uploaded_to_but_for_what_is_our_own() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "{tenant}/{table}/{version}/{file}.csv").with("UPLOAD_PREFIX", "/");
+    let first = put(&stage, "acme/orders/1/full.csv", 3).await?;
+    stage.deliver_until_accepted(&settings, &[&first]).await?;
+    put(&stage, "umbrella/orders/7/part.csv", 4).await?;
+    put(&stage, "acme/refunds/1/full.csv", 5).await?;
+    // The notification of our own copy comes too, and so does the sweep.
+    let moved = stage.world.account.list("processed/").await?;
+    let answer = stage.deliver(&settings, &[&moved[0]]).await?;
+    assert_eq!(told(&reports(&answer)?), ["skipped -"]);
+    stage.sweep(&settings).await?;
+    assert_eq!(rows_by_file(&stage, "orders").await?, ["full 3", "part 4"]);
+    assert_eq!(rows_by_file(&stage, "refunds").await?, ["full 5"]);
+    let keys = stage.world.account.keys("").await?;
+    assert!(keys.len() == 3 && keys.iter().all(|key| key.starts_with("processed/")), "{keys:?}");
+    assert!(keys[0].starts_with("processed/acme/orders/1/full."), "{keys:?}");
+    Ok(())
+}
+
+const DATED: &str = "uploads/{table}/year={year}/month={month}/*.csv, uploads/{table}/*.csv";
+
+#[tokio::test]
+async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, DATED).with("KEY_COLUMNS", "month, source_key, source_row, loaded_at");
+    let keys = ["uploads/t/year=2026/month=01/a.csv", "uploads/t/year=2026/month=10/b.csv", "uploads/t/c.csv"];
+    let columns = "file, month, source_key, source_row";
+    let expected: Vec<Vec<Option<String>>> = keys
+        .iter()
+        .zip([("a", Some("01")), ("b", Some("10")), ("c", None)])
+        .flat_map(|(key, (file, month))| {
+            [1, 2].map(|row| {
+                let row = row.to_string();
+                [Some(file), month, Some(key), Some(&row)].map(|value| value.map(str::to_owned)).to_vec()
+            })
+        })
+        .collect();
+    // First into the fallback, and home from there; then plainly.
+    stage.sql("CREATE TABLE {schema}.t (nothing INT) ENGINE=InnoDB").await?;
+    let objects = async || -> Result<()> {
+        for key in keys {
+            let object = put(&stage, key, 2).await?;
+            stage.deliver_until_accepted(&settings, &[&object]).await?;
+        }
+        Ok(())
+    };
+    objects().await?;
+    let account = &stage.world.account;
+    let query = format!("SELECT {columns} FROM t ORDER BY file, source_row");
+    assert_eq!(athena::rows(account, GLUE_DATABASE, &query).await?, expected);
+    let table = describe(account, GLUE_DATABASE, "t").await?.context("Glue has no table")?;
+    let storage = table.storage_descriptor().context("the table has no storage descriptor")?;
+    let types: Vec<&str> = storage.columns().iter().skip(4).filter_map(|column| column.r#type()).collect();
+    assert_eq!(types, ["string", "string", "bigint", "timestamp"]);
+    stage.sql("DROP TABLE {schema}.t").await?;
+    assert_eq!(told(&stage.replay(&settings).await?), ["replayed t"; 3]);
+    let query = format!("SELECT {columns} FROM {{schema}}.t ORDER BY file, source_row");
+    assert_eq!(stage.rows(&query).await?, expected);
+    let times = "SELECT COUNT(DISTINCT loaded_at), MIN(loaded_at) > NOW() - INTERVAL 1 DAY FROM {schema}.t";
+    let plain = |rows: Vec<Vec<Option<String>>>| rows.concat().into_iter().flatten().collect::<Vec<_>>().join(" ");
+    assert_eq!(plain(stage.rows(times).await?), "3 1");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, DATED).with("KEY_COLUMNS", "month,year");
+    let body = "id,Month\n1,march\n2,april\n";
+    let object = stage.world.account.put("uploads/t/year=2026/month=03/a.csv", body).await?;
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let empty = stage.world.account.put("uploads/t/year=2026/month=03/empty.csv", "").await?;
+    stage.deliver_until_accepted(&settings, &[&empty]).await?;
+    let rows = stage.rows("SELECT CAST(id AS CHAR), `Month`, month_2, year FROM {schema}.t ORDER BY id").await?;
+    let row = |values: [&str; 4]| values.map(|value| Some(value.to_owned())).to_vec();
+    assert_eq!(rows, [row(["1", "march", "03", "2026"]), row(["2", "april", "03", "2026"])]);
+    Ok(())
+}

@@ -17,6 +17,7 @@ pub mod mariadb;
 pub mod process;
 pub mod proxy;
 pub mod run;
+pub mod sample_events;
 pub mod settings;
 pub mod stage;
 pub mod task;

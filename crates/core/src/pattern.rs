@@ -48,7 +48,7 @@ enum Piece {
 }
 
 /// What a key says by the pattern that matches it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyParts {
     /// The table as the pattern gives it; not checked.
     pub table: String,

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
 use crate::object::ObjectRef;
+use crate::pattern::KeyParts;
 use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -65,7 +66,9 @@ fn is_stop(error: &Error) -> bool {
 async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
     let lease = hold(road, &manifest.source).await?;
-    let attempt = Attempt::new(road, manifest.source.clone(), manifest.target_table.clone(), lease, deadline.clone());
+    // The parts of the key are in the fallback object's rows already.
+    let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
+    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone());
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = bring_home(&attempt, manifest) => result,

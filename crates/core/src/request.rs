@@ -29,12 +29,12 @@ const TAKES: &str = "it takes {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"lat
 pub enum Request {
     /// One object, by name.
     Object(ObjectRef),
-    /// The CSV files below a prefix.
+    /// The files below a prefix.
     Prefix {
         /// The bucket.
         bucket: String,
-        /// The prefix, which need not end with a slash.
-        prefix: String,
+        /// The prefix, which need not end with a slash; several only as standing work.
+        prefixes: Vec<String>,
         /// Which of them.
         choice: Choice,
     },
@@ -143,7 +143,7 @@ impl Request {
         if request.get("prefix").is_some() {
             let PrefixFields { bucket, prefix, mode, start_ts, end_ts } = read(request)?;
             let choice = Choice::of(mode, start_ts, end_ts)?;
-            return Ok(Self::Prefix { bucket: or_default(bucket), prefix, choice });
+            return Ok(Self::Prefix { bucket: or_default(bucket), prefixes: vec![prefix], choice });
         }
         if request.get("replay").is_some() {
             let ReplayFields { bucket, replay: selection } = read(request)?;
@@ -169,8 +169,8 @@ impl Request {
                 let route = Route::of_asked(&object, &road.settings.prefixes);
                 dispatcher.take(object, route, deadline, &mut fates).await;
             }
-            Self::Prefix { bucket, prefix, choice } => {
-                let objects = Box::pin(find(dispatcher, &bucket, &prefix, choice)).await?;
+            Self::Prefix { bucket, prefixes, choice } => {
+                let objects = Box::pin(find(dispatcher, &bucket, &prefixes, choice)).await?;
                 take_all(dispatcher, objects, deadline, &mut fates).await;
             }
             Self::Replay { bucket, selection } => {
@@ -195,7 +195,7 @@ impl From<TaskWork> for Request {
     fn from(work: TaskWork) -> Self {
         match work {
             TaskWork::Object(object) => Self::Object(object),
-            TaskWork::Prefix { bucket, prefix, mode } => Self::Prefix { bucket, prefix, choice: mode.into() },
+            TaskWork::Prefix { bucket, prefixes, mode } => Self::Prefix { bucket, prefixes, choice: mode.into() },
         }
     }
 }
@@ -255,16 +255,18 @@ fn moment(field: &str, text: &str) -> Result<Timestamp> {
     })
 }
 
-/// The CSV files below a prefix, on every page of the listing, but for our own.
-async fn find(dispatcher: &Dispatcher, bucket: &str, prefix: &str, choice: Choice) -> Result<Vec<ObjectRef>> {
+/// The files below some prefixes, on every page of the listing, but for our own.
+async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice: Choice) -> Result<Vec<ObjectRef>> {
     let road = &dispatcher.road;
     let mut files = Vec::new();
-    let mut pages = road.store.list(bucket, prefix);
-    while let Some(page) = pages.next().await? {
-        files.extend(page.into_iter().filter(|file| {
-            let route = Route::of_asked(&ObjectRef::new(bucket, &file.key), &road.settings.prefixes);
-            route == Route::Ingest && is_file(&file.key)
-        }));
+    for prefix in prefixes {
+        let mut pages = road.store.list(bucket, prefix);
+        while let Some(page) = pages.next().await? {
+            files.extend(page.into_iter().filter(|file| {
+                let route = Route::of_asked(&ObjectRef::new(bucket, &file.key), &road.settings.prefixes);
+                route == Route::Ingest && is_file(&file.key)
+            }));
+        }
     }
     Ok(choice.pick(files).into_iter().map(|file| ObjectRef::new(bucket, file.key)).collect())
 }
@@ -300,7 +302,7 @@ mod tests {
     }
 
     fn prefix(choice: Choice) -> Request {
-        Request::Prefix { bucket: "spillway-data".into(), prefix: "uploads/".into(), choice }
+        Request::Prefix { bucket: "spillway-data".into(), prefixes: vec!["uploads/".into()], choice }
     }
 
     fn at(text: &str) -> Timestamp {
@@ -318,6 +320,15 @@ mod tests {
         assert_eq!(parse(sample!("ingest-prefix-latest")).unwrap(), prefix(Choice::Latest));
         assert_eq!(parse(sample!("ingest-window")).unwrap(), prefix(window));
         assert_eq!(parse(sample!("ingest-replay")).unwrap(), Request::Replay { bucket: "standing".into(), selection });
+        let raw_zone = Request::Prefix {
+            bucket: "spillway-data".into(),
+            prefixes: vec!["data/batch/".into()],
+            choice: Choice::All,
+        };
+        assert_eq!(parse(sample!("ingest-raw-zone")).unwrap(), raw_zone);
+        let selection = ReplaySelection { table: Some("orders".into()), limit: Some(100) };
+        let one_table = Request::Replay { bucket: "standing".into(), selection };
+        assert_eq!(parse(sample!("ingest-replay-table")).unwrap(), one_table);
         assert_eq!(parse(sample!("ingest-sweep")).unwrap(), Request::Sweep { bucket: "standing".into(), sweep });
     }
 
@@ -359,8 +370,9 @@ mod tests {
 
     #[test]
     fn an_empty_request_asks_for_the_standing_work() {
-        let work = TaskWork::Prefix { bucket: "b".into(), prefix: "in/".into(), mode: PrefixMode::Latest };
-        let expected = Request::Prefix { bucket: "b".into(), prefix: "in/".into(), choice: Choice::Latest };
+        let prefixes = vec!["in/".to_owned(), "also/".to_owned()];
+        let work = TaskWork::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
+        let expected = Request::Prefix { bucket: "b".into(), prefixes, choice: Choice::Latest };
         for empty in [json!({}), Value::Null] {
             assert_eq!(Request::parse(&empty, "other", Some(&work)).unwrap(), expected);
         }

@@ -44,8 +44,8 @@ impl Route {
         if asked != Self::Ingest {
             return asked;
         }
-        if !object.key.starts_with(&prefixes.upload) {
-            return skip(format!("it is not under the upload prefix {}", prefixes.upload));
+        if upload_prefix(prefixes, &object.key).is_none() {
+            return skip(format!("it is not under the upload prefix {}", prefixes.upload.join(", ")));
         }
         if !is_file(&object.key) {
             return skip(format!("its name does not end in {}", known_endings()));
@@ -65,6 +65,11 @@ impl Route {
             None => Self::Ingest,
         }
     }
+}
+
+/// The upload prefix that a key lies under. None contains another, so there is at most one.
+fn upload_prefix<'a>(prefixes: &'a Prefixes, key: &str) -> Option<&'a str> {
+    prefixes.upload.iter().map(String::as_str).find(|prefix| key.starts_with(prefix))
 }
 
 fn skip(why: impl Into<String>) -> Route {
@@ -109,12 +114,12 @@ pub fn time_needed(expected_bytes: u64) -> Duration {
 
 /// Where a loaded object goes.
 pub fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination(&prefixes.processed, &prefixes.upload, key, id, MAX_KEY_BYTES)
+    destination(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
 }
 
 /// Where an object goes that fell back or is broken.
 pub fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination(&prefixes.failed, &prefixes.upload, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
+    destination(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
 }
 
 /// Where the reason lies that belongs to [`failed_key`].
@@ -169,10 +174,10 @@ pub fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(prefixes))
 }
 
-/// The key's own path below the upload prefix (or all of it, from elsewhere), with the short identity before the whole ending.
+/// The key's own path below its upload prefix (or all of it, from elsewhere), with the short identity before the whole ending.
 /// A key that would grow too long gives up its path and goes by its whole identity.
-fn destination(prefix: &str, upload: &str, key: &str, id: &SourceId, max_bytes: usize) -> String {
-    let below = key.strip_prefix(upload).unwrap_or(key);
+fn destination(prefix: &str, prefixes: &Prefixes, key: &str, id: &SourceId, max_bytes: usize) -> String {
+    let below = upload_prefix(prefixes, key).map_or(key, |upload| &key[upload.len()..]);
     let name = FileName::of(below).filter(|name| !name.stem.is_empty());
     let (stem, ending) = name.map_or((below, ""), |name| (name.stem, name.ending));
     let kept = format!("{prefix}{stem}.{}{ending}", id.short());
@@ -196,7 +201,7 @@ mod tests {
 
     fn prefixes() -> Prefixes {
         Prefixes {
-            upload: "uploads/".into(),
+            upload: vec!["uploads/".into()],
             processed: "processed/".into(),
             failed: "failed/".into(),
             fallback: "fallback/".into(),
@@ -248,6 +253,32 @@ mod tests {
         assert_eq!(processed_key(&prefixes(), key, &id()), expected);
         assert_eq!(failed_key(&prefixes(), key, &id()), expected.replacen("processed/", "failed/", 1));
         assert_eq!(reason_key(&prefixes(), key, &id()), failed_key(&prefixes(), key, &id()) + ".reason.json");
+    }
+
+    #[test]
+    fn files_arrive_in_several_places() {
+        let several = Prefixes { upload: vec!["a/".into(), "b/c/".into()], ..prefixes() };
+        let of = |key: &str| Route::of(&ObjectRef::new("b", key), &several);
+        assert_eq!((of("a/x.csv"), of("b/c/x.csv")), (Route::Ingest, Route::Ingest));
+        assert_eq!(of("b/x.csv"), skip("it is not under the upload prefix a/, b/c/"));
+        assert_eq!(processed_key(&several, "b/c/d/x.csv", &id()), "processed/d/x.0123456789abcdef.csv");
+    }
+
+    #[test]
+    fn in_the_whole_bucket_only_our_own_is_passed_over() {
+        let whole = Prefixes { upload: vec![String::new()], ..prefixes() };
+        let of = |key: &str| Route::of(&ObjectRef::new("b", key), &whole);
+        assert_eq!((of("x.csv"), of("any/where/x.csv")), (Route::Ingest, Route::Ingest));
+        for own in [
+            processed_key(&whole, "any/x.csv", &id()),
+            reason_key(&whole, "any/x.csv", &id()),
+            manifest_key(&whole, &id()),
+            lease_key(&whole, &id()),
+            fallback_data_key(&whole, "t", Timestamp::UNIX_EPOCH, &id(), FallbackFormat::Csv),
+        ] {
+            assert!(matches!(of(&own), Route::Skip { .. }), "{own}");
+        }
+        assert_eq!(processed_key(&whole, "any/x.csv", &id()), "processed/any/x.0123456789abcdef.csv");
     }
 
     #[test]

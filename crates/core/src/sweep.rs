@@ -48,20 +48,22 @@ pub struct Cleared {
     pub staging_tables: Vec<String>,
 }
 
-/// The objects under the upload prefix that were there before the given age, oldest first.
+/// The objects under the upload prefixes that were there before the given age, oldest first.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
 pub async fn forgotten_objects(road: &Road, bucket: &str, older_than: Duration) -> Result<Vec<ObjectRef>> {
     let prefixes = &road.settings.prefixes;
     let mut forgotten = Vec::new();
-    let mut pages = road.store.list(bucket, &prefixes.upload);
-    while let Some(page) = pages.next().await? {
-        for listed in page {
-            let object = ObjectRef::new(bucket, listed.key);
-            let is_ours = matches!(Route::of(&object, prefixes), Route::Ingest);
-            if is_ours && is_older(listed.last_modified, older_than) {
-                forgotten.push((listed.last_modified, object));
+    for prefix in &prefixes.upload {
+        let mut pages = road.store.list(bucket, prefix);
+        while let Some(page) = pages.next().await? {
+            for listed in page {
+                let object = ObjectRef::new(bucket, listed.key);
+                let is_ours = matches!(Route::of(&object, prefixes), Route::Ingest);
+                if is_ours && is_older(listed.last_modified, older_than) {
+                    forgotten.push((listed.last_modified, object));
+                }
             }
         }
     }

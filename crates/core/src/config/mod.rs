@@ -17,11 +17,11 @@ use secrecy::SecretString;
 
 use crate::pattern::TablePatterns;
 
-/// Where things lie in the bucket. Each ends with a slash; none contains another.
+/// Where things lie in the bucket. Each ends with a slash; none contains another, unless the whole bucket is uploaded to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefixes {
-    /// `UPLOAD_PREFIX`: where files arrive.
-    pub upload: String,
+    /// `UPLOAD_PREFIX`: where files arrive. One or several; an empty one is the whole bucket, and then the only one.
+    pub upload: Vec<String>,
     /// `PROCESSED_PREFIX`: where loaded files go.
     pub processed: String,
     /// `FAILED_PREFIX`: where files go that fell back or are broken.
@@ -158,6 +158,45 @@ pub struct TableSettings {
     pub default: Option<String>,
 }
 
+/// A column that says where a row comes from; see [`crate::schema::key_columns`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyColumn {
+    /// A named part of the key by `TABLE_PATTERN`, as text.
+    Part(String),
+    /// The object's bucket, as text.
+    SourceBucket,
+    /// The object's key, as text.
+    SourceKey,
+    /// The record's number in the file, from 1.
+    SourceRow,
+    /// When the attempt that read the file began.
+    LoadedAt,
+}
+
+impl KeyColumn {
+    /// The column that a name stands for.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "source_bucket" => Self::SourceBucket,
+            "source_key" => Self::SourceKey,
+            "source_row" => Self::SourceRow,
+            "loaded_at" => Self::LoadedAt,
+            part => Self::Part(part.to_owned()),
+        }
+    }
+
+    /// The name in settings and, unless the file has it too, in the table.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Part(name) => name,
+            Self::SourceBucket => "source_bucket",
+            Self::SourceKey => "source_key",
+            Self::SourceRow => "source_row",
+            Self::LoadedAt => "loaded_at",
+        }
+    }
+}
+
 /// The database side.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
@@ -248,6 +287,8 @@ pub struct RoadSettings {
     pub glue: GlueSettings,
     /// The database side.
     pub database: DatabaseSettings,
+    /// `KEY_COLUMNS`: what stands behind a file's own columns.
+    pub key_columns: Vec<KeyColumn>,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
     /// How files are read.
@@ -317,8 +358,8 @@ pub enum TaskWork {
     Prefix {
         /// The bucket.
         bucket: String,
-        /// The prefix.
-        prefix: String,
+        /// The prefix, or each upload prefix.
+        prefixes: Vec<String>,
         /// Which keys.
         mode: PrefixMode,
     },

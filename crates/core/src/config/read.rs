@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::vars::{self, Variable};
 use super::{
     CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat,
-    FileLimits, FileSettings, GlueSettings, IngestSettings, LaunchSettings, LoadMethod, LogFormat, LogSettings,
-    PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings, TaskWork, Tls,
-    TriggerSettings, UnknownColumns, secret,
+    FileLimits, FileSettings, GlueSettings, IngestSettings, KeyColumn, LaunchSettings, LoadMethod, LogFormat,
+    LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings,
+    TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -110,11 +110,13 @@ impl Environment {
 impl RoadSettings {
     /// Reads and checks what every binary needs.
     pub fn read(environment: &Environment) -> Result<Self> {
+        let database = database(environment)?;
         Ok(Self {
             region: environment.need(&vars::AWS_REGION, vars::AWS_REGION.doc)?,
             prefixes: prefixes(environment)?,
             glue: glue(environment)?,
-            database: database(environment)?,
+            key_columns: key_columns(environment, &database.tables.patterns)?,
+            database,
             dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
             files: files(environment)?,
             lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
@@ -253,36 +255,26 @@ fn bucket(environment: &Environment) -> Result<String> {
 }
 
 fn prefixes(environment: &Environment) -> Result<Prefixes> {
-    let read = |variable: &Variable| -> Result<String> {
-        let mut prefix = environment.need(variable, variable.doc)?;
-        if !prefix.ends_with('/') {
-            prefix.push('/');
-        }
-        if prefix.starts_with('/') {
-            return Err(settings_error(format!(
-                "{} is {prefix:?}; it takes {} that does not start with a slash",
-                variable.name, variable.takes
-            )));
-        }
-        Ok(prefix)
-    };
+    let own = |variable: &Variable| prefix(variable, environment.need(variable, variable.doc)?);
     let prefixes = Prefixes {
-        upload: read(&vars::UPLOAD_PREFIX)?,
-        processed: read(&vars::PROCESSED_PREFIX)?,
-        failed: read(&vars::FAILED_PREFIX)?,
-        fallback: read(&vars::GLUE_FALLBACK_PREFIX)?,
-        lease: read(&vars::LEASE_PREFIX)?,
+        upload: upload_prefixes(environment)?,
+        processed: own(&vars::PROCESSED_PREFIX)?,
+        failed: own(&vars::FAILED_PREFIX)?,
+        fallback: own(&vars::GLUE_FALLBACK_PREFIX)?,
+        lease: own(&vars::LEASE_PREFIX)?,
     };
-    let named = [
-        (&vars::UPLOAD_PREFIX, &prefixes.upload),
+    let mut named = vec![
         (&vars::PROCESSED_PREFIX, &prefixes.processed),
         (&vars::FAILED_PREFIX, &prefixes.failed),
         (&vars::GLUE_FALLBACK_PREFIX, &prefixes.fallback),
         (&vars::LEASE_PREFIX, &prefixes.lease),
     ];
-    for (outer_variable, outer) in named {
-        for (inner_variable, inner) in named {
-            if outer_variable != inner_variable && inner.starts_with(outer.as_str()) {
+    // In the whole bucket our own prefixes lie inside, and are passed over by name.
+    let uploads = prefixes.upload.iter().filter(|prefix| !prefix.is_empty());
+    named.splice(0..0, uploads.map(|prefix| (&vars::UPLOAD_PREFIX, prefix)));
+    for (outer_index, (outer_variable, outer)) in named.iter().enumerate() {
+        for (inner_index, (inner_variable, inner)) in named.iter().enumerate() {
+            if outer_index != inner_index && inner.starts_with(outer.as_str()) {
                 return Err(settings_error(format!(
                     "{} is {inner:?}, which lies inside {} ({outer:?}); it takes {}",
                     inner_variable.name, outer_variable.name, inner_variable.takes
@@ -291,6 +283,50 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         }
     }
     Ok(prefixes)
+}
+
+/// `UPLOAD_PREFIX`: the prefixes between the commas; one empty prefix for a single slash, the whole bucket.
+fn upload_prefixes(environment: &Environment) -> Result<Vec<String>> {
+    let variable = &vars::UPLOAD_PREFIX;
+    let text = environment.need(variable, variable.doc)?;
+    let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    match words.as_slice() {
+        [] => Err(refused_text(variable, &text)),
+        ["/"] => Ok(vec![String::new()]),
+        words => words.iter().map(|word| prefix(variable, (*word).to_owned())).collect(),
+    }
+}
+
+/// A prefix with its slash at the end.
+fn prefix(variable: &Variable, mut prefix: String) -> Result<String> {
+    if !prefix.ends_with('/') {
+        prefix.push('/');
+    }
+    if prefix.starts_with('/') {
+        let message = format!("{prefix:?}; no prefix starts with a slash, and it");
+        return Err(settings_error(format!("{} is {message} takes {}", variable.name, variable.takes)));
+    }
+    Ok(prefix)
+}
+
+/// `KEY_COLUMNS`: each name once, and each part one of a pattern.
+fn key_columns(environment: &Environment, patterns: &TablePatterns) -> Result<Vec<KeyColumn>> {
+    let variable = &vars::KEY_COLUMNS;
+    let names = environment.list(variable)?;
+    let mut columns: Vec<KeyColumn> = Vec::with_capacity(names.len());
+    for name in &names {
+        let column = KeyColumn::of(name);
+        let why = match &column {
+            column if columns.contains(column) => "stands there twice",
+            KeyColumn::Part(part) if !patterns.have_part(part) => "is no part of a pattern in TABLE_PATTERN",
+            _ => {
+                columns.push(column);
+                continue;
+            }
+        };
+        return Err(refused(variable, &format!("{:?}, and {name} {why}", names.join(", "))));
+    }
+    Ok(columns)
 }
 
 fn glue(environment: &Environment) -> Result<GlueSettings> {
@@ -426,8 +462,9 @@ fn task_work(environment: &Environment, road: &RoadSettings, bucket: &str) -> Re
         let version_id = environment.set(&vars::CSV_VERSION_ID)?;
         return Ok(TaskWork::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
     }
-    let prefix = environment.set(&vars::CSV_PREFIX)?.unwrap_or_else(|| road.prefixes.upload.clone());
-    Ok(TaskWork::Prefix { bucket: bucket.to_owned(), prefix, mode })
+    let prefix = environment.set(&vars::CSV_PREFIX)?;
+    let prefixes = prefix.map_or_else(|| road.prefixes.upload.clone(), |prefix| vec![prefix]);
+    Ok(TaskWork::Prefix { bucket: bucket.to_owned(), prefixes, mode })
 }
 
 fn refused_text(variable: &Variable, got: &str) -> Error {

@@ -44,14 +44,14 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
     let settings = TaskSettings::read(&with(&[])).unwrap();
     let road = settings.road;
     assert_eq!(road.region, "us-east-1");
-    assert_eq!((road.prefixes.upload.as_str(), road.prefixes.lease.as_str()), ("uploads/", "lease/"));
+    assert_eq!((road.prefixes.upload[0].as_str(), road.prefixes.lease.as_str()), ("uploads/", "lease/"));
     assert_eq!(road.glue.table, "ingest_fallback_table");
     assert_eq!(road.glue.format, FallbackFormat::Parquet);
     assert_eq!(road.database.retry_budget.as_secs(), 150);
     assert_eq!(road.files.limits.hold_max_bytes, 8 << 20);
     assert_eq!(
         settings.work,
-        TaskWork::Prefix { bucket: "b".into(), prefix: "uploads/".into(), mode: PrefixMode::All }
+        TaskWork::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
     );
     let Tls::Verify { ca_pem } = road.database.options.tls else { panic!("TLS is verified by default") };
     assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 120);
@@ -88,7 +88,33 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 )]
 #[case(
     &[("UPLOAD_PREFIX", "/in")],
-    "UPLOAD_PREFIX is \"/in/\"; it takes a key prefix that does not start with a slash"
+    "UPLOAD_PREFIX is \"/in/\"; no prefix starts with a slash, and it takes key prefixes with commas between, none inside \
+     another, or / for the whole bucket"
+)]
+#[case(
+    &[("UPLOAD_PREFIX", "in/, other/,in/deep")],
+    "UPLOAD_PREFIX is \"in/deep/\", which lies inside UPLOAD_PREFIX (\"in/\"); it takes key prefixes with commas between, \
+     none inside another, or / for the whole bucket"
+)]
+#[case(
+    &[("UPLOAD_PREFIX", "in/,/")],
+    "UPLOAD_PREFIX is \"/\"; no prefix starts with a slash, and it takes key prefixes with commas between, none inside \
+     another, or / for the whole bucket"
+)]
+#[case(
+    &[("UPLOAD_PREFIX", "in/, failed/in/")],
+    "UPLOAD_PREFIX is \"failed/in/\", which lies inside FAILED_PREFIX (\"failed/\"); it takes key prefixes with commas \
+     between, none inside another, or / for the whole bucket"
+)]
+#[case(
+    &[("KEY_COLUMNS", "loaded_at, year")],
+    "KEY_COLUMNS is \"loaded_at, year\", and year is no part of a pattern in TABLE_PATTERN; it takes names of a pattern's \
+     parts, source_bucket, source_key, source_row or loaded_at, with commas between"
+)]
+#[case(
+    &[("KEY_COLUMNS", "loaded_at,loaded_at")],
+    "KEY_COLUMNS is \"loaded_at, loaded_at\", and loaded_at stands there twice; it takes names of a pattern's parts, \
+     source_bucket, source_key, source_row or loaded_at, with commas between"
 )]
 #[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it takes parquet or csv")]
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it takes 1 to 255 letters, digits, _ or -")]
@@ -110,7 +136,7 @@ fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] ex
 #[test]
 fn a_prefix_gets_its_slash_and_a_glue_name_its_case() {
     let road = RoadSettings::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
-    assert_eq!((road.prefixes.upload.as_str(), road.glue.table.as_str()), ("in/", "fall_back"));
+    assert_eq!((road.prefixes.upload[0].as_str(), road.glue.table.as_str()), ("in/", "fall_back"));
 }
 
 #[test]
@@ -120,6 +146,16 @@ fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
     let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
     assert_eq!((both.patterns.to_string().as_str(), both.default.as_deref()), ("uploads/{table}/**", Some("orders")));
     assert_eq!(tables(&[("TABLE_PATTERN", "uploads/{table}/**"), ("RDS_TABLE", "")]).default, None);
+}
+
+#[test]
+fn files_may_arrive_in_several_places_or_in_the_whole_bucket() {
+    let upload = |text: &str| RoadSettings::read(&with(&[("UPLOAD_PREFIX", text)])).unwrap().prefixes.upload;
+    assert_eq!(upload(" sale_events , inventory_events/,"), ["sale_events/", "inventory_events/"]);
+    assert_eq!(upload("/"), [""]);
+    let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().work;
+    let TaskWork::Prefix { prefixes, .. } = several else { panic!("no key is named") };
+    assert_eq!(prefixes, ["a/", "b/"]);
 }
 
 #[test]
@@ -150,10 +186,10 @@ fn a_key_wins_over_a_prefix() {
     let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
     let TaskWork::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else { panic!("the key wins") };
     assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
-    let TaskWork::Prefix { prefix, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
+    let TaskWork::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
         panic!("the prefix is next")
     };
-    assert_eq!((prefix.as_str(), mode), ("in/", PrefixMode::Latest));
+    assert_eq!((prefixes, mode), (vec!["in/".to_owned()], PrefixMode::Latest));
 }
 
 #[test]

@@ -54,7 +54,7 @@ variables! {
     AWS_REGION, Everyone, Some("us-east-1"), "a region", "The region of every AWS service.";
     AWS_ENDPOINT_URL, Everyone, None, "a URL", "Another endpoint for every AWS service, read by the SDK; S3 is then addressed path-style.";
     S3_BUCKET, Everyone, None, "a bucket's name", "The bucket of requests that name none. The task and the ingest function need it.";
-    UPLOAD_PREFIX, Everyone, Some("uploads/"), "a key prefix", "Where files arrive.";
+    UPLOAD_PREFIX, Everyone, Some("uploads/"), "key prefixes with commas between, none inside another, or / for the whole bucket", "Where files arrive.";
     PROCESSED_PREFIX, Everyone, Some("processed/"), "a key prefix outside the other prefixes", "Where loaded files go.";
     FAILED_PREFIX, Everyone, Some("failed/"), "a key prefix outside the other prefixes", "Where files go that fell back or are broken.";
     GLUE_FALLBACK_PREFIX, Everyone, Some("fallback/"), "a key prefix outside the other prefixes", "Where rows go that the database did not take.";
@@ -70,6 +70,7 @@ variables! {
     RDS_SECRET_NAME, Everyone, None, "the name or ARN of a secret", "A secret with username, password, host, port, dbname as JSON.";
     RDS_TABLE, Everyone, None, "a table name of at most 64 characters", "The target table; with TABLE_PATTERN, that of keys which no pattern matches.";
     TABLE_PATTERN, Everyone, None, "patterns over keys such as uploads/{table}/**, with blanks or commas between", "Which table a key's rows go to; the first pattern that matches wins.";
+    KEY_COLUMNS, Everyone, None, "names of a pattern's parts, source_bucket, source_key, source_row or loaded_at, with commas between", "Columns from the key and of where a row comes from, behind the file's own.";
     RDS_TLS, Everyone, Some("verify"), "verify or off", "Verify the server's certificate and name, or send plain text.";
     RDS_CA_FILE, Everyone, None, "the path of a PEM file", "The certificates to verify the server with; by default the RDS bundle that is built in.";
     RDS_RETRY_SECONDS, Everyone, Some("150"), "a number from 0 to 3600", "How long an outage is waited for before a file falls back.";
@@ -106,7 +107,7 @@ variables! {
     ASSIGN_PUBLIC_IP, Trigger, Some("DISABLED"), "DISABLED or ENABLED", "Whether the task gets a public address.";
     CSV_KEY, Task, None, "a key", "The one object to load; wins over CSV_PREFIX.";
     CSV_VERSION_ID, Task, None, "a version id", "The version of CSV_KEY that the event named.";
-    CSV_PREFIX, Task, None, "a key prefix", "Load the objects below it; by default UPLOAD_PREFIX.";
+    CSV_PREFIX, Task, None, "a key prefix", "Load the objects below it; by default below each UPLOAD_PREFIX.";
     CSV_MODE, Task, Some("all"), "all or latest", "Every object below the prefix, oldest first, or the most recently modified one.";
     SPILLWAY_PAUSE_AT, Tests, None, "a fault point's name", "Where the process stands still.";
     SPILLWAY_PAUSE_FILE, Tests, None, "a path", "The file that says it does; it goes on when the file is gone.";

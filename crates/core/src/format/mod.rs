@@ -157,6 +157,30 @@ impl Batch {
         self.positions.push(position);
     }
 
+    /// The same rows with `more` fields behind each, which `add` pushes.
+    #[must_use]
+    pub fn widened(&self, more: usize, mut add: impl FnMut(&mut Self, Position)) -> Self {
+        let mut wide = Self {
+            bytes: Vec::with_capacity(self.bytes.len() * 2),
+            ends: Vec::with_capacity(self.ends.len() + self.rows() * more),
+            width: self.width + more,
+            positions: Vec::with_capacity(self.rows()),
+        };
+        let mut start = 0;
+        for (row, position) in self.positions.iter().enumerate() {
+            let ends = &self.ends[row * self.width..(row + 1) * self.width];
+            let end = ends.last().map_or(start, |end| (end & Self::END) as usize);
+            // A row never begins earlier than it did, and the marks are far above any offset.
+            let shift = (wide.bytes.len() - start) as u64;
+            wide.bytes.extend_from_slice(&self.bytes[start..end]);
+            wide.ends.extend(ends.iter().map(|end| end + shift));
+            start = end;
+            add(&mut wide, *position);
+            wide.end_row(*position);
+        }
+        wide
+    }
+
     /// The number of whole rows.
     #[inline]
     pub fn rows(&self) -> usize {

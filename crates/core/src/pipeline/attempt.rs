@@ -11,7 +11,9 @@ use crate::deadline::Deadline;
 use crate::error::{Result, chain};
 use crate::fallback;
 use crate::object::{Source, hash_parts};
+use crate::pattern::KeyParts;
 use crate::pipeline::Road;
+use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 use crate::target::mysql::MySqlTarget;
 use crate::target::{Claim, Fate, Target};
@@ -28,6 +30,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) source: Source,
     /// The table the rows are for; empty for a key that gives none, which is only ever refused.
     pub(crate) table: String,
+    /// What the key and this attempt add to each row of the source.
+    pub(crate) key_fields: KeyFields,
     pub(crate) deadline: Deadline,
     pub(crate) started_at: Timestamp,
     lease: Lease,
@@ -37,9 +41,11 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(road: &'a Road, source: Source, table: String, lease: Lease, deadline: Deadline) -> Self {
+    pub(crate) fn new(road: &'a Road, source: Source, key: KeyParts, lease: Lease, deadline: Deadline) -> Self {
         let commit_unproved = AtomicBool::new(lease.inherited().is_some_and(|left| left.commit_may_be_sent));
-        Self { road, source, table, deadline, started_at: Timestamp::now(), lease, commit_unproved }
+        let started_at = Timestamp::now();
+        let key_fields = KeyFields::new(&road.settings.key_columns, &source.object, &key, started_at);
+        Self { road, source, table: key.table, key_fields, deadline, started_at, lease, commit_unproved }
     }
 
     /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.

@@ -3,7 +3,7 @@
 //! The first pass sees every value and decides the schema; later passes give the same rows again, by the layout that the
 //! first one has found.
 
-use futures_util::stream;
+use futures_util::{TryStreamExt, stream};
 
 use crate::error::Result;
 use crate::fallback::{self, Manifest};
@@ -47,7 +47,8 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
         rows += batch.rows() as u64;
         inference.get_or_insert_with(|| reader.inference()).observe(&batch);
     }
-    let schema = inference.unwrap_or_else(|| reader.inference()).finish();
+    let mut schema = inference.unwrap_or_else(|| reader.inference()).finish();
+    attempt.key_fields.extend(&mut schema, rows);
     FaultPoint::Inferred.reached().await;
     let (layout, BytesEnd { body_sha256, decoded_bytes }) = reader.end();
     Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content: Content::Object(bytes, layout) })
@@ -60,10 +61,19 @@ pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) ->
         Content::Fallback(manifest) => return fallback::open_rows(&attempt.road.store, manifest).await,
     };
     let reader = RowReader::again(attempt, bytes, layout).await?;
-    Ok(Box::pin(stream::try_unfold(reader, |mut reader| async {
+    let rows = Box::pin(stream::try_unfold(reader, |mut reader| async {
         let batch = reader.next().await?;
         Ok(batch.map(|batch| (batch, reader)))
-    })))
+    }));
+    Ok(with_key_fields(attempt, rows))
+}
+
+/// The rows with what the key adds to them; as they are when it adds nothing.
+fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> BatchStream<'a> {
+    match attempt.key_fields.is_empty() {
+        true => rows,
+        false => Box::pin(rows.map_ok(|batch| attempt.key_fields.widen(&batch))),
+    }
 }
 
 /// One pass over the rows of an object.

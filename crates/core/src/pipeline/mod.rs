@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fallback;
 use crate::fault::FaultPoint;
 use crate::object::{ObjectRef, Source};
+use crate::pattern::KeyParts;
 use crate::policy::{End, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -76,11 +77,11 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Err(error) => return Err(error),
     };
     let lease = hold(road, &source).await?;
-    let (table, refusal) = match route::key_parts(&source.object.key, &road.settings.database) {
-        Ok(parts) => (parts.table, None),
-        Err(refusal) => (String::new(), Some(refusal)),
+    let (key, refusal) = match route::key_parts(&source.object.key, &road.settings.database) {
+        Ok(key) => (key, None),
+        Err(refusal) => (KeyParts::default(), Some(refusal)),
     };
-    let attempt = Attempt::new(road, source, table, lease, deadline.clone());
+    let attempt = Attempt::new(road, source, key, lease, deadline.clone());
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = walk(&attempt, refusal) => result,

@@ -6,6 +6,7 @@
 pub mod fallback;
 pub mod header;
 pub mod infer;
+pub mod key_columns;
 pub mod value;
 
 use serde::{Deserialize, Serialize};
