@@ -3,7 +3,12 @@
 //! [`Target`] is the contract every engine keeps; [`mysql`] is MySQL and MariaDB. A driver's types stay in its room, and
 //! every failure comes out as an [`crate::error::ErrorKind`] from the failure table.
 
+mod column;
+mod entry;
+mod exact;
 pub mod mysql;
+mod rows;
+mod stage;
 
 use std::future::Future;
 use std::time::Duration;

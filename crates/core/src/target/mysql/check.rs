@@ -4,10 +4,13 @@
 //! record and the column, never with the value. A day is taken by a column of date and time as its midnight, and `true`
 //! and `false` by a column of whole numbers as 1 and 0; apart from these a value must be of the column's own kind.
 
-use crate::error::{Error, ErrorKind, Position, Result};
+use crate::error::{Position, Result};
 use crate::schema::ColumnType;
 use crate::schema::value::json;
 use crate::schema::value::{Value, is_null_token, parse, write_canonical};
+use crate::target::exact::{
+    NO_VALUE, Refusal, digit_counts, expand_exponent, fraction, has_more_characters, moment, refused,
+};
 
 use super::column::{Storage, TargetColumn};
 
@@ -25,9 +28,6 @@ pub(super) enum Checked<'a> {
     Scratch,
 }
 
-/// Why a value is not sent.
-type Refusal = &'static str;
-
 /// Checks one field for one column. `scratch` holds the text of [`Checked::Scratch`].
 pub(super) fn check<'a>(
     column: &TargetColumn,
@@ -39,13 +39,11 @@ pub(super) fn check<'a>(
         None => Ok(Checked::Null),
         Some(bytes) => check_bytes(column, bytes, scratch),
     };
-    let reason = match checked {
-        Ok(Checked::Null) if !column.nullable => "has no value, but the column is NOT NULL",
-        Ok(checked) => return Ok(checked),
-        Err(reason) => reason,
-    };
-    let message = format!("the value {reason}; the column's type is {}", column.type_text);
-    Err(Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name))
+    match checked {
+        Ok(Checked::Null) if !column.nullable => Err(refused(column, position, NO_VALUE)),
+        Ok(checked) => Ok(checked),
+        Err(reason) => Err(refused(column, position, reason)),
+    }
 }
 
 fn check_bytes<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Checked<'a>, Refusal> {
@@ -159,14 +157,8 @@ fn decimal<'a>(
     bytes: &'a [u8],
     scratch: &mut Vec<u8>,
 ) -> Result<Checked<'a>, Refusal> {
-    let has_exponent = bytes.iter().any(|byte| matches!(byte, b'e' | b'E'));
-    if has_exponent {
-        let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) else {
-            return Err("is no number that can be kept exactly");
-        };
-        scratch.extend_from_slice(value.to_string().as_bytes());
-    }
-    let text = if has_exponent { scratch.as_slice() } else { bytes };
+    let is_expanded = expand_exponent(bytes, scratch)?;
+    let text = if is_expanded { scratch.as_slice() } else { bytes };
     let (whole, fraction) = digit_counts(text).ok_or("is no decimal number")?;
     if unsigned && text.starts_with(b"-") {
         return Err("is negative, and the column is UNSIGNED");
@@ -177,27 +169,7 @@ fn decimal<'a>(
     if whole > precision.saturating_sub(scale) {
         return Err("has more digits before the point than the column");
     }
-    Ok(if has_exponent { Checked::Scratch } else { Checked::Bytes(bytes) })
-}
-
-/// Digits before and behind the point that matter: no zero in front, none at the end. `None` for anything but
-/// `-?(0|[1-9][0-9]*)(.[0-9]+)?` and for a minus zero, whose sign would be lost.
-fn digit_counts(text: &[u8]) -> Option<(u64, u64)> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let point = memchr::memchr(b'.', digits);
-    let (whole, fraction) = point.map_or((digits, None), |at| (&digits[..at], Some(&digits[at + 1..])));
-    let all_digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    let leading_zero = whole.len() > 1 && whole.starts_with(b"0");
-    if !all_digits(whole) || leading_zero || !fraction.is_none_or(all_digits) {
-        return None;
-    }
-    let fraction = fraction.unwrap_or_default();
-    let significant = fraction.iter().rposition(|byte| *byte != b'0').map_or(0, |last| last + 1);
-    let whole_digits = if whole == b"0" { 0 } else { whole.len() };
-    if digits.len() < text.len() && whole_digits == 0 && significant == 0 {
-        return None;
-    }
-    Some((whole_digits as u64, significant as u64))
+    Ok(if is_expanded { Checked::Scratch } else { Checked::Bytes(bytes) })
 }
 
 fn float<'a>(
@@ -226,25 +198,6 @@ fn float<'a>(
     Ok(written(Value::Double(value), scratch))
 }
 
-/// Date and time, or an instant in UTC, or a day's midnight, as microseconds.
-fn moment(bytes: &[u8]) -> Result<i64, Refusal> {
-    if let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(bytes)) {
-        return Ok(micros);
-    }
-    if let Some(Value::Instant { micros }) = parse(ColumnType::Instant, Some(bytes)) {
-        return Ok(micros);
-    }
-    match parse(ColumnType::Date, Some(bytes)) {
-        Some(Value::Date { days }) => Ok(i64::from(days) * 86_400_000_000),
-        _ => Err("is no date and time"),
-    }
-}
-
-fn fraction(micros: i64, digits: u32) -> Result<(), Refusal> {
-    let unit = 10i64.pow(6u32.saturating_sub(digits));
-    if micros % unit == 0 { Ok(()) } else { Err("has a finer fraction of a second than the column") }
-}
-
 /// `-?H{2,3}:MM:SS(.f+)?` up to 838:59:59; MySQL guesses at every shorter form.
 fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Checked<'_>, Refusal> {
     const REASON: Refusal = "is no time (HH:MM:SS) that the column can hold";
@@ -268,12 +221,8 @@ fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Checked<'_>, Refusal> {
 }
 
 fn characters(max: u64, loses_blanks: bool, bytes: &[u8]) -> Result<Checked<'_>, Refusal> {
-    // As many bytes are never more characters; only longer values are counted.
-    if bytes.len() as u64 > max {
-        let count = bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count();
-        if count as u64 > max {
-            return Err("has more characters than the column");
-        }
+    if has_more_characters(bytes, max) {
+        return Err("has more characters than the column");
     }
     if loses_blanks && bytes.last() == Some(&b' ') {
         return Err("ends with a blank, which a CHAR column does not keep");

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::super::column::column_of;
 use super::*;
+use crate::error::ErrorKind;
 
 /// `None` when refused; `Some("NULL!")` for NULL.
 fn sent(type_text: &str, value: &str) -> Option<String> {

@@ -31,26 +31,8 @@ const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLAB
      FALSE \
      FROM information_schema.COLUMNS c WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
 
-/// A column of the target table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TargetColumn {
-    /// The name as the table has it.
-    pub(super) name: String,
-    /// The type as SQL writes it, for messages.
-    pub(super) type_text: String,
-    /// How values are stored.
-    pub(super) storage: Storage,
-    /// NULL may be stored.
-    pub(super) nullable: bool,
-    /// A row that does not name the column gets a value that the table's owner chose.
-    pub(super) has_default: bool,
-    /// The server numbers rows that bring no number.
-    pub(super) auto_increment: bool,
-    /// The server computes the value; nothing can be stored.
-    pub(super) generated: bool,
-    /// Null tokens of the file are NULL here, unless the column is text.
-    pub(super) null_tokens: bool,
-}
+/// A column of a MySQL table.
+pub(super) type TargetColumn = crate::target::column::TargetColumn<Storage>;
 
 /// How the server stores a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts};
 use secrecy::ExposeSecret;
 
-use super::failure::{Stage, failure, timed_out};
+use super::failure::failure;
 use crate::config::{Credentials, TargetOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::stage::{Stage, timed_out};
 
 /// How long a small statement may take; lock waits (3 s) and metadata lock waits (10 s) end sooner.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);

@@ -3,20 +3,10 @@
 //! Server messages can hold row values (1062, 1366, 1064 quote them), so only the messages of kinds that never do are
 //! kept as a source; of all others the code and the SQLSTATE stay.
 
-use std::time::Duration;
-
 use mysql_async::{DriverError, IoError};
 
 use crate::error::{Error, ErrorKind};
-
-/// Whether there was a connection when the error came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The connection was being made.
-    Connecting,
-    /// A statement was on its way.
-    Connected,
-}
+use crate::target::stage::Stage;
 
 /// An error code as the server gave it, without its message.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +26,7 @@ pub(super) fn failure(stage: Stage, doing: &str, error: mysql_async::Error) -> E
         mysql_async::Error::Io(IoError::Io(source)) => {
             let kind = match stage {
                 Stage::Connecting if is_tls(&source) => ErrorKind::TlsRefused,
-                Stage::Connecting => ErrorKind::Unreachable,
-                Stage::Connected => ErrorKind::Failover,
+                stage => stage.broken(),
             };
             Error::new(kind, doing).with_source(source)
         }
@@ -45,15 +34,6 @@ pub(super) fn failure(stage: Stage, doing: &str, error: mysql_async::Error) -> E
         mysql_async::Error::Url(source) => Error::new(ErrorKind::Bug, doing).with_source(source),
         mysql_async::Error::Other(source) => Error::new(ErrorKind::Bug, doing).with_source(source),
     }
-}
-
-/// The error for a call that got no answer in time.
-pub(super) fn timed_out(stage: Stage, doing: &str, limit: Duration) -> Error {
-    let kind = match stage {
-        Stage::Connecting => ErrorKind::Unreachable,
-        Stage::Connected => ErrorKind::Failover,
-    };
-    Error::new(kind, format!("{doing}: no answer within {} s", limit.as_secs()))
 }
 
 /// What an answer of the server means that is an error.
@@ -94,8 +74,7 @@ fn driver_failure(stage: Stage, doing: &str, driver: DriverError) -> Error {
             | DriverError::InvalidParsecSalt,
             _,
         ) => ErrorKind::Credentials,
-        (DriverError::ConnectionClosed, Stage::Connecting) => ErrorKind::Unreachable,
-        (DriverError::ConnectionClosed, Stage::Connected) => ErrorKind::Failover,
+        (DriverError::ConnectionClosed, stage) => stage.broken(),
         (DriverError::PacketTooLarge, _) => ErrorKind::DatabaseFull,
         // A packet may hold what we sent, so such an error is not kept as a source.
         (DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder, Stage::Connecting) => {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::column::{Storage, TargetColumn};
 use super::connect::Connection;
 use super::refusal;
-use super::rows::{Form, Rows};
+use super::rows::{Form, write};
 use super::table::quoted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::rows::Rows;
 
 /// The largest statement that is built, whatever the server would take.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
@@ -24,7 +25,7 @@ pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
     columns: &[TargetColumn],
-    rows: &mut Rows<'_>,
+    rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<(u64, bool)> {
     let taken_before = rows.taken;
@@ -33,12 +34,12 @@ pub(super) async fn load(
     // The packet's header and a margin.
     let largest = connection.facts.max_allowed_packet.saturating_sub(1024);
     let mut statement = Statement { head, body: Vec::new(), rows: 0, first_record: 1 };
-    let mut row = Vec::new();
+    let (mut row, mut scratch) = (Vec::new(), Vec::new());
     let mut sent_bytes = 0;
     while rows.advance().await? {
         row.clear();
         row.push(b'(');
-        rows.write::<Literal>(&mut row)?;
+        write::<Literal>(rows, &mut scratch, &mut row)?;
         row.push(b')');
         let record = rows.position().record;
         if statement.head.len() + row.len() > largest {

@@ -9,10 +9,12 @@ use jiff::Timestamp;
 use mysql_async::params;
 
 use super::connect::Connection;
-use super::failure::{Stage, failure, server_code};
+use super::failure::{failure, server_code};
 use super::table::{TABLE_OPTIONS, exists, quoted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
+use crate::target::entry::{cut, entry};
+use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
 const DUPLICATE_KEY: u16 = 1062;
@@ -231,19 +233,7 @@ impl<'a> Ledger<'a> {
 
 fn first_entry(rows: Vec<EntryRow>) -> Result<Option<LedgerEntry>> {
     let Some((state, rows_parsed, rows_stored, moved_to)) = rows.into_iter().next() else { return Ok(None) };
-    let state = match state.as_str() {
-        "loaded" => LedgerState::Loaded,
-        "duplicate" => LedgerState::Duplicate,
-        "fell_back" => LedgerState::FellBack,
-        "rejected" => LedgerState::Rejected,
-        other => return Err(Error::new(ErrorKind::Bug, format!("the ledger has an unknown state: {other}"))),
-    };
-    Ok(Some(LedgerEntry { state, rows_parsed, rows_stored, moved_to }))
-}
-
-/// The first characters of a text, as many as a column holds.
-fn cut(text: &str, characters: usize) -> &str {
-    text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end])
+    entry(&state, rows_parsed, rows_stored, moved_to).map(Some)
 }
 
 fn sql_time(time: Timestamp) -> String {
@@ -275,17 +265,5 @@ mod tests {
     fn times_are_written_as_sql_has_them() {
         let time: Timestamp = "2026-11-20T13:05:06.000789Z".parse().unwrap();
         assert_eq!(sql_time(time), "2026-11-20 13:05:06.000789");
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(cut("äöü", 2), "äö");
-        assert_eq!(cut("äö", 2), "äö");
-    }
-
-    #[test]
-    fn a_state_that_nobody_knows_is_an_error() {
-        assert!(first_entry(vec![("half".into(), 1, 1, None)]).is_err());
-        assert!(first_entry(vec![]).unwrap().is_none());
     }
 }

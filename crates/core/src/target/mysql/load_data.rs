@@ -16,11 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::column::{Storage, TargetColumn};
 use super::connect::Connection;
-use super::failure::{Stage, failure, is_local_infile_off, server_code, timed_out};
+use super::failure::{failure, is_local_infile_off, server_code};
 use super::refusal;
-use super::rows::{Form, Rows};
+use super::rows::{Form, write};
 use super::table::quoted;
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::rows::Rows;
+use crate::target::stage::{Stage, timed_out};
 
 /// How much is written before it is handed over.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -46,7 +48,7 @@ pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
     columns: &[TargetColumn],
-    rows: &mut Rows<'_>,
+    rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<LoadEnd> {
     let doing = "cannot load the rows";
@@ -112,11 +114,12 @@ async fn drive<A>(
 }
 
 /// Writes rows into pieces until the limit or the end; whether it was the end.
-async fn send(rows: &mut Rows<'_>, pieces: mpsc::Sender<Bytes>, limit_bytes: u64) -> Result<bool> {
+async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_bytes: u64) -> Result<bool> {
     let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+    let mut scratch = Vec::new();
     let mut sent_bytes = 0;
     while rows.advance().await? {
-        rows.write::<LoadData>(&mut piece)?;
+        write::<LoadData>(rows, &mut scratch, &mut piece)?;
         piece.push(b'\n');
         if piece.len() < PIECE_BYTES && !rows.is_milestone() {
             continue;
@@ -149,7 +152,7 @@ async fn hand_over(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<
 }
 
 /// The record number of the first row of this LOAD DATA: rows of a file are numbered without gaps.
-fn rows_first_record(rows: &Rows<'_>, sent_rows: u64) -> u64 {
+fn rows_first_record(rows: &Rows<'_, Storage>, sent_rows: u64) -> u64 {
     if sent_rows == 0 { 1 } else { (rows.position().record + 1).saturating_sub(sent_rows) }
 }
 

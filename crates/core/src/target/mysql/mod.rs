@@ -25,13 +25,14 @@ use crate::fault::FaultPoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
 use crate::schema::Schema;
+use crate::target::rows::Rows;
+use crate::target::stage::Stage;
 use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
 
 use column::TargetColumn;
 use connect::Connection;
-use failure::{Stage, failure, leaves_commit_open, server_code};
+use failure::{failure, leaves_commit_open, server_code};
 use ledger::{ClaimEnd, Ledger};
-use rows::Rows;
 
 /// COMMIT of a large transaction writes the binary log; it may take this long, and longer by size.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);

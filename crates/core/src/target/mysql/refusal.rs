@@ -4,10 +4,11 @@
 //! column name that is one of ours.
 
 use crate::error::{Error, ErrorKind, Position, Result};
+use crate::target::stage::Stage;
 
 use super::column::TargetColumn;
 use super::connect::{Connection, Outcome};
-use super::failure::{Stage, failure, kind_of};
+use super::failure::{failure, kind_of};
 
 /// The outcome of a statement with rows in it; an error of the server is told by code, record and column.
 pub(super) fn checked(

@@ -3,10 +3,12 @@
 use crate::config::UnknownColumns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType, Schema};
+use crate::target::column::{fit, lacks, missing};
+use crate::target::stage::Stage;
 
 use super::column::{TargetColumn, describe};
 use super::connect::Connection;
-use super::failure::{Stage, failure, server_code};
+use super::failure::{failure, server_code};
 
 /// Text up to this many bytes now gets a TEXT column, whose limit of 65,535 leaves room for longer values to come.
 const SHORT_TEXT_BYTES: u64 = 16_383;
@@ -69,24 +71,12 @@ pub(super) async fn prepare(
     let missing = missing(&columns, &schema.columns);
     if !missing.is_empty() {
         match unknown_columns {
-            UnknownColumns::Refuse => {
-                let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
-                let message = format!(
-                    "table {table} lacks {} of the file's columns: {}; add them or set UNKNOWN_COLUMNS=add",
-                    missing.len(),
-                    names.join(", ")
-                );
-                return Err(Error::new(ErrorKind::TableMismatch, message));
-            }
+            UnknownColumns::Refuse => return Err(lacks(table, &missing)),
             UnknownColumns::Add => add(connection, table, &missing).await?,
         }
         columns = describe(connection, table).await?;
     }
-    fit(table, columns, schema)
-}
-
-fn missing<'a>(columns: &[TargetColumn], wanted: &'a [Column]) -> Vec<&'a Column> {
-    wanted.iter().filter(|column| find(columns, &column.name).is_none()).collect()
+    fit(table, &columns, schema)
 }
 
 /// Adds columns one by one, so that one that another worker added meanwhile does not hinder the others.
@@ -101,44 +91,6 @@ async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> R
         }
     }
     Ok(())
-}
-
-/// The table's columns in the file's order.
-fn fit(table: &str, columns: Vec<TargetColumn>, schema: &Schema) -> Result<Vec<TargetColumn>> {
-    let mut chosen = Vec::with_capacity(schema.columns.len());
-    for wanted in &schema.columns {
-        let Some(column) = find(&columns, &wanted.name) else {
-            let message = format!("table {table} has no column {}", wanted.name);
-            return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&wanted.name));
-        };
-        if column.generated {
-            let message = format!("table {table} computes column {} itself", column.name);
-            return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name));
-        }
-        chosen.push(TargetColumn { null_tokens: wanted.null_tokens, ..column.clone() });
-    }
-    let is_filled = |column: &TargetColumn| {
-        column.nullable
-            || column.has_default
-            || column.generated
-            || chosen.iter().any(|other| other.name == column.name)
-    };
-    match columns.iter().find(|column| !is_filled(column)) {
-        Some(column) => {
-            let message =
-                format!("the file has no column {}, which table {table} demands (NOT NULL, no default)", column.name);
-            Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name))
-        }
-        None => Ok(chosen),
-    }
-}
-
-/// MySQL knows no two columns that differ only in letter case.
-fn find<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a TargetColumn> {
-    columns.iter().find(|column| column.name == name).or_else(|| {
-        let lower = name.to_lowercase();
-        columns.iter().find(|column| column.name.to_lowercase() == lower)
-    })
 }
 
 fn create_statement(table: &str, columns: &[Column]) -> String {
@@ -168,7 +120,6 @@ fn type_sql(column: &Column) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::column::column_of;
     use super::*;
     use crate::schema::{Evidence, Survives};
 
@@ -205,37 +156,5 @@ mod tests {
                  {TABLE_OPTIONS}"
             )
         );
-    }
-
-    fn named(name: &str) -> TargetColumn {
-        let mut column = column_of("int(11)");
-        column.name = name.into();
-        column
-    }
-
-    #[test]
-    fn columns_are_found_in_any_letter_case_and_come_in_file_order() {
-        let schema = Schema { columns: vec![column("B", ColumnType::Integer, 1), column("a", ColumnType::Integer, 1)] };
-        let chosen = fit("t", vec![named("a"), named("b"), named("c")], &schema).unwrap();
-        assert_eq!(chosen.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
-    }
-
-    #[test]
-    fn a_demanded_column_must_be_in_the_file() {
-        let schema = Schema { columns: vec![column("a", ColumnType::Integer, 1)] };
-        let mut demanded = named("b");
-        demanded.nullable = false;
-        let error = fit("t", vec![named("a"), demanded.clone()], &schema).unwrap_err();
-        assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("b")));
-        demanded.has_default = true;
-        assert!(fit("t", vec![named("a"), demanded], &schema).is_ok());
-    }
-
-    #[test]
-    fn a_generated_column_takes_no_values() {
-        let schema = Schema { columns: vec![column("a", ColumnType::Integer, 1)] };
-        let mut generated = named("a");
-        generated.generated = true;
-        assert_eq!(fit("t", vec![generated], &schema).unwrap_err().kind(), ErrorKind::TableMismatch);
     }
 }
