@@ -15,10 +15,10 @@ help: ## list these targets
 setup: ## install what is missing (Debian packages as root, Python tools in a cache folder, cargo-nextest)
 	@scripts/setup
 
-demo: setup ## deploy to a local AWS and watch files arrive, fall back and come back
+demo: setup ## deploy to a local AWS and watch files arrive, fall back and come back; ENGINE=postgres for PostgreSQL
 	@scripts/deploy-local --build-only
 	@cargo build --quiet --locked --workspace --bins --tests # as the tests have it, so that nothing is built twice
-	@"$${CARGO_TARGET_DIR:-target}/debug/demo"
+	@"$${CARGO_TARGET_DIR:-target}/debug/demo" $(ENGINE)
 
 test: setup ## everything that must hold: format, lints, docs, template, tests
 	@scripts/check

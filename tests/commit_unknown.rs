@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use rstest::rstest;
 use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
 use spillway_harness::process::Signal;
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 use spillway_harness::settings::Settings;
@@ -26,8 +27,8 @@ struct Proxied {
 
 impl Proxied {
     /// A file to load through a proxy that will do this to its COMMIT.
-    async fn new(swallow: Swallow) -> Result<Self> {
-        let mut stage = Stage::new().await?;
+    async fn new(engine: Engine, swallow: Swallow) -> Result<Self> {
+        let mut stage = Stage::on(engine).await?;
         let proxy = Proxy::start(stage.server.port()).await?;
         let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
         let settings = stage.settings().with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
@@ -46,8 +47,11 @@ impl Proxied {
 #[case::the_answer_is_lost(Swallow::ThenCut)]
 #[case::the_commit_is_lost(Swallow::Lost)]
 #[tokio::test]
-async fn with_the_database_up_the_ledger_tells_at_once(#[case] swallow: Swallow) -> Result<()> {
-    let proxied = Proxied::new(swallow).await?;
+async fn with_the_database_up_the_ledger_tells_at_once(
+    #[case] swallow: Swallow,
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let proxied = Proxied::new(engine, swallow).await?;
     let answer = proxied.stage.deliver(&proxied.settings, &[&proxied.object]).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     let counts = proxied.proxy.counts();
@@ -56,17 +60,23 @@ async fn with_the_database_up_the_ledger_tells_at_once(#[case] swallow: Swallow)
     proxied.ensure_loaded_once().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_silent_database_is_given_up_and_the_ledger_tells() -> Result<()> {
-    let proxied = Proxied::new(Swallow::ThenStall).await?;
+async fn a_silent_database_is_given_up_and_the_ledger_tells(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
     proxied.stage.deliver_until_accepted(&proxied.settings, &[&proxied.object]).await?;
     proxied.proxy.swallowed(BOUND).await?;
     proxied.ensure_loaded_once().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn with_the_database_gone_the_file_waits_and_never_falls_back() -> Result<()> {
-    let proxied = Proxied::new(Swallow::ThenRefuse).await?;
+async fn with_the_database_gone_the_file_waits_and_never_falls_back(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let proxied = Proxied::new(engine, Swallow::ThenRefuse).await?;
     let Proxied { stage, proxy, object, settings } = &proxied;
     let answer = stage.deliver(settings, &[object]).await?;
     assert_eq!(answer.error_type(), Some("commit_unknown"), "{} {}", answer.body, answer.logs);
@@ -85,9 +95,12 @@ async fn with_the_database_gone_the_file_waits_and_never_falls_back() -> Result<
     proxied.ensure_loaded_once().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_task_killed_between_commit_and_answer_leaves_rows_that_the_next_one_finds() -> Result<()> {
-    let proxied = Proxied::new(Swallow::ThenStall).await?;
+async fn a_task_killed_between_commit_and_answer_leaves_rows_that_the_next_one_finds(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
     let task = Task::start(&proxied.settings.clone().with("CSV_KEY", &proxied.object.key))?;
     proxied.proxy.swallowed(BOUND).await?;
     task.signal(Signal::Kill)?;
@@ -98,9 +111,12 @@ async fn a_task_killed_between_commit_and_answer_leaves_rows_that_the_next_one_f
     proxied.ensure_loaded_once().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_for_it() -> Result<()> {
-    let proxied = Proxied::new(Swallow::ThenStall).await?;
+async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_for_it(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
     let Proxied { stage, proxy, object, settings } = &proxied;
     let task = Task::start(&settings.clone().with("CSV_KEY", &object.key))?;
     proxy.swallowed(BOUND).await?;

@@ -1,4 +1,5 @@
-//! `make demo`: Spillway on a local AWS and a private MariaDB, from the first upload to the last replay, in plain lines.
+//! `make demo`: Spillway on a local AWS and a private MariaDB (with `ENGINE=postgres` a PostgreSQL), from the first upload to
+//! the last replay, in plain lines.
 //!
 //! The template is deployed as it is, the binaries are the real ones, and every number that is shown was asked of the
 //! database, S3 or Athena. Nothing is left running.
@@ -8,11 +9,11 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spillway_harness::cloud::Cloud;
+use spillway_harness::database::{Database, Engine, Options, Schema};
 use spillway_harness::deploy::Deployment;
-use spillway_harness::mariadb::{MariaDb, Options, Schema};
 use spillway_harness::world::TABLE;
 use spillway_harness::{athena, wait};
 
@@ -22,7 +23,10 @@ const FALLBACK: &str = "ingest_fallback_table";
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut demo = Demo::begin().await?;
+    let name = std::env::args().nth(1).unwrap_or_else(|| Engine::MariaDb.name().to_owned());
+    let engine =
+        Engine::of_name(&name).with_context(|| format!("{name:?} is no engine; there are mariadb and postgres"))?;
+    let mut demo = Demo::begin(engine).await?;
     demo.small_files().await?;
     demo.large_file().await?;
     demo.outage().await?;
@@ -33,7 +37,7 @@ async fn main() -> Result<()> {
 struct Demo {
     begun: Instant,
     step_begun: Instant,
-    server: MariaDb,
+    server: Database,
     schema: Schema,
     stack: Deployment,
     uploaded: usize,
@@ -41,13 +45,14 @@ struct Demo {
 }
 
 impl Demo {
-    async fn begin() -> Result<Self> {
+    async fn begin(engine: Engine) -> Result<Self> {
         let begun = Instant::now();
         println!("Spillway: S3 files into a database exactly once, and over the spillway when it cannot take them.");
         println!(
-            "\nStarting a private MariaDB and a local AWS, and deploying template.yaml to it with `sam deploy` ..."
+            "\nStarting a private {} and a local AWS, and deploying template.yaml to it with `sam deploy` ...",
+            engine.title()
         );
-        let (server, cloud) = (MariaDb::start(Options::default()).await?, Cloud::start().await?);
+        let (server, cloud) = (Database::start(engine, Options::default()).await?, Cloud::start().await?);
         let schema = server.schema().await?;
         let stack = Deployment::make(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
         println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
@@ -67,10 +72,9 @@ impl Demo {
         self.say_rows().await?;
         self.say_objects("processed/").await?;
         let sample = format!(
-            "SELECT order_id, customer, amount, ordered_on, note FROM {}.{TABLE} WHERE order_id IN (3, 4, 5) ORDER BY order_id, customer LIMIT 3",
-            self.schema.name
+            "SELECT order_id, customer, amount, ordered_on, note FROM {{schema}}.{TABLE} WHERE order_id IN (3, 4, 5) ORDER BY order_id, customer LIMIT 3"
         );
-        for row in self.server.query(&sample).await? {
+        for row in self.server.query(&self.schema, &sample).await? {
             let cells: Vec<String> =
                 row.iter().map(|cell| cell.as_ref().map_or("NULL".to_owned(), |text| format!("{text:?}"))).collect();
             println!("  a row:         {}", cells.join(", "));
@@ -135,11 +139,9 @@ impl Demo {
             self.begun.elapsed().as_secs_f64()
         );
         println!("The run history:");
-        let history = format!(
-            "SELECT state, rows_stored, object_key, COALESCE(moved_to, '') FROM {}.spillway_ledger ORDER BY started_at",
-            self.schema.name
-        );
-        for row in self.server.query(&history).await? {
+        let history = "SELECT state, rows_stored, object_key, COALESCE(moved_to, '') FROM {schema}.spillway_ledger \
+                       ORDER BY started_at";
+        for row in self.server.query(&self.schema, history).await? {
             let cell = |place: usize| row[place].as_deref().unwrap_or_default();
             println!("  {:<9} {:>7} rows  {}  ->  {}", cell(0), cell(1), cell(2), cell(3));
         }
@@ -172,20 +174,20 @@ impl Demo {
 
     /// The rows of the target; none while the table is still to be made.
     async fn rows(&self) -> Result<usize> {
-        let schema = &self.schema.name;
         let made = format!(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = '{schema}' AND table_name = '{TABLE}'"
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = '{{schema}}' AND table_name = '{TABLE}'"
         );
-        if self.server.query(&made).await?.is_empty() {
+        if self.server.query(&self.schema, &made).await?.is_empty() {
             return Ok(0);
         }
-        let count = self.server.query(&format!("SELECT COUNT(*) FROM {schema}.{TABLE}")).await?;
+        let count = self.server.query(&self.schema, &format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         Ok(count[0][0].as_deref().unwrap_or_default().parse()?)
     }
 
     async fn say_rows(&self) -> Result<()> {
         let seconds = self.step_begun.elapsed().as_secs_f64();
-        println!("  in MariaDB:    {} rows, {seconds:.1} s after the step began", self.rows().await?);
+        let place = format!("in {}:", self.schema.engine.title());
+        println!("  {place:<14} {} rows, {seconds:.1} s after the step began", self.rows().await?);
         Ok(())
     }
 

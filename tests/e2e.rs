@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use spillway_harness::athena;
 use spillway_harness::cloud::Cloud;
+use spillway_harness::database::{Database, Engine, Options};
 use spillway_harness::deploy::Deployment;
-use spillway_harness::mariadb::{MariaDb, Options};
 use spillway_harness::stage::TASK_BOUND;
 use spillway_harness::wait;
 use spillway_harness::world::{Counted, GLUE_DATABASE, GLUE_TABLE, World};
@@ -16,7 +16,7 @@ const BOUND: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn uploads_to_the_deployed_stack_arrive_fall_back_and_come_home() -> Result<()> {
-    let (server, cloud) = (MariaDb::start(Options::default()).await?, Cloud::start().await?);
+    let (server, cloud) = (Database::start(Engine::MariaDb, Options::default()).await?, Cloud::start().await?);
     let schema = server.schema().await?;
     let parameters = ["DatabaseRetrySeconds=2", "InlineMaxBytes=100000"];
     let stack = Deployment::make(&cloud, &server, &schema, &parameters).await?;
@@ -55,7 +55,7 @@ async fn uploads_to_the_deployed_stack_arrive_fall_back_and_come_home() -> Resul
 }
 
 /// Waits until so many rows are in the database and no object waits under the upload prefix.
-async fn arrived(world: &World, server: &MariaDb, rows: usize) -> Result<()> {
+async fn arrived(world: &World, server: &Database, rows: usize) -> Result<()> {
     wait::until(&format!("{rows} rows to arrive"), BOUND, async || {
         let is_moved = world.account.keys("uploads/").await?.is_empty();
         Ok(is_moved && world.account.keys("lease/").await?.is_empty() && world.count(server).await?.database == rows)

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
+use rstest::rstest;
 use serde_json::json;
 use spillway_harness::cloud::{Account, Cloud};
+use spillway_harness::database::{Database, Engine, Options, Schema};
 use spillway_harness::fault::Pause;
 use spillway_harness::lambda::Function;
-use spillway_harness::mariadb::{MariaDb, Options, Schema};
+use spillway_harness::mariadb::MariaDb;
 use spillway_harness::process::{self, Signal};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 use spillway_harness::run::Scratch;
@@ -82,6 +84,26 @@ fn a_commit_is_found_however_the_bytes_are_cut() {
     bytes.extend(packet(3, "COMMIT"));
     let before = bytes.len();
     bytes.extend(packet(0, "commit;"));
+    for cut in 1..bytes.len() {
+        let mut stream = ClientStream::default();
+        let (first, second) = bytes.split_at(cut);
+        let found = (stream.has_commit(first), stream.has_commit(second));
+        assert_eq!(found, (false, true), "cut at {cut}");
+    }
+    assert!(!ClientStream::default().has_commit(&bytes[..before]), "data was taken for a COMMIT");
+}
+
+#[test]
+fn a_commit_of_postgresql_is_found_however_the_bytes_are_cut() {
+    let message = |letter: &str, text: &str| {
+        let length = u32::try_from(text.len() + 5).expect("short").to_be_bytes();
+        [letter.as_bytes(), &length, text.as_bytes(), &[0]].concat()
+    };
+    let mut bytes = message("", "greeting with a user");
+    bytes.extend(message("Q", "INSERT INTO a VALUES ('COMMIT')"));
+    bytes.extend(message("d", "COMMIT"));
+    let before = bytes.len();
+    bytes.extend(message("Q", "COMMIT; SELECT 1"));
     for cut in 1..bytes.len() {
         let mut stream = ClientStream::default();
         let (first, second) = bytes.split_at(cut);
@@ -276,9 +298,12 @@ async fn a_killed_process_says_which_signal_ended_it_and_how_much_memory_it_had(
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced() -> Result<()> {
-    let server = MariaDb::shared().await?;
+async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let server = Database::shared(engine).await?;
     let mut world = World::new(Cloud::shared().await?.account().await?, server.schema().await?);
     let object = world.upload("uploads/day one/orders.csv", 7).await?;
     assert_eq!(world.verdict(&server).await?.lost.len(), 7);
@@ -292,12 +317,13 @@ async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced() -> Res
     world.ensure_kept(&server).await?;
     assert_eq!(world.count(&server).await?, Counted { database: 7, fallback: 0 });
 
-    let table = format!("{}.{}", world.schema.name, world::TABLE);
-    server.execute(&format!("INSERT INTO {table} SELECT * FROM {table} WHERE record = 3")).await?;
-    server.execute(&format!("UPDATE {table} SET note = 'cut' WHERE record = 5")).await?;
+    let table = format!("{{schema}}.{}", world::TABLE);
+    let execute = async |statement: &str| server.execute(&world.schema, statement).await;
+    execute(&format!("INSERT INTO {table} SELECT * FROM {table} WHERE record = 3")).await?;
+    execute(&format!("UPDATE {table} SET note = 'cut' WHERE record = 5")).await?;
     world.account.put("lease/left", "{}").await?;
     world.account.put(&format!("fallback/{}/dt=2026-01-01/x.parquet", world::TABLE), "").await?;
-    server.execute(&format!("CREATE TABLE {}.spillway_staging_1 (a INT)", world.schema.name)).await?;
+    execute("CREATE TABLE {schema}.spillway_staging_1 (a INT)").await?;
     let verdict = world.verdict(&server).await?;
     assert_eq!((verdict.lost.len(), verdict.doubled.len(), verdict.unexpected.len()), (1, 1, 1), "{verdict:#?}");
     assert_eq!((verdict.ledger.len(), verdict.left_over.len()), (1, 3), "{verdict:#?}");
@@ -305,20 +331,17 @@ async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced() -> Res
 }
 
 /// What a loader would do: the rows and the ledger's row.
-async fn load_by_hand(world: &World, server: &MariaDb) -> Result<()> {
-    let schema = &world.schema.name;
-    let columns = "file TEXT, record BIGINT, checksum TEXT, note TEXT";
-    server
-        .execute(&format!("CREATE TABLE {schema}.{} ({columns}) ENGINE=InnoDB CHARACTER SET utf8mb4", world::TABLE))
-        .await?;
-    server
-        .execute(&format!("CREATE TABLE {schema}.spillway_ledger (object_key TEXT, state TEXT, rows_stored BIGINT)"))
-        .await?;
-    server.execute(&format!("INSERT INTO {schema}.spillway_ledger VALUES ('k', 'loaded', 7)")).await?;
-    let mut connection = world.schema.connect(server.port()).await?;
-    connection.query_drop("SET NAMES utf8mb4").await?;
-    let statement = format!("INSERT INTO {} VALUES (?, ?, ?, ?)", world::TABLE);
-    Ok(connection.exec_batch(statement, world::records("orders", 7)).await?)
+async fn load_by_hand(world: &World, server: &Database) -> Result<()> {
+    let table = format!("{{schema}}.{}", world::TABLE);
+    let execute = async |statement: &str| server.execute(&world.schema, statement).await;
+    execute(&format!("CREATE TABLE {table} (file TEXT, record BIGINT, checksum TEXT, note TEXT)")).await?;
+    execute("CREATE TABLE {schema}.spillway_ledger (object_key TEXT, state TEXT, rows_stored BIGINT)").await?;
+    execute("INSERT INTO {schema}.spillway_ledger VALUES ('k', 'loaded', 7)").await?;
+    for (file, record, checksum, note) in world::records("orders", 7) {
+        let note = if world.schema.engine == Engine::MariaDb { note.replace('\\', "\\\\") } else { note.to_owned() };
+        execute(&format!("INSERT INTO {table} VALUES ('{file}', {record}, '{checksum}', '{note}')")).await?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use spillway_core::fault::FaultPoint;
 use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
 use spillway_harness::fault::Pause;
 use spillway_harness::lambda::Function;
 use spillway_harness::process::Signal;
@@ -72,8 +73,8 @@ fn situation(point: FaultPoint) -> Situation {
 }
 
 /// A stage where the file meets with the situation.
-async fn prepare(situation: Situation) -> Result<(Stage, Settings, Object)> {
-    let mut stage = Stage::new().await?;
+async fn prepare(engine: Engine, situation: Situation) -> Result<(Stage, Settings, Object)> {
+    let mut stage = Stage::on(engine).await?;
     let settings = stage.settings();
     let key = "uploads/day/orders.csv";
     let (settings, object) = match situation {
@@ -100,7 +101,7 @@ async fn prepare(situation: Situation) -> Result<(Stage, Settings, Object)> {
         Situation::OutOfReach(why) => anyhow::bail!("not in a test's reach: {why}"),
     };
     if matches!(situation, Situation::FallBack | Situation::FallBackInParts) {
-        stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20)) ENGINE=InnoDB").await?;
+        stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
     }
     if situation == Situation::HandOver {
         register_task(&stage).await?;
@@ -116,9 +117,9 @@ async fn register_task(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn inline(point: FaultPoint) -> Result<()> {
+async fn inline(engine: Engine, point: FaultPoint) -> Result<()> {
     let situation = situation(point);
-    let (stage, settings, object) = prepare(situation).await?;
+    let (stage, settings, object) = prepare(engine, situation).await?;
     let pause = Pause::at(&point.name())?;
     let call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
@@ -144,9 +145,9 @@ async fn run_recorded_tasks(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-async fn in_task(point: FaultPoint) -> Result<()> {
+async fn in_task(engine: Engine, point: FaultPoint) -> Result<()> {
     let situation = situation(point);
-    let (stage, settings, object) = prepare(situation).await?;
+    let (stage, settings, object) = prepare(engine, situation).await?;
     let pause = Pause::at(&point.name())?;
     let task = Task::start(&settings.clone().and(&pause.settings()).with("CSV_KEY", &object.key))?;
     pause.reached(REACH_BOUND).await?;
@@ -169,22 +170,25 @@ async fn end(stage: &Stage, settings: &Settings) -> Result<()> {
 }
 
 macro_rules! killed_at {
-    (inline: $($inline:ident $inline_point:ident)*; task: $($task:ident $task_point:ident)*;) => {
-        mod inline {
-            use super::*;
-            $(#[tokio::test] async fn $inline() -> Result<()> { super::inline(FaultPoint::$inline_point).await })*
+    ($($how:ident as $list:ident { everywhere: $($name:ident $point:ident)*; mariadb: $($staged:ident $stage:ident)*; })*) => {$(
+        mod $how {
+            mod mariadb {
+                use super::super::*;
+                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::MariaDb, FaultPoint::$point).await })*
+                $(#[tokio::test] async fn $staged() -> Result<()> { $how(Engine::MariaDb, FaultPoint::$stage).await })*
+            }
+            mod postgresql {
+                use super::super::*;
+                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::Postgres, FaultPoint::$point).await })*
+            }
         }
-        mod task {
-            use super::*;
-            $(#[tokio::test] async fn $task() -> Result<()> { in_task(FaultPoint::$task_point).await })*
-        }
-        const INLINE: &[FaultPoint] = &[$(FaultPoint::$inline_point),*];
-        const TASK: &[FaultPoint] = &[$(FaultPoint::$task_point),*];
-    };
+        const $list: &[FaultPoint] = &[$(FaultPoint::$point,)* $(FaultPoint::$stage),*];
+    )*};
 }
 
 killed_at! {
-    inline:
+    inline as INLINE {
+        everywhere:
         event_parsed EventParsed
         fallback_looked_up FallbackLookedUp
         lease_written LeaseWritten
@@ -205,9 +209,6 @@ killed_at! {
         after_copy AfterCopy
         before_delete BeforeDelete
         after_delete AfterDelete
-        staging_chunk StagingChunk
-        after_insert_select AfterInsertSelect
-        before_staging_drop BeforeStagingDrop
         fallback_before_put FallbackBeforePut
         fallback_mid_upload FallbackMidUpload
         fallback_announced FallbackAnnounced
@@ -215,7 +216,14 @@ killed_at! {
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition
         after_run_task AfterRunTask;
-    task:
+        // PostgreSQL needs no staging tables.
+        mariadb:
+            staging_chunk StagingChunk
+            after_insert_select AfterInsertSelect
+            before_staging_drop BeforeStagingDrop;
+    }
+    in_task as TASK {
+        everywhere:
         fallback_looked_up FallbackLookedUp
         lease_written LeaseWritten
         headers_read HeadersRead
@@ -235,15 +243,18 @@ killed_at! {
         after_copy AfterCopy
         before_delete BeforeDelete
         after_delete AfterDelete
-        staging_chunk StagingChunk
-        after_insert_select AfterInsertSelect
-        before_staging_drop BeforeStagingDrop
         fallback_before_put FallbackBeforePut
         fallback_mid_upload FallbackMidUpload
         fallback_announced FallbackAnnounced
         fallback_after_complete FallbackAfterComplete
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition;
+        // PostgreSQL needs no staging tables.
+        mariadb:
+            staging_chunk StagingChunk
+            after_insert_select AfterInsertSelect
+            before_staging_drop BeforeStagingDrop;
+    }
 }
 
 #[test]

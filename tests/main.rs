@@ -20,6 +20,8 @@ mod harness_check;
 mod kill;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
+// The PostgreSQL target: the conformance list, every failure class, every column type.
+mod postgres;
 // From the upload to the rows, and the same event many times.
 mod road;
 // The sample events in events/, each through the real functions.

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
+use spillway_harness::database::Engine;
 use spillway_harness::lambda::{Answer, Function};
 use spillway_harness::stage::Stage;
 use spillway_harness::world::Counted;
@@ -13,9 +14,12 @@ fn outcomes(answer: &Answer) -> Vec<&str> {
     reports.iter().filter_map(|report| report["outcome"].as_str()).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_upload_becomes_rows_a_ledger_entry_and_a_processed_object() -> Result<()> {
-    let mut stage = Stage::new().await?;
+async fn an_upload_becomes_rows_a_ledger_entry_and_a_processed_object(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
     let object = stage.world.upload("uploads/2026/day one/orders+100%.csv", 50).await?;
     let answer = stage.deliver(&stage.settings(), &[&object]).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
@@ -33,8 +37,12 @@ async fn an_upload_becomes_rows_a_ledger_entry_and_a_processed_object() -> Resul
 #[case::twice_at_once(2, true)]
 #[case::eight_times_at_once(8, true)]
 #[tokio::test]
-async fn the_same_event_again_stores_the_rows_once(#[case] times: usize, #[case] at_once: bool) -> Result<()> {
-    let mut stage = Stage::new().await?;
+async fn the_same_event_again_stores_the_rows_once(
+    #[case] times: usize,
+    #[case] at_once: bool,
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
     let object = stage.world.upload("uploads/orders.csv", 400).await?;
     let settings = stage.settings();
     let trigger = Function::trigger(&settings)?;
@@ -61,9 +69,12 @@ async fn the_same_event_again_stores_the_rows_once(#[case] times: usize, #[case]
     stage.ensure_kept().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_same_bytes_uploaded_again_are_a_duplicate() -> Result<()> {
-    let mut stage = Stage::new().await?;
+async fn the_same_bytes_uploaded_again_are_a_duplicate(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
     let settings = stage.settings();
     let first = stage.world.upload("uploads/orders.csv", 20).await?;
     stage.deliver_until_accepted(&settings, &[&first]).await?;
@@ -76,9 +87,12 @@ async fn the_same_bytes_uploaded_again_are_a_duplicate() -> Result<()> {
     Ok(())
 }
 
+#[rstest]
 #[tokio::test]
-async fn another_file_under_the_same_name_is_another_file() -> Result<()> {
-    let mut stage = Stage::new().await?;
+async fn another_file_under_the_same_name_is_another_file(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
     let settings = stage.settings();
     for records in [20, 30] {
         let object = stage.world.upload("uploads/orders.csv", records).await?;
@@ -117,9 +131,12 @@ async fn a_record_that_reaches_no_end_fails_the_event_after_the_others_had_their
     stage.ensure_kept().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_file_without_rows_is_finished_too() -> Result<()> {
-    let mut stage = Stage::new().await?;
+async fn a_file_without_rows_is_finished_too(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
     let settings = stage.settings();
     for (key, body) in [("uploads/empty.csv", ""), ("uploads/header.csv", "file,record,checksum,note\n")] {
         let object = stage.world.account.put(key, body).await?;

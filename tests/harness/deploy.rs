@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::cloud::{Account, Cloud};
-use crate::mariadb::{MariaDb, Schema};
+use crate::database::{Database, Schema};
 use crate::settings::Settings;
 use crate::task::{Finished, Task};
 use crate::{http, run, wait, world};
@@ -25,11 +25,12 @@ pub struct Deployment {
 
 impl Deployment {
     /// Deploys the template for this schema, with more parameters as `Name=Value`.
-    pub async fn make(cloud: &Cloud, server: &MariaDb, schema: &Schema, parameters: &[&str]) -> Result<Self> {
+    pub async fn make(cloud: &Cloud, server: &Database, schema: &Schema, parameters: &[&str]) -> Result<Self> {
         let mut account = cloud.account_without_bucket().await?;
         account.bucket = format!("spillway-demo-{}", account.id);
         let secret = json!({
             "username": schema.user, "password": schema.password, "host": "127.0.0.1", "port": server.port(), "dbname": schema.name,
+            "engine": schema.engine.name(),
         });
         account.secrets.create_secret().name(SECRET).secret_string(secret.to_string()).send().await?;
         let output = Command::new(run::workspace().join("scripts/deploy-local"))

@@ -8,7 +8,7 @@ server=$!
 echo "$server" >"$pid_file.new" && mv "$pid_file.new" "$pid_file"
 while kill -0 "$watched" 2>/dev/null && kill -0 "$server" 2>/dev/null; do sleep 0.3; done
 if ! kill -0 "$watched" 2>/dev/null; then
-    kill -9 "$server" 2>/dev/null
+    kill -s "${KEEPER_SIGNAL:-KILL}" "$server" 2>/dev/null
     wait "$server" 2>/dev/null
     rm -rf "$folder"
     rm -f "$folder.lock"

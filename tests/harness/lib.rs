@@ -6,6 +6,7 @@
 
 pub mod athena;
 pub mod cloud;
+pub mod database;
 pub mod deploy;
 pub mod event;
 pub mod fallback;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod keeper;
 pub mod lambda;
 pub mod mariadb;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod run;

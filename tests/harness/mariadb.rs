@@ -13,34 +13,16 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 
+use crate::database::Engine;
+pub use crate::database::{Options, Schema};
 use crate::keeper::{self, Owner};
 use crate::process::{self, Signal};
-use crate::settings::Settings;
 use crate::tls::Certificates;
 use crate::{run, wait};
 
 const START_BOUND: Duration = Duration::from_secs(30);
 const STOP_BOUND: Duration = Duration::from_secs(30);
 const FULL_BOUND: Duration = Duration::from_secs(10);
-
-/// How the server is set up.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Whether clients may send LOAD DATA LOCAL.
-    pub local_infile: bool,
-    /// Whether only administrators may write, as on a replica.
-    pub read_only: bool,
-    /// How many connections there may be, besides one for administrators.
-    pub max_connections: u32,
-    /// The memory for InnoDB's pages; its redo log is as large.
-    pub buffer_pool_megabytes: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { local_infile: true, read_only: false, max_connections: 151, buffer_pool_megabytes: 128 }
-    }
-}
 
 /// A MariaDB server.
 #[derive(Debug)]
@@ -144,6 +126,7 @@ impl MariaDb {
     pub async fn schema(&self) -> Result<Schema> {
         let name = run::unique("t");
         let schema = Schema {
+            engine: Engine::MariaDb,
             port: self.port,
             authority: self.certificates().authority(),
             user: name.clone(),
@@ -211,45 +194,6 @@ impl Drop for MariaDb {
         if self.owner == Owner::Test {
             keeper::remove(&self.folder);
         }
-    }
-}
-
-/// A schema of its own for one test.
-#[derive(Debug, Clone)]
-pub struct Schema {
-    /// The schema's name: the value of `RDS_DB`.
-    pub name: String,
-    /// Who owns it.
-    pub user: String,
-    /// The owner's password.
-    pub password: String,
-    port: u16,
-    authority: PathBuf,
-}
-
-impl Schema {
-    /// The database settings of a binary under test, TLS verified.
-    pub fn settings(&self) -> Settings {
-        Settings::default()
-            .with("RDS_HOST", "127.0.0.1")
-            .with("RDS_PORT", self.port)
-            .with("RDS_USER", &self.user)
-            .with("RDS_PASSWORD", &self.password)
-            .with("RDS_DB", &self.name)
-            .with("RDS_TLS", "verify")
-            .with("RDS_CA_FILE", self.authority.display())
-    }
-
-    /// A connection as the schema's owner, without TLS, to any port: the server's or a proxy's.
-    pub async fn connect(&self, port: u16) -> Result<Conn> {
-        let login = OptsBuilder::default()
-            .ip_or_hostname("127.0.0.1")
-            .tcp_port(port)
-            .user(Some(&self.user))
-            .pass(Some(&self.password))
-            .db_name(Some(&self.name))
-            .prefer_socket(false);
-        Ok(Conn::new(login).await?)
     }
 }
 

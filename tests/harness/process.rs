@@ -14,6 +14,10 @@ use crate::wait;
 pub enum Signal {
     /// The end without a word, as by an out-of-memory kill or a lost machine.
     Kill,
+    /// The end without waiting for clients, and with the server's own cleaning up.
+    Quit,
+    /// The end once what runs was rolled back.
+    Interrupt,
     /// The polite end, as by a stopped Fargate task.
     Terminate,
     /// A halt that the process does not notice, as by a machine that stalls.
@@ -27,6 +31,8 @@ impl Signal {
     pub fn number(self) -> i32 {
         match self {
             Self::Kill => 9,
+            Self::Interrupt => 2,
+            Self::Quit => 3,
             Self::Terminate => 15,
             Self::Halt => 19,
             Self::GoOn => 18,

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Object};
+use crate::database::{Database, Engine, Options};
 use crate::lambda::{Answer, Function};
-use crate::mariadb::{MariaDb, Options};
 use crate::settings::Settings;
 use crate::task::{Finished, Task};
 use crate::world::{Counted, World};
@@ -26,23 +26,28 @@ pub struct Stage {
     /// The local AWS.
     pub cloud: Cloud,
     /// The database.
-    pub server: MariaDb,
+    pub server: Database,
     /// What was uploaded.
     pub world: World,
 }
 
 impl Stage {
-    /// On the servers that all tests share.
+    /// On the servers that all tests share, with MariaDB: for what is the same on every engine.
     pub async fn new() -> Result<Self> {
-        Self::with(MariaDb::shared().await?).await
+        Self::on(Engine::MariaDb).await
+    }
+
+    /// On the servers that all tests share, with this engine.
+    pub async fn on(engine: Engine) -> Result<Self> {
+        Self::with(Database::shared(engine).await?).await
     }
 
     /// On a database of its own, which may be stopped.
-    pub async fn with_own_server(options: Options) -> Result<Self> {
-        Self::with(MariaDb::start(options).await?).await
+    pub async fn with_own_server(engine: Engine, options: Options) -> Result<Self> {
+        Self::with(Database::start(engine, options).await?).await
     }
 
-    async fn with(server: MariaDb) -> Result<Self> {
+    async fn with(server: Database) -> Result<Self> {
         let cloud = Cloud::shared().await?;
         let world = World::new(cloud.account().await?, server.schema().await?);
         Ok(Self { cloud, server, world })
@@ -55,12 +60,12 @@ impl Stage {
 
     /// Runs a statement as the administrator; `{schema}` stands for the world's schema.
     pub async fn sql(&self, statement: &str) -> Result<()> {
-        self.server.execute(&statement.replace("{schema}", &self.world.schema.name)).await
+        self.server.execute(&self.world.schema, statement).await
     }
 
     /// Runs a query as the administrator; `{schema}` stands for the world's schema.
     pub async fn rows(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {
-        self.server.query(&query.replace("{schema}", &self.world.schema.name)).await
+        self.server.query(&self.world.schema, query).await
     }
 
     /// Delivers the notification of these objects to the trigger, once.

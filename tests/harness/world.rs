@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cloud::{Account, Object};
-use crate::mariadb::{MariaDb, Schema};
+use crate::database::{Database, Schema};
 use crate::settings::Settings;
 use crate::{event, fallback, wait};
 
@@ -119,12 +119,12 @@ impl World {
     }
 
     /// How many rows are in the target and in the registered fallback.
-    pub async fn count(&self, server: &MariaDb) -> Result<Counted> {
+    pub async fn count(&self, server: &Database) -> Result<Counted> {
         Ok(Counted { database: self.database_rows(server).await?.len(), fallback: self.fallback_rows().await?.0.len() })
     }
 
     /// Compares what was uploaded with what arrived, and looks for what should not be left behind.
-    pub async fn verdict(&self, server: &MariaDb) -> Result<Verdict> {
+    pub async fn verdict(&self, server: &Database) -> Result<Verdict> {
         self.no_transaction(server).await?;
         let in_database = self.database_rows(server).await?;
         let (in_fallback, mut left_over) = self.fallback_rows().await?;
@@ -152,24 +152,24 @@ impl World {
     }
 
     /// Fails unless every row is in exactly one place, every object has one end, and nothing is left behind.
-    pub async fn ensure_kept(&self, server: &MariaDb) -> Result<()> {
+    pub async fn ensure_kept(&self, server: &Database) -> Result<()> {
         let verdict = self.verdict(server).await?;
         ensure!(verdict == Verdict::default(), "the promise is broken: {verdict:#?}");
         Ok(())
     }
 
     /// The rows of the target table; none when there is no such table.
-    async fn database_rows(&self, server: &MariaDb) -> Result<Vec<String>> {
+    async fn database_rows(&self, server: &Database) -> Result<Vec<String>> {
         if !self.has_table(server, TABLE).await? {
             return Ok(Vec::new());
         }
-        let count = server.query(&format!("SELECT COUNT(*) FROM {}.{TABLE}", self.schema.name)).await?;
+        let count = server.query(&self.schema, &format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         if count == [[Some("0".to_owned())]] {
             // The tests' own tables may lack the columns that are asked for next.
             return Ok(Vec::new());
         }
-        let rows =
-            server.query(&format!("SELECT file, record, checksum, note FROM {}.{TABLE}", self.schema.name)).await?;
+        let query = format!("SELECT file, record, checksum, note FROM {{schema}}.{TABLE}");
+        let rows = server.query(&self.schema, &query).await?;
         Ok(rows.iter().map(|row| checked(&[&row[0], &row[1], &row[2], &row[3]])).collect())
     }
 
@@ -202,16 +202,16 @@ impl World {
         Ok(wrong.map(|(input, keys)| format!("{} is at {keys:?}", input.object.key)).collect())
     }
 
-    async fn ledger_differences(&self, server: &MariaDb, rows_in_table: usize) -> Result<Vec<String>> {
+    async fn ledger_differences(&self, server: &Database, rows_in_table: usize) -> Result<Vec<String>> {
         if !self.has_table(server, LEDGER).await? {
             return Ok(if rows_in_table == 0 { Vec::new() } else { vec!["there are rows and no ledger".to_owned()] });
         }
-        let ledger = format!("{}.{LEDGER}", self.schema.name);
-        let loaded = server
-            .query(&format!("SELECT CAST(COALESCE(SUM(rows_stored), 0) AS CHAR) FROM {ledger} WHERE state = 'loaded'"))
-            .await?;
+        let ledger = format!("{{schema}}.{LEDGER}");
+        let sum = format!("SELECT COALESCE(SUM(rows_stored), 0) FROM {ledger} WHERE state = 'loaded'");
+        let loaded = server.query(&self.schema, &sum).await?;
         let loaded = loaded[0][0].clone().context("a sum is never NULL")?;
-        let unfinished = server.query(&format!("SELECT object_key FROM {ledger} WHERE state = 'loading'")).await?;
+        let loading = format!("SELECT object_key FROM {ledger} WHERE state = 'loading'");
+        let unfinished = server.query(&self.schema, &loading).await?;
         let mut differences: Vec<String> = unfinished.iter().map(|row| format!("still loading: {row:?}")).collect();
         if loaded != rows_in_table.to_string() {
             differences.push(format!("the ledger counts {loaded} rows stored, the table has {rows_in_table}"));
@@ -219,34 +219,27 @@ impl World {
         Ok(differences)
     }
 
-    async fn left_over(&self, server: &MariaDb) -> Result<Vec<String>> {
+    async fn left_over(&self, server: &Database) -> Result<Vec<String>> {
         let mut found: Vec<String> =
             self.account.keys("lease/").await?.iter().map(|key| format!("lease {key}")).collect();
         found.extend(self.account.open_uploads().await?.iter().map(|key| format!("multipart upload of {key}")));
-        let tables = format!(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = '{}' AND table_name LIKE 'spillway\\_staging\\_%'",
-            self.schema.name
-        );
-        found.extend(server.query(&tables).await?.iter().map(|row| format!("staging table {row:?}")));
+        let tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' \
+                      AND table_name LIKE 'spillway\\_staging\\_%'";
+        found.extend(server.query(&self.schema, tables).await?.iter().map(|row| format!("staging table {row:?}")));
         Ok(found)
     }
 
     /// Waits until the server has rolled back whatever a killed client left open.
-    async fn no_transaction(&self, server: &MariaDb) -> Result<()> {
-        let open = format!(
-            "SELECT trx_id FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id WHERE user = '{}'",
-            self.schema.user
-        );
-        wait::until("every transaction to end", ROLLBACK_BOUND, async || Ok(server.query(&open).await?.is_empty()))
-            .await
+    async fn no_transaction(&self, server: &Database) -> Result<()> {
+        let is_done = async || Ok(server.open_transactions(&self.schema).await? == 0);
+        wait::until("every transaction to end", ROLLBACK_BOUND, is_done).await
     }
 
-    async fn has_table(&self, server: &MariaDb, table: &str) -> Result<bool> {
+    async fn has_table(&self, server: &Database, table: &str) -> Result<bool> {
         let query = format!(
-            "SELECT 1 FROM information_schema.tables WHERE table_schema = '{}' AND table_name = '{table}'",
-            self.schema.name
+            "SELECT 1 FROM information_schema.tables WHERE table_schema = '{{schema}}' AND table_name = '{table}'"
         );
-        Ok(!server.query(&query).await?.is_empty())
+        Ok(!server.query(&self.schema, &query).await?.is_empty())
     }
 }
 

@@ -12,14 +12,8 @@ use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::config::{CredentialSettings, Credentials, SecretSettings, secret};
+use crate::config::{CredentialSettings, Credentials, Engine, SecretSettings, secret};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The port when neither the secret nor the settings name one.
-const DEFAULT_PORT: u16 = 3306;
-
-/// What RDS writes into `engine` for the databases this road leads to.
-const ENGINES: [&str; 4] = ["mysql", "mariadb", "aurora", "aurora-mysql"];
 
 /// Where credentials come from. Clones share what was read.
 #[derive(Debug, Clone)]
@@ -66,9 +60,11 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
         return Err(invalid(name, "is not a JSON object; it takes username, password, host, port and dbname"));
     };
-    if let Some(engine) = text_field(&fields, "engine", name)?.filter(|engine| !ENGINES.contains(engine)) {
-        return Err(invalid(name, &format!("is for the engine {engine:?}; it takes {}", ENGINES.join(", "))));
-    }
+    let port = port(&fields, name)?.or(settings.port);
+    let engine = match settings.engine {
+        Some(engine) => engine,
+        None => engine(&fields, name)?.unwrap_or(Engine::of_port(port)),
+    };
     let lacks = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
     let user = filled(&fields, "username", name)?.ok_or_else(|| lacks("username", ""))?;
     // An empty password is a password.
@@ -76,8 +72,9 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
     let host = filled(&fields, "host", name)?.or(settings.host.as_deref());
     let database = filled(&fields, "dbname", name)?.or(settings.database.as_deref());
     Ok(Credentials {
+        engine,
         host: host.ok_or_else(|| lacks("host", ", and RDS_HOST is not set"))?.to_owned(),
-        port: port(&fields, name)?.or(settings.port).unwrap_or(DEFAULT_PORT),
+        port: port.unwrap_or(engine.default_port()),
         user: user.to_owned(),
         password: secret(password),
         database: database.ok_or_else(|| lacks("dbname", ", and RDS_DB is not set"))?.to_owned(),
@@ -94,6 +91,14 @@ fn text_field<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Re
 
 fn filled<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Result<Option<&'a str>> {
     Ok(text_field(fields, field, name)?.filter(|text| !text.is_empty()))
+}
+
+/// What RDS writes into `engine`.
+fn engine(fields: &Map<String, Value>, name: &str) -> Result<Option<Engine>> {
+    let Some(text) = filled(fields, "engine", name)? else { return Ok(None) };
+    let found = Engine::of_name(text);
+    let takes = "it takes mysql, mariadb, aurora-mysql, postgres or aurora-postgresql";
+    found.map(Some).ok_or_else(|| invalid(name, &format!("is for the engine {text:?}; {takes}")))
 }
 
 fn port(fields: &Map<String, Value>, name: &str) -> Result<Option<u16>> {
@@ -151,7 +156,7 @@ mod tests {
     use crate::canned::{Canned, answer};
 
     fn bare() -> SecretSettings {
-        SecretSettings { name: "prod/db".into(), host: None, port: None, database: None }
+        SecretSettings { name: "prod/db".into(), engine: None, host: None, port: None, database: None }
     }
 
     #[rstest]
@@ -163,6 +168,24 @@ mod tests {
         let found = parse(&text.to_string(), &bare()).unwrap();
         let password = found.password.expose_secret();
         assert_eq!(format!("{}:{password}@{}:{}/{}", found.user, found.host, found.port, found.database), expected);
+    }
+
+    #[rstest]
+    #[case(json!({"engine": "postgres"}), None, (Engine::Postgres, 5432))]
+    #[case(json!({"engine": "aurora-postgresql", "port": 5433}), None, (Engine::Postgres, 5433))]
+    #[case(json!({"engine": "mariadb", "port": 5432}), None, (Engine::MySql, 5432))]
+    #[case(json!({"port": "5432"}), None, (Engine::Postgres, 5432))]
+    #[case(json!({"engine": ""}), None, (Engine::MySql, 3306))]
+    #[case(json!({"engine": "mysql"}), Some(Engine::Postgres), (Engine::Postgres, 5432))]
+    fn the_engine_is_the_setting_s_else_the_secret_s_else_the_port_s(
+        #[case] more: Value,
+        #[case] set: Option<Engine>,
+        #[case] expected: (Engine, u16),
+    ) {
+        let mut text = json!({"username": "u", "password": "p", "host": "h", "dbname": "d"});
+        text.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let found = parse(&text.to_string(), &SecretSettings { engine: set, ..bare() }).unwrap();
+        assert_eq!((found.engine, found.port), expected);
     }
 
     #[test]
@@ -198,8 +221,8 @@ mod tests {
         "has a field \"port\" that is not a number from 1 to 65535"
     )]
     #[case(
-        r#"{"username": "u", "password": "s3cret", "engine": "postgres"}"#,
-        "is for the engine \"postgres\"; it takes mysql, mariadb, aurora, aurora-mysql"
+        r#"{"username": "u", "password": "s3cret", "engine": "oracle"}"#,
+        "is for the engine \"oracle\"; it takes mysql, mariadb, aurora-mysql, postgres or aurora-postgresql"
     )]
     fn a_wrong_secret_is_named_with_its_field_and_never_a_value(#[case] text: &str, #[case] expected: &str) {
         let error = parse(text, &bare()).unwrap_err();

@@ -63,9 +63,44 @@ pub struct GlueSettings {
     pub format: FallbackFormat,
 }
 
+/// What the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// MySQL or MariaDB.
+    MySql,
+    /// PostgreSQL.
+    Postgres,
+}
+
+impl Engine {
+    /// The engine that a name means, in the words of settings and of the secrets that RDS writes.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "mysql" | "mariadb" | "aurora" | "aurora-mysql" => Some(Self::MySql),
+            "postgres" | "postgresql" | "aurora-postgresql" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+
+    /// The engine whose own port this is; MySQL for all other ports.
+    pub fn of_port(port: Option<u16>) -> Self {
+        if port == Some(Self::Postgres.default_port()) { Self::Postgres } else { Self::MySql }
+    }
+
+    /// The port when nobody names one.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::MySql => 3306,
+            Self::Postgres => 5432,
+        }
+    }
+}
+
 /// Who and where: what is needed to open a connection, resolved from settings or a secret.
 #[derive(Debug, Clone)]
 pub struct Credentials {
+    /// What the database is.
+    pub engine: Engine,
     /// Host name or address.
     pub host: String,
     /// TCP port.
@@ -111,7 +146,7 @@ pub struct TargetOptions {
     pub ledger_table: String,
     /// The longest time one connection attempt may take.
     pub connect_timeout: Duration,
-    /// Files larger than this go through a staging table in committed chunks.
+    /// Files larger than this go through a staging table in committed chunks, where the engine needs that.
     pub atomic_max_bytes: u64,
 }
 
@@ -141,6 +176,8 @@ pub enum CredentialSettings {
 pub struct SecretSettings {
     /// `RDS_SECRET_NAME`: its name or ARN.
     pub name: String,
+    /// `RDS_ENGINE`, when set; it wins over the secret's.
+    pub engine: Option<Engine>,
     /// `RDS_HOST`, when set.
     pub host: Option<String>,
     /// `RDS_PORT`, when set.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::vars::{self, Variable};
 use super::{
-    CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat,
-    FileLimits, FileSettings, GlueSettings, IngestSettings, KeyColumn, LaunchSettings, LoadMethod, LogFormat,
-    LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions, TaskSettings,
-    TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
+    CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, Engine, FallbackFormat,
+    FileFormat, FileLimits, FileSettings, GlueSettings, IngestSettings, KeyColumn, LaunchSettings, LoadMethod,
+    LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions,
+    TaskSettings, TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -396,7 +396,11 @@ fn table_name(variable: &Variable, name: String) -> Result<String> {
 }
 
 fn credentials(environment: &Environment) -> Result<CredentialSettings> {
-    let port = environment.number(&vars::RDS_PORT, 1..=u16::MAX)?;
+    let engine = engine(environment)?;
+    let port = match environment.set(&vars::RDS_PORT)? {
+        Some(_) => Some(environment.number(&vars::RDS_PORT, 1..=u16::MAX)?),
+        None => None,
+    };
     let host = environment.set(&vars::RDS_HOST)?;
     let user = environment.set(&vars::RDS_USER)?;
     let password = environment.set(&vars::RDS_PASSWORD)?;
@@ -413,7 +417,10 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
     .collect();
     if let (Some(host), Some(user), Some(password), Some(database)) = (&host, user, password, &database) {
         let (host, database) = (host.clone(), database.clone());
-        return Ok(CredentialSettings::Inline(Credentials { host, port, user, password: secret(password), database }));
+        let engine = engine.unwrap_or(Engine::of_port(port));
+        let port = port.unwrap_or(engine.default_port());
+        let password = secret(password);
+        return Ok(CredentialSettings::Inline(Credentials { engine, host, port, user, password, database }));
     }
     let Some(name) = environment.set(&vars::RDS_SECRET_NAME)? else {
         return Err(settings_error(format!(
@@ -422,8 +429,13 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
             vars::RDS_SECRET_NAME.takes,
         )));
     };
-    let port = environment.set(&vars::RDS_PORT)?.map(|_| port);
-    Ok(CredentialSettings::Secret(SecretSettings { name, host, port, database }))
+    Ok(CredentialSettings::Secret(SecretSettings { name, engine, host, port, database }))
+}
+
+fn engine(environment: &Environment) -> Result<Option<Engine>> {
+    let Some(text) = environment.set(&vars::RDS_ENGINE)? else { return Ok(None) };
+    let found = Engine::of_name(&text.trim().to_ascii_lowercase());
+    found.map(Some).ok_or_else(|| refused_text(&vars::RDS_ENGINE, &text))
 }
 
 fn tls(environment: &Environment) -> Result<Tls> {

@@ -6,8 +6,8 @@ use secrecy::ExposeSecret;
 
 use super::vars;
 use super::{
-    CredentialSettings, Environment, FallbackFormat, IngestSettings, LogFormat, LogSettings, PrefixMode, RoadSettings,
-    TaskSettings, TaskWork, Tls, TriggerSettings,
+    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, LogFormat, LogSettings, PrefixMode,
+    RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
 };
 use crate::error::ErrorKind;
 
@@ -118,6 +118,7 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 )]
 #[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it takes parquet or csv")]
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it takes 1 to 255 letters, digits, _ or -")]
+#[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it takes mysql, mariadb, postgres or postgresql")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it takes verify or off")]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it takes a number from 5 to 3600")]
 #[case(
@@ -172,6 +173,17 @@ fn inline_credentials_win_over_a_secret() {
         ("db.example", 3306, "loader")
     );
     assert_eq!(credentials.password.expose_secret(), "pa55");
+}
+
+#[rstest]
+#[case(&[("RDS_PORT", "5432")], (Engine::Postgres, 5432))]
+#[case(&[("RDS_ENGINE", "PostgreSQL")], (Engine::Postgres, 5432))]
+#[case(&[("RDS_ENGINE", "mariadb"), ("RDS_PORT", "5432")], (Engine::MySql, 5432))]
+#[case(&[("RDS_PORT", "3307")], (Engine::MySql, 3307))]
+fn the_engine_is_named_or_known_by_its_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
+    let road = RoadSettings::read(&with(set)).unwrap();
+    let CredentialSettings::Inline(credentials) = road.database.credentials else { panic!("inline") };
+    assert_eq!((credentials.engine, credentials.port), expected);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::pattern::KeyParts;
 use crate::pipeline::Road;
 use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
-use crate::target::mysql::MySqlTarget;
+use crate::target::any::AnyTarget;
 use crate::target::{Claim, Fate, Target};
 
 /// The longest that a note in the ledger, which nothing depends on, may hold up an object.
@@ -105,7 +105,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The target with the credentials of now; `fresh` reads the secret again.
-    pub(crate) async fn target(&self, fresh: bool) -> Result<MySqlTarget> {
+    pub(crate) async fn target(&self, fresh: bool) -> Result<AnyTarget> {
         self.road.target(&self.table, fresh).await
     }
 
@@ -155,9 +155,9 @@ impl<'a> Attempt<'a> {
 
 impl Road {
     /// A table as a target, with the credentials of now; `fresh` reads the secret again.
-    pub(crate) async fn target(&self, table: &str, fresh: bool) -> Result<MySqlTarget> {
+    pub(crate) async fn target(&self, table: &str, fresh: bool) -> Result<AnyTarget> {
         let database = &self.settings.database;
         let credentials = self.secrets.get(fresh).await?;
-        Ok(MySqlTarget::new(credentials, database.options.clone(), table.to_owned()))
+        Ok(AnyTarget::new(credentials, database.options.clone(), table.to_owned()))
     }
 }

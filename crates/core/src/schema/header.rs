@@ -1,4 +1,4 @@
-//! A file's header as column names that every engine and Glue can hold: clean, at most 64 bytes, unique in any letter case.
+//! A file's header as column names that every engine and Glue can hold: clean, at most 63 bytes, unique in any letter case.
 //!
 //! Names depend on the header alone, so the same header gives the same names in the database, in Glue and in the next file.
 //! What a name means to SQL is nobody's business here: every engine quotes it.
@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::object::hash_parts;
 
-/// The longest name in bytes; MySQL counts 64 characters.
-const MAX_NAME_BYTES: usize = 64;
+/// The longest name in bytes, which is PostgreSQL's; MySQL takes 64 characters.
+const MAX_NAME_BYTES: usize = 63;
 /// Hex digits that keep two long names apart once they are cut.
 const HASH_DIGITS: usize = 8;
 
@@ -119,11 +119,11 @@ mod tests {
     #[test]
     fn long_names_are_cut_and_never_merged() {
         let (left, right) = ("é".repeat(40) + "left", "é".repeat(40) + "right");
-        let cut = names(&[&left, &right, &left, &"x".repeat(64)]);
+        let cut = names(&[&left, &right, &left, &"x".repeat(63)]);
         assert!(cut.iter().all(|name| name.len() <= MAX_NAME_BYTES), "{cut:?}");
         assert!(cut[0].starts_with(&"é".repeat(27)) && cut[0] != cut[1]);
-        assert_eq!(cut[3], "x".repeat(64));
-        assert_eq!(cut[2], format!("{}_2", &cut[0][..62]));
+        assert_eq!(cut[3], "x".repeat(63));
+        assert_eq!(cut[2], format!("{}_2", cut[0][..61].trim_end()));
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub struct Evidence {
 /// One column of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
-    /// The name in the database and, lowercased, in Glue: unique in any letter case, at most 64 bytes, never empty.
+    /// The name in the database and, lowercased, in Glue: unique in any letter case, at most 63 bytes, never empty.
     pub name: String,
     /// What all values are.
     pub column_type: ColumnType,

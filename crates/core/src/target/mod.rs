@@ -1,12 +1,15 @@
 //! Databases that rows are loaded into, each with its ledger beside the target table.
 //!
-//! [`Target`] is the contract every engine keeps; [`mysql`] is MySQL and MariaDB. A driver's types stay in its room, and
-//! every failure comes out as an [`crate::error::ErrorKind`] from the failure table.
+//! [`Target`] is the contract every engine keeps; [`mysql`] is MySQL and MariaDB, [`postgres`] PostgreSQL, and [`any`] whichever
+//! of them the credentials name. A driver's types stay in its room, and every failure comes out as an
+//! [`crate::error::ErrorKind`] from the failure table.
 
+pub mod any;
 mod column;
 mod entry;
 mod exact;
 pub mod mysql;
+pub mod postgres;
 mod rows;
 mod stage;
 

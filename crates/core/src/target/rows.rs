@@ -63,6 +63,11 @@ impl<'a, S> Rows<'a, S> {
         self.position
     }
 
+    /// How many fields each row has.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
     /// The fields of the current row, each with its column.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'a TargetColumn<S>, Option<&[u8]>)> {
         let row = self.next - 1;

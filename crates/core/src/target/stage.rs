@@ -1,4 +1,4 @@
-//! What a call that failed or was never answered means by when it happened.
+//! What a call that failed or was never answered means by when it happened, and what may be told of its failure.
 
 use std::time::Duration;
 
@@ -26,4 +26,38 @@ impl Stage {
 /// The error for a call that got no answer in time.
 pub(super) fn timed_out(stage: Stage, doing: &str, limit: Duration) -> Error {
     Error::new(stage.broken(), format!("{doing}: no answer within {} s", limit.as_secs()))
+}
+
+/// Whether a server's messages of this kind only name hosts, users, tables, columns and settings. All others may quote a
+/// row's values.
+pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Conflict
+        | ErrorKind::Failover
+        | ErrorKind::Capacity
+        | ErrorKind::Unreachable
+        | ErrorKind::TlsRefused
+        | ErrorKind::Credentials
+        | ErrorKind::Privilege
+        | ErrorKind::TableMismatch
+        | ErrorKind::DatabaseFull => true,
+        ErrorKind::DataRefused
+        | ErrorKind::Bug
+        | ErrorKind::CommitUnknown
+        | ErrorKind::FileBroken
+        | ErrorKind::KeyRefused
+        | ErrorKind::SourceChanged
+        | ErrorKind::SourceMissing
+        | ErrorKind::Forbidden
+        | ErrorKind::Throttled
+        | ErrorKind::Service
+        | ErrorKind::Busy
+        | ErrorKind::DestinationTaken
+        | ErrorKind::LeaseLost
+        | ErrorKind::Deadline
+        | ErrorKind::Interrupted
+        | ErrorKind::Settings
+        | ErrorKind::SecretInvalid
+        | ErrorKind::EventInvalid => false,
+    }
 }

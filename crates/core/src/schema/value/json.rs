@@ -29,24 +29,31 @@ pub(super) fn parse_nested(text: &[u8]) -> Option<&str> {
 /// Whether a JSON text says the same after a trip through a server that keeps numbers as 64-bit integers and floats and one
 /// value for each key of an object.
 pub fn keeps_meaning(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| keeps(text.trim_ascii(), 0))
+    let is_kept = |number: &Number<'_>| {
+        number.integer().is_some()
+            || number.decimal(20, 0).is_some_and(|whole| u64::try_from(whole).is_ok())
+            || number.survives_double()
+    };
+    std::str::from_utf8(text).is_ok_and(|text| keeps(text.trim_ascii(), 0, &is_kept))
+}
+
+/// The same for a server that keeps every digit of a number.
+pub fn keeps_keys(text: &[u8]) -> bool {
+    std::str::from_utf8(text).is_ok_and(|text| keeps(text.trim_ascii(), 0, &|_| true))
 }
 
 /// The text begins with the value's first byte.
-fn keeps(text: &str, depth: usize) -> bool {
+fn keeps(text: &str, depth: usize, is_kept: &impl Fn(&Number<'_>) -> bool) -> bool {
     if depth >= MAX_DEPTH {
         return false;
     }
     match text.as_bytes().first() {
         Some(b'{') => serde_json::from_str::<Members<'_>>(text)
-            .is_ok_and(|members| members.0.values().all(|value| keeps(value.get(), depth + 1))),
+            .is_ok_and(|members| members.0.values().all(|value| keeps(value.get(), depth + 1, is_kept))),
         Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
-            .is_ok_and(|values| values.into_iter().all(|value| keeps(value.get(), depth + 1))),
-        Some(b'-' | b'0'..=b'9') => Number::scan(text.as_bytes()).is_some_and(|number| {
-            number.integer().is_some()
-                || number.decimal(20, 0).is_some_and(|whole| u64::try_from(whole).is_ok())
-                || number.survives_double()
-        }),
+            .is_ok_and(|values| values.into_iter().all(|value| keeps(value.get(), depth + 1, is_kept))),
+        // A minus zero, which is no number of ours, is one of JSON's and loses its sign.
+        Some(b'-' | b'0'..=b'9') => Number::scan(text.as_bytes()).is_some_and(|number| is_kept(&number)),
         Some(_) => true,
         None => false,
     }

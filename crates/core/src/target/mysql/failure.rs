@@ -6,7 +6,7 @@
 use mysql_async::{DriverError, IoError};
 
 use crate::error::{Error, ErrorKind};
-use crate::target::stage::Stage;
+use crate::target::stage::{Stage, has_safe_messages};
 
 /// An error code as the server gave it, without its message.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,8 @@ pub(super) fn failure(stage: Stage, doing: &str, error: mysql_async::Error) -> E
 pub(super) fn server_failure(doing: &str, server: &mysql_async::ServerError) -> Error {
     let kind = kind_of(server.code, &server.state);
     let error = Error::new(kind, doing);
-    if message_is_safe(kind, server.code) {
+    // The message of 1393 is about a view, and quotes its text.
+    if has_safe_messages(kind) && server.code != 1393 {
         return error.with_source(server.clone());
     }
     error.with_source(ServerCode { code: server.code, state: server.state.clone() })
@@ -205,40 +206,6 @@ fn kind_of_state(state: &str) -> ErrorKind {
         Some("40") => ErrorKind::Conflict,
         // What we do not know falls back, so that nothing is lost, and asks for a person.
         _ => ErrorKind::Bug,
-    }
-}
-
-/// Whether messages of this kind only name hosts, users, tables, columns and settings.
-fn message_is_safe(kind: ErrorKind, code: u16) -> bool {
-    match kind {
-        ErrorKind::Conflict
-        | ErrorKind::Failover
-        | ErrorKind::Capacity
-        | ErrorKind::Unreachable
-        | ErrorKind::TlsRefused
-        | ErrorKind::Credentials
-        | ErrorKind::Privilege
-        | ErrorKind::DatabaseFull => true,
-        // A code that is not in the table got its kind from the SQLSTATE; of its message nothing is known.
-        ErrorKind::TableMismatch => code != 1393,
-        ErrorKind::DataRefused
-        | ErrorKind::Bug
-        | ErrorKind::CommitUnknown
-        | ErrorKind::FileBroken
-        | ErrorKind::KeyRefused
-        | ErrorKind::SourceChanged
-        | ErrorKind::SourceMissing
-        | ErrorKind::Forbidden
-        | ErrorKind::Throttled
-        | ErrorKind::Service
-        | ErrorKind::Busy
-        | ErrorKind::DestinationTaken
-        | ErrorKind::LeaseLost
-        | ErrorKind::Deadline
-        | ErrorKind::Interrupted
-        | ErrorKind::Settings
-        | ErrorKind::SecretInvalid
-        | ErrorKind::EventInvalid => false,
     }
 }
 

@@ -1,0 +1,230 @@
+//! PostgreSQL: rows by COPY FROM STDIN, and their ledger row, in one transaction.
+//!
+//! One connection per session, no pool, and no retry: that is the caller's. A transaction may be of any size here: what is rolled
+//! back costs nothing and hinders nobody, so no file goes through a staging table. The driver's types stay in this room.
+
+mod check;
+mod column;
+mod connect;
+mod copy;
+mod failure;
+mod form;
+mod ledger;
+mod refusal;
+mod table;
+
+use std::time::Duration;
+
+use crate::config::{Credentials, TargetOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault::FaultPoint;
+use crate::format::BatchStream;
+use crate::object::SourceId;
+use crate::schema::Schema;
+use crate::target::rows::Rows;
+use crate::target::stage::Stage;
+use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
+
+use column::TargetColumn;
+use connect::Connection;
+use failure::{failure, leaves_commit_open};
+use ledger::{BEGIN, ClaimEnd, Ledger, commit_fate, commit_statement};
+
+/// COMMIT waits for the log to be written, and for a standby where there is one.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+
+/// A PostgreSQL database as a target. Holds no connection: each call that needs one opens it.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    credentials: Credentials,
+    options: TargetOptions,
+    table: String,
+}
+
+impl PostgresTarget {
+    /// A target that loads into `table`.
+    pub fn new(credentials: Credentials, options: TargetOptions, table: String) -> Self {
+        Self { credentials, options, table }
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        Connection::open(&self.credentials, &self.options).await
+    }
+
+    fn ledger(&self) -> Ledger<'_> {
+        Ledger::new(&self.options.ledger_table)
+    }
+
+    async fn claim_on(&self, connection: &mut Connection, claim: &Claim, schema: &Schema) -> Result<Prepared> {
+        let ledger = self.ledger();
+        ledger.ensure(connection).await?;
+        let known = ledger.peek(connection, &claim.source.id).await?;
+        if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
+            return Ok(Prepared::Ended(entry));
+        }
+        let columns = table::prepare(connection, &self.table, schema, self.options.unknown_columns).await?;
+        FaultPoint::TableMade.reached().await;
+        connection.run("cannot begin a transaction", BEGIN).await?;
+        FaultPoint::Begun.reached().await;
+        match ledger.claim(connection, claim).await? {
+            ClaimEnd::Ours => {
+                FaultPoint::Claimed.reached().await;
+                Ok(Prepared::Ours { columns })
+            }
+            ClaimEnd::Ended(entry) => Ok(Prepared::Ended(entry)),
+        }
+    }
+
+    async fn load_on(&self, session: &mut PostgresSession, rows: BatchStream<'_>) -> Result<Loaded> {
+        let PostgresSession { connection, claim, columns, .. } = session;
+        let mut rows = Rows::new(rows, columns, claim.decoded_bytes);
+        if columns.is_empty() {
+            return match rows.advance().await? {
+                false => Ok(Loaded::default()),
+                true => Err(Error::new(ErrorKind::Bug, "a file without columns has rows")),
+            };
+        }
+        let rows_stored = copy::load(connection, &self.table, columns, &mut rows).await?;
+        Ok(Loaded { rows_parsed: rows.taken, rows_stored, ..Loaded::default() })
+    }
+
+    async fn settle_on(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<i64> {
+        FaultPoint::BeforeLedgerEnd.reached().await;
+        self.ledger().finish(&mut session.connection, &session.claim.source.id, loaded).await
+    }
+}
+
+enum Prepared {
+    Ours { columns: Vec<TargetColumn> },
+    Ended(LedgerEntry),
+}
+
+/// An open connection with a transaction and a claim in it. Dropping it closes the connection, and the server rolls back.
+#[derive(Debug)]
+pub struct PostgresSession {
+    connection: Connection,
+    claim: Claim,
+    /// The table's columns in the file's order.
+    columns: Vec<TargetColumn>,
+    /// The number of the transaction, once everything stands ready for COMMIT.
+    settled: Option<i64>,
+}
+
+impl PostgresSession {
+    /// Undoes everything while the server still answers.
+    async fn undo(&mut self) {
+        self.settled = None;
+        self.connection.roll_back().await;
+    }
+}
+
+impl Target for PostgresTarget {
+    type Session = PostgresSession;
+
+    async fn claim(&self, claim: &Claim, schema: &Schema) -> Result<Claimed<PostgresSession>> {
+        let mut connection = self.connect().await?;
+        match self.claim_on(&mut connection, claim, schema).await {
+            Ok(Prepared::Ours { columns }) => {
+                let claim = claim.clone();
+                Ok(Claimed::Ours(PostgresSession { connection, claim, columns, settled: None }))
+            }
+            Ok(Prepared::Ended(entry)) => {
+                connection.close().await;
+                Ok(Claimed::Ended(entry))
+            }
+            Err(error) => {
+                connection.roll_back().await;
+                connection.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn load(&self, session: &mut PostgresSession, schema: &Schema, rows: BatchStream<'_>) -> Result<Loaded> {
+        debug_assert_eq!(session.columns.len(), schema.columns.len(), "another schema than at the claim");
+        let loaded = self.load_on(session, rows).await;
+        match &loaded {
+            Ok(_) => FaultPoint::RowsAll.reached().await,
+            Err(_) => session.undo().await,
+        }
+        loaded
+    }
+
+    async fn settle(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<Loaded> {
+        match self.settle_on(session, loaded).await {
+            Ok(transaction) => {
+                session.settled = Some(transaction);
+                Ok(loaded)
+            }
+            Err(error) => {
+                session.undo().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn commit(&self, mut session: PostgresSession) -> CommitEnd {
+        let Some(transaction) = session.settled else {
+            session.undo().await;
+            return CommitEnd::NotCommitted(Error::new(ErrorKind::Bug, "COMMIT of a session that is not settled"));
+        };
+        let doing = "COMMIT was not answered";
+        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes / COMMIT_BYTES_PER_SECOND);
+        FaultPoint::BeforeCommit.reached().await;
+        let (messages, end) = match session.connection.messages(limit, doing, &commit_statement(transaction)).await {
+            Ok(answer) => answer,
+            Err(timeout) => return CommitEnd::Unknown(timeout),
+        };
+        match (end, commit_fate(&messages)) {
+            (Ok(()), Some("committed")) => {
+                FaultPoint::AfterCommit.reached().await;
+                session.connection.close().await;
+                CommitEnd::Committed
+            }
+            (Ok(()), Some("aborted")) => {
+                let message = "the server has answered COMMIT with ROLLBACK: the transaction had failed before";
+                CommitEnd::NotCommitted(Error::new(ErrorKind::Conflict, message))
+            }
+            (Ok(()), _) => {
+                let message = "the server does not say what became of COMMIT";
+                CommitEnd::Unknown(Error::new(ErrorKind::Failover, message))
+            }
+            // An error in the question that follows COMMIT says nothing about COMMIT.
+            (Err(error), _) if !messages.is_empty() || leaves_commit_open(&error) => {
+                CommitEnd::Unknown(failure(Stage::Connected, doing, error))
+            }
+            (Err(error), _) => {
+                session.undo().await;
+                CommitEnd::NotCommitted(failure(Stage::Connected, "the server refused COMMIT", error))
+            }
+        }
+    }
+
+    async fn look_up(&self, source_id: &SourceId) -> Result<Option<LedgerEntry>> {
+        let mut connection = self.connect().await?;
+        let entry = self.ledger().look_up(&mut connection, source_id).await;
+        connection.close().await;
+        entry
+    }
+
+    async fn record(&self, claim: &Claim, fate: &Fate) -> Result<()> {
+        let mut connection = self.connect().await?;
+        self.ledger().ensure(&mut connection).await?;
+        let recorded = self.ledger().record(&mut connection, claim, fate).await;
+        connection.close().await;
+        recorded
+    }
+
+    async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let noted = self.ledger().record_move(&mut connection, source_id, moved_to).await;
+        connection.close().await;
+        noted
+    }
+
+    /// There are no staging tables here, and so never any to drop.
+    async fn sweep_staging(&self, _older_than: Duration, _live: &[SourceId]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
