@@ -14,6 +14,8 @@ mod fallback;
 mod fallback_catalog;
 // Files as people have them: compressed, cut off, misnamed.
 mod files;
+// JSON and Parquet on the whole road, and the same rows in every format.
+mod formats;
 // The harness itself: each part does what the other tests rely on.
 mod harness_check;
 // kill -9 at every named point of the road, for both ways down it.

@@ -142,7 +142,7 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
             let (store, size_bytes) = (store.clone(), data.size_bytes);
             let read = move |range: Range<u64>| {
                 let (store, data) = (store.clone(), data.clone());
-                async move { store.read_range(&data.object.bucket, &data.object.key, &data.etag, range).await }
+                async move { store.read_range(&data.object, &data.etag, range).await }
             };
             Ok(parquet::decode(&manifest.columns, size_bytes, read))
         }

@@ -193,7 +193,8 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    const NO_FILE: &str = "its name does not end in .csv or .tsv, with or without .gz or .zst";
+    const NO_FILE: &str =
+        "its name does not end in .csv or .tsv or .json or .jsonl or .ndjson or .parquet, with or without .gz or .zst";
 
     fn id() -> SourceId {
         SourceId::parse(ID).unwrap()

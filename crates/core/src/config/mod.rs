@@ -263,6 +263,10 @@ pub enum FileFormat {
     Auto,
     /// CSV.
     Csv,
+    /// JSON.
+    Json,
+    /// Parquet.
+    Parquet,
 }
 
 /// Limits on what a file may be.

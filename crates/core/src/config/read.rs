@@ -210,7 +210,13 @@ fn level_filter(variable: &Variable, text: &str) -> Result<String> {
 }
 
 fn files(environment: &Environment) -> Result<FileSettings> {
-    let format = environment.choice(&vars::FILE_FORMAT, &[("auto", FileFormat::Auto), ("csv", FileFormat::Csv)])?;
+    let formats = [
+        ("auto", FileFormat::Auto),
+        ("csv", FileFormat::Csv),
+        ("json", FileFormat::Json),
+        ("parquet", FileFormat::Parquet),
+    ];
+    let format = environment.choice(&vars::FILE_FORMAT, &formats)?;
     let decoded = DecodedLimits {
         max_bytes: environment.number(&vars::MAX_DECODED_BYTES, 1..=u64::MAX)?,
         max_ratio: environment.number(&vars::MAX_DECODED_RATIO, 1..=1_000_000)?,

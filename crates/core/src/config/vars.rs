@@ -84,7 +84,7 @@ variables! {
     ATOMIC_MAX_BYTES, Everyone, Some("10737418240"), "a number", "Files that are larger, decoded, go through a staging table; not with PostgreSQL, which needs none.";
     MAX_RECORD_BYTES, Everyone, Some("33554432"), "a number from 1024 to 1073741824", "The longest record, header included; a longer one makes the file broken.";
     MAX_COLUMNS, Everyone, Some("4096"), "a number from 1 to 65535", "The most columns; more make the file broken.";
-    FILE_FORMAT, Everyone, Some("auto"), "auto or csv", "What files are; auto looks at each of them.";
+    FILE_FORMAT, Everyone, Some("auto"), "auto, csv, json or parquet", "What files are; auto looks at each of them.";
     CSV_DELIMITER, Everyone, Some("auto"), "auto, tab or one ASCII character other than the quote", "What divides the fields of CSV; auto finds comma, semicolon, tab or pipe in each file.";
     CSV_QUOTE, Everyone, Some("\""), "a double quote, a single quote or none", "What stands around a field that holds marks.";
     CSV_HEADER, Everyone, Some("true"), "true or false", "Whether the first record names the columns; if not, they are called `col_1` and so on.";

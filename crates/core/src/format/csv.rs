@@ -18,12 +18,11 @@
 mod delimiter;
 mod record;
 mod rows;
-mod text;
 
 use super::Batch;
+use super::text::TextReader;
 use crate::error::Result;
 use record::RecordReader;
-use text::TextReader;
 
 /// How far a file may go before it is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

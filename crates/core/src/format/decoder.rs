@@ -6,7 +6,8 @@
 
 use super::Batch;
 use super::csv::{CsvDecoder, CsvDialect, CsvLimits};
-use super::detect::Format;
+use super::detect::FedFormat;
+use super::json::{JsonDecoder, JsonLimits};
 use crate::config::{CsvSettings, FileLimits, FileSettings};
 use crate::error::Result;
 use crate::schema::header::column_names;
@@ -16,6 +17,8 @@ use crate::schema::header::column_names;
 pub enum Layout {
     /// CSV with these marks.
     Csv(CsvDialect),
+    /// JSON with these keys, as they stand in the file.
+    Json(Vec<String>),
 }
 
 /// A decoder that is fed. Formats that are read by ranges are no members.
@@ -23,17 +26,20 @@ pub enum Layout {
 pub enum Decoder {
     /// CSV.
     Csv(CsvDecoder),
+    /// JSON.
+    Json(JsonDecoder),
 }
 
 impl Decoder {
     /// For a first pass.
-    pub fn new(format: Format, settings: &FileSettings) -> Self {
+    pub fn new(format: FedFormat, settings: &FileSettings) -> Self {
         match format {
-            Format::Csv => Self::csv(csv_dialect(&settings.csv), settings),
-            Format::TabSeparated => {
+            FedFormat::Csv => Self::csv(csv_dialect(&settings.csv), settings),
+            FedFormat::TabSeparated => {
                 let dialect = csv_dialect(&settings.csv);
                 Self::csv(CsvDialect { delimiter: dialect.delimiter.or(Some(b'\t')), ..dialect }, settings)
             }
+            FedFormat::Json => Self::Json(JsonDecoder::new(json_limits(settings.limits))),
         }
     }
 
@@ -41,6 +47,7 @@ impl Decoder {
     pub fn with_layout(layout: &Layout, settings: &FileSettings) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), settings),
+            Layout::Json(keys) => Self::Json(JsonDecoder::with_keys(keys, json_limits(settings.limits))),
         }
     }
 
@@ -52,6 +59,7 @@ impl Decoder {
     pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
         match self {
             Self::Csv(decoder) => decoder.feed(chunk),
+            Self::Json(decoder) => decoder.feed(chunk),
         }
     }
 
@@ -59,6 +67,7 @@ impl Decoder {
     pub fn finish(&mut self) -> Result<()> {
         match self {
             Self::Csv(decoder) => decoder.finish(),
+            Self::Json(decoder) => decoder.finish(),
         }
     }
 
@@ -66,13 +75,19 @@ impl Decoder {
     pub fn take_batch(&mut self) -> Option<Batch> {
         match self {
             Self::Csv(decoder) => decoder.take_batch(),
+            Self::Json(decoder) => decoder.take_batch(),
         }
     }
 
-    /// The columns' final names, as far as they are known: all of them with the first batch (CSV), none for an empty file.
+    /// The columns' final names, as far as they are known: all of them with the first batch (CSV) or at the file's end (JSON),
+    /// none for an empty file.
     pub fn column_names(&self) -> Vec<String> {
         match self {
             Self::Csv(decoder) => decoder.header().map(column_names).unwrap_or_default(),
+            Self::Json(decoder) => {
+                let keys: Vec<Vec<u8>> = decoder.keys().iter().map(|key| key.clone().into_bytes()).collect();
+                column_names(&keys)
+            }
         }
     }
 
@@ -80,6 +95,7 @@ impl Decoder {
     pub fn has_null_tokens(&self) -> bool {
         match self {
             Self::Csv(decoder) => decoder.dialect().null_values.is_none(),
+            Self::Json(_) => false,
         }
     }
 
@@ -87,6 +103,7 @@ impl Decoder {
     pub fn layout(&self) -> Layout {
         match self {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
+            Self::Json(decoder) => Layout::Json(decoder.keys().to_vec()),
         }
     }
 }
@@ -100,6 +117,10 @@ fn csv_dialect(settings: &CsvSettings) -> CsvDialect {
         encoding: settings.encoding,
         null_values: tokens.map(|tokens| tokens.iter().map(|token| token.clone().into_bytes()).collect()),
     }
+}
+
+fn json_limits(limits: FileLimits) -> JsonLimits {
+    JsonLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns }
 }
 
 fn csv_limits(limits: FileLimits) -> CsvLimits {

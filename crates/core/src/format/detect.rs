@@ -10,12 +10,21 @@ use crate::error::{Error, ErrorKind, Result};
 pub const HEAD_BYTES: usize = 512;
 
 /// Endings of files that hold rows.
-const FORMATS: [(&str, NamedFormat); 2] = [(".csv", NamedFormat::Csv), (".tsv", NamedFormat::TabSeparated)];
+const FORMATS: [(&str, NamedFormat); 6] = [
+    (".csv", NamedFormat::Csv),
+    (".tsv", NamedFormat::TabSeparated),
+    (".json", NamedFormat::Json),
+    (".jsonl", NamedFormat::Json),
+    (".ndjson", NamedFormat::Json),
+    (".parquet", NamedFormat::Parquet),
+];
+/// What a Parquet file begins with.
+const PARQUET: &[u8] = b"PAR1";
 /// Endings that may stand behind one of [`FORMATS`].
 const COMPRESSIONS: [&str; 2] = [".gz", ".zst"];
 
 /// The names of what begins with these bytes and is not read.
-const FOREIGN: [(&[u8], &str); 12] = [
+const FOREIGN: [(&[u8], &str); 11] = [
     (b"PK\x03\x04", "a zip archive or an Excel workbook"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
@@ -26,7 +35,6 @@ const FOREIGN: [(&[u8], &str); 12] = [
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"Obj\x01", "an Avro file"),
-    (b"PAR1", "a Parquet file"),
     (b"%PDF-", "a PDF document"),
 ];
 
@@ -57,15 +65,30 @@ pub enum NamedFormat {
     Csv,
     /// `.tsv`: CSV whose fields are divided by tabs.
     TabSeparated,
+    /// `.json`, `.jsonl`, `.ndjson`.
+    Json,
+    /// `.parquet`.
+    Parquet,
 }
 
 /// What a file is, as far as it decides how its rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// A format whose decoder is fed with the file's bytes.
+    Fed(FedFormat),
+    /// Parquet, read by ranges.
+    Parquet,
+}
+
+/// A format that is read from the first byte to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FedFormat {
     /// Text in records and fields.
     Csv,
     /// The same, divided by tabs unless the settings say otherwise.
     TabSeparated,
+    /// Objects, one after the other or in an array.
+    Json,
 }
 
 /// A key whose ending says that it is a file with rows.
@@ -139,12 +162,29 @@ pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Form
         return Err(unsupported("compressed more than once"));
     }
     refuse_foreign(head)?;
-    let name = FileName::of(hints.key).map(|name| name.format);
-    let is_tab_separated = name == Some(NamedFormat::TabSeparated)
+    let named = FileName::of(hints.key).map(|name| name.format);
+    let is_tab_separated = named == Some(NamedFormat::TabSeparated)
         || hints.content_type.is_some_and(|header| header.starts_with("text/tab-separated-values"));
-    match setting {
-        FileFormat::Auto | FileFormat::Csv if is_tab_separated => Ok(Format::TabSeparated),
-        FileFormat::Auto | FileFormat::Csv => Ok(Format::Csv),
+    let csv = if is_tab_separated { FedFormat::TabSeparated } else { FedFormat::Csv };
+    Ok(match setting {
+        FileFormat::Csv => Format::Fed(csv),
+        FileFormat::Json => Format::Fed(FedFormat::Json),
+        FileFormat::Parquet => Format::Parquet,
+        FileFormat::Auto if head.starts_with(PARQUET) => Format::Parquet,
+        FileFormat::Auto if named == Some(NamedFormat::Json) || looks_like_json(head) => Format::Fed(FedFormat::Json),
+        FileFormat::Auto => Format::Fed(csv),
+    })
+}
+
+/// Whether a file begins as an object with a key, or as an array of objects: no header of a CSV file does.
+fn looks_like_json(head: &[u8]) -> bool {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    // Of UTF-16 the marks and every other byte go.
+    let mut marks = text.iter().filter(|byte| !matches!(byte, 0 | 0xfe | 0xff | b' ' | b'\t' | b'\r' | b'\n'));
+    match marks.next() {
+        Some(b'{') => matches!(marks.next(), Some(b'"' | b'}')),
+        Some(b'[') => matches!(marks.next(), Some(b'{')),
+        _ => false,
     }
 }
 
@@ -167,8 +207,9 @@ fn refuse_foreign(head: &[u8]) -> Result<()> {
 }
 
 fn unsupported(what: &str) -> Error {
-    let message =
-        format!("the object is {what}, which is unsupported; upload CSV, plain or compressed with gzip or zstd");
+    let message = format!(
+        "the object is {what}, which is unsupported; upload CSV or JSON, plain or compressed with gzip or zstd, or Parquet"
+    );
     Error::new(ErrorKind::FileBroken, message)
 }
 
@@ -194,6 +235,9 @@ mod tests {
     #[case("a.gz.csv", Some(("a.gz", ".csv", NamedFormat::Csv, false)))]
     #[case("a.csv.gz.gz", None)]
     #[case("a.txt", None)]
+    #[case("a.jsonl.gz", Some(("a", ".jsonl.gz", NamedFormat::Json, true)))]
+    #[case("a.NDJSON", Some(("a", ".NDJSON", NamedFormat::Json, false)))]
+    #[case("a.parquet", Some(("a", ".parquet", NamedFormat::Parquet, false)))]
     #[case("é", None)]
     #[case("csv", None)]
     fn names_have_a_stem_and_an_ending(#[case] key: &str, #[case] expected: Option<(&str, &str, NamedFormat, bool)>) {
@@ -242,6 +286,23 @@ mod tests {
     #[case(Some("utf-8, deflate"))]
     fn an_encoding_that_does_not_show_is_refused(#[case] content_encoding: Option<&str>) {
         assert!(compression(Hints { content_encoding, ..HINTS }, b"a,b\n").is_err());
+    }
+
+    #[rstest]
+    #[case("a.csv", b"PAR1\x15\0", Format::Parquet)]
+    #[case("a.parquet", b"id,name\n1,x\n", Format::Fed(FedFormat::Csv))]
+    #[case("a.csv", b"{\"a\":1}\n", Format::Fed(FedFormat::Json))]
+    #[case("a.csv", b"\xef\xbb\xbf\n[ {", Format::Fed(FedFormat::Json))]
+    #[case("a.csv", b"\xff\xfe{\0\n\0\"\0", Format::Fed(FedFormat::Json))]
+    #[case("a.csv", b"{a},[b]\n", Format::Fed(FedFormat::Csv))]
+    #[case("a.csv", b"[a],{b}\n", Format::Fed(FedFormat::Csv))]
+    #[case("a.json", b"id,name\n", Format::Fed(FedFormat::Json))]
+    #[case("a.ndjson.gz", b"", Format::Fed(FedFormat::Json))]
+    #[case("a.csv", b"", Format::Fed(FedFormat::Csv))]
+    fn the_first_bytes_say_more_than_the_name(#[case] key: &str, #[case] head: &[u8], #[case] expected: Format) {
+        let hints = Hints { key, ..HINTS };
+        assert_eq!(format(FileFormat::Auto, hints, head).unwrap(), expected);
+        assert_eq!(format(FileFormat::Json, hints, head).unwrap(), Format::Fed(FedFormat::Json));
     }
 
     #[test]

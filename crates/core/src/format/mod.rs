@@ -8,7 +8,9 @@ pub mod csv;
 pub mod decoder;
 pub mod detect;
 pub mod fallback_csv;
+pub mod json;
 pub mod parquet;
+mod text;
 
 use std::pin::Pin;
 
@@ -197,6 +199,16 @@ impl Batch {
     #[inline]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether a decoder should hand the batch on and begin another.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        const BYTES: usize = 64 * 1024;
+        const ROWS: usize = 1024;
+        const FIELDS: usize = 16 * 1024;
+        let rows = self.rows();
+        rows >= ROWS || rows * self.width >= FIELDS || self.bytes.len() >= BYTES
     }
 
     /// What the batch takes in memory.

@@ -5,20 +5,25 @@
 
 use futures_util::{TryStreamExt, stream};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
 use crate::format::decoder::{Decoder, Layout};
+use crate::format::detect::Format;
+use crate::format::parquet::ParquetReader;
 use crate::format::{Batch, BatchStream, detect};
 use crate::pipeline::Attempt;
-use crate::pipeline::decoded::{BytesEnd, DecodedBytes, ObjectBytes, hints};
+use crate::pipeline::decoded::{self, BytesEnd, DecodedBytes, ObjectBytes, hints};
 use crate::schema::Schema;
+use crate::schema::header::column_names;
 use crate::schema::infer::Inference;
 
 /// Where the rows are read from, after the first pass.
 pub(crate) enum Content {
     /// The source object, which is laid out like this.
     Object(ObjectBytes, Layout),
+    /// The source object, which is Parquet.
+    Parquet(ObjectBytes),
     /// The fallback object that an earlier attempt has written.
     Fallback(Box<Manifest>),
 }
@@ -47,24 +52,36 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
         rows += batch.rows() as u64;
         inference.get_or_insert_with(|| reader.inference()).observe(&batch);
     }
-    let mut schema = inference.unwrap_or_else(|| reader.inference()).finish();
+    let mut schema = inference.unwrap_or_else(|| reader.inference()).finish_as(reader.column_names());
     attempt.key_fields.extend(&mut schema, rows);
     FaultPoint::Inferred.reached().await;
     let (layout, BytesEnd { body_sha256, decoded_bytes }) = reader.end();
-    Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content: Content::Object(bytes, layout) })
+    let content = match layout {
+        Some(layout) => Content::Object(bytes, layout),
+        None => Content::Parquet(bytes),
+    };
+    Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content })
 }
 
 /// The rows once more, from the first.
 pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) -> Result<BatchStream<'a>> {
-    let (bytes, layout) = match &inspected.content {
-        Content::Object(bytes, layout) => (bytes, layout),
+    let rows: BatchStream<'a> = match &inspected.content {
+        Content::Object(bytes, layout) => {
+            let rows = FedRows::again(attempt, bytes, layout).await?;
+            Box::pin(stream::try_unfold(rows, |mut rows| async {
+                let batch = rows.next().await?;
+                Ok(batch.map(|batch| (batch, rows)))
+            }))
+        }
+        Content::Parquet(bytes) => {
+            let reader = decoded::parquet(attempt, bytes).await?;
+            Box::pin(stream::try_unfold(reader, |mut reader| async {
+                let batch = reader.next().await?;
+                Ok(batch.map(|batch| (batch, reader)))
+            }))
+        }
         Content::Fallback(manifest) => return fallback::open_rows(&attempt.road.store, manifest).await,
     };
-    let reader = RowReader::again(attempt, bytes, layout).await?;
-    let rows = Box::pin(stream::try_unfold(reader, |mut reader| async {
-        let batch = reader.next().await?;
-        Ok(batch.map(|batch| (batch, reader)))
-    }));
     Ok(with_key_fields(attempt, rows))
 }
 
@@ -76,23 +93,86 @@ fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> Batch
     }
 }
 
-/// One pass over the rows of an object.
-struct RowReader {
+/// The first pass over the rows of an object.
+enum RowReader {
+    Fed(Box<FedRows>),
+    /// The rows are read by ranges; what reading all of the object has shown stands beside.
+    Parquet(Box<ParquetReader>, BytesEnd),
+}
+
+impl RowReader {
+    /// What the file is shows in its first bytes.
+    async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
+        let settings = &attempt.road.settings.files;
+        let mut decoded = DecodedBytes::open(attempt, bytes).await?;
+        let head = decoded.head().await?;
+        match detect::format(settings.format, hints(&attempt.source), &head)? {
+            Format::Fed(format) => {
+                let decoder = Decoder::new(format, settings);
+                Ok(Self::Fed(Box::new(FedRows { bytes: decoded, decoder, is_finished: false })))
+            }
+            Format::Parquet if decoded.is_compressed() => {
+                let message = "the object is Parquet that is compressed as a whole, which no reader can read by ranges; \
+                     upload it as it is: its columns are compressed within";
+                Err(Error::new(ErrorKind::FileBroken, message))
+            }
+            Format::Parquet => {
+                let reader = decoded::parquet(attempt, bytes).await?;
+                Ok(Self::Parquet(Box::new(reader), decoded.drain().await?))
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        match self {
+            Self::Fed(rows) => rows.next().await,
+            Self::Parquet(reader, _) => reader.next().await,
+        }
+    }
+
+    /// What chooses the columns' types.
+    fn inference(&self) -> Inference {
+        match self {
+            // The decoder may know more columns already than its first batch has.
+            Self::Fed(rows) => {
+                let inference = Inference::new(Vec::new());
+                if rows.decoder.has_null_tokens() { inference } else { inference.without_null_tokens() }
+            }
+            Self::Parquet(reader, _) => {
+                let types = reader.columns().map(|(_, column_type)| column_type);
+                Inference::declared(self.column_names().into_iter().zip(types))
+            }
+        }
+    }
+
+    /// The columns' names; none for an empty file.
+    fn column_names(&self) -> Vec<String> {
+        match self {
+            Self::Fed(rows) => rows.decoder.column_names(),
+            Self::Parquet(reader, _) => {
+                let names: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
+                column_names(&names)
+            }
+        }
+    }
+
+    /// What the whole pass has shown: how the file is laid out, unless it is Parquet, and what its bytes are.
+    fn end(self) -> (Option<Layout>, BytesEnd) {
+        match self {
+            Self::Fed(rows) => (Some(rows.decoder.layout()), rows.bytes.end()),
+            Self::Parquet(_, end) => (None, end),
+        }
+    }
+}
+
+/// Rows of a file that is read from its first byte to its last.
+struct FedRows {
     bytes: DecodedBytes,
     decoder: Decoder,
     is_finished: bool,
 }
 
-impl RowReader {
-    /// The first pass: what the file is shows in its first bytes.
-    async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
-        let settings = &attempt.road.settings.files;
-        let mut bytes = DecodedBytes::open(attempt, bytes).await?;
-        let head = bytes.head().await?;
-        let format = detect::format(settings.format, hints(&attempt.source), &head)?;
-        Ok(Self { bytes, decoder: Decoder::new(format, settings), is_finished: false })
-    }
-
+impl FedRows {
     /// A later pass.
     async fn again(attempt: &Attempt<'_>, bytes: &ObjectBytes, layout: &Layout) -> Result<Self> {
         let settings = &attempt.road.settings.files;
@@ -116,16 +196,5 @@ impl RowReader {
                 }
             }
         }
-    }
-
-    /// What watches the columns that are known by now; none for an empty file.
-    fn inference(&self) -> Inference {
-        let inference = Inference::new(self.decoder.column_names());
-        if self.decoder.has_null_tokens() { inference } else { inference.without_null_tokens() }
-    }
-
-    /// What the whole pass has shown.
-    fn end(self) -> (Layout, BytesEnd) {
-        (self.decoder.layout(), self.bytes.end())
     }
 }

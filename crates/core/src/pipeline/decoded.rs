@@ -1,6 +1,7 @@
 //! An object's bytes on their way to a decoder: from memory or S3, checksummed as stored, decompressed.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
@@ -8,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Result;
 use crate::format::compression::Decompressor;
 use crate::format::detect::{self, HEAD_BYTES, Hints};
+use crate::format::parquet::{ParquetLimits, ParquetReader};
 use crate::object::{Source, hex};
 use crate::pipeline::Attempt;
 use crate::store::read::Body;
@@ -38,6 +40,25 @@ impl ObjectBytes {
         }
         Ok(Self::Held(bytes.into()))
     }
+}
+
+/// A Parquet object's reader, on bytes that are here or are asked for by ranges.
+pub(super) async fn parquet(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<ParquetReader> {
+    let limits = attempt.road.settings.files.limits;
+    let limits = ParquetLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns };
+    let (store, source, bytes) = (attempt.road.store.clone(), attempt.source.clone(), bytes.clone());
+    let size_bytes = source.size_bytes;
+    let read = move |range: Range<u64>| {
+        let (store, source, bytes) = (store.clone(), source.clone(), bytes.clone());
+        async move {
+            match bytes {
+                // The reader asks for nothing outside of the object.
+                ObjectBytes::Held(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
+                ObjectBytes::Streamed => store.read_range(&source.object, &source.etag, range).await,
+            }
+        }
+    };
+    ParquetReader::open(size_bytes, read, limits).await
 }
 
 /// One pass over an object's decoded bytes.
@@ -100,6 +121,17 @@ impl DecodedBytes {
             Some(piece) => Ok(Some(piece)),
             None => self.decode().await,
         }
+    }
+
+    /// Whether the object is compressed as a whole.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.decompressor.is_some()
+    }
+
+    /// Reads on to the object's end for what that shows.
+    pub(super) async fn drain(mut self) -> Result<BytesEnd> {
+        while self.next().await?.is_some() {}
+        Ok(self.end())
     }
 
     /// What the pass has shown; of use only after the last byte.

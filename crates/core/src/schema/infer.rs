@@ -17,24 +17,45 @@ const DECIMAL_DIGITS: u8 = 38;
 #[derive(Debug)]
 pub struct Inference {
     columns: Vec<ColumnState>,
+    rows: u64,
+    null_tokens: bool,
 }
 
 impl Inference {
     /// Starts with the columns' final names (see [`super::header::column_names`]), in file order.
     pub fn new(names: Vec<String>) -> Self {
-        Self { columns: names.into_iter().map(ColumnState::new).collect() }
+        Self { columns: names.into_iter().map(ColumnState::new).collect(), rows: 0, null_tokens: true }
     }
 
     /// Takes null tokens for values like any other: the file says in another way what is missing.
     #[must_use]
     pub fn without_null_tokens(mut self) -> Self {
+        self.null_tokens = false;
         self.columns.iter_mut().for_each(|column| column.null_tokens = false);
         self
     }
 
-    /// Looks at every value of a batch, which is as wide as there are names.
+    /// Starts with columns whose types the file itself declares. A column of which some value is not of its type is text.
+    pub fn declared(columns: impl IntoIterator<Item = (String, ColumnType)>) -> Self {
+        let column = |(name, column_type)| ColumnState {
+            family: if column_type == ColumnType::Text { Family::Text } else { Family::Open },
+            declared: Some(column_type),
+            ..ColumnState::new(name)
+        };
+        Self { columns: columns.into_iter().map(column).collect(), rows: 0, null_tokens: true }.without_null_tokens()
+    }
+
+    /// Looks at every value of a batch. It is as wide as the one before, or wider: then it has new columns at its end, which
+    /// all rows so far lack. Their names are known at the end, see [`Inference::finish_as`].
     pub fn observe(&mut self, batch: &Batch) {
-        debug_assert_eq!(batch.width(), self.columns.len(), "a batch of another width");
+        debug_assert!(batch.width() >= self.columns.len(), "a batch that is narrower than the one before");
+        let (has_missing, null_tokens) = (self.rows > 0, self.null_tokens);
+        self.columns.resize_with(batch.width().max(self.columns.len()), || ColumnState {
+            has_missing,
+            null_tokens,
+            ..ColumnState::new(String::new())
+        });
+        self.rows += batch.rows() as u64;
         for (index, column) in self.columns.iter_mut().enumerate() {
             for row in 0..batch.rows() {
                 match batch.field(row, index) {
@@ -43,6 +64,16 @@ impl Inference {
                 }
             }
         }
+    }
+
+    /// The schema, once every batch was seen, with the columns' names as they turned out to be.
+    pub fn finish_as(mut self, names: Vec<String>) -> Schema {
+        debug_assert!(names.len() >= self.columns.len(), "a column without a name");
+        self.columns.resize_with(names.len(), || ColumnState::new(String::new()));
+        for (column, name) in self.columns.iter_mut().zip(names) {
+            column.name = name;
+        }
+        self.finish()
     }
 
     /// The schema, once every batch was seen. A column without any value is text.
@@ -55,6 +86,8 @@ impl Inference {
 struct ColumnState {
     name: String,
     family: Family,
+    /// The type that the file declares.
+    declared: Option<ColumnType>,
     values: u64,
     has_missing: bool,
     has_null_tokens: bool,
@@ -74,6 +107,7 @@ impl ColumnState {
         Self {
             name,
             family: Family::Open,
+            declared: None,
             values: 0,
             has_missing: false,
             has_null_tokens: false,
@@ -112,7 +146,21 @@ impl ColumnState {
         if self.has_empty && matches!(self.family, Family::Open) {
             self.family = Family::Text;
         }
-        let column_type = self.family.column_type();
+        let column_type = match self.declared {
+            Some(declared) if self.family.is_all(declared) => {
+                self.forced = None;
+                declared
+            }
+            Some(_) => {
+                if !matches!(self.family, Family::Text) {
+                    // What cost the column a narrower type says nothing of the declared one.
+                    self.forced = None;
+                }
+                self.family = Family::Text;
+                ColumnType::Text
+            }
+            None => self.family.column_type(),
+        };
         // In a text column a null token is a text like any other.
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
         let evidence = Evidence { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
@@ -129,6 +177,12 @@ impl ColumnState {
     }
 
     fn reason(&self) -> String {
+        match (self.declared, self.forced) {
+            (Some(ColumnType::Text), _) => return "the file says so".to_owned(),
+            (Some(_), None) if !matches!(self.family, Family::Text) => return "the file says so".to_owned(),
+            (Some(_), None) => return "a value is not of the type that the file says".to_owned(),
+            (Some(_) | None, _) => {}
+        }
         if let Some((record, loss)) = self.forced {
             return format!("record {} is {loss}", with_thousands(record));
         }
@@ -252,6 +306,28 @@ impl Family {
             Self::Instant => ColumnType::Instant,
             Self::Json => ColumnType::Json,
             Self::Open | Self::Text => ColumnType::Text,
+        }
+    }
+
+    /// Whether every value is of a type.
+    fn is_all(&self, column_type: ColumnType) -> bool {
+        match (self, column_type) {
+            (Self::Open, _)
+            | (Self::Boolean, ColumnType::Boolean)
+            | (Self::Date, ColumnType::Date)
+            | (Self::DateTime, ColumnType::DateTime)
+            | (Self::Instant, ColumnType::Instant)
+            | (Self::Json, ColumnType::Json)
+            | (Self::Text, ColumnType::Text) => true,
+            (Self::Number(numbers), ColumnType::Integer) => numbers.integer,
+            (Self::Number(numbers), ColumnType::Double) => numbers.double,
+            (Self::Number(numbers), ColumnType::Decimal { precision, scale }) => numbers
+                .decimal
+                .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
+            (
+                Self::Boolean | Self::Number(_) | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text,
+                _,
+            ) => false,
         }
     }
 

@@ -116,8 +116,7 @@ impl Store {
     }
 
     /// The bytes of a range that lies within the object, of the version with this ETag.
-    pub async fn read_range(&self, bucket: &str, key: &str, etag: &str, range: Range<u64>) -> Result<Bytes> {
-        let object = ObjectRef::new(bucket, key);
+    pub async fn read_range(&self, object: &ObjectRef, etag: &str, range: Range<u64>) -> Result<Bytes> {
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
             return Ok(Bytes::new());
@@ -125,15 +124,17 @@ impl Store {
         let header = format!("bytes={}-{}", range.start, range.end - 1);
         let mut attempt = 0;
         loop {
-            let request = self.client.get_object().bucket(bucket).key(key).if_match(etag).range(&header);
-            let answer = request.send().await.map_err(|error| failure("read the object", error).for_object(&object))?;
+            let request =
+                self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(etag).range(&header);
+            let request = request.set_version_id(object.version_id.clone());
+            let answer = request.send().await.map_err(|error| failure("read the object", error).for_object(object))?;
             match answer.body.collect().await.map(|body| body.into_bytes()) {
                 Ok(bytes) if bytes.len() as u64 == wanted => return Ok(bytes),
                 Ok(bytes) => {
                     let message = format!("asked for {header}, got {} bytes", bytes.len());
-                    return Err(Error::new(ErrorKind::Service, message).for_object(&object));
+                    return Err(Error::new(ErrorKind::Service, message).for_object(object));
                 }
-                Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, wanted, cause).for_object(&object)),
+                Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, wanted, cause).for_object(object)),
                 Err(_) => pause(attempt).await,
             }
             attempt += 1;

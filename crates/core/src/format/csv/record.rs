@@ -9,6 +9,7 @@ use super::rows::{Ending, Rows};
 use super::{CsvDialect, CsvLimits, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
+use crate::format::text::TextSink;
 
 /// Stands for no quote at all: no byte of valid UTF-8.
 const NO_QUOTE: u8 = 0xff;
@@ -64,6 +65,40 @@ pub(super) struct RecordReader {
     rows: Rows,
 }
 
+impl TextSink for RecordReader {
+    const ENCODING_HINT: &'static str =
+        "save the file as UTF-8, or as UTF-16 with a byte order mark, or say what it is by CSV_ENCODING";
+
+    fn feed(&mut self, text: &[u8]) -> Result<()> {
+        let Some(sample) = &mut self.sample else { return self.read(text) };
+        let room = delimiter::SAMPLE_BYTES - sample.len();
+        let (now, later) = text.split_at(room.min(text.len()));
+        sample.extend_from_slice(now);
+        if sample.len() < delimiter::SAMPLE_BYTES {
+            return Ok(());
+        }
+        self.decide(false)?;
+        self.read(later)
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.decide(false)
+    }
+
+    fn skip_mark(&mut self, mark_bytes: u64) {
+        self.offset += mark_bytes;
+        self.start.byte = self.offset;
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn position(&self) -> Position {
+        self.start
+    }
+}
+
 impl RecordReader {
     pub(super) fn new(dialect: &CsvDialect, limits: CsvLimits) -> Self {
         Self {
@@ -90,44 +125,15 @@ impl RecordReader {
         self.rows.take_batch()
     }
 
-    /// Bytes read so far.
-    pub(super) fn offset(&self) -> u64 {
-        self.offset
-    }
-
     /// What the records that wait, and the one that is being read, take in memory.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.rows.held_bytes()
     }
 
-    /// Where the record that is being read, or would come next, stands.
-    pub(super) fn position(&self) -> Position {
-        self.start
-    }
-
-    /// Counts the bytes of a byte order mark in front of the text.
-    pub(super) fn skip_mark(&mut self, mark_bytes: u64) {
-        self.offset += mark_bytes;
-        self.start.byte = self.offset;
-    }
-
     /// What divides the fields, once it is known.
     pub(super) fn delimiter(&self) -> u8 {
         self.delimiter
-    }
-
-    /// Reads on. The text may be cut between any two characters.
-    pub(super) fn feed(&mut self, text: &[u8]) -> Result<()> {
-        let Some(sample) = &mut self.sample else { return self.read(text) };
-        let room = delimiter::SAMPLE_BYTES - sample.len();
-        let (now, later) = text.split_at(room.min(text.len()));
-        sample.extend_from_slice(now);
-        if sample.len() < delimiter::SAMPLE_BYTES {
-            return Ok(());
-        }
-        self.decide(false)?;
-        self.read(later)
     }
 
     /// Finds the delimiter, if it is still to be found, from the text so far, which may be all there is, and reads that.

@@ -8,11 +8,6 @@ use super::{CsvDialect, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 
-/// A batch is handed on when it has as many bytes, rows or fields.
-const BATCH_BYTES: usize = 64 * 1024;
-const BATCH_ROWS: usize = 1024;
-const BATCH_FIELDS: usize = 16 * 1024;
-
 /// How a field has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -123,8 +118,7 @@ impl Rows {
         }
         self.fields = 0;
         self.batch.end_row(start);
-        let rows = self.batch.rows();
-        if rows >= BATCH_ROWS || rows * self.width >= BATCH_FIELDS || self.batch.size_bytes() >= BATCH_BYTES {
+        if self.batch.is_full() {
             self.hand_on();
         }
         Ok(())

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
@@ -12,14 +11,13 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, TimeUnit};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::arrow_schema;
+use super::ranges::Ranges;
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::{Batch, BatchStream};
 use crate::schema::fallback::FallbackColumn;
@@ -30,17 +28,15 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_ROWS: usize = 1024;
 /// What Arrow may hold decoded at once, by the average row.
 const DECODED_BYTES: u64 = 4 << 20;
-/// The footer of nearly every object is shorter.
-const FOOTER_GUESS_BYTES: usize = 64 << 10;
 
 /// The rows of an object of `size_bytes` that [`super::ParquetEncoder`] wrote with the same columns, as text that parses
 /// to the same values. `read` gives the bytes of a range; one call per row group. Positions count records only.
-pub fn decode<Read, Answer>(columns: &[FallbackColumn], size_bytes: u64, mut read: Read) -> BatchStream<'static>
+pub fn decode<Read, Answer>(columns: &[FallbackColumn], size_bytes: u64, read: Read) -> BatchStream<'static>
 where
     Read: FnMut(Range<u64>) -> Answer + Send + 'static,
     Answer: Future<Output = Result<Bytes>> + Send + 'static,
 {
-    let ranges = Ranges { read: Box::new(move |range| read(range).boxed()), size_bytes };
+    let ranges = Ranges::new(size_bytes, read);
     let decoder = Decoder { columns: columns.to_vec(), stage: Stage::Closed(ranges), record: 0 };
     let batches = stream::try_unfold(decoder, |mut decoder| async move {
         let batch = decoder.next().await?;
@@ -198,57 +194,6 @@ fn decoded(record_batch: &RecordBatch) -> Result<Decoded> {
     let cells = record_batch.columns().iter().map(Cells::of).collect::<Option<Vec<_>>>();
     let cells = cells.ok_or_else(|| Error::new(ErrorKind::Bug, "a parquet column has a type that is never written"))?;
     Ok(Decoded { cells, rows: record_batch.num_rows(), next_row: 0 })
-}
-
-/// The object as the Parquet reader wants it.
-struct Ranges {
-    read: Box<dyn FnMut(Range<u64>) -> BoxFuture<'static, Result<Bytes>> + Send>,
-    size_bytes: u64,
-}
-
-impl AsyncFileReader for Ranges {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        let answer = (self.read)(range);
-        async move { answer.await.map_err(|error| ParquetError::External(Box::new(error))) }.boxed()
-    }
-
-    /// All columns of a row group lie side by side and are wanted together: one request instead of one per column.
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move {
-            let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
-            let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-            let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-            let mut answers = Vec::with_capacity(ranges.len());
-            if end - start > wanted {
-                for range in ranges {
-                    answers.push(self.get_bytes(range).await?);
-                }
-                return Ok(answers);
-            }
-            let all = self.get_bytes(start..end).await?;
-            for range in ranges {
-                let (from, to) = ((range.start - start) as usize, (range.end - start) as usize);
-                if to > all.len() {
-                    return Err(ParquetError::EOF("a range was answered with too few bytes".to_owned()));
-                }
-                answers.push(all.slice(from..to));
-            }
-            Ok(answers)
-        }
-        .boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        async move {
-            let size_bytes = self.size_bytes;
-            let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(FOOTER_GUESS_BYTES));
-            reader.load_and_finish(&mut *self, size_bytes).await.map(Arc::new)
-        }
-        .boxed()
-    }
 }
 
 /// What went wrong: our own error from a read as it was, anything else as a file that is not the one we wrote.

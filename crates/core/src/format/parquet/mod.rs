@@ -1,11 +1,15 @@
-//! Fallback objects as Parquet: typed, snappy-compressed, exact.
+//! Parquet, written and read: fallback objects, and the files that users bring ([`ParquetReader`]).
 //!
-//! Integers, doubles, booleans, dates, timestamps in microseconds and decimals are themselves, so that Athena, Redshift
+//! Fallback objects are typed, snappy-compressed, exact: integers, doubles, booleans, dates, timestamps in microseconds and decimals are themselves, so that Athena, Redshift
 //! Spectrum and Spark read them as such; a missing value and an empty string stay apart. Both directions hold a row
 //! group at most, and a row group is bounded by bytes.
 
+mod cells;
 mod decode;
 mod encode;
+mod footer;
+mod ranges;
+mod reader;
 
 use std::sync::Arc;
 
@@ -16,6 +20,7 @@ use crate::schema::fallback::FallbackColumn;
 
 pub use decode::decode;
 pub use encode::ParquetEncoder;
+pub use reader::{ParquetLimits, ParquetReader};
 
 /// The Arrow schema of a fallback object. Text is `text_type`, which differs between writing and reading.
 fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {

@@ -279,6 +279,58 @@ fn what_the_file_says_of_a_value_counts(
     assert_eq!((column.has_nulls, column.null_tokens), (false, !fields.iter().any(|(kind, _)| *kind == Quoted)));
 }
 
+#[test]
+fn a_column_may_appear_late_and_is_missing_before() {
+    let batch = |rows: &[&[&str]]| {
+        let mut batch = Batch::new(rows[0].len());
+        for row in rows {
+            row.iter().for_each(|field| batch.push_field(Some(field.as_bytes())));
+            batch.end_row(Position::default());
+        }
+        batch
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut inference = Inference::new(Vec::new());
+    inference.observe(&batch(&[&["1", "x"]]));
+    inference.observe(&batch(&[&["2", "y", "true"]]));
+    let schema = inference.finish_as(names(&["a", "b", "c"]));
+    let told: Vec<(&str, String, bool)> = schema
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), shown(column.column_type), column.has_nulls))
+        .collect();
+    let expected = [("a", "integer", false), ("b", "text", false), ("c", "boolean", true)];
+    assert_eq!(told, expected.map(|(name, shown, nulls)| (name, shown.to_owned(), nulls)));
+}
+
+#[rstest]
+#[case(ColumnType::Double, &[(Plain, "1"), (Plain, "2")], "double", "the file says so")]
+#[case(ColumnType::Double, &[(Plain, "1.5"), (Quoted, "NaN")], "text", "record 2 is not a number")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1.50")], "decimal(5,2)", "the file says so")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1000.00")], "text", "a value is not of the type that the file says")]
+#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00")], "datetime", "the file says so")]
+#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00"), (Plain, "2024-01-01 00:00:00.000000001")], "text",
+    "record 2 is not a date with a time of day")]
+#[case(ColumnType::Text, &[(Quoted, "1"), (Quoted, "NULL")], "text", "the file says so")]
+#[case(ColumnType::Boolean, &[], "boolean", "the file says so")]
+fn a_declared_type_holds_when_every_value_is_of_it(
+    #[case] declared: ColumnType,
+    #[case] fields: &[(FieldKind, &str)],
+    #[case] expected: &str,
+    #[case] reason: &str,
+) {
+    let mut batch = Batch::new(1);
+    for (index, (kind, text)) in fields.iter().enumerate() {
+        batch.push_kind(*kind, text.as_bytes());
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::declared([("c".to_owned(), declared)]);
+    inference.observe(&batch);
+    let column = inference.finish().columns.remove(0);
+    assert_eq!((shown(column.column_type).as_str(), column.evidence.reason.as_str()), (expected, reason));
+    assert!(!column.null_tokens && !column.has_nulls);
+}
+
 fn field() -> impl Strategy<Value = String> {
     prop_oneof![
         "-?[0-9]{1,20}",

@@ -6,16 +6,31 @@
 
 use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 
-type Charset = &'static encoding_rs::Encoding;
+use crate::error::{Error, ErrorKind, Position, Result};
 
-use super::record::RecordReader;
-use crate::error::{Error, ErrorKind, Result};
+type Charset = &'static encoding_rs::Encoding;
 
 /// As many bytes as it takes to tell the encodings apart.
 const HEAD_BYTES: usize = 4;
 const CONVERTED_BYTES: usize = 16 * 1024;
 
-/// Turns chunks of a file into chunks of valid UTF-8 for the record reader.
+/// What takes the text: a format's own reader.
+pub(super) trait TextSink {
+    /// What to do about a file that is no text in a known encoding.
+    const ENCODING_HINT: &'static str;
+    /// Reads what was put off, before an error is told of what follows it.
+    fn settle(&mut self) -> Result<()>;
+    /// Reads on. The text is valid UTF-8, cut between any two characters.
+    fn feed(&mut self, text: &[u8]) -> Result<()>;
+    /// Counts the bytes of a byte order mark in front of the text.
+    fn skip_mark(&mut self, mark_bytes: u64);
+    /// Bytes read so far.
+    fn offset(&self) -> u64;
+    /// Where the record that is being read, or would come next, stands.
+    fn position(&self) -> Position;
+}
+
+/// Turns chunks of a file into chunks of valid UTF-8 for a format's reader.
 #[derive(Debug)]
 pub(super) struct TextReader {
     /// What a file without a byte order mark is, when it is not UTF-8.
@@ -55,7 +70,7 @@ impl TextReader {
         Self { charset, encoding: Encoding::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
     }
 
-    pub(super) fn feed(&mut self, chunk: &[u8], records: &mut RecordReader) -> Result<()> {
+    pub(super) fn feed<Sink: TextSink>(&mut self, chunk: &[u8], records: &mut Sink) -> Result<()> {
         let mut rest = chunk;
         if let Encoding::Unknown { head } = &mut self.encoding {
             let missing = (HEAD_BYTES - head.len()).min(rest.len());
@@ -69,7 +84,7 @@ impl TextReader {
         self.decode(rest, false, records)
     }
 
-    pub(super) fn finish(&mut self, records: &mut RecordReader) -> Result<()> {
+    pub(super) fn finish(&mut self, records: &mut impl TextSink) -> Result<()> {
         if let Encoding::Unknown { .. } = &self.encoding {
             self.begin(records)?;
         }
@@ -77,7 +92,7 @@ impl TextReader {
     }
 
     /// Tells the encoding from the first bytes and reads those that are text.
-    fn begin(&mut self, records: &mut RecordReader) -> Result<()> {
+    fn begin(&mut self, records: &mut impl TextSink) -> Result<()> {
         let Encoding::Unknown { head } = &mut self.encoding else {
             return Ok(());
         };
@@ -106,7 +121,7 @@ impl TextReader {
         self.decode(&head[mark_bytes..], false, records)
     }
 
-    fn decode(&mut self, chunk: &[u8], is_last: bool, records: &mut RecordReader) -> Result<()> {
+    fn decode(&mut self, chunk: &[u8], is_last: bool, records: &mut impl TextSink) -> Result<()> {
         match &mut self.encoding {
             Encoding::Unknown { .. } => Ok(()),
             Encoding::Utf8 { partial } => {
@@ -125,7 +140,7 @@ impl TextReader {
 }
 
 /// Ends the character that the last chunk began; gives what follows it.
-fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut RecordReader) -> Result<&'a [u8]> {
+fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut impl TextSink) -> Result<&'a [u8]> {
     let mut rest = chunk;
     while !partial.is_empty() {
         let [byte, after @ ..] = rest else {
@@ -146,7 +161,7 @@ fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut RecordRead
 }
 
 /// Passes on what is valid and keeps a character that the chunk's end cuts.
-fn check(chunk: &[u8], partial: &mut Vec<u8>, records: &mut RecordReader) -> Result<()> {
+fn check(chunk: &[u8], partial: &mut Vec<u8>, records: &mut impl TextSink) -> Result<()> {
     let Err(error) = std::str::from_utf8(chunk) else {
         return records.feed(chunk);
     };
@@ -165,7 +180,7 @@ fn convert(
     converted: &mut [u8],
     chunk: &[u8],
     is_last: bool,
-    records: &mut RecordReader,
+    records: &mut impl TextSink,
 ) -> Result<()> {
     let mut rest = chunk;
     loop {
@@ -186,20 +201,18 @@ fn convert(
     }
 }
 
-fn not_utf8(records: &mut RecordReader) -> Error {
-    if let Err(error) = records.decide(false) {
+fn not_utf8<Sink: TextSink>(records: &mut Sink) -> Error {
+    if let Err(error) = records.settle() {
         return error;
     }
     refused(&format!("the byte at {} is not valid UTF-8", records.offset()), records)
 }
 
-fn refused(what: &str, records: &mut RecordReader) -> Error {
+fn refused<Sink: TextSink>(what: &str, records: &mut Sink) -> Error {
     // What came before is read first, so that its own trouble is told first.
-    if let Err(error) = records.decide(false) {
+    if let Err(error) = records.settle() {
         return error;
     }
-    let message = format!(
-        "{what}; save the file as UTF-8, or as UTF-16 with a byte order mark, or say what it is by CSV_ENCODING"
-    );
+    let message = format!("{what}; {}", Sink::ENCODING_HINT);
     Error::new(ErrorKind::FileBroken, message).at(records.position())
 }

@@ -1,0 +1,73 @@
+//! JSON (RFC 8259) as a push decoder: bytes go in as they come, whole batches come out, memory stays flat.
+//!
+//! A file is one array of objects, or objects one after the other: one a line (JSON lines), one over many lines, several
+//! such. Each object is a record, each key a column, in order of first appearance. What is decided beyond the RFC:
+//! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one.
+//! - A string is the text it means, a number and a truth value are as they are written, `null` is missing as an absent key
+//!   is, an object or array is JSON, byte for byte as it stands (in UTF-8).
+//! - A record has each key once: what a repeated one means differs from parser to parser, so it is refused.
+//! - Objects and arrays lie at most [`json::MAX_DEPTH`](crate::schema::value::json::MAX_DEPTH) deep within a value.
+//! - Positions count bytes of the file, or of its text in UTF-8 when it is UTF-16, and lines by their newlines.
+//!
+//! A key may appear late: each batch is as wide as there were keys by then, and in all rows before it the column is missing.
+//! A decoder that is told the keys beforehand gives all rows in their width.
+
+mod frame;
+mod record;
+
+use super::Batch;
+use super::text::TextReader;
+use crate::error::Result;
+use frame::FrameReader;
+
+/// How far a file may go before it is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonLimits {
+    /// The longest record in bytes, from its opening to its closing brace.
+    pub max_record_bytes: usize,
+    /// The most different keys.
+    pub max_columns: usize,
+}
+
+/// Reads one file. After an error the file is broken and the decoder of no more use.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    text: TextReader,
+    frames: FrameReader,
+}
+
+impl JsonDecoder {
+    /// A decoder for one file whose keys are to be found out.
+    pub fn new(limits: JsonLimits) -> Self {
+        Self { text: TextReader::new(None), frames: FrameReader::new(limits) }
+    }
+
+    /// A decoder for one file of which another one has found the keys.
+    pub fn with_keys(keys: &[String], limits: JsonLimits) -> Self {
+        Self { text: TextReader::new(None), frames: FrameReader::with_keys(keys, limits) }
+    }
+
+    /// Takes the next bytes of the file, cut anywhere. Take the batches out between calls.
+    pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
+        self.text.feed(chunk, &mut self.frames)
+    }
+
+    /// Says that the file has ended. What is left can then be taken out.
+    pub fn finish(&mut self) -> Result<()> {
+        self.text.finish(&mut self.frames)?;
+        self.frames.finish()
+    }
+
+    /// The keys so far as they stand in the file, in order of first appearance: all of them once the file has ended.
+    pub fn keys(&self) -> &[String] {
+        self.frames.keys()
+    }
+
+    /// The next batch of records, as soon as there are enough of them, or the last ones once the file has ended.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        self.frames.take_batch()
+    }
+}
+
+#[cfg(test)]
+mod tests;
