@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rstest::rstest;
 use serde_json::json;
 use spillway_harness::athena;
 use spillway_harness::cloud::Cloud;
@@ -14,9 +15,12 @@ use spillway_harness::world::{Counted, GLUE_DATABASE, GLUE_TABLE, World};
 
 const BOUND: Duration = Duration::from_secs(90);
 
+#[rstest]
 #[tokio::test]
-async fn uploads_to_the_deployed_stack_arrive_fall_back_and_come_home() -> Result<()> {
-    let (server, cloud) = (Database::start(Engine::MariaDb, Options::default()).await?, Cloud::start().await?);
+async fn uploads_to_the_deployed_stack_arrive_fall_back_and_come_home(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (server, cloud) = (Database::start(engine, Options::default()).await?, Cloud::start().await?);
     let schema = server.schema().await?;
     let parameters = ["DatabaseRetrySeconds=2", "InlineMaxBytes=100000"];
     let stack = Deployment::make(&cloud, &server, &schema, &parameters).await?;

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rstest::rstest;
 use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
 use spillway_harness::fault::Pause;
 use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
@@ -42,17 +44,20 @@ impl Stalled {
     }
 }
 
-async fn stage_with_file() -> Result<(Stage, Settings, Object)> {
-    let mut stage = Stage::new().await?;
+async fn stage_with_file(engine: Engine) -> Result<(Stage, Settings, Object)> {
+    let mut stage = Stage::on(engine).await?;
     let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
     let settings = stage.settings();
     Ok((stage, settings, object))
 }
 
+#[rstest]
 #[tokio::test]
-async fn before_its_fallback_appears_while_another_loads_the_rows() -> Result<()> {
-    let (stage, settings, object) = stage_with_file().await?;
-    stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20)) ENGINE=InnoDB").await?;
+async fn before_its_fallback_appears_while_another_loads_the_rows(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (stage, settings, object) = stage_with_file(engine).await?;
+    stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
     let stalled = Stalled::at("FallbackAnnounced", &settings, &object).await?;
     stage.sql("DROP TABLE {schema}.orders").await?;
     stage.run_task_until_done(&settings, &object.key).await?;
@@ -65,10 +70,13 @@ async fn before_its_fallback_appears_while_another_loads_the_rows() -> Result<()
     stage.ensure_kept().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn before_its_fallback_appears_while_another_falls_back_and_a_replay_brings_it_home() -> Result<()> {
-    let (stage, settings, object) = stage_with_file().await?;
-    stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20)) ENGINE=InnoDB").await?;
+async fn before_its_fallback_appears_while_another_falls_back_and_a_replay_brings_it_home(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (stage, settings, object) = stage_with_file(engine).await?;
+    stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
     let stalled = Stalled::at("FallbackAnnounced", &settings, &object).await?;
     stage.run_task_until_done(&settings, &object.key).await?;
     assert_eq!(stage.count().await?, Counted { database: 0, fallback: ROWS });
@@ -83,9 +91,10 @@ async fn before_its_fallback_appears_while_another_falls_back_and_a_replay_bring
     stage.ensure_kept().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn before_it_announces_its_commit() -> Result<()> {
-    let (stage, settings, object) = stage_with_file().await?;
+async fn before_it_announces_its_commit(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let (stage, settings, object) = stage_with_file(engine).await?;
     let stalled = Stalled::at("BeforeLedgerEnd", &settings, &object).await?;
     // Its transaction is open and holds the claim: another may take the lease over, but neither load nor fall back.
     let other = Task::run(&settings.clone().with("CSV_KEY", &object.key), TASK_BOUND).await?;
@@ -101,9 +110,12 @@ async fn before_it_announces_its_commit() -> Result<()> {
     stage.ensure_kept().await
 }
 
+#[rstest]
 #[tokio::test]
-async fn between_the_announcement_and_its_commit() -> Result<()> {
-    let (stage, settings, object) = stage_with_file().await?;
+async fn between_the_announcement_and_its_commit(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (stage, settings, object) = stage_with_file(engine).await?;
     let stalled = Stalled::at("BeforeCommit", &settings, &object).await?;
     let other = Task::run(&settings.clone().with("CSV_KEY", &object.key), TASK_BOUND).await?;
     ensure!(other.code() == Some(1), "{:?} {}", other.status, other.logs);
