@@ -1,5 +1,5 @@
 //! Writes sample events into a folder, laid out as they are uploaded: a file of many events for each topic, and files of
-//! one event each. To try it: `cargo run -p spillway-tests --bin sample-events -- FOLDER [EVENTS [BROKEN]]`, then
+//! one event each. To try it: `cargo run --bin sample-events -- FOLDER [EVENTS [BROKEN]]`, then
 //! `aws s3 sync FOLDER s3://YOUR-BUCKET/`.
 
 use std::fs;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use spillway_harness::lambda::{Answer, Function};
 use spillway_harness::run;
+use spillway_harness::sample_events::{Topic, lines};
 use spillway_harness::stage::Stage;
 use spillway_harness::world::{TABLE, file};
 
@@ -174,6 +175,26 @@ async fn a_request_for_a_raw_zone() -> Result<()> {
     for table in ["orders", "refunds"] {
         let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{table}")).await?;
         assert_eq!(rows, [[Some("4".to_owned())]], "{table}");
+    }
+    Ok(())
+}
+
+/// Events of shops in two folders, each with a table of its own.
+#[tokio::test]
+async fn a_notification_of_shop_events() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", "{table}/**");
+    let settings = settings.with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
+    let event = sample(&stage, "s3-shop-events.json")?;
+    for (topic, key) in [Topic::Sale, Topic::Inventory].into_iter().zip(keys(&event)) {
+        ensure!(key.starts_with(topic.folder()), "{key}");
+        stage.world.account.put(&key, lines(topic, 100..103, &[])).await?;
+    }
+    let answer = Function::trigger(&settings)?.invoke(&event).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    for topic in [Topic::Sale, Topic::Inventory] {
+        let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{}", topic.folder())).await?;
+        assert_eq!(rows, [[Some("3".to_owned())]], "{topic:?}");
     }
     Ok(())
 }

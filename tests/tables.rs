@@ -4,8 +4,10 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_harness::athena;
+use spillway_harness::database::{Database, Engine};
 use spillway_harness::fallback::describe;
 use spillway_harness::lambda::{Answer, Function};
+use spillway_harness::sample_events::{Topic, lines};
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::Stage;
 use spillway_harness::world::{GLUE_DATABASE, GLUE_TABLE, file};
@@ -21,19 +23,33 @@ async fn put(stage: &Stage, key: &str, records: usize) -> Result<spillway_harnes
     stage.world.account.put(key, file(key, records).0).await
 }
 
+/// A table of the test's schema as its engine's SQL calls it.
+fn quoted(stage: &Stage, table: &str) -> String {
+    match stage.server {
+        Database::MariaDb(_) => format!("{{schema}}.`{}`", table.replace('`', "``")),
+        Database::Postgres(_) => format!("{{schema}}.\"{}\"", table.replace('"', "\"\"")),
+    }
+}
+
+/// The rows that a query gives, each on a line.
+async fn lines_of(stage: &Stage, query: &str) -> Result<Vec<String>> {
+    let rows = stage.rows(query).await?;
+    Ok(rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect())
+}
+
 /// How many rows of which file are in a table, by the file's name.
 async fn rows_by_file(stage: &Stage, table: &str) -> Result<Vec<String>> {
-    let table = table.replace('`', "``");
-    let query = format!("SELECT file, COUNT(*) FROM {{schema}}.`{table}` GROUP BY file ORDER BY file");
-    let rows = stage.rows(&query).await?;
-    Ok(rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect())
+    let table = quoted(stage, table);
+    lines_of(stage, &format!("SELECT file, COUNT(*) FROM {table} GROUP BY file ORDER BY file")).await
 }
 
 /// The tables there are, but for the ledger.
 async fn tables(stage: &Stage) -> Result<Vec<String>> {
     let query = "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' \
-         AND table_name <> 'spillway_ledger' ORDER BY CAST(table_name AS BINARY)";
-    Ok(stage.rows(query).await?.into_iter().flatten().flatten().collect())
+         AND table_name <> 'spillway_ledger'";
+    let mut names = lines_of(stage, query).await?;
+    names.sort();
+    Ok(names)
 }
 
 fn reports(answer: &Answer) -> Result<Vec<Value>> {
@@ -50,9 +66,12 @@ fn told(reports: &[Value]) -> Vec<String> {
     reports.iter().map(|report| format!("{} {}", text(&report["outcome"]), text(&report["table"]))).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_table() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_table(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
     let settings = by_pattern(&stage, RAW_ZONE);
     let counts = [("orders", 30), ("order_lines", 50), ("refunds", 7)];
     for (table, records) in counts {
@@ -70,10 +89,8 @@ async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_tab
         assert_eq!(rows_by_file(&stage, table).await?, expected);
     }
     assert_eq!(tables(&stage).await?, ["order_lines", "orders", "refunds"]);
-    let ledger =
-        stage.rows("SELECT target_table, SUM(rows_stored) FROM {schema}.spillway_ledger GROUP BY 1 ORDER BY 1").await?;
-    let ledger: Vec<String> =
-        ledger.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect();
+    let query = "SELECT target_table, SUM(rows_stored) FROM {schema}.spillway_ledger GROUP BY 1 ORDER BY 1";
+    let ledger = lines_of(&stage, query).await?;
     assert_eq!(ledger, ["order_lines 210", "orders 130", "refunds 38"]);
     // Once more: nothing is left to load, and nothing is doubled.
     let again = stage.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
@@ -143,11 +160,12 @@ async fn what_no_pattern_matches_goes_to_the_fixed_table_where_there_is_one() ->
 }
 
 /// Whatever a key calls its table, it is quoted: the table has that very name, and nothing else happens.
+#[rstest]
 #[tokio::test]
-async fn a_tables_name_is_never_executed() -> Result<()> {
-    let stage = Stage::new().await?;
+async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let stage = Stage::on(engine).await?;
     let settings = by_pattern(&stage, "uploads/{table}/*.csv");
-    stage.sql("CREATE TABLE {schema}.victim (id INT) ENGINE=InnoDB").await?;
+    stage.sql("CREATE TABLE {schema}.victim (id INT)").await?;
     let names = [
         "a`; drop table victim; --",
         "b'; drop table victim; --",
@@ -191,18 +209,20 @@ async fn letter_case_makes_no_second_table() -> Result<()> {
 }
 
 #[rstest]
-#[case::plain(["orders", "refunds"], ["orders", "refunds"])]
-#[case::hard(["größe", "a-b"], ["gr__e__", "a_b__"])]
+#[case::plain(Engine::MariaDb, ["orders", "refunds"], ["orders", "refunds"])]
+#[case::hard(Engine::MariaDb, ["größe", "a-b"], ["gr__e__", "a_b__"])]
+#[case::postgres(Engine::Postgres, ["orders", "a\"b"], ["orders", "a_b__"])]
 #[tokio::test]
 async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
+    #[case] engine: Engine,
     #[case] names: [&str; 2],
     #[case] glue_starts: [&str; 2],
 ) -> Result<()> {
-    let stage = Stage::new().await?;
+    let stage = Stage::on(engine).await?;
     let settings = by_pattern(&stage, "uploads/{table}/*.csv");
     let mut objects = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        stage.sql(&format!("CREATE TABLE {{schema}}.`{name}` (nothing INT) ENGINE=InnoDB")).await?;
+        stage.sql(&format!("CREATE TABLE {} (nothing INT)", quoted(&stage, name))).await?;
         objects.push(put(&stage, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
         objects.push(put(&stage, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
     }
@@ -235,7 +255,7 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
     assert!(describe(account, GLUE_DATABASE, GLUE_TABLE).await?.is_none(), "the fixed table's is nobody's here");
 
     for name in names {
-        stage.sql(&format!("DROP TABLE {{schema}}.`{name}`")).await?;
+        stage.sql(&format!("DROP TABLE {}", quoted(&stage, name))).await?;
     }
     // One table, and then all that is left.
     let one = stage.ask(&settings, &json!({"replay": {"table": names[1]}})).await?;
@@ -385,5 +405,66 @@ async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<(
     let rows = stage.rows("SELECT CAST(id AS CHAR), `Month`, month_2, year FROM {schema}.t ORDER BY id").await?;
     let row = |values: [&str; 4]| values.map(|value| Some(value.to_owned())).to_vec();
     assert_eq!(rows, [row(["1", "march", "03", "2026"]), row(["2", "april", "03", "2026"])]);
+    Ok(())
+}
+
+/// Events as the shops' systems send them: many in one object, and one in each of several.
+#[rstest]
+#[tokio::test]
+async fn json_events_of_two_topics_land_in_two_tables_once(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings = by_pattern(&stage, "{table}/**")
+        .with("UPLOAD_PREFIX", "sale_events/,inventory_events/")
+        .with("KEY_COLUMNS", "source_row");
+    let account = &stage.world.account;
+    let many = account.put("sale_events/2026/11/20/events.jsonl", lines(Topic::Sale, 0..40, &[])).await?;
+    let mut objects = vec![many];
+    for number in 0..4 {
+        let key = format!("inventory_events/2026/11/20/event-{number}.json");
+        objects.push(account.put(&key, Topic::Inventory.event(number).to_string()).await?);
+    }
+    let objects: Vec<_> = objects.iter().collect();
+    for _twice in 0..2 {
+        stage.deliver_until_accepted(&settings, &objects).await?;
+    }
+    for (topic, count) in [(Topic::Sale, 40), (Topic::Inventory, 4)] {
+        let table = quoted(&stage, topic.folder());
+        let found = lines_of(&stage, &format!("SELECT request_id, sku, qty FROM {table} ORDER BY request_id")).await?;
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let expected: Vec<String> = (0..count)
+            .map(|number| topic.event(number))
+            .map(|event| format!("{} {} {}", text(&event, "request_id"), text(&event, "sku"), event["qty"]))
+            .collect();
+        assert_eq!(found, expected);
+    }
+    // What only some events say is NULL in the others.
+    let sales = quoted(&stage, Topic::Sale.folder());
+    let told =
+        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(priority_shipping), COUNT(sales) FROM {sales}")).await?;
+    assert_eq!(told, ["40 20 40"]);
+    let told = lines_of(&stage, &format!("SELECT COUNT(DISTINCT source_row), MAX(source_row) FROM {sales}")).await?;
+    assert_eq!(told, ["40 40"]);
+    assert_eq!(tables(&stage).await?, ["inventory_events", "sale_events"]);
+    Ok(())
+}
+
+/// An event that was cut off makes its file broken, and the file alone: it is set aside whole, with the place in the reason.
+#[tokio::test]
+async fn broken_json_events_are_refused_by_their_place_and_the_others_are_loaded() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
+    let account = &stage.world.account;
+    let broken = account.put("sale_events/broken.jsonl", lines(Topic::Sale, 0..40, &[7, 23])).await?;
+    let good = account.put("sale_events/good.jsonl", lines(Topic::Sale, 40..50, &[])).await?;
+    let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
+    let answer = stage.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
+    assert_eq!(told(&reports(&answer)?), ["rejected sale_events", "loaded sale_events", "loaded inventory_events"]);
+    let failed = account.keys("failed/broken.").await?;
+    let note: Value = serde_json::from_slice(&account.get(&failed[1]).await?)?;
+    assert_eq!((&note["kind"], &note["record"]), (&json!("file_broken"), &json!(8)), "{note}");
+    let sales = quoted(&stage, Topic::Sale.folder());
+    assert_eq!(lines_of(&stage, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?, ["10 s-00000040"]);
     Ok(())
 }

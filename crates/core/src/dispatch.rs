@@ -189,6 +189,7 @@ impl Dispatcher {
         let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
         report.source_id = Some(source.id.to_string());
         report.size_bytes = source.size_bytes;
+        report.table = route::key_parts(&report.object.key, &self.road.settings.database).ok().map(|key| key.table);
         Ok(report)
     }
 

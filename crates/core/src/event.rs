@@ -220,6 +220,13 @@ mod tests {
     #[rstest]
     #[case(sample!("s3-put"), &["s3://spillway-data/uploads/2026/café orders 50% + more=1.csv"])]
     #[case(sample!("s3-multi-record"), &["s3://spillway-data/uploads/orders.csv", "s3://spillway-data/uploads/customers.CSV"])]
+    #[case(
+        sample!("s3-shop-events"),
+        &[
+            "s3://spillway-data/sale_events/2026/11/20/events.jsonl",
+            "s3://spillway-data/inventory_events/2026/11/20/event-100.json"
+        ]
+    )]
     #[case(sample!("s3-test-event"), &["ignored: s3:TestEvent"])]
     #[case(sample!("s3-removed"), &["ignored: ObjectRemoved:Delete"])]
     #[case(sample!("s3-folder-marker"), &["s3://spillway-data/uploads/2026/"])]

@@ -31,7 +31,7 @@ pub fn init(settings: &LogSettings) -> Result<()> {
 
 /// Counts an object that reached an end.
 pub fn count(service: &str, report: &Report) {
-    print(&metrics(
+    let mut line = metrics(
         service,
         report.outcome.name(),
         Timestamp::now(),
@@ -41,7 +41,12 @@ pub fn count(service: &str, report: &Report) {
             ("Bytes", "Bytes", report.size_bytes),
             ("Duration", "Milliseconds", report.elapsed_ms),
         ],
-    ));
+    );
+    // To search for, not a dimension: each would be a metric of its own, at a price.
+    if let Some(table) = &report.table {
+        line["table"] = json!(table);
+    }
+    print(&line);
 }
 
 /// Counts an object that reached no end, by the kind of error.

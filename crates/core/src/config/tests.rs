@@ -6,10 +6,11 @@ use secrecy::ExposeSecret;
 
 use super::vars;
 use super::{
-    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, LogFormat, LogSettings, PrefixMode,
-    RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
+    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LogFormat, LogSettings,
+    PrefixMode, RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
 };
 use crate::error::ErrorKind;
+use crate::pattern::SPECIAL_NAMES;
 
 /// The least that a task needs.
 const BASE: [(&str, &str); 6] = [
@@ -157,6 +158,14 @@ fn files_may_arrive_in_several_places_or_in_the_whole_bucket() {
     let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().work;
     let TaskWork::Prefix { prefixes, .. } = several else { panic!("no key is named") };
     assert_eq!(prefixes, ["a/", "b/"]);
+}
+
+#[test]
+fn a_part_of_a_key_is_never_called_like_a_column_of_another_meaning() {
+    for name in SPECIAL_NAMES {
+        let column = KeyColumn::of(name);
+        assert!(!matches!(column, KeyColumn::Part(_)) && column.name() == name, "{name}");
+    }
 }
 
 #[test]
