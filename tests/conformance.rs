@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use spillway_core::config::LoadMode;
 use spillway_core::error::{Error, ErrorKind, Position};
 use spillway_core::format::{Batch, BatchStream, FieldKind};
 use spillway_core::object::{ObjectRef, Source};
@@ -53,6 +54,9 @@ pub(crate) trait Engine {
 
     /// The target for [`TABLE`] that sends every file above this size through a staging table.
     fn target_with_staging_above(&self, size_bytes: u64) -> Self::Target;
+
+    /// The target for [`TABLE`] in a load mode, staging every file above this size.
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Self::Target;
 
     /// One query's rows, each value as text.
     fn rows(&self, query: &str) -> impl Future<Output = Result<Vec<Vec<Option<String>>>>>;
@@ -124,7 +128,7 @@ impl File {
     }
 
     /// The rows, and then an error where the file's end should be.
-    fn broken_stream(&self) -> BatchStream<'_> {
+    pub(crate) fn broken_stream(&self) -> BatchStream<'_> {
         let broken = || Err(Error::new(ErrorKind::FileBroken, "the file ends within a record"));
         self.stream().chain(futures_util::stream::iter(std::iter::once_with(broken))).boxed()
     }
@@ -135,7 +139,8 @@ pub(crate) fn claim(key: &str) -> Claim {
     claim_of_size(key, 100)
 }
 
-fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
+/// The same of an object of this size.
+pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
     let last_modified = "2026-11-20T12:00:00Z".parse().expect("a time");
     let source = Source::new(ObjectRef::new("bucket", key), format!("\"{key}\""), size_bytes, last_modified, None);
     Claim {
@@ -173,27 +178,31 @@ pub(crate) async fn load<T: Target>(
     }
 }
 
-fn ours<Value>(claimed: Claimed<Value>) -> Result<Value> {
+/// What a granted claim came to.
+pub(crate) fn ours<Value>(claimed: Claimed<Value>) -> Result<Value> {
     match claimed {
         Claimed::Ours(value) => Ok(value),
         Claimed::Ended(entry) => bail!("ended before: {entry:?}"),
     }
 }
 
-fn ended<Value>(claimed: Claimed<Value>) -> Result<LedgerEntry> {
+/// What the ledger answered instead.
+pub(crate) fn ended<Value>(claimed: Claimed<Value>) -> Result<LedgerEntry> {
     match claimed {
         Claimed::Ours(_) => bail!("the claim was granted"),
         Claimed::Ended(entry) => Ok(entry),
     }
 }
 
-async fn count(engine: &impl Engine) -> Result<u64> {
+/// The rows of [`TABLE`].
+pub(crate) async fn count(engine: &impl Engine) -> Result<u64> {
     let rows = engine.rows(&format!("SELECT COUNT(*) FROM {TABLE}")).await?;
     let text = rows.first().and_then(|row| row[0].clone()).context("no count")?;
     Ok(text.parse()?)
 }
 
-async fn states(engine: &impl Engine) -> Result<Vec<String>> {
+/// The ledger's states, by key.
+pub(crate) async fn states(engine: &impl Engine) -> Result<Vec<String>> {
     let rows = engine.rows("SELECT state FROM spillway_ledger ORDER BY object_key").await?;
     Ok(rows.into_iter().filter_map(|mut row| row.remove(0)).collect())
 }
@@ -346,7 +355,8 @@ pub(crate) async fn an_open_claim_excludes_and_a_dropped_one_leaves_nothing(engi
     Ok(())
 }
 
-async fn until_rolled_back(target: &impl Target, claim: &Claim) -> Result<()> {
+/// Waits until a dropped session's claim is gone.
+pub(crate) async fn until_rolled_back(target: &impl Target, claim: &Claim) -> Result<()> {
     for _ in 0..100 {
         match target.look_up(&claim.source.id).await {
             Ok(None) => return Ok(()),

@@ -13,15 +13,20 @@ use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
+use spillway_harness::world::Counted;
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
+/// The rows of the older file that is replaced.
+const OLD_ROWS: usize = 150;
 
 /// What a file must meet with to pass a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Situation {
     /// An ordinary load.
     Load,
+    /// A load that replaces the rows of an older file.
+    Replaced,
     /// A load through a staging table.
     Staged,
     /// A load through a staging table in more than one chunk of 64 MiB.
@@ -59,6 +64,7 @@ fn situation(point: FaultPoint) -> Situation {
         | FaultPoint::AfterCopy
         | FaultPoint::BeforeDelete
         | FaultPoint::AfterDelete => Situation::Load,
+        FaultPoint::OldRowsDeleted => Situation::Replaced,
         FaultPoint::AfterInsertSelect | FaultPoint::BeforeStagingDrop => Situation::Staged,
         FaultPoint::StagingChunk => Situation::StagedInChunks,
         FaultPoint::FallbackBeforePut
@@ -79,6 +85,13 @@ async fn prepare(engine: Engine, situation: Situation) -> Result<(Stage, Setting
     let key = "uploads/day/orders.csv";
     let (settings, object) = match situation {
         Situation::Load => (settings, stage.world.upload(key, 200).await?),
+        Situation::Replaced => {
+            let settings = settings.with("LOAD_MODE", "replace");
+            let old = stage.world.upload("uploads/day/older.csv", OLD_ROWS).await?;
+            stage.deliver_until_accepted(&settings, &[&old]).await?;
+            stage.world.expect_replaced(&old);
+            (settings, stage.world.upload(key, 200).await?)
+        }
         Situation::Staged => (settings.with("ATOMIC_MAX_BYTES", 1), stage.world.upload(key, 200).await?),
         Situation::StagedInChunks => {
             let object = stage.world.upload_large(key, 36, 2 << 20).await?;
@@ -126,12 +139,21 @@ async fn inline(engine: Engine, point: FaultPoint) -> Result<()> {
     pause.reached(REACH_BOUND).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "it was not killed: {killed:?}");
+    ensure_old_rows(&stage, situation).await?;
 
     stage.deliver_until_accepted(&settings, &[&object]).await?;
     if situation == Situation::HandOver {
         run_recorded_tasks(&stage).await?;
     }
     end(&stage, &settings.without("ECS_CLUSTER")).await
+}
+
+/// Whoever dies before COMMIT leaves the rows that it was to replace.
+async fn ensure_old_rows(stage: &Stage, situation: Situation) -> Result<()> {
+    if situation == Situation::Replaced {
+        assert_eq!(stage.count().await?, Counted { database: OLD_ROWS, fallback: 0 });
+    }
+    Ok(())
 }
 
 /// Does what Fargate would: runs the task with the overrides of every RunTask.
@@ -154,6 +176,7 @@ async fn in_task(engine: Engine, point: FaultPoint) -> Result<()> {
     task.signal(Signal::Kill)?;
     let killed = task.finish(TASK_BOUND).await?;
     ensure!(killed.was_ended_by(Signal::Kill), "it was not killed: {:?}", killed.status);
+    ensure_old_rows(&stage, situation).await?;
 
     if matches!(situation, Situation::FallBack | Situation::FallBackInParts) {
         // The table is mended meanwhile: what is in the fallback already must not be loaded besides.
@@ -216,8 +239,9 @@ killed_at! {
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition
         after_run_task AfterRunTask;
-        // PostgreSQL needs no staging tables.
+        // PostgreSQL needs no staging tables, and only appends.
         mariadb:
+            old_rows_deleted OldRowsDeleted
             staging_chunk StagingChunk
             after_insert_select AfterInsertSelect
             before_staging_drop BeforeStagingDrop;
@@ -249,8 +273,9 @@ killed_at! {
         fallback_after_complete FallbackAfterComplete
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition;
-        // PostgreSQL needs no staging tables.
+        // PostgreSQL needs no staging tables, and only appends.
         mariadb:
+            old_rows_deleted OldRowsDeleted
             staging_chunk StagingChunk
             after_insert_select AfterInsertSelect
             before_staging_drop BeforeStagingDrop;

@@ -4,6 +4,8 @@
 mod commit_unknown;
 // What every target promises, as a list that each engine's module runs.
 mod conformance;
+// The same for the load modes beside append.
+mod conformance_modes;
 // The deployed template: files are uploaded, and the stack does the rest.
 mod e2e;
 // Each failure of the database goes where the failure table says, with its reason.

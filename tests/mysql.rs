@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use rstest::rstest;
-use spillway_core::config::{Credentials, Engine as Kind, LoadMethod, TargetOptions, Tls, UnknownColumns, secret};
+use spillway_core::config::{
+    Credentials, Engine as Kind, LoadMethod, LoadMode, TargetOptions, Tls, UnknownColumns, secret,
+};
 use spillway_core::error::{ErrorKind, chain};
 use spillway_core::target::mysql::MySqlTarget;
 use spillway_core::target::{Claimed, CommitEnd, Target};
@@ -13,6 +15,7 @@ use spillway_harness::mariadb::{MariaDb, Options, Schema};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 
 use crate::conformance::{self, Engine, File, TABLE, claim, load};
+use crate::conformance_modes;
 
 /// A schema of a server.
 struct MySql {
@@ -47,6 +50,7 @@ impl MySql {
         TargetOptions {
             tls: Tls::Verify { ca_pem },
             load_method: self.method,
+            load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,
             ledger_table: "spillway_ledger".into(),
             connect_timeout: Duration::from_secs(5),
@@ -118,6 +122,13 @@ impl Engine for MySql {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
     }
 
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> MySqlTarget {
+        self.with(|_, options| {
+            options.load_mode = mode;
+            options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
+        })
+    }
+
     async fn rows(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {
         let mut connection = self.schema.connect(self.server.port()).await?;
         let rows: Vec<mysql_async::Row> = connection.query(query).await.with_context(|| query.to_owned())?;
@@ -132,13 +143,14 @@ impl Engine for MySql {
 
 /// One test per promise and method.
 macro_rules! conforms {
-    ($($promise:ident),+ $(,)?) => {$(
+    ($($promise:ident),+ $(,)?) => { conforms!(conformance: $($promise),+); };
+    ($list:ident: $($promise:ident),+ $(,)?) => {$(
         #[rstest]
         #[case::load_data(LoadMethod::LoadData)]
         #[case::insert(LoadMethod::Insert)]
         #[tokio::test]
         async fn $promise(#[case] method: LoadMethod) -> Result<()> {
-            conformance::$promise(&MySql::new(method).await?).await
+            $list::$promise(&MySql::new(method).await?).await
         }
     )+};
 }
@@ -147,6 +159,27 @@ conformance::for_each_promise!(conforms);
 
 // Those of an engine with staging tables.
 conforms!(a_large_file_is_staged, the_sweep_drops_dead_staging_tables, two_staged_loads_store_once);
+
+conforms!(conformance_modes:
+    a_merge_inserts_and_updates,
+    a_merge_leaves_other_columns_alone,
+    a_merge_that_does_not_end_changes_nothing,
+    a_merge_without_a_key_is_refused,
+    a_missing_key_is_refused,
+    another_unique_index_never_picks_the_row,
+    eight_claims_merge_once,
+    eight_merges_of_the_same_keys_go_together,
+    empty_files_are_merged,
+    every_type_is_found_unchanged,
+    keys_of_a_new_table_are_exact,
+    a_file_replaces_the_table,
+    a_reader_sees_the_old_rows_or_the_new,
+    a_replace_that_does_not_end_leaves_the_old_rows,
+    a_table_is_replaced_by_one_at_a_time,
+    an_older_file_does_not_replace_a_newer_one,
+    eight_replaces_at_once_leave_the_newest,
+    of_rows_with_one_key_the_last_counts,
+);
 
 /// What existing columns store, exactly as sent.
 #[rstest]
@@ -505,6 +538,59 @@ async fn a_server_that_dies_under_a_load_is_a_failover_and_stores_nothing() -> R
     assert_eq!(target.look_up(&claim.source.id).await?, None);
     load(&target, &claim, &file).await?;
     assert_eq!(engine.rows("SELECT * FROM orders").await?.len(), 2000);
+    Ok(())
+}
+
+/// A table whose rows other tables depend on is not emptied: neither are they deleted with it, nor left behind.
+#[tokio::test]
+async fn a_replace_leaves_other_tables_alone() -> Result<()> {
+    let engine = MySql::new(LoadMethod::Auto).await?;
+    let target = engine.target_with(LoadMode::Replace, None);
+    engine.execute("CREATE TABLE orders (id BIGINT PRIMARY KEY, amount DECIMAL(18,2), note VARCHAR(50))").await?;
+    engine.execute("INSERT INTO orders VALUES (1, 1.25, 'old')").await?;
+    for (rule, kind) in [("CASCADE", ErrorKind::TableMismatch), ("RESTRICT", ErrorKind::DataRefused)] {
+        let ddl = format!(
+            "CREATE TABLE line (order_id BIGINT, CONSTRAINT of_order FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE {rule})"
+        );
+        engine.execute(&ddl).await?;
+        engine.execute("INSERT INTO line VALUES (1)").await?;
+        let error = load(&target, &claim(rule), &File::orders(3)).await.err().context("replaced")?;
+        assert_eq!(error.kind(), kind, "{}", chain(&error));
+        assert_eq!(engine.rows("SELECT note FROM orders JOIN line ON order_id = id").await?.len(), 1, "{rule}");
+        engine.execute("DROP TABLE line").await?;
+    }
+    Ok(())
+}
+
+/// A row that is deleted while a merge looks for its key is inserted anew, and not taken for one that is there.
+#[tokio::test]
+async fn a_merge_misses_no_row_that_is_deleted_meanwhile() -> Result<()> {
+    let engine = MySql::new(LoadMethod::LoadData).await?;
+    let target = engine.target_with(LoadMode::Merge { key: vec!["id".into()] }, None);
+    load(&target, &claim("a.csv"), &File::orders(9)).await?;
+    let mut other = engine.schema.connect(engine.server.port()).await?;
+    other.query_drop("BEGIN").await?;
+    other.query_drop("SELECT * FROM orders WHERE id = 3 FOR UPDATE").await?;
+    let deleting = async {
+        let waiting = format!(
+            "SELECT 1 FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id \
+             WHERE user = '{}' AND trx_state = 'LOCK WAIT'",
+            engine.schema.user
+        );
+        while engine.server.query(&waiting).await?.is_empty() {
+            // The server answers this from a copy that is made anew only when nobody asked for a tenth of a second.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        engine.execute("DELETE FROM orders WHERE id = 7").await?;
+        anyhow::Ok(other.query_drop("ROLLBACK").await?)
+    };
+    let (claim, file) = (claim("b.csv"), File::orders(9));
+    let deleting = tokio::time::timeout(Duration::from_secs(30), deleting);
+    let (loaded, deleted) = tokio::join!(load(&target, &claim, &file), deleting);
+    deleted??;
+    let Claimed::Ours(loaded) = loaded? else { anyhow::bail!("ended") };
+    assert_eq!((loaded.rows_stored, loaded.rows_unchanged), (9, 8));
+    assert_eq!(engine.rows("SELECT * FROM orders").await?.len(), 9);
     Ok(())
 }
 

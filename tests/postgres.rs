@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
-use spillway_core::config::{Credentials, Engine as Kind, LoadMethod, TargetOptions, Tls, UnknownColumns, secret};
+use spillway_core::config::{
+    Credentials, Engine as Kind, LoadMethod, LoadMode, TargetOptions, Tls, UnknownColumns, secret,
+};
 use spillway_core::error::{ErrorKind, chain};
 use spillway_core::target::postgres::PostgresTarget;
 use spillway_core::target::{Claimed, CommitEnd, Target};
@@ -43,6 +45,7 @@ impl Postgres {
         let mut options = TargetOptions {
             tls: Tls::Verify { ca_pem },
             load_method: LoadMethod::Auto,
+            load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,
             ledger_table: "spillway_ledger".into(),
             connect_timeout: Duration::from_secs(5),
@@ -114,6 +117,13 @@ impl Engine for Postgres {
 
     fn target_with_staging_above(&self, size_bytes: u64) -> PostgresTarget {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
+    }
+
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> PostgresTarget {
+        self.with(|_, options| {
+            options.load_mode = mode;
+            options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
+        })
     }
 
     async fn rows(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {

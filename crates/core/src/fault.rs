@@ -29,6 +29,8 @@ pub enum FaultPoint {
     Begun,
     /// The ledger row is claimed in that transaction.
     Claimed,
+    /// The rows that a file replaces are deleted in that transaction.
+    OldRowsDeleted,
     /// The first rows were sent.
     RowsFirst,
     /// Half of the bytes were parsed and sent.
@@ -73,7 +75,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// Every point, in the road's order.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -85,6 +87,7 @@ impl FaultPoint {
         Self::TableMade,
         Self::Begun,
         Self::Claimed,
+        Self::OldRowsDeleted,
         Self::RowsFirst,
         Self::RowsHalf,
         Self::RowsAll,

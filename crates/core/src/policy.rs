@@ -79,7 +79,8 @@ pub fn policy(kind: ErrorKind) -> Policy {
             Never,
             FallBack,
             false,
-            "grant SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER and DROP on the database, then replay the fallback",
+            "grant SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database, then replay \
+             the fallback",
         ),
         ErrorKind::TableMismatch => {
             (Never, FallBack, false, "change the table (or the file's columns), then replay the fallback")

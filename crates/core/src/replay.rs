@@ -89,16 +89,15 @@ async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report>
         // The source is still where it was, and goes down the road again.
         return Ok(report(attempt, &manifest, Outcome::Skipped).because("the fallback object was never completed"));
     }
-    let mut rows_stored = manifest.rows;
+    let mut report = report(attempt, &manifest, Outcome::Replayed);
+    report.rows_stored = manifest.rows;
     if is_there {
-        rows_stored = match load(attempt, &inspected(&manifest)).await? {
-            LoadEnd::Now(loaded) => loaded.rows_stored,
-            LoadEnd::Before(entry) => entry.rows_stored,
-        };
+        match load(attempt, &inspected(&manifest)).await? {
+            LoadEnd::Now(loaded) => loaded.count_in(&mut report),
+            LoadEnd::Before(entry) => report.rows_stored = entry.rows_stored,
+        }
     }
     fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
-    let mut report = report(attempt, &manifest, Outcome::Replayed);
-    report.rows_stored = rows_stored;
     report.moved_to = bring_source_home(attempt).await;
     info!(rows = report.rows_stored, "the rows are back in the database");
     Ok(report)

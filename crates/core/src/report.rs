@@ -12,6 +12,8 @@ pub enum Outcome {
     Loaded,
     /// In the target table, by an earlier attempt or, with `DEDUPE=content`, from the same bytes under the same key.
     AlreadyLoaded,
+    /// Nowhere, rightly: a newer file has replaced the table already.
+    Superseded,
     /// In the fallback: S3 and Glue.
     FellBack,
     /// Nowhere: the file itself is broken; it lies under the failed prefix with the reason beside it.
@@ -30,6 +32,7 @@ impl Outcome {
         match self {
             Self::Loaded => "loaded",
             Self::AlreadyLoaded => "already_loaded",
+            Self::Superseded => "superseded",
             Self::FellBack => "fell_back",
             Self::Rejected => "rejected",
             Self::Skipped => "skipped",
@@ -54,8 +57,15 @@ pub struct Report {
     pub table: Option<String>,
     /// Rows read from the file.
     pub rows_parsed: u64,
-    /// Rows in the table or the fallback because of this object.
+    /// Rows of this object that are in the table or the fallback. In a merge fewer than were read when several have the
+    /// same key, of which only the last is stored.
     pub rows_stored: u64,
+    /// Of those, rows of the table that a merge has changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_updated: u64,
+    /// Of those, rows that the table had already, in a merge.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_unchanged: u64,
     /// The object's size in bytes.
     pub size_bytes: u64,
     /// The time this attempt took.
@@ -81,6 +91,8 @@ impl Report {
             table: None,
             rows_parsed: 0,
             rows_stored: 0,
+            rows_updated: 0,
+            rows_unchanged: 0,
             size_bytes: 0,
             elapsed_ms: 0,
             moved_to: None,
@@ -95,4 +107,9 @@ impl Report {
         self.reason = Some(reason.into());
         self
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -133,6 +133,31 @@ pub enum UnknownColumns {
     Add,
 }
 
+/// What a file's rows do to the rows that are in the table already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadMode {
+    /// Nothing: they come besides.
+    Append,
+    /// They take the place of all of them: the file is the whole table.
+    Replace,
+    /// They update the row with the same key, or come besides where there is none.
+    Merge {
+        /// The key's columns; empty for the table's own primary key.
+        key: Vec<String>,
+    },
+}
+
+impl LoadMode {
+    /// The name as `LOAD_MODE` takes it and the ledger keeps it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Merge { .. } => "merge",
+        }
+    }
+}
+
 /// How connections are made and rows are sent; the same for every file.
 #[derive(Debug, Clone)]
 pub struct TargetOptions {
@@ -140,6 +165,8 @@ pub struct TargetOptions {
     pub tls: Tls,
     /// How rows are sent.
     pub load_method: LoadMethod,
+    /// What they do to the rows that are there.
+    pub load_mode: LoadMode,
     /// What happens to columns the table lacks.
     pub unknown_columns: UnknownColumns,
     /// The ledger table's name.

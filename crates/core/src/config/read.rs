@@ -11,7 +11,7 @@ use super::vars::{self, Variable};
 use super::{
     CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, Engine, FallbackFormat,
     FileFormat, FileLimits, FileSettings, GlueSettings, IngestSettings, KeyColumn, LaunchSettings, LoadMethod,
-    LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions,
+    LoadMode, LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions,
     TaskSettings, TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -84,11 +84,11 @@ impl Environment {
         number.ok_or_else(|| refused_text(variable, &text))
     }
 
-    fn choice<T: Copy>(&self, variable: &Variable, choices: &[(&str, T)]) -> Result<T> {
+    fn choice<T: Clone>(&self, variable: &Variable, choices: &[(&str, T)]) -> Result<T> {
         let text = self.need(variable, variable.doc)?;
         let wanted = text.trim().to_ascii_lowercase();
         let found = choices.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| *value).ok_or_else(|| refused_text(variable, &text))
+        found.map(|(_, value)| value.clone()).ok_or_else(|| refused_text(variable, &text))
     }
 
     fn seconds(&self, variable: &Variable, range: RangeInclusive<u64>) -> Result<Duration> {
@@ -364,6 +364,7 @@ fn database(environment: &Environment) -> Result<DatabaseSettings> {
                 &vars::RDS_LOAD_METHOD,
                 &[("auto", LoadMethod::Auto), ("load-data", LoadMethod::LoadData), ("insert", LoadMethod::Insert)],
             )?,
+            load_mode: load_mode(environment)?,
             unknown_columns: environment
                 .choice(&vars::UNKNOWN_COLUMNS, &[("refuse", UnknownColumns::Refuse), ("add", UnknownColumns::Add)])?,
             ledger_table,
@@ -372,6 +373,19 @@ fn database(environment: &Environment) -> Result<DatabaseSettings> {
         },
         retry_budget: environment.seconds(&vars::RDS_RETRY_SECONDS, 0..=3600)?,
     })
+}
+
+fn load_mode(environment: &Environment) -> Result<LoadMode> {
+    let key = environment.list(&vars::MERGE_KEY)?;
+    let modes =
+        [("append", LoadMode::Append), ("replace", LoadMode::Replace), ("merge", LoadMode::Merge { key: key.clone() })];
+    let mode = environment.choice(&vars::LOAD_MODE, &modes)?;
+    let is_merge = matches!(mode, LoadMode::Merge { .. });
+    let is_named_twice = |name: &String| key.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
+    if (!is_merge && !key.is_empty()) || key.iter().any(is_named_twice) {
+        return Err(refused_text(&vars::MERGE_KEY, &key.join(",")));
+    }
+    Ok(mode)
 }
 
 fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {

@@ -6,8 +6,8 @@ use secrecy::ExposeSecret;
 
 use super::vars;
 use super::{
-    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LogFormat, LogSettings,
-    PrefixMode, RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
+    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LoadMode, LogFormat,
+    LogSettings, PrefixMode, RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
 };
 use crate::error::ErrorKind;
 use crate::pattern::SPECIAL_NAMES;
@@ -121,6 +121,15 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it takes 1 to 255 letters, digits, _ or -")]
 #[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it takes mysql, mariadb, postgres or postgresql")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it takes verify or off")]
+#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it takes append, replace or merge")]
+#[case(
+    &[("MERGE_KEY", "id")],
+    "MERGE_KEY is \"id\"; it takes column names with commas between, each once, with LOAD_MODE=merge"
+)]
+#[case(
+    &[("LOAD_MODE", "merge"), ("MERGE_KEY", "id, ID")],
+    "MERGE_KEY is \"id,ID\"; it takes column names with commas between, each once, with LOAD_MODE=merge"
+)]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it takes a number from 5 to 3600")]
 #[case(
     &[("RDS_CA_FILE", "/nowhere/ca.pem")],
@@ -133,6 +142,15 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 )]
 fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] expected: &str) {
     assert_eq!(message(&with(wrong)), expected);
+}
+
+#[test]
+fn a_merge_has_its_key_s_columns_or_the_table_s_own() {
+    let mode = |more: &[(&str, &str)]| RoadSettings::read(&with(more)).map(|road| road.database.options.load_mode);
+    assert_eq!(mode(&[]).unwrap(), LoadMode::Append);
+    assert_eq!(mode(&[("LOAD_MODE", "Merge")]).unwrap(), LoadMode::Merge { key: vec![] });
+    let key = vec!["tenant".to_owned(), "id".to_owned()];
+    assert_eq!(mode(&[("LOAD_MODE", "merge"), ("MERGE_KEY", "tenant, id")]).unwrap(), LoadMode::Merge { key });
 }
 
 #[test]

@@ -76,6 +76,8 @@ variables! {
     RDS_CA_FILE, Everyone, None, "the path of a PEM file", "The certificates to verify the server with; by default the RDS bundle that is built in.";
     RDS_RETRY_SECONDS, Everyone, Some("150"), "a number from 0 to 3600", "How long an outage is waited for before a file falls back.";
     RDS_LOAD_METHOD, Everyone, Some("auto"), "auto, load-data or insert", "How rows are sent to MySQL; auto is LOAD DATA LOCAL where the server allows it, else INSERT. PostgreSQL gets COPY.";
+    LOAD_MODE, Everyone, Some("append"), "append, replace or merge", "What a file's rows do to those in the table: come besides, take their place, or update the row with the same key.";
+    MERGE_KEY, Everyone, None, "column names with commas between, each once, with LOAD_MODE=merge", "The columns by which rows are merged; by default the table's primary key. A table that is made gets them as its primary key.";
     LEDGER_TABLE, Everyone, Some("spillway_ledger"), "a table name of at most 64 characters", "The ledger's table, beside the target.";
     LEASE_SECONDS, Everyone, Some("60"), "a number from 5 to 3600", "How long a worker that has died holds a file.";
     DEDUPE, Everyone, Some("content"), "content or version", "Whether the same bytes under the same key load once, or every version does.";

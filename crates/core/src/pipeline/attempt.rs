@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::config::Dedupe;
+use crate::config::{Dedupe, LoadMode};
 use crate::deadline::Deadline;
 use crate::error::{Result, chain};
 use crate::fallback;
@@ -112,9 +112,13 @@ impl<'a> Attempt<'a> {
     /// What is claimed in the ledger, of rows that are so many bytes decompressed.
     pub(crate) fn claim(&self, body_sha256: &str, decoded_bytes: u64) -> Claim {
         let object = &self.source.object;
-        let content_id = match self.road.settings.dedupe {
-            Dedupe::Content => Some(hash_parts(&[&object.bucket, &object.key, body_sha256])),
-            Dedupe::Version => None,
+        let settings = &self.road.settings;
+        // What replaces the table may be what it held before another file did.
+        let content_id = match (settings.dedupe, &settings.database.options.load_mode) {
+            (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
+                Some(hash_parts(&[&object.bucket, &object.key, body_sha256]))
+            }
+            (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
         };
         Claim {
             source: self.source.clone(),

@@ -13,18 +13,28 @@ use crate::report::{Outcome, Report};
 use crate::route;
 use crate::target::{Fate, LedgerEntry, LedgerState};
 
+/// Why a file's rows are not in a table that it was to replace.
+const NEWER_FILE: &str = "a newer file has replaced the table already";
+
 /// The rows are in the target table: the object goes under the processed prefix.
 pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: LoadEnd) -> Result<Report> {
-    let (outcome, rows_stored) = match &end {
-        LoadEnd::Now(loaded) => (Outcome::Loaded, loaded.rows_stored),
-        LoadEnd::Before(LedgerEntry { rows_stored, .. }) => (Outcome::AlreadyLoaded, *rows_stored),
+    let mut report = match &end {
+        LoadEnd::Now(loaded) => {
+            let mut report = report(attempt, Outcome::Loaded);
+            loaded.count_in(&mut report);
+            report
+        }
+        LoadEnd::Before(entry) => {
+            let (outcome, reason) = match entry.state {
+                LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
+                state => (Outcome::AlreadyLoaded, format!("the ledger says {} already", state.name())),
+            };
+            let mut report = report(attempt, outcome).because(reason);
+            report.rows_stored = entry.rows_stored;
+            report
+        }
     };
-    let mut report = report(attempt, outcome);
     report.rows_parsed = inspected.rows;
-    report.rows_stored = rows_stored;
-    if let LoadEnd::Before(entry) = end {
-        report.reason = Some(format!("the ledger says {} already", entry.state.name()));
-    }
     move_to_processed(attempt, &mut report).await?;
     Ok(report)
 }
@@ -137,7 +147,12 @@ pub(super) fn log(report: &Report) {
         }
         Outcome::FellBack => warn!(outcome, rows, ms, reason, "the rows went over the spillway"),
         Outcome::Rejected => warn!(outcome, rows, ms, reason, "the file cannot be loaded and was set aside"),
-        Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Replayed | Outcome::Skipped | Outcome::HandedOver => {
+        Outcome::Loaded
+        | Outcome::AlreadyLoaded
+        | Outcome::Superseded
+        | Outcome::Replayed
+        | Outcome::Skipped
+        | Outcome::HandedOver => {
             info!(outcome, rows, ms, reason, "the object is done");
         }
     }

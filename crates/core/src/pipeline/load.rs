@@ -115,7 +115,7 @@ async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Resu
 pub(crate) async fn is_in_target(attempt: &Attempt<'_>) -> Result<bool> {
     let entry = attempt.target(false).await?.look_up(&attempt.source.id).await?;
     let is_in_target = match entry.map(|entry| entry.state) {
-        Some(LedgerState::Loaded | LedgerState::Duplicate) => true,
+        Some(LedgerState::Loaded | LedgerState::Duplicate | LedgerState::Superseded) => true,
         Some(LedgerState::FellBack | LedgerState::Rejected) | None => false,
     };
     attempt.commit_disproved();

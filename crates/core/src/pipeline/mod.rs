@@ -18,7 +18,7 @@ pub(crate) use content::{Content, Inspected};
 pub(crate) use load::{LoadEnd, is_in_target, load};
 
 use crate::catalog::Catalog;
-use crate::config::RoadSettings;
+use crate::config::{LoadMode, RoadSettings};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fallback;
@@ -112,7 +112,14 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
         Err(error) => return Err(error),
     };
     if inspected.schema.columns.is_empty() {
-        return finish::empty(attempt).await;
+        return match settings.database.options.load_mode {
+            LoadMode::Append | LoadMode::Merge { .. } => finish::empty(attempt).await,
+            LoadMode::Replace => {
+                let message =
+                    "the file is empty, without even a header, so the table keeps its rows; a header alone empties it";
+                finish::reject(attempt, Error::new(ErrorKind::FileBroken, message)).await
+            }
+        };
     }
     match load(attempt, &inspected).await {
         Ok(end) => finish::loaded(attempt, &inspected, end).await,

@@ -12,6 +12,10 @@ pub(super) struct TargetColumn<Storage> {
     pub(super) type_text: String,
     /// How values are stored.
     pub(super) storage: Storage,
+    /// How its texts compare, where the engine names it.
+    pub(super) collation: Option<String>,
+    /// Rows are merged by it, so it needs a value.
+    pub(super) in_merge_key: bool,
     /// NULL may be stored.
     pub(super) nullable: bool,
     /// A row that does not name the column gets a value that the table's owner chose.
@@ -71,7 +75,7 @@ pub(super) fn fit<S: Clone>(table: &str, columns: &[TargetColumn<S>], schema: &S
 }
 
 /// The column of this name, else the first that differs in letter case alone. A file has no two such columns.
-fn find<'a, S>(columns: &'a [TargetColumn<S>], name: &str) -> Option<&'a TargetColumn<S>> {
+pub(super) fn find<'a, S>(columns: &'a [TargetColumn<S>], name: &str) -> Option<&'a TargetColumn<S>> {
     columns.iter().find(|column| column.name == name).or_else(|| {
         let lower = name.to_lowercase();
         columns.iter().find(|column| column.name.to_lowercase() == lower)
@@ -88,6 +92,8 @@ mod tests {
             name: name.into(),
             type_text: "int".into(),
             storage: (),
+            collation: None,
+            in_merge_key: false,
             nullable: true,
             has_default: false,
             auto_increment: false,

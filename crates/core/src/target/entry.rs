@@ -9,6 +9,7 @@ pub(super) fn entry(state: &str, rows_parsed: u64, rows_stored: u64, moved_to: O
     let state = match state {
         "loaded" => LedgerState::Loaded,
         "duplicate" => LedgerState::Duplicate,
+        "superseded" => LedgerState::Superseded,
         "fell_back" => LedgerState::FellBack,
         "rejected" => LedgerState::Rejected,
         other => return Err(Error::new(ErrorKind::Bug, format!("the ledger has an unknown state: {other}"))),

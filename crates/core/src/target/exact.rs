@@ -10,6 +10,8 @@ use super::column::TargetColumn;
 pub(super) type Refusal = &'static str;
 
 /// The refusal of a missing value.
+pub(super) const NO_KEY: Refusal = "is missing, but rows are merged by the column";
+/// See [`refused`].
 pub(super) const NO_VALUE: Refusal = "has no value, but the column is NOT NULL";
 
 /// The error for a value that is not sent. It never holds the value.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::format::BatchStream;
 use crate::object::{Source, SourceId};
+use crate::report::Report;
 use crate::schema::Schema;
 
 /// What is claimed: this source, for this table, by this worker.
@@ -52,6 +53,8 @@ pub enum LedgerState {
     Loaded,
     /// Its bytes are in the target table under another source id of the same key.
     Duplicate,
+    /// A newer file has replaced the table before this one could; in its turn, its rows would be gone by now.
+    Superseded,
     /// Its rows are in the fallback.
     FellBack,
     /// The file is broken; its rows are nowhere.
@@ -64,15 +67,16 @@ impl LedgerState {
         match self {
             Self::Loaded => "loaded",
             Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
             Self::FellBack => "fell_back",
             Self::Rejected => "rejected",
         }
     }
 
-    /// Whether the rows are in the target table, so that nothing is left to load.
+    /// Whether the rows are in the target table, or were replaced there, so that nothing is left to load.
     pub fn is_in_target(self) -> bool {
         match self {
-            Self::Loaded | Self::Duplicate => true,
+            Self::Loaded | Self::Duplicate | Self::Superseded => true,
             Self::FellBack | Self::Rejected => false,
         }
     }
@@ -95,7 +99,8 @@ pub struct LedgerEntry {
 pub enum Claimed<Session> {
     /// The source is ours until the session ends: a transaction is open and holds its ledger row.
     Ours(Session),
-    /// The rows are in the table already ([`LedgerState::Loaded`] or [`LedgerState::Duplicate`]); no transaction is open.
+    /// The rows are in the table already ([`LedgerState::Loaded`] or [`LedgerState::Duplicate`]), or a newer file's are
+    /// in their place ([`LedgerState::Superseded`]); no transaction is open.
     /// A source that fell back or was rejected can be claimed again.
     Ended(LedgerEntry),
 }
@@ -119,6 +124,13 @@ impl Loaded {
     /// Every row of the file was inserted.
     pub fn inserted(rows: u64) -> Self {
         Self { rows_parsed: rows, rows_stored: rows, ..Self::default() }
+    }
+
+    /// Writes into a report what became of the rows.
+    pub fn count_in(&self, report: &mut Report) {
+        report.rows_stored = self.rows_stored;
+        report.rows_updated = self.rows_updated;
+        report.rows_unchanged = self.rows_unchanged;
     }
 }
 

@@ -104,7 +104,9 @@ fn a_missing_value_needs_a_column_that_takes_null() {
     let mut column = column_of("int(11)");
     let check_none = |column: &TargetColumn| check(column, None, &mut Vec::new(), Position::default());
     assert_eq!(check_none(&column).unwrap(), Checked::Null);
-    column.nullable = false;
+    column.in_merge_key = true;
+    assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);
+    (column.in_merge_key, column.nullable) = (false, false);
     column.has_default = true;
     assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);
 }

@@ -20,16 +20,16 @@ type Described = (
     Option<u64>,
     Option<u64>,
     Option<String>,
-    bool,
 );
 
-/// MariaDB's JSON is a LONGTEXT with a constraint; what stands after `/*M!` is only read by MariaDB.
 const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
-     CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME, \
-     /*M!100310 EXISTS (SELECT 1 FROM information_schema.CHECK_CONSTRAINTS k WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA \
-     AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME AND k.CHECK_CLAUSE LIKE 'json_valid(%') OR */ \
-     FALSE \
-     FROM information_schema.COLUMNS c WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
+     CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLLATION_NAME \
+     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
+
+/// MariaDB's JSON is a LONGTEXT with a constraint of the column's name. Asked for on its own: a subquery for each column would
+/// open every table of the server each time, and MariaDB 10.11 crashes when one of them is dropped meanwhile.
+const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
+     WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
 
 /// A column of a MySQL table.
 pub(super) type TargetColumn = crate::target::column::TargetColumn<Storage>;
@@ -123,32 +123,27 @@ pub(super) enum Storage {
 pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TargetColumn>> {
     let doing = "cannot read the target table's columns";
     let rows: Vec<Described> = connection.rows(doing, COLUMNS_SQL, (table,)).await?;
-    Ok(rows.into_iter().map(column).collect())
+    let json_columns: Vec<String> = match connection.facts.is_mariadb {
+        true => connection.rows(doing, JSON_COLUMNS_SQL, (table,)).await?,
+        false => Vec::new(),
+    };
+    Ok(rows.into_iter().map(|described| column(described, &json_columns)).collect())
 }
 
-fn column(described: Described) -> TargetColumn {
-    let (
-        name,
-        data_type,
-        type_text,
-        nullable,
-        default,
-        extra,
-        length,
-        precision,
-        scale,
-        fraction,
-        charset,
-        is_json_text,
-    ) = described;
+fn column(described: Described, json_columns: &[String]) -> TargetColumn {
+    let (name, data_type, type_text, nullable, default, extra, length, precision, scale, fraction, collation) =
+        described;
+    let is_json_text = json_columns.contains(&name);
     let extra = extra.to_ascii_uppercase();
     let numbers = Numbers { length, precision, scale, fraction };
     let storage = match is_json_text {
         true => Storage::Json { keeps_meaning: false },
-        false => storage(&data_type.to_ascii_lowercase(), &type_text, &numbers, charset.as_deref()),
+        false => storage(&data_type.to_ascii_lowercase(), &type_text, &numbers, collation.as_deref()),
     };
     TargetColumn {
         storage,
+        collation,
+        in_merge_key: false,
         name,
         type_text: if is_json_text { "json".to_owned() } else { type_text },
         nullable: nullable.eq_ignore_ascii_case("YES"),
@@ -169,7 +164,7 @@ struct Numbers {
     fraction: Option<u64>,
 }
 
-fn storage(data_type: &str, type_text: &str, numbers: &Numbers, charset: Option<&str>) -> Storage {
+fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Option<&str>) -> Storage {
     let unsigned = type_text.to_ascii_lowercase().contains("unsigned");
     let length = numbers.length.unwrap_or(u64::MAX);
     let fraction_digits = numbers.fraction.map_or(0, |digits| digits.min(6) as u32);
@@ -192,7 +187,7 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, charset: Option<
         "char" => Storage::Characters { max: length, loses_blanks: true },
         "varchar" => Storage::Characters { max: length, loses_blanks: false },
         "tinytext" | "text" | "mediumtext" | "longtext" => {
-            let is_utf8 = charset.is_some_and(|name| name.starts_with("utf8"));
+            let is_utf8 = collation.is_some_and(|name| name.starts_with("utf8"));
             let max_bytes = match data_type {
                 "tinytext" => 0xff,
                 "text" => 0xffff,
@@ -252,7 +247,9 @@ pub(super) fn column_of(type_text: &str) -> TargetColumn {
     TargetColumn {
         name: "c".into(),
         type_text: type_text.into(),
-        storage: storage(&data_type, type_text, &numbers, Some("utf8mb4")),
+        storage: storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
+        collation: None,
+        in_merge_key: false,
         nullable: true,
         has_default: false,
         auto_increment: false,

@@ -44,6 +44,8 @@ pub(super) struct ServerFacts {
     pub(super) local_infile: bool,
     /// The largest statement it takes, in bytes.
     pub(super) max_allowed_packet: usize,
+    /// MariaDB, whose collations have other names than MySQL's.
+    pub(super) is_mariadb: bool,
 }
 
 /// What a statement did.
@@ -74,7 +76,7 @@ impl Connection {
             .await
             .map_err(|_| timed_out(Stage::Connecting, &place, limit))?
             .map_err(|error| failure(Stage::Connecting, &place, error))?;
-        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0 };
+        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
         let mut connection = Self { conn: Some(conn), facts };
         connection.set_up(&place).await?;
         Ok(connection)
@@ -93,12 +95,13 @@ impl Connection {
         if read_only {
             return Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only")));
         }
-        if version.contains("MariaDB") {
+        let is_mariadb = version.contains("MariaDB");
+        if is_mariadb {
             // A limit meant for queries would stop a long load half-way.
             self.run(doing, "SET SESSION max_statement_time = 0").await?;
         }
         let max_allowed_packet = usize::try_from(max_allowed_packet).unwrap_or(usize::MAX);
-        self.facts = ServerFacts { local_infile, max_allowed_packet };
+        self.facts = ServerFacts { local_infile, max_allowed_packet, is_mariadb };
         Ok(())
     }
 

@@ -8,6 +8,12 @@ use mysql_async::{DriverError, IoError};
 use crate::error::{Error, ErrorKind};
 use crate::target::stage::{Stage, has_safe_messages};
 
+/// A column of this name exists: another worker added it first.
+pub(super) const DUPLICATE_COLUMN: u16 = 1060;
+
+/// A row with the same unique key exists.
+pub(super) const DUPLICATE_KEY: u16 = 1062;
+
 /// An error code as the server gave it, without its message.
 #[derive(Debug, thiserror::Error)]
 #[error("server error {code} ({state})")]

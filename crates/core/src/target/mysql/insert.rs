@@ -96,9 +96,9 @@ impl Statement {
         sql.append(&mut self.body);
         let (sent_rows, first_record) = (std::mem::take(&mut self.rows), self.first_record);
         let answer = connection.run_raw(LIMIT, DOING, sql.as_slice()).await?;
-        let outcome = refusal::checked(answer, DOING, columns, first_record)?;
+        let outcome = refusal::checked(answer, DOING, columns, Some(first_record))?;
         if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
-            return Err(refusal::from_warnings(connection, columns, first_record, outcome, sent_rows).await);
+            return Err(refusal::from_warnings(connection, columns, Some(first_record), outcome, sent_rows).await);
         }
         Ok(sql.len() as u64)
     }

@@ -8,17 +8,27 @@
 use jiff::Timestamp;
 use mysql_async::params;
 
-use super::connect::Connection;
-use super::failure::{failure, server_code};
+use super::connect::{Connection, STATEMENT_LIMIT};
+use super::failure::{DUPLICATE_COLUMN, DUPLICATE_KEY, failure, server_code};
 use super::table::{TABLE_OPTIONS, exists, quoted};
+use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
 use crate::target::entry::{cut, entry};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
-const DUPLICATE_KEY: u16 = 1062;
 const NO_SUCH_TABLE: u16 = 1146;
+
+/// Columns that ledgers of earlier versions lack.
+const ADDED_COLUMNS: [(&str, &str); 5] = [
+    ("load_mode", "VARCHAR(8) NULL"),
+    ("rows_updated", "BIGINT UNSIGNED NULL"),
+    ("rows_unchanged", "BIGINT UNSIGNED NULL"),
+    // The table whose rows are this source's alone, which it has replaced last.
+    ("current_of", "VARCHAR(64) NULL UNIQUE"),
+    ("source_modified_at", "DATETIME(6) NULL"),
+];
 
 /// What a claim found.
 pub(super) enum ClaimEnd {
@@ -49,12 +59,28 @@ impl<'a> Ledger<'a> {
         quoted(self.table)
     }
 
-    /// Makes the ledger when it is missing. Must run outside of any transaction.
+    /// Makes the ledger, or those of its columns that are missing. Must run outside of any transaction.
     pub(super) async fn ensure(&self, connection: &mut Connection) -> Result<()> {
-        if exists(connection, self.table).await? {
+        if !exists(connection, self.table).await? {
+            connection.run("cannot make the ledger", &create_statement(self.table)).await?;
             return Ok(());
         }
-        connection.run("cannot make the ledger", &create_statement(self.table)).await?;
+        let doing = "cannot add the ledger's new columns";
+        let sql =
+            "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+        let columns: Vec<String> = connection.rows(doing, sql, (self.table,)).await?;
+        for (name, definition) in ADDED_COLUMNS {
+            if columns.iter().any(|column| column == name) {
+                continue;
+            }
+            let sql = format!("ALTER TABLE {} ADD COLUMN {name} {definition}", self.name());
+            match connection.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
+                Ok(_) => {}
+                // Another worker was first.
+                Err(error) if server_code(&error) == Some(DUPLICATE_COLUMN) => {}
+                Err(error) => return Err(failure(Stage::Connected, doing, error)),
+            }
+        }
         Ok(())
     }
 
@@ -109,6 +135,52 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    /// Claims the table for a source that is to replace it, in the transaction that holds the source's row. Two sources
+    /// cannot hold it at once, and an older one does not get it from a newer one: by the time S3 last modified them, then by
+    /// key. After [`ClaimEnd::Ended`] the transaction is closed.
+    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimEnd> {
+        let doing = "cannot claim the table";
+        let (id, key) = (claim.source.id.as_str(), claim.source.object.key.as_str());
+        let modified_at = sql_time(claim.source.last_modified);
+        let sql = format!(
+            "SELECT source_id, object_key, source_modified_at > ?, source_modified_at = ? FROM {} WHERE current_of = ? \
+             FOR UPDATE",
+            self.name()
+        );
+        let params = (&modified_at, &modified_at, &claim.table);
+        let current: Vec<(String, String, bool, bool)> = connection.rows(doing, &sql, params).await?;
+        if let Some((current_id, current_key, is_newer, is_as_old)) = current.into_iter().next() {
+            if is_newer || (is_as_old && current_key.as_str() > key) {
+                return self.end_as_superseded(connection, claim, &current_id).await;
+            }
+            let sql = format!("UPDATE {} SET current_of = NULL WHERE source_id = ?", self.name());
+            connection.change(doing, &sql, (current_id,)).await?;
+        }
+        let sql = format!("UPDATE {} SET current_of = ?, source_modified_at = ? WHERE source_id = ?", self.name());
+        match connection.change_raw(doing, &sql, (&claim.table, &modified_at, id)).await? {
+            Ok(_) => Ok(ClaimEnd::Ours),
+            Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => {
+                Err(Error::new(ErrorKind::Conflict, "another worker has replaced the table meanwhile"))
+            }
+            Err(error) => Err(failure(Stage::Connected, doing, error)),
+        }
+    }
+
+    /// The table holds the rows of a newer file: says so in our row, and commits it.
+    async fn end_as_superseded(&self, connection: &mut Connection, claim: &Claim, newer_id: &str) -> Result<ClaimEnd> {
+        let doing = "cannot note the superseded file";
+        let sql = format!(
+            "UPDATE {} SET state = 'superseded', content_id = NULL, committed_at = UTC_TIMESTAMP(6), reason = ? \
+             WHERE source_id = ?",
+            self.name()
+        );
+        let reason = format!("the newer source {newer_id} has replaced the table already");
+        connection.change(doing, &sql, (reason, claim.source.id.as_str())).await?;
+        connection.run(doing, "COMMIT").await?;
+        let state = LedgerState::Superseded;
+        Ok(ClaimEnd::Ended(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
+    }
+
     /// Inserts our row, or waits (briefly) for the exclusive lock on the one that is there. Whether it is new.
     ///
     /// A plain INSERT would take a shared lock on a row that is there, and two claimants with shared locks deadlock.
@@ -143,7 +215,8 @@ impl<'a> Ledger<'a> {
         let sql = format!(
             "UPDATE {} SET state = 'loading', attempt = attempt + 1, content_id = NULL, body_sha256 = :body_sha256, \
              target_table = :target_table, worker = :worker, tool_version = :tool_version, started_at = :started_at, \
-             committed_at = NULL, rows_parsed = 0, rows_stored = 0, rows_rejected = 0, reason = NULL \
+             committed_at = NULL, rows_parsed = 0, rows_stored = 0, rows_rejected = 0, rows_updated = NULL, \
+             rows_unchanged = NULL, reason = NULL \
              WHERE source_id = :id",
             self.name()
         );
@@ -181,13 +254,27 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the end of a load into the claimed row.
-    pub(super) async fn finish(&self, connection: &mut Connection, id: &SourceId, loaded: Loaded) -> Result<()> {
+    pub(super) async fn finish(
+        &self,
+        connection: &mut Connection,
+        id: &SourceId,
+        mode: &LoadMode,
+        loaded: Loaded,
+    ) -> Result<()> {
         let sql = format!(
-            "UPDATE {} SET state = 'loaded', rows_parsed = ?, rows_stored = ?, committed_at = UTC_TIMESTAMP(6) \
-             WHERE source_id = ? AND state = 'loading'",
+            "UPDATE {} SET state = 'loaded', load_mode = :mode, rows_parsed = :parsed, rows_stored = :stored, \
+             rows_updated = :updated, rows_unchanged = :unchanged, committed_at = UTC_TIMESTAMP(6) \
+             WHERE source_id = :id AND state = 'loading'",
             self.name()
         );
-        let params = (loaded.rows_parsed, loaded.rows_stored, id.as_str());
+        let params = params! {
+            "mode" => mode.name(),
+            "parsed" => loaded.rows_parsed,
+            "stored" => loaded.rows_stored,
+            "updated" => loaded.rows_updated,
+            "unchanged" => loaded.rows_unchanged,
+            "id" => id.as_str(),
+        };
         let outcome = connection.change("cannot write the ledger", &sql, params).await?;
         if outcome.affected_rows != 1 {
             return Err(Error::new(ErrorKind::Bug, "the claimed ledger row is gone"));
@@ -242,6 +329,7 @@ fn sql_time(time: Timestamp) -> String {
 
 fn create_statement(table: &str) -> String {
     let hash = "CHAR(64) CHARACTER SET ascii COLLATE ascii_bin";
+    let added = ADDED_COLUMNS.map(|(name, definition)| format!("{name} {definition}")).join(", ");
     format!(
         "CREATE TABLE IF NOT EXISTS {} (\
          source_id {hash} NOT NULL, content_id {hash} NULL, bucket VARCHAR(255) NOT NULL, \
@@ -251,7 +339,7 @@ fn create_statement(table: &str) -> String {
          rows_stored BIGINT UNSIGNED NOT NULL DEFAULT 0, rows_rejected BIGINT UNSIGNED NOT NULL DEFAULT 0, \
          attempt INT UNSIGNED NOT NULL DEFAULT 1, worker VARCHAR(255) NOT NULL, tool_version VARCHAR(32) NOT NULL, \
          started_at DATETIME(6) NOT NULL, committed_at DATETIME(6) NULL, moved_at DATETIME(6) NULL, \
-         moved_to VARCHAR(2048) NULL, reason TEXT NULL, cost_usd DECIMAL(12,6) NULL, \
+         moved_to VARCHAR(2048) NULL, reason TEXT NULL, cost_usd DECIMAL(12,6) NULL, {added}, \
          PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at)) {TABLE_OPTIONS}",
         quoted(table)
     )

@@ -84,7 +84,7 @@ pub(super) async fn load(
     let outcome = connection.outcome()?;
     if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
         let first_record = rows_first_record(rows, sent_rows);
-        return Err(refusal::from_warnings(connection, columns, first_record, outcome, sent_rows).await);
+        return Err(refusal::from_warnings(connection, columns, Some(first_record), outcome, sent_rows).await);
     }
     Ok(LoadEnd::Stored { rows: sent_rows, at_end })
 }

@@ -1,7 +1,7 @@
 //! MySQL and MariaDB: rows by LOAD DATA LOCAL (or INSERT), and their ledger row, in one transaction.
 //!
 //! One connection per session, no pool, and no retry: that is the caller's. A file above `atomic_max_bytes` goes through a staging
-//! table. The driver's types stay in this room.
+//! table, and so does every file that is merged (a temporary one, when it is small). The driver's types stay in this room.
 
 mod check;
 mod column;
@@ -10,7 +10,9 @@ mod failure;
 mod insert;
 mod ledger;
 mod load_data;
+mod merge;
 mod refusal;
+mod replace;
 mod rows;
 mod staging;
 mod table;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::config::{Credentials, LoadMethod, TargetOptions};
+use crate::config::{Credentials, LoadMethod, LoadMode, TargetOptions};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fault::FaultPoint;
 use crate::format::BatchStream;
@@ -33,6 +35,7 @@ use column::TargetColumn;
 use connect::Connection;
 use failure::{failure, leaves_commit_open, server_code};
 use ledger::{ClaimEnd, Ledger};
+use merge::{Keep, Merge};
 
 /// COMMIT of a large transaction writes the binary log; it may take this long, and longer by size.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
@@ -67,15 +70,26 @@ impl MySqlTarget {
         if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
             return Ok(Prepared::Ended(entry));
         }
-        let columns = table::prepare(connection, &self.table, schema, self.options.unknown_columns).await?;
+        let (columns, key) = table::prepare(connection, &self.table, schema, &self.options).await?;
         FaultPoint::TableMade.reached().await;
         let is_large = claim.decoded_bytes > self.options.atomic_max_bytes && !columns.is_empty();
+        let name = staging::name(&claim.source.id);
         if is_large && !self.is_known_content(connection, claim).await? {
-            let staging = staging::create(connection, &self.table, &claim.source.id).await?;
-            return Ok(Prepared::Ours { columns, staging: Some(staging) });
+            let merge = match key {
+                Some(key) => Some(Merge::prepare(connection, key, &columns, name.clone(), Keep::UntilDropped).await?),
+                None => {
+                    staging::create(connection, &name, &self.table).await?;
+                    None
+                }
+            };
+            return Ok(Prepared::Ours { columns, staging: Some(name), merge });
         }
-        match self.begin_claim(connection, claim).await? {
-            ClaimEnd::Ours => Ok(Prepared::Ours { columns, staging: None }),
+        let merge = match key {
+            Some(key) => Some(Merge::prepare(connection, key, &columns, name, Keep::Session).await?),
+            None => None,
+        };
+        match self.begin_claim(connection, claim, &columns).await? {
+            ClaimEnd::Ours => Ok(Prepared::Ours { columns, staging: None, merge }),
             ClaimEnd::Ended(entry) => Ok(Prepared::Ended(entry)),
         }
     }
@@ -85,14 +99,27 @@ impl MySqlTarget {
         Ok(self.ledger().peek_content(connection, content_id).await?.is_some())
     }
 
-    async fn begin_claim(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimEnd> {
+    async fn begin_claim(
+        &self,
+        connection: &mut Connection,
+        claim: &Claim,
+        columns: &[TargetColumn],
+    ) -> Result<ClaimEnd> {
         connection.run("cannot begin a transaction", "BEGIN").await?;
         FaultPoint::Begun.reached().await;
-        let end = self.ledger().claim(connection, claim).await?;
+        let mut end = self.ledger().claim(connection, claim).await?;
+        if matches!(end, ClaimEnd::Ours) && self.replaces(columns) {
+            end = self.ledger().claim_table(connection, claim).await?;
+        }
         if matches!(end, ClaimEnd::Ours) {
             FaultPoint::Claimed.reached().await;
         }
         Ok(end)
+    }
+
+    /// Whether the file takes the place of the table's rows. One without columns does not say what the table should be.
+    fn replaces(&self, columns: &[TargetColumn]) -> bool {
+        !columns.is_empty() && self.options.load_mode == LoadMode::Replace
     }
 
     async fn load_on(&self, session: &mut MySqlSession, rows: BatchStream<'_>) -> Result<Loaded> {
@@ -104,10 +131,14 @@ impl MySqlTarget {
                 true => Err(Error::new(ErrorKind::Bug, "a file without columns has rows")),
             };
         }
-        let (place, limit_bytes) = match &session.staging {
-            Some(staging) => (staging.clone(), staging::CHUNK_BYTES),
-            None => (self.table.clone(), u64::MAX),
+        let (place, limit_bytes) = match (&session.staging, &session.merge) {
+            (Some(staging), _) => (staging.clone(), staging::CHUNK_BYTES),
+            (None, Some(merge)) => (merge.staging.clone(), u64::MAX),
+            (None, None) => (self.table.clone(), u64::MAX),
         };
+        if self.replaces(&columns) && session.staging.is_none() {
+            replace::delete_rows(&mut session.connection, &self.table, &columns).await?;
+        }
         let mut method = self.method(&session.connection);
         let mut stored = 0;
         loop {
@@ -154,28 +185,41 @@ impl MySqlTarget {
     }
 
     async fn settle_on(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<Loaded> {
-        let MySqlSession { connection, claim, columns, staging, .. } = session;
-        if let Some(staging) = staging {
-            match self.begin_claim(connection, claim).await? {
+        let MySqlSession { connection, claim, columns, staging, merge, .. } = session;
+        if staging.is_some() {
+            match self.begin_claim(connection, claim, columns).await? {
                 ClaimEnd::Ours => {}
                 ClaimEnd::Ended(_) => {
+                    // The next try finds it ended.
                     let message = "another worker has loaded the same rows meanwhile";
                     return Err(Error::new(ErrorKind::Conflict, message));
                 }
             }
-            let size_bytes = claim.decoded_bytes;
-            staging::move_over(connection, staging, &self.table, columns, loaded.rows_stored, size_bytes).await?;
+        }
+        let size_bytes = claim.decoded_bytes;
+        let loaded = match (&*merge, &*staging) {
+            (Some(merge), _) => merge.apply(connection, &self.table, columns, loaded, size_bytes).await?,
+            (None, Some(staging)) => {
+                if self.replaces(columns) {
+                    replace::delete_rows(connection, &self.table, columns).await?;
+                }
+                staging::move_over(connection, staging, &self.table, columns, loaded.rows_stored, size_bytes).await?;
+                loaded
+            }
+            (None, None) => loaded,
+        };
+        if staging.is_some() {
             FaultPoint::AfterInsertSelect.reached().await;
         }
         FaultPoint::BeforeLedgerEnd.reached().await;
-        self.ledger().finish(connection, &claim.source.id, loaded).await?;
+        self.ledger().finish(connection, &claim.source.id, &self.options.load_mode, loaded).await?;
         Ok(loaded)
     }
 }
 
 /// What `claim` found and made.
 enum Prepared {
-    Ours { columns: Vec<TargetColumn>, staging: Option<String> },
+    Ours { columns: Vec<TargetColumn>, staging: Option<String>, merge: Option<Merge> },
     Ended(LedgerEntry),
 }
 
@@ -195,6 +239,8 @@ pub struct MySqlSession {
     columns: Vec<TargetColumn>,
     /// The staging table, for a large file.
     staging: Option<String>,
+    /// How the rows are merged, in that mode.
+    merge: Option<Merge>,
     /// Set once everything stands ready for COMMIT.
     is_settled: bool,
 }
@@ -217,9 +263,9 @@ impl Target for MySqlTarget {
     async fn claim(&self, claim: &Claim, schema: &Schema) -> Result<Claimed<MySqlSession>> {
         let mut connection = self.connect().await?;
         match self.claim_on(&mut connection, claim, schema).await {
-            Ok(Prepared::Ours { columns, staging }) => {
+            Ok(Prepared::Ours { columns, staging, merge }) => {
                 let claim = claim.clone();
-                Ok(Claimed::Ours(MySqlSession { connection, claim, columns, staging, is_settled: false }))
+                Ok(Claimed::Ours(MySqlSession { connection, claim, columns, staging, merge, is_settled: false }))
             }
             Ok(Prepared::Ended(entry)) => {
                 connection.close().await;

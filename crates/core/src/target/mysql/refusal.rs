@@ -10,12 +10,13 @@ use super::column::TargetColumn;
 use super::connect::{Connection, Outcome};
 use super::failure::{failure, kind_of};
 
-/// The outcome of a statement with rows in it; an error of the server is told by code, record and column.
+/// The outcome of a statement with rows in it; an error of the server is told by code, record and column. Without a first
+/// record the statement's rows are not the file's in their order, and no record is told.
 pub(super) fn checked(
     outcome: Result<Outcome, mysql_async::Error>,
     doing: &str,
     columns: &[TargetColumn],
-    first_record: u64,
+    first_record: Option<u64>,
 ) -> Result<Outcome> {
     match outcome {
         Ok(outcome) => Ok(outcome),
@@ -30,7 +31,7 @@ pub(super) fn checked(
 pub(super) async fn from_warnings(
     connection: &mut Connection,
     columns: &[TargetColumn],
-    first_record: u64,
+    first_record: Option<u64>,
     outcome: Outcome,
     sent_rows: u64,
 ) -> Error {
@@ -49,14 +50,14 @@ pub(super) async fn from_warnings(
 }
 
 /// The error for an error message of the server to rows that were sent.
-fn from_message(what: &str, code: u16, message: &str, columns: &[TargetColumn], first_record: u64) -> Error {
+fn from_message(what: &str, code: u16, message: &str, columns: &[TargetColumn], first_record: Option<u64>) -> Error {
     let kind = match kind_of(code, "") {
         // Sent with a warning, whatever we do not know is about the data.
         ErrorKind::Bug => ErrorKind::DataRefused,
         kind => kind,
     };
     let mut error = Error::new(kind, format!("{what}: {} (server code {code})", reason(code)));
-    if let Some(row) = row_number(message).filter(|row| *row > 0) {
+    if let (Some(first_record), Some(row)) = (first_record, row_number(message).filter(|row| *row > 0)) {
         error = error.at(Position { record: first_record + row - 1, line: 0, byte: 0 });
     }
     if let Some(column) = column_name(message, columns) {
@@ -69,6 +70,7 @@ fn reason(code: u16) -> &'static str {
     match code {
         1022 | 1062 | 1586 => "a row with the same unique key exists, in the table or in the file",
         1048 | 1263 => "a NOT NULL column has no value",
+        1217 | 1451 => "a foreign key of another table names a row that would be deleted",
         1216 | 1452 => "a foreign key names a row that does not exist",
         3819 | 4025 => "a CHECK constraint of the table refuses a row",
         1264 | 1690 => "a value is out of the column's range",
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     fn refused(code: u16, message: &str) -> Error {
-        from_message("x", code, message, &[column_of("int(11)")], 101)
+        from_message("x", code, message, &[column_of("int(11)")], Some(101))
     }
 
     #[test]

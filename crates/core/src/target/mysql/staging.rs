@@ -20,12 +20,21 @@ const PREFIX: &str = "spillway_staging_";
 /// The pace at which rows are moved over at the very least.
 const MOVE_BYTES_PER_SECOND: u64 = 1024 * 1024;
 
+/// A name that no other attempt takes.
+pub(super) fn name(id: &SourceId) -> String {
+    format!("{PREFIX}{}_{:08x}", id.short(), fastrand::u32(..))
+}
+
 /// Makes an empty table like the target, with its keys and checks but without foreign keys and triggers.
-pub(super) async fn create(connection: &mut Connection, target: &str, id: &SourceId) -> Result<String> {
-    let name = format!("{PREFIX}{}_{:08x}", id.short(), fastrand::u32(..));
-    let sql = format!("CREATE TABLE {} LIKE {}", quoted(&name), quoted(target));
+pub(super) async fn create(connection: &mut Connection, staging: &str, target: &str) -> Result<()> {
+    let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(target));
     connection.run("cannot make the staging table", &sql).await?;
-    Ok(name)
+    Ok(())
+}
+
+/// How long a statement that moves rows of a file of this size may take.
+pub(super) fn move_limit(size_bytes: u64) -> Duration {
+    STATEMENT_LIMIT * 10 + Duration::from_secs(size_bytes / MOVE_BYTES_PER_SECOND)
 }
 
 /// Copies all rows into the target, in the open transaction. Defaults and generated columns are the target's.
@@ -44,10 +53,10 @@ pub(super) async fn move_over(
     let names = names.join(", ");
     let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(target), quoted(staging));
     let doing = "cannot move the staged rows over";
-    let limit = STATEMENT_LIMIT * 10 + Duration::from_secs(size_bytes / MOVE_BYTES_PER_SECOND);
-    let outcome = refusal::checked(connection.run_raw(limit, doing, sql.as_bytes()).await?, doing, columns, 1)?;
+    let answer = connection.run_raw(move_limit(size_bytes), doing, sql.as_bytes()).await?;
+    let outcome = refusal::checked(answer, doing, columns, Some(1))?;
     if outcome.affected_rows != rows || outcome.warnings > 0 {
-        return Err(refusal::from_warnings(connection, columns, 1, outcome, rows).await);
+        return Err(refusal::from_warnings(connection, columns, Some(1), outcome, rows).await);
     }
     Ok(())
 }

@@ -1,20 +1,24 @@
 //! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
 
-use crate::config::UnknownColumns;
+use crate::config::{LoadMode, TargetOptions, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType, Schema};
 use crate::target::column::{fit, lacks, missing};
 use crate::target::stage::Stage;
 
 use super::column::{TargetColumn, describe};
-use super::connect::Connection;
-use super::failure::{failure, server_code};
+use super::connect::{Connection, STATEMENT_LIMIT};
+use super::failure::{DUPLICATE_COLUMN, failure, server_code};
+use super::merge::MergeKey;
+use super::replace;
 
 /// Text up to this many bytes now gets a TEXT column, whose limit of 65,535 leaves room for longer values to come.
 const SHORT_TEXT_BYTES: u64 = 16_383;
 
-/// A duplicate column name: another worker added the column first.
-const DUPLICATE_COLUMN: u16 = 1060;
+/// An index of InnoDB holds this many bytes of a key, and a character takes up to four of them.
+const KEY_BYTES: u64 = 3072;
+/// The characters of a text column that is part of a key, for values up to this many bytes now.
+const KEY_CHARACTERS: [(u64, u64); 2] = [(127, 255), (768, 768)];
 
 /// The character set of the tables we make: every character, compared byte by byte, so that no two texts are "equal".
 pub(super) const TABLE_OPTIONS: &str =
@@ -50,23 +54,43 @@ pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<b
     Ok(true)
 }
 
-/// Makes the table where it is missing and answers its columns in the file's order. Runs outside of any transaction,
-/// and sends no DDL when everything is in place.
+/// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
+/// of any transaction, and sends no DDL when everything is in place.
 ///
 /// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
-    unknown_columns: UnknownColumns,
-) -> Result<Vec<TargetColumn>> {
+    options: &TargetOptions,
+) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
     let table_exists = exists(connection, table).await?;
     if schema.columns.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     if !table_exists {
-        connection.run("cannot make the target table", &create_statement(table, &schema.columns)).await?;
+        let sql = create_statement(table, &schema.columns, &options.load_mode, connection.facts.is_mariadb)?;
+        connection.run("cannot make the target table", &sql).await?;
     }
+    let key = match &options.load_mode {
+        LoadMode::Append => None,
+        LoadMode::Replace => {
+            replace::refuse_cascades(connection, table).await?;
+            None
+        }
+        LoadMode::Merge { key } => Some(MergeKey::of_table(connection, table, key).await?),
+    };
+    let columns = fitting_columns(connection, table, schema, options.unknown_columns, key.as_ref()).await?;
+    Ok((columns, key))
+}
+
+async fn fitting_columns(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    unknown_columns: UnknownColumns,
+    key: Option<&MergeKey>,
+) -> Result<Vec<TargetColumn>> {
     let mut columns = describe(connection, table).await?;
     let missing = missing(&columns, &schema.columns);
     if !missing.is_empty() {
@@ -76,7 +100,11 @@ pub(super) async fn prepare(
         }
         columns = describe(connection, table).await?;
     }
-    fit(table, &columns, schema)
+    let mut chosen = fit(table, &columns, schema)?;
+    if let Some(key) = key {
+        key.mark(table, &mut chosen)?;
+    }
+    Ok(chosen)
 }
 
 /// Adds columns one by one, so that one that another worker added meanwhile does not hinder the others.
@@ -84,7 +112,7 @@ async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> R
     let doing = "cannot add the file's new columns to the table";
     for column in missing {
         let sql = format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), definition(column));
-        match connection.run_raw(super::connect::STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
+        match connection.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
             Ok(_) => {}
             Err(error) if server_code(&error) == Some(DUPLICATE_COLUMN) => {}
             Err(error) => return Err(failure(Stage::Connected, doing, error)),
@@ -93,9 +121,85 @@ async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> R
     Ok(())
 }
 
-fn create_statement(table: &str, columns: &[Column]) -> String {
-    let definitions: Vec<String> = columns.iter().map(definition).collect();
-    format!("CREATE TABLE IF NOT EXISTS {} ({}) {TABLE_OPTIONS}", quoted(table), definitions.join(", "))
+fn create_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Result<String> {
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => Vec::new(),
+        LoadMode::Merge { key } => key_columns(table, columns, key)?,
+    };
+    let mut definitions = Vec::with_capacity(columns.len() + 1);
+    for column in columns {
+        definitions.push(match key.iter().any(|name| *name == column.name) {
+            true => key_definition(column, is_mariadb),
+            false => definition(column),
+        });
+    }
+    if !key.is_empty() {
+        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({}) {TABLE_OPTIONS}", quoted(table), definitions.join(", ")))
+}
+
+/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
+    let refused = |message: String| Error::new(ErrorKind::TableMismatch, message);
+    if wanted.is_empty() {
+        let message = format!("table {table} does not exist, and a new one has no key to merge by; set MERGE_KEY");
+        return Err(refused(message));
+    }
+    let mut key = Vec::with_capacity(wanted.len());
+    let mut key_bytes = 0;
+    for name in wanted {
+        let found = columns.iter().find(|column| column.name.to_lowercase() == name.to_lowercase());
+        let column = found
+            .ok_or_else(|| refused(format!("the file has no column {name}, which MERGE_KEY names")).in_column(name))?;
+        key_bytes += match column.column_type {
+            ColumnType::Json => {
+                return Err(refused(format!("column {name} is JSON, by which no rows can be merged")).in_column(name));
+            }
+            ColumnType::Text => {
+                4 * key_characters(column).ok_or_else(|| {
+                    let message =
+                        format!("column {name} has texts too long for a primary key ({} bytes)", column.max_bytes);
+                    refused(message).in_column(name)
+                })?
+            }
+            ColumnType::Boolean
+            | ColumnType::Integer
+            | ColumnType::Decimal { .. }
+            | ColumnType::Double
+            | ColumnType::Date
+            | ColumnType::DateTime
+            | ColumnType::Instant => 20,
+        };
+        key.push(column.name.as_str());
+    }
+    if key_bytes > KEY_BYTES {
+        let message = format!(
+            "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; make table {table} \
+             with a unique index over them",
+            wanted.join(", ")
+        );
+        return Err(refused(message));
+    }
+    Ok(key)
+}
+
+/// How many characters a text column of a key takes; `None` when it is too long for one.
+fn key_characters(column: &Column) -> Option<u64> {
+    KEY_CHARACTERS.iter().find(|(bytes, _)| column.max_bytes <= *bytes).map(|(_, characters)| *characters)
+}
+
+/// A column of a primary key. Texts that differ only in blanks at their end are two keys, so the collation must not fill up.
+fn key_definition(column: &Column, is_mariadb: bool) -> String {
+    let type_sql = match (column.column_type, key_characters(column)) {
+        (ColumnType::Text, Some(characters)) => {
+            let collation = if is_mariadb { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" };
+            format!("VARCHAR({characters}) COLLATE {collation}")
+        }
+        (_, _) => type_sql(column),
+    };
+    format!("{} {type_sql} NOT NULL", quoted(&column.name))
 }
 
 fn definition(column: &Column) -> String {
@@ -147,7 +251,7 @@ mod tests {
             column("body", ColumnType::Text, 16_384),
             column("tags", ColumnType::Json, 9),
         ];
-        let sql = create_statement("or`ders", &columns);
+        let sql = create_statement("or`ders", &columns, &LoadMode::Append, true).unwrap();
         assert_eq!(
             sql,
             format!(
@@ -156,5 +260,38 @@ mod tests {
                  {TABLE_OPTIONS}"
             )
         );
+    }
+
+    #[test]
+    fn a_new_table_to_merge_into_has_its_key() {
+        let columns = [
+            column("id", ColumnType::Integer, 3),
+            column("Shop", ColumnType::Text, 127),
+            column("note", ColumnType::Text, 3),
+        ];
+        let merge = |names: &[&str]| LoadMode::Merge { key: names.iter().map(|name| (*name).to_owned()).collect() };
+        let sql = create_statement("orders", &columns, &merge(&["shop", "id"]), false).unwrap();
+        assert_eq!(
+            sql,
+            format!(
+                "CREATE TABLE IF NOT EXISTS `orders` (`id` BIGINT NOT NULL, `Shop` VARCHAR(255) COLLATE utf8mb4_0900_bin \
+                 NOT NULL, `note` TEXT NULL, PRIMARY KEY (`Shop`, `id`)) {TABLE_OPTIONS}"
+            )
+        );
+        for key in [&[][..], &["missing"]] {
+            let error = create_statement("orders", &columns, &merge(key), true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TableMismatch, "{key:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn texts_too_long_for_an_index_are_no_key() {
+        let refused = |columns: &[Column]| {
+            let key = columns.iter().map(|column| column.name.clone()).collect();
+            create_statement("t", columns, &LoadMode::Merge { key }, true).is_err()
+        };
+        assert!(!refused(&[column("a", ColumnType::Text, 768)]));
+        assert!(refused(&[column("a", ColumnType::Text, 769)]));
+        assert!(refused(&[column("a", ColumnType::Text, 768), column("b", ColumnType::Text, 1)]));
     }
 }

@@ -113,6 +113,8 @@ fn column(row: &Row) -> Result<TargetColumn> {
         auto_increment: !identity.is_empty(),
         // COPY would store a number in a column that is always numbered; the table says that nobody may.
         generated: generated || identity == "a",
+        collation: None,
+        in_merge_key: false,
         null_tokens: true,
     })
 }
@@ -176,6 +178,8 @@ pub(super) fn column_of(name: &str, modifier: i32) -> TargetColumn {
         has_default: false,
         auto_increment: false,
         generated: false,
+        collation: None,
+        in_merge_key: false,
         null_tokens: true,
     }
 }

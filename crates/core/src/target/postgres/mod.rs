@@ -15,7 +15,7 @@ mod table;
 
 use std::time::Duration;
 
-use crate::config::{Credentials, TargetOptions};
+use crate::config::{Credentials, LoadMode, TargetOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
 use crate::format::BatchStream;
@@ -57,6 +57,14 @@ impl PostgresTarget {
     }
 
     async fn claim_on(&self, connection: &mut Connection, claim: &Claim, schema: &Schema) -> Result<Prepared> {
+        match &self.options.load_mode {
+            LoadMode::Append => {}
+            LoadMode::Replace | LoadMode::Merge { .. } => {
+                let mode = self.options.load_mode.name();
+                let message = format!("LOAD_MODE is {mode}; with PostgreSQL it takes append");
+                return Err(Error::new(ErrorKind::Settings, message));
+            }
+        }
         let ledger = self.ledger();
         ledger.ensure(connection).await?;
         let known = ledger.peek(connection, &claim.source.id).await?;
