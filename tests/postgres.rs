@@ -237,6 +237,19 @@ async fn data_that_does_not_fit_is_refused_whole(#[case] definition: &str, #[cas
     Ok(())
 }
 
+/// Nested values get a column that keeps them byte for byte, white space, repeated keys and long numbers included.
+#[tokio::test]
+async fn nested_values_are_json_as_written() -> Result<()> {
+    let engine = Postgres::new().await?;
+    let tags = ["{\"b\": 1.10,  \"a\": [1e400, \"\\u0000\"], \"b\": 2}", "[12345678901234567890123456789.0]"];
+    let rows: [&[Option<&str>]; 3] = [&[Some("1"), Some(tags[0])], &[Some("2"), Some(tags[1])], &[Some("3"), None]];
+    load(&engine.target(), &claim("tags.json"), &File::with_nested(&["id", "tags"], &rows)).await?;
+    let stored = engine.rows("SELECT tags, pg_typeof(tags) FROM orders ORDER BY id").await?;
+    let expected = [Some(tags[0]), Some(tags[1]), None].map(|tags| [tags, Some("json")]);
+    assert_eq!(stored, expected.map(|row| row.map(|value| value.map(str::to_owned)).to_vec()));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_nul_character_is_named_as_the_reason() -> Result<()> {
     let engine = Postgres::new().await?;
