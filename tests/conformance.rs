@@ -151,6 +151,7 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         content_id: None,
         worker: "conformance".into(),
         started_at: last_modified,
+        value_rejects: None,
     }
 }
 
@@ -398,8 +399,13 @@ pub(crate) async fn only_what_is_settled_is_committed(engine: &impl Engine) -> R
 pub(crate) async fn fates_are_recorded_and_overtaken_by_a_load(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim_with_content("fate.csv", 'f'), File::orders(4));
     assert_eq!(target.look_up(&claim.source.id).await?, None);
-    let fate =
-        Fate { state: LedgerState::FellBack, rows_parsed: 4, rows_stored: 4, reason: "the table was full".into() };
+    let fate = Fate {
+        state: LedgerState::FellBack,
+        rows_parsed: 4,
+        rows_stored: 4,
+        rows_rejected: 0,
+        reason: "the table was full".into(),
+    };
     target.record(&claim, &fate).await?;
     target.record(&claim, &fate).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;

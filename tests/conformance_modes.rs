@@ -53,7 +53,7 @@ async fn refusal<T: Target>(target: &T, key: &str, file: &File) -> Result<spillw
 
 /// What a merge of `rows_parsed` rows came to.
 fn merged(rows_parsed: u64, rows_stored: u64, rows_updated: u64, rows_unchanged: u64) -> Loaded {
-    Loaded { rows_parsed, rows_stored, rows_updated, rows_unchanged }
+    Loaded { rows_parsed, rows_stored, rows_updated, rows_unchanged, rows_rejected: 0 }
 }
 
 /// New rows are inserted, changed ones updated, equal ones left alone, and each is counted; a table made for the merge

@@ -169,7 +169,7 @@ impl File {
     fn as_spill<'a>(&'a self, schema: &'a Schema) -> Spill<'a> {
         let rows = self.rows.len() as u64;
         let reason = "unreachable: the test says so";
-        Spill { source: &self.source, table: "orders", body_sha256: "0f", schema, rows, reason }
+        Spill { source: &self.source, table: "orders", body_sha256: "0f", schema, rows, rows_rejected: 0, reason }
     }
 }
 

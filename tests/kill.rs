@@ -13,7 +13,7 @@ use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
-use spillway_harness::world::Counted;
+use spillway_harness::world::{Counted, Input, file};
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
@@ -27,6 +27,8 @@ enum Situation {
     Load,
     /// A load that replaces the rows of an older file.
     Replaced,
+    /// A load with a bad record that is left out.
+    Rejects,
     /// A load through a staging table.
     Staged,
     /// A load through a staging table in more than one chunk of 64 MiB.
@@ -65,6 +67,7 @@ fn situation(point: FaultPoint) -> Situation {
         | FaultPoint::BeforeDelete
         | FaultPoint::AfterDelete => Situation::Load,
         FaultPoint::OldRowsDeleted => Situation::Replaced,
+        FaultPoint::RejectsWritten => Situation::Rejects,
         FaultPoint::AfterInsertSelect | FaultPoint::BeforeStagingDrop => Situation::Staged,
         FaultPoint::StagingChunk => Situation::StagedInChunks,
         FaultPoint::FallbackBeforePut
@@ -91,6 +94,13 @@ async fn prepare(engine: Engine, situation: Situation) -> Result<(Stage, Setting
             stage.deliver_until_accepted(&settings, &[&old]).await?;
             stage.world.expect_replaced(&old);
             (settings, stage.world.upload(key, 200).await?)
+        }
+        Situation::Rejects => {
+            let (mut body, rows) = file(key, 200);
+            body.extend_from_slice(b"a short record\n");
+            let object = stage.world.account.put(key, body).await?;
+            stage.world.inputs.push(Input { object: object.clone(), rows });
+            (settings.with("MAX_REJECTS", 5), object)
         }
         Situation::Staged => (settings.with("ATOMIC_MAX_BYTES", 1), stage.world.upload(key, 200).await?),
         Situation::StagedInChunks => {
@@ -226,6 +236,7 @@ killed_at! {
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
+        rejects_written RejectsWritten
         before_ledger_end BeforeLedgerEnd
         before_commit BeforeCommit
         after_commit AfterCommit
@@ -261,6 +272,7 @@ killed_at! {
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
+        rejects_written RejectsWritten
         before_ledger_end BeforeLedgerEnd
         before_commit BeforeCommit
         after_commit AfterCommit

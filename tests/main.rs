@@ -26,6 +26,8 @@ mod kill;
 mod mysql;
 // The PostgreSQL target: the conformance list, every failure class, every column type.
 mod postgres;
+// Bad records are set aside one by one, and come back corrected.
+mod rejects;
 // From the upload to the rows, and the same event many times.
 mod road;
 // The sample events in events/, each through the real functions.

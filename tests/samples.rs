@@ -146,6 +146,7 @@ async fn requests_to_the_ingest_function() -> Result<()> {
         ("ingest-prefix-latest.json", vec!["uploads/orders.csv"]),
         ("ingest-replay.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-replay-table.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-rejects.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-sweep.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
     ] {
         let stage = Stage::new().await?;

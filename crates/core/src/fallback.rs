@@ -39,6 +39,8 @@ pub struct Spill<'a> {
     pub schema: &'a Schema,
     /// How many rows the first pass has counted.
     pub rows: u64,
+    /// How many bad records it has left out.
+    pub rows_rejected: u64,
     /// Why, without row values.
     pub reason: &'a str,
 }

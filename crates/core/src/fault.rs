@@ -37,6 +37,8 @@ pub enum FaultPoint {
     RowsHalf,
     /// The server has answered for all rows.
     RowsAll,
+    /// The bad records that were left out are written; nothing of the file is committed.
+    RejectsWritten,
     /// The counts agree; the ledger's end state is not written.
     BeforeLedgerEnd,
     /// The ledger's end state is written; COMMIT was not sent.
@@ -75,7 +77,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// Every point, in the road's order.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -91,6 +93,7 @@ impl FaultPoint {
         Self::RowsFirst,
         Self::RowsHalf,
         Self::RowsAll,
+        Self::RejectsWritten,
         Self::BeforeLedgerEnd,
         Self::BeforeCommit,
         Self::AfterCommit,

@@ -108,6 +108,8 @@ fn inspected(manifest: &Manifest) -> Inspected {
     Inspected {
         schema: manifest.schema.clone(),
         rows: manifest.rows,
+        rejects: Vec::new(),
+        rows_rejected: manifest.rows_rejected,
         body_sha256: manifest.body_sha256.clone(),
         decoded_bytes: manifest.source.size_bytes,
         content: Content::Fallback(Box::new(manifest.clone())),
@@ -119,7 +121,8 @@ fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Repor
     report.source_id = Some(manifest.source.id.to_string());
     report.table = Some(attempt.table.clone());
     report.size_bytes = manifest.source.size_bytes;
-    report.rows_parsed = manifest.rows;
+    report.rows_parsed = manifest.rows + manifest.rows_rejected;
+    report.rows_rejected = manifest.rows_rejected;
     report
 }
 

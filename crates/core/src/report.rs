@@ -66,6 +66,12 @@ pub struct Report {
     /// Of those, rows that the table had already, in a merge.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_unchanged: u64,
+    /// Bad records of the file that were left out.
+    #[serde(default)]
+    pub rows_rejected: u64,
+    /// The key under which these are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<String>,
     /// The object's size in bytes.
     pub size_bytes: u64,
     /// The time this attempt took.
@@ -93,6 +99,8 @@ impl Report {
             rows_stored: 0,
             rows_updated: 0,
             rows_unchanged: 0,
+            rows_rejected: 0,
+            rejects: None,
             size_bytes: 0,
             elapsed_ms: 0,
             moved_to: None,

@@ -16,19 +16,21 @@ use crate::dispatch::{Dispatcher, Fates};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::replay::{ReplaySelection, replay};
-use crate::route::{Route, is_file};
+use crate::route::{self, Route, is_file};
 use crate::store::read::Listed;
 use crate::sweep::{Cleared, SweepRequest, clear, forgotten_objects};
 
 /// What a request may look like, for error messages.
 const TAKES: &str = "it takes {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                     \"end_ts\"}, {\"replay\": {}} or {\"sweep\": {}}, each with \"bucket\" if it is not S3_BUCKET";
+                     \"end_ts\"}, {\"rejects\"}, {\"replay\": {}} or {\"sweep\": {}}, each with \"bucket\" if it is not S3_BUCKET";
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// One object, by name.
     Object(ObjectRef),
+    /// Bad records that were left out, corrected: into the table they came from.
+    Rejects(ObjectRef),
     /// The files below a prefix.
     Prefix {
         /// The bucket.
@@ -112,6 +114,13 @@ struct PrefixFields {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RejectsFields {
+    bucket: Option<String>,
+    rejects: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ReplayFields {
     bucket: Option<String>,
     replay: ReplaySelection,
@@ -145,6 +154,10 @@ impl Request {
             let choice = Choice::of(mode, start_ts, end_ts)?;
             return Ok(Self::Prefix { bucket: or_default(bucket), prefixes: vec![prefix], choice });
         }
+        if request.get("rejects").is_some() {
+            let RejectsFields { bucket, rejects } = read(request)?;
+            return Ok(Self::Rejects(ObjectRef::new(or_default(bucket), rejects)));
+        }
         if request.get("replay").is_some() {
             let ReplayFields { bucket, replay: selection } = read(request)?;
             return Ok(Self::Replay { bucket: or_default(bucket), selection });
@@ -168,6 +181,17 @@ impl Request {
             Self::Object(object) => {
                 let route = Route::of_asked(&object, &road.settings.prefixes);
                 dispatcher.take(object, route, deadline, &mut fates).await;
+            }
+            Self::Rejects(object) => {
+                let prefixes = &road.settings.prefixes;
+                if route::rejects_table(prefixes, &object.key).is_none() {
+                    let message = format!(
+                        "{:?} is no file of bad records; they are at {}<table>/<source id>.csv",
+                        object.key, prefixes.rejected
+                    );
+                    return Err(invalid(message));
+                }
+                dispatcher.take(object, Route::Ingest, deadline, &mut fates).await;
             }
             Self::Prefix { bucket, prefixes, choice } => {
                 let objects = Box::pin(find(dispatcher, &bucket, &prefixes, choice)).await?;
@@ -320,6 +344,9 @@ mod tests {
         assert_eq!(parse(sample!("ingest-prefix-latest")).unwrap(), prefix(Choice::Latest));
         assert_eq!(parse(sample!("ingest-window")).unwrap(), prefix(window));
         assert_eq!(parse(sample!("ingest-replay")).unwrap(), Request::Replay { bucket: "standing".into(), selection });
+        let folder = "rejected/orders/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.csv";
+        let rejects = Request::Rejects(ObjectRef::new("spillway-data", folder));
+        assert_eq!(parse(sample!("ingest-rejects")).unwrap(), rejects);
         let raw_zone = Request::Prefix {
             bucket: "spillway-data".into(),
             prefixes: vec!["data/batch/".into()],

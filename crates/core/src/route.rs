@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::config::{FallbackFormat, Prefixes};
 use crate::format::detect::{FileName, known_endings, looks_compressed};
@@ -24,6 +25,9 @@ const REASON_SUFFIX: &str = ".reason.json";
 
 /// How many bytes one byte of a compressed object is taken for before it was read.
 const COMPRESSED_GROWTH: u64 = 10;
+
+/// What a table's name may not have in a folder's.
+const FOLDER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
 /// Whether an object takes the road.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl Route {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
         }
-        let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease];
+        let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
         match own.into_iter().find(|prefix| object.key.starts_with(prefix.as_str())) {
             Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
             None => Self::Ingest,
@@ -130,6 +134,28 @@ pub fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
 /// Where a worker notes that it holds a source.
 pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}", prefixes.lease)
+}
+
+/// Where the bad records of a source are kept, as a file of their own.
+pub fn rejects_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+    format!("{}.csv", rejects_stem(prefixes, table, id))
+}
+
+/// Where it is told what is wrong with each of them.
+pub fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+    format!("{}.jsonl", rejects_stem(prefixes, table, id))
+}
+
+fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+    format!("{}{}/{id}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
+}
+
+/// The table that a file under the rejected prefix came from; nothing for other keys.
+pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
+    let (folder, file) = key.strip_prefix(&prefixes.rejected)?.split_once('/')?;
+    let table = percent_decode_str(folder).decode_utf8().ok()?;
+    let is_records = file.to_ascii_lowercase().ends_with(".csv");
+    (!table.is_empty() && is_records).then(|| table.into_owned())
 }
 
 /// The folder of a table's fallback objects, its `Location` in Glue.
@@ -207,6 +233,7 @@ mod tests {
             failed: "failed/".into(),
             fallback: "fallback/".into(),
             lease: "lease/".into(),
+            rejected: "rejected/".into(),
         }
     }
 
@@ -288,6 +315,19 @@ mod tests {
         assert_eq!(key.len(), 1024);
         assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv.gz"));
         assert_eq!(reason_key(&prefixes(), &key, &id()), format!("failed/_long/{ID}.csv.gz.reason.json"));
+    }
+
+    #[rstest]
+    #[case("orders", "rejected/orders/")]
+    #[case("a/b %\u{e9}", "rejected/a%2Fb%20%25%C3%A9/")]
+    fn rejects_know_their_table(#[case] table: &str, #[case] folder: &str) {
+        let key = rejects_key(&prefixes(), table, &id());
+        assert_eq!(key, format!("{folder}{ID}.csv"));
+        assert_eq!(reject_notes_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
+        assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
+        assert_eq!(rejects_table(&prefixes(), &reject_notes_key(&prefixes(), table, &id())), None);
+        assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);
+        assert_ne!(Route::of_asked(&ObjectRef::new("b", key), &prefixes()), Route::Ingest);
     }
 
     #[test]

@@ -114,7 +114,7 @@ async fn clear_uploads(road: &Road, bucket: &str, older_than: Duration) -> Resul
     live.retain(|lease| lease.expires_at >= Timestamp::now());
     let live: Vec<_> = live.into_iter().map(|lease| lease.source_id).collect();
     let mut count = 0;
-    for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed] {
+    for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected] {
         count += road.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)

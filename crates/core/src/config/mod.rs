@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::reject::RejectLimit;
+
 use crate::pattern::TablePatterns;
 
 /// Where things lie in the bucket. Each ends with a slash; none contains another, unless the whole bucket is uploaded to.
@@ -30,6 +32,8 @@ pub struct Prefixes {
     pub fallback: String,
     /// `LEASE_PREFIX`: where workers note which source they hold.
     pub lease: String,
+    /// `REJECTED_PREFIX`: where bad records go that were left out of a load.
+    pub rejected: String,
 }
 
 /// The form of fallback objects.
@@ -307,6 +311,8 @@ pub struct FileLimits {
     pub max_columns: usize,
     /// Limits on what comes out of a compressed file.
     pub decoded: DecodedLimits,
+    /// `MAX_REJECTS`.
+    pub rejects: RejectLimit,
 }
 
 /// Limits on what comes out of a compressed file, so that a small one cannot fill a disk or a day.

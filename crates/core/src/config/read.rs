@@ -17,6 +17,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::pattern::{self, TablePatterns};
+use crate::reject::RejectLimit;
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
@@ -226,8 +227,22 @@ fn files(environment: &Environment) -> Result<FileSettings> {
         max_record_bytes: environment.number(&vars::MAX_RECORD_BYTES, 1024..=1 << 30)?,
         max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
         decoded,
+        rejects: reject_limit(environment)?,
     };
     Ok(FileSettings { format, csv: csv(environment)?, limits })
+}
+
+/// A number of records, or a share of them with a percent sign.
+fn reject_limit(environment: &Environment) -> Result<RejectLimit> {
+    let text = environment.need(&vars::MAX_REJECTS, vars::MAX_REJECTS.doc)?;
+    let limit = match text.trim().strip_suffix('%') {
+        None => text.trim().parse().ok().map(RejectLimit::Count),
+        Some(share) => {
+            let percent = share.trim().parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+            percent.map(|percent| RejectLimit::PerMillion((percent * 10_000.0).round() as u64))
+        }
+    };
+    limit.ok_or_else(|| refused_text(&vars::MAX_REJECTS, &text))
 }
 
 fn csv(environment: &Environment) -> Result<CsvSettings> {
@@ -268,12 +283,14 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         failed: own(&vars::FAILED_PREFIX)?,
         fallback: own(&vars::GLUE_FALLBACK_PREFIX)?,
         lease: own(&vars::LEASE_PREFIX)?,
+        rejected: own(&vars::REJECTED_PREFIX)?,
     };
     let mut named = vec![
         (&vars::PROCESSED_PREFIX, &prefixes.processed),
         (&vars::FAILED_PREFIX, &prefixes.failed),
         (&vars::GLUE_FALLBACK_PREFIX, &prefixes.fallback),
         (&vars::LEASE_PREFIX, &prefixes.lease),
+        (&vars::REJECTED_PREFIX, &prefixes.rejected),
     ];
     // In the whole bucket our own prefixes lie inside, and are passed over by name.
     let uploads = prefixes.upload.iter().filter(|prefix| !prefix.is_empty());

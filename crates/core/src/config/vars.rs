@@ -59,6 +59,7 @@ variables! {
     FAILED_PREFIX, Everyone, Some("failed/"), "a key prefix outside the other prefixes", "Where files go that fell back or are broken.";
     GLUE_FALLBACK_PREFIX, Everyone, Some("fallback/"), "a key prefix outside the other prefixes", "Where rows go that the database did not take.";
     LEASE_PREFIX, Everyone, Some("lease/"), "a key prefix outside the other prefixes", "Where workers note which file they hold.";
+    REJECTED_PREFIX, Everyone, Some("rejected/"), "a key prefix outside the other prefixes", "Where bad records go that were left out of a load.";
     GLUE_DATABASE, Everyone, Some("ingest_fallback_db"), "1 to 255 letters, digits, _ or -", "The Glue database of the fallback table; lower-cased.";
     GLUE_TABLE, Everyone, Some("ingest_fallback_table"), "1 to 255 letters, digits, _ or -", "The Glue table of what was meant for RDS_TABLE; lower-cased. Tables that TABLE_PATTERN names have Glue tables of their own name.";
     FALLBACK_FORMAT, Everyone, Some("parquet"), "parquet or csv", "The form of fallback objects: typed and exact, or all columns as strings.";
@@ -94,6 +95,7 @@ variables! {
     NULL_VALUES, Everyone, None, "tokens with commas between", "Fields of CSV that mean NULL in every column unless they are quoted; they replace the usual null tokens.";
     MAX_DECODED_BYTES, Everyone, Some("107374182400"), "a number", "The most bytes that come out of a compressed file; more make it broken.";
     MAX_DECODED_RATIO, Everyone, Some("200"), "a number from 1 to 1000000", "The most decoded bytes for each stored one, once 64 MiB have come out; more make the file broken.";
+    MAX_REJECTS, Everyone, Some("0"), "a number, or a share such as 1%", "How many bad records a file may have, set aside one by one; with more, the whole file is refused.";
     LOG_LEVEL, Everyone, Some("info"), "trace, debug, info, warn, error or off", "What is logged. AWS_LAMBDA_LOG_LEVEL, then RUST_LOG, win over it.";
     LOG_FORMAT, Everyone, Some("json"), "json or text", "The form of log lines. AWS_LAMBDA_LOG_FORMAT counts when it is unset.";
     AWS_LAMBDA_LOG_LEVEL, Everyone, None, "trace, debug, info, warn, error or fatal", "Set by Lambda from the function's logging configuration.";

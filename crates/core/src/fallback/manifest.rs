@@ -40,6 +40,9 @@ pub struct Manifest {
     pub columns: Vec<FallbackColumn>,
     /// How many rows. The object completes only with exactly so many.
     pub rows: u64,
+    /// How many bad records of the file were left out.
+    #[serde(default)]
+    pub rows_rejected: u64,
     /// Why they are here.
     pub reason: String,
     /// The object's form.
@@ -154,6 +157,7 @@ async fn new(catalog: &Catalog, settings: &RoadSettings, spill: &Spill<'_>) -> R
         schema: spill.schema.clone(),
         columns,
         rows: spill.rows,
+        rows_rejected: spill.rows_rejected,
         reason: spill.reason.to_owned(),
         format,
         key: route::fallback_data_key(prefixes, table, source.last_modified, &source.id, format),
@@ -175,7 +179,7 @@ async fn keep(
     let is_same = left.format == catalog.format()
         && left.key == key
         && left.target_table == spill.table
-        && (left.rows, &left.schema) == (spill.rows, spill.schema);
+        && (left.rows, left.rows_rejected, &left.schema) == (spill.rows, spill.rows_rejected, spill.schema);
     if !is_same {
         return Ok(None);
     }

@@ -13,15 +13,21 @@
 //! - Positions count bytes of the file, or of its text in UTF-8 when it is in another encoding, and lines as an editor does.
 //! - Without a delimiter given, the first records show it; see `delimiter`. A header in which another common delimiter stands
 //!   more often than the right one is refused, quoted names left aside.
+//! - Where bad records may be left out, those are that have another number of fields than the header, or go on after a closing
+//!   quote; the latter end with their line. Everything else that is wrong still breaks the file.
 //! - Null values, where some are given, say nothing in every column, text too, unless they are quoted.
 
 mod delimiter;
 mod record;
 mod rows;
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use super::Batch;
-use super::text::TextReader;
+use super::text::{TextReader, TextSink};
 use crate::error::Result;
+use crate::reject::Reject;
 use record::RecordReader;
 
 /// How far a file may go before it is refused.
@@ -31,6 +37,8 @@ pub struct CsvLimits {
     pub max_record_bytes: usize,
     /// The most columns.
     pub max_columns: usize,
+    /// The most bad records that are left out and noted. With none, a bad record makes the file broken.
+    pub max_rejects: u64,
 }
 
 /// How the text of a file is to be understood.
@@ -92,9 +100,30 @@ impl CsvDecoder {
         self.records.header()
     }
 
-    /// The dialect of this file, with the delimiter that was found in it.
+    /// The dialect of this file, with what was found in it; to be asked once it has ended.
     pub fn dialect(&self) -> CsvDialect {
-        CsvDialect { delimiter: Some(self.records.delimiter()), ..self.dialect.clone() }
+        let (delimiter, encoding) = (Some(self.records.delimiter()), self.text.converted_from());
+        CsvDialect { delimiter, encoding, ..self.dialect.clone() }
+    }
+
+    /// The bad records that were left out since this was last asked.
+    pub fn take_rejects(&mut self) -> Vec<Reject> {
+        self.records.take_rejects()
+    }
+
+    /// Asks, before the first byte, where the header and the records that begin at these bytes end.
+    pub fn watch(&mut self, starts: VecDeque<u64>) {
+        self.records.watch(starts);
+    }
+
+    /// Where those of the watched records stand that have ended since this was last asked, line ends included.
+    pub fn take_ended(&mut self) -> Vec<Range<u64>> {
+        self.records.take_ended()
+    }
+
+    /// Where the record that is being read, or would come next, begins.
+    pub fn record_start(&self) -> u64 {
+        self.records.position().byte
     }
 
     /// The next batch of records, as soon as there are enough of them, or the last ones once the file has ended.

@@ -10,6 +10,7 @@ use super::detect::FedFormat;
 use super::json::{JsonDecoder, JsonLimits};
 use crate::config::{CsvSettings, FileLimits, FileSettings};
 use crate::error::Result;
+use crate::reject::Reject;
 use crate::schema::header::column_names;
 
 /// How a file is read, once it is known.
@@ -25,9 +26,9 @@ pub enum Layout {
 #[derive(Debug)]
 pub enum Decoder {
     /// CSV.
-    Csv(CsvDecoder),
+    Csv(Box<CsvDecoder>),
     /// JSON.
-    Json(JsonDecoder),
+    Json(Box<JsonDecoder>),
 }
 
 impl Decoder {
@@ -39,7 +40,7 @@ impl Decoder {
                 let dialect = csv_dialect(&settings.csv);
                 Self::csv(CsvDialect { delimiter: dialect.delimiter.or(Some(b'\t')), ..dialect }, settings)
             }
-            FedFormat::Json => Self::Json(JsonDecoder::new(json_limits(settings.limits))),
+            FedFormat::Json => Self::Json(Box::new(JsonDecoder::new(json_limits(settings.limits)))),
         }
     }
 
@@ -47,12 +48,12 @@ impl Decoder {
     pub fn with_layout(layout: &Layout, settings: &FileSettings) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), settings),
-            Layout::Json(keys) => Self::Json(JsonDecoder::with_keys(keys, json_limits(settings.limits))),
+            Layout::Json(keys) => Self::Json(Box::new(JsonDecoder::with_keys(keys, json_limits(settings.limits)))),
         }
     }
 
     fn csv(dialect: CsvDialect, settings: &FileSettings) -> Self {
-        Self::Csv(CsvDecoder::with_dialect(dialect, csv_limits(settings.limits)))
+        Self::Csv(Box::new(CsvDecoder::with_dialect(dialect, csv_limits(settings.limits))))
     }
 
     /// Takes the next bytes, cut anywhere. Take the batches out between calls.
@@ -76,6 +77,15 @@ impl Decoder {
         match self {
             Self::Csv(decoder) => decoder.take_batch(),
             Self::Json(decoder) => decoder.take_batch(),
+        }
+    }
+
+    /// The bad records that were left out since this was last asked.
+    pub fn take_rejects(&mut self) -> Vec<Reject> {
+        match self {
+            Self::Csv(decoder) => decoder.take_rejects(),
+            // A bad record makes these files broken.
+            Self::Json(_) => Vec::new(),
         }
     }
 
@@ -124,5 +134,6 @@ fn json_limits(limits: FileLimits) -> JsonLimits {
 }
 
 fn csv_limits(limits: FileLimits) -> CsvLimits {
-    CsvLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns }
+    let FileLimits { max_record_bytes, max_columns, rejects, .. } = limits;
+    CsvLimits { max_record_bytes, max_columns, max_rejects: rejects.most_of_any() }
 }

@@ -24,6 +24,8 @@ pub(super) trait TextSink {
     fn feed(&mut self, text: &[u8]) -> Result<()>;
     /// Counts the bytes of a byte order mark in front of the text.
     fn skip_mark(&mut self, mark_bytes: u64);
+    /// Hears that the text is converted: places in it are none in the file.
+    fn keep_every_record(&mut self);
     /// Bytes read so far.
     fn offset(&self) -> u64;
     /// Where the record that is being read, or would come next, stands.
@@ -68,6 +70,14 @@ impl TextReader {
     pub(super) fn new(charset: Option<Charset>) -> Self {
         let charset = charset.filter(|charset| *charset != encoding_rs::UTF_8);
         Self { charset, encoding: Encoding::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
+    }
+
+    /// What the file's text is converted from, where it is.
+    pub(super) fn converted_from(&self) -> Option<Charset> {
+        match &self.encoding {
+            Encoding::Other { decoder, .. } => Some(decoder.encoding()),
+            Encoding::Unknown { .. } | Encoding::Utf8 { .. } => self.charset,
+        }
     }
 
     pub(super) fn feed<Sink: TextSink>(&mut self, chunk: &[u8], records: &mut Sink) -> Result<()> {
@@ -118,6 +128,9 @@ impl TextReader {
             _ => (Encoding::Utf8 { partial: Vec::new() }, 0),
         };
         self.encoding = encoding;
+        if let Encoding::Other { .. } = self.encoding {
+            records.keep_every_record();
+        }
         self.decode(&head[mark_bytes..], false, records)
     }
 

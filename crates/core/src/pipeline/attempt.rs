@@ -128,6 +128,7 @@ impl<'a> Attempt<'a> {
             content_id,
             worker: self.road.worker.clone(),
             started_at: self.started_at,
+            value_rejects: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::format::parquet::ParquetReader;
 use crate::format::{Batch, BatchStream, detect};
 use crate::pipeline::Attempt;
 use crate::pipeline::decoded::{self, BytesEnd, DecodedBytes, ObjectBytes, hints};
+use crate::reject::Reject;
 use crate::schema::Schema;
 use crate::schema::header::column_names;
 use crate::schema::infer::Inference;
@@ -31,12 +32,27 @@ pub(crate) enum Content {
 /// What the first pass has found.
 pub(crate) struct Inspected {
     pub(crate) schema: Schema,
+    /// Good rows: those of the later passes.
     pub(crate) rows: u64,
+    /// Bad records that every pass leaves out, in the file's order.
+    pub(crate) rejects: Vec<Reject>,
+    /// How many these are, or were when the file was first read.
+    pub(crate) rows_rejected: u64,
     /// SHA-256 of the body in hex, as it is stored.
     pub(crate) body_sha256: String,
     /// How many bytes the rows are read from, decompressed.
     pub(crate) decoded_bytes: u64,
     pub(crate) content: Content,
+}
+
+impl Inspected {
+    /// Whether a row can be left out later on: it must be possible to cut it out of the file by its place.
+    pub(crate) fn can_cut(&self) -> bool {
+        match &self.content {
+            Content::Object(_, Layout::Csv(dialect)) => dialect.encoding.is_none(),
+            Content::Object(_, Layout::Json(_)) | Content::Parquet(_) | Content::Fallback(_) => false,
+        }
+    }
 }
 
 /// Reads the whole object once: its layout, its schema, its rows' number, its checksum.
@@ -52,6 +68,8 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
         rows += batch.rows() as u64;
         inference.get_or_insert_with(|| reader.inference()).observe(&batch);
     }
+    let rejects = reader.take_rejects();
+    check_limit(attempt, rows, &rejects)?;
     let mut schema = inference.unwrap_or_else(|| reader.inference()).finish_as(reader.column_names());
     attempt.key_fields.extend(&mut schema, rows);
     FaultPoint::Inferred.reached().await;
@@ -60,7 +78,21 @@ pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
         Some(layout) => Content::Object(bytes, layout),
         None => Content::Parquet(bytes),
     };
-    Ok(Inspected { schema, rows, body_sha256, decoded_bytes, content })
+    let rows_rejected = rejects.len() as u64;
+    Ok(Inspected { schema, rows, rejects, rows_rejected, body_sha256, decoded_bytes, content })
+}
+
+/// Refuses a file with more bad records than the settings allow, and one without any good one.
+fn check_limit(attempt: &Attempt<'_>, rows: u64, rejects: &[Reject]) -> Result<()> {
+    let Some(first) = rejects.first() else { return Ok(()) };
+    let bad = rejects.len() as u64;
+    let records = rows + bad;
+    if rows > 0 && bad <= attempt.road.settings.files.limits.rejects.most(records) {
+        return Ok(());
+    }
+    let message =
+        format!("{bad} of {records} records are bad, more than MAX_REJECTS allows; the first: {}", first.reason);
+    Err(Error::new(ErrorKind::FileBroken, message).at(first.position))
 }
 
 /// The rows once more, from the first.
@@ -109,7 +141,7 @@ impl RowReader {
         match detect::format(settings.format, hints(&attempt.source), &head)? {
             Format::Fed(format) => {
                 let decoder = Decoder::new(format, settings);
-                Ok(Self::Fed(Box::new(FedRows { bytes: decoded, decoder, is_finished: false })))
+                Ok(Self::Fed(Box::new(FedRows { bytes: decoded, decoder, is_finished: false, rejects: Vec::new() })))
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the object is Parquet that is compressed as a whole, which no reader can read by ranges; \
@@ -127,6 +159,14 @@ impl RowReader {
         match self {
             Self::Fed(rows) => rows.next().await,
             Self::Parquet(reader, _) => reader.next().await,
+        }
+    }
+
+    /// The bad records that were left out, once the pass has ended.
+    fn take_rejects(&mut self) -> Vec<Reject> {
+        match self {
+            Self::Fed(rows) => std::mem::take(&mut rows.rejects),
+            Self::Parquet(..) => Vec::new(),
         }
     }
 
@@ -170,6 +210,8 @@ struct FedRows {
     bytes: DecodedBytes,
     decoder: Decoder,
     is_finished: bool,
+    /// Bad records that were left out so far.
+    rejects: Vec<Reject>,
 }
 
 impl FedRows {
@@ -177,7 +219,7 @@ impl FedRows {
     async fn again(attempt: &Attempt<'_>, bytes: &ObjectBytes, layout: &Layout) -> Result<Self> {
         let settings = &attempt.road.settings.files;
         let bytes = DecodedBytes::open(attempt, bytes).await?;
-        Ok(Self { bytes, decoder: Decoder::with_layout(layout, settings), is_finished: false })
+        Ok(Self { bytes, decoder: Decoder::with_layout(layout, settings), is_finished: false, rejects: Vec::new() })
     }
 
     async fn next(&mut self) -> Result<Option<Batch>> {
@@ -185,6 +227,7 @@ impl FedRows {
             if let Some(batch) = self.decoder.take_batch() {
                 return Ok(Some(batch));
             }
+            self.rejects.append(&mut self.decoder.take_rejects());
             if self.is_finished {
                 return Ok(None);
             }

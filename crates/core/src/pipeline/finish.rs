@@ -8,6 +8,7 @@ use crate::fallback::{self, Manifest};
 use crate::pipeline::Attempt;
 use crate::pipeline::content::{self, Inspected};
 use crate::pipeline::load::{LoadEnd, is_in_target};
+use crate::pipeline::rejects;
 use crate::policy::policy;
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -31,10 +32,12 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: Lo
             };
             let mut report = report(attempt, outcome).because(reason);
             report.rows_stored = entry.rows_stored;
+            report.rows_rejected = inspected.rows_rejected;
             report
         }
     };
-    report.rows_parsed = inspected.rows;
+    report.rows_parsed = inspected.rows + inspected.rows_rejected;
+    name_rejects(attempt, &mut report);
     move_to_processed(attempt, &mut report).await?;
     Ok(report)
 }
@@ -42,7 +45,13 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: Lo
 /// A file without even a header: nothing to load, and finished all the same.
 pub(super) async fn empty(attempt: &Attempt<'_>) -> Result<Report> {
     let reason = "the file is empty";
-    let fate = Fate { state: LedgerState::Loaded, rows_parsed: 0, rows_stored: 0, reason: reason.to_owned() };
+    let fate = Fate {
+        state: LedgerState::Loaded,
+        rows_parsed: 0,
+        rows_stored: 0,
+        rows_rejected: 0,
+        reason: reason.to_owned(),
+    };
     attempt.note_fate("", &fate).await;
     let mut report = report(attempt, Outcome::Loaded).because(reason);
     move_to_processed(attempt, &mut report).await?;
@@ -69,20 +78,26 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, inspected: &Inspected, caus
         body_sha256: &inspected.body_sha256,
         schema: &inspected.schema,
         rows: inspected.rows,
+        rows_rejected: inspected.rows_rejected,
         reason: &reason,
     };
+    // A load that failed may have left out more.
+    rejects::write(attempt, inspected, Vec::new()).await?;
     let rows = content::rows(attempt, inspected).await?;
     fallback::write(&road.store, &road.catalog, &road.settings, &spill, rows, || attempt.announce_fallback()).await?;
     let fate = Fate {
         state: LedgerState::FellBack,
         rows_parsed: inspected.rows,
         rows_stored: inspected.rows,
+        rows_rejected: inspected.rows_rejected,
         reason: reason.clone(),
     };
     attempt.note_fate(&inspected.body_sha256, &fate).await;
     let mut report = report(attempt, Outcome::FellBack).because(reason);
-    report.rows_parsed = inspected.rows;
+    report.rows_parsed = inspected.rows + inspected.rows_rejected;
     report.rows_stored = inspected.rows;
+    report.rows_rejected = inspected.rows_rejected;
+    name_rejects(attempt, &mut report);
     report.needs_attention = policy.alert;
     move_to_failed(attempt, &mut report).await?;
     Ok(report)
@@ -93,8 +108,10 @@ pub(super) async fn fell_back_before(attempt: &Attempt<'_>, found: &Manifest) ->
     let road = attempt.road;
     fallback::register_found(&road.catalog, &road.settings, found).await?;
     let mut report = report(attempt, Outcome::FellBack).because(found.reason.clone());
-    report.rows_parsed = found.rows;
+    report.rows_parsed = found.rows + found.rows_rejected;
     report.rows_stored = found.rows;
+    report.rows_rejected = found.rows_rejected;
+    name_rejects(attempt, &mut report);
     move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }
@@ -129,7 +146,8 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     let key = route::reason_key(&attempt.road.settings.prefixes, &source.object.key, &source.id);
     let body = serde_json::to_vec_pretty(&note).unwrap_or_else(|_| reason.clone().into_bytes());
     attempt.road.store.put(&source.object.bucket, &key, body.into(), "application/json").await?;
-    let fate = Fate { state: LedgerState::Rejected, rows_parsed: 0, rows_stored: 0, reason: reason.clone() };
+    let fate =
+        Fate { state: LedgerState::Rejected, rows_parsed: 0, rows_stored: 0, rows_rejected: 0, reason: reason.clone() };
     attempt.note_fate("", &fate).await;
     let mut report = report(attempt, Outcome::Rejected).because(reason);
     move_to_failed(attempt, &mut report).await?;
@@ -164,6 +182,14 @@ fn report(attempt: &Attempt<'_>, outcome: Outcome) -> Report {
     report.table = Some(attempt.table.clone()).filter(|table| !table.is_empty());
     report.size_bytes = attempt.source.size_bytes;
     report
+}
+
+/// Says where the bad records are, when there are any.
+fn name_rejects(attempt: &Attempt<'_>, report: &mut Report) {
+    if report.rows_rejected > 0 {
+        let prefixes = &attempt.road.settings.prefixes;
+        report.rejects = Some(route::rejects_key(prefixes, &attempt.table, &attempt.source.id));
+    }
 }
 
 async fn move_to_processed(attempt: &Attempt<'_>, report: &mut Report) -> Result<()> {

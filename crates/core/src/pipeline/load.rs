@@ -1,5 +1,6 @@
 //! The database's part of the road: claim, load, settle, commit; tried again as the failure table says.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -7,8 +8,10 @@ use tracing::{info, warn};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::Attempt;
 use crate::pipeline::content::{self, Inspected};
+use crate::pipeline::rejects;
 use crate::policy::{Retry, backoff, policy};
-use crate::target::{Claimed, CommitEnd, LedgerEntry, LedgerState, Loaded, Target};
+use crate::reject::ValueRejects;
+use crate::target::{Claim, Claimed, CommitEnd, LedgerEntry, LedgerState, Loaded, Target};
 
 /// How a load ended well.
 #[derive(Debug)]
@@ -51,7 +54,14 @@ pub(crate) async fn load(attempt: &Attempt<'_>, inspected: &Inspected) -> Result
 
 async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) -> Result<LoadEnd> {
     let target = attempt.target(fresh).await?;
-    let claim = attempt.claim(&inspected.body_sha256, inspected.decoded_bytes);
+    let limit = attempt.road.settings.files.limits.rejects;
+    let all = inspected.rows + inspected.rows_rejected;
+    let room = if inspected.can_cut() { limit.most(all).saturating_sub(inspected.rows_rejected) } else { 0 };
+    let value_rejects = (room > 0).then(|| Arc::new(ValueRejects::new(room)));
+    let claim = Claim {
+        value_rejects: value_rejects.clone(),
+        ..attempt.claim(&inspected.body_sha256, inspected.decoded_bytes)
+    };
     let mut session = match target.claim(&claim, &inspected.schema).await? {
         Claimed::Ours(session) => session,
         Claimed::Ended(entry) => {
@@ -61,10 +71,14 @@ async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) ->
     };
     let rows = content::rows(attempt, inspected).await?;
     let loaded = target.load(&mut session, &inspected.schema, rows).await?;
-    if loaded.rows_parsed != inspected.rows {
-        let message = format!("the second pass gave {} rows, the first {}", loaded.rows_parsed, inspected.rows);
+    let values = value_rejects.map(|rejects| rejects.noted()).unwrap_or_default();
+    let rows_given = loaded.rows_parsed + values.len() as u64;
+    if rows_given != inspected.rows {
+        let message = format!("the second pass gave {rows_given} rows, the first {}", inspected.rows);
         return Err(Error::new(ErrorKind::Bug, message));
     }
+    let loaded = Loaded { rows_rejected: inspected.rows_rejected + values.len() as u64, ..loaded };
+    rejects::write(attempt, inspected, values).await?;
     let loaded = target.settle(&mut session, loaded).await?;
     // The open transaction holds the ledger row, so no other COMMIT for this source can be under way.
     attempt.commit_disproved();

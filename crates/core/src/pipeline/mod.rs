@@ -8,6 +8,7 @@ mod content;
 mod decoded;
 mod finish;
 mod load;
+mod rejects;
 
 use std::time::Instant;
 
@@ -77,7 +78,12 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Err(error) => return Err(error),
     };
     let lease = hold(road, &source).await?;
-    let (key, refusal) = match route::key_parts(&source.object.key, &road.settings.database) {
+    // Corrected rejects go to the table they came from, whatever the patterns say.
+    let key = match route::rejects_table(&road.settings.prefixes, &source.object.key) {
+        Some(table) => Ok(KeyParts { table, ..KeyParts::default() }),
+        None => route::key_parts(&source.object.key, &road.settings.database),
+    };
+    let (key, refusal) = match key {
         Ok(key) => (key, None),
         Err(refusal) => (KeyParts::default(), Some(refusal)),
     };

@@ -14,6 +14,7 @@ mod rows;
 mod stage;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::format::BatchStream;
 use crate::object::{Source, SourceId};
+use crate::reject::ValueRejects;
 use crate::report::Report;
 use crate::schema::Schema;
 
@@ -43,6 +45,9 @@ pub struct Claim {
     pub worker: String,
     /// When this attempt started.
     pub started_at: Timestamp,
+    /// Where a row may be noted and left out whose values the check before sending refuses; without it, or when there is
+    /// no more room, such a row refuses the load.
+    pub value_rejects: Option<Arc<ValueRejects>>,
 }
 
 /// What the ledger says of a source. The names are stored.
@@ -109,7 +114,7 @@ pub enum Claimed<Session> {
 /// updated, unchanged, superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Loaded {
-    /// Rows taken from the stream.
+    /// Rows taken from the stream and not left out.
     pub rows_parsed: u64,
     /// Rows of the file that stand in the table; equal to `rows_parsed` except in a merge, where of rows with the same
     /// key only the last one is stored.
@@ -118,6 +123,8 @@ pub struct Loaded {
     pub rows_updated: u64,
     /// Of those, rows that the table had already, in a merge.
     pub rows_unchanged: u64,
+    /// Bad records of the file that were left out, besides all of these.
+    pub rows_rejected: u64,
 }
 
 impl Loaded {
@@ -129,6 +136,7 @@ impl Loaded {
     /// Writes into a report what became of the rows.
     pub fn count_in(&self, report: &mut Report) {
         report.rows_stored = self.rows_stored;
+        report.rows_rejected = self.rows_rejected;
         report.rows_updated = self.rows_updated;
         report.rows_unchanged = self.rows_unchanged;
     }
@@ -154,6 +162,8 @@ pub struct Fate {
     pub rows_parsed: u64,
     /// Rows stored elsewhere (the fallback).
     pub rows_stored: u64,
+    /// Bad records that were left out, besides those parsed.
+    pub rows_rejected: u64,
     /// Why, without row values.
     pub reason: String,
 }

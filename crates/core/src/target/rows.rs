@@ -1,11 +1,14 @@
 //! The rows of one file on their way to a server: one at a time from the stream. How a row is checked and written is the
 //! engine's.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::fault::FaultPoint;
 use crate::format::{Batch, BatchStream};
+use crate::reject::ValueRejects;
 
 use super::column::TargetColumn;
 
@@ -16,13 +19,14 @@ pub(super) struct Rows<'a, S> {
     /// The row of `batch` that is current after [`Rows::advance`], plus one.
     next: usize,
     position: Position,
-    /// Rows that were current so far.
+    /// Rows that were current so far and not left out.
     pub(super) taken: u64,
     /// From this byte of the file on, half of it was read.
     half_at_byte: u64,
     seen_first: bool,
     seen_half: bool,
     columns: &'a [TargetColumn<S>],
+    rejects: Option<Arc<ValueRejects>>,
 }
 
 impl<'a, S> Rows<'a, S> {
@@ -38,7 +42,25 @@ impl<'a, S> Rows<'a, S> {
             seen_first: false,
             seen_half: false,
             columns,
+            rejects: None,
         }
+    }
+
+    /// With a place where refused rows are noted and left out.
+    pub(super) fn with_rejects(mut self, rejects: Option<Arc<ValueRejects>>) -> Self {
+        self.rejects = rejects;
+        self
+    }
+
+    /// Leaves the current row out, which was refused with this error; gives the error back when that may not be.
+    pub(super) fn leave_out(&mut self, error: Error) -> Result<()> {
+        let is_noted =
+            error.kind() == ErrorKind::DataRefused && self.rejects.as_ref().is_some_and(|rejects| rejects.note(&error));
+        if !is_noted {
+            return Err(error);
+        }
+        self.taken -= 1;
+        Ok(())
     }
 
     /// Makes the next row current; `false` at the end of the file.

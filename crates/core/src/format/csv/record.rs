@@ -3,6 +3,9 @@
 //! Whatever the chunks, the same file gives the same records and the same first error: limits are checked at each mark and
 //! at each chunk's end, in the order of the bytes.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use memchr::{memchr, memchr_iter, memchr3};
 
 use super::rows::{Ending, Rows};
@@ -10,6 +13,7 @@ use super::{CsvDialect, CsvLimits, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 use crate::format::text::TextSink;
+use crate::reject::{Reject, RejectCode};
 
 /// Stands for no quote at all: no byte of valid UTF-8.
 const NO_QUOTE: u8 = 0xff;
@@ -33,6 +37,8 @@ enum State {
     AfterQuote,
     /// After as many CRs, which are a line's end if LF follows; `is_blank` when there was nothing on the line.
     AfterReturn { returns: u64, is_blank: bool },
+    /// In what follows the trouble in a bad record, up to its line's end.
+    LeftOver,
 }
 
 /// What ends the records of this file; known once one has ended.
@@ -63,6 +69,23 @@ pub(super) struct RecordReader {
     /// The record that is being read.
     start: Position,
     rows: Rows,
+    /// The most bad records that are left out; one more is an error.
+    max_rejects: u64,
+    rejected: u64,
+    /// Those that nobody has taken yet.
+    rejects: Vec<Reject>,
+    /// What is wrong with the record that is being read.
+    trouble: Option<Error>,
+    watch: Option<Watch>,
+}
+
+/// Records whose ends are wanted.
+#[derive(Debug)]
+struct Watch {
+    /// Where they begin, in order.
+    starts: VecDeque<u64>,
+    /// Those that have ended, line ends included.
+    ended: Vec<Range<u64>>,
 }
 
 impl TextSink for RecordReader {
@@ -90,6 +113,11 @@ impl TextSink for RecordReader {
         self.start.byte = self.offset;
     }
 
+    fn keep_every_record(&mut self) {
+        // Left out, it could not be found again by its place.
+        self.max_rejects = 0;
+    }
+
     fn offset(&self) -> u64 {
         self.offset
     }
@@ -114,6 +142,11 @@ impl RecordReader {
             uncounted_returns: 0,
             start: Position { record: u64::from(!dialect.has_header), line: 1, byte: 0 },
             rows: Rows::new(dialect, limits.max_columns),
+            max_rejects: limits.max_rejects,
+            rejected: 0,
+            rejects: Vec::new(),
+            trouble: None,
+            watch: None,
         }
     }
 
@@ -123,6 +156,21 @@ impl RecordReader {
 
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
         self.rows.take_batch()
+    }
+
+    /// The records that were left out since this was last asked.
+    pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
+        std::mem::take(&mut self.rejects)
+    }
+
+    /// Asks where the header, and the records that begin at these bytes, end.
+    pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
+        self.watch = Some(Watch { starts, ended: Vec::new() });
+    }
+
+    /// Those of the watched records that have ended since this was last asked.
+    pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
+        self.watch.as_mut().map(|watch| std::mem::take(&mut watch.ended)).unwrap_or_default()
     }
 
     /// What the records that wait, and the one that is being read, take in memory.
@@ -153,6 +201,7 @@ impl RecordReader {
                 State::Quoted => self.read_quoted(rest)?,
                 State::AfterQuote => self.after_quote(*first)?,
                 State::AfterReturn { returns, is_blank } => self.after_return(*first, returns, is_blank)?,
+                State::LeftOver => self.skip_left_over(rest)?,
             };
             rest = &rest[used..];
         }
@@ -164,7 +213,7 @@ impl RecordReader {
         self.decide(true)?;
         match self.state {
             State::RecordStart | State::AfterReturn { is_blank: true, .. } => {}
-            State::AfterReturn { is_blank: false, .. } => self.end_record()?,
+            State::AfterReturn { is_blank: false, .. } | State::LeftOver => self.end_record()?,
             State::FieldStart => self.end_last_field(Ending::Missing)?,
             State::Unquoted => self.end_last_field(Ending::Unquoted)?,
             State::AfterQuote => self.end_last_field(Ending::Quoted)?,
@@ -270,12 +319,32 @@ impl RecordReader {
             self.end_field(Ending::Quoted)?;
             self.after_field(byte)?;
         } else {
-            return Err(self.broken(format!(
+            let error = self.broken(format!(
                 "field {} goes on after its closing quote; double the quotes that belong to the value",
                 self.rows.open_field()
-            )));
+            ));
+            if !self.may_reject() {
+                return Err(error);
+            }
+            self.trouble = Some(error);
+            self.state = State::LeftOver;
+            return Ok(0);
         }
         Ok(1)
+    }
+
+    /// Skips the rest of a bad record: it ends with its line, whatever quotes stand there.
+    fn skip_left_over(&mut self, text: &[u8]) -> Result<usize> {
+        let line_end = if self.line_end == LineEnd::Return { b'\r' } else { b'\n' };
+        let end = memchr(line_end, text);
+        let skipped = end.unwrap_or(text.len());
+        self.offset += skipped as u64;
+        self.check_size()?;
+        if end.is_none() {
+            return Ok(skipped);
+        }
+        self.end_line(line_end, false)?;
+        Ok(skipped + 1)
     }
 
     /// Goes over the delimiter or line end that has ended a field.
@@ -364,8 +433,45 @@ impl RecordReader {
     }
 
     fn end_record(&mut self) -> Result<()> {
-        self.rows.end_record(self.start).map_err(|error| error.at(self.start))?;
+        let is_header = self.start.record == 0;
+        let may_reject = self.may_reject();
+        let ended = match self.trouble.take() {
+            Some(error) => Err((RejectCode::AfterQuote, error)),
+            None => self.rows.end_record(self.start).map_err(|error| (RejectCode::FieldCount, error.at(self.start))),
+        };
+        match ended {
+            Ok(()) => {}
+            Err((code, error)) if may_reject => self.reject(code, error)?,
+            Err((_, error)) => return Err(error),
+        }
+        if let Some(watch) = &mut self.watch
+            && (is_header || watch.starts.front() == Some(&self.start.byte))
+        {
+            watch.starts.pop_front_if(|_| !is_header);
+            watch.ended.push(self.start.byte..self.offset);
+        }
         self.start.record += 1;
+        Ok(())
+    }
+
+    /// Whether a bad record may be left out: never the one that says how many fields there are.
+    fn may_reject(&self) -> bool {
+        self.max_rejects > 0 && self.rows.header().is_some()
+    }
+
+    #[cold]
+    fn reject(&mut self, code: RejectCode, error: Error) -> Result<()> {
+        self.rejected += 1;
+        if self.rejected > self.max_rejects {
+            let message = format!(
+                "more than {} records are bad (MAX_REJECTS); the last one: {}",
+                self.max_rejects,
+                error.message()
+            );
+            return Err(Error::new(ErrorKind::FileBroken, message).at(self.start));
+        }
+        self.rows.discard_record();
+        self.rejects.push(Reject::of(code, &error));
         Ok(())
     }
 
@@ -410,7 +516,8 @@ impl RecordReader {
             | State::FieldStart
             | State::Unquoted
             | State::AfterQuote
-            | State::AfterReturn { .. } => format!("the {what} is longer than {limit} bytes"),
+            | State::AfterReturn { .. }
+            | State::LeftOver => format!("the {what} is longer than {limit} bytes"),
         }))
     }
 

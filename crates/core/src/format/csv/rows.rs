@@ -124,6 +124,12 @@ impl Rows {
         Ok(())
     }
 
+    /// Takes the open record back, whatever it has so far.
+    pub(super) fn discard_record(&mut self) {
+        self.batch.discard_open_row();
+        self.fields = 0;
+    }
+
     /// Makes what there is a batch of its own.
     pub(super) fn hand_on(&mut self) {
         if !self.batch.is_empty() {

@@ -5,8 +5,9 @@ use rstest::rstest;
 
 use super::*;
 use crate::error::{Error, ErrorKind, Position};
+use crate::reject::{Reject, RejectCode};
 
-const LIMITS: CsvLimits = CsvLimits { max_record_bytes: 1 << 20, max_columns: 100 };
+const LIMITS: CsvLimits = CsvLimits { max_record_bytes: 1 << 20, max_columns: 100, max_rejects: 0 };
 
 type Field = Option<Vec<u8>>;
 
@@ -218,7 +219,7 @@ fn positions_are_those_of_the_record_in_the_file() {
 
 #[test]
 fn a_record_may_be_as_long_as_the_limit() {
-    let limits = CsvLimits { max_record_bytes: 10, max_columns: 3 };
+    let limits = CsvLimits { max_record_bytes: 10, max_columns: 3, max_rejects: 0 };
     assert!(decode([&b"a\n0123456789\n\"12345678\"\n0123456789"[..]], limits).is_ok());
     for (file, expected) in [
         ("a\nb\n01234567890\n", "the record is longer than 10 bytes (record 2, line 3, byte 4)"),
@@ -246,7 +247,8 @@ fn a_header_wider_than_the_limit_is_refused() {
         assert_eq!(error.to_string(), "the header has more than 3 columns (header, line 1, byte 0)");
     }
     let error =
-        decode([&b"x".repeat(2 << 20)[..]], CsvLimits { max_record_bytes: 1 << 30, max_columns: 3 }).unwrap_err();
+        decode([&b"x".repeat(2 << 20)[..]], CsvLimits { max_record_bytes: 1 << 30, max_columns: 3, max_rejects: 0 })
+            .unwrap_err();
     assert_eq!(error.message(), "the header is longer than 1048576 bytes");
 }
 
@@ -425,6 +427,90 @@ fn what_is_not_of_the_encoding_is_refused() {
     assert_eq!(error.position().map(|position| position.record), Some(2));
 }
 
+/// What is left of a file whose bad records may be left out, and these: their place, why, and their bytes.
+fn sifted<'a>(
+    dialect: &CsvDialect,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    max_rejects: u64,
+) -> Result<(Table, Vec<Reject>)> {
+    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), CsvLimits { max_rejects, ..LIMITS });
+    let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
+    for chunk in chunks {
+        decoder.feed(chunk)?;
+        take(&mut decoder, &mut table);
+    }
+    decoder.finish()?;
+    take(&mut decoder, &mut table);
+    table.header = decoder.header().map(<[Vec<u8>]>::to_vec);
+    Ok((table, decoder.take_rejects()))
+}
+
+/// The header and the records at these places, as they stand in the file.
+fn cut_out<'a>(dialect: &CsvDialect, file: &'a [u8], rejects: &[Reject]) -> Vec<&'a [u8]> {
+    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), CsvLimits { max_rejects: 1000, ..LIMITS });
+    decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    file.chunks(3).for_each(|chunk| decoder.feed(chunk).unwrap());
+    decoder.finish().unwrap();
+    decoder.take_ended().into_iter().map(|range| &file[range.start as usize..range.end as usize]).collect()
+}
+
+#[rstest]
+#[case::short("a,b\n1,2\n3\n4,5\n", "a|b/1|2/4|5", &["3\n"])]
+#[case::long_at_the_end("a,b\r\n1,2\r\n3,4,5", "a|b/1|2", &["3,4,5"])]
+#[case::after_a_quote("a,b\n\"x\"y,\"1\n2,3\n", "a|b/2|3", &["\"x\"y,\"1\n"])]
+#[case::after_a_quote_crlf("a,b\r\n1,\"x\" \r\n2,3\r\n", "a|b/2|3", &["1,\"x\" \r\n"])]
+#[case::lone_returns("a,b\r\"x\"y,z\r2,3\r", "a|b/2|3", &["\"x\"y,z\r"])]
+#[case::many_lines("a,b\n\"1\n\n2\",x,y\n\n\n3,4\n", "a|b/3|4", &["\"1\n\n2\",x,y\n"])]
+#[case::mark("\u{feff}a,b\n\n1\n2,3\n", "a|b/2|3", &["1\n"])]
+#[case::all("a,b\n1\n2\n", "a|b", &["1\n", "2\n"])]
+fn bad_records_are_left_out_byte_for_byte(#[case] file: &str, #[case] left: &str, #[case] bad: &[&str]) {
+    let bytes = file.as_bytes();
+    let (table, rejects) = sifted(&CsvDialect::default(), [bytes], 10).unwrap();
+    assert_eq!(shown(&table), left);
+    let cut: Vec<&[u8]> = cut_out(&CsvDialect::default(), bytes, &rejects);
+    assert_eq!(cut[1..], bad.iter().map(|record| record.as_bytes()).collect::<Vec<_>>());
+    assert!(cut[0].starts_with(b"a,b"), "the header");
+    for cut in 0..=bytes.len() {
+        let again = sifted(&CsvDialect::default(), [&bytes[..cut], &bytes[cut..]], 10).unwrap();
+        assert_eq!(again, (table.clone(), rejects.clone()), "cut at {cut}");
+    }
+    let error = sifted(&CsvDialect::default(), [bytes], bad.len() as u64 - 1).unwrap_err();
+    assert_eq!(error.position(), rejects.last().map(|reject| reject.position));
+}
+
+#[test]
+fn rejects_know_their_record_line_and_code() {
+    let (_, rejects) = sifted(&CsvDialect::default(), [&b"a,b\n1,2\n\"x\ny\"\n3,\"z\"z\n"[..]], 10).unwrap();
+    let places: Vec<_> = rejects.iter().map(|reject| (reject.code, reject.position)).collect();
+    let expected = [
+        (RejectCode::FieldCount, Position { record: 2, line: 3, byte: 8 }),
+        (RejectCode::AfterQuote, Position { record: 3, line: 5, byte: 14 }),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[rstest]
+#[case::open_quote("a,b\n1,2\n3,\"4\n")]
+#[case::not_utf8("a,b\n1,2\n\u{1}\n")]
+#[case::lone_return("a,b\n1,x\ry\n")]
+fn other_trouble_still_breaks_the_file(#[case] file: &str) {
+    let file: Vec<u8> = file.bytes().map(|byte| if byte == 1 { 0xff } else { byte }).collect();
+    assert_eq!(sifted(&CsvDialect::default(), [&file[..]], 10).unwrap_err().kind(), ErrorKind::FileBroken);
+}
+
+#[test]
+fn what_is_converted_keeps_every_record() {
+    let file = utf16("a,b\n1\n2,3\n", false);
+    assert!(sifted(&CsvDialect::default(), [&file[..]], 10).is_err());
+    let decoder = {
+        let mut decoder = CsvDecoder::new(LIMITS);
+        decoder.feed(&utf16("a,b\n", false)).unwrap();
+        decoder.finish().unwrap();
+        decoder
+    };
+    assert_eq!(decoder.dialect().encoding, Some(encoding_rs::UTF_16LE));
+}
+
 /// Any dialect at all.
 fn dialect() -> impl Strategy<Value = CsvDialect> {
     let delimiter = prop_oneof![Just(None), prop::sample::select(&b",;\t|:"[..]).prop_map(Some)];
@@ -515,7 +601,7 @@ fn read_by_another(file: &[u8]) -> Option<Vec<Vec<Vec<u8>>>> {
 proptest! {
     #[test]
     fn a_cut_anywhere_changes_nothing(file in noise(), small in any::<bool>()) {
-        let limits = if small { CsvLimits { max_record_bytes: 9, max_columns: 3 } } else { LIMITS };
+        let limits = if small { CsvLimits { max_record_bytes: 9, max_columns: 3, max_rejects: 0 } } else { LIMITS };
         let expected = outcome(decode([&file[..]], limits));
         for cut in 0..=file.len() {
             prop_assert_eq!(&outcome(decode([&file[..cut], &file[cut..]], limits)), &expected, "cut at {}", cut);
@@ -533,6 +619,24 @@ proptest! {
             prop_assert_eq!(&outcome(decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS)), &expected, "cut at {}", cut);
         }
         prop_assert_eq!(&outcome(decode_as(&dialect, file.chunks(1), LIMITS)), &expected);
+    }
+
+    #[test]
+    fn what_is_left_out_and_what_is_not_is_the_whole_file(file in noise(), dialect in dialect()) {
+        if let Ok((table, rejects)) = sifted(&dialect, [&file[..]], 1000) {
+            for cut in 0..=file.len() {
+                let again = sifted(&dialect, [&file[..cut], &file[cut..]], 1000).unwrap();
+                prop_assert_eq!(&again, &(table.clone(), rejects.clone()), "cut at {}", cut);
+            }
+            if !rejects.is_empty() {
+                let cut = cut_out(&dialect, &file, &rejects);
+                prop_assert_eq!(cut.len(), rejects.len() + usize::from(dialect.has_header));
+                let mut records: Vec<u64> = table.positions.iter().map(|position| position.record).collect();
+                records.extend(rejects.iter().map(|reject| reject.position.record));
+                records.sort_unstable();
+                prop_assert_eq!(&records, &(1..=records.len() as u64).collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

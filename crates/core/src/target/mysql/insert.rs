@@ -39,7 +39,9 @@ pub(super) async fn load(
     while rows.advance().await? {
         row.clear();
         row.push(b'(');
-        write::<Literal>(rows, &mut scratch, &mut row)?;
+        if !write::<Literal>(rows, &mut scratch, &mut row)? {
+            continue;
+        }
         row.push(b')');
         let record = rows.position().record;
         if statement.head.len() + row.len() > largest {

@@ -263,13 +263,14 @@ impl<'a> Ledger<'a> {
     ) -> Result<()> {
         let sql = format!(
             "UPDATE {} SET state = 'loaded', load_mode = :mode, rows_parsed = :parsed, rows_stored = :stored, \
-             rows_updated = :updated, rows_unchanged = :unchanged, committed_at = UTC_TIMESTAMP(6) \
+             rows_rejected = :rejected, rows_updated = :updated, rows_unchanged = :unchanged, committed_at = UTC_TIMESTAMP(6) \
              WHERE source_id = :id AND state = 'loading'",
             self.name()
         );
         let params = params! {
             "mode" => mode.name(),
-            "parsed" => loaded.rows_parsed,
+            "parsed" => loaded.rows_parsed + loaded.rows_rejected,
+            "rejected" => loaded.rows_rejected,
             "stored" => loaded.rows_stored,
             "updated" => loaded.rows_updated,
             "unchanged" => loaded.rows_unchanged,
@@ -295,12 +296,13 @@ impl<'a> Ledger<'a> {
             self.take_over(connection, claim).await?;
         }
         let sql = format!(
-            "UPDATE {} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, reason = ?, \
+            "UPDATE {} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, rows_rejected = ?, reason = ?, \
              committed_at = UTC_TIMESTAMP(6) WHERE source_id = ?",
             self.name()
         );
         let id = claim.source.id.as_str();
-        let params = (fate.state.name(), fate.rows_parsed, fate.rows_stored, cut(&fate.reason, 8000), id);
+        let Fate { state, rows_parsed, rows_stored, rows_rejected, reason } = fate;
+        let params = (state.name(), rows_parsed + rows_rejected, rows_stored, rows_rejected, cut(reason, 8000), id);
         connection.change(doing, &sql, params).await?;
         connection.run(doing, "COMMIT").await?;
         Ok(())

@@ -119,7 +119,9 @@ async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_b
     let mut scratch = Vec::new();
     let mut sent_bytes = 0;
     while rows.advance().await? {
-        write::<LoadData>(rows, &mut scratch, &mut piece)?;
+        if !write::<LoadData>(rows, &mut scratch, &mut piece)? {
+            continue;
+        }
         piece.push(b'\n');
         if piece.len() < PIECE_BYTES && !rows.is_milestone() {
             continue;

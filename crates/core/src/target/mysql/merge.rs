@@ -245,7 +245,7 @@ impl Merge {
             return Err(Error::new(ErrorKind::Bug, message));
         }
         let rows_unchanged = known_rows - rows_updated;
-        Ok(Loaded { rows_parsed: run.rows, rows_stored: latest_rows, rows_updated, rows_unchanged })
+        Ok(Loaded { rows_parsed: run.rows, rows_stored: latest_rows, rows_updated, rows_unchanged, rows_rejected: 0 })
     }
 }
 

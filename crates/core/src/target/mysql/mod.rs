@@ -124,7 +124,8 @@ impl MySqlTarget {
 
     async fn load_on(&self, session: &mut MySqlSession, rows: BatchStream<'_>) -> Result<Loaded> {
         let columns = session.columns.clone();
-        let mut rows = Rows::new(rows, &columns, session.claim.decoded_bytes);
+        let rejects = session.claim.value_rejects.clone();
+        let mut rows = Rows::new(rows, &columns, session.claim.decoded_bytes).with_rejects(rejects);
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(Loaded::default()),
@@ -198,7 +199,10 @@ impl MySqlTarget {
         }
         let size_bytes = claim.decoded_bytes;
         let loaded = match (&*merge, &*staging) {
-            (Some(merge), _) => merge.apply(connection, &self.table, columns, loaded, size_bytes).await?,
+            (Some(merge), _) => {
+                let merged = merge.apply(connection, &self.table, columns, loaded, size_bytes).await?;
+                Loaded { rows_rejected: loaded.rows_rejected, ..merged }
+            }
             (None, Some(staging)) => {
                 if self.replaces(columns) {
                     replace::delete_rows(connection, &self.table, columns).await?;

@@ -16,8 +16,17 @@ pub(super) trait Form {
     const SEPARATOR: u8;
 }
 
-/// Appends the current row in a statement's form. After an error `out` holds half a row.
-pub(super) fn write<F: Form>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
+/// Appends the current row in a statement's form; `false` when it is left out, and then nothing is appended. After an error
+/// `out` holds half a row.
+pub(super) fn write<F: Form>(rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool> {
+    let start = out.len();
+    let Err(error) = write_fields::<F>(rows, scratch, out) else { return Ok(true) };
+    rows.leave_out(error)?;
+    out.truncate(start);
+    Ok(false)
+}
+
+fn write_fields<F: Form>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
     for (index, (column, field)) in rows.fields().enumerate() {
         if index > 0 {
             out.push(F::SEPARATOR);

@@ -69,8 +69,7 @@ impl Copy<'_> {
         self.form.begin(&mut piece);
         let (mut sent_rows, mut sent_bytes) = (0, 0);
         loop {
-            self.form.write(rows, scratch, &mut piece)?;
-            sent_rows += 1;
+            sent_rows += u64::from(self.form.write(rows, scratch, &mut piece)?);
             if piece.len() >= PIECE_BYTES || rows.is_milestone() {
                 sent_bytes += piece.len() as u64;
                 self.hand_over(&mut piece).await?;

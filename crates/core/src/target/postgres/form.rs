@@ -57,8 +57,17 @@ impl Form {
         }
     }
 
-    /// Appends the current row, each value checked. After an error `out` holds half a row.
-    pub(super) fn write(self, rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
+    /// Appends the current row, each value checked; `false` when it is left out, and then nothing is appended. After an
+    /// error `out` holds half a row.
+    pub(super) fn write(self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool> {
+        let start = out.len();
+        let Err(error) = self.write_fields(rows, scratch, out) else { return Ok(true) };
+        rows.leave_out(error)?;
+        out.truncate(start);
+        Ok(false)
+    }
+
+    fn write_fields(self, rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
         if self == Self::Binary {
             let columns = i16::try_from(rows.width()).unwrap_or(i16::MAX);
             out.extend_from_slice(&columns.to_be_bytes());

@@ -213,13 +213,14 @@ impl<'a> Ledger<'a> {
     /// Writes the end of a load into the claimed row; answers the number of the transaction.
     pub(super) async fn finish(&self, connection: &mut Connection, id: &SourceId, loaded: Loaded) -> Result<i64> {
         let sql = format!(
-            "UPDATE {} SET state = 'loaded', rows_parsed = $1, rows_stored = $2, committed_at = clock_timestamp() \
-             WHERE source_id = $3 AND state = 'loading' RETURNING txid_current()",
+            "UPDATE {} SET state = 'loaded', rows_parsed = $1, rows_stored = $2, rows_rejected = $3, \
+             committed_at = clock_timestamp() WHERE source_id = $4 AND state = 'loading' RETURNING txid_current()",
             self.name()
         );
-        let (parsed, stored) = (signed(loaded.rows_parsed), signed(loaded.rows_stored));
-        let params: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&parsed, Type::INT8), (&stored, Type::INT8), (&id.as_str(), Type::TEXT)];
+        let rejected = signed(loaded.rows_rejected);
+        let (parsed, stored) = (signed(loaded.rows_parsed) + rejected, signed(loaded.rows_stored));
+        let params: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&parsed, Type::INT8), (&stored, Type::INT8), (&rejected, Type::INT8), (&id.as_str(), Type::TEXT)];
         match connection.rows("cannot write the ledger", &sql, &params).await?.as_slice() {
             [row] => value(row, 0),
             _ => Err(Error::new(ErrorKind::Bug, "the claimed ledger row is gone")),
@@ -239,15 +240,17 @@ impl<'a> Ledger<'a> {
             self.take_over(connection, claim).await?;
         }
         let sql = format!(
-            "UPDATE {} SET state = $1, content_id = NULL, rows_parsed = $2, rows_stored = $3, reason = $4, \
-             committed_at = clock_timestamp() WHERE source_id = $5",
+            "UPDATE {} SET state = $1, content_id = NULL, rows_parsed = $2, rows_stored = $3, \
+             rows_rejected = $4, reason = $5, committed_at = clock_timestamp() WHERE source_id = $6",
             self.name()
         );
-        let (parsed, stored) = (signed(fate.rows_parsed), signed(fate.rows_stored));
-        let params: [(&(dyn ToSql + Sync), Type); 5] = [
+        let rejected = signed(fate.rows_rejected);
+        let (parsed, stored) = (signed(fate.rows_parsed) + rejected, signed(fate.rows_stored));
+        let params: [(&(dyn ToSql + Sync), Type); 6] = [
             (&fate.state.name(), Type::TEXT),
             (&parsed, Type::INT8),
             (&stored, Type::INT8),
+            (&rejected, Type::INT8),
             (&cut(&fate.reason, 8000), Type::TEXT),
             (&claim.source.id.as_str(), Type::TEXT),
         ];

@@ -86,7 +86,7 @@ impl PostgresTarget {
 
     async fn load_on(&self, session: &mut PostgresSession, rows: BatchStream<'_>) -> Result<Loaded> {
         let PostgresSession { connection, claim, columns, .. } = session;
-        let mut rows = Rows::new(rows, columns, claim.decoded_bytes);
+        let mut rows = Rows::new(rows, columns, claim.decoded_bytes).with_rejects(claim.value_rejects.clone());
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(Loaded::default()),

@@ -1,0 +1,136 @@
+//! The bad records of a file, cut out byte for byte and written beside what is wrong with each, before the rows commit.
+//!
+//! Whoever commits (or completes the fallback) has written them: nothing is lost when a worker dies in between, and the next
+//! attempt writes them anew.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault::FaultPoint;
+use crate::format::decoder::{Decoder, Layout};
+use crate::pipeline::Attempt;
+use crate::pipeline::content::{Content, Inspected};
+use crate::pipeline::decoded::{DecodedBytes, ObjectBytes};
+use crate::reject::{Reject, RejectCode};
+use crate::route;
+use crate::store::write::Upload;
+
+/// One line of the notes.
+#[derive(Debug, Serialize)]
+struct Note<'a> {
+    record: u64,
+    line: u64,
+    byte: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<&'a str>,
+    code: RejectCode,
+    reason: &'a str,
+}
+
+/// Writes the records that the first pass has left out, and those whose `values` the table cannot take.
+///
+/// # Errors
+/// When they may not be there; nothing may commit then.
+pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: Vec<Reject>) -> Result<()> {
+    let settings = &attempt.road.settings;
+    let Content::Object(bytes, layout) = &inspected.content else { return Ok(()) };
+    if !settings.files.limits.rejects.is_on() {
+        return Ok(());
+    }
+    let mut rejects = [inspected.rejects.clone(), values].concat();
+    rejects.sort_by_key(|reject| reject.position.byte);
+    let (store, bucket) = (&attempt.road.store, &attempt.source.object.bucket);
+    let keys = [route::rejects_key, route::reject_notes_key]
+        .map(|key| key(&settings.prefixes, &attempt.table, &attempt.source.id));
+    // Another attempt may have left out others.
+    for key in &keys {
+        store.delete(bucket, key).await?;
+    }
+    if rejects.is_empty() {
+        return Ok(());
+    }
+    let mut records = store.upload(bucket, &keys[0], "text/csv");
+    let mut notes = store.upload(bucket, &keys[1], "application/x-ndjson");
+    if let Err(error) = send(attempt, bytes, layout, rejects, &mut records, &mut notes).await {
+        // The first error is the one to tell; parts that stay behind are swept.
+        let _ = records.abort().await;
+        let _ = notes.abort().await;
+        return Err(error);
+    }
+    notes.finish_new().await?;
+    records.finish_new().await?;
+    FaultPoint::RejectsWritten.reached().await;
+    Ok(())
+}
+
+/// Reads the object once more and sends what it says at the rejects' places, its header first.
+async fn send(
+    attempt: &Attempt<'_>,
+    bytes: &ObjectBytes,
+    layout: &Layout,
+    rejects: Vec<Reject>,
+    records: &mut Upload,
+    notes: &mut Upload,
+) -> Result<()> {
+    let mut bytes = DecodedBytes::open(attempt, bytes).await?;
+    let Decoder::Csv(mut decoder) = Decoder::with_layout(layout, &attempt.road.settings.files) else {
+        return Err(moved());
+    };
+    decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    let mut rejects = VecDeque::from(rejects);
+    // The file from `window_start` on, as far as records in it are not ended.
+    let (mut window, mut window_start) = (Vec::new(), 0);
+    let mut has_ended = false;
+    while !has_ended && !rejects.is_empty() {
+        match bytes.next().await? {
+            Some(piece) => {
+                window.extend_from_slice(&piece);
+                decoder.feed(&piece)?;
+            }
+            None => {
+                decoder.finish()?;
+                has_ended = true;
+            }
+        }
+        while decoder.take_batch().is_some() {}
+        let _known = decoder.take_rejects();
+        for range in decoder.take_ended() {
+            let place = |byte: u64| usize::try_from(byte - window_start).unwrap_or(usize::MAX);
+            let record = window.get(place(range.start)..place(range.end)).ok_or_else(moved)?;
+            records.write(record).await?;
+            if !record.ends_with(b"\n") && !record.ends_with(b"\r") {
+                records.write(b"\n").await?;
+            }
+            if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == range.start) {
+                notes.write(&note(&reject)?).await?;
+            }
+        }
+        let start = decoder.record_start().max(window_start);
+        let ended = usize::try_from(start - window_start).unwrap_or(usize::MAX).min(window.len());
+        window.drain(..ended);
+        window_start += ended as u64;
+    }
+    if rejects.is_empty() { Ok(()) } else { Err(moved()) }
+}
+
+fn note(reject: &Reject) -> Result<Vec<u8>> {
+    let Reject { position, code, column, reason } = reject;
+    let note = Note {
+        record: position.record,
+        line: position.line,
+        byte: position.byte,
+        column: column.as_deref(),
+        code: *code,
+        reason,
+    };
+    let mut line = serde_json::to_vec(&note)
+        .map_err(|error| Error::new(ErrorKind::Bug, "the note of a bad record is no JSON").with_source(error))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn moved() -> Error {
+    Error::new(ErrorKind::Bug, "a bad record is not where the pass before has found it")
+}
