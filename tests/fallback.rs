@@ -111,6 +111,25 @@ async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Resu
 }
 
 #[tokio::test]
+async fn what_came_home_is_known_when_it_is_uploaded_again() -> Result<()> {
+    let stage = Stage::new().await?;
+    let (account, settings) = (&stage.world.account, stage.settings());
+    stage.sql(NARROW).await?;
+    let object = account.put("uploads/typed.csv", TYPED).await?;
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    stage.sql("DROP TABLE {schema}.orders").await?;
+    ensure!(stage.replay(&settings).await?.len() == 1, "nothing came home");
+
+    let again = account.put("uploads/typed.csv", TYPED).await?;
+    let answer = stage.deliver(&settings, &[&again]).await?;
+    ensure!(!answer.is_failure(), "it reached no end: {} {}", answer.body, answer.logs);
+    ensure!(account.keys("uploads/").await?.is_empty(), "the second copy still waits");
+    let count = stage.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
+    assert_eq!(count, [[Some("3".to_owned())]]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() -> Result<()> {
     let mut stage = Stage::new().await?;
     let settings = stage.settings();

@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, Source};
 use crate::pattern::KeyParts;
 use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
 use crate::report::{Outcome, Report};
@@ -134,6 +134,8 @@ async fn bring_source_home(attempt: &Attempt<'_>) -> Option<String> {
     let store = &attempt.road.store;
     let moved = async {
         let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
+        // It stays the file it was: uploaded again, it is known by the identity that its copy carries.
+        let failed = Source { id: source.id.clone(), ..failed };
         store.move_object(&failed, &processed_key).await
     };
     match moved.await {
