@@ -468,3 +468,51 @@ async fn broken_json_events_are_refused_by_their_place_and_the_others_are_loaded
     assert_eq!(lines_of(&stage, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?, ["10 s-00000040"]);
     Ok(())
 }
+
+/// Where bad records may be left out, the events that are cut off are set aside as they are, and loaded once they are mended.
+#[rstest]
+#[tokio::test]
+async fn broken_json_events_are_set_aside_and_come_back_mended(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings =
+        by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/").with("MAX_REJECTS", 2);
+    let account = &stage.world.account;
+    let sent = lines(Topic::Sale, 0..40, &[7, 23]);
+    let many = account.put("sale_events/events.jsonl", sent.clone()).await?;
+    let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
+    for _twice in 0..2 {
+        stage.deliver_until_accepted(&settings, &[&many, &stock]).await?;
+    }
+    let (sales, stocks) = (quoted(&stage, Topic::Sale.folder()), quoted(&stage, Topic::Inventory.folder()));
+    assert_eq!(
+        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        ["38 38"]
+    );
+    assert_eq!(lines_of(&stage, &format!("SELECT COUNT(*) FROM {stocks}")).await?, ["1"]);
+
+    let keys = account.keys("rejected/sale_events/").await?;
+    ensure!(keys.len() == 2 && keys[0].ends_with(".json") && keys[1].ends_with(".jsonl"), "{keys:?}");
+    let bad: String = [7, 23].iter().filter_map(|number| sent.split_inclusive('\n').nth(*number)).collect();
+    assert_eq!(String::from_utf8(account.get(&keys[0]).await?)?, bad);
+    let notes = String::from_utf8(account.get(&keys[1]).await?)?;
+    let notes: Vec<Value> = notes.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let places: Vec<_> = notes.iter().map(|note| (&note["record"], &note["line"], &note["code"])).collect();
+    assert_eq!(places, [(&json!(8), &json!(8), &json!("not_json")), (&json!(24), &json!(24), &json!("not_json"))]);
+    let ledger =
+        "SELECT rows_parsed, rows_stored, rows_rejected FROM {schema}.spillway_ledger WHERE object_key LIKE 'sale%'";
+    assert_eq!(lines_of(&stage, ledger).await?, ["40 38 2"]);
+
+    let mended = lines(Topic::Sale, 7..8, &[]) + &lines(Topic::Sale, 23..24, &[]);
+    account.put(&keys[0], mended).await?;
+    for _twice in 0..2 {
+        let answer = stage.ask(&settings, &json!({ "rejects": keys[0] })).await?;
+        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    }
+    assert_eq!(
+        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        ["40 40"]
+    );
+    Ok(())
+}

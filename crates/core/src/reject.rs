@@ -51,6 +51,8 @@ pub enum RejectCode {
     FieldCount,
     /// A field goes on after its closing quote; the record ends with its line.
     AfterQuote,
+    /// A record that is no valid JSON object; in JSON lines it ends with its line.
+    NotJson,
     /// A value that its column in the table cannot take.
     ValueRefused,
 }

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::config::{FallbackFormat, Prefixes};
-use crate::format::detect::{FileName, known_endings, looks_compressed};
+use crate::format::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use crate::object::{ObjectRef, Source, SourceId};
 
 pub use table::{glue_table, key_parts};
@@ -136,9 +136,10 @@ pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}", prefixes.lease)
 }
 
-/// Where the bad records of a source are kept, as a file of their own.
-pub fn rejects_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
-    format!("{}.csv", rejects_stem(prefixes, table, id))
+/// Where the bad records of the source at `key` are kept, as a file of their own.
+pub fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &SourceId) -> String {
+    let is_json = FileName::of(key).is_some_and(|name| name.format == NamedFormat::Json);
+    format!("{}.{}", rejects_stem(prefixes, table, id), if is_json { "json" } else { "csv" })
 }
 
 /// Where it is told what is wrong with each of them.
@@ -154,7 +155,7 @@ fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
 pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
     let (folder, file) = key.strip_prefix(&prefixes.rejected)?.split_once('/')?;
     let table = percent_decode_str(folder).decode_utf8().ok()?;
-    let is_records = file.to_ascii_lowercase().ends_with(".csv");
+    let is_records = [".csv", ".json"].iter().any(|ending| file.to_ascii_lowercase().ends_with(ending));
     (!table.is_empty() && is_records).then(|| table.into_owned())
 }
 
@@ -321,7 +322,7 @@ mod tests {
     #[case("orders", "rejected/orders/")]
     #[case("a/b %\u{e9}", "rejected/a%2Fb%20%25%C3%A9/")]
     fn rejects_know_their_table(#[case] table: &str, #[case] folder: &str) {
-        let key = rejects_key(&prefixes(), table, &id());
+        let key = rejects_key(&prefixes(), table, "uploads/a.csv", &id());
         assert_eq!(key, format!("{folder}{ID}.csv"));
         assert_eq!(reject_notes_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
         assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));

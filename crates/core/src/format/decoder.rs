@@ -4,6 +4,9 @@
 //! A file is read in two passes. The first one's [`Layout`] is given to the second, which then reads the same rows
 //! without finding anything out anew.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use super::Batch;
 use super::csv::{CsvDecoder, CsvDialect, CsvLimits};
 use super::detect::FedFormat;
@@ -18,8 +21,13 @@ use crate::schema::header::column_names;
 pub enum Layout {
     /// CSV with these marks.
     Csv(CsvDialect),
-    /// JSON with these keys, as they stand in the file.
-    Json(Vec<String>),
+    /// JSON.
+    Json {
+        /// Its keys, as they stand in the file.
+        keys: Vec<String>,
+        /// Whether the places of its records are places in the file.
+        is_plain: bool,
+    },
 }
 
 /// A decoder that is fed. Formats that are read by ranges are no members.
@@ -48,7 +56,9 @@ impl Decoder {
     pub fn with_layout(layout: &Layout, settings: &FileSettings) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), settings),
-            Layout::Json(keys) => Self::Json(Box::new(JsonDecoder::with_keys(keys, json_limits(settings.limits)))),
+            Layout::Json { keys, .. } => {
+                Self::Json(Box::new(JsonDecoder::with_keys(keys, json_limits(settings.limits))))
+            }
         }
     }
 
@@ -84,8 +94,31 @@ impl Decoder {
     pub fn take_rejects(&mut self) -> Vec<Reject> {
         match self {
             Self::Csv(decoder) => decoder.take_rejects(),
-            // A bad record makes these files broken.
-            Self::Json(_) => Vec::new(),
+            Self::Json(decoder) => decoder.take_rejects(),
+        }
+    }
+
+    /// Asks, before the first byte, where the header and the records that begin at these bytes end.
+    pub fn watch(&mut self, starts: VecDeque<u64>) {
+        match self {
+            Self::Csv(decoder) => decoder.watch(starts),
+            Self::Json(decoder) => decoder.watch(starts),
+        }
+    }
+
+    /// Where those of the watched records stand that have ended since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<Range<u64>> {
+        match self {
+            Self::Csv(decoder) => decoder.take_ended(),
+            Self::Json(decoder) => decoder.take_ended(),
+        }
+    }
+
+    /// Where the record that is being read, or would come next, begins.
+    pub fn record_start(&self) -> u64 {
+        match self {
+            Self::Csv(decoder) => decoder.record_start(),
+            Self::Json(decoder) => decoder.record_start(),
         }
     }
 
@@ -113,7 +146,7 @@ impl Decoder {
     pub fn layout(&self) -> Layout {
         match self {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
-            Self::Json(decoder) => Layout::Json(decoder.keys().to_vec()),
+            Self::Json(decoder) => Layout::Json { keys: decoder.keys().to_vec(), is_plain: decoder.is_plain() },
         }
     }
 }
@@ -130,7 +163,8 @@ fn csv_dialect(settings: &CsvSettings) -> CsvDialect {
 }
 
 fn json_limits(limits: FileLimits) -> JsonLimits {
-    JsonLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns }
+    let FileLimits { max_record_bytes, max_columns, rejects, .. } = limits;
+    JsonLimits { max_record_bytes, max_columns, max_rejects: rejects.most_of_any() }
 }
 
 fn csv_limits(limits: FileLimits) -> CsvLimits {

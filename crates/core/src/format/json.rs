@@ -9,15 +9,22 @@
 //! - Objects and arrays lie at most [`json::MAX_DEPTH`](crate::schema::value::json::MAX_DEPTH) deep within a value.
 //! - Positions count bytes of the file, or of its text in UTF-8 when it is UTF-16, and lines by their newlines.
 //!
+//! Where bad records may be left out, a file is read as JSON lines if its first record ends on the line on which it begins and is in
+//! no array: a bad record then ends with its line. In all other files only a record whose end is certain can be left out.
+//!
 //! A key may appear late: each batch is as wide as there were keys by then, and in all rows before it the column is missing.
 //! A decoder that is told the keys beforehand gives all rows in their width.
 
 mod frame;
 mod record;
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use super::Batch;
-use super::text::TextReader;
+use super::text::{TextReader, TextSink};
 use crate::error::Result;
+use crate::reject::Reject;
 use frame::FrameReader;
 
 /// How far a file may go before it is refused.
@@ -27,6 +34,8 @@ pub struct JsonLimits {
     pub max_record_bytes: usize,
     /// The most different keys.
     pub max_columns: usize,
+    /// The most bad records that are left out one by one; one more is an error.
+    pub max_rejects: u64,
 }
 
 /// Reads one file. After an error the file is broken and the decoder of no more use.
@@ -61,6 +70,31 @@ impl JsonDecoder {
     /// The keys so far as they stand in the file, in order of first appearance: all of them once the file has ended.
     pub fn keys(&self) -> &[String] {
         self.frames.keys()
+    }
+
+    /// Whether the places of records are places in the file: its text is not converted.
+    pub fn is_plain(&self) -> bool {
+        self.text.converted_from().is_none()
+    }
+
+    /// The bad records that were left out since this was last asked.
+    pub fn take_rejects(&mut self) -> Vec<Reject> {
+        self.frames.take_rejects()
+    }
+
+    /// Asks, before the first byte, where the records that begin at these bytes end.
+    pub fn watch(&mut self, starts: VecDeque<u64>) {
+        self.frames.watch(starts);
+    }
+
+    /// Where those of the watched records stand that have ended since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<Range<u64>> {
+        self.frames.take_ended()
+    }
+
+    /// Where the record that is being read, or would come next, begins.
+    pub fn record_start(&self) -> u64 {
+        self.frames.position().byte
     }
 
     /// The next batch of records, as soon as there are enough of them, or the last ones once the file has ended.

@@ -50,7 +50,8 @@ impl Inspected {
     pub(crate) fn can_cut(&self) -> bool {
         match &self.content {
             Content::Object(_, Layout::Csv(dialect)) => dialect.encoding.is_none(),
-            Content::Object(_, Layout::Json(_)) | Content::Parquet(_) | Content::Fallback(_) => false,
+            Content::Object(_, Layout::Json { is_plain, .. }) => *is_plain,
+            Content::Parquet(_) | Content::Fallback(_) => false,
         }
     }
 }

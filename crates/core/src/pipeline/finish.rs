@@ -188,7 +188,8 @@ fn report(attempt: &Attempt<'_>, outcome: Outcome) -> Report {
 fn name_rejects(attempt: &Attempt<'_>, report: &mut Report) {
     if report.rows_rejected > 0 {
         let prefixes = &attempt.road.settings.prefixes;
-        report.rejects = Some(route::rejects_key(prefixes, &attempt.table, &attempt.source.id));
+        report.rejects =
+            Some(route::rejects_key(prefixes, &attempt.table, &attempt.source.object.key, &attempt.source.id));
     }
 }
 

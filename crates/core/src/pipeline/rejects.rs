@@ -42,8 +42,10 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
     let mut rejects = [inspected.rejects.clone(), values].concat();
     rejects.sort_by_key(|reject| reject.position.byte);
     let (store, bucket) = (&attempt.road.store, &attempt.source.object.bucket);
-    let keys = [route::rejects_key, route::reject_notes_key]
-        .map(|key| key(&settings.prefixes, &attempt.table, &attempt.source.id));
+    let keys = [
+        route::rejects_key(&settings.prefixes, &attempt.table, &attempt.source.object.key, &attempt.source.id),
+        route::reject_notes_key(&settings.prefixes, &attempt.table, &attempt.source.id),
+    ];
     // Another attempt may have left out others.
     for key in &keys {
         store.delete(bucket, key).await?;
@@ -51,7 +53,11 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
     if rejects.is_empty() {
         return Ok(());
     }
-    let mut records = store.upload(bucket, &keys[0], "text/csv");
+    let content_type = match layout {
+        Layout::Csv(_) => "text/csv",
+        Layout::Json { .. } => "application/x-ndjson",
+    };
+    let mut records = store.upload(bucket, &keys[0], content_type);
     let mut notes = store.upload(bucket, &keys[1], "application/x-ndjson");
     if let Err(error) = send(attempt, bytes, layout, rejects, &mut records, &mut notes).await {
         // The first error is the one to tell; parts that stay behind are swept.
@@ -75,9 +81,7 @@ async fn send(
     notes: &mut Upload,
 ) -> Result<()> {
     let mut bytes = DecodedBytes::open(attempt, bytes).await?;
-    let Decoder::Csv(mut decoder) = Decoder::with_layout(layout, &attempt.road.settings.files) else {
-        return Err(moved());
-    };
+    let mut decoder = Decoder::with_layout(layout, &attempt.road.settings.files);
     decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
     let mut rejects = VecDeque::from(rejects);
     // The file from `window_start` on, as far as records in it are not ended.

@@ -3,13 +3,17 @@
 //!
 //! Only strings and brackets are looked at here; what is between them is judged when the record is whole.
 
-use memchr::{memchr_iter, memchr2};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use memchr::{memchr, memchr_iter, memchr2};
 
 use super::JsonLimits;
 use super::record::Rows;
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
 use crate::format::text::TextSink;
+use crate::reject::{Reject, RejectCode};
 use crate::schema::value::json::MAX_DEPTH;
 
 /// A buffer above this is given back once its record is read.
@@ -65,6 +69,25 @@ pub(super) struct FrameReader {
     /// The record that is being read, or was read last.
     start: Position,
     rows: Rows,
+    /// Set once the first record has shown that each ends on the line on which it begins.
+    is_lines: bool,
+    /// What is wrong with the line that is being gone over, where its record has shown to be bad.
+    trouble: Option<Error>,
+    /// The most bad records that are left out; one more is an error.
+    max_rejects: u64,
+    rejected: u64,
+    /// Those that nobody has taken yet.
+    rejects: Vec<Reject>,
+    watch: Option<Watch>,
+}
+
+/// Records whose ends are wanted.
+#[derive(Debug)]
+struct Watch {
+    /// Where they begin, in order.
+    starts: VecDeque<u64>,
+    /// Those that have ended, line ends of bad ones included.
+    ended: Vec<Range<u64>>,
 }
 
 impl TextSink for FrameReader {
@@ -77,9 +100,10 @@ impl TextSink for FrameReader {
     fn feed(&mut self, text: &[u8]) -> Result<()> {
         let mut rest = text;
         while !rest.is_empty() {
-            let used = match self.inside {
-                Some(inside) => self.read_record(rest, inside)?,
-                None => self.read_between(rest)?,
+            let used = match (&self.trouble, self.inside) {
+                (Some(_), _) => self.skip_line(rest)?,
+                (None, Some(inside)) => self.read_record(rest, inside)?,
+                (None, None) => self.read_between(rest)?,
             };
             rest = &rest[used..];
         }
@@ -91,7 +115,8 @@ impl TextSink for FrameReader {
     }
 
     fn keep_every_record(&mut self) {
-        // It leaves none out.
+        // Left out, it could not be found again by its place.
+        self.max_rejects = 0;
     }
 
     fn offset(&self) -> u64 {
@@ -99,9 +124,9 @@ impl TextSink for FrameReader {
     }
 
     fn position(&self) -> Position {
-        match self.inside {
-            Some(_) => self.start,
-            None => Position { record: self.start.record + 1, line: self.line, byte: self.offset },
+        match self.inside.is_some() || self.trouble.is_some() {
+            true => self.start,
+            false => Position { record: self.start.record + 1, line: self.line, byte: self.offset },
         }
     }
 }
@@ -126,7 +151,25 @@ impl FrameReader {
             line: 1,
             start: Position::default(),
             rows,
+            is_lines: false,
+            trouble: None,
+            max_rejects: limits.max_rejects,
+            rejected: 0,
+            rejects: Vec::new(),
+            watch: None,
         }
+    }
+
+    pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
+        std::mem::take(&mut self.rejects)
+    }
+
+    pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
+        self.watch = Some(Watch { starts, ended: Vec::new() });
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
+        self.watch.as_mut().map(|watch| std::mem::take(&mut watch.ended)).unwrap_or_default()
     }
 
     pub(super) fn keys(&self) -> &[String] {
@@ -145,7 +188,12 @@ impl FrameReader {
 
     /// Ends the file, and with it the last batch.
     pub(super) fn finish(&mut self) -> Result<()> {
-        if self.inside.is_some() {
+        if self.inside.is_some() && self.ends_bad_records_with_lines() {
+            self.trouble = Some(self.broken("the file ends within the record"));
+        }
+        if let Some(error) = self.trouble.take() {
+            self.reject(error, self.offset)?;
+        } else if self.inside.is_some() {
             let what = if self.inside == Some(Inside::Structure) { "an object or array" } else { "a string" };
             return Err(self.broken(format!("the file ends within the record: {what} is never closed")));
         }
@@ -164,6 +212,12 @@ impl FrameReader {
         let blanks = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
         self.advance(&text[..blanks]);
         let Some(first) = text.get(blanks) else { return Ok(blanks) };
+        if self.ends_bad_records_with_lines() && *first != b'{' {
+            let error = self.broken("the record is no object");
+            self.start = self.position();
+            self.trouble = Some(error);
+            return Ok(blanks);
+        }
         self.place = match (self.place, first) {
             (Place::Start | Place::BetweenRecords, b'{') => self.begin_record(Place::BetweenRecords),
             (Place::ArrayStart | Place::AfterComma, b'{') => self.begin_record(Place::AfterElement),
@@ -206,20 +260,97 @@ impl FrameReader {
         if window.is_empty() {
             return Err(self.broken(format!("the record is longer than {} bytes", self.max_record_bytes)));
         }
-        let (used, after) = self.scan(window, inside)?;
+        let by_line = self.ends_bad_records_with_lines();
+        let line_end = if by_line { memchr(b'\n', window) } else { None };
+        // A record of JSON lines ends before its line does.
+        let window = &window[..line_end.unwrap_or(window.len())];
+        let (used, after) = match self.scan(window, inside) {
+            Ok(scanned) => scanned,
+            Err(error) if by_line => {
+                self.trouble = Some(error);
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
+        };
         self.inside = after;
         if after.is_some() {
+            if line_end.is_some() {
+                self.trouble = Some(self.broken("the line ends within the record"));
+                return Ok(0);
+            }
             self.held.extend_from_slice(&window[..used]);
-        } else if self.held.is_empty() {
-            self.rows.read(&window[..used], self.start)?;
+            self.advance(&window[..used]);
+            return Ok(used);
+        }
+        let read = if self.held.is_empty() {
+            self.rows.read(&window[..used], self.start)
         } else {
             self.held.extend_from_slice(&window[..used]);
-            self.rows.read(&self.held, self.start)?;
+            let read = self.rows.read(&self.held, self.start);
             self.held.clear();
             self.held.shrink_to(KEPT_BYTES);
-        }
+            read
+        };
         self.advance(&window[..used]);
+        match read {
+            Ok(()) => self.watched(self.offset),
+            Err(error) if self.max_rejects > 0 => self.reject(error, self.offset)?,
+            Err(error) => return Err(error),
+        }
+        if self.start.record == 1 {
+            self.is_lines = self.place == Place::BetweenRecords && self.line == self.start.line;
+        }
         Ok(used)
+    }
+
+    /// Whether a bad record is left out together with the rest of its line.
+    fn ends_bad_records_with_lines(&self) -> bool {
+        self.is_lines && self.max_rejects > 0
+    }
+
+    /// Goes over the rest of a bad record's line; the record ends with it.
+    fn skip_line(&mut self, text: &[u8]) -> Result<usize> {
+        let line_end = memchr(b'\n', text);
+        let used = line_end.map_or(text.len(), |at| at + 1);
+        self.advance(&text[..used]);
+        if line_end.is_some()
+            && let Some(error) = self.trouble.take()
+        {
+            self.reject(error, self.offset)?;
+        } else if self.offset - self.start.byte > self.max_record_bytes as u64 {
+            return Err(self.broken(format!("the record is longer than {} bytes", self.max_record_bytes)));
+        }
+        Ok(used)
+    }
+
+    /// Leaves out the record that began at `start` and has ended.
+    #[cold]
+    fn reject(&mut self, error: Error, end: u64) -> Result<()> {
+        self.inside = None;
+        self.held.clear();
+        self.rejected += 1;
+        if self.rejected > self.max_rejects {
+            let message = format!(
+                "more than {} records are bad (MAX_REJECTS); the last one: {}",
+                self.max_rejects,
+                error.message()
+            );
+            return Err(Error::new(ErrorKind::FileBroken, message).at(self.start));
+        }
+        self.watched(end);
+        self.rejects.push(Reject::of(RejectCode::NotJson, &error.at(self.start)));
+        Ok(())
+    }
+
+    /// Notes where the record ends that began at `start`, if that is wanted.
+    #[inline]
+    fn watched(&mut self, end: u64) {
+        let start = self.start.byte;
+        if let Some(watch) = &mut self.watch
+            && watch.starts.pop_front_if(|wanted| *wanted == start).is_some()
+        {
+            watch.ended.push(start..end);
+        }
     }
 
     /// Finds the record's end; gives how many bytes of it there are, and the state behind them unless it has ended.
@@ -264,13 +395,14 @@ impl FrameReader {
 
     /// The error for a bracket that may not stand behind `before`.
     #[cold]
-    fn broken_at(&mut self, before: &[u8], mark: u8) -> Error {
-        self.advance(before);
+    fn broken_at(&self, before: &[u8], mark: u8) -> Error {
+        let line = self.line + memchr_iter(b'\n', before).count() as u64;
+        let byte = self.offset + before.len() as u64;
         let what = match mark {
             b'{' | b'[' => format!("objects and arrays lie more than {MAX_DEPTH} deep in a value"),
             _ => "a bracket closes what another kind has opened".to_owned(),
         };
-        self.broken(format!("{what} at line {}, byte {}", self.line, self.offset))
+        self.broken(format!("{what} at line {line}, byte {byte}"))
     }
 
     #[cold]

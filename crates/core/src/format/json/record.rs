@@ -84,7 +84,22 @@ impl Rows {
     }
 
     /// Takes one record in, from its opening to its closing brace.
+    /// One that is bad leaves nothing behind.
     pub(super) fn read(&mut self, record: &[u8], start: Position) -> Result<()> {
+        let known_keys = self.columns.keys.len();
+        let taken = self.take(record, start);
+        if taken.is_err() {
+            self.batch.discard_open_row();
+            self.columns.forget(known_keys);
+            self.cells.truncate(known_keys);
+            if self.batch.width() > known_keys {
+                self.batch = Batch::new(known_keys);
+            }
+        }
+        taken
+    }
+
+    fn take(&mut self, record: &[u8], start: Position) -> Result<()> {
         let text = std::str::from_utf8(record)
             .map_err(|error| Error::new(ErrorKind::Bug, "a record is cut within a character").with_source(error))?;
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
@@ -246,6 +261,15 @@ impl Visitor<'_> for Key<'_> {
 }
 
 impl Columns {
+    /// Forgets the keys that came after the first so many.
+    #[cold]
+    fn forget(&mut self, known: usize) {
+        for key in self.keys.drain(known..) {
+            self.key_bytes -= key.len();
+            self.places.remove(&key);
+        }
+    }
+
     #[cold]
     fn add(&mut self, key: &str) -> Result<usize, String> {
         let most = self.most.ok_or("a key was not there when the file was read before")?;

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::FieldKind;
 use crate::schema::value::json::MAX_DEPTH;
 
-const LIMITS: JsonLimits = JsonLimits { max_record_bytes: 4096, max_columns: 100 };
+const LIMITS: JsonLimits = JsonLimits { max_record_bytes: 4096, max_columns: 100, max_rejects: 0 };
 
 /// What a file gives: its keys, and per row the place and the fields as they are shown below.
 type Read = (Vec<String>, Vec<(String, Vec<String>)>);
@@ -52,6 +52,68 @@ fn fields(file: &str) -> Vec<Vec<String>> {
 
 fn refusal(file: &[u8]) -> Error {
     read(file).expect_err("a broken file")
+}
+
+/// Good rows' fields, and the bad records as they are cut out of the file, each with what is wrong.
+fn read_but_for_rejects(file: &str, chunk_bytes: usize) -> Result<(Read, Vec<(String, String)>)> {
+    let limits = JsonLimits { max_rejects: 9, ..LIMITS };
+    let mut first = JsonDecoder::new(limits);
+    let mut rejects = Vec::new();
+    let mut rows = Vec::new();
+    for chunk in file.as_bytes().chunks(chunk_bytes) {
+        first.feed(chunk)?;
+        rejects.append(&mut first.take_rejects());
+        rows.extend(std::iter::from_fn(|| first.take_batch()));
+    }
+    first.finish()?;
+    rejects.append(&mut first.take_rejects());
+    let mut again = JsonDecoder::with_keys(first.keys(), limits);
+    again.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    let read = read_with(JsonDecoder::with_keys(first.keys(), limits), file.as_bytes(), chunk_bytes)?;
+    again.feed(file.as_bytes())?;
+    again.finish()?;
+    let cut = again.take_ended().into_iter().map(|range| file[range.start as usize..range.end as usize].to_owned());
+    Ok((read, cut.zip(rejects.into_iter().map(|reject| reject.reason)).collect()))
+}
+
+#[test]
+fn bad_lines_are_left_out_and_cut_as_they_are_wherever_the_file_is_cut() {
+    let bad = [
+        "{\"a\": 2, \"b\": [1, 2}\r\n",
+        "{\"a\": 3, \"only here\": \"cut off\n",
+        "[\"no object\"]\n",
+        "{\"a\": 4, \"a\": 5}",
+        "oops {\"a\": 6}\n",
+        "{\"a\": 7",
+    ];
+    let file = format!(
+        "{{\"a\": 1}}\n{}{}{}\n{{\"a\": 8, \"late\": true}}\n{} \n{}{{\"a\": 9}}\n{}",
+        bad[0], bad[1], bad[2], bad[3], bad[4], bad[5]
+    );
+    for chunk_bytes in 1..=file.len() {
+        let ((keys, rows), cut) = read_but_for_rejects(&file, chunk_bytes).unwrap();
+        assert_eq!(keys, ["a", "late"]);
+        let fields: Vec<Vec<String>> = rows.into_iter().map(|(_, fields)| fields).collect();
+        assert_eq!(fields, [["p1", "-"], ["p8", "ptrue"], ["p9", "-"]]);
+        let records: Vec<&str> = cut.iter().map(|(record, _)| record.as_str()).collect();
+        assert_eq!(records, bad, "in chunks of {chunk_bytes}");
+    }
+}
+
+#[test]
+fn in_an_array_only_a_record_with_a_certain_end_is_left_out() {
+    let ((_, rows), cut) = read_but_for_rejects("[{\"a\": 1}, {\"a\": nope}, {\"a\": 3}]", 5).unwrap();
+    assert_eq!((rows.len(), cut.len(), cut[0].0.as_str()), (2, 1, "{\"a\": nope}"));
+    assert!(read_but_for_rejects("[{\"a\": 1}, 2, {\"a\": 3}]", 5).is_err());
+    // Whether the brace of the second object is one too many, or the first one's is missing, nobody can tell.
+    assert!(read_but_for_rejects("{\n\"a\": 1\n}\n{\"a\": [}\n{\"a\": 2}\n", 5).is_err());
+}
+
+#[test]
+fn more_bad_lines_than_are_allowed_are_an_error() {
+    let file = "{\"a\": 1}\n".to_owned() + &"oops\n".repeat(10);
+    let error = read_but_for_rejects(&file, 7).expect_err("ten of nine");
+    assert!(error.message().contains("MAX_REJECTS"), "{error}");
 }
 
 const LINES: &str = "{\"id\": 1, \"name\": \"Zoë\\n\\\"\\u00e9\\ud83e\\udd80\", \"tags\": [1, {\"a\\\"}\": \"]\"}]}\r\n\n  \
