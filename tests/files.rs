@@ -1,16 +1,18 @@
 //! Files as people have them: compressed, cut off, under a wrong name, and what becomes of them on the whole road.
 
 use anyhow::{Context, Result, ensure};
+use async_compression::Level;
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use aws_sdk_s3::primitives::ByteStream;
 use rstest::rstest;
 use spillway_harness::cloud::Object;
-use spillway_harness::stage::Stage;
+use spillway_harness::stage::{Stage, TASK_BOUND};
+use spillway_harness::task::Task;
 use spillway_harness::world::{Counted, Input, file};
 use tokio::io::AsyncWriteExt;
 
 async fn gzip(text: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = GzipEncoder::new(Vec::new());
+    let mut encoder = GzipEncoder::with_quality(Vec::new(), Level::Best);
     encoder.write_all(text).await?;
     encoder.shutdown().await?;
     Ok(encoder.into_inner())
@@ -124,6 +126,25 @@ async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> 
 }
 
 /// A file that grows a thousandfold is refused while it is read, in flat memory; with a higher limit it is loaded.
+/// Ten gigabytes of rows in ten megabytes: a thousand members of ten megabytes each. It is refused long before they are all read, and
+/// whatever comes out of it, memory stays as for any file.
+#[tokio::test]
+async fn a_bomb_of_ten_gigabytes_is_refused_with_flat_memory() -> Result<()> {
+    const MEMBERS: usize = 1000;
+    let stage = Stage::new().await?;
+    let member = gzip(&b"1,2\n".repeat(10_000_000 / 4)).await?;
+    let bomb = [gzip(b"a,b\n").await?, member.repeat(MEMBERS)].concat();
+    ensure!(bomb.len() < 20_000_000, "{} bytes are not so few", bomb.len());
+    let object = stage.world.account.put("uploads/bomb.csv.gz", bomb).await?;
+    let finished = Task::run(&stage.settings().with("CSV_KEY", &object.key), TASK_BOUND).await?;
+    assert_eq!(finished.code(), Some(0), "{}", finished.logs);
+    let (state, reason) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    ensure!(state == "rejected" && reason.contains("MAX_DECODED_RATIO"), "{state}: {reason}");
+    ensure!(finished.peak_memory_bytes < 96 << 20, "{} bytes of memory", finished.peak_memory_bytes);
+    ensure!(stage.world.account.keys("uploads/").await?.is_empty(), "it still waits");
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_grows_beyond_the_limits_is_refused() -> Result<()> {
     let mut stage = Stage::new().await?;
