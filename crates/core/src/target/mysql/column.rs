@@ -27,7 +27,7 @@ const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLAB
      FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
 
 /// MariaDB's JSON is a LONGTEXT with a constraint of the column's name. Asked for on its own: a subquery for each column would
-/// open every table of the server each time, and MariaDB 10.11 crashes when one of them is dropped meanwhile.
+/// open every table of the server each time, and MariaDB 10.11 was seen to crash on it while others made and dropped tables.
 const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
      WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
 
