@@ -314,6 +314,24 @@ async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
     Ok(())
 }
 
+/// A server that answers with all there is, as the local one does for a version, is read as one that gives the range.
+#[tokio::test]
+async fn a_range_of_one_version_is_that_versions_range() -> Result<()> {
+    let (account, store) = account().await?;
+    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    account.s3.put_bucket_versioning().bucket(&account.bucket).versioning_configuration(enabled).send().await?;
+    let (older, newer) = (noise(3 << 20), noise(2 << 20));
+    account.put("a", older.clone()).await?;
+    let source = store.head(&ObjectRef::new(&account.bucket, "a")).await?;
+    account.put("a", newer).await?;
+    anyhow::ensure!(source.object.version_id.is_some(), "no version");
+    for range in [0..10, 7..2_000_000, 3_000_000..3 << 20] {
+        let read = store.read_range(&source.object, &source.etag, range.clone()).await?;
+        assert!(read == older[range.start as usize..range.end as usize], "{range:?} has other bytes");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_abandoned_upload_is_swept_when_it_is_old_enough() -> Result<()> {
     let (account, store) = account().await?;
