@@ -9,6 +9,7 @@ pub mod decoder;
 pub mod detect;
 pub mod fallback_csv;
 pub mod json;
+mod left_out;
 pub mod parquet;
 mod text;
 

@@ -12,6 +12,7 @@ use super::rows::{Ending, Rows};
 use super::{CsvDialect, CsvLimits, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
+use crate::format::left_out::LeftOut;
 use crate::format::text::TextSink;
 use crate::reject::{Reject, RejectCode};
 
@@ -69,23 +70,9 @@ pub(super) struct RecordReader {
     /// The record that is being read.
     start: Position,
     rows: Rows,
-    /// The most bad records that are left out; one more is an error.
-    max_rejects: u64,
-    rejected: u64,
-    /// Those that nobody has taken yet.
-    rejects: Vec<Reject>,
+    left_out: LeftOut,
     /// What is wrong with the record that is being read.
     trouble: Option<Error>,
-    watch: Option<Watch>,
-}
-
-/// Records whose ends are wanted.
-#[derive(Debug)]
-struct Watch {
-    /// Where they begin, in order.
-    starts: VecDeque<u64>,
-    /// Those that have ended, line ends included.
-    ended: Vec<Range<u64>>,
 }
 
 impl TextSink for RecordReader {
@@ -114,8 +101,7 @@ impl TextSink for RecordReader {
     }
 
     fn keep_every_record(&mut self) {
-        // Left out, it could not be found again by its place.
-        self.max_rejects = 0;
+        self.left_out.keep_every_record();
     }
 
     fn offset(&self) -> u64 {
@@ -142,11 +128,8 @@ impl RecordReader {
             uncounted_returns: 0,
             start: Position { record: u64::from(!dialect.has_header), line: 1, byte: 0 },
             rows: Rows::new(dialect, limits.max_columns),
-            max_rejects: limits.max_rejects,
-            rejected: 0,
-            rejects: Vec::new(),
+            left_out: LeftOut::new(limits.max_rejects),
             trouble: None,
-            watch: None,
         }
     }
 
@@ -160,17 +143,17 @@ impl RecordReader {
 
     /// The records that were left out since this was last asked.
     pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
-        std::mem::take(&mut self.rejects)
+        self.left_out.take_rejects()
     }
 
     /// Asks where the header, and the records that begin at these bytes, end.
     pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
-        self.watch = Some(Watch { starts, ended: Vec::new() });
+        self.left_out.watch(starts);
     }
 
     /// Those of the watched records that have ended since this was last asked.
     pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
-        self.watch.as_mut().map(|watch| std::mem::take(&mut watch.ended)).unwrap_or_default()
+        self.left_out.take_ended()
     }
 
     /// What the records that wait, and the one that is being read, take in memory.
@@ -444,35 +427,20 @@ impl RecordReader {
             Err((code, error)) if may_reject => self.reject(code, error)?,
             Err((_, error)) => return Err(error),
         }
-        if let Some(watch) = &mut self.watch
-            && (is_header || watch.starts.front() == Some(&self.start.byte))
-        {
-            watch.starts.pop_front_if(|_| !is_header);
-            watch.ended.push(self.start.byte..self.offset);
-        }
+        self.left_out.ended(self.start.byte..self.offset, is_header);
         self.start.record += 1;
         Ok(())
     }
 
     /// Whether a bad record may be left out: never the one that says how many fields there are.
     fn may_reject(&self) -> bool {
-        self.max_rejects > 0 && self.rows.header().is_some()
+        self.left_out.may_reject() && self.rows.header().is_some()
     }
 
     #[cold]
     fn reject(&mut self, code: RejectCode, error: Error) -> Result<()> {
-        self.rejected += 1;
-        if self.rejected > self.max_rejects {
-            let message = format!(
-                "more than {} records are bad (MAX_REJECTS); the last one: {}",
-                self.max_rejects,
-                error.message()
-            );
-            return Err(Error::new(ErrorKind::FileBroken, message).at(self.start));
-        }
         self.rows.discard_record();
-        self.rejects.push(Reject::of(code, &error));
-        Ok(())
+        self.left_out.reject(code, &error, self.start)
     }
 
     /// Counts the lines that a part of a quoted field begins.

@@ -12,6 +12,7 @@ use super::JsonLimits;
 use super::record::Rows;
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
+use crate::format::left_out::LeftOut;
 use crate::format::text::TextSink;
 use crate::reject::{Reject, RejectCode};
 use crate::schema::value::json::MAX_DEPTH;
@@ -73,21 +74,7 @@ pub(super) struct FrameReader {
     is_lines: bool,
     /// What is wrong with the line that is being gone over, where its record has shown to be bad.
     trouble: Option<Error>,
-    /// The most bad records that are left out; one more is an error.
-    max_rejects: u64,
-    rejected: u64,
-    /// Those that nobody has taken yet.
-    rejects: Vec<Reject>,
-    watch: Option<Watch>,
-}
-
-/// Records whose ends are wanted.
-#[derive(Debug)]
-struct Watch {
-    /// Where they begin, in order.
-    starts: VecDeque<u64>,
-    /// Those that have ended, line ends of bad ones included.
-    ended: Vec<Range<u64>>,
+    left_out: LeftOut,
 }
 
 impl TextSink for FrameReader {
@@ -115,8 +102,7 @@ impl TextSink for FrameReader {
     }
 
     fn keep_every_record(&mut self) {
-        // Left out, it could not be found again by its place.
-        self.max_rejects = 0;
+        self.left_out.keep_every_record();
     }
 
     fn offset(&self) -> u64 {
@@ -153,23 +139,20 @@ impl FrameReader {
             rows,
             is_lines: false,
             trouble: None,
-            max_rejects: limits.max_rejects,
-            rejected: 0,
-            rejects: Vec::new(),
-            watch: None,
+            left_out: LeftOut::new(limits.max_rejects),
         }
     }
 
     pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
-        std::mem::take(&mut self.rejects)
+        self.left_out.take_rejects()
     }
 
     pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
-        self.watch = Some(Watch { starts, ended: Vec::new() });
+        self.left_out.watch(starts);
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
-        self.watch.as_mut().map(|watch| std::mem::take(&mut watch.ended)).unwrap_or_default()
+        self.left_out.take_ended()
     }
 
     pub(super) fn keys(&self) -> &[String] {
@@ -293,8 +276,8 @@ impl FrameReader {
         };
         self.advance(&window[..used]);
         match read {
-            Ok(()) => self.watched(self.offset),
-            Err(error) if self.max_rejects > 0 => self.reject(error, self.offset)?,
+            Ok(()) => self.left_out.ended(self.start.byte..self.offset, false),
+            Err(error) if self.left_out.may_reject() => self.reject(error, self.offset)?,
             Err(error) => return Err(error),
         }
         if self.start.record == 1 {
@@ -305,7 +288,7 @@ impl FrameReader {
 
     /// Whether a bad record is left out together with the rest of its line.
     fn ends_bad_records_with_lines(&self) -> bool {
-        self.is_lines && self.max_rejects > 0
+        self.is_lines && self.left_out.may_reject()
     }
 
     /// Goes over the rest of a bad record's line; the record ends with it.
@@ -328,29 +311,8 @@ impl FrameReader {
     fn reject(&mut self, error: Error, end: u64) -> Result<()> {
         self.inside = None;
         self.held.clear();
-        self.rejected += 1;
-        if self.rejected > self.max_rejects {
-            let message = format!(
-                "more than {} records are bad (MAX_REJECTS); the last one: {}",
-                self.max_rejects,
-                error.message()
-            );
-            return Err(Error::new(ErrorKind::FileBroken, message).at(self.start));
-        }
-        self.watched(end);
-        self.rejects.push(Reject::of(RejectCode::NotJson, &error.at(self.start)));
-        Ok(())
-    }
-
-    /// Notes where the record ends that began at `start`, if that is wanted.
-    #[inline]
-    fn watched(&mut self, end: u64) {
-        let start = self.start.byte;
-        if let Some(watch) = &mut self.watch
-            && watch.starts.pop_front_if(|wanted| *wanted == start).is_some()
-        {
-            watch.ended.push(start..end);
-        }
+        self.left_out.ended(self.start.byte..end, false);
+        self.left_out.reject(RejectCode::NotJson, &error.at(self.start), self.start)
     }
 
     /// Finds the record's end; gives how many bytes of it there are, and the state behind them unless it has ended.
