@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench-memory fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo test fuzz bench-memory fmt lint build build-local deploy image clean-local
 
 bin := .venv/bin
 export SAM_CLI_TELEMETRY := 0
@@ -22,6 +22,9 @@ demo: setup ## deploy to a local AWS and watch files arrive, fall back and come 
 
 test: setup ## everything that must hold: format, lints, docs, template, tests
 	@scripts/check
+
+fuzz: setup ## the core's property tests with inputs of their own each time; CASES=2000 for each by default
+	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'
 
 bench-memory: build-local ## a CSV of 1 GB through the task: memory and speed beside the mariadb client
 	@cargo build --quiet --locked --workspace --bins --tests

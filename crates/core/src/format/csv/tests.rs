@@ -670,9 +670,10 @@ proptest! {
         if let Ok(table) = whole(&file) {
             let mut ours: Vec<Vec<Vec<u8>>> = table.header.into_iter().collect();
             ours.extend(table.rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()));
-            // UTF-16 and byte order marks are ours alone.
-            let text = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&file);
-            if !text.starts_with(b"\xff\xfe") {
+            // UTF-16 and byte order marks are ours alone; a second mark is text here, and the other reader drops one too.
+            let mark = "\u{feff}".as_bytes();
+            let text = file.strip_prefix(mark).unwrap_or(&file);
+            if !text.starts_with(b"\xff\xfe") && !text.starts_with(mark) {
                 prop_assert_eq!(Some(ours), read_by_another(text));
             }
         }
