@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz bench-memory fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo test fuzz bench fmt lint build build-local deploy image clean-local
 
 bin := .venv/bin
 export SAM_CLI_TELEMETRY := 0
@@ -26,9 +26,12 @@ test: setup ## everything that must hold: format, lints, docs, template, tests
 fuzz: setup ## the core's property tests with inputs of their own each time; CASES=2000 for each by default
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'
 
-bench-memory: build-local ## a CSV of 1 GB through the task: memory and speed beside the mariadb client
+# TASK=PATH takes a task that is built already; ROWS=COUNT tries it out with small files and writes nothing down.
+bench: $(if $(TASK),setup,build-local) ## Spillway beside the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
+	@scripts/setup bench
 	@cargo build --quiet --locked --workspace --bins --tests
-	@target="$${CARGO_TARGET_DIR:-target}"; "$$target/debug/bench-memory" "$$target/lambda/spillway-task/bootstrap" $(MEGABYTES)
+	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" task="$(or $(TASK),$$target/lambda/spillway-task/bootstrap)" \
+	  set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
 
 fmt: ## format the code
 	cargo fmt --all

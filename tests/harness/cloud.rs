@@ -43,6 +43,11 @@ impl Cloud {
         self.port
     }
 
+    /// MiniStack's process.
+    pub fn pid(&self) -> Result<u32> {
+        keeper::pid(&self.folder)
+    }
+
     /// The value of `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

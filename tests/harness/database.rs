@@ -101,6 +101,14 @@ impl Database {
         }
     }
 
+    /// The server's first process; PostgreSQL's others are its children.
+    pub fn pid(&self) -> Result<u32> {
+        match self {
+            Self::MariaDb(server) => server.pid(),
+            Self::Postgres(server) => server.pid(),
+        }
+    }
+
     /// The private authority and its files.
     pub fn certificates(&self) -> Certificates {
         match self {

@@ -88,6 +88,11 @@ impl Postgres {
         self.port
     }
 
+    /// The server's first process.
+    pub fn pid(&self) -> Result<u32> {
+        keeper::pid(&self.folder)
+    }
+
     /// The private authority and its files.
     pub fn certificates(&self) -> Certificates {
         Certificates::in_folder(&self.folder.join("tls"))

@@ -1,0 +1,168 @@
+//! What was measured, as it is kept in `docs/benchmarks.json` and shown in the report.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// Who all others are compared with.
+pub(crate) const SPILLWAY: &str = "Spillway";
+
+/// One measured run of one process.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// From the process's start to its end.
+    pub(crate) seconds: f64,
+    /// Processor time of the process.
+    pub(crate) client_cpu_seconds: f64,
+    /// Processor time of the database meanwhile.
+    pub(crate) server_cpu_seconds: f64,
+    /// Processor time of the local S3 meanwhile.
+    pub(crate) s3_cpu_seconds: f64,
+    /// The most memory the process had resident.
+    pub(crate) peak_memory_bytes: u64,
+}
+
+/// All runs of one contender.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// What it is called.
+    pub(crate) name: String,
+    /// Whether it took the file from S3, or from the local disk.
+    pub(crate) is_from_s3: bool,
+    /// In the order in which they were made.
+    pub(crate) runs: Vec<Run>,
+    /// What the comparison of its table with Spillway's came to.
+    pub(crate) content: String,
+}
+
+/// One set of data on one engine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Section {
+    /// The name by which `make bench SET=...` knows it.
+    pub(crate) set: String,
+    /// What the data are.
+    pub(crate) about: String,
+    /// The engine's value of `RDS_ENGINE`.
+    pub(crate) engine: String,
+    /// The engine's name and version.
+    pub(crate) server: String,
+    /// Cores and memory.
+    pub(crate) machine: String,
+    /// How many files.
+    pub(crate) files: u64,
+    /// How many rows in all of them.
+    pub(crate) rows: u64,
+    /// Their size.
+    pub(crate) bytes: u64,
+    /// Reading all of them from the local S3 and throwing them away.
+    pub(crate) fetch_seconds: f64,
+    /// Who ran.
+    pub(crate) entries: Vec<Entry>,
+    /// Values that are not what was written, by column.
+    pub(crate) wrong: Vec<Wrong>,
+}
+
+/// How many values of each special column are not what was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Wrong {
+    /// Whose table it is.
+    pub(crate) name: String,
+    /// How many rows were compared.
+    pub(crate) rows: u64,
+    /// Wrong ones, in the order of [`crate::data::SPECIALS`].
+    pub(crate) counts: Vec<u64>,
+}
+
+impl Entry {
+    /// The middle of a figure over all runs.
+    pub(crate) fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
+        median(self.runs.iter().map(figure).collect())
+    }
+
+    /// The median of the seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.median(|run| run.seconds)
+    }
+}
+
+impl Section {
+    /// The entry with this name.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// Spillway's own.
+    pub(crate) fn spillway(&self) -> Result<&Entry> {
+        self.entry(SPILLWAY).with_context(|| format!("{} on {} has no run of Spillway", self.set, self.engine))
+    }
+}
+
+/// The middle value; of an even number, the mean of the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}
+
+/// Puts new sections in the place of older ones of the same set and engine, in the order of `sets`, then by engine.
+pub(crate) fn merged(older: Vec<Section>, newer: Vec<Section>, sets: &[&str]) -> Vec<Section> {
+    let is_replaced = |old: &Section| newer.iter().any(|new| (&new.set, &new.engine) == (&old.set, &old.engine));
+    let mut all: Vec<Section> = older.into_iter().filter(|old| !is_replaced(old)).collect();
+    all.extend(newer);
+    let place = |section: &Section| sets.iter().position(|set| *set == section.set).unwrap_or(usize::MAX);
+    all.sort_by(|one, other| (place(one), &one.engine).cmp(&(place(other), &other.engine)));
+    all
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::{Entry, Run, SPILLWAY, Section, median, merged};
+
+    /// A section in which Spillway takes two seconds and the loader one.
+    pub(crate) fn section(set: &str, engine: &str) -> Section {
+        let run = |seconds| Run {
+            seconds,
+            client_cpu_seconds: 0.5,
+            server_cpu_seconds: 0.75,
+            s3_cpu_seconds: 0.25,
+            peak_memory_bytes: 32 << 20,
+        };
+        let entry = |name: &str, is_from_s3, seconds: [f64; 3]| Entry {
+            name: name.to_owned(),
+            is_from_s3,
+            runs: seconds.map(run).to_vec(),
+            content: "the same".into(),
+        };
+        Section {
+            set: set.to_owned(),
+            about: "four whole numbers".into(),
+            engine: engine.to_owned(),
+            server: "MariaDB 10.11".into(),
+            machine: "2 cores, 24 GiB".into(),
+            files: 1,
+            rows: 1_000_000,
+            bytes: 32_000_000,
+            fetch_seconds: 0.1,
+            entries: vec![entry(SPILLWAY, true, [9.0, 2.0, 1.5]), entry("a <loader>", false, [1.0, 1.0, 1.0])],
+            wrong: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 9.0, 2.0]), 3.0);
+    }
+
+    #[test]
+    fn new_sections_replace_their_like_and_keep_the_order() {
+        let older = vec![section("b", "mariadb"), section("a", "postgres")];
+        let mut newer = section("b", "mariadb");
+        newer.rows = 7;
+        let all = merged(older, vec![newer, section("a", "mariadb")], &["a", "b"]);
+        let names: Vec<_> = all.iter().map(|one| (one.set.as_str(), one.engine.as_str(), one.rows)).collect();
+        assert_eq!(names, [("a", "mariadb", 1_000_000), ("a", "postgres", 1_000_000), ("b", "mariadb", 7)]);
+    }
+}

@@ -1,0 +1,210 @@
+//! The rounds of a set: everybody once in each, in an order that rotates, and every table compared before it is dropped.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::arena::{Arena, LOADED, REFERENCE};
+use crate::client;
+use crate::compare::{Content, wrong_values};
+use crate::data::Data;
+use crate::figures::{Entry, Run, SPILLWAY, Section, Wrong};
+use crate::measure;
+use crate::sets::Set;
+
+/// As many rows of the wide set have everything that is hard; by pandas the whole of it takes minutes.
+const PANDAS_ROWS: u64 = 10_000;
+const SOURCE: &str = "source/";
+
+/// Who loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contender {
+    Spillway,
+    /// The database's own bulk loader, from the local disk.
+    Loader,
+    /// `read_csv` and `to_sql`, from S3.
+    Pandas,
+    /// A script by hand for many files, from S3.
+    Script,
+}
+
+/// A set under way.
+#[derive(Debug)]
+struct Rounds<'a> {
+    arena: &'a Arena,
+    set: &'a Set,
+    file: PathBuf,
+    bytes: u64,
+    /// What the first run of Spillway has stored.
+    content: Option<Content>,
+    entries: Vec<(Contender, Entry)>,
+    wrong: Vec<Wrong>,
+}
+
+/// Runs a set; `say` gets a line for each run.
+pub(crate) async fn run(arena: &Arena, set: &Set, rounds: usize, machine: &str, say: impl Fn(&str)) -> Result<Section> {
+    let file = arena.folder.path().join(format!("{}.csv", set.name));
+    let mut all = Rounds { arena, set, file, bytes: 0, content: None, entries: Vec::new(), wrong: Vec::new() };
+    let sources = all.put_sources().await?;
+    let fetch_seconds = arena.fetch_seconds(&sources)?;
+    for round in 0..rounds {
+        // Spillway is the first to run: it chooses the types.
+        let mut order = [Contender::Spillway, if set.files > 1 { Contender::Script } else { Contender::Loader }];
+        order.rotate_left(round % 2);
+        for contender in order {
+            say(&all.turn(contender, round).await?);
+        }
+    }
+    if set.has_pandas {
+        say(&all.turn(Contender::Pandas, rounds).await?);
+    }
+    if set.data == Data::Wide {
+        all.judge_pandas().await?;
+    }
+    Ok(Section {
+        set: set.name.to_owned(),
+        about: set.about.to_owned(),
+        engine: arena.schema.engine.name().to_owned(),
+        server: arena.version().await?,
+        machine: machine.to_owned(),
+        files: set.files,
+        rows: all.rows(),
+        bytes: all.bytes,
+        fetch_seconds,
+        entries: all.entries.into_iter().map(|(_, entry)| entry).collect(),
+        wrong: all.wrong,
+    })
+}
+
+impl Rounds<'_> {
+    fn rows(&self) -> u64 {
+        self.set.files * self.set.rows_each
+    }
+
+    /// Generates the files and puts them where nobody picks them up; gives their keys.
+    async fn put_sources(&mut self) -> Result<Vec<String>> {
+        let (data, each) = (self.set.data, self.set.rows_each);
+        if self.set.files == 1 {
+            let key = format!("{SOURCE}{}.csv", self.set.name);
+            self.bytes = data.write_file(&self.file, 1..each + 1)?;
+            self.arena.put_file(&key, &self.file).await?;
+            return Ok(vec![key]);
+        }
+        let mut keys = Vec::new();
+        for number in 0..self.set.files {
+            let body = data.file(number * each + 1..(number + 1) * each + 1);
+            self.bytes += body.len() as u64;
+            keys.push(format!("{SOURCE}{number:06}.csv"));
+            self.arena.account.put(&keys[number as usize], body).await?;
+        }
+        Ok(keys)
+    }
+
+    /// One run of one contender: prepared, measured, compared, cleared away. Gives a line about it.
+    async fn turn(&mut self, contender: Contender, round: usize) -> Result<String> {
+        let prefix = format!("uploads/{contender:?}-{round}/").to_lowercase();
+        let table = if contender == Contender::Spillway { LOADED } else { REFERENCE };
+        self.arena.drop_table(table).await?;
+        if contender != Contender::Spillway {
+            self.arena.make_reference().await?;
+        }
+        if matches!(contender, Contender::Spillway | Contender::Script) {
+            for source in self.arena.account.keys(SOURCE).await? {
+                self.arena.copy(&source, &source.replace(SOURCE, &prefix)).await?;
+            }
+        }
+        self.arena.settle().await?;
+
+        let run = measure::run(self.arena.servers()?, &mut self.command(contender, &prefix)?)
+            .with_context(|| format!("{contender:?} failed in round {}", round + 1))?;
+
+        let compared = self.compare(contender, table).await?;
+        if contender == Contender::Spillway {
+            self.arena.ensure_moved(&prefix, self.set.files, self.rows()).await?;
+        }
+        if self.set.data == Data::Wide && self.wrong.iter().all(|wrong| wrong.name != self.name(contender)) {
+            self.judge(&self.name(contender), table, self.rows())?;
+        }
+        self.arena.drop_table(table).await?;
+        for moved in ["uploads/", "processed/"] {
+            self.arena.clear(moved).await?;
+        }
+        let name = self.name(contender);
+        let line =
+            format!("  {name}: {:.2} s, {:.0} rows/s; {compared}", run.seconds, self.rows() as f64 / run.seconds);
+        self.note(contender, run, compared);
+        Ok(line)
+    }
+
+    fn name(&self, contender: Contender) -> String {
+        match contender {
+            Contender::Spillway => SPILLWAY.to_owned(),
+            Contender::Loader => client::loader_name(self.arena.schema.engine).to_owned(),
+            Contender::Pandas => "pandas `to_sql`".to_owned(),
+            Contender::Script => "a script by hand".to_owned(),
+        }
+    }
+
+    fn command(&self, contender: Contender, prefix: &str) -> Result<std::process::Command> {
+        let (arena, set) = (self.arena, self.set);
+        let key = format!("{prefix}{}.csv", set.name);
+        Ok(match contender {
+            Contender::Spillway if set.files > 1 => arena.spillway("CSV_PREFIX", prefix),
+            Contender::Spillway => arena.spillway("CSV_KEY", &key),
+            Contender::Loader => client::loading(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data),
+            Contender::Pandas => arena.script("pandas_way.py", [&format!("{SOURCE}{}.csv", set.name), REFERENCE])?,
+            Contender::Script => arena.script("small_files.py", [prefix, REFERENCE])?,
+        })
+    }
+
+    /// Says what the table's content is like; Spillway's own has to be right.
+    async fn compare(&mut self, contender: Contender, table: &str) -> Result<String> {
+        let content = Content::of(&self.arena.server, &self.arena.schema, table, self.set.data).await?;
+        if contender != Contender::Spillway {
+            let own = self.content.as_ref().context("Spillway has not run yet")?;
+            return Ok(own.compared(&content, self.set.data));
+        }
+        ensure!(content.rows == self.rows(), "Spillway stored {} rows of {}", content.rows, self.rows());
+        match &self.content {
+            Some(first) => ensure!(*first == content, "Spillway stored other values than in its first round"),
+            None => {
+                self.arena.keep_shape().await?;
+                self.content = Some(content);
+            }
+        }
+        Ok("all rows".into())
+    }
+
+    fn note(&mut self, contender: Contender, run: Run, content: String) {
+        if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| *known == contender) {
+            entry.runs.push(run);
+            if content.starts_with("wrong") {
+                entry.content = content;
+            }
+            return;
+        }
+        let entry =
+            Entry { name: self.name(contender), is_from_s3: contender != Contender::Loader, runs: vec![run], content };
+        self.entries.push((contender, entry));
+    }
+
+    /// Compares the special columns of a table, value by value, with what was written.
+    fn judge(&mut self, name: &str, table: &str, rows: u64) -> Result<()> {
+        let counts = wrong_values(&self.arena.schema, self.arena.server.port(), table, rows)?;
+        ensure!(name != SPILLWAY || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
+        self.wrong.push(Wrong { name: name.to_owned(), rows, counts });
+        Ok(())
+    }
+
+    /// Lets pandas make a table of its own from the first rows, and counts what it got wrong.
+    async fn judge_pandas(&mut self) -> Result<()> {
+        let rows = self.set.rows_each.min(PANDAS_ROWS);
+        let file: &Path = &self.file.with_extension("head");
+        self.set.data.write_file(file, 1..rows + 1)?;
+        let key = format!("{SOURCE}head.csv");
+        self.arena.put_file(&key, file).await?;
+        self.arena.drop_table(REFERENCE).await?;
+        measure::run(self.arena.servers()?, &mut self.arena.script("pandas_way.py", [&key, REFERENCE])?)?;
+        self.judge(&self.name(Contender::Pandas), REFERENCE, rows)
+    }
+}

@@ -1,0 +1,53 @@
+"""A script by hand, for `make bench`: every CSV below a prefix into a table, one after the other. `small_files.py PREFIX TABLE`.
+
+For each file: get it, insert its rows by one statement together with a row of a ledger, commit, copy the object to `processed/`,
+delete the source. One connection for all of them. No lease, no look at what the server stored, no fallback.
+"""
+
+import csv
+import io
+import os
+import sys
+
+import boto3
+
+prefix, table = sys.argv[1:]
+bucket = os.environ["S3_BUCKET"]
+login = {
+    "host": os.environ["RDS_HOST"],
+    "port": int(os.environ["RDS_PORT"]),
+    "user": os.environ["RDS_USER"],
+    "password": os.environ["RDS_PASSWORD"],
+}
+if os.environ["RDS_ENGINE"] == "postgres":
+    import psycopg2
+
+    connection = psycopg2.connect(**login, dbname=os.environ["RDS_DB"], sslmode="disable")
+else:
+    import pymysql
+
+    connection = pymysql.connect(**login, database=os.environ["RDS_DB"], charset="utf8mb4")
+cursor = connection.cursor()
+s3 = boto3.client("s3", region_name=os.environ["AWS_REGION"])
+
+cursor.execute(
+    "CREATE TABLE IF NOT EXISTS script_ledger (object_key VARCHAR(500), etag VARCHAR(64), row_count BIGINT, "
+    "loaded_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (object_key, etag))"
+)
+connection.commit()
+for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+    for listed in page.get("Contents", []):
+        key = listed["Key"]
+        answer = s3.get_object(Bucket=bucket, Key=key)
+        header, *records = csv.reader(io.StringIO(answer["Body"].read().decode(), newline=""))
+        marks = "(" + ", ".join(["%s"] * len(header)) + ")"
+        cursor.execute(
+            "INSERT INTO script_ledger (object_key, etag, row_count) VALUES (%s, %s, %s)", (key, answer["ETag"], len(records))
+        )
+        cursor.execute(
+            f"INSERT INTO {table} ({', '.join(header)}) VALUES " + ", ".join([marks] * len(records)),
+            [value for record in records for value in record],
+        )
+        connection.commit()
+        s3.copy_object(Bucket=bucket, Key="processed/" + key, CopySource={"Bucket": bucket, "Key": key})
+        s3.delete_object(Bucket=bucket, Key=key)
