@@ -17,10 +17,11 @@ mod rounds;
 mod sets;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use spillway_harness::database::Engine;
-use spillway_harness::run::{Scratch, workspace};
+use spillway_harness::run::{self, Scratch, workspace};
 
 use crate::arena::Arena;
 use crate::figures::{Section, merged};
@@ -29,6 +30,8 @@ use crate::sets::Set;
 /// What the task may have resident, whatever the size of the file.
 const MEMORY_LIMIT_BYTES: u64 = 96 << 20;
 const ROUNDS: usize = 3;
+/// The exit code of a process that was stopped from the keyboard.
+const STOPPED: i32 = 130;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -43,6 +46,19 @@ struct Plan {
 #[tokio::main]
 async fn main() -> Result<()> {
     let plan = Plan::parse(std::env::args().skip(1))?;
+    let work = tokio::spawn(measure_all(plan));
+    tokio::select! {
+        ended = work => ended?,
+        _ = tokio::signal::ctrl_c() => {
+            // The files are large. The servers end with this process.
+            let _best_effort = std::fs::remove_dir_all(run::folder()?);
+            std::process::exit(STOPPED);
+        }
+    }
+}
+
+async fn measure_all(plan: Plan) -> Result<()> {
+    let begun = Instant::now();
     let machine = machine()?;
     // A copy: it stays the same while others build.
     let folder = Scratch::new("bench_task")?;
@@ -61,11 +77,9 @@ async fn main() -> Result<()> {
         }
     }
     for section in &sections {
-        println!("\n{} on {}, {}\n\n{}", section.set, section.server, section.machine, report::table(section)?);
-        for wrong in &section.wrong {
-            println!("{}: wrong values of {} rows: {:?}", wrong.name, wrong.rows, wrong.counts);
-        }
+        println!("\n{}", report::part(section)?);
     }
+    println!("{:.0} minutes in all", begun.elapsed().as_secs_f64() / 60.0);
     sections.iter().try_for_each(ensure_flat)
 }
 

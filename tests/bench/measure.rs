@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_name_in_a_stat_line_may_hold_anything() {
-        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 119 0 0 0 150 50 30 20 20 0 1 0 5";
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 119 0 0 0 150 50 30 20 9 0 1 0 5";
         assert_eq!(seconds_of(stat), Some((2.0, 0.5)));
     }
 }

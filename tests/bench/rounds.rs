@@ -42,7 +42,13 @@ struct Rounds<'a> {
 }
 
 /// Runs a set; `say` gets a line for each run.
-pub(crate) async fn run(arena: &Arena, set: &Set, rounds: usize, machine: &str, say: impl Fn(&str)) -> Result<Section> {
+pub(crate) async fn run(
+    arena: &Arena,
+    set: &Set,
+    rounds: usize,
+    machine: &str,
+    say: impl Fn(&str) + Sync,
+) -> Result<Section> {
     let file = arena.folder.path().join(format!("{}.csv", set.name));
     let mut all = Rounds { arena, set, file, bytes: 0, content: None, entries: Vec::new(), wrong: Vec::new() };
     let sources = all.put_sources().await?;
