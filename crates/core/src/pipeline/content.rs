@@ -1,5 +1,6 @@
 //! A source's rows, pass after pass: the bytes are decompressed, the decoder of the file's format makes batches of them.
 //!
+//! A file that is read from its first byte to its last goes through a chain of tasks, each ahead of the next.
 //! The first pass sees every value and decides the schema; later passes give the same rows again, by the layout that the
 //! first one has found.
 
@@ -13,6 +14,7 @@ use crate::format::detect::Format;
 use crate::format::parquet::ParquetReader;
 use crate::format::{Batch, BatchStream, detect};
 use crate::pipeline::Attempt;
+use crate::pipeline::ahead::Ahead;
 use crate::pipeline::decoded::{self, BytesEnd, DecodedBytes, ObjectBytes, hints};
 use crate::reject::Reject;
 use crate::schema::Schema;
@@ -60,21 +62,20 @@ impl Inspected {
 pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
     let bytes = ObjectBytes::of(attempt).await?;
     let mut reader = RowReader::first(attempt, &bytes).await?;
-    let mut inference = None;
+    let mut inference = reader.inference();
     let mut rows = 0;
     while let Some(batch) = reader.next().await? {
-        if inference.is_none() {
+        if rows == 0 {
             FaultPoint::HeadersRead.reached().await;
         }
         rows += batch.rows() as u64;
-        inference.get_or_insert_with(|| reader.inference()).observe(&batch);
+        inference.observe(&batch);
     }
-    let rejects = reader.take_rejects();
+    let PassEnd { column_names, layout, rejects, bytes: BytesEnd { body_sha256, decoded_bytes } } = reader.end()?;
     check_limit(attempt, rows, &rejects)?;
-    let mut schema = inference.unwrap_or_else(|| reader.inference()).finish_as(reader.column_names());
+    let mut schema = inference.finish_as(column_names);
     attempt.key_fields.extend(&mut schema, rows);
     FaultPoint::Inferred.reached().await;
-    let (layout, BytesEnd { body_sha256, decoded_bytes }) = reader.end();
     let content = match layout {
         Some(layout) => Content::Object(bytes, layout),
         None => Content::Parquet(bytes),
@@ -100,8 +101,9 @@ fn check_limit(attempt: &Attempt<'_>, rows: u64, rejects: &[Reject]) -> Result<(
 pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) -> Result<BatchStream<'a>> {
     let rows: BatchStream<'a> = match &inspected.content {
         Content::Object(bytes, layout) => {
-            let rows = FedRows::again(attempt, bytes, layout).await?;
-            Box::pin(stream::try_unfold(rows, |mut rows| async {
+            let bytes = DecodedBytes::open(attempt, bytes).await?;
+            let decoder = Decoder::with_layout(layout, &attempt.road.settings.files);
+            Box::pin(stream::try_unfold(decode_ahead(bytes, decoder), |mut rows| async {
                 let batch = rows.next().await?;
                 Ok(batch.map(|batch| (batch, rows)))
             }))
@@ -126,9 +128,23 @@ fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> Batch
     }
 }
 
+/// What a whole pass has shown.
+struct PassEnd {
+    /// None for an empty file.
+    column_names: Vec<String>,
+    /// How the file is laid out, unless it is Parquet.
+    layout: Option<Layout>,
+    /// The bad records that were left out.
+    rejects: Vec<Reject>,
+    bytes: BytesEnd,
+}
+
 /// The first pass over the rows of an object.
 enum RowReader {
-    Fed(Box<FedRows>),
+    Fed {
+        rows: Ahead<Batch, PassEnd>,
+        has_null_tokens: bool,
+    },
     /// The rows are read by ranges; what reading all of the object has shown stands beside.
     Parquet(Box<ParquetReader>, BytesEnd),
 }
@@ -137,12 +153,13 @@ impl RowReader {
     /// What the file is shows in its first bytes.
     async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
         let settings = &attempt.road.settings.files;
-        let mut decoded = DecodedBytes::open(attempt, bytes).await?;
+        let mut decoded = DecodedBytes::open_first(attempt, bytes).await?;
         let head = decoded.head().await?;
         match detect::format(settings.format, hints(&attempt.source), &head)? {
             Format::Fed(format) => {
                 let decoder = Decoder::new(format, settings);
-                Ok(Self::Fed(Box::new(FedRows { bytes: decoded, decoder, is_finished: false, rejects: Vec::new() })))
+                let has_null_tokens = decoder.has_null_tokens();
+                Ok(Self::Fed { rows: decode_ahead(decoded, decoder), has_null_tokens })
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the object is Parquet that is compressed as a whole, which no reader can read by ranges; \
@@ -158,87 +175,60 @@ impl RowReader {
 
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
-            Self::Fed(rows) => rows.next().await,
+            Self::Fed { rows, .. } => rows.next().await,
             Self::Parquet(reader, _) => reader.next().await,
-        }
-    }
-
-    /// The bad records that were left out, once the pass has ended.
-    fn take_rejects(&mut self) -> Vec<Reject> {
-        match self {
-            Self::Fed(rows) => std::mem::take(&mut rows.rejects),
-            Self::Parquet(..) => Vec::new(),
         }
     }
 
     /// What chooses the columns' types.
     fn inference(&self) -> Inference {
         match self {
-            // The decoder may know more columns already than its first batch has.
-            Self::Fed(rows) => {
-                let inference = Inference::new(Vec::new());
-                if rows.decoder.has_null_tokens() { inference } else { inference.without_null_tokens() }
-            }
+            // What the columns are, and are called, shows as they come.
+            Self::Fed { has_null_tokens: true, .. } => Inference::new(Vec::new()),
+            Self::Fed { has_null_tokens: false, .. } => Inference::new(Vec::new()).without_null_tokens(),
             Self::Parquet(reader, _) => {
                 let types = reader.columns().map(|(_, column_type)| column_type);
-                Inference::declared(self.column_names().into_iter().zip(types))
+                Inference::declared(parquet_names(reader).into_iter().zip(types))
             }
         }
     }
 
-    /// The columns' names; none for an empty file.
-    fn column_names(&self) -> Vec<String> {
+    /// Once the pass has come to its end.
+    fn end(self) -> Result<PassEnd> {
         match self {
-            Self::Fed(rows) => rows.decoder.column_names(),
-            Self::Parquet(reader, _) => {
-                let names: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
-                column_names(&names)
+            Self::Fed { rows, .. } => rows.end(),
+            Self::Parquet(reader, bytes) => {
+                Ok(PassEnd { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
             }
         }
     }
-
-    /// What the whole pass has shown: how the file is laid out, unless it is Parquet, and what its bytes are.
-    fn end(self) -> (Option<Layout>, BytesEnd) {
-        match self {
-            Self::Fed(rows) => (Some(rows.decoder.layout()), rows.bytes.end()),
-            Self::Parquet(_, end) => (None, end),
-        }
-    }
 }
 
-/// Rows of a file that is read from its first byte to its last.
-struct FedRows {
-    bytes: DecodedBytes,
-    decoder: Decoder,
-    is_finished: bool,
-    /// Bad records that were left out so far.
-    rejects: Vec<Reject>,
+fn parquet_names(reader: &ParquetReader) -> Vec<String> {
+    let names: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
+    column_names(&names)
 }
 
-impl FedRows {
-    /// A later pass.
-    async fn again(attempt: &Attempt<'_>, bytes: &ObjectBytes, layout: &Layout) -> Result<Self> {
-        let settings = &attempt.road.settings.files;
-        let bytes = DecodedBytes::open(attempt, bytes).await?;
-        Ok(Self { bytes, decoder: Decoder::with_layout(layout, settings), is_finished: false, rejects: Vec::new() })
-    }
-
-    async fn next(&mut self) -> Result<Option<Batch>> {
+/// The rows of a file that is read from its first byte to its last: bytes and batches are made ready in tasks of their own.
+fn decode_ahead(bytes: DecodedBytes, mut decoder: Decoder) -> Ahead<Batch, PassEnd> {
+    Ahead::start(async move |batches| {
+        let mut bytes = bytes.run_ahead();
+        let mut rejects = Vec::new();
         loop {
-            if let Some(batch) = self.decoder.take_batch() {
-                return Ok(Some(batch));
+            let piece = bytes.next().await?;
+            match &piece {
+                Some(piece) => decoder.feed(piece)?,
+                None => decoder.finish()?,
             }
-            self.rejects.append(&mut self.decoder.take_rejects());
-            if self.is_finished {
-                return Ok(None);
+            while let Some(batch) = decoder.take_batch() {
+                batches.put(batch).await;
             }
-            match self.bytes.next().await? {
-                Some(piece) => self.decoder.feed(&piece)?,
-                None => {
-                    self.decoder.finish()?;
-                    self.is_finished = true;
-                }
+            rejects.append(&mut decoder.take_rejects());
+            if piece.is_none() {
+                break;
             }
         }
-    }
+        let layout = Some(decoder.layout());
+        Ok(PassEnd { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
+    })
 }

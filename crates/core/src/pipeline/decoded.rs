@@ -12,6 +12,7 @@ use crate::format::detect::{self, HEAD_BYTES, Hints};
 use crate::format::parquet::{ParquetLimits, ParquetReader};
 use crate::object::{Source, hex};
 use crate::pipeline::Attempt;
+use crate::pipeline::ahead::Ahead;
 use crate::store::read::Body;
 
 /// How much of a held object is decoded at a time, so that other work gets its turn.
@@ -72,20 +73,30 @@ pub(super) struct DecodedBytes {
 
 /// What a whole pass has shown of the bytes.
 pub(super) struct BytesEnd {
-    /// SHA-256 of the stored bytes in hex.
+    /// SHA-256 of the stored bytes in hex; empty for a later pass, which is not asked for it.
     pub(super) body_sha256: String,
     /// How many came out.
     pub(super) decoded_bytes: u64,
 }
 
 impl DecodedBytes {
-    /// Begins a pass: the stored bytes' beginning says what they are compressed with.
+    /// Begins the first pass, which finds out the checksum.
+    pub(super) async fn open_first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
+        Self::open_with(attempt, bytes, Some(Sha256::new())).await
+    }
+
+    /// Begins a later pass.
     pub(super) async fn open(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
+        Self::open_with(attempt, bytes, None).await
+    }
+
+    /// The stored bytes' beginning says what they are compressed with.
+    async fn open_with(attempt: &Attempt<'_>, bytes: &ObjectBytes, hasher: Option<Sha256>) -> Result<Self> {
         let chunks = match bytes {
             ObjectBytes::Held(bytes) => Chunks::Held(bytes.clone()),
             ObjectBytes::Streamed => Chunks::Streamed(Box::new(attempt.road.store.open(&attempt.source).await?)),
         };
-        let mut stored = Stored { chunks, hasher: Sha256::new(), looked_at: VecDeque::new() };
+        let mut stored = Stored { chunks, hasher, looked_at: VecDeque::new() };
         let mut seen = 0;
         let mut looked_at = VecDeque::new();
         while seen < HEAD_BYTES
@@ -134,9 +145,20 @@ impl DecodedBytes {
         Ok(self.end())
     }
 
+    /// Reads on in a task of its own.
+    pub(super) fn run_ahead(mut self) -> Ahead<Bytes, BytesEnd> {
+        Ahead::start(async |outlet| {
+            while let Some(piece) = self.next().await? {
+                outlet.put(piece).await;
+            }
+            Ok(self.end())
+        })
+    }
+
     /// What the pass has shown; of use only after the last byte.
-    pub(super) fn end(self) -> BytesEnd {
-        BytesEnd { body_sha256: hex(&self.stored.hasher.finalize()), decoded_bytes: self.decoded_bytes }
+    fn end(self) -> BytesEnd {
+        let body_sha256 = self.stored.hasher.map(|hasher| hex(&hasher.finalize())).unwrap_or_default();
+        BytesEnd { body_sha256, decoded_bytes: self.decoded_bytes }
     }
 
     async fn decode(&mut self) -> Result<Option<Bytes>> {
@@ -165,7 +187,7 @@ impl DecodedBytes {
 /// The stored bytes, in order.
 struct Stored {
     chunks: Chunks,
-    hasher: Sha256,
+    hasher: Option<Sha256>,
     /// Chunks that were only looked at so far.
     looked_at: VecDeque<Bytes>,
 }
@@ -185,8 +207,8 @@ impl Stored {
             Chunks::Held(bytes) => Some(bytes.split_to(bytes.len().min(HELD_CHUNK_BYTES))),
             Chunks::Streamed(body) => body.next().await?,
         };
-        if let Some(chunk) = &chunk {
-            self.hasher.update(chunk);
+        if let (Some(hasher), Some(chunk)) = (&mut self.hasher, &chunk) {
+            hasher.update(chunk);
         }
         Ok(chunk)
     }

@@ -3,6 +3,7 @@
 //! Whatever happens on it, the object's rows are in the target table once, or in the fallback once, or the object is
 //! where it was and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file says why.
 
+mod ahead;
 mod attempt;
 mod content;
 mod decoded;
