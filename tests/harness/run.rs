@@ -3,8 +3,11 @@
 //! Under nextest every test is a process of its own; they find each other by the run's id. Elsewhere (`cargo test`,
 //! the demo) the one process is the run.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -66,15 +69,21 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A port on loopback that nobody listens on.
+/// A port on loopback that nobody listens on, and that no other test takes while this process lives: a server may be killed
+/// and started again, and even a new one takes a while until it listens.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    static RESERVED: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     let first = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
     for _ in 0..PORTS.len() {
         // 131 is prime to the range's length, so each process walks all of it, in leaps.
         let leap = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(131);
         let port = PORTS.start + (first.wrapping_add(leap)) % (PORTS.end - PORTS.start);
+        // A name that the kernel keeps as long as the socket is open, for all processes that see the same ports.
+        let name = SocketAddr::from_abstract_name(format!("spillway-test-port-{port}"))?;
+        let Ok(reservation) = UnixDatagram::bind_addr(&name) else { continue };
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).push(reservation);
             return Ok(port);
         }
     }
