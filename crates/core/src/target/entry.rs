@@ -2,7 +2,29 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+use crate::object::Source;
+
 use super::{LedgerEntry, LedgerState};
+
+/// The source whose rows a replaced table holds, as its ledger row has it.
+#[derive(Debug)]
+pub(super) struct Current {
+    /// Its id.
+    pub(super) source_id: String,
+    /// Its object's key.
+    pub(super) key: String,
+    /// When S3 last modified it, in microseconds since 1970-01-01 in UTC.
+    pub(super) modified_micros: Option<i64>,
+}
+
+impl Current {
+    /// Whether its rows stay, because this other source is older: by the time S3 last modified them, then by key, byte for
+    /// byte, whatever the database holds to be equal.
+    pub(super) fn is_newer_than(&self, other: &Source) -> bool {
+        let others = (Some(other.last_modified.as_microsecond()), other.object.key.as_str());
+        (self.modified_micros, self.key.as_str()) > others
+    }
+}
 
 /// The entry of a row's columns that decide.
 pub(super) fn entry(state: &str, rows_parsed: u64, rows_stored: u64, moved_to: Option<String>) -> Result<LedgerEntry> {
@@ -25,6 +47,21 @@ pub(super) fn cut(text: &str, characters: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::ObjectRef;
+
+    #[test]
+    fn the_newer_source_is_the_one_modified_later_then_the_one_with_the_greater_key() {
+        let noon = "2026-11-20T12:00:00Z".parse().unwrap();
+        let source = Source::new(ObjectRef::new("bucket", "b"), "e".into(), 1, noon, None);
+        let micros = noon.as_microsecond();
+        let is_newer = |key: &str, modified_micros| {
+            Current { source_id: String::new(), key: key.into(), modified_micros }.is_newer_than(&source)
+        };
+        assert!(is_newer("a", Some(micros + 1)) && !is_newer("c", Some(micros - 1)));
+        assert!(is_newer("c", Some(micros)) && is_newer("ba", Some(micros)) && is_newer("\u{e4}", Some(micros)));
+        assert!(!is_newer("b", Some(micros)) && !is_newer("a", Some(micros)) && !is_newer("Z", Some(micros)));
+        assert!(!is_newer("c", None));
+    }
 
     #[test]
     fn texts_are_cut_between_characters() {

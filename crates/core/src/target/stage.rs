@@ -1,8 +1,19 @@
-//! What a call that failed or was never answered means by when it happened, and what may be told of its failure.
+//! How long the server may work on a statement, what a call that failed or was never answered means by when it happened, and
+//! what may be told of its failure.
 
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+
+/// How long a statement may take at the least that moves, merges or deletes rows within the server, and the pace it must
+/// keep beyond that.
+const MOVE_LIMIT: Duration = Duration::from_secs(300);
+const MOVE_BYTES_PER_SECOND: u64 = 1024 * 1024;
+
+/// How long a statement may take that works on rows of so many bytes within the server.
+pub(super) fn move_limit(size_bytes: u64) -> Duration {
+    MOVE_LIMIT + Duration::from_secs(size_bytes / MOVE_BYTES_PER_SECOND)
+}
 
 /// Whether there was a connection when the error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::table::{TABLE_OPTIONS, exists, quoted};
 use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{cut, entry};
+use crate::target::entry::{Current, cut, entry};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
@@ -140,22 +140,21 @@ impl<'a> Ledger<'a> {
     /// key. After [`ClaimEnd::Ended`] the transaction is closed.
     pub(super) async fn claim_table(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimEnd> {
         let doing = "cannot claim the table";
-        let (id, key) = (claim.source.id.as_str(), claim.source.object.key.as_str());
-        let modified_at = sql_time(claim.source.last_modified);
         let sql = format!(
-            "SELECT source_id, object_key, source_modified_at > ?, source_modified_at = ? FROM {} WHERE current_of = ? \
-             FOR UPDATE",
+            "SELECT source_id, object_key, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', source_modified_at) FROM {} \
+             WHERE current_of = ? FOR UPDATE",
             self.name()
         );
-        let params = (&modified_at, &modified_at, &claim.table);
-        let current: Vec<(String, String, bool, bool)> = connection.rows(doing, &sql, params).await?;
-        if let Some((current_id, current_key, is_newer, is_as_old)) = current.into_iter().next() {
-            if is_newer || (is_as_old && current_key.as_str() > key) {
-                return self.end_as_superseded(connection, claim, &current_id).await;
+        let current: Vec<(String, String, Option<i64>)> = connection.rows(doing, &sql, (&claim.table,)).await?;
+        if let Some((source_id, key, modified_micros)) = current.into_iter().next() {
+            let current = Current { source_id, key, modified_micros };
+            if current.is_newer_than(&claim.source) {
+                return self.end_as_superseded(connection, claim, &current.source_id).await;
             }
             let sql = format!("UPDATE {} SET current_of = NULL WHERE source_id = ?", self.name());
-            connection.change(doing, &sql, (current_id,)).await?;
+            connection.change(doing, &sql, (current.source_id,)).await?;
         }
+        let (id, modified_at) = (claim.source.id.as_str(), sql_time(claim.source.last_modified));
         let sql = format!("UPDATE {} SET current_of = ?, source_modified_at = ? WHERE source_id = ?", self.name());
         match connection.change_raw(doing, &sql, (&claim.table, &modified_at, id)).await? {
             Ok(_) => Ok(ClaimEnd::Ours),

@@ -10,11 +10,11 @@ use super::column::{Storage, TargetColumn};
 use super::connect::Connection;
 use super::failure::DUPLICATE_KEY;
 use super::refusal;
-use super::staging::move_limit;
 use super::table::{TABLE_OPTIONS, quoted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::target::Loaded;
-use crate::target::column::find;
+use crate::target::merge::{Counts, UniqueIndex, key_indexes, mark_key, sequence_name};
+use crate::target::stage::move_limit;
 
 /// One row of `information_schema.STATISTICS`: index, column (none for an expression), prefix length, kind of index.
 type IndexColumn = (String, Option<String>, Option<u64>, String);
@@ -36,45 +36,17 @@ impl MergeKey {
     pub(super) async fn of_table(connection: &mut Connection, table: &str, wanted: &[String]) -> Result<Self> {
         let doing = "cannot read the target table's indexes";
         let rows: Vec<IndexColumn> = connection.rows(doing, UNIQUE_INDEXES_SQL, (table,)).await?;
-        let indexes = whole_indexes(rows);
-        if wanted.is_empty() {
-            let primary = indexes.into_iter().find(|(name, _)| name == "PRIMARY").ok_or_else(|| {
-                let message = format!(
-                    "table {table} has no primary key to merge by; give it one, or name the columns of a unique index in \
-                     MERGE_KEY"
-                );
-                Error::new(ErrorKind::TableMismatch, message)
-            })?;
-            return Ok(Self { columns: primary.1, indexes: vec![primary.0] });
-        }
-        let is_wanted = |columns: &[String]| {
-            columns.len() == wanted.len() && wanted.iter().all(|name| columns.iter().any(|other| same(name, other)))
-        };
-        let mut fitting: Vec<_> = indexes.into_iter().filter(|(_, columns)| is_wanted(columns)).collect();
-        let Some((_, columns)) = fitting.first() else {
-            let names = wanted.join(", ");
-            let message = format!(
-                "table {table} has no unique index over exactly the columns of MERGE_KEY ({names}); make one: ALTER TABLE {} \
-                 ADD UNIQUE KEY ({})",
-                quoted(table),
-                wanted.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
-            );
-            return Err(Error::new(ErrorKind::TableMismatch, message));
-        };
-        let columns = columns.clone();
-        Ok(Self { columns, indexes: fitting.drain(..).map(|(name, _)| name).collect() })
+        let indexes = key_indexes(table, wanted, whole_indexes(rows), || {
+            let columns: Vec<String> = wanted.iter().map(|name| quoted(name)).collect();
+            format!("ALTER TABLE {} ADD UNIQUE KEY ({})", quoted(table), columns.join(", "))
+        })?;
+        let columns = indexes.first().map(|index| index.columns.clone()).unwrap_or_default();
+        Ok(Self { columns, indexes: indexes.into_iter().map(|index| index.name).collect() })
     }
 
     /// Marks the key's columns among the file's; the file must have them all.
     pub(super) fn mark(&self, table: &str, columns: &mut [TargetColumn]) -> Result<()> {
-        for name in &self.columns {
-            let Some(column) = columns.iter_mut().find(|column| same(&column.name, name)) else {
-                let message = format!("the file has no column {name}, by which rows are merged into table {table}");
-                return Err(Error::new(ErrorKind::TableMismatch, message).in_column(name));
-            };
-            column.in_merge_key = true;
-        }
-        Ok(())
+        mark_key(table, &self.columns, columns)
     }
 
     /// Whether the server's message about a duplicate entry is about this key. It ends with the index's name, which newer
@@ -89,13 +61,8 @@ impl MergeKey {
     }
 }
 
-/// MySQL knows no two columns that differ only in letter case.
-fn same(left: &str, right: &str) -> bool {
-    left == right || left.to_lowercase() == right.to_lowercase()
-}
-
 /// The unique indexes by which whole values are found: none over expressions, the beginnings of values, or hashes.
-fn whole_indexes(rows: Vec<IndexColumn>) -> Vec<(String, Vec<String>)> {
+fn whole_indexes(rows: Vec<IndexColumn>) -> Vec<UniqueIndex<()>> {
     let mut indexes: Vec<(String, Option<Vec<String>>)> = Vec::new();
     for (name, column, prefix, kind) in rows {
         let column = column.filter(|_| prefix.is_none() && kind == "BTREE");
@@ -106,7 +73,10 @@ fn whole_indexes(rows: Vec<IndexColumn>) -> Vec<(String, Vec<String>)> {
             *columns = columns.take().zip(column).map(|(columns, column)| [columns, vec![column]].concat());
         }
     }
-    indexes.into_iter().filter_map(|(name, columns)| Some((name, columns?))).collect()
+    let whole = |(name, columns): (String, Option<Vec<String>>)| {
+        Some(UniqueIndex { is_primary: name == "PRIMARY", name, columns: columns?, detail: () })
+    };
+    indexes.into_iter().filter_map(whole).collect()
 }
 
 /// How long the staged rows are kept.
@@ -141,10 +111,7 @@ impl Merge {
         staging: String,
         keep: Keep,
     ) -> Result<Self> {
-        let mut sequence = "spillway_sequence".to_owned();
-        while find(columns, &sequence).is_some() {
-            sequence.push('_');
-        }
+        let sequence = sequence_name(columns);
         let (latest, known) = (format!("{staging}_latest"), format!("{staging}_known"));
         let merge = Self { key, staging, sequence, latest, known };
         let doing = "cannot make the staging table";
@@ -236,16 +203,7 @@ impl Merge {
             names.iter().map(|name| format!("s.{name}")).collect::<Vec<_>>().join(", ")
         );
         let inserted = run.change("cannot insert the new rows", &sql).await?;
-        if latest_rows > run.rows || rows_updated > known_rows || known_rows + inserted != latest_rows {
-            let message = format!(
-                "the rows do not add up: of {} staged rows {latest_rows} have a key of their own, {known_rows} are known, \
-                 {rows_updated} were updated and {inserted} inserted",
-                run.rows
-            );
-            return Err(Error::new(ErrorKind::Bug, message));
-        }
-        let rows_unchanged = known_rows - rows_updated;
-        Ok(Loaded { rows_parsed: run.rows, rows_stored: latest_rows, rows_updated, rows_unchanged, rows_rejected: 0 })
+        Counts { staged: run.rows, latest: latest_rows, known: known_rows, updated: rows_updated, inserted }.add_up()
     }
 }
 
@@ -322,8 +280,13 @@ mod tests {
             row("hashed", Some("d"), None, "HASH"),
             row("single", Some("e"), None, "BTREE"),
         ];
-        let expected = [("PRIMARY", vec!["a", "b"]), ("single", vec!["e"])];
-        let expected = expected.map(|(name, columns)| (name.into(), columns.into_iter().map(String::from).collect()));
+        let expected: [(&str, &[&str]); 2] = [("PRIMARY", &["a", "b"]), ("single", &["e"])];
+        let expected = expected.map(|(name, columns)| UniqueIndex {
+            name: name.to_owned(),
+            is_primary: name == "PRIMARY",
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            detail: (),
+        });
         assert_eq!(whole_indexes(rows), expected);
     }
 

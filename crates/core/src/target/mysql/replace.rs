@@ -7,10 +7,10 @@
 use super::column::TargetColumn;
 use super::connect::Connection;
 use super::refusal;
-use super::staging::move_limit;
 use super::table::quoted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
+use crate::target::stage::move_limit;
 
 /// Refuses a table whose rows' end would change other tables' rows.
 pub(super) async fn refuse_cascades(connection: &mut Connection, table: &str) -> Result<()> {

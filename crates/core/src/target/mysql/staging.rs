@@ -7,18 +7,17 @@
 use std::time::Duration;
 
 use super::column::TargetColumn;
-use super::connect::{Connection, STATEMENT_LIMIT};
+use super::connect::Connection;
 use super::refusal;
 use super::table::quoted;
 use crate::error::Result;
 use crate::object::SourceId;
+use crate::target::stage::move_limit;
 
 /// About as many bytes go into one committed chunk.
 pub(super) const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
 const PREFIX: &str = "spillway_staging_";
-/// The pace at which rows are moved over at the very least.
-const MOVE_BYTES_PER_SECOND: u64 = 1024 * 1024;
 
 /// A name that no other attempt takes.
 pub(super) fn name(id: &SourceId) -> String {
@@ -30,11 +29,6 @@ pub(super) async fn create(connection: &mut Connection, staging: &str, target: &
     let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(target));
     connection.run("cannot make the staging table", &sql).await?;
     Ok(())
-}
-
-/// How long a statement that moves rows of a file of this size may take.
-pub(super) fn move_limit(size_bytes: u64) -> Duration {
-    STATEMENT_LIMIT * 10 + Duration::from_secs(size_bytes / MOVE_BYTES_PER_SECOND)
 }
 
 /// Copies all rows into the target, in the open transaction. Defaults and generated columns are the target's.

@@ -4,6 +4,7 @@ use crate::config::{LoadMode, TargetOptions, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType, Schema};
 use crate::target::column::{fit, lacks, missing};
+use crate::target::merge::{key_too_long, new_key};
 use crate::target::stage::Stage;
 
 use super::column::{TargetColumn, describe};
@@ -142,47 +143,24 @@ fn create_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb
 
 /// The columns of a new table's primary key, in the order of `MERGE_KEY`.
 fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
-    let refused = |message: String| Error::new(ErrorKind::TableMismatch, message);
-    if wanted.is_empty() {
-        let message = format!("table {table} does not exist, and a new one has no key to merge by; set MERGE_KEY");
-        return Err(refused(message));
-    }
-    let mut key = Vec::with_capacity(wanted.len());
+    let key = new_key(table, columns, wanted)?;
     let mut key_bytes = 0;
-    for name in wanted {
-        let found = columns.iter().find(|column| column.name.to_lowercase() == name.to_lowercase());
-        let column = found
-            .ok_or_else(|| refused(format!("the file has no column {name}, which MERGE_KEY names")).in_column(name))?;
-        key_bytes += match column.column_type {
-            ColumnType::Json => {
-                return Err(refused(format!("column {name} is JSON, by which no rows can be merged")).in_column(name));
+    for column in &key {
+        key_bytes += match (column.column_type, key_characters(column)) {
+            (ColumnType::Text, Some(characters)) => 4 * characters,
+            (ColumnType::Text, None) => {
+                let name = &column.name;
+                let message =
+                    format!("column {name} has texts too long for a primary key ({} bytes)", column.max_bytes);
+                return Err(Error::new(ErrorKind::TableMismatch, message).in_column(name));
             }
-            ColumnType::Text => {
-                4 * key_characters(column).ok_or_else(|| {
-                    let message =
-                        format!("column {name} has texts too long for a primary key ({} bytes)", column.max_bytes);
-                    refused(message).in_column(name)
-                })?
-            }
-            ColumnType::Boolean
-            | ColumnType::Integer
-            | ColumnType::Decimal { .. }
-            | ColumnType::Double
-            | ColumnType::Date
-            | ColumnType::DateTime
-            | ColumnType::Instant => 20,
+            (_, _) => 20,
         };
-        key.push(column.name.as_str());
     }
     if key_bytes > KEY_BYTES {
-        let message = format!(
-            "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; make table {table} \
-             with a unique index over them",
-            wanted.join(", ")
-        );
-        return Err(refused(message));
+        return Err(key_too_long(table, wanted));
     }
-    Ok(key)
+    Ok(key.into_iter().map(|column| column.name.as_str()).collect())
 }
 
 /// How many characters a text column of a key takes; `None` when it is too long for one.
