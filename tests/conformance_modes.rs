@@ -23,6 +23,34 @@ const TRIES: u32 = 40;
 
 type Rows = Vec<Vec<Option<String>>>;
 
+/// Calls a macro with this module's name and the name of every promise in it that every engine keeps.
+macro_rules! for_each_promise {
+    ($callback:ident) => {
+        $callback!(conformance_modes:
+            a_file_replaces_the_table,
+            a_merge_inserts_and_updates,
+            a_merge_leaves_other_columns_alone,
+            a_merge_that_does_not_end_changes_nothing,
+            a_merge_without_a_key_is_refused,
+            a_missing_key_is_refused,
+            a_reader_sees_the_old_rows_or_the_new,
+            a_replace_that_does_not_end_leaves_the_old_rows,
+            a_table_is_replaced_by_one_at_a_time,
+            an_older_file_does_not_replace_a_newer_one,
+            an_older_ledger_gets_its_columns,
+            another_unique_index_never_picks_the_row,
+            eight_claims_merge_once,
+            eight_merges_of_the_same_keys_go_together,
+            eight_replaces_at_once_leave_the_newest,
+            empty_files_are_merged,
+            every_type_is_found_unchanged,
+            keys_of_a_new_table_are_exact,
+            of_rows_with_one_key_the_last_counts,
+        );
+    };
+}
+pub(crate) use for_each_promise;
+
 /// A merge by these columns; without any, by the table's primary key.
 fn merge(key: &[&str]) -> LoadMode {
     LoadMode::Merge { key: key.iter().map(|name| (*name).to_owned()).collect() }
@@ -529,5 +557,41 @@ pub(crate) async fn a_replace_that_does_not_end_leaves_the_old_rows(engine: &imp
         ours(load(&target, &claim, &file).await?)?;
         assert_eq!(versions(engine).await?, rows(&[["new", "3000"]]));
     }
+    Ok(())
+}
+
+/// A ledger of an earlier version gets the columns that it lacks, whichever they are and however many workers see it at once, and
+/// keeps what it says; its one claim on a table stays unique.
+pub(crate) async fn an_older_ledger_gets_its_columns(engine: &impl Engine) -> Result<()> {
+    const ADDED: [&str; 5] = ["load_mode", "rows_updated", "rows_unchanged", "current_of", "source_modified_at"];
+    let target = engine.target_with(LoadMode::Replace, None);
+    let old = claim("old.csv");
+    ours(load(&engine.target(), &old, &version("old", 5)).await?)?;
+    for (round, lacking) in [&ADDED[..], &ADDED[3..4], &[]].into_iter().enumerate() {
+        for column in lacking {
+            execute(engine, &format!("ALTER TABLE spillway_ledger DROP COLUMN {column}")).await?;
+        }
+        let ends = join_all((0..8).map(async |worker: i64| {
+            let place = round as i64 * 10 + worker;
+            let (claim, file) = (claim_at(&format!("{place:03}.csv"), place, 100), version(&format!("v{place}"), 3));
+            for _ in 0..TRIES {
+                match load(&target, &claim, &file).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    Err(error) => bail!("{error}"),
+                }
+            }
+            bail!("{TRIES} conflicts one after the other")
+        }))
+        .await;
+        ends.into_iter().collect::<Result<Vec<()>>>()?;
+        let newest = round * 10 + 7;
+        assert_eq!(versions(engine).await?, rows(&[[format!("v{newest}").as_str(), "3"]]));
+        let current = engine.rows("SELECT object_key FROM spillway_ledger WHERE current_of IS NOT NULL").await?;
+        assert_eq!(current, rows(&[[format!("{newest:03}.csv").as_str()]]));
+        let second = execute(engine, "UPDATE spillway_ledger SET current_of = 'orders'").await;
+        ensure!(second.is_err(), "round {round}: two sources may hold one table");
+    }
+    assert_eq!(ended(load(&target, &old, &version("old", 5)).await?)?.rows_stored, 5);
     Ok(())
 }

@@ -233,6 +233,7 @@ killed_at! {
         table_made TableMade
         begun Begun
         claimed Claimed
+        old_rows_deleted OldRowsDeleted
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
@@ -250,9 +251,8 @@ killed_at! {
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition
         after_run_task AfterRunTask;
-        // PostgreSQL needs no staging tables, and only appends.
+        // PostgreSQL commits nothing in chunks.
         mariadb:
-            old_rows_deleted OldRowsDeleted
             staging_chunk StagingChunk
             after_insert_select AfterInsertSelect
             before_staging_drop BeforeStagingDrop;
@@ -269,6 +269,7 @@ killed_at! {
         table_made TableMade
         begun Begun
         claimed Claimed
+        old_rows_deleted OldRowsDeleted
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
@@ -285,9 +286,8 @@ killed_at! {
         fallback_after_complete FallbackAfterComplete
         fallback_after_create_table FallbackAfterCreateTable
         fallback_after_partition FallbackAfterPartition;
-        // PostgreSQL needs no staging tables, and only appends.
+        // PostgreSQL commits nothing in chunks.
         mariadb:
-            old_rows_deleted OldRowsDeleted
             staging_chunk StagingChunk
             after_insert_select AfterInsertSelect
             before_staging_drop BeforeStagingDrop;

@@ -26,6 +26,8 @@ mod kill;
 mod mysql;
 // The PostgreSQL target: the conformance list, every failure class, every column type.
 mod postgres;
+// What is PostgreSQL's own when rows are replaced or merged.
+mod postgres_modes;
 // Bad records are set aside one by one, and come back corrected.
 mod rejects;
 // From the upload to the rows, and the same event many times.

@@ -160,26 +160,7 @@ conformance::for_each_promise!(conforms);
 // Those of an engine with staging tables.
 conforms!(a_large_file_is_staged, the_sweep_drops_dead_staging_tables, two_staged_loads_store_once);
 
-conforms!(conformance_modes:
-    a_merge_inserts_and_updates,
-    a_merge_leaves_other_columns_alone,
-    a_merge_that_does_not_end_changes_nothing,
-    a_merge_without_a_key_is_refused,
-    a_missing_key_is_refused,
-    another_unique_index_never_picks_the_row,
-    eight_claims_merge_once,
-    eight_merges_of_the_same_keys_go_together,
-    empty_files_are_merged,
-    every_type_is_found_unchanged,
-    keys_of_a_new_table_are_exact,
-    a_file_replaces_the_table,
-    a_reader_sees_the_old_rows_or_the_new,
-    a_replace_that_does_not_end_leaves_the_old_rows,
-    a_table_is_replaced_by_one_at_a_time,
-    an_older_file_does_not_replace_a_newer_one,
-    eight_replaces_at_once_leave_the_newest,
-    of_rows_with_one_key_the_last_counts,
-);
+conformance_modes::for_each_promise!(conforms);
 
 /// What existing columns store, exactly as sent.
 #[rstest]

@@ -15,15 +15,16 @@ use spillway_harness::postgres::{self, Postgres as Server};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 
 use crate::conformance::{self, Engine, File, TABLE, claim, load};
+use crate::conformance_modes;
 
 /// A database of a server.
-struct Postgres {
-    server: Server,
-    schema: Schema,
+pub(crate) struct Postgres {
+    pub(crate) server: Server,
+    pub(crate) schema: Schema,
 }
 
 impl Postgres {
-    async fn new() -> Result<Self> {
+    pub(crate) async fn new() -> Result<Self> {
         Self::on(Server::shared().await?).await
     }
 
@@ -32,7 +33,7 @@ impl Postgres {
         Ok(Self { server, schema })
     }
 
-    fn with(&self, change: impl FnOnce(&mut Credentials, &mut TargetOptions)) -> PostgresTarget {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Credentials, &mut TargetOptions)) -> PostgresTarget {
         let mut credentials = Credentials {
             engine: Kind::Postgres,
             host: "127.0.0.1".into(),
@@ -56,14 +57,14 @@ impl Postgres {
     }
 
     /// Runs statements as the database's owner.
-    async fn execute(&self, statements: &str) -> Result<()> {
+    pub(crate) async fn execute(&self, statements: &str) -> Result<()> {
         let client =
             postgres::connect(self.server.port(), &self.schema.user, &self.schema.password, &self.schema.name).await?;
         client.batch_execute(statements).await.with_context(|| statements.to_owned())
     }
 
     /// Runs statements as the administrator.
-    async fn administrate(&self, statements: &str) -> Result<()> {
+    pub(crate) async fn administrate(&self, statements: &str) -> Result<()> {
         self.server.execute(&self.schema.name, statements).await
     }
 
@@ -136,15 +137,17 @@ impl Engine for Postgres {
 
 /// One test per promise.
 macro_rules! conforms {
-    ($($promise:ident),+ $(,)?) => {$(
+    ($($promise:ident),+ $(,)?) => { conforms!(conformance: $($promise),+); };
+    ($list:ident: $($promise:ident),+ $(,)?) => {$(
         #[tokio::test]
         async fn $promise() -> Result<()> {
-            conformance::$promise(&Postgres::new().await?).await
+            $list::$promise(&Postgres::new().await?).await
         }
     )+};
 }
 
 conformance::for_each_promise!(conforms);
+conformance_modes::for_each_promise!(conforms);
 
 /// A file of any size is one transaction: there is nothing to stage, and nothing to sweep.
 #[tokio::test]

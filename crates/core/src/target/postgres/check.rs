@@ -9,7 +9,7 @@ use crate::error::{Position, Result};
 use crate::schema::ColumnType;
 use crate::schema::value::{Value, is_null_token, json, parse};
 use crate::target::exact::{
-    NO_VALUE, Refusal, digit_counts, expand_exponent, fraction, has_more_characters, moment, refused,
+    NO_KEY, NO_VALUE, Refusal, digit_counts, expand_exponent, fraction, has_more_characters, moment, refused,
 };
 
 use super::column::{Storage, TargetColumn};
@@ -51,6 +51,7 @@ pub(super) fn check<'a>(
         Some(bytes) => check_bytes(column, bytes, scratch),
     };
     match checked {
+        Ok(Checked::Null) if column.in_merge_key => Err(refused(column, position, NO_KEY)),
         Ok(Checked::Null) if !column.nullable => Err(refused(column, position, NO_VALUE)),
         Ok(checked) => Ok(checked),
         Err(reason) => Err(refused(column, position, reason)),

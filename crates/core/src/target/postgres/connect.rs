@@ -124,6 +124,18 @@ impl Connection {
         Ok((messages, end))
     }
 
+    /// Sends statements in one message that may take as long as this; what each of them says, or the driver's error. No answer
+    /// in time is the outer error.
+    pub(super) async fn run_within(
+        &mut self,
+        limit: Duration,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>> {
+        let (messages, end) = self.messages(limit, doing, sql).await?;
+        Ok(end.map(|()| messages))
+    }
+
     /// Sends a statement with parameters; the rows that it changed.
     pub(super) async fn change(&mut self, doing: &str, sql: &str, params: Params<'_>) -> Result<u64> {
         self.change_raw(doing, sql, params).await?.map_err(|error| failure(Stage::Connected, doing, error))

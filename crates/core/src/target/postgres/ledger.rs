@@ -2,7 +2,7 @@
 //!
 //! A claim is the row's lock. The row is inserted without its content id, so that only the primary key can clash there; the content
 //! id is set in a step of its own, behind a savepoint, where a clash means that the same bytes are loaded under another source id.
-//! Only rows of loaded sources keep a content id. Every statement names its columns, so a ledger with more columns than
+//! Only rows of loaded sources keep a content id. A source that is to replace its table claims the table as well. Every statement names its columns, so a ledger with more columns than
 //! this version knows (nullable, or with a default) works.
 
 use tokio_postgres::types::{ToSql, Type};
@@ -10,14 +10,15 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::connect::Connection;
 use super::failure::{failure, state};
-use super::table::{is_made_by_another, quoted, relation};
+use super::refusal::is_unique_violation;
+use super::table::{quoted, relation};
+use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{cut, entry};
+use crate::target::entry::{Current, cut, entry};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
-const UNIQUE_VIOLATION: &str = "23505";
 const UNDEFINED_TABLE: &str = "42P01";
 
 /// What a claim found.
@@ -50,19 +51,6 @@ impl<'a> Ledger<'a> {
         quoted(self.table)
     }
 
-    /// Makes the ledger when it is missing. Must run outside of any transaction.
-    pub(super) async fn ensure(&self, connection: &mut Connection) -> Result<()> {
-        if relation(connection, self.table).await?.is_some() {
-            return Ok(());
-        }
-        let doing = "cannot make the ledger";
-        match connection.run_raw(doing, &create_statement(self.table)).await? {
-            Ok(()) => Ok(()),
-            Err(error) if is_made_by_another(&error) => Ok(()),
-            Err(error) => Err(failure(Stage::Connected, doing, error)),
-        }
-    }
-
     /// What the ledger says, without waiting and without a lock. What is not committed is not seen.
     pub(super) async fn peek(&self, connection: &mut Connection, id: &SourceId) -> Result<Option<LedgerEntry>> {
         let sql = format!("SELECT {ENTRY_COLUMNS} FROM {} WHERE source_id = $1", self.name());
@@ -74,7 +62,7 @@ impl<'a> Ledger<'a> {
     /// A row that another transaction has inserted and not committed cannot be seen, but a row with the same key cannot be
     /// inserted either: this is how an open claim is found out.
     pub(super) async fn look_up(&self, connection: &mut Connection, id: &SourceId) -> Result<Option<LedgerEntry>> {
-        if relation(connection, self.table).await?.is_none() {
+        if relation(connection, self.table, &[]).await?.is_none() {
             return Ok(None);
         }
         let doing = "cannot look the source up in the ledger";
@@ -119,13 +107,65 @@ impl<'a> Ledger<'a> {
                 connection.run(doing, "RELEASE SAVEPOINT content").await?;
                 Ok(ClaimEnd::Ours)
             }
-            Err(error) if state(&error) == Some(UNIQUE_VIOLATION) => {
+            Err(error) if is_unique_violation(&error) => {
                 // An error has stopped the whole transaction; back at the savepoint it goes on.
                 connection.run(doing, "ROLLBACK TO SAVEPOINT content").await?;
                 self.end_as_duplicate(connection, claim, content_id).await
             }
             Err(error) => Err(failure(Stage::Connected, doing, error)),
         }
+    }
+
+    /// Claims the table for a source that is to replace it, in the transaction that holds the source's row. Two sources
+    /// cannot hold it at once, and an older one does not get it from a newer one. After [`ClaimEnd::Ended`] the transaction
+    /// is closed; after an error the caller rolls back.
+    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimEnd> {
+        let doing = "cannot claim the table";
+        let sql = format!(
+            "SELECT source_id, object_key, CAST(round(extract(epoch FROM source_modified_at) * 1000000) AS bigint) FROM {} \
+             WHERE current_of = $1 FOR UPDATE",
+            self.name()
+        );
+        if let Some(row) = connection.rows(doing, &sql, &[(&claim.table, Type::TEXT)]).await?.first() {
+            let current = Current { source_id: value(row, 0)?, key: value(row, 1)?, modified_micros: value(row, 2)? };
+            if current.is_newer_than(&claim.source) {
+                return self.end_as_superseded(connection, claim, &current.source_id).await;
+            }
+            let sql = format!("UPDATE {} SET current_of = NULL WHERE source_id = $1", self.name());
+            connection.change(doing, &sql, &[(&current.source_id, Type::TEXT)]).await?;
+        }
+        let sql = format!(
+            "UPDATE {} SET current_of = $1, source_modified_at = CAST($2 AS timestamptz) WHERE source_id = $3",
+            self.name()
+        );
+        let params: [(&(dyn ToSql + Sync), Type); 3] = [
+            (&claim.table, Type::TEXT),
+            (&claim.source.last_modified.to_string(), Type::TEXT),
+            (&claim.source.id.as_str(), Type::TEXT),
+        ];
+        match connection.change_raw(doing, &sql, &params).await? {
+            Ok(_) => Ok(ClaimEnd::Ours),
+            Err(error) if is_unique_violation(&error) => {
+                Err(Error::new(ErrorKind::Conflict, "another worker has replaced the table meanwhile"))
+            }
+            Err(error) => Err(failure(Stage::Connected, doing, error)),
+        }
+    }
+
+    /// The table holds the rows of a newer file: says so in our row, and commits it.
+    async fn end_as_superseded(&self, connection: &mut Connection, claim: &Claim, newer_id: &str) -> Result<ClaimEnd> {
+        let doing = "cannot note the superseded file";
+        let sql = format!(
+            "UPDATE {} SET state = 'superseded', content_id = NULL, committed_at = clock_timestamp(), reason = $1 \
+             WHERE source_id = $2",
+            self.name()
+        );
+        let reason = format!("the newer source {newer_id} has replaced the table already");
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&reason, Type::TEXT), (&claim.source.id.as_str(), Type::TEXT)];
+        connection.change(doing, &sql, &params).await?;
+        connection.run(doing, "COMMIT").await?;
+        let state = LedgerState::Superseded;
+        Ok(ClaimEnd::Ended(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
     }
 
     /// Inserts our row; `false` when there is one already. While another transaction is inserting it, waits briefly for
@@ -171,7 +211,8 @@ impl<'a> Ledger<'a> {
         let sql = format!(
             "UPDATE {} SET state = 'loading', attempt = attempt + 1, content_id = NULL, body_sha256 = $2, \
              target_table = $3, worker = $4, tool_version = $5, started_at = CAST($6 AS timestamptz), \
-             committed_at = NULL, rows_parsed = 0, rows_stored = 0, rows_rejected = 0, reason = NULL WHERE source_id = $1",
+             committed_at = NULL, rows_parsed = 0, rows_stored = 0, rows_rejected = 0, rows_updated = NULL, \
+             rows_unchanged = NULL, reason = NULL WHERE source_id = $1",
             self.name()
         );
         let params: [(&(dyn ToSql + Sync), Type); 6] = [
@@ -211,16 +252,29 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the end of a load into the claimed row; answers the number of the transaction.
-    pub(super) async fn finish(&self, connection: &mut Connection, id: &SourceId, loaded: Loaded) -> Result<i64> {
+    pub(super) async fn finish(
+        &self,
+        connection: &mut Connection,
+        id: &SourceId,
+        mode: &LoadMode,
+        loaded: Loaded,
+    ) -> Result<i64> {
         let sql = format!(
-            "UPDATE {} SET state = 'loaded', rows_parsed = $1, rows_stored = $2, rows_rejected = $3, \
-             committed_at = clock_timestamp() WHERE source_id = $4 AND state = 'loading' RETURNING txid_current()",
+            "UPDATE {} SET state = 'loaded', load_mode = $1, rows_parsed = $2, rows_stored = $3, rows_rejected = $4, \
+             rows_updated = $5, rows_unchanged = $6, committed_at = clock_timestamp() \
+             WHERE source_id = $7 AND state = 'loading' RETURNING txid_current()",
             self.name()
         );
         let rejected = signed(loaded.rows_rejected);
-        let (parsed, stored) = (signed(loaded.rows_parsed) + rejected, signed(loaded.rows_stored));
-        let params: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&parsed, Type::INT8), (&stored, Type::INT8), (&rejected, Type::INT8), (&id.as_str(), Type::TEXT)];
+        let params: [(&(dyn ToSql + Sync), Type); 7] = [
+            (&mode.name(), Type::TEXT),
+            (&(signed(loaded.rows_parsed) + rejected), Type::INT8),
+            (&signed(loaded.rows_stored), Type::INT8),
+            (&rejected, Type::INT8),
+            (&signed(loaded.rows_updated), Type::INT8),
+            (&signed(loaded.rows_unchanged), Type::INT8),
+            (&id.as_str(), Type::TEXT),
+        ];
         match connection.rows("cannot write the ledger", &sql, &params).await?.as_slice() {
             [row] => value(row, 0),
             _ => Err(Error::new(ErrorKind::Bug, "the claimed ledger row is gone")),
@@ -306,18 +360,4 @@ fn signed(count: u64) -> i64 {
 
 fn unsigned(count: i64) -> Result<u64> {
     u64::try_from(count).map_err(|_| Error::new(ErrorKind::Bug, "the ledger counts fewer than no rows"))
-}
-
-fn create_statement(table: &str) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {} (\
-         source_id text NOT NULL PRIMARY KEY, content_id text NULL UNIQUE, bucket text NOT NULL, object_key text NOT NULL, \
-         version_id text NULL, etag text NOT NULL, size_bytes bigint NOT NULL, body_sha256 text NOT NULL, \
-         target_table text NOT NULL, state text NOT NULL, rows_parsed bigint NOT NULL DEFAULT 0, \
-         rows_stored bigint NOT NULL DEFAULT 0, rows_rejected bigint NOT NULL DEFAULT 0, attempt integer NOT NULL DEFAULT 1, \
-         worker text NOT NULL, tool_version text NOT NULL, started_at timestamptz NOT NULL, \
-         committed_at timestamptz NULL, moved_at timestamptz NULL, moved_to text NULL, reason text NULL, \
-         cost_usd numeric(12,6) NULL)",
-        quoted(table)
-    )
 }

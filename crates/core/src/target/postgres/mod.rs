@@ -1,7 +1,8 @@
 //! PostgreSQL: rows by COPY FROM STDIN, and their ledger row, in one transaction.
 //!
-//! One connection per session, no pool, and no retry: that is the caller's. A transaction may be of any size here: what is rolled
-//! back costs nothing and hinders nobody, so no file goes through a staging table. The driver's types stay in this room.
+//! One connection per session, no pool, and no retry: that is the caller's. A transaction may be of any size here, and so may what a
+//! file replaces or merges in it: what is rolled back costs nothing and hinders nobody, so nothing is ever committed in
+//! chunks. Rows that are merged wait in a temporary table of the same transaction. The driver's types stay in this room.
 
 mod check;
 mod column;
@@ -9,8 +10,13 @@ mod connect;
 mod copy;
 mod failure;
 mod form;
+mod key;
 mod ledger;
+mod ledger_table;
+mod merge;
+mod obstacle;
 mod refusal;
+mod replace;
 mod table;
 
 use std::time::Duration;
@@ -29,6 +35,7 @@ use column::TargetColumn;
 use connect::Connection;
 use failure::{failure, leaves_commit_open};
 use ledger::{BEGIN, ClaimEnd, Ledger, commit_fate, commit_statement};
+use merge::Merge;
 
 /// COMMIT waits for the log to be written, and for a standby where there is one.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
@@ -57,35 +64,38 @@ impl PostgresTarget {
     }
 
     async fn claim_on(&self, connection: &mut Connection, claim: &Claim, schema: &Schema) -> Result<Prepared> {
-        match &self.options.load_mode {
-            LoadMode::Append => {}
-            LoadMode::Replace | LoadMode::Merge { .. } => {
-                let mode = self.options.load_mode.name();
-                let message = format!("LOAD_MODE is {mode}; with PostgreSQL it takes append");
-                return Err(Error::new(ErrorKind::Settings, message));
-            }
-        }
         let ledger = self.ledger();
-        ledger.ensure(connection).await?;
+        ledger_table::ensure(connection, &self.options.ledger_table).await?;
         let known = ledger.peek(connection, &claim.source.id).await?;
         if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
             return Ok(Prepared::Ended(entry));
         }
-        let columns = table::prepare(connection, &self.table, schema, self.options.unknown_columns).await?;
+        let (columns, key) = table::prepare(connection, &self.table, schema, &self.options).await?;
         FaultPoint::TableMade.reached().await;
         connection.run("cannot begin a transaction", BEGIN).await?;
         FaultPoint::Begun.reached().await;
-        match ledger.claim(connection, claim).await? {
-            ClaimEnd::Ours => {
-                FaultPoint::Claimed.reached().await;
-                Ok(Prepared::Ours { columns })
-            }
-            ClaimEnd::Ended(entry) => Ok(Prepared::Ended(entry)),
+        let mut end = ledger.claim(connection, claim).await?;
+        if matches!(end, ClaimEnd::Ours) && self.replaces(&columns) {
+            end = ledger.claim_table(connection, claim).await?;
         }
+        if let ClaimEnd::Ended(entry) = end {
+            return Ok(Prepared::Ended(entry));
+        }
+        FaultPoint::Claimed.reached().await;
+        let merge = match key {
+            Some(key) => Some(Merge::prepare(connection, key, &self.table, &columns).await?),
+            None => None,
+        };
+        Ok(Prepared::Ours { columns, merge })
+    }
+
+    /// Whether the file takes the place of the table's rows. One without columns does not say what the table should be.
+    fn replaces(&self, columns: &[TargetColumn]) -> bool {
+        !columns.is_empty() && self.options.load_mode == LoadMode::Replace
     }
 
     async fn load_on(&self, session: &mut PostgresSession, rows: BatchStream<'_>) -> Result<Loaded> {
-        let PostgresSession { connection, claim, columns, .. } = session;
+        let PostgresSession { connection, claim, columns, merge, .. } = session;
         let mut rows = Rows::new(rows, columns, claim.decoded_bytes).with_rejects(claim.value_rejects.clone());
         if columns.is_empty() {
             return match rows.advance().await? {
@@ -93,18 +103,34 @@ impl PostgresTarget {
                 true => Err(Error::new(ErrorKind::Bug, "a file without columns has rows")),
             };
         }
-        let rows_stored = copy::load(connection, &self.table, columns, &mut rows).await?;
+        if self.replaces(columns) {
+            replace::delete_rows(connection, &self.table, columns).await?;
+        }
+        let place = merge.as_ref().map_or(&self.table, |merge| &merge.staging);
+        let rows_stored = copy::load(connection, place, columns, &mut rows).await?;
         Ok(Loaded { rows_parsed: rows.taken, rows_stored, ..Loaded::default() })
     }
 
-    async fn settle_on(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<i64> {
+    /// What became of the rows, and the number of the transaction.
+    async fn settle_on(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<(Loaded, i64)> {
+        let PostgresSession { connection, claim, columns, merge, .. } = session;
+        let loaded = match merge {
+            Some(merge) => {
+                let merged = merge.apply(connection, &self.table, columns, loaded, claim.decoded_bytes).await?;
+                Loaded { rows_rejected: loaded.rows_rejected, ..merged }
+            }
+            None => loaded,
+        };
         FaultPoint::BeforeLedgerEnd.reached().await;
-        self.ledger().finish(&mut session.connection, &session.claim.source.id, loaded).await
+        let mode = &self.options.load_mode;
+        let transaction = self.ledger().finish(connection, &claim.source.id, mode, loaded).await?;
+        Ok((loaded, transaction))
     }
 }
 
+/// What `claim` found and made.
 enum Prepared {
-    Ours { columns: Vec<TargetColumn> },
+    Ours { columns: Vec<TargetColumn>, merge: Option<Merge> },
     Ended(LedgerEntry),
 }
 
@@ -115,6 +141,8 @@ pub struct PostgresSession {
     claim: Claim,
     /// The table's columns in the file's order.
     columns: Vec<TargetColumn>,
+    /// How the rows are merged, in that mode.
+    merge: Option<Merge>,
     /// The number of the transaction, once everything stands ready for COMMIT.
     settled: Option<i64>,
 }
@@ -133,9 +161,9 @@ impl Target for PostgresTarget {
     async fn claim(&self, claim: &Claim, schema: &Schema) -> Result<Claimed<PostgresSession>> {
         let mut connection = self.connect().await?;
         match self.claim_on(&mut connection, claim, schema).await {
-            Ok(Prepared::Ours { columns }) => {
+            Ok(Prepared::Ours { columns, merge }) => {
                 let claim = claim.clone();
-                Ok(Claimed::Ours(PostgresSession { connection, claim, columns, settled: None }))
+                Ok(Claimed::Ours(PostgresSession { connection, claim, columns, merge, settled: None }))
             }
             Ok(Prepared::Ended(entry)) => {
                 connection.close().await;
@@ -161,7 +189,7 @@ impl Target for PostgresTarget {
 
     async fn settle(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<Loaded> {
         match self.settle_on(session, loaded).await {
-            Ok(transaction) => {
+            Ok((loaded, transaction)) => {
                 session.settled = Some(transaction);
                 Ok(loaded)
             }
@@ -218,7 +246,7 @@ impl Target for PostgresTarget {
 
     async fn record(&self, claim: &Claim, fate: &Fate) -> Result<()> {
         let mut connection = self.connect().await?;
-        self.ledger().ensure(&mut connection).await?;
+        ledger_table::ensure(&mut connection, &self.options.ledger_table).await?;
         let recorded = self.ledger().record(&mut connection, claim, fate).await;
         connection.close().await;
         recorded
@@ -231,7 +259,7 @@ impl Target for PostgresTarget {
         noted
     }
 
-    /// There are no staging tables here, and so never any to drop.
+    /// The staging tables of merges are temporary and end with their transaction, so there are never any to drop.
     async fn sweep_staging(&self, _older_than: Duration, _live: &[SourceId]) -> Result<Vec<String>> {
         Ok(Vec::new())
     }

@@ -6,8 +6,12 @@
 use tokio_postgres::error::DbError;
 
 use super::column::TargetColumn;
-use super::failure::{kind_of, server_failure};
+use super::failure::{failure, kind_of, server_failure, state};
 use crate::error::{Error, ErrorKind, Position};
+use crate::target::stage::Stage;
+
+/// A row with the same unique key exists.
+pub(super) const UNIQUE_VIOLATION: &str = "23505";
 
 /// The error for an answer to a COPY whose first row is this record of the file.
 pub(super) fn of_rows(
@@ -17,30 +21,50 @@ pub(super) fn of_rows(
     columns: &[TargetColumn],
     first_record: u64,
 ) -> Error {
-    let state = answer.code().code();
-    // In the middle of rows, whatever nobody knows is about the data: a trigger may raise what it likes.
-    let kind = kind_of(state).unwrap_or(ErrorKind::DataRefused);
-    let place = place(answer.where_().unwrap_or_default(), table);
-    let mut error = if kind == ErrorKind::DataRefused {
-        let constraint = answer.constraint().map(|name| format!(", constraint {name}")).unwrap_or_default();
-        Error::new(kind, format!("{doing}: {} (SQLSTATE {state}{constraint})", reason(state)))
-    } else {
-        server_failure(doing, answer)
-    };
-    if let Some((line, rest)) = place {
+    let mut error = refused(doing, answer, columns);
+    if let Some((line, rest)) = place(answer.where_().unwrap_or_default(), table) {
         error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
-        if let Some(column) = answer.column().and_then(|name| known(columns, name)).or_else(|| column(rest, columns)) {
+        if let Some(column) = column(rest, columns).filter(|_| error.column().is_none()) {
             error = error.in_column(column);
         }
     }
     error
 }
 
+/// The error of a statement whose rows are not the file's in their order, so that no record can be told.
+pub(super) fn of_statement(doing: &str, error: tokio_postgres::Error, columns: &[TargetColumn]) -> Error {
+    match error.as_db_error() {
+        Some(answer) => refused(doing, answer, columns),
+        None => failure(Stage::Connected, doing, error),
+    }
+}
+
+/// Whether a row with the same unique key exists.
+pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
+    state(error) == Some(UNIQUE_VIOLATION)
+}
+
+fn refused(doing: &str, answer: &DbError, columns: &[TargetColumn]) -> Error {
+    let state = answer.code().code();
+    // In the middle of rows, whatever nobody knows is about the data: a trigger may raise what it likes.
+    let kind = kind_of(state).unwrap_or(ErrorKind::DataRefused);
+    if kind != ErrorKind::DataRefused {
+        return server_failure(doing, answer);
+    }
+    let constraint = answer.constraint().map(|name| format!(", constraint {name}")).unwrap_or_default();
+    let error = Error::new(kind, format!("{doing}: {} (SQLSTATE {state}{constraint})", reason(state)));
+    match answer.column().and_then(|name| known(columns, name)) {
+        Some(column) => error.in_column(column),
+        None => error,
+    }
+}
+
 fn reason(state: &str) -> &'static str {
     match state {
         "23505" => "a row with the same unique key exists, in the table or in the file",
         "23502" => "a column that must have a value has none",
-        "23503" => "a foreign key names a row that does not exist",
+        "23001" => "a foreign key of another table names a row that would be deleted",
+        "23503" => "a foreign key names a row that does not exist, or that would be deleted",
         "23514" => "a check or the bounds of the partitions refuse a row",
         "23P01" => "an exclusion constraint refuses a row",
         "22003" => "a value is out of the column's range",

@@ -1,20 +1,26 @@
 //! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::column::{TargetColumn, describe};
 use super::connect::Connection;
 use super::failure::{failure, state};
+use super::key::MergeKey;
 use super::ledger::value;
-use crate::config::UnknownColumns;
+use super::obstacle;
+use crate::config::{LoadMode, TargetOptions, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::schema::{Column, ColumnType, Schema};
 use crate::target::column::{fit, lacks, missing};
+use crate::target::merge::{key_too_long, new_key};
 use crate::target::stage::Stage;
 
 /// The longest identifier in bytes. The server cuts longer ones without an error, and two of them may become one.
 const MAX_NAME_BYTES: usize = 63;
+
+/// An index holds about this many bytes of a key: a third of a page.
+const KEY_BYTES: u64 = 2600;
 
 /// What kind of relation a name means, and what keeps rows out of it or does not keep them.
 const RELATION_SQL: &str = "\
@@ -23,7 +29,9 @@ const RELATION_SQL: &str = "\
       UNION ALL SELECT i.inhrelid FROM parts p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.id) \
     SELECT CAST(c.relkind AS text), CAST(c.relpersistence AS text), pg_catalog.row_security_active(c.oid), \
         EXISTS (SELECT FROM parts p JOIN pg_catalog.pg_class d ON d.oid = p.id \
-                WHERE d.relkind = 'f' OR d.relpersistence <> 'p') \
+                WHERE d.relkind = 'f' OR d.relpersistence <> 'p'), \
+        ARRAY(SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
 
 /// An identifier in double quotes, with those inside doubled. A name that is too long is cut and ends in a hash of the whole.
@@ -36,11 +44,12 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}_{hash}\"", front.replace('"', "\"\""))
 }
 
-/// The quoted name of a table that exists; `None` when there is none. An error when it is none that keeps what is committed
-/// to it.
-pub(super) async fn relation(connection: &mut Connection, table: &str) -> Result<Option<String>> {
+/// Those of the asked-for columns that a table has; `None` when there is no such table. An error when it is none that keeps what
+/// is committed to it.
+pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
     let name = quoted(table);
-    let rows = connection.rows("cannot look the table up", RELATION_SQL, &[(&name, Type::TEXT)]).await?;
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&asked, Type::TEXT_ARRAY)];
+    let rows = connection.rows("cannot look the table up", RELATION_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (kind, persistence): (String, String) = (value(row, 0)?, value(row, 1)?);
     let (is_guarded, has_odd_parts): (bool, bool) = (value(row, 2)?, value(row, 3)?);
@@ -49,7 +58,7 @@ pub(super) async fn relation(connection: &mut Connection, table: &str) -> Result
             "has row-level security that holds for this user; let its owner load it".into()
         }
         ("r" | "p", "p") if has_odd_parts => "has a partition that is unlogged or foreign, which may lose rows".into(),
-        ("r" | "p", "p") => return Ok(Some(name)),
+        ("r" | "p", "p") => return value(row, 4).map(Some),
         ("r" | "p", "u") => {
             format!("is unlogged and loses its rows in a crash; change it: ALTER TABLE {name} SET LOGGED")
         }
@@ -68,29 +77,55 @@ pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some("23505" | "42P07" | "42710"))
 }
 
-/// Makes the table where it is missing and answers its columns in the file's order. Runs outside of any transaction,
-/// and sends no DDL when everything is in place.
+/// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
+/// of any transaction, and sends no DDL when everything is in place.
 ///
 /// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
-    unknown_columns: UnknownColumns,
-) -> Result<Vec<TargetColumn>> {
-    let found = relation(connection, table).await?;
+    options: &TargetOptions,
+) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
+    let found = relation(connection, table, &[]).await?;
     if schema.columns.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let name = quoted(table);
     if found.is_none() {
         let doing = "cannot make the target table";
-        match connection.run_raw(doing, &create_statement(&name, &schema.columns)).await? {
+        let sql = create_statement(table, &schema.columns, &options.load_mode)?;
+        match connection.run_raw(doing, &sql).await? {
             Ok(()) => {}
             Err(error) if is_made_by_another(&error) => {}
             Err(error) => return Err(failure(Stage::Connected, doing, error)),
         }
     }
+    let key = match &options.load_mode {
+        LoadMode::Append => None,
+        LoadMode::Replace => {
+            obstacle::refuse_replace(connection, table, &name).await?;
+            None
+        }
+        LoadMode::Merge { key } => {
+            obstacle::refuse_merge(connection, table, &name).await?;
+            Some(MergeKey::of_table(connection, table, &name, key).await?)
+        }
+    };
+    let mut columns = fitting_columns(connection, table, schema, options.unknown_columns).await?;
+    if let Some(key) = &key {
+        key.mark(table, &mut columns)?;
+    }
+    Ok((columns, key))
+}
+
+async fn fitting_columns(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    unknown_columns: UnknownColumns,
+) -> Result<Vec<TargetColumn>> {
+    let name = quoted(table);
     let mut columns = describe(connection, &name).await?;
     let missing = missing(&columns, &schema.columns);
     if !missing.is_empty() {
@@ -113,9 +148,33 @@ fn add_statement(name: &str, missing: &[&Column]) -> String {
     format!("ALTER TABLE {name} {}", additions.join(", "))
 }
 
-fn create_statement(name: &str, columns: &[Column]) -> String {
-    let definitions: Vec<String> = columns.iter().map(definition).collect();
-    format!("CREATE TABLE IF NOT EXISTS {name} ({})", definitions.join(", "))
+fn create_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => Vec::new(),
+        LoadMode::Merge { key } => key_columns(table, columns, key)?,
+    };
+    let mut definitions = Vec::with_capacity(columns.len() + 1);
+    for column in columns {
+        definitions.push(match key.contains(&column.name.as_str()) {
+            true => format!("{} {} NOT NULL", quoted(&column.name), type_sql(column.column_type)),
+            false => definition(column),
+        });
+    }
+    if !key.is_empty() {
+        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(table), definitions.join(", ")))
+}
+
+/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
+    let key = new_key(table, columns, wanted)?;
+    let bytes = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
+    if key.iter().map(bytes).sum::<u64>() > KEY_BYTES {
+        return Err(key_too_long(table, wanted));
+    }
+    Ok(key.into_iter().map(|column| column.name.as_str()).collect())
 }
 
 fn definition(column: &Column) -> String {
@@ -161,11 +220,23 @@ mod tests {
         }
         batch.end_row(crate::error::Position::default());
         inference.observe(&batch);
+        let columns = inference.finish().columns;
         assert_eq!(
-            create_statement("\"t\"", &inference.finish().columns),
+            create_statement("t", &columns, &LoadMode::Append).unwrap(),
             "CREATE TABLE IF NOT EXISTS \"t\" (\"flag\" boolean NULL, \"Id\" bigint NULL, \"price\" numeric(18,2) NULL, \
              \"number\" double precision NULL, \"day\" date NULL, \"at\" timestamp(6) NULL, \"seen\" timestamptz(6) NULL, \
              \"note\" text NULL)"
         );
+        let merge = |key: &str| LoadMode::Merge { key: vec![key.into()] };
+        let sql = create_statement("t", &columns[1..3], &merge("ID")).unwrap();
+        let expected = "CREATE TABLE IF NOT EXISTS \"t\" (\"Id\" bigint NOT NULL, \"price\" numeric(18,2) NULL, \
+                        PRIMARY KEY (\"Id\"))";
+        assert_eq!(sql, expected);
+        assert!(create_statement("t", &columns, &merge("missing")).is_err());
+        let mut long = columns;
+        long[7].max_bytes = KEY_BYTES;
+        assert!(create_statement("t", &long, &merge("note")).is_ok());
+        long[7].max_bytes += 1;
+        assert!(create_statement("t", &long, &merge("note")).is_err());
     }
 }
