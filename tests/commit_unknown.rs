@@ -18,6 +18,9 @@ use spillway_harness::world::Counted;
 const BOUND: Duration = Duration::from_secs(60);
 const ROWS: usize = 120;
 
+/// The rows of the older file that is replaced.
+const OLD_ROWS: usize = 30;
+
 struct Proxied {
     stage: Stage,
     proxy: Proxy,
@@ -28,10 +31,23 @@ struct Proxied {
 impl Proxied {
     /// A file to load through a proxy that will do this to its COMMIT.
     async fn new(engine: Engine, swallow: Swallow) -> Result<Self> {
+        Self::in_mode(engine, "append", swallow).await
+    }
+
+    /// The same in a load mode; a file that replaces has an older one to replace.
+    async fn in_mode(engine: Engine, mode: &str, swallow: Swallow) -> Result<Self> {
         let mut stage = Stage::on(engine).await?;
         let proxy = Proxy::start(stage.server.port()).await?;
+        let mut settings = stage.settings().with("LOAD_MODE", mode);
+        if mode == "replace" {
+            let old = stage.world.upload("uploads/older.csv", OLD_ROWS).await?;
+            stage.deliver_until_accepted(&settings, &[&old]).await?;
+            stage.world.expect_replaced(&old);
+        } else if mode == "merge" {
+            settings = settings.with("MERGE_KEY", "file,record");
+        }
         let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
-        let settings = stage.settings().with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
+        let settings = settings.with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
         proxy.swallow_next_commit(swallow);
         Ok(Self { stage, proxy, object, settings })
     }
@@ -50,8 +66,9 @@ impl Proxied {
 async fn with_the_database_up_the_ledger_tells_at_once(
     #[case] swallow: Swallow,
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("append", "replace", "merge")] mode: &str,
 ) -> Result<()> {
-    let proxied = Proxied::new(engine, swallow).await?;
+    let proxied = Proxied::in_mode(engine, mode, swallow).await?;
     let answer = proxied.stage.deliver(&proxied.settings, &[&proxied.object]).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     let counts = proxied.proxy.counts();

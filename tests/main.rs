@@ -22,6 +22,8 @@ mod formats;
 mod harness_check;
 // kill -9 at every named point of the road, for both ways down it.
 mod kill;
+// The load modes beside append on the whole road: the fallback and the way back, files without rows, bad records.
+mod load_modes;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
 // The PostgreSQL target: the conformance list, every failure class, every column type.

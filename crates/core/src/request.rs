@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{PrefixMode, TaskWork};
+use crate::config::{LoadMode, PrefixMode, TaskWork};
 use crate::deadline::Deadline;
 use crate::dispatch::{Dispatcher, Fates};
 use crate::error::{Error, ErrorKind, Result};
@@ -179,6 +179,7 @@ impl Request {
         let mut cleared = None;
         match self {
             Self::Object(object) => {
+                refuse_part_of_a_file(dispatcher, &object)?;
                 let route = Route::of_asked(&object, &road.settings.prefixes);
                 dispatcher.take(object, route, deadline, &mut fates).await;
             }
@@ -191,6 +192,7 @@ impl Request {
                     );
                     return Err(invalid(message));
                 }
+                refuse_part_of_a_file(dispatcher, &object)?;
                 dispatcher.take(object, Route::Ingest, deadline, &mut fates).await;
             }
             Self::Prefix { bucket, prefixes, choice } => {
@@ -303,6 +305,20 @@ async fn take_all(dispatcher: &Dispatcher, objects: Vec<ObjectRef>, deadline: &D
             return;
         }
     }
+}
+
+/// Corrected records are a part of their file, and so must not take the place of a whole table.
+fn refuse_part_of_a_file(dispatcher: &Dispatcher, object: &ObjectRef) -> Result<()> {
+    let settings = &dispatcher.road.settings;
+    let is_part = route::rejects_table(&settings.prefixes, &object.key).is_some();
+    if !is_part || settings.database.options.load_mode != LoadMode::Replace {
+        return Ok(());
+    }
+    let message = format!(
+        "with LOAD_MODE=replace the corrected records of {:?} alone would be the whole table; upload the corrected file whole",
+        object.key
+    );
+    Err(invalid(message))
 }
 
 fn invalid(message: impl Into<String>) -> Error {

@@ -1,0 +1,147 @@
+//! Replacing and merging on the whole road, on every engine: a file that falls back comes home in its mode, files without
+//! rows say what they say, and bad records stay out.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::{Value, json};
+use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
+use spillway_harness::settings::Settings;
+use spillway_harness::stage::Stage;
+use spillway_harness::world::Counted;
+
+type Rows = Vec<Vec<Option<String>>>;
+
+fn texts<const N: usize>(rows: &[[&str; N]]) -> Rows {
+    rows.iter().map(|row| row.iter().map(|text| Some((*text).to_owned())).collect()).collect()
+}
+
+async fn upload(stage: &Stage, settings: &Settings, key: &str, body: &str) -> Result<(Object, Value)> {
+    let object = stage.world.account.put(key, body.to_owned()).await?;
+    let answer = stage.deliver_until_accepted(settings, &[&object]).await?;
+    Ok((object, answer.body["reports"][0].clone()))
+}
+
+/// The table's rows of an id and a note, a missing note as a dash.
+async fn orders(stage: &Stage) -> Result<Rows> {
+    stage.rows("SELECT CONCAT(id, ''), COALESCE(note, '-') FROM {schema}.orders ORDER BY id").await
+}
+
+async fn ensure_no_fallback(stage: &Stage, settings: &Settings) -> Result<()> {
+    ensure!(stage.replay(settings).await?.is_empty(), "a second replay found something");
+    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// A file that fell back replaces the table when it comes home, once; one that is older than what the table holds by then does
+/// not, and leaves the fallback all the same.
+#[rstest]
+#[tokio::test]
+async fn a_replace_comes_home_unless_a_newer_file_has_the_table(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("LOAD_MODE", "replace");
+    stage.sql("CREATE TABLE {schema}.orders (nothing INT)").await?;
+    let late = stage.world.upload("uploads/1-late.csv", 30).await?;
+    stage.deliver_until_accepted(&settings, &[&late]).await?;
+    assert_eq!(stage.count().await?, Counted { database: 0, fallback: 30 });
+    stage.sql("DROP TABLE {schema}.orders").await?;
+    // S3 keeps whole seconds, and of two files of one second the key decides.
+    let newer = stage.world.upload("uploads/2-newer.csv", 40).await?;
+    stage.deliver_until_accepted(&settings, &[&newer]).await?;
+    let reports = stage.replay(&settings).await?;
+    assert_eq!((&reports[0]["outcome"], &reports[0]["rows_stored"]), (&json!("replayed"), &json!(0)), "{reports:?}");
+    assert_eq!(stage.count().await?, Counted { database: 40, fallback: 0 });
+    assert_eq!(stage.ledger(&late.key).await?.map(|(state, _)| state).as_deref(), Some("superseded"));
+    ensure_no_fallback(&stage, &settings).await?;
+
+    stage.sql("ALTER TABLE {schema}.orders DROP COLUMN note").await?;
+    let newest = stage.world.upload("uploads/3-newest.csv", 50).await?;
+    stage.deliver_until_accepted(&settings, &[&newest]).await?;
+    ensure!(stage.fallback_reasons().await?.len() == 1, "it did not fall back");
+    stage.sql("ALTER TABLE {schema}.orders ADD COLUMN note TEXT").await?;
+    let reports = stage.replay(&settings).await?;
+    assert_eq!((&reports[0]["outcome"], &reports[0]["rows_stored"]), (&json!("replayed"), &json!(50)), "{reports:?}");
+    assert_eq!(stage.count().await?, Counted { database: 50, fallback: 0 });
+    ensure_no_fallback(&stage, &settings).await?;
+    stage.world.expect_replaced(&newer);
+    stage.world.inputs.iter_mut().filter(|input| input.object.key == late.key).for_each(|input| input.rows.clear());
+    stage.ensure_kept().await
+}
+
+/// A file that fell back is merged when it comes home: of a key that comes twice in it the last row counts, as in the file itself.
+#[rstest]
+#[tokio::test]
+async fn a_merge_comes_home_in_the_file_s_order(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("parquet", "csv")] format: &str,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "id").with("FALLBACK_FORMAT", format);
+    let (_, report) = upload(&stage, &settings, "uploads/a.csv", "id,note\n1,one\n2,two\n3,three\n").await?;
+    assert_eq!((&report["rows_stored"], &report["rows_updated"]), (&json!(3), &Value::Null), "{report}");
+    let body = "id,note,more\n2,first,1\n4,first,1\n3,three,\n2,last,2\n4,last,2\n";
+    let (object, report) = upload(&stage, &settings, "uploads/b.csv", body).await?;
+    assert_eq!(report["outcome"], "fell_back", "{report}");
+    assert_eq!(orders(&stage).await?, texts(&[["1", "one"], ["2", "two"], ["3", "three"]]));
+
+    stage.sql("ALTER TABLE {schema}.orders ADD COLUMN more INT").await?;
+    let reports = stage.replay(&settings).await?;
+    let report = reports.first().context("nothing came home")?;
+    let counts = ["rows_stored", "rows_updated", "rows_unchanged"].map(|name| report[name].clone());
+    assert_eq!((&report["outcome"], counts), (&json!("replayed"), [3, 1, 1].map(Value::from)), "{report}");
+    assert_eq!(orders(&stage).await?, texts(&[["1", "one"], ["2", "last"], ["3", "three"], ["4", "last"]]));
+    assert_eq!(stage.ledger(&object.key).await?.map(|(state, _)| state).as_deref(), Some("loaded"));
+    ensure_no_fallback(&stage, &settings).await
+}
+
+/// An empty object does not say what the table should be, so the table keeps its rows; a header alone says that it is empty.
+#[rstest]
+#[tokio::test]
+async fn an_empty_file_replaces_nothing_and_a_header_everything(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("LOAD_MODE", "replace");
+    upload(&stage, &settings, "uploads/a.csv", "id,note\n1,one\n2,two\n").await?;
+    for empty in ["", "\u{feff}"] {
+        let (object, report) = upload(&stage, &settings, "uploads/b.csv", empty).await?;
+        assert_eq!(report["outcome"], "rejected", "{report}");
+        assert_eq!(stage.ledger(&object.key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
+        assert_eq!(orders(&stage).await?, texts(&[["1", "one"], ["2", "two"]]));
+    }
+    let (_, report) = upload(&stage, &settings, "uploads/c.csv", "id,note\n").await?;
+    assert_eq!((&report["outcome"], &report["rows_stored"]), (&json!("loaded"), &json!(0)), "{report}");
+    assert_eq!(orders(&stage).await?, Rows::new());
+    Ok(())
+}
+
+/// Bad records stay out of a merge, those without a key among them, and come back corrected; in a replace they do not, as they
+/// would be the whole table.
+#[rstest]
+#[tokio::test]
+async fn corrected_records_are_merged_and_never_replace_a_table(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "id").with("MAX_REJECTS", 2);
+    upload(&stage, &settings, "uploads/a.csv", "id,note\n1,one\n2,two\n").await?;
+    let (_, report) = upload(&stage, &settings, "uploads/b.csv", "id,note\n3,three\n2,TWO\n,nobody\n1\n").await?;
+    let counts = ["rows_parsed", "rows_stored", "rows_updated", "rows_rejected"].map(|name| report[name].clone());
+    assert_eq!(counts, [4, 2, 1, 2].map(Value::from), "{report}");
+    assert_eq!(orders(&stage).await?, texts(&[["1", "one"], ["2", "TWO"], ["3", "three"]]));
+
+    let rejects = report["rejects"].as_str().context("no rejects")?;
+    let records = String::from_utf8(stage.world.account.get(rejects).await?)?;
+    assert_eq!(records, "id,note\n,nobody\n1\n");
+    stage.world.account.put(rejects, "id,note\n4,nobody\n1,ONE\n").await?;
+    let request = json!({ "rejects": rejects });
+    let refused = stage.ask(&settings.clone().with("LOAD_MODE", "replace").without("MERGE_KEY"), &request).await?;
+    ensure!(refused.is_failure(), "two records took a table's place: {}", refused.body);
+    assert_eq!(orders(&stage).await?.len(), 3);
+    let answer = stage.ask(&settings, &request).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    assert_eq!(orders(&stage).await?, texts(&[["1", "ONE"], ["2", "TWO"], ["3", "three"], ["4", "nobody"]]));
+    Ok(())
+}
