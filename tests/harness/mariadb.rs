@@ -147,6 +147,7 @@ impl MariaDb {
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
         std::fs::create_dir_all(&folder)?;
         copy_template(&folder.join("data"))?;
+        std::fs::create_dir_all(folder.join("tmp"))?;
         Certificates::make(&folder.join("tls"))?;
         let port = run::free_port()?;
         std::fs::write(folder.join("port"), port.to_string())?;
@@ -161,6 +162,8 @@ impl MariaDb {
                 .to_vec();
         command.extend([
             format!("--datadir={}", self.folder.join("data").display()),
+            // A server that starts deletes what it finds of temporary tables, another server's too.
+            format!("--tmpdir={}", self.folder.join("tmp").display()),
             format!("--socket={}", self.folder.join("socket").display()),
             format!("--pid-file={}", self.folder.join("server.pid").display()),
             format!("--port={}", self.port),
