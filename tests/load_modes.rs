@@ -1,11 +1,15 @@
 //! Replacing and merging on the whole road, on every engine: a file that falls back comes home in its mode, files without
-//! rows say what they say, and bad records stay out.
+//! rows say what they say, bad records stay out, and a worker that dies leaves nothing half done.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
+use spillway_harness::fault::Pause;
+use spillway_harness::lambda::Function;
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::Stage;
 use spillway_harness::world::Counted;
@@ -144,4 +148,36 @@ async fn corrected_records_are_merged_and_never_replace_a_table(
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     assert_eq!(orders(&stage).await?, texts(&[["1", "ONE"], ["2", "TWO"], ["3", "three"], ["4", "nobody"]]));
     Ok(())
+}
+
+/// A merge that is killed, staged in committed chunks where the engine does that, changes nothing or all, and is done once by the
+/// next worker; the sweep finds what the dead one has left.
+#[rstest]
+#[tokio::test]
+async fn a_merge_that_is_killed_is_done_once(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("RowsAll", "BeforeLedgerEnd", "AfterCommit")] point: &str,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
+    let settings =
+        stage.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "record,file").with("ATOMIC_MAX_BYTES", 1);
+    // The rows carry the last part of the key, so those of the first file are among those of the second.
+    let first = stage.world.upload("uploads/1/orders.csv", 120).await?;
+    stage.deliver_until_accepted(&settings, &[&first]).await?;
+    let second = stage.world.upload("uploads/2/orders.csv", 200).await?;
+    let pause = Pause::at(point)?;
+    let call =
+        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&second])).await?;
+    pause.reached(Duration::from_secs(60)).await?;
+    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    let rows = if point == "AfterCommit" { 200 } else { 120 };
+    assert_eq!(stage.count().await?, Counted { database: rows, fallback: 0 });
+
+    stage.deliver_until_accepted(&settings, &[&second]).await?;
+    stage.world.expect_replaced(&first);
+    let counts = "SELECT CONCAT(rows_stored, ''), CONCAT(rows_updated, ''), CONCAT(rows_unchanged, '') \
+                  FROM {schema}.spillway_ledger WHERE object_key = 'uploads/2/orders.csv'";
+    assert_eq!(stage.rows(counts).await?, texts(&[["200", "0", "120"]]));
+    stage.sweep(&settings).await?;
+    stage.ensure_kept().await
 }

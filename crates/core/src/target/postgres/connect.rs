@@ -191,6 +191,15 @@ impl Connection {
     }
 }
 
+/// The rows that the last of some statements has changed, or found.
+pub(super) fn last_count(doing: &str, messages: &[SimpleQueryMessage]) -> Result<u64> {
+    let count = messages.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    count.ok_or_else(|| Error::new(ErrorKind::Bug, format!("{doing}: the server does not count its rows")))
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         // The driver takes leave by itself once its client is gone; past the limit the socket is closed.

@@ -98,12 +98,16 @@ impl MergeKey {
         for UniqueIndex { columns, detail, .. } in indexes {
             if key.columns.is_empty() {
                 (key.columns, key.comparisons) = (columns, detail.comparisons);
-            } else if columns != key.columns || detail.comparisons != key.comparisons {
+            } else if !columns.iter().zip(&detail.comparisons).all(|column| key.has(column)) {
                 continue;
             }
             key.names.extend(detail.names);
         }
         key
+    }
+
+    fn has(&self, column: (&String, &Comparison)) -> bool {
+        self.columns.iter().zip(&self.comparisons).any(|own| own == column)
     }
 
     /// Marks the key's columns among the file's; the file must have them all.
@@ -180,7 +184,10 @@ mod tests {
 
     #[test]
     fn rows_are_compared_as_the_index_does() {
-        let key = MergeKey::of_indexes(vec![index("x", "public.ci"), index("y", "public.ci"), index("z", "other")]);
+        let mut turned = index("y", "public.ci");
+        turned.columns.reverse();
+        turned.detail.comparisons.reverse();
+        let key = MergeKey::of_indexes(vec![index("x", "public.ci"), turned, index("z", "other")]);
         assert_eq!(key.names, ["public.x", "public.y"]);
         assert_eq!(
             key.is_same("t", "s"),

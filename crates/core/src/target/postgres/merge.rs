@@ -9,7 +9,7 @@
 use tokio_postgres::SimpleQueryMessage;
 
 use super::column::TargetColumn;
-use super::connect::Connection;
+use super::connect::{Connection, last_count};
 use super::key::MergeKey;
 use super::refusal;
 use super::table::quoted;
@@ -181,12 +181,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Runs statements; the rows that the last one has changed.
     async fn change(&mut self, doing: &str, sql: &str) -> Result<u64> {
-        let messages = self.send(doing, sql).await?;
-        let changed = messages.iter().rev().find_map(|message| match message {
-            SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
-            _ => None,
-        });
-        changed.ok_or_else(|| Error::new(ErrorKind::Bug, format!("{doing}: the server does not count its rows")))
+        last_count(doing, &self.send(doing, sql).await?)
     }
 
     /// Finds the rows to update; how many are known, and how many of them differ.

@@ -7,7 +7,7 @@
 use tokio_postgres::types::Type;
 
 use super::column::TargetColumn;
-use super::connect::Connection;
+use super::connect::{Connection, last_count};
 use super::ledger::value;
 use super::refusal;
 use super::table::quoted;
@@ -39,9 +39,9 @@ pub(super) async fn delete_rows(connection: &mut Connection, table: &str, column
     let answer = connection.run_within(limit, DOING, &format!("DELETE FROM {name}")).await?;
     answer.map_err(|error| refusal::of_statement(DOING, error, columns))?;
     if has_trigger {
-        let sql = format!("SELECT EXISTS (SELECT FROM {name})");
-        let rows = connection.rows(DOING, &sql, &[]).await?;
-        if rows.first().map(|row| value(row, 0)).transpose()? != Some(false) {
+        let answer = connection.run_within(limit, DOING, &format!("SELECT FROM {name} LIMIT 1")).await?;
+        let left = answer.map_err(|error| refusal::of_statement(DOING, error, columns))?;
+        if last_count(DOING, &left)? > 0 {
             let message = format!("{DOING}: some are left, as a trigger of table {table} keeps them");
             return Err(Error::new(ErrorKind::DataRefused, message));
         }
