@@ -163,7 +163,10 @@ async fn a_move_can_be_repeated() -> Result<()> {
 #[tokio::test]
 async fn a_move_overwrites_nothing() -> Result<()> {
     let (account, store) = account().await?;
-    let source = source(&account, &store, "uploads/a", "ours").await?;
+    let source_of = async |key: &str, body: &str| source(&account, &store, key, body).await;
+    let source = source_of("uploads/a", "ours").await?;
+    // What was looked at last is copied on a condition that this server does not know; so this one is not the last.
+    source_of("uploads/b", "another").await?;
     account.put("processed/a", "else").await?;
     assert_eq!(kind(store.move_object(&source, "processed/a").await), ErrorKind::DestinationTaken);
     assert_eq!(account.get("uploads/a").await?, b"ours");

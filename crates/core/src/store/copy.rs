@@ -60,7 +60,7 @@ impl Store {
             .copy_source_if_match(&source.etag)
             .bucket(&destination.bucket)
             .key(&destination.key)
-            // S3 honours this; some servers like it do not, which is why the destination was looked at before.
+            // S3 honours this. Some servers like it do not: there a second move of a source makes its copy anew.
             .if_none_match("*")
             .set_storage_class(head.storage_class.clone());
         if is_kms(head) {

@@ -16,11 +16,14 @@ mod tests;
 pub mod write;
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 
+use crate::object::{Source, SourceId};
 use crate::policy;
 
 /// How often a conditional write that met another one (409), or a body that broke off without a byte, is tried again.
@@ -30,13 +33,34 @@ const TRIES: u32 = 6;
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    /// What was looked at last.
+    last_look: Arc<Mutex<Option<Look>>>,
+}
+
+/// An object as HEAD has shown it.
+struct Look {
+    source: SourceId,
+    head: Box<HeadObjectOutput>,
 }
 
 impl Store {
     /// A store on the given configuration. With an endpoint of one's own, buckets are part of the path.
     pub fn new(config: &SdkConfig) -> Self {
         let settings = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
-        Self { client: Client::from_conf(settings.build()) }
+        Self { client: Client::from_conf(settings.build()), last_look: Arc::default() }
+    }
+}
+
+impl Store {
+    fn remember(&self, source: &Source, head: HeadObjectOutput) {
+        let look = Look { source: source.id.clone(), head: Box::new(head) };
+        *self.last_look.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+    }
+
+    /// What HEAD has said of this version, if nothing else was looked at since. It is given once.
+    fn remembered(&self, source: &Source) -> Option<Box<HeadObjectOutput>> {
+        let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
+        last.take_if(|look| look.source == source.id).map(|look| look.head)
     }
 }
 

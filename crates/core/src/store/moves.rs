@@ -60,19 +60,10 @@ impl Store {
         if destination.key == source.object.key {
             return Err(Error::new(ErrorKind::Bug, "an object cannot move onto itself").for_object(&destination));
         }
-        let original = self.original(source).await?;
-        let found = self.look(&destination).await?;
-        let is_copied = found.is_none();
-        if let Some(found) = &found {
-            verify(source, &original, found, &destination)?;
-        } else {
-            self.copy(source, &original, &destination, limits).await?;
-            FaultPoint::AfterCopy.reached().await;
-            let copy = self.look(&destination).await?.ok_or_else(|| {
-                Error::new(ErrorKind::Service, "the copy that S3 has confirmed is not there").for_object(&destination)
-            })?;
-            verify(source, &original, &copy, &destination)?;
-        }
+        let (original, is_copied) = match self.copy_at_once(source, &destination, limits).await {
+            Some(original) => (original, true),
+            None => self.copy_with_care(source, &destination, limits).await?,
+        };
         FaultPoint::BeforeDelete.reached().await;
         let end = match original {
             Original::Ours(_) => self.remove(source).await?,
@@ -81,6 +72,39 @@ impl Store {
         };
         FaultPoint::AfterDelete.reached().await;
         Ok(Moved { key: destination.key, is_copied, source: end })
+    }
+
+    /// The usual case in as few requests as it takes: the source is as it was when it was looked at, and nothing lies at the
+    /// destination. The copy is made on the condition that this is so. `None` when it is not, or nobody knows.
+    async fn copy_at_once(&self, source: &Source, destination: &ObjectRef, limits: &CopyLimits) -> Option<Original> {
+        let head = self.remembered(source).filter(|_| source.size_bytes <= limits.single_max_bytes)?;
+        self.copy_whole(source, &head, destination).await.ok()?;
+        let original = Original::Ours(head);
+        FaultPoint::AfterCopy.reached().await;
+        let copy = self.look(destination).await.ok()??;
+        verify(source, &original, &copy, destination).ok()?;
+        Some(original)
+    }
+
+    /// Looks at both ends first. Answers what the source is now, and whether the copy was made here.
+    async fn copy_with_care(
+        &self,
+        source: &Source,
+        destination: &ObjectRef,
+        limits: &CopyLimits,
+    ) -> Result<(Original, bool)> {
+        let original = self.original(source).await?;
+        if let Some(found) = self.look(destination).await? {
+            verify(source, &original, &found, destination)?;
+            return Ok((original, false));
+        }
+        self.copy(source, &original, destination, limits).await?;
+        FaultPoint::AfterCopy.reached().await;
+        let copy = self.look(destination).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Service, "the copy that S3 has confirmed is not there").for_object(destination)
+        })?;
+        verify(source, &original, &copy, destination)?;
+        Ok((original, true))
     }
 
     async fn original(&self, source: &Source) -> Result<Original> {

@@ -73,7 +73,9 @@ impl Store {
     pub async fn head(&self, object: &ObjectRef) -> Result<Source> {
         for attempt in 0..TRIES {
             if let Some(head) = self.look(object).await? {
-                return Ok(source_of(object, &head));
+                let source = source_of(object, &head);
+                self.remember(&source, head);
+                return Ok(source);
             }
             self.confirm_missing(object).await?;
             // HEAD and GET disagree: it has just been written, or something between S3 and us is not well.

@@ -11,6 +11,7 @@ use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectRef, Source};
 
 const ETAG: &str = "\"00000000000000000000000000000001\"";
+const OTHER: &str = "\"00000000000000000000000000000002\"";
 
 fn source(size: u64) -> Source {
     Source::new(ObjectRef::new("b", "uploads/a b.csv"), ETAG.into(), size, Timestamp::UNIX_EPOCH, None)
@@ -252,6 +253,37 @@ async fn a_source_that_changes_during_the_copy_is_left_alone() {
     let server = Scripted::new(replies).await;
     assert_eq!(kind(server.store.move_object(&source(5), "d").await), ErrorKind::SourceChanged);
     assert_eq!(server.methods(), ["HEAD", "HEAD", "PUT", "HEAD"]);
+}
+
+#[tokio::test]
+async fn what_was_just_looked_at_is_copied_at_once() {
+    let object = ObjectRef::new("b", "uploads/a b.csv");
+    let server = Scripted::new(vec![head(5), copied(), head(5), Reply::new(204, "")]).await;
+    let source = server.store.head(&object).await.unwrap();
+    let moved = server.store.move_object(&source, "d").await.unwrap();
+    assert_eq!((moved.is_copied, moved.source), (true, SourceEnd::Deleted));
+    let asked = server.asked();
+    let methods: Vec<&str> = asked.iter().map(|asked| asked.line.split(' ').next().unwrap()).collect();
+    assert_eq!(methods, ["HEAD", "PUT", "HEAD", "DELETE"]);
+    assert_eq!(asked[1].header("x-amz-copy-source-if-match"), Some(ETAG));
+    assert_eq!(asked[1].header("if-none-match"), Some("*"));
+}
+
+#[rstest]
+#[case::something_else_lies_there(
+    vec![Reply::error(412, "PreconditionFailed"), Reply::head(4).with("etag", OTHER), Reply::head(4).with("etag", OTHER), head(5), Reply::head(4).with("etag", OTHER)],
+    ErrorKind::DestinationTaken
+)]
+#[case::it_was_overwritten(
+    vec![Reply::error(412, "PreconditionFailed"), absent(), Reply::head(5).with("etag", OTHER), absent()],
+    ErrorKind::SourceChanged
+)]
+#[tokio::test]
+async fn what_has_changed_since_the_look_is_moved_with_care(#[case] replies: Vec<Reply>, #[case] expected: ErrorKind) {
+    let server = Scripted::new([head(5)].into_iter().chain(replies).collect()).await;
+    let source = server.store.head(&ObjectRef::new("b", "uploads/a b.csv")).await.unwrap();
+    assert_eq!(kind(server.store.move_object(&source, "d").await), expected);
+    server.asked();
 }
 
 #[tokio::test]
