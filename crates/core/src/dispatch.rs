@@ -22,6 +22,7 @@ use crate::report::{Outcome, Report};
 use crate::route::{self, Route, Runner};
 use crate::secret::Secrets;
 use crate::store::Store;
+use crate::target::any::IdleConnections;
 use crate::telemetry;
 
 /// How many failures an error spells out.
@@ -100,6 +101,7 @@ impl Dispatcher {
             store: Store::new(&config),
             catalog: Catalog::new(&config, settings.glue.clone()),
             secrets: Secrets::new(&config, settings.database.credentials.clone()),
+            connections: IdleConnections::default(),
             worker: Environment::of_process().worker(service),
             settings,
         };
@@ -127,6 +129,7 @@ impl Dispatcher {
                 EventItem::Unreadable(error) => self.fail(error, &mut fates),
             }
         }
+        self.road.connections.close().await;
         Ok(fates)
     }
 

@@ -174,6 +174,12 @@ impl Request {
     /// # Errors
     /// When the objects that are meant cannot be found out. What becomes of each of them is in the answer.
     pub async fn run(self, dispatcher: &Dispatcher, deadline: &Deadline) -> Result<Answer> {
+        let answer = self.answer(dispatcher, deadline).await;
+        dispatcher.road.connections.close().await;
+        answer
+    }
+
+    async fn answer(self, dispatcher: &Dispatcher, deadline: &Deadline) -> Result<Answer> {
         let road = &dispatcher.road;
         let mut fates = Fates::default();
         let mut cleared = None;

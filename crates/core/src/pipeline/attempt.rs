@@ -163,6 +163,6 @@ impl Road {
     pub(crate) async fn target(&self, table: &str, fresh: bool) -> Result<AnyTarget> {
         let database = &self.settings.database;
         let credentials = self.secrets.get(fresh).await?;
-        Ok(AnyTarget::new(credentials, database.options.clone(), table.to_owned()))
+        Ok(AnyTarget::new(credentials, database.options.clone(), table.to_owned(), &self.connections))
     }
 }

@@ -33,6 +33,7 @@ use crate::route;
 use crate::secret::Secrets;
 use crate::store::Store;
 use crate::store::lease::Lease;
+use crate::target::any::IdleConnections;
 
 /// How often an object that is overwritten while it is read is looked at anew.
 const OVERWRITTEN_TRIES: u32 = 3;
@@ -46,6 +47,8 @@ pub struct Road {
     pub catalog: Catalog,
     /// Where credentials come from.
     pub secrets: Secrets,
+    /// The connection to the database that one object leaves to the next.
+    pub connections: IdleConnections,
     /// Settings.
     pub settings: RoadSettings,
     /// Who works here, for the lease and the ledger.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::mysql::{MySqlSession, MySqlTarget};
-use super::postgres::{PostgresSession, PostgresTarget};
+use super::idle::Idle;
+use super::mysql::{self, MySqlSession, MySqlTarget};
+use super::postgres::{self, PostgresSession, PostgresTarget};
 use super::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
 use crate::config::{Credentials, Engine, TargetOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +21,21 @@ pub enum AnyTarget {
     Postgres(PostgresTarget),
 }
 
+/// Room for an idle connection between two pieces of work of a run. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct IdleConnections {
+    mysql: Idle<mysql::connect::Connection>,
+    postgres: Idle<postgres::connect::Connection>,
+}
+
+impl IdleConnections {
+    /// Takes leave of the servers, at the end of a run.
+    pub async fn close(&self) {
+        self.mysql.close().await;
+        self.postgres.close().await;
+    }
+}
+
 /// A session of any engine.
 #[derive(Debug)]
 pub enum AnySession {
@@ -30,11 +46,13 @@ pub enum AnySession {
 }
 
 impl AnyTarget {
-    /// The engine's target that loads into `table`.
-    pub fn new(credentials: Credentials, options: TargetOptions, table: String) -> Self {
+    /// The engine's target that loads into `table`, on the connection that its run keeps, where there is one.
+    pub fn new(credentials: Credentials, options: TargetOptions, table: String, idle: &IdleConnections) -> Self {
         match credentials.engine {
-            Engine::MySql => Self::MySql(MySqlTarget::new(credentials, options, table)),
-            Engine::Postgres => Self::Postgres(PostgresTarget::new(credentials, options, table)),
+            Engine::MySql => Self::MySql(MySqlTarget::new(credentials, options, table).sharing(idle.mysql.clone())),
+            Engine::Postgres => {
+                Self::Postgres(PostgresTarget::new(credentials, options, table).sharing(idle.postgres.clone()))
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod any;
 mod column;
 mod entry;
 mod exact;
+mod idle;
 mod merge;
 pub mod mysql;
 pub mod postgres;

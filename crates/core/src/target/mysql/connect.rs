@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use super::failure::failure;
 use crate::config::{Credentials, TargetOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::idle::Reusable;
 use crate::target::stage::{Stage, timed_out};
 
 /// How long a small statement may take; lock waits (3 s) and metadata lock waits (10 s) end sooner.
@@ -26,10 +27,12 @@ const IDLE_SECONDS: u32 = 90;
 /// What the session needs to be, whatever the server's defaults are.
 ///
 /// `NO_AUTO_VALUE_ON_ZERO` keeps a 0 in an AUTO_INCREMENT column a 0; `sql_notes` makes truncated digits count as
-/// warnings; a lock wait of 3 s lets a second claimant fail fast.
+/// warnings; a lock wait of 3 s lets a second claimant fail fast; on MariaDB, which alone reads such a comment, a limit meant
+/// for queries would stop a long load half-way.
 fn session_settings() -> String {
     format!(
-        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
+        "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION /*M! max_statement_time = 0, */ sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
          ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
          time_zone = '+00:00', autocommit = 1, innodb_lock_wait_timeout = 3, lock_wait_timeout = 10, \
          wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS}, net_write_timeout = {IDLE_SECONDS}, \
@@ -59,7 +62,7 @@ pub(super) struct Outcome {
 
 /// An open connection with our session settings. Dropping it closes it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::target) struct Connection {
     /// `None` once it is closed or given up.
     conn: Option<Conn>,
     /// What the server said of itself.
@@ -84,9 +87,7 @@ impl Connection {
 
     async fn set_up(&mut self, place: &str) -> Result<()> {
         let doing = "cannot set the session up";
-        self.run(doing, "SET NAMES utf8mb4 COLLATE utf8mb4_bin").await?;
         self.run(doing, &session_settings()).await?;
-        self.run(doing, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
         let sql = "SELECT @@local_infile, @@max_allowed_packet, @@read_only OR @@innodb_read_only, VERSION()";
         let rows: Vec<(bool, u64, bool, String)> = self.rows(doing, sql, ()).await?;
         let Some((local_infile, max_allowed_packet, read_only, version)) = rows.into_iter().next() else {
@@ -96,10 +97,6 @@ impl Connection {
             return Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only")));
         }
         let is_mariadb = version.contains("MariaDB");
-        if is_mariadb {
-            // A limit meant for queries would stop a long load half-way.
-            self.run(doing, "SET SESSION max_statement_time = 0").await?;
-        }
         let max_allowed_packet = usize::try_from(max_allowed_packet).unwrap_or(usize::MAX);
         self.facts = ServerFacts { local_infile, max_allowed_packet, is_mariadb };
         Ok(())
@@ -198,9 +195,19 @@ impl Connection {
             self.conn = None;
         }
     }
+}
 
-    /// Takes leave of the server and closes.
-    pub(super) async fn close(mut self) {
+impl Reusable for Connection {
+    async fn is_alive(&mut self) -> bool {
+        let Ok(conn) = self.conn() else { return false };
+        let answer = tokio::time::timeout(FAREWELL_LIMIT, conn.ping()).await;
+        if answer.is_err() {
+            self.conn = None;
+        }
+        matches!(answer, Ok(Ok(())))
+    }
+
+    async fn close(mut self) {
         if let Some(conn) = self.conn.take() {
             let _ = tokio::time::timeout(FAREWELL_LIMIT, conn.disconnect()).await;
         }

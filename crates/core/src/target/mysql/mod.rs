@@ -5,7 +5,7 @@
 
 mod check;
 mod column;
-mod connect;
+pub(super) mod connect;
 mod failure;
 mod insert;
 mod ledger;
@@ -27,6 +27,7 @@ use crate::fault::FaultPoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
 use crate::schema::Schema;
+use crate::target::idle::{Idle, Reusable};
 use crate::target::rows::Rows;
 use crate::target::stage::Stage;
 use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
@@ -41,22 +42,46 @@ use merge::{Keep, Merge};
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
-/// A MySQL or MariaDB database as a target. Holds no connection: each call that needs one opens it.
+/// A MySQL or MariaDB database as a target. Each call that needs a connection takes the idle one or opens another.
 #[derive(Debug, Clone)]
 pub struct MySqlTarget {
     credentials: Credentials,
     options: TargetOptions,
     table: String,
+    idle: Idle<Connection>,
 }
 
 impl MySqlTarget {
     /// A target that loads into `table`.
     pub fn new(credentials: Credentials, options: TargetOptions, table: String) -> Self {
-        Self { credentials, options, table }
+        Self { credentials, options, table, idle: Idle::default() }
+    }
+
+    /// With the place where its run keeps an idle connection.
+    pub(super) fn sharing(self, idle: Idle<Connection>) -> Self {
+        Self { idle, ..self }
     }
 
     async fn connect(&self) -> Result<Connection> {
-        Connection::open(&self.credentials, &self.options).await
+        match self.idle.take(&self.credentials).await {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.credentials, &self.options).await,
+        }
+    }
+
+    /// After COMMIT: drops the staging table and lets go of the connection. Nothing here can change what was committed.
+    async fn clean_up(&self, mut session: MySqlSession) {
+        if let Some(staging) = session.staging.take() {
+            FaultPoint::BeforeStagingDrop.reached().await;
+            if let Err(error) = staging::drop_table(&mut session.connection, &staging).await {
+                warn!(table = staging, error = %chain(&error), "the staging table was not dropped; the sweep drops it");
+            }
+        }
+        match session.merge {
+            // Its temporary tables end with the connection.
+            Some(_) => session.connection.close().await,
+            None => self.idle.keep(&self.credentials, session.connection).await,
+        }
     }
 
     fn ledger(&self) -> Ledger<'_> {
@@ -313,7 +338,7 @@ impl Target for MySqlTarget {
         let error = match session.connection.run_raw(limit, doing, b"COMMIT").await {
             Ok(Ok(_)) => {
                 FaultPoint::AfterCommit.reached().await;
-                clean_up(session).await;
+                self.clean_up(session).await;
                 return CommitEnd::Committed;
             }
             Ok(Err(error)) => error,
@@ -330,40 +355,25 @@ impl Target for MySqlTarget {
     async fn look_up(&self, source_id: &SourceId) -> Result<Option<LedgerEntry>> {
         let mut connection = self.connect().await?;
         let entry = self.ledger().look_up(&mut connection, source_id).await;
-        connection.close().await;
-        entry
+        self.idle.end(&self.credentials, connection, entry).await
     }
 
     async fn record(&self, claim: &Claim, fate: &Fate) -> Result<()> {
         let mut connection = self.connect().await?;
         self.ledger().ensure(&mut connection).await?;
         let recorded = self.ledger().record(&mut connection, claim, fate).await;
-        connection.close().await;
-        recorded
+        self.idle.end(&self.credentials, connection, recorded).await
     }
 
     async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
         let mut connection = self.connect().await?;
         let noted = self.ledger().record_move(&mut connection, source_id, moved_to).await;
-        connection.close().await;
-        noted
+        self.idle.end(&self.credentials, connection, noted).await
     }
 
     async fn sweep_staging(&self, older_than: Duration, live: &[SourceId]) -> Result<Vec<String>> {
         let mut connection = self.connect().await?;
         let dropped = staging::sweep(&mut connection, older_than, live).await;
-        connection.close().await;
-        dropped
+        self.idle.end(&self.credentials, connection, dropped).await
     }
-}
-
-/// After COMMIT: drops the staging table and closes. Nothing here can change what was committed.
-async fn clean_up(mut session: MySqlSession) {
-    if let Some(staging) = session.staging.take() {
-        FaultPoint::BeforeStagingDrop.reached().await;
-        if let Err(error) = staging::drop_table(&mut session.connection, &staging).await {
-            warn!(table = staging, error = %chain(&error), "the staging table was not dropped; the sweep drops it");
-        }
-    }
-    session.connection.close().await;
 }

@@ -22,6 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::failure::failure;
 use crate::config::{Credentials, TargetOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::target::idle::Reusable;
 use crate::target::stage::{Stage, timed_out};
 
 /// How long a small statement may take; lock waits end sooner.
@@ -43,15 +44,15 @@ const SESSION_SETTINGS: &str = "\
     SET client_min_messages = warning; SET lock_timeout = '3s'; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = '90s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; \
     SET tcp_keepalives_count = 4; \
-    SELECT set_config(known.name, wanted.value, false) FROM pg_catalog.pg_settings known \
-    JOIN (VALUES ('transaction_timeout', '0'), ('client_connection_check_interval', '10s'), ('tcp_user_timeout', '90s')) \
-    AS wanted (name, value) USING (name); \
+    SELECT set_config(name, value, false) FROM (VALUES \
+    ('transaction_timeout', '0'), ('client_connection_check_interval', '10s'), ('tcp_user_timeout', '90s')) \
+    AS wanted (name, value) WHERE current_setting(name, true) IS NOT NULL; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
     SELECT pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only";
 
 /// An open connection with our session settings. Dropping it closes it.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::target) struct Connection {
     /// `None` once it is closed or given up.
     client: Option<Client>,
     driver: JoinHandle<()>,
@@ -183,9 +184,16 @@ impl Connection {
         let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("ROLLBACK")).await;
         let _ = self.answered(FAREWELL_LIMIT, "cannot roll back", answer);
     }
+}
 
-    /// Takes leave of the server and closes.
-    pub(super) async fn close(mut self) {
+impl Reusable for Connection {
+    async fn is_alive(&mut self) -> bool {
+        let Ok(client) = self.client() else { return false };
+        let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("")).await;
+        matches!(self.answered(FAREWELL_LIMIT, "the idle connection does not answer", answer), Ok(Ok(())))
+    }
+
+    async fn close(mut self) {
         self.client = None;
         let _ = tokio::time::timeout(FAREWELL_LIMIT, &mut self.driver).await;
     }

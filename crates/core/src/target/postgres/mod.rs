@@ -6,7 +6,7 @@
 
 mod check;
 mod column;
-mod connect;
+pub(super) mod connect;
 mod copy;
 mod failure;
 mod form;
@@ -27,6 +27,7 @@ use crate::fault::FaultPoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
 use crate::schema::Schema;
+use crate::target::idle::{Idle, Reusable};
 use crate::target::rows::Rows;
 use crate::target::stage::Stage;
 use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
@@ -41,22 +42,31 @@ use merge::Merge;
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
-/// A PostgreSQL database as a target. Holds no connection: each call that needs one opens it.
+/// A PostgreSQL database as a target. Each call that needs a connection takes the idle one or opens another.
 #[derive(Debug, Clone)]
 pub struct PostgresTarget {
     credentials: Credentials,
     options: TargetOptions,
     table: String,
+    idle: Idle<Connection>,
 }
 
 impl PostgresTarget {
     /// A target that loads into `table`.
     pub fn new(credentials: Credentials, options: TargetOptions, table: String) -> Self {
-        Self { credentials, options, table }
+        Self { credentials, options, table, idle: Idle::default() }
+    }
+
+    /// With the place where its run keeps an idle connection.
+    pub(super) fn sharing(self, idle: Idle<Connection>) -> Self {
+        Self { idle, ..self }
     }
 
     async fn connect(&self) -> Result<Connection> {
-        Connection::open(&self.credentials, &self.options).await
+        match self.idle.take(&self.credentials).await {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.credentials, &self.options).await,
+        }
     }
 
     fn ledger(&self) -> Ledger<'_> {
@@ -215,7 +225,7 @@ impl Target for PostgresTarget {
         match (end, commit_fate(&messages)) {
             (Ok(()), Some("committed")) => {
                 FaultPoint::AfterCommit.reached().await;
-                session.connection.close().await;
+                self.idle.keep(&self.credentials, session.connection).await;
                 CommitEnd::Committed
             }
             (Ok(()), Some("aborted")) => {
@@ -240,23 +250,20 @@ impl Target for PostgresTarget {
     async fn look_up(&self, source_id: &SourceId) -> Result<Option<LedgerEntry>> {
         let mut connection = self.connect().await?;
         let entry = self.ledger().look_up(&mut connection, source_id).await;
-        connection.close().await;
-        entry
+        self.idle.end(&self.credentials, connection, entry).await
     }
 
     async fn record(&self, claim: &Claim, fate: &Fate) -> Result<()> {
         let mut connection = self.connect().await?;
         ledger_table::ensure(&mut connection, &self.options.ledger_table).await?;
         let recorded = self.ledger().record(&mut connection, claim, fate).await;
-        connection.close().await;
-        recorded
+        self.idle.end(&self.credentials, connection, recorded).await
     }
 
     async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
         let mut connection = self.connect().await?;
         let noted = self.ledger().record_move(&mut connection, source_id, moved_to).await;
-        connection.close().await;
-        noted
+        self.idle.end(&self.credentials, connection, noted).await
     }
 
     /// The staging tables of merges are temporary and end with their transaction, so there are never any to drop.

@@ -1,0 +1,88 @@
+//! A connection whose work ended well, kept for the next piece of work of the same run: most of what a small file takes from
+//! the server is connecting.
+//!
+//! It is kept only after a COMMIT that was answered or after statements of their own, so nothing is open on it, and only as
+//! long as the run: a function that sleeps between two invocations holds none of the server's connections.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Credentials;
+use crate::error::Result;
+
+/// Room for one connection of a kind. Clones share it.
+#[derive(Debug)]
+pub(super) struct Idle<C>(Arc<Mutex<Option<(Login, C)>>>);
+
+/// What a connection is good for.
+#[derive(Debug, PartialEq, Eq)]
+struct Login {
+    host: String,
+    port: u16,
+    user: String,
+    database: String,
+}
+
+impl Login {
+    fn of(credentials: &Credentials) -> Self {
+        let Credentials { host, port, user, database, .. } = credentials;
+        Self { host: host.clone(), port: *port, user: user.clone(), database: database.clone() }
+    }
+}
+
+impl<C> Default for Idle<C> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+impl<C> Clone for Idle<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// A connection that can be used again.
+pub(super) trait Reusable: Send {
+    /// Whether the server still answers on it.
+    fn is_alive(&mut self) -> impl Future<Output = bool> + Send;
+    /// Takes leave of the server and closes.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+impl<C: Reusable> Idle<C> {
+    /// The connection that is kept for this login, if it lives.
+    pub(super) async fn take(&self, credentials: &Credentials) -> Option<C> {
+        let login = Login::of(credentials);
+        let (_, mut connection) = self.place().take_if(|(kept, _)| *kept == login)?;
+        connection.is_alive().await.then_some(connection)
+    }
+
+    /// Keeps a connection whose work ended well.
+    pub(super) async fn keep(&self, credentials: &Credentials, connection: C) {
+        let superfluous = self.place().replace((Login::of(credentials), connection));
+        if let Some((_, superfluous)) = superfluous {
+            superfluous.close().await;
+        }
+    }
+
+    /// Keeps the connection of work that ended well, and closes another.
+    pub(super) async fn end<T>(&self, credentials: &Credentials, connection: C, work: Result<T>) -> Result<T> {
+        match &work {
+            Ok(_) => self.keep(credentials, connection).await,
+            Err(_) => connection.close().await,
+        }
+        work
+    }
+
+    /// Closes what is kept.
+    pub(super) async fn close(&self) {
+        let kept = self.place().take();
+        if let Some((_, connection)) = kept {
+            connection.close().await;
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<(Login, C)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
