@@ -412,12 +412,14 @@ pub(crate) async fn fates_are_recorded_and_overtaken_by_a_load(engine: &impl Eng
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::FellBack, 4, 4));
     ours(load(&target, &claim, &file).await?)?;
     target.record(&claim, &fate).await?;
-    target.record_move(&claim.source.id, "processed/fate.csv").await?;
+    target.record_move(&claim.source.id, "processed/fate.csv", Some(0.012_345_6)).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;
     assert_eq!(entry.state, LedgerState::Loaded);
     assert_eq!(entry.moved_to.as_deref(), Some("processed/fate.csv"));
-    let attempts = engine.rows("SELECT attempt, rows_stored, reason FROM spillway_ledger").await?;
-    assert_eq!(attempts, [[Some("3".to_owned()), Some("4".to_owned()), None]]);
+    // Noted once more by somebody who does not know the cost.
+    target.record_move(&claim.source.id, "processed/fate.csv", None).await?;
+    let attempts = engine.rows("SELECT attempt, rows_stored, reason, cost_usd FROM spillway_ledger").await?;
+    assert_eq!(attempts, [[Some("3".to_owned()), Some("4".to_owned()), None, Some("0.012346".to_owned())]]);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move object → report
 //!
 //! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
-//! words ([`error`], [`config`], [`pattern`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`],
+//! words ([`error`], [`config`], [`cost`], [`pattern`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`],
 //! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`target`], [`catalog`], [`launch`], [`secret`],
 //! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
 //! [`sweep`], [`dispatch`], [`request`]).
@@ -13,6 +13,7 @@ pub mod aws;
 mod canned;
 pub mod catalog;
 pub mod config;
+pub mod cost;
 pub mod deadline;
 pub mod dispatch;
 pub mod error;

@@ -14,7 +14,7 @@ use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
 use crate::object::{ObjectRef, Source};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
+use crate::pipeline::{Attempt, Begun, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -65,10 +65,11 @@ fn is_stop(error: &Error) -> bool {
 
 async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
+    let begun = Begun::now(road);
     let lease = hold(road, &manifest.source).await?;
     // The parts of the key are in the fallback object's rows already.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone());
+    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone(), begun);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = bring_home(&attempt, manifest) => result,
@@ -99,6 +100,7 @@ async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report>
     }
     fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
     report.moved_to = bring_source_home(attempt).await;
+    report.cost_usd = attempt.cost_usd();
     info!(rows = report.rows_stored, "the rows are back in the database");
     Ok(report)
 }
@@ -140,7 +142,7 @@ async fn bring_source_home(attempt: &Attempt<'_>) -> Option<String> {
     };
     match moved.await {
         Ok(_) => {
-            attempt.note_move(&processed_key).await;
+            attempt.note_move(&processed_key, attempt.cost_usd()).await;
             Some(processed_key)
         }
         Err(error) if error.kind() == ErrorKind::SourceMissing => None,

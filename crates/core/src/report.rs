@@ -76,6 +76,9 @@ pub struct Report {
     pub size_bytes: u64,
     /// The time this attempt took.
     pub elapsed_ms: u64,
+    /// What it has cost in US dollars (see [`crate::cost`]), where it is known what this runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// The key the object has now, when it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
@@ -103,6 +106,7 @@ impl Report {
             rejects: None,
             size_bytes: 0,
             elapsed_ms: 0,
+            cost_usd: None,
             moved_to: None,
             reason: None,
             needs_attention: false,

@@ -4,20 +4,21 @@
 //! what it takes. A setting and what it resolves to (credentials, a connection) are different types. The variables are
 //! declared in [`vars`] and read in `read`.
 
+mod environment;
 mod read;
 #[cfg(test)]
 mod tests;
 pub mod vars;
 
-pub use read::Environment;
+pub use environment::Environment;
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::reject::RejectLimit;
-
+use crate::cost::Machine;
 use crate::pattern::TablePatterns;
+use crate::reject::RejectLimit;
 
 /// Where things lie in the bucket. Each ends with a slash; none contains another, unless the whole bucket is uploaded to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -369,6 +370,8 @@ pub struct RoadSettings {
     pub files: FileSettings,
     /// `LEASE_SECONDS`: how long a worker that has died holds a source.
     pub lease: Duration,
+    /// What this runs on, where that is known.
+    pub machine: Option<Machine>,
 }
 
 /// How a Fargate task is started.

@@ -1,12 +1,8 @@
 //! Reading settings: from names and texts to types, or a message that says what is wrong with which variable.
-//!
-//! The environment is a lookup, so that tests bring their own.
 
-use std::ffi::OsString;
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::environment::{Environment, refused, refused_text, settings_error};
 use super::vars::{self, Variable};
 use super::{
     CredentialSettings, Credentials, CsvSettings, DatabaseSettings, DecodedLimits, Dedupe, Engine, FallbackFormat,
@@ -14,7 +10,8 @@ use super::{
     LoadMode, LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings, SecretSettings, TableSettings, TargetOptions,
     TaskSettings, TaskWork, Tls, TriggerSettings, UnknownColumns, secret,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::cost::Machine;
+use crate::error::Result;
 use crate::object::ObjectRef;
 use crate::pattern::{self, TablePatterns};
 use crate::reject::RejectLimit;
@@ -24,89 +21,6 @@ const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
 
 /// The longest time one attempt to connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
-
-/// Where settings are looked up.
-pub struct Environment {
-    lookup: Box<Lookup>,
-}
-
-impl Environment {
-    /// The process's own environment.
-    #[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
-    pub fn of_process() -> Self {
-        Self { lookup: Box::new(|name| std::env::var_os(name)) }
-    }
-
-    /// The given pairs and nothing else.
-    pub fn of(pairs: &[(&str, &str)]) -> Self {
-        let pairs: Vec<(String, OsString)> =
-            pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-        let lookup = move |name: &str| pairs.iter().rfind(|pair| pair.0 == name).map(|pair| pair.1.clone());
-        Self { lookup: Box::new(lookup) }
-    }
-
-    /// Who works here, for people who read leases and the ledger: the service, where it runs, its process.
-    pub fn worker(&self, service: &str) -> String {
-        let place = [&vars::AWS_LAMBDA_LOG_STREAM_NAME, &vars::HOSTNAME]
-            .into_iter()
-            .find_map(|variable| self.set(variable).ok().flatten())
-            .unwrap_or_else(|| "local".to_owned());
-        format!("{service} on {place}, process {}", std::process::id())
-    }
-
-    /// The value that was set, or nothing. An empty value counts as unset; a default does not count as set.
-    fn set(&self, variable: &Variable) -> Result<Option<String>> {
-        let Some(value) = (self.lookup)(variable.name).filter(|value| !value.is_empty()) else { return Ok(None) };
-        match value.into_string() {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(refused(variable, "bytes that are not UTF-8")),
-        }
-    }
-
-    /// The value that was set, or the default.
-    fn get(&self, variable: &Variable) -> Result<Option<String>> {
-        Ok(self.set(variable)?.or_else(|| variable.default.map(str::to_owned)))
-    }
-
-    /// The value or the default; with neither, an error that says `why` the variable is needed.
-    fn need(&self, variable: &Variable, why: &str) -> Result<String> {
-        self.get(variable)?
-            .ok_or_else(|| settings_error(format!("{} is not set; it takes {} ({why})", variable.name, variable.takes)))
-    }
-
-    fn number<N>(&self, variable: &Variable, range: RangeInclusive<N>) -> Result<N>
-    where
-        N: std::str::FromStr + PartialOrd,
-    {
-        let text = self.need(variable, variable.doc)?;
-        let number = text.trim().parse::<N>().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| refused_text(variable, &text))
-    }
-
-    fn choice<T: Clone>(&self, variable: &Variable, choices: &[(&str, T)]) -> Result<T> {
-        let text = self.need(variable, variable.doc)?;
-        let wanted = text.trim().to_ascii_lowercase();
-        let found = choices.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| value.clone()).ok_or_else(|| refused_text(variable, &text))
-    }
-
-    fn seconds(&self, variable: &Variable, range: RangeInclusive<u64>) -> Result<Duration> {
-        self.number(variable, range).map(Duration::from_secs)
-    }
-
-    /// What stands between commas; nothing when the variable is unset.
-    fn list(&self, variable: &Variable) -> Result<Vec<String>> {
-        let Some(text) = self.set(variable)? else { return Ok(Vec::new()) };
-        let items: Vec<String> =
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
-        if items.is_empty() {
-            return Err(refused_text(variable, &text));
-        }
-        Ok(items)
-    }
-}
 
 impl RoadSettings {
     /// Reads and checks what every binary needs.
@@ -121,6 +35,7 @@ impl RoadSettings {
             dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
             files: files(environment)?,
             lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
+            machine: machine(environment)?,
         })
     }
 }
@@ -196,6 +111,19 @@ impl LogSettings {
 }
 
 /// Our own modules at the level that was asked for, everybody else's at `warn` or less.
+/// What this runs on, where the platform or the template says so.
+fn machine(environment: &Environment) -> Result<Option<Machine>> {
+    let read = |variable| match environment.set(variable)? {
+        Some(_) => environment.number(variable, 1..=1_000_000).map(Some),
+        None => Ok(None),
+    };
+    if let Some(memory_mb) = read(&vars::AWS_LAMBDA_FUNCTION_MEMORY_SIZE)? {
+        return Ok(Some(Machine::Lambda { memory_mb }));
+    }
+    let task = (read(&vars::TASK_CPU)?, read(&vars::TASK_MEMORY)?);
+    Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Machine::Fargate { cpu_units, memory_mb }))
+}
+
 fn level_filter(variable: &Variable, text: &str) -> Result<String> {
     let level = match text.trim().to_ascii_lowercase().as_str() {
         "trace" => "trace",
@@ -514,16 +442,4 @@ fn task_work(environment: &Environment, road: &RoadSettings, bucket: &str) -> Re
     let prefix = environment.set(&vars::CSV_PREFIX)?;
     let prefixes = prefix.map_or_else(|| road.prefixes.upload.clone(), |prefix| vec![prefix]);
     Ok(TaskWork::Prefix { bucket: bucket.to_owned(), prefixes, mode })
-}
-
-fn refused_text(variable: &Variable, got: &str) -> Error {
-    refused(variable, &format!("{got:?}"))
-}
-
-fn refused(variable: &Variable, got: &str) -> Error {
-    settings_error(format!("{} is {got}; it takes {}", variable.name, variable.takes))
-}
-
-fn settings_error(message: impl Display) -> Error {
-    Error::new(ErrorKind::Settings, message.to_string())
 }

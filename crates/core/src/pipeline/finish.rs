@@ -207,7 +207,8 @@ async fn move_to_failed(attempt: &Attempt<'_>, report: &mut Report) -> Result<()
 
 async fn move_to(attempt: &Attempt<'_>, key: String, report: &mut Report) -> Result<()> {
     attempt.road.store.move_object(&attempt.source, &key).await?;
-    attempt.note_move(&key).await;
+    report.cost_usd = attempt.cost_usd();
+    attempt.note_move(&key, report.cost_usd).await;
     report.moved_to = Some(key);
     Ok(())
 }

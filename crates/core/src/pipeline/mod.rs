@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tracing::{Instrument, info, info_span};
 
-pub(crate) use attempt::Attempt;
+pub(crate) use attempt::{Attempt, Begun};
 pub(crate) use content::{Content, Inspected};
 pub(crate) use load::{LoadEnd, is_in_target, load};
 
@@ -76,6 +76,7 @@ pub async fn process(road: &Road, object: &ObjectRef, deadline: Deadline) -> Res
 /// The version of the object that is there now, under a lease and within the deadline.
 async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
+    let begun = Begun::now(road);
     let source = match road.store.head(object).await {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(gone(object)),
@@ -91,7 +92,7 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Ok(key) => (key, None),
         Err(refusal) => (KeyParts::default(), Some(refusal)),
     };
-    let attempt = Attempt::new(road, source, key, lease, deadline.clone());
+    let attempt = Attempt::new(road, source, key, lease, deadline.clone(), begun);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = walk(&attempt, refusal) => result,

@@ -7,6 +7,7 @@
 mod answer;
 mod copy;
 pub mod lease;
+mod meter;
 pub mod moves;
 pub mod read;
 #[cfg(test)]
@@ -23,6 +24,9 @@ use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 
+use meter::Meter;
+
+use crate::cost::Requests;
 use crate::object::{Source, SourceId};
 use crate::policy;
 
@@ -33,6 +37,7 @@ const TRIES: u32 = 6;
 #[derive(Clone)]
 pub struct Store {
     client: Client,
+    meter: Meter,
     /// What was looked at last.
     last_look: Arc<Mutex<Option<Look>>>,
 }
@@ -46,8 +51,16 @@ struct Look {
 impl Store {
     /// A store on the given configuration. With an endpoint of one's own, buckets are part of the path.
     pub fn new(config: &SdkConfig) -> Self {
-        let settings = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
-        Self { client: Client::from_conf(settings.build()), last_look: Arc::default() }
+        let meter = Meter::default();
+        let settings = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(config.endpoint_url().is_some())
+            .interceptor(meter.clone());
+        Self { client: Client::from_conf(settings.build()), meter, last_look: Arc::default() }
+    }
+
+    /// The requests that this store and its clones have sent so far.
+    pub fn requests(&self) -> Requests {
+        self.meter.requests()
     }
 }
 

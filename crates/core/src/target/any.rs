@@ -118,10 +118,10 @@ impl Target for AnyTarget {
         }
     }
 
-    async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
+    async fn record_move(&self, source_id: &SourceId, moved_to: &str, cost_usd: Option<f64>) -> Result<()> {
         match self {
-            Self::MySql(target) => target.record_move(source_id, moved_to).await,
-            Self::Postgres(target) => target.record_move(source_id, moved_to).await,
+            Self::MySql(target) => target.record_move(source_id, moved_to, cost_usd).await,
+            Self::Postgres(target) => target.record_move(source_id, moved_to, cost_usd).await,
         }
     }
 

@@ -44,6 +44,11 @@ pub(super) fn cut(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end])
 }
 
+/// Dollars as a ledger keeps them.
+pub(super) fn dollars(amount: f64) -> String {
+    format!("{amount:.6}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -210,8 +210,13 @@ pub trait Target: Send + Sync {
     /// Writes a fate that is not a load, in a transaction of its own. A source that is already loaded stays loaded.
     fn record(&self, claim: &Claim, fate: &Fate) -> impl Future<Output = Result<()>> + Send;
 
-    /// Notes where a source's object was moved.
-    fn record_move(&self, source_id: &SourceId, moved_to: &str) -> impl Future<Output = Result<()>> + Send;
+    /// Notes where a source's object was moved, and what all of it has cost in US dollars, where that is known.
+    fn record_move(
+        &self,
+        source_id: &SourceId,
+        moved_to: &str,
+        cost_usd: Option<f64>,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Drops staging tables of runs that ended without cleaning up: those older than `older_than` whose source is not
     /// in `live`. Answers the names that were dropped.

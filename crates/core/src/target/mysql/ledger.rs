@@ -14,7 +14,7 @@ use super::table::{TABLE_OPTIONS, exists, quoted};
 use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{Current, cut, entry};
+use crate::target::entry::{Current, cut, dollars, entry};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
@@ -307,11 +307,21 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// Notes where the object was moved. A source without a row, or without a ledger, has nothing to note it in.
-    pub(super) async fn record_move(&self, connection: &mut Connection, id: &SourceId, moved_to: &str) -> Result<()> {
+    /// Notes where the object was moved, and the cost. A source without a row, or without a ledger, has nothing to note it
+    /// in.
+    pub(super) async fn record_move(
+        &self,
+        connection: &mut Connection,
+        id: &SourceId,
+        moved_to: &str,
+        cost_usd: Option<f64>,
+    ) -> Result<()> {
         let doing = "cannot note the move in the ledger";
-        let sql = format!("UPDATE {} SET moved_at = UTC_TIMESTAMP(6), moved_to = ? WHERE source_id = ?", self.name());
-        match connection.change_raw(doing, &sql, (moved_to, id.as_str())).await? {
+        let sql = format!(
+            "UPDATE {} SET moved_at = UTC_TIMESTAMP(6), moved_to = ?, cost_usd = COALESCE(?, cost_usd) WHERE source_id = ?",
+            self.name()
+        );
+        match connection.change_raw(doing, &sql, (moved_to, cost_usd.map(dollars), id.as_str())).await? {
             Ok(_) => Ok(()),
             Err(error) if server_code(&error) == Some(NO_SUCH_TABLE) => Ok(()),
             Err(error) => Err(failure(Stage::Connected, doing, error)),

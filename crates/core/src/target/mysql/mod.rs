@@ -365,9 +365,9 @@ impl Target for MySqlTarget {
         self.idle.end(&self.credentials, connection, recorded).await
     }
 
-    async fn record_move(&self, source_id: &SourceId, moved_to: &str) -> Result<()> {
+    async fn record_move(&self, source_id: &SourceId, moved_to: &str, cost_usd: Option<f64>) -> Result<()> {
         let mut connection = self.connect().await?;
-        let noted = self.ledger().record_move(&mut connection, source_id, moved_to).await;
+        let noted = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
         self.idle.end(&self.credentials, connection, noted).await
     }
 

@@ -15,7 +15,7 @@ use super::table::{quoted, relation};
 use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{Current, cut, entry};
+use crate::target::entry::{Current, cut, dollars, entry};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
@@ -312,12 +312,24 @@ impl<'a> Ledger<'a> {
         connection.run(doing, "COMMIT").await
     }
 
-    /// Notes where the object was moved. A source without a row, or without a ledger, has nothing to note it in.
-    pub(super) async fn record_move(&self, connection: &mut Connection, id: &SourceId, moved_to: &str) -> Result<()> {
+    /// Notes where the object was moved, and the cost. A source without a row, or without a ledger, has nothing to note it
+    /// in.
+    pub(super) async fn record_move(
+        &self,
+        connection: &mut Connection,
+        id: &SourceId,
+        moved_to: &str,
+        cost_usd: Option<f64>,
+    ) -> Result<()> {
         let doing = "cannot note the move in the ledger";
-        let sql =
-            format!("UPDATE {} SET moved_at = clock_timestamp(), moved_to = $1 WHERE source_id = $2", self.name());
-        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&moved_to, Type::TEXT), (&id.as_str(), Type::TEXT)];
+        let sql = format!(
+            "UPDATE {} SET moved_at = clock_timestamp(), moved_to = $1, \
+             cost_usd = COALESCE(CAST($2 AS numeric), cost_usd) WHERE source_id = $3",
+            self.name()
+        );
+        let cost_usd = cost_usd.map(dollars);
+        let params: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&moved_to, Type::TEXT), (&cost_usd, Type::TEXT), (&id.as_str(), Type::TEXT)];
         match connection.change_raw(doing, &sql, &params).await? {
             Ok(_) => Ok(()),
             Err(error) if state(&error) == Some(UNDEFINED_TABLE) => Ok(()),

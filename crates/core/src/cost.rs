@@ -1,0 +1,100 @@
+//! What a piece of work costs on AWS, in US dollars.
+//!
+//! The price of the machine for the time it was held, a Lambda's own request, and S3's requests by kind. Prices are those of
+//! us-east-1 in November 2026 (<https://aws.amazon.com/lambda/pricing>, `/fargate/pricing`, `/s3/pricing`), without free tiers and
+//! discounts; the database, Glue (free for the first million requests of a month), logs, storage and traffic are not in it.
+
+use std::time::Duration;
+
+/// Dollars for a gigabyte of a Lambda's memory and a second.
+const LAMBDA_GB_SECOND: f64 = if IS_ARM { 0.000_013_333_4 } else { 0.000_016_666_7 };
+/// Dollars for an invocation.
+const LAMBDA_REQUEST: f64 = 0.20 / 1e6;
+/// Dollars for a vCPU of Fargate and an hour.
+const FARGATE_VCPU_HOUR: f64 = if IS_ARM { 0.032_38 } else { 0.040_48 };
+/// Dollars for a gigabyte of Fargate's memory and an hour.
+const FARGATE_GB_HOUR: f64 = if IS_ARM { 0.003_56 } else { 0.004_445 };
+/// Dollars for a PUT, COPY, POST or LIST of S3 Standard.
+const S3_WRITE: f64 = 0.005 / 1e3;
+/// Dollars for a GET or HEAD. A DELETE is free.
+const S3_READ: f64 = 0.0004 / 1e3;
+
+const IS_ARM: bool = cfg!(target_arch = "aarch64");
+
+/// What the work runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machine {
+    /// A Lambda function.
+    Lambda {
+        /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
+        memory_mb: u32,
+    },
+    /// A Fargate task.
+    Fargate {
+        /// `TASK_CPU`: 1024 are a vCPU.
+        cpu_units: u32,
+        /// `TASK_MEMORY`.
+        memory_mb: u32,
+    },
+}
+
+/// Requests to S3 by what they cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requests {
+    /// PUT, COPY, POST and LIST.
+    pub writes: u64,
+    /// GET and HEAD.
+    pub reads: u64,
+}
+
+impl Requests {
+    /// Those that came after `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self { writes: self.writes.saturating_sub(earlier.writes), reads: self.reads.saturating_sub(earlier.reads) }
+    }
+
+    fn dollars(self) -> f64 {
+        self.writes as f64 * S3_WRITE + self.reads as f64 * S3_READ
+    }
+}
+
+impl Machine {
+    /// Dollars for this long on the machine, with these requests. Each object is taken for an invocation of its own.
+    pub fn dollars(self, held: Duration, requests: Requests) -> f64 {
+        let seconds = held.as_secs_f64();
+        let gigabytes = |megabytes: u32| f64::from(megabytes) / 1024.0;
+        let machine = match self {
+            Self::Lambda { memory_mb } => gigabytes(memory_mb) * seconds * LAMBDA_GB_SECOND + LAMBDA_REQUEST,
+            Self::Fargate { cpu_units, memory_mb } => {
+                let hours = seconds / 3600.0;
+                let vcpus = f64::from(cpu_units) / 1024.0;
+                (vcpus * FARGATE_VCPU_HOUR + gigabytes(memory_mb) * FARGATE_GB_HOUR) * hours
+            }
+        };
+        machine + requests.dollars()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_each_machine_costs_what_the_price_lists_say() {
+        let day = Duration::from_secs(24 * 3600);
+        let none = Requests::default();
+        let lambda = Machine::Lambda { memory_mb: 512 }.dollars(day, none);
+        let fargate = Machine::Fargate { cpu_units: 2048, memory_mb: 4096 }.dollars(day, none);
+        let (lambda_list, fargate_list) = if IS_ARM { (0.576_003, 1.896) } else { (0.720_002, 2.369_76) };
+        assert!((lambda - lambda_list).abs() < 1e-5, "{lambda}");
+        assert!((fargate - fargate_list).abs() < 1e-5, "{fargate}");
+    }
+
+    #[test]
+    fn a_thousand_requests_of_each_kind_cost_what_the_price_list_says() {
+        let machine = Machine::Fargate { cpu_units: 256, memory_mb: 512 };
+        let requests = Requests { writes: 1000, reads: 1000 }.since(Requests::default());
+        assert!((machine.dollars(Duration::ZERO, requests) - 0.0054).abs() < 1e-9);
+    }
+}
