@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz bench fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo test test-large fuzz bench fmt lint build build-local deploy image clean-local
 
 bin := .venv/bin
 export SAM_CLI_TELEMETRY := 0
@@ -22,6 +22,9 @@ demo: setup ## deploy to a local AWS and watch files arrive, fall back and come 
 
 test: setup ## everything that must hold: format, lints, docs, template, tests
 	@scripts/check
+
+test-large: build-local ## a file of ten gigabytes, decompressed, through the task
+	cargo nextest run --profile fuzz --workspace --locked --run-ignored only
 
 fuzz: setup ## the core's property tests with inputs of their own each time; CASES=2000 for each by default
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'

@@ -1,11 +1,15 @@
 //! Files as people have them: compressed, cut off, under a wrong name, and what becomes of them on the whole road.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use async_compression::Level;
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use aws_sdk_s3::primitives::ByteStream;
 use rstest::rstest;
 use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
+use spillway_harness::run;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
 use spillway_harness::world::{Counted, Input, file};
@@ -140,6 +144,29 @@ async fn a_bomb_of_ten_gigabytes_is_refused_with_flat_memory() -> Result<()> {
     assert_eq!(finished.code(), Some(0), "{}", finished.logs);
     let (state, reason) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
     ensure!(state == "rejected" && reason.contains("MAX_DECODED_RATIO"), "{state}: {reason}");
+    ensure!(finished.peak_memory_bytes < 96 << 20, "{} bytes of memory", finished.peak_memory_bytes);
+    ensure!(stage.world.account.keys("uploads/").await?.is_empty(), "it still waits");
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "takes minutes, and a task that was built with optimisation: `make test-large`"]
+async fn an_honest_file_of_ten_gigabytes_is_loaded_where_the_settings_allow_it() -> Result<()> {
+    const MEMBERS: usize = 1000;
+    const ROWS: usize = 1000;
+    let stage = Stage::on(Engine::Postgres).await?;
+    let row = format!("7,{}\n", "0123456789".repeat(1000));
+    let member = gzip(&row.as_bytes().repeat(ROWS)).await?;
+    let file = [gzip(b"id,note\n").await?, member.repeat(MEMBERS)].concat();
+    ensure!(row.len() * ROWS * MEMBERS > 10_000_000_000 && file.len() < 50_000_000, "{} bytes", file.len());
+    let object = stage.world.account.put("uploads/honest.csv.gz", file).await?;
+    let settings = stage.settings().with("CSV_KEY", &object.key).with("MAX_DECODED_RATIO", 100_000);
+    let task = Task::start_binary(&run::optimised_task()?, &settings.with("LEASE_SECONDS", 60))?;
+    let finished = task.finish(Duration::from_secs(1_800)).await?;
+    assert_eq!(finished.code(), Some(0), "{}", finished.logs);
+    let rows = stage.rows("SELECT COUNT(*), SUM(id), SUM(LENGTH(note)) FROM {schema}.orders").await?;
+    let expected = [ROWS * MEMBERS, 7 * ROWS * MEMBERS, 10_000 * ROWS * MEMBERS];
+    assert_eq!(rows, [expected.map(|number| Some(number.to_string())).to_vec()]);
     ensure!(finished.peak_memory_bytes < 96 << 20, "{} bytes of memory", finished.peak_memory_bytes);
     ensure!(stage.world.account.keys("uploads/").await?.is_empty(), "it still waits");
     Ok(())

@@ -107,6 +107,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The task as `scripts/deploy-local` has built it last.
+pub fn optimised_task() -> Result<PathBuf> {
+    let built = std::fs::read_dir(workspace().join(".aws-sam/tasks")).into_iter().flatten().filter_map(Result::ok);
+    let newest = built.max_by_key(|folder| folder.metadata().and_then(|data| data.modified()).ok());
+    let task = newest.context("the task is not built; run scripts/deploy-local --build-only")?;
+    Ok(task.path().join("spillway-task"))
+}
+
 /// A tool in the Python environment that `scripts/setup` makes.
 pub fn tool(name: &str) -> Result<PathBuf> {
     let path = workspace().join(".venv/bin").join(name);
