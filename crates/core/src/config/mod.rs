@@ -6,6 +6,7 @@
 
 mod environment;
 mod read;
+mod read_database;
 #[cfg(test)]
 mod tests;
 pub mod vars;
