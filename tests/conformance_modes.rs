@@ -490,20 +490,25 @@ pub(crate) async fn an_older_file_does_not_replace_a_newer_one(engine: &impl Eng
     Ok(())
 }
 
+/// Loads a file, after as many conflicts as there may be.
+async fn load_after_conflicts(target: &impl Target, claim: &Claim, file: &File) -> Result<()> {
+    for _ in 0..TRIES {
+        match load(target, claim, file).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => bail!("{error}"),
+        }
+    }
+    bail!("{TRIES} conflicts one after the other")
+}
+
 /// Eight files that replace an empty table at once: in the end it holds the newest, whole and alone.
 pub(crate) async fn eight_replaces_at_once_leave_the_newest(engine: &impl Engine) -> Result<()> {
     let target = engine.target_with(LoadMode::Replace, None);
     ours(load(&target, &claim_at("first.csv", 0, 100), &File::new(&["id", "amount", "note"], &[])).await?)?;
     let ends = join_all((1..=8).map(async |worker: i64| {
         let (claim, file) = (claim_at(&format!("{worker}.csv"), worker, 100), version(&format!("v{worker}"), 50));
-        for _ in 0..TRIES {
-            match load(&target, &claim, &file).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => bail!("{error}"),
-            }
-        }
-        bail!("{TRIES} conflicts one after the other")
+        load_after_conflicts(&target, &claim, &file).await
     }))
     .await;
     ends.into_iter().collect::<Result<Vec<()>>>()?;
@@ -574,14 +579,7 @@ pub(crate) async fn an_older_ledger_gets_its_columns(engine: &impl Engine) -> Re
         let ends = join_all((0..8).map(async |worker: i64| {
             let place = round as i64 * 10 + worker;
             let (claim, file) = (claim_at(&format!("{place:03}.csv"), place, 100), version(&format!("v{place}"), 3));
-            for _ in 0..TRIES {
-                match load(&target, &claim, &file).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.kind() == ErrorKind::Conflict => {}
-                    Err(error) => bail!("{error}"),
-                }
-            }
-            bail!("{TRIES} conflicts one after the other")
+            load_after_conflicts(&target, &claim, &file).await
         }))
         .await;
         ends.into_iter().collect::<Result<Vec<()>>>()?;

@@ -24,6 +24,15 @@ fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> 
 }
 
 fn decode_as<'a>(dialect: &CsvDialect, chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> Result<Table> {
+    sifted_within(dialect, chunks, limits).map(|(table, _)| table)
+}
+
+/// What is left of a file, and the bad records that were left out.
+fn sifted_within<'a>(
+    dialect: &CsvDialect,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    limits: CsvLimits,
+) -> Result<(Table, Vec<Reject>)> {
     let mut decoder = CsvDecoder::with_dialect(dialect.clone(), limits);
     let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
     for chunk in chunks {
@@ -33,7 +42,7 @@ fn decode_as<'a>(dialect: &CsvDialect, chunks: impl IntoIterator<Item = &'a [u8]
     decoder.finish()?;
     take(&mut decoder, &mut table);
     table.header = decoder.header().map(<[Vec<u8>]>::to_vec);
-    Ok(table)
+    Ok((table, decoder.take_rejects()))
 }
 
 fn take(decoder: &mut CsvDecoder, table: &mut Table) {
@@ -427,22 +436,13 @@ fn what_is_not_of_the_encoding_is_refused() {
     assert_eq!(error.position().map(|position| position.record), Some(2));
 }
 
-/// What is left of a file whose bad records may be left out, and these: their place, why, and their bytes.
+/// The same with so many bad records left out.
 fn sifted<'a>(
     dialect: &CsvDialect,
     chunks: impl IntoIterator<Item = &'a [u8]>,
     max_rejects: u64,
 ) -> Result<(Table, Vec<Reject>)> {
-    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), CsvLimits { max_rejects, ..LIMITS });
-    let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
-    for chunk in chunks {
-        decoder.feed(chunk)?;
-        take(&mut decoder, &mut table);
-    }
-    decoder.finish()?;
-    take(&mut decoder, &mut table);
-    table.header = decoder.header().map(<[Vec<u8>]>::to_vec);
-    Ok((table, decoder.take_rejects()))
+    sifted_within(dialect, chunks, CsvLimits { max_rejects, ..LIMITS })
 }
 
 /// The header and the records at these places, as they stand in the file.
