@@ -18,7 +18,7 @@ use spillway_harness::world::Counted;
 const BOUND: Duration = Duration::from_secs(60);
 const ROWS: usize = 120;
 
-/// The rows of the older file that is replaced.
+/// The rows of an older file, which is replaced or has made the table.
 const OLD_ROWS: usize = 30;
 
 struct Proxied {
@@ -26,6 +26,7 @@ struct Proxied {
     proxy: Proxy,
     object: Object,
     settings: Settings,
+    rows_before: usize,
 }
 
 impl Proxied {
@@ -34,11 +35,21 @@ impl Proxied {
         Self::in_mode(engine, "append", swallow).await
     }
 
-    /// The same in a load mode; a file that replaces has an older one to replace.
+    /// The same in a load mode; a file that replaces has an older one to replace. One that is appended `unread` finds its
+    /// table, and is loaded while it is read.
     async fn in_mode(engine: Engine, mode: &str, swallow: Swallow) -> Result<Self> {
         let mut stage = Stage::on(engine).await?;
         let proxy = Proxy::start(stage.server.port()).await?;
-        let mut settings = stage.settings().with("LOAD_MODE", mode);
+        let mut settings = stage.settings();
+        let mut rows_before = 0;
+        if mode == "unread" {
+            let old = stage.world.upload("uploads/older.csv", OLD_ROWS).await?;
+            stage.deliver_until_accepted(&settings, &[&old]).await?;
+            rows_before = OLD_ROWS;
+            settings = settings.with("HOLD_MAX_BYTES", 0);
+        } else {
+            settings = settings.with("LOAD_MODE", mode);
+        }
         if mode == "replace" {
             let old = stage.world.upload("uploads/older.csv", OLD_ROWS).await?;
             stage.deliver_until_accepted(&settings, &[&old]).await?;
@@ -49,11 +60,11 @@ impl Proxied {
         let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
         let settings = settings.with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
         proxy.swallow_next_commit(swallow);
-        Ok(Self { stage, proxy, object, settings })
+        Ok(Self { stage, proxy, object, settings, rows_before })
     }
 
     async fn ensure_loaded_once(&self) -> Result<()> {
-        assert_eq!(self.stage.count().await?, Counted { database: ROWS, fallback: 0 });
+        assert_eq!(self.stage.count().await?, Counted { database: self.rows_before + ROWS, fallback: 0 });
         self.stage.sweep(&self.settings).await?;
         self.stage.ensure_kept().await
     }
@@ -66,7 +77,7 @@ impl Proxied {
 async fn with_the_database_up_the_ledger_tells_at_once(
     #[case] swallow: Swallow,
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-    #[values("append", "replace", "merge")] mode: &str,
+    #[values("append", "replace", "merge", "unread")] mode: &str,
 ) -> Result<()> {
     let proxied = Proxied::in_mode(engine, mode, swallow).await?;
     let answer = proxied.stage.deliver(&proxied.settings, &[&proxied.object]).await?;
@@ -92,9 +103,10 @@ async fn a_silent_database_is_given_up_and_the_ledger_tells(
 #[tokio::test]
 async fn with_the_database_gone_the_file_waits_and_never_falls_back(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("append", "unread")] mode: &str,
 ) -> Result<()> {
-    let proxied = Proxied::new(engine, Swallow::ThenRefuse).await?;
-    let Proxied { stage, proxy, object, settings } = &proxied;
+    let proxied = Proxied::in_mode(engine, mode, Swallow::ThenRefuse).await?;
+    let Proxied { stage, proxy, object, settings, rows_before } = &proxied;
     let answer = stage.deliver(settings, &[object]).await?;
     assert_eq!(answer.error_type(), Some("commit_unknown"), "{} {}", answer.body, answer.logs);
     proxy.swallowed(BOUND).await?;
@@ -103,7 +115,7 @@ async fn with_the_database_gone_the_file_waits_and_never_falls_back(
         let again = stage.deliver(settings, &[object]).await?;
         assert!(again.is_failure(), "accepted while nobody can know: {}", again.body);
     }
-    assert_eq!(stage.count().await?, Counted { database: ROWS, fallback: 0 });
+    assert_eq!(stage.count().await?, Counted { database: rows_before + ROWS, fallback: 0 });
     assert_eq!(stage.world.account.keys("uploads/").await?, std::slice::from_ref(&object.key));
     assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
 
@@ -134,7 +146,7 @@ async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_fo
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
-    let Proxied { stage, proxy, object, settings } = &proxied;
+    let Proxied { stage, proxy, object, settings, .. } = &proxied;
     let task = Task::start(&settings.clone().with("CSV_KEY", &object.key))?;
     proxy.swallowed(BOUND).await?;
     task.signal(Signal::Kill)?;

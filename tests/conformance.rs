@@ -13,7 +13,7 @@ use spillway_core::format::{Batch, BatchStream, FieldKind};
 use spillway_core::object::{ObjectRef, Source};
 use spillway_core::schema::Schema;
 use spillway_core::schema::infer::Inference;
-use spillway_core::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, LedgerState, Loaded, Target};
+use spillway_core::target::{Body, Claim, Claimed, CommitEnd, Fate, LedgerEntry, LedgerState, Loaded, Target};
 
 /// The table that every test of the list loads into.
 pub(crate) const TABLE: &str = "orders";
@@ -23,6 +23,8 @@ macro_rules! for_each_promise {
     ($callback:ident) => {
         $callback!(
             a_duplicate_is_recorded,
+            a_body_is_claimed_once_its_rows_are_with_the_server,
+            what_was_not_read_makes_nothing,
             a_file_loads_once,
             a_file_that_breaks_off_stores_nothing,
             an_open_claim_excludes_and_a_dropped_one_leaves_nothing,
@@ -145,19 +147,22 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
     let source = Source::new(ObjectRef::new("bucket", key), format!("\"{key}\""), size_bytes, last_modified, None);
     Claim {
         source,
-        body_sha256: "0".repeat(64),
-        decoded_bytes: size_bytes,
+        body: Some(Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes }),
         table: TABLE.into(),
-        content_id: None,
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
     }
 }
 
+/// A body with a content id made of one letter.
+fn body_with_content(letter: char) -> Body {
+    Body { sha256: "0".repeat(64), content_id: Some(letter.to_string().repeat(64)), decoded_bytes: 100 }
+}
+
 /// A claim with a content id made of one letter.
 fn claim_with_content(key: &str, letter: char) -> Claim {
-    Claim { content_id: Some(letter.to_string().repeat(64)), ..claim(key) }
+    Claim { body: Some(body_with_content(letter)), ..claim(key) }
 }
 
 /// Takes a file through the whole road of a target.
@@ -332,6 +337,69 @@ pub(crate) async fn a_duplicate_is_recorded(engine: &impl Engine) -> Result<()> 
     assert_eq!(target.look_up(&second.source.id).await?, Some(entry));
     ours(load(&target, &claim_with_content("c.csv", 'b'), &file).await?)?;
     assert_eq!(states(engine).await?, ["loaded", "duplicate", "loaded"]);
+    Ok(())
+}
+
+/// Takes a file through a target whose body nobody has read before.
+async fn load_unread<T: Target>(
+    target: &T,
+    key: &str,
+    file: &File,
+    body: Body,
+) -> spillway_core::error::Result<Claimed<Loaded>> {
+    let schema = file.schema();
+    let mut session = match target.claim(&Claim { body: None, ..claim(key) }, &schema).await? {
+        Claimed::Ours(session) => session,
+        Claimed::Ended(entry) => return Ok(Claimed::Ended(entry)),
+    };
+    let loaded = target.load(&mut session, &schema, file.stream()).await?;
+    target.claim_body(&mut session, body).await?;
+    let loaded = target.settle(&mut session, loaded).await?;
+    match target.commit(session).await {
+        CommitEnd::Committed => Ok(Claimed::Ours(loaded)),
+        CommitEnd::NotCommitted(error) | CommitEnd::Unknown(error) => Err(error),
+    }
+}
+
+/// A body that is claimed after the rows keeps out its like as one that is claimed before, and is in the ledger; without
+/// it nothing is committed.
+pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: &impl Engine) -> Result<()> {
+    let (target, file) = (engine.target(), File::orders(300));
+    ours(load(&target, &claim("first.csv"), &file).await?)?;
+    let ends = join_all(
+        (0..4).map(async |id| load_unread(&target, &format!("copy-{id}.csv"), &file, body_with_content('c')).await),
+    );
+    let mut stored = 0;
+    for end in ends.await {
+        match end {
+            Ok(claimed) => stored += u64::from(ours(claimed).is_ok()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+        }
+    }
+    assert_eq!((stored, count(engine).await?), (1, 600));
+    let later = load_unread(&target, "later.csv", &file, body_with_content('c')).await.err().context("loaded twice")?;
+    assert_eq!(later.kind(), ErrorKind::Conflict);
+    let entry = ended(load(&target, &claim_with_content("later.csv", 'c'), &file).await?)?;
+    assert_eq!((entry.state, entry.rows_parsed), (LedgerState::Duplicate, 300));
+    let sql = "SELECT body_sha256 FROM spillway_ledger WHERE content_id IS NOT NULL";
+    assert_eq!(engine.rows(sql).await?, [[Some("0".repeat(64))]]);
+
+    let schema = file.schema();
+    let mut session = ours(target.claim(&Claim { body: None, ..claim("unknown.csv") }, &schema).await?)?;
+    let loaded = target.load(&mut session, &schema, file.stream()).await?;
+    ensure!(target.settle(&mut session, loaded).await.is_err(), "settled without a body");
+    ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed without a body");
+    assert_eq!(count(engine).await?, 600);
+    Ok(())
+}
+
+/// Neither a table nor a column is made for a file that was not read to its end.
+pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Result<()> {
+    let (target, file) = (engine.target(), File::orders(3));
+    let unread = Claim { body: None, ..claim("a.csv") };
+    let error = target.claim(&unread, &file.schema()).await.err().context("claimed without a table")?;
+    assert_eq!(error.kind(), ErrorKind::Unread);
+    ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "the table is there");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use spillway_harness::task::Task;
 use spillway_harness::world::{Counted, Input, file};
 use tokio::io::AsyncWriteExt;
 
-async fn gzip(text: &[u8]) -> Result<Vec<u8>> {
+pub(crate) async fn gzip(text: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzipEncoder::with_quality(Vec::new(), Level::Best);
     encoder.write_all(text).await?;
     encoder.shutdown().await?;
@@ -30,7 +30,7 @@ async fn zstd(text: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Stores an object whose rows are expected to arrive.
-async fn upload(stage: &mut Stage, key: &str, body: Vec<u8>, rows: Vec<String>) -> Result<Object> {
+pub(crate) async fn upload(stage: &mut Stage, key: &str, body: Vec<u8>, rows: Vec<String>) -> Result<Object> {
     let object = stage.world.account.put(key, body).await?;
     stage.world.inputs.push(Input { object: object.clone(), rows });
     Ok(object)

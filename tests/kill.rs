@@ -27,6 +27,8 @@ enum Situation {
     Load,
     /// A load that replaces the rows of an older file.
     Replaced,
+    /// A load into a table that is there, of a file that is not held in memory: it is loaded while it is read.
+    Unread,
     /// A load with a bad record that is left out.
     Rejects,
     /// A load through a staging table.
@@ -95,6 +97,11 @@ async fn prepare(engine: Engine, situation: Situation) -> Result<(Stage, Setting
             stage.world.expect_replaced(&old);
             (settings, stage.world.upload(key, 200).await?)
         }
+        Situation::Unread => {
+            let first = stage.world.upload("uploads/day/first.csv", OLD_ROWS).await?;
+            stage.deliver_until_accepted(&settings, &[&first]).await?;
+            (settings.with("HOLD_MAX_BYTES", 0), stage.world.upload(key, 200).await?)
+        }
         Situation::Rejects => {
             let (mut body, rows) = file(key, 200);
             body.extend_from_slice(b"a short record\n");
@@ -141,7 +148,14 @@ async fn register_task(stage: &Stage) -> Result<()> {
 }
 
 async fn inline(engine: Engine, point: FaultPoint) -> Result<()> {
-    let situation = situation(point);
+    kill_trigger(engine, point, situation(point)).await
+}
+
+async fn unread(engine: Engine, point: FaultPoint) -> Result<()> {
+    kill_trigger(engine, point, Situation::Unread).await
+}
+
+async fn kill_trigger(engine: Engine, point: FaultPoint, situation: Situation) -> Result<()> {
     let (stage, settings, object) = prepare(engine, situation).await?;
     let pause = Pause::at(&point.name())?;
     let call =
@@ -257,6 +271,23 @@ killed_at! {
             after_insert_select AfterInsertSelect
             before_staging_drop BeforeStagingDrop;
     }
+    unread as UNREAD {
+        everywhere:
+        headers_read HeadersRead
+        body_half BodyHalf
+        inferred Inferred
+        table_made TableMade
+        begun Begun
+        claimed Claimed
+        rows_first RowsFirst
+        rows_half RowsHalf
+        rows_all RowsAll
+        before_ledger_end BeforeLedgerEnd
+        before_commit BeforeCommit
+        after_commit AfterCommit
+        after_copy AfterCopy;
+        mariadb:;
+    }
     in_task as TASK {
         everywhere:
         fallback_looked_up FallbackLookedUp
@@ -299,6 +330,7 @@ fn every_point_in_reach_is_on_both_lists() {
     for point in FaultPoint::ALL {
         let in_reach = !matches!(situation(point), Situation::OutOfReach(_));
         let only_in_trigger = matches!(point, FaultPoint::EventParsed | FaultPoint::AfterRunTask);
+        assert!(!UNREAD.contains(&point) || situation(point) == Situation::Load, "{point:?}");
         assert_eq!(INLINE.contains(&point), in_reach, "{point:?}");
         assert_eq!(TASK.contains(&point), in_reach && !only_in_trigger, "{point:?}");
     }

@@ -26,6 +26,8 @@ mod kill;
 mod load_modes;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
+// Files that are loaded while they are read.
+mod one_pass;
 // The PostgreSQL target: the conformance list, every failure class, every column type.
 mod postgres;
 // What is PostgreSQL's own when rows are replaced or merged.

@@ -17,7 +17,7 @@ use spillway_harness::world::World;
 use crate::figures::median;
 use crate::measure::Servers;
 
-/// The table that Spillway makes.
+/// The table that Spillway loads into.
 pub(crate) const LOADED: &str = "loaded";
 /// The table that another loads into: of the types that Spillway chose, and empty.
 pub(crate) const REFERENCE: &str = "reference";
@@ -143,9 +143,9 @@ impl Arena {
         self.make_like(SHAPE, LOADED).await
     }
 
-    /// Makes the empty table that another is to load into.
-    pub(crate) async fn make_reference(&self) -> Result<()> {
-        self.make_like(REFERENCE, SHAPE).await
+    /// Makes the empty table that is to be loaded into.
+    pub(crate) async fn make_empty(&self, table: &str) -> Result<()> {
+        self.make_like(table, SHAPE).await
     }
 
     async fn make_like(&self, table: &str, like: &str) -> Result<()> {

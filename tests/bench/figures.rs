@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// Who all others are compared with.
 pub(crate) const SPILLWAY: &str = "Spillway";
+/// Spillway where there is no table yet.
+pub(crate) const SPILLWAY_NEW_TABLE: &str = "Spillway, new table";
 
 /// One measured run of one process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]

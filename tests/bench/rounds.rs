@@ -8,7 +8,7 @@ use crate::arena::{Arena, LOADED, REFERENCE};
 use crate::client;
 use crate::compare::{Content, wrong_values};
 use crate::data::Data;
-use crate::figures::{Entry, Run, SPILLWAY, Section, Wrong};
+use crate::figures::{Entry, Run, SPILLWAY, SPILLWAY_NEW_TABLE, Section, Wrong};
 use crate::measure;
 use crate::sets::Set;
 
@@ -19,13 +19,22 @@ const SOURCE: &str = "source/";
 /// Who loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contender {
+    /// Into a table that is there, as for every file but the first. Many files make it themselves, which is one of them to do.
     Spillway,
+    /// Where there is none yet.
+    SpillwayNewTable,
     /// The database's own bulk loader, from the local disk.
     Loader,
     /// `read_csv` and `to_sql`, from S3.
     Pandas,
     /// A script by hand for many files, from S3.
     Script,
+}
+
+impl Contender {
+    fn is_spillway(self) -> bool {
+        matches!(self, Self::Spillway | Self::SpillwayNewTable)
+    }
 }
 
 /// A set under way.
@@ -54,9 +63,13 @@ pub(crate) async fn run(
     let sources = all.put_sources().await?;
     let fetch_seconds = arena.fetch_seconds(&sources)?;
     for round in 0..rounds {
-        // Spillway is the first to run: it chooses the types.
-        let mut order = [Contender::Spillway, if set.files > 1 { Contender::Script } else { Contender::Loader }];
-        order.rotate_left(round % 2);
+        // The first to run is who chooses the types.
+        let mut order = match set.files {
+            1 => vec![Contender::SpillwayNewTable, Contender::Loader, Contender::Spillway],
+            _ => vec![Contender::Spillway, Contender::Script],
+        };
+        let places = order.len();
+        order.rotate_left(round % places);
         for contender in order {
             say(&all.turn(contender, round).await?);
         }
@@ -109,12 +122,13 @@ impl Rounds<'_> {
     /// One run of one contender: prepared, measured, compared, cleared away. Gives a line about it.
     async fn turn(&mut self, contender: Contender, round: usize) -> Result<String> {
         let prefix = format!("uploads/{contender:?}-{round}/").to_lowercase();
-        let table = if contender == Contender::Spillway { LOADED } else { REFERENCE };
+        let table = if contender.is_spillway() { LOADED } else { REFERENCE };
         self.arena.drop_table(table).await?;
-        if contender != Contender::Spillway {
-            self.arena.make_reference().await?;
+        let makes_table = contender == Contender::SpillwayNewTable || (contender.is_spillway() && self.set.files > 1);
+        if !makes_table {
+            self.arena.make_empty(table).await?;
         }
-        if matches!(contender, Contender::Spillway | Contender::Script) {
+        if contender.is_spillway() || contender == Contender::Script {
             for source in self.arena.account.keys(SOURCE).await? {
                 self.arena.copy(&source, &source.replace(SOURCE, &prefix)).await?;
             }
@@ -125,7 +139,7 @@ impl Rounds<'_> {
             .with_context(|| format!("{contender:?} failed in round {}", round + 1))?;
 
         let compared = self.compare(contender, table).await?;
-        if contender == Contender::Spillway {
+        if contender.is_spillway() {
             self.arena.ensure_moved(&prefix, self.set.files, self.rows()).await?;
         }
         if self.set.data == Data::Wide && self.wrong.iter().all(|wrong| wrong.name != self.name(contender)) {
@@ -145,6 +159,7 @@ impl Rounds<'_> {
     fn name(&self, contender: Contender) -> String {
         match contender {
             Contender::Spillway => SPILLWAY.to_owned(),
+            Contender::SpillwayNewTable => SPILLWAY_NEW_TABLE.to_owned(),
             Contender::Loader => client::loader_name(self.arena.schema.engine).to_owned(),
             Contender::Pandas => "pandas `to_sql`".to_owned(),
             Contender::Script => "a script by hand".to_owned(),
@@ -156,7 +171,7 @@ impl Rounds<'_> {
         let key = format!("{prefix}{}.csv", set.name);
         Ok(match contender {
             Contender::Spillway if set.files > 1 => arena.spillway("CSV_PREFIX", prefix),
-            Contender::Spillway => arena.spillway("CSV_KEY", &key),
+            Contender::Spillway | Contender::SpillwayNewTable => arena.spillway("CSV_KEY", &key),
             Contender::Loader => client::loading(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data),
             Contender::Pandas => arena.script("pandas_way.py", [&format!("{SOURCE}{}.csv", set.name), REFERENCE])?,
             Contender::Script => arena.script("small_files.py", [prefix, REFERENCE])?,
@@ -166,7 +181,7 @@ impl Rounds<'_> {
     /// Says what the table's content is like; Spillway's own has to be right.
     async fn compare(&mut self, contender: Contender, table: &str) -> Result<String> {
         let content = Content::of(&self.arena.server, &self.arena.schema, table, self.set.data).await?;
-        if contender != Contender::Spillway {
+        if !contender.is_spillway() {
             let own = self.content.as_ref().context("Spillway has not run yet")?;
             return Ok(own.compared(&content, self.set.data));
         }
@@ -197,7 +212,8 @@ impl Rounds<'_> {
     /// Compares the special columns of a table, value by value, with what was written.
     fn judge(&mut self, name: &str, table: &str, rows: u64) -> Result<()> {
         let counts = wrong_values(&self.arena.schema, self.arena.server.port(), table, rows)?;
-        ensure!(name != SPILLWAY || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
+        let is_own = name == SPILLWAY || name == SPILLWAY_NEW_TABLE;
+        ensure!(!is_own || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
         self.wrong.push(Wrong { name: name.to_owned(), rows, counts });
         Ok(())
     }

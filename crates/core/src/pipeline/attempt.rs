@@ -17,7 +17,7 @@ use crate::pipeline::Road;
 use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 use crate::target::any::AnyTarget;
-use crate::target::{Claim, Fate, Target};
+use crate::target::{Body, Claim, Fate, Target};
 
 /// The longest that a note in the ledger, which nothing depends on, may hold up an object.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,23 +132,26 @@ impl<'a> Attempt<'a> {
         self.road.target(&self.table, fresh).await
     }
 
-    /// What is claimed in the ledger, of rows that are so many bytes decompressed.
-    pub(crate) fn claim(&self, body_sha256: &str, decoded_bytes: u64) -> Claim {
+    /// What the ledger keeps of a body whose checksum is this, and that is so many bytes decompressed.
+    pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
         let object = &self.source.object;
         let settings = &self.road.settings;
         // What replaces the table may be what it held before another file did.
         let content_id = match (settings.dedupe, &settings.database.options.load_mode) {
             (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
-                Some(hash_parts(&[&object.bucket, &object.key, body_sha256]))
+                Some(hash_parts(&[&object.bucket, &object.key, sha256]))
             }
             (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
         };
+        Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+    }
+
+    /// What is claimed in the ledger.
+    pub(crate) fn claim(&self, body: Option<Body>) -> Claim {
         Claim {
             source: self.source.clone(),
-            body_sha256: body_sha256.to_owned(),
-            decoded_bytes,
+            body,
             table: self.table.clone(),
-            content_id,
             worker: self.road.worker.clone(),
             started_at: self.started_at,
             value_rejects: None,
@@ -157,7 +160,7 @@ impl<'a> Attempt<'a> {
 
     /// Writes a fate into the ledger when the database answers soon; nothing depends on it.
     pub(crate) async fn note_fate(&self, body_sha256: &str, fate: &Fate) {
-        let claim = self.claim(body_sha256, self.source.size_bytes);
+        let claim = self.claim(Some(self.body(body_sha256, self.source.size_bytes)));
         self.note("the fate could not be noted in the ledger", async {
             self.target(false).await?.record(&claim, fate).await
         })

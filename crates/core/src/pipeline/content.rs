@@ -4,6 +4,8 @@
 //! The first pass sees every value and decides the schema; later passes give the same rows again, by the layout that the
 //! first one has found.
 
+use std::sync::{Arc, OnceLock};
+
 use futures_util::{TryStreamExt, stream};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -103,7 +105,8 @@ pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) ->
         Content::Object(bytes, layout) => {
             let bytes = DecodedBytes::open(attempt, bytes).await?;
             let decoder = Decoder::with_layout(layout, &attempt.road.settings.files);
-            Box::pin(stream::try_unfold(decode_ahead(bytes, decoder), |mut rows| async {
+            let rows = FedRows::start(bytes, decoder, BadRecords::LeftOut);
+            Box::pin(stream::try_unfold(rows, |mut rows| async {
                 let batch = rows.next().await?;
                 Ok(batch.map(|batch| (batch, rows)))
             }))
@@ -121,7 +124,7 @@ pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) ->
 }
 
 /// The rows with what the key adds to them; as they are when it adds nothing.
-fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> BatchStream<'a> {
+pub(super) fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> BatchStream<'a> {
     match attempt.key_fields.is_empty() {
         true => rows,
         false => Box::pin(rows.map_ok(|batch| attempt.key_fields.widen(&batch))),
@@ -129,37 +132,30 @@ fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a>) -> Batch
 }
 
 /// What a whole pass has shown.
-struct PassEnd {
+pub(super) struct PassEnd {
     /// None for an empty file.
-    column_names: Vec<String>,
+    pub(super) column_names: Vec<String>,
     /// How the file is laid out, unless it is Parquet.
     layout: Option<Layout>,
     /// The bad records that were left out.
     rejects: Vec<Reject>,
-    bytes: BytesEnd,
+    pub(super) bytes: BytesEnd,
 }
 
 /// The first pass over the rows of an object.
 enum RowReader {
-    Fed {
-        rows: Ahead<Batch, PassEnd>,
-        has_null_tokens: bool,
-    },
+    Fed(FedRows),
     /// The rows are read by ranges; what reading all of the object has shown stands beside.
     Parquet(Box<ParquetReader>, BytesEnd),
 }
 
 impl RowReader {
-    /// What the file is shows in its first bytes.
     async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
-        let settings = &attempt.road.settings.files;
-        let mut decoded = DecodedBytes::open_first(attempt, bytes).await?;
-        let head = decoded.head().await?;
-        match detect::format(settings.format, hints(&attempt.source), &head)? {
+        let (decoded, format) = open_first(attempt, bytes).await?;
+        match format {
             Format::Fed(format) => {
-                let decoder = Decoder::new(format, settings);
-                let has_null_tokens = decoder.has_null_tokens();
-                Ok(Self::Fed { rows: decode_ahead(decoded, decoder), has_null_tokens })
+                let decoder = Decoder::new(format, &attempt.road.settings.files);
+                Ok(Self::Fed(FedRows::start(decoded, decoder, BadRecords::LeftOut)))
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the object is Parquet that is compressed as a whole, which no reader can read by ranges; \
@@ -175,7 +171,7 @@ impl RowReader {
 
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
-            Self::Fed { rows, .. } => rows.next().await,
+            Self::Fed(rows) => rows.next().await,
             Self::Parquet(reader, _) => reader.next().await,
         }
     }
@@ -183,9 +179,7 @@ impl RowReader {
     /// What chooses the columns' types.
     fn inference(&self) -> Inference {
         match self {
-            // What the columns are, and are called, shows as they come.
-            Self::Fed { has_null_tokens: true, .. } => Inference::new(Vec::new()),
-            Self::Fed { has_null_tokens: false, .. } => Inference::new(Vec::new()).without_null_tokens(),
+            Self::Fed(rows) => rows.inference(),
             Self::Parquet(reader, _) => {
                 let types = reader.columns().map(|(_, column_type)| column_type);
                 Inference::declared(parquet_names(reader).into_iter().zip(types))
@@ -196,7 +190,7 @@ impl RowReader {
     /// Once the pass has come to its end.
     fn end(self) -> Result<PassEnd> {
         match self {
-            Self::Fed { rows, .. } => rows.end(),
+            Self::Fed(rows) => rows.end(),
             Self::Parquet(reader, bytes) => {
                 Ok(PassEnd { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
             }
@@ -209,26 +203,82 @@ fn parquet_names(reader: &ParquetReader) -> Vec<String> {
     column_names(&names)
 }
 
+/// Begins to read an object for the first time. What the file is shows in its first bytes.
+pub(super) async fn open_first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<(DecodedBytes, Format)> {
+    let mut decoded = DecodedBytes::open_first(attempt, bytes).await?;
+    let head = decoded.head().await?;
+    let format = detect::format(attempt.road.settings.files.format, hints(&attempt.source), &head)?;
+    Ok((decoded, format))
+}
+
+/// What a pass does about a bad record, within the limits on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadRecords {
+    /// Leaves it out and tells at the end.
+    LeftOut,
+    /// Gives up: [`ErrorKind::Unread`].
+    GivenUp,
+}
+
 /// The rows of a file that is read from its first byte to its last: bytes and batches are made ready in tasks of their own.
-fn decode_ahead(bytes: DecodedBytes, mut decoder: Decoder) -> Ahead<Batch, PassEnd> {
-    Ahead::start(async move |batches| {
-        let mut bytes = bytes.run_ahead();
-        let mut rejects = Vec::new();
-        loop {
-            let piece = bytes.next().await?;
-            match &piece {
-                Some(piece) => decoder.feed(piece)?,
-                None => decoder.finish()?,
+pub(super) struct FedRows {
+    rows: Ahead<Batch, PassEnd>,
+    /// The columns' names as they were known with the first batch.
+    names: Arc<OnceLock<Vec<String>>>,
+    has_null_tokens: bool,
+}
+
+impl FedRows {
+    pub(super) fn start(bytes: DecodedBytes, mut decoder: Decoder, bad_records: BadRecords) -> Self {
+        let names = Arc::new(OnceLock::new());
+        let has_null_tokens = decoder.has_null_tokens();
+        let first_names = names.clone();
+        let rows = Ahead::start(async move |batches| {
+            let mut bytes = bytes.run_ahead();
+            let mut rejects = Vec::new();
+            loop {
+                let piece = bytes.next().await?;
+                match &piece {
+                    Some(piece) => decoder.feed(piece)?,
+                    None => decoder.finish()?,
+                }
+                while let Some(batch) = decoder.take_batch() {
+                    first_names.get_or_init(|| decoder.column_names());
+                    batches.put(batch).await;
+                }
+                rejects.append(&mut decoder.take_rejects());
+                if bad_records == BadRecords::GivenUp && !rejects.is_empty() {
+                    return Err(Error::new(ErrorKind::Unread, "the file has a bad record"));
+                }
+                if piece.is_none() {
+                    break;
+                }
             }
-            while let Some(batch) = decoder.take_batch() {
-                batches.put(batch).await;
-            }
-            rejects.append(&mut decoder.take_rejects());
-            if piece.is_none() {
-                break;
-            }
+            let layout = Some(decoder.layout());
+            Ok(PassEnd { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
+        });
+        Self { rows, names, has_null_tokens }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>> {
+        self.rows.next().await
+    }
+
+    /// The names of the first columns, as many as the first batch has, once that was given.
+    pub(super) fn first_names(&self, width: usize) -> Vec<String> {
+        self.names.get().map(|names| names.iter().take(width).cloned().collect()).unwrap_or_default()
+    }
+
+    /// What chooses the columns' types. What they are, and are called, shows as they come.
+    pub(super) fn inference(&self) -> Inference {
+        match self.has_null_tokens {
+            true => Inference::new(Vec::new()),
+            false => Inference::new(Vec::new()).without_null_tokens(),
         }
-        let layout = Some(decoder.layout());
-        Ok(PassEnd { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
-    })
+    }
+
+    /// Once the pass has come to its end.
+    pub(super) fn end(self) -> Result<PassEnd> {
+        self.rows.end()
+    }
 }

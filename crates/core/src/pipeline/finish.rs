@@ -17,12 +17,14 @@ use crate::target::{Fate, LedgerEntry, LedgerState};
 /// Why a file's rows are not in a table that it was to replace.
 const NEWER_FILE: &str = "a newer file has replaced the table already";
 
-/// The rows are in the target table: the object goes under the processed prefix.
-pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: LoadEnd) -> Result<Report> {
+/// The rows are in the target table: the object goes under the processed prefix. What an earlier attempt has loaded is counted
+/// as the ledger has it when the file was not read now.
+pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: Option<&Inspected>, end: LoadEnd) -> Result<Report> {
     let mut report = match &end {
         LoadEnd::Now(loaded) => {
             let mut report = report(attempt, Outcome::Loaded);
             loaded.count_in(&mut report);
+            report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }
         LoadEnd::Before(entry) => {
@@ -32,11 +34,14 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: &Inspected, end: Lo
             };
             let mut report = report(attempt, outcome).because(reason);
             report.rows_stored = entry.rows_stored;
-            report.rows_rejected = inspected.rows_rejected;
+            report.rows_parsed = entry.rows_parsed;
             report
         }
     };
-    report.rows_parsed = inspected.rows + inspected.rows_rejected;
+    if let Some(inspected) = inspected {
+        report.rows_parsed = inspected.rows + inspected.rows_rejected;
+        report.rows_rejected = report.rows_rejected.max(inspected.rows_rejected);
+    }
     name_rejects(attempt, &mut report);
     move_to_processed(attempt, &mut report).await?;
     Ok(report)
@@ -67,7 +72,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, inspected: &Inspected, caus
             rows_stored: inspected.rows,
             moved_to: None,
         };
-        return loaded(attempt, inspected, LoadEnd::Before(entry)).await;
+        return loaded(attempt, Some(inspected), LoadEnd::Before(entry)).await;
     }
     let policy = policy(cause.kind());
     let reason = format!("{}: {} ({})", cause.kind(), chain(&cause), policy.hint);

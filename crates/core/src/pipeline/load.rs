@@ -11,6 +11,7 @@ use crate::pipeline::content::{self, Inspected};
 use crate::pipeline::rejects;
 use crate::policy::{Retry, backoff, policy};
 use crate::reject::ValueRejects;
+use crate::target::any::{AnySession, AnyTarget};
 use crate::target::{Claim, Claimed, CommitEnd, LedgerEntry, LedgerState, Loaded, Target};
 
 /// How a load ended well.
@@ -60,7 +61,7 @@ async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) ->
     let value_rejects = (room > 0).then(|| Arc::new(ValueRejects::new(room)));
     let claim = Claim {
         value_rejects: value_rejects.clone(),
-        ..attempt.claim(&inspected.body_sha256, inspected.decoded_bytes)
+        ..attempt.claim(Some(attempt.body(&inspected.body_sha256, inspected.decoded_bytes)))
     };
     let mut session = match target.claim(&claim, &inspected.schema).await? {
         Claimed::Ours(session) => session,
@@ -80,6 +81,16 @@ async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) ->
     let loaded = Loaded { rows_rejected: inspected.rows_rejected + values.len() as u64, ..loaded };
     rejects::write(attempt, inspected, values).await?;
     let loaded = target.settle(&mut session, loaded).await?;
+    commit(attempt, &target, session, loaded).await
+}
+
+/// Commits what stands ready, unless somebody else has taken over meanwhile.
+pub(super) async fn commit(
+    attempt: &Attempt<'_>,
+    target: &AnyTarget,
+    session: AnySession,
+    loaded: Loaded,
+) -> Result<LoadEnd> {
     // The open transaction holds the ledger row, so no other COMMIT for this source can be under way.
     attempt.commit_disproved();
     attempt.announce_commit().await?;

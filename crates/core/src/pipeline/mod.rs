@@ -9,6 +9,7 @@ mod content;
 mod decoded;
 mod finish;
 mod load;
+mod one_pass;
 mod rejects;
 
 use std::time::Instant;
@@ -34,6 +35,8 @@ use crate::secret::Secrets;
 use crate::store::Store;
 use crate::store::lease::Lease;
 use crate::target::any::IdleConnections;
+
+use one_pass::Tried;
 
 /// How often an object that is overwritten while it is read is looked at anew.
 const OVERWRITTEN_TRIES: u32 = 3;
@@ -117,6 +120,13 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
     if let Some(refusal) = refusal {
         return finish::refuse_key(attempt, refusal).await;
     }
+    let refusal = match one_pass::load(attempt).await {
+        Ok(Tried::Ended(end)) => return finish::loaded(attempt, None, end).await,
+        Ok(Tried::Refused(error)) => Some(error),
+        Ok(Tried::Unread) => None,
+        Err(error) if policy(error.kind()).end == End::Reject => return finish::reject(attempt, error).await,
+        Err(error) => return Err(error),
+    };
     let inspected = match content::inspect(attempt).await {
         Ok(inspected) => inspected,
         Err(error) if policy(error.kind()).end == End::Reject => return finish::reject(attempt, error).await,
@@ -132,8 +142,12 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
             }
         };
     }
-    match load(attempt, &inspected).await {
-        Ok(end) => finish::loaded(attempt, &inspected, end).await,
+    let loaded = match refusal {
+        Some(error) => Err(error),
+        None => load(attempt, &inspected).await,
+    };
+    match loaded {
+        Ok(end) => finish::loaded(attempt, Some(&inspected), end).await,
         Err(error) => match policy(error.kind()).end {
             End::FallBack => finish::fall_back(attempt, &inspected, error).await,
             End::Reject => finish::reject(attempt, error).await,

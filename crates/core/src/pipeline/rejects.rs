@@ -29,6 +29,25 @@ struct Note<'a> {
     reason: &'a str,
 }
 
+/// Where the records go, and the notes on them.
+fn keys(attempt: &Attempt<'_>) -> [String; 2] {
+    let (prefixes, source) = (&attempt.road.settings.prefixes, &attempt.source);
+    [
+        route::rejects_key(prefixes, &attempt.table, &source.object.key, &source.id),
+        route::reject_notes_key(prefixes, &attempt.table, &source.id),
+    ]
+}
+
+/// Takes away what another attempt, which did not commit, may have left out.
+pub(super) async fn forget(attempt: &Attempt<'_>) -> Result<()> {
+    if attempt.road.settings.files.limits.rejects.is_on() {
+        for key in &keys(attempt) {
+            attempt.road.store.delete(&attempt.source.object.bucket, key).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the records that the first pass has left out, and those whose `values` the table cannot take.
 ///
 /// # Errors
@@ -39,20 +58,13 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
     if !settings.files.limits.rejects.is_on() {
         return Ok(());
     }
+    forget(attempt).await?;
     let mut rejects = [inspected.rejects.clone(), values].concat();
-    rejects.sort_by_key(|reject| reject.position.byte);
-    let (store, bucket) = (&attempt.road.store, &attempt.source.object.bucket);
-    let keys = [
-        route::rejects_key(&settings.prefixes, &attempt.table, &attempt.source.object.key, &attempt.source.id),
-        route::reject_notes_key(&settings.prefixes, &attempt.table, &attempt.source.id),
-    ];
-    // Another attempt may have left out others.
-    for key in &keys {
-        store.delete(bucket, key).await?;
-    }
     if rejects.is_empty() {
         return Ok(());
     }
+    rejects.sort_by_key(|reject| reject.position.byte);
+    let (store, bucket, keys) = (&attempt.road.store, &attempt.source.object.bucket, keys(attempt));
     let content_type = match layout {
         Layout::Csv(_) => "text/csv",
         Layout::Json { .. } => "application/x-ndjson",

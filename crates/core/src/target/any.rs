@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::idle::Idle;
 use super::mysql::{self, MySqlSession, MySqlTarget};
 use super::postgres::{self, PostgresSession, PostgresTarget};
-use super::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
+use super::{Body, Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
 use crate::config::{Credentials, Engine, TargetOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BatchStream;
@@ -82,6 +82,14 @@ impl Target for AnyTarget {
         match (self, session) {
             (Self::MySql(target), AnySession::MySql(session)) => target.load(session, schema, rows).await,
             (Self::Postgres(target), AnySession::Postgres(session)) => target.load(session, schema, rows).await,
+            (Self::MySql(_), AnySession::Postgres(_)) | (Self::Postgres(_), AnySession::MySql(_)) => Err(strange()),
+        }
+    }
+
+    async fn claim_body(&self, session: &mut AnySession, body: Body) -> Result<()> {
+        match (self, session) {
+            (Self::MySql(target), AnySession::MySql(session)) => target.claim_body(session, body).await,
+            (Self::Postgres(target), AnySession::Postgres(session)) => target.claim_body(session, body).await,
             (Self::MySql(_), AnySession::Postgres(_)) | (Self::Postgres(_), AnySession::MySql(_)) => Err(strange()),
         }
     }

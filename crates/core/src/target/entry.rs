@@ -39,6 +39,11 @@ pub(super) fn entry(state: &str, rows_parsed: u64, rows_stored: u64, moved_to: O
     Ok(LedgerEntry { state, rows_parsed, rows_stored, moved_to })
 }
 
+/// The error for a body that has turned out to be in the target table, or on its way there, as another source's.
+pub(super) fn known_content() -> Error {
+    Error::new(ErrorKind::Conflict, "the same content is loaded, or being loaded, as another source")
+}
+
 /// The first characters of a text, as many as a column holds.
 pub(super) fn cut(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end])

@@ -34,15 +34,10 @@ use crate::schema::Schema;
 pub struct Claim {
     /// The version of the object whose rows these are.
     pub source: Source,
-    /// SHA-256 of the body in hex.
-    pub body_sha256: String,
-    /// How many bytes the rows were read from, decompressed: what time and room a load takes goes by this. The stored size
-    /// where nobody has counted.
-    pub decoded_bytes: u64,
+    /// What is known of the body; nothing while it is only being read, see [`Target::claim_body`].
+    pub body: Option<Body>,
     /// The table the rows go to.
     pub table: String,
-    /// The identity of the content: one key's same bytes load once. `None` with `DEDUPE=version`.
-    pub content_id: Option<String>,
     /// Who works: host, process and start time; for people who read the ledger.
     pub worker: String,
     /// When this attempt started.
@@ -50,6 +45,35 @@ pub struct Claim {
     /// Where a row may be noted and left out whose values the check before sending refuses; without it, or when there is
     /// no more room, such a row refuses the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
+}
+
+impl Claim {
+    /// SHA-256 of the body in hex; empty as long as it is not known.
+    pub fn body_sha256(&self) -> &str {
+        self.body.as_ref().map_or("", |body| &body.sha256)
+    }
+
+    /// The identity of the content, where it is known and counts.
+    pub fn content_id(&self) -> Option<&str> {
+        self.body.as_ref()?.content_id.as_deref()
+    }
+
+    /// How many bytes the rows are read from, decompressed: what time and room a load takes goes by this. The stored size
+    /// where nobody has counted.
+    pub fn decoded_bytes(&self) -> u64 {
+        self.body.as_ref().map_or(self.source.size_bytes, |body| body.decoded_bytes)
+    }
+}
+
+/// A body that was read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// SHA-256 in hex, as it is stored.
+    pub sha256: String,
+    /// The identity of the content: one key's same bytes load once. `None` with `DEDUPE=version`.
+    pub content_id: Option<String>,
+    /// How many bytes come out of it, decompressed.
+    pub decoded_bytes: u64,
 }
 
 /// What the ledger says of a source. The names are stored.
@@ -172,7 +196,7 @@ pub struct Fate {
 
 /// A database that takes each source's rows once.
 ///
-/// The order of calls for one source is `claim`, `load`, `settle`, `commit`; dropping a session at any time rolls back and closes
+/// The order of calls for one source is `claim`, `load`, `claim_body` where the body was not known before, `settle`, `commit`; dropping a session at any time rolls back and closes
 /// its connection. Every call may be repeated with the same source by any number of workers at once: whatever the
 /// order, at most one of their commits ends as [`CommitEnd::Committed`], and every later claim answers
 /// [`Claimed::Ended`]. No call retries inside; that is the caller's, by the failure table.
@@ -182,6 +206,10 @@ pub trait Target: Send + Sync {
 
     /// Makes ledger and target table where they are missing (from `schema`), checks that the table can take the file,
     /// begins a transaction and claims the source in it. Another worker's claim is [`crate::error::ErrorKind::Conflict`].
+    ///
+    /// Without a body in the claim, only the columns' names in `schema` count. Then nothing is made, and
+    /// [`crate::error::ErrorKind::Unread`] says that the file must be read first: the table or a column is missing, or the file may be
+    /// one that is staged.
     fn claim(&self, claim: &Claim, schema: &Schema) -> impl Future<Output = Result<Claimed<Self::Session>>> + Send;
 
     /// Sends all rows; each is checked against its column's real type before it is sent, and what the server stored is
@@ -193,6 +221,10 @@ pub trait Target: Send + Sync {
         schema: &Schema,
         rows: BatchStream<'_>,
     ) -> impl Future<Output = Result<Loaded>> + Send;
+
+    /// Claims the body of a source that was claimed without, now that all of it was read. The same content under another
+    /// source id is [`crate::error::ErrorKind::Conflict`], and nothing of this session may be committed then.
+    fn claim_body(&self, session: &mut Self::Session, body: Body) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes everything ready for the commit: the rows stand in the target table and the ledger row says `loaded`, both
     /// in the open transaction. What was staged in committed chunks is claimed and moved over here. Answers what became

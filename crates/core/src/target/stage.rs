@@ -69,6 +69,7 @@ pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
         | ErrorKind::Interrupted
         | ErrorKind::Settings
         | ErrorKind::SecretInvalid
-        | ErrorKind::EventInvalid => false,
+        | ErrorKind::EventInvalid
+        | ErrorKind::Unread => false,
     }
 }

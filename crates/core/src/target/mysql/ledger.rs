@@ -14,7 +14,7 @@ use super::table::{TABLE_OPTIONS, exists, quoted};
 use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{Current, cut, dollars, entry};
+use crate::target::entry::{Current, cut, dollars, entry, known_content};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
@@ -123,7 +123,7 @@ impl<'a> Ledger<'a> {
             }
             self.take_over(connection, claim).await?;
         }
-        let Some(content_id) = claim.content_id.as_deref() else { return Ok(ClaimEnd::Ours) };
+        let Some(content_id) = claim.content_id() else { return Ok(ClaimEnd::Ours) };
         let sql = format!("UPDATE {} SET content_id = ? WHERE source_id = ?", self.name());
         let doing = "cannot claim the content";
         match connection.change_raw(doing, &sql, (content_id, claim.source.id.as_str())).await? {
@@ -131,6 +131,18 @@ impl<'a> Ledger<'a> {
             Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => {
                 self.end_as_duplicate(connection, claim, content_id).await
             }
+            Err(error) => Err(failure(Stage::Connected, doing, error)),
+        }
+    }
+
+    /// Writes the body that has become known into the row that is claimed, and claims its content.
+    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+        let doing = "cannot claim the content";
+        let sql = format!("UPDATE {} SET body_sha256 = ?, content_id = ? WHERE source_id = ?", self.name());
+        let params = (claim.body_sha256(), claim.content_id(), claim.source.id.as_str());
+        match connection.change_raw(doing, &sql, params).await? {
+            Ok(_) => Ok(()),
+            Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => Err(known_content()),
             Err(error) => Err(failure(Stage::Connected, doing, error)),
         }
     }
@@ -199,7 +211,7 @@ impl<'a> Ledger<'a> {
             "version_id" => &source.object.version_id,
             "etag" => &source.etag,
             "size_bytes" => source.size_bytes,
-            "body_sha256" => &claim.body_sha256,
+            "body_sha256" => claim.body_sha256(),
             "target_table" => &claim.table,
             "worker" => cut(&claim.worker, 255),
             "tool_version" => env!("CARGO_PKG_VERSION"),
@@ -221,7 +233,7 @@ impl<'a> Ledger<'a> {
         );
         let params = params! {
             "id" => claim.source.id.as_str(),
-            "body_sha256" => &claim.body_sha256,
+            "body_sha256" => claim.body_sha256(),
             "target_table" => &claim.table,
             "worker" => cut(&claim.worker, 255),
             "tool_version" => env!("CARGO_PKG_VERSION"),

@@ -30,7 +30,7 @@ use crate::schema::Schema;
 use crate::target::idle::{Idle, Reusable};
 use crate::target::rows::Rows;
 use crate::target::stage::Stage;
-use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
+use crate::target::{Body, Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
 
 use column::TargetColumn;
 use connect::Connection;
@@ -95,9 +95,13 @@ impl MySqlTarget {
         if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
             return Ok(Prepared::Ended(entry));
         }
-        let (columns, key) = table::prepare(connection, &self.table, schema, &self.options).await?;
+        let is_read = claim.body.is_some();
+        let (columns, key) = table::prepare(connection, &self.table, schema, is_read, &self.options).await?;
         FaultPoint::TableMade.reached().await;
-        let is_large = claim.decoded_bytes > self.options.atomic_max_bytes && !columns.is_empty();
+        let is_large = claim.decoded_bytes() > self.options.atomic_max_bytes && !columns.is_empty();
+        if is_large && !is_read {
+            return Err(too_large_unread());
+        }
         let name = staging::name(&claim.source.id);
         if is_large && !self.is_known_content(connection, claim).await? {
             let merge = match key {
@@ -120,7 +124,7 @@ impl MySqlTarget {
     }
 
     async fn is_known_content(&self, connection: &mut Connection, claim: &Claim) -> Result<bool> {
-        let Some(content_id) = claim.content_id.as_deref() else { return Ok(false) };
+        let Some(content_id) = claim.content_id() else { return Ok(false) };
         Ok(self.ledger().peek_content(connection, content_id).await?.is_some())
     }
 
@@ -150,17 +154,20 @@ impl MySqlTarget {
     async fn load_on(&self, session: &mut MySqlSession, rows: BatchStream<'_>) -> Result<Loaded> {
         let columns = session.columns.clone();
         let rejects = session.claim.value_rejects.clone();
-        let mut rows = Rows::new(rows, &columns, session.claim.decoded_bytes).with_rejects(rejects);
+        let mut rows = Rows::new(rows, &columns, session.claim.decoded_bytes()).with_rejects(rejects);
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(Loaded::default()),
                 true => Err(Error::new(ErrorKind::Bug, "a file without columns has rows")),
             };
         }
+        // What comes out of a body that was not read yet may be more than one transaction should take.
+        let is_read = session.claim.body.is_some();
+        let at_once = if is_read { u64::MAX } else { self.options.atomic_max_bytes };
         let (place, limit_bytes) = match (&session.staging, &session.merge) {
             (Some(staging), _) => (staging.clone(), staging::CHUNK_BYTES),
-            (None, Some(merge)) => (merge.staging.clone(), u64::MAX),
-            (None, None) => (self.table.clone(), u64::MAX),
+            (None, Some(merge)) => (merge.staging.clone(), at_once),
+            (None, None) => (self.table.clone(), at_once),
         };
         if self.replaces(&columns) && session.staging.is_none() {
             replace::delete_rows(&mut session.connection, &self.table, &columns).await?;
@@ -186,6 +193,9 @@ impl MySqlTarget {
             stored += rows_now;
             if at_end {
                 return Ok(Loaded { rows_parsed: rows.taken, rows_stored: stored, ..Loaded::default() });
+            }
+            if !is_read {
+                return Err(too_large_unread());
             }
             FaultPoint::StagingChunk.reached().await;
         }
@@ -222,7 +232,7 @@ impl MySqlTarget {
                 }
             }
         }
-        let size_bytes = claim.decoded_bytes;
+        let size_bytes = claim.decoded_bytes();
         let loaded = match (&*merge, &*staging) {
             (Some(merge), _) => {
                 let merged = merge.apply(connection, &self.table, columns, loaded, size_bytes).await?;
@@ -240,10 +250,17 @@ impl MySqlTarget {
         if staging.is_some() {
             FaultPoint::AfterInsertSelect.reached().await;
         }
+        if claim.body.is_none() {
+            return Err(Error::new(ErrorKind::Bug, "a load is to be settled whose body nobody has claimed"));
+        }
         FaultPoint::BeforeLedgerEnd.reached().await;
         self.ledger().finish(connection, &claim.source.id, &self.options.load_mode, loaded).await?;
         Ok(loaded)
     }
+}
+
+fn too_large_unread() -> Error {
+    Error::new(ErrorKind::Unread, "the file may be one that is staged, for which its size must be known")
 }
 
 /// What `claim` found and made.
@@ -318,6 +335,15 @@ impl Target for MySqlTarget {
         loaded
     }
 
+    async fn claim_body(&self, session: &mut MySqlSession, body: Body) -> Result<()> {
+        session.claim.body = Some(body);
+        let claimed = self.ledger().claim_body(&mut session.connection, &session.claim).await;
+        if claimed.is_err() {
+            session.undo().await;
+        }
+        claimed
+    }
+
     async fn settle(&self, session: &mut MySqlSession, loaded: Loaded) -> Result<Loaded> {
         let settled = self.settle_on(session, loaded).await;
         match &settled {
@@ -333,7 +359,7 @@ impl Target for MySqlTarget {
             return CommitEnd::NotCommitted(Error::new(ErrorKind::Bug, "COMMIT of a session that is not settled"));
         }
         let doing = "COMMIT was not answered";
-        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes / COMMIT_BYTES_PER_SECOND);
+        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes() / COMMIT_BYTES_PER_SECOND);
         FaultPoint::BeforeCommit.reached().await;
         let error = match session.connection.run_raw(limit, doing, b"COMMIT").await {
             Ok(Ok(_)) => {

@@ -3,7 +3,7 @@
 use crate::config::{LoadMode, TargetOptions, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType, Schema};
-use crate::target::column::{fit, lacks, missing};
+use crate::target::column::{fit, lacks, missing, types_unknown};
 use crate::target::merge::{key_too_long, new_key};
 use crate::target::stage::Stage;
 
@@ -58,11 +58,12 @@ pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<b
 /// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
 /// of any transaction, and sends no DDL when everything is in place.
 ///
-/// A file without columns needs no table and gets none.
+/// A file without columns needs no table and gets none. For one that was not read yet nothing is made.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
+    is_read: bool,
     options: &TargetOptions,
 ) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
     let table_exists = exists(connection, table).await?;
@@ -70,6 +71,9 @@ pub(super) async fn prepare(
         return Ok((Vec::new(), None));
     }
     if !table_exists {
+        if !is_read {
+            return Err(types_unknown());
+        }
         let sql = create_statement(table, &schema.columns, &options.load_mode, connection.facts.is_mariadb)?;
         connection.run("cannot make the target table", &sql).await?;
     }
@@ -81,7 +85,7 @@ pub(super) async fn prepare(
         }
         LoadMode::Merge { key } => Some(MergeKey::of_table(connection, table, key).await?),
     };
-    let columns = fitting_columns(connection, table, schema, options.unknown_columns, key.as_ref()).await?;
+    let columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns, key.as_ref()).await?;
     Ok((columns, key))
 }
 
@@ -89,6 +93,7 @@ async fn fitting_columns(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
+    is_read: bool,
     unknown_columns: UnknownColumns,
     key: Option<&MergeKey>,
 ) -> Result<Vec<TargetColumn>> {
@@ -97,6 +102,7 @@ async fn fitting_columns(
     if !missing.is_empty() {
         match unknown_columns {
             UnknownColumns::Refuse => return Err(lacks(table, &missing)),
+            UnknownColumns::Add if !is_read => return Err(types_unknown()),
             UnknownColumns::Add => add(connection, table, &missing).await?,
         }
         columns = describe(connection, table).await?;

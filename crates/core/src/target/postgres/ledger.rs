@@ -15,7 +15,7 @@ use super::table::{quoted, relation};
 use crate::config::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
-use crate::target::entry::{Current, cut, dollars, entry};
+use crate::target::entry::{Current, cut, dollars, entry, known_content};
 use crate::target::stage::Stage;
 use crate::target::{Claim, Fate, LedgerEntry, LedgerState, Loaded};
 
@@ -97,7 +97,7 @@ impl<'a> Ledger<'a> {
             }
             self.take_over(connection, claim).await?;
         }
-        let Some(content_id) = claim.content_id.as_deref() else { return Ok(ClaimEnd::Ours) };
+        let Some(content_id) = claim.content_id() else { return Ok(ClaimEnd::Ours) };
         let doing = "cannot claim the content";
         connection.run(doing, "SAVEPOINT content").await?;
         let sql = format!("UPDATE {} SET content_id = $1 WHERE source_id = $2", self.name());
@@ -112,6 +112,22 @@ impl<'a> Ledger<'a> {
                 connection.run(doing, "ROLLBACK TO SAVEPOINT content").await?;
                 self.end_as_duplicate(connection, claim, content_id).await
             }
+            Err(error) => Err(failure(Stage::Connected, doing, error)),
+        }
+    }
+
+    /// Writes the body that has become known into the row that is claimed, and claims its content.
+    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+        let doing = "cannot claim the content";
+        let sql = format!("UPDATE {} SET body_sha256 = $1, content_id = $2 WHERE source_id = $3", self.name());
+        let params: [(&(dyn ToSql + Sync), Type); 3] = [
+            (&claim.body_sha256(), Type::TEXT),
+            (&claim.content_id(), Type::TEXT),
+            (&claim.source.id.as_str(), Type::TEXT),
+        ];
+        match connection.change_raw(doing, &sql, &params).await? {
+            Ok(_) => Ok(()),
+            Err(error) if is_unique_violation(&error) => Err(known_content()),
             Err(error) => Err(failure(Stage::Connected, doing, error)),
         }
     }
@@ -186,7 +202,7 @@ impl<'a> Ledger<'a> {
             (&source.object.version_id, Type::TEXT),
             (&source.etag, Type::TEXT),
             (&size_bytes, Type::INT8),
-            (&claim.body_sha256, Type::TEXT),
+            (&claim.body_sha256(), Type::TEXT),
             (&claim.table, Type::TEXT),
             (&cut(&claim.worker, 255), Type::TEXT),
             (&env!("CARGO_PKG_VERSION"), Type::TEXT),
@@ -217,7 +233,7 @@ impl<'a> Ledger<'a> {
         );
         let params: [(&(dyn ToSql + Sync), Type); 6] = [
             (&claim.source.id.as_str(), Type::TEXT),
-            (&claim.body_sha256, Type::TEXT),
+            (&claim.body_sha256(), Type::TEXT),
             (&claim.table, Type::TEXT),
             (&cut(&claim.worker, 255), Type::TEXT),
             (&env!("CARGO_PKG_VERSION"), Type::TEXT),

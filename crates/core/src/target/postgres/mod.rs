@@ -30,7 +30,7 @@ use crate::schema::Schema;
 use crate::target::idle::{Idle, Reusable};
 use crate::target::rows::Rows;
 use crate::target::stage::Stage;
-use crate::target::{Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
+use crate::target::{Body, Claim, Claimed, CommitEnd, Fate, LedgerEntry, Loaded, Target};
 
 use column::TargetColumn;
 use connect::Connection;
@@ -80,7 +80,8 @@ impl PostgresTarget {
         if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
             return Ok(Prepared::Ended(entry));
         }
-        let (columns, key) = table::prepare(connection, &self.table, schema, &self.options).await?;
+        let is_read = claim.body.is_some();
+        let (columns, key) = table::prepare(connection, &self.table, schema, is_read, &self.options).await?;
         FaultPoint::TableMade.reached().await;
         connection.run("cannot begin a transaction", BEGIN).await?;
         FaultPoint::Begun.reached().await;
@@ -106,7 +107,7 @@ impl PostgresTarget {
 
     async fn load_on(&self, session: &mut PostgresSession, rows: BatchStream<'_>) -> Result<Loaded> {
         let PostgresSession { connection, claim, columns, merge, .. } = session;
-        let mut rows = Rows::new(rows, columns, claim.decoded_bytes).with_rejects(claim.value_rejects.clone());
+        let mut rows = Rows::new(rows, columns, claim.decoded_bytes()).with_rejects(claim.value_rejects.clone());
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(Loaded::default()),
@@ -126,11 +127,14 @@ impl PostgresTarget {
         let PostgresSession { connection, claim, columns, merge, .. } = session;
         let loaded = match merge {
             Some(merge) => {
-                let merged = merge.apply(connection, &self.table, columns, loaded, claim.decoded_bytes).await?;
+                let merged = merge.apply(connection, &self.table, columns, loaded, claim.decoded_bytes()).await?;
                 Loaded { rows_rejected: loaded.rows_rejected, ..merged }
             }
             None => loaded,
         };
+        if claim.body.is_none() {
+            return Err(Error::new(ErrorKind::Bug, "a load is to be settled whose body nobody has claimed"));
+        }
         FaultPoint::BeforeLedgerEnd.reached().await;
         let mode = &self.options.load_mode;
         let transaction = self.ledger().finish(connection, &claim.source.id, mode, loaded).await?;
@@ -197,6 +201,15 @@ impl Target for PostgresTarget {
         loaded
     }
 
+    async fn claim_body(&self, session: &mut PostgresSession, body: Body) -> Result<()> {
+        session.claim.body = Some(body);
+        let claimed = self.ledger().claim_body(&mut session.connection, &session.claim).await;
+        if claimed.is_err() {
+            session.undo().await;
+        }
+        claimed
+    }
+
     async fn settle(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<Loaded> {
         match self.settle_on(session, loaded).await {
             Ok((loaded, transaction)) => {
@@ -216,7 +229,7 @@ impl Target for PostgresTarget {
             return CommitEnd::NotCommitted(Error::new(ErrorKind::Bug, "COMMIT of a session that is not settled"));
         };
         let doing = "COMMIT was not answered";
-        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes / COMMIT_BYTES_PER_SECOND);
+        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes() / COMMIT_BYTES_PER_SECOND);
         FaultPoint::BeforeCommit.reached().await;
         let (messages, end) = match session.connection.messages(limit, doing, &commit_statement(transaction)).await {
             Ok(answer) => answer,

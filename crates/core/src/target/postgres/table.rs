@@ -12,7 +12,7 @@ use crate::config::{LoadMode, TargetOptions, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::schema::{Column, ColumnType, Schema};
-use crate::target::column::{fit, lacks, missing};
+use crate::target::column::{fit, lacks, missing, types_unknown};
 use crate::target::merge::{key_too_long, new_key};
 use crate::target::stage::Stage;
 
@@ -80,11 +80,12 @@ pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
 /// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
 /// of any transaction, and sends no DDL when everything is in place.
 ///
-/// A file without columns needs no table and gets none.
+/// A file without columns needs no table and gets none. For one that was not read yet nothing is made.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
+    is_read: bool,
     options: &TargetOptions,
 ) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
     let found = relation(connection, table, &[]).await?;
@@ -93,6 +94,9 @@ pub(super) async fn prepare(
     }
     let name = quoted(table);
     if found.is_none() {
+        if !is_read {
+            return Err(types_unknown());
+        }
         let doing = "cannot make the target table";
         let sql = create_statement(table, &schema.columns, &options.load_mode)?;
         match connection.run_raw(doing, &sql).await? {
@@ -112,7 +116,7 @@ pub(super) async fn prepare(
             Some(MergeKey::of_table(connection, table, &name, key).await?)
         }
     };
-    let mut columns = fitting_columns(connection, table, schema, options.unknown_columns).await?;
+    let mut columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns).await?;
     if let Some(key) = &key {
         key.mark(table, &mut columns)?;
     }
@@ -123,6 +127,7 @@ async fn fitting_columns(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
+    is_read: bool,
     unknown_columns: UnknownColumns,
 ) -> Result<Vec<TargetColumn>> {
     let name = quoted(table);
@@ -131,6 +136,7 @@ async fn fitting_columns(
     if !missing.is_empty() {
         match unknown_columns {
             UnknownColumns::Refuse => return Err(lacks(table, &missing)),
+            UnknownColumns::Add if !is_read => return Err(types_unknown()),
             UnknownColumns::Add => {
                 let doing = "cannot add the file's new columns to the table";
                 connection.run(doing, &add_statement(&name, &missing)).await?;

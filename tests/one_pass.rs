@@ -1,0 +1,237 @@
+//! Files that are loaded while they are read, into a table that is there already: what becomes of them is the same as of
+//! files that are read first, whatever turns up on the way.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::json;
+use spillway_harness::cloud::Object;
+use spillway_harness::database::Engine;
+use spillway_harness::fault::Pause;
+use spillway_harness::lambda::Function;
+use spillway_harness::settings::Settings;
+use spillway_harness::stage::Stage;
+use spillway_harness::world::{Counted, file};
+
+use crate::files::{gzip, upload};
+
+const BOUND: Duration = Duration::from_secs(60);
+const KEY: &str = "uploads/orders.csv";
+/// The rows of the file that has made the table.
+const FIRST_ROWS: usize = 40;
+const ROWS: usize = 200;
+
+/// A stage whose table is there, and settings by which no file is held in memory.
+async fn ready(engine: Engine) -> Result<(Stage, Settings)> {
+    ready_in_mode(engine, "append").await
+}
+
+async fn ready_in_mode(engine: Engine, mode: &str) -> Result<(Stage, Settings)> {
+    let mut stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("LOAD_MODE", mode);
+    let settings = if mode == "merge" { settings.with("MERGE_KEY", "file,record") } else { settings };
+    let first = stage.world.upload("uploads/first.csv", FIRST_ROWS).await?;
+    stage.deliver_until_accepted(&settings, &[&first]).await?;
+    Ok((stage, settings.with("HOLD_MAX_BYTES", 0)))
+}
+
+/// A file whose end is missing, which nobody knows who has not come there.
+async fn upload_cut_off(stage: &mut Stage) -> Result<Object> {
+    let mut body = gzip(&file("cut off", 20_000).0).await?;
+    body.truncate(body.len() - 5);
+    let object = stage.world.account.put("uploads/cut off.csv.gz", body).await?;
+    stage.world.expect_no_rows(object.clone());
+    Ok(object)
+}
+
+#[rstest]
+#[case::append("append")]
+#[case::replace("replace")]
+#[case::merge("merge")]
+#[tokio::test]
+async fn rows_are_sent_before_the_file_was_read_to_its_end_and_taken_back_when_it_is_broken(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] mode: &str,
+) -> Result<()> {
+    let (mut stage, settings) = ready_in_mode(engine, mode).await?;
+    let object = upload_cut_off(&mut stage).await?;
+    let pause = Pause::at("RowsFirst")?;
+    let call =
+        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
+    pause.reached(BOUND).await?;
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
+    pause.release()?;
+    let answer = call.answer().await?;
+    assert_eq!(answer.body["reports"][0]["outcome"], json!("rejected"), "{} {}", answer.body, answer.logs);
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_same_bytes_are_a_duplicate_although_all_rows_were_sent(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (mut stage, settings) = ready(engine).await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let body = file(KEY, ROWS).0;
+    let again = stage.world.account.put(KEY, body.clone()).await?;
+    let answer = stage.deliver_until_accepted(&settings, &[&again]).await?;
+    assert_eq!(answer.body["reports"][0]["outcome"], json!("already_loaded"), "{}", answer.body);
+    let states = format!("SELECT state FROM {{schema}}.spillway_ledger WHERE object_key = '{KEY}' ORDER BY started_at");
+    assert_eq!(
+        stage.rows(&states).await?,
+        [["loaded"], ["duplicate"]].map(|row| row.map(|state| Some(state.to_owned())).to_vec())
+    );
+    assert_eq!(answer.body["reports"][0]["rows_parsed"], json!(ROWS), "{}", answer.body);
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS + ROWS, fallback: 0 });
+    let settings = settings.with("DEDUPE", "version");
+    let again = stage.world.account.put(KEY, body).await?;
+    stage.deliver_until_accepted(&settings, &[&again]).await?;
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS + 2 * ROWS, fallback: 0 });
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn eight_deliveries_at_once_store_the_rows_once(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (mut stage, settings) = ready(engine).await?;
+    let object = stage.world.upload(KEY, ROWS).await?;
+    let event = [&object];
+    let deliveries = futures_util::future::join_all((0..8).map(|_| stage.deliver(&settings, &event))).await;
+    ensure!(deliveries.into_iter().any(|answer| answer.is_ok_and(|answer| !answer.is_failure())), "nobody has loaded");
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS + ROWS, fallback: 0 });
+    stage.sweep(&settings).await?;
+    stage.ensure_kept().await
+}
+
+/// The value stands behind the beginning of the file, and thousands of rows are with the server when it comes.
+#[rstest]
+#[tokio::test]
+async fn a_value_that_does_not_fit_makes_all_of_the_file_fall_back(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    stage.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
+    let rows: String = (0..20_000).map(|id| format!("{id},name\n")).collect();
+    let object = stage.world.account.put(KEY, format!("id,name\n{rows}20000,too long\n")).await?;
+    let settings = stage.settings().with("HOLD_MAX_BYTES", 0);
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let (state, why) = stage.ledger(KEY).await?.context("the ledger does not know it")?;
+    ensure!(state == "fell_back" && why.contains("record 20001") && why.contains("column name"), "{state}: {why}");
+    assert_eq!(stage.rows("SELECT id FROM {schema}.orders").await?.len(), 0);
+    stage.sql("DROP TABLE {schema}.orders").await?;
+    let reports = stage.replay(&settings).await?;
+    assert_eq!(reports[0]["rows_stored"], json!(20_001));
+    Ok(())
+}
+
+/// The same row is left out where the settings allow it; so is a record that is broken.
+#[rstest]
+#[case::a_value("20000,too long\n")]
+#[case::a_record("20000\n")]
+#[tokio::test]
+async fn what_is_bad_is_left_out(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] bad: &str,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    stage.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
+    let rows: String = (0..20_000).map(|id| format!("{id},name\n")).collect();
+    let object = stage.world.account.put(KEY, format!("id,name\n{rows}{bad}")).await?;
+    let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("MAX_REJECTS", 1);
+    let answer = stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let report = &answer.body["reports"][0];
+    assert_eq!((&report["rows_stored"], &report["rows_rejected"]), (&json!(20_000), &json!(1)), "{report}");
+    let keys = stage.world.account.keys("rejected/").await?;
+    let records = stage.world.account.get(keys.first().context("no rejects")?).await?;
+    assert_eq!(String::from_utf8(records)?, format!("id,name\n{bad}"));
+    Ok(())
+}
+
+/// What an earlier attempt has set aside goes when all rows fit the table after all.
+#[tokio::test]
+async fn nothing_stays_set_aside_of_a_file_that_is_loaded_whole() -> Result<()> {
+    let stage = Stage::new().await?;
+    stage.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
+    let object = stage.world.account.put(KEY, "id,name\n1,a\n2,too long\n").await?;
+    let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("MAX_REJECTS", 1);
+    let pause = Pause::at("RejectsWritten")?;
+    let call =
+        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
+    pause.reached(BOUND).await?;
+    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    assert_eq!(stage.world.account.keys("rejected/").await?.len(), 2);
+    stage.sql("ALTER TABLE {schema}.orders MODIFY name VARCHAR(50)").await?;
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(stage.rows("SELECT id FROM {schema}.orders").await?.len(), 2);
+    assert_eq!(stage.world.account.keys("rejected/").await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// What comes out of a compressed file shows only in the end, and may be more than one transaction should take.
+#[tokio::test]
+async fn a_file_that_grows_beyond_one_transaction_is_staged() -> Result<()> {
+    let (mut stage, settings) = ready(Engine::MariaDb).await?;
+    let (text, rows) = file("grows", 20_000);
+    let object = upload(&mut stage, "uploads/grows.csv.gz", gzip(&text).await?, rows).await?;
+    ensure!(2 * object.size_bytes < text.len() as u64, "it does not grow");
+    let settings = settings.with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
+    // Only what is staged comes by here.
+    let pause = Pause::at("AfterInsertSelect")?;
+    let call = Function::trigger(&settings.and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
+    pause.reached(BOUND).await?;
+    pause.release()?;
+    ensure!(!call.answer().await?.is_failure(), "it was not loaded");
+    assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS + 20_000, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+/// Keys that come late in JSON are columns too, whether the table has them or they are added.
+#[rstest]
+#[case::the_table_has_them("id BIGINT, late TEXT")]
+#[case::they_are_added("id BIGINT")]
+#[tokio::test]
+async fn columns_that_come_late_get_their_values(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] columns: &str,
+) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    stage.sql(&format!("CREATE TABLE {{schema}}.orders ({columns})")).await?;
+    let rows: String = (0..50_000).map(|id| format!("{{\"id\": {id}}}\n")).collect();
+    let body = format!("{rows}{{\"id\": 50000, \"late\": \"here\"}}\n");
+    let object = stage.world.account.put("uploads/late.jsonl", body).await?;
+    let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("UNKNOWN_COLUMNS", "add");
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(stage.rows("SELECT id FROM {schema}.orders").await?.len(), 50_001);
+    let late = stage.rows("SELECT late FROM {schema}.orders WHERE id = 50000").await?;
+    assert_eq!(late, [[Some("here".to_owned())]]);
+    Ok(())
+}
+
+/// Columns of the key stand behind those of the file in one pass as in two.
+#[rstest]
+#[tokio::test]
+async fn columns_of_the_key_are_filled(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let stage = Stage::on(engine).await?;
+    let settings = stage.settings().with("KEY_COLUMNS", "source_row,source_key");
+    for (hold, key) in [(8 << 20, "uploads/held.csv"), (0, "uploads/streamed.csv")] {
+        let object = stage.world.account.put(key, "id\n7\n8\n").await?;
+        stage.deliver_until_accepted(&settings.clone().with("HOLD_MAX_BYTES", hold), &[&object]).await?;
+    }
+    let query =
+        "SELECT CONCAT(id, ''), CONCAT(source_row, ''), source_key FROM {schema}.orders ORDER BY source_key, id";
+    let expected = [
+        ["7", "1", "uploads/held.csv"],
+        ["8", "2", "uploads/held.csv"],
+        ["7", "1", "uploads/streamed.csv"],
+        ["8", "2", "uploads/streamed.csv"],
+    ];
+    assert_eq!(stage.rows(query).await?, expected.map(|row| row.map(|text| Some(text.to_owned())).to_vec()));
+    Ok(())
+}
