@@ -12,7 +12,7 @@ export SAM_CLI_TELEMETRY := 0
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what is missing (Debian packages as root, Python tools in a cache folder, cargo-nextest)
+setup: ## install what is missing (Debian packages as root, Python tools in a cache folder)
 	@scripts/setup
 
 demo: setup ## deploy to a local AWS and watch files arrive, fall back and come back; ENGINE=postgres for PostgreSQL
@@ -20,13 +20,16 @@ demo: setup ## deploy to a local AWS and watch files arrive, fall back and come 
 	@cargo build --quiet --locked --workspace --bins --tests # as the tests have it, so that nothing is built twice
 	@"$${CARGO_TARGET_DIR:-target}/debug/demo" $(ENGINE)
 
-test: setup ## everything that must hold: format, lints, docs, template, tests
+test: ## everything that must hold: format, lints, docs, template, tests
+	@scripts/setup test
 	@scripts/check
 
 test-large: build-local ## a file of ten gigabytes, decompressed, through the task
+	@scripts/setup test
 	cargo nextest run --profile fuzz --workspace --locked --run-ignored only
 
-fuzz: setup ## the core's property tests with inputs of their own each time; CASES=2000 for each by default
+fuzz: ## the core's property tests with inputs of their own each time; CASES=2000 for each by default
+	@scripts/setup test
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'
 
 # TASK=PATH takes a task that is built already; ROWS=COUNT tries it out with small files and writes nothing down.

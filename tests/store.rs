@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bytes::Bytes;
 use spillway_core::error::ErrorKind;
 use spillway_core::object::{ObjectRef, Source, SourceId};
@@ -213,8 +212,7 @@ async fn a_large_object_moves_in_parts() -> Result<()> {
 #[tokio::test]
 async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
     let (account, store) = account().await?;
-    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    account.s3.put_bucket_versioning().bucket(&account.bucket).versioning_configuration(enabled).send().await?;
+    account.keep_versions().await?;
     let first = source(&account, &store, "uploads/a", "first").await?;
     let second = source(&account, &store, "uploads/a", "second").await?;
     assert_ne!(first.id, second.id);
@@ -321,8 +319,7 @@ async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
 #[tokio::test]
 async fn a_range_of_one_version_is_that_versions_range() -> Result<()> {
     let (account, store) = account().await?;
-    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    account.s3.put_bucket_versioning().bucket(&account.bucket).versioning_configuration(enabled).send().await?;
+    account.keep_versions().await?;
     let (older, newer) = (noise(3 << 20), noise(2 << 20));
     account.put("a", older.clone()).await?;
     let source = store.head(&ObjectRef::new(&account.bucket, "a")).await?;

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rstest::rstest;
+use spillway_harness::database::Engine;
 use spillway_harness::fault::Pause;
 use spillway_harness::process::Signal;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
+use spillway_harness::wait;
 use spillway_harness::world::Counted;
+
+const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_prefix_is_loaded_whole_and_a_broken_file_does_not_stop_the_others() -> Result<()> {
@@ -77,6 +82,65 @@ async fn sigterm_rolls_back_lets_go_and_says_try_again() -> Result<()> {
     let again = Task::run(&stage.settings().with("CSV_KEY", &object.key), TASK_BOUND).await?;
     ensure!(again.code() == Some(0), "{:?} {}", again.status, again.logs);
     assert_eq!(stage.count().await?, Counted { database: 100, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+/// Seven small files, three of them under way when the process is at the point: whatever ends it there, each file is loaded once.
+#[rstest]
+#[case::stopped("RowsAll", Signal::Terminate)]
+#[case::killed_before_commit("BeforeCommit", Signal::Kill)]
+#[case::killed_after_commit("AfterCommit", Signal::Kill)]
+#[tokio::test]
+async fn small_files_of_a_prefix_are_under_way_at_once(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] point: &str,
+    #[case] signal: Signal,
+) -> Result<()> {
+    let mut stage = Stage::on(engine).await?;
+    for number in 0..7 {
+        stage.world.upload(&format!("uploads/{number}.csv"), 20).await?;
+    }
+    let settings = stage.settings().with("CSV_PREFIX", "uploads/").with("FILES_AT_ONCE", 3);
+    let pause = Pause::at(point)?;
+    let task = Task::start(&settings.clone().and(&pause.settings()))?;
+    pause.reached(BOUND).await?;
+    let leases = async || stage.world.account.keys("lease/").await;
+    wait::until("three leases", BOUND, async || Ok(leases().await?.len() == 3)).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(leases().await?.len(), 3, "more at once than were asked for");
+    task.signal(signal)?;
+    let finished = task.finish(Duration::from_secs(30)).await?;
+    if signal == Signal::Terminate {
+        ensure!(finished.code() == Some(75), "{:?} {}", finished.status, finished.logs);
+        assert_eq!(leases().await?, Vec::<String>::new());
+        assert_eq!(stage.count().await?, Counted::default());
+    } else {
+        ensure!(finished.was_ended_by(Signal::Kill), "{:?}", finished.status);
+        stage.sweep(&stage.settings()).await?;
+    }
+    let again = Task::run(&settings, TASK_BOUND).await?;
+    ensure!(again.code() == Some(0), "{:?} {}", again.status, again.logs);
+    assert_eq!(stage.count().await?, Counted { database: 140, fallback: 0 });
+    stage.ensure_kept().await
+}
+
+/// Which of two files was the later one shows in the table, so they come one after the other.
+#[tokio::test]
+async fn files_whose_order_matters_go_one_by_one() -> Result<()> {
+    let mut stage = Stage::new().await?;
+    for number in 0..3 {
+        stage.world.upload(&format!("uploads/{number}.csv"), 20).await?;
+    }
+    let settings = stage.settings().with("CSV_PREFIX", "uploads/").with("LOAD_MODE", "merge");
+    let settings = settings.with("MERGE_KEY", "file,record");
+    let pause = Pause::at("BeforeCommit")?;
+    let task = Task::start(&settings.clone().and(&pause.settings()))?;
+    pause.reached(BOUND).await?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stage.world.account.keys("lease/").await?.len(), 1);
+    task.signal(Signal::Kill)?;
+    task.finish(Duration::from_secs(30)).await?;
+    stage.sweep(&settings.without("CSV_PREFIX")).await?;
     stage.ensure_kept().await
 }
 

@@ -14,18 +14,19 @@ Made by `make bench`, which writes this page, its plot and [every single figure]
 ![Rows and files per second](benchmarks.svg)
 
 The same file goes into the same private server by everybody in turn, in rounds whose order rotates. The time is that of one process from its
-start to its end. For Spillway that is the task as it is deployed, with its default settings: start, two readings of the object from S3, inference,
-the making of the table, the rows in one transaction with their ledger row, over verified TLS, the verified move, the report. The bulk loaders are the
-databases' own clients (`mariadb`, `psql`), from the local disk and without TLS, in one transaction, into an empty table of the types that Spillway
-chose. They infer nothing, keep no ledger and fetch and move nothing: this is the least that loading the file can cost. pandas and the script by hand
-take the files from the same S3.
+start to its end. For Spillway that is the task as it is deployed, with its default settings: start, fetching from S3, finding out what the file is,
+checking each value against its column, the rows in one transaction with their ledger row, over verified TLS, the verified move, the report. The table
+is there and empty, as for the others; *new table* is the first file of a table, for which it reads the object once more before, infers the types and makes the table.
+The bulk loaders are the databases' own clients (`mariadb`, `psql`), from the local disk and without TLS, in one transaction, into an empty table of the
+types that Spillway chose. They check nothing, keep no ledger and fetch and move nothing: this is the least that loading the file can cost. pandas and the
+script by hand take the files from the same S3.
 
 - Seconds are the median of all rounds, and in brackets the least and the most. *Spillway takes* is its median divided by the other's: below 1
   Spillway is the faster.
 - Peak memory and *client CPU* are those of the measured process, *server CPU* and *S3 CPU* what all processes of the database and of the local S3
   spent meanwhile. Everything runs on the same cores.
 - *Fetch alone* is the time in which `curl` reads the same objects from the local S3 (MiniStack, a Python process) and throws them away. What Spillway
-  takes includes it twice for a file of more than 8 MiB, once for a smaller one.
+  takes includes it, for a new table twice.
 - *Content*: row count and a sum over a hash of every row, by the same SQL on Spillway's table and the other's, after every run. What another gets wrong
   is said and does not stop the run: `LOAD DATA` reads a quoted and an unquoted empty field alike.
 - The servers have a buffer pool of 1 GiB. MariaDB writes its log to the disk at each COMMIT, with a redo log of 1 GiB and no binary log; PostgreSQL
@@ -58,9 +59,9 @@ fn about(section: &Section) -> String {
     match section.files {
         1 => format!("One file of {rows} rows: {}, {size:.1} MB.", section.about),
         files => format!(
-            "{} files of {} rows each: {}, {size:.1} MB in all. One process loads all of them, one after the other: the task with \
+            "{} files of {} rows each: {}, {size:.1} MB in all. One process loads all of them: the task with \
              a prefix, and a script (`tests/bench/small_files.py`) that does the same S3 requests that are needed at least, one INSERT \
-             with a ledger row in a transaction, and the move.",
+             with a ledger row in a transaction, and the move. Spillway has four of them under way at once, as it comes.",
             thousands(files),
             section.rows / files,
             section.about

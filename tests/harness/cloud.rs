@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 
 use crate::keeper::{self, Owner};
 use crate::settings::Settings;
@@ -148,6 +149,13 @@ impl Account {
     pub fn credential(&self, service: &str) -> String {
         let scope = format!("{}/20260101/{REGION}/{service}/aws4_request", self.id);
         format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none")
+    }
+
+    /// Keeps every version of an object from now on.
+    pub async fn keep_versions(&self) -> Result<()> {
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        self.s3.put_bucket_versioning().bucket(&self.bucket).versioning_configuration(enabled).send().await?;
+        Ok(())
     }
 
     /// Stores an object; the answer is what S3 knows about it.

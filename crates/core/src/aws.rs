@@ -1,12 +1,16 @@
 //! One way to set up the AWS SDK: pinned behaviour, timeouts that end, standard retries.
 //!
-//! Region, credentials and `AWS_ENDPOINT_URL` come from the SDK's own chain. The TLS provider is installed by each main.
+//! Region, credentials and `AWS_ENDPOINT_URL` come from the SDK's own chain. The TLS provider is installed by each main. All
+//! clients share one for HTTP: each of its kind reads every certificate of the machine when it is made.
 
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
 /// Connections are refused within milliseconds or not at all; a packet that a security group drops is noticed by this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,6 +33,7 @@ pub async fn sdk_config(region: &str) -> SdkConfig {
         .build();
     aws_config::defaults(BehaviorVersion::v2026_01_12())
         .region(Region::new(region.to_owned()))
+        .http_client(Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https())
         .timeout_config(timeouts)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .load()

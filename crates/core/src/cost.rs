@@ -38,24 +38,37 @@ pub enum Machine {
     },
 }
 
-/// Requests to S3 by what they cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Requests to S3 by what they cost; fractions are shares in those of several objects.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Requests {
     /// PUT, COPY, POST and LIST.
-    pub writes: u64,
+    pub writes: f64,
     /// GET and HEAD.
-    pub reads: u64,
+    pub reads: f64,
 }
 
 impl Requests {
     /// Those that came after `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
-        Self { writes: self.writes.saturating_sub(earlier.writes), reads: self.reads.saturating_sub(earlier.reads) }
+        Self { writes: (self.writes - earlier.writes).max(0.0), reads: (self.reads - earlier.reads).max(0.0) }
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(self, others: Self) -> Self {
+        Self { writes: self.writes + others.writes, reads: self.reads + others.reads }
+    }
+
+    /// An equal share for each of so many.
+    #[must_use]
+    pub fn among(self, count: u32) -> Self {
+        let count = f64::from(count.max(1));
+        Self { writes: self.writes / count, reads: self.reads / count }
     }
 
     fn dollars(self) -> f64 {
-        self.writes as f64 * S3_WRITE + self.reads as f64 * S3_READ
+        self.writes * S3_WRITE + self.reads * S3_READ
     }
 }
 
@@ -94,7 +107,7 @@ mod tests {
     #[test]
     fn a_thousand_requests_of_each_kind_cost_what_the_price_list_says() {
         let machine = Machine::Fargate { cpu_units: 256, memory_mb: 512 };
-        let requests = Requests { writes: 1000, reads: 1000 }.since(Requests::default());
+        let requests = Requests { writes: 1000.0, reads: 1000.0 }.since(Requests::default());
         assert!((machine.dollars(Duration::ZERO, requests) - 0.0054).abs() < 1e-9);
     }
 }

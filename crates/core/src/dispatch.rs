@@ -3,6 +3,8 @@
 //! Every record of an event and every object of a request gets its turn, whatever becomes of the others; [`Fates`] then
 //! says whether all of them reached an end. Anything less is an error, so that the event comes again.
 
+mod abreast;
+
 use serde::Serialize;
 use serde_json::Value;
 use tracing::{error, info, warn};
@@ -16,7 +18,7 @@ use crate::event::{self, EventItem};
 use crate::fault::FaultPoint;
 use crate::launch::Launcher;
 use crate::object::{ObjectRef, Source};
-use crate::pipeline::{self, Road};
+use crate::pipeline::{self, Road, Shares};
 use crate::policy::policy;
 use crate::report::{Outcome, Report};
 use crate::route::{self, Route, Runner};
@@ -102,6 +104,7 @@ impl Dispatcher {
             catalog: Catalog::new(&config, settings.glue.clone()),
             secrets: Secrets::new(&config, settings.database.credentials.clone()),
             connections: IdleConnections::default(),
+            shares: Shares::default(),
             worker: Environment::of_process().worker(service),
             settings,
         };
@@ -135,14 +138,22 @@ impl Dispatcher {
 
     /// Takes one object along its route and notes what became of it.
     pub async fn take(&self, object: ObjectRef, route: Route, deadline: &Deadline, fates: &mut Fates) {
-        let end = match route {
+        self.note(self.end_of(object, route, deadline).await, fates);
+    }
+
+    async fn end_of(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
+        match route {
             // Boxed: the road is long, and the compiler's patience with futures inside futures is not.
             Route::Ingest => Box::pin(self.ingest(&object, deadline)).await.map_err(|error| error.for_object(&object)),
             Route::Skip { why } => {
                 info!(%object, why, "the object is none of ours");
                 Ok(Report::new(object, Outcome::Skipped).because(why))
             }
-        };
+        }
+    }
+
+    /// Notes what became of an object.
+    pub fn note(&self, end: Result<Report>, fates: &mut Fates) {
         match end {
             Ok(report) => self.finish(report, fates),
             Err(error) => self.fail(error, fates),
@@ -150,13 +161,13 @@ impl Dispatcher {
     }
 
     /// Notes an object that reached an end.
-    pub fn finish(&self, report: Report, fates: &mut Fates) {
+    fn finish(&self, report: Report, fates: &mut Fates) {
         telemetry::count(self.service, &report);
         fates.reports.push(report);
     }
 
     /// Logs and notes an object that reached none.
-    pub fn fail(&self, failure: Error, fates: &mut Fates) {
+    fn fail(&self, failure: Error, fates: &mut Fates) {
         let policy = policy(failure.kind());
         let (kind, reason, hint) = (failure.kind().name(), chain(&failure), policy.hint);
         if policy.alert {

@@ -14,7 +14,7 @@ use crate::fallback::{self, Manifest};
 use crate::fault::FaultPoint;
 use crate::object::{ObjectRef, Source};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Attempt, Begun, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
+use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -65,11 +65,11 @@ fn is_stop(error: &Error) -> bool {
 
 async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
-    let begun = Begun::now(road);
+    let share = road.shares.begin(&road.store);
     let lease = hold(road, &manifest.source).await?;
     // The parts of the key are in the fallback object's rows already.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone(), begun);
+    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone(), share);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = bring_home(&attempt, manifest) => result,

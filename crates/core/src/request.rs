@@ -203,19 +203,16 @@ impl Request {
             }
             Self::Prefix { bucket, prefixes, choice } => {
                 let objects = Box::pin(find(dispatcher, &bucket, &prefixes, choice)).await?;
-                take_all(dispatcher, objects, deadline, &mut fates).await;
+                dispatcher.take_all(&bucket, objects, deadline, &mut fates).await;
             }
             Self::Replay { bucket, selection } => {
                 for end in Box::pin(replay(road, &bucket, &selection, deadline)).await? {
-                    match end {
-                        Ok(report) => dispatcher.finish(report, &mut fates),
-                        Err(error) => dispatcher.fail(error, &mut fates),
-                    }
+                    dispatcher.note(end, &mut fates);
                 }
             }
             Self::Sweep { bucket, sweep } => {
                 let objects = Box::pin(forgotten_objects(road, &bucket, sweep.older_than())).await?;
-                take_all(dispatcher, objects, deadline, &mut fates).await;
+                dispatcher.take_all(&bucket, objects, deadline, &mut fates).await;
                 cleared = Some(Box::pin(clear(road, &bucket, sweep.older_than(), deadline)).await);
             }
         }
@@ -288,7 +285,7 @@ fn moment(field: &str, text: &str) -> Result<Timestamp> {
 }
 
 /// The files below some prefixes, on every page of the listing, but for our own.
-async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice: Choice) -> Result<Vec<ObjectRef>> {
+async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice: Choice) -> Result<Vec<Listed>> {
     let road = &dispatcher.road;
     let mut files = Vec::new();
     for prefix in prefixes {
@@ -300,17 +297,7 @@ async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice
             }));
         }
     }
-    Ok(choice.pick(files).into_iter().map(|file| ObjectRef::new(bucket, file.key)).collect())
-}
-
-async fn take_all(dispatcher: &Dispatcher, objects: Vec<ObjectRef>, deadline: &Deadline, fates: &mut Fates) {
-    for object in objects {
-        dispatcher.take(object, Route::Ingest, deadline, fates).await;
-        let is_stopped = fates.failures.last().is_some_and(|failure| failure.kind() == ErrorKind::Interrupted);
-        if is_stopped {
-            return;
-        }
-    }
+    Ok(choice.pick(files))
 }
 
 /// Corrected records are a part of their file, and so must not take the place of a whole table.

@@ -16,6 +16,7 @@ use crate::object::ObjectRef;
 use crate::pipeline::Road;
 use crate::route::Route;
 use crate::store::lease;
+use crate::store::read::Listed;
 use crate::target::Target;
 
 /// How old something must be before the sweep takes it for forgotten.
@@ -52,23 +53,20 @@ pub struct Cleared {
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn forgotten_objects(road: &Road, bucket: &str, older_than: Duration) -> Result<Vec<ObjectRef>> {
+pub async fn forgotten_objects(road: &Road, bucket: &str, older_than: Duration) -> Result<Vec<Listed>> {
     let prefixes = &road.settings.prefixes;
     let mut forgotten = Vec::new();
     for prefix in &prefixes.upload {
         let mut pages = road.store.list(bucket, prefix);
         while let Some(page) = pages.next().await? {
-            for listed in page {
-                let object = ObjectRef::new(bucket, listed.key);
-                let is_ours = matches!(Route::of(&object, prefixes), Route::Ingest);
-                if is_ours && is_older(listed.last_modified, older_than) {
-                    forgotten.push((listed.last_modified, object));
-                }
-            }
+            forgotten.extend(page.into_iter().filter(|listed| {
+                let is_ours = matches!(Route::of(&ObjectRef::new(bucket, &listed.key), prefixes), Route::Ingest);
+                is_ours && is_older(listed.last_modified, older_than)
+            }));
         }
     }
-    forgotten.sort_by_key(|(last_modified, _)| *last_modified);
-    Ok(forgotten.into_iter().map(|(_, object)| object).collect())
+    forgotten.sort_by_key(|listed| listed.last_modified);
+    Ok(forgotten)
 }
 
 /// Clears what dead workers left. Each kind on its own: trouble with one is logged and does not stop the others, as

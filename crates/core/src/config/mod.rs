@@ -369,6 +369,8 @@ pub struct RoadSettings {
     pub dedupe: Dedupe,
     /// How files are read.
     pub files: FileSettings,
+    /// `FILES_AT_ONCE`: how many small objects of one run are under way at once.
+    pub files_at_once: usize,
     /// `LEASE_SECONDS`: how long a worker that has died holds a source.
     pub lease: Duration,
     /// What this runs on, where that is known.

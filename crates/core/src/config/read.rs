@@ -26,6 +26,7 @@ impl RoadSettings {
             database,
             dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
             files: files(environment)?,
+            files_at_once: environment.number(&vars::FILES_AT_ONCE, 1..=64)?,
             lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
             machine: machine(environment)?,
         })

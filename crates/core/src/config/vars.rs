@@ -84,6 +84,7 @@ variables! {
     DEDUPE, Everyone, Some("content"), "content or version", "Whether the same bytes under the same key load once, or every version does.";
     UNKNOWN_COLUMNS, Everyone, Some("refuse"), "refuse or add", "What happens to columns the table lacks.";
     HOLD_MAX_BYTES, Everyone, Some("8388608"), "a number from 0 to 1073741824", "Objects up to this size, as stored, are read once and held in memory.";
+    FILES_AT_ONCE, Everyone, Some("4"), "a number from 1 to 64", "How many small files of a prefix, window or sweep are under way at once, together as much as HOLD_MAX_BYTES; only with LOAD_MODE=append and UNKNOWN_COLUMNS=refuse.";
     ATOMIC_MAX_BYTES, Everyone, Some("10737418240"), "a number", "Files that are larger, decoded, go through a staging table; not with PostgreSQL, which needs none.";
     MAX_RECORD_BYTES, Everyone, Some("33554432"), "a number from 1024 to 1073741824", "The longest record, header included; a longer one makes the file broken.";
     MAX_COLUMNS, Everyone, Some("4096"), "a number from 1 to 65535", "The most columns; more make the file broken.";

@@ -1,19 +1,19 @@
 //! One try at one source: what it holds, and what it knows of commits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::config::{Dedupe, LoadMode};
-use crate::cost::Requests;
 use crate::deadline::Deadline;
 use crate::error::{Result, chain};
 use crate::fallback;
 use crate::object::{Source, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::Road;
+use crate::pipeline::shares::{Share, Used};
 use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 use crate::target::any::AnyTarget;
@@ -25,20 +25,6 @@ const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that is kept for the fallback when the database is waited for under a deadline.
 const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
 
-/// Where clock and meter stood when an object's turn began. Objects have their turns one after the other.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Begun {
-    at: Instant,
-    requests: Requests,
-}
-
-impl Begun {
-    /// Now.
-    pub(crate) fn now(road: &Road) -> Self {
-        Self { at: Instant::now(), requests: road.store.requests() }
-    }
-}
-
 /// One try at one source by one worker.
 pub(crate) struct Attempt<'a> {
     pub(crate) road: &'a Road,
@@ -49,7 +35,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) key_fields: KeyFields,
     pub(crate) deadline: Deadline,
     pub(crate) started_at: Timestamp,
-    begun: Begun,
+    share: Share,
     lease: Lease,
     /// A COMMIT for this source may have been sent, by us or by the worker whose lease we took over, and nothing has
     /// proved since that it did not take effect.
@@ -63,12 +49,12 @@ impl<'a> Attempt<'a> {
         key: KeyParts,
         lease: Lease,
         deadline: Deadline,
-        begun: Begun,
+        share: Share,
     ) -> Self {
         let commit_unproved = AtomicBool::new(lease.inherited().is_some_and(|left| left.commit_may_be_sent));
         let started_at = Timestamp::now();
         let key_fields = KeyFields::new(&road.settings.key_columns, &source.object, &key, started_at);
-        Self { road, source, table: key.table, key_fields, deadline, started_at, begun, lease, commit_unproved }
+        Self { road, source, table: key.table, key_fields, deadline, started_at, share, lease, commit_unproved }
     }
 
     /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.
@@ -169,8 +155,9 @@ impl<'a> Attempt<'a> {
 
     /// What the object has cost so far, in US dollars, where it is known what this runs on.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
-        let Begun { at, requests } = self.begun;
-        Some(self.road.settings.machine?.dollars(at.elapsed(), self.road.store.requests().since(requests)))
+        let machine = self.road.settings.machine?;
+        let Used { time, requests } = self.share.used();
+        Some(machine.dollars(time, requests))
     }
 
     /// Writes the object's new place, and what it has cost to bring it there, into the ledger when the database answers

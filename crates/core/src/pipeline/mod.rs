@@ -11,14 +11,16 @@ mod finish;
 mod load;
 mod one_pass;
 mod rejects;
+mod shares;
 
 use std::time::Instant;
 
 use tracing::{Instrument, info, info_span};
 
-pub(crate) use attempt::{Attempt, Begun};
+pub(crate) use attempt::Attempt;
 pub(crate) use content::{Content, Inspected};
 pub(crate) use load::{LoadEnd, is_in_target, load};
+pub use shares::Shares;
 
 use crate::catalog::Catalog;
 use crate::config::{LoadMode, RoadSettings};
@@ -50,8 +52,10 @@ pub struct Road {
     pub catalog: Catalog,
     /// Where credentials come from.
     pub secrets: Secrets,
-    /// The connection to the database that one object leaves to the next.
+    /// Connections to the database that one object leaves to the next.
     pub connections: IdleConnections,
+    /// What each object uses up.
+    pub shares: Shares,
     /// Settings.
     pub settings: RoadSettings,
     /// Who works here, for the lease and the ledger.
@@ -79,7 +83,7 @@ pub async fn process(road: &Road, object: &ObjectRef, deadline: Deadline) -> Res
 /// The version of the object that is there now, under a lease and within the deadline.
 async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
-    let begun = Begun::now(road);
+    let share = road.shares.begin(&road.store);
     let source = match road.store.head(object).await {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(gone(object)),
@@ -95,7 +99,7 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Ok(key) => (key, None),
         Err(refusal) => (KeyParts::default(), Some(refusal)),
     };
-    let attempt = Attempt::new(road, source, key, lease, deadline.clone(), begun);
+    let attempt = Attempt::new(road, source, key, lease, deadline.clone(), share);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = walk(&attempt, refusal) => result,

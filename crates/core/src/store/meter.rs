@@ -22,7 +22,7 @@ struct Counts {
 impl Meter {
     pub(super) fn requests(&self) -> Requests {
         let Counts { writes, reads } = &*self.0;
-        Requests { writes: writes.load(Ordering::Relaxed), reads: reads.load(Ordering::Relaxed) }
+        Requests { writes: writes.load(Ordering::Relaxed) as f64, reads: reads.load(Ordering::Relaxed) as f64 }
     }
 }
 

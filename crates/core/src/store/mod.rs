@@ -16,6 +16,7 @@ mod scripted;
 mod tests;
 pub mod write;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,14 +33,16 @@ use crate::policy;
 
 /// How often a conditional write that met another one (409), or a body that broke off without a byte, is tried again.
 const TRIES: u32 = 6;
+/// Of how many objects it is remembered how they looked: of as many as can be under way at once.
+const LOOKS: usize = 64;
 
 /// A client of S3. Clones share connections.
 #[derive(Clone)]
 pub struct Store {
     client: Client,
     meter: Meter,
-    /// What was looked at last.
-    last_look: Arc<Mutex<Option<Look>>>,
+    /// What was looked at and not moved yet, the latest last.
+    looks: Arc<Mutex<VecDeque<Look>>>,
 }
 
 /// An object as HEAD has shown it.
@@ -55,7 +58,7 @@ impl Store {
         let settings = aws_sdk_s3::config::Builder::from(config)
             .force_path_style(config.endpoint_url().is_some())
             .interceptor(meter.clone());
-        Self { client: Client::from_conf(settings.build()), meter, last_look: Arc::default() }
+        Self { client: Client::from_conf(settings.build()), meter, looks: Arc::default() }
     }
 
     /// The requests that this store and its clones have sent so far.
@@ -67,13 +70,19 @@ impl Store {
 impl Store {
     fn remember(&self, source: &Source, head: HeadObjectOutput) {
         let look = Look { source: source.id.clone(), head: Box::new(head) };
-        *self.last_look.lock().unwrap_or_else(PoisonError::into_inner) = Some(look);
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.retain(|old| old.source != look.source);
+        if looks.len() >= LOOKS {
+            looks.pop_front();
+        }
+        looks.push_back(look);
     }
 
-    /// What HEAD has said of this version, if nothing else was looked at since. It is given once.
+    /// What HEAD has said of this version, if not too much else was looked at since. It is given once.
     fn remembered(&self, source: &Source) -> Option<Box<HeadObjectOutput>> {
-        let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
-        last.take_if(|look| look.source == source.id).map(|look| look.head)
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = looks.iter().position(|look| look.source == source.id)?;
+        looks.remove(place).map(|look| look.head)
     }
 }
 

@@ -266,7 +266,7 @@ async fn what_was_just_looked_at_is_copied_at_once() {
     let asked = server.asked();
     let methods: Vec<&str> = asked.iter().map(|asked| asked.line.split(' ').next().unwrap()).collect();
     assert_eq!(methods, ["HEAD", "PUT", "HEAD", "DELETE"]);
-    assert_eq!(server.store.requests(), Requests { writes: 1, reads: 2 });
+    assert_eq!(server.store.requests(), Requests { writes: 1.0, reads: 2.0 });
     assert_eq!(asked[1].header("x-amz-copy-source-if-match"), Some(ETAG));
     assert_eq!(asked[1].header("if-none-match"), Some("*"));
 }

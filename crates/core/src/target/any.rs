@@ -21,7 +21,7 @@ pub enum AnyTarget {
     Postgres(PostgresTarget),
 }
 
-/// Room for an idle connection between two pieces of work of a run. Clones share it.
+/// Room for idle connections between two pieces of work of a run. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct IdleConnections {
     mysql: Idle<mysql::connect::Connection>,

@@ -1,7 +1,7 @@
-//! A connection whose work ended well, kept for the next piece of work of the same run: most of what a small file takes from
+//! Connections whose work ended well, kept for the next piece of work of the same run: most of what a small file takes from
 //! the server is connecting.
 //!
-//! It is kept only after a COMMIT that was answered or after statements of their own, so nothing is open on it, and only as
+//! One is kept only after a COMMIT that was answered or after statements of their own, so nothing is open on it, and only as
 //! long as the run: a function that sleeps between two invocations holds none of the server's connections.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Credentials;
 use crate::error::Result;
 
-/// Room for one connection of a kind. Clones share it.
+/// Room for connections of a kind, as many as were ever in use at once. Clones share it.
 #[derive(Debug)]
-pub(super) struct Idle<C>(Arc<Mutex<Option<(Login, C)>>>);
+pub(super) struct Idle<C>(Arc<Mutex<Vec<(Login, C)>>>);
 
 /// What a connection is good for.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Login {
 
 impl<C> Default for Idle<C> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+        Self(Arc::default())
     }
 }
 
@@ -50,25 +50,30 @@ pub(super) trait Reusable: Send {
 }
 
 impl<C: Reusable> Idle<C> {
-    /// The connection that is kept for this login, if it lives.
+    /// A connection that is kept for this login and lives.
     pub(super) async fn take(&self, credentials: &Credentials) -> Option<C> {
         let login = Login::of(credentials);
-        let (_, mut connection) = self.place().take_if(|(kept, _)| *kept == login)?;
-        connection.is_alive().await.then_some(connection)
+        loop {
+            let mut connection = {
+                let mut kept = self.kept();
+                let place = kept.iter().position(|(kept, _)| *kept == login)?;
+                kept.swap_remove(place).1
+            };
+            if connection.is_alive().await {
+                return Some(connection);
+            }
+        }
     }
 
     /// Keeps a connection whose work ended well.
-    pub(super) async fn keep(&self, credentials: &Credentials, connection: C) {
-        let superfluous = self.place().replace((Login::of(credentials), connection));
-        if let Some((_, superfluous)) = superfluous {
-            superfluous.close().await;
-        }
+    pub(super) fn keep(&self, credentials: &Credentials, connection: C) {
+        self.kept().push((Login::of(credentials), connection));
     }
 
     /// Keeps the connection of work that ended well, and closes another.
     pub(super) async fn end<T>(&self, credentials: &Credentials, connection: C, work: Result<T>) -> Result<T> {
         match &work {
-            Ok(_) => self.keep(credentials, connection).await,
+            Ok(_) => self.keep(credentials, connection),
             Err(_) => connection.close().await,
         }
         work
@@ -76,13 +81,13 @@ impl<C: Reusable> Idle<C> {
 
     /// Closes what is kept.
     pub(super) async fn close(&self) {
-        let kept = self.place().take();
-        if let Some((_, connection)) = kept {
+        let kept = std::mem::take(&mut *self.kept());
+        for (_, connection) in kept {
             connection.close().await;
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<(Login, C)>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<(Login, C)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -80,7 +80,7 @@ impl MySqlTarget {
         match session.merge {
             // Its temporary tables end with the connection.
             Some(_) => session.connection.close().await,
-            None => self.idle.keep(&self.credentials, session.connection).await,
+            None => self.idle.keep(&self.credentials, session.connection),
         }
     }
 

@@ -238,7 +238,7 @@ impl Target for PostgresTarget {
         match (end, commit_fate(&messages)) {
             (Ok(()), Some("committed")) => {
                 FaultPoint::AfterCommit.reached().await;
-                self.idle.keep(&self.credentials, session.connection).await;
+                self.idle.keep(&self.credentials, session.connection);
                 CommitEnd::Committed
             }
             (Ok(()), Some("aborted")) => {

@@ -1,0 +1,85 @@
+//! The objects of one run, small ones several at a time: most of what a small file takes is waiting for S3 and the database.
+//!
+//! How many go at once is a setting, and how much of them is held in memory is not more than of one. Large objects go
+//! alone. So do all of them where their order matters to what is in the table afterwards, or where one could get in another's way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
+
+use super::{Dispatcher, Fates};
+use crate::config::{LoadMode, RoadSettings, UnknownColumns};
+use crate::deadline::Deadline;
+use crate::error::ErrorKind;
+use crate::object::ObjectRef;
+use crate::route::Route;
+use crate::store::read::Listed;
+
+impl Dispatcher {
+    /// Takes the listed objects of a bucket, begun in their order and noted in it. Once the process is to stop, no more are
+    /// begun.
+    pub(crate) async fn take_all(&self, bucket: &str, objects: Vec<Listed>, deadline: &Deadline, fates: &mut Fates) {
+        let places = Places::of(&self.road.settings);
+        let is_stopped = AtomicBool::new(false);
+        let (free, is_stopped) = (&Semaphore::new(places.count), &is_stopped);
+        let mut ends = stream::iter(objects)
+            .map(|Listed { key, size_bytes, .. }| async move {
+                let needed = places.needed(size_bytes);
+                let _taken = free.acquire_many(u32::try_from(needed).unwrap_or(u32::MAX)).await;
+                if is_stopped.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let end = self.end_of(ObjectRef::new(bucket, key), Route::Ingest, deadline).await;
+                if end.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Interrupted) {
+                    is_stopped.store(true, Ordering::Relaxed);
+                }
+                Some(end)
+            })
+            .buffered(places.count);
+        while let Some(end) = ends.next().await {
+            if let Some(end) = end {
+                self.note(end, fates);
+            }
+        }
+    }
+}
+
+/// How many objects may be under way, each of which takes one place or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Places {
+    count: usize,
+    /// What is held of an object that takes one.
+    bytes: u64,
+}
+
+impl Places {
+    fn of(settings: &RoadSettings) -> Self {
+        let options = &settings.database.options;
+        // Of two files that replace or update the same rows the later one counts, and no column can be added to a table
+        // while rows are loaded into it.
+        let is_any_order = options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse;
+        let count = if is_any_order { settings.files_at_once.max(1) } else { 1 };
+        Self { count, bytes: settings.files.limits.hold_max_bytes / count as u64 }
+    }
+
+    fn needed(self, size_bytes: u64) -> usize {
+        match size_bytes.checked_div(self.bytes) {
+            Some(more) => usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1).min(self.count),
+            None => self.count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Places;
+
+    #[test]
+    fn small_objects_take_one_place_and_large_ones_all() {
+        let places = Places { count: 4, bytes: 2 << 20 };
+        let needed = [0, 100_000, (2 << 20) - 1, 2 << 20, 5 << 20, 8 << 20, 5 << 30].map(|size| places.needed(size));
+        assert_eq!(needed, [1, 1, 1, 2, 3, 4, 4]);
+        assert_eq!(Places { count: 4, bytes: 0 }.needed(1), 4, "nothing is held");
+    }
+}
