@@ -2,8 +2,8 @@
 //!
 //! What MiniStack does differently from AWS, and so cannot prove, is listed in `scripts/README.md`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -68,9 +68,10 @@ impl Cloud {
 
     /// A new account; its bucket is still to be made.
     pub async fn account_without_bucket(&self) -> Result<Account> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        // Process numbers have at most seven digits, and an account's number has twelve.
-        let number = u64::from(std::process::id()) * 10_000 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut hasher = DefaultHasher::new();
+        run::unique("account").hash(&mut hasher);
+        // An account's number has twelve digits.
+        let number = hasher.finish() % 1_000_000_000_000;
         Ok(Account::new(self.port, self.endpoint(), format!("{number:012}")).await)
     }
 

@@ -51,6 +51,14 @@ pub fn send(signal: Signal, pid: u32) -> Result<()> {
     Ok(())
 }
 
+/// When this process was started, in the kernel's ticks since the machine was.
+pub fn started_ticks() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in brackets is the second field and may hold anything; the start is the twenty-second.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// Whether the process runs; one that has ended but was not waited for does not.
 pub fn is_alive(pid: u32) -> bool {
     status_field(pid, "State:").is_some_and(|state| !state.starts_with('Z') && !state.starts_with('X'))

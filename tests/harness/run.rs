@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::process;
+
 /// Ports below the range that the kernel hands to outgoing connections, so that nobody takes one between our look and
 /// the server's bind.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -63,10 +65,12 @@ impl Drop for Scratch {
     }
 }
 
-/// A name that no other test of this run has.
+/// A name that no other test of this run has. A process's number alone would not do: a long run uses up all there are, and
+/// they come again.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    format!("{prefix}_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let (process, started) = (std::process::id(), process::started_ticks().unwrap_or_default());
+    format!("{prefix}_{process}_{started}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A port on loopback that nobody listens on, and that no other test takes while this process lives: a server may be killed
