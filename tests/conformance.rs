@@ -160,6 +160,11 @@ fn body_with_content(letter: char) -> Body {
     Body { sha256: "0".repeat(64), content_id: Some(letter.to_string().repeat(64)), decoded_bytes: 100 }
 }
 
+/// A claim on a source whose body nobody has read.
+fn unread(key: &str) -> Claim {
+    Claim { body: None, ..claim(key) }
+}
+
 /// A claim with a content id made of one letter.
 fn claim_with_content(key: &str, letter: char) -> Claim {
     Claim { body: Some(body_with_content(letter)), ..claim(key) }
@@ -171,12 +176,25 @@ pub(crate) async fn load<T: Target>(
     claim: &Claim,
     file: &File,
 ) -> spillway_core::error::Result<Claimed<Loaded>> {
+    load_body(target, claim, file, None).await
+}
+
+/// The same, with the body claimed once the rows are with the server.
+async fn load_body<T: Target>(
+    target: &T,
+    claim: &Claim,
+    file: &File,
+    body: Option<Body>,
+) -> spillway_core::error::Result<Claimed<Loaded>> {
     let schema = file.schema();
     let mut session = match target.claim(claim, &schema).await? {
         Claimed::Ours(session) => session,
         Claimed::Ended(entry) => return Ok(Claimed::Ended(entry)),
     };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
+    if let Some(body) = body {
+        target.claim_body(&mut session, body).await?;
+    }
     let loaded = target.settle(&mut session, loaded).await?;
     match target.commit(session).await {
         CommitEnd::Committed => Ok(Claimed::Ours(loaded)),
@@ -340,44 +358,22 @@ pub(crate) async fn a_duplicate_is_recorded(engine: &impl Engine) -> Result<()> 
     Ok(())
 }
 
-/// Takes a file through a target whose body nobody has read before.
-async fn load_unread<T: Target>(
-    target: &T,
-    key: &str,
-    file: &File,
-    body: Body,
-) -> spillway_core::error::Result<Claimed<Loaded>> {
-    let schema = file.schema();
-    let mut session = match target.claim(&Claim { body: None, ..claim(key) }, &schema).await? {
-        Claimed::Ours(session) => session,
-        Claimed::Ended(entry) => return Ok(Claimed::Ended(entry)),
-    };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.claim_body(&mut session, body).await?;
-    let loaded = target.settle(&mut session, loaded).await?;
-    match target.commit(session).await {
-        CommitEnd::Committed => Ok(Claimed::Ours(loaded)),
-        CommitEnd::NotCommitted(error) | CommitEnd::Unknown(error) => Err(error),
-    }
-}
-
 /// A body that is claimed after the rows keeps out its like as one that is claimed before, and is in the ledger; without
 /// it nothing is committed.
 pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: &impl Engine) -> Result<()> {
     let (target, file) = (engine.target(), File::orders(300));
     ours(load(&target, &claim("first.csv"), &file).await?)?;
-    let ends = join_all(
-        (0..4).map(async |id| load_unread(&target, &format!("copy-{id}.csv"), &file, body_with_content('c')).await),
-    );
+    let copies: Vec<Claim> = (0..4).map(|id| unread(&format!("copy-{id}.csv"))).collect();
+    let body = || Some(body_with_content('c'));
     let mut stored = 0;
-    for end in ends.await {
+    for end in join_all(copies.iter().map(|copy| load_body(&target, copy, &file, body()))).await {
         match end {
             Ok(claimed) => stored += u64::from(ours(claimed).is_ok()),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
         }
     }
     assert_eq!((stored, count(engine).await?), (1, 600));
-    let later = load_unread(&target, "later.csv", &file, body_with_content('c')).await.err().context("loaded twice")?;
+    let later = load_body(&target, &unread("later.csv"), &file, body()).await.err().context("loaded twice")?;
     assert_eq!(later.kind(), ErrorKind::Conflict);
     let entry = ended(load(&target, &claim_with_content("later.csv", 'c'), &file).await?)?;
     assert_eq!((entry.state, entry.rows_parsed), (LedgerState::Duplicate, 300));
@@ -385,7 +381,7 @@ pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: 
     assert_eq!(engine.rows(sql).await?, [[Some("0".repeat(64))]]);
 
     let schema = file.schema();
-    let mut session = ours(target.claim(&Claim { body: None, ..claim("unknown.csv") }, &schema).await?)?;
+    let mut session = ours(target.claim(&unread("unknown.csv"), &schema).await?)?;
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
     ensure!(target.settle(&mut session, loaded).await.is_err(), "settled without a body");
     ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed without a body");
@@ -396,8 +392,7 @@ pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: 
 /// Neither a table nor a column is made for a file that was not read to its end.
 pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Result<()> {
     let (target, file) = (engine.target(), File::orders(3));
-    let unread = Claim { body: None, ..claim("a.csv") };
-    let error = target.claim(&unread, &file.schema()).await.err().context("claimed without a table")?;
+    let error = target.claim(&unread("a.csv"), &file.schema()).await.err().context("claimed without a table")?;
     assert_eq!(error.kind(), ErrorKind::Unread);
     ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "the table is there");
     Ok(())
