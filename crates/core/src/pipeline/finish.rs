@@ -34,14 +34,12 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, inspected: Option<&Inspected>,
             };
             let mut report = report(attempt, outcome).because(reason);
             report.rows_stored = entry.rows_stored;
-            report.rows_parsed = entry.rows_parsed;
+            report.rows_rejected = inspected.map_or(0, |inspected| inspected.rows_rejected);
+            report.rows_parsed =
+                inspected.map_or(entry.rows_parsed, |inspected| inspected.rows + inspected.rows_rejected);
             report
         }
     };
-    if let Some(inspected) = inspected {
-        report.rows_parsed = inspected.rows + inspected.rows_rejected;
-        report.rows_rejected = report.rows_rejected.max(inspected.rows_rejected);
-    }
     name_rejects(attempt, &mut report);
     move_to_processed(attempt, &mut report).await?;
     Ok(report)

@@ -124,7 +124,7 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
     if let Some(refusal) = refusal {
         return finish::refuse_key(attempt, refusal).await;
     }
-    let refusal = match one_pass::load(attempt).await {
+    let refused = match one_pass::load(attempt).await {
         Ok(Tried::Ended(end)) => return finish::loaded(attempt, None, end).await,
         Ok(Tried::Refused(error)) => Some(error),
         Ok(Tried::Unread) => None,
@@ -146,7 +146,7 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
             }
         };
     }
-    let loaded = match refusal {
+    let loaded = match refused {
         Some(error) => Err(error),
         None => load(attempt, &inspected).await,
     };

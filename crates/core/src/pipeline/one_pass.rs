@@ -74,7 +74,8 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
     let mut rows = FedRows::start(decoded, decoder, BadRecords::GivenUp);
     let Some(first) = rows.next().await? else { return Ok(None) };
     FaultPoint::HeadersRead.reached().await;
-    let schema = schema_of(attempt, &rows, &first);
+    let names = rows.first_names(first.width());
+    let schema = schema_of(attempt, &rows, &first, names.clone());
     FaultPoint::Inferred.reached().await;
 
     let target = attempt.target(false).await?;
@@ -87,7 +88,6 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
             return Ok(Some(LoadEnd::Before(entry)));
         }
     };
-    let names = rows.first_names(first.width());
     let loaded = target.load(&mut session, &schema, stream_of(attempt, first, &mut rows)).await?;
     let end = rows.end()?;
     if end.column_names != names {
@@ -100,10 +100,10 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
 }
 
 /// The columns by their names; what types the first rows suggest counts for nothing.
-fn schema_of(attempt: &Attempt<'_>, rows: &FedRows, first: &Batch) -> Schema {
+fn schema_of(attempt: &Attempt<'_>, rows: &FedRows, first: &Batch, names: Vec<String>) -> Schema {
     let mut inference = rows.inference();
     inference.observe(first);
-    let mut schema = inference.finish_as(rows.first_names(first.width()));
+    let mut schema = inference.finish_as(names);
     attempt.key_fields.extend(&mut schema, first.rows() as u64);
     schema
 }

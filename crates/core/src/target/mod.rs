@@ -196,8 +196,8 @@ pub struct Fate {
 
 /// A database that takes each source's rows once.
 ///
-/// The order of calls for one source is `claim`, `load`, `claim_body` where the body was not known before, `settle`, `commit`; dropping a session at any time rolls back and closes
-/// its connection. Every call may be repeated with the same source by any number of workers at once: whatever the
+/// The order of calls for one source is `claim`, `load`, `claim_body` where the body was not known before, `settle`,
+/// `commit`; dropping a session at any time rolls back and closes its connection. Every call may be repeated with the same source by any number of workers at once: whatever the
 /// order, at most one of their commits ends as [`CommitEnd::Committed`], and every later claim answers
 /// [`Claimed::Ended`]. No call retries inside; that is the caller's, by the failure table.
 pub trait Target: Send + Sync {
