@@ -204,9 +204,9 @@ async fn a_replay_that_is_killed_is_done_once_by_the_next(#[case] point: &str) -
     stage.sql("DROP TABLE {schema}.orders").await?;
 
     let pause = Pause::at(point)?;
-    let call =
+    let mut call =
         Function::ingest(&settings.clone().and(&pause.settings()))?.start(&serde_json::json!({"replay": {}})).await?;
-    pause.reached(Duration::from_secs(60)).await?;
+    call.reaches(&pause, Duration::from_secs(60)).await?;
     ensure!(call.kill().await?.was_killed(), "it was not killed");
 
     tokio::time::sleep(Duration::from_secs(6)).await;

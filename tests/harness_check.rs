@@ -253,8 +253,8 @@ async fn a_call_can_be_killed_where_it_waits() -> Result<()> {
     let folder = Scratch::new("script")?;
     let path = executable(&folder, "waiting", "#!/bin/sh\n: >\"$SPILLWAY_PAUSE_FILE\"\nexec sleep 60\n")?;
     let pause = Pause::at("Anywhere")?;
-    let call = Function::of(&path, &pause.settings()).start(&json!({})).await?;
-    pause.reached(BOUND).await?;
+    let mut call = Function::of(&path, &pause.settings()).start(&json!({})).await?;
+    call.reaches(&pause, BOUND).await?;
     let function = call.function_process().await?;
     let answer = call.kill().await?;
     assert!(!process::is_alive(function));

@@ -158,9 +158,9 @@ async fn unread(engine: Engine, point: FaultPoint) -> Result<()> {
 async fn kill_trigger(engine: Engine, point: FaultPoint, situation: Situation) -> Result<()> {
     let (stage, settings, object) = prepare(engine, situation).await?;
     let pause = Pause::at(&point.name())?;
-    let call =
+    let mut call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
-    pause.reached(REACH_BOUND).await?;
+    call.reaches(&pause, REACH_BOUND).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "it was not killed: {killed:?}");
     ensure_old_rows(&stage, situation).await?;

@@ -166,9 +166,9 @@ async fn a_merge_that_is_killed_is_done_once(
     stage.deliver_until_accepted(&settings, &[&first]).await?;
     let second = stage.world.upload("uploads/2/orders.csv", 200).await?;
     let pause = Pause::at(point)?;
-    let call =
+    let mut call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&second])).await?;
-    pause.reached(Duration::from_secs(60)).await?;
+    call.reaches(&pause, Duration::from_secs(60)).await?;
     ensure!(call.kill().await?.was_killed(), "it was not killed");
     let rows = if point == "AfterCommit" { 200 } else { 120 };
     assert_eq!(stage.count().await?, Counted { database: rows, fallback: 0 });

@@ -58,9 +58,9 @@ async fn rows_are_sent_before_the_file_was_read_to_its_end_and_taken_back_when_i
     let (mut stage, settings) = ready_in_mode(engine, mode).await?;
     let object = upload_cut_off(&mut stage).await?;
     let pause = Pause::at("RowsFirst")?;
-    let call =
+    let mut call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
-    pause.reached(BOUND).await?;
+    call.reaches(&pause, BOUND).await?;
     assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
     pause.release()?;
     let answer = call.answer().await?;
@@ -164,9 +164,9 @@ async fn nothing_stays_set_aside_of_a_file_that_is_loaded_whole() -> Result<()> 
     let object = stage.world.account.put(KEY, "id,name\n1,a\n2,too long\n").await?;
     let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("MAX_REJECTS", 1);
     let pause = Pause::at("RejectsWritten")?;
-    let call =
+    let mut call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
-    pause.reached(BOUND).await?;
+    call.reaches(&pause, BOUND).await?;
     ensure!(call.kill().await?.was_killed(), "it was not killed");
     assert_eq!(stage.world.account.keys("rejected/").await?.len(), 2);
     stage.sql("ALTER TABLE {schema}.orders MODIFY name VARCHAR(50)").await?;
@@ -186,8 +186,8 @@ async fn a_file_that_grows_beyond_one_transaction_is_staged() -> Result<()> {
     let settings = settings.with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
     // Only what is staged comes by here.
     let pause = Pause::at("AfterInsertSelect")?;
-    let call = Function::trigger(&settings.and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
-    pause.reached(BOUND).await?;
+    let mut call = Function::trigger(&settings.and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
+    call.reaches(&pause, BOUND).await?;
     pause.release()?;
     ensure!(!call.answer().await?.is_failure(), "it was not loaded");
     assert_eq!(stage.count().await?, Counted { database: FIRST_ROWS + 20_000, fallback: 0 });

@@ -166,9 +166,9 @@ async fn a_worker_that_dies_once_they_are_written_leaves_nothing_twice() -> Resu
     let object = upload(&mut stage, KEY, 200).await?;
     let settings = stage.settings().with("MAX_REJECTS", 3);
     let pause = Pause::at("RejectsWritten")?;
-    let call =
+    let mut call =
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
-    pause.reached(Duration::from_secs(60)).await?;
+    call.reaches(&pause, Duration::from_secs(60)).await?;
     let written = rejects(&stage).await?;
     ensure!(call.kill().await?.was_killed(), "it was not killed");
     stage.deliver_until_accepted(&settings, &[&object]).await?;

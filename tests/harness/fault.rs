@@ -29,6 +29,11 @@ impl Pause {
         Settings::default().with("SPILLWAY_PAUSE_AT", &self.point).with("SPILLWAY_PAUSE_FILE", self.file.display())
     }
 
+    /// The point's name.
+    pub fn point(&self) -> &str {
+        &self.point
+    }
+
     /// Waits until the process is at the point: proof that the point is on its road.
     pub async fn reached(&self, bound: Duration) -> Result<()> {
         wait::until(&format!("the process to reach {}", self.point), bound, async || Ok(self.is_reached())).await

@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::fault::Pause;
 use crate::process::{self, Signal};
 use crate::run::Scratch;
 use crate::settings::Settings;
@@ -147,8 +148,33 @@ impl Call {
         self.answer().await
     }
 
+    /// Waits until the function is held at the point: proof that the point is on its road. An answer instead shows which other
+    /// road it went.
+    pub async fn reaches(&mut self, pause: &Pause, bound: Duration) -> Result<()> {
+        let start = Instant::now();
+        while !pause.is_reached() {
+            if self.answer.as_ref().is_some_and(JoinHandle::is_finished) {
+                let answer = self.answered().await?;
+                bail!("the function never came to {}: {} {}", pause.point(), answer.body, answer.logs);
+            }
+            ensure!(start.elapsed() < bound, "waited {bound:?} in vain for the function to reach {}", pause.point());
+            tokio::time::sleep(wait::PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// The most memory that the function has had resident so far.
+    pub async fn peak_memory_bytes(&self) -> Result<u64> {
+        process::peak_memory_bytes(self.function_process().await?).context("the function has ended")
+    }
+
     /// Waits for the answer.
     pub async fn answer(mut self) -> Result<Answer> {
+        self.answered().await
+    }
+
+    /// Waits for the answer; the function waits for its next call, as long as this value lives.
+    pub async fn answered(&mut self) -> Result<Answer> {
         let answer = self.answer.take().context("the call has not begun")?.await??;
         let logs = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let body = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));

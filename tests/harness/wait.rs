@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks.
+pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
 /// Polls until the condition holds; after the bound an error says what never came.
 pub async fn until<Condition, Answer>(what: &str, bound: Duration, mut condition: Condition) -> Result<()>
