@@ -103,7 +103,6 @@ impl LogSettings {
     }
 }
 
-/// Our own modules at the level that was asked for, everybody else's at `warn` or less.
 /// What this runs on, where the platform or the template says so.
 fn machine(environment: &Environment) -> Result<Option<Machine>> {
     let read = |variable| match environment.set(variable)? {
@@ -117,6 +116,7 @@ fn machine(environment: &Environment) -> Result<Option<Machine>> {
     Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Machine::Fargate { cpu_units, memory_mb }))
 }
 
+/// Our own modules at the level that was asked for, everybody else's at `warn` or less.
 fn level_filter(variable: &Variable, text: &str) -> Result<String> {
     let level = match text.trim().to_ascii_lowercase().as_str() {
         "trace" => "trace",

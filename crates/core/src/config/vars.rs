@@ -106,7 +106,7 @@ variables! {
     AWS_LAMBDA_FUNCTION_MEMORY_SIZE, Platform, None, "megabytes", "Set by Lambda; says what a run costs.";
     TASK_CPU, Task, None, "a number of CPU units, of which 1024 are a vCPU", "What the task runs on, with TASK_MEMORY; says what a run costs.";
     TASK_MEMORY, Task, None, "megabytes", "The task's memory; says what a run costs.";
-    RUST_LOG, Everyone, None, "tracing directives", "What is logged, module by module.";
+    RUST_LOG, Everyone, None, "targets with levels, such as warn,spillway=debug", "What is logged, module by module.";
     INLINE_MAX_BYTES, Trigger, Some("10485760"), "a number", "Larger objects go to a Fargate task; a compressed one counts ten times its size.";
     ECS_CLUSTER, Trigger, None, "a cluster's name or ARN", "The cluster of the task; when unset, no task is ever started.";
     TASK_DEFINITION, Trigger, None, "family:revision or an ARN", "The task definition; needed with ECS_CLUSTER.";
