@@ -27,6 +27,7 @@ macro_rules! for_each_promise {
             what_was_not_read_makes_nothing,
             a_file_loads_once,
             a_file_that_breaks_off_stores_nothing,
+            a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_all,
             an_open_claim_excludes_and_a_dropped_one_leaves_nothing,
             eight_claims_store_once,
             eight_sources_with_one_content_store_once,
@@ -149,6 +150,7 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         source,
         body: Some(Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes }),
         table: TABLE.into(),
+        is_schema_watched: false,
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
@@ -395,6 +397,34 @@ pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Res
     let error = target.claim(&unread("a.csv"), &file.schema()).await.err().context("claimed without a table")?;
     assert_eq!(error.kind(), ErrorKind::Unread);
     ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "the table is there");
+    Ok(())
+}
+
+/// What the beginning of a file makes is there for nobody before its rows, and not at all without them. An engine that ends its
+/// transaction by DDL has the file read first.
+pub(crate) async fn a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_all(engine: &impl Engine) -> Result<()> {
+    let (target, file) = (engine.target(), File::orders(300));
+    let (claim, schema) = (Claim { is_schema_watched: true, ..unread("a.csv") }, file.schema());
+    let is_there = async || engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_ok();
+    let mut session = match target.claim(&claim, &schema).await {
+        Ok(claimed) => ours(claimed)?,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unread);
+            ensure!(!is_there().await, "the table is there");
+            return Ok(());
+        }
+    };
+    target.load(&mut session, &schema, file.stream()).await?;
+    ensure!(!is_there().await, "the table is there before its rows");
+    drop(session);
+    until_rolled_back(&target, &claim).await?;
+    ensure!(!is_there().await, "the table is there without its rows");
+    ours(load_body(&target, &claim, &file, Some(body_with_content('a'))).await?)?;
+    ours(
+        load_body(&target, &Claim { is_schema_watched: true, ..unread("b.csv") }, &file, Some(body_with_content('b')))
+            .await?,
+    )?;
+    assert_eq!(count(engine).await?, 600);
     Ok(())
 }
 

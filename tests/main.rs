@@ -26,6 +26,8 @@ mod kill;
 mod load_modes;
 // The MySQL target, on MariaDB: the conformance list, every failure class, every column type.
 mod mysql;
+// Large files for a table that is made in the transaction of its rows.
+mod new_table;
 // Files that are loaded while they are read.
 mod one_pass;
 // The PostgreSQL target: the conformance list, every failure class, every column type.

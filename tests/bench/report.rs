@@ -16,7 +16,8 @@ Made by `make bench`, which writes this page, its plot and [every single figure]
 The same file goes into the same private server by everybody in turn, in rounds whose order rotates. The time is that of one process from its
 start to its end. For Spillway that is the task as it is deployed, with its default settings: start, fetching from S3, finding out what the file is,
 checking each value against its column, the rows in one transaction with their ledger row, over verified TLS, the verified move, the report. The table
-is there and empty, as for the others; *new table* is the first file of a table, for which it reads the object once more before, infers the types and makes the table.
+is there and empty, as for the others; *new table* is the first file of a table. For MariaDB it then reads the object once more before, infers the types and
+makes the table; for PostgreSQL it makes the table by the types of the beginning, in the transaction of the rows, and looks at every value's type as they pass.
 The bulk loaders are the databases' own clients (`mariadb`, `psql`), from the local disk and without TLS, in one transaction, into an empty table of the
 types that Spillway chose. They check nothing, keep no ledger and fetch and move nothing: this is the least that loading the file can cost. pandas and the
 script by hand take the files from the same S3.
@@ -26,11 +27,11 @@ script by hand take the files from the same S3.
 - Peak memory and *client CPU* are those of the measured process, *server CPU* and *S3 CPU* what all processes of the database and of the local S3
   spent meanwhile. Everything runs on the same cores.
 - *Fetch alone* is the time in which `curl` reads the same objects from the local S3 (MiniStack, a Python process) and throws them away. What Spillway
-  takes includes it, for a new table twice.
+  takes includes it, for a new table on MariaDB twice.
 - *Content*: row count and a sum over a hash of every row, by the same SQL on Spillway's table and the other's, after every run. What another gets wrong
   is said and does not stop the run: `LOAD DATA` reads a quoted and an unquoted empty field alike.
 - The servers have a buffer pool of 1 GiB. MariaDB writes its log to the disk at each COMMIT, with a redo log of 1 GiB and no binary log; PostgreSQL
-  has `fsync=off`, `wal_level=minimal` and otherwise its defaults.
+  has `fsync=off` and otherwise its defaults.
 ";
 
 /// The whole page.

@@ -177,7 +177,8 @@ impl Postgres {
             // Far from the one in which instants are to be kept.
             "timezone=Asia/Kolkata".to_owned(),
             "max_wal_senders=0".to_owned(),
-            "wal_level=minimal".to_owned(),
+            // As on RDS. Below it, a table that is made in the transaction of its rows would spare the server their log.
+            "wal_level=replica".to_owned(),
         ] {
             command.extend(["-c".to_owned(), setting]);
         }

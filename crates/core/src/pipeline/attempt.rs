@@ -138,6 +138,7 @@ impl<'a> Attempt<'a> {
             source: self.source.clone(),
             body,
             table: self.table.clone(),
+            is_schema_watched: false,
             worker: self.road.worker.clone(),
             started_at: self.started_at,
             value_rejects: None,

@@ -1,10 +1,13 @@
-//! The short way into a table that is there already: the file is read once, and its rows are sent as they come.
+//! The short way into the table: the file is read once, and its rows are sent as they come.
 //!
 //! What reading the whole file first is for (the types of new columns, the bad records that may be left out, the checksum
 //! by which a duplicate is known, the size by which a file is staged, and the schema and number of rows that a fallback has) is not
 //! needed for nearly every file. So the rows are loaded unread, in a transaction that holds the source's claim like any
 //! other, and the body is claimed at the end, before COMMIT. When it turns out that something of it is needed after all, the
 //! transaction is rolled back and the file goes the long way, as if nothing had been tried.
+//!
+//! Where DDL is part of a transaction, a missing table is made in that of its rows, by the types of the file's beginning. Every value is
+//! then looked at as in a first pass, and the first one that would give a column another type ends the try.
 
 use futures_util::stream;
 use tracing::{info, warn};
@@ -20,8 +23,15 @@ use crate::pipeline::decoded::ObjectBytes;
 use crate::pipeline::load::{LoadEnd, commit};
 use crate::pipeline::rejects;
 use crate::policy::{End, Retry, policy};
+use crate::route;
 use crate::schema::Schema;
-use crate::target::{Claimed, Target};
+use crate::schema::infer::Inference;
+use crate::target::any::{AnySession, AnyTarget};
+use crate::target::{Claim, Claimed, Target};
+
+/// The largest object, decoded as far as one can tell, whose table is made in the transaction of its rows. Other files for the same
+/// new table wait for that transaction; at a slow database's speed it takes no longer than a healthy conflict is tried again.
+const NEW_TABLE_MAX_BYTES: u64 = 256 << 20;
 
 /// What became of trying the short way.
 #[derive(Debug)]
@@ -34,7 +44,7 @@ pub(super) enum Tried {
     Unread,
 }
 
-/// Loads a large object whose table is there. Small ones are held in memory, where reading them twice costs next to nothing.
+/// Loads a large object. Small ones are held in memory, where reading them twice costs next to nothing.
 ///
 /// # Errors
 /// What is no matter of the database or of the way: the object is broken, has changed, or cannot be read; the lease is lost; the
@@ -79,7 +89,8 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
     FaultPoint::Inferred.reached().await;
 
     let target = attempt.target(false).await?;
-    let mut session = match target.claim(&attempt.claim(None), &schema).await? {
+    let (claimed, mut watch) = claim(attempt, &target, &schema, &rows).await?;
+    let mut session = match claimed {
         Claimed::Ours(session) => session,
         // How many were left out is for the long way to find.
         Claimed::Ended(_) if attempt.road.settings.files.limits.rejects.is_on() => return Ok(None),
@@ -88,7 +99,8 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
             return Ok(Some(LoadEnd::Before(entry)));
         }
     };
-    let loaded = target.load(&mut session, &schema, stream_of(attempt, first, &mut rows)).await?;
+    let stream = stream_of(attempt, first, &mut rows, watch.as_mut().map(|seen| (seen, &schema)));
+    let loaded = target.load(&mut session, &schema, stream).await?;
     let end = rows.end()?;
     if end.column_names != names {
         return Err(more_columns());
@@ -99,7 +111,26 @@ async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
     commit(attempt, &target, session, loaded).await.map(Some)
 }
 
-/// The columns by their names; what types the first rows suggest counts for nothing.
+/// Claims the source, and where its table is missing, with a watch over the types that the table is made by.
+async fn claim(
+    attempt: &Attempt<'_>,
+    target: &AnyTarget,
+    schema: &Schema,
+    rows: &FedRows,
+) -> Result<(Claimed<AnySession>, Option<Inference>)> {
+    let claim = attempt.claim(None);
+    match target.claim(&claim, schema).await {
+        Err(error)
+            if error.kind() == ErrorKind::Unread && route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES =>
+        {
+            let claim = Claim { is_schema_watched: true, ..claim };
+            Ok((target.claim(&claim, schema).await?, Some(rows.inference())))
+        }
+        claimed => Ok((claimed?, None)),
+    }
+}
+
+/// The columns by their names, with the types that the first rows suggest.
 fn schema_of(attempt: &Attempt<'_>, rows: &FedRows, first: &Batch, names: Vec<String>) -> Schema {
     let mut inference = rows.inference();
     inference.observe(first);
@@ -108,17 +139,32 @@ fn schema_of(attempt: &Attempt<'_>, rows: &FedRows, first: &Batch, names: Vec<St
     schema
 }
 
-fn stream_of<'a>(attempt: &'a Attempt<'_>, first: Batch, rows: &'a mut FedRows) -> BatchStream<'a> {
+/// The rows from the first, for as long as they have the columns of the beginning, and with a watch over them the types as well.
+fn stream_of<'a>(
+    attempt: &'a Attempt<'_>,
+    first: Batch,
+    rows: &'a mut FedRows,
+    watch: Option<(&'a mut Inference, &'a Schema)>,
+) -> BatchStream<'a> {
     let width = first.width();
-    let rows = stream::try_unfold((Some(first), rows), move |(first, rows)| async move {
+    let rows = stream::try_unfold((Some(first), rows, watch), move |(first, rows, mut watch)| async move {
         let batch = match first {
             Some(first) => Some(first),
             None => rows.next().await?,
         };
-        match batch {
-            Some(batch) if batch.width() != width => Err(more_columns()),
-            batch => Ok(batch.map(|batch| (batch, (None, rows)))),
+        let Some(batch) = batch else { return Ok(None) };
+        if batch.width() != width {
+            return Err(more_columns());
         }
+        if let Some((seen, schema)) = &mut watch {
+            seen.observe(&batch);
+            if !seen.makes_the_columns_of(schema) {
+                let position = batch.position(batch.rows() - 1);
+                let message = "a column's type is another than the file's beginning shows, by this record";
+                return Err(Error::new(ErrorKind::Unread, message).at(position));
+            }
+        }
+        Ok(Some((batch, (None, rows, watch))))
     });
     content::with_key_fields(attempt, Box::pin(rows))
 }

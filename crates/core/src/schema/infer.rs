@@ -67,6 +67,15 @@ impl Inference {
         }
     }
 
+    /// Whether the values so far would still make a table with the columns of this schema, which has others behind them. Only for a
+    /// file that declares no types.
+    pub fn makes_the_columns_of(&self, schema: &Schema) -> bool {
+        self.columns
+            .iter()
+            .zip(&schema.columns)
+            .all(|(seen, made)| seen.family.column_type().with_headroom() == made.column_type.with_headroom())
+    }
+
     /// The schema, once every batch was seen, with the columns' names as they turned out to be.
     pub fn finish_as(mut self, names: Vec<String>) -> Schema {
         debug_assert!(names.len() >= self.columns.len(), "a column without a name");

@@ -38,6 +38,9 @@ pub struct Claim {
     pub body: Option<Body>,
     /// The table the rows go to.
     pub table: String,
+    /// Whether a missing table may be made by a schema that only the file's beginning has shown. The caller watches over it: the load
+    /// is given up at the first row by which a column would have another type.
+    pub is_schema_watched: bool,
     /// Who works: host, process and start time; for people who read the ledger.
     pub worker: String,
     /// When this attempt started.
@@ -209,7 +212,8 @@ pub trait Target: Send + Sync {
     ///
     /// Without a body in the claim, only the columns' names in `schema` count. Then nothing is made, and
     /// [`crate::error::ErrorKind::Unread`] says that the file must be read first: the table or a column is missing, or the file may be
-    /// one that is staged.
+    /// one that is staged. Where the schema is watched ([`Claim::is_schema_watched`]), an engine whose transactions hold DDL may make the
+    /// table in the one that it begins, so that nobody sees it before the rows.
     fn claim(&self, claim: &Claim, schema: &Schema) -> impl Future<Output = Result<Claimed<Self::Session>>> + Send;
 
     /// Sends all rows; each is checked against its column's real type before it is sent, and what the server stored is

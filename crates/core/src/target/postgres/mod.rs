@@ -27,6 +27,7 @@ use crate::fault::FaultPoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
 use crate::schema::Schema;
+use crate::target::column::types_unknown;
 use crate::target::idle::{Idle, Reusable};
 use crate::target::rows::Rows;
 use crate::target::stage::Stage;
@@ -37,6 +38,7 @@ use connect::Connection;
 use failure::{failure, leaves_commit_open};
 use ledger::{BEGIN, ClaimEnd, Ledger, commit_fate, commit_statement};
 use merge::Merge;
+use table::Ready;
 
 /// COMMIT waits for the log to be written, and for a standby where there is one.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
@@ -81,18 +83,30 @@ impl PostgresTarget {
             return Ok(Prepared::Ended(entry));
         }
         let is_read = claim.body.is_some();
-        let (columns, key) = table::prepare(connection, &self.table, schema, is_read, &self.options).await?;
-        FaultPoint::TableMade.reached().await;
+        let ready = table::prepare(connection, &self.table, schema, is_read, &self.options).await?;
+        match &ready {
+            Some(_) => FaultPoint::TableMade.reached().await,
+            None if claim.is_schema_watched && self.options.load_mode == LoadMode::Append => {}
+            None => return Err(types_unknown()),
+        }
         connection.run("cannot begin a transaction", BEGIN).await?;
         FaultPoint::Begun.reached().await;
         let mut end = ledger.claim(connection, claim).await?;
-        if matches!(end, ClaimEnd::Ours) && self.replaces(&columns) {
+        if matches!(end, ClaimEnd::Ours) && ready.as_ref().is_some_and(|ready| self.replaces(&ready.columns)) {
             end = ledger.claim_table(connection, claim).await?;
         }
         if let ClaimEnd::Ended(entry) = end {
             return Ok(Prepared::Ended(entry));
         }
         FaultPoint::Claimed.reached().await;
+        let Ready { columns, key } = match ready {
+            Some(ready) => ready,
+            None => {
+                let made = table::make_in_transaction(connection, &self.table, schema).await?;
+                FaultPoint::TableMade.reached().await;
+                made
+            }
+        };
         let merge = match key {
             Some(key) => Some(Merge::prepare(connection, key, &self.table, &columns).await?),
             None => None,

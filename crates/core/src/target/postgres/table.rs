@@ -77,25 +77,34 @@ pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some("23505" | "42P07" | "42710"))
 }
 
-/// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
-/// of any transaction, and sends no DDL when everything is in place.
+/// A table that is ready for the file's rows.
+pub(super) struct Ready {
+    /// Its columns in the file's order.
+    pub(super) columns: Vec<TargetColumn>,
+    /// The key to merge by.
+    pub(super) key: Option<MergeKey>,
+}
+
+/// Makes the table where it is missing and gets it ready. Runs outside of any transaction, and sends no DDL when everything is in
+/// place.
 ///
-/// A file without columns needs no table and gets none. For one that was not read yet nothing is made.
+/// A file without columns needs no table and gets none. For one that was not read yet nothing is made: `None` says that the
+/// table is missing.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
     is_read: bool,
     options: &TargetOptions,
-) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
+) -> Result<Option<Ready>> {
     let found = relation(connection, table, &[]).await?;
     if schema.columns.is_empty() {
-        return Ok((Vec::new(), None));
+        return Ok(Some(Ready { columns: Vec::new(), key: None }));
     }
     let name = quoted(table);
     if found.is_none() {
         if !is_read {
-            return Err(types_unknown());
+            return Ok(None);
         }
         let doing = "cannot make the target table";
         let sql = create_statement(table, &schema.columns, &options.load_mode)?;
@@ -120,7 +129,23 @@ pub(super) async fn prepare(
     if let Some(key) = &key {
         key.mark(table, &mut columns)?;
     }
-    Ok((columns, key))
+    Ok(Some(Ready { columns, key }))
+}
+
+/// Makes a table that was missing in the transaction that is open. Whoever makes the same one meanwhile waits for its end, and is
+/// waited for, as long as for any lock.
+pub(super) async fn make_in_transaction(connection: &mut Connection, table: &str, schema: &Schema) -> Result<Ready> {
+    let doing = "cannot make the target table in the transaction of its rows";
+    let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
+    match connection.run_raw(doing, &sql).await? {
+        Ok(()) => {}
+        Err(error) if is_made_by_another(&error) => return Err(types_unknown()),
+        Err(error) => return Err(failure(Stage::Connected, doing, error)),
+    }
+    // Somebody may have made something of that name since it was looked for.
+    relation(connection, table, &[]).await?;
+    let columns = fitting_columns(connection, table, schema, false, UnknownColumns::Refuse).await?;
+    Ok(Ready { columns, key: None })
 }
 
 async fn fitting_columns(
