@@ -2,6 +2,7 @@
 //!
 //! Called as `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]`. The figures go to `docs/`, where they
 //! replace those of the same sets and engines; with `rows`, which is for trying it out, they are only printed.
+//! `bench start=FOLDER` is `make bench-start`, of the functions that were built there.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
@@ -15,8 +16,9 @@ mod plot;
 mod report;
 mod rounds;
 mod sets;
+mod start;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -45,6 +47,9 @@ struct Plan {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    if let Some(folder) = std::env::args().nth(1).as_deref().and_then(|word| word.strip_prefix("start=")) {
+        return start::measure(Path::new(folder), &machine()?).await;
+    }
     let plan = Plan::parse(std::env::args().skip(1))?;
     let work = tokio::spawn(measure_all(plan));
     tokio::select! {
