@@ -68,8 +68,8 @@ impl<Piece: Send + 'static, End: Send + 'static> Ahead<Piece, End> {
     }
 
     /// What all of the work has shown, once [`Ahead::next`] has given none.
-    pub(super) fn end(self) -> Result<End> {
-        self.end.ok_or_else(|| Error::new(ErrorKind::Bug, "reading has not come to its end"))
+    pub(super) fn end(&mut self) -> Result<End> {
+        self.end.take().ok_or_else(|| Error::new(ErrorKind::Bug, "reading has not come to its end"))
     }
 }
 

@@ -60,10 +60,13 @@ impl Inspected {
     }
 }
 
-/// Reads the whole object once: its layout, its schema, its rows' number, its checksum.
-pub(crate) async fn inspect(attempt: &Attempt<'_>) -> Result<Inspected> {
+/// Reads the whole object once: its layout, its schema, its rows' number, its checksum. A pass that has begun is read on.
+pub(super) async fn inspect(attempt: &Attempt<'_>, begun: Option<FedRows>) -> Result<Inspected> {
     let bytes = ObjectBytes::of(attempt).await?;
-    let mut reader = RowReader::first(attempt, &bytes).await?;
+    let mut reader = match begun {
+        Some(rows) => RowReader::Fed(rows),
+        None => RowReader::first(attempt, &bytes).await?,
+    };
     let mut inference = reader.inference();
     let mut rows = 0;
     while let Some(batch) = reader.next().await? {
@@ -190,7 +193,7 @@ impl RowReader {
     /// Once the pass has come to its end.
     fn end(self) -> Result<PassEnd> {
         match self {
-            Self::Fed(rows) => rows.end(),
+            Self::Fed(mut rows) => rows.end(),
             Self::Parquet(reader, bytes) => {
                 Ok(PassEnd { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
             }
@@ -223,6 +226,8 @@ pub(super) enum BadRecords {
 /// The rows of a file that is read from its first byte to its last: bytes and batches are made ready in tasks of their own.
 pub(super) struct FedRows {
     rows: Ahead<Batch, PassEnd>,
+    /// The first rows, while they were only looked at.
+    first: Option<Batch>,
     /// The columns' names as they were known with the first batch.
     names: Arc<OnceLock<Vec<String>>>,
     has_null_tokens: bool,
@@ -257,11 +262,27 @@ impl FedRows {
             let layout = Some(decoder.layout());
             Ok(PassEnd { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
         });
-        Self { rows, names, has_null_tokens }
+        Self { rows, first: None, names, has_null_tokens }
+    }
+
+    /// The first rows, before any were taken. They come again.
+    pub(super) async fn look(&mut self) -> Result<Option<&Batch>> {
+        if self.first.is_none() {
+            self.first = self.rows.next().await?;
+        }
+        Ok(self.first.as_ref())
+    }
+
+    /// Whether the rows were only looked at, so that whoever comes next gets all of them.
+    pub(super) fn are_only_looked_at(&self) -> bool {
+        self.first.is_some()
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Batch>> {
-        self.rows.next().await
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.rows.next().await,
+        }
     }
 
     /// The names of the first columns, as many as the first batch has, once that was given.
@@ -278,7 +299,7 @@ impl FedRows {
     }
 
     /// Once the pass has come to its end.
-    pub(super) fn end(self) -> Result<PassEnd> {
+    pub(super) fn end(&mut self) -> Result<PassEnd> {
         self.rows.end()
     }
 }

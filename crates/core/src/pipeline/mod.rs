@@ -124,14 +124,14 @@ async fn walk(attempt: &Attempt<'_>, refusal: Option<Error>) -> Result<Report> {
     if let Some(refusal) = refusal {
         return finish::refuse_key(attempt, refusal).await;
     }
-    let refused = match one_pass::load(attempt).await {
+    let (refused, begun) = match one_pass::load(attempt).await {
         Ok(Tried::Ended(end)) => return finish::loaded(attempt, None, end).await,
-        Ok(Tried::Refused(error)) => Some(error),
-        Ok(Tried::Unread) => None,
+        Ok(Tried::Refused(error)) => (Some(error), None),
+        Ok(Tried::Unread(begun)) => (None, begun),
         Err(error) if policy(error.kind()).end == End::Reject => return finish::reject(attempt, error).await,
         Err(error) => return Err(error),
     };
-    let inspected = match content::inspect(attempt).await {
+    let inspected = match content::inspect(attempt, begun).await {
         Ok(inspected) => inspected,
         Err(error) if policy(error.kind()).end == End::Reject => return finish::reject(attempt, error).await,
         Err(error) => return Err(error),

@@ -14,9 +14,9 @@ use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fault::FaultPoint;
+use crate::format::BatchStream;
 use crate::format::decoder::Decoder;
 use crate::format::detect::Format;
-use crate::format::{Batch, BatchStream};
 use crate::pipeline::Attempt;
 use crate::pipeline::content::{self, BadRecords, FedRows};
 use crate::pipeline::decoded::ObjectBytes;
@@ -34,14 +34,13 @@ use crate::target::{Claim, Claimed, Target};
 const NEW_TABLE_MAX_BYTES: u64 = 256 << 20;
 
 /// What became of trying the short way.
-#[derive(Debug)]
 pub(super) enum Tried {
     /// The rows are in the table.
     Ended(LoadEnd),
     /// The database does not take the rows, and trying again would not change that. Nothing was committed.
     Refused(Error),
-    /// The file has to be read first. Nothing was committed.
-    Unread,
+    /// The file has to be read first. Nothing was committed. What was only looked at so far is there to be read on.
+    Unread(Option<FedRows>),
 }
 
 /// Loads a large object. Small ones are held in memory, where reading them twice costs next to nothing.
@@ -52,57 +51,84 @@ pub(super) enum Tried {
 pub(super) async fn load(attempt: &Attempt<'_>) -> Result<Tried> {
     let limits = &attempt.road.settings.files.limits;
     if attempt.source.size_bytes <= limits.hold_max_bytes {
-        return Ok(Tried::Unread);
+        return Ok(Tried::Unread(None));
     }
-    let error = match load_unread(attempt).await {
+    let Some(mut beginning) = begin(attempt).await? else { return Ok(Tried::Unread(None)) };
+    let error = match load_unread(attempt, &mut beginning).await {
         Ok(Some(end)) => return Ok(Tried::Ended(end)),
-        Ok(None) => return Ok(Tried::Unread),
+        Ok(None) => return Ok(Tried::Unread(None)),
         Err(error) => error,
     };
+    // A pass that leaves bad records out has another beginning.
+    let can_go_on = beginning.rows.are_only_looked_at() && !limits.rejects.is_on();
+    let begun = can_go_on.then_some(beginning.rows);
     let kind = error.kind();
     if kind == ErrorKind::Unread {
         info!(reason = %chain(&error), "the file is read before it is loaded");
-        return Ok(Tried::Unread);
+        return Ok(Tried::Unread(begun));
     }
     match (policy(kind).retry, policy(kind).end) {
         // The row may be one that can be left out.
-        (Retry::Never, End::FallBack) if kind == ErrorKind::DataRefused && limits.rejects.is_on() => Ok(Tried::Unread),
+        (Retry::Never, End::FallBack) if kind == ErrorKind::DataRefused && limits.rejects.is_on() => {
+            Ok(Tried::Unread(None))
+        }
         (Retry::Never, End::FallBack) => Ok(Tried::Refused(error)),
         (Retry::Never, End::Fail | End::Reject) => Err(error),
         (Retry::Tries(_) | Retry::Budget | Retry::FreshCredentials(_), _) => {
             warn!(%kind, error = %chain(&error), "the database did not take the rows unread, the file is read first");
-            Ok(Tried::Unread)
+            Ok(Tried::Unread(begun))
         }
     }
 }
 
-/// One try; nothing for a file that does not come as one stream of rows, or has none.
-async fn load_unread(attempt: &Attempt<'_>) -> Result<Option<LoadEnd>> {
+/// A file of which the first rows are known.
+struct Beginning {
+    rows: FedRows,
+    names: Vec<String>,
+    /// The columns by their names, with the types that the first rows suggest.
+    schema: Schema,
+}
+
+/// Begins to read; nothing for a file that does not come as one stream of rows, or has none.
+async fn begin(attempt: &Attempt<'_>) -> Result<Option<Beginning>> {
     let (decoded, format) = content::open_first(attempt, &ObjectBytes::Streamed).await?;
     let Format::Fed(format) = format else { return Ok(None) };
     let decoder = Decoder::new(format, &attempt.road.settings.files);
     let mut rows = FedRows::start(decoded, decoder, BadRecords::GivenUp);
-    let Some(first) = rows.next().await? else { return Ok(None) };
+    let mut inference = rows.inference();
+    let first = match rows.look().await {
+        Ok(Some(first)) => first,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::Unread => return Ok(None),
+        Err(error) => return Err(error),
+    };
     FaultPoint::HeadersRead.reached().await;
-    let names = rows.first_names(first.width());
-    let schema = schema_of(attempt, &rows, &first, names.clone());
+    inference.observe(first);
+    let (width, first_rows) = (first.width(), first.rows() as u64);
+    let names = rows.first_names(width);
+    let mut schema = inference.finish_as(names.clone());
+    attempt.key_fields.extend(&mut schema, first_rows);
     FaultPoint::Inferred.reached().await;
+    Ok(Some(Beginning { rows, names, schema }))
+}
 
+/// One try; nothing where the long way has to tell how many records were left out of a file that was loaded before.
+async fn load_unread(attempt: &Attempt<'_>, beginning: &mut Beginning) -> Result<Option<LoadEnd>> {
+    let Beginning { rows, names, schema } = beginning;
     let target = attempt.target(false).await?;
-    let (claimed, mut watch) = claim(attempt, &target, &schema, &rows).await?;
+    let (claimed, mut watch) = claim(attempt, &target, schema, rows).await?;
     let mut session = match claimed {
         Claimed::Ours(session) => session,
-        // How many were left out is for the long way to find.
         Claimed::Ended(_) if attempt.road.settings.files.limits.rejects.is_on() => return Ok(None),
         Claimed::Ended(entry) => {
             attempt.commit_proved();
             return Ok(Some(LoadEnd::Before(entry)));
         }
     };
-    let stream = stream_of(attempt, first, &mut rows, watch.as_mut().map(|seen| (seen, &schema)));
-    let loaded = target.load(&mut session, &schema, stream).await?;
+    let stream = stream_of(attempt, names.len(), rows, watch.as_mut().map(|seen| (seen, &*schema)));
+    let loaded = target.load(&mut session, schema, stream).await?;
     let end = rows.end()?;
-    if end.column_names != names {
+    if end.column_names != *names {
         return Err(more_columns());
     }
     target.claim_body(&mut session, attempt.body(&end.bytes.body_sha256, end.bytes.decoded_bytes)).await?;
@@ -130,29 +156,15 @@ async fn claim(
     }
 }
 
-/// The columns by their names, with the types that the first rows suggest.
-fn schema_of(attempt: &Attempt<'_>, rows: &FedRows, first: &Batch, names: Vec<String>) -> Schema {
-    let mut inference = rows.inference();
-    inference.observe(first);
-    let mut schema = inference.finish_as(names);
-    attempt.key_fields.extend(&mut schema, first.rows() as u64);
-    schema
-}
-
-/// The rows from the first, for as long as they have the columns of the beginning, and with a watch over them the types as well.
+/// The rows, for as long as they have the columns of the beginning, and with a watch over them the types as well.
 fn stream_of<'a>(
     attempt: &'a Attempt<'_>,
-    first: Batch,
+    width: usize,
     rows: &'a mut FedRows,
     watch: Option<(&'a mut Inference, &'a Schema)>,
 ) -> BatchStream<'a> {
-    let width = first.width();
-    let rows = stream::try_unfold((Some(first), rows, watch), move |(first, rows, mut watch)| async move {
-        let batch = match first {
-            Some(first) => Some(first),
-            None => rows.next().await?,
-        };
-        let Some(batch) = batch else { return Ok(None) };
+    let rows = stream::try_unfold((rows, watch), move |(rows, mut watch)| async move {
+        let Some(batch) = rows.next().await? else { return Ok(None) };
         if batch.width() != width {
             return Err(more_columns());
         }
@@ -164,7 +176,7 @@ fn stream_of<'a>(
                 return Err(Error::new(ErrorKind::Unread, message).at(position));
             }
         }
-        Ok(Some((batch, (None, rows, watch))))
+        Ok(Some((batch, (rows, watch))))
     });
     content::with_key_fields(attempt, Box::pin(rows))
 }
