@@ -20,8 +20,9 @@ use crate::reject::{Reject, RejectCode};
 const NO_QUOTE: u8 = 0xff;
 /// A header beyond this is no header, whatever a record may have.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
-/// How far a mark is looked for byte by byte.
-const NEAR_BYTES: usize = 16;
+/// How far a mark is looked for word by word.
+const NEAR_BYTES: usize = 32;
+const WORD_BYTES: usize = 8;
 
 /// Where in a record the next byte stands.
 #[derive(Debug, Clone, Copy)]
@@ -270,11 +271,21 @@ impl RecordReader {
     /// Finds what ends a field without quotes. Most fields are shorter than a vector search pays for.
     #[inline]
     fn find_mark(&self, text: &[u8]) -> Option<usize> {
-        let near = text.len().min(NEAR_BYTES);
-        match text[..near].iter().position(|byte| self.is_mark(*byte)) {
-            None => memchr3(self.delimiter, b'\n', b'\r', &text[near..]).map(|index| near + index),
-            found => found,
+        let (words, _) = text[..text.len().min(NEAR_BYTES)].as_chunks::<WORD_BYTES>();
+        for (index, word) in words.iter().enumerate() {
+            let word = u64::from_le_bytes(*word);
+            let found = bytes_like(word, self.delimiter) | bytes_like(word, b'\n') | bytes_like(word, b'\r');
+            if found != 0 {
+                return Some(index * WORD_BYTES + found.trailing_zeros() as usize / 8);
+            }
         }
+        let seen = words.len() * WORD_BYTES;
+        let rest = &text[seen..];
+        let mark = match rest.len() < WORD_BYTES {
+            true => rest.iter().position(|byte| self.is_mark(*byte)),
+            false => memchr3(self.delimiter, b'\n', b'\r', rest),
+        };
+        mark.map(|index| seen + index)
     }
 
     fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
@@ -493,4 +504,14 @@ impl RecordReader {
     fn broken(&self, message: impl Into<String>) -> Error {
         Error::new(ErrorKind::FileBroken, message).at(self.start)
     }
+}
+
+/// The highest bit of each byte of a word that is like this one. Above the lowest such byte others may be marked too: a borrow
+/// goes from byte to byte (Hacker's Delight, 6-1).
+#[inline]
+fn bytes_like(word: u64, byte: u8) -> u64 {
+    const LOW: u64 = u64::from_le_bytes([1; WORD_BYTES]);
+    const HIGH: u64 = LOW << 7;
+    let differences = word ^ (LOW * u64::from(byte));
+    differences.wrapping_sub(LOW) & !differences & HIGH
 }

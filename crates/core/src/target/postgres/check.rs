@@ -138,16 +138,16 @@ fn boolean(bytes: &[u8]) -> Result<Checked<'_>, Refusal> {
 }
 
 fn integer(width: u8, bytes: &[u8]) -> Result<Checked<'_>, Refusal> {
-    if let Some(Value::Boolean(value)) = parse(ColumnType::Boolean, Some(bytes)) {
-        return Ok(Checked::Integer(value.into()));
-    }
     let unused_bits = 64 - 8 * u32::from(width);
     match parse(ColumnType::Integer, Some(bytes)) {
         Some(Value::Integer(number)) if (number << unused_bits) >> unused_bits == number => {
             Ok(Checked::Integer(number))
         }
         Some(Value::Integer(_)) => Err("is out of range"),
-        _ => Err("is no whole number in range"),
+        _ => match parse(ColumnType::Boolean, Some(bytes)) {
+            Some(Value::Boolean(value)) => Ok(Checked::Integer(value.into())),
+            _ => Err("is no whole number in range"),
+        },
     }
 }
 

@@ -93,33 +93,55 @@ impl Form {
 
 /// The length in four bytes, -1 for NULL, and then the value.
 fn binary(storage: Storage, value: &Checked<'_>, out: &mut Vec<u8>) {
-    let length_at = out.len();
-    out.extend_from_slice(&(-1i32).to_be_bytes());
     match value {
-        Checked::Null => return,
-        Checked::Boolean(value) => out.push(u8::from(*value)),
+        Checked::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
+        Checked::Boolean(value) => fixed([u8::from(*value)], out),
         Checked::Integer(value) => {
-            let width = if let Storage::Integer { bytes } = storage { usize::from(bytes) } else { 8 };
-            out.extend_from_slice(&value.to_be_bytes()[8 - width..]);
-        }
-        Checked::Decimal(digits) => numeric(digits, out),
-        Checked::Double(value) if storage == Storage::Real => out.extend_from_slice(&(*value as f32).to_be_bytes()),
-        Checked::Double(value) => out.extend_from_slice(&value.to_be_bytes()),
-        Checked::Date(days) => out.extend_from_slice(&(days - EPOCH_DAYS).to_be_bytes()),
-        Checked::Time(micros) => out.extend_from_slice(&micros.to_be_bytes()),
-        Checked::Moment(micros) => out.extend_from_slice(&(micros - EPOCH_MICROS).to_be_bytes()),
-        Checked::Uuid(bytes) => out.extend_from_slice(bytes),
-        Checked::Text(bytes) => {
-            if storage == Storage::Jsonb {
-                // The version of the form, the only one there is.
-                out.push(1);
+            let width = if let Storage::Integer { bytes } = storage { bytes } else { 8 };
+            // The check has seen that it fits.
+            match width {
+                2 => fixed((*value as i16).to_be_bytes(), out),
+                4 => fixed((*value as i32).to_be_bytes(), out),
+                _ => fixed(value.to_be_bytes(), out),
             }
+        }
+        Checked::Double(value) if storage == Storage::Real => fixed((*value as f32).to_be_bytes(), out),
+        Checked::Double(value) => fixed(value.to_be_bytes(), out),
+        Checked::Date(days) => fixed((days - EPOCH_DAYS).to_be_bytes(), out),
+        Checked::Time(micros) => fixed(micros.to_be_bytes(), out),
+        Checked::Moment(micros) => fixed((micros - EPOCH_MICROS).to_be_bytes(), out),
+        Checked::Uuid(bytes) => fixed(*bytes, out),
+        Checked::Decimal(digits) => {
+            let length_at = out.len();
+            out.extend_from_slice(&[0; 4]);
+            numeric(digits, out);
+            let length = out.len() - length_at - 4;
+            out[length_at..length_at + 4].copy_from_slice(&length_bytes(length));
+        }
+        Checked::Text(bytes) if storage == Storage::Jsonb => {
+            out.extend_from_slice(&length_bytes(bytes.len() + 1));
+            // The version of the form, the only one there is.
+            out.push(1);
+            out.extend_from_slice(bytes);
+        }
+        Checked::Text(bytes) => {
+            out.extend_from_slice(&length_bytes(bytes.len()));
             out.extend_from_slice(bytes);
         }
     }
-    // A record is limited far below this.
-    let length = i32::try_from(out.len() - length_at - 4).unwrap_or(i32::MAX);
-    out[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// A value that has as many bytes as its kind.
+#[inline]
+fn fixed<const LENGTH: usize>(value: [u8; LENGTH], out: &mut Vec<u8>) {
+    out.extend_from_slice(&length_bytes(LENGTH));
+    out.extend_from_slice(&value);
+}
+
+/// A record is limited far below what this holds.
+#[inline]
+fn length_bytes(length: usize) -> [u8; 4] {
+    i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
 }
 
 /// A decimal in plain digits as groups of four with a weight, the count of groups before the point less one.
