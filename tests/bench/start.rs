@@ -86,9 +86,11 @@ impl Starter {
     }
 }
 
-/// What the tests have in a hurry gets its default again.
+/// What the tests have in a hurry gets its default again, and the machine's certificates are one file, as in Lambda's image: Debian has each
+/// of them once more in a file of its own.
 fn as_deployed(stage: &Stage) -> Settings {
-    stage.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS")
+    let settings = stage.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS");
+    settings.with("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
 }
 
 /// As large as the zip that is uploaded: Python's library makes it, which SAM uses too.
@@ -119,7 +121,7 @@ fn page(starters: &[Starter], machine: &str) -> String {
         "# Size and start
 
 Made by `make bench-start`, {machine}. The functions as they are deployed, but for the processor they are built for, beside one that answers and does
-nothing else (`crates/trigger/examples/hello.rs`), built the same way. *First answer*: a new process under the runtime emulator of AWS SAM, from the
+nothing else (`crates/trigger/examples/hello.rs`), built the same way; the machine's certificates are one file, as in Lambda's image. *First answer*: a new process under the runtime emulator of AWS SAM, from the
 invocation to its answer, settings read and every client built, to an event that needs none of them; the median of {ROUNDS}, in turns, and in brackets the
 least and the most. *Memory* is what was resident at most by then.
 
