@@ -20,7 +20,7 @@ const NAMESPACE: &str = "Spillway";
 
 /// Sets up the log lines of this process. To be called once, before anything is logged.
 pub fn init(settings: &LogSettings) -> Result<()> {
-    // The crate's other filter reads spans and fields too, by regular expressions, which are a tenth of what a function starts with.
+    // The crate's other filter reads spans and fields too, by regular expressions, for directives that nobody needs here.
     let filter: Targets = settings.filter.parse().map_err(|error| {
         Error::new(ErrorKind::Settings, "RUST_LOG does not hold directives such as spillway=debug").with_source(error)
     })?;
