@@ -19,7 +19,7 @@ use crate::files::gzip;
 
 const BOUND: Duration = Duration::from_secs(60);
 const ROWS: usize = 20_000;
-/// Of a column's types those that only the end of the file shows.
+/// The last record, whose value shows what its column is.
 const LATE_RECORD: usize = 20_001;
 
 /// A stage without a table, and settings by which no file is held in memory.
@@ -156,7 +156,7 @@ async fn a_worker_that_dies_leaves_a_table_only_with_its_rows(
     stage.ensure_kept().await
 }
 
-/// Modes in which a table has more to it than its columns read the file first, and so does a table that nobody may make.
+/// Where a table has more to it than its columns, it is made before any row is sent.
 #[tokio::test]
 async fn a_mode_that_needs_a_key_makes_its_table_first() -> Result<()> {
     let (mut stage, settings) = ready().await?;
