@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::primitives::ByteStream;
@@ -12,6 +12,7 @@ use spillway_harness::database::{Database, Engine, Options, Schema};
 use spillway_harness::keeper::SERVER_PATH;
 use spillway_harness::run::{Scratch, workspace};
 use spillway_harness::settings::Settings;
+use spillway_harness::wait;
 use spillway_harness::world::World;
 
 use crate::figures::median;
@@ -26,6 +27,9 @@ const SHAPE: &str = "shape";
 
 const BUFFER_POOL_MEGABYTES: u32 = 1_024;
 const FETCHES: usize = 3;
+const SETTLE_BOUND: Duration = Duration::from_secs(300);
+/// Pages and transactions: a server that nobody asks has a few of its own.
+const AT_REST: u64 = 100;
 
 /// Where the contenders meet.
 #[derive(Debug)]
@@ -161,13 +165,30 @@ impl Arena {
         self.server.execute(&self.schema, &format!("DROP TABLE IF EXISTS {{schema}}.{table}")).await
     }
 
-    /// Has what earlier runs left to be written written, so that nobody pays for another.
+    /// Has what earlier runs left to be written written and what they left to be purged purged, so that nobody pays for another.
     pub(crate) async fn settle(&self) -> Result<()> {
-        if self.schema.engine == Engine::Postgres {
-            self.server.execute(&self.schema, "CHECKPOINT").await?;
+        match self.schema.engine {
+            Engine::MariaDb => self.settle_innodb().await?,
+            Engine::Postgres => self.server.execute(&self.schema, "CHECKPOINT").await?,
         }
         ensure!(Command::new("sync").status().context("cannot run sync")?.success(), "sync failed");
         Ok(())
+    }
+
+    /// InnoDB writes its pages and removes its history when it sees fit; a redo log that is half full would be the next one's.
+    async fn settle_innodb(&self) -> Result<()> {
+        let default = self.server.query(&self.schema, "SELECT @@GLOBAL.innodb_max_dirty_pages_pct").await?;
+        let default = default[0][0].clone().context("innodb_max_dirty_pages_pct has no value")?;
+        self.server.execute(&self.schema, "SET GLOBAL innodb_max_dirty_pages_pct = 0").await?;
+        wait::until("InnoDB to come to rest", SETTLE_BOUND, async || {
+            let left = "SELECT variable_value FROM information_schema.global_status WHERE variable_name \
+                 IN ('Innodb_buffer_pool_pages_dirty', 'Innodb_history_list_length')";
+            let left = self.server.query(&self.schema, left).await?;
+            let left = left.into_iter().flatten().flatten().map(|count| count.parse::<u64>());
+            Ok(left.sum::<Result<u64, _>>()? < AT_REST)
+        })
+        .await?;
+        self.server.execute(&self.schema, &format!("SET GLOBAL innodb_max_dirty_pages_pct = {default}")).await
     }
 
     /// Fails unless this many files of the run came to their good end: moved, and in the ledger with all their rows.
