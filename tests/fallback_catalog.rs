@@ -403,14 +403,20 @@ async fn a_writer_that_may_not_go_on_leaves_nothing_to_see() -> Result<()> {
 
 #[tokio::test]
 async fn an_object_without_its_manifest_is_not_taken_for_none() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let file = orders(&world.account);
-    world.spill(&file).await?;
-    let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
-    world.account.s3.delete_object().bucket(&world.account.bucket).key(&manifest_key).send().await?;
-    let (kind, message) = kind(fallback::find(&world.store, &world.settings, &file.source).await)?;
-    assert_eq!(kind, ErrorKind::Service);
-    assert!(message.contains(&manifest_key), "{message}");
+    for format in FallbackFormat::ALL {
+        let world = World::new(format).await?;
+        let file = orders(&world.account);
+        world.spill(&file).await?;
+        let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
+        world.account.s3.delete_object().bucket(&world.account.bucket).key(&manifest_key).send().await?;
+        // Whatever form is written now.
+        for format in FallbackFormat::ALL {
+            let world = World::at(world.account.clone(), format).await?;
+            let (kind, message) = kind(fallback::find(&world.store, &world.settings, &file.source).await)?;
+            assert_eq!(kind, ErrorKind::Service);
+            assert!(message.contains(&manifest_key), "{message}");
+        }
+    }
     Ok(())
 }
 

@@ -182,13 +182,8 @@ pub fn fallback_data_key(
     id: &SourceId,
     format: FallbackFormat,
 ) -> String {
-    format!("{}{}", fallback_data_prefix(prefixes, table, last_modified, id), format.extension())
-}
-
-/// What the keys of a source's fallback object in any form begin with, up to the dot.
-pub fn fallback_data_prefix(prefixes: &Prefixes, table: &str, last_modified: Timestamp, id: &SourceId) -> String {
     let folder = fallback_partition_prefix(prefixes, table, &fallback_day(last_modified));
-    format!("{folder}{id}.")
+    format!("{folder}{id}.{}", format.extension())
 }
 
 /// The folder of all manifests; the underscore hides it from Athena.

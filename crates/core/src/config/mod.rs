@@ -49,6 +49,9 @@ pub enum FallbackFormat {
 }
 
 impl FallbackFormat {
+    /// Every one there is.
+    pub const ALL: [Self; 2] = [Self::Parquet, Self::Csv];
+
     /// The file name's ending, without a dot.
     pub fn extension(self) -> &'static str {
         match self {

@@ -35,6 +35,11 @@ pub(super) fn is_not_found<E>(error: &SdkError<E, HttpResponse>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
 }
 
+/// Whether a range was refused because the object has no bytes.
+pub(super) fn is_empty<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("InvalidRange")
+}
+
 /// The upload is unknown: it was completed or aborted before.
 pub(super) fn is_no_such_upload<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NoSuchUpload")

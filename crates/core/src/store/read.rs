@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
-use super::answer::{failure, is_not_found, size, timestamp};
+use super::answer::{failure, is_empty, is_not_found, size, timestamp};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
@@ -115,6 +115,19 @@ impl Store {
             }
             attempt += 1;
         }
+    }
+
+    /// The ETag of the object with this key, quotes included, or `None` when there is none: by the least that GET can ask for, whose 404
+    /// names what is missing.
+    pub async fn etag_of(&self, bucket: &str, key: &str) -> Result<Option<String>> {
+        let object = ObjectRef::new(bucket, key);
+        let error = match self.client.get_object().bucket(bucket).key(key).range("bytes=0-0").send().await {
+            Ok(answer) => return Ok(Some(answer.e_tag.unwrap_or_default())),
+            // It has no first byte.
+            Err(error) if is_empty(&error) => return self.head(&object).await.map(|source| Some(source.etag)),
+            Err(error) => failure("look for the object", error).for_object(&object),
+        };
+        if error.kind() == ErrorKind::SourceMissing { Ok(None) } else { Err(error) }
     }
 
     /// The bytes of a range that lies within the object, of the version with this ETag.

@@ -116,6 +116,27 @@ async fn looking_tells_absent_from_forbidden_from_broken(#[case] replies: Vec<Re
 }
 
 #[tokio::test]
+async fn only_a_missing_key_is_not_there() {
+    let server = Scripted::new(vec![
+        Reply::error(503, "SlowDown"),
+        Reply::new(404, ""),
+        Reply::error(404, "NoSuchBucket"),
+        Reply::error(404, "NoSuchKey"),
+        rest("0"),
+        Reply::error(416, "InvalidRange"),
+        body(""),
+    ])
+    .await;
+    for expected in [ErrorKind::Throttled, ErrorKind::Service, ErrorKind::Settings] {
+        assert_eq!(kind(server.store.etag_of("b", "k").await), expected);
+    }
+    for expected in [None, Some(ETAG), Some(ETAG)] {
+        assert_eq!(server.store.etag_of("b", "k").await.unwrap().as_deref(), expected);
+    }
+    assert!(server.asked()[..5].iter().all(|asked| asked.header("range") == Some("bytes=0-0")));
+}
+
+#[tokio::test]
 async fn an_outage_is_no_missing_lease() {
     let server = Scripted::new(vec![Reply::error(503, "SlowDown"), Reply::error(404, "NoSuchKey")]).await;
     assert_eq!(kind(server.store.read_small("b", "k", 10).await), ErrorKind::Throttled);
