@@ -69,7 +69,7 @@ fn situation(point: FaultPoint) -> Situation {
         | FaultPoint::BeforeDelete
         | FaultPoint::AfterDelete => Situation::Load,
         FaultPoint::OldRowsDeleted => Situation::Replaced,
-        FaultPoint::RejectsWritten => Situation::Rejects,
+        FaultPoint::BeforeRejects | FaultPoint::RejectsLookedUp | FaultPoint::RejectsWritten => Situation::Rejects,
         FaultPoint::AfterInsertSelect | FaultPoint::BeforeStagingDrop => Situation::Staged,
         FaultPoint::StagingChunk => Situation::StagedInChunks,
         FaultPoint::FallbackBeforePut
@@ -251,6 +251,8 @@ killed_at! {
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
+        before_rejects BeforeRejects
+        rejects_looked_up RejectsLookedUp
         rejects_written RejectsWritten
         before_ledger_end BeforeLedgerEnd
         before_commit BeforeCommit
@@ -304,6 +306,8 @@ killed_at! {
         rows_first RowsFirst
         rows_half RowsHalf
         rows_all RowsAll
+        before_rejects BeforeRejects
+        rejects_looked_up RejectsLookedUp
         rejects_written RejectsWritten
         before_ledger_end BeforeLedgerEnd
         before_commit BeforeCommit

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
@@ -13,7 +13,7 @@ use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
 use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::{Finished, Task};
-use spillway_harness::world::Counted;
+use spillway_harness::world::{Counted, Input, file};
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 /// A lease counts for five seconds in the tests, and one more for clocks that differ.
@@ -127,4 +127,68 @@ async fn between_the_announcement_and_its_commit(
     stage.run_task_until_done(&settings, &object.key).await?;
     stage.sweep(&settings).await?;
     stage.ensure_kept().await
+}
+
+#[rstest]
+#[case::before_it_looks("BeforeRejects", false)]
+#[case::after_it_has_looked("RejectsLookedUp", false)]
+#[case::after_it_has_found_those_of_a_dead_one("RejectsLookedUp", true)]
+#[tokio::test]
+async fn before_it_writes_its_rejects_while_another_loads_the_rows(
+    #[case] point: &str,
+    #[case] has_predecessor: bool,
+) -> Result<()> {
+    const BAD: &[u8] = b"a short record\n";
+    let mut stage = Stage::new().await?;
+    let key = "uploads/orders.csv";
+    let (body, rows) = file(key, ROWS);
+    let header = body.split_inclusive(|byte| *byte == b'\n').next().context("no header")?.to_vec();
+    let object = stage.world.account.put(key, [body.as_slice(), BAD].concat()).await?;
+    stage.world.inputs.push(Input { object: object.clone(), rows });
+    // Not held in memory: what is taken away cannot be written once more when the source is gone.
+    let settings = stage.settings().with("MAX_REJECTS", 5).with("HOLD_MAX_BYTES", 0);
+    stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
+    if has_predecessor {
+        let dead = Stalled::at("RejectsWritten", &settings, &object).await?;
+        dead.task.signal(Signal::Kill)?;
+        dead.task.finish(TASK_BOUND).await?;
+    }
+    let stalled = Stalled::at(point, &settings, &object).await?;
+    stage.sql("DROP TABLE {schema}.orders").await?;
+    stage.run_task_until_done(&settings, key).await?;
+    assert_eq!(stage.count().await?, Counted { database: ROWS, fallback: 0 });
+
+    let finished = stalled.goes_on().await?;
+    ensure!(finished.code() == Some(1), "it should have failed: {:?} {}", finished.status, finished.logs);
+    let rejects = stage.world.account.keys("rejected/").await?;
+    ensure!(rejects.len() == 2, "the records and their notes: {rejects:?}");
+    assert_eq!(stage.world.account.get(&rejects[0]).await?, [&header, BAD].concat());
+    assert_eq!(stage.count().await?, Counted { database: ROWS, fallback: 0 });
+    stage.sweep(&settings).await?;
+    stage.ensure_kept().await
+}
+
+#[tokio::test]
+async fn before_it_takes_rejects_away_while_another_leaves_some_out() -> Result<()> {
+    let stage = Stage::new().await?;
+    let object = stage.world.account.put("uploads/orders.csv", "id,name\n1,a\n2,too long\n").await?;
+    let settings = stage.settings().with("MAX_REJECTS", 1);
+    stage.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(50))").await?;
+    let stalled = Stalled::at("BeforeRejects", &settings, &object).await?;
+    // The server has given its connection up, so its claim keeps nobody out any more.
+    let of_user = format!("SELECT id FROM information_schema.processlist WHERE user = '{}'", stage.world.schema.user);
+    for connection in stage.rows(&of_user).await?.into_iter().flatten().flatten() {
+        stage.sql(&format!("KILL {connection}")).await?;
+    }
+    stage.sql("ALTER TABLE {schema}.orders MODIFY name VARCHAR(5)").await?;
+    stage.run_task_until_done(&settings, &object.key).await?;
+    let left_out = stage.world.account.keys("rejected/").await?;
+    ensure!(left_out.len() == 2, "the record and its note: {left_out:?}");
+
+    let finished = stalled.goes_on().await?;
+    ensure!(finished.code() == Some(1), "it should have failed: {:?} {}", finished.status, finished.logs);
+    assert_eq!(stage.world.account.keys("rejected/").await?, left_out);
+    assert_eq!(stage.world.account.get(&left_out[0]).await?, b"id,name\n2,too long\n");
+    assert_eq!(stage.rows("SELECT name FROM {schema}.orders").await?, [[Some("a".to_owned())]]);
+    Ok(())
 }

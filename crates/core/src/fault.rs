@@ -37,6 +37,10 @@ pub enum FaultPoint {
     RowsHalf,
     /// The server has answered for all rows.
     RowsAll,
+    /// The bad records that are left out are about to be looked after.
+    BeforeRejects,
+    /// What earlier attempts have left out is known, and the lease was proved; nothing is taken away or written.
+    RejectsLookedUp,
     /// The bad records that were left out are written; nothing of the file is committed.
     RejectsWritten,
     /// The counts agree; the ledger's end state is not written.
@@ -77,7 +81,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// Every point, in the road's order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -93,6 +97,8 @@ impl FaultPoint {
         Self::RowsFirst,
         Self::RowsHalf,
         Self::RowsAll,
+        Self::BeforeRejects,
+        Self::RejectsLookedUp,
         Self::RejectsWritten,
         Self::BeforeLedgerEnd,
         Self::BeforeCommit,

@@ -57,6 +57,11 @@ impl<'a> Attempt<'a> {
         Self { road, source, table: key.table, key_fields, deadline, started_at, share, lease, commit_unproved }
     }
 
+    /// Fails when the lease is no longer ours. Whatever was seen in S3 before has no successor's hand in it.
+    pub(crate) async fn prove_lease(&self) -> Result<()> {
+        self.lease.prove().await
+    }
+
     /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.
     pub(crate) async fn announce_commit(&self) -> Result<()> {
         self.lease.mark_commit().await?;

@@ -1,7 +1,8 @@
 //! The bad records of a file, cut out byte for byte and written beside what is wrong with each, before the rows commit.
 //!
 //! Whoever commits (or completes the fallback) has written them: nothing is lost when a worker dies in between, and the next
-//! attempt writes them anew.
+//! attempt writes them anew. A worker whose lease was taken over while it stood still takes away and overwrites nothing: what it has seen here
+//! before it proved its lease is its predecessors', and it touches nothing else.
 
 use std::collections::VecDeque;
 
@@ -15,7 +16,7 @@ use crate::pipeline::content::{Content, Inspected};
 use crate::pipeline::decoded::{DecodedBytes, ObjectBytes};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
-use crate::store::write::Upload;
+use crate::store::write::{Created, Deleted, Upload};
 
 /// One line of the notes.
 #[derive(Debug, Serialize)]
@@ -39,13 +40,36 @@ fn keys(attempt: &Attempt<'_>) -> [String; 2] {
 }
 
 /// Takes away what another attempt, which did not commit, may have left out.
+///
+/// # Errors
+/// When it may still be there, or somebody has taken over; nothing may commit then.
 pub(super) async fn forget(attempt: &Attempt<'_>) -> Result<()> {
-    if attempt.road.settings.files.limits.rejects.is_on() {
-        for key in &keys(attempt) {
-            attempt.road.store.delete(&attempt.source.object.bucket, key).await?;
+    if !attempt.road.settings.files.limits.rejects.is_on() {
+        return Ok(());
+    }
+    let found = look_up(attempt, false).await?;
+    let (store, bucket) = (&attempt.road.store, &attempt.source.object.bucket);
+    for (key, etag) in keys(attempt).iter().zip(found) {
+        let Some(etag) = etag else { continue };
+        match store.delete_if(bucket, key, &etag).await? {
+            Deleted::Done | Deleted::Gone => {}
+            Deleted::Changed => return Err(taken_over(key)),
         }
     }
     Ok(())
+}
+
+/// The ETags of what earlier attempts have written. Where it is to be changed, the lease is proved after the look: so it is none of a
+/// successor's.
+async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
+    FaultPoint::BeforeRejects.reached().await;
+    let (store, bucket, [records, notes]) = (&attempt.road.store, &attempt.source.object.bucket, keys(attempt));
+    let (records, notes) = tokio::try_join!(store.etag_of(bucket, &records), store.etag_of(bucket, &notes))?;
+    if will_write || records.is_some() || notes.is_some() {
+        attempt.prove_lease().await?;
+        FaultPoint::RejectsLookedUp.reached().await;
+    }
+    Ok([records, notes])
 }
 
 /// Writes the records that the first pass has left out, and those whose `values` the table cannot take.
@@ -58,11 +82,11 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
     if !settings.files.limits.rejects.is_on() {
         return Ok(());
     }
-    forget(attempt).await?;
     let mut rejects = [inspected.rejects.clone(), values].concat();
     if rejects.is_empty() {
-        return Ok(());
+        return forget(attempt).await;
     }
+    let found = look_up(attempt, true).await?;
     rejects.sort_by_key(|reject| reject.position.byte);
     let (store, bucket, keys) = (&attempt.road.store, &attempt.source.object.bucket, keys(attempt));
     let content_type = match layout {
@@ -77,8 +101,16 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
         let _ = notes.abort().await;
         return Err(error);
     }
-    notes.finish_new().await?;
-    records.finish_new().await?;
+    for ((key, upload), etag) in keys.iter().zip([records, notes]).zip(found).rev() {
+        // Not deleted first: what a successor has written of the same bytes has the same ETag, and is the same then as before.
+        let end = match etag {
+            Some(etag) => upload.finish_over(&etag).await?,
+            None => upload.finish_new().await?,
+        };
+        if end == Created::Exists {
+            return Err(taken_over(key));
+        }
+    }
     FaultPoint::RejectsWritten.reached().await;
     Ok(())
 }
@@ -145,6 +177,12 @@ fn note(reject: &Reject) -> Result<Vec<u8>> {
         .map_err(|error| Error::new(ErrorKind::Bug, "the note of a bad record is no JSON").with_source(error))?;
     line.push(b'\n');
     Ok(line)
+}
+
+fn taken_over(key: &str) -> Error {
+    let message =
+        format!("{key} was changed meanwhile, by another worker that has taken over; the next attempt settles it");
+    Error::new(ErrorKind::LeaseLost, message)
 }
 
 fn moved() -> Error {

@@ -30,7 +30,7 @@ pub enum Created {
         /// Its ETag, quotes included.
         etag: String,
     },
-    /// An object was there before; it is unchanged.
+    /// Another object was there before, or not the one that was to be overwritten; nothing is changed.
     Exists,
 }
 
@@ -192,9 +192,24 @@ impl Store {
         upload_id: &str,
         parts: Vec<CompletedPart>,
     ) -> Result<Created> {
+        self.complete_expecting(object, upload_id, parts, Expect::Nothing).await
+    }
+
+    async fn complete_expecting(
+        &self,
+        object: &ObjectRef,
+        upload_id: &str,
+        parts: Vec<CompletedPart>,
+        expect: Expect<'_>,
+    ) -> Result<Created> {
         let list = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.client.complete_multipart_upload().bucket(&object.bucket).key(&object.key);
-        let request = request.upload_id(upload_id).multipart_upload(list).if_none_match("*");
+        let request = request.upload_id(upload_id).multipart_upload(list);
+        let request = match expect {
+            Expect::Anything => request,
+            Expect::Nothing => request.if_none_match("*"),
+            Expect::Etag(etag) => request.if_match(etag),
+        };
         let error = match request.send().await {
             Ok(answer) => return Ok(Created::New { etag: answer.e_tag.unwrap_or_default() }),
             Err(error) => error,
@@ -204,6 +219,7 @@ impl Store {
         let error = failure("complete the upload", error).for_object(object);
         let is_there = match error.kind() {
             ErrorKind::SourceChanged => true,
+            ErrorKind::SourceMissing => matches!(expect, Expect::Etag(_)),
             ErrorKind::Busy => self.look(object).await?.is_some(),
             _ => may_exist && self.look(object).await?.is_some(),
         };
@@ -249,11 +265,16 @@ pub struct SealedUpload(Upload);
 impl SealedUpload {
     /// Makes the object visible, unless the key is taken.
     pub async fn complete_new(self) -> Result<Created> {
+        self.complete_expecting(Expect::Nothing).await
+    }
+
+    async fn complete_expecting(self, expect: Expect<'_>) -> Result<Created> {
         let mut upload = self.0;
         let Some(upload_id) = upload.upload_id.take() else {
             return Err(Error::new(ErrorKind::Bug, "an upload without an id").for_object(&upload.object));
         };
-        upload.store.complete_new(&upload.object, &upload_id, std::mem::take(&mut upload.parts)).await
+        let parts = std::mem::take(&mut upload.parts);
+        upload.store.complete_expecting(&upload.object, &upload_id, parts, expect).await
     }
 
     /// Gives up: the parts are deleted.
@@ -307,6 +328,11 @@ impl Upload {
     /// Sends what is left and makes the object visible, unless the key is taken.
     pub async fn finish_new(self) -> Result<Created> {
         self.seal().await?.complete_new().await
+    }
+
+    /// Sends what is left and overwrites the object that has this ETag, and no other.
+    pub async fn finish_over(self, etag: &str) -> Result<Created> {
+        self.seal().await?.complete_expecting(Expect::Etag(etag)).await
     }
 
     /// Gives up: parts that were sent are deleted.

@@ -135,6 +135,11 @@ impl Lease {
         self.shared.state.lock().await.check(&self.shared.key)
     }
 
+    /// Proves that the lease is ours, and so that nobody who took it over has done anything yet.
+    pub async fn prove(&self) -> Result<()> {
+        self.shared.mark(|_| {}).await
+    }
+
     /// Notes that a COMMIT may be sent from now on, and proves that the lease is ours. Without `Ok`, do not COMMIT.
     pub async fn mark_commit(&self) -> Result<()> {
         self.shared.mark(|note| note.commit_may_be_sent = true).await
