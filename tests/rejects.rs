@@ -161,6 +161,38 @@ async fn corrected_rejects_are_loaded_once_into_their_table() -> Result<()> {
 }
 
 #[tokio::test]
+async fn corrected_rejects_have_the_parts_of_the_first_files_key() -> Result<()> {
+    let stage = Stage::new().await?;
+    let settings = stage.settings().without("RDS_TABLE").with("MAX_REJECTS", 2);
+    let settings = settings.with("TABLE_PATTERN", "uploads/{region}/{table}.csv").with("KEY_COLUMNS", "region");
+    let object = stage.world.account.put("uploads/north/orders.csv", "id,name\n1,a\n2\n3\n").await?;
+    stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let (key, records, notes) = rejects(&stage).await?;
+    assert_eq!(notes[0]["object_key"], json!("uploads/north/orders.csv"));
+    // One of them is still wrong: what is left out of it came from the first file too.
+    let corrected = String::from_utf8(records)?.replace("2\n", "2,b\n");
+    stage.world.account.put(&key, corrected).await?;
+    let answer = stage.ask(&settings, &json!({ "rejects": key })).await?;
+    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let keys = stage.world.account.keys("rejected/orders/").await?;
+    let again = keys.iter().find(|again| again.ends_with(".csv")).context("nothing was left out again")?;
+    let notes_key = again.replace(".csv", ".jsonl");
+    let notes = stage.world.account.get(&notes_key).await?;
+    ensure!(String::from_utf8(notes)?.contains(r#""object_key":"uploads/north/orders.csv""#));
+    let rows = stage.rows("SELECT CONCAT(id, ''), region FROM {schema}.orders ORDER BY id").await?;
+    assert_eq!(rows, [["1", "north"], ["2", "north"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec()));
+
+    // Without the notes the columns would be empty: the file waits, and says why.
+    stage.world.account.s3.delete_object().bucket(&stage.world.account.bucket).key(&notes_key).send().await?;
+    let answer = stage.ask(&settings, &json!({ "rejects": again })).await?;
+    let (state, why) = stage.ledger(again).await?.context("the ledger does not know it")?;
+    assert_eq!(state, "rejected", "{} {}", answer.body, answer.logs);
+    ensure!(why.contains("object_key") && why.contains("KEY_COLUMNS"), "{why}");
+    assert_eq!(stage.rows("SELECT id FROM {schema}.orders").await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_once_they_are_written_leaves_nothing_twice() -> Result<()> {
     let mut stage = Stage::new().await?;
     let object = upload(&mut stage, KEY, 200).await?;

@@ -69,7 +69,7 @@ async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Res
     let lease = hold(road, &manifest.source).await?;
     // The parts of the key are in the fallback object's rows already.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let attempt = Attempt::new(road, manifest.source.clone(), key, lease, deadline.clone(), share);
+    let attempt = Attempt::new(road, manifest.source.clone(), key, None, lease, deadline.clone(), share);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = bring_home(&attempt, manifest) => result,

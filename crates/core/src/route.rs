@@ -147,6 +147,12 @@ pub fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> Stri
     format!("{}.jsonl", rejects_stem(prefixes, table, id))
 }
 
+/// Where it is told of corrected records, which lie where they were written, what was wrong with them.
+pub fn notes_beside(key: &str) -> String {
+    let stem = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
+    format!("{stem}.jsonl")
+}
+
 fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
     format!("{}{}/{id}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
 }
@@ -320,6 +326,7 @@ mod tests {
         let key = rejects_key(&prefixes(), table, "uploads/a.csv", &id());
         assert_eq!(key, format!("{folder}{ID}.csv"));
         assert_eq!(reject_notes_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
+        assert_eq!(notes_beside(&key), reject_notes_key(&prefixes(), table, &id()));
         assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
         assert_eq!(rejects_table(&prefixes(), &reject_notes_key(&prefixes(), table, &id())), None);
         assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);

@@ -31,6 +31,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) source: Source,
     /// The table the rows are for; empty for a key that gives none, which is only ever refused.
     pub(crate) table: String,
+    /// The key of the file that the records were first in: another than the source's for corrected rejects.
+    pub(crate) origin: String,
     /// What the key and this attempt add to each row of the source.
     pub(crate) key_fields: KeyFields,
     pub(crate) deadline: Deadline,
@@ -47,6 +49,7 @@ impl<'a> Attempt<'a> {
         road: &'a Road,
         source: Source,
         key: KeyParts,
+        origin: Option<String>,
         lease: Lease,
         deadline: Deadline,
         share: Share,
@@ -54,7 +57,8 @@ impl<'a> Attempt<'a> {
         let commit_unproved = AtomicBool::new(lease.inherited().is_some_and(|left| left.commit_may_be_sent));
         let started_at = Timestamp::now();
         let key_fields = KeyFields::new(&road.settings.key_columns, &source.object, &key, started_at);
-        Self { road, source, table: key.table, key_fields, deadline, started_at, share, lease, commit_unproved }
+        let origin = origin.unwrap_or_else(|| source.object.key.clone());
+        Self { road, source, table: key.table, origin, key_fields, deadline, started_at, share, lease, commit_unproved }
     }
 
     /// Fails when the lease is no longer ours. Whatever was seen in S3 before has no successor's hand in it.

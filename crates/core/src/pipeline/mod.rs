@@ -89,17 +89,19 @@ async fn process_version(road: &Road, object: &ObjectRef, deadline: &Deadline) -
         Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(gone(object)),
         Err(error) => return Err(error),
     };
-    let lease = hold(road, &source).await?;
-    // Corrected rejects go to the table they came from, whatever the patterns say.
-    let key = match route::rejects_table(&road.settings.prefixes, &source.object.key) {
-        Some(table) => Ok(KeyParts { table, ..KeyParts::default() }),
-        None => route::key_parts(&source.object.key, &road.settings.database),
+    let (key, origin) = match route::rejects_table(&road.settings.prefixes, &source.object.key) {
+        Some(table) => {
+            let origin = rejects::origin(&road.store, &source.object).await?;
+            (rejects::key_parts(&road.settings, table, origin.as_deref()), origin)
+        }
+        None => (route::key_parts(&source.object.key, &road.settings.database), None),
     };
+    let lease = hold(road, &source).await?;
     let (key, refusal) = match key {
         Ok(key) => (key, None),
         Err(refusal) => (KeyParts::default(), Some(refusal)),
     };
-    let attempt = Attempt::new(road, source, key, lease, deadline.clone(), share);
+    let attempt = Attempt::new(road, source, key, origin, lease, deadline.clone(), share);
     FaultPoint::LeaseWritten.reached().await;
     let result = tokio::select! {
         result = walk(&attempt, refusal) => result,

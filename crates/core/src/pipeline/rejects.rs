@@ -6,21 +6,29 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::config::{KeyColumn, RoadSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
 use crate::format::decoder::{Decoder, Layout};
+use crate::object::ObjectRef;
+use crate::pattern::KeyParts;
 use crate::pipeline::Attempt;
 use crate::pipeline::content::{Content, Inspected};
 use crate::pipeline::decoded::{DecodedBytes, ObjectBytes};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
+use crate::store::Store;
 use crate::store::write::{Created, Deleted, Upload};
+
+/// As much of the notes is read to learn which file they are about: their first line and more.
+const NOTES_BEGINNING_BYTES: u64 = 64 * 1024;
 
 /// One line of the notes.
 #[derive(Debug, Serialize)]
 struct Note<'a> {
+    object_key: &'a str,
     record: u64,
     line: u64,
     byte: u64,
@@ -37,6 +45,43 @@ fn keys(attempt: &Attempt<'_>) -> [String; 2] {
         route::rejects_key(prefixes, &attempt.table, &source.object.key, &source.id),
         route::reject_notes_key(prefixes, &attempt.table, &source.id),
     ]
+}
+
+/// The key of the file that corrected records were cut out of, as the notes beside them say; nothing when they do not.
+///
+/// # Errors
+/// When S3 cannot be asked.
+pub(super) async fn origin(store: &Store, object: &ObjectRef) -> Result<Option<String>> {
+    #[derive(Deserialize)]
+    struct Line {
+        object_key: Option<String>,
+    }
+    let notes = ObjectRef::new(&object.bucket, route::notes_beside(&object.key));
+    let source = match store.head(&notes).await {
+        Ok(source) => source,
+        Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let beginning = store.read_range(&notes, &source.etag, 0..source.size_bytes.min(NOTES_BEGINNING_BYTES)).await?;
+    let first = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(serde_json::from_slice(first).ok().and_then(|line: Line| line.object_key))
+}
+
+/// Where corrected records go: into the table they came from, whatever the patterns say now, with the parts of the key of the file they
+/// were cut out of.
+///
+/// # Errors
+/// When such parts are asked for and cannot be known.
+pub(super) fn key_parts(settings: &RoadSettings, table: String, origin: Option<&str>) -> Result<KeyParts> {
+    if !settings.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
+        return Ok(KeyParts { table, ..KeyParts::default() });
+    }
+    let origin = origin.ok_or_else(|| {
+        let message = "KEY_COLUMNS takes parts of the key of the file that these records came from, and the notes beside them, \
+             which have it in object_key, are gone or are no JSON lines; put them back";
+        Error::new(ErrorKind::KeyRefused, message)
+    })?;
+    Ok(KeyParts { table, ..route::key_parts(origin, &settings.database)? })
 }
 
 /// Takes away what another attempt, which did not commit, may have left out.
@@ -152,7 +197,7 @@ async fn send(
                 records.write(b"\n").await?;
             }
             if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == range.start) {
-                notes.write(&note(&reject)?).await?;
+                notes.write(&note(&attempt.origin, &reject)?).await?;
             }
         }
         let start = decoder.record_start().max(window_start);
@@ -163,9 +208,10 @@ async fn send(
     if rejects.is_empty() { Ok(()) } else { Err(moved()) }
 }
 
-fn note(reject: &Reject) -> Result<Vec<u8>> {
+fn note(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
     let Reject { position, code, column, reason } = reject;
     let note = Note {
+        object_key,
         record: position.record,
         line: position.line,
         byte: position.byte,
