@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-large fuzz bench bench-start fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo test test-large fuzz bench bench-large bench-start fmt lint build build-local deploy image clean-local
 
 bin := .venv/bin
 export SAM_CLI_TELEMETRY := 0
@@ -38,6 +38,11 @@ bench: $(if $(TASK),setup,build-local) ## Spillway beside the bulk loaders, into
 	@cargo build --quiet --locked --workspace --bins --tests
 	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" task="$(or $(TASK),$$target/lambda/spillway-task/bootstrap)" \
 	  set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
+
+bench-large: $(if $(TASK),setup,build-local) ## one transaction beside a staging table, and a kill in it, into docs/large-files.md; TASK and ROWS as above
+	@scripts/setup test
+	@cargo build --quiet --locked --workspace --bins --tests
+	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" large="$(or $(TASK),$$target/lambda/spillway-task/bootstrap)" rows=$(ROWS)
 
 bench-start: setup ## the functions' size, their first answer, the memory of an inline load, into docs/start.md (slow: link-time optimisation)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello

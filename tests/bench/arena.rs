@@ -49,8 +49,8 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Starts the servers.
-    pub(crate) async fn open(engine: Engine, task: &Path) -> Result<Self> {
-        let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..Options::default() };
+    pub(crate) async fn open(engine: Engine, options: Options, task: &Path) -> Result<Self> {
+        let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..options };
         let (server, cloud) = (Database::start(engine, options).await?, Cloud::start().await?);
         let world = World::new(cloud.account().await?, server.schema().await?);
         // As it is deployed: what the tests have in a hurry gets its default again.

@@ -2,7 +2,7 @@
 //!
 //! Called as `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]`. The figures go to `docs/`, where they
 //! replace those of the same sets and engines; with `rows`, which is for trying it out, they are only printed.
-//! `bench start=FOLDER` is `make bench-start`, of the functions that were built there.
+//! `bench start=FOLDER` is `make bench-start`, of the functions that were built there; `bench large=BINARY [rows=COUNT]` is `make bench-large`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
@@ -11,6 +11,7 @@ mod client;
 mod compare;
 mod data;
 mod figures;
+mod large;
 mod measure;
 mod plot;
 mod report;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use spillway_harness::database::Engine;
+use spillway_harness::database::{Engine, Options};
 use spillway_harness::run::{self, Scratch, workspace};
 
 use crate::arena::Arena;
@@ -47,11 +48,7 @@ struct Plan {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    if let Some(folder) = std::env::args().nth(1).as_deref().and_then(|word| word.strip_prefix("start=")) {
-        return start::measure(Path::new(folder), &machine()?).await;
-    }
-    let plan = Plan::parse(std::env::args().skip(1))?;
-    let work = tokio::spawn(measure_all(plan));
+    let work = tokio::spawn(measure(std::env::args().skip(1).collect()));
     tokio::select! {
         ended = work => ended?,
         _ = tokio::signal::ctrl_c() => {
@@ -62,9 +59,22 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn measure_all(plan: Plan) -> Result<()> {
-    let begun = Instant::now();
+async fn measure(words: Vec<String>) -> Result<()> {
     let machine = machine()?;
+    match words.first().and_then(|word| word.split_once('=')) {
+        Some(("start", folder)) => start::measure(Path::new(folder), &machine).await,
+        Some(("large", task)) => {
+            let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
+            let rows = rows.map(str::parse).transpose().context("rows is no number")?;
+            println!("{}", large::measure(Path::new(task), rows, &machine).await?);
+            Ok(())
+        }
+        _ => measure_sets(Plan::parse(words.into_iter())?, &machine).await,
+    }
+}
+
+async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
+    let begun = Instant::now();
     // A copy: it stays the same while others build.
     let folder = Scratch::new("bench_task")?;
     let task = folder.path().join("spillway-task");
@@ -72,9 +82,9 @@ async fn measure_all(plan: Plan) -> Result<()> {
     let mut sections = Vec::new();
     for &engine in &plan.engines {
         for set in &plan.sets {
-            let arena = Arena::open(engine, &task).await?;
+            let arena = Arena::open(engine, Options::default(), &task).await?;
             println!("{} on {}", set.name, arena.version().await?);
-            let section = rounds::run(&arena, set, plan.rounds, &machine, |line| println!("{line}")).await;
+            let section = rounds::run(&arena, set, plan.rounds, machine, |line| println!("{line}")).await;
             sections.push(section.with_context(|| format!("{} on {} failed", set.name, engine.title()))?);
             if !plan.is_trial {
                 publish(&sections)?;

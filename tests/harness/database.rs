@@ -172,11 +172,20 @@ pub struct Options {
     pub max_connections: u32,
     /// The memory for pages; the redo log of InnoDB is as large.
     pub buffer_pool_megabytes: u32,
+    /// Whether MariaDB writes a binary log, of rows, to the disk at each COMMIT.
+    pub binary_log: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { local_infile: true, read_only: false, tls: true, max_connections: 151, buffer_pool_megabytes: 128 }
+        Self {
+            local_infile: true,
+            read_only: false,
+            tls: true,
+            max_connections: 151,
+            buffer_pool_megabytes: 128,
+            binary_log: false,
+        }
     }
 }
 

@@ -176,6 +176,10 @@ impl MariaDb {
             format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
             format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes),
         ]);
+        if self.options.binary_log {
+            let log = format!("--log-bin={}", self.folder.join("data/binary").display());
+            command.extend([log, "--server-id=1".into(), "--binlog-format=ROW".into(), "--sync-binlog=1".into()]);
+        }
         command
     }
 
