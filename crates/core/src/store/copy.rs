@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Store;
 use super::answer::failure;
-use super::write::Created;
+use super::write::{Created, Expect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault::FaultPoint;
 use crate::object::{ObjectRef, Source};
@@ -124,7 +124,7 @@ impl Store {
             .ok_or_else(|| Error::new(ErrorKind::Service, "S3 gave no upload id").for_object(destination))?;
         match self.copy_each_part(source, destination, &upload_id, limits).await {
             // `Exists` is verified like any other copy.
-            Ok(parts) => match self.complete_new(destination, &upload_id, parts).await? {
+            Ok(parts) => match self.complete(destination, &upload_id, parts, Expect::Nothing).await? {
                 Created::New { .. } | Created::Exists => Ok(()),
             },
             Err(error) => {

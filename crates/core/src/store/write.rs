@@ -45,11 +45,14 @@ pub enum Deleted {
     Changed,
 }
 
-/// A condition on what is there before a put.
+/// A condition on what is there before a write.
 #[derive(Debug, Clone, Copy)]
-enum Expect<'a> {
+pub(super) enum Expect<'a> {
+    /// Whatever it is.
     Anything,
+    /// There is none.
     Nothing,
+    /// The object with this ETag.
     Etag(&'a str),
 }
 
@@ -185,17 +188,8 @@ impl Store {
         }
     }
 
-    /// Makes an upload visible unless the key is taken. Afterwards the upload is gone, whatever came of it.
-    pub(super) async fn complete_new(
-        &self,
-        object: &ObjectRef,
-        upload_id: &str,
-        parts: Vec<CompletedPart>,
-    ) -> Result<Created> {
-        self.complete_expecting(object, upload_id, parts, Expect::Nothing).await
-    }
-
-    async fn complete_expecting(
+    /// Makes an upload visible where what is there is what is expected. Afterwards the upload is gone, whatever came of it.
+    pub(super) async fn complete(
         &self,
         object: &ObjectRef,
         upload_id: &str,
@@ -265,16 +259,16 @@ pub struct SealedUpload(Upload);
 impl SealedUpload {
     /// Makes the object visible, unless the key is taken.
     pub async fn complete_new(self) -> Result<Created> {
-        self.complete_expecting(Expect::Nothing).await
+        self.complete(Expect::Nothing).await
     }
 
-    async fn complete_expecting(self, expect: Expect<'_>) -> Result<Created> {
+    async fn complete(self, expect: Expect<'_>) -> Result<Created> {
         let mut upload = self.0;
         let Some(upload_id) = upload.upload_id.take() else {
             return Err(Error::new(ErrorKind::Bug, "an upload without an id").for_object(&upload.object));
         };
         let parts = std::mem::take(&mut upload.parts);
-        upload.store.complete_expecting(&upload.object, &upload_id, parts, expect).await
+        upload.store.complete(&upload.object, &upload_id, parts, expect).await
     }
 
     /// Gives up: the parts are deleted.
@@ -332,7 +326,7 @@ impl Upload {
 
     /// Sends what is left and overwrites the object that has this ETag, and no other.
     pub async fn finish_over(self, etag: &str) -> Result<Created> {
-        self.seal().await?.complete_expecting(Expect::Etag(etag)).await
+        self.seal().await?.complete(Expect::Etag(etag)).await
     }
 
     /// Gives up: parts that were sent are deleted.
