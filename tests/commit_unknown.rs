@@ -8,12 +8,12 @@ use anyhow::{Result, ensure};
 use rstest::rstest;
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
+use spillway_harness::fixture::Counted;
 use spillway_harness::process::Signal;
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 use spillway_harness::settings::Settings;
-use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
-use spillway_harness::world::Counted;
+use spillway_harness::test_env::{TASK_BOUND, TestEnv};
 
 const BOUND: Duration = Duration::from_secs(60);
 const ROWS: usize = 120;
@@ -22,7 +22,7 @@ const ROWS: usize = 120;
 const OLD_ROWS: usize = 30;
 
 struct Proxied {
-    stage: Stage,
+    test_env: TestEnv,
     proxy: Proxy,
     object: Object,
     settings: Settings,
@@ -38,35 +38,35 @@ impl Proxied {
     /// The same in a load mode; a file that replaces has an older one to replace. One that is appended `unread` finds its
     /// table, and is loaded while it is read.
     async fn in_mode(engine: Engine, mode: &str, swallow: Swallow) -> Result<Self> {
-        let mut stage = Stage::on(engine).await?;
-        let proxy = Proxy::start(stage.server.port()).await?;
-        let mut settings = stage.settings();
+        let mut test_env = TestEnv::on(engine).await?;
+        let proxy = Proxy::start(test_env.server.port()).await?;
+        let mut settings = test_env.settings();
         let mut rows_before = 0;
         if mode == "unread" {
-            let old = stage.world.upload("uploads/older.csv", OLD_ROWS).await?;
-            stage.deliver_until_accepted(&settings, &[&old]).await?;
+            let old = test_env.fixture.upload("uploads/older.csv", OLD_ROWS).await?;
+            test_env.deliver_until_accepted(&settings, &[&old]).await?;
             rows_before = OLD_ROWS;
-            settings = settings.with("HOLD_MAX_BYTES", 0);
+            settings = settings.with("BUFFER_MAX_BYTES", 0);
         } else {
             settings = settings.with("LOAD_MODE", mode);
         }
         if mode == "replace" {
-            let old = stage.world.upload("uploads/older.csv", OLD_ROWS).await?;
-            stage.deliver_until_accepted(&settings, &[&old]).await?;
-            stage.world.expect_replaced(&old);
+            let old = test_env.fixture.upload("uploads/older.csv", OLD_ROWS).await?;
+            test_env.deliver_until_accepted(&settings, &[&old]).await?;
+            test_env.fixture.expect_replaced(&old);
         } else if mode == "merge" {
             settings = settings.with("MERGE_KEY", "file,record");
         }
-        let object = stage.world.upload("uploads/orders.csv", ROWS).await?;
+        let object = test_env.fixture.upload("uploads/orders.csv", ROWS).await?;
         let settings = settings.with("RDS_TLS", "off").with("RDS_PORT", proxy.port());
         proxy.swallow_next_commit(swallow);
-        Ok(Self { stage, proxy, object, settings, rows_before })
+        Ok(Self { test_env, proxy, object, settings, rows_before })
     }
 
     async fn ensure_loaded_once(&self) -> Result<()> {
-        assert_eq!(self.stage.count().await?, Counted { database: self.rows_before + ROWS, fallback: 0 });
-        self.stage.sweep(&self.settings).await?;
-        self.stage.ensure_kept().await
+        assert_eq!(self.test_env.count().await?, Counted { database: self.rows_before + ROWS, fallback: 0 });
+        self.test_env.sweep(&self.settings).await?;
+        self.test_env.ensure_kept().await
     }
 }
 
@@ -80,7 +80,7 @@ async fn with_the_database_up_the_ledger_tells_at_once(
     #[values("append", "replace", "merge", "unread")] mode: &str,
 ) -> Result<()> {
     let proxied = Proxied::in_mode(engine, mode, swallow).await?;
-    let answer = proxied.stage.deliver(&proxied.settings, &[&proxied.object]).await?;
+    let answer = proxied.test_env.deliver(&proxied.settings, &[&proxied.object]).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     let counts = proxied.proxy.counts();
     let fired = (counts.swallowed.load(Ordering::SeqCst), counts.lost.load(Ordering::SeqCst));
@@ -94,7 +94,7 @@ async fn a_silent_database_is_given_up_and_the_ledger_tells(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
-    proxied.stage.deliver_until_accepted(&proxied.settings, &[&proxied.object]).await?;
+    proxied.test_env.deliver_until_accepted(&proxied.settings, &[&proxied.object]).await?;
     proxied.proxy.swallowed(BOUND).await?;
     proxied.ensure_loaded_once().await
 }
@@ -106,21 +106,21 @@ async fn with_the_database_gone_the_file_waits_and_never_falls_back(
     #[values("append", "unread")] mode: &str,
 ) -> Result<()> {
     let proxied = Proxied::in_mode(engine, mode, Swallow::ThenRefuse).await?;
-    let Proxied { stage, proxy, object, settings, rows_before } = &proxied;
-    let answer = stage.deliver(settings, &[object]).await?;
+    let Proxied { test_env, proxy, object, settings, rows_before } = &proxied;
+    let answer = test_env.deliver(settings, &[object]).await?;
     assert_eq!(answer.error_type(), Some("commit_unknown"), "{} {}", answer.body, answer.logs);
     proxy.swallowed(BOUND).await?;
     // The rows are in the database, which nobody can know now. Whoever comes next must not write them elsewhere either.
     for _ in 0..2 {
-        let again = stage.deliver(settings, &[object]).await?;
+        let again = test_env.deliver(settings, &[object]).await?;
         assert!(again.is_failure(), "accepted while nobody can know: {}", again.body);
     }
-    assert_eq!(stage.count().await?, Counted { database: rows_before + ROWS, fallback: 0 });
-    assert_eq!(stage.world.account.keys("uploads/").await?, std::slice::from_ref(&object.key));
-    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+    assert_eq!(test_env.count().await?, Counted { database: rows_before + ROWS, fallback: 0 });
+    assert_eq!(test_env.fixture.account.keys("uploads/").await?, std::slice::from_ref(&object.key));
+    assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
 
     proxy.set(Mode::Pass).await?;
-    stage.deliver_until_accepted(settings, &[object]).await?;
+    test_env.deliver_until_accepted(settings, &[object]).await?;
     proxied.ensure_loaded_once().await
 }
 
@@ -136,7 +136,7 @@ async fn a_task_killed_between_commit_and_answer_leaves_rows_that_the_next_one_f
     let finished = task.finish(TASK_BOUND).await?;
     assert!(finished.was_ended_by(Signal::Kill), "{:?}", finished.status);
     proxied.proxy.cut();
-    proxied.stage.run_task_until_done(&proxied.settings, &proxied.object.key).await?;
+    proxied.test_env.run_task_until_done(&proxied.settings, &proxied.object.key).await?;
     proxied.ensure_loaded_once().await
 }
 
@@ -146,7 +146,7 @@ async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_fo
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let proxied = Proxied::new(engine, Swallow::ThenStall).await?;
-    let Proxied { stage, proxy, object, settings, .. } = &proxied;
+    let Proxied { test_env, proxy, object, settings, .. } = &proxied;
     let task = Task::start(&settings.clone().with("CSV_KEY", &object.key))?;
     proxy.swallowed(BOUND).await?;
     task.signal(Signal::Kill)?;
@@ -154,10 +154,10 @@ async fn a_task_killed_between_commit_and_answer_with_the_database_gone_waits_fo
     proxy.set(Mode::Refuse).await?;
     // The lease expires meanwhile; whoever takes it over reads there that a COMMIT may have been sent.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let answer = stage.deliver(settings, &[object]).await?;
+    let answer = test_env.deliver(settings, &[object]).await?;
     assert!(answer.is_failure(), "accepted while nobody can know: {}", answer.body);
-    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new(), "{}", answer.logs);
+    assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new(), "{}", answer.logs);
     proxy.set(Mode::Pass).await?;
-    stage.deliver_until_accepted(settings, &[object]).await?;
+    test_env.deliver_until_accepted(settings, &[object]).await?;
     proxied.ensure_loaded_once().await
 }

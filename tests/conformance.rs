@@ -1,4 +1,4 @@
-//! What every target keeps, whatever the engine: the list of `Target`'s promises, each as a function that an engine's
+//! What every target keeps, whatever the engine: the list of `Destination`'s promises, each as a function that an engine's
 //! module calls with its own server.
 
 use std::future::Future;
@@ -8,12 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use spillway_core::config::LoadMode;
+use spillway_core::destination::{
+    Body, Claim, Claimed, CommitResult, Destination, LedgerEntry, LedgerOutcome, LedgerState, Loaded,
+};
 use spillway_core::error::{Error, ErrorKind, Position};
 use spillway_core::format::{Batch, BatchStream, FieldKind};
-use spillway_core::object::{ObjectRef, Source};
+use spillway_core::object::{ObjectRef, ObjectVersion};
 use spillway_core::schema::Schema;
 use spillway_core::schema::infer::Inference;
-use spillway_core::target::{Body, Claim, Claimed, CommitEnd, Fate, LedgerEntry, LedgerState, Loaded, Target};
 
 /// The table that every test of the list loads into.
 pub(crate) const TABLE: &str = "orders";
@@ -44,7 +46,7 @@ pub(crate) use for_each_promise;
 /// An engine under test, with a schema of its own.
 pub(crate) trait Engine {
     /// Its target.
-    type Target: Target;
+    type Destination: Destination;
 
     /// Whether text may hold a NUL character.
     const HOLDS_NUL: bool;
@@ -53,13 +55,13 @@ pub(crate) trait Engine {
     const TYPED: [[&'static str; 7]; 2];
 
     /// The target for [`TABLE`].
-    fn target(&self) -> Self::Target;
+    fn target(&self) -> Self::Destination;
 
     /// The target for [`TABLE`] that sends every file above this size through a staging table.
-    fn target_with_staging_above(&self, size_bytes: u64) -> Self::Target;
+    fn target_with_staging_above(&self, size_bytes: u64) -> Self::Destination;
 
     /// The target for [`TABLE`] in a load mode, staging every file above this size.
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Self::Target;
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Self::Destination;
 
     /// One query's rows, each value as text.
     fn rows(&self, query: &str) -> impl Future<Output = Result<Vec<Vec<Option<String>>>>>;
@@ -145,12 +147,13 @@ pub(crate) fn claim(key: &str) -> Claim {
 /// The same of an object of this size.
 pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
     let last_modified = "2026-11-20T12:00:00Z".parse().expect("a time");
-    let source = Source::new(ObjectRef::new("bucket", key), format!("\"{key}\""), size_bytes, last_modified, None);
+    let source =
+        ObjectVersion::new(ObjectRef::new("bucket", key), format!("\"{key}\""), size_bytes, last_modified, None);
     Claim {
         source,
         body: Some(Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes }),
         table: TABLE.into(),
-        is_schema_watched: false,
+        is_schema_provisional: false,
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
@@ -173,7 +176,7 @@ fn claim_with_content(key: &str, letter: char) -> Claim {
 }
 
 /// Takes a file through the whole road of a target.
-pub(crate) async fn load<T: Target>(
+pub(crate) async fn load<T: Destination>(
     target: &T,
     claim: &Claim,
     file: &File,
@@ -182,7 +185,7 @@ pub(crate) async fn load<T: Target>(
 }
 
 /// The same, with the body claimed once the rows are with the server.
-async fn load_body<T: Target>(
+async fn load_body<T: Destination>(
     target: &T,
     claim: &Claim,
     file: &File,
@@ -197,10 +200,10 @@ async fn load_body<T: Target>(
     if let Some(body) = body {
         target.claim_body(&mut session, body).await?;
     }
-    let loaded = target.settle(&mut session, loaded).await?;
+    let loaded = target.finalize(&mut session, loaded).await?;
     match target.commit(session).await {
-        CommitEnd::Committed => Ok(Claimed::Ours(loaded)),
-        CommitEnd::NotCommitted(error) | CommitEnd::Unknown(error) => Err(error),
+        CommitResult::Committed => Ok(Claimed::Ours(loaded)),
+        CommitResult::NotCommitted(error) | CommitResult::Unknown(error) => Err(error),
     }
 }
 
@@ -385,8 +388,8 @@ pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: 
     let schema = file.schema();
     let mut session = ours(target.claim(&unread("unknown.csv"), &schema).await?)?;
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    ensure!(target.settle(&mut session, loaded).await.is_err(), "settled without a body");
-    ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed without a body");
+    ensure!(target.finalize(&mut session, loaded).await.is_err(), "settled without a body");
+    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "committed without a body");
     assert_eq!(count(engine).await?, 600);
     Ok(())
 }
@@ -404,7 +407,7 @@ pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Res
 /// transaction by DDL has the file read first.
 pub(crate) async fn a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_all(engine: &impl Engine) -> Result<()> {
     let (target, file) = (engine.target(), File::orders(300));
-    let (claim, schema) = (Claim { is_schema_watched: true, ..unread("a.csv") }, file.schema());
+    let (claim, schema) = (Claim { is_schema_provisional: true, ..unread("a.csv") }, file.schema());
     let is_there = async || engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_ok();
     let mut session = match target.claim(&claim, &schema).await {
         Ok(claimed) => ours(claimed)?,
@@ -421,8 +424,13 @@ pub(crate) async fn a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_al
     ensure!(!is_there().await, "the table is there without its rows");
     ours(load_body(&target, &claim, &file, Some(body_with_content('a'))).await?)?;
     ours(
-        load_body(&target, &Claim { is_schema_watched: true, ..unread("b.csv") }, &file, Some(body_with_content('b')))
-            .await?,
+        load_body(
+            &target,
+            &Claim { is_schema_provisional: true, ..unread("b.csv") },
+            &file,
+            Some(body_with_content('b')),
+        )
+        .await?,
     )?;
     assert_eq!(count(engine).await?, 600);
     Ok(())
@@ -450,7 +458,7 @@ pub(crate) async fn an_open_claim_excludes_and_a_dropped_one_leaves_nothing(engi
 }
 
 /// Waits until a dropped session's claim is gone.
-pub(crate) async fn until_rolled_back(target: &impl Target, claim: &Claim) -> Result<()> {
+pub(crate) async fn until_rolled_back(target: &impl Destination, claim: &Claim) -> Result<()> {
     for _ in 0..100 {
         match target.look_up(&claim.source.id).await {
             Ok(None) => return Ok(()),
@@ -471,8 +479,8 @@ pub(crate) async fn a_file_that_breaks_off_stores_nothing(engine: &impl Engine) 
     assert_eq!(error.kind(), ErrorKind::FileBroken);
     assert_eq!(target.look_up(&claim.source.id).await?, None, "the claim is let go of when the error is out");
     let loaded = Loaded::inserted(5000);
-    ensure!(target.settle(&mut session, loaded).await.is_err(), "a failed load was settled");
-    ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "a failed load was committed");
+    ensure!(target.finalize(&mut session, loaded).await.is_err(), "a failed load was settled");
+    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "a failed load was committed");
     assert_eq!(count(engine).await?, 0);
     Ok(())
 }
@@ -483,7 +491,7 @@ pub(crate) async fn only_what_is_settled_is_committed(engine: &impl Engine) -> R
     let schema = file.schema();
     let mut session = ours(target.claim(&claim, &schema).await?)?;
     target.load(&mut session, &schema, file.stream()).await?;
-    ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed");
+    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "committed");
     assert_eq!(count(engine).await?, 0);
     Ok(())
 }
@@ -492,19 +500,19 @@ pub(crate) async fn only_what_is_settled_is_committed(engine: &impl Engine) -> R
 pub(crate) async fn fates_are_recorded_and_overtaken_by_a_load(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim_with_content("fate.csv", 'f'), File::orders(4));
     assert_eq!(target.look_up(&claim.source.id).await?, None);
-    let fate = Fate {
+    let outcome = LedgerOutcome {
         state: LedgerState::FellBack,
         rows_parsed: 4,
         rows_stored: 4,
         rows_rejected: 0,
         reason: "the table was full".into(),
     };
-    target.record(&claim, &fate).await?;
-    target.record(&claim, &fate).await?;
+    target.record(&claim, &outcome).await?;
+    target.record(&claim, &outcome).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::FellBack, 4, 4));
     ours(load(&target, &claim, &file).await?)?;
-    target.record(&claim, &fate).await?;
+    target.record(&claim, &outcome).await?;
     target.record_move(&claim.source.id, "processed/fate.csv", Some(0.012_345_6)).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;
     assert_eq!(entry.state, LedgerState::Loaded);
@@ -535,12 +543,12 @@ pub(crate) async fn a_large_file_is_staged(engine: &impl Engine) -> Result<()> {
     let mut session = ours(target.claim(&claim, &schema).await?)?;
     ensure!(target.load(&mut session, &schema, file.broken_stream()).await.is_err(), "loaded");
     drop(session);
-    assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     let loaded = ours(load(&target, &claim, &file).await?)?;
     assert_eq!(loaded.rows_stored, 5000);
     assert_eq!(count(engine).await?, 5000);
     ended(load(&target, &claim, &file).await?)?;
-    assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     Ok(())
 }
 
@@ -553,13 +561,13 @@ pub(crate) async fn two_staged_loads_store_once(engine: &impl Engine) -> Result<
     let mut second = ours(target.claim(&claim, &schema).await?)?;
     let loaded = target.load(&mut first, &schema, file.stream()).await?;
     target.load(&mut second, &schema, file.stream()).await?;
-    target.settle(&mut first, loaded).await?;
-    let error = target.settle(&mut second, loaded).await.err().context("settled twice")?;
+    target.finalize(&mut first, loaded).await?;
+    let error = target.finalize(&mut second, loaded).await.err().context("settled twice")?;
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    ensure!(matches!(target.commit(first).await, CommitEnd::Committed), "not committed");
-    ensure!(matches!(target.commit(second).await, CommitEnd::NotCommitted(_)), "committed twice");
+    ensure!(matches!(target.commit(first).await, CommitResult::Committed), "not committed");
+    ensure!(matches!(target.commit(second).await, CommitResult::NotCommitted(_)), "committed twice");
     assert_eq!(count(engine).await?, 500);
-    assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     Ok(())
 }
 
@@ -570,12 +578,12 @@ pub(crate) async fn the_sweep_drops_dead_staging_tables(engine: &impl Engine) ->
     drop(ours(target.claim(&claim, &schema).await?)?);
     engine.rows(&format!("CREATE TABLE spillway_staging_of_mine LIKE {TABLE}")).await?;
     let day = Duration::from_secs(86_400);
-    assert_eq!(target.sweep_staging(day, &[]).await?, Vec::<String>::new());
+    assert_eq!(target.drop_stale_staging(day, &[]).await?, Vec::<String>::new());
     assert_eq!(
-        target.sweep_staging(Duration::ZERO, std::slice::from_ref(&claim.source.id)).await?,
+        target.drop_stale_staging(Duration::ZERO, std::slice::from_ref(&claim.source.id)).await?,
         Vec::<String>::new()
     );
-    let dropped = target.sweep_staging(Duration::ZERO, &[]).await?;
+    let dropped = target.drop_stale_staging(Duration::ZERO, &[]).await?;
     assert_eq!(dropped.len(), 1);
     ensure!(dropped[0].contains(claim.source.id.short()), "{dropped:?}");
     engine.rows("SELECT * FROM spillway_staging_of_mine").await?;

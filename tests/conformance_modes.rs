@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::config::LoadMode;
+use spillway_core::destination::{Claim, Claimed, CommitResult, Destination, LedgerState, Loaded};
 use spillway_core::error::ErrorKind;
-use spillway_core::object::Source;
-use spillway_core::target::{Claim, Claimed, CommitEnd, LedgerState, Loaded, Target};
+use spillway_core::object::ObjectVersion;
 
 use crate::conformance::{
     Engine, File, TABLE, claim, claim_of_size, count, ended, load, ours, states, until_rolled_back,
@@ -75,7 +75,7 @@ async fn execute(engine: &impl Engine, statement: &str) -> Result<()> {
     engine.rows(statement).await.map(|_| ())
 }
 
-async fn refusal<T: Target>(target: &T, key: &str, file: &File) -> Result<spillway_core::error::Error> {
+async fn rejection<T: Destination>(target: &T, key: &str, file: &File) -> Result<spillway_core::error::Error> {
     load(target, &claim(key), file).await.err().context("loaded")
 }
 
@@ -122,19 +122,19 @@ pub(crate) async fn a_merge_without_a_key_is_refused(engine: &impl Engine) -> Re
     let file = orders(&[["1", "1.25", "one"]]);
     let own_key = engine.target_with(merge(&[]), None);
     let by_note = engine.target_with(merge(&["note"]), None);
-    let error = refusal(&own_key, "new.csv", &file).await?;
+    let error = rejection(&own_key, "new.csv", &file).await?;
     assert_eq!(error.kind(), ErrorKind::TableMismatch);
     ensure!(error.to_string().contains("MERGE_KEY"), "{error}");
     ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "a table was made");
 
     execute(engine, &format!("CREATE TABLE {TABLE} (id BIGINT, amount DECIMAL(18,2), note VARCHAR(50))")).await?;
     for target in [&own_key, &by_note] {
-        assert_eq!(refusal(target, "no-index.csv", &file).await?.kind(), ErrorKind::TableMismatch);
+        assert_eq!(rejection(target, "no-index.csv", &file).await?.kind(), ErrorKind::TableMismatch);
     }
     execute(engine, &format!("CREATE UNIQUE INDEX more ON {TABLE} (note, id)")).await?;
-    assert_eq!(refusal(&by_note, "another-index.csv", &file).await?.kind(), ErrorKind::TableMismatch);
+    assert_eq!(rejection(&by_note, "another-index.csv", &file).await?.kind(), ErrorKind::TableMismatch);
     let error =
-        refusal(&engine.target_with(merge(&["id", "note"]), None), "no-note.csv", &File::new(&["id"], &[])).await?;
+        rejection(&engine.target_with(merge(&["id", "note"]), None), "no-note.csv", &File::new(&["id"], &[])).await?;
     assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("note")));
     assert_eq!(count(engine).await?, 0);
     ours(load(&engine.target_with(merge(&["id", "note"]), None), &claim("fits.csv"), &file).await?)?;
@@ -210,7 +210,7 @@ pub(crate) async fn another_unique_index_never_picks_the_row(engine: &impl Engin
     execute(engine, &format!("INSERT INTO {TABLE} VALUES (1, 1.25, 'one'), (2, 2.25, 'two')")).await?;
     let target = engine.target_with(merge(&[]), None);
     for (key, row) in [("insert.csv", ["3", "9.25", "one"]), ("update.csv", ["2", "9.25", "one"])] {
-        let error = refusal(&target, key, &orders(&[["1", "7.25", "one"], row])).await?;
+        let error = rejection(&target, key, &orders(&[["1", "7.25", "one"], row])).await?;
         assert_eq!(error.kind(), ErrorKind::DataRefused, "{key}: {error}");
         assert_eq!(table(engine).await?, rows(&[["1", "1.25", "one"], ["2", "2.25", "two"]]));
     }
@@ -251,7 +251,7 @@ pub(crate) async fn eight_claims_merge_once(engine: &impl Engine) -> Result<()> 
             }
         }
         assert_eq!((stored, count(engine).await?), (1, 300));
-        assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+        assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     }
     Ok(())
 }
@@ -311,25 +311,28 @@ pub(crate) async fn a_merge_that_does_not_end_changes_nothing(engine: &impl Engi
         let mut session = ours(target.claim(&claim, &schema).await?)?;
         let error = target.load(&mut session, &schema, file.broken_stream()).await.err().context("loaded")?;
         assert_eq!(error.kind(), ErrorKind::FileBroken);
-        ensure!(target.settle(&mut session, Loaded::inserted(3000)).await.is_err(), "a failed load was settled");
-        ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "a failed load was committed");
+        ensure!(target.finalize(&mut session, Loaded::inserted(3000)).await.is_err(), "a failed load was settled");
+        ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "a failed load was committed");
 
         let mut session = ours(target.claim(&claim, &schema).await?)?;
         target.load(&mut session, &schema, file.stream()).await?;
-        ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed without being settled");
+        ensure!(
+            matches!(target.commit(session).await, CommitResult::NotCommitted(_)),
+            "committed without being settled"
+        );
 
         let mut session = ours(target.claim(&claim, &schema).await?)?;
         let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        assert_eq!(target.settle(&mut session, loaded).await?, merged(3000, 3000, 1, 0));
+        assert_eq!(target.finalize(&mut session, loaded).await?, merged(3000, 3000, 1, 0));
         drop(session);
         until_rolled_back(&target, &claim).await?;
         assert_eq!(table(engine).await?, rows(&[["1", "1.25", "one"]]));
         // What a dropped session has staged in committed chunks is the sweep's.
-        target.sweep_staging(Duration::ZERO, &[]).await?;
+        target.drop_stale_staging(Duration::ZERO, &[]).await?;
 
         assert_eq!(ours(load(&target, &claim, &file).await?)?, merged(3000, 3000, 1, 0));
         assert_eq!(count(engine).await?, 3000);
-        assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+        assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     }
     Ok(())
 }
@@ -380,7 +383,7 @@ pub(crate) async fn every_type_is_found_unchanged(engine: &impl Engine) -> Resul
 fn claim_at(key: &str, minutes: i64, size: u64) -> Claim {
     let claim = claim_of_size(key, size);
     let last_modified = claim.source.last_modified + jiff::SignedDuration::from_mins(minutes);
-    let source = Source::new(claim.source.object.clone(), claim.source.etag.clone(), size, last_modified, None);
+    let source = ObjectVersion::new(claim.source.object.clone(), claim.source.etag.clone(), size, last_modified, None);
     Claim { source, ..claim }
 }
 
@@ -414,7 +417,7 @@ pub(crate) async fn a_file_replaces_the_table(engine: &impl Engine) -> Result<()
         assert_eq!(versions(engine).await?, rows(&[["a", "300"]]));
         let current = engine.rows("SELECT object_key FROM spillway_ledger WHERE current_of IS NOT NULL").await?;
         assert_eq!(current, rows(&[[format!("c.csv {size}").as_str()]]));
-        assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+        assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     }
     Ok(())
 }
@@ -438,10 +441,10 @@ pub(crate) async fn a_reader_sees_the_old_rows_or_the_new(engine: &impl Engine) 
                 let mut session = ours(target.claim(&claim, &schema).await?)?;
                 let loaded = target.load(&mut session, &schema, file.stream()).await?;
                 assert_eq!(versions(engine).await?, seen(round - 1), "loaded, not committed");
-                let loaded = target.settle(&mut session, loaded).await?;
+                let loaded = target.finalize(&mut session, loaded).await?;
                 assert_eq!(versions(engine).await?, seen(round - 1), "settled, not committed");
                 assert_eq!(loaded, Loaded::inserted(size_of(round) as u64));
-                ensure!(matches!(target.commit(session).await, CommitEnd::Committed), "not committed");
+                ensure!(matches!(target.commit(session).await, CommitResult::Committed), "not committed");
                 assert_eq!(versions(engine).await?, seen(round), "committed");
             }
             is_done.store(true, Ordering::SeqCst);
@@ -485,13 +488,13 @@ pub(crate) async fn an_older_file_does_not_replace_a_newer_one(engine: &impl Eng
         }
         ours(load(&target, &claim("c.csv", 10), &version("c", 6)).await?)?;
         assert_eq!(versions(engine).await?, rows(&[["c", "6"]]));
-        assert_eq!(target.sweep_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+        assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     }
     Ok(())
 }
 
 /// Loads a file, after as many conflicts as there may be.
-async fn load_after_conflicts(target: &impl Target, claim: &Claim, file: &File) -> Result<()> {
+async fn load_after_conflicts(target: &impl Destination, claim: &Claim, file: &File) -> Result<()> {
     for _ in 0..TRIES {
         match load(target, claim, file).await {
             Ok(_) => return Ok(()),
@@ -525,8 +528,8 @@ pub(crate) async fn a_table_is_replaced_by_one_at_a_time(engine: &impl Engine) -
     let loaded = target.load(&mut first, &schema, one.stream()).await?;
     let second = load(&target, &claim_at("other.csv", 2, 100), &other).await;
     assert_eq!(second.err().context("both replace the table")?.kind(), ErrorKind::Conflict);
-    target.settle(&mut first, loaded).await?;
-    ensure!(matches!(target.commit(first).await, CommitEnd::Committed), "not committed");
+    target.finalize(&mut first, loaded).await?;
+    ensure!(matches!(target.commit(first).await, CommitResult::Committed), "not committed");
     ours(load(&target, &claim_at("other.csv", 2, 100), &other).await?)?;
     assert_eq!(versions(engine).await?, rows(&[["other", "5"]]));
     Ok(())
@@ -548,16 +551,19 @@ pub(crate) async fn a_replace_that_does_not_end_leaves_the_old_rows(engine: &imp
 
         let mut session = ours(target.claim(&claim, &schema).await?)?;
         target.load(&mut session, &schema, file.stream()).await?;
-        ensure!(matches!(target.commit(session).await, CommitEnd::NotCommitted(_)), "committed without being settled");
+        ensure!(
+            matches!(target.commit(session).await, CommitResult::NotCommitted(_)),
+            "committed without being settled"
+        );
         assert_eq!(versions(engine).await?, rows(&[["old", "5"]]));
 
         let mut session = ours(target.claim(&claim, &schema).await?)?;
         let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        target.settle(&mut session, loaded).await?;
+        target.finalize(&mut session, loaded).await?;
         drop(session);
         until_rolled_back(&target, &claim).await?;
         assert_eq!(versions(engine).await?, rows(&[["old", "5"]]));
-        target.sweep_staging(Duration::ZERO, &[]).await?;
+        target.drop_stale_staging(Duration::ZERO, &[]).await?;
 
         ours(load(&target, &claim, &file).await?)?;
         assert_eq!(versions(engine).await?, rows(&[["new", "3000"]]));

@@ -14,7 +14,7 @@ use serde_json::json;
 use spillway_harness::cloud::Cloud;
 use spillway_harness::database::{Database, Engine, Options, Schema};
 use spillway_harness::deploy::Deployment;
-use spillway_harness::world::TABLE;
+use spillway_harness::fixture::TABLE;
 use spillway_harness::{athena, wait};
 
 const BOUND: Duration = Duration::from_secs(120);

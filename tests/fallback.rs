@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_harness::athena;
+use spillway_harness::failpoint::Pause;
 use spillway_harness::fallback::describe;
-use spillway_harness::fault::Pause;
+use spillway_harness::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE};
 use spillway_harness::lambda::Function;
-use spillway_harness::stage::Stage;
-use spillway_harness::world::{Counted, GLUE_DATABASE, GLUE_TABLE};
+use spillway_harness::test_env::TestEnv;
 
 /// Quotes, newlines, NULL beside the empty text, dates, times, decimals, booleans, and text that looks like numbers.
 const TYPED: &str = "id,name,price,paid,day,moment,code,empty\n\
@@ -23,11 +23,11 @@ const NARROW: &str = "CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB";
 
 #[tokio::test]
 async fn sql_over_the_fallback_gives_what_the_file_says() -> Result<()> {
-    let stage = Stage::new().await?;
-    let account = &stage.world.account;
-    stage.sql(NARROW).await?;
+    let test_env = TestEnv::new().await?;
+    let account = &test_env.fixture.account;
+    test_env.sql(NARROW).await?;
     let object = account.put("uploads/typed.csv", TYPED).await?;
-    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
 
     let query = format!("SELECT id, name, price, paid, day, moment, code, empty FROM {GLUE_TABLE} ORDER BY id");
     let rows = athena::rows(account, GLUE_DATABASE, &query).await?;
@@ -91,16 +91,16 @@ async fn sql_over_the_fallback_gives_what_the_file_says() -> Result<()> {
 #[case::csv("csv")]
 #[tokio::test]
 async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = stage.settings().with("FALLBACK_FORMAT", format);
-    stage.sql(NARROW).await?;
-    let object = stage.world.account.put("uploads/typed.csv", TYPED).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    ensure!(stage.fallback_reasons().await?.len() == 1, "it did not fall back");
-    stage.sql("DROP TABLE {schema}.orders").await?;
-    let reports = stage.replay(&settings).await?;
+    let test_env = TestEnv::new().await?;
+    let settings = test_env.settings().with("FALLBACK_FORMAT", format);
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.account.put("uploads/typed.csv", TYPED).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    ensure!(test_env.fallback_reasons().await?.len() == 1, "it did not fall back");
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    let reports = test_env.replay(&settings).await?;
     ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
-    let rows = stage.rows("SELECT CAST(id AS CHAR), name, price, code, empty, DATE_FORMAT(day, '%Y-%m-%d') FROM {schema}.orders ORDER BY id").await?;
+    let rows = test_env.rows("SELECT CAST(id AS CHAR), name, price, code, empty, DATE_FORMAT(day, '%Y-%m-%d') FROM {schema}.orders ORDER BY id").await?;
     let expected: [[Option<&str>; 6]; 3] = [
         [Some("1"), Some("He said \"no\""), Some("10.50"), Some("00123"), Some(""), Some("2026-01-31")],
         [Some("2"), Some("two\nlines, and a comma"), Some("-0.05"), Some("00007"), Some("x"), Some("2024-02-29")],
@@ -112,45 +112,45 @@ async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Resu
 
 #[tokio::test]
 async fn what_came_home_is_known_when_it_is_uploaded_again() -> Result<()> {
-    let stage = Stage::new().await?;
-    let (account, settings) = (&stage.world.account, stage.settings());
-    stage.sql(NARROW).await?;
+    let test_env = TestEnv::new().await?;
+    let (account, settings) = (&test_env.fixture.account, test_env.settings());
+    test_env.sql(NARROW).await?;
     let object = account.put("uploads/typed.csv", TYPED).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    stage.sql("DROP TABLE {schema}.orders").await?;
-    ensure!(stage.replay(&settings).await?.len() == 1, "nothing came home");
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    ensure!(test_env.replay(&settings).await?.len() == 1, "nothing came home");
 
     let again = account.put("uploads/typed.csv", TYPED).await?;
-    let answer = stage.deliver(&settings, &[&again]).await?;
+    let answer = test_env.deliver(&settings, &[&again]).await?;
     ensure!(!answer.is_failure(), "it reached no end: {} {}", answer.body, answer.logs);
     ensure!(account.keys("uploads/").await?.is_empty(), "the second copy still waits");
-    let count = stage.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
+    let count = test_env.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
     assert_eq!(count, [[Some("3".to_owned())]]);
     Ok(())
 }
 
 #[tokio::test]
 async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() -> Result<()> {
-    let mut stage = Stage::new().await?;
-    let settings = stage.settings();
-    stage.sql(NARROW).await?;
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
     let mut objects = Vec::new();
     for (name, records) in [("one", 30), ("two", 40), ("three", 50)] {
-        objects.push(stage.world.upload(&format!("uploads/{name}.csv"), records).await?);
+        objects.push(test_env.fixture.upload(&format!("uploads/{name}.csv"), records).await?);
     }
     let trigger = Function::trigger(&settings)?;
     let mut calls = Vec::new();
     for object in &objects {
-        calls.push(trigger.start(&stage.world.event(&[object])).await?);
+        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
     }
     for call in calls {
         let answer = call.answer().await?;
         ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     }
-    assert_eq!(stage.count().await?, Counted { database: 0, fallback: 120 });
-    stage.ensure_kept().await?;
+    assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 120 });
+    test_env.ensure_kept().await?;
     let counted = athena::rows(
-        &stage.world.account,
+        &test_env.fixture.account,
         GLUE_DATABASE,
         &format!("SELECT file, COUNT(*) FROM {GLUE_TABLE} GROUP BY file ORDER BY 2"),
     )
@@ -160,22 +160,22 @@ async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() ->
         [["one", "30"], ["two", "40"], ["three", "50"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec())
     );
 
-    stage.sql("DROP TABLE {schema}.orders").await?;
-    assert_eq!(stage.replay(&settings).await?.len(), 3);
-    assert_eq!(stage.count().await?, Counted { database: 120, fallback: 0 });
-    assert_eq!(stage.replay(&settings).await?.len(), 0, "a second replay found something");
-    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
-    stage.ensure_kept().await
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    assert_eq!(test_env.replay(&settings).await?.len(), 3);
+    assert_eq!(test_env.count().await?, Counted { database: 120, fallback: 0 });
+    assert_eq!(test_env.replay(&settings).await?.len(), 0, "a second replay found something");
+    assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
+    test_env.ensure_kept().await
 }
 
 #[tokio::test]
 async fn replays_at_once_store_the_rows_once() -> Result<()> {
-    let mut stage = Stage::new().await?;
-    let settings = stage.settings();
-    stage.sql(NARROW).await?;
-    let object = stage.world.upload("uploads/orders.csv", 200).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    stage.sql("DROP TABLE {schema}.orders").await?;
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
     let ingest = Function::ingest(&settings)?;
     let mut calls = Vec::new();
     for _ in 0..3 {
@@ -184,10 +184,10 @@ async fn replays_at_once_store_the_rows_once() -> Result<()> {
     for call in calls {
         call.answer().await?;
     }
-    stage.replay(&settings).await?;
-    assert_eq!(stage.count().await?, Counted { database: 200, fallback: 0 });
-    stage.sweep(&settings).await?;
-    stage.ensure_kept().await
+    test_env.replay(&settings).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
 }
 
 #[rstest]
@@ -196,12 +196,12 @@ async fn replays_at_once_store_the_rows_once() -> Result<()> {
 #[case::lease_written("LeaseWritten")]
 #[tokio::test]
 async fn a_replay_that_is_killed_is_done_once_by_the_next(#[case] point: &str) -> Result<()> {
-    let mut stage = Stage::new().await?;
-    let settings = stage.settings();
-    stage.sql(NARROW).await?;
-    let object = stage.world.upload("uploads/orders.csv", 200).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    stage.sql("DROP TABLE {schema}.orders").await?;
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
 
     let pause = Pause::at(point)?;
     let mut call =
@@ -210,8 +210,8 @@ async fn a_replay_that_is_killed_is_done_once_by_the_next(#[case] point: &str) -
     ensure!(call.kill().await?.was_killed(), "it was not killed");
 
     tokio::time::sleep(Duration::from_secs(6)).await;
-    stage.replay(&settings).await?;
-    assert_eq!(stage.count().await?, Counted { database: 200, fallback: 0 });
-    stage.sweep(&settings).await?;
-    stage.ensure_kept().await
+    test_env.replay(&settings).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
 }

@@ -9,11 +9,11 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use futures_util::{TryStreamExt, future, stream};
 use jiff::Timestamp;
 use spillway_core::catalog::Catalog;
-use spillway_core::config::{Environment, FallbackFormat, RoadSettings, TaskSettings};
+use spillway_core::config::{Environment, FallbackFormat, PipelineConfig, TaskSettings};
 use spillway_core::error::{Error, ErrorKind, Position};
-use spillway_core::fallback::{self, Manifest, Spill};
+use spillway_core::fallback::{self, FallbackWrite, Manifest};
 use spillway_core::format::{Batch, BatchStream};
-use spillway_core::object::{ObjectRef, Source};
+use spillway_core::object::{ObjectRef, ObjectVersion};
 use spillway_core::schema::Schema;
 use spillway_core::schema::infer::Inference;
 use spillway_core::store::Store;
@@ -28,14 +28,14 @@ const DATABASE: &str = "spill";
 const TABLE: &str = "orders_fallback";
 
 /// A world of its own: an account with a bucket, and the rooms under test.
-struct World {
+struct Fixture {
     account: Account,
     store: Store,
     catalog: Catalog,
-    settings: RoadSettings,
+    settings: PipelineConfig,
 }
 
-impl World {
+impl Fixture {
     async fn new(format: FallbackFormat) -> Result<Self> {
         let account = Cloud::shared().await?.account().await?;
         Self::at(account, format).await
@@ -49,15 +49,16 @@ impl World {
     }
 
     /// Lets a file fall back and gives its manifest.
-    async fn spill(&self, file: &File) -> Result<Manifest> {
+    async fn fallback_write(&self, file: &File) -> Result<Manifest> {
         self.try_spill(file).await?;
         fallback::find(&self.store, &self.settings, &file.source).await?.context("what was written is not found")
     }
 
     async fn try_spill(&self, file: &File) -> Result<(), Error> {
         let schema = file.schema();
-        let spill = file.as_spill(&schema);
-        fallback::write(&self.store, &self.catalog, &self.settings, &spill, file.stream(), async || Ok(())).await
+        let fallback_write = file.as_spill(&schema);
+        fallback::write(&self.store, &self.catalog, &self.settings, &fallback_write, file.stream(), async || Ok(()))
+            .await
     }
 
     /// The rows as replay reads them.
@@ -98,7 +99,7 @@ fn columns_of(storage: Option<&aws_sdk_glue::types::StorageDescriptor>) -> Vec<S
     columns.iter().map(|column| format!("{} {}", column.name(), column.r#type().unwrap_or_default())).collect()
 }
 
-fn settings(account: &Account, format: FallbackFormat) -> Result<RoadSettings> {
+fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig> {
     let environment = Environment::of(&[
         ("S3_BUCKET", &account.bucket),
         ("CSV_KEY", "uploads/x.csv"),
@@ -111,7 +112,7 @@ fn settings(account: &Account, format: FallbackFormat) -> Result<RoadSettings> {
         ("GLUE_TABLE", TABLE),
         ("FALLBACK_FORMAT", format.extension()),
     ]);
-    Ok(TaskSettings::read(&environment)?.road)
+    Ok(TaskSettings::read(&environment)?.context)
 }
 
 async fn config(endpoint: &str, account: &str) -> SdkConfig {
@@ -126,7 +127,7 @@ async fn config(endpoint: &str, account: &str) -> SdkConfig {
 
 /// A file that the database did not take.
 struct File {
-    source: Source,
+    source: ObjectVersion,
     names: Vec<String>,
     rows: Vec<Row>,
 }
@@ -141,7 +142,7 @@ impl File {
         let object = ObjectRef::new(&account.bucket, key);
         let row = |row: &&[Option<&str>]| row.iter().map(|field| field.map(str::to_owned)).collect();
         Self {
-            source: Source::new(object, format!("\"etag of {key}\""), 100, last_modified, None),
+            source: ObjectVersion::new(object, format!("\"etag of {key}\""), 100, last_modified, None),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             rows: rows.iter().map(row).collect(),
         }
@@ -166,10 +167,18 @@ impl File {
         Box::pin(stream::once(future::ready(Ok(self.batch()))))
     }
 
-    fn as_spill<'a>(&'a self, schema: &'a Schema) -> Spill<'a> {
+    fn as_spill<'a>(&'a self, schema: &'a Schema) -> FallbackWrite<'a> {
         let rows = self.rows.len() as u64;
         let reason = "unreachable: the test says so";
-        Spill { source: &self.source, table: "orders", body_sha256: "0f", schema, rows, rows_rejected: 0, reason }
+        FallbackWrite {
+            source: &self.source,
+            table: "orders",
+            body_sha256: "0f",
+            schema,
+            rows,
+            rows_rejected: 0,
+            reason,
+        }
     }
 }
 
@@ -216,13 +225,13 @@ fn orders(account: &Account) -> File {
 
 #[tokio::test]
 async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let file = orders(&world.account);
-    let manifest = world.spill(&file).await?;
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let file = orders(&fixture.account);
+    let manifest = fixture.fallback_write(&file).await?;
 
-    let table = world.account.glue.get_table().database_name(DATABASE).name(TABLE).send().await?;
+    let table = fixture.account.glue.get_table().database_name(DATABASE).name(TABLE).send().await?;
     let table = table.table.context("no table")?;
-    let location = format!("s3://{}/fallback/orders/", world.account.bucket);
+    let location = format!("s3://{}/fallback/orders/", fixture.account.bucket);
     assert_eq!(table.table_type(), Some("EXTERNAL_TABLE"));
     assert_eq!(table.storage_descriptor().and_then(|storage| storage.location()), Some(location.as_str()));
     let expected = [
@@ -235,15 +244,15 @@ async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
         "seen_at timestamp",
         "sent_at timestamp",
     ];
-    assert_eq!(world.table_columns().await?, expected);
-    let partitions = world.partitions().await?;
+    assert_eq!(fixture.table_columns().await?, expected);
+    let partitions = fixture.partitions().await?;
     let (folder, columns) = partitions.get(DAY).context("no partition")?;
     assert_eq!((folder.as_str(), columns.len()), (format!("{location}dt={DAY}/").as_str(), 8));
     assert_eq!(manifest.key, format!("fallback/orders/dt={DAY}/{}.parquet", file.source.id));
 
     let query =
         format!("SELECT id, note, price, weight, paid, day, seen_at, sent_at, dt FROM {TABLE} ORDER BY dt, price");
-    let rows = world.athena(&query).await?;
+    let rows = fixture.athena(&query).await?;
     let by_id = |id: Option<&str>| {
         rows.iter().find(|row| row[0].as_deref() == id).cloned().with_context(|| format!("no row {id:?}"))
     };
@@ -266,7 +275,7 @@ async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
     expected[0][7] = Some("2026-02-28 21:59:59.500000Z".to_owned());
     expected[1][4] = Some("false".to_owned());
     expected[2][7] = Some("2026-01-01 00:00:00Z".to_owned());
-    let mut back = world.rows_of(&manifest).await?;
+    let mut back = fixture.rows_of(&manifest).await?;
     // How an exponent is spelled is not ours to say.
     let weight = back[0][3].take().context("a weight is lost")?;
     assert_eq!((weight.parse::<f64>(), expected[0][3].take()), (Ok(1.5e300), Some("1.5e300".to_owned())));
@@ -276,20 +285,20 @@ async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
 
 #[tokio::test]
 async fn three_writers_at_once_on_one_new_table_all_are_seen() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let files = [
-        File::new(&world.account, "uploads/a.csv", &["id", "a"], &[&[Some("1"), Some("x")], &[Some("2"), Some("y")]]),
-        File::new(&world.account, "uploads/b.csv", &["b", "id"], &[&[Some("2026-01-01"), Some("3")]]),
-        File::new(&world.account, "uploads/c.csv", &["id", "c"], &[&[Some("4"), Some("0.5")]]),
+        File::new(&fixture.account, "uploads/a.csv", &["id", "a"], &[&[Some("1"), Some("x")], &[Some("2"), Some("y")]]),
+        File::new(&fixture.account, "uploads/b.csv", &["b", "id"], &[&[Some("2026-01-01"), Some("3")]]),
+        File::new(&fixture.account, "uploads/c.csv", &["id", "c"], &[&[Some("4"), Some("0.5")]]),
     ];
-    future::try_join_all(files.iter().map(|file| world.try_spill(file))).await?;
+    future::try_join_all(files.iter().map(|file| fixture.try_spill(file))).await?;
 
-    let mut columns = world.table_columns().await?;
-    let partitions = world.partitions().await?;
+    let mut columns = fixture.table_columns().await?;
+    let partitions = fixture.partitions().await?;
     assert_eq!(partitions.get(DAY).context("no partition")?.1, columns, "the partition has every column of the table");
     columns.sort();
     assert_eq!(columns, ["a string", "b date", "c decimal(18,1)", "id bigint"]);
-    let rows = world.athena(&format!("SELECT id, a, b, c FROM {TABLE} ORDER BY id")).await?;
+    let rows = fixture.athena(&format!("SELECT id, a, b, c FROM {TABLE} ORDER BY id")).await?;
     let expected = [
         row(&[Some("1"), Some("x"), None, None]),
         row(&[Some("2"), Some("y"), None, None]),
@@ -298,28 +307,28 @@ async fn three_writers_at_once_on_one_new_table_all_are_seen() -> Result<()> {
     ];
     assert_eq!(rows, expected);
     for file in &files {
-        let manifest = fallback::find(&world.store, &world.settings, &file.source).await?.context("not found")?;
-        assert_eq!(world.rows_of(&manifest).await?, file.rows);
+        let manifest = fallback::find(&fixture.store, &fixture.settings, &file.source).await?.context("not found")?;
+        assert_eq!(fixture.rows_of(&manifest).await?, file.rows);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let files = [
-        File::new(&world.account, "uploads/1.csv", &["id", "amount"], &[&[Some("1"), Some("5")]]),
-        File::new(&world.account, "uploads/2.csv", &["id", "amount"], &[&[Some("2"), Some("five")]]),
-        File::new(&world.account, "uploads/3.csv", &["id", "amount"], &[&[Some("3"), Some("6.25")]]),
-        File::written_on("2026-11-21", &world.account, "uploads/4.csv", &["amount", "id"], &[&[None, Some("4")]]),
+        File::new(&fixture.account, "uploads/1.csv", &["id", "amount"], &[&[Some("1"), Some("5")]]),
+        File::new(&fixture.account, "uploads/2.csv", &["id", "amount"], &[&[Some("2"), Some("five")]]),
+        File::new(&fixture.account, "uploads/3.csv", &["id", "amount"], &[&[Some("3"), Some("6.25")]]),
+        File::written_on("2026-11-21", &fixture.account, "uploads/4.csv", &["amount", "id"], &[&[None, Some("4")]]),
     ];
     let mut manifests = Vec::new();
     for file in &files {
-        manifests.push(world.spill(file).await?);
+        manifests.push(fixture.fallback_write(file).await?);
     }
     // What is no integer finds the string column that was made before; a column without values goes where it is.
-    assert_eq!(world.table_columns().await?, ["id bigint", "amount bigint", "amount__string string"]);
-    let rows = world.athena(&format!("SELECT id, amount, amount__string, dt FROM {TABLE} ORDER BY id")).await?;
+    assert_eq!(fixture.table_columns().await?, ["id bigint", "amount bigint", "amount__string string"]);
+    let rows = fixture.athena(&format!("SELECT id, amount, amount__string, dt FROM {TABLE} ORDER BY id")).await?;
     let expected = [
         row(&[Some("1"), Some("5"), None, Some(DAY)]),
         row(&[Some("2"), None, Some("five"), Some(DAY)]),
@@ -328,91 +337,95 @@ async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()>
     ];
     assert_eq!(rows, expected);
     for (file, manifest) in files.iter().zip(&manifests) {
-        assert_eq!(world.rows_of(manifest).await?, file.rows);
+        assert_eq!(fixture.rows_of(manifest).await?, file.rows);
     }
-    assert_eq!(world.partitions().await?.into_keys().collect::<Vec<_>>(), [DAY, "2026-11-21"]);
-    let listed = fallback::list(&world.store, &world.account.bucket, &world.settings, Some("orders")).await?;
+    assert_eq!(fixture.partitions().await?.into_keys().collect::<Vec<_>>(), [DAY, "2026-11-21"]);
+    let listed = fallback::list(&fixture.store, &fixture.account.bucket, &fixture.settings, Some("orders")).await?;
     assert_eq!(listed, manifests, "oldest first");
     Ok(())
 }
 
 #[tokio::test]
 async fn writing_and_registering_twice_changes_nothing() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let file = orders(&world.account);
-    assert_eq!(fallback::find(&world.store, &world.settings, &file.source).await?, None);
-    let first = world.spill(&file).await?;
-    let objects = world.account.list("fallback/").await?;
-    assert_eq!(world.spill(&file).await?, first);
-    assert_eq!(world.account.list("fallback/").await?, objects);
-    assert_eq!(world.account.open_uploads().await?, Vec::<String>::new());
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let file = orders(&fixture.account);
+    assert_eq!(fallback::find(&fixture.store, &fixture.settings, &file.source).await?, None);
+    let first = fixture.fallback_write(&file).await?;
+    let objects = fixture.account.list("fallback/").await?;
+    assert_eq!(fixture.fallback_write(&file).await?, first);
+    assert_eq!(fixture.account.list("fallback/").await?, objects);
+    assert_eq!(fixture.account.open_uploads().await?, Vec::<String>::new());
 
     // Somebody deletes the partition, then the table.
-    let glue = &world.account.glue;
+    let glue = &fixture.account.glue;
     glue.delete_partition().database_name(DATABASE).table_name(TABLE).partition_values(DAY).send().await?;
-    fallback::register_found(&world.catalog, &world.settings, &first).await?;
-    assert_eq!(world.partitions().await?.len(), 1);
+    fallback::register_found(&fixture.catalog, &fixture.settings, &first).await?;
+    assert_eq!(fixture.partitions().await?.len(), 1);
     glue.delete_table().database_name(DATABASE).name(TABLE).send().await?;
-    fallback::register_found(&world.catalog, &world.settings, &first).await?;
-    assert_eq!((world.partitions().await?.len(), world.table_columns().await?.len()), (1, 8));
+    fallback::register_found(&fixture.catalog, &fixture.settings, &first).await?;
+    assert_eq!((fixture.partitions().await?.len(), fixture.table_columns().await?.len()), (1, 8));
     Ok(())
 }
 
 #[tokio::test]
 async fn what_is_taken_out_takes_its_partition_along_when_it_was_the_last() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let first = world.spill(&orders(&world.account)).await?;
-    let second = world.spill(&File::new(&world.account, "uploads/2.csv", &["id"], &[&[Some("2")]])).await?;
-    let remove = |manifest| fallback::remove(&world.store, &world.catalog, &world.settings, manifest);
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let first = fixture.fallback_write(&orders(&fixture.account)).await?;
+    let second =
+        fixture.fallback_write(&File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]])).await?;
+    let remove = |manifest| fallback::remove(&fixture.store, &fixture.catalog, &fixture.settings, manifest);
 
     remove(&first).await?;
-    assert_eq!(world.partitions().await?.len(), 1, "the other file is still in it");
-    assert_eq!(fallback::find(&world.store, &world.settings, &first.source).await?, None);
-    assert_eq!(world.athena(&format!("SELECT id FROM {TABLE}")).await?, [row(&[Some("2")])]);
-    assert_eq!(kind(fallback::open_rows(&world.store, &first).await)?.0, ErrorKind::SourceMissing);
+    assert_eq!(fixture.partitions().await?.len(), 1, "the other file is still in it");
+    assert_eq!(fallback::find(&fixture.store, &fixture.settings, &first.source).await?, None);
+    assert_eq!(fixture.athena(&format!("SELECT id FROM {TABLE}")).await?, [row(&[Some("2")])]);
+    assert_eq!(kind(fallback::open_rows(&fixture.store, &first).await)?.0, ErrorKind::SourceMissing);
 
     remove(&second).await?;
-    assert!(world.partitions().await?.is_empty());
-    assert_eq!(world.fallback_keys().await?, Vec::<String>::new());
+    assert!(fixture.partitions().await?.is_empty());
+    assert_eq!(fixture.fallback_keys().await?, Vec::<String>::new());
     remove(&second).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_writer_that_may_not_go_on_leaves_nothing_to_see() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let file = orders(&world.account);
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let file = orders(&fixture.account);
     let schema = file.schema();
-    let spill = file.as_spill(&schema);
+    let fallback_write = file.as_spill(&schema);
     let lost = async || Err(Error::new(ErrorKind::LeaseLost, "somebody has taken over"));
-    let end = fallback::write(&world.store, &world.catalog, &world.settings, &spill, file.stream(), lost).await;
-    assert_eq!(kind(end)?.0, ErrorKind::LeaseLost);
-    let fewer = Spill { rows: 5, ..spill };
     let end =
-        fallback::write(&world.store, &world.catalog, &world.settings, &fewer, file.stream(), async || Ok(())).await;
-    assert_eq!(kind(end)?.0, ErrorKind::Bug);
+        fallback::write(&fixture.store, &fixture.catalog, &fixture.settings, &fallback_write, file.stream(), lost)
+            .await;
+    assert_eq!(kind(end)?.0, ErrorKind::LeaseLost);
+    let fewer = FallbackWrite { rows: 5, ..fallback_write };
+    let end =
+        fallback::write(&fixture.store, &fixture.catalog, &fixture.settings, &fewer, file.stream(), async || Ok(()))
+            .await;
+    assert_eq!(kind(end)?.0, ErrorKind::Internal);
 
     let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
-    assert_eq!(world.fallback_keys().await?, [manifest_key], "only what is known beforehand");
-    assert_eq!(world.account.open_uploads().await?, Vec::<String>::new());
-    assert_eq!(fallback::find(&world.store, &world.settings, &file.source).await?, None);
+    assert_eq!(fixture.fallback_keys().await?, [manifest_key], "only what is known beforehand");
+    assert_eq!(fixture.account.open_uploads().await?, Vec::<String>::new());
+    assert_eq!(fallback::find(&fixture.store, &fixture.settings, &file.source).await?, None);
     // The next attempt goes all the way.
-    assert_eq!(world.spill(&file).await?.rows, 4);
+    assert_eq!(fixture.fallback_write(&file).await?.rows, 4);
     Ok(())
 }
 
 #[tokio::test]
 async fn an_object_without_its_manifest_is_not_taken_for_none() -> Result<()> {
     for format in FallbackFormat::ALL {
-        let world = World::new(format).await?;
-        let file = orders(&world.account);
-        world.spill(&file).await?;
+        let fixture = Fixture::new(format).await?;
+        let file = orders(&fixture.account);
+        fixture.fallback_write(&file).await?;
         let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
-        world.account.s3.delete_object().bucket(&world.account.bucket).key(&manifest_key).send().await?;
+        fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(&manifest_key).send().await?;
         // Whatever form is written now.
         for format in FallbackFormat::ALL {
-            let world = World::at(world.account.clone(), format).await?;
-            let (kind, message) = kind(fallback::find(&world.store, &world.settings, &file.source).await)?;
+            let fixture = Fixture::at(fixture.account.clone(), format).await?;
+            let (kind, message) = kind(fallback::find(&fixture.store, &fixture.settings, &file.source).await)?;
             assert_eq!(kind, ErrorKind::Service);
             assert!(message.contains(&manifest_key), "{message}");
         }
@@ -422,10 +435,10 @@ async fn an_object_without_its_manifest_is_not_taken_for_none() -> Result<()> {
 
 #[tokio::test]
 async fn a_catalog_that_does_not_answer_stops_the_fallback_before_it_begins() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let file = orders(&world.account);
-    let nobody = config("http://127.0.0.1:9", &world.account.id).await;
-    let deaf = World { catalog: Catalog::new(&nobody, world.settings.glue.clone()), ..world };
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let file = orders(&fixture.account);
+    let nobody = config("http://127.0.0.1:9", &fixture.account.id).await;
+    let deaf = Fixture { catalog: Catalog::new(&nobody, fixture.settings.glue.clone()), ..fixture };
     assert_eq!(kind(deaf.try_spill(&file).await)?.0, ErrorKind::Service);
     assert_eq!(deaf.fallback_keys().await?, Vec::<String>::new());
     Ok(())
@@ -433,11 +446,11 @@ async fn a_catalog_that_does_not_answer_stops_the_fallback_before_it_begins() ->
 
 #[tokio::test]
 async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
-    let world = World::new(FallbackFormat::Parquet).await?;
-    let manifest = world.spill(&orders(&world.account)).await?;
-    let other = File::new(&world.account, "uploads/2.csv", &["id"], &[&[Some("2")]]);
+    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let manifest = fixture.fallback_write(&orders(&fixture.account)).await?;
+    let other = File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]]);
 
-    let csv = World::at(world.account.clone(), FallbackFormat::Csv).await?;
+    let csv = Fixture::at(fixture.account.clone(), FallbackFormat::Csv).await?;
     let (refused, message) = kind(csv.try_spill(&other).await)?;
     assert_eq!(refused, ErrorKind::Settings);
     assert!(message.contains("FALLBACK_FORMAT=csv") && message.contains("spill.orders_fallback"), "{message}");
@@ -446,12 +459,12 @@ async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
     fallback::register_found(&csv.catalog, &csv.settings, &manifest).await?;
     assert_eq!(csv.rows_of(&manifest).await?.len(), 4);
 
-    let mut elsewhere = World::at(world.account.clone(), FallbackFormat::Parquet).await?;
+    let mut elsewhere = Fixture::at(fixture.account.clone(), FallbackFormat::Parquet).await?;
     elsewhere.settings.database.tables.default = Some("customers".to_owned());
     let schema = other.schema();
-    let spill = Spill { table: "customers", ..other.as_spill(&schema) };
-    let World { store, catalog, settings, .. } = &elsewhere;
-    let written = fallback::write(store, catalog, settings, &spill, other.stream(), async || Ok(())).await;
+    let fallback_write = FallbackWrite { table: "customers", ..other.as_spill(&schema) };
+    let Fixture { store, catalog, settings, .. } = &elsewhere;
+    let written = fallback::write(store, catalog, settings, &fallback_write, other.stream(), async || Ok(())).await;
     let (refused, message) = kind(written)?;
     assert_eq!(refused, ErrorKind::Settings);
     assert!(message.contains("GLUE_TABLE of its own"), "{message}");
@@ -460,18 +473,18 @@ async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn csv_is_read_by_athena_and_brings_everything_back() -> Result<()> {
-    let world = World::new(FallbackFormat::Csv).await?;
+    let fixture = Fixture::new(FallbackFormat::Csv).await?;
     let plain = File::new(
-        &world.account,
+        &fixture.account,
         "uploads/1.csv",
         &["id", "note"],
         &[&[Some("1"), Some("a, b; c")], &[Some("2"), None], &[Some("3"), Some("")]],
     );
-    let wider = File::new(&world.account, "uploads/2.csv", &["extra", "id"], &[&[Some("0.5"), Some("4")]]);
-    world.spill(&plain).await?;
-    let wider_manifest = world.spill(&wider).await?;
+    let wider = File::new(&fixture.account, "uploads/2.csv", &["extra", "id"], &[&[Some("0.5"), Some("4")]]);
+    fixture.fallback_write(&plain).await?;
+    let wider_manifest = fixture.fallback_write(&wider).await?;
     assert_eq!(
-        world.table_columns().await?,
+        fixture.table_columns().await?,
         ["spillway_nulls string", "id string", "note string", "extra string"],
         "appended, so that the first file's records still mean what they did"
     );
@@ -485,14 +498,14 @@ async fn csv_is_read_by_athena_and_brings_everything_back() -> Result<()> {
     let told = |rows: Vec<Row>| -> Vec<Row> {
         rows.into_iter().map(|row| row.into_iter().map(|field| Some(field.unwrap_or_default())).collect()).collect()
     };
-    assert_eq!(told(world.athena(&query).await?), expected);
-    assert_eq!(world.rows_of(&wider_manifest).await?, wider.rows);
+    assert_eq!(told(fixture.athena(&query).await?), expected);
+    assert_eq!(fixture.rows_of(&wider_manifest).await?, wider.rows);
 
     // Quotes and line breaks make the way there and back; the local Athena cannot read them.
-    let mut everything = orders(&world.account);
-    let manifest = world.spill(&everything).await?;
+    let mut everything = orders(&fixture.account);
+    let manifest = fixture.fallback_write(&everything).await?;
     everything.rows[3][1] = Some("NULL".to_owned());
-    assert_eq!(world.rows_of(&manifest).await?, everything.rows, "every field as it was spelled");
+    assert_eq!(fixture.rows_of(&manifest).await?, everything.rows, "every field as it was spelled");
     assert_eq!(manifest.key, format!("fallback/orders/dt={DAY}/{}.csv", everything.source.id));
     Ok(())
 }

@@ -9,10 +9,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use rstest::rstest;
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
+use spillway_harness::fixture::{Counted, Input, file};
 use spillway_harness::run;
-use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
-use spillway_harness::world::{Counted, Input, file};
+use spillway_harness::test_env::{TASK_BOUND, TestEnv};
 use tokio::io::AsyncWriteExt;
 
 pub(crate) async fn gzip(text: &[u8]) -> Result<Vec<u8>> {
@@ -30,32 +30,32 @@ async fn zstd(text: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Stores an object whose rows are expected to arrive.
-pub(crate) async fn upload(stage: &mut Stage, key: &str, body: Vec<u8>, rows: Vec<String>) -> Result<Object> {
-    let object = stage.world.account.put(key, body).await?;
-    stage.world.inputs.push(Input { object: object.clone(), rows });
+pub(crate) async fn upload(test_env: &mut TestEnv, key: &str, body: Vec<u8>, rows: Vec<String>) -> Result<Object> {
+    let object = test_env.fixture.account.put(key, body).await?;
+    test_env.fixture.inputs.push(Input { object: object.clone(), rows });
     Ok(object)
 }
 
 #[tokio::test]
 async fn every_member_of_a_gzip_file_is_loaded() -> Result<()> {
-    let mut stage = Stage::new().await?;
+    let mut test_env = TestEnv::new().await?;
     let (text, rows) = file("five", 500);
     let mut body = Vec::new();
     for part in text.chunks(text.len() / 5 + 1) {
         body.extend(gzip(part).await?);
     }
     body.extend([0; 512]);
-    let object = upload(&mut stage, "uploads/day/five.csv.gz", body, rows).await?;
+    let object = upload(&mut test_env, "uploads/day/five.csv.gz", body, rows).await?;
     // Held in memory, and streamed through a staging table.
-    let settings = stage.settings().with("HOLD_MAX_BYTES", 0).with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    assert_eq!(stage.count().await?, Counted { database: 500, fallback: 0 });
-    let keys = stage.world.account.keys("processed/").await?;
+    let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0).with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 500, fallback: 0 });
+    let keys = test_env.fixture.account.keys("processed/").await?;
     ensure!(keys.len() == 1 && keys[0].starts_with("processed/day/five.") && keys[0].ends_with(".csv.gz"), "{keys:?}");
-    let sha256 = stage.rows("SELECT body_sha256 FROM {schema}.spillway_ledger").await?;
-    let stored = stage.world.account.get(&keys[0]).await?;
+    let sha256 = test_env.rows("SELECT body_sha256 FROM {schema}.spillway_ledger").await?;
+    let stored = test_env.fixture.account.get(&keys[0]).await?;
     assert_eq!(sha256, [[Some(hex(&stored))]], "the checksum is that of the stored bytes");
-    stage.ensure_kept().await
+    test_env.ensure_kept().await
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -76,23 +76,23 @@ async fn the_bytes_say_what_a_file_is_compressed_with(
     #[case] is_gzip: bool,
     #[case] content_encoding: Option<&str>,
 ) -> Result<()> {
-    let mut stage = Stage::new().await?;
+    let mut test_env = TestEnv::new().await?;
     let (text, rows) = file("a", 300);
     let body = match (is_zstd, is_gzip) {
         (true, _) => zstd(&text).await?,
         (false, true) => gzip(&text).await?,
         (false, false) => text,
     };
-    let account = &stage.world.account;
+    let account = &test_env.fixture.account;
     let size_bytes = body.len() as u64;
     let put = account.s3.put_object().bucket(&account.bucket).key(key).body(ByteStream::from(body));
     let answer = put.set_content_encoding(content_encoding.map(str::to_owned)).send().await?;
     let etag = answer.e_tag().context("no ETag")?.trim_matches('"').to_owned();
     let object = Object { key: key.to_owned(), size_bytes, etag };
-    stage.world.inputs.push(Input { object: object.clone(), rows });
-    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
-    assert_eq!(stage.count().await?, Counted { database: 300, fallback: 0 });
-    stage.ensure_kept().await
+    test_env.fixture.inputs.push(Input { object: object.clone(), rows });
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 300, fallback: 0 });
+    test_env.ensure_kept().await
 }
 
 #[rstest]
@@ -103,7 +103,7 @@ async fn the_bytes_say_what_a_file_is_compressed_with(
 #[case::twice("the object is compressed more than once")]
 #[tokio::test]
 async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> Result<()> {
-    let mut stage = Stage::new().await?;
+    let mut test_env = TestEnv::new().await?;
     let (text, _) = file("broken", 20_000);
     let mut body = gzip(&text).await?;
     match reason {
@@ -116,17 +116,17 @@ async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> 
         "the object is a zip archive" => body = b"PK\x03\x04 and so on".to_vec(),
         _ => body = gzip(&body).await?,
     }
-    let object = stage.world.account.put("uploads/broken.csv.gz", body).await?;
-    stage.world.expect_no_rows(object.clone());
-    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
-    let (state, why) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    let object = test_env.fixture.account.put("uploads/broken.csv.gz", body).await?;
+    test_env.fixture.expect_no_rows(object.clone());
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger does not know it")?;
     assert_eq!(state, "rejected");
     ensure!(why.contains(reason), "{why}");
-    assert_eq!(stage.count().await?, Counted { database: 0, fallback: 0 });
-    let keys = stage.world.account.keys("failed/").await?;
+    assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 0 });
+    let keys = test_env.fixture.account.keys("failed/").await?;
     ensure!(keys.len() == 2 && keys.iter().all(|key| key.starts_with("failed/broken.")), "{keys:?}");
     ensure!(keys[0].ends_with(".csv.gz") && keys[1].ends_with(".csv.gz.reason.json"), "{keys:?}");
-    stage.ensure_kept().await
+    test_env.ensure_kept().await
 }
 
 /// A file that grows a thousandfold is refused while it is read, in flat memory; with a higher limit it is loaded.
@@ -135,17 +135,17 @@ async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> 
 #[tokio::test]
 async fn a_bomb_of_ten_gigabytes_is_refused_with_flat_memory() -> Result<()> {
     const MEMBERS: usize = 1000;
-    let stage = Stage::new().await?;
+    let test_env = TestEnv::new().await?;
     let member = gzip(&b"1,2\n".repeat(10_000_000 / 4)).await?;
     let bomb = [gzip(b"a,b\n").await?, member.repeat(MEMBERS)].concat();
     ensure!(bomb.len() < 20_000_000, "{} bytes are not so few", bomb.len());
-    let object = stage.world.account.put("uploads/bomb.csv.gz", bomb).await?;
-    let finished = Task::run(&stage.settings().with("CSV_KEY", &object.key), TASK_BOUND).await?;
+    let object = test_env.fixture.account.put("uploads/bomb.csv.gz", bomb).await?;
+    let finished = Task::run(&test_env.settings().with("CSV_KEY", &object.key), TASK_BOUND).await?;
     assert_eq!(finished.code(), Some(0), "{}", finished.logs);
-    let (state, reason) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    let (state, reason) = test_env.ledger(&object.key).await?.context("the ledger does not know it")?;
     ensure!(state == "rejected" && reason.contains("MAX_DECODED_RATIO"), "{state}: {reason}");
     ensure!(finished.peak_memory_bytes < 96 << 20, "{} bytes of memory", finished.peak_memory_bytes);
-    ensure!(stage.world.account.keys("uploads/").await?.is_empty(), "it still waits");
+    ensure!(test_env.fixture.account.keys("uploads/").await?.is_empty(), "it still waits");
     Ok(())
 }
 
@@ -154,36 +154,36 @@ async fn a_bomb_of_ten_gigabytes_is_refused_with_flat_memory() -> Result<()> {
 async fn an_honest_file_of_ten_gigabytes_is_loaded_where_the_settings_allow_it() -> Result<()> {
     const MEMBERS: usize = 1000;
     const ROWS: usize = 1000;
-    let stage = Stage::on(Engine::Postgres).await?;
+    let test_env = TestEnv::on(Engine::Postgres).await?;
     let row = format!("7,{}\n", "0123456789".repeat(1000));
     let member = gzip(&row.as_bytes().repeat(ROWS)).await?;
     let file = [gzip(b"id,note\n").await?, member.repeat(MEMBERS)].concat();
     ensure!(row.len() * ROWS * MEMBERS > 10_000_000_000 && file.len() < 50_000_000, "{} bytes", file.len());
-    let object = stage.world.account.put("uploads/honest.csv.gz", file).await?;
-    let settings = stage.settings().with("CSV_KEY", &object.key).with("MAX_DECODED_RATIO", 100_000);
+    let object = test_env.fixture.account.put("uploads/honest.csv.gz", file).await?;
+    let settings = test_env.settings().with("CSV_KEY", &object.key).with("MAX_DECODED_RATIO", 100_000);
     let task = Task::start_binary(&run::optimised_task()?, &settings.with("LEASE_SECONDS", 60))?;
     let finished = task.finish(Duration::from_secs(1_800)).await?;
     assert_eq!(finished.code(), Some(0), "{}", finished.logs);
-    let rows = stage.rows("SELECT COUNT(*), SUM(id), SUM(LENGTH(note)) FROM {schema}.orders").await?;
+    let rows = test_env.rows("SELECT COUNT(*), SUM(id), SUM(LENGTH(note)) FROM {schema}.orders").await?;
     let expected = [ROWS * MEMBERS, 7 * ROWS * MEMBERS, 10_000 * ROWS * MEMBERS];
     assert_eq!(rows, [expected.map(|number| Some(number.to_string())).to_vec()]);
     ensure!(finished.peak_memory_bytes < 96 << 20, "{} bytes of memory", finished.peak_memory_bytes);
-    ensure!(stage.world.account.keys("uploads/").await?.is_empty(), "it still waits");
+    ensure!(test_env.fixture.account.keys("uploads/").await?.is_empty(), "it still waits");
     Ok(())
 }
 
 #[tokio::test]
 async fn what_grows_beyond_the_limits_is_refused() -> Result<()> {
-    let mut stage = Stage::new().await?;
+    let mut test_env = TestEnv::new().await?;
     let bomb = gzip(&[&b"a,b\n"[..], &b"1,2\n".repeat(1 << 20)].concat()).await?;
-    let object = stage.world.account.put("uploads/bomb.csv.gz", bomb).await?;
-    stage.world.expect_no_rows(object.clone());
-    let settings = stage.settings().with("MAX_DECODED_BYTES", 1 << 20);
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    let (state, why) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    let object = test_env.fixture.account.put("uploads/bomb.csv.gz", bomb).await?;
+    test_env.fixture.expect_no_rows(object.clone());
+    let settings = test_env.settings().with("MAX_DECODED_BYTES", 1 << 20);
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger does not know it")?;
     assert_eq!(state, "rejected");
     ensure!(why.contains("MAX_DECODED_BYTES (1048576)"), "{why}");
-    stage.ensure_kept().await
+    test_env.ensure_kept().await
 }
 
 #[rstest]
@@ -200,26 +200,26 @@ async fn a_dialect_is_found_or_given(
     #[case] text: &str,
     #[case] expected: &[[&str; 3]],
 ) -> Result<()> {
-    let stage = Stage::new().await?;
-    let object = stage.world.account.put("uploads/a.csv", text.to_owned()).await?;
-    let with = settings.iter().fold(stage.settings(), |with, (name, value)| with.with(name, value));
+    let test_env = TestEnv::new().await?;
+    let object = test_env.fixture.account.put("uploads/a.csv", text.to_owned()).await?;
+    let with = settings.iter().fold(test_env.settings(), |with, (name, value)| with.with(name, value));
     // Streamed, so that the second pass goes by the layout of the first.
-    stage.deliver_until_accepted(&with.with("HOLD_MAX_BYTES", 0), &[&object]).await?;
+    test_env.deliver_until_accepted(&with.with("BUFFER_MAX_BYTES", 0), &[&object]).await?;
     let names = match settings.iter().any(|(name, _)| *name == "CSV_HEADER") {
         true => "col_1, col_2, COALESCE(col_3, 'NULL is here')",
         false => "id, name, COALESCE(price, 'NULL is here')",
     };
-    let rows = stage.rows(&format!("SELECT {names} FROM {{schema}}.orders ORDER BY 1")).await?;
+    let rows = test_env.rows(&format!("SELECT {names} FROM {{schema}}.orders ORDER BY 1")).await?;
     assert_eq!(rows, expected.iter().map(|row| row.map(|value| Some(value.to_owned())).to_vec()).collect::<Vec<_>>());
     Ok(())
 }
 
 #[tokio::test]
 async fn another_encoding_is_asked_for() -> Result<()> {
-    let stage = Stage::new().await?;
-    let object = stage.world.account.put("uploads/a.csv", &b"id,name\n1,caf\xe9\n"[..]).await?;
-    stage.deliver_until_accepted(&stage.settings().with("CSV_ENCODING", "windows-1252"), &[&object]).await?;
-    let rows = stage.rows("SELECT HEX(name) FROM {schema}.orders").await?;
+    let test_env = TestEnv::new().await?;
+    let object = test_env.fixture.account.put("uploads/a.csv", &b"id,name\n1,caf\xe9\n"[..]).await?;
+    test_env.deliver_until_accepted(&test_env.settings().with("CSV_ENCODING", "windows-1252"), &[&object]).await?;
+    let rows = test_env.rows("SELECT HEX(name) FROM {schema}.orders").await?;
     assert_eq!(rows, [[Some("636166C3A9".to_owned())]]);
     Ok(())
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use spillway_harness::database::Engine;
 use spillway_harness::fallback;
-use spillway_harness::stage::Stage;
-use spillway_harness::world::{GLUE_DATABASE, GLUE_TABLE};
+use spillway_harness::fixture::{GLUE_DATABASE, GLUE_TABLE};
+use spillway_harness::test_env::TestEnv;
 use tokio::io::AsyncWriteExt;
 
 /// Lines with nested values, keys that come and go, and words that other formats take for NULL.
@@ -56,31 +56,31 @@ fn event_rows() -> Vec<Vec<Option<String>>> {
 }
 
 /// The columns of a table with their types.
-async fn types(stage: &Stage, table: &str) -> Result<Vec<String>> {
+async fn types(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
     let query = format!(
         "SELECT CONCAT(COLUMN_NAME, ' ', COLUMN_TYPE) FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = '{{schema}}' AND TABLE_NAME = '{table}' ORDER BY ORDINAL_POSITION"
     );
-    Ok(stage.rows(&query).await?.into_iter().filter_map(|mut row| row.remove(0)).collect())
+    Ok(test_env.rows(&query).await?.into_iter().filter_map(|mut row| row.remove(0)).collect())
 }
 
 /// An existing table that lacks the file's columns: the file falls back. Without it, a replay makes a new one.
 const IN_THE_WAY: &str = "CREATE TABLE {schema}.orders (other INT)";
 
 /// Loads an object: at once, or over the spillway and back.
-async fn arrive(stage: &Stage, key: &str, body: &[u8], over_the_spillway: Option<&str>) -> Result<()> {
-    let object = stage.world.account.put(key, body.to_vec()).await?;
+async fn arrive(test_env: &TestEnv, key: &str, body: &[u8], over_the_spillway: Option<&str>) -> Result<()> {
+    let object = test_env.fixture.account.put(key, body.to_vec()).await?;
     let Some(format) = over_the_spillway else {
-        stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
+        test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
         return Ok(());
     };
-    let settings = stage.settings().with("FALLBACK_FORMAT", format);
-    stage.sql(IN_THE_WAY).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    let (state, why) = stage.ledger(key).await?.context("the ledger does not know it")?;
+    let settings = test_env.settings().with("FALLBACK_FORMAT", format);
+    test_env.sql(IN_THE_WAY).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let (state, why) = test_env.ledger(key).await?.context("the ledger does not know it")?;
     ensure!(state == "fell_back", "{state}: {why}");
-    stage.sql("DROP TABLE {schema}.orders").await?;
-    let reports = stage.replay(&settings).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    let reports = test_env.replay(&settings).await?;
     ensure!(reports.len() == 1 && reports[0]["outcome"] == json!("replayed"), "{reports:?}");
     Ok(())
 }
@@ -91,9 +91,9 @@ async fn arrive(stage: &Stage, key: &str, body: &[u8], over_the_spillway: Option
 #[case::over_csv(Some("csv"))]
 #[tokio::test]
 async fn json_lines_arrive_with_nested_values_and_late_keys(#[case] over_the_spillway: Option<&str>) -> Result<()> {
-    let stage = Stage::new().await?;
-    arrive(&stage, "uploads/events.jsonl", EVENTS.as_bytes(), over_the_spillway).await?;
-    let rows = stage.rows(&format!("SELECT {EVENT_COLUMNS} FROM {{schema}}.orders ORDER BY id")).await?;
+    let test_env = TestEnv::new().await?;
+    arrive(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), over_the_spillway).await?;
+    let rows = test_env.rows(&format!("SELECT {EVENT_COLUMNS} FROM {{schema}}.orders ORDER BY id")).await?;
     assert_eq!(rows, event_rows());
     let expected = [
         "id bigint(20)",
@@ -104,23 +104,23 @@ async fn json_lines_arrive_with_nested_values_and_late_keys(#[case] over_the_spi
         "late tinyint(1)",
         "Late_2 text",
     ];
-    assert_eq!(types(&stage, "orders").await?, expected);
+    assert_eq!(types(&test_env, "orders").await?, expected);
     let json = "SELECT JSON_VALUE(tags, '$.x[2]') FROM {schema}.orders WHERE id = 3";
-    assert_eq!(stage.rows(json).await?, [[Some("it's".to_owned())]]);
+    assert_eq!(test_env.rows(json).await?, [[Some("it's".to_owned())]]);
     Ok(())
 }
 
 /// What a string says is never taken for NULL or squeezed into a number, in an existing table either.
 #[tokio::test]
 async fn a_word_in_json_is_no_null_in_a_column_of_numbers() -> Result<()> {
-    let stage = Stage::new().await?;
-    stage.sql("CREATE TABLE {schema}.orders (id BIGINT, n BIGINT)").await?;
+    let test_env = TestEnv::new().await?;
+    test_env.sql("CREATE TABLE {schema}.orders (id BIGINT, n BIGINT)").await?;
     let body = b"{\"id\": 1, \"n\": \"42\"}\n{\"id\": 2, \"n\": \"NA\"}\n";
-    let object = stage.world.account.put("uploads/words.json", body.to_vec()).await?;
-    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
-    let (state, why) = stage.ledger(&object.key).await?.context("the ledger does not know it")?;
+    let object = test_env.fixture.account.put("uploads/words.json", body.to_vec()).await?;
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger does not know it")?;
     ensure!(state == "fell_back" && why.contains("record 2") && why.contains("column n"), "{state}: {why}");
-    let found = fallback::read(&stage.world.account, GLUE_DATABASE, GLUE_TABLE, "fallback/orders/").await?;
+    let found = fallback::read(&test_env.fixture.account, GLUE_DATABASE, GLUE_TABLE, "fallback/orders/").await?;
     let words: Vec<_> = found.rows.iter().map(|row| row["n"].as_deref()).collect();
     assert_eq!(words, [Some("42"), Some("NA")]);
     Ok(())
@@ -129,14 +129,14 @@ async fn a_word_in_json_is_no_null_in_a_column_of_numbers() -> Result<()> {
 /// PostgreSQL takes the same files; its `json` keeps the text too.
 #[tokio::test]
 async fn json_and_parquet_arrive_in_postgres() -> Result<()> {
-    let stage = Stage::on(Engine::Postgres).await?;
-    arrive(&stage, "uploads/events.jsonl", EVENTS.as_bytes(), None).await?;
-    let rows = stage.rows("SELECT id, sku, tags, big, \"Late_2\" FROM {schema}.orders ORDER BY id").await?;
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    arrive(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), None).await?;
+    let rows = test_env.rows("SELECT id, sku, tags, big, \"Late_2\" FROM {schema}.orders ORDER BY id").await?;
     let expected: Vec<Vec<Option<String>>> =
         event_rows().iter().map(|row| [0, 2, 3, 4, 6].map(|place| row[place].clone()).to_vec()).collect();
     assert_eq!(rows, expected);
-    let object = stage.world.account.put("uploads/types.parquet", every_type()?).await?;
-    stage.deliver_until_accepted(&stage.settings().with("RDS_TABLE", "types"), &[&object]).await?;
+    let object = test_env.fixture.account.put("uploads/types.parquet", every_type()?).await?;
+    test_env.deliver_until_accepted(&test_env.settings().with("RDS_TABLE", "types"), &[&object]).await?;
     let query = "SELECT whole, large, money, odd, clock, fine, word, tags FROM {schema}.types ORDER BY odd DESC";
     let expected = [
         "-9223372036854775808",
@@ -148,7 +148,7 @@ async fn json_and_parquet_arrive_in_postgres() -> Result<()> {
         "007",
         "[\"a\\\"b\",null]",
     ];
-    assert_eq!(stage.rows(query).await?[0], expected.map(|value| Some(value.to_owned())));
+    assert_eq!(test_env.rows(query).await?[0], expected.map(|value| Some(value.to_owned())));
     Ok(())
 }
 
@@ -188,12 +188,12 @@ fn parquet_file(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) ->
 #[case::over_parquet(Some("parquet"), 67_108_864)]
 #[tokio::test]
 async fn parquet_keeps_its_own_types(#[case] over_the_spillway: Option<&str>, #[case] held: u64) -> Result<()> {
-    let stage = Stage::new().await?;
+    let test_env = TestEnv::new().await?;
     match over_the_spillway {
-        Some(_) => arrive(&stage, "uploads/types.parquet", &every_type()?, over_the_spillway).await?,
+        Some(_) => arrive(&test_env, "uploads/types.parquet", &every_type()?, over_the_spillway).await?,
         None => {
-            let object = stage.world.account.put("uploads/types.parquet", every_type()?).await?;
-            stage.deliver_until_accepted(&stage.settings().with("HOLD_MAX_BYTES", held), &[&object]).await?;
+            let object = test_env.fixture.account.put("uploads/types.parquet", every_type()?).await?;
+            test_env.deliver_until_accepted(&test_env.settings().with("BUFFER_MAX_BYTES", held), &[&object]).await?;
         }
     }
     let expected = [
@@ -211,12 +211,13 @@ async fn parquet_keeps_its_own_types(#[case] over_the_spillway: Option<&str>, #[
         ("word text", "007"),
         ("tags longtext", "[\"a\\\"b\",null]"),
     ];
-    assert_eq!(types(&stage, "orders").await?, expected.map(|(column, _)| column));
-    let mut rows = stage.rows("SELECT * FROM {schema}.orders ORDER BY odd DESC").await?;
+    assert_eq!(types(&test_env, "orders").await?, expected.map(|(column, _)| column));
+    let mut rows = test_env.rows("SELECT * FROM {schema}.orders ORDER BY odd DESC").await?;
     assert_eq!(rows.remove(0), expected.map(|(_, value)| Some(value.to_owned())));
     let is_empty = |(index, value): (usize, &Option<String>)| value.is_none() || index == 5;
     ensure!(rows.len() == 1 && rows[0].iter().enumerate().all(is_empty), "{rows:?}");
-    let ledger = stage.rows("SELECT body_sha256 <> REPEAT('0', 64), rows_stored FROM {schema}.spillway_ledger").await?;
+    let ledger =
+        test_env.rows("SELECT body_sha256 <> REPEAT('0', 64), rows_stored FROM {schema}.spillway_ledger").await?;
     assert_eq!(ledger, [[Some("1".to_owned()), Some("2".to_owned())]]);
     Ok(())
 }
@@ -232,30 +233,30 @@ async fn parquet_keeps_its_own_types(#[case] over_the_spillway: Option<&str>, #[
 #[case::parquet("a.parquet", b"PAR1 and no footer", "does not end as Parquet does")]
 #[tokio::test]
 async fn broken_files_are_rejected(#[case] name: &str, #[case] body: &[u8], #[case] reason: &str) -> Result<()> {
-    let stage = Stage::new().await?;
-    let object = stage.world.account.put(&format!("uploads/{name}"), body.to_vec()).await?;
-    stage.deliver_until_accepted(&stage.settings(), &[&object]).await?;
-    let keys = stage.world.account.keys("failed/").await?;
+    let test_env = TestEnv::new().await?;
+    let object = test_env.fixture.account.put(&format!("uploads/{name}"), body.to_vec()).await?;
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    let keys = test_env.fixture.account.keys("failed/").await?;
     let reason_key = keys.iter().find(|key| key.ends_with(".reason.json")).context("no reason")?;
-    let told: Value = serde_json::from_slice(&stage.world.account.get(reason_key).await?)?;
+    let told: Value = serde_json::from_slice(&test_env.fixture.account.get(reason_key).await?)?;
     let why = told["reason"].as_str().unwrap_or_default();
     ensure!(keys.len() == 2 && why.contains(reason) && !why.contains("secret"), "{keys:?}: {told}");
     Ok(())
 }
 
 /// The columns of a table with their types, as every engine tells them.
-async fn kinds(stage: &Stage, table: &str) -> Result<Vec<Vec<Option<String>>>> {
+async fn kinds(test_env: &TestEnv, table: &str) -> Result<Vec<Vec<Option<String>>>> {
     let query = format!(
         "SELECT column_name, data_type FROM information_schema.columns \
          WHERE table_schema = '{{schema}}' AND table_name = '{table}' ORDER BY ordinal_position"
     );
-    stage.rows(&query).await
+    test_env.rows(&query).await
 }
 
 /// How many rows a table has, and a checksum over every value of them.
-async fn dump(stage: &Stage, table: &str) -> Result<(usize, String)> {
+async fn dump(test_env: &TestEnv, table: &str) -> Result<(usize, String)> {
     let query = format!("SELECT id, amount, ratio, flag, day, note FROM {{schema}}.{table} ORDER BY id");
-    let rows = stage.rows(&query).await?;
+    let rows = test_env.rows(&query).await?;
     let mut hasher = Sha256::new();
     rows.iter().for_each(|row| hasher.update(format!("{row:?}")));
     Ok((rows.len(), hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
@@ -372,7 +373,7 @@ async fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
 async fn the_same_rows_in_every_format_make_the_same_table(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
-    let stage = Stage::on(engine).await?;
+    let test_env = TestEnv::on(engine).await?;
     let lines = json_objects().collect::<Vec<_>>().join("\n").into_bytes();
     let array = format!("[\n{}\n]", json_objects().collect::<Vec<_>>().join(",\n")).into_bytes();
     let bodies = [("csv", csv(',')), ("jsonl", lines), ("json", array)];
@@ -391,10 +392,10 @@ async fn the_same_rows_in_every_format_make_the_same_table(
     for (ending, body) in files {
         let table = format!("t_{}", ending.replace('.', "_"));
         let key = format!("uploads/matrix.{ending}");
-        stage.world.account.put(&key, body).await?;
-        let settings = stage.settings().with("RDS_TABLE", &table).with("HOLD_MAX_BYTES", 1_000_000);
-        stage.run_task_until_done(&settings, &key).await?;
-        let found = (kinds(&stage, &table).await?, dump(&stage, &table).await?);
+        test_env.fixture.account.put(&key, body).await?;
+        let settings = test_env.settings().with("RDS_TABLE", &table).with("BUFFER_MAX_BYTES", 1_000_000);
+        test_env.run_task_until_done(&settings, &key).await?;
+        let found = (kinds(&test_env, &table).await?, dump(&test_env, &table).await?);
         ensure!(found.1.0 == ROWS as usize, "{ending}: {found:?}");
         match &first {
             None => first = Some(found),

@@ -10,7 +10,8 @@ use rstest::rstest;
 use serde_json::json;
 use spillway_harness::cloud::{Account, Cloud};
 use spillway_harness::database::{Database, Engine, Options, Schema};
-use spillway_harness::fault::Pause;
+use spillway_harness::failpoint::Pause;
+use spillway_harness::fixture::{self, Counted, Fixture};
 use spillway_harness::lambda::Function;
 use spillway_harness::mariadb::MariaDb;
 use spillway_harness::process::{self, Signal};
@@ -19,7 +20,6 @@ use spillway_harness::run::Scratch;
 use spillway_harness::settings::Settings;
 use spillway_harness::task::Task;
 use spillway_harness::wire::ClientStream;
-use spillway_harness::world::{self, Counted, World};
 use spillway_harness::{athena, event, fallback};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -251,7 +251,7 @@ async fn the_emulator_gives_a_functions_answer_and_tells_its_errors() -> Result<
 #[tokio::test]
 async fn a_call_can_be_killed_where_it_waits() -> Result<()> {
     let folder = Scratch::new("script")?;
-    let path = executable(&folder, "waiting", "#!/bin/sh\n: >\"$SPILLWAY_PAUSE_FILE\"\nexec sleep 60\n")?;
+    let path = executable(&folder, "waiting", "#!/bin/sh\n: >\"$SPILLWAY_FAILPOINT_FILE\"\nexec sleep 60\n")?;
     let pause = Pause::at("Anywhere")?;
     let mut call = Function::of(&path, &pause.settings()).start(&json!({})).await?;
     call.reaches(&pause, BOUND).await?;
@@ -304,41 +304,41 @@ async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let server = Database::shared(engine).await?;
-    let mut world = World::new(Cloud::shared().await?.account().await?, server.schema().await?);
-    let object = world.upload("uploads/day one/orders.csv", 7).await?;
-    assert_eq!(world.verdict(&server).await?.lost.len(), 7);
-    assert_eq!(world.verdict(&server).await?.misplaced.len(), 1);
+    let mut fixture = Fixture::new(Cloud::shared().await?.account().await?, server.schema().await?);
+    let object = fixture.upload("uploads/day one/orders.csv", 7).await?;
+    assert_eq!(fixture.verdict(&server).await?.lost.len(), 7);
+    assert_eq!(fixture.verdict(&server).await?.misplaced.len(), 1);
 
-    load_by_hand(&world, &server).await?;
-    let body = world.account.get(&object.key).await?;
-    world.account.put("processed/day one/orders.0123456789abcdef.csv", body).await?;
-    assert_eq!(world.verdict(&server).await?.misplaced.len(), 1, "an object at two places is not seen");
-    world.account.s3.delete_object().bucket(&world.account.bucket).key(&object.key).send().await?;
-    world.ensure_kept(&server).await?;
-    assert_eq!(world.count(&server).await?, Counted { database: 7, fallback: 0 });
+    load_by_hand(&fixture, &server).await?;
+    let body = fixture.account.get(&object.key).await?;
+    fixture.account.put("processed/day one/orders.0123456789abcdef.csv", body).await?;
+    assert_eq!(fixture.verdict(&server).await?.misplaced.len(), 1, "an object at two places is not seen");
+    fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(&object.key).send().await?;
+    fixture.ensure_kept(&server).await?;
+    assert_eq!(fixture.count(&server).await?, Counted { database: 7, fallback: 0 });
 
-    let table = format!("{{schema}}.{}", world::TABLE);
-    let execute = async |statement: &str| server.execute(&world.schema, statement).await;
+    let table = format!("{{schema}}.{}", fixture::TABLE);
+    let execute = async |statement: &str| server.execute(&fixture.schema, statement).await;
     execute(&format!("INSERT INTO {table} SELECT * FROM {table} WHERE record = 3")).await?;
     execute(&format!("UPDATE {table} SET note = 'cut' WHERE record = 5")).await?;
-    world.account.put("lease/left", "{}").await?;
-    world.account.put(&format!("fallback/{}/dt=2026-01-01/x.parquet", world::TABLE), "").await?;
+    fixture.account.put("lease/left", "{}").await?;
+    fixture.account.put(&format!("fallback/{}/dt=2026-01-01/x.parquet", fixture::TABLE), "").await?;
     execute("CREATE TABLE {schema}.spillway_staging_1 (a INT)").await?;
-    let verdict = world.verdict(&server).await?;
+    let verdict = fixture.verdict(&server).await?;
     assert_eq!((verdict.lost.len(), verdict.doubled.len(), verdict.unexpected.len()), (1, 1, 1), "{verdict:#?}");
     assert_eq!((verdict.ledger.len(), verdict.left_over.len()), (1, 3), "{verdict:#?}");
     Ok(())
 }
 
 /// What a loader would do: the rows and the ledger's row.
-async fn load_by_hand(world: &World, server: &Database) -> Result<()> {
-    let table = format!("{{schema}}.{}", world::TABLE);
-    let execute = async |statement: &str| server.execute(&world.schema, statement).await;
+async fn load_by_hand(fixture: &Fixture, server: &Database) -> Result<()> {
+    let table = format!("{{schema}}.{}", fixture::TABLE);
+    let execute = async |statement: &str| server.execute(&fixture.schema, statement).await;
     execute(&format!("CREATE TABLE {table} (file TEXT, record BIGINT, checksum TEXT, note TEXT)")).await?;
     execute("CREATE TABLE {schema}.spillway_ledger (object_key TEXT, state TEXT, rows_stored BIGINT)").await?;
     execute("INSERT INTO {schema}.spillway_ledger VALUES ('k', 'loaded', 7)").await?;
-    for (file, record, checksum, note) in world::records("orders", 7) {
-        let note = if world.schema.engine == Engine::MariaDb { note.replace('\\', "\\\\") } else { note.to_owned() };
+    for (file, record, checksum, note) in fixture::records("orders", 7) {
+        let note = if fixture.schema.engine == Engine::MariaDb { note.replace('\\', "\\\\") } else { note.to_owned() };
         execute(&format!("INSERT INTO {table} VALUES ('{file}', {record}, '{checksum}', '{note}')")).await?;
     }
     Ok(())

@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use spillway_core::fault::FaultPoint;
+use spillway_core::failpoint::Failpoint;
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
-use spillway_harness::fault::Pause;
+use spillway_harness::failpoint::Pause;
+use spillway_harness::fixture::{Counted, Input, file};
 use spillway_harness::lambda::Function;
 use spillway_harness::process::Signal;
 use spillway_harness::settings::Settings;
-use spillway_harness::stage::{Stage, TASK_BOUND};
 use spillway_harness::task::Task;
-use spillway_harness::world::{Counted, Input, file};
+use spillway_harness::test_env::{TASK_BOUND, TestEnv};
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
@@ -22,7 +22,7 @@ const OLD_ROWS: usize = 150;
 
 /// What a file must meet with to pass a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Situation {
+enum Scenario {
     /// An ordinary load.
     Load,
     /// A load that replaces the rows of an older file.
@@ -46,190 +46,190 @@ enum Situation {
 }
 
 /// Exhaustive, so that a new point cannot be forgotten here.
-fn situation(point: FaultPoint) -> Situation {
+fn scenario(point: Failpoint) -> Scenario {
     match point {
-        FaultPoint::EventParsed
-        | FaultPoint::FallbackLookedUp
-        | FaultPoint::LeaseWritten
-        | FaultPoint::HeadersRead
-        | FaultPoint::BodyFirstByte
-        | FaultPoint::BodyHalf
-        | FaultPoint::BodyEnd
-        | FaultPoint::Inferred
-        | FaultPoint::TableMade
-        | FaultPoint::Begun
-        | FaultPoint::Claimed
-        | FaultPoint::RowsFirst
-        | FaultPoint::RowsHalf
-        | FaultPoint::RowsAll
-        | FaultPoint::BeforeLedgerEnd
-        | FaultPoint::BeforeCommit
-        | FaultPoint::AfterCommit
-        | FaultPoint::AfterCopy
-        | FaultPoint::BeforeDelete
-        | FaultPoint::AfterDelete => Situation::Load,
-        FaultPoint::OldRowsDeleted => Situation::Replaced,
-        FaultPoint::BeforeRejects | FaultPoint::RejectsLookedUp | FaultPoint::RejectsWritten => Situation::Rejects,
-        FaultPoint::AfterInsertSelect | FaultPoint::BeforeStagingDrop => Situation::Staged,
-        FaultPoint::StagingChunk => Situation::StagedInChunks,
-        FaultPoint::FallbackBeforePut
-        | FaultPoint::FallbackAnnounced
-        | FaultPoint::FallbackAfterComplete
-        | FaultPoint::FallbackAfterCreateTable
-        | FaultPoint::FallbackAfterPartition => Situation::FallBack,
-        FaultPoint::FallbackMidUpload => Situation::FallBackInParts,
-        FaultPoint::AfterRunTask => Situation::HandOver,
-        FaultPoint::MidPartCopy => Situation::OutOfReach("objects are copied in parts above 5 GB"),
+        Failpoint::EventParsed
+        | Failpoint::FallbackLookedUp
+        | Failpoint::LeaseWritten
+        | Failpoint::HeadersRead
+        | Failpoint::BodyFirstByte
+        | Failpoint::BodyHalf
+        | Failpoint::BodyEnd
+        | Failpoint::Inferred
+        | Failpoint::TableMade
+        | Failpoint::Begun
+        | Failpoint::Claimed
+        | Failpoint::RowsFirst
+        | Failpoint::RowsHalf
+        | Failpoint::RowsAll
+        | Failpoint::BeforeLedgerEnd
+        | Failpoint::BeforeCommit
+        | Failpoint::AfterCommit
+        | Failpoint::AfterCopy
+        | Failpoint::BeforeDelete
+        | Failpoint::AfterDelete => Scenario::Load,
+        Failpoint::OldRowsDeleted => Scenario::Replaced,
+        Failpoint::BeforeRejects | Failpoint::RejectsLookedUp | Failpoint::RejectsWritten => Scenario::Rejects,
+        Failpoint::AfterInsertSelect | Failpoint::BeforeStagingDrop => Scenario::Staged,
+        Failpoint::StagingChunk => Scenario::StagedInChunks,
+        Failpoint::FallbackBeforePut
+        | Failpoint::FallbackAnnounced
+        | Failpoint::FallbackAfterComplete
+        | Failpoint::FallbackAfterCreateTable
+        | Failpoint::FallbackAfterPartition => Scenario::FallBack,
+        Failpoint::FallbackMidUpload => Scenario::FallBackInParts,
+        Failpoint::AfterRunTask => Scenario::HandOver,
+        Failpoint::MidPartCopy => Scenario::OutOfReach("objects are copied in parts above 5 GB"),
     }
 }
 
 /// A stage where the file meets with the situation.
-async fn prepare(engine: Engine, situation: Situation) -> Result<(Stage, Settings, Object)> {
-    let mut stage = Stage::on(engine).await?;
-    let settings = stage.settings();
+async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Settings, Object)> {
+    let mut test_env = TestEnv::on(engine).await?;
+    let settings = test_env.settings();
     let key = "uploads/day/orders.csv";
-    let (settings, object) = match situation {
-        Situation::Load => (settings, stage.world.upload(key, 200).await?),
-        Situation::Replaced => {
+    let (settings, object) = match scenario {
+        Scenario::Load => (settings, test_env.fixture.upload(key, 200).await?),
+        Scenario::Replaced => {
             let settings = settings.with("LOAD_MODE", "replace");
-            let old = stage.world.upload("uploads/day/older.csv", OLD_ROWS).await?;
-            stage.deliver_until_accepted(&settings, &[&old]).await?;
-            stage.world.expect_replaced(&old);
-            (settings, stage.world.upload(key, 200).await?)
+            let old = test_env.fixture.upload("uploads/day/older.csv", OLD_ROWS).await?;
+            test_env.deliver_until_accepted(&settings, &[&old]).await?;
+            test_env.fixture.expect_replaced(&old);
+            (settings, test_env.fixture.upload(key, 200).await?)
         }
-        Situation::Unread => {
-            let first = stage.world.upload("uploads/day/first.csv", OLD_ROWS).await?;
-            stage.deliver_until_accepted(&settings, &[&first]).await?;
-            (settings.with("HOLD_MAX_BYTES", 0), stage.world.upload(key, 200).await?)
+        Scenario::Unread => {
+            let first = test_env.fixture.upload("uploads/day/first.csv", OLD_ROWS).await?;
+            test_env.deliver_until_accepted(&settings, &[&first]).await?;
+            (settings.with("BUFFER_MAX_BYTES", 0), test_env.fixture.upload(key, 200).await?)
         }
-        Situation::Rejects => {
+        Scenario::Rejects => {
             let (mut body, rows) = file(key, 200);
             body.extend_from_slice(b"a short record\n");
-            let object = stage.world.account.put(key, body).await?;
-            stage.world.inputs.push(Input { object: object.clone(), rows });
+            let object = test_env.fixture.account.put(key, body).await?;
+            test_env.fixture.inputs.push(Input { object: object.clone(), rows });
             (settings.with("MAX_REJECTS", 5), object)
         }
-        Situation::Staged => (settings.with("ATOMIC_MAX_BYTES", 1), stage.world.upload(key, 200).await?),
-        Situation::StagedInChunks => {
-            let object = stage.world.upload_large(key, 36, 2 << 20).await?;
+        Scenario::Staged => (settings.with("ATOMIC_MAX_BYTES", 1), test_env.fixture.upload(key, 200).await?),
+        Scenario::StagedInChunks => {
+            let object = test_env.fixture.upload_large(key, 36, 2 << 20).await?;
             (settings.with("ATOMIC_MAX_BYTES", 1).with("INLINE_MAX_BYTES", 100 << 20), object)
         }
-        Situation::FallBack => (settings, stage.world.upload(key, 200).await?),
-        Situation::FallBackInParts => {
-            let object = stage.world.upload_large(key, 20, 1 << 20).await?;
+        Scenario::FallBack => (settings, test_env.fixture.upload(key, 200).await?),
+        Scenario::FallBackInParts => {
+            let object = test_env.fixture.upload_large(key, 20, 1 << 20).await?;
             (settings.with("INLINE_MAX_BYTES", 100 << 20), object)
         }
-        Situation::HandOver => {
+        Scenario::HandOver => {
             let settings = settings
                 .with("INLINE_MAX_BYTES", 10)
                 .with("ECS_CLUSTER", CLUSTER)
                 .with("TASK_DEFINITION", "spillway-task:1")
                 .with("CONTAINER_NAME", "spillway")
                 .with("SUBNETS", "subnet-1");
-            (settings, stage.world.upload(key, 200).await?)
+            (settings, test_env.fixture.upload(key, 200).await?)
         }
-        Situation::OutOfReach(why) => anyhow::bail!("not in a test's reach: {why}"),
+        Scenario::OutOfReach(why) => anyhow::bail!("not in a test's reach: {why}"),
     };
-    if matches!(situation, Situation::FallBack | Situation::FallBackInParts) {
-        stage.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
+    if matches!(scenario, Scenario::FallBack | Scenario::FallBackInParts) {
+        test_env.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
     }
-    if situation == Situation::HandOver {
-        register_task(&stage).await?;
+    if scenario == Scenario::HandOver {
+        register_task(&test_env).await?;
     }
-    Ok((stage, settings, object))
+    Ok((test_env, settings, object))
 }
 
-async fn register_task(stage: &Stage) -> Result<()> {
+async fn register_task(test_env: &TestEnv) -> Result<()> {
     let container = aws_sdk_ecs::types::ContainerDefinition::builder().name("spillway").image("spillway:1").build();
-    let ecs = &stage.world.account.ecs;
+    let ecs = &test_env.fixture.account.ecs;
     ecs.create_cluster().cluster_name(CLUSTER).send().await?;
     ecs.register_task_definition().family("spillway-task").container_definitions(container).send().await?;
     Ok(())
 }
 
-async fn inline(engine: Engine, point: FaultPoint) -> Result<()> {
-    kill_trigger(engine, point, situation(point)).await
+async fn inline(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, scenario(point)).await
 }
 
-async fn unread(engine: Engine, point: FaultPoint) -> Result<()> {
-    kill_trigger(engine, point, Situation::Unread).await
+async fn unread(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, Scenario::Unread).await
 }
 
-async fn kill_trigger(engine: Engine, point: FaultPoint, situation: Situation) -> Result<()> {
-    let (stage, settings, object) = prepare(engine, situation).await?;
+async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> Result<()> {
+    let (test_env, settings, object) = prepare(engine, scenario).await?;
     let pause = Pause::at(&point.name())?;
     let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&stage.world.event(&[&object])).await?;
+        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
     call.reaches(&pause, REACH_BOUND).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "it was not killed: {killed:?}");
-    ensure_old_rows(&stage, situation).await?;
+    ensure_old_rows(&test_env, scenario).await?;
 
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    if situation == Situation::HandOver {
-        run_recorded_tasks(&stage).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    if scenario == Scenario::HandOver {
+        run_recorded_tasks(&test_env).await?;
     }
-    end(&stage, &settings.without("ECS_CLUSTER")).await
+    end(&test_env, &settings.without("ECS_CLUSTER")).await
 }
 
 /// Whoever dies before COMMIT leaves the rows that it was to replace.
-async fn ensure_old_rows(stage: &Stage, situation: Situation) -> Result<()> {
-    if situation == Situation::Replaced {
-        assert_eq!(stage.count().await?, Counted { database: OLD_ROWS, fallback: 0 });
+async fn ensure_old_rows(test_env: &TestEnv, scenario: Scenario) -> Result<()> {
+    if scenario == Scenario::Replaced {
+        assert_eq!(test_env.count().await?, Counted { database: OLD_ROWS, fallback: 0 });
     }
     Ok(())
 }
 
 /// Does what Fargate would: runs the task with the overrides of every RunTask.
-async fn run_recorded_tasks(stage: &Stage) -> Result<()> {
-    let recorded = stage.world.account.tasks(CLUSTER).await?;
+async fn run_recorded_tasks(test_env: &TestEnv) -> Result<()> {
+    let recorded = test_env.fixture.account.tasks(CLUSTER).await?;
     ensure!(recorded.len() == 2, "the trigger was killed after RunTask and came again: {} tasks", recorded.len());
     for overrides in recorded {
         let key = overrides.get("CSV_KEY").context("no CSV_KEY in the overrides")?.to_owned();
-        stage.run_task_until_done(&stage.settings().and(&overrides), &key).await?;
+        test_env.run_task_until_done(&test_env.settings().and(&overrides), &key).await?;
     }
     Ok(())
 }
 
-async fn in_task(engine: Engine, point: FaultPoint) -> Result<()> {
-    let situation = situation(point);
-    let (stage, settings, object) = prepare(engine, situation).await?;
+async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
+    let scenario = scenario(point);
+    let (test_env, settings, object) = prepare(engine, scenario).await?;
     let pause = Pause::at(&point.name())?;
     let task = Task::start(&settings.clone().and(&pause.settings()).with("CSV_KEY", &object.key))?;
     pause.reached(REACH_BOUND).await?;
     task.signal(Signal::Kill)?;
     let killed = task.finish(TASK_BOUND).await?;
     ensure!(killed.was_ended_by(Signal::Kill), "it was not killed: {:?}", killed.status);
-    ensure_old_rows(&stage, situation).await?;
+    ensure_old_rows(&test_env, scenario).await?;
 
-    if matches!(situation, Situation::FallBack | Situation::FallBackInParts) {
+    if matches!(scenario, Scenario::FallBack | Scenario::FallBackInParts) {
         // The table is mended meanwhile: what is in the fallback already must not be loaded besides.
-        stage.sql("DROP TABLE {schema}.orders").await?;
+        test_env.sql("DROP TABLE {schema}.orders").await?;
     }
-    stage.run_task_until_done(&settings, &object.key).await?;
-    end(&stage, &settings).await
+    test_env.run_task_until_done(&settings, &object.key).await?;
+    end(&test_env, &settings).await
 }
 
 /// The sweep, and then the count of every row.
-async fn end(stage: &Stage, settings: &Settings) -> Result<()> {
-    stage.sweep(settings).await?;
-    stage.ensure_kept().await
+async fn end(test_env: &TestEnv, settings: &Settings) -> Result<()> {
+    test_env.sweep(settings).await?;
+    test_env.ensure_kept().await
 }
 
 macro_rules! killed_at {
-    ($($how:ident as $list:ident { everywhere: $($name:ident $point:ident)*; mariadb: $($staged:ident $stage:ident)*; })*) => {$(
+    ($($how:ident as $list:ident { everywhere: $($name:ident $point:ident)*; mariadb: $($staged:ident $test_env:ident)*; })*) => {$(
         mod $how {
             mod mariadb {
                 use super::super::*;
-                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::MariaDb, FaultPoint::$point).await })*
-                $(#[tokio::test] async fn $staged() -> Result<()> { $how(Engine::MariaDb, FaultPoint::$stage).await })*
+                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::MariaDb, Failpoint::$point).await })*
+                $(#[tokio::test] async fn $staged() -> Result<()> { $how(Engine::MariaDb, Failpoint::$test_env).await })*
             }
             mod postgresql {
                 use super::super::*;
-                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::Postgres, FaultPoint::$point).await })*
+                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::Postgres, Failpoint::$point).await })*
             }
         }
-        const $list: &[FaultPoint] = &[$(FaultPoint::$point,)* $(FaultPoint::$stage),*];
+        const $list: &[Failpoint] = &[$(Failpoint::$point,)* $(Failpoint::$test_env),*];
     )*};
 }
 
@@ -331,10 +331,10 @@ killed_at! {
 
 #[test]
 fn every_point_in_reach_is_on_both_lists() {
-    for point in FaultPoint::ALL {
-        let in_reach = !matches!(situation(point), Situation::OutOfReach(_));
-        let only_in_trigger = matches!(point, FaultPoint::EventParsed | FaultPoint::AfterRunTask);
-        assert!(!UNREAD.contains(&point) || situation(point) == Situation::Load, "{point:?}");
+    for point in Failpoint::ALL {
+        let in_reach = !matches!(scenario(point), Scenario::OutOfReach(_));
+        let only_in_trigger = matches!(point, Failpoint::EventParsed | Failpoint::AfterRunTask);
+        assert!(!UNREAD.contains(&point) || scenario(point) == Scenario::Load, "{point:?}");
         assert_eq!(INLINE.contains(&point), in_reach, "{point:?}");
         assert_eq!(TASK.contains(&point), in_reach && !only_in_trigger, "{point:?}");
     }

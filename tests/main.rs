@@ -29,7 +29,7 @@ mod mysql;
 // Large files for a table that is made in the transaction of its rows.
 mod new_table;
 // Files that are loaded while they are read.
-mod one_pass;
+mod single_pass;
 // The PostgreSQL target: the conformance list, every failure class, every column type.
 mod postgres;
 // What is PostgreSQL's own when rows are replaced or merged.
@@ -37,7 +37,7 @@ mod postgres_modes;
 // Bad records are set aside one by one, and come back corrected.
 mod rejects;
 // From the upload to the rows, and the same event many times.
-mod road;
+mod pipeline;
 // The sample events in events/, each through the real functions.
 mod samples;
 // A worker that stands still until another has taken over, and then goes on: it must not finish too.

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use rstest::rstest;
 use spillway_core::config::{
-    Credentials, Engine as Kind, LoadMethod, LoadMode, TargetOptions, Tls, UnknownColumns, secret,
+    Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
 };
+use spillway_core::destination::mysql::MySqlDestination;
+use spillway_core::destination::{Claimed, CommitResult, Destination};
 use spillway_core::error::{ErrorKind, chain};
-use spillway_core::target::mysql::MySqlTarget;
-use spillway_core::target::{Claimed, CommitEnd, Target};
 use spillway_harness::mariadb::{MariaDb, Options, Schema};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 
@@ -45,9 +45,9 @@ impl MySql {
         }
     }
 
-    fn options(&self) -> TargetOptions {
+    fn options(&self) -> DestinationOptions {
         let ca_pem = std::fs::read(self.server.certificates().authority()).expect("the authority's file");
-        TargetOptions {
+        DestinationOptions {
             tls: Tls::Verify { ca_pem },
             load_method: self.method,
             load_mode: LoadMode::Append,
@@ -58,10 +58,10 @@ impl MySql {
         }
     }
 
-    fn with(&self, change: impl FnOnce(&mut Credentials, &mut TargetOptions)) -> MySqlTarget {
+    fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> MySqlDestination {
         let (mut credentials, mut options) = (self.credentials(), self.options());
         change(&mut credentials, &mut options);
-        MySqlTarget::new(credentials, options, TABLE.into())
+        MySqlDestination::new(credentials, options, TABLE.into())
     }
 
     async fn execute(&self, statement: &str) -> Result<()> {
@@ -90,7 +90,7 @@ impl MySql {
 }
 
 impl Engine for MySql {
-    type Target = MySqlTarget;
+    type Destination = MySqlDestination;
 
     const HOLDS_NUL: bool = true;
     const TYPED: [[&'static str; 7]; 2] = [
@@ -114,15 +114,15 @@ impl Engine for MySql {
         ],
     ];
 
-    fn target(&self) -> MySqlTarget {
+    fn target(&self) -> MySqlDestination {
         self.with(|_, _| {})
     }
 
-    fn target_with_staging_above(&self, size_bytes: u64) -> MySqlTarget {
+    fn target_with_staging_above(&self, size_bytes: u64) -> MySqlDestination {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
     }
 
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> MySqlTarget {
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> MySqlDestination {
         self.with(|_, options| {
             options.load_mode = mode;
             options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
@@ -511,7 +511,7 @@ async fn a_server_that_dies_under_a_load_is_a_failover_and_stores_nothing() -> R
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     target.load(&mut session, &schema, file.stream()).await?;
     engine.server.kill().await?;
-    let error = target.settle(&mut session, Default::default()).await.err().context("settled")?;
+    let error = target.finalize(&mut session, Default::default()).await.err().context("settled")?;
     assert_eq!(error.kind(), ErrorKind::Failover, "{}", chain(&error));
     let error = target.look_up(&claim.source.id).await.err().context("answered")?;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", chain(&error));
@@ -590,10 +590,10 @@ async fn a_swallowed_commit_is_unknown_and_the_ledger_tells() -> Result<()> {
     let schema = file.schema();
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    target.finalize(&mut session, loaded).await?;
     proxy.swallow_next_commit(Swallow::ThenCut);
     let end = target.commit(session).await;
-    ensure!(matches!(end, CommitEnd::Unknown(_)), "{end:?}");
+    ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.swallowed(Duration::from_secs(5)).await?;
     proxy.set(Mode::Pass).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;
@@ -611,10 +611,10 @@ async fn a_stalled_commit_is_unknown_in_time() -> Result<()> {
     let schema = file.schema();
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    target.finalize(&mut session, loaded).await?;
     proxy.set(Mode::Stall).await?;
     let end = tokio::time::timeout(Duration::from_secs(30), target.commit(session)).await?;
-    ensure!(matches!(end, CommitEnd::Unknown(_)), "{end:?}");
+    ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.set(Mode::Pass).await?;
     let direct = engine.target();
     let mut entry = direct.look_up(&claim.source.id).await;

@@ -9,11 +9,11 @@ use rstest::rstest;
 use serde_json::json;
 use spillway_harness::cloud::Object;
 use spillway_harness::database::Engine;
-use spillway_harness::fault::Pause;
+use spillway_harness::failpoint::Pause;
+use spillway_harness::fixture::{Counted, file};
 use spillway_harness::lambda::{Call, Function};
 use spillway_harness::settings::Settings;
-use spillway_harness::stage::Stage;
-use spillway_harness::world::{Counted, file};
+use spillway_harness::test_env::TestEnv;
 
 use crate::files::gzip;
 
@@ -23,39 +23,39 @@ const ROWS: usize = 20_000;
 const LATE_RECORD: usize = 20_001;
 
 /// A stage without a table, and settings by which no file is held in memory.
-async fn ready() -> Result<(Stage, Settings)> {
-    let stage = Stage::on(Engine::Postgres).await?;
-    let settings = stage.settings().with("HOLD_MAX_BYTES", 0);
-    Ok((stage, settings))
+async fn ready() -> Result<(TestEnv, Settings)> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0);
+    Ok((test_env, settings))
 }
 
 /// The trigger, held at the point with the file of this object.
-async fn hold(stage: &Stage, settings: &Settings, point: &str, object: &Object) -> Result<(Call, Pause)> {
+async fn acquire_lease(test_env: &TestEnv, settings: &Settings, point: &str, object: &Object) -> Result<(Call, Pause)> {
     let pause = Pause::at(point)?;
     let trigger = Function::trigger(&settings.clone().and(&pause.settings()))?;
-    let mut call = trigger.start(&stage.world.event(&[object])).await?;
+    let mut call = trigger.start(&test_env.fixture.event(&[object])).await?;
     call.reaches(&pause, BOUND).await?;
     Ok((call, pause))
 }
 
-async fn has_table(stage: &Stage) -> bool {
-    stage.rows("SELECT * FROM {schema}.orders LIMIT 1").await.is_ok()
+async fn has_table(test_env: &TestEnv) -> bool {
+    test_env.rows("SELECT * FROM {schema}.orders LIMIT 1").await.is_ok()
 }
 
 #[tokio::test]
 async fn rows_are_sent_before_the_file_was_read_and_the_table_goes_with_them_when_it_is_broken() -> Result<()> {
-    let (mut stage, settings) = ready().await?;
+    let (mut test_env, settings) = ready().await?;
     let mut body = gzip(&file("cut off", ROWS).0).await?;
     body.truncate(body.len() - 5);
-    let object = stage.world.account.put("uploads/cut off.csv.gz", body).await?;
-    stage.world.expect_no_rows(object.clone());
-    let (call, pause) = hold(&stage, &settings, "RowsFirst", &object).await?;
-    ensure!(!has_table(&stage).await, "the table is there before its rows");
+    let object = test_env.fixture.account.put("uploads/cut off.csv.gz", body).await?;
+    test_env.fixture.expect_no_rows(object.clone());
+    let (call, pause) = acquire_lease(&test_env, &settings, "RowsFirst", &object).await?;
+    ensure!(!has_table(&test_env).await, "the table is there before its rows");
     pause.release()?;
     let answer = call.answer().await?;
     assert_eq!(answer.body["reports"][0]["outcome"], json!("rejected"), "{} {}", answer.body, answer.logs);
-    ensure!(!has_table(&stage).await, "a table is left of a broken file");
-    stage.ensure_kept().await
+    ensure!(!has_table(&test_env).await, "a table is left of a broken file");
+    test_env.ensure_kept().await
 }
 
 /// What only the end of the file shows counts as much as its beginning.
@@ -74,15 +74,15 @@ async fn a_type_that_shows_late_is_the_column_s(
     #[case] late: &str,
     #[case] expected: &str,
 ) -> Result<()> {
-    let (stage, settings) = ready().await?;
+    let (test_env, settings) = ready().await?;
     let rows: String = (1..LATE_RECORD).map(|id| format!("{id},{early}\n")).collect();
     let body = format!("id,value\n{rows}{LATE_RECORD},{late}\n");
-    let object = stage.world.account.put("uploads/orders.csv", body).await?;
-    let answer = stage.deliver_until_accepted(&settings, &[&object]).await?;
+    let object = test_env.fixture.account.put("uploads/orders.csv", body).await?;
+    let answer = test_env.deliver_until_accepted(&settings, &[&object]).await?;
     let report = &answer.body["reports"][0];
     assert_eq!((&report["outcome"], &report["rows_stored"]), (&json!("loaded"), &json!(LATE_RECORD)), "{report}");
     let shown = "SELECT CAST(pg_typeof(value) AS text), CAST(value AS text) FROM {schema}.orders WHERE id IN (1, 20001) ORDER BY id";
-    let stored = stage.rows(shown).await?;
+    let stored = test_env.rows(shown).await?;
     let value = |text: &str| {
         let is_null = text.is_empty() || (text == "NA" && expected != "text");
         (!is_null).then(|| text.to_owned())
@@ -92,51 +92,51 @@ async fn a_type_that_shows_late_is_the_column_s(
     let number = |text: Option<String>| text.map(|text| text.trim_end_matches('0').trim_end_matches('.').to_owned());
     assert_eq!(number(stored[0][1].clone()), number(value(early)));
     assert_eq!(number(stored[1][1].clone()), number(value(late)));
-    assert_eq!(stage.rows("SELECT id FROM {schema}.orders").await?.len(), LATE_RECORD);
+    assert_eq!(test_env.rows("SELECT id FROM {schema}.orders").await?.len(), LATE_RECORD);
     Ok(())
 }
 
 /// Whoever has the next file for the same new table waits for it, and does not send its own over the spillway.
 #[tokio::test]
 async fn another_file_for_the_same_table_waits_for_it() -> Result<()> {
-    let (mut stage, settings) = ready().await?;
-    let first = stage.world.upload("uploads/first.csv", 300).await?;
-    let second = stage.world.upload("uploads/second.csv", 200).await?;
-    let (call, pause) = hold(&stage, &settings, "RowsFirst", &first).await?;
-    let turned_away = stage.deliver(&settings, &[&second]).await?;
+    let (mut test_env, settings) = ready().await?;
+    let first = test_env.fixture.upload("uploads/first.csv", 300).await?;
+    let second = test_env.fixture.upload("uploads/second.csv", 200).await?;
+    let (call, pause) = acquire_lease(&test_env, &settings, "RowsFirst", &first).await?;
+    let turned_away = test_env.deliver(&settings, &[&second]).await?;
     assert_eq!(turned_away.error_type(), Some("conflict"), "{} {}", turned_away.body, turned_away.logs);
-    ensure!(!has_table(&stage).await, "somebody has made the table");
+    ensure!(!has_table(&test_env).await, "somebody has made the table");
     pause.release()?;
     ensure!(!call.answer().await?.is_failure(), "the first was not loaded");
-    stage.deliver_until_accepted(&settings, &[&second]).await?;
-    assert_eq!(stage.count().await?, Counted { database: 500, fallback: 0 });
-    stage.ensure_kept().await
+    test_env.deliver_until_accepted(&settings, &[&second]).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 500, fallback: 0 });
+    test_env.ensure_kept().await
 }
 
 #[tokio::test]
 async fn eight_files_at_once_make_one_table() -> Result<()> {
-    let (mut stage, settings) = ready().await?;
+    let (mut test_env, settings) = ready().await?;
     let mut objects = Vec::new();
     for number in 0..8 {
-        objects.push(stage.world.upload(&format!("uploads/{number}.csv"), 100).await?);
+        objects.push(test_env.fixture.upload(&format!("uploads/{number}.csv"), 100).await?);
     }
     let events: Vec<[&Object; 1]> = objects.iter().map(|object| [object]).collect();
-    try_join_all(events.iter().map(|event| stage.deliver_until_accepted(&settings, event))).await?;
-    assert_eq!(stage.count().await?, Counted { database: 800, fallback: 0 });
-    stage.ensure_kept().await
+    try_join_all(events.iter().map(|event| test_env.deliver_until_accepted(&settings, event))).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 800, fallback: 0 });
+    test_env.ensure_kept().await
 }
 
 #[tokio::test]
 async fn eight_deliveries_of_one_file_make_one_table_and_store_its_rows_once() -> Result<()> {
-    let (mut stage, settings) = ready().await?;
-    let object = stage.world.upload("uploads/orders.csv", 200).await?;
+    let (mut test_env, settings) = ready().await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
     let event = [&object];
-    let answers = join_all((0..8).map(|_| stage.deliver(&settings, &event))).await;
+    let answers = join_all((0..8).map(|_| test_env.deliver(&settings, &event))).await;
     ensure!(answers.into_iter().any(|answer| answer.is_ok_and(|answer| !answer.is_failure())), "nobody has loaded");
-    stage.deliver_until_accepted(&settings, &event).await?;
-    assert_eq!(stage.count().await?, Counted { database: 200, fallback: 0 });
-    stage.sweep(&settings).await?;
-    stage.ensure_kept().await
+    test_env.deliver_until_accepted(&settings, &event).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
 }
 
 #[rstest]
@@ -145,28 +145,28 @@ async fn a_worker_that_dies_leaves_a_table_only_with_its_rows(
     #[values("Claimed", "TableMade", "RowsFirst", "RowsAll", "BeforeLedgerEnd", "BeforeCommit", "AfterCommit")]
     point: &str,
 ) -> Result<()> {
-    let (mut stage, settings) = ready().await?;
-    let object = stage.world.upload("uploads/orders.csv", 200).await?;
-    let (call, _pause) = hold(&stage, &settings, point, &object).await?;
+    let (mut test_env, settings) = ready().await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    let (call, _pause) = acquire_lease(&test_env, &settings, point, &object).await?;
     ensure!(call.kill().await?.was_killed(), "it was not killed");
-    assert_eq!(has_table(&stage).await, point == "AfterCommit");
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    assert_eq!(stage.count().await?, Counted { database: 200, fallback: 0 });
-    stage.sweep(&settings).await?;
-    stage.ensure_kept().await
+    assert_eq!(has_table(&test_env).await, point == "AfterCommit");
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
 }
 
 /// Where a table has more to it than its columns, it is made before any row is sent.
 #[tokio::test]
 async fn a_mode_that_needs_a_key_makes_its_table_first() -> Result<()> {
-    let (mut stage, settings) = ready().await?;
+    let (mut test_env, settings) = ready().await?;
     let settings = settings.with("LOAD_MODE", "merge").with("MERGE_KEY", "file,record");
-    let object = stage.world.upload("uploads/orders.csv", 200).await?;
-    let (call, pause) = hold(&stage, &settings, "RowsFirst", &object).await?;
-    ensure!(has_table(&stage).await, "the table is not there");
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    let (call, pause) = acquire_lease(&test_env, &settings, "RowsFirst", &object).await?;
+    ensure!(has_table(&test_env).await, "the table is not there");
     pause.release()?;
     ensure!(!call.answer().await?.is_failure(), "it was not loaded");
-    let keys = stage.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'orders'").await?;
+    let keys = test_env.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'orders'").await?;
     ensure!(keys.first().and_then(|row| row[0].clone()).context("no key")?.contains("(file, record)"), "{keys:?}");
-    stage.ensure_kept().await
+    test_env.ensure_kept().await
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_core::config::{
-    Credentials, Engine as Kind, LoadMethod, LoadMode, TargetOptions, Tls, UnknownColumns, secret,
+    Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
 };
+use spillway_core::destination::postgres::PostgresDestination;
+use spillway_core::destination::{Claimed, CommitResult, Destination};
 use spillway_core::error::{ErrorKind, chain};
-use spillway_core::target::postgres::PostgresTarget;
-use spillway_core::target::{Claimed, CommitEnd, Target};
 use spillway_harness::database::{Options, Schema};
 use spillway_harness::postgres::{self, Postgres as Server};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
@@ -33,7 +33,7 @@ impl Postgres {
         Ok(Self { server, schema })
     }
 
-    pub(crate) fn with(&self, change: impl FnOnce(&mut Credentials, &mut TargetOptions)) -> PostgresTarget {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> PostgresDestination {
         let mut credentials = Credentials {
             engine: Kind::Postgres,
             host: "127.0.0.1".into(),
@@ -43,7 +43,7 @@ impl Postgres {
             database: self.schema.name.clone(),
         };
         let ca_pem = std::fs::read(self.server.certificates().authority()).expect("the authority's file");
-        let mut options = TargetOptions {
+        let mut options = DestinationOptions {
             tls: Tls::Verify { ca_pem },
             load_method: LoadMethod::Auto,
             load_mode: LoadMode::Append,
@@ -53,7 +53,7 @@ impl Postgres {
             atomic_max_bytes: u64::MAX,
         };
         change(&mut credentials, &mut options);
-        PostgresTarget::new(credentials, options, TABLE.into())
+        PostgresDestination::new(credentials, options, TABLE.into())
     }
 
     /// Runs statements as the database's owner.
@@ -88,7 +88,7 @@ impl Postgres {
 }
 
 impl Engine for Postgres {
-    type Target = PostgresTarget;
+    type Destination = PostgresDestination;
 
     const HOLDS_NUL: bool = false;
     const TYPED: [[&'static str; 7]; 2] = [
@@ -112,15 +112,15 @@ impl Engine for Postgres {
         ],
     ];
 
-    fn target(&self) -> PostgresTarget {
+    fn target(&self) -> PostgresDestination {
         self.with(|_, _| {})
     }
 
-    fn target_with_staging_above(&self, size_bytes: u64) -> PostgresTarget {
+    fn target_with_staging_above(&self, size_bytes: u64) -> PostgresDestination {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
     }
 
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> PostgresTarget {
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> PostgresDestination {
         self.with(|_, options| {
             options.load_mode = mode;
             options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
@@ -460,7 +460,7 @@ async fn keys_and_triggers_refuse_the_whole_file() -> Result<()> {
 #[case(ErrorKind::TableMismatch, &["42P01", "42703", "42804", "42701", "54000", "54011"])]
 #[case(ErrorKind::DataRefused, &["22003", "22P05", "23505", "23514", "P0001", "ZZ123"])]
 #[case(ErrorKind::DatabaseFull, &["53100"])]
-#[case(ErrorKind::Bug, &["42601", "0A000"])]
+#[case(ErrorKind::Internal, &["42601", "0A000"])]
 #[tokio::test]
 async fn every_class_has_its_kind(#[case] kind: ErrorKind, #[case] states: &[&str]) -> Result<()> {
     let engine = Postgres::new().await?;
@@ -479,7 +479,7 @@ async fn every_class_has_its_kind(#[case] kind: ErrorKind, #[case] states: &[&st
     Ok(())
 }
 
-async fn kind_of<T: Target>(target: &T, key: &str) -> Result<ErrorKind> {
+async fn kind_of<T: Destination>(target: &T, key: &str) -> Result<ErrorKind> {
     let error = load(target, &claim(key), &File::orders(1)).await.err().context("loaded")?;
     ensure!(!chain(&error).contains("pass-"), "the password is in a message: {}", chain(&error));
     Ok(error.kind())
@@ -564,10 +564,10 @@ async fn a_terminated_session_is_a_failover(#[values(true, false)] before_the_ro
         target.load(&mut session, &schema, file.stream()).await.err().context("loaded")?
     } else {
         let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        target.settle(&mut session, loaded).await?;
+        target.finalize(&mut session, loaded).await?;
         engine.administrate(&terminate).await?;
         match target.commit(session).await {
-            CommitEnd::Unknown(error) => error,
+            CommitResult::Unknown(error) => error,
             other => anyhow::bail!("{other:?}"),
         }
     };
@@ -586,7 +586,7 @@ async fn a_server_that_dies_under_a_load_is_a_failover_and_stores_nothing() -> R
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     target.load(&mut session, &schema, file.stream()).await?;
     engine.server.kill().await?;
-    let error = target.settle(&mut session, Default::default()).await.err().context("settled")?;
+    let error = target.finalize(&mut session, Default::default()).await.err().context("settled")?;
     assert_eq!(error.kind(), ErrorKind::Failover, "{}", chain(&error));
     let error = target.look_up(&claim.source.id).await.err().context("answered")?;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", chain(&error));
@@ -609,9 +609,9 @@ async fn a_commit_that_is_refused_is_no_commit() -> Result<()> {
     let schema = file.schema();
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    target.finalize(&mut session, loaded).await?;
     match target.commit(session).await {
-        CommitEnd::NotCommitted(error) => assert_eq!(error.kind(), ErrorKind::DataRefused, "{}", chain(&error)),
+        CommitResult::NotCommitted(error) => assert_eq!(error.kind(), ErrorKind::DataRefused, "{}", chain(&error)),
         other => anyhow::bail!("{other:?}"),
     }
     assert_eq!(target.look_up(&claim.source.id).await?, None);
@@ -633,10 +633,10 @@ async fn a_swallowed_commit_is_unknown_and_the_ledger_tells() -> Result<()> {
     let schema = file.schema();
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    target.finalize(&mut session, loaded).await?;
     proxy.swallow_next_commit(Swallow::ThenCut);
     let end = target.commit(session).await;
-    ensure!(matches!(end, CommitEnd::Unknown(_)), "{end:?}");
+    ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.swallowed(Duration::from_secs(5)).await?;
     proxy.set(Mode::Pass).await?;
     let entry = target.look_up(&claim.source.id).await?.context("no entry")?;
@@ -654,10 +654,10 @@ async fn a_stalled_commit_is_unknown_in_time() -> Result<()> {
     let schema = file.schema();
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
+    target.finalize(&mut session, loaded).await?;
     proxy.set(Mode::Stall).await?;
     let end = tokio::time::timeout(Duration::from_secs(30), target.commit(session)).await?;
-    ensure!(matches!(end, CommitEnd::Unknown(_)), "{end:?}");
+    ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.set(Mode::Pass).await?;
     let direct = engine.target();
     let mut entry = direct.look_up(&claim.source.id).await;
@@ -709,8 +709,8 @@ async fn the_user_s_own_defaults_do_no_harm() -> Result<()> {
     let claim = claim("a.csv");
     let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
     let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.settle(&mut session, loaded).await?;
-    ensure!(matches!(target.commit(session).await, CommitEnd::Committed), "not committed");
+    target.finalize(&mut session, loaded).await?;
+    ensure!(matches!(target.commit(session).await, CommitResult::Committed), "not committed");
     let rows = engine.server.query(&engine.schema.name, "SELECT day, at AT TIME ZONE 'UTC' FROM orders").await?;
     assert_eq!(rows, [["2024-03-01", "2024-03-01 10:00:00"].map(|text| Some(text.to_owned()))]);
     Ok(())

@@ -6,25 +6,25 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rstest::rstest;
 use spillway_core::config::LoadMode;
+use spillway_core::destination::Loaded;
+use spillway_core::destination::postgres::PostgresDestination;
 use spillway_core::error::{ErrorKind, chain};
-use spillway_core::target::Loaded;
-use spillway_core::target::postgres::PostgresTarget;
 use spillway_harness::database::Schema;
 use spillway_harness::postgres;
 
 use crate::conformance::{Engine, File, claim, load, ours};
 use crate::postgres::Postgres;
 
-fn merging(engine: &Postgres, key: &str) -> PostgresTarget {
+fn merging(engine: &Postgres, key: &str) -> PostgresDestination {
     let key = key.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     engine.target_with(LoadMode::Merge { key }, None)
 }
 
-fn replacing(engine: &Postgres) -> PostgresTarget {
+fn replacing(engine: &Postgres) -> PostgresDestination {
     engine.target_with(LoadMode::Replace, None)
 }
 
-async fn refusal(target: &PostgresTarget, key: &str, file: &File) -> Result<(ErrorKind, String)> {
+async fn rejection(target: &PostgresDestination, key: &str, file: &File) -> Result<(ErrorKind, String)> {
     let error = load(target, &claim(key), file).await.err().context("loaded")?;
     Ok((error.kind(), chain(&error)))
 }
@@ -53,7 +53,7 @@ async fn a_table_with_something_in_the_way_is_a_mismatch(
     let engine = Postgres::new().await?;
     engine.execute("CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric, note text)").await?;
     engine.execute(ddl).await?;
-    let (kind, message) = refusal(&engine.target_with(mode, None), "a.csv", &File::orders(2)).await?;
+    let (kind, message) = rejection(&engine.target_with(mode, None), "a.csv", &File::orders(2)).await?;
     assert_eq!(kind, ErrorKind::TableMismatch, "{message}");
     assert!(message.contains(named), "{message}");
     ours(load(&engine.target(), &claim("append.csv"), &File::orders(2)).await?)?;
@@ -81,7 +81,7 @@ async fn a_replace_leaves_other_tables_alone(
          CREATE TABLE line (order_id bigint REFERENCES {parent} (id) ON DELETE {rule}); INSERT INTO line VALUES (77)"
     );
     engine.execute(&ddl).await?;
-    let (kind, message) = refusal(&replacing(&engine), "a.csv", &File::orders(3)).await?;
+    let (kind, message) = rejection(&replacing(&engine), "a.csv", &File::orders(3)).await?;
     assert_eq!(kind, expected, "{message}");
     assert_eq!(engine.rows("SELECT note FROM orders JOIN line ON order_id = id").await?, texts(&[["old"]]));
     Ok(())
@@ -149,7 +149,7 @@ async fn an_index_that_does_not_guard_every_row_is_no_key(#[case] ddl: &str) -> 
     let engine = Postgres::new().await?;
     engine.execute("CREATE TABLE orders (id bigint, amount numeric, note text)").await?;
     engine.administrate(ddl).await?;
-    let (kind, message) = refusal(&merging(&engine, "id"), "a.csv", &File::orders(2)).await?;
+    let (kind, message) = rejection(&merging(&engine, "id"), "a.csv", &File::orders(2)).await?;
     assert_eq!(kind, ErrorKind::TableMismatch, "{message}");
     assert!(message.contains("MERGE_KEY (id)"), "{message}");
     assert_eq!(engine.rows("SELECT * FROM orders").await?.len(), 0);
@@ -221,7 +221,7 @@ async fn a_row_that_a_trigger_turns_away_refuses_the_file(
     engine.execute(&ddl).await?;
     let before = engine.rows("SELECT * FROM orders ORDER BY id").await?;
     let target = engine.target_with(mode, None);
-    let (kind, message) = refusal(&target, "a.csv", &File::orders(4)).await?;
+    let (kind, message) = rejection(&target, "a.csv", &File::orders(4)).await?;
     assert_eq!(kind, ErrorKind::DataRefused, "{message}");
     assert!(message.contains("trigger") && !message.contains("secret"), "{message}");
     assert_eq!(engine.rows("SELECT * FROM orders ORDER BY id").await?, before);
@@ -286,8 +286,8 @@ async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_
         engine.execute(meanwhile).await?;
         anyhow::Ok(other.batch_execute("COMMIT").await?)
     };
-    let (loaded, let_go) = tokio::join!(load(&target, &claim, &file), letting_go);
-    let_go?;
+    let (loaded, end) = tokio::join!(load(&target, &claim, &file), letting_go);
+    end?;
     let loaded = loaded.map(|claimed| ours(claimed).expect("nobody else loads it"));
     Ok((engine, loaded))
 }
@@ -340,7 +340,7 @@ async fn the_steady_state_needs_temporary_tables_alone() -> Result<()> {
         ))
         .await?;
     ours(load(&replacing(&engine), &claim("d.csv"), &File::orders(8)).await?)?;
-    let (kind, message) = refusal(&merging(&engine, "id"), "e.csv", &File::orders(9)).await?;
+    let (kind, message) = rejection(&merging(&engine, "id"), "e.csv", &File::orders(9)).await?;
     assert_eq!(kind, ErrorKind::Privilege, "{message}");
     Ok(())
 }

@@ -3,16 +3,16 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use spillway_harness::fixture::{TABLE, file};
 use spillway_harness::lambda::{Answer, Function};
 use spillway_harness::run;
 use spillway_harness::sample_events::{Topic, lines};
-use spillway_harness::stage::Stage;
-use spillway_harness::world::{TABLE, file};
+use spillway_harness::test_env::TestEnv;
 
-fn sample(stage: &Stage, name: &str) -> Result<Value> {
+fn sample(test_env: &TestEnv, name: &str) -> Result<Value> {
     let path = run::workspace().join("events").join(name);
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut event = serde_json::from_str(&text.replace("spillway-data", &stage.world.account.bucket))?;
+    let mut event = serde_json::from_str(&text.replace("spillway-data", &test_env.fixture.account.bucket))?;
     forget_versions(&mut event);
     Ok(event)
 }
@@ -29,16 +29,16 @@ fn forget_versions(value: &mut Value) {
     }
 }
 
-async fn put(stage: &Stage, key: &str) -> Result<()> {
-    stage.world.account.put(key, file(key, 4).0).await?;
+async fn put(test_env: &TestEnv, key: &str) -> Result<()> {
+    test_env.fixture.account.put(key, file(key, 4).0).await?;
     Ok(())
 }
 
-async fn call(stage: &Stage, name: &str) -> Result<Answer> {
-    let settings = stage.settings();
+async fn call(test_env: &TestEnv, name: &str) -> Result<Answer> {
+    let settings = test_env.settings();
     let function =
         if name.starts_with("ingest-") { Function::ingest(&settings)? } else { Function::trigger(&settings)? };
-    function.invoke(&sample(stage, name)?).await
+    function.invoke(&sample(test_env, name)?).await
 }
 
 /// Every key that the sample names, decoded as S3 encodes it.
@@ -87,8 +87,8 @@ async fn notifications_that_bring_files() -> Result<()> {
         "sns-in-sqs.json",
         "eventbridge-object-created.json",
     ] {
-        let stage = Stage::new().await?;
-        let event = sample(&stage, name)?;
+        let test_env = TestEnv::new().await?;
+        let event = sample(&test_env, name)?;
         let is_raw = event["detail"].is_object();
         let named: Vec<String> =
             keys(&event).iter().map(|key| if is_raw { key.clone() } else { decoded(key) }).collect();
@@ -96,13 +96,13 @@ async fn notifications_that_bring_files() -> Result<()> {
         let loadable: Vec<&String> =
             named.iter().filter(|key| key.starts_with("uploads/") && key.to_lowercase().ends_with(".csv")).collect();
         for key in &loadable {
-            put(&stage, key).await?;
+            put(&test_env, key).await?;
         }
-        let answer = call(&stage, name).await?;
+        let answer = call(&test_env, name).await?;
         ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
-        let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
+        let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         assert_eq!(rows[0][0], Some((4 * loadable.len()).to_string()), "{name}: {}", answer.body);
-        assert_eq!(stage.world.account.keys("uploads/").await?, Vec::<String>::new(), "{name}");
+        assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new(), "{name}");
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ async fn notifications_that_bring_files() -> Result<()> {
 /// The samples that are nothing for us are accepted, and nothing is written.
 #[tokio::test]
 async fn notifications_that_are_nothing_for_us() -> Result<()> {
-    let stage = Stage::new().await?;
+    let test_env = TestEnv::new().await?;
     for name in [
         "s3-test-event.json",
         "s3-folder-marker.json",
@@ -118,12 +118,12 @@ async fn notifications_that_are_nothing_for_us() -> Result<()> {
         "s3-own-prefix.json",
         "s3-removed.json",
     ] {
-        let answer = call(&stage, name).await?;
+        let answer = call(&test_env, name).await?;
         ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
     }
-    assert_eq!(stage.world.account.keys("").await?, Vec::<String>::new());
+    assert_eq!(test_env.fixture.account.keys("").await?, Vec::<String>::new());
     assert_eq!(
-        stage.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}'").await?,
+        test_env.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}'").await?,
         Vec::<Vec<_>>::new()
     );
     Ok(())
@@ -131,7 +131,7 @@ async fn notifications_that_are_nothing_for_us() -> Result<()> {
 
 #[tokio::test]
 async fn a_notification_without_a_key_fails_clearly() -> Result<()> {
-    let answer = call(&Stage::new().await?, "s3-missing-key.json").await?;
+    let answer = call(&TestEnv::new().await?, "s3-missing-key.json").await?;
     assert_eq!(answer.error_type(), Some("event_invalid"), "{} {}", answer.body, answer.logs);
     assert!(answer.error_message().contains("key"), "{}", answer.error_message());
     Ok(())
@@ -149,15 +149,15 @@ async fn requests_to_the_ingest_function() -> Result<()> {
         ("ingest-rejects.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-sweep.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
     ] {
-        let stage = Stage::new().await?;
-        put(&stage, "uploads/orders.csv").await?;
+        let test_env = TestEnv::new().await?;
+        put(&test_env, "uploads/orders.csv").await?;
         // S3 lists times in whole seconds.
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-        put(&stage, "uploads/refunds.csv").await?;
-        let answer = call(&stage, name).await?;
+        put(&test_env, "uploads/refunds.csv").await?;
+        let answer = call(&test_env, name).await?;
         ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
         assert_eq!(answer.body["statusCode"], 200, "{name}");
-        assert_eq!(stage.world.account.keys("uploads/").await?, left, "{name}: {}", answer.body);
+        assert_eq!(test_env.fixture.account.keys("uploads/").await?, left, "{name}: {}", answer.body);
     }
     Ok(())
 }
@@ -165,16 +165,16 @@ async fn requests_to_the_ingest_function() -> Result<()> {
 /// A raw zone of several tables through one request.
 #[tokio::test]
 async fn a_request_for_a_raw_zone() -> Result<()> {
-    let stage = Stage::new().await?;
+    let test_env = TestEnv::new().await?;
     let pattern = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
-    let settings = stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern);
+    let settings = test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern);
     for table in ["orders", "refunds"] {
-        put(&stage, &format!("data/batch/{table}/year=2026/month=11/day=20/hhmm=0830/{table}_part1.csv")).await?;
+        put(&test_env, &format!("data/batch/{table}/year=2026/month=11/day=20/hhmm=0830/{table}_part1.csv")).await?;
     }
-    let answer = Function::ingest(&settings)?.invoke(&sample(&stage, "ingest-raw-zone.json")?).await?;
+    let answer = Function::ingest(&settings)?.invoke(&sample(&test_env, "ingest-raw-zone.json")?).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     for table in ["orders", "refunds"] {
-        let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{table}")).await?;
+        let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{table}")).await?;
         assert_eq!(rows, [[Some("4".to_owned())]], "{table}");
     }
     Ok(())
@@ -183,18 +183,18 @@ async fn a_request_for_a_raw_zone() -> Result<()> {
 /// Events of shops in two folders, each with a table of its own.
 #[tokio::test]
 async fn a_notification_of_shop_events() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", "{table}/**");
+    let test_env = TestEnv::new().await?;
+    let settings = test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", "{table}/**");
     let settings = settings.with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
-    let event = sample(&stage, "s3-shop-events.json")?;
+    let event = sample(&test_env, "s3-shop-events.json")?;
     for (topic, key) in [Topic::Sale, Topic::Inventory].into_iter().zip(keys(&event)) {
         ensure!(key.starts_with(topic.folder()), "{key}");
-        stage.world.account.put(&key, lines(topic, 100..103, &[])).await?;
+        test_env.fixture.account.put(&key, lines(topic, 100..103, &[])).await?;
     }
     let answer = Function::trigger(&settings)?.invoke(&event).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     for topic in [Topic::Sale, Topic::Inventory] {
-        let rows = stage.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{}", topic.folder())).await?;
+        let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{}", topic.folder())).await?;
         assert_eq!(rows, [[Some("3".to_owned())]], "{topic:?}");
     }
     Ok(())
@@ -204,16 +204,16 @@ async fn a_notification_of_shop_events() -> Result<()> {
 /// falls into it: both files on that day, none on any other.
 #[tokio::test]
 async fn a_request_for_a_time_window() -> Result<()> {
-    let stage = Stage::new().await?;
-    put(&stage, "uploads/orders.csv").await?;
-    let answer = call(&stage, "ingest-window.json").await?;
+    let test_env = TestEnv::new().await?;
+    put(&test_env, "uploads/orders.csv").await?;
+    let answer = call(&test_env, "ingest-window.json").await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-    let mut window = sample(&stage, "ingest-window.json")?;
+    let mut window = sample(&test_env, "ingest-window.json")?;
     window["start_ts"] = "2020-01-01".into();
     window["end_ts"] = "2100-01-01".into();
-    let answer = Function::ingest(&stage.settings())?.invoke(&window).await?;
+    let answer = Function::ingest(&test_env.settings())?.invoke(&window).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-    assert_eq!(stage.world.account.keys("uploads/").await?, Vec::<String>::new());
+    assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new());
     Ok(())
 }
 

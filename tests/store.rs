@@ -9,10 +9,10 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use spillway_core::error::ErrorKind;
-use spillway_core::object::{ObjectRef, Source, SourceId};
+use spillway_core::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_core::store::Store;
 use spillway_core::store::lease::{self, Lease};
-use spillway_core::store::moves::{CopyLimits, SourceEnd};
+use spillway_core::store::moves::{CopyLimits, ObjectDisposition};
 use spillway_core::store::write::{Created, Deleted};
 use spillway_harness::cloud::{Account, Cloud};
 
@@ -62,12 +62,12 @@ async fn store(account: &Account) -> Store {
     Store::new(&config.load().await)
 }
 
-async fn source(account: &Account, store: &Store, key: &str, body: &str) -> Result<Source> {
+async fn source(account: &Account, store: &Store, key: &str, body: &str) -> Result<ObjectVersion> {
     account.put(key, body.to_owned()).await?;
     Ok(store.head(&ObjectRef::new(&account.bucket, key)).await?)
 }
 
-async fn read(store: &Store, source: &Source) -> spillway_core::error::Result<Vec<u8>> {
+async fn read(store: &Store, source: &ObjectVersion) -> spillway_core::error::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut body = store.open(source).await?;
     while let Some(chunk) = body.next().await? {
@@ -123,7 +123,7 @@ async fn every_key_is_read_listed_and_moved_as_itself() -> Result<()> {
         let destination = format!("processed/{name}");
         let source = &sources[&format!("uploads/{name}")];
         let moved = store.move_object_with(source, &destination, &limits).await?;
-        assert_eq!((moved.key.as_str(), moved.source), (destination.as_str(), SourceEnd::Deleted), "{name}");
+        assert_eq!((moved.key.as_str(), moved.source), (destination.as_str(), ObjectDisposition::Deleted), "{name}");
         let copy = account.s3.get_object().bucket(&account.bucket).key(&destination).send().await?;
         assert_eq!(copy.content_type(), Some("text/csv; x=y"), "{name}");
         assert_eq!(copy.metadata().and_then(|all| all.get("owner")).map(String::as_str), Some("ann"), "{name}");
@@ -147,13 +147,13 @@ async fn a_move_can_be_repeated() -> Result<()> {
         let destination = format!("processed/{key}");
         assert!(store.move_object_with(&source, &destination, &limits).await?.is_copied);
         let again = store.move_object_with(&source, &destination, &limits).await?;
-        assert_eq!((again.is_copied, again.source), (false, SourceEnd::Gone));
+        assert_eq!((again.is_copied, again.source), (false, ObjectDisposition::Gone));
         assert_eq!(account.get(&destination).await?, b"a,b\n1,2\n");
 
         // A producer sends the very same bytes once more while an earlier attempt's move is repeated: one object is left.
         account.put(&source.object.key, "a,b\n1,2\n").await?;
         let third = store.move_object_with(&source, &destination, &limits).await?;
-        assert_eq!((third.is_copied, third.source), (false, SourceEnd::Deleted));
+        assert_eq!((third.is_copied, third.source), (false, ObjectDisposition::Deleted));
     }
     assert_eq!(account.keys("").await?, ["processed/a", "processed/b"]);
     Ok(())
@@ -169,7 +169,7 @@ async fn a_move_overwrites_nothing() -> Result<()> {
     assert_eq!(kind(mover.move_object(&source, "processed/a").await), ErrorKind::DestinationTaken);
     assert_eq!(account.get("uploads/a").await?, b"ours");
     assert_eq!(account.get("processed/a").await?, b"else");
-    assert_eq!(kind(store.move_object(&source, "uploads/a").await), ErrorKind::Bug);
+    assert_eq!(kind(store.move_object(&source, "uploads/a").await), ErrorKind::Internal);
     Ok(())
 }
 
@@ -187,7 +187,7 @@ async fn a_newer_object_stays_where_it_is() -> Result<()> {
     let new = store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await?;
     store.move_object(&new, "processed/a").await?;
     account.put("uploads/a", "newest").await?;
-    assert_eq!(store.move_object(&new, "processed/a").await?.source, SourceEnd::Replaced);
+    assert_eq!(store.move_object(&new, "processed/a").await?.source, ObjectDisposition::Replaced);
     assert_eq!(account.get("uploads/a").await?, b"newest");
     assert_eq!(account.get("processed/a").await?, b"new");
     Ok(())
@@ -201,7 +201,7 @@ async fn a_large_object_moves_in_parts() -> Result<()> {
     let source = store.head(&ObjectRef::new(&account.bucket, "uploads/large")).await?;
     let part_bytes = 5 * 1024 * 1024;
     let limits = CopyLimits { single_max_bytes: part_bytes, part_bytes, concurrency: 3 };
-    assert_eq!(store.move_object_with(&source, "processed/large", &limits).await?.source, SourceEnd::Deleted);
+    assert_eq!(store.move_object_with(&source, "processed/large", &limits).await?.source, ObjectDisposition::Deleted);
     assert!(account.get("processed/large").await? == bytes, "the copy has other bytes");
     assert!(account.list("processed/").await?[0].etag.ends_with("-5"), "it was not copied in five parts");
     assert_eq!(account.open_uploads().await?, Vec::<String>::new());
@@ -226,7 +226,7 @@ async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
     assert_eq!(same, second);
 
     store.move_object(&second, "processed/second").await?;
-    assert_eq!(store.move_object(&second, "processed/second").await?.source, SourceEnd::Gone);
+    assert_eq!(store.move_object(&second, "processed/second").await?.source, ObjectDisposition::Gone);
     assert_eq!(account.keys("").await?, ["processed/first", "processed/second"]);
     assert_eq!(kind(store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await), ErrorKind::SourceMissing);
     Ok(())
@@ -239,7 +239,7 @@ async fn absent_and_misnamed_are_told_apart() -> Result<()> {
     assert_eq!(kind(store.head(&ObjectRef::new("no-such-bucket-here", "none")).await), ErrorKind::Settings);
     assert_eq!(kind(store.list("no-such-bucket-here", "").next().await), ErrorKind::Settings);
     assert_eq!(store.read_small(&account.bucket, "none", 10).await?, None);
-    let missing = Source { etag: "\"e\"".into(), ..source(&account, &store, "a", "x").await? };
+    let missing = ObjectVersion { etag: "\"e\"".into(), ..source(&account, &store, "a", "x").await? };
     assert_eq!(kind(store.open(&missing).await), ErrorKind::SourceChanged);
     Ok(())
 }
@@ -414,7 +414,7 @@ async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result
     // Longer than elsewhere: here a renewal that is late would be taken for none.
     let ttl = 2 * TTL;
     let ours = Lease::acquire(&store, &leased(&account.bucket), "lease/", &id(), "first", ttl).await?;
-    assert_eq!(ours.inherited(), None);
+    assert_eq!(ours.previous_holder(), None);
     tokio::time::sleep(ttl + (EXPIRED - TTL)).await;
     let refused = acquire(&account, &store, "second").await.expect_err("two hold it");
     assert_eq!(refused.kind(), ErrorKind::Busy);
@@ -447,7 +447,7 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
     account.put(&key, note.to_string()).await?;
 
     let heir = acquire(&account, &store, "heir").await?;
-    assert_eq!(heir.inherited().map(|left| left.worker.as_str()), Some("frozen"));
+    assert_eq!(heir.previous_holder().map(|left| left.worker.as_str()), Some("frozen"));
     frozen.check().await?;
     assert_eq!(kind(frozen.mark_commit().await), ErrorKind::LeaseLost);
     assert_eq!(kind(frozen.check().await), ErrorKind::LeaseLost);
@@ -494,25 +494,25 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
 
     let second = acquire(&account, &store, "second").await?;
-    let left = second.inherited().context("nothing is inherited")?.clone();
+    let left = second.previous_holder().context("nothing is inherited")?.clone();
     assert!(left.commit_may_be_sent && !left.fallback_may_be_written);
     // The attempt fails without having asked the database: the note goes on, without waiting for an expiry.
-    second.give_up().await?;
+    second.abandon().await?;
     let third = acquire_soon(&account, &store, "third").await?;
-    assert!(third.inherited().is_some_and(|left| left.commit_may_be_sent), "the note was lost on the way");
+    assert!(third.previous_holder().is_some_and(|left| left.commit_may_be_sent), "the note was lost on the way");
     third.mark_fallback().await?;
-    third.give_up().await?;
+    third.abandon().await?;
     let fourth = acquire_soon(&account, &store, "fourth").await?;
-    assert!(fourth.inherited().is_some_and(|left| left.commit_may_be_sent && left.fallback_may_be_written));
+    assert!(fourth.previous_holder().is_some_and(|left| left.commit_may_be_sent && left.fallback_may_be_written));
     fourth.release().await?;
 
     let fifth = acquire(&account, &store, "fifth").await?;
-    assert_eq!(fifth.inherited(), None, "a known end leaves nothing behind");
+    assert_eq!(fifth.previous_holder(), None, "a known end leaves nothing behind");
     fifth.release_unknown().await?;
     let sixth = acquire_soon(&account, &store, "sixth").await?;
-    assert!(sixth.inherited().is_some_and(|left| left.commit_may_be_sent));
+    assert!(sixth.previous_holder().is_some_and(|left| left.commit_may_be_sent));
     sixth.release().await?;
-    acquire(&account, &store, "seventh").await?.give_up().await?;
+    acquire(&account, &store, "seventh").await?.abandon().await?;
     assert_eq!(account.keys("lease/").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
 
     // Once the object is gone nobody can come any more who would have to know.

@@ -6,48 +6,48 @@ use serde_json::{Value, json};
 use spillway_harness::athena;
 use spillway_harness::database::{Database, Engine};
 use spillway_harness::fallback::describe;
+use spillway_harness::fixture::{GLUE_DATABASE, GLUE_TABLE, file};
 use spillway_harness::lambda::{Answer, Function};
 use spillway_harness::sample_events::{Topic, lines};
 use spillway_harness::settings::Settings;
-use spillway_harness::stage::Stage;
-use spillway_harness::world::{GLUE_DATABASE, GLUE_TABLE, file};
+use spillway_harness::test_env::TestEnv;
 
 const RAW_ZONE: &str = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
 
 /// Settings under which the key alone names the table.
-fn by_pattern(stage: &Stage, pattern: &str) -> Settings {
-    stage.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern)
+fn by_pattern(test_env: &TestEnv, pattern: &str) -> Settings {
+    test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern)
 }
 
-async fn put(stage: &Stage, key: &str, records: usize) -> Result<spillway_harness::cloud::Object> {
-    stage.world.account.put(key, file(key, records).0).await
+async fn put(test_env: &TestEnv, key: &str, records: usize) -> Result<spillway_harness::cloud::Object> {
+    test_env.fixture.account.put(key, file(key, records).0).await
 }
 
 /// A table of the test's schema as its engine's SQL calls it.
-fn quoted(stage: &Stage, table: &str) -> String {
-    match stage.server {
+fn quoted(test_env: &TestEnv, table: &str) -> String {
+    match test_env.server {
         Database::MariaDb(_) => format!("{{schema}}.`{}`", table.replace('`', "``")),
         Database::Postgres(_) => format!("{{schema}}.\"{}\"", table.replace('"', "\"\"")),
     }
 }
 
 /// The rows that a query gives, each on a line.
-async fn lines_of(stage: &Stage, query: &str) -> Result<Vec<String>> {
-    let rows = stage.rows(query).await?;
+async fn lines_of(test_env: &TestEnv, query: &str) -> Result<Vec<String>> {
+    let rows = test_env.rows(query).await?;
     Ok(rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect())
 }
 
 /// How many rows of which file are in a table, by the file's name.
-async fn rows_by_file(stage: &Stage, table: &str) -> Result<Vec<String>> {
-    let table = quoted(stage, table);
-    lines_of(stage, &format!("SELECT file, COUNT(*) FROM {table} GROUP BY file ORDER BY file")).await
+async fn rows_by_file(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
+    let table = quoted(test_env, table);
+    lines_of(test_env, &format!("SELECT file, COUNT(*) FROM {table} GROUP BY file ORDER BY file")).await
 }
 
 /// The tables there are, but for the ledger.
-async fn tables(stage: &Stage) -> Result<Vec<String>> {
+async fn tables(test_env: &TestEnv) -> Result<Vec<String>> {
     let query = "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' \
          AND table_name <> 'spillway_ledger'";
-    let mut names = lines_of(stage, query).await?;
+    let mut names = lines_of(test_env, query).await?;
     names.sort();
     Ok(names)
 }
@@ -71,53 +71,53 @@ fn told(reports: &[Value]) -> Vec<String> {
 async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_table(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
-    let stage = Stage::on(engine).await?;
-    let settings = by_pattern(&stage, RAW_ZONE);
+    let test_env = TestEnv::on(engine).await?;
+    let settings = by_pattern(&test_env, RAW_ZONE);
     let counts = [("orders", 30), ("order_lines", 50), ("refunds", 7)];
     for (table, records) in counts {
         for part in 1..=4 {
             let key = format!("data/batch/{table}/year=2026/month=0{part}/day=10/hhmm=0830/{table}_part{part}.csv");
-            put(&stage, &key, records + part).await?;
+            put(&test_env, &key, records + part).await?;
         }
     }
-    let answer = stage.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
+    let answer = test_env.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     let reports = reports(&answer)?;
     assert_eq!(reports.len(), 12, "{reports:#?}");
     for (table, records) in counts {
         let expected: Vec<String> = (1..=4).map(|part| format!("{table}_part{part} {}", records + part)).collect();
-        assert_eq!(rows_by_file(&stage, table).await?, expected);
+        assert_eq!(rows_by_file(&test_env, table).await?, expected);
     }
-    assert_eq!(tables(&stage).await?, ["order_lines", "orders", "refunds"]);
+    assert_eq!(tables(&test_env).await?, ["order_lines", "orders", "refunds"]);
     let query = "SELECT target_table, SUM(rows_stored) FROM {schema}.spillway_ledger GROUP BY 1 ORDER BY 1";
-    let ledger = lines_of(&stage, query).await?;
+    let ledger = lines_of(&test_env, query).await?;
     assert_eq!(ledger, ["order_lines 210", "orders 130", "refunds 38"]);
     // Once more: nothing is left to load, and nothing is doubled.
-    let again = stage.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
+    let again = test_env.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
     assert_eq!(self::reports(&again)?.len(), 0);
     Ok(())
 }
 
 #[tokio::test]
 async fn two_objects_of_one_event_land_each_in_its_own_table() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "uploads/sales_*/** => sales, uploads/{table}/**");
-    let sales = put(&stage, "uploads/sales_eu/2026/a.csv", 20).await?;
-    let stock = put(&stage, "uploads/Stock/a.csv", 30).await?;
-    let answer = stage.deliver(&settings, &[&sales, &stock]).await?;
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "uploads/sales_*/** => sales, uploads/{table}/**");
+    let sales = put(&test_env, "uploads/sales_eu/2026/a.csv", 20).await?;
+    let stock = put(&test_env, "uploads/Stock/a.csv", 30).await?;
+    let answer = test_env.deliver(&settings, &[&sales, &stock]).await?;
     ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     assert_eq!(told(&reports(&answer)?), ["loaded sales", "loaded stock"]);
-    assert_eq!(rows_by_file(&stage, "sales").await?, ["a 20"]);
-    assert_eq!(rows_by_file(&stage, "stock").await?, ["a 30"]);
-    assert_eq!(tables(&stage).await?, ["sales", "stock"]);
+    assert_eq!(rows_by_file(&test_env, "sales").await?, ["a 20"]);
+    assert_eq!(rows_by_file(&test_env, "stock").await?, ["a 30"]);
+    assert_eq!(tables(&test_env).await?, ["sales", "stock"]);
     Ok(())
 }
 
 /// It neither vanishes nor comes again for ever: it is set aside with a reason that names key and patterns.
 #[tokio::test]
 async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     for (key, expected) in [
         (
             "uploads/stray.csv",
@@ -126,35 +126,35 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
         ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
         (&format!("uploads/{}/a.csv", "x".repeat(64)), "which is 64 bytes long"),
     ] {
-        let object = put(&stage, key, 3).await?;
-        let good = put(&stage, "uploads/good/a.csv", 3).await?;
-        let answer = stage.deliver(&settings, &[&object, &good]).await?;
+        let object = put(&test_env, key, 3).await?;
+        let good = put(&test_env, "uploads/good/a.csv", 3).await?;
+        let answer = test_env.deliver(&settings, &[&object, &good]).await?;
         ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
         assert_eq!(reports(&answer)?[0]["outcome"], "rejected", "{}", answer.body);
         let name = key.strip_prefix("uploads/").and_then(|rest| rest.strip_suffix(".csv")).context("a key of ours")?;
-        let failed = stage.world.account.keys(&format!("failed/{name}.")).await?;
+        let failed = test_env.fixture.account.keys(&format!("failed/{name}.")).await?;
         assert_eq!(failed.len(), 2, "{failed:?}");
-        let note: Value = serde_json::from_slice(&stage.world.account.get(&failed[1]).await?)?;
+        let note: Value = serde_json::from_slice(&test_env.fixture.account.get(&failed[1]).await?)?;
         assert_eq!(note["kind"], "key_refused");
         let reason = note["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(&format!("/{key}: ")) && reason.contains(expected), "{reason}");
-        assert_eq!(stage.ledger(key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
+        assert_eq!(test_env.ledger(key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
         // The event comes again, and the sweep comes by: there is nothing left to do.
-        let again = stage.deliver(&settings, &[&object]).await?;
+        let again = test_env.deliver(&settings, &[&object]).await?;
         assert_eq!(told(&reports(&again)?), ["skipped -"]);
     }
-    assert_eq!(stage.world.account.keys("uploads/").await?, Vec::<String>::new());
-    assert_eq!(tables(&stage).await?, ["good"]);
+    assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new());
+    assert_eq!(tables(&test_env).await?, ["good"]);
     Ok(())
 }
 
 #[tokio::test]
 async fn what_no_pattern_matches_goes_to_the_fixed_table_where_there_is_one() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = stage.settings().with("TABLE_PATTERN", "uploads/{table}/**");
-    let stray = put(&stage, "uploads/stray.csv", 3).await?;
-    let named = put(&stage, "uploads/refunds/a.csv", 4).await?;
-    let answer = stage.deliver_until_accepted(&settings, &[&stray, &named]).await?;
+    let test_env = TestEnv::new().await?;
+    let settings = test_env.settings().with("TABLE_PATTERN", "uploads/{table}/**");
+    let stray = put(&test_env, "uploads/stray.csv", 3).await?;
+    let named = put(&test_env, "uploads/refunds/a.csv", 4).await?;
+    let answer = test_env.deliver_until_accepted(&settings, &[&stray, &named]).await?;
     assert_eq!(told(&reports(&answer)?), ["loaded orders", "loaded refunds"]);
     Ok(())
 }
@@ -163,9 +163,9 @@ async fn what_no_pattern_matches_goes_to_the_fixed_table_where_there_is_one() ->
 #[rstest]
 #[tokio::test]
 async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
-    let stage = Stage::on(engine).await?;
-    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
-    stage.sql("CREATE TABLE {schema}.victim (id INT)").await?;
+    let test_env = TestEnv::on(engine).await?;
+    let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
+    test_env.sql("CREATE TABLE {schema}.victim (id INT)").await?;
     let names = [
         "a`; drop table victim; --",
         "b'; drop table victim; --",
@@ -180,31 +180,31 @@ async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postg
     ];
     let mut expected: Vec<String> = names.map(str::to_owned).to_vec();
     for (index, name) in names.iter().enumerate() {
-        let object = put(&stage, &format!("uploads/{name}/file{index}.csv"), 3 + index).await?;
-        let answer = stage.deliver(&settings, &[&object]).await?;
+        let object = put(&test_env, &format!("uploads/{name}/file{index}.csv"), 3 + index).await?;
+        let answer = test_env.deliver(&settings, &[&object]).await?;
         ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
         assert_eq!(told(&reports(&answer)?), [format!("loaded {name}")]);
-        assert_eq!(rows_by_file(&stage, name).await?, [format!("file{index} {}", 3 + index)]);
+        assert_eq!(rows_by_file(&test_env, name).await?, [format!("file{index} {}", 3 + index)]);
     }
     expected.push("victim".to_owned());
     expected.sort();
-    assert_eq!(tables(&stage).await?, expected);
+    assert_eq!(tables(&test_env).await?, expected);
     Ok(())
 }
 
 /// Keys that differ in letter case alone name one table, in the database as in Glue, where names are lower case.
 #[tokio::test]
 async fn letter_case_makes_no_second_table() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     for (key, records) in
         [("uploads/Orders/one.csv", 3), ("uploads/orders/two.csv", 4), ("uploads/ORDERS/three.csv", 5)]
     {
-        let object = put(&stage, key, records).await?;
-        stage.deliver_until_accepted(&settings, &[&object]).await?;
+        let object = put(&test_env, key, records).await?;
+        test_env.deliver_until_accepted(&settings, &[&object]).await?;
     }
-    assert_eq!(tables(&stage).await?, ["orders"]);
-    assert_eq!(rows_by_file(&stage, "orders").await?, ["one 3", "three 5", "two 4"]);
+    assert_eq!(tables(&test_env).await?, ["orders"]);
+    assert_eq!(rows_by_file(&test_env, "orders").await?, ["one 3", "three 5", "two 4"]);
     Ok(())
 }
 
@@ -218,24 +218,24 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
     #[case] names: [&str; 2],
     #[case] glue_starts: [&str; 2],
 ) -> Result<()> {
-    let stage = Stage::on(engine).await?;
-    let settings = by_pattern(&stage, "uploads/{table}/*.csv");
+    let test_env = TestEnv::on(engine).await?;
+    let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     let mut objects = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        stage.sql(&format!("CREATE TABLE {} (nothing INT)", quoted(&stage, name))).await?;
-        objects.push(put(&stage, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
-        objects.push(put(&stage, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
+        test_env.sql(&format!("CREATE TABLE {} (nothing INT)", quoted(&test_env, name))).await?;
+        objects.push(put(&test_env, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
+        objects.push(put(&test_env, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
     }
     let trigger = Function::trigger(&settings)?;
     let mut calls = Vec::new();
     for object in &objects {
-        calls.push(trigger.start(&stage.world.event(&[object])).await?);
+        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
     }
     for call in calls {
         let answer = call.answer().await?;
         ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     }
-    let account = &stage.world.account;
+    let account = &test_env.fixture.account;
     let tables = account.glue.get_tables().database_name(GLUE_DATABASE).send().await?;
     let mut glue: Vec<String> = tables.table_list().iter().map(|table| table.name().to_owned()).collect();
     glue.sort_by_key(|name| glue_starts.iter().position(|start| name.starts_with(start)));
@@ -255,18 +255,18 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
     assert!(describe(account, GLUE_DATABASE, GLUE_TABLE).await?.is_none(), "the fixed table's is nobody's here");
 
     for name in names {
-        stage.sql(&format!("DROP TABLE {}", quoted(&stage, name))).await?;
+        test_env.sql(&format!("DROP TABLE {}", quoted(&test_env, name))).await?;
     }
     // One table, and then all that is left.
-    let one = stage.ask(&settings, &json!({"replay": {"table": names[1]}})).await?;
+    let one = test_env.ask(&settings, &json!({"replay": {"table": names[1]}})).await?;
     assert_eq!(told(&reports(&one)?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
     assert_eq!(
-        told(&stage.replay(&settings).await?),
+        told(&test_env.replay(&settings).await?),
         [format!("replayed {}", names[0]), format!("replayed {}", names[0])]
     );
     for (index, name) in names.iter().enumerate() {
         assert_eq!(
-            rows_by_file(&stage, name).await?,
+            rows_by_file(&test_env, name).await?,
             [format!("a{index} {}", 10 + index), format!("b{index} {}", 20 + index)]
         );
     }
@@ -281,28 +281,28 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
 /// What is in the fallback keeps the table it was meant for, in the database and in Glue.
 #[tokio::test]
 async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Result<()> {
-    let stage = Stage::new().await?;
-    let before = by_pattern(&stage, "uploads/{table}/*.csv");
-    stage.sql("CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB").await?;
+    let test_env = TestEnv::new().await?;
+    let before = by_pattern(&test_env, "uploads/{table}/*.csv");
+    test_env.sql("CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB").await?;
 
-    let object = put(&stage, "uploads/orders/a.csv", 5).await?;
-    stage.deliver_until_accepted(&before, &[&object]).await?;
-    stage.sql("DROP TABLE {schema}.orders").await?;
+    let object = put(&test_env, "uploads/orders/a.csv", 5).await?;
+    test_env.deliver_until_accepted(&before, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
 
     // By the new pattern such keys give another table, or none at all.
-    let after = by_pattern(&stage, "uploads/orders/*.csv => other");
-    let nothing = by_pattern(&stage, "elsewhere/{table}/*.csv");
-    assert_eq!(told(&stage.replay(&nothing).await?), ["replayed orders"]);
-    assert_eq!(rows_by_file(&stage, "orders").await?, ["a 5"]);
+    let after = by_pattern(&test_env, "uploads/orders/*.csv => other");
+    let nothing = by_pattern(&test_env, "elsewhere/{table}/*.csv");
+    assert_eq!(told(&test_env.replay(&nothing).await?), ["replayed orders"]);
+    assert_eq!(rows_by_file(&test_env, "orders").await?, ["a 5"]);
     let partitions =
-        stage.world.account.glue.get_partitions().database_name(GLUE_DATABASE).table_name("orders").send().await?;
+        test_env.fixture.account.glue.get_partitions().database_name(GLUE_DATABASE).table_name("orders").send().await?;
     assert_eq!(partitions.partitions(), []);
-    assert_eq!(stage.world.account.keys("fallback/").await?, Vec::<String>::new());
+    assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
 
     // The same bytes under the same key are loaded once, whatever table they would go to now.
     for (settings, expected) in [(&before, "loaded orders"), (&after, "already_loaded other")] {
-        let object = put(&stage, "uploads/orders/b.csv", 3).await?;
-        let answer = stage.deliver_until_accepted(settings, &[&object]).await?;
+        let object = put(&test_env, "uploads/orders/b.csv", 3).await?;
+        let answer = test_env.deliver_until_accepted(settings, &[&object]).await?;
         assert_eq!(told(&reports(&answer)?), [expected]);
     }
     Ok(())
@@ -310,39 +310,39 @@ async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Resu
 
 #[tokio::test]
 async fn files_arrive_in_several_places_and_the_sweep_knows_them_all() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/, inventory_events/");
-    let sale = put(&stage, "sale_events/2026/a.csv", 3).await?;
-    let stray = put(&stage, "other_events/a.csv", 3).await?;
-    let answer = stage.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "{table}/**").with("UPLOAD_PREFIX", "sale_events/, inventory_events/");
+    let sale = put(&test_env, "sale_events/2026/a.csv", 3).await?;
+    let stray = put(&test_env, "other_events/a.csv", 3).await?;
+    let answer = test_env.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
     assert_eq!(told(&reports(&answer)?), ["loaded sale_events", "skipped -"]);
-    put(&stage, "sale_events/b.csv", 4).await?;
-    put(&stage, "inventory_events/b.csv", 5).await?;
-    stage.sweep(&settings).await?;
-    assert_eq!(rows_by_file(&stage, "sale_events").await?, ["a 3", "b 4"]);
-    assert_eq!(rows_by_file(&stage, "inventory_events").await?, ["b 5"]);
-    assert_eq!(stage.world.account.keys("other_events/").await?, ["other_events/a.csv"]);
-    let moved = stage.world.account.keys("processed/").await?;
+    put(&test_env, "sale_events/b.csv", 4).await?;
+    put(&test_env, "inventory_events/b.csv", 5).await?;
+    test_env.sweep(&settings).await?;
+    assert_eq!(rows_by_file(&test_env, "sale_events").await?, ["a 3", "b 4"]);
+    assert_eq!(rows_by_file(&test_env, "inventory_events").await?, ["b 5"]);
+    assert_eq!(test_env.fixture.account.keys("other_events/").await?, ["other_events/a.csv"]);
+    let moved = test_env.fixture.account.keys("processed/").await?;
     assert!(moved.len() == 3 && moved[0].starts_with("processed/2026/a."), "{moved:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn the_whole_bucket_is_uploaded_to_but_for_what_is_our_own() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "{tenant}/{table}/{version}/{file}.csv").with("UPLOAD_PREFIX", "/");
-    let first = put(&stage, "acme/orders/1/full.csv", 3).await?;
-    stage.deliver_until_accepted(&settings, &[&first]).await?;
-    put(&stage, "umbrella/orders/7/part.csv", 4).await?;
-    put(&stage, "acme/refunds/1/full.csv", 5).await?;
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "{tenant}/{table}/{version}/{file}.csv").with("UPLOAD_PREFIX", "/");
+    let first = put(&test_env, "acme/orders/1/full.csv", 3).await?;
+    test_env.deliver_until_accepted(&settings, &[&first]).await?;
+    put(&test_env, "umbrella/orders/7/part.csv", 4).await?;
+    put(&test_env, "acme/refunds/1/full.csv", 5).await?;
     // The notification of our own copy comes too, and so does the sweep.
-    let moved = stage.world.account.list("processed/").await?;
-    let answer = stage.deliver(&settings, &[&moved[0]]).await?;
+    let moved = test_env.fixture.account.list("processed/").await?;
+    let answer = test_env.deliver(&settings, &[&moved[0]]).await?;
     assert_eq!(told(&reports(&answer)?), ["skipped -"]);
-    stage.sweep(&settings).await?;
-    assert_eq!(rows_by_file(&stage, "orders").await?, ["full 3", "part 4"]);
-    assert_eq!(rows_by_file(&stage, "refunds").await?, ["full 5"]);
-    let keys = stage.world.account.keys("").await?;
+    test_env.sweep(&settings).await?;
+    assert_eq!(rows_by_file(&test_env, "orders").await?, ["full 3", "part 4"]);
+    assert_eq!(rows_by_file(&test_env, "refunds").await?, ["full 5"]);
+    let keys = test_env.fixture.account.keys("").await?;
     assert!(keys.len() == 3 && keys.iter().all(|key| key.starts_with("processed/")), "{keys:?}");
     assert!(keys[0].starts_with("processed/acme/orders/1/full."), "{keys:?}");
     Ok(())
@@ -352,8 +352,8 @@ const DATED: &str = "uploads/{table}/year={year}/month={month}/*.csv, uploads/{t
 
 #[tokio::test]
 async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, DATED).with("KEY_COLUMNS", "month, source_key, source_row, loaded_at");
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, DATED).with("KEY_COLUMNS", "month, source_key, source_row, loaded_at");
     let keys = ["uploads/t/year=2026/month=01/a.csv", "uploads/t/year=2026/month=10/b.csv", "uploads/t/c.csv"];
     let columns = "file, month, source_key, source_row";
     let expected: Vec<Vec<Option<String>>> = keys
@@ -367,42 +367,42 @@ async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()
         })
         .collect();
     // First into the fallback, and home from there; then plainly.
-    stage.sql("CREATE TABLE {schema}.t (nothing INT) ENGINE=InnoDB").await?;
+    test_env.sql("CREATE TABLE {schema}.t (nothing INT) ENGINE=InnoDB").await?;
     let objects = async || -> Result<()> {
         for key in keys {
-            let object = put(&stage, key, 2).await?;
-            stage.deliver_until_accepted(&settings, &[&object]).await?;
+            let object = put(&test_env, key, 2).await?;
+            test_env.deliver_until_accepted(&settings, &[&object]).await?;
         }
         Ok(())
     };
     objects().await?;
-    let account = &stage.world.account;
+    let account = &test_env.fixture.account;
     let query = format!("SELECT {columns} FROM t ORDER BY file, source_row");
     assert_eq!(athena::rows(account, GLUE_DATABASE, &query).await?, expected);
     let table = describe(account, GLUE_DATABASE, "t").await?.context("Glue has no table")?;
     let storage = table.storage_descriptor().context("the table has no storage descriptor")?;
     let types: Vec<&str> = storage.columns().iter().skip(4).filter_map(|column| column.r#type()).collect();
     assert_eq!(types, ["string", "string", "bigint", "timestamp"]);
-    stage.sql("DROP TABLE {schema}.t").await?;
-    assert_eq!(told(&stage.replay(&settings).await?), ["replayed t"; 3]);
+    test_env.sql("DROP TABLE {schema}.t").await?;
+    assert_eq!(told(&test_env.replay(&settings).await?), ["replayed t"; 3]);
     let query = format!("SELECT {columns} FROM {{schema}}.t ORDER BY file, source_row");
-    assert_eq!(stage.rows(&query).await?, expected);
+    assert_eq!(test_env.rows(&query).await?, expected);
     let times = "SELECT COUNT(DISTINCT loaded_at), MIN(loaded_at) > NOW() - INTERVAL 1 DAY FROM {schema}.t";
     let plain = |rows: Vec<Vec<Option<String>>>| rows.concat().into_iter().flatten().collect::<Vec<_>>().join(" ");
-    assert_eq!(plain(stage.rows(times).await?), "3 1");
+    assert_eq!(plain(test_env.rows(times).await?), "3 1");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, DATED).with("KEY_COLUMNS", "month,year");
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, DATED).with("KEY_COLUMNS", "month,year");
     let body = "id,Month\n1,march\n2,april\n";
-    let object = stage.world.account.put("uploads/t/year=2026/month=03/a.csv", body).await?;
-    stage.deliver_until_accepted(&settings, &[&object]).await?;
-    let empty = stage.world.account.put("uploads/t/year=2026/month=03/empty.csv", "").await?;
-    stage.deliver_until_accepted(&settings, &[&empty]).await?;
-    let rows = stage.rows("SELECT CAST(id AS CHAR), `Month`, month_2, year FROM {schema}.t ORDER BY id").await?;
+    let object = test_env.fixture.account.put("uploads/t/year=2026/month=03/a.csv", body).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let empty = test_env.fixture.account.put("uploads/t/year=2026/month=03/empty.csv", "").await?;
+    test_env.deliver_until_accepted(&settings, &[&empty]).await?;
+    let rows = test_env.rows("SELECT CAST(id AS CHAR), `Month`, month_2, year FROM {schema}.t ORDER BY id").await?;
     let row = |values: [&str; 4]| values.map(|value| Some(value.to_owned())).to_vec();
     assert_eq!(rows, [row(["1", "march", "03", "2026"]), row(["2", "april", "03", "2026"])]);
     Ok(())
@@ -414,11 +414,11 @@ async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<(
 async fn json_events_of_two_topics_land_in_two_tables_once(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
-    let stage = Stage::on(engine).await?;
-    let settings = by_pattern(&stage, "{table}/**")
+    let test_env = TestEnv::on(engine).await?;
+    let settings = by_pattern(&test_env, "{table}/**")
         .with("UPLOAD_PREFIX", "sale_events/,inventory_events/")
         .with("KEY_COLUMNS", "source_row");
-    let account = &stage.world.account;
+    let account = &test_env.fixture.account;
     let many = account.put("sale_events/2026/11/20/events.jsonl", lines(Topic::Sale, 0..40, &[])).await?;
     let mut objects = vec![many];
     for number in 0..4 {
@@ -427,11 +427,12 @@ async fn json_events_of_two_topics_land_in_two_tables_once(
     }
     let objects: Vec<_> = objects.iter().collect();
     for _twice in 0..2 {
-        stage.deliver_until_accepted(&settings, &objects).await?;
+        test_env.deliver_until_accepted(&settings, &objects).await?;
     }
     for (topic, count) in [(Topic::Sale, 40), (Topic::Inventory, 4)] {
-        let table = quoted(&stage, topic.folder());
-        let found = lines_of(&stage, &format!("SELECT request_id, sku, qty FROM {table} ORDER BY request_id")).await?;
+        let table = quoted(&test_env, topic.folder());
+        let found =
+            lines_of(&test_env, &format!("SELECT request_id, sku, qty FROM {table} ORDER BY request_id")).await?;
         let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
         let expected: Vec<String> = (0..count)
             .map(|number| topic.event(number))
@@ -440,32 +441,35 @@ async fn json_events_of_two_topics_land_in_two_tables_once(
         assert_eq!(found, expected);
     }
     // What only some events say is NULL in the others.
-    let sales = quoted(&stage, Topic::Sale.folder());
+    let sales = quoted(&test_env, Topic::Sale.folder());
     let told =
-        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(priority_shipping), COUNT(sales) FROM {sales}")).await?;
+        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(priority_shipping), COUNT(sales) FROM {sales}")).await?;
     assert_eq!(told, ["40 20 40"]);
-    let told = lines_of(&stage, &format!("SELECT COUNT(DISTINCT source_row), MAX(source_row) FROM {sales}")).await?;
+    let told = lines_of(&test_env, &format!("SELECT COUNT(DISTINCT source_row), MAX(source_row) FROM {sales}")).await?;
     assert_eq!(told, ["40 40"]);
-    assert_eq!(tables(&stage).await?, ["inventory_events", "sale_events"]);
+    assert_eq!(tables(&test_env).await?, ["inventory_events", "sale_events"]);
     Ok(())
 }
 
 /// An event that was cut off makes its file broken, and the file alone: it is set aside whole, with the place in the reason.
 #[tokio::test]
 async fn broken_json_events_are_refused_by_their_place_and_the_others_are_loaded() -> Result<()> {
-    let stage = Stage::new().await?;
-    let settings = by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
-    let account = &stage.world.account;
+    let test_env = TestEnv::new().await?;
+    let settings = by_pattern(&test_env, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
+    let account = &test_env.fixture.account;
     let broken = account.put("sale_events/broken.jsonl", lines(Topic::Sale, 0..40, &[7, 23])).await?;
     let good = account.put("sale_events/good.jsonl", lines(Topic::Sale, 40..50, &[])).await?;
     let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
-    let answer = stage.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
+    let answer = test_env.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
     assert_eq!(told(&reports(&answer)?), ["rejected sale_events", "loaded sale_events", "loaded inventory_events"]);
     let failed = account.keys("failed/broken.").await?;
     let note: Value = serde_json::from_slice(&account.get(&failed[1]).await?)?;
     assert_eq!((&note["kind"], &note["record"]), (&json!("file_broken"), &json!(8)), "{note}");
-    let sales = quoted(&stage, Topic::Sale.folder());
-    assert_eq!(lines_of(&stage, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?, ["10 s-00000040"]);
+    let sales = quoted(&test_env, Topic::Sale.folder());
+    assert_eq!(
+        lines_of(&test_env, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?,
+        ["10 s-00000040"]
+    );
     Ok(())
 }
 
@@ -475,22 +479,23 @@ async fn broken_json_events_are_refused_by_their_place_and_the_others_are_loaded
 async fn broken_json_events_are_set_aside_and_come_back_mended(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
-    let stage = Stage::on(engine).await?;
-    let settings =
-        by_pattern(&stage, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/").with("MAX_REJECTS", 2);
-    let account = &stage.world.account;
+    let test_env = TestEnv::on(engine).await?;
+    let settings = by_pattern(&test_env, "{table}/**")
+        .with("UPLOAD_PREFIX", "sale_events/,inventory_events/")
+        .with("MAX_REJECTS", 2);
+    let account = &test_env.fixture.account;
     let sent = lines(Topic::Sale, 0..40, &[7, 23]);
     let many = account.put("sale_events/events.jsonl", sent.clone()).await?;
     let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
     for _twice in 0..2 {
-        stage.deliver_until_accepted(&settings, &[&many, &stock]).await?;
+        test_env.deliver_until_accepted(&settings, &[&many, &stock]).await?;
     }
-    let (sales, stocks) = (quoted(&stage, Topic::Sale.folder()), quoted(&stage, Topic::Inventory.folder()));
+    let (sales, stocks) = (quoted(&test_env, Topic::Sale.folder()), quoted(&test_env, Topic::Inventory.folder()));
     assert_eq!(
-        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
         ["38 38"]
     );
-    assert_eq!(lines_of(&stage, &format!("SELECT COUNT(*) FROM {stocks}")).await?, ["1"]);
+    assert_eq!(lines_of(&test_env, &format!("SELECT COUNT(*) FROM {stocks}")).await?, ["1"]);
 
     let keys = account.keys("rejected/sale_events/").await?;
     ensure!(keys.len() == 2 && keys[0].ends_with(".json") && keys[1].ends_with(".jsonl"), "{keys:?}");
@@ -498,20 +503,20 @@ async fn broken_json_events_are_set_aside_and_come_back_mended(
     assert_eq!(String::from_utf8(account.get(&keys[0]).await?)?, bad);
     let notes = String::from_utf8(account.get(&keys[1]).await?)?;
     let notes: Vec<Value> = notes.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let places: Vec<_> = notes.iter().map(|note| (&note["record"], &note["line"], &note["code"])).collect();
-    assert_eq!(places, [(&json!(8), &json!(8), &json!("not_json")), (&json!(24), &json!(24), &json!("not_json"))]);
+    let permits: Vec<_> = notes.iter().map(|note| (&note["record"], &note["line"], &note["code"])).collect();
+    assert_eq!(permits, [(&json!(8), &json!(8), &json!("not_json")), (&json!(24), &json!(24), &json!("not_json"))]);
     let ledger =
         "SELECT rows_parsed, rows_stored, rows_rejected FROM {schema}.spillway_ledger WHERE object_key LIKE 'sale%'";
-    assert_eq!(lines_of(&stage, ledger).await?, ["40 38 2"]);
+    assert_eq!(lines_of(&test_env, ledger).await?, ["40 38 2"]);
 
     let mended = lines(Topic::Sale, 7..8, &[]) + &lines(Topic::Sale, 23..24, &[]);
     account.put(&keys[0], mended).await?;
     for _twice in 0..2 {
-        let answer = stage.ask(&settings, &json!({ "rejects": keys[0] })).await?;
+        let answer = test_env.ask(&settings, &json!({ "rejects": keys[0] })).await?;
         ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
     }
     assert_eq!(
-        lines_of(&stage, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
         ["40 40"]
     );
     Ok(())

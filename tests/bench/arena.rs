@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::primitives::ByteStream;
 use spillway_harness::cloud::{Account, Cloud};
 use spillway_harness::database::{Database, Engine, Options, Schema};
+use spillway_harness::fixture::Fixture;
 use spillway_harness::keeper::SERVER_PATH;
 use spillway_harness::run::{Scratch, workspace};
 use spillway_harness::settings::Settings;
 use spillway_harness::wait;
-use spillway_harness::world::World;
 
 use crate::figures::median;
 use crate::measure::Servers;
@@ -52,13 +52,14 @@ impl Arena {
     pub(crate) async fn open(engine: Engine, options: Options, task: &Path) -> Result<Self> {
         let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..options };
         let (server, cloud) = (Database::start(engine, options).await?, Cloud::start().await?);
-        let world = World::new(cloud.account().await?, server.schema().await?);
+        let fixture = Fixture::new(cloud.account().await?, server.schema().await?);
         // As it is deployed: what the tests have in a hurry gets its default again.
-        let settings = world.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS").with("RDS_TABLE", LOADED);
+        let settings =
+            fixture.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS").with("RDS_TABLE", LOADED);
         Ok(Self {
             server,
-            schema: world.schema,
-            account: world.account,
+            schema: fixture.schema,
+            account: fixture.account,
             folder: Scratch::new("bench")?,
             cloud,
             settings,
@@ -166,7 +167,7 @@ impl Arena {
     }
 
     /// Has what earlier runs left to be written written and what they left to be purged purged, so that nobody pays for another.
-    pub(crate) async fn settle(&self) -> Result<()> {
+    pub(crate) async fn finalize(&self) -> Result<()> {
         match self.schema.engine {
             Engine::MariaDb => self.settle_innodb().await?,
             Engine::Postgres => self.server.execute(&self.schema, "CHECKPOINT").await?,

@@ -126,7 +126,7 @@ impl Data {
 
 fn append_wide(row: u64, out: &mut Vec<u8>) {
     let random = mixed(row, 1);
-    let optional = |share: u64, text: String| if random.is_multiple_of(share) { String::new() } else { text };
+    let optional = |usage: u64, text: String| if random.is_multiple_of(usage) { String::new() } else { text };
     let day = |seed: u64| format!("{:04}-{:02}-{:02}", 1950 + seed % 77, 1 + seed / 77 % 12, 1 + seed / 924 % 28);
     let time = |seed: u64| format!("{:02}:{:02}:{:02}", seed % 24, seed / 24 % 60, seed / 1_440 % 60);
     let bit = |place: u32| random >> place & 1 == 1;

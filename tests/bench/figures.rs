@@ -48,7 +48,7 @@ pub(crate) struct Section {
     /// The engine's name and version.
     pub(crate) server: String,
     /// Cores and memory.
-    pub(crate) machine: String,
+    pub(crate) compute: String,
     /// How many files.
     pub(crate) files: u64,
     /// How many rows in all of them.
@@ -142,7 +142,7 @@ pub(crate) mod tests {
             about: "four whole numbers".into(),
             engine: engine.to_owned(),
             server: "MariaDB 10.11".into(),
-            machine: "2 cores, 24 GiB".into(),
+            compute: "2 cores, 24 GiB".into(),
             files: 1,
             rows: 1_000_000,
             bytes: 32_000_000,

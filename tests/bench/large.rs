@@ -78,7 +78,7 @@ struct Figures {
 }
 
 /// Measures every size by both ways and writes the page; with `rows`, which is for trying it out, it is only printed.
-pub(crate) async fn measure(task: &Path, rows: Option<u64>, machine: &str) -> Result<String> {
+pub(crate) async fn measure(task: &Path, rows: Option<u64>, compute: &str) -> Result<String> {
     let mut all = Vec::new();
     for rows in rows.map_or(ROWS.to_vec(), |rows| vec![rows]) {
         for way in [Way::AtOnce, Way::Staged] {
@@ -92,7 +92,7 @@ pub(crate) async fn measure(task: &Path, rows: Option<u64>, machine: &str) -> Re
             all.push(one);
         }
     }
-    let page = page(&all, machine)?;
+    let page = page(&all, compute)?;
     if rows.is_none() {
         std::fs::write(workspace().join("docs/large-files.md"), &page)?;
     }
@@ -113,7 +113,7 @@ async fn figures(task: &Path, rows: u64, way: Way) -> Result<Figures> {
     arena.put_file(SOURCE, &file).await?;
 
     arena.copy(SOURCE, UPLOAD).await?;
-    arena.settle().await?;
+    arena.finalize().await?;
     let before = space(&arena).await?;
     let neighbour = Neighbour::start(&arena.schema, arena.server.port());
     let servers = arena.servers()?;
@@ -130,7 +130,7 @@ async fn figures(task: &Path, rows: u64, way: Way) -> Result<Figures> {
     let bytes_of_another = Data::Orders.write_file(&file, 2..rows + 2)?;
     ensure!(bytes_of_another.abs_diff(bytes) < 100, "the second file is of another size");
     arena.put_file(UPLOAD, &file).await?;
-    arena.settle().await?;
+    arena.finalize().await?;
     let rollback = rollback(&arena, way, rows).await?;
     let grown = Space {
         undo: after.undo - before.undo,
@@ -230,11 +230,11 @@ impl Neighbour {
     }
 }
 
-fn page(all: &[Figures], machine: &str) -> Result<String> {
+fn page(all: &[Figures], compute: &str) -> Result<String> {
     let mut page = format!(
         "# Large files on MariaDB
 
-Made by `make bench-large`, {machine}; each line on a server of its own, with a buffer pool and a redo log of 1 GiB and a binary log of rows that is synced at each COMMIT.
+Made by `make bench-large`, {compute}; each line on a server of its own, with a buffer pool and a redo log of 1 GiB and a binary log of rows that is synced at each COMMIT.
 The same file, into a table that is there, in one transaction and by a staging table (`ATOMIC_MAX_BYTES` above and below its size).
 
 - *Undo*, *redo* and *binary log* are what the server's files have grown by, or had written to them, until the end of the task.

@@ -60,20 +60,20 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(words: Vec<String>) -> Result<()> {
-    let machine = machine()?;
+    let compute = compute()?;
     match words.first().and_then(|word| word.split_once('=')) {
-        Some(("start", folder)) => start::measure(Path::new(folder), &machine).await,
+        Some(("start", folder)) => start::measure(Path::new(folder), &compute).await,
         Some(("large", task)) => {
             let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
             let rows = rows.map(str::parse).transpose().context("rows is no number")?;
-            println!("{}", large::measure(Path::new(task), rows, &machine).await?);
+            println!("{}", large::measure(Path::new(task), rows, &compute).await?);
             Ok(())
         }
-        _ => measure_sets(Plan::parse(words.into_iter())?, &machine).await,
+        _ => measure_sets(Plan::parse(words.into_iter())?, &compute).await,
     }
 }
 
-async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
+async fn measure_sets(plan: Plan, compute: &str) -> Result<()> {
     let begun = Instant::now();
     // A copy: it stays the same while others build.
     let folder = Scratch::new("bench_task")?;
@@ -84,7 +84,7 @@ async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
         for set in &plan.sets {
             let arena = Arena::open(engine, Options::default(), &task).await?;
             println!("{} on {}", set.name, arena.version().await?);
-            let section = rounds::run(&arena, set, plan.rounds, machine, |line| println!("{line}")).await;
+            let section = rounds::run(&arena, set, plan.rounds, compute, |line| println!("{line}")).await;
             sections.push(section.with_context(|| format!("{} on {} failed", set.name, engine.title()))?);
             if !plan.is_trial {
                 publish(&sections)?;
@@ -157,7 +157,7 @@ fn ensure_flat(section: &Section) -> Result<()> {
 }
 
 /// Cores and memory.
-fn machine() -> Result<String> {
+fn compute() -> Result<String> {
     let memory = std::fs::read_to_string("/proc/meminfo")?;
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).context("no MemTotal")?;
     let kibibytes: f64 = total.trim().trim_end_matches(" kB").parse()?;

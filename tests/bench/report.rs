@@ -51,7 +51,7 @@ pub(crate) fn page(sections: &[Section]) -> Result<String> {
 
 /// One set on one engine.
 pub(crate) fn part(section: &Section) -> Result<String> {
-    let heading = format!("### {} on {}, {}", section.set, section.server, section.machine);
+    let heading = format!("### {} on {}, {}", section.set, section.server, section.compute);
     Ok(format!("{heading}\n\n{}{}", table(section)?, wrong_values(section)))
 }
 
@@ -144,11 +144,11 @@ fn flatness(sections: &[Section]) -> Result<String> {
         let is_small = |section: &&Section| section.set == "orders-1m" && section.engine == large.engine;
         let Some(small) = sections.iter().find(is_small) else { continue };
         let speed = |section: &Section| Ok::<_, anyhow::Error>(rate(section, section.spillway()?.seconds()));
-        let (share, peak) =
+        let (usage, peak) =
             (speed(large)? / speed(small)?, most(large.spillway()?, |run| run.peak_memory_bytes as f64));
         writeln!(
             text,
-            "- {}: {} rows go at {share:.2} times the rows per second of {}, in {:.0} MiB.",
+            "- {}: {} rows go at {usage:.2} times the rows per second of {}, in {:.0} MiB.",
             large.server,
             thousands(large.rows),
             thousands(small.rows),

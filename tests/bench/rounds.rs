@@ -55,7 +55,7 @@ pub(crate) async fn run(
     arena: &Arena,
     set: &Set,
     rounds: usize,
-    machine: &str,
+    compute: &str,
     say: impl Fn(&str) + Sync,
 ) -> Result<Section> {
     let file = arena.folder.path().join(format!("{}.csv", set.name));
@@ -68,8 +68,8 @@ pub(crate) async fn run(
             1 => vec![Contender::SpillwayNewTable, Contender::Loader, Contender::Spillway],
             _ => vec![Contender::Spillway, Contender::Script],
         };
-        let places = order.len();
-        order.rotate_left(round % places);
+        let permits = order.len();
+        order.rotate_left(round % permits);
         for contender in order {
             say(&all.turn(contender, round).await?);
         }
@@ -85,7 +85,7 @@ pub(crate) async fn run(
         about: set.about.to_owned(),
         engine: arena.schema.engine.name().to_owned(),
         server: arena.version().await?,
-        machine: machine.to_owned(),
+        compute: compute.to_owned(),
         files: set.files,
         rows: all.rows(),
         bytes: all.bytes,
@@ -133,7 +133,7 @@ impl Rounds<'_> {
                 self.arena.copy(&source, &source.replace(SOURCE, &prefix)).await?;
             }
         }
-        self.arena.settle().await?;
+        self.arena.finalize().await?;
 
         let run = measure::run(self.arena.servers()?, &mut self.command(contender, &prefix)?)
             .with_context(|| format!("{contender:?} failed in round {}", round + 1))?;

@@ -12,7 +12,7 @@ use spillway_harness::database::Engine;
 use spillway_harness::lambda::Function;
 use spillway_harness::run::{self, Scratch, workspace};
 use spillway_harness::settings::Settings;
-use spillway_harness::stage::Stage;
+use spillway_harness::test_env::TestEnv;
 
 use crate::data::Data;
 use crate::figures::median;
@@ -36,9 +36,9 @@ struct Starter {
 }
 
 /// Measures what was built in this folder and writes the page.
-pub(crate) async fn measure(folder: &Path, machine: &str) -> Result<()> {
+pub(crate) async fn measure(folder: &Path, compute: &str) -> Result<()> {
     let folder = folder.canonicalize().with_context(|| format!("{} is not there", folder.display()))?;
-    let stages = [Stage::on(Engine::MariaDb).await?, Stage::on(Engine::Postgres).await?];
+    let stages = [TestEnv::on(Engine::MariaDb).await?, TestEnv::on(Engine::Postgres).await?];
     let settings = as_deployed(&stages[0]);
     let ours = json!({"key": "processed/orders.csv"});
     let test_event = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "a-bucket"});
@@ -54,9 +54,9 @@ pub(crate) async fn measure(folder: &Path, machine: &str) -> Result<()> {
         }
     }
     starters.sort_by_key(|starter| starter.bytes);
-    let mut page = page(&starters, machine);
-    for (stage, engine) in stages.into_iter().zip([Engine::MariaDb, Engine::Postgres]) {
-        let (seconds, peak) = inline_load(stage, &folder.join("spillway-trigger")).await?;
+    let mut page = page(&starters, compute);
+    for (test_env, engine) in stages.into_iter().zip([Engine::MariaDb, Engine::Postgres]) {
+        let (seconds, peak) = inline_load(test_env, &folder.join("spillway-trigger")).await?;
         writeln!(page, "- {}: {seconds:.2} s, {:.0} MiB.", engine.title(), peak as f64 / MEBIBYTE)?;
     }
     Ok(std::fs::write(workspace().join("docs/start.md"), page)?)
@@ -88,8 +88,8 @@ impl Starter {
 
 /// What the tests have in a hurry gets its default again, and the machine's certificates are one file, as in Lambda's image: Debian has each
 /// of them once more in a file of its own.
-fn as_deployed(stage: &Stage) -> Settings {
-    let settings = stage.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS");
+fn as_deployed(test_env: &TestEnv) -> Settings {
+    let settings = test_env.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS");
     settings.with("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt")
 }
 
@@ -104,10 +104,10 @@ fn zipped_bytes(binary: &Path) -> Result<u64> {
 }
 
 /// One file of ten megabytes through the trigger, new table and all; the seconds to its answer, and the most memory.
-async fn inline_load(stage: Stage, trigger: &Path) -> Result<(f64, u64)> {
-    let object = stage.world.account.put("uploads/orders.csv", Data::Orders.file(1..LOADED_ROWS + 1)).await?;
+async fn inline_load(test_env: TestEnv, trigger: &Path) -> Result<(f64, u64)> {
+    let object = test_env.fixture.account.put("uploads/orders.csv", Data::Orders.file(1..LOADED_ROWS + 1)).await?;
     ensure!((10_000_000..11_000_000).contains(&object.size_bytes), "{} bytes are loaded", object.size_bytes);
-    let mut call = Function::of(trigger, &as_deployed(&stage)).start(&stage.world.event(&[&object])).await?;
+    let mut call = Function::of(trigger, &as_deployed(&test_env)).start(&test_env.fixture.event(&[&object])).await?;
     let begun = Instant::now();
     let answer = call.answered().await?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -116,11 +116,11 @@ async fn inline_load(stage: Stage, trigger: &Path) -> Result<(f64, u64)> {
     Ok((seconds, call.peak_memory_bytes().await?))
 }
 
-fn page(starters: &[Starter], machine: &str) -> String {
+fn page(starters: &[Starter], compute: &str) -> String {
     let mut page = format!(
         "# Size and start
 
-Made by `make bench-start`, {machine}. The functions as they are deployed, but for the processor they are built for, beside one that answers and does
+Made by `make bench-start`, {compute}. The functions as they are deployed, but for the processor they are built for, beside one that answers and does
 nothing else (`crates/trigger/examples/hello.rs`), built the same way; the machine's certificates are one file, as in Lambda's image. *First answer*: a new process under the runtime emulator of AWS SAM, from the
 invocation to its answer, settings read and every client built, to an event that needs none of them; the median of {ROUNDS}, in turns, and in brackets the
 least and the most. *Memory* is what was resident at most by then.

@@ -11,7 +11,7 @@ use crate::cloud::{Account, Cloud};
 use crate::database::{Database, Schema};
 use crate::settings::Settings;
 use crate::task::{Finished, Task};
-use crate::{http, run, wait, world};
+use crate::{fixture, http, run, wait};
 
 const SECRET: &str = "spillway/database";
 
@@ -35,7 +35,7 @@ impl Deployment {
         account.secrets.create_secret().name(SECRET).secret_string(secret.to_string()).send().await?;
         let output = Command::new(run::workspace().join("scripts/deploy-local"))
             .args(["spillway", &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
-            .args([format!("DatabaseTable={}", world::TABLE), "ScheduleState=DISABLED".to_owned()])
+            .args([format!("DatabaseTable={}", fixture::TABLE), "ScheduleState=DISABLED".to_owned()])
             .args([
                 format!("DatabaseCaFile={}", server.certificates().authority().display()),
                 "SubnetIds=subnet-0123456789abcdef0".to_owned(),

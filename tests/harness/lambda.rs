@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::fault::Pause;
+use crate::failpoint::Pause;
 use crate::process::{self, Signal};
 use crate::run::Scratch;
 use crate::settings::Settings;

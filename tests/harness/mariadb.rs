@@ -95,8 +95,8 @@ impl MariaDb {
         let begun = Instant::now();
         loop {
             match Conn::new(self.login("root", "", None)).await {
-                Err(mysql_async::Error::Server(refusal))
-                    if refusal.code == TOO_MANY_CONNECTIONS && begun.elapsed() < FULL_BOUND =>
+                Err(mysql_async::Error::Server(rejection))
+                    if rejection.code == TOO_MANY_CONNECTIONS && begun.elapsed() < FULL_BOUND =>
                 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

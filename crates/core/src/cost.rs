@@ -23,7 +23,7 @@ const IS_ARM: bool = cfg!(target_arch = "aarch64");
 
 /// What the work runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
+pub enum Compute {
     /// A Lambda function.
     Lambda {
         /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
@@ -72,12 +72,12 @@ impl Requests {
     }
 }
 
-impl Machine {
+impl Compute {
     /// Dollars for this long on the machine, with these requests. Each object is taken for an invocation of its own.
     pub fn dollars(self, held: Duration, requests: Requests) -> f64 {
         let seconds = held.as_secs_f64();
         let gigabytes = |megabytes: u32| f64::from(megabytes) / 1024.0;
-        let machine = match self {
+        let compute = match self {
             Self::Lambda { memory_mb } => gigabytes(memory_mb) * seconds * LAMBDA_GB_SECOND + LAMBDA_REQUEST,
             Self::Fargate { cpu_units, memory_mb } => {
                 let hours = seconds / 3600.0;
@@ -85,7 +85,7 @@ impl Machine {
                 (vcpus * FARGATE_VCPU_HOUR + gigabytes(memory_mb) * FARGATE_GB_HOUR) * hours
             }
         };
-        machine + requests.dollars()
+        compute + requests.dollars()
     }
 }
 
@@ -97,8 +97,8 @@ mod tests {
     fn a_day_of_each_machine_costs_what_the_price_lists_say() {
         let day = Duration::from_secs(24 * 3600);
         let none = Requests::default();
-        let lambda = Machine::Lambda { memory_mb: 512 }.dollars(day, none);
-        let fargate = Machine::Fargate { cpu_units: 2048, memory_mb: 4096 }.dollars(day, none);
+        let lambda = Compute::Lambda { memory_mb: 512 }.dollars(day, none);
+        let fargate = Compute::Fargate { cpu_units: 2048, memory_mb: 4096 }.dollars(day, none);
         let (lambda_list, fargate_list) = if IS_ARM { (0.576_003, 1.896) } else { (0.720_002, 2.369_76) };
         assert!((lambda - lambda_list).abs() < 1e-5, "{lambda}");
         assert!((fargate - fargate_list).abs() < 1e-5, "{fargate}");
@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn a_thousand_requests_of_each_kind_cost_what_the_price_list_says() {
-        let machine = Machine::Fargate { cpu_units: 256, memory_mb: 512 };
+        let compute = Compute::Fargate { cpu_units: 256, memory_mb: 512 };
         let requests = Requests { writes: 1000.0, reads: 1000.0 }.since(Requests::default());
-        assert!((machine.dollars(Duration::ZERO, requests) - 0.0054).abs() < 1e-9);
+        assert!((compute.dollars(Duration::ZERO, requests) - 0.0054).abs() < 1e-9);
     }
 }

@@ -33,7 +33,7 @@ pub enum ErrorKind {
     /// The database has no room, or a packet or transaction is too large for it.
     DatabaseFull,
     /// A statement of ours that the server cannot understand, or a broken invariant.
-    Bug,
+    Internal,
     /// COMMIT was sent and no answer came: the rows may or may not be stored.
     CommitUnknown,
     /// The file has to be read to its end before its rows can be loaded.
@@ -84,7 +84,7 @@ impl ErrorKind {
             Self::TableMismatch => "table_mismatch",
             Self::DataRefused => "data_refused",
             Self::DatabaseFull => "database_full",
-            Self::Bug => "bug",
+            Self::Internal => "internal",
             Self::CommitUnknown => "commit_unknown",
             Self::Unread => "unread",
             Self::FileBroken => "file_broken",

@@ -12,13 +12,13 @@ use std::ops::Range;
 use futures_util::{StreamExt, stream};
 
 use crate::catalog::Catalog;
-use crate::config::{FallbackFormat, RoadSettings};
+use crate::config::{FallbackFormat, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
+use crate::failpoint::Failpoint;
 use crate::format::fallback_csv::{self, CsvEncoder};
 use crate::format::parquet::{self, ParquetEncoder};
 use crate::format::{Batch, BatchStream};
-use crate::object::{ObjectRef, Source};
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::route;
 use crate::schema::Schema;
 use crate::store::Store;
@@ -28,9 +28,9 @@ pub use manifest::{Manifest, list};
 
 /// What goes over the spillway.
 #[derive(Debug, Clone, Copy)]
-pub struct Spill<'a> {
+pub struct FallbackWrite<'a> {
     /// Whose rows these are.
-    pub source: &'a Source,
+    pub source: &'a ObjectVersion,
     /// The table they were meant for.
     pub table: &'a str,
     /// SHA-256 of the source's body in hex.
@@ -49,7 +49,7 @@ pub struct Spill<'a> {
 ///
 /// # Errors
 /// An outage is never taken for absence, and neither is an object whose manifest somebody has deleted.
-pub async fn find(store: &Store, settings: &RoadSettings, source: &Source) -> Result<Option<Manifest>> {
+pub async fn find(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<Manifest>> {
     let bucket = &source.object.bucket;
     // At once: under the lease nobody else makes or removes any of them, and nearly always all of them are absent.
     let (manifest, object) =
@@ -69,7 +69,7 @@ pub async fn find(store: &Store, settings: &RoadSettings, source: &Source) -> Re
 
 /// The key of this source's fallback object, where it lies by the settings of now. Each form is asked for by its key: that costs a sixth of a
 /// listing.
-async fn data_object(store: &Store, settings: &RoadSettings, source: &Source) -> Result<Option<String>> {
+async fn data_object(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<String>> {
     // A key that gives no table has no place where an object could lie without its manifest.
     let Ok(parts) = route::key_parts(&source.object.key, &settings.database) else { return Ok(None) };
     let keys = FallbackFormat::ALL.map(|format| {
@@ -85,7 +85,7 @@ async fn data_object(store: &Store, settings: &RoadSettings, source: &Source) ->
 ///
 /// # Errors
 /// When one of them may still be there.
-pub async fn abort_writes(store: &Store, settings: &RoadSettings, source: &Source) -> Result<usize> {
+pub async fn abort_writes(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<usize> {
     // The manifest is written before the upload begins, so without one there is none.
     match manifest::read_of(store, settings, source).await? {
         Some((manifest, _)) => store.abort_uploads(&source.object.bucket, &manifest.key).await,
@@ -101,14 +101,14 @@ pub async fn abort_writes(store: &Store, settings: &RoadSettings, source: &Sourc
 pub async fn write(
     store: &Store,
     catalog: &Catalog,
-    settings: &RoadSettings,
-    spill: &Spill<'_>,
+    settings: &PipelineConfig,
+    fallback_write: &FallbackWrite<'_>,
     rows: BatchStream<'_>,
     announce: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
-    let bucket = &spill.source.object.bucket;
-    let manifest = manifest::settle(store, catalog, settings, spill).await?;
-    FaultPoint::FallbackBeforePut.reached().await;
+    let bucket = &fallback_write.source.object.bucket;
+    let manifest = manifest::finalize(store, catalog, settings, fallback_write).await?;
+    Failpoint::FallbackBeforePut.reached().await;
     let mut upload = store.upload(bucket, &manifest.key, content_type(manifest.format));
     if let Err(error) = send(&mut upload, &manifest, rows).await {
         // The first error is the one to tell; parts that stay behind are swept.
@@ -120,10 +120,10 @@ pub async fn write(
         let _ = sealed.abort().await;
         return Err(error);
     }
-    FaultPoint::FallbackAnnounced.reached().await;
+    Failpoint::FallbackAnnounced.reached().await;
     // An object that is there is this source's, and so has the same rows.
     sealed.complete_new().await?;
-    FaultPoint::FallbackAfterComplete.reached().await;
+    Failpoint::FallbackAfterComplete.reached().await;
     manifest.catalog(catalog).register(&manifest.dt, &partition_folder(bucket, settings, &manifest)).await
 }
 
@@ -131,7 +131,7 @@ pub async fn write(
 ///
 /// # Errors
 /// When the catalog cannot be changed.
-pub async fn register_found(catalog: &Catalog, settings: &RoadSettings, found: &Manifest) -> Result<()> {
+pub async fn register_found(catalog: &Catalog, settings: &PipelineConfig, found: &Manifest) -> Result<()> {
     let bucket = &found.source.object.bucket;
     let catalog = found.catalog(catalog);
     catalog.prepare_again(&table_folder(bucket, settings, &found.target_table), &found.columns).await?;
@@ -171,7 +171,7 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
 ///
 /// # Errors
 /// When something of it may still be there.
-pub async fn remove(store: &Store, catalog: &Catalog, settings: &RoadSettings, manifest: &Manifest) -> Result<()> {
+pub async fn remove(store: &Store, catalog: &Catalog, settings: &PipelineConfig, manifest: &Manifest) -> Result<()> {
     let bucket = &manifest.source.object.bucket;
     let folder_key = partition_key(settings, manifest);
     store.delete(bucket, &manifest.key).await?;
@@ -227,7 +227,7 @@ async fn send(upload: &mut Upload, manifest: &Manifest, mut rows: BatchStream<'_
     }
     if sent_rows != manifest.rows {
         let message = format!("the second pass gave {sent_rows} rows, the first {}", manifest.rows);
-        return Err(Error::new(ErrorKind::Bug, message));
+        return Err(Error::new(ErrorKind::Internal, message));
     }
     upload.write(&encoder.finish()?).await
 }
@@ -251,15 +251,15 @@ async fn has_objects(store: &Store, bucket: &str, folder_key: &str) -> Result<bo
 }
 
 /// The `Location` of a target table's fallback.
-fn table_folder(bucket: &str, settings: &RoadSettings, target_table: &str) -> String {
+fn table_folder(bucket: &str, settings: &PipelineConfig, target_table: &str) -> String {
     format!("s3://{bucket}/{}", route::fallback_table_prefix(&settings.prefixes, target_table))
 }
 
-fn partition_key(settings: &RoadSettings, manifest: &Manifest) -> String {
+fn partition_key(settings: &PipelineConfig, manifest: &Manifest) -> String {
     route::fallback_partition_prefix(&settings.prefixes, &manifest.target_table, &manifest.dt)
 }
 
 /// The `Location` of a manifest's partition.
-fn partition_folder(bucket: &str, settings: &RoadSettings, manifest: &Manifest) -> String {
+fn partition_folder(bucket: &str, settings: &PipelineConfig, manifest: &Manifest) -> String {
     format!("s3://{bucket}/{}", partition_key(settings, manifest))
 }

@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use crate::config::{LaunchSettings, vars};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::fault::FaultPoint;
-use crate::object::{Source, hash_parts};
+use crate::failpoint::Failpoint;
+use crate::object::{ObjectVersion, hash_parts};
 use crate::policy;
 
 /// The longest time a launch is tried for, however much is left.
@@ -53,12 +53,12 @@ impl Launcher {
 
     /// Starts the task that loads this source, and answers its ARN. A busy service is asked again, within `remaining`
     /// and a minute; asking again for the same source never makes a second task while the first one lives.
-    pub async fn launch(&self, source: &Source, remaining: Option<Duration>) -> Result<String> {
+    pub async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
         let mut token = self.token(source);
         for _ in 0..MAX_STOPPED {
             match self.run_with_retries(source, &token, remaining).await? {
                 Started::Running { arn } => {
-                    FaultPoint::AfterRunTask.reached().await;
+                    Failpoint::AfterRunTask.reached().await;
                     info!(task = %arn, source_id = %source.id, "a task was started for the object");
                     return Ok(arn);
                 }
@@ -74,7 +74,12 @@ impl Launcher {
         Err(Error::new(ErrorKind::Service, message).for_object(&source.object))
     }
 
-    async fn run_with_retries(&self, source: &Source, token: &str, remaining: Option<Duration>) -> Result<Started> {
+    async fn run_with_retries(
+        &self,
+        source: &ObjectVersion,
+        token: &str,
+        remaining: Option<Duration>,
+    ) -> Result<Started> {
         let budget = remaining.map_or(MAX_BUDGET, |remaining| remaining.min(MAX_BUDGET));
         let started = Instant::now();
         let mut attempt = 0;
@@ -94,7 +99,7 @@ impl Launcher {
         }
     }
 
-    async fn run(&self, source: &Source, token: &str) -> Result<Started> {
+    async fn run(&self, source: &ObjectVersion, token: &str) -> Result<Started> {
         let settings = &self.settings;
         let network = NetworkConfiguration::builder().awsvpc_configuration(self.network()?).build();
         let answer = self
@@ -111,7 +116,7 @@ impl Launcher {
             .client_token(token)
             .send()
             .await
-            .map_err(|error| self.refusal(error))?;
+            .map_err(|error| self.rejection(error))?;
         self.started(&answer)
     }
 
@@ -123,10 +128,10 @@ impl Launcher {
             .set_security_groups(security_groups)
             .assign_public_ip(public_ip)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Bug, "the network of a task is incomplete").with_source(error))
+            .map_err(|error| Error::new(ErrorKind::Internal, "the network of a task is incomplete").with_source(error))
     }
 
-    fn overrides(&self, source: &Source) -> TaskOverride {
+    fn overrides(&self, source: &ObjectVersion) -> TaskOverride {
         let object = &source.object;
         let pair = |name: &str, value: &str| KeyValuePair::builder().name(name).value(value).build();
         let container = ContainerOverride::builder()
@@ -141,7 +146,7 @@ impl Launcher {
 
     /// 64 hex digits, the longest token ECS takes. A changed definition or network is another request, which ECS would
     /// refuse under the old token.
-    fn token(&self, source: &Source) -> String {
+    fn token(&self, source: &ObjectVersion) -> String {
         let settings = &self.settings;
         let (subnets, groups) = (settings.subnets.join(","), settings.security_groups.join(","));
         let public_ip = settings.assign_public_ip.to_string();
@@ -180,7 +185,7 @@ impl Launcher {
         Error::new(kind, format!("ECS has started no task: {reason}{detail} for {what}{hint}"))
     }
 
-    fn refusal<R>(&self, error: SdkError<RunTaskError, R>) -> Error
+    fn rejection<R>(&self, error: SdkError<RunTaskError, R>) -> Error
     where
         R: std::fmt::Debug + Send + Sync + 'static,
     {
@@ -233,8 +238,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::canned::{Answer, Canned, answer};
     use crate::object::ObjectRef;
+    use crate::stub_server::{Answer, StubServer, answer};
 
     const ARN: &str = "arn:aws:ecs:us-east-1:123456789012:task/c/1";
 
@@ -249,10 +254,10 @@ mod tests {
         }
     }
 
-    fn source(version: Option<&str>) -> Source {
+    fn source(version: Option<&str>) -> ObjectVersion {
         let object =
             ObjectRef { bucket: "b".into(), key: "uploads/a b+é.csv".into(), version_id: version.map(str::to_owned) };
-        Source::new(object, "\"e\"".into(), 11 << 20, Timestamp::UNIX_EPOCH, None)
+        ObjectVersion::new(object, "\"e\"".into(), 11 << 20, Timestamp::UNIX_EPOCH, None)
     }
 
     fn task(arn: &str, status: &str) -> Answer {
@@ -263,12 +268,12 @@ mod tests {
         answer(200, json!({"tasks": [], "failures": [{"arn": "arn:x", "reason": reason, "detail": "why"}]}))
     }
 
-    fn refusal(code: &str, message: &str) -> Answer {
+    fn rejection(code: &str, message: &str) -> Answer {
         answer(400, json!({"__type": code, "message": message}))
     }
 
     async fn launch(answers: Vec<Answer>, budget_ms: u64) -> (Result<String>, Vec<Value>) {
-        let aws = Canned::start(answers).await;
+        let aws = StubServer::start(answers).await;
         let launcher = Launcher::new(&aws.config(), settings());
         let result = launcher.launch(&source(Some("v1")), Some(Duration::from_millis(budget_ms))).await;
         (result, aws.requests().into_iter().map(|request| request.body).collect())
@@ -302,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_token_is_the_same_for_the_same_object_and_settings_only() {
-        let aws = Canned::start(vec![task(ARN, "RUNNING")]).await;
+        let aws = StubServer::start(vec![task(ARN, "RUNNING")]).await;
         let token = |settings: LaunchSettings, version| Launcher::new(&aws.config(), settings).token(&source(version));
         let base = token(settings(), Some("v1"));
         assert_eq!(base, token(settings(), Some("v1")));
@@ -311,8 +316,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case(vec![refusal("ThrottlingException", "Rate exceeded"), task(ARN, "PENDING")])]
-    #[case(vec![refusal("ClientException", "You've reached the limit on the number of tasks you can run concurrently"), task(ARN, "PENDING")])]
+    #[case(vec![rejection("ThrottlingException", "Rate exceeded"), task(ARN, "PENDING")])]
+    #[case(vec![rejection("ClientException", "You've reached the limit on the number of tasks you can run concurrently"), task(ARN, "PENDING")])]
     #[case(vec![failures("RESOURCE:FARGATE"), failures("Capacity is unavailable at this time."), task(ARN, "PENDING")])]
     #[case(vec![answer(500, json!({"__type": "ServerException"})), task(ARN, "PENDING")])]
     #[tokio::test]
@@ -326,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_service_is_asked_within_the_budget_only() {
-        let (result, requests) = launch(vec![refusal("ThrottlingException", "Rate exceeded")], 300).await;
+        let (result, requests) = launch(vec![rejection("ThrottlingException", "Rate exceeded")], 300).await;
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Throttled);
         assert!(error.to_string().starts_with("s3://b/uploads/a b+é.csv: "), "{error}");
@@ -335,11 +340,11 @@ mod tests {
 
     #[rstest]
     #[case(failures("MISSING"), ErrorKind::Settings, "MISSING (why) for arn:x")]
-    #[case(refusal("ClusterNotFoundException", "Cluster not found."), ErrorKind::Settings, "ECS_CLUSTER")]
-    #[case(refusal("InvalidParameterException", "subnets can not be empty."), ErrorKind::Settings, "SUBNETS")]
-    #[case(refusal("ClientException", "TaskDefinition is inactive"), ErrorKind::Settings, "TASK_DEFINITION")]
-    #[case(refusal("AccessDeniedException", "no"), ErrorKind::Forbidden, "iam:PassRole")]
-    #[case(refusal("ConflictException", "token in use"), ErrorKind::Busy, "another task")]
+    #[case(rejection("ClusterNotFoundException", "Cluster not found."), ErrorKind::Settings, "ECS_CLUSTER")]
+    #[case(rejection("InvalidParameterException", "subnets can not be empty."), ErrorKind::Settings, "SUBNETS")]
+    #[case(rejection("ClientException", "TaskDefinition is inactive"), ErrorKind::Settings, "TASK_DEFINITION")]
+    #[case(rejection("AccessDeniedException", "no"), ErrorKind::Forbidden, "iam:PassRole")]
+    #[case(rejection("ConflictException", "token in use"), ErrorKind::Busy, "another task")]
     #[tokio::test]
     async fn what_does_not_pass_is_named_at_once(#[case] answer: Answer, #[case] kind: ErrorKind, #[case] says: &str) {
         let (result, requests) = launch(vec![answer], 30_000).await;

@@ -3,23 +3,22 @@
 //! event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move object → report
 //!
 //! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
-//! words ([`error`], [`config`], [`cost`], [`pattern`], [`object`], [`report`], [`deadline`], [`fault`]), pure rooms ([`event`],
-//! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`target`], [`catalog`], [`launch`], [`secret`],
+//! words ([`error`], [`config`], [`cost`], [`pattern`], [`object`], [`report`], [`deadline`], [`failpoint`]), pure rooms ([`event`],
+//! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`destination`], [`catalog`], [`launch`], [`secret`],
 //! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
 //! [`sweep`], [`dispatch`], [`request`]).
 
 pub mod aws;
-#[cfg(test)]
-mod canned;
 pub mod catalog;
 pub mod config;
 pub mod cost;
 pub mod deadline;
+pub mod destination;
 pub mod dispatch;
 pub mod error;
 pub mod event;
+pub mod failpoint;
 pub mod fallback;
-pub mod fault;
 pub mod format;
 pub mod launch;
 pub mod object;
@@ -34,6 +33,7 @@ pub mod route;
 pub mod schema;
 pub mod secret;
 pub mod store;
+#[cfg(test)]
+mod stub_server;
 pub mod sweep;
-pub mod target;
 pub mod telemetry;

@@ -32,9 +32,9 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// One version of an object that S3 has answered for. What is loaded, claimed and moved is always a `Source`.
+/// One version of an object that S3 has answered for. What is loaded, claimed and moved is always a `ObjectVersion`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct ObjectVersion {
     /// Bucket, key and, in a versioned bucket, the version that was answered for.
     pub object: ObjectRef,
     /// The identity, derived from the other fields.
@@ -52,7 +52,7 @@ pub struct Source {
     pub content_type: Option<String>,
 }
 
-impl Source {
+impl ObjectVersion {
     /// A source from what S3 answered. The identity is computed here and nowhere else.
     pub fn new(
         object: ObjectRef,
@@ -134,9 +134,9 @@ pub fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn source(key: &str, etag: &str, version: Option<&str>) -> Source {
+    fn source(key: &str, etag: &str, version: Option<&str>) -> ObjectVersion {
         let object = ObjectRef { bucket: "b".into(), key: key.into(), version_id: version.map(Into::into) };
-        Source::new(object, etag.into(), 3, Timestamp::UNIX_EPOCH, None)
+        ObjectVersion::new(object, etag.into(), 3, Timestamp::UNIX_EPOCH, None)
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum Retry {
 
 /// What happens to the file when no try is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum Action {
     /// Its rows go over the spillway. Only ever taken when non-commit is proved.
     FallBack,
     /// The file is broken: to the failed prefix with a reason, zero rows anywhere.
@@ -36,7 +36,7 @@ pub struct Policy {
     /// How often the step is tried again.
     pub retry: Retry,
     /// What happens then.
-    pub end: End,
+    pub end: Action,
     /// Whether a person must look even though nothing is lost: the run exits non-zero, the log line is an error.
     pub alert: bool,
     /// What the operator can do.
@@ -45,7 +45,7 @@ pub struct Policy {
 
 /// The failure table.
 pub fn policy(kind: ErrorKind) -> Policy {
-    use End::{Fail, FallBack, Reject};
+    use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};
     let (retry, end, alert, hint) = match kind {
         ErrorKind::Conflict => {
@@ -92,7 +92,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
             (Never, FallBack, false, "give the database room (storage, max_allowed_packet), then replay the fallback")
         }
         // Whoever tries to load a file unread hears this and reads it; nobody else may.
-        ErrorKind::Bug | ErrorKind::Unread => {
+        ErrorKind::Internal | ErrorKind::Unread => {
             (Never, FallBack, true, "this is a bug in Spillway: please report it with this message")
         }
         ErrorKind::CommitUnknown => (
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn a_healthy_database_never_makes_a_file_fall_back() {
-        assert_eq!(policy(ErrorKind::Conflict).end, End::Fail);
+        assert_eq!(policy(ErrorKind::Conflict).end, Action::Fail);
     }
 
     #[test]
     fn an_unknown_commit_never_falls_back() {
-        assert_eq!(policy(ErrorKind::CommitUnknown).end, End::Fail);
+        assert_eq!(policy(ErrorKind::CommitUnknown).end, Action::Fail);
     }
 
     #[test]

@@ -30,8 +30,8 @@ impl RejectLimit {
     pub fn most(self, records: u64) -> u64 {
         match self {
             Self::Count(count) => count.min(MAX_NOTED),
-            Self::PerMillion(share) => {
-                let most = u128::from(records) * u128::from(share) / 1_000_000;
+            Self::PerMillion(usage) => {
+                let most = u128::from(records) * u128::from(usage) / 1_000_000;
                 u64::try_from(most).unwrap_or(MAX_NOTED).min(MAX_NOTED)
             }
         }

@@ -10,11 +10,11 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
-use crate::fault::FaultPoint;
-use crate::object::{ObjectRef, Source};
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Attempt, Content, Inspected, LoadEnd, Road, hold, is_in_target, load};
+use crate::pipeline::{Attempt, Content, Context, LoadResult, ScanResult, acquire_lease, is_in_target, load};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -36,20 +36,20 @@ pub struct ReplaySelection {
 /// # Errors
 /// Only when the fallback cannot be listed at all.
 pub async fn replay(
-    road: &Road,
+    context: &Context,
     bucket: &str,
     selection: &ReplaySelection,
     deadline: &Deadline,
 ) -> Result<Vec<Result<Report>>> {
-    let tables = &road.settings.database.tables;
+    let tables = &context.settings.database.tables;
     let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
     let table = selection.table.as_deref().or(own_table);
-    let manifests = fallback::list(&road.store, bucket, &road.settings, table).await?;
+    let manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;
     let mut ends = Vec::new();
     for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {
         let span = info_span!("replay", key = %manifest.source.object.key);
         let object = manifest.source.object.clone();
-        let end = replay_one(road, manifest, deadline).instrument(span).await;
+        let end = replay_one(context, manifest, deadline).instrument(span).await;
         let is_over = end.as_ref().is_err_and(is_stop);
         ends.push(end.map_err(|error| error.for_object(&object)));
         if is_over {
@@ -63,29 +63,29 @@ fn is_stop(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Interrupted)
 }
 
-async fn replay_one(road: &Road, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
+async fn replay_one(context: &Context, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
     let started = Instant::now();
-    let share = road.shares.begin(&road.store);
-    let lease = hold(road, &manifest.source).await?;
+    let usage = context.cost_meter.begin(&context.store);
+    let lease = acquire_lease(context, &manifest.source).await?;
     // The parts of the key are in the fallback object's rows already.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let attempt = Attempt::new(road, manifest.source.clone(), key, None, lease, deadline.clone(), share);
-    FaultPoint::LeaseWritten.reached().await;
+    let attempt = Attempt::new(context, manifest.source.clone(), key, None, lease, deadline.clone(), usage);
+    Failpoint::LeaseWritten.reached().await;
     let result = tokio::select! {
-        result = bring_home(&attempt, manifest) => result,
+        result = replay_rows(&attempt, manifest) => result,
         error = deadline.reached() => Err(error),
     };
-    attempt.let_go(result.is_ok()).await;
+    attempt.end(result.is_ok()).await;
     let mut report = result?;
     report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
 
 /// load → ledger → take out of catalog and fallback → move.
-async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report> {
-    let road = attempt.road;
-    attempt.end_inherited_fallback().await?;
-    let is_there = fallback::find(&road.store, &road.settings, &attempt.source).await?.is_some();
+async fn replay_rows(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report> {
+    let context = attempt.context;
+    attempt.end_previous_fallback().await?;
+    let is_there = fallback::find(&context.store, &context.settings, &attempt.source).await?.is_some();
     if !is_there && !is_in_target(attempt).await? {
         // The source is still where it was, and goes down the road again.
         return Ok(report(attempt, &manifest, Outcome::Skipped).because("the fallback object was never completed"));
@@ -93,21 +93,21 @@ async fn bring_home(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report>
     let mut report = report(attempt, &manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;
     if is_there {
-        match load(attempt, &inspected(&manifest)).await? {
-            LoadEnd::Now(loaded) => loaded.count_in(&mut report),
-            LoadEnd::Before(entry) => report.rows_stored = entry.rows_stored,
+        match load(attempt, &scanned(&manifest)).await? {
+            LoadResult::Loaded(loaded) => loaded.count_in(&mut report),
+            LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
         }
     }
-    fallback::remove(&road.store, &road.catalog, &road.settings, &manifest).await?;
-    report.moved_to = bring_source_home(attempt).await;
+    fallback::remove(&context.store, &context.catalog, &context.settings, &manifest).await?;
+    report.moved_to = restore_object(attempt).await;
     report.cost_usd = attempt.cost_usd();
     info!(rows = report.rows_stored, "the rows are back in the database");
     Ok(report)
 }
 
 /// What the first attempt's first pass has found, with the rows read from the fallback.
-fn inspected(manifest: &Manifest) -> Inspected {
-    Inspected {
+fn scanned(manifest: &Manifest) -> ScanResult {
+    ScanResult {
         schema: manifest.schema.clone(),
         rows: manifest.rows,
         rejects: Vec::new(),
@@ -129,20 +129,20 @@ fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Repor
 }
 
 /// Moves the source from the failed to the processed prefix. Nothing depends on it, and somebody may have taken it away.
-async fn bring_source_home(attempt: &Attempt<'_>) -> Option<String> {
-    let (prefixes, source) = (&attempt.road.settings.prefixes, &attempt.source);
+async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
+    let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     let failed_key = route::failed_key(prefixes, &source.object.key, &source.id);
     let processed_key = route::processed_key(prefixes, &source.object.key, &source.id);
-    let store = &attempt.road.store;
+    let store = &attempt.context.store;
     let moved = async {
         let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
         // It stays the file it was: uploaded again, it is known by the identity that its copy carries.
-        let failed = Source { id: source.id.clone(), ..failed };
+        let failed = ObjectVersion { id: source.id.clone(), ..failed };
         store.move_object(&failed, &processed_key).await
     };
     match moved.await {
         Ok(_) => {
-            attempt.note_move(&processed_key, attempt.cost_usd()).await;
+            attempt.record_move(&processed_key, attempt.cost_usd()).await;
             Some(processed_key)
         }
         Err(error) if error.kind() == ErrorKind::SourceMissing => None,

@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::{LoadMode, PrefixMode, TaskWork};
+use crate::config::{DefaultRequest, LoadMode, PrefixMode};
 use crate::deadline::Deadline;
-use crate::dispatch::{Dispatcher, Fates};
+use crate::dispatch::{BatchResult, Dispatcher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::replay::{ReplaySelection, replay};
@@ -38,7 +38,7 @@ pub enum Request {
         /// The prefix, which need not end with a slash; several only as standing work.
         prefixes: Vec<String>,
         /// Which of them.
-        choice: Choice,
+        choice: Selection,
     },
     /// What fell back.
     Replay {
@@ -58,7 +58,7 @@ pub enum Request {
 
 /// Which of the files below a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum Selection {
     /// Every one, oldest first.
     All,
     /// The most recently modified one.
@@ -77,7 +77,7 @@ pub enum Choice {
 pub struct Answer {
     /// Its objects.
     #[serde(flatten)]
-    pub fates: Fates,
+    pub results: BatchResult,
     /// What a sweep has cleared besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared: Option<Cleared>,
@@ -87,9 +87,9 @@ impl Answer {
     /// The answer to a direct invocation, `{"statusCode", "body"}` with the reports as JSON text; an error when any
     /// object reached no end, since a failure that is only returned is a lost file.
     pub fn into_response(self) -> Result<Value> {
-        let answer = Self { fates: self.fates.all_ended()?, cleared: self.cleared };
+        let answer = Self { results: self.results.into_result()?, cleared: self.cleared };
         let body = serde_json::to_string(&answer)
-            .map_err(|error| Error::new(ErrorKind::Bug, "the reports are no JSON").with_source(error))?;
+            .map_err(|error| Error::new(ErrorKind::Internal, "the reports are no JSON").with_source(error))?;
         Ok(json!({ "statusCode": 200, "body": body }))
     }
 }
@@ -135,7 +135,7 @@ struct SweepFields {
 
 impl Request {
     /// Reads a request. Without a bucket it is `bucket`'s; an empty one asks for the `standing_work`, where there is any.
-    pub fn parse(request: &Value, bucket: &str, standing_work: Option<&TaskWork>) -> Result<Self> {
+    pub fn parse(request: &Value, bucket: &str, standing_work: Option<&DefaultRequest>) -> Result<Self> {
         let is_empty = request.is_null() || request.as_object().is_some_and(serde_json::Map::is_empty);
         if let Some(work) = standing_work.filter(|_| is_empty) {
             return Ok(Self::from(work.clone()));
@@ -151,7 +151,7 @@ impl Request {
         }
         if request.get("prefix").is_some() {
             let PrefixFields { bucket, prefix, mode, start_ts, end_ts } = read(request)?;
-            let choice = Choice::of(mode, start_ts, end_ts)?;
+            let choice = Selection::of(mode, start_ts, end_ts)?;
             return Ok(Self::Prefix { bucket: or_default(bucket), prefixes: vec![prefix], choice });
         }
         if request.get("rejects").is_some() {
@@ -175,22 +175,22 @@ impl Request {
     /// When the objects that are meant cannot be found out. What becomes of each of them is in the answer.
     pub async fn run(self, dispatcher: &Dispatcher, deadline: &Deadline) -> Result<Answer> {
         let answer = self.answer(dispatcher, deadline).await;
-        dispatcher.road.connections.close().await;
+        dispatcher.context.connections.close().await;
         answer
     }
 
     async fn answer(self, dispatcher: &Dispatcher, deadline: &Deadline) -> Result<Answer> {
-        let road = &dispatcher.road;
-        let mut fates = Fates::default();
+        let context = &dispatcher.context;
+        let mut results = BatchResult::default();
         let mut cleared = None;
         match self {
             Self::Object(object) => {
                 refuse_part_of_a_file(dispatcher, &object)?;
-                let route = Route::of_asked(&object, &road.settings.prefixes);
-                dispatcher.take(object, route, deadline, &mut fates).await;
+                let route = Route::of_asked(&object, &context.settings.prefixes);
+                dispatcher.take(object, route, deadline, &mut results).await;
             }
             Self::Rejects(object) => {
-                let prefixes = &road.settings.prefixes;
+                let prefixes = &context.settings.prefixes;
                 if route::rejects_table(prefixes, &object.key).is_none() {
                     let message = format!(
                         "{:?} is no file of bad records; they are at {}<table>/<source id>.csv",
@@ -199,37 +199,37 @@ impl Request {
                     return Err(invalid(message));
                 }
                 refuse_part_of_a_file(dispatcher, &object)?;
-                dispatcher.take(object, Route::Ingest, deadline, &mut fates).await;
+                dispatcher.take(object, Route::Ingest, deadline, &mut results).await;
             }
             Self::Prefix { bucket, prefixes, choice } => {
                 let objects = Box::pin(find(dispatcher, &bucket, &prefixes, choice)).await?;
-                dispatcher.take_all(&bucket, objects, deadline, &mut fates).await;
+                dispatcher.process_all(&bucket, objects, deadline, &mut results).await;
             }
             Self::Replay { bucket, selection } => {
-                for end in Box::pin(replay(road, &bucket, &selection, deadline)).await? {
-                    dispatcher.note(end, &mut fates);
+                for end in Box::pin(replay(context, &bucket, &selection, deadline)).await? {
+                    dispatcher.note(end, &mut results);
                 }
             }
             Self::Sweep { bucket, sweep } => {
-                let objects = Box::pin(forgotten_objects(road, &bucket, sweep.older_than())).await?;
-                dispatcher.take_all(&bucket, objects, deadline, &mut fates).await;
-                cleared = Some(Box::pin(clear(road, &bucket, sweep.older_than(), deadline)).await);
+                let objects = Box::pin(forgotten_objects(context, &bucket, sweep.older_than())).await?;
+                dispatcher.process_all(&bucket, objects, deadline, &mut results).await;
+                cleared = Some(Box::pin(clear(context, &bucket, sweep.older_than(), deadline)).await);
             }
         }
-        Ok(Answer { fates, cleared })
+        Ok(Answer { results, cleared })
     }
 }
 
-impl From<TaskWork> for Request {
-    fn from(work: TaskWork) -> Self {
+impl From<DefaultRequest> for Request {
+    fn from(work: DefaultRequest) -> Self {
         match work {
-            TaskWork::Object(object) => Self::Object(object),
-            TaskWork::Prefix { bucket, prefixes, mode } => Self::Prefix { bucket, prefixes, choice: mode.into() },
+            DefaultRequest::Object(object) => Self::Object(object),
+            DefaultRequest::Prefix { bucket, prefixes, mode } => Self::Prefix { bucket, prefixes, choice: mode.into() },
         }
     }
 }
 
-impl From<PrefixMode> for Choice {
+impl From<PrefixMode> for Selection {
     fn from(mode: PrefixMode) -> Self {
         match mode {
             PrefixMode::All => Self::All,
@@ -238,7 +238,7 @@ impl From<PrefixMode> for Choice {
     }
 }
 
-impl Choice {
+impl Selection {
     fn of(mode: Option<PrefixMode>, start: Option<String>, end: Option<String>) -> Result<Self> {
         match (mode, start, end) {
             (mode, None, None) => Ok(mode.unwrap_or_default().into()),
@@ -256,7 +256,7 @@ impl Choice {
     }
 
     /// Those of the files that are meant, in the order in which they are loaded.
-    fn pick(self, mut files: Vec<Listed>) -> Vec<Listed> {
+    fn apply(self, mut files: Vec<Listed>) -> Vec<Listed> {
         files.sort_by(|one, other| (one.last_modified, &one.key).cmp(&(other.last_modified, &other.key)));
         match self {
             Self::All => files,
@@ -285,24 +285,24 @@ fn moment(field: &str, text: &str) -> Result<Timestamp> {
 }
 
 /// The files below some prefixes, on every page of the listing, but for our own.
-async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice: Choice) -> Result<Vec<Listed>> {
-    let road = &dispatcher.road;
+async fn find(dispatcher: &Dispatcher, bucket: &str, prefixes: &[String], choice: Selection) -> Result<Vec<Listed>> {
+    let context = &dispatcher.context;
     let mut files = Vec::new();
     for prefix in prefixes {
-        let mut pages = road.store.list(bucket, prefix);
+        let mut pages = context.store.list(bucket, prefix);
         while let Some(page) = pages.next().await? {
             files.extend(page.into_iter().filter(|file| {
-                let route = Route::of_asked(&ObjectRef::new(bucket, &file.key), &road.settings.prefixes);
+                let route = Route::of_asked(&ObjectRef::new(bucket, &file.key), &context.settings.prefixes);
                 route == Route::Ingest && is_file(&file.key)
             }));
         }
     }
-    Ok(choice.pick(files))
+    Ok(choice.apply(files))
 }
 
 /// Corrected records are a part of their file, and so must not take the place of a whole table.
 fn refuse_part_of_a_file(dispatcher: &Dispatcher, object: &ObjectRef) -> Result<()> {
-    let settings = &dispatcher.road.settings;
+    let settings = &dispatcher.context.settings;
     let is_part = route::rejects_table(&settings.prefixes, &object.key).is_some();
     if !is_part || settings.database.options.load_mode != LoadMode::Replace {
         return Ok(());
@@ -334,7 +334,7 @@ mod tests {
         Request::parse(&serde_json::from_str(request).expect("JSON"), "standing", None)
     }
 
-    fn prefix(choice: Choice) -> Request {
+    fn prefix(choice: Selection) -> Request {
         Request::Prefix { bucket: "spillway-data".into(), prefixes: vec!["uploads/".into()], choice }
     }
 
@@ -344,13 +344,13 @@ mod tests {
 
     #[test]
     fn the_samples_say_what_they_are_named_for() {
-        let window = Choice::Window { start: at("2026-11-20T00:00:00Z"), end: at("2026-11-21T00:00:00Z") };
+        let window = Selection::Window { start: at("2026-11-20T00:00:00Z"), end: at("2026-11-21T00:00:00Z") };
         let selection = ReplaySelection { table: None, limit: Some(100) };
         let sweep = SweepRequest { older_than_seconds: Some(3600) };
         let object = ObjectRef::new("spillway-data", "uploads/orders.csv");
         assert_eq!(parse(sample!("ingest-key")).unwrap(), Request::Object(object));
-        assert_eq!(parse(sample!("ingest-prefix-all")).unwrap(), prefix(Choice::All));
-        assert_eq!(parse(sample!("ingest-prefix-latest")).unwrap(), prefix(Choice::Latest));
+        assert_eq!(parse(sample!("ingest-prefix-all")).unwrap(), prefix(Selection::All));
+        assert_eq!(parse(sample!("ingest-prefix-latest")).unwrap(), prefix(Selection::Latest));
         assert_eq!(parse(sample!("ingest-window")).unwrap(), prefix(window));
         assert_eq!(parse(sample!("ingest-replay")).unwrap(), Request::Replay { bucket: "standing".into(), selection });
         let folder = "rejected/orders/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.csv";
@@ -359,7 +359,7 @@ mod tests {
         let raw_zone = Request::Prefix {
             bucket: "spillway-data".into(),
             prefixes: vec!["data/batch/".into()],
-            choice: Choice::All,
+            choice: Selection::All,
         };
         assert_eq!(parse(sample!("ingest-raw-zone")).unwrap(), raw_zone);
         let selection = ReplaySelection { table: Some("orders".into()), limit: Some(100) };
@@ -407,8 +407,8 @@ mod tests {
     #[test]
     fn an_empty_request_asks_for_the_standing_work() {
         let prefixes = vec!["in/".to_owned(), "also/".to_owned()];
-        let work = TaskWork::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
-        let expected = Request::Prefix { bucket: "b".into(), prefixes, choice: Choice::Latest };
+        let work = DefaultRequest::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
+        let expected = Request::Prefix { bucket: "b".into(), prefixes, choice: Selection::Latest };
         for empty in [json!({}), Value::Null] {
             assert_eq!(Request::parse(&empty, "other", Some(&work)).unwrap(), expected);
         }
@@ -430,17 +430,17 @@ mod tests {
             file("a", "2026-11-20T00:00:01Z"),
             file("d", "2026-11-20T00:00:00Z"),
         ];
-        let keys = |choice: Choice| choice.pick(files.clone()).into_iter().map(|file| file.key).collect::<String>();
-        assert_eq!(keys(Choice::All), "dabc");
-        assert_eq!(keys(Choice::Latest), "c");
-        let window = Choice::Window { start: at("2026-11-20T00:00:01Z"), end: at("2026-11-20T00:00:02Z") };
+        let keys = |choice: Selection| choice.apply(files.clone()).into_iter().map(|file| file.key).collect::<String>();
+        assert_eq!(keys(Selection::All), "dabc");
+        assert_eq!(keys(Selection::Latest), "c");
+        let window = Selection::Window { start: at("2026-11-20T00:00:01Z"), end: at("2026-11-20T00:00:02Z") };
         assert_eq!(keys(window), "ab");
-        assert!(Choice::Latest.pick(Vec::new()).is_empty());
+        assert!(Selection::Latest.apply(Vec::new()).is_empty());
     }
 
     #[test]
     fn an_answer_keeps_its_shape() {
-        let answer = Answer { fates: Fates::default(), cleared: None };
+        let answer = Answer { results: BatchResult::default(), cleared: None };
         assert_eq!(answer.into_response().unwrap(), json!({"statusCode": 200, "body": "{\"reports\":[]}"}));
     }
 }

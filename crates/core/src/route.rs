@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::config::{FallbackFormat, Prefixes};
 use crate::format::detect::{FileName, NamedFormat, known_endings, looks_compressed};
-use crate::object::{ObjectRef, Source, SourceId};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 
 pub use table::{glue_table, key_parts};
 
@@ -86,7 +86,7 @@ pub fn is_file(key: &str) -> bool {
 }
 
 /// How many bytes of rows an object probably holds. A compressed one is taken for ten times its size.
-pub fn expected_bytes(source: &Source) -> u64 {
+pub fn expected_bytes(source: &ObjectVersion) -> u64 {
     match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
         true => source.size_bytes.saturating_mul(COMPRESSED_GROWTH),
         false => source.size_bytes,
@@ -95,7 +95,7 @@ pub fn expected_bytes(source: &Source) -> u64 {
 
 /// Who loads an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runner {
+pub enum ExecutionMode {
     /// This process.
     Inline,
     /// A Fargate task.
@@ -103,9 +103,9 @@ pub enum Runner {
 }
 
 /// Who loads an object of so many expected bytes when the process has `remaining` time left (`None`: as much as it takes).
-pub fn runner(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> Runner {
+pub fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> ExecutionMode {
     let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(expected_bytes));
-    if expected_bytes <= inline_max_bytes && in_time { Runner::Inline } else { Runner::Task }
+    if expected_bytes <= inline_max_bytes && in_time { ExecutionMode::Inline } else { ExecutionMode::Task }
 }
 
 /// The time an object of so many expected bytes should have before it is started: a slow database's share and a fixed one for
@@ -343,20 +343,20 @@ mod tests {
     }
 
     #[rstest]
-    #[case(10, 10, None, Runner::Inline)]
-    #[case(11, 10, None, Runner::Task)]
-    #[case(10, 10, Some(60), Runner::Inline)]
-    #[case(10, 10, Some(15), Runner::Inline)]
-    #[case(10, 10, Some(14), Runner::Task)]
-    #[case(10 << 20, 10 << 20, Some(24), Runner::Task)]
-    #[case(10 << 20, 10 << 20, Some(25), Runner::Inline)]
+    #[case(10, 10, None, ExecutionMode::Inline)]
+    #[case(11, 10, None, ExecutionMode::Task)]
+    #[case(10, 10, Some(60), ExecutionMode::Inline)]
+    #[case(10, 10, Some(15), ExecutionMode::Inline)]
+    #[case(10, 10, Some(14), ExecutionMode::Task)]
+    #[case(10 << 20, 10 << 20, Some(24), ExecutionMode::Task)]
+    #[case(10 << 20, 10 << 20, Some(25), ExecutionMode::Inline)]
     fn small_objects_with_time_enough_are_loaded_inline(
         #[case] size: u64,
         #[case] inline_max: u64,
         #[case] seconds: Option<u64>,
-        #[case] expected: Runner,
+        #[case] expected: ExecutionMode,
     ) {
-        assert_eq!(runner(size, inline_max, seconds.map(Duration::from_secs)), expected);
+        assert_eq!(execution_mode(size, inline_max, seconds.map(Duration::from_secs)), expected);
     }
 
     #[rstest]
@@ -367,7 +367,7 @@ mod tests {
     #[case("a.csv.gz", Some("gzip"), 70)]
     fn what_is_compressed_counts_more(#[case] key: &str, #[case] encoding: Option<&str>, #[case] expected: u64) {
         let encoding = encoding.map(str::to_owned);
-        let source = Source::new(ObjectRef::new("b", key), "e".into(), 7, Timestamp::UNIX_EPOCH, encoding);
+        let source = ObjectVersion::new(ObjectRef::new("b", key), "e".into(), 7, Timestamp::UNIX_EPOCH, encoding);
         assert_eq!(expected_bytes(&source), expected);
     }
 

@@ -153,7 +153,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::canned::{Canned, answer};
+    use crate::stub_server::{StubServer, answer};
 
     fn bare() -> SecretSettings {
         SecretSettings { name: "prod/db".into(), engine: None, host: None, port: None, database: None }
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_secret_is_read_once_until_it_is_asked_for_fresh() {
-        let aws = Canned::start(vec![answer(200, whole("old")), answer(200, whole("new"))]).await;
+        let aws = StubServer::start(vec![answer(200, whole("old")), answer(200, whole("new"))]).await;
         let secrets = Secrets::new(&aws.config(), CredentialSettings::Secret(bare()));
         for (fresh, expected) in [(false, "old"), (false, "old"), (true, "new"), (false, "new")] {
             assert_eq!(secrets.clone().get(fresh).await.unwrap().password.expose_secret(), expected);
@@ -255,7 +255,7 @@ mod tests {
     #[case("InternalServiceError", ErrorKind::Service)]
     #[tokio::test]
     async fn each_refusal_is_its_own_kind(#[case] code: &str, #[case] kind: ErrorKind) {
-        let aws = Canned::start(vec![answer(400, json!({"__type": code, "message": "no"}))]).await;
+        let aws = StubServer::start(vec![answer(400, json!({"__type": code, "message": "no"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().starts_with("the secret \"prod/db\" "), "{error}");
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_binary_secret_is_refused() {
-        let aws = Canned::start(vec![answer(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
+        let aws = StubServer::start(vec![answer(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.to_string(), "the secret \"prod/db\" is binary; store JSON as text");
     }

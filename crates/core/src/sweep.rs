@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::deadline::Deadline;
+use crate::destination::Destination;
 use crate::error::{Result, chain};
 use crate::object::ObjectRef;
-use crate::pipeline::Road;
+use crate::pipeline::Context;
 use crate::route::Route;
 use crate::store::lease;
 use crate::store::read::Listed;
-use crate::target::Target;
 
 /// How old something must be before the sweep takes it for forgotten.
 const DEFAULT_AGE_SECONDS: u64 = 15 * 60;
@@ -53,11 +53,11 @@ pub struct Cleared {
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub async fn forgotten_objects(road: &Road, bucket: &str, older_than: Duration) -> Result<Vec<Listed>> {
-    let prefixes = &road.settings.prefixes;
+pub async fn forgotten_objects(context: &Context, bucket: &str, older_than: Duration) -> Result<Vec<Listed>> {
+    let prefixes = &context.settings.prefixes;
     let mut forgotten = Vec::new();
     for prefix in &prefixes.upload {
-        let mut pages = road.store.list(bucket, prefix);
+        let mut pages = context.store.list(bucket, prefix);
         while let Some(page) = pages.next().await? {
             forgotten.extend(page.into_iter().filter(|listed| {
                 let is_ours = matches!(Route::of(&ObjectRef::new(bucket, &listed.key), prefixes), Route::Ingest);
@@ -71,22 +71,22 @@ pub async fn forgotten_objects(road: &Road, bucket: &str, older_than: Duration) 
 
 /// Clears what dead workers left. Each kind on its own: trouble with one is logged and does not stop the others, as
 /// nothing is lost when something stays until the next sweep.
-pub async fn clear(road: &Road, bucket: &str, older_than: Duration, deadline: &Deadline) -> Cleared {
+pub async fn clear(context: &Context, bucket: &str, older_than: Duration, deadline: &Deadline) -> Cleared {
     let mut cleared = Cleared::default();
-    let prefixes = &road.settings.prefixes;
-    match lease::drop_expired(&road.store, bucket, &prefixes.lease).await {
+    let prefixes = &context.settings.prefixes;
+    match lease::drop_expired(&context.store, bucket, &prefixes.lease).await {
         Ok(count) => cleared.leases = count,
         Err(error) => warn!(error = %chain(&error), "expired leases could not be cleared"),
     }
-    match clear_uploads(road, bucket, older_than).await {
+    match clear_uploads(context, bucket, older_than).await {
         Ok(count) => cleared.uploads = count,
         Err(error) => warn!(error = %chain(&error), "unfinished uploads could not be cleared"),
     }
     let staging = async {
-        let live = lease::leases(&road.store, bucket, &prefixes.lease).await?;
+        let live = lease::leases(&context.store, bucket, &prefixes.lease).await?;
         let live: Vec<_> = live.into_iter().map(|lease| lease.source_id).collect();
         // Those of every table, so it is nobody's target.
-        road.target("", false).await?.sweep_staging(older_than, &live).await
+        context.destination("", false).await?.drop_stale_staging(older_than, &live).await
     };
     let swept = tokio::select! {
         swept = staging => swept,
@@ -106,14 +106,14 @@ pub async fn clear(road: &Road, bucket: &str, older_than: Duration, deadline: &D
 }
 
 /// Fallback objects are written as uploads, and so are the copies of objects too large for one request.
-async fn clear_uploads(road: &Road, bucket: &str, older_than: Duration) -> Result<usize> {
-    let prefixes = &road.settings.prefixes;
-    let mut live = lease::leases(&road.store, bucket, &prefixes.lease).await?;
+async fn clear_uploads(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
+    let prefixes = &context.settings.prefixes;
+    let mut live = lease::leases(&context.store, bucket, &prefixes.lease).await?;
     live.retain(|lease| lease.expires_at >= Timestamp::now());
     let live: Vec<_> = live.into_iter().map(|lease| lease.source_id).collect();
     let mut count = 0;
     for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected] {
-        count += road.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
+        count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)
 }

@@ -31,7 +31,7 @@ pub fn init(settings: &LogSettings) -> Result<()> {
             lines.compact().with_target(false).with_ansi(io::stderr().is_terminal()).finish().with(filter).try_init()
         }
     };
-    installed.map_err(|error| Error::new(ErrorKind::Bug, "the log lines are set up twice").with_source(error))
+    installed.map_err(|error| Error::new(ErrorKind::Internal, "the log lines are set up twice").with_source(error))
 }
 
 /// Counts an object that reached an end.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::Context;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
-use spillway_core::config::{IngestSettings, LogSettings, TaskWork};
+use spillway_core::config::{DefaultRequest, IngestSettings, LogSettings};
 use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{Dispatcher, Tasks};
 use spillway_core::error::{Result, chain};
@@ -18,7 +18,7 @@ use spillway_core::telemetry;
 struct Function {
     dispatcher: Dispatcher,
     bucket: String,
-    standing_work: Option<TaskWork>,
+    standing_work: Option<DefaultRequest>,
 }
 
 #[tokio::main]
@@ -33,7 +33,7 @@ async fn start() -> anyhow::Result<Function> {
     telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
     let settings = IngestSettings::from_env().context("the function's settings are wrong")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
-    let dispatcher = Dispatcher::connect("ingest", settings.road, Some(tasks)).await;
+    let dispatcher = Dispatcher::connect("ingest", settings.context, Some(tasks)).await;
     Ok(Function { dispatcher, bucket: settings.bucket, standing_work: settings.standing_work })
 }
 

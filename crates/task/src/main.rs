@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let dispatcher = Dispatcher::connect("task", settings.road, None).await;
+    let dispatcher = Dispatcher::connect("task", settings.context, None).await;
     match load(&dispatcher, settings.work.into(), &deadline).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
 
 fn start() -> Result<(TaskSettings, Deadline)> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    provider.map_err(|_| Error::new(ErrorKind::Bug, "a TLS provider is installed already"))?;
+    provider.map_err(|_| Error::new(ErrorKind::Internal, "a TLS provider is installed already"))?;
     telemetry::init(&LogSettings::from_env()?)?;
     Ok((TaskSettings::from_env()?, Deadline::until_stopped(stop_signal()?)))
 }
@@ -45,7 +45,8 @@ fn start() -> Result<(TaskSettings, Deadline)> {
 /// Says `true` once SIGTERM or SIGINT has come.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let listen = |kind| {
-        signal(kind).map_err(|error| Error::new(ErrorKind::Bug, "signals cannot be listened to").with_source(error))
+        signal(kind)
+            .map_err(|error| Error::new(ErrorKind::Internal, "signals cannot be listened to").with_source(error))
     };
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (sender, receiver) = watch::channel(false);
@@ -62,10 +63,10 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
 
 async fn load(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> Result<()> {
     let answer = request.run(dispatcher, deadline).await?;
-    for report in &answer.fates.reports {
+    for report in &answer.results.reports {
         let line = serde_json::to_string(report).unwrap_or_default();
         // A closed output is no reason to fail: the log has said the same.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
-    answer.fates.all_ended().map(|_| ())
+    answer.results.into_result().map(|_| ())
 }

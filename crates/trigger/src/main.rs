@@ -25,7 +25,7 @@ async fn start() -> anyhow::Result<Dispatcher> {
     telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
     let settings = TriggerSettings::from_env().context("the function's settings are wrong")?;
     let tasks = Tasks { above_bytes: settings.inline_max_bytes, launch: settings.launch };
-    Ok(Dispatcher::connect("trigger", settings.road, Some(tasks)).await)
+    Ok(Dispatcher::connect("trigger", settings.context, Some(tasks)).await)
 }
 
 async fn answer(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
@@ -36,7 +36,7 @@ async fn answer(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Va
 }
 
 async fn load(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
-    let fates = dispatcher.event(event, deadline).await?.all_ended()?;
-    serde_json::to_value(fates)
-        .map_err(|error| Error::new(ErrorKind::Bug, "the reports are no JSON").with_source(error))
+    let results = dispatcher.event(event, deadline).await?.into_result()?;
+    serde_json::to_value(results)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the reports are no JSON").with_source(error))
 }

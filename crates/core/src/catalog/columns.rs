@@ -46,18 +46,18 @@ pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn], format: Fallba
         table = leading_columns(format);
     }
     let bases: Vec<String> = schema.columns.iter().map(|column| catalog_name(&column.name)).collect();
-    let mut used: HashSet<String> = HashSet::from([PARTITION_KEY.to_owned(), NULLS_COLUMN.to_owned()]);
+    let mut usage: HashSet<String> = HashSet::from([PARTITION_KEY.to_owned(), NULLS_COLUMN.to_owned()]);
     let mut columns = Vec::with_capacity(schema.columns.len());
     for (column, base) in schema.columns.iter().zip(&bases) {
-        let found = fitting_column(&table, column, base, &bases, &used, format);
+        let found = fitting_column(&table, column, base, &bases, &usage, format);
         let (place, stored_type) = found.unwrap_or_else(|| {
             let stored_type = new_type(column, format);
-            let name = free_name(&table, base, stored_type, &bases, &used);
+            let name = free_name(&table, base, stored_type, &bases, &usage);
             table.push(CatalogColumn { name, glue_type: glue_type(stored_type) });
             (table.len() - 1, stored_type)
         });
         let name = table[place].name.clone();
-        used.insert(name.clone());
+        usage.insert(name.clone());
         columns.push(FallbackColumn { name, file_type: column.column_type, stored_type, place });
     }
     Assignment { columns, added: table.split_off(existing.len()) }
@@ -109,7 +109,7 @@ fn fitting_column(
     column: &Column,
     base: &str,
     bases: &[String],
-    used: &HashSet<String>,
+    usage: &HashSet<String>,
     format: FallbackFormat,
 ) -> Option<(usize, ColumnType)> {
     let beside = format!("{base}__");
@@ -118,7 +118,7 @@ fn fitting_column(
     let others = table.iter().enumerate().filter(|(_, candidate)| is_beside(&candidate.name)).map(|(place, _)| place);
     same_name.into_iter().chain(others).find_map(|place| {
         let candidate = &table[place];
-        if used.contains(&candidate.name) {
+        if usage.contains(&candidate.name) {
             return None;
         }
         stored_as(&candidate.glue_type, column, format).map(|stored_type| (place, stored_type))
@@ -131,9 +131,9 @@ fn free_name(
     base: &str,
     stored_type: ColumnType,
     bases: &[String],
-    used: &HashSet<String>,
+    usage: &HashSet<String>,
 ) -> String {
-    let is_taken = |name: &str| used.contains(name) || table.iter().any(|candidate| candidate.name == name);
+    let is_taken = |name: &str| usage.contains(name) || table.iter().any(|candidate| candidate.name == name);
     if !is_taken(base) {
         return base.to_owned();
     }
@@ -200,17 +200,17 @@ fn stored_as(glue_type: &str, column: &Column, format: FallbackFormat) -> Option
     if format == FallbackFormat::Csv || !is_open {
         return None;
     }
-    let survives = column.survives;
+    let candidates = column.candidates;
     match glue_type {
-        "boolean" => survives.boolean.then_some(ColumnType::Boolean),
-        "bigint" => survives.integer.then_some(ColumnType::Integer),
-        "double" => survives.double.then_some(ColumnType::Double),
-        "date" => survives.date.then_some(ColumnType::Date),
-        "timestamp" if survives.date_time => Some(ColumnType::DateTime),
-        "timestamp" => survives.instant.then_some(ColumnType::Instant),
+        "boolean" => candidates.boolean.then_some(ColumnType::Boolean),
+        "bigint" => candidates.integer.then_some(ColumnType::Integer),
+        "double" => candidates.double.then_some(ColumnType::Double),
+        "date" => candidates.date.then_some(ColumnType::Date),
+        "timestamp" if candidates.date_time => Some(ColumnType::DateTime),
+        "timestamp" => candidates.instant.then_some(ColumnType::Instant),
         decimal => {
             let (precision, scale) = decimal_digits(decimal)?;
-            let (whole, fraction) = survives.decimal?;
+            let (whole, fraction) = candidates.decimal?;
             let fits = fraction <= scale && whole <= precision - scale;
             fits.then_some(ColumnType::Decimal { precision, scale })
         }
@@ -229,10 +229,10 @@ fn decimal_digits(glue_type: &str) -> Option<(u8, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Evidence, Survives};
+    use crate::schema::{Candidates, TypeReason};
 
     fn column(name: &str, column_type: ColumnType) -> Column {
-        let survives = Survives {
+        let candidates = Candidates {
             boolean: column_type == ColumnType::Boolean,
             integer: column_type == ColumnType::Integer,
             decimal: match column_type {
@@ -245,15 +245,15 @@ mod tests {
             date_time: column_type == ColumnType::DateTime,
             instant: column_type == ColumnType::Instant,
         };
-        let evidence = Evidence { forced_by_record: None, reason: String::new() };
+        let type_reason = TypeReason { forced_by_record: None, reason: String::new() };
         Column {
             name: name.to_owned(),
             column_type,
             has_nulls: false,
             null_tokens: true,
             max_bytes: 5,
-            survives,
-            evidence,
+            candidates,
+            type_reason,
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
     fn text_is_never_squeezed_into_a_type_unless_there_is_no_value() {
         let existing = table(&[("code", "bigint")]);
         let mut empty = column("code", ColumnType::Text);
-        empty.survives.integer = true;
+        empty.candidates.integer = true;
         let full = Schema { columns: vec![empty.clone()] };
         empty.max_bytes = 0;
         let empty = Schema { columns: vec![empty] };

@@ -24,7 +24,7 @@ where
             )
         }
         ErrorKind::Throttled => format!("glue:{action} on {name} was asked to slow down"),
-        ErrorKind::Bug => format!("glue:{action} on {name} was refused as invalid"),
+        ErrorKind::Internal => format!("glue:{action} on {name} was refused as invalid"),
         _ => format!("glue:{action} on {name} failed"),
     };
     Error::new(kind, message).with_source(error)
@@ -37,7 +37,7 @@ pub(super) fn kind(code: &str, status: Option<u16>) -> ErrorKind {
         (code, _) if code.starts_with("AccessDenied") || code == "GlueEncryptionException" => ErrorKind::Forbidden,
         (code, _) if code.starts_with("Throttling") || code == "TooManyRequestsException" => ErrorKind::Throttled,
         ("ConcurrentModificationException" | "ResourceNumberLimitExceededException", _) => ErrorKind::Throttled,
-        ("InvalidInputException" | "ValidationException", _) => ErrorKind::Bug,
+        ("InvalidInputException" | "ValidationException", _) => ErrorKind::Internal,
         (_, Some(429)) => ErrorKind::Throttled,
         (_, Some(401 | 403)) => ErrorKind::Forbidden,
         _ => ErrorKind::Service,
@@ -58,7 +58,7 @@ mod tests {
             ("InternalServiceException", Some(500), ErrorKind::Service),
             ("", None, ErrorKind::Service),
             ("EntityNotFoundException", Some(400), ErrorKind::Service),
-            ("InvalidInputException", Some(400), ErrorKind::Bug),
+            ("InvalidInputException", Some(400), ErrorKind::Internal),
         ] {
             assert_eq!(kind(code, status), expected, "{code} {status:?}");
         }

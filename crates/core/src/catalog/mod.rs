@@ -15,7 +15,7 @@ use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, DatabaseInput, Parti
 
 use crate::config::{FallbackFormat, GlueSettings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
+use crate::failpoint::Failpoint;
 use crate::policy;
 use crate::schema::Schema;
 use crate::schema::fallback::FallbackColumn;
@@ -35,7 +35,7 @@ pub struct Catalog {
 /// What became of a change that others may have forestalled.
 enum Change {
     Made,
-    Forestalled,
+    VersionConflict,
 }
 
 impl Catalog {
@@ -98,10 +98,10 @@ impl Catalog {
             let columns = table::columns(table.storage_descriptor());
             let done = match self.create_partition(dt, folder, &columns).await? {
                 Change::Made => Change::Made,
-                Change::Forestalled => self.update_partition(dt, folder, &columns).await?,
+                Change::VersionConflict => self.update_partition(dt, folder, &columns).await?,
             };
             if matches!(done, Change::Made) {
-                FaultPoint::FallbackAfterPartition.reached().await;
+                Failpoint::FallbackAfterPartition.reached().await;
                 return Ok(());
             }
             pause(attempt).await;
@@ -148,7 +148,7 @@ impl Catalog {
                 }
             };
             if matches!(change, Change::Made) {
-                FaultPoint::FallbackAfterCreateTable.reached().await;
+                Failpoint::FallbackAfterCreateTable.reached().await;
                 return Ok(assignment.columns);
             }
             pause(attempt).await;
@@ -176,7 +176,7 @@ impl Catalog {
         }
         let input = DatabaseInput::builder().name(database).build();
         let input =
-            input.map_err(|error| Error::new(ErrorKind::Bug, "a database without a name").with_source(error))?;
+            input.map_err(|error| Error::new(ErrorKind::Internal, "a database without a name").with_source(error))?;
         match self.client.create_database().database_input(input).send().await {
             Err(error) if code(&error) != "AlreadyExistsException" => Err(failure("CreateDatabase", database, error)),
             Ok(_) | Err(_) => Ok(()),
@@ -188,7 +188,7 @@ impl Catalog {
         let input = table::new_table(table, location, columns, *format)?;
         match self.client.create_table().database_name(database).table_input(input).send().await {
             Ok(_) => Ok(Change::Made),
-            Err(error) if is_forestalled(code(&error)) => Ok(Change::Forestalled),
+            Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("CreateTable", &self.full_name(), error)),
         }
     }
@@ -207,7 +207,7 @@ impl Catalog {
             .await;
         match answer {
             Ok(_) => Ok(Change::Made),
-            Err(error) if is_forestalled(code(&error)) => Ok(Change::Forestalled),
+            Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("UpdateTable", &self.full_name(), error)),
         }
     }
@@ -218,14 +218,14 @@ impl Catalog {
         let request = self.client.create_partition().database_name(database).table_name(table);
         match request.partition_input(input).send().await {
             Ok(_) => Ok(Change::Made),
-            Err(error) if is_forestalled(code(&error)) => Ok(Change::Forestalled),
+            Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("CreatePartition", &self.full_name(), error)),
         }
     }
 
     /// Leaves a partition alone that has as many columns as we know of: somebody who knows more has been there.
     async fn update_partition(&self, dt: &str, folder: &str, columns: &[CatalogColumn]) -> Result<Change> {
-        let Some(found) = self.partition(dt).await? else { return Ok(Change::Forestalled) };
+        let Some(found) = self.partition(dt).await? else { return Ok(Change::VersionConflict) };
         let storage = found.storage_descriptor();
         if table::is_at(storage, folder) && table::columns(storage).len() >= columns.len() {
             return Ok(Change::Made);
@@ -235,15 +235,15 @@ impl Catalog {
             .partition_value_list(dt)
             .partition_input(table::partition(dt, folder, columns, *format)?)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Bug, "a partition without a value").with_source(error))?;
+            .map_err(|error| Error::new(ErrorKind::Internal, "a partition without a value").with_source(error))?;
         let request = self.client.batch_update_partition().database_name(database).table_name(table);
         let answer = request.entries(entry).send().await;
         let answer = answer.map_err(|error| failure("BatchUpdatePartition", &self.full_name(), error))?;
         let refused = answer.errors().iter().filter_map(|entry| entry.error_detail()).next();
         let Some(detail) = refused else { return Ok(Change::Made) };
         let code = detail.error_code().unwrap_or_default();
-        if is_forestalled(code) || code == "EntityNotFoundException" {
-            return Ok(Change::Forestalled);
+        if is_version_conflict(code) || code == "EntityNotFoundException" {
+            return Ok(Change::VersionConflict);
         }
         let message =
             format!("glue:BatchUpdatePartition of {PARTITION_KEY}={dt} of {} failed: {code}", self.full_name());
@@ -263,7 +263,7 @@ impl Catalog {
     /// An empty file has no rows to keep, and Athena reads no table without columns.
     fn refuse_no_columns(&self, assignment: &Assignment) -> Result<()> {
         match assignment.columns.is_empty() {
-            true => Err(Error::new(ErrorKind::Bug, "a file without columns cannot fall back")),
+            true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot fall back")),
             false => Ok(()),
         }
     }
@@ -279,7 +279,7 @@ impl Catalog {
 }
 
 /// Whether somebody else was faster: what is there now is to be read again.
-fn is_forestalled(code: &str) -> bool {
+fn is_version_conflict(code: &str) -> bool {
     matches!(code, "AlreadyExistsException" | "ConcurrentModificationException")
 }
 

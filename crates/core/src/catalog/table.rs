@@ -152,7 +152,7 @@ fn glue_column(name: &str, glue_type: &str) -> Result<Column> {
 
 /// A builder without a required field, which cannot be: each is set above.
 fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
-    Error::new(ErrorKind::Bug, "a glue request is incomplete").with_source(error)
+    Error::new(ErrorKind::Internal, "a glue request is incomplete").with_source(error)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use crate::cost::Machine;
+use crate::cost::Compute;
 use crate::pattern::TablePatterns;
 use crate::reject::RejectLimit;
 
@@ -169,7 +169,7 @@ impl LoadMode {
 
 /// How connections are made and rows are sent; the same for every file.
 #[derive(Debug, Clone)]
-pub struct TargetOptions {
+pub struct DestinationOptions {
     /// Verify the server's certificate and name (the default), or no TLS at all.
     pub tls: Tls,
     /// How rows are sent.
@@ -278,7 +278,7 @@ pub struct DatabaseSettings {
     /// `TABLE_PATTERN` and `RDS_TABLE`.
     pub tables: TableSettings,
     /// How connections are made and rows are sent.
-    pub options: TargetOptions,
+    pub options: DestinationOptions,
     /// `RDS_RETRY_SECONDS`: how long an outage is waited for before a file falls back.
     pub retry_budget: Duration,
 }
@@ -308,8 +308,8 @@ pub enum FileFormat {
 /// Limits on what a file may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileLimits {
-    /// `HOLD_MAX_BYTES`: objects up to this size, as stored, are read once and held in memory.
-    pub hold_max_bytes: u64,
+    /// `BUFFER_MAX_BYTES`: objects up to this size, as stored, are read once and held in memory.
+    pub buffer_max_bytes: u64,
     /// `MAX_RECORD_BYTES`: the longest record, header included.
     pub max_record_bytes: usize,
     /// `MAX_COLUMNS`.
@@ -357,7 +357,7 @@ pub struct FileSettings {
 
 /// What every binary needs to take an object down the road.
 #[derive(Debug, Clone)]
-pub struct RoadSettings {
+pub struct PipelineConfig {
     /// `AWS_REGION`.
     pub region: String,
     /// Where things lie in the bucket.
@@ -372,12 +372,12 @@ pub struct RoadSettings {
     pub dedupe: Dedupe,
     /// How files are read.
     pub files: FileSettings,
-    /// `FILES_AT_ONCE`: how many small objects of one run are under way at once.
-    pub files_at_once: usize,
+    /// `MAX_CONCURRENT_FILES`: how many small objects of one run are under way at once.
+    pub max_concurrent_files: usize,
     /// `LEASE_SECONDS`: how long a worker that has died holds a source.
     pub lease: Duration,
     /// What this runs on, where that is known.
-    pub machine: Option<Machine>,
+    pub compute: Option<Compute>,
 }
 
 /// How a Fargate task is started.
@@ -401,7 +401,7 @@ pub struct LaunchSettings {
 #[derive(Debug, Clone)]
 pub struct TriggerSettings {
     /// The road.
-    pub road: RoadSettings,
+    pub context: PipelineConfig,
     /// `INLINE_MAX_BYTES`: larger objects go to a task.
     pub inline_max_bytes: u64,
     /// How a task is started; `None` when no `ECS_CLUSTER` is set, and then a large object is an error.
@@ -412,11 +412,11 @@ pub struct TriggerSettings {
 #[derive(Debug, Clone)]
 pub struct IngestSettings {
     /// The road.
-    pub road: RoadSettings,
+    pub context: PipelineConfig,
     /// `S3_BUCKET`: the bucket of a request that names none.
     pub bucket: String,
     /// `CSV_KEY` or `CSV_PREFIX` and `CSV_MODE`: what an empty request asks for, when one of them is set.
-    pub standing_work: Option<TaskWork>,
+    pub standing_work: Option<DefaultRequest>,
     /// How a task is started for an object that this function has no time for; `None` when no `ECS_CLUSTER` is set.
     pub launch: Option<LaunchSettings>,
 }
@@ -434,7 +434,7 @@ pub enum PrefixMode {
 
 /// What the task is asked to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TaskWork {
+pub enum DefaultRequest {
     /// `CSV_KEY` and, where the event named one, `CSV_VERSION_ID`.
     Object(crate::object::ObjectRef),
     /// `CSV_PREFIX` and `CSV_MODE`.
@@ -452,9 +452,9 @@ pub enum TaskWork {
 #[derive(Debug, Clone)]
 pub struct TaskSettings {
     /// The road.
-    pub road: RoadSettings,
+    pub context: PipelineConfig,
     /// What to load.
-    pub work: TaskWork,
+    pub work: DefaultRequest,
 }
 
 /// The form of log lines.
@@ -475,21 +475,21 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Where a test wants the process to stand still; see [`crate::fault`].
-#[cfg(feature = "fault-points")]
+/// Where a test wants the process to stand still; see [`crate::failpoint`].
+#[cfg(feature = "failpoints")]
 pub struct TestPause {
-    /// `SPILLWAY_PAUSE_AT`.
+    /// `SPILLWAY_FAILPOINT`.
     pub point: String,
-    /// `SPILLWAY_PAUSE_FILE`.
+    /// `SPILLWAY_FAILPOINT_FILE`.
     pub file: std::path::PathBuf,
 }
 
 /// The pause a test has asked for, if any.
-#[cfg(feature = "fault-points")]
+#[cfg(feature = "failpoints")]
 #[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
 pub fn test_pause() -> Option<TestPause> {
-    let point = std::env::var("SPILLWAY_PAUSE_AT").ok()?;
-    let file = std::env::var_os("SPILLWAY_PAUSE_FILE")?.into();
+    let point = std::env::var("SPILLWAY_FAILPOINT").ok()?;
+    let file = std::env::var_os("SPILLWAY_FAILPOINT_FILE")?.into();
     Some(TestPause { point, file })
 }
 

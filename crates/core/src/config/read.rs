@@ -4,17 +4,17 @@ use super::environment::{Environment, refused, refused_text, settings_error};
 use super::read_database::database;
 use super::vars::{self, Variable};
 use super::{
-    CsvSettings, DecodedLimits, Dedupe, FallbackFormat, FileFormat, FileLimits, FileSettings, GlueSettings,
-    IngestSettings, KeyColumn, LaunchSettings, LogFormat, LogSettings, PrefixMode, Prefixes, RoadSettings,
-    TaskSettings, TaskWork, TriggerSettings,
+    CsvSettings, DecodedLimits, Dedupe, DefaultRequest, FallbackFormat, FileFormat, FileLimits, FileSettings,
+    GlueSettings, IngestSettings, KeyColumn, LaunchSettings, LogFormat, LogSettings, PipelineConfig, PrefixMode,
+    Prefixes, TaskSettings, TriggerSettings,
 };
-use crate::cost::Machine;
+use crate::cost::Compute;
 use crate::error::Result;
 use crate::object::ObjectRef;
 use crate::pattern::TablePatterns;
 use crate::reject::RejectLimit;
 
-impl RoadSettings {
+impl PipelineConfig {
     /// Reads and checks what every binary needs.
     pub fn read(environment: &Environment) -> Result<Self> {
         let database = database(environment)?;
@@ -26,9 +26,9 @@ impl RoadSettings {
             database,
             dedupe: environment.choice(&vars::DEDUPE, &[("content", Dedupe::Content), ("version", Dedupe::Version)])?,
             files: files(environment)?,
-            files_at_once: environment.number(&vars::FILES_AT_ONCE, 1..=64)?,
+            max_concurrent_files: environment.number(&vars::MAX_CONCURRENT_FILES, 1..=64)?,
             lease: environment.seconds(&vars::LEASE_SECONDS, 5..=3600)?,
-            machine: machine(environment)?,
+            compute: compute(environment)?,
         })
     }
 }
@@ -42,7 +42,7 @@ impl TriggerSettings {
     /// Reads and checks the trigger's settings.
     pub fn read(environment: &Environment) -> Result<Self> {
         Ok(Self {
-            road: RoadSettings::read(environment)?,
+            context: PipelineConfig::read(environment)?,
             inline_max_bytes: environment.number(&vars::INLINE_MAX_BYTES, 0..=u64::MAX)?,
             launch: launch(environment)?,
         })
@@ -57,11 +57,11 @@ impl IngestSettings {
 
     /// Reads and checks the ingest function's settings.
     pub fn read(environment: &Environment) -> Result<Self> {
-        let road = RoadSettings::read(environment)?;
+        let context = PipelineConfig::read(environment)?;
         let bucket = bucket(environment)?;
         let names_work = environment.set(&vars::CSV_KEY)?.is_some() || environment.set(&vars::CSV_PREFIX)?.is_some();
-        let standing_work = if names_work { Some(task_work(environment, &road, &bucket)?) } else { None };
-        Ok(Self { road, bucket, standing_work, launch: launch(environment)? })
+        let standing_work = if names_work { Some(default_request(environment, &context, &bucket)?) } else { None };
+        Ok(Self { context, bucket, standing_work, launch: launch(environment)? })
     }
 }
 
@@ -74,9 +74,9 @@ impl TaskSettings {
     /// Reads and checks the task's settings.
     pub fn read(environment: &Environment) -> Result<Self> {
         let bucket = bucket(environment)?;
-        let road = RoadSettings::read(environment)?;
-        let work = task_work(environment, &road, &bucket)?;
-        Ok(Self { road, work })
+        let context = PipelineConfig::read(environment)?;
+        let work = default_request(environment, &context, &bucket)?;
+        Ok(Self { context, work })
     }
 }
 
@@ -104,16 +104,16 @@ impl LogSettings {
 }
 
 /// What this runs on, where the platform or the template says so.
-fn machine(environment: &Environment) -> Result<Option<Machine>> {
+fn compute(environment: &Environment) -> Result<Option<Compute>> {
     let read = |variable| match environment.set(variable)? {
         Some(_) => environment.number(variable, 1..=1_000_000).map(Some),
         None => Ok(None),
     };
     if let Some(memory_mb) = read(&vars::AWS_LAMBDA_FUNCTION_MEMORY_SIZE)? {
-        return Ok(Some(Machine::Lambda { memory_mb }));
+        return Ok(Some(Compute::Lambda { memory_mb }));
     }
     let task = (read(&vars::TASK_CPU)?, read(&vars::TASK_MEMORY)?);
-    Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Machine::Fargate { cpu_units, memory_mb }))
+    Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Compute::Fargate { cpu_units, memory_mb }))
 }
 
 /// Our own modules at the level that was asked for, everybody else's at `warn` or less.
@@ -144,7 +144,7 @@ fn files(environment: &Environment) -> Result<FileSettings> {
         max_ratio: environment.number(&vars::MAX_DECODED_RATIO, 1..=1_000_000)?,
     };
     let limits = FileLimits {
-        hold_max_bytes: environment.number(&vars::HOLD_MAX_BYTES, 0..=1 << 30)?,
+        buffer_max_bytes: environment.number(&vars::BUFFER_MAX_BYTES, 0..=1 << 30)?,
         max_record_bytes: environment.number(&vars::MAX_RECORD_BYTES, 1024..=1 << 30)?,
         max_columns: environment.number(&vars::MAX_COLUMNS, 1..=65_535)?,
         decoded,
@@ -158,8 +158,8 @@ fn reject_limit(environment: &Environment) -> Result<RejectLimit> {
     let text = environment.need(&vars::MAX_REJECTS, vars::MAX_REJECTS.doc)?;
     let limit = match text.trim().strip_suffix('%') {
         None => text.trim().parse().ok().map(RejectLimit::Count),
-        Some(share) => {
-            let percent = share.trim().parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+        Some(usage) => {
+            let percent = usage.trim().parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
             percent.map(|percent| RejectLimit::PerMillion((percent * 10_000.0).round() as u64))
         }
     };
@@ -304,14 +304,14 @@ fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
     }))
 }
 
-fn task_work(environment: &Environment, road: &RoadSettings, bucket: &str) -> Result<TaskWork> {
+fn default_request(environment: &Environment, context: &PipelineConfig, bucket: &str) -> Result<DefaultRequest> {
     let modes = [("all", PrefixMode::All), ("latest", PrefixMode::Latest)];
     let mode = environment.choice(&vars::CSV_MODE, &modes)?;
     if let Some(key) = environment.set(&vars::CSV_KEY)? {
         let version_id = environment.set(&vars::CSV_VERSION_ID)?;
-        return Ok(TaskWork::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
+        return Ok(DefaultRequest::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
     }
     let prefix = environment.set(&vars::CSV_PREFIX)?;
-    let prefixes = prefix.map_or_else(|| road.prefixes.upload.clone(), |prefix| vec![prefix]);
-    Ok(TaskWork::Prefix { bucket: bucket.to_owned(), prefixes, mode })
+    let prefixes = prefix.map_or_else(|| context.prefixes.upload.clone(), |prefix| vec![prefix]);
+    Ok(DefaultRequest::Prefix { bucket: bucket.to_owned(), prefixes, mode })
 }

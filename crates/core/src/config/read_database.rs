@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::environment::{Environment, refused, refused_text, settings_error};
 use super::vars::{self, Variable};
 use super::{
-    CredentialSettings, Credentials, DatabaseSettings, Engine, LoadMethod, LoadMode, SecretSettings, TableSettings,
-    TargetOptions, Tls, UnknownColumns, secret,
+    CredentialSettings, Credentials, DatabaseSettings, DestinationOptions, Engine, LoadMethod, LoadMode,
+    SecretSettings, TableSettings, Tls, UnknownColumns, secret,
 };
 use crate::error::Result;
 use crate::pattern::{self, TablePatterns};
@@ -23,7 +23,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
     Ok(DatabaseSettings {
         credentials: credentials(environment)?,
         tables: tables(environment, &ledger_table)?,
-        options: TargetOptions {
+        options: DestinationOptions {
             tls: tls(environment)?,
             load_method: environment.choice(
                 &vars::RDS_LOAD_METHOD,

@@ -6,8 +6,8 @@ use secrecy::ExposeSecret;
 
 use super::vars;
 use super::{
-    CredentialSettings, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LoadMode, LogFormat,
-    LogSettings, PrefixMode, RoadSettings, TaskSettings, TaskWork, Tls, TriggerSettings,
+    CredentialSettings, DefaultRequest, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LoadMode,
+    LogFormat, LogSettings, PipelineConfig, PrefixMode, TaskSettings, Tls, TriggerSettings,
 };
 use crate::error::ErrorKind;
 use crate::pattern::SPECIAL_NAMES;
@@ -43,18 +43,18 @@ fn message(environment: &Environment) -> String {
 #[test]
 fn the_least_is_enough_and_defaults_are_the_documented_ones() {
     let settings = TaskSettings::read(&with(&[])).unwrap();
-    let road = settings.road;
-    assert_eq!(road.region, "us-east-1");
-    assert_eq!((road.prefixes.upload[0].as_str(), road.prefixes.lease.as_str()), ("uploads/", "lease/"));
-    assert_eq!(road.glue.table, "ingest_fallback_table");
-    assert_eq!(road.glue.format, FallbackFormat::Parquet);
-    assert_eq!(road.database.retry_budget.as_secs(), 150);
-    assert_eq!(road.files.limits.hold_max_bytes, 8 << 20);
+    let context = settings.context;
+    assert_eq!(context.region, "us-east-1");
+    assert_eq!((context.prefixes.upload[0].as_str(), context.prefixes.lease.as_str()), ("uploads/", "lease/"));
+    assert_eq!(context.glue.table, "ingest_fallback_table");
+    assert_eq!(context.glue.format, FallbackFormat::Parquet);
+    assert_eq!(context.database.retry_budget.as_secs(), 150);
+    assert_eq!(context.files.limits.buffer_max_bytes, 8 << 20);
     assert_eq!(
         settings.work,
-        TaskWork::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
+        DefaultRequest::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
     );
-    let Tls::Verify { ca_pem } = road.database.options.tls else { panic!("TLS is verified by default") };
+    let Tls::Verify { ca_pem } = context.database.options.tls else { panic!("TLS is verified by default") };
     assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 120);
 }
 
@@ -146,7 +146,8 @@ fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] ex
 
 #[test]
 fn a_merge_has_its_key_s_columns_or_the_table_s_own() {
-    let mode = |more: &[(&str, &str)]| RoadSettings::read(&with(more)).map(|road| road.database.options.load_mode);
+    let mode =
+        |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).map(|context| context.database.options.load_mode);
     assert_eq!(mode(&[]).unwrap(), LoadMode::Append);
     assert_eq!(mode(&[("LOAD_MODE", "Merge")]).unwrap(), LoadMode::Merge { key: vec![] });
     let key = vec!["tenant".to_owned(), "id".to_owned()];
@@ -155,13 +156,13 @@ fn a_merge_has_its_key_s_columns_or_the_table_s_own() {
 
 #[test]
 fn a_prefix_gets_its_slash_and_a_glue_name_its_case() {
-    let road = RoadSettings::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
-    assert_eq!((road.prefixes.upload[0].as_str(), road.glue.table.as_str()), ("in/", "fall_back"));
+    let context = PipelineConfig::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
+    assert_eq!((context.prefixes.upload[0].as_str(), context.glue.table.as_str()), ("in/", "fall_back"));
 }
 
 #[test]
 fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
-    let tables = |more: &[(&str, &str)]| RoadSettings::read(&with(more)).unwrap().database.tables;
+    let tables = |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).unwrap().database.tables;
     assert!(tables(&[]).patterns.is_empty());
     let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
     assert_eq!((both.patterns.to_string().as_str(), both.default.as_deref()), ("uploads/{table}/**", Some("orders")));
@@ -170,11 +171,11 @@ fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
 
 #[test]
 fn files_may_arrive_in_several_places_or_in_the_whole_bucket() {
-    let upload = |text: &str| RoadSettings::read(&with(&[("UPLOAD_PREFIX", text)])).unwrap().prefixes.upload;
+    let upload = |text: &str| PipelineConfig::read(&with(&[("UPLOAD_PREFIX", text)])).unwrap().prefixes.upload;
     assert_eq!(upload(" sale_events , inventory_events/,"), ["sale_events/", "inventory_events/"]);
     assert_eq!(upload("/"), [""]);
     let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().work;
-    let TaskWork::Prefix { prefixes, .. } = several else { panic!("no key is named") };
+    let DefaultRequest::Prefix { prefixes, .. } = several else { panic!("no key is named") };
     assert_eq!(prefixes, ["a/", "b/"]);
 }
 
@@ -188,13 +189,13 @@ fn a_part_of_a_key_is_never_called_like_a_column_of_another_meaning() {
 
 #[test]
 fn prefixes_that_only_start_alike_are_two() {
-    assert!(RoadSettings::read(&with(&[("PROCESSED_PREFIX", "uploads-done")])).is_ok());
+    assert!(PipelineConfig::read(&with(&[("PROCESSED_PREFIX", "uploads-done")])).is_ok());
 }
 
 #[test]
 fn inline_credentials_win_over_a_secret() {
-    let road = RoadSettings::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
-    let CredentialSettings::Inline(credentials) = road.database.credentials else { panic!("inline wins") };
+    let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
+    let CredentialSettings::Inline(credentials) = context.database.credentials else { panic!("inline wins") };
     assert_eq!(
         (credentials.host.as_str(), credentials.port, credentials.user.as_str()),
         ("db.example", 3306, "loader")
@@ -208,24 +209,26 @@ fn inline_credentials_win_over_a_secret() {
 #[case(&[("RDS_ENGINE", "mariadb"), ("RDS_PORT", "5432")], (Engine::MySql, 5432))]
 #[case(&[("RDS_PORT", "3307")], (Engine::MySql, 3307))]
 fn the_engine_is_named_or_known_by_its_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
-    let road = RoadSettings::read(&with(set)).unwrap();
-    let CredentialSettings::Inline(credentials) = road.database.credentials else { panic!("inline") };
+    let context = PipelineConfig::read(&with(set)).unwrap();
+    let CredentialSettings::Inline(credentials) = context.database.credentials else { panic!("inline") };
     assert_eq!((credentials.engine, credentials.port), expected);
 }
 
 #[test]
 fn a_secret_keeps_what_fills_in_for_its_fields() {
-    let road = RoadSettings::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
-    let CredentialSettings::Secret(secret) = road.database.credentials else { panic!("the secret is read") };
+    let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
+    let CredentialSettings::Secret(secret) = context.database.credentials else { panic!("the secret is read") };
     assert_eq!((secret.name.as_str(), secret.host.as_deref(), secret.port), ("prod/db", Some("db.example"), None));
 }
 
 #[test]
 fn a_key_wins_over_a_prefix() {
     let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
-    let TaskWork::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else { panic!("the key wins") };
+    let DefaultRequest::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else {
+        panic!("the key wins")
+    };
     assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
-    let TaskWork::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
+    let DefaultRequest::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
         panic!("the prefix is next")
     };
     assert_eq!((prefixes, mode), (vec!["in/".to_owned()], PrefixMode::Latest));
@@ -288,7 +291,7 @@ proptest! {
         let name = vars::ALL[index].name;
         let environment = with(&[&ECS[..], &[("RDS_PASSWORD", &password), (name, &value)]].concat());
         let shown = [
-            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.road.database.credentials)),
+            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.context.database.credentials)),
             format!("{:?}", TriggerSettings::read(&environment).map(|settings| settings.launch)),
         ];
         prop_assert!(value.contains(&password) || !shown.concat().contains(&password));

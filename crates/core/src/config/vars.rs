@@ -14,7 +14,7 @@ pub enum Reader {
     Task,
     /// Everyone, but it is the platform that sets it.
     Platform,
-    /// Builds with the feature `fault-points` only.
+    /// Builds with the feature `failpoints` only.
     Tests,
 }
 
@@ -83,8 +83,8 @@ variables! {
     LEASE_SECONDS, Everyone, Some("60"), "a number from 5 to 3600", "How long a worker that has died holds a file.";
     DEDUPE, Everyone, Some("content"), "content or version", "Whether the same bytes under the same key load once, or every version does.";
     UNKNOWN_COLUMNS, Everyone, Some("refuse"), "refuse or add", "What happens to columns the table lacks.";
-    HOLD_MAX_BYTES, Everyone, Some("8388608"), "a number from 0 to 1073741824", "Objects up to this size, as stored, are read once and held in memory.";
-    FILES_AT_ONCE, Everyone, Some("4"), "a number from 1 to 64", "How many small files of a prefix, window or sweep are under way at once, together as much as HOLD_MAX_BYTES; only with LOAD_MODE=append and UNKNOWN_COLUMNS=refuse.";
+    BUFFER_MAX_BYTES, Everyone, Some("8388608"), "a number from 0 to 1073741824", "Objects up to this size, as stored, are read once and held in memory.";
+    MAX_CONCURRENT_FILES, Everyone, Some("4"), "a number from 1 to 64", "How many small files of a prefix, window or sweep are under way at once, together as much as BUFFER_MAX_BYTES; only with LOAD_MODE=append and UNKNOWN_COLUMNS=refuse.";
     ATOMIC_MAX_BYTES, Everyone, Some("10737418240"), "a number", "Files that are larger, decoded, go through a staging table; not with PostgreSQL, which needs none.";
     MAX_RECORD_BYTES, Everyone, Some("33554432"), "a number from 1024 to 1073741824", "The longest record, header included; a longer one makes the file broken.";
     MAX_COLUMNS, Everyone, Some("4096"), "a number from 1 to 65535", "The most columns; more make the file broken.";
@@ -118,8 +118,8 @@ variables! {
     CSV_VERSION_ID, Task, None, "a version id", "The version of CSV_KEY that the event named.";
     CSV_PREFIX, Task, None, "a key prefix", "Load the objects below it; by default below each UPLOAD_PREFIX.";
     CSV_MODE, Task, Some("all"), "all or latest", "Every object below the prefix, oldest first, or the most recently modified one.";
-    SPILLWAY_PAUSE_AT, Tests, None, "a fault point's name", "Where the process stands still.";
-    SPILLWAY_PAUSE_FILE, Tests, None, "a path", "The file that says it does; it goes on when the file is gone.";
+    SPILLWAY_FAILPOINT, Tests, None, "a fault point's name", "Where the process stands still.";
+    SPILLWAY_FAILPOINT_FILE, Tests, None, "a path", "The file that says it does; it goes on when the file is gone.";
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use super::{Spill, table_folder};
+use super::{FallbackWrite, table_folder};
 use crate::catalog::Catalog;
-use crate::config::{FallbackFormat, RoadSettings};
+use crate::config::{FallbackFormat, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::object::{ObjectRef, Source};
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::route;
 use crate::schema::Schema;
 use crate::schema::fallback::FallbackColumn;
@@ -26,7 +26,7 @@ const READS_AT_ONCE: usize = 16;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Whose rows these are.
-    pub source: Source,
+    pub source: ObjectVersion,
     /// SHA-256 of the source's body in hex.
     pub body_sha256: String,
     /// The table the rows were meant for.
@@ -68,7 +68,12 @@ impl Manifest {
 ///
 /// # Errors
 /// When the fallback cannot be listed.
-pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: Option<&str>) -> Result<Vec<Manifest>> {
+pub async fn list(
+    store: &Store,
+    bucket: &str,
+    settings: &PipelineConfig,
+    table: Option<&str>,
+) -> Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     let mut pages = store.list(bucket, &route::manifests_prefix(&settings.prefixes));
     while let Some(page) = pages.next().await? {
@@ -76,7 +81,7 @@ pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: O
             match read(store, bucket, &listed.key).await {
                 // One that is taken out meanwhile is none.
                 Ok(found) => Ok(found.map(|(manifest, _)| manifest)),
-                Err(error) if error.kind() == ErrorKind::Bug => {
+                Err(error) if error.kind() == ErrorKind::Internal => {
                     error!(error = %chain(&error), "a manifest cannot be read, its rows stay in the fallback");
                     Ok(None)
                 }
@@ -97,8 +102,8 @@ pub async fn list(store: &Store, bucket: &str, settings: &RoadSettings, table: O
 /// The manifest of a source with its ETag, whether or not the object is there.
 pub(super) async fn read_of(
     store: &Store,
-    settings: &RoadSettings,
-    source: &Source,
+    settings: &PipelineConfig,
+    source: &ObjectVersion,
 ) -> Result<Option<(Manifest, String)>> {
     read(store, &source.object.bucket, &route::manifest_key(&settings.prefixes, &source.id)).await
 }
@@ -107,23 +112,23 @@ pub(super) async fn read_of(
 ///
 /// A manifest that an earlier attempt has left is kept when it still says what is so: then every attempt writes the same
 /// object, whichever of them completes it.
-pub(super) async fn settle(
+pub(super) async fn finalize(
     store: &Store,
     catalog: &Catalog,
-    settings: &RoadSettings,
-    spill: &Spill<'_>,
+    settings: &PipelineConfig,
+    fallback_write: &FallbackWrite<'_>,
 ) -> Result<Manifest> {
-    let left = read_of(store, settings, spill.source).await?;
+    let left = read_of(store, settings, fallback_write.source).await?;
     if let Some((left, _)) = &left
-        && let Some(kept) = keep(catalog, settings, spill, left).await?
+        && let Some(kept) = keep(catalog, settings, fallback_write, left).await?
     {
         return Ok(kept);
     }
-    let manifest = new(catalog, settings, spill).await?;
-    let bucket = &spill.source.object.bucket;
-    let key = route::manifest_key(&settings.prefixes, &spill.source.id);
+    let manifest = new(catalog, settings, fallback_write).await?;
+    let bucket = &fallback_write.source.object.bucket;
+    let key = route::manifest_key(&settings.prefixes, &fallback_write.source.id);
     let bytes = serde_json::to_vec_pretty(&manifest)
-        .map_err(|error| Error::new(ErrorKind::Bug, "a manifest is no json").with_source(error))?;
+        .map_err(|error| Error::new(ErrorKind::Internal, "a manifest is no json").with_source(error))?;
     let content_type = "application/json";
     match left {
         Some((_, etag)) => store.put_if(bucket, &key, &etag, bytes.into(), content_type).await.map(drop)?,
@@ -131,7 +136,8 @@ pub(super) async fn settle(
             Created::New { .. } => {}
             Created::Exists => {
                 // Under the lease nobody else writes it, so an earlier try of this very put did; anything else waits.
-                let is_ours = read_of(store, settings, spill.source).await?.is_some_and(|(found, _)| found == manifest);
+                let is_ours =
+                    read_of(store, settings, fallback_write.source).await?.is_some_and(|(found, _)| found == manifest);
                 if !is_ours {
                     let message = "another worker writes the fallback of the same source";
                     return Err(Error::new(ErrorKind::Busy, message).for_object(ObjectRef::new(bucket, key)));
@@ -143,22 +149,22 @@ pub(super) async fn settle(
 }
 
 /// A manifest for now.
-async fn new(catalog: &Catalog, settings: &RoadSettings, spill: &Spill<'_>) -> Result<Manifest> {
-    let source = spill.source;
-    let (prefixes, table, format) = (&settings.prefixes, spill.table, catalog.format());
+async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &FallbackWrite<'_>) -> Result<Manifest> {
+    let source = fallback_write.source;
+    let (prefixes, table, format) = (&settings.prefixes, fallback_write.table, catalog.format());
     let glue_table = route::glue_table(settings, table);
     let catalog = catalog.with_table(&glue_table);
-    let columns = catalog.prepare(&table_folder(&source.object.bucket, settings, table), spill.schema).await?;
+    let columns = catalog.prepare(&table_folder(&source.object.bucket, settings, table), fallback_write.schema).await?;
     Ok(Manifest {
         source: source.clone(),
-        body_sha256: spill.body_sha256.to_owned(),
+        body_sha256: fallback_write.body_sha256.to_owned(),
         target_table: table.to_owned(),
         glue_table: Some(glue_table),
-        schema: spill.schema.clone(),
+        schema: fallback_write.schema.clone(),
         columns,
-        rows: spill.rows,
-        rows_rejected: spill.rows_rejected,
-        reason: spill.reason.to_owned(),
+        rows: fallback_write.rows,
+        rows_rejected: fallback_write.rows_rejected,
+        reason: fallback_write.reason.to_owned(),
         format,
         key: route::fallback_data_key(prefixes, table, source.last_modified, &source.id, format),
         dt: route::fallback_day(source.last_modified),
@@ -170,20 +176,21 @@ async fn new(catalog: &Catalog, settings: &RoadSettings, spill: &Spill<'_>) -> R
 /// it says.
 async fn keep(
     catalog: &Catalog,
-    settings: &RoadSettings,
-    spill: &Spill<'_>,
+    settings: &PipelineConfig,
+    fallback_write: &FallbackWrite<'_>,
     left: &Manifest,
 ) -> Result<Option<Manifest>> {
-    let (prefixes, source) = (&settings.prefixes, spill.source);
+    let (prefixes, source) = (&settings.prefixes, fallback_write.source);
     let key = route::fallback_data_key(prefixes, &left.target_table, source.last_modified, &source.id, left.format);
     let is_same = left.format == catalog.format()
         && left.key == key
-        && left.target_table == spill.table
-        && (left.rows, left.rows_rejected, &left.schema) == (spill.rows, spill.rows_rejected, spill.schema);
+        && left.target_table == fallback_write.table
+        && (left.rows, left.rows_rejected, &left.schema)
+            == (fallback_write.rows, fallback_write.rows_rejected, fallback_write.schema);
     if !is_same {
         return Ok(None);
     }
-    let location = table_folder(&spill.source.object.bucket, settings, &left.target_table);
+    let location = table_folder(&fallback_write.source.object.bucket, settings, &left.target_table);
     match left.catalog(catalog).prepare_again(&location, &left.columns).await {
         Ok(columns) if columns == left.columns => Ok(Some(left.clone())),
         Ok(_) => Ok(None),
@@ -196,7 +203,7 @@ async fn read(store: &Store, bucket: &str, key: &str) -> Result<Option<(Manifest
     let Some(small) = store.read_small(bucket, key, MAX_BYTES).await? else { return Ok(None) };
     let manifest = serde_json::from_slice(&small.bytes).map_err(|error| {
         let message = "this is no manifest of a fallback object that this version understands";
-        Error::new(ErrorKind::Bug, message).with_source(error).for_object(ObjectRef::new(bucket, key))
+        Error::new(ErrorKind::Internal, message).with_source(error).for_object(ObjectRef::new(bucket, key))
     })?;
     Ok(Some((manifest, small.etag)))
 }

@@ -99,7 +99,7 @@ impl Decompressor {
     }
 
     /// Takes the next stored bytes. What came before must have been taken out.
-    pub fn feed(&mut self, stored: Bytes) {
+    pub fn push(&mut self, stored: Bytes) {
         debug_assert!(self.input.is_empty(), "stored bytes come before the last ones were used");
         self.input = stored;
     }
@@ -138,9 +138,9 @@ impl Decompressor {
         let mut input = PartialBuffer::new(&self.input[..]);
         let mut output = WriteBuffer::new_initialized(&mut self.piece);
         let result = self.codec.decoder().decode(&mut input, &mut output);
-        let (used, written, is_full) = (input.written_len(), output.written_len(), output.has_no_spare_space());
-        self.stored_bytes += used as u64;
-        let _used = self.input.split_to(used);
+        let (usage, written, is_full) = (input.written_len(), output.written_len(), output.has_no_spare_space());
+        self.stored_bytes += usage as u64;
+        let _used = self.input.split_to(usage);
         let has_ended = result.map_err(|error| {
             let mut message = format!("the {} data cannot be decoded after {}", self.codec.name(), self.place());
             if matches!(self.codec, Codec::Zstd(_)) && self.decoded_bytes == 0 {
@@ -176,10 +176,9 @@ impl Decompressor {
                 if !is_next {
                     return Err(self.garbage());
                 }
-                self.codec
-                    .decoder()
-                    .reinit()
-                    .map_err(|error| Error::new(ErrorKind::Bug, "a decoder cannot begin again").with_source(error))?;
+                self.codec.decoder().reinit().map_err(|error| {
+                    Error::new(ErrorKind::Internal, "a decoder cannot begin again").with_source(error)
+                })?;
                 self.stage = Stage::Inside;
                 Ok(())
             }

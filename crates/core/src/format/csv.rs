@@ -85,8 +85,8 @@ impl CsvDecoder {
 
     /// Takes the next bytes of the file, cut anywhere. Take the batches out between calls: they hold about twice
     /// a chunk's bytes, more where fields are tiny.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
-        self.text.feed(chunk, &mut self.records)
+    pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.text.push(chunk, &mut self.records)
     }
 
     /// Says that the file has ended. What is left can then be taken out.

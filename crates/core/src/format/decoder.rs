@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::Batch;
 use super::csv::{CsvDecoder, CsvDialect, CsvLimits};
-use super::detect::FedFormat;
+use super::detect::StreamFormat;
 use super::json::{JsonDecoder, JsonLimits};
 use crate::config::{CsvSettings, FileLimits, FileSettings};
 use crate::error::Result;
@@ -41,14 +41,14 @@ pub enum Decoder {
 
 impl Decoder {
     /// For a first pass.
-    pub fn new(format: FedFormat, settings: &FileSettings) -> Self {
+    pub fn new(format: StreamFormat, settings: &FileSettings) -> Self {
         match format {
-            FedFormat::Csv => Self::csv(csv_dialect(&settings.csv), settings),
-            FedFormat::TabSeparated => {
+            StreamFormat::Csv => Self::csv(csv_dialect(&settings.csv), settings),
+            StreamFormat::TabSeparated => {
                 let dialect = csv_dialect(&settings.csv);
                 Self::csv(CsvDialect { delimiter: dialect.delimiter.or(Some(b'\t')), ..dialect }, settings)
             }
-            FedFormat::Json => Self::Json(Box::new(JsonDecoder::new(json_limits(settings.limits)))),
+            StreamFormat::Json => Self::Json(Box::new(JsonDecoder::new(json_limits(settings.limits)))),
         }
     }
 
@@ -67,10 +67,10 @@ impl Decoder {
     }
 
     /// Takes the next bytes, cut anywhere. Take the batches out between calls.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
+    pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
         match self {
-            Self::Csv(decoder) => decoder.feed(chunk),
-            Self::Json(decoder) => decoder.feed(chunk),
+            Self::Csv(decoder) => decoder.push(chunk),
+            Self::Json(decoder) => decoder.push(chunk),
         }
     }
 

@@ -75,14 +75,14 @@ pub enum NamedFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A format whose decoder is fed with the file's bytes.
-    Fed(FedFormat),
+    Streaming(StreamFormat),
     /// Parquet, read by ranges.
     Parquet,
 }
 
 /// A format that is read from the first byte to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FedFormat {
+pub enum StreamFormat {
     /// Text in records and fields.
     Csv,
     /// The same, divided by tabs unless the settings say otherwise.
@@ -165,14 +165,16 @@ pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Form
     let named = FileName::of(hints.key).map(|name| name.format);
     let is_tab_separated = named == Some(NamedFormat::TabSeparated)
         || hints.content_type.is_some_and(|header| header.starts_with("text/tab-separated-values"));
-    let csv = if is_tab_separated { FedFormat::TabSeparated } else { FedFormat::Csv };
+    let csv = if is_tab_separated { StreamFormat::TabSeparated } else { StreamFormat::Csv };
     Ok(match setting {
-        FileFormat::Csv => Format::Fed(csv),
-        FileFormat::Json => Format::Fed(FedFormat::Json),
+        FileFormat::Csv => Format::Streaming(csv),
+        FileFormat::Json => Format::Streaming(StreamFormat::Json),
         FileFormat::Parquet => Format::Parquet,
         FileFormat::Auto if head.starts_with(PARQUET) => Format::Parquet,
-        FileFormat::Auto if named == Some(NamedFormat::Json) || looks_like_json(head) => Format::Fed(FedFormat::Json),
-        FileFormat::Auto => Format::Fed(csv),
+        FileFormat::Auto if named == Some(NamedFormat::Json) || looks_like_json(head) => {
+            Format::Streaming(StreamFormat::Json)
+        }
+        FileFormat::Auto => Format::Streaming(csv),
     })
 }
 
@@ -290,19 +292,19 @@ mod tests {
 
     #[rstest]
     #[case("a.csv", b"PAR1\x15\0", Format::Parquet)]
-    #[case("a.parquet", b"id,name\n1,x\n", Format::Fed(FedFormat::Csv))]
-    #[case("a.csv", b"{\"a\":1}\n", Format::Fed(FedFormat::Json))]
-    #[case("a.csv", b"\xef\xbb\xbf\n[ {", Format::Fed(FedFormat::Json))]
-    #[case("a.csv", b"\xff\xfe{\0\n\0\"\0", Format::Fed(FedFormat::Json))]
-    #[case("a.csv", b"{a},[b]\n", Format::Fed(FedFormat::Csv))]
-    #[case("a.csv", b"[a],{b}\n", Format::Fed(FedFormat::Csv))]
-    #[case("a.json", b"id,name\n", Format::Fed(FedFormat::Json))]
-    #[case("a.ndjson.gz", b"", Format::Fed(FedFormat::Json))]
-    #[case("a.csv", b"", Format::Fed(FedFormat::Csv))]
+    #[case("a.parquet", b"id,name\n1,x\n", Format::Streaming(StreamFormat::Csv))]
+    #[case("a.csv", b"{\"a\":1}\n", Format::Streaming(StreamFormat::Json))]
+    #[case("a.csv", b"\xef\xbb\xbf\n[ {", Format::Streaming(StreamFormat::Json))]
+    #[case("a.csv", b"\xff\xfe{\0\n\0\"\0", Format::Streaming(StreamFormat::Json))]
+    #[case("a.csv", b"{a},[b]\n", Format::Streaming(StreamFormat::Csv))]
+    #[case("a.csv", b"[a],{b}\n", Format::Streaming(StreamFormat::Csv))]
+    #[case("a.json", b"id,name\n", Format::Streaming(StreamFormat::Json))]
+    #[case("a.ndjson.gz", b"", Format::Streaming(StreamFormat::Json))]
+    #[case("a.csv", b"", Format::Streaming(StreamFormat::Csv))]
     fn the_first_bytes_say_more_than_the_name(#[case] key: &str, #[case] head: &[u8], #[case] expected: Format) {
         let hints = Hints { key, ..HINTS };
         assert_eq!(format(FileFormat::Auto, hints, head).unwrap(), expected);
-        assert_eq!(format(FileFormat::Json, hints, head).unwrap(), Format::Fed(FedFormat::Json));
+        assert_eq!(format(FileFormat::Json, hints, head).unwrap(), Format::Streaming(StreamFormat::Json));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const BATCH_ROWS: usize = 1024;
 pub struct CsvEncoder {
     columns: Vec<FallbackColumn>,
     /// For each place of the table, from the second on, the file's column that goes there.
-    places: Vec<Option<usize>>,
+    permits: Vec<Option<usize>>,
     record: ByteRecord,
     bytes: Vec<u8>,
 }
@@ -38,8 +38,8 @@ impl CsvEncoder {
     /// An encoder for a file with these columns, in file order.
     pub fn new(columns: &[FallbackColumn]) -> Self {
         let last_place = columns.iter().map(|column| column.place).max().unwrap_or(0);
-        let places = (1..=last_place).map(|place| columns.iter().position(|column| column.place == place)).collect();
-        Self { columns: columns.to_vec(), places, record: ByteRecord::new(), bytes: Vec::new() }
+        let permits = (1..=last_place).map(|place| columns.iter().position(|column| column.place == place)).collect();
+        Self { columns: columns.to_vec(), permits, record: ByteRecord::new(), bytes: Vec::new() }
     }
 
     /// Encodes some rows. A field that is not what its column's type says is an error with its position.
@@ -57,7 +57,7 @@ impl CsvEncoder {
             writer.write_byte_record(&self.record).await.map_err(not_encoded)?;
         }
         self.bytes = writer.into_inner().await.map_err(|error| {
-            Error::new(ErrorKind::Bug, "rows could not be encoded as csv").with_source(error.to_string())
+            Error::new(ErrorKind::Internal, "rows could not be encoded as csv").with_source(error.to_string())
         })?;
         Ok(())
     }
@@ -73,15 +73,15 @@ impl CsvEncoder {
     }
 
     fn fill_record(&mut self, batch: &Batch, row: usize) -> Result<()> {
-        let mut fields = Vec::with_capacity(self.places.len());
+        let mut fields = Vec::with_capacity(self.permits.len());
         let mut nulls = Vec::new();
-        for (index, source) in self.places.iter().enumerate() {
+        for (index, source) in self.permits.iter().enumerate() {
             let field = match source {
                 Some(column) => stored(&self.columns[*column], batch, row, *column)?,
                 None => None,
             };
             if field.is_none() {
-                // The first field is number 1, and `places` begins with the second.
+                // The first field is number 1, and `permits` begins with the second.
                 nulls.push((index + 2).to_string());
             }
             fields.push(field.unwrap_or_default());
@@ -110,7 +110,8 @@ fn stored<'a>(column: &FallbackColumn, batch: &'a Batch, row: usize, index: usiz
         Some(Value::Null) => Ok(None),
         Some(_) => Ok(field),
         None => {
-            let error = Error::new(ErrorKind::Bug, "a value is not of the type that was chosen from the whole file");
+            let error =
+                Error::new(ErrorKind::Internal, "a value is not of the type that was chosen from the whole file");
             Err(error.at(batch.position(row)).in_column(&column.name))
         }
     }
@@ -130,7 +131,7 @@ where
         .terminator(Terminator::Any(b'\n'))
         .create_reader(ChunkReader { chunks: Box::pin(chunks), rest: Bytes::new() });
     let decoder = Decoder {
-        places: columns.iter().map(|column| column.place).collect(),
+        permits: columns.iter().map(|column| column.place).collect(),
         reader,
         record: ByteRecord::new(),
         record_number: 0,
@@ -143,7 +144,7 @@ where
 }
 
 struct Decoder {
-    places: Vec<usize>,
+    permits: Vec<usize>,
     reader: AsyncReader<ChunkReader>,
     record: ByteRecord,
     record_number: u64,
@@ -152,7 +153,7 @@ struct Decoder {
 impl Decoder {
     /// The next rows; none at the end.
     async fn next(&mut self) -> Result<Batch> {
-        let mut batch = Batch::new(self.places.len());
+        let mut batch = Batch::new(self.permits.len());
         while batch.rows() < BATCH_ROWS && batch.size_bytes() < BATCH_BYTES {
             if !self.reader.read_byte_record(&mut self.record).await.map_err(not_read)? {
                 break;
@@ -160,7 +161,7 @@ impl Decoder {
             self.record_number += 1;
             let position = Position { record: self.record_number, line: self.record_number, byte: 0 };
             let nulls = nulls(&self.record).ok_or_else(|| not_ours(position))?;
-            for place in &self.places {
+            for place in &self.permits {
                 let field = self.record.get(*place).ok_or_else(|| not_ours(position))?;
                 batch.push_field((!nulls.contains(place)).then_some(field));
             }
@@ -180,7 +181,7 @@ fn nulls(record: &ByteRecord) -> Option<Vec<usize>> {
 }
 
 fn not_ours(position: Position) -> Error {
-    Error::new(ErrorKind::Bug, "the fallback object is not the csv that was written").at(position)
+    Error::new(ErrorKind::Internal, "the fallback object is not the csv that was written").at(position)
 }
 
 /// Chunks of bytes as something to read from.
@@ -205,13 +206,13 @@ impl AsyncRead for ChunkReader {
 }
 
 fn not_encoded(error: csv_async::Error) -> Error {
-    Error::new(ErrorKind::Bug, "rows could not be encoded as csv").with_source(error)
+    Error::new(ErrorKind::Internal, "rows could not be encoded as csv").with_source(error)
 }
 
 /// What went wrong: our own error from a read as it was, anything else as a file that is not the one we wrote.
 fn not_read(error: csv_async::Error) -> Error {
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Bug, "the fallback object is not the csv that was written").with_source(source)
+        Error::new(ErrorKind::Internal, "the fallback object is not the csv that was written").with_source(source)
     };
     if !error.is_io_error() {
         return broken(Box::new(error));

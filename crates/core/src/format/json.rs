@@ -57,8 +57,8 @@ impl JsonDecoder {
     }
 
     /// Takes the next bytes of the file, cut anywhere. Take the batches out between calls.
-    pub fn feed(&mut self, chunk: &[u8]) -> Result<()> {
-        self.text.feed(chunk, &mut self.frames)
+    pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.text.push(chunk, &mut self.frames)
     }
 
     /// Says that the file has ended. What is left can then be taken out.

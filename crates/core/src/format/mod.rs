@@ -9,8 +9,8 @@ pub mod decoder;
 pub mod detect;
 pub mod fallback_csv;
 pub mod json;
-mod left_out;
 pub mod parquet;
+mod rejected;
 mod text;
 
 use std::pin::Pin;

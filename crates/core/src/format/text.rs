@@ -19,9 +19,9 @@ pub(super) trait TextSink {
     /// What to do about a file that is no text in a known encoding.
     const ENCODING_HINT: &'static str;
     /// Reads what was put off, before an error is told of what follows it.
-    fn settle(&mut self) -> Result<()>;
+    fn finalize(&mut self) -> Result<()>;
     /// Reads on. The text is valid UTF-8, cut between any two characters.
-    fn feed(&mut self, text: &[u8]) -> Result<()>;
+    fn push(&mut self, text: &[u8]) -> Result<()>;
     /// Counts the bytes of a byte order mark in front of the text.
     fn skip_mark(&mut self, mark_bytes: u64);
     /// Hears that the text is converted: places in it are none in the file.
@@ -80,7 +80,7 @@ impl TextReader {
         }
     }
 
-    pub(super) fn feed<Sink: TextSink>(&mut self, chunk: &[u8], records: &mut Sink) -> Result<()> {
+    pub(super) fn push<Sink: TextSink>(&mut self, chunk: &[u8], records: &mut Sink) -> Result<()> {
         let mut rest = chunk;
         if let Encoding::Unknown { head } = &mut self.encoding {
             let missing = (HEAD_BYTES - head.len()).min(rest.len());
@@ -163,7 +163,7 @@ fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut impl TextS
         rest = after;
         match std::str::from_utf8(partial) {
             Ok(_) => {
-                records.feed(partial)?;
+                records.push(partial)?;
                 partial.clear();
             }
             Err(error) if error.error_len().is_some() => return Err(not_utf8(records)),
@@ -176,10 +176,10 @@ fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut impl TextS
 /// Passes on what is valid and keeps a character that the chunk's end cuts.
 fn check(chunk: &[u8], partial: &mut Vec<u8>, records: &mut impl TextSink) -> Result<()> {
     let Err(error) = std::str::from_utf8(chunk) else {
-        return records.feed(chunk);
+        return records.push(chunk);
     };
     let (valid, rest) = chunk.split_at(error.valid_up_to());
-    records.feed(valid)?;
+    records.push(valid)?;
     if error.error_len().is_some() {
         return Err(not_utf8(records));
     }
@@ -198,7 +198,7 @@ fn convert(
     let mut rest = chunk;
     loop {
         let (result, read, written) = decoder.decode_to_utf8_without_replacement(rest, converted, is_last);
-        records.feed(&converted[..written])?;
+        records.push(&converted[..written])?;
         rest = &rest[read..];
         match result {
             DecoderResult::InputEmpty => return Ok(()),
@@ -215,7 +215,7 @@ fn convert(
 }
 
 fn not_utf8<Sink: TextSink>(records: &mut Sink) -> Error {
-    if let Err(error) = records.settle() {
+    if let Err(error) = records.finalize() {
         return error;
     }
     refused(&format!("the byte at {} is not valid UTF-8", records.offset()), records)
@@ -223,7 +223,7 @@ fn not_utf8<Sink: TextSink>(records: &mut Sink) -> Error {
 
 fn refused<Sink: TextSink>(what: &str, records: &mut Sink) -> Error {
     // What came before is read first, so that its own trouble is told first.
-    if let Err(error) = records.settle() {
+    if let Err(error) = records.finalize() {
         return error;
     }
     let message = format!("{what}; {}", Sink::ENCODING_HINT);

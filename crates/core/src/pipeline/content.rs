@@ -9,15 +9,15 @@ use std::sync::{Arc, OnceLock};
 use futures_util::{TryStreamExt, stream};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
-use crate::fault::FaultPoint;
 use crate::format::decoder::{Decoder, Layout};
 use crate::format::detect::Format;
 use crate::format::parquet::ParquetReader;
 use crate::format::{Batch, BatchStream, detect};
 use crate::pipeline::Attempt;
-use crate::pipeline::ahead::Ahead;
-use crate::pipeline::decoded::{self, BytesEnd, DecodedBytes, ObjectBytes, hints};
+use crate::pipeline::decoded::{self, BodySummary, DecodedBytes, ObjectBytes, hints};
+use crate::pipeline::read_ahead::ReadAhead;
 use crate::reject::Reject;
 use crate::schema::Schema;
 use crate::schema::header::column_names;
@@ -34,7 +34,7 @@ pub(crate) enum Content {
 }
 
 /// What the first pass has found.
-pub(crate) struct Inspected {
+pub(crate) struct ScanResult {
     pub(crate) schema: Schema,
     /// Good rows: those of the later passes.
     pub(crate) rows: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Inspected {
     pub(crate) content: Content,
 }
 
-impl Inspected {
+impl ScanResult {
     /// Whether a row can be left out later on: it must be possible to cut it out of the file by its place.
     pub(crate) fn can_cut(&self) -> bool {
         match &self.content {
@@ -61,32 +61,33 @@ impl Inspected {
 }
 
 /// Reads the whole object once: its layout, its schema, its rows' number, its checksum. A pass that has begun is read on.
-pub(super) async fn inspect(attempt: &Attempt<'_>, begun: Option<FedRows>) -> Result<Inspected> {
+pub(super) async fn scan(attempt: &Attempt<'_>, begun: Option<StreamedRows>) -> Result<ScanResult> {
     let bytes = ObjectBytes::of(attempt).await?;
     let mut reader = match begun {
-        Some(rows) => RowReader::Fed(rows),
+        Some(rows) => RowReader::Streaming(rows),
         None => RowReader::first(attempt, &bytes).await?,
     };
     let mut inference = reader.inference();
     let mut rows = 0;
     while let Some(batch) = reader.next().await? {
         if rows == 0 {
-            FaultPoint::HeadersRead.reached().await;
+            Failpoint::HeadersRead.reached().await;
         }
         rows += batch.rows() as u64;
         inference.observe(&batch);
     }
-    let PassEnd { column_names, layout, rejects, bytes: BytesEnd { body_sha256, decoded_bytes } } = reader.end()?;
+    let ScanSummary { column_names, layout, rejects, bytes: BodySummary { body_sha256, decoded_bytes } } =
+        reader.end()?;
     check_limit(attempt, rows, &rejects)?;
     let mut schema = inference.finish_as(column_names);
     attempt.key_fields.extend(&mut schema, rows);
-    FaultPoint::Inferred.reached().await;
+    Failpoint::Inferred.reached().await;
     let content = match layout {
         Some(layout) => Content::Object(bytes, layout),
         None => Content::Parquet(bytes),
     };
     let rows_rejected = rejects.len() as u64;
-    Ok(Inspected { schema, rows, rejects, rows_rejected, body_sha256, decoded_bytes, content })
+    Ok(ScanResult { schema, rows, rejects, rows_rejected, body_sha256, decoded_bytes, content })
 }
 
 /// Refuses a file with more bad records than the settings allow, and one without any good one.
@@ -94,7 +95,7 @@ fn check_limit(attempt: &Attempt<'_>, rows: u64, rejects: &[Reject]) -> Result<(
     let Some(first) = rejects.first() else { return Ok(()) };
     let bad = rejects.len() as u64;
     let records = rows + bad;
-    if rows > 0 && bad <= attempt.road.settings.files.limits.rejects.most(records) {
+    if rows > 0 && bad <= attempt.context.settings.files.limits.rejects.most(records) {
         return Ok(());
     }
     let message =
@@ -103,12 +104,12 @@ fn check_limit(attempt: &Attempt<'_>, rows: u64, rejects: &[Reject]) -> Result<(
 }
 
 /// The rows once more, from the first.
-pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) -> Result<BatchStream<'a>> {
-    let rows: BatchStream<'a> = match &inspected.content {
+pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, scanned: &ScanResult) -> Result<BatchStream<'a>> {
+    let rows: BatchStream<'a> = match &scanned.content {
         Content::Object(bytes, layout) => {
             let bytes = DecodedBytes::open(attempt, bytes).await?;
-            let decoder = Decoder::with_layout(layout, &attempt.road.settings.files);
-            let rows = FedRows::start(bytes, decoder, BadRecords::LeftOut);
+            let decoder = Decoder::with_layout(layout, &attempt.context.settings.files);
+            let rows = StreamedRows::start(bytes, decoder, BadRecords::Reject);
             Box::pin(stream::try_unfold(rows, |mut rows| async {
                 let batch = rows.next().await?;
                 Ok(batch.map(|batch| (batch, rows)))
@@ -121,7 +122,7 @@ pub(crate) async fn rows<'a>(attempt: &'a Attempt<'_>, inspected: &Inspected) ->
                 Ok(batch.map(|batch| (batch, reader)))
             }))
         }
-        Content::Fallback(manifest) => return fallback::open_rows(&attempt.road.store, manifest).await,
+        Content::Fallback(manifest) => return fallback::open_rows(&attempt.context.store, manifest).await,
     };
     Ok(with_key_fields(attempt, rows))
 }
@@ -135,30 +136,30 @@ pub(super) fn with_key_fields<'a>(attempt: &'a Attempt<'_>, rows: BatchStream<'a
 }
 
 /// What a whole pass has shown.
-pub(super) struct PassEnd {
+pub(super) struct ScanSummary {
     /// None for an empty file.
     pub(super) column_names: Vec<String>,
     /// How the file is laid out, unless it is Parquet.
     layout: Option<Layout>,
     /// The bad records that were left out.
     rejects: Vec<Reject>,
-    pub(super) bytes: BytesEnd,
+    pub(super) bytes: BodySummary,
 }
 
 /// The first pass over the rows of an object.
 enum RowReader {
-    Fed(FedRows),
+    Streaming(StreamedRows),
     /// The rows are read by ranges; what reading all of the object has shown stands beside.
-    Parquet(Box<ParquetReader>, BytesEnd),
+    Parquet(Box<ParquetReader>, BodySummary),
 }
 
 impl RowReader {
     async fn first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<Self> {
         let (decoded, format) = open_first(attempt, bytes).await?;
         match format {
-            Format::Fed(format) => {
-                let decoder = Decoder::new(format, &attempt.road.settings.files);
-                Ok(Self::Fed(FedRows::start(decoded, decoder, BadRecords::LeftOut)))
+            Format::Streaming(format) => {
+                let decoder = Decoder::new(format, &attempt.context.settings.files);
+                Ok(Self::Streaming(StreamedRows::start(decoded, decoder, BadRecords::Reject)))
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the object is Parquet that is compressed as a whole, which no reader can read by ranges; \
@@ -174,7 +175,7 @@ impl RowReader {
 
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
-            Self::Fed(rows) => rows.next().await,
+            Self::Streaming(rows) => rows.next().await,
             Self::Parquet(reader, _) => reader.next().await,
         }
     }
@@ -182,7 +183,7 @@ impl RowReader {
     /// What chooses the columns' types.
     fn inference(&self) -> Inference {
         match self {
-            Self::Fed(rows) => rows.inference(),
+            Self::Streaming(rows) => rows.inference(),
             Self::Parquet(reader, _) => {
                 let types = reader.columns().map(|(_, column_type)| column_type);
                 Inference::declared(parquet_names(reader).into_iter().zip(types))
@@ -191,11 +192,11 @@ impl RowReader {
     }
 
     /// Once the pass has come to its end.
-    fn end(self) -> Result<PassEnd> {
+    fn end(self) -> Result<ScanSummary> {
         match self {
-            Self::Fed(mut rows) => rows.end(),
+            Self::Streaming(mut rows) => rows.end(),
             Self::Parquet(reader, bytes) => {
-                Ok(PassEnd { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
+                Ok(ScanSummary { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
             }
         }
     }
@@ -210,7 +211,7 @@ fn parquet_names(reader: &ParquetReader) -> Vec<String> {
 pub(super) async fn open_first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<(DecodedBytes, Format)> {
     let mut decoded = DecodedBytes::open_first(attempt, bytes).await?;
     let head = decoded.head().await?;
-    let format = detect::format(attempt.road.settings.files.format, hints(&attempt.source), &head)?;
+    let format = detect::format(attempt.context.settings.files.format, hints(&attempt.source), &head)?;
     Ok((decoded, format))
 }
 
@@ -218,14 +219,14 @@ pub(super) async fn open_first(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Re
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadRecords {
     /// Leaves it out and tells at the end.
-    LeftOut,
+    Reject,
     /// Gives up: [`ErrorKind::Unread`].
-    GivenUp,
+    Abort,
 }
 
 /// The rows of a file that is read from its first byte to its last: bytes and batches are made ready in tasks of their own.
-pub(super) struct FedRows {
-    rows: Ahead<Batch, PassEnd>,
+pub(super) struct StreamedRows {
+    rows: ReadAhead<Batch, ScanSummary>,
     /// The first rows, while they were only looked at.
     first: Option<Batch>,
     /// The columns' names as they were known with the first batch.
@@ -233,18 +234,18 @@ pub(super) struct FedRows {
     has_null_tokens: bool,
 }
 
-impl FedRows {
+impl StreamedRows {
     pub(super) fn start(bytes: DecodedBytes, mut decoder: Decoder, bad_records: BadRecords) -> Self {
         let names = Arc::new(OnceLock::new());
         let has_null_tokens = decoder.has_null_tokens();
         let first_names = names.clone();
-        let rows = Ahead::start(async move |batches| {
-            let mut bytes = bytes.run_ahead();
+        let rows = ReadAhead::start(async move |batches| {
+            let mut bytes = bytes.read_ahead();
             let mut rejects = Vec::new();
             loop {
                 let piece = bytes.next().await?;
                 match &piece {
-                    Some(piece) => decoder.feed(piece)?,
+                    Some(piece) => decoder.push(piece)?,
                     None => decoder.finish()?,
                 }
                 while let Some(batch) = decoder.take_batch() {
@@ -252,7 +253,7 @@ impl FedRows {
                     batches.put(batch).await;
                 }
                 rejects.append(&mut decoder.take_rejects());
-                if bad_records == BadRecords::GivenUp && !rejects.is_empty() {
+                if bad_records == BadRecords::Abort && !rejects.is_empty() {
                     return Err(Error::new(ErrorKind::Unread, "the file has a bad record"));
                 }
                 if piece.is_none() {
@@ -260,7 +261,7 @@ impl FedRows {
                 }
             }
             let layout = Some(decoder.layout());
-            Ok(PassEnd { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
+            Ok(ScanSummary { column_names: decoder.column_names(), layout, rejects, bytes: bytes.end()? })
         });
         Self { rows, first: None, names, has_null_tokens }
     }
@@ -274,7 +275,7 @@ impl FedRows {
     }
 
     /// Whether the rows were only looked at, so that whoever comes next gets all of them.
-    pub(super) fn are_only_looked_at(&self) -> bool {
+    pub(super) fn is_peeked(&self) -> bool {
         self.first.is_some()
     }
 
@@ -299,7 +300,7 @@ impl FedRows {
     }
 
     /// Once the pass has come to its end.
-    pub(super) fn end(&mut self) -> Result<PassEnd> {
+    pub(super) fn end(&mut self) -> Result<ScanSummary> {
         self.rows.end()
     }
 }

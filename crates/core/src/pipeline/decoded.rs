@@ -10,19 +10,19 @@ use crate::error::Result;
 use crate::format::compression::Decompressor;
 use crate::format::detect::{self, HEAD_BYTES, Hints};
 use crate::format::parquet::{ParquetLimits, ParquetReader};
-use crate::object::{Source, hex};
+use crate::object::{ObjectVersion, hex};
 use crate::pipeline::Attempt;
-use crate::pipeline::ahead::Ahead;
+use crate::pipeline::read_ahead::ReadAhead;
 use crate::store::read::Body;
 
 /// How much of a held object is decoded at a time, so that other work gets its turn.
-const HELD_CHUNK_BYTES: usize = 256 * 1024;
+const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;
 
 /// Where an object's bytes are.
 #[derive(Debug, Clone)]
 pub(crate) enum ObjectBytes {
     /// Here, all of them, as stored.
-    Held(Bytes),
+    Buffered(Bytes),
     /// In S3, once for each pass.
     Streamed,
 }
@@ -31,30 +31,30 @@ impl ObjectBytes {
     /// Reads a small object, and leaves a large one where it is.
     pub(super) async fn of(attempt: &Attempt<'_>) -> Result<Self> {
         let size_bytes = attempt.source.size_bytes;
-        if size_bytes > attempt.road.settings.files.limits.hold_max_bytes {
+        if size_bytes > attempt.context.settings.files.limits.buffer_max_bytes {
             return Ok(Self::Streamed);
         }
-        let mut body = attempt.road.store.open(&attempt.source).await?;
+        let mut body = attempt.context.store.open(&attempt.source).await?;
         let mut bytes = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or(0));
         while let Some(chunk) = body.next().await? {
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Self::Held(bytes.into()))
+        Ok(Self::Buffered(bytes.into()))
     }
 }
 
 /// A Parquet object's reader, on bytes that are here or are asked for by ranges.
 pub(super) async fn parquet(attempt: &Attempt<'_>, bytes: &ObjectBytes) -> Result<ParquetReader> {
-    let limits = attempt.road.settings.files.limits;
+    let limits = attempt.context.settings.files.limits;
     let limits = ParquetLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns };
-    let (store, source, bytes) = (attempt.road.store.clone(), attempt.source.clone(), bytes.clone());
+    let (store, source, bytes) = (attempt.context.store.clone(), attempt.source.clone(), bytes.clone());
     let size_bytes = source.size_bytes;
     let read = move |range: Range<u64>| {
         let (store, source, bytes) = (store.clone(), source.clone(), bytes.clone());
         async move {
             match bytes {
                 // The reader asks for nothing outside of the object.
-                ObjectBytes::Held(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
+                ObjectBytes::Buffered(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
                 ObjectBytes::Streamed => store.read_range(&source.object, &source.etag, range).await,
             }
         }
@@ -67,12 +67,12 @@ pub(super) struct DecodedBytes {
     stored: Stored,
     decompressor: Option<Decompressor>,
     /// Decoded bytes that were only looked at so far.
-    looked_at: VecDeque<Bytes>,
+    peeked: VecDeque<Bytes>,
     decoded_bytes: u64,
 }
 
 /// What a whole pass has shown of the bytes.
-pub(super) struct BytesEnd {
+pub(super) struct BodySummary {
     /// SHA-256 of the stored bytes in hex; empty for a later pass, which is not asked for it.
     pub(super) body_sha256: String,
     /// How many came out.
@@ -93,42 +93,42 @@ impl DecodedBytes {
     /// The stored bytes' beginning says what they are compressed with.
     async fn open_with(attempt: &Attempt<'_>, bytes: &ObjectBytes, hasher: Option<Sha256>) -> Result<Self> {
         let chunks = match bytes {
-            ObjectBytes::Held(bytes) => Chunks::Held(bytes.clone()),
-            ObjectBytes::Streamed => Chunks::Streamed(Box::new(attempt.road.store.open(&attempt.source).await?)),
+            ObjectBytes::Buffered(bytes) => Chunks::Buffered(bytes.clone()),
+            ObjectBytes::Streamed => Chunks::Streamed(Box::new(attempt.context.store.open(&attempt.source).await?)),
         };
-        let mut stored = Stored { chunks, hasher, looked_at: VecDeque::new() };
+        let mut stored = Stored { chunks, hasher, peeked: VecDeque::new() };
         let mut seen = 0;
-        let mut looked_at = VecDeque::new();
+        let mut peeked = VecDeque::new();
         while seen < HEAD_BYTES
             && let Some(chunk) = stored.next().await?
         {
             seen += chunk.len();
-            looked_at.push_back(chunk);
+            peeked.push_back(chunk);
         }
-        let compression = detect::compression(hints(&attempt.source), &head_of(&looked_at))?;
-        stored.looked_at = looked_at;
-        let limits = attempt.road.settings.files.limits.decoded;
+        let compression = detect::compression(hints(&attempt.source), &head_of(&peeked))?;
+        stored.peeked = peeked;
+        let limits = attempt.context.settings.files.limits.decoded;
         let decompressor = compression.map(|compression| Decompressor::new(compression, limits));
-        Ok(Self { stored, decompressor, looked_at: VecDeque::new(), decoded_bytes: 0 })
+        Ok(Self { stored, decompressor, peeked: VecDeque::new(), decoded_bytes: 0 })
     }
 
     /// The first decoded bytes: [`HEAD_BYTES`], or all there are. They come again.
     pub(super) async fn head(&mut self) -> Result<Bytes> {
-        let mut looked_at = std::mem::take(&mut self.looked_at);
-        let mut seen: usize = looked_at.iter().map(Bytes::len).sum();
+        let mut peeked = std::mem::take(&mut self.peeked);
+        let mut seen: usize = peeked.iter().map(Bytes::len).sum();
         while seen < HEAD_BYTES
             && let Some(piece) = self.decode().await?
         {
             seen += piece.len();
-            looked_at.push_back(piece);
+            peeked.push_back(piece);
         }
-        self.looked_at = looked_at;
-        Ok(head_of(&self.looked_at))
+        self.peeked = peeked;
+        Ok(head_of(&self.peeked))
     }
 
     /// The next decoded bytes, or nothing once the object was read to a good end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
-        match self.looked_at.pop_front() {
+        match self.peeked.pop_front() {
             Some(piece) => Ok(Some(piece)),
             None => self.decode().await,
         }
@@ -140,25 +140,25 @@ impl DecodedBytes {
     }
 
     /// Reads on to the object's end for what that shows.
-    pub(super) async fn drain(mut self) -> Result<BytesEnd> {
+    pub(super) async fn drain(mut self) -> Result<BodySummary> {
         while self.next().await?.is_some() {}
         Ok(self.end())
     }
 
     /// Reads on in a task of its own.
-    pub(super) fn run_ahead(mut self) -> Ahead<Bytes, BytesEnd> {
-        Ahead::start(async |outlet| {
+    pub(super) fn read_ahead(mut self) -> ReadAhead<Bytes, BodySummary> {
+        ReadAhead::start(async |sender| {
             while let Some(piece) = self.next().await? {
-                outlet.put(piece).await;
+                sender.put(piece).await;
             }
             Ok(self.end())
         })
     }
 
     /// What the pass has shown; of use only after the last byte.
-    fn end(self) -> BytesEnd {
+    fn end(self) -> BodySummary {
         let body_sha256 = self.stored.hasher.map(|hasher| hex(&hasher.finalize())).unwrap_or_default();
-        BytesEnd { body_sha256, decoded_bytes: self.decoded_bytes }
+        BodySummary { body_sha256, decoded_bytes: self.decoded_bytes }
     }
 
     async fn decode(&mut self) -> Result<Option<Bytes>> {
@@ -171,7 +171,7 @@ impl DecodedBytes {
                     break Some(piece);
                 }
                 match self.stored.next().await? {
-                    Some(chunk) => decompressor.feed(chunk),
+                    Some(chunk) => decompressor.push(chunk),
                     None => {
                         decompressor.finish()?;
                         break None;
@@ -189,22 +189,22 @@ struct Stored {
     chunks: Chunks,
     hasher: Option<Sha256>,
     /// Chunks that were only looked at so far.
-    looked_at: VecDeque<Bytes>,
+    peeked: VecDeque<Bytes>,
 }
 
 enum Chunks {
-    Held(Bytes),
+    Buffered(Bytes),
     Streamed(Box<Body>),
 }
 
 impl Stored {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        if let Some(chunk) = self.looked_at.pop_front() {
+        if let Some(chunk) = self.peeked.pop_front() {
             return Ok(Some(chunk));
         }
         let chunk = match &mut self.chunks {
-            Chunks::Held(bytes) if bytes.is_empty() => None,
-            Chunks::Held(bytes) => Some(bytes.split_to(bytes.len().min(HELD_CHUNK_BYTES))),
+            Chunks::Buffered(bytes) if bytes.is_empty() => None,
+            Chunks::Buffered(bytes) => Some(bytes.split_to(bytes.len().min(BUFFERED_CHUNK_BYTES))),
             Chunks::Streamed(body) => body.next().await?,
         };
         if let (Some(hasher), Some(chunk)) = (&mut self.hasher, &chunk) {
@@ -215,7 +215,7 @@ impl Stored {
 }
 
 /// What is known of a source besides its bytes.
-pub(super) fn hints(source: &Source) -> Hints<'_> {
+pub(super) fn hints(source: &ObjectVersion) -> Hints<'_> {
     Hints {
         key: &source.object.key,
         content_type: source.content_type.as_deref(),

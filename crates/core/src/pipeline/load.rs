@@ -5,33 +5,33 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use crate::destination::any::{AnyDestination, AnySession};
+use crate::destination::{Claim, Claimed, CommitResult, Destination, LedgerEntry, LedgerState, Loaded};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::Attempt;
-use crate::pipeline::content::{self, Inspected};
+use crate::pipeline::content::{self, ScanResult};
 use crate::pipeline::rejects;
 use crate::policy::{Retry, backoff, policy};
 use crate::reject::ValueRejects;
-use crate::target::any::{AnySession, AnyTarget};
-use crate::target::{Claim, Claimed, CommitEnd, LedgerEntry, LedgerState, Loaded, Target};
 
 /// How a load ended well.
 #[derive(Debug)]
-pub(crate) enum LoadEnd {
+pub(crate) enum LoadResult {
     /// By this attempt.
-    Now(Loaded),
+    Loaded(Loaded),
     /// By an earlier one, or under another version of the same bytes.
-    Before(LedgerEntry),
+    AlreadyLoaded(LedgerEntry),
 }
 
 /// Loads the rows, waiting for the database within the budget. An error here proves that nothing was committed, unless
 /// its kind is [`ErrorKind::CommitUnknown`].
-pub(crate) async fn load(attempt: &Attempt<'_>, inspected: &Inspected) -> Result<LoadEnd> {
+pub(crate) async fn load(attempt: &Attempt<'_>, scanned: &ScanResult) -> Result<LoadResult> {
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
     let mut fresh = false;
     loop {
-        let error = match load_once(attempt, inspected, fresh).await {
+        let error = match load_once(attempt, scanned, fresh).await {
             Ok(end) => return Ok(end),
             Err(error) => error,
         };
@@ -53,62 +53,62 @@ pub(crate) async fn load(attempt: &Attempt<'_>, inspected: &Inspected) -> Result
     }
 }
 
-async fn load_once(attempt: &Attempt<'_>, inspected: &Inspected, fresh: bool) -> Result<LoadEnd> {
-    let target = attempt.target(fresh).await?;
-    let limit = attempt.road.settings.files.limits.rejects;
-    let all = inspected.rows + inspected.rows_rejected;
-    let room = if inspected.can_cut() { limit.most(all).saturating_sub(inspected.rows_rejected) } else { 0 };
+async fn load_once(attempt: &Attempt<'_>, scanned: &ScanResult, fresh: bool) -> Result<LoadResult> {
+    let destination = attempt.destination(fresh).await?;
+    let limit = attempt.context.settings.files.limits.rejects;
+    let all = scanned.rows + scanned.rows_rejected;
+    let room = if scanned.can_cut() { limit.most(all).saturating_sub(scanned.rows_rejected) } else { 0 };
     let value_rejects = (room > 0).then(|| Arc::new(ValueRejects::new(room)));
     let claim = Claim {
         value_rejects: value_rejects.clone(),
-        ..attempt.claim(Some(attempt.body(&inspected.body_sha256, inspected.decoded_bytes)))
+        ..attempt.claim(Some(attempt.body(&scanned.body_sha256, scanned.decoded_bytes)))
     };
-    let mut session = match target.claim(&claim, &inspected.schema).await? {
+    let mut session = match destination.claim(&claim, &scanned.schema).await? {
         Claimed::Ours(session) => session,
         Claimed::Ended(entry) => {
             attempt.commit_proved();
-            return Ok(LoadEnd::Before(entry));
+            return Ok(LoadResult::AlreadyLoaded(entry));
         }
     };
-    let rows = content::rows(attempt, inspected).await?;
-    let loaded = target.load(&mut session, &inspected.schema, rows).await?;
+    let rows = content::rows(attempt, scanned).await?;
+    let loaded = destination.load(&mut session, &scanned.schema, rows).await?;
     let values = value_rejects.map(|rejects| rejects.noted()).unwrap_or_default();
     let rows_given = loaded.rows_parsed + values.len() as u64;
-    if rows_given != inspected.rows {
-        let message = format!("the second pass gave {rows_given} rows, the first {}", inspected.rows);
-        return Err(Error::new(ErrorKind::Bug, message));
+    if rows_given != scanned.rows {
+        let message = format!("the second pass gave {rows_given} rows, the first {}", scanned.rows);
+        return Err(Error::new(ErrorKind::Internal, message));
     }
-    let loaded = Loaded { rows_rejected: inspected.rows_rejected + values.len() as u64, ..loaded };
-    rejects::write(attempt, inspected, values).await?;
-    let loaded = target.settle(&mut session, loaded).await?;
-    commit(attempt, &target, session, loaded).await
+    let loaded = Loaded { rows_rejected: scanned.rows_rejected + values.len() as u64, ..loaded };
+    rejects::write(attempt, scanned, values).await?;
+    let loaded = destination.finalize(&mut session, loaded).await?;
+    commit(attempt, &destination, session, loaded).await
 }
 
 /// Commits what stands ready, unless somebody else has taken over meanwhile.
 pub(super) async fn commit(
     attempt: &Attempt<'_>,
-    target: &AnyTarget,
+    destination: &AnyDestination,
     session: AnySession,
     loaded: Loaded,
-) -> Result<LoadEnd> {
+) -> Result<LoadResult> {
     // The open transaction holds the ledger row, so no other COMMIT for this source can be under way.
     attempt.commit_disproved();
-    attempt.announce_commit().await?;
-    match target.commit(session).await {
-        CommitEnd::Committed => {
+    attempt.fence_before_commit().await?;
+    match destination.commit(session).await {
+        CommitResult::Committed => {
             attempt.commit_proved();
-            Ok(LoadEnd::Now(loaded))
+            Ok(LoadResult::Loaded(loaded))
         }
-        CommitEnd::NotCommitted(error) => {
+        CommitResult::NotCommitted(error) => {
             attempt.commit_disproved();
             Err(error)
         }
-        CommitEnd::Unknown(error) => ask_ledger(attempt, loaded, error).await,
+        CommitResult::Unknown(error) => ask_ledger(attempt, loaded, error).await,
     }
 }
 
 /// After a COMMIT without an answer: asks the ledger until it tells, within the budget.
-async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Result<LoadEnd> {
+async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Result<LoadResult> {
     warn!(error = %chain(&cause), "COMMIT was not answered, asking the ledger");
     let started = Instant::now();
     let budget = attempt.retry_budget();
@@ -117,7 +117,7 @@ async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Resu
         match is_in_target(attempt).await {
             Ok(true) => {
                 info!("the ledger says that the COMMIT took effect");
-                return Ok(LoadEnd::Now(loaded));
+                return Ok(LoadResult::Loaded(loaded));
             }
             Ok(false) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";
@@ -136,9 +136,9 @@ async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Resu
 }
 
 /// Asks the ledger whether this source's rows are in the target table. An answer settles every COMMIT sent before, as
-/// [`Target::look_up`] does not answer while a transaction that claims the source is open.
+/// [`Destination::look_up`] does not answer while a transaction that claims the source is open.
 pub(crate) async fn is_in_target(attempt: &Attempt<'_>) -> Result<bool> {
-    let entry = attempt.target(false).await?.look_up(&attempt.source.id).await?;
+    let entry = attempt.destination(false).await?.look_up(&attempt.source.id).await?;
     let is_in_target = match entry.map(|entry| entry.state) {
         Some(LedgerState::Loaded | LedgerState::Duplicate | LedgerState::Superseded) => true,
         Some(LedgerState::FellBack | LedgerState::Rejected) | None => false,

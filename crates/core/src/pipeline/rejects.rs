@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{KeyColumn, RoadSettings};
+use crate::config::{KeyColumn, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
+use crate::failpoint::Failpoint;
 use crate::format::decoder::{Decoder, Layout};
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
 use crate::pipeline::Attempt;
-use crate::pipeline::content::{Content, Inspected};
+use crate::pipeline::content::{Content, ScanResult};
 use crate::pipeline::decoded::{DecodedBytes, ObjectBytes};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
@@ -40,7 +40,7 @@ struct Note<'a> {
 
 /// Where the records go, and the notes on them.
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
-    let (prefixes, source) = (&attempt.road.settings.prefixes, &attempt.source);
+    let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     [
         route::rejects_key(prefixes, &attempt.table, &source.object.key, &source.id),
         route::reject_notes_key(prefixes, &attempt.table, &source.id),
@@ -51,7 +51,7 @@ fn keys(attempt: &Attempt<'_>) -> [String; 2] {
 ///
 /// # Errors
 /// When S3 cannot be asked.
-pub(super) async fn origin(store: &Store, object: &ObjectRef) -> Result<Option<String>> {
+pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Line {
         object_key: Option<String>,
@@ -72,28 +72,28 @@ pub(super) async fn origin(store: &Store, object: &ObjectRef) -> Result<Option<S
 ///
 /// # Errors
 /// When such parts are asked for and cannot be known.
-pub(super) fn key_parts(settings: &RoadSettings, table: String, origin: Option<&str>) -> Result<KeyParts> {
+pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
     if !settings.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
         return Ok(KeyParts { table, ..KeyParts::default() });
     }
-    let origin = origin.ok_or_else(|| {
+    let original_key = original_key.ok_or_else(|| {
         let message = "KEY_COLUMNS takes parts of the key of the file that these records came from, and the notes beside them, \
              which have it in object_key, are gone or are no JSON lines; put them back";
         Error::new(ErrorKind::KeyRefused, message)
     })?;
-    Ok(KeyParts { table, ..route::key_parts(origin, &settings.database)? })
+    Ok(KeyParts { table, ..route::key_parts(original_key, &settings.database)? })
 }
 
 /// Takes away what another attempt, which did not commit, may have left out.
 ///
 /// # Errors
 /// When it may still be there, or somebody has taken over; nothing may commit then.
-pub(super) async fn forget(attempt: &Attempt<'_>) -> Result<()> {
-    if !attempt.road.settings.files.limits.rejects.is_on() {
+pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
+    if !attempt.context.settings.files.limits.rejects.is_on() {
         return Ok(());
     }
     let found = look_up(attempt, false).await?;
-    let (store, bucket) = (&attempt.road.store, &attempt.source.object.bucket);
+    let (store, bucket) = (&attempt.context.store, &attempt.source.object.bucket);
     for (key, etag) in keys(attempt).iter().zip(found) {
         let Some(etag) = etag else { continue };
         match store.delete_if(bucket, key, &etag).await? {
@@ -107,12 +107,12 @@ pub(super) async fn forget(attempt: &Attempt<'_>) -> Result<()> {
 /// The ETags of what earlier attempts have written. Where it is to be changed, the lease is proved after the look: so it is none of a
 /// successor's.
 async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
-    FaultPoint::BeforeRejects.reached().await;
-    let (store, bucket, [records, notes]) = (&attempt.road.store, &attempt.source.object.bucket, keys(attempt));
+    Failpoint::BeforeRejects.reached().await;
+    let (store, bucket, [records, notes]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
     let (records, notes) = tokio::try_join!(store.etag_of(bucket, &records), store.etag_of(bucket, &notes))?;
     if will_write || records.is_some() || notes.is_some() {
-        attempt.prove_lease().await?;
-        FaultPoint::RejectsLookedUp.reached().await;
+        attempt.verify_lease().await?;
+        Failpoint::RejectsLookedUp.reached().await;
     }
     Ok([records, notes])
 }
@@ -121,19 +121,19 @@ async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<Stri
 ///
 /// # Errors
 /// When they may not be there; nothing may commit then.
-pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: Vec<Reject>) -> Result<()> {
-    let settings = &attempt.road.settings;
-    let Content::Object(bytes, layout) = &inspected.content else { return Ok(()) };
+pub(super) async fn write(attempt: &Attempt<'_>, scanned: &ScanResult, values: Vec<Reject>) -> Result<()> {
+    let settings = &attempt.context.settings;
+    let Content::Object(bytes, layout) = &scanned.content else { return Ok(()) };
     if !settings.files.limits.rejects.is_on() {
         return Ok(());
     }
-    let mut rejects = [inspected.rejects.clone(), values].concat();
+    let mut rejects = [scanned.rejects.clone(), values].concat();
     if rejects.is_empty() {
-        return forget(attempt).await;
+        return remove_earlier(attempt).await;
     }
     let found = look_up(attempt, true).await?;
     rejects.sort_by_key(|reject| reject.position.byte);
-    let (store, bucket, keys) = (&attempt.road.store, &attempt.source.object.bucket, keys(attempt));
+    let (store, bucket, keys) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
     let content_type = match layout {
         Layout::Csv(_) => "text/csv",
         Layout::Json { .. } => "application/x-ndjson",
@@ -156,7 +156,7 @@ pub(super) async fn write(attempt: &Attempt<'_>, inspected: &Inspected, values: 
             return Err(taken_over(key));
         }
     }
-    FaultPoint::RejectsWritten.reached().await;
+    Failpoint::RejectsWritten.reached().await;
     Ok(())
 }
 
@@ -170,7 +170,7 @@ async fn send(
     notes: &mut Upload,
 ) -> Result<()> {
     let mut bytes = DecodedBytes::open(attempt, bytes).await?;
-    let mut decoder = Decoder::with_layout(layout, &attempt.road.settings.files);
+    let mut decoder = Decoder::with_layout(layout, &attempt.context.settings.files);
     decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
     let mut rejects = VecDeque::from(rejects);
     // The file from `window_start` on, as far as records in it are not ended.
@@ -180,7 +180,7 @@ async fn send(
         match bytes.next().await? {
             Some(piece) => {
                 window.extend_from_slice(&piece);
-                decoder.feed(&piece)?;
+                decoder.push(&piece)?;
             }
             None => {
                 decoder.finish()?;
@@ -197,7 +197,7 @@ async fn send(
                 records.write(b"\n").await?;
             }
             if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == range.start) {
-                notes.write(&note(&attempt.origin, &reject)?).await?;
+                notes.write(&note(&attempt.original_key, &reject)?).await?;
             }
         }
         let start = decoder.record_start().max(window_start);
@@ -220,7 +220,7 @@ fn note(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
         reason,
     };
     let mut line = serde_json::to_vec(&note)
-        .map_err(|error| Error::new(ErrorKind::Bug, "the note of a bad record is no JSON").with_source(error))?;
+        .map_err(|error| Error::new(ErrorKind::Internal, "the note of a bad record is no JSON").with_source(error))?;
     line.push(b'\n');
     Ok(line)
 }
@@ -232,5 +232,5 @@ fn taken_over(key: &str) -> Error {
 }
 
 fn moved() -> Error {
-    Error::new(ErrorKind::Bug, "a bad record is not where the pass before has found it")
+    Error::new(ErrorKind::Internal, "a bad record is not where the pass before has found it")
 }

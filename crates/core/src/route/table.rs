@@ -2,7 +2,7 @@
 //!
 //! All of it depends on the key and the settings alone, so that each attempt of each worker comes to the same.
 
-use crate::config::{DatabaseSettings, RoadSettings};
+use crate::config::{DatabaseSettings, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::pattern::{self, KeyParts};
@@ -42,7 +42,7 @@ pub fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
 
 /// The Glue table of what was meant for a table: `GLUE_TABLE` for `RDS_TABLE`, the table's own name for tables that a
 /// pattern has named. Lower case, letters, digits and `_`; two tables never share one.
-pub fn glue_table(settings: &RoadSettings, table: &str) -> String {
+pub fn glue_table(settings: &PipelineConfig, table: &str) -> String {
     let default = settings.database.tables.default.as_deref();
     if settings.database.tables.patterns.is_empty() || default == Some(table) {
         return settings.glue.table.clone();
@@ -85,17 +85,17 @@ mod tests {
     use super::*;
     use crate::config::Environment;
 
-    fn settings(more: &[(&str, &str)]) -> RoadSettings {
+    fn settings(more: &[(&str, &str)]) -> PipelineConfig {
         let base =
             [("RDS_HOST", "h"), ("RDS_USER", "u"), ("RDS_PASSWORD", "p"), ("RDS_DB", "d"), ("GLUE_TABLE", "spare")];
-        RoadSettings::read(&Environment::of(&[&base[..], more].concat())).unwrap()
+        PipelineConfig::read(&Environment::of(&[&base[..], more].concat())).unwrap()
     }
 
-    fn by_pattern(pattern: &str) -> RoadSettings {
+    fn by_pattern(pattern: &str) -> PipelineConfig {
         settings(&[("TABLE_PATTERN", pattern)])
     }
 
-    fn table(settings: &RoadSettings, key: &str) -> Result<String> {
+    fn table(settings: &PipelineConfig, key: &str) -> Result<String> {
         key_parts(key, &settings.database).map(|parts| parts.table)
     }
 

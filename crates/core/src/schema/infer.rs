@@ -11,7 +11,7 @@ use numbers::{NumberKind, Numbers};
 
 use super::value::number::Number;
 use super::value::{is_null_token, parse_boolean, time};
-use super::{Column, ColumnType, Evidence, Schema, Survives};
+use super::{Candidates, Column, ColumnType, Schema, TypeReason};
 use crate::format::{Batch, FieldKind};
 
 /// Watches all values of a file and then says what its columns are.
@@ -173,16 +173,16 @@ impl ColumnState {
         };
         // In a text column a null token is a text like any other.
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
-        let evidence = Evidence { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
-        let survives = self.family.survives();
+        let type_reason = TypeReason { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
+        let candidates = self.family.candidates();
         Column {
             name: self.name,
             column_type,
             has_nulls,
             null_tokens: self.null_tokens && !self.has_strings,
             max_bytes: self.max_bytes,
-            survives,
-            evidence,
+            candidates,
+            type_reason,
         }
     }
 
@@ -235,7 +235,8 @@ impl Family {
             Self::Boolean => kind != FieldKind::String && parse_boolean(text).is_some(),
             Self::Number(numbers) => {
                 kind != FieldKind::String
-                    && (numbers.hold_short(text) || Number::scan(text).is_some_and(|number| numbers.hold(&number)))
+                    && (numbers.hold_short(text)
+                        || Number::scan(text).is_some_and(|number| numbers.acquire_lease(&number)))
             }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
@@ -341,13 +342,13 @@ impl Family {
         }
     }
 
-    fn survives(&self) -> Survives {
+    fn candidates(&self) -> Candidates {
         let numbers = match self {
             Self::Open => Numbers::ANY,
             Self::Number(numbers) => *numbers,
             Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Numbers::NONE,
         };
-        Survives {
+        Candidates {
             boolean: matches!(self, Self::Open | Self::Boolean),
             integer: numbers.integer,
             decimal: numbers.decimal,

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::header::column_names;
-use super::{Column, ColumnType, Evidence, Schema, Survives};
+use super::{Candidates, Column, ColumnType, Schema, TypeReason};
 use crate::config::KeyColumn;
 use crate::error::Position;
 use crate::format::Batch;
@@ -95,7 +95,7 @@ impl KeyField {
             has_nulls,
             null_tokens: false,
             max_bytes: max_bytes as u64,
-            survives: Survives {
+            candidates: Candidates {
                 boolean: false,
                 integer: is_integer,
                 decimal: is_integer.then_some((digits.try_into().unwrap_or(u8::MAX), 0)),
@@ -104,7 +104,7 @@ impl KeyField {
                 date_time: false,
                 instant: self.column_type == ColumnType::Instant,
             },
-            evidence: Evidence { forced_by_record: None, reason: self.reason.to_owned() },
+            type_reason: TypeReason { forced_by_record: None, reason: self.reason.to_owned() },
         }
     }
 

@@ -63,7 +63,7 @@ impl ColumnType {
 
 /// Which types every value of a column so far could be stored as without loss. Grows only narrower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Survives {
+pub struct Candidates {
     /// As [`ColumnType::Boolean`].
     pub boolean: bool,
     /// As [`ColumnType::Integer`].
@@ -82,7 +82,7 @@ pub struct Survives {
 
 /// Why a column has the type it has, for `plan`, logs and reasons.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct TypeReason {
     /// The record whose value ruled out the last narrower type, where one did.
     pub forced_by_record: Option<u64>,
     /// In words, without the value: "record 10,001 is not a 64-bit integer".
@@ -105,9 +105,9 @@ pub struct Column {
     /// The longest value in bytes, to choose how text is stored.
     pub max_bytes: u64,
     /// The types that would do as well, for tables that exist already.
-    pub survives: Survives,
+    pub candidates: Candidates,
     /// Why this type.
-    pub evidence: Evidence,
+    pub type_reason: TypeReason,
 }
 
 /// What manifests without the field mean: they were written when all files were CSV.

@@ -17,8 +17,8 @@ use super::Store;
 use super::answer::failure;
 use super::write::{Created, Expect};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
-use crate::object::{ObjectRef, Source};
+use crate::failpoint::Failpoint;
+use crate::object::{ObjectRef, ObjectVersion};
 
 /// The user metadata that says which source an object is the copy of.
 pub(super) const SOURCE_ID: &str = "spillway-source-id";
@@ -49,7 +49,7 @@ impl Default for CopyLimits {
 impl Store {
     pub(super) async fn copy_whole(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         head: &HeadObjectOutput,
         destination: &ObjectRef,
     ) -> Result<()> {
@@ -94,7 +94,7 @@ impl Store {
 
     pub(super) async fn copy_parts(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         head: &HeadObjectOutput,
         destination: &ObjectRef,
         limits: &CopyLimits,
@@ -137,7 +137,7 @@ impl Store {
 
     async fn copy_each_part(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         destination: &ObjectRef,
         upload_id: &str,
         limits: &CopyLimits,
@@ -152,7 +152,7 @@ impl Store {
 
     async fn copy_part(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         destination: &ObjectRef,
         upload_id: &str,
         number: i32,
@@ -174,7 +174,7 @@ impl Store {
             .await
             .map_err(|error| failure("copy a part of the object", error).for_object(&source.object))?;
         if number == 1 {
-            FaultPoint::MidPartCopy.reached().await;
+            Failpoint::MidPartCopy.reached().await;
         }
         let part = answer.copy_part_result.unwrap_or_else(|| CopyPartResult::builder().build());
         Ok(CompletedPart::builder()
@@ -187,7 +187,7 @@ impl Store {
     }
 }
 
-fn copy_source(source: &Source) -> String {
+fn copy_source(source: &ObjectVersion) -> String {
     let key = utf8_percent_encode(&source.object.key, COPY_SOURCE);
     let path = format!("{}/{key}", source.object.bucket);
     match &source.object.version_id {
@@ -207,7 +207,7 @@ fn part_ranges(size_bytes: u64, part_bytes: u64) -> Vec<(i32, String)> {
 }
 
 /// The source's metadata and our mark, or `None` where S3's cap leaves no room for the mark.
-fn marked_metadata(source: &Source, head: &HeadObjectOutput) -> Option<HashMap<String, String>> {
+fn marked_metadata(source: &ObjectVersion, head: &HeadObjectOutput) -> Option<HashMap<String, String>> {
     let mut metadata = head.metadata.clone().unwrap_or_default();
     metadata.insert(SOURCE_ID.to_owned(), source.id.as_str().to_owned());
     let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -243,7 +243,7 @@ mod tests {
     #[case("..//x?y#z", "b/..//x%3Fy%23z")]
     #[case("\u{1f600}", "b/%F0%9F%98%80")]
     fn keys_are_encoded_once(#[case] key: &str, #[case] expected: &str) {
-        let source = Source::new(ObjectRef::new("b", key), "e".into(), 1, Timestamp::UNIX_EPOCH, None);
+        let source = ObjectVersion::new(ObjectRef::new("b", key), "e".into(), 1, Timestamp::UNIX_EPOCH, None);
         assert_eq!(copy_source(&source), expected);
     }
 
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_mark_never_makes_the_metadata_too_large() {
-        let source = Source::new(ObjectRef::new("b", "k"), "e".into(), 1, Timestamp::UNIX_EPOCH, None);
+        let source = ObjectVersion::new(ObjectRef::new("b", "k"), "e".into(), 1, Timestamp::UNIX_EPOCH, None);
         let with = |bytes: usize| HeadObjectOutput::builder().metadata("x", "y".repeat(bytes - 1)).build();
         let mark = SOURCE_ID.len() + 64;
         assert_eq!(marked_metadata(&source, &with(METADATA_BYTES - mark)).map(|metadata| metadata.len()), Some(2));

@@ -11,7 +11,7 @@ mod meter;
 pub mod moves;
 pub mod read;
 #[cfg(test)]
-mod scripted;
+mod scripted_responses;
 #[cfg(test)]
 mod tests;
 pub mod write;
@@ -28,7 +28,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use meter::Meter;
 
 use crate::cost::Requests;
-use crate::object::{Source, SourceId};
+use crate::object::{ObjectVersion, SourceId};
 use crate::policy;
 
 /// How often a conditional write that met another one (409), or a body that broke off without a byte, is tried again.
@@ -68,7 +68,7 @@ impl Store {
 }
 
 impl Store {
-    fn remember(&self, source: &Source, head: HeadObjectOutput) {
+    fn remember(&self, source: &ObjectVersion, head: HeadObjectOutput) {
         let look = Look { source: source.id.clone(), head: Box::new(head) };
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         looks.retain(|old| old.source != look.source);
@@ -79,7 +79,7 @@ impl Store {
     }
 
     /// What HEAD has said of this version, if not too much else was looked at since. It is given once.
-    fn remembered(&self, source: &Source) -> Option<Box<HeadObjectOutput>> {
+    fn remembered(&self, source: &ObjectVersion) -> Option<Box<HeadObjectOutput>> {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let place = looks.iter().position(|look| look.source == source.id)?;
         looks.remove(place).map(|look| look.head)

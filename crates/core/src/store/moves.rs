@@ -12,8 +12,8 @@ pub use super::copy::CopyLimits;
 use super::copy::{SOURCE_ID, is_kms};
 use super::write::Deleted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
-use crate::object::{ObjectRef, Source};
+use crate::failpoint::Failpoint;
+use crate::object::{ObjectRef, ObjectVersion};
 
 /// A finished move.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +23,12 @@ pub struct Moved {
     /// Whether this call made the copy, or found the one of an earlier attempt.
     pub is_copied: bool,
     /// What became of the source.
-    pub source: SourceEnd,
+    pub source: ObjectDisposition,
 }
 
 /// What became of the source of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceEnd {
+pub enum ObjectDisposition {
     /// It is deleted.
     Deleted,
     /// It was gone already: an earlier attempt's delete.
@@ -50,37 +50,47 @@ impl Store {
     /// `SourceChanged`: overwritten before it was copied. `SourceMissing`: gone, and no copy either.
     /// `DestinationTaken`: something else lies at the destination. In a versioned bucket the one version is deleted for
     /// good, not hidden behind a delete marker: an event for it that comes again must find it gone.
-    pub async fn move_object(&self, source: &Source, destination_key: &str) -> Result<Moved> {
+    pub async fn move_object(&self, source: &ObjectVersion, destination_key: &str) -> Result<Moved> {
         self.move_object_with(source, destination_key, &CopyLimits::default()).await
     }
 
     /// As [`Store::move_object`], with other limits.
-    pub async fn move_object_with(&self, source: &Source, destination_key: &str, limits: &CopyLimits) -> Result<Moved> {
+    pub async fn move_object_with(
+        &self,
+        source: &ObjectVersion,
+        destination_key: &str,
+        limits: &CopyLimits,
+    ) -> Result<Moved> {
         let destination = ObjectRef::new(&source.object.bucket, destination_key);
         if destination.key == source.object.key {
-            return Err(Error::new(ErrorKind::Bug, "an object cannot move onto itself").for_object(&destination));
+            return Err(Error::new(ErrorKind::Internal, "an object cannot move onto itself").for_object(&destination));
         }
         let (original, is_copied) = match self.copy_at_once(source, &destination, limits).await {
             Some(original) => (original, true),
             None => self.copy_with_care(source, &destination, limits).await?,
         };
-        FaultPoint::BeforeDelete.reached().await;
+        Failpoint::BeforeDelete.reached().await;
         let end = match original {
             Original::Ours(_) => self.remove(source).await?,
-            Original::Replaced => SourceEnd::Replaced,
-            Original::Gone => SourceEnd::Gone,
+            Original::Replaced => ObjectDisposition::Replaced,
+            Original::Gone => ObjectDisposition::Gone,
         };
-        FaultPoint::AfterDelete.reached().await;
+        Failpoint::AfterDelete.reached().await;
         Ok(Moved { key: destination.key, is_copied, source: end })
     }
 
     /// The usual case in as few requests as it takes: the source is as it was when it was looked at, and nothing lies at the
     /// destination. The copy is made on the condition that this is so. `None` when it is not, or nobody knows.
-    async fn copy_at_once(&self, source: &Source, destination: &ObjectRef, limits: &CopyLimits) -> Option<Original> {
+    async fn copy_at_once(
+        &self,
+        source: &ObjectVersion,
+        destination: &ObjectRef,
+        limits: &CopyLimits,
+    ) -> Option<Original> {
         let head = self.remembered(source).filter(|_| source.size_bytes <= limits.single_max_bytes)?;
         self.copy_whole(source, &head, destination).await.ok()?;
         let original = Original::Ours(head);
-        FaultPoint::AfterCopy.reached().await;
+        Failpoint::AfterCopy.reached().await;
         let copy = self.look(destination).await.ok()??;
         verify(source, &original, &copy, destination).ok()?;
         Some(original)
@@ -89,7 +99,7 @@ impl Store {
     /// Looks at both ends first. Answers what the source is now, and whether the copy was made here.
     async fn copy_with_care(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         destination: &ObjectRef,
         limits: &CopyLimits,
     ) -> Result<(Original, bool)> {
@@ -99,7 +109,7 @@ impl Store {
             return Ok((original, false));
         }
         self.copy(source, &original, destination, limits).await?;
-        FaultPoint::AfterCopy.reached().await;
+        Failpoint::AfterCopy.reached().await;
         let copy = self.look(destination).await?.ok_or_else(|| {
             Error::new(ErrorKind::Service, "the copy that S3 has confirmed is not there").for_object(destination)
         })?;
@@ -107,7 +117,7 @@ impl Store {
         Ok((original, true))
     }
 
-    async fn original(&self, source: &Source) -> Result<Original> {
+    async fn original(&self, source: &ObjectVersion) -> Result<Original> {
         Ok(match self.look(&source.object).await? {
             Some(head) if head.e_tag.as_deref() == Some(source.etag.as_str()) => Original::Ours(Box::new(head)),
             Some(_) => Original::Replaced,
@@ -117,7 +127,7 @@ impl Store {
 
     async fn copy(
         &self,
-        source: &Source,
+        source: &ObjectVersion,
         original: &Original,
         destination: &ObjectRef,
         limits: &CopyLimits,
@@ -141,32 +151,32 @@ impl Store {
         }
     }
 
-    async fn remove(&self, source: &Source) -> Result<SourceEnd> {
+    async fn remove(&self, source: &ObjectVersion) -> Result<ObjectDisposition> {
         let object = &source.object;
         if let Some(version) = real_version(source) {
             let request = self.client.delete_object().bucket(&object.bucket).key(&object.key).version_id(version);
             let answer = request.send().await;
             return match answer.map_err(|error| failure("delete the moved version", error).for_object(object)) {
-                Ok(_) => Ok(SourceEnd::Deleted),
-                Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(SourceEnd::Gone),
+                Ok(_) => Ok(ObjectDisposition::Deleted),
+                Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(ObjectDisposition::Gone),
                 Err(error) => Err(error),
             };
         }
         Ok(match self.delete_if(&object.bucket, &object.key, &source.etag).await? {
-            Deleted::Done => SourceEnd::Deleted,
-            Deleted::Gone => SourceEnd::Gone,
-            Deleted::Changed => SourceEnd::Replaced,
+            Deleted::Done => ObjectDisposition::Deleted,
+            Deleted::Gone => ObjectDisposition::Gone,
+            Deleted::Changed => ObjectDisposition::Replaced,
         })
     }
 }
 
 /// The version, where it names one object for ever. With versioning suspended "null" is whatever was written last.
-fn real_version(source: &Source) -> Option<&str> {
+fn real_version(source: &ObjectVersion) -> Option<&str> {
     source.object.version_id.as_deref().filter(|version| *version != "null")
 }
 
 /// Nothing is deleted unless this holds: the object at the destination is a whole copy of this very source.
-fn verify(source: &Source, original: &Original, copy: &HeadObjectOutput, destination: &ObjectRef) -> Result<()> {
+fn verify(source: &ObjectVersion, original: &Original, copy: &HeadObjectOutput, destination: &ObjectRef) -> Result<()> {
     let head = match original {
         Original::Ours(head) => Some(head.as_ref()),
         Original::Replaced | Original::Gone => None,

@@ -15,8 +15,8 @@ use percent_encoding::percent_decode_str;
 use super::answer::{failure, is_empty, is_not_found, size, timestamp};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
-use crate::object::{ObjectRef, Source};
+use crate::failpoint::Failpoint;
+use crate::object::{ObjectRef, ObjectVersion};
 
 /// A small object, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ enum NextPage {
 #[derive(Debug)]
 pub struct Body {
     store: Store,
-    source: Source,
+    source: ObjectVersion,
     stream: ByteStream,
     offset: u64,
     /// Breaks since the last byte arrived.
@@ -70,7 +70,7 @@ pub struct Body {
 
 impl Store {
     /// Asks S3 what the object is. Without a named version that is the newest one, and its version is noted.
-    pub async fn head(&self, object: &ObjectRef) -> Result<Source> {
+    pub async fn head(&self, object: &ObjectRef) -> Result<ObjectVersion> {
         for attempt in 0..TRIES {
             if let Some(head) = self.look(object).await? {
                 let source = source_of(object, &head);
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Opens the body of exactly this version.
-    pub async fn open(&self, source: &Source) -> Result<Body> {
+    pub async fn open(&self, source: &ObjectVersion) -> Result<Body> {
         let stream = self.stream_from(source, 0).await?;
         let (store, source) = (self.clone(), source.clone());
         Ok(Body { store, source, stream, offset: 0, breaks: 0, has_ended: false })
@@ -184,7 +184,7 @@ impl Store {
         }
     }
 
-    async fn stream_from(&self, source: &Source, offset: u64) -> Result<ByteStream> {
+    async fn stream_from(&self, source: &ObjectVersion, offset: u64) -> Result<ByteStream> {
         let object = &source.object;
         let request = self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(&source.etag);
         let range = (offset > 0).then(|| format!("bytes={offset}-"));
@@ -220,7 +220,7 @@ impl Body {
                 Some(Err(cause)) => self.resume(Some(cause)).await?,
                 None if self.offset == self.source.size_bytes => {
                     self.has_ended = true;
-                    FaultPoint::BodyEnd.reached().await;
+                    Failpoint::BodyEnd.reached().await;
                 }
                 None => self.resume(None).await?,
             }
@@ -228,7 +228,7 @@ impl Body {
     }
 
     /// The version that is being read.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &ObjectVersion {
         &self.source
     }
 
@@ -242,10 +242,10 @@ impl Body {
             return Err(Error::new(ErrorKind::Service, message).for_object(&self.source.object));
         }
         if before == 0 {
-            FaultPoint::BodyFirstByte.reached().await;
+            Failpoint::BodyFirstByte.reached().await;
         }
         if before < whole.div_ceil(2) && self.offset >= whole.div_ceil(2) {
-            FaultPoint::BodyHalf.reached().await;
+            Failpoint::BodyHalf.reached().await;
         }
         Ok(chunk)
     }
@@ -327,12 +327,12 @@ pub(super) fn decoded_key(encoded: &str) -> Result<String> {
     })
 }
 
-fn source_of(object: &ObjectRef, head: &HeadObjectOutput) -> Source {
+fn source_of(object: &ObjectRef, head: &HeadObjectOutput) -> ObjectVersion {
     let version_id = head.version_id.clone().or_else(|| object.version_id.clone());
     let object = ObjectRef { version_id, ..object.clone() };
     let etag = head.e_tag.clone().unwrap_or_default();
     let encoding = head.content_encoding.as_deref().and_then(stored_encoding);
-    Source::new(object, etag, size(head.content_length), timestamp(head.last_modified.as_ref()), encoding)
+    ObjectVersion::new(object, etag, size(head.content_length), timestamp(head.last_modified.as_ref()), encoding)
         .with_content_type(head.content_type.clone())
 }
 

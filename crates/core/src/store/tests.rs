@@ -4,18 +4,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rstest::rstest;
 
-use super::moves::{CopyLimits, SourceEnd};
-use super::scripted::{Reply, Scripted};
+use super::moves::{CopyLimits, ObjectDisposition};
+use super::scripted_responses::{Reply, ScriptedResponses};
 use super::write::{Created, Deleted};
 use crate::cost::Requests;
 use crate::error::{ErrorKind, Result};
-use crate::object::{ObjectRef, Source};
+use crate::object::{ObjectRef, ObjectVersion};
 
 const ETAG: &str = "\"00000000000000000000000000000001\"";
 const OTHER: &str = "\"00000000000000000000000000000002\"";
 
-fn source(size: u64) -> Source {
-    Source::new(ObjectRef::new("b", "uploads/a b.csv"), ETAG.into(), size, Timestamp::UNIX_EPOCH, None)
+fn source(size: u64) -> ObjectVersion {
+    ObjectVersion::new(ObjectRef::new("b", "uploads/a b.csv"), ETAG.into(), size, Timestamp::UNIX_EPOCH, None)
 }
 
 fn body(bytes: &str) -> Reply {
@@ -26,7 +26,7 @@ fn rest(bytes: &str) -> Reply {
     Reply::new(206, bytes).with("etag", ETAG)
 }
 
-async fn read_all(server: &Scripted, source: &Source) -> Result<String> {
+async fn read_all(server: &ScriptedResponses, source: &ObjectVersion) -> Result<String> {
     let mut text = Vec::new();
     let mut body = server.store.open(source).await?;
     while let Some(chunk) = body.next().await? {
@@ -44,7 +44,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_read_on_from_there() {
-    let server = Scripted::new(vec![
+    let server = ScriptedResponses::new(vec![
         body("0123456789").cut_after(4),
         rest("456789").cut_after(0),
         rest("456789").cut_after(5),
@@ -60,14 +60,15 @@ async fn a_body_that_breaks_off_is_read_on_from_there() {
 
 #[tokio::test]
 async fn a_body_that_was_overwritten_is_not_read_on() {
-    let server = Scripted::new(vec![body("0123456789").cut_after(4), Reply::error(412, "PreconditionFailed")]).await;
+    let server =
+        ScriptedResponses::new(vec![body("0123456789").cut_after(4), Reply::error(412, "PreconditionFailed")]).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::SourceChanged);
     assert_eq!(server.asked().len(), 2);
 }
 
 #[tokio::test]
 async fn a_body_of_another_version_is_refused_even_where_if_match_is_not_known() {
-    let server = Scripted::new(vec![Reply::new(200, "0123456789").with("etag", "\"other\"")]).await;
+    let server = ScriptedResponses::new(vec![Reply::new(200, "0123456789").with("etag", "\"other\"")]).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::SourceChanged);
 }
 
@@ -75,20 +76,20 @@ async fn a_body_of_another_version_is_refused_even_where_if_match_is_not_known()
 async fn a_body_that_never_comes_is_given_up() {
     let mut replies = vec![body("0123456789").cut_after(0)];
     replies.extend((0..6).map(|_| body("0123456789").cut_after(0)));
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::Service);
     assert_eq!(server.asked().len(), 7);
 }
 
 #[tokio::test]
 async fn a_body_of_the_wrong_length_is_refused() {
-    let server = Scripted::new(vec![body("01234")]).await;
+    let server = ScriptedResponses::new(vec![body("01234")]).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::Service);
 }
 
 #[tokio::test]
 async fn a_body_with_the_wrong_checksum_is_refused_and_not_read_again() {
-    let server = Scripted::new(vec![body("0123456789").with("x-amz-checksum-crc32", "AAAAAA==")]).await;
+    let server = ScriptedResponses::new(vec![body("0123456789").with("x-amz-checksum-crc32", "AAAAAA==")]).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::Service);
     assert_eq!(server.asked().len(), 1);
 }
@@ -109,7 +110,7 @@ async fn a_body_with_the_wrong_checksum_is_refused_and_not_read_again() {
 #[case::broken(vec![Reply::head(0).status(500)], ErrorKind::Service)]
 #[tokio::test]
 async fn looking_tells_absent_from_forbidden_from_broken(#[case] replies: Vec<Reply>, #[case] expected: ErrorKind) {
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     let result = server.store.head(&ObjectRef::new("b", "k")).await;
     assert_eq!(kind(result), expected);
     server.asked();
@@ -117,7 +118,7 @@ async fn looking_tells_absent_from_forbidden_from_broken(#[case] replies: Vec<Re
 
 #[tokio::test]
 async fn only_a_missing_key_is_not_there() {
-    let server = Scripted::new(vec![
+    let server = ScriptedResponses::new(vec![
         Reply::error(503, "SlowDown"),
         Reply::new(404, ""),
         Reply::error(404, "NoSuchBucket"),
@@ -138,14 +139,14 @@ async fn only_a_missing_key_is_not_there() {
 
 #[tokio::test]
 async fn an_outage_is_no_missing_lease() {
-    let server = Scripted::new(vec![Reply::error(503, "SlowDown"), Reply::error(404, "NoSuchKey")]).await;
+    let server = ScriptedResponses::new(vec![Reply::error(503, "SlowDown"), Reply::error(404, "NoSuchKey")]).await;
     assert_eq!(kind(server.store.read_small("b", "k", 10).await), ErrorKind::Throttled);
     assert_eq!(server.store.read_small("b", "k", 10).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn a_small_object_that_breaks_off_is_read_again() {
-    let server = Scripted::new(vec![body("0123456789").cut_after(3), body("0123456789")]).await;
+    let server = ScriptedResponses::new(vec![body("0123456789").cut_after(3), body("0123456789")]).await;
     let small = server.store.read_small("b", "k", 10).await.unwrap().unwrap();
     assert_eq!((small.bytes.as_ref(), small.etag.as_str()), (b"0123456789".as_slice(), ETAG));
 }
@@ -161,7 +162,7 @@ async fn a_page_that_fails_is_not_the_end_of_the_listing() {
             ),
         )
     };
-    let server = Scripted::new(vec![
+    let server = ScriptedResponses::new(vec![
         page("a%2Bb+c", "<NextContinuationToken>t</NextContinuationToken>"),
         Reply::error(503, "SlowDown"),
         page("d", ""),
@@ -177,7 +178,7 @@ async fn a_page_that_fails_is_not_the_end_of_the_listing() {
 
 #[tokio::test]
 async fn a_conditional_write_that_meets_another_is_tried_again() {
-    let server = Scripted::new(vec![
+    let server = ScriptedResponses::new(vec![
         Reply::error(409, "ConditionalRequestConflict"),
         Reply::error(409, "ConditionalRequestConflict"),
         Reply::new(200, "").with("etag", ETAG),
@@ -194,7 +195,7 @@ async fn a_conditional_write_that_meets_another_is_tried_again() {
 
 #[tokio::test]
 async fn a_conditional_delete_has_three_ends() {
-    let server = Scripted::new(vec![
+    let server = ScriptedResponses::new(vec![
         Reply::new(204, ""),
         Reply::error(404, "NoSuchKey"),
         Reply::error(412, "PreconditionFailed"),
@@ -213,7 +214,7 @@ fn head(size: usize) -> Reply {
     Reply::head(size).with("etag", ETAG).with("content-type", "text/csv").with("x-amz-meta-owner", "ann")
 }
 
-fn copy_of(source: &Source, size: usize) -> Reply {
+fn copy_of(source: &ObjectVersion, size: usize) -> Reply {
     head(size).with("x-amz-meta-spillway-source-id", source.id.as_str())
 }
 
@@ -229,9 +230,9 @@ fn copied() -> Reply {
 async fn a_move_copies_verifies_and_deletes_under_conditions() {
     let source = source(5);
     let replies = vec![head(5), absent(), copied(), copy_of(&source, 5), Reply::new(204, "")];
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     let moved = server.store.move_object(&source, "processed/a b.csv").await.unwrap();
-    assert_eq!((moved.is_copied, moved.source), (true, SourceEnd::Deleted));
+    assert_eq!((moved.is_copied, moved.source), (true, ObjectDisposition::Deleted));
     assert_eq!(server.methods(), ["HEAD", "HEAD", "PUT", "HEAD", "DELETE"]);
     let asked = server.asked();
     let copy = &asked[2];
@@ -248,9 +249,9 @@ async fn a_move_copies_verifies_and_deletes_under_conditions() {
 async fn a_version_is_copied_and_deleted_by_its_id() {
     let mut object = ObjectRef::new("b", "k");
     object.version_id = Some("v/1".into());
-    let source = Source::new(object, ETAG.into(), 5, Timestamp::UNIX_EPOCH, None);
+    let source = ObjectVersion::new(object, ETAG.into(), 5, Timestamp::UNIX_EPOCH, None);
     let replies = vec![head(5), absent(), copied(), copy_of(&source, 5), Reply::new(204, "")];
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     server.store.move_object(&source, "d").await.unwrap();
     let asked = server.asked();
     assert!(asked[0].line.contains("versionId=v%2F1"), "{}", asked[0].line);
@@ -264,7 +265,7 @@ async fn a_version_is_copied_and_deleted_by_its_id() {
 #[case::kms(Reply::error(400, "KMS.DisabledException"), ErrorKind::Forbidden)]
 #[tokio::test]
 async fn a_copy_that_fails_deletes_nothing(#[case] copy: Reply, #[case] expected: ErrorKind) {
-    let server = Scripted::new(vec![head(5), absent(), copy]).await;
+    let server = ScriptedResponses::new(vec![head(5), absent(), copy]).await;
     assert_eq!(kind(server.store.move_object(&source(5), "d").await), expected);
     assert_eq!(server.methods(), ["HEAD", "HEAD", "PUT"]);
 }
@@ -272,7 +273,7 @@ async fn a_copy_that_fails_deletes_nothing(#[case] copy: Reply, #[case] expected
 #[tokio::test]
 async fn a_source_that_changes_during_the_copy_is_left_alone() {
     let replies = vec![head(5), absent(), Reply::error(412, "PreconditionFailed"), absent()];
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     assert_eq!(kind(server.store.move_object(&source(5), "d").await), ErrorKind::SourceChanged);
     assert_eq!(server.methods(), ["HEAD", "HEAD", "PUT", "HEAD"]);
 }
@@ -280,10 +281,10 @@ async fn a_source_that_changes_during_the_copy_is_left_alone() {
 #[tokio::test]
 async fn what_was_just_looked_at_is_copied_at_once() {
     let object = ObjectRef::new("b", "uploads/a b.csv");
-    let server = Scripted::new(vec![head(5), copied(), head(5), Reply::new(204, "")]).await;
+    let server = ScriptedResponses::new(vec![head(5), copied(), head(5), Reply::new(204, "")]).await;
     let source = server.store.head(&object).await.unwrap();
     let moved = server.store.move_object(&source, "d").await.unwrap();
-    assert_eq!((moved.is_copied, moved.source), (true, SourceEnd::Deleted));
+    assert_eq!((moved.is_copied, moved.source), (true, ObjectDisposition::Deleted));
     let asked = server.asked();
     let methods: Vec<&str> = asked.iter().map(|asked| asked.line.split(' ').next().unwrap()).collect();
     assert_eq!(methods, ["HEAD", "PUT", "HEAD", "DELETE"]);
@@ -303,7 +304,7 @@ async fn what_was_just_looked_at_is_copied_at_once() {
 )]
 #[tokio::test]
 async fn what_has_changed_since_the_look_is_moved_with_care(#[case] replies: Vec<Reply>, #[case] expected: ErrorKind) {
-    let server = Scripted::new([head(5)].into_iter().chain(replies).collect()).await;
+    let server = ScriptedResponses::new([head(5)].into_iter().chain(replies).collect()).await;
     let source = server.store.head(&ObjectRef::new("b", "uploads/a b.csv")).await.unwrap();
     assert_eq!(kind(server.store.move_object(&source, "d").await), expected);
     server.asked();
@@ -320,8 +321,8 @@ async fn a_copy_whose_answer_was_lost_is_recognised() {
         copy_of(&source, 5),
         Reply::new(204, ""),
     ];
-    let server = Scripted::new(replies).await;
-    assert_eq!(server.store.move_object(&source, "d").await.unwrap().source, SourceEnd::Deleted);
+    let server = ScriptedResponses::new(replies).await;
+    assert_eq!(server.store.move_object(&source, "d").await.unwrap().source, ObjectDisposition::Deleted);
     server.asked();
 }
 
@@ -332,7 +333,7 @@ async fn a_copy_whose_answer_was_lost_is_recognised() {
 #[tokio::test]
 async fn a_copy_that_is_not_the_source_keeps_the_source(#[case] copy: Reply) {
     let original = head(5).with("x-amz-checksum-type", "FULL_OBJECT").with("x-amz-checksum-crc32", "AAAAAA==");
-    let server = Scripted::new(vec![original, absent(), copied(), copy]).await;
+    let server = ScriptedResponses::new(vec![original, absent(), copied(), copy]).await;
     assert_eq!(server.store.move_object(&source(5), "d").await.unwrap_err().kind(), ErrorKind::DestinationTaken);
     assert_eq!(server.methods(), ["HEAD", "HEAD", "PUT", "HEAD"]);
 }
@@ -345,13 +346,13 @@ async fn an_encrypted_copy_may_have_another_etag() {
         .with("x-amz-server-side-encryption", "aws:kms")
         .with("x-amz-meta-spillway-source-id", source.id.as_str());
     let replies = vec![head(5), absent(), copied(), copy, Reply::new(204, "")];
-    let server = Scripted::new(replies).await;
-    assert_eq!(server.store.move_object(&source, "d").await.unwrap().source, SourceEnd::Deleted);
+    let server = ScriptedResponses::new(replies).await;
+    assert_eq!(server.store.move_object(&source, "d").await.unwrap().source, ObjectDisposition::Deleted);
 }
 
 #[tokio::test]
 async fn a_missing_source_without_a_copy_is_no_move() {
-    let server = Scripted::new(vec![absent(), absent(), Reply::error(404, "NoSuchKey")]).await;
+    let server = ScriptedResponses::new(vec![absent(), absent(), Reply::error(404, "NoSuchKey")]).await;
     assert_eq!(kind(server.store.move_object(&source(5), "d").await), ErrorKind::SourceMissing);
     server.asked();
 }
@@ -362,7 +363,7 @@ async fn a_part_copy_that_fails_behind_a_200_is_aborted() {
         Reply::new(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
     let part = || Reply::new(200, format!("<CopyPartResult><ETag>{ETAG}</ETag></CopyPartResult>"));
     let replies = vec![head(5), absent(), started, part(), Reply::error(200, "InternalError"), Reply::new(204, "")];
-    let server = Scripted::new(replies).await;
+    let server = ScriptedResponses::new(replies).await;
     let limits = CopyLimits { single_max_bytes: 2, part_bytes: 2, concurrency: 1 };
     let result = server.store.move_object_with(&source(5), "d", &limits).await;
     assert_eq!(kind(result), ErrorKind::Service);

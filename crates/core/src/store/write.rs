@@ -14,7 +14,7 @@ use super::answer::{failure, is_no_such_upload, timestamp};
 use super::read::decoded_key;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault::FaultPoint;
+use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, SourceId};
 
 /// The size of an upload's first parts, and so the memory a writer holds. S3 takes no smaller part than 5 MiB.
@@ -265,7 +265,7 @@ impl SealedUpload {
     async fn complete(self, expect: Expect<'_>) -> Result<Created> {
         let mut upload = self.0;
         let Some(upload_id) = upload.upload_id.take() else {
-            return Err(Error::new(ErrorKind::Bug, "an upload without an id").for_object(&upload.object));
+            return Err(Error::new(ErrorKind::Internal, "an upload without an id").for_object(&upload.object));
         };
         let parts = std::mem::take(&mut upload.parts);
         upload.store.complete(&upload.object, &upload_id, parts, expect).await
@@ -362,7 +362,7 @@ impl Upload {
             .build();
         self.parts.push(part);
         if self.parts.len() == 1 {
-            FaultPoint::FallbackMidUpload.reached().await;
+            Failpoint::FallbackMidUpload.reached().await;
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ fn decoded_with(compression: Compression, stored: &[u8], chunk: usize, limits: D
     let mut decompressor = Decompressor::new(compression, limits);
     let mut text = Vec::new();
     for chunk in stored.chunks(chunk) {
-        decompressor.feed(Bytes::copy_from_slice(chunk));
+        decompressor.push(Bytes::copy_from_slice(chunk));
         while let Some(piece) = decompressor.next_piece()? {
             assert!(!piece.is_empty() && piece.len() <= PIECE_BYTES);
             text.extend_from_slice(&piece);

@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter, memchr3};
 
-use super::rows::{Ending, Rows};
+use super::rows::{FieldTerminator, Rows};
 use super::{CsvDialect, CsvLimits, delimiter};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
-use crate::format::left_out::LeftOut;
+use crate::format::rejected::RejectedRecords;
 use crate::format::text::TextSink;
 use crate::reject::{Reject, RejectCode};
 
@@ -71,7 +71,7 @@ pub(super) struct RecordReader {
     /// The record that is being read.
     start: Position,
     rows: Rows,
-    left_out: LeftOut,
+    rejected: RejectedRecords,
     /// What is wrong with the record that is being read.
     trouble: Option<Error>,
 }
@@ -80,7 +80,7 @@ impl TextSink for RecordReader {
     const ENCODING_HINT: &'static str =
         "save the file as UTF-8, or as UTF-16 with a byte order mark, or say what it is by CSV_ENCODING";
 
-    fn feed(&mut self, text: &[u8]) -> Result<()> {
+    fn push(&mut self, text: &[u8]) -> Result<()> {
         let Some(sample) = &mut self.sample else { return self.read(text) };
         let room = delimiter::SAMPLE_BYTES - sample.len();
         let (now, later) = text.split_at(room.min(text.len()));
@@ -92,7 +92,7 @@ impl TextSink for RecordReader {
         self.read(later)
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn finalize(&mut self) -> Result<()> {
         self.decide(false)
     }
 
@@ -102,7 +102,7 @@ impl TextSink for RecordReader {
     }
 
     fn keep_every_record(&mut self) {
-        self.left_out.keep_every_record();
+        self.rejected.keep_every_record();
     }
 
     fn offset(&self) -> u64 {
@@ -129,7 +129,7 @@ impl RecordReader {
             uncounted_returns: 0,
             start: Position { record: u64::from(!dialect.has_header), line: 1, byte: 0 },
             rows: Rows::new(dialect, limits.max_columns),
-            left_out: LeftOut::new(limits.max_rejects),
+            rejected: RejectedRecords::new(limits.max_rejects),
             trouble: None,
         }
     }
@@ -144,17 +144,17 @@ impl RecordReader {
 
     /// The records that were left out since this was last asked.
     pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
-        self.left_out.take_rejects()
+        self.rejected.take_rejects()
     }
 
     /// Asks where the header, and the records that begin at these bytes, end.
     pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
-        self.left_out.watch(starts);
+        self.rejected.watch(starts);
     }
 
     /// Those of the watched records that have ended since this was last asked.
     pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
-        self.left_out.take_ended()
+        self.rejected.take_ended()
     }
 
     /// What the records that wait, and the one that is being read, take in memory.
@@ -179,7 +179,7 @@ impl RecordReader {
     fn read(&mut self, text: &[u8]) -> Result<()> {
         let mut rest = text;
         while let Some(first) = rest.first() {
-            let used = match self.state {
+            let usage = match self.state {
                 State::RecordStart | State::FieldStart => self.start_field(*first)?,
                 State::Unquoted => self.read_unquoted(rest)?,
                 State::Quoted => self.read_quoted(rest)?,
@@ -187,7 +187,7 @@ impl RecordReader {
                 State::AfterReturn { returns, is_blank } => self.after_return(*first, returns, is_blank)?,
                 State::LeftOver => self.skip_left_over(rest)?,
             };
-            rest = &rest[used..];
+            rest = &rest[usage..];
         }
         self.check_size()
     }
@@ -198,9 +198,9 @@ impl RecordReader {
         match self.state {
             State::RecordStart | State::AfterReturn { is_blank: true, .. } => {}
             State::AfterReturn { is_blank: false, .. } | State::LeftOver => self.end_record()?,
-            State::FieldStart => self.end_last_field(Ending::Missing)?,
-            State::Unquoted => self.end_last_field(Ending::Unquoted)?,
-            State::AfterQuote => self.end_last_field(Ending::Quoted)?,
+            State::FieldStart => self.end_last_field(FieldTerminator::Missing)?,
+            State::Unquoted => self.end_last_field(FieldTerminator::Unquoted)?,
+            State::AfterQuote => self.end_last_field(FieldTerminator::Quoted)?,
             State::Quoted => {
                 return Err(
                     self.broken(format!("the quote that opens field {} is never closed", self.rows.open_field()))
@@ -222,11 +222,11 @@ impl RecordReader {
             self.state = State::Quoted;
         } else if first == self.delimiter {
             self.offset += 1;
-            self.end_field(Ending::Missing)?;
+            self.end_field(FieldTerminator::Missing)?;
             self.state = State::FieldStart;
         } else if first == b'\n' || first == b'\r' {
             if !at_record_start {
-                self.end_field(Ending::Missing)?;
+                self.end_field(FieldTerminator::Missing)?;
             }
             self.end_line(first, at_record_start)?;
         } else {
@@ -239,26 +239,26 @@ impl RecordReader {
     /// Reads fields without quotes, as long as one follows the other.
     #[inline]
     fn read_unquoted(&mut self, text: &[u8]) -> Result<usize> {
-        let mut used = 0;
+        let mut usage = 0;
         loop {
-            let rest = &text[used..];
+            let rest = &text[usage..];
             let end = self.find_mark(rest);
             let part = &rest[..end.unwrap_or(rest.len())];
             self.rows.append(part);
             self.offset += part.len() as u64;
-            used += part.len();
+            usage += part.len();
             if end.is_none() {
-                return Ok(used);
+                return Ok(usage);
             }
             self.check_size()?;
-            self.end_field(Ending::Unquoted)?;
-            self.after_field(text[used])?;
-            used += 1;
-            match (self.state, text.get(used)) {
+            self.end_field(FieldTerminator::Unquoted)?;
+            self.after_field(text[usage])?;
+            usage += 1;
+            match (self.state, text.get(usage)) {
                 (State::FieldStart, Some(next)) if *next != self.quote && !self.is_mark(*next) => {
                     self.state = State::Unquoted
                 }
-                _ => return Ok(used),
+                _ => return Ok(usage),
             }
         }
     }
@@ -310,7 +310,7 @@ impl RecordReader {
             self.offset += 1;
             self.state = State::Quoted;
         } else if byte == self.delimiter || byte == b'\n' || byte == b'\r' {
-            self.end_field(Ending::Quoted)?;
+            self.end_field(FieldTerminator::Quoted)?;
             self.after_field(byte)?;
         } else {
             let error = self.broken(format!(
@@ -417,11 +417,11 @@ impl RecordReader {
     }
 
     #[inline]
-    fn end_field(&mut self, ending: Ending) -> Result<()> {
+    fn end_field(&mut self, ending: FieldTerminator) -> Result<()> {
         self.rows.end_field(ending).map_err(|error| error.at(self.start))
     }
 
-    fn end_last_field(&mut self, ending: Ending) -> Result<()> {
+    fn end_last_field(&mut self, ending: FieldTerminator) -> Result<()> {
         self.end_field(ending)?;
         self.end_record()
     }
@@ -438,20 +438,20 @@ impl RecordReader {
             Err((code, error)) if may_reject => self.reject(code, error)?,
             Err((_, error)) => return Err(error),
         }
-        self.left_out.ended(self.start.byte..self.offset, is_header);
+        self.rejected.ended(self.start.byte..self.offset, is_header);
         self.start.record += 1;
         Ok(())
     }
 
     /// Whether a bad record may be left out: never the one that says how many fields there are.
     fn may_reject(&self) -> bool {
-        self.left_out.may_reject() && self.rows.header().is_some()
+        self.rejected.may_reject() && self.rows.header().is_some()
     }
 
     #[cold]
     fn reject(&mut self, code: RejectCode, error: Error) -> Result<()> {
         self.rows.discard_record();
-        self.left_out.reject(code, &error, self.start)
+        self.rejected.reject(code, &error, self.start)
     }
 
     /// Counts the lines that a part of a quoted field begins.

@@ -10,7 +10,7 @@ use crate::format::Batch;
 
 /// How a field has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum FieldTerminator {
     /// With nothing in it, and no quotes.
     Missing,
     /// With something in it, and no quotes.
@@ -82,10 +82,10 @@ impl Rows {
 
     /// Ends a field.
     #[inline]
-    pub(super) fn end_field(&mut self, ending: Ending) -> Result<()> {
+    pub(super) fn end_field(&mut self, ending: FieldTerminator) -> Result<()> {
         if self.fields < self.width {
             let is_null = match &self.null_values {
-                Some(tokens) if ending == Ending::Unquoted && (self.header.is_some() || !self.has_header) => {
+                Some(tokens) if ending == FieldTerminator::Unquoted && (self.header.is_some() || !self.has_header) => {
                     tokens.iter().any(|token| token == self.batch.open_field())
                 }
                 Some(_) | None => false,
@@ -93,7 +93,7 @@ impl Rows {
             if is_null {
                 self.batch.clear_open_field();
             }
-            self.batch.end_field(is_null || ending == Ending::Missing);
+            self.batch.end_field(is_null || ending == FieldTerminator::Missing);
         }
         self.fields += 1;
         if self.header.is_none() {
@@ -145,12 +145,12 @@ impl Rows {
     }
 
     #[cold]
-    fn check_header_field(&mut self, ending: Ending) -> Result<()> {
+    fn check_header_field(&mut self, ending: FieldTerminator) -> Result<()> {
         if self.fields > self.max_columns {
             let what = if self.has_header { "header" } else { "first record" };
             return Err(broken(format!("the {what} has more than {} columns", self.max_columns)));
         }
-        self.header_quotes.push(ending == Ending::Quoted);
+        self.header_quotes.push(ending == FieldTerminator::Quoted);
         Ok(())
     }
 

@@ -36,7 +36,7 @@ fn sifted_within<'a>(
     let mut decoder = CsvDecoder::with_dialect(dialect.clone(), limits);
     let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
     for chunk in chunks {
-        decoder.feed(chunk)?;
+        decoder.push(chunk)?;
         take(&mut decoder, &mut table);
     }
     decoder.finish()?;
@@ -275,12 +275,12 @@ fn held_bytes(decoder: &CsvDecoder) -> usize {
 #[case::blank_lines_then_returns(b"a\n\n\r", b"\r\r\r\r\r\r\r\r\r\r\rx")]
 fn a_file_without_end_is_refused_in_flat_memory(#[case] start: &[u8], #[case] more: &[u8]) {
     let mut decoder = CsvDecoder::new(LIMITS);
-    decoder.feed(start).unwrap();
+    decoder.push(start).unwrap();
     let chunk = more.repeat(1000);
     // One of these chunks breaks the limit; none of the rest of the gigabyte is ever needed.
     let error = (0..200).find_map(|_| {
         assert!(held_bytes(&decoder) <= 3 << 20, "{} bytes held", held_bytes(&decoder));
-        decoder.feed(&chunk).err()
+        decoder.push(&chunk).err()
     });
     assert_eq!(error.unwrap().kind(), ErrorKind::FileBroken);
 }
@@ -288,11 +288,11 @@ fn a_file_without_end_is_refused_in_flat_memory(#[case] start: &[u8], #[case] mo
 #[test]
 fn batches_come_as_soon_as_they_are_full() {
     let mut decoder = CsvDecoder::new(LIMITS);
-    decoder.feed(b"a,b\n").unwrap();
+    decoder.push(b"a,b\n").unwrap();
     assert_eq!(decoder.header().map(<[Vec<u8>]>::len), Some(2));
     let mut rows = 0;
     for number in 0..5_000 {
-        decoder.feed(format!("{number},{}\n", "x".repeat(number % 100)).as_bytes()).unwrap();
+        decoder.push(format!("{number},{}\n", "x".repeat(number % 100)).as_bytes()).unwrap();
         while let Some(batch) = decoder.take_batch() {
             assert!(batch.rows() <= 1024 && batch.size_bytes() < 65 * 1024);
             rows += batch.rows();
@@ -316,7 +316,7 @@ fn a_field_of_ten_megabytes_is_read_whole() {
 #[test]
 fn another_delimiter_can_be_asked_for() {
     let mut decoder = CsvDecoder::with_dialect(CsvDialect { delimiter: Some(b';'), ..CsvDialect::default() }, LIMITS);
-    decoder.feed(b"a;b\n1,5;\"x;y\"\n").unwrap();
+    decoder.push(b"a;b\n1,5;\"x;y\"\n").unwrap();
     decoder.finish().unwrap();
     let batch = decoder.take_batch().unwrap();
     assert_eq!((batch.field(0, 0), batch.field(0, 1)), (Some(&b"1,5"[..]), Some(&b"x;y"[..])));
@@ -449,7 +449,7 @@ fn sifted<'a>(
 fn cut_out<'a>(dialect: &CsvDialect, file: &'a [u8], rejects: &[Reject]) -> Vec<&'a [u8]> {
     let mut decoder = CsvDecoder::with_dialect(dialect.clone(), CsvLimits { max_rejects: 1000, ..LIMITS });
     decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
-    file.chunks(3).for_each(|chunk| decoder.feed(chunk).unwrap());
+    file.chunks(3).for_each(|chunk| decoder.push(chunk).unwrap());
     decoder.finish().unwrap();
     decoder.take_ended().into_iter().map(|range| &file[range.start as usize..range.end as usize]).collect()
 }
@@ -481,12 +481,12 @@ fn bad_records_are_left_out_byte_for_byte(#[case] file: &str, #[case] left: &str
 #[test]
 fn rejects_know_their_record_line_and_code() {
     let (_, rejects) = sifted(&CsvDialect::default(), [&b"a,b\n1,2\n\"x\ny\"\n3,\"z\"z\n"[..]], 10).unwrap();
-    let places: Vec<_> = rejects.iter().map(|reject| (reject.code, reject.position)).collect();
+    let permits: Vec<_> = rejects.iter().map(|reject| (reject.code, reject.position)).collect();
     let expected = [
         (RejectCode::FieldCount, Position { record: 2, line: 3, byte: 8 }),
         (RejectCode::AfterQuote, Position { record: 3, line: 5, byte: 14 }),
     ];
-    assert_eq!(places, expected);
+    assert_eq!(permits, expected);
 }
 
 #[rstest]
@@ -504,7 +504,7 @@ fn what_is_converted_keeps_every_record() {
     assert!(sifted(&CsvDialect::default(), [&file[..]], 10).is_err());
     let decoder = {
         let mut decoder = CsvDecoder::new(LIMITS);
-        decoder.feed(&utf16("a,b\n", false)).unwrap();
+        decoder.push(&utf16("a,b\n", false)).unwrap();
         decoder.finish().unwrap();
         decoder
     };

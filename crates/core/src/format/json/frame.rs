@@ -12,7 +12,7 @@ use super::JsonLimits;
 use super::record::Rows;
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::Batch;
-use crate::format::left_out::LeftOut;
+use crate::format::rejected::RejectedRecords;
 use crate::format::text::TextSink;
 use crate::reject::{Reject, RejectCode};
 use crate::schema::value::json::MAX_DEPTH;
@@ -74,25 +74,25 @@ pub(super) struct FrameReader {
     is_lines: bool,
     /// What is wrong with the line that is being gone over, where its record has shown to be bad.
     trouble: Option<Error>,
-    left_out: LeftOut,
+    rejected: RejectedRecords,
 }
 
 impl TextSink for FrameReader {
     const ENCODING_HINT: &'static str = "save the file as UTF-8, or as UTF-16 with a byte order mark";
 
-    fn settle(&mut self) -> Result<()> {
+    fn finalize(&mut self) -> Result<()> {
         Ok(())
     }
 
-    fn feed(&mut self, text: &[u8]) -> Result<()> {
+    fn push(&mut self, text: &[u8]) -> Result<()> {
         let mut rest = text;
         while !rest.is_empty() {
-            let used = match (&self.trouble, self.inside) {
+            let usage = match (&self.trouble, self.inside) {
                 (Some(_), _) => self.skip_line(rest)?,
                 (None, Some(inside)) => self.read_record(rest, inside)?,
                 (None, None) => self.read_between(rest)?,
             };
-            rest = &rest[used..];
+            rest = &rest[usage..];
         }
         Ok(())
     }
@@ -102,7 +102,7 @@ impl TextSink for FrameReader {
     }
 
     fn keep_every_record(&mut self) {
-        self.left_out.keep_every_record();
+        self.rejected.keep_every_record();
     }
 
     fn offset(&self) -> u64 {
@@ -139,20 +139,20 @@ impl FrameReader {
             rows,
             is_lines: false,
             trouble: None,
-            left_out: LeftOut::new(limits.max_rejects),
+            rejected: RejectedRecords::new(limits.max_rejects),
         }
     }
 
     pub(super) fn take_rejects(&mut self) -> Vec<Reject> {
-        self.left_out.take_rejects()
+        self.rejected.take_rejects()
     }
 
     pub(super) fn watch(&mut self, starts: VecDeque<u64>) {
-        self.left_out.watch(starts);
+        self.rejected.watch(starts);
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<Range<u64>> {
-        self.left_out.take_ended()
+        self.rejected.take_ended()
     }
 
     pub(super) fn keys(&self) -> &[String] {
@@ -247,7 +247,7 @@ impl FrameReader {
         let line_end = if by_line { memchr(b'\n', window) } else { None };
         // A record of JSON lines ends before its line does.
         let window = &window[..line_end.unwrap_or(window.len())];
-        let (used, after) = match self.scan(window, inside) {
+        let (usage, after) = match self.scan(window, inside) {
             Ok(scanned) => scanned,
             Err(error) if by_line => {
                 self.trouble = Some(error);
@@ -261,41 +261,41 @@ impl FrameReader {
                 self.trouble = Some(self.broken("the line ends within the record"));
                 return Ok(0);
             }
-            self.held.extend_from_slice(&window[..used]);
-            self.advance(&window[..used]);
-            return Ok(used);
+            self.held.extend_from_slice(&window[..usage]);
+            self.advance(&window[..usage]);
+            return Ok(usage);
         }
         let read = if self.held.is_empty() {
-            self.rows.read(&window[..used], self.start)
+            self.rows.read(&window[..usage], self.start)
         } else {
-            self.held.extend_from_slice(&window[..used]);
+            self.held.extend_from_slice(&window[..usage]);
             let read = self.rows.read(&self.held, self.start);
             self.held.clear();
             self.held.shrink_to(KEPT_BYTES);
             read
         };
-        self.advance(&window[..used]);
+        self.advance(&window[..usage]);
         match read {
-            Ok(()) => self.left_out.ended(self.start.byte..self.offset, false),
-            Err(error) if self.left_out.may_reject() => self.reject(error, self.offset)?,
+            Ok(()) => self.rejected.ended(self.start.byte..self.offset, false),
+            Err(error) if self.rejected.may_reject() => self.reject(error, self.offset)?,
             Err(error) => return Err(error),
         }
         if self.start.record == 1 {
             self.is_lines = self.place == Place::BetweenRecords && self.line == self.start.line;
         }
-        Ok(used)
+        Ok(usage)
     }
 
     /// Whether a bad record is left out together with the rest of its line.
     fn ends_bad_records_with_lines(&self) -> bool {
-        self.is_lines && self.left_out.may_reject()
+        self.is_lines && self.rejected.may_reject()
     }
 
     /// Goes over the rest of a bad record's line; the record ends with it.
     fn skip_line(&mut self, text: &[u8]) -> Result<usize> {
         let line_end = memchr(b'\n', text);
-        let used = line_end.map_or(text.len(), |at| at + 1);
-        self.advance(&text[..used]);
+        let usage = line_end.map_or(text.len(), |at| at + 1);
+        self.advance(&text[..usage]);
         if line_end.is_some()
             && let Some(error) = self.trouble.take()
         {
@@ -303,7 +303,7 @@ impl FrameReader {
         } else if self.offset - self.start.byte > self.max_record_bytes as u64 {
             return Err(self.broken(format!("the record is longer than {} bytes", self.max_record_bytes)));
         }
-        Ok(used)
+        Ok(usage)
     }
 
     /// Leaves out the record that began at `start` and has ended.
@@ -311,8 +311,8 @@ impl FrameReader {
     fn reject(&mut self, error: Error, end: u64) -> Result<()> {
         self.inside = None;
         self.held.clear();
-        self.left_out.ended(self.start.byte..end, false);
-        self.left_out.reject(RejectCode::NotJson, &error.at(self.start), self.start)
+        self.rejected.ended(self.start.byte..end, false);
+        self.rejected.reject(RejectCode::NotJson, &error.at(self.start), self.start)
     }
 
     /// Finds the record's end; gives how many bytes of it there are, and the state behind them unless it has ended.

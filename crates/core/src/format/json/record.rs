@@ -29,7 +29,7 @@ pub(super) struct Rows {
 #[derive(Debug)]
 struct Columns {
     keys: Vec<String>,
-    places: HashMap<String, usize>,
+    permits: HashMap<String, usize>,
     key_bytes: usize,
     /// How many there may be; `None` when all are known.
     most: Option<usize>,
@@ -46,14 +46,14 @@ struct Cell {
 
 impl Rows {
     pub(super) fn new(max_columns: usize) -> Self {
-        let columns = Columns { keys: Vec::new(), places: HashMap::new(), key_bytes: 0, most: Some(max_columns) };
+        let columns = Columns { keys: Vec::new(), permits: HashMap::new(), key_bytes: 0, most: Some(max_columns) };
         Self { columns, cells: Vec::new(), batch: Batch::default(), ready: VecDeque::new() }
     }
 
     pub(super) fn with_keys(keys: &[String]) -> Self {
-        let places = keys.iter().cloned().zip(0..).collect();
+        let permits = keys.iter().cloned().zip(0..).collect();
         Self {
-            columns: Columns { keys: keys.to_vec(), places, key_bytes: 0, most: None },
+            columns: Columns { keys: keys.to_vec(), permits, key_bytes: 0, most: None },
             cells: vec![Cell::default(); keys.len()],
             batch: Batch::new(keys.len()),
             ready: VecDeque::new(),
@@ -90,7 +90,7 @@ impl Rows {
         let taken = self.take(record, start);
         if taken.is_err() {
             self.batch.discard_open_row();
-            self.columns.forget(known_keys);
+            self.columns.remove_earlier(known_keys);
             self.cells.truncate(known_keys);
             if self.batch.width() > known_keys {
                 self.batch = Batch::new(known_keys);
@@ -100,8 +100,9 @@ impl Rows {
     }
 
     fn take(&mut self, record: &[u8], start: Position) -> Result<()> {
-        let text = std::str::from_utf8(record)
-            .map_err(|error| Error::new(ErrorKind::Bug, "a record is cut within a character").with_source(error))?;
+        let text = std::str::from_utf8(record).map_err(|error| {
+            Error::new(ErrorKind::Internal, "a record is cut within a character").with_source(error)
+        })?;
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
         let mut json = serde_json::Deserializer::from_str(text);
         members.deserialize(&mut json).map_err(|error| broken(&error, text, start))?;
@@ -253,7 +254,7 @@ impl Visitor<'_> for Key<'_> {
         if self.columns.keys.get(self.likely).is_some_and(|likely| likely == key) {
             return Ok(self.likely);
         }
-        if let Some(place) = self.columns.places.get(key) {
+        if let Some(place) = self.columns.permits.get(key) {
             return Ok(*place);
         }
         self.columns.add(key).map_err(E::custom)
@@ -263,10 +264,10 @@ impl Visitor<'_> for Key<'_> {
 impl Columns {
     /// Forgets the keys that came after the first so many.
     #[cold]
-    fn forget(&mut self, known: usize) {
+    fn remove_earlier(&mut self, known: usize) {
         for key in self.keys.drain(known..) {
             self.key_bytes -= key.len();
-            self.places.remove(&key);
+            self.permits.remove(&key);
         }
     }
 
@@ -280,7 +281,7 @@ impl Columns {
         if self.key_bytes > MAX_KEY_BYTES {
             return Err(format!("the file's keys have more than {MAX_KEY_BYTES} bytes"));
         }
-        self.places.insert(key.to_owned(), self.keys.len());
+        self.permits.insert(key.to_owned(), self.keys.len());
         self.keys.push(key.to_owned());
         Ok(self.keys.len() - 1)
     }

@@ -16,7 +16,7 @@ type Read = (Vec<String>, Vec<(String, Vec<String>)>);
 fn read_with(mut decoder: JsonDecoder, file: &[u8], chunk_bytes: usize) -> Result<Read> {
     let mut batches = Vec::new();
     for chunk in file.chunks(chunk_bytes.max(1)) {
-        decoder.feed(chunk)?;
+        decoder.push(chunk)?;
         batches.extend(std::iter::from_fn(|| decoder.take_batch()));
     }
     decoder.finish()?;
@@ -50,7 +50,7 @@ fn fields(file: &str) -> Vec<Vec<String>> {
     read(file.as_bytes()).unwrap().1.into_iter().map(|(_, fields)| fields).collect()
 }
 
-fn refusal(file: &[u8]) -> Error {
+fn rejection(file: &[u8]) -> Error {
     read(file).expect_err("a broken file")
 }
 
@@ -61,7 +61,7 @@ fn read_but_for_rejects(file: &str, chunk_bytes: usize) -> Result<(Read, Vec<(St
     let mut rejects = Vec::new();
     let mut rows = Vec::new();
     for chunk in file.as_bytes().chunks(chunk_bytes) {
-        first.feed(chunk)?;
+        first.push(chunk)?;
         rejects.append(&mut first.take_rejects());
         rows.extend(std::iter::from_fn(|| first.take_batch()));
     }
@@ -70,7 +70,7 @@ fn read_but_for_rejects(file: &str, chunk_bytes: usize) -> Result<(Read, Vec<(St
     let mut again = JsonDecoder::with_keys(first.keys(), limits);
     again.watch(rejects.iter().map(|reject| reject.position.byte).collect());
     let read = read_with(JsonDecoder::with_keys(first.keys(), limits), file.as_bytes(), chunk_bytes)?;
-    again.feed(file.as_bytes())?;
+    again.push(file.as_bytes())?;
     again.finish()?;
     let cut = again.take_ended().into_iter().map(|range| file[range.start as usize..range.end as usize].to_owned());
     Ok((read, cut.zip(rejects.into_iter().map(|reject| reject.reason)).collect()))
@@ -240,7 +240,7 @@ fn utf16_with_a_mark_is_read() {
     "a bracket closes what another kind has opened at line 2, byte 15"
 )]
 fn a_broken_file_is_refused_with_its_place(#[case] file: &str, #[case] place: &str, #[case] words: &str) {
-    let error = refusal(file.as_bytes());
+    let error = rejection(file.as_bytes());
     let told = error.to_string();
     assert_eq!(error.kind(), ErrorKind::FileBroken, "{told}");
     assert!(told.contains(words) && told.ends_with(&format!("({place})")), "{told}");
@@ -252,7 +252,7 @@ fn a_broken_file_is_refused_with_its_place(#[case] file: &str, #[case] place: &s
 
 #[test]
 fn what_is_not_utf8_is_refused() {
-    let error = refusal(b"{\"a\":1}\n{\"a\":\"\xff\"}");
+    let error = rejection(b"{\"a\":1}\n{\"a\":\"\xff\"}");
     assert!(error.to_string().contains("not valid UTF-8"), "{error}");
     assert!(error.to_string().ends_with("(record 2, line 2, byte 8)"), "{error}");
 }
@@ -263,7 +263,7 @@ fn nesting_is_bounded() {
     let whole = nested(MAX_DEPTH);
     assert_eq!(fields(&whole), [[format!("n{}", &whole[5..whole.len() - 1])]]);
     for depth in [MAX_DEPTH + 1, 100_000] {
-        let error = refusal(nested(depth).as_bytes());
+        let error = rejection(nested(depth).as_bytes());
         assert!(error.to_string().contains("more than 100 deep in a value at line 1, byte 105"), "{error}");
     }
 }
@@ -276,7 +276,7 @@ fn a_file_may_have_so_many_keys_and_no_more() {
     };
     let file = line(0..60) + &line(40..100);
     assert_eq!(read(file.as_bytes()).unwrap().0.len(), 100);
-    let error = refusal((file + "{\"k100\":1}").as_bytes());
+    let error = rejection((file + "{\"k100\":1}").as_bytes());
     assert!(error.to_string().contains("more than 100 different keys"), "{error}");
     assert!(error.to_string().contains("record 3, line 3"), "{error}");
 }
@@ -285,18 +285,18 @@ fn a_file_may_have_so_many_keys_and_no_more() {
 fn a_long_record_is_read_or_refused_with_little_memory() {
     let limits = JsonLimits { max_record_bytes: 20_000_000, ..LIMITS };
     let mut decoder = JsonDecoder::new(limits);
-    decoder.feed(b"{\"a\":\"").unwrap();
+    decoder.push(b"{\"a\":\"").unwrap();
     let piece = vec![b'x'; 64 * 1024];
     for _ in 0..160 {
-        decoder.feed(&piece).unwrap();
+        decoder.push(&piece).unwrap();
     }
-    decoder.feed(b"\"}\n{\"a\":1}\n").unwrap();
+    decoder.push(b"\"}\n{\"a\":1}\n").unwrap();
     let batch = decoder.take_batch().unwrap();
     assert_eq!(batch.field(0, 0).map(<[u8]>::len), Some(160 * 64 * 1024));
 
     let mut decoder = JsonDecoder::new(LIMITS);
-    decoder.feed(b"{\"a\":1}\n{\"a\":\"").unwrap();
-    let error = decoder.feed(&piece).unwrap_err();
+    decoder.push(b"{\"a\":1}\n{\"a\":\"").unwrap();
+    let error = decoder.push(&piece).unwrap_err();
     assert_eq!(error.to_string(), "the record is longer than 4096 bytes (record 2, line 2, byte 8)");
     assert!(decoder.frames.held_bytes() < 200_000, "{}", decoder.frames.held_bytes());
     let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(4096 - 8));
@@ -314,7 +314,7 @@ fn memory_stays_flat_over_many_records() {
     let mut most = 0;
     for _ in 0..100 {
         for chunk in lines.as_bytes().chunks(16 * 1024) {
-            decoder.feed(chunk).unwrap();
+            decoder.push(chunk).unwrap();
             most = most.max(decoder.frames.held_bytes());
             while decoder.take_batch().is_some() {}
         }
@@ -329,7 +329,7 @@ fn wherever_it_is_cut_a_file_gives_the_same() {
         let whole = read(file.as_bytes()).unwrap();
         for cut in 0..=file.len() {
             let mut decoder = JsonDecoder::new(LIMITS);
-            decoder.feed(&file.as_bytes()[..cut]).unwrap();
+            decoder.push(&file.as_bytes()[..cut]).unwrap();
             let rest = read_with(decoder, &file.as_bytes()[cut..], usize::MAX).unwrap();
             assert_eq!(rest, whole, "cut at {cut}");
         }

@@ -105,7 +105,7 @@ impl Decoder {
                         batch.push_field(Some(&text));
                     }
                     None => {
-                        let error = Error::new(ErrorKind::Bug, "a stored value is not what the manifest says");
+                        let error = Error::new(ErrorKind::Internal, "a stored value is not what the manifest says");
                         return Err(error.at(position).in_column(&column.name));
                     }
                 }
@@ -192,14 +192,15 @@ impl Cells {
 
 fn decoded(record_batch: &RecordBatch) -> Result<Decoded> {
     let cells = record_batch.columns().iter().map(Cells::of).collect::<Option<Vec<_>>>();
-    let cells = cells.ok_or_else(|| Error::new(ErrorKind::Bug, "a parquet column has a type that is never written"))?;
+    let cells =
+        cells.ok_or_else(|| Error::new(ErrorKind::Internal, "a parquet column has a type that is never written"))?;
     Ok(Decoded { cells, rows: record_batch.num_rows(), next_row: 0 })
 }
 
 /// What went wrong: our own error from a read as it was, anything else as a file that is not the one we wrote.
 fn not_decoded(error: ParquetError) -> Error {
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Bug, "the fallback object is not the parquet that was written").with_source(source)
+        Error::new(ErrorKind::Internal, "the fallback object is not the parquet that was written").with_source(source)
     };
     match error {
         ParquetError::External(source) => match source.downcast::<Error>() {

@@ -125,11 +125,11 @@ fn array(batch: &Batch, index: usize, column: &FallbackColumn) -> Result<ArrayRe
 }
 
 fn not_of_its_type(batch: &Batch, row: usize, column: &FallbackColumn) -> Error {
-    Error::new(ErrorKind::Bug, "a value is not of the type that was chosen from the whole file")
+    Error::new(ErrorKind::Internal, "a value is not of the type that was chosen from the whole file")
         .at(batch.position(row))
         .in_column(&column.name)
 }
 
 fn not_encoded(error: ParquetError) -> Error {
-    Error::new(ErrorKind::Bug, "rows could not be encoded as parquet").with_source(error)
+    Error::new(ErrorKind::Internal, "rows could not be encoded as parquet").with_source(error)
 }

@@ -41,7 +41,7 @@ impl Numbers {
 
     /// Takes a number in, unless the narrowest kind would be another one then.
     #[inline]
-    pub(super) fn hold(&mut self, number: &Number<'_>) -> bool {
+    pub(super) fn acquire_lease(&mut self, number: &Number<'_>) -> bool {
         let with = self.with(number);
         let holds = with.kind() == self.kind();
         if holds {

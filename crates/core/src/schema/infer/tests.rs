@@ -181,7 +181,7 @@ fn a_late_change_is_seen_and_named(#[case] last: &str, #[case] expected: &str, #
     values.extend(["10001", "10002"]);
     let column = column(&values);
     assert_eq!(shown(column.column_type), expected);
-    assert_eq!((column.evidence.forced_by_record, column.evidence.reason.as_str()), (Some(10_001), reason));
+    assert_eq!((column.type_reason.forced_by_record, column.type_reason.reason.as_str()), (Some(10_001), reason));
 }
 
 #[rstest]
@@ -199,22 +199,22 @@ fn a_reason_names_the_record_and_never_the_value(
     #[case] record: Option<u64>,
     #[case] reason: &str,
 ) {
-    let evidence = column(values).evidence;
-    assert_eq!((evidence.forced_by_record, evidence.reason.as_str()), (record, reason));
+    let type_reason = column(values).type_reason;
+    assert_eq!((type_reason.forced_by_record, type_reason.reason.as_str()), (record, reason));
 }
 
 #[test]
 fn other_types_that_would_do_are_known() {
-    let integers = column(&["12", "-3"]).survives;
+    let integers = column(&["12", "-3"]).candidates;
     assert_eq!((integers.integer, integers.decimal, integers.double), (true, Some((2, 0)), true));
     assert!(!integers.boolean && !integers.date && !integers.date_time && !integers.instant);
-    let large = column(&["9007199254740993"]).survives;
+    let large = column(&["9007199254740993"]).candidates;
     assert_eq!((large.integer, large.decimal, large.double), (true, Some((16, 0)), false));
-    let nothing = column(&[MISSING, "NULL"]).survives;
+    let nothing = column(&[MISSING, "NULL"]).candidates;
     assert!(
         nothing.boolean && nothing.integer && nothing.double && nothing.date && nothing.date_time && nothing.instant
     );
-    let text = column(&["x"]).survives;
+    let text = column(&["x"]).candidates;
     assert!(!text.integer && text.decimal.is_none() && !text.double);
 }
 
@@ -275,7 +275,7 @@ fn what_the_file_says_of_a_value_counts(
     #[case] reason: &str,
 ) {
     let column = column_of_kinds(fields);
-    assert_eq!((shown(column.column_type).as_str(), column.evidence.reason.as_str()), (expected, reason));
+    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
     assert_eq!((column.has_nulls, column.null_tokens), (false, !fields.iter().any(|(kind, _)| *kind == Quoted)));
 }
 
@@ -327,7 +327,7 @@ fn a_declared_type_holds_when_every_value_is_of_it(
     let mut inference = Inference::declared([("c".to_owned(), declared)]);
     inference.observe(&batch);
     let column = inference.finish().columns.remove(0);
-    assert_eq!((shown(column.column_type).as_str(), column.evidence.reason.as_str()), (expected, reason));
+    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
     assert!(!column.null_tokens && !column.has_nulls);
 }
 
@@ -354,12 +354,12 @@ proptest! {
             if read == Some(Value::Null) {
                 prop_assert!(column.has_nulls && is_null_token(value.as_bytes()));
             }
-            for (survives, column_type) in [
-                (column.survives.integer, ColumnType::Integer),
-                (column.survives.double, ColumnType::Double),
-                (column.survives.date, ColumnType::Date),
+            for (candidates, column_type) in [
+                (column.candidates.integer, ColumnType::Integer),
+                (column.candidates.double, ColumnType::Double),
+                (column.candidates.date, ColumnType::Date),
             ] {
-                prop_assert!(!survives || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
+                prop_assert!(!candidates || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
             }
         }
     }

@@ -38,7 +38,7 @@ pub struct Inherited {
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
-    inherited: Option<Inherited>,
+    previous_holder: Option<Inherited>,
     renewal: AbortHandle,
 }
 
@@ -74,16 +74,16 @@ impl Lease {
         let key = lease_key(prefix, source_id);
         let bucket = object.bucket.as_str();
         let note = Note::new(object, worker, ttl);
-        let hold = |note: Note, etag: String, inherited: Option<Inherited>| {
+        let acquire_lease = |note: Note, etag: String, previous_holder: Option<Inherited>| {
             let state = Mutex::new(State { note, etag, is_lost: false });
             let (store, bucket, key) = (store.clone(), bucket.to_owned(), key.clone());
             let shared = Arc::new(Shared { store, bucket, key, ttl, state });
             let renewal = tokio::spawn(Arc::clone(&shared).renew()).abort_handle();
-            Self { shared, inherited, renewal }
+            Self { shared, previous_holder, renewal }
         };
         for attempt in 0..TRIES {
             if let Created::New { etag } = store.put_new(bucket, &key, encode(&note), CONTENT_TYPE).await? {
-                return Ok(hold(note, etag, None));
+                return Ok(acquire_lease(note, etag, None));
             }
             let Some((found, etag)) = read_note(store, bucket, &key).await? else {
                 // Given back between the two requests.
@@ -92,7 +92,7 @@ impl Lease {
             };
             if found.token == note.token {
                 // Ours: the answer to the first try was lost.
-                return Ok(hold(found, etag, None));
+                return Ok(acquire_lease(found, etag, None));
             }
             if found.is_live(Timestamp::now()) {
                 let message = format!("worker {} holds {key} until {}", found.worker, found.expires_at);
@@ -103,19 +103,19 @@ impl Lease {
                 fallback_may_be_written: found.fallback_may_be_written,
                 ..Note::new(object, worker, ttl)
             };
-            let inherited = Inherited {
+            let previous_holder = Inherited {
                 worker: found.worker,
                 commit_may_be_sent: found.commit_may_be_sent,
                 fallback_may_be_written: found.fallback_may_be_written,
             };
             match store.put_if(bucket, &key, &etag, encode(&heir), CONTENT_TYPE).await {
-                Ok(etag) => return Ok(hold(heir, etag, Some(inherited))),
+                Ok(etag) => return Ok(acquire_lease(heir, etag, Some(previous_holder))),
                 Err(error) if is_overtaken(&error) => {
                     // Overtaken by another worker, or by our own first try.
                     if let Some((found, etag)) = read_note(store, bucket, &key).await?
                         && found.token == heir.token
                     {
-                        return Ok(hold(found, etag, Some(inherited)));
+                        return Ok(acquire_lease(found, etag, Some(previous_holder)));
                     }
                     pause(attempt).await;
                 }
@@ -126,8 +126,8 @@ impl Lease {
     }
 
     /// What an earlier attempt left, when this lease was taken over from an expired one.
-    pub fn inherited(&self) -> Option<&Inherited> {
-        self.inherited.as_ref()
+    pub fn previous_holder(&self) -> Option<&Inherited> {
+        self.previous_holder.as_ref()
     }
 
     /// Fails with `LeaseLost` when the lease was taken over or has expired. Asks nobody but our own clock and memory.
@@ -136,7 +136,7 @@ impl Lease {
     }
 
     /// Proves that the lease is ours, and so that nobody who took it over has done anything yet.
-    pub async fn prove(&self) -> Result<()> {
+    pub async fn verify(&self) -> Result<()> {
         self.shared.mark(|_| {}).await
     }
 
@@ -166,7 +166,7 @@ impl Lease {
     }
 
     /// Gives the lease back after an attempt that came to no end: notes that matter stay for the next one to inherit.
-    pub async fn give_up(self) -> Result<()> {
+    pub async fn abandon(self) -> Result<()> {
         self.renewal.abort();
         let mut state = self.shared.state.lock().await;
         if state.note.matters() {

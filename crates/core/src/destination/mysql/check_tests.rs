@@ -1,0 +1,112 @@
+//! The table of values: for each column type what is sent, and what is refused.
+
+use rstest::rstest;
+
+use super::super::column::column_of;
+use super::*;
+use crate::error::ErrorKind;
+
+/// `None` when refused; `Some("NULL!")` for NULL.
+fn sent(type_text: &str, value: &str) -> Option<String> {
+    let mut scratch = Vec::new();
+    let position = Position { record: 7, line: 8, byte: 90 };
+    let checked = check(&column_of(type_text), Some(value.as_bytes()), &mut scratch, position).ok()?;
+    let bytes = match checked {
+        Encoded::Null => return Some("NULL!".into()),
+        Encoded::Bytes(bytes) => bytes,
+        Encoded::Scratch => &scratch,
+    };
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+#[rstest]
+#[case("tinyint(4)", &["-128", "127", "0"], &["128", "-129", "1.0", "007", "+1", " 1", "1e2", "-0"])]
+#[case("tinyint(3) unsigned", &["255"], &["256", "-1"])]
+#[case("int(11)", &["-2147483648", "2147483647"], &["2147483648", "abc"])]
+#[case("bigint(20)", &["9223372036854775807", "-9223372036854775808"], &["9223372036854775808"])]
+#[case("bigint(20) unsigned", &["18446744073709551615"], &["18446744073709551616", "-1", "9223372036854775808.0"])]
+#[case("decimal(5,2)", &["999.99", "-999.99", "1.500", "0", "0.01"], &["1000", "0.001", "1,5", "01", ".5", "-0.00"])]
+#[case("decimal(65,30)", &["12345678901234567890123456789012345.123456789012345678901234567891"], &["1e40"])]
+#[case("decimal(4,1) unsigned", &["1.5"], &["-1.5"])]
+#[case("double", &["0.1", "1e300", "-2.5"], &["1e400", "0.10000000000000000001", "x"])]
+#[case("float", &["0.5", "16777216", "0.1"], &["16777217", "0.123456789"])]
+#[case("float(7,2)", &["12345.5"], &["1.125", "123456"])]
+#[case("date", &["2024-02-29"], &["2023-02-29", "0000-00-00", "2024-1-1", "2024-01-01 00:00:00"])]
+#[case("time(3)", &["10:11:12", "-100:00:00.125", "837:59:59"], &["1011", "10:11", "839:00:00", "10:11:12.1234", "24:60:00"])]
+#[case("year(4)", &["1999", "0000"], &["99", "1900", "2156"])]
+#[case("char(3)", &["abc", "äöü", ""], &["abcd", "ab "])]
+#[case("varchar(3)", &["äöü", "ab "], &["äöüß"])]
+#[case("tinytext", &["x"], &[])]
+#[case("binary(2)", &["ab"], &["a", "abc"])]
+#[case("varbinary(2)", &["a"], &["abc", "äö"])]
+#[case("enum('a','it''s')", &["a", "it's"], &["A", "1", "", "b"])]
+#[case("set('a','b','c')", &["", "a", "a,c"], &["c,a", "a,a", "d", "a,"])]
+#[case("bit(3)", &["7", "0"], &["8", "-1"])]
+#[case("json", &["{\"a\": 1}", "7", "\"x\"", "[18446744073709551615, -9223372036854775808, 1e300, 0.1]"],
+    &["", "NULL", "{", "{\"a\": 1} x", "[1e400]", "[18446744073709551616]", "[0.1000000000000000055]", "{\"a\": [{\"b\": 1, \"b\": 2}]}"])]
+fn values_are_sent_as_they_are_or_refused(#[case] type_text: &str, #[case] good: &[&str], #[case] bad: &[&str]) {
+    for value in good {
+        let text = sent(type_text, value);
+        let same_number = text.as_deref().and_then(|text| text.parse::<f64>().ok()) == value.parse().ok();
+        assert!(text.as_deref() == Some(value) || (text.is_some() && same_number), "{type_text} {value:?}: {text:?}");
+    }
+    for value in bad {
+        assert_eq!(sent(type_text, value), None, "{type_text} {value:?}");
+    }
+}
+
+#[rstest]
+#[case("datetime(6)", "2024-01-02T03:04:05.123456", Some("2024-01-02 03:04:05.123456"))]
+#[case("datetime(6)", "2024-01-02T03:04:05+02:00", Some("2024-01-02 01:04:05"))]
+#[case("datetime", "2024-01-02", Some("2024-01-02 00:00:00"))]
+#[case("datetime", "2024-01-02 03:04:05.5", None)]
+#[case("datetime(3)", "2024-01-02 03:04:05.1234", None)]
+#[case("timestamp", "2038-01-19 03:14:07", Some("2038-01-19 03:14:07"))]
+#[case("timestamp", "2038-01-19 03:14:08", None)]
+#[case("timestamp", "1970-01-01 00:00:00", None)]
+#[case("tinyint(1)", "true", Some("1"))]
+#[case("bit(1)", "FALSE", Some("0"))]
+#[case("decimal(6,1)", "1.5e3", Some("1500"))]
+#[case("int(11)", "NA", Some("NULL!"))]
+#[case("varchar(5)", "NA", Some("NA"))]
+#[case("varchar(5)", "\\N", Some("\\N"))]
+fn values_are_sent_in_the_column_s_own_form(
+    #[case] type_text: &str,
+    #[case] value: &str,
+    #[case] expected: Option<&str>,
+) {
+    assert_eq!(sent(type_text, value).as_deref(), expected);
+}
+
+#[test]
+fn a_refusal_names_record_and_column_and_never_the_value() {
+    let position = Position { record: 7, line: 8, byte: 90 };
+    let error = check(&column_of("int(11)"), Some(b"top secret"), &mut Vec::new(), position).unwrap_err();
+    assert_eq!((error.kind(), error.position(), error.column()), (ErrorKind::DataRefused, Some(position), Some("c")));
+    assert!(!error.to_string().contains("secret"), "{error}");
+}
+
+#[test]
+fn a_null_token_is_a_word_where_the_file_writes_nulls_apart() {
+    for type_text in ["int(11)", "date", "decimal(5,2)", "double", "datetime(6)", "bit(3)", "year(4)", "time"] {
+        let mut column = column_of(type_text);
+        column.null_tokens = false;
+        for token in ["", "NULL", "NaN"] {
+            let checked = check(&column, Some(token.as_bytes()), &mut Vec::new(), Position::default());
+            assert_eq!(checked.unwrap_err().kind(), ErrorKind::DataRefused, "{type_text} {token:?}");
+        }
+        assert_eq!(check(&column, None, &mut Vec::new(), Position::default()).unwrap(), Encoded::Null);
+    }
+}
+
+#[test]
+fn a_missing_value_needs_a_column_that_takes_null() {
+    let mut column = column_of("int(11)");
+    let check_none = |column: &TargetColumn| check(column, None, &mut Vec::new(), Position::default());
+    assert_eq!(check_none(&column).unwrap(), Encoded::Null);
+    column.in_merge_key = true;
+    assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);
+    (column.in_merge_key, column.nullable) = (false, false);
+    column.has_default = true;
+    assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);
+}

@@ -1,0 +1,289 @@
+//! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
+
+use crate::config::{DestinationOptions, LoadMode, UnknownColumns};
+use crate::destination::column::{fit, lacks, missing, types_unknown};
+use crate::destination::limits::Phase;
+use crate::destination::merge::{key_too_long, new_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{Column, ColumnType, Schema};
+
+use super::column::{TargetColumn, describe};
+use super::connect::{Connection, STATEMENT_LIMIT};
+use super::failure::{DUPLICATE_COLUMN, failure, server_code};
+use super::merge::MergeKey;
+use super::replace;
+
+/// Text up to this many bytes now gets a TEXT column, whose limit of 65,535 leaves room for longer values to come.
+const SHORT_TEXT_BYTES: u64 = 16_383;
+
+/// An index of InnoDB holds this many bytes of a key, and a character takes up to four of them.
+const KEY_BYTES: u64 = 3072;
+/// The characters of a text column that is part of a key, for values up to this many bytes now.
+const KEY_CHARACTERS: [(u64, u64); 2] = [(127, 255), (768, 768)];
+
+/// The character set of the tables we make: every character, compared byte by byte, so that no two texts are "equal".
+pub(super) const TABLE_OPTIONS: &str =
+    "ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+
+/// An identifier in backticks, with backticks inside doubled.
+pub(super) fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Whether a table exists; an error when it is no base table or its engine has no transactions.
+pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<bool> {
+    let sql = "SELECT t.TABLE_TYPE, t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t \
+         LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+         WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ?";
+    let doing = "cannot look the table up";
+    type Found = (String, Option<String>, Option<String>);
+    let found: Vec<Found> = connection.rows(doing, sql, (table,)).await?;
+    let Some((table_type, engine, transactions)) = found.into_iter().next() else { return Ok(false) };
+    if table_type != "BASE TABLE" && table_type != "SYSTEM VERSIONED" {
+        let what = table_type.to_lowercase();
+        let message = format!("{table} is a {what}, and rows can only be loaded into a table");
+        return Err(Error::new(ErrorKind::TableMismatch, message));
+    }
+    if transactions.as_deref() != Some("YES") {
+        let engine = engine.unwrap_or_else(|| "unknown".into());
+        let message = format!(
+            "the engine of table {table} ({engine}) has no transactions; change it: ALTER TABLE {} ENGINE = InnoDB",
+            quoted(table)
+        );
+        return Err(Error::new(ErrorKind::TableMismatch, message));
+    }
+    Ok(true)
+}
+
+/// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
+/// of any transaction, and sends no DDL when everything is in place.
+///
+/// A file without columns needs no table and gets none. For one that was not read yet nothing is made.
+pub(super) async fn prepare(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    is_read: bool,
+    options: &DestinationOptions,
+) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
+    let table_exists = exists(connection, table).await?;
+    if schema.columns.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    if !table_exists {
+        if !is_read {
+            return Err(types_unknown());
+        }
+        let sql = create_statement(table, &schema.columns, &options.load_mode, connection.facts.is_mariadb)?;
+        connection.run("cannot make the target table", &sql).await?;
+    }
+    let key = match &options.load_mode {
+        LoadMode::Append => None,
+        LoadMode::Replace => {
+            replace::refuse_cascades(connection, table).await?;
+            None
+        }
+        LoadMode::Merge { key } => Some(MergeKey::of_table(connection, table, key).await?),
+    };
+    let columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns, key.as_ref()).await?;
+    Ok((columns, key))
+}
+
+async fn fitting_columns(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    is_read: bool,
+    unknown_columns: UnknownColumns,
+    key: Option<&MergeKey>,
+) -> Result<Vec<TargetColumn>> {
+    let mut columns = describe(connection, table).await?;
+    let missing = missing(&columns, &schema.columns);
+    if !missing.is_empty() {
+        match unknown_columns {
+            UnknownColumns::Refuse => return Err(lacks(table, &missing)),
+            UnknownColumns::Add if !is_read => return Err(types_unknown()),
+            UnknownColumns::Add => add(connection, table, &missing).await?,
+        }
+        columns = describe(connection, table).await?;
+    }
+    let mut chosen = fit(table, &columns, schema)?;
+    if let Some(key) = key {
+        key.mark(table, &mut chosen)?;
+    }
+    Ok(chosen)
+}
+
+/// Adds columns one by one, so that one that another worker added meanwhile does not hinder the others.
+async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> Result<()> {
+    let doing = "cannot add the file's new columns to the table";
+    for column in missing {
+        let sql = format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), definition(column));
+        match connection.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
+            Ok(_) => {}
+            Err(error) if server_code(&error) == Some(DUPLICATE_COLUMN) => {}
+            Err(error) => return Err(failure(Phase::Connected, doing, error)),
+        }
+    }
+    Ok(())
+}
+
+fn create_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Result<String> {
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => Vec::new(),
+        LoadMode::Merge { key } => key_columns(table, columns, key)?,
+    };
+    let mut definitions = Vec::with_capacity(columns.len() + 1);
+    for column in columns {
+        definitions.push(match key.iter().any(|name| *name == column.name) {
+            true => key_definition(column, is_mariadb),
+            false => definition(column),
+        });
+    }
+    if !key.is_empty() {
+        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({}) {TABLE_OPTIONS}", quoted(table), definitions.join(", ")))
+}
+
+/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
+    let key = new_key(table, columns, wanted)?;
+    let mut key_bytes = 0;
+    for column in &key {
+        key_bytes += match (column.column_type, key_characters(column)) {
+            (ColumnType::Text, Some(characters)) => 4 * characters,
+            (ColumnType::Text, None) => {
+                let name = &column.name;
+                let message =
+                    format!("column {name} has texts too long for a primary key ({} bytes)", column.max_bytes);
+                return Err(Error::new(ErrorKind::TableMismatch, message).in_column(name));
+            }
+            (_, _) => 20,
+        };
+    }
+    if key_bytes > KEY_BYTES {
+        return Err(key_too_long(table, wanted));
+    }
+    Ok(key.into_iter().map(|column| column.name.as_str()).collect())
+}
+
+/// How many characters a text column of a key takes; `None` when it is too long for one.
+fn key_characters(column: &Column) -> Option<u64> {
+    KEY_CHARACTERS.iter().find(|(bytes, _)| column.max_bytes <= *bytes).map(|(_, characters)| *characters)
+}
+
+/// A column of a primary key. Texts that differ only in blanks at their end are two keys, so the collation must not fill up.
+fn key_definition(column: &Column, is_mariadb: bool) -> String {
+    let type_sql = match (column.column_type, key_characters(column)) {
+        (ColumnType::Text, Some(characters)) => {
+            let collation = if is_mariadb { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" };
+            format!("VARCHAR({characters}) COLLATE {collation}")
+        }
+        (_, _) => type_sql(column),
+    };
+    format!("{} {type_sql} NOT NULL", quoted(&column.name))
+}
+
+fn definition(column: &Column) -> String {
+    format!("{} {} NULL", quoted(&column.name), type_sql(column))
+}
+
+/// The type a column gets in a table we make. Always nullable: the next file may have a gap.
+fn type_sql(column: &Column) -> String {
+    match column.column_type.with_headroom() {
+        ColumnType::Boolean => "TINYINT(1)".into(),
+        ColumnType::Integer => "BIGINT".into(),
+        ColumnType::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
+        ColumnType::Double => "DOUBLE".into(),
+        ColumnType::Date => "DATE".into(),
+        // An instant is kept as date and time in UTC: TIMESTAMP ends in 2038.
+        ColumnType::DateTime | ColumnType::Instant => "DATETIME(6)".into(),
+        ColumnType::Json => "JSON".into(),
+        ColumnType::Text if column.max_bytes <= SHORT_TEXT_BYTES => "TEXT".into(),
+        ColumnType::Text => "LONGTEXT".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Candidates, TypeReason};
+
+    fn column(name: &str, column_type: ColumnType, max_bytes: u64) -> Column {
+        let candidates = Candidates {
+            boolean: false,
+            integer: false,
+            decimal: None,
+            double: false,
+            date: false,
+            date_time: false,
+            instant: false,
+        };
+        let type_reason = TypeReason { forced_by_record: None, reason: String::new() };
+        Column {
+            name: name.into(),
+            column_type,
+            has_nulls: false,
+            null_tokens: true,
+            max_bytes,
+            candidates,
+            type_reason,
+        }
+    }
+
+    #[test]
+    fn a_new_table_has_a_column_for_each_type() {
+        let columns = [
+            column("id", ColumnType::Integer, 3),
+            column("a`b", ColumnType::Decimal { precision: 9, scale: 2 }, 3),
+            column("at", ColumnType::Instant, 20),
+            column("note", ColumnType::Text, 16_383),
+            column("body", ColumnType::Text, 16_384),
+            column("tags", ColumnType::Json, 9),
+        ];
+        let sql = create_statement("or`ders", &columns, &LoadMode::Append, true).unwrap();
+        assert_eq!(
+            sql,
+            format!(
+                "CREATE TABLE IF NOT EXISTS `or``ders` (`id` BIGINT NULL, `a``b` DECIMAL(18,2) NULL, \
+                 `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL, `tags` JSON NULL) \
+                 {TABLE_OPTIONS}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_new_table_to_merge_into_has_its_key() {
+        let columns = [
+            column("id", ColumnType::Integer, 3),
+            column("Shop", ColumnType::Text, 127),
+            column("note", ColumnType::Text, 3),
+        ];
+        let merge = |names: &[&str]| LoadMode::Merge { key: names.iter().map(|name| (*name).to_owned()).collect() };
+        let sql = create_statement("orders", &columns, &merge(&["shop", "id"]), false).unwrap();
+        assert_eq!(
+            sql,
+            format!(
+                "CREATE TABLE IF NOT EXISTS `orders` (`id` BIGINT NOT NULL, `Shop` VARCHAR(255) COLLATE utf8mb4_0900_bin \
+                 NOT NULL, `note` TEXT NULL, PRIMARY KEY (`Shop`, `id`)) {TABLE_OPTIONS}"
+            )
+        );
+        for key in [&[][..], &["missing"]] {
+            let error = create_statement("orders", &columns, &merge(key), true).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TableMismatch, "{key:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn texts_too_long_for_an_index_are_no_key() {
+        let value_rejected = |columns: &[Column]| {
+            let key = columns.iter().map(|column| column.name.clone()).collect();
+            create_statement("t", columns, &LoadMode::Merge { key }, true).is_err()
+        };
+        assert!(!value_rejected(&[column("a", ColumnType::Text, 768)]));
+        assert!(value_rejected(&[column("a", ColumnType::Text, 769)]));
+        assert!(value_rejected(&[column("a", ColumnType::Text, 768), column("b", ColumnType::Text, 1)]));
+    }
+}

@@ -1,0 +1,264 @@
+//! One connection: how it is made (TLS, timeouts), what the session is set to, and how statements are sent on it.
+//!
+//! The driver has no timeouts of its own beyond connecting, so every call here has one. A task drives the connection; after
+//! an answer that never came it is aborted, which closes the socket. Closing is prompt in every case, because the server rolls
+//! back and lets go of its locks only when the connection ends.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::failure::failure;
+use crate::config::{Credentials, DestinationOptions, Tls};
+use crate::destination::idle::Reusable;
+use crate::destination::limits::{Phase, timed_out};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a small statement may take; lock waits end sooner.
+pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long clean ends (ROLLBACK, Terminate) are waited for before the socket is simply closed.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+
+/// The parameters of a statement, each with its type, so that no round trip asks for them.
+pub(super) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// What the session needs to be, whatever the defaults of server, database and user are. `search_path` stays theirs.
+///
+/// A transaction that stands idle, or whose client's machine is gone, ends within two minutes; a lock is waited for briefly, so
+/// that a second claimant fails fast; a limit meant for queries must not stop a long load; COMMIT is not answered before it
+/// is on disk.
+const SESSION_SETTINGS: &str = "\
+    SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET standard_conforming_strings = on; \
+    SET client_min_messages = warning; SET lock_timeout = '3s'; SET statement_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '90s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; \
+    SET tcp_keepalives_count = 4; \
+    SELECT set_config(name, value, false) FROM (VALUES \
+    ('transaction_timeout', '0'), ('client_connection_check_interval', '10s'), ('tcp_user_timeout', '90s')) \
+    AS wanted (name, value) WHERE current_setting(name, true) IS NOT NULL; \
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+    SELECT pg_catalog.pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only";
+
+/// An open connection with our session settings. Dropping it closes it.
+#[derive(Debug)]
+pub(in crate::destination) struct Connection {
+    /// `None` once it is closed or given up.
+    client: Option<Client>,
+    driver: JoinHandle<()>,
+}
+
+impl Connection {
+    /// Connects, with a fresh name lookup, and sets the session up. A read-only server is a failover in progress.
+    pub(super) async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+        let place = format!("cannot connect to {}:{}", credentials.host, credentials.port);
+        if credentials.host.starts_with('/') {
+            let message = format!("{place}: that is a socket, and only a host can be connected to");
+            return Err(Error::new(ErrorKind::Unreachable, message));
+        }
+        let limit = options.connect_timeout;
+        let (client, driver) = tokio::time::timeout(limit, dial(credentials, options))
+            .await
+            .map_err(|_| timed_out(Phase::Connecting, &place, limit))?
+            .map_err(|error| failure(Phase::Connecting, &place, error))?;
+        let mut connection = Self { client: Some(client), driver };
+        connection.set_up(&place).await?;
+        Ok(connection)
+    }
+
+    async fn set_up(&mut self, place: &str) -> Result<()> {
+        let doing = "cannot set the session up";
+        let (messages, end) = self.messages(STATEMENT_LIMIT, doing, SESSION_SETTINGS).await?;
+        end.map_err(|error| failure(Phase::Connected, doing, error))?;
+        let read_only = messages.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.try_get("read_only").ok().flatten(),
+            _ => None,
+        });
+        match read_only {
+            Some("f") => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only"))),
+            None => Err(Error::new(ErrorKind::Internal, "the server does not answer for its settings")),
+        }
+    }
+
+    /// Sends a statement without parameters.
+    pub(super) async fn run(&mut self, doing: &str, sql: &str) -> Result<()> {
+        self.run_raw(doing, sql).await?.map_err(|error| failure(Phase::Connected, doing, error))
+    }
+
+    /// Sends a statement and hands the driver's error out, for callers that look at its code. No answer in time is the
+    /// outer error.
+    pub(super) async fn run_raw(&mut self, doing: &str, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
+        let answer = tokio::time::timeout(STATEMENT_LIMIT, self.client()?.batch_execute(sql)).await;
+        self.answered(STATEMENT_LIMIT, doing, answer)
+    }
+
+    /// Sends statements in one message and reads what the server says to them, up to the first error. No answer in time is
+    /// the outer error.
+    pub(super) async fn messages(
+        &mut self,
+        limit: Duration,
+        doing: &str,
+        sql: &str,
+    ) -> Result<(Vec<SimpleQueryMessage>, Result<(), tokio_postgres::Error>)> {
+        let mut messages = Vec::new();
+        let client = self.client()?;
+        let asking = async {
+            let mut answers = pin!(client.simple_query_raw(sql).await?);
+            while let Some(message) = answers.try_next().await? {
+                messages.push(message);
+            }
+            Ok(())
+        };
+        let answer = tokio::time::timeout(limit, asking).await;
+        let end = self.answered(limit, doing, answer)?;
+        Ok((messages, end))
+    }
+
+    /// Sends statements in one message that may take as long as this; what each of them says, or the driver's error. No answer
+    /// in time is the outer error.
+    pub(super) async fn run_within(
+        &mut self,
+        limit: Duration,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>> {
+        let (messages, end) = self.messages(limit, doing, sql).await?;
+        Ok(end.map(|()| messages))
+    }
+
+    /// Sends a statement with parameters; the rows that it changed.
+    pub(super) async fn change(&mut self, doing: &str, sql: &str, params: Params<'_>) -> Result<u64> {
+        self.change_raw(doing, sql, params).await?.map_err(|error| failure(Phase::Connected, doing, error))
+    }
+
+    /// As [`Connection::change`], with the driver's error handed out.
+    pub(super) async fn change_raw(
+        &mut self,
+        doing: &str,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Result<u64, tokio_postgres::Error>> {
+        let answer = tokio::time::timeout(STATEMENT_LIMIT, self.client()?.execute_typed(sql, params)).await;
+        self.answered(STATEMENT_LIMIT, doing, answer)
+    }
+
+    /// Reads all rows of a small answer.
+    pub(super) async fn rows(&mut self, doing: &str, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
+        let answer = tokio::time::timeout(STATEMENT_LIMIT, self.client()?.query_typed(sql, params)).await;
+        let rows = self.answered(STATEMENT_LIMIT, doing, answer)?;
+        rows.map_err(|error| failure(Phase::Connected, doing, error))
+    }
+
+    /// The driver's client, for COPY.
+    pub(super) fn client(&self) -> Result<&Client> {
+        match &self.client {
+            Some(client) if !client.is_closed() => Ok(client),
+            Some(_) | None => Err(Error::new(ErrorKind::Failover, "the connection to the database is lost")),
+        }
+    }
+
+    /// An answer, or the end of the connection when none came in time.
+    pub(super) fn answered<T>(&mut self, limit: Duration, doing: &str, answer: Result<T, Elapsed>) -> Result<T> {
+        answer.map_err(|_| {
+            // After an exchange that was cut off, whatever is sent would wait behind it.
+            self.client = None;
+            self.driver.abort();
+            timed_out(Phase::Connected, doing, limit)
+        })
+    }
+
+    /// Undoes the open transaction, if the server still answers. What it says does not matter: closing undoes as well.
+    pub(super) async fn roll_back(&mut self) {
+        let Ok(client) = self.client() else { return };
+        let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("ROLLBACK")).await;
+        let _ = self.answered(FAREWELL_LIMIT, "cannot roll back", answer);
+    }
+}
+
+impl Reusable for Connection {
+    async fn is_alive(&mut self) -> bool {
+        let Ok(client) = self.client() else { return false };
+        let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("")).await;
+        matches!(self.answered(FAREWELL_LIMIT, "the idle connection does not answer", answer), Ok(Ok(())))
+    }
+
+    async fn close(mut self) {
+        self.client = None;
+        let _ = tokio::time::timeout(FAREWELL_LIMIT, &mut self.driver).await;
+    }
+}
+
+/// The rows that the last of some statements has changed, or found.
+pub(super) fn last_count(doing: &str, messages: &[SimpleQueryMessage]) -> Result<u64> {
+    let count = messages.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    count.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not count its rows")))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The driver takes leave by itself once its client is gone; past the limit the socket is closed.
+        self.client = None;
+        let driver = self.driver.abort_handle();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(FAREWELL_LIMIT).await;
+                driver.abort();
+            });
+        }
+    }
+}
+
+/// Opens the socket, greets the server, and lets a task of its own drive the connection.
+async fn dial(
+    credentials: &Credentials,
+    options: &DestinationOptions,
+) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+    let mut config = Config::new();
+    config
+        .host(&credentials.host)
+        .port(credentials.port)
+        .user(&credentials.user)
+        .password(credentials.password.expose_secret())
+        .dbname(&credentials.database)
+        .application_name("spillway")
+        .connect_timeout(options.connect_timeout)
+        .tcp_user_timeout(Duration::from_secs(90))
+        .keepalives_idle(Duration::from_secs(20))
+        .keepalives_interval(Duration::from_secs(10))
+        .keepalives_retries(4);
+    // What the server says of itself, and how the connection ended, every caller hears from its own call.
+    match &options.tls {
+        Tls::Verify { ca_pem } => {
+            // The driver's own default takes plain text when the server offers nothing else.
+            config.ssl_mode(SslMode::Require);
+            let (client, connection) = config.connect(verifying(ca_pem)).await?;
+            Ok((client, tokio::spawn(async move { drop(connection.await) })))
+        }
+        Tls::Off => {
+            config.ssl_mode(SslMode::Disable);
+            let (client, connection) = config.connect(NoTls).await?;
+            Ok((client, tokio::spawn(async move { drop(connection.await) })))
+        }
+    }
+}
+
+/// TLS that trusts these certificates and nobody else, and verifies the server's name.
+fn verifying(ca_pem: &[u8]) -> MakeRustlsConnect {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca_pem).filter_map(Result::ok));
+    MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,123 @@
+//! COPY FROM STDIN: rows are written as they are read and handed to the driver piece by piece.
+//!
+//! What the server says to the rows is heard at the end of a COPY, so a large file goes in several, all in one transaction. A
+//! COPY counts only when the server stored every row that was sent: a trigger may drop rows without a word. When the rows
+//! themselves fail, the COPY is called off and the caller rolls back.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio_postgres::CopyInSink;
+
+use super::column::{Storage, TargetColumn};
+use super::connect::{Connection, STATEMENT_LIMIT};
+use super::encoding::Form;
+use super::failure::failure;
+use super::rejection;
+use super::table::quoted;
+use crate::destination::limits::Phase;
+use crate::destination::rows::Rows;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How much is written before it is handed over.
+const PIECE_BYTES: usize = 256 * 1024;
+/// About as much goes into one COPY: the most that is sent in vain after the server has refused a row.
+const COPY_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest time the server may take to accept the next piece.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// The longest time the server may take to answer once it has everything.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+const DOING: &str = "cannot load the rows";
+
+/// Loads all rows into `table`; answers how many the server has stored.
+pub(super) async fn load(
+    connection: &mut Connection,
+    table: &str,
+    columns: &[TargetColumn],
+    rows: &mut Rows<'_, Storage>,
+) -> Result<u64> {
+    let encoding = Form::of(columns);
+    let sql = statement(table, columns, encoding);
+    let mut scratch = Vec::new();
+    let mut stored = 0;
+    while rows.advance().await? {
+        let answer = tokio::time::timeout(STATEMENT_LIMIT, connection.client()?.copy_in(sql.as_str())).await;
+        let sink = connection.answered(STATEMENT_LIMIT, DOING, answer)?;
+        let sink = sink.map_err(|error| failure(Phase::Connected, DOING, error))?;
+        let mut copy = Copy { connection, sink: Box::pin(sink), encoding, first_record: rows.position().record };
+        let sent_rows = copy.send(rows, &mut scratch).await?;
+        stored += copy.finish(table, columns, sent_rows).await?;
+    }
+    rows.mark_half().await;
+    Ok(stored)
+}
+
+/// One COPY under way. Dropping it calls it off.
+struct Copy<'a> {
+    connection: &'a mut Connection,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    encoding: Form,
+    first_record: u64,
+}
+
+impl Copy<'_> {
+    /// Sends the row that is current and those behind it until the COPY is large enough; answers how many.
+    async fn send(&mut self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>) -> Result<u64> {
+        let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+        self.encoding.begin(&mut piece);
+        let (mut sent_rows, mut sent_bytes) = (0, 0);
+        loop {
+            sent_rows += u64::from(self.encoding.write(rows, scratch, &mut piece)?);
+            if piece.len() >= PIECE_BYTES || rows.is_milestone() {
+                sent_bytes += piece.len() as u64;
+                self.dispatch_to_fargate(&mut piece).await?;
+                rows.mark_sent().await;
+            }
+            if sent_bytes >= COPY_BYTES || !rows.advance().await? {
+                break;
+            }
+        }
+        self.encoding.end(&mut piece);
+        self.dispatch_to_fargate(&mut piece).await?;
+        Ok(sent_rows)
+    }
+
+    async fn dispatch_to_fargate(&mut self, piece: &mut Vec<u8>) -> Result<()> {
+        let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
+        let mut start = 0;
+        while start < whole.len() {
+            let end = whole.len().min(start + 4 * PIECE_BYTES);
+            let doing = "the server does not take the rows";
+            let answer = tokio::time::timeout(STALL_LIMIT, self.sink.send(whole.slice(start..end))).await;
+            let answer = self.connection.answered(STALL_LIMIT, doing, answer)?;
+            answer.map_err(|error| failure(Phase::Connected, DOING, error))?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Ends the COPY and compares what the server says with what was sent.
+    async fn finish(mut self, table: &str, columns: &[TargetColumn], sent_rows: u64) -> Result<u64> {
+        let answer = tokio::time::timeout(ANSWER_LIMIT, self.sink.as_mut().finish()).await;
+        match self.connection.answered(ANSWER_LIMIT, DOING, answer)? {
+            Ok(stored) if stored == sent_rows => Ok(stored),
+            Ok(stored) => {
+                let message = format!(
+                    "the server stored {stored} of {sent_rows} rows: a trigger of table {table} turns rows away"
+                );
+                Err(Error::new(ErrorKind::DataRefused, message))
+            }
+            Err(error) => match error.as_db_error() {
+                Some(answer) => Err(rejection::of_rows(DOING, answer, table, columns, self.first_record)),
+                None => Err(failure(Phase::Connected, DOING, error)),
+            },
+        }
+    }
+}
+
+fn statement(table: &str, columns: &[TargetColumn], encoding: Form) -> String {
+    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+    format!("COPY {} ({}) FROM STDIN (FORMAT {})", quoted(table), names.join(", "), encoding.sql())
+}

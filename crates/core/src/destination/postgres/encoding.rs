@@ -1,0 +1,272 @@
+//! Rows as COPY takes them: in the server's binary form where every column's type is one of those that are encoded here
+//! exactly, as text otherwise.
+
+use crate::destination::rows::Rows;
+use crate::error::Result;
+use crate::schema::value::{Value, write_canonical};
+
+use super::check::{Encoded, check};
+use super::column::{Storage, TargetColumn};
+
+/// 2000-01-01, where the server's calendar begins, in days since 1970-01-01.
+const EPOCH_DAYS: i32 = 10_957;
+const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
+/// Digits of a numeric go in groups of four.
+const GROUP: usize = 4;
+/// The most digits behind the point that a numeric shows.
+const MAX_SCALE: usize = 16_383;
+
+/// The form of one COPY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Numbers, dates and times as the server keeps them.
+    Binary,
+    /// Everything as text, parsed by the server.
+    Text,
+}
+
+impl Form {
+    /// The form for these columns.
+    pub(super) fn of(columns: &[TargetColumn]) -> Self {
+        let is_parsed = |column: &TargetColumn| matches!(column.storage, Storage::ServerParsed | Storage::Span);
+        if columns.iter().any(is_parsed) { Self::Text } else { Self::Binary }
+    }
+
+    /// The form's name in SQL.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Self::Binary => "binary",
+            Self::Text => "text",
+        }
+    }
+
+    /// What stands before the first row.
+    pub(super) fn begin(self, out: &mut Vec<u8>) {
+        match self {
+            // The signature, no flags, no extension.
+            Self::Binary => out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"),
+            Self::Text => {}
+        }
+    }
+
+    /// What stands behind the last row.
+    pub(super) fn end(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Binary => out.extend_from_slice(&(-1i16).to_be_bytes()),
+            Self::Text => {}
+        }
+    }
+
+    /// Appends the current row, each value checked; `false` when it is left out, and then nothing is appended. After an
+    /// error `out` holds half a row.
+    pub(super) fn write(self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool> {
+        let start = out.len();
+        let Err(error) = self.write_fields(rows, scratch, out) else { return Ok(true) };
+        rows.reject_row(error)?;
+        out.truncate(start);
+        Ok(false)
+    }
+
+    fn write_fields(self, rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
+        if self == Self::Binary {
+            let columns = i16::try_from(rows.width()).unwrap_or(i16::MAX);
+            out.extend_from_slice(&columns.to_be_bytes());
+        }
+        for (index, (column, field)) in rows.fields().enumerate() {
+            let value = check(column, field, scratch, rows.position())?;
+            match self {
+                Self::Binary => binary(column.storage, &value, out),
+                Self::Text => {
+                    if index > 0 {
+                        out.push(b'\t');
+                    }
+                    text(&value, out);
+                }
+            }
+        }
+        if self == Self::Text {
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+}
+
+/// The length in four bytes, -1 for NULL, and then the value.
+fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
+    match value {
+        Encoded::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
+        Encoded::Boolean(value) => fixed([u8::from(*value)], out),
+        Encoded::Integer(value) => {
+            let width = if let Storage::Integer { bytes } = storage { bytes } else { 8 };
+            // The check has seen that it fits.
+            match width {
+                2 => fixed((*value as i16).to_be_bytes(), out),
+                4 => fixed((*value as i32).to_be_bytes(), out),
+                _ => fixed(value.to_be_bytes(), out),
+            }
+        }
+        Encoded::Double(value) if storage == Storage::Real => fixed((*value as f32).to_be_bytes(), out),
+        Encoded::Double(value) => fixed(value.to_be_bytes(), out),
+        Encoded::Date(days) => fixed((days - EPOCH_DAYS).to_be_bytes(), out),
+        Encoded::Time(micros) => fixed(micros.to_be_bytes(), out),
+        Encoded::Moment(micros) => fixed((micros - EPOCH_MICROS).to_be_bytes(), out),
+        Encoded::Uuid(bytes) => fixed(*bytes, out),
+        Encoded::Decimal(digits) => {
+            let length_at = out.len();
+            out.extend_from_slice(&[0; 4]);
+            numeric(digits, out);
+            let length = out.len() - length_at - 4;
+            out[length_at..length_at + 4].copy_from_slice(&length_bytes(length));
+        }
+        Encoded::Text(bytes) if storage == Storage::Jsonb => {
+            out.extend_from_slice(&length_bytes(bytes.len() + 1));
+            // The version of the form, the only one there is.
+            out.push(1);
+            out.extend_from_slice(bytes);
+        }
+        Encoded::Text(bytes) => {
+            out.extend_from_slice(&length_bytes(bytes.len()));
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// A value that has as many bytes as its kind.
+#[inline]
+fn fixed<const LENGTH: usize>(value: [u8; LENGTH], out: &mut Vec<u8>) {
+    out.extend_from_slice(&length_bytes(LENGTH));
+    out.extend_from_slice(&value);
+}
+
+/// A record is limited far below what this holds.
+#[inline]
+fn length_bytes(length: usize) -> [u8; 4] {
+    i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
+}
+
+/// A decimal in plain digits as groups of four with a weight, the count of groups before the point less one.
+fn numeric(digits: &[u8], out: &mut Vec<u8>) {
+    let unsigned = digits.strip_prefix(b"-").unwrap_or(digits);
+    let point = memchr::memchr(b'.', unsigned).unwrap_or(unsigned.len());
+    let whole = &unsigned[..point];
+    let fraction = unsigned.get(point + 1..).unwrap_or_default();
+    // Beyond this there are only zeros: the check has looked.
+    let fraction = &fraction[..fraction.len().min(MAX_SCALE)];
+    let digit = |text: &[u8], index: usize| text.get(index).map_or(0, |byte| i16::from(byte - b'0'));
+    let mut groups: Vec<i16> = Vec::with_capacity(unsigned.len() / GROUP + 2);
+    let lead = whole.len().div_ceil(GROUP) * GROUP - whole.len();
+    let mut group = 0;
+    for index in lead..lead + whole.len() {
+        group = group * 10 + digit(whole, index - lead);
+        if index % GROUP == GROUP - 1 {
+            groups.push(std::mem::take(&mut group));
+        }
+    }
+    let mut weight = groups.len() as i32 - 1;
+    for start in (0..fraction.len()).step_by(GROUP) {
+        groups.push((start..start + GROUP).fold(0, |group, index| group * 10 + digit(fraction, index)));
+    }
+    let leading_zeros = groups.iter().take_while(|group| **group == 0).count();
+    let usage = groups.iter().rposition(|group| *group != 0).map_or(leading_zeros, |last| last + 1);
+    let groups = &groups[leading_zeros.min(usage)..usage];
+    weight = if groups.is_empty() { 0 } else { weight - leading_zeros as i32 };
+    let is_negative = unsigned.len() < digits.len() && !groups.is_empty();
+    let sign: i16 = if is_negative { 0x4000 } else { 0 };
+    for number in [groups.len() as i16, weight as i16, sign, fraction.len() as i16].iter().chain(groups) {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+}
+
+/// As COPY's text form has it: `\N` for NULL, backslash escapes.
+fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
+    match value {
+        Encoded::Null => out.extend_from_slice(b"\\N"),
+        Encoded::Boolean(value) => out.push(if *value { b't' } else { b'f' }),
+        Encoded::Integer(value) => write_canonical(&Value::Integer(*value), out),
+        Encoded::Decimal(digits) => out.extend_from_slice(digits),
+        Encoded::Double(value) => write_canonical(&Value::Double(*value), out),
+        Encoded::Date(days) => write_canonical(&Value::Date { days: *days }, out),
+        Encoded::Time(micros) => {
+            let start = out.len();
+            write_canonical(&Value::DateTime { micros: *micros }, out);
+            out.drain(start..start + "1970-01-01 ".len());
+        }
+        // The session's time zone is UTC.
+        Encoded::Moment(micros) => write_canonical(&Value::DateTime { micros: *micros }, out),
+        Encoded::Uuid(bytes) => {
+            for byte in bytes {
+                out.extend_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
+            }
+        }
+        Encoded::Text(bytes) => escaped(bytes, out),
+    }
+}
+
+fn hex(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+}
+
+fn escaped(value: &[u8], out: &mut Vec<u8>) {
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\\');
+        out.push(match rest[at] {
+            b'\t' => b't',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            other => other,
+        });
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::column::column_of;
+    use super::*;
+
+    fn numbers(digits: &str) -> Vec<i16> {
+        let mut out = Vec::new();
+        numeric(digits.as_bytes(), &mut out);
+        out.chunks(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]])).collect()
+    }
+
+    #[rstest]
+    #[case("0", &[0, 0, 0, 0])]
+    #[case("0.00", &[0, 0, 0, 2])]
+    #[case("1", &[1, 0, 0, 0, 1])]
+    #[case("-12345.67", &[3, 1, 0x4000, 2, 1, 2345, 6700])]
+    #[case("10000", &[1, 1, 0, 0, 1])]
+    #[case("0.00012345", &[2, -1, 0, 8, 1, 2345])]
+    #[case("0.0000000001", &[1, -3, 0, 10, 100])]
+    #[case("100000000.5000", &[4, 2, 0, 4, 1, 0, 0, 5000])]
+    fn a_decimal_goes_in_groups_of_four(#[case] digits: &str, #[case] expected: &[i16]) {
+        assert_eq!(numbers(digits), expected);
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        let mut out = Vec::new();
+        text(&Encoded::Text(b"C:\\new\t\r\n\\."), &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "C:\\\\new\\t\\r\\n\\\\.");
+    }
+
+    #[test]
+    fn one_column_that_the_server_parses_makes_the_whole_copy_text() {
+        let columns = [column_of("int4", -1), column_of("text", -1)];
+        assert_eq!(Form::of(&columns), Form::Binary);
+        assert_eq!(Form::of(&[columns[0].clone(), column_of("inet", -1)]), Form::Text);
+    }
+
+    #[test]
+    fn a_value_has_its_length_in_front() {
+        let mut out = Vec::new();
+        binary(Storage::Integer { bytes: 2 }, &Encoded::Integer(-2), &mut out);
+        binary(Storage::Integer { bytes: 2 }, &Encoded::Null, &mut out);
+        assert_eq!(out, [0, 0, 0, 2, 0xff, 0xfe, 0xff, 0xff, 0xff, 0xff]);
+    }
+}

@@ -1,0 +1,199 @@
+//! The key of a merge: which unique index it is, and how its columns are compared. Keys are equal when that index says so, with
+//! its collation and its operator, whatever the column's own and the search path are.
+
+use tokio_postgres::Row;
+use tokio_postgres::error::DbError;
+use tokio_postgres::types::Type;
+
+use super::column::TargetColumn;
+use super::connect::Connection;
+use super::ledger::value;
+use super::table::quoted;
+use crate::destination::merge::{UniqueIndex, key_indexes, mark_key};
+use crate::error::Result;
+
+/// The columns of each unique index that holds for every row and at once: its name, whether it is the primary key's, and the
+/// names of it and of its partitions' indexes as errors have them; the column, the index's collation of it, its
+/// equality, and whether that is the equality by which the type's values are grouped.
+const UNIQUE_INDEXES_SQL: &str = "\
+    SELECT CAST(x.relname AS text), i.indisprimary, \
+        ARRAY(WITH RECURSIVE tree AS (SELECT i.indexrelid AS id \
+                UNION ALL SELECT h.inhrelid FROM tree p JOIN pg_catalog.pg_inherits h ON h.inhparent = p.id) \
+            SELECT CAST(CAST(s.nspname AS text) || '.' || CAST(r.relname AS text) AS text) FROM tree p \
+            JOIN pg_catalog.pg_class r ON r.oid = p.id JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace), \
+        CAST(a.attname AS text), \
+        (SELECT pg_catalog.quote_ident(s.nspname) || '.' || pg_catalog.quote_ident(l.collname) \
+            FROM pg_catalog.pg_collation l JOIN pg_catalog.pg_namespace s ON s.oid = l.collnamespace \
+            WHERE l.oid = i.indcollation[k.place]), \
+        'OPERATOR(' || pg_catalog.quote_ident(s.nspname) || '.' || CAST(o.oprname AS text) || ')', \
+        EXISTS (SELECT FROM pg_catalog.pg_opclass d JOIN pg_catalog.pg_amop f ON f.amopfamily = d.opcfamily \
+            AND f.amoplefttype = d.opcintype AND f.amoprighttype = d.opcintype AND f.amopstrategy = 3 \
+            WHERE d.opcmethod = c.opcmethod AND d.opcdefault AND d.opcintype = c.opcintype AND f.amopopr = e.amopopr) \
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid \
+        CROSS JOIN LATERAL generate_series(0, i.indnkeyatts - 1) AS k (place) \
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.place] \
+        JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[k.place] \
+        JOIN pg_catalog.pg_amop e ON e.amopfamily = c.opcfamily AND e.amoplefttype = c.opcintype \
+            AND e.amoprighttype = c.opcintype AND e.amopstrategy = 3 \
+        JOIN pg_catalog.pg_operator o ON o.oid = e.amopopr JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace \
+    WHERE i.indrelid = CAST(CAST($1 AS text) AS regclass) AND i.indisunique AND i.indisvalid AND i.indimmediate \
+        AND i.indpred IS NULL AND i.indexprs IS NULL \
+    ORDER BY i.indexrelid, k.place";
+
+/// How an index compares one of its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Comparison {
+    /// The collation as SQL writes it, for types that have any.
+    collation: Option<String>,
+    /// The operator of equality as SQL writes it.
+    equals: String,
+    /// It is the equality of GROUP BY and PARTITION BY too.
+    is_default: bool,
+}
+
+/// What else is known of a unique index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Detail {
+    /// How it compares its columns, in their order.
+    comparisons: Vec<Comparison>,
+    /// Schema and name, of it and of its partitions' indexes.
+    names: Vec<String>,
+}
+
+/// The columns by which a file is merged into a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MergeKey {
+    /// As the table calls them.
+    columns: Vec<String>,
+    comparisons: Vec<Comparison>,
+    /// The unique indexes over exactly these columns that compare them so.
+    names: Vec<String>,
+}
+
+impl MergeKey {
+    /// The key of a table that exists: these columns, or without any its primary key. `relation` is its quoted name.
+    pub(super) async fn of_table(
+        connection: &mut Connection,
+        table: &str,
+        relation: &str,
+        wanted: &[String],
+    ) -> Result<Self> {
+        let doing = "cannot read the target table's indexes";
+        let rows = connection.rows(doing, UNIQUE_INDEXES_SQL, &[(&relation, Type::TEXT)]).await?;
+        let mut indexes: Vec<UniqueIndex<Detail>> = Vec::new();
+        for row in &rows {
+            add(&mut indexes, row)?;
+        }
+        indexes.retain(|index| index.detail.comparisons.iter().all(|comparison| comparison.is_default));
+        let fitting = key_indexes(table, wanted, indexes, || {
+            let columns: Vec<String> = wanted.iter().map(|name| quoted(name)).collect();
+            format!("CREATE UNIQUE INDEX ON {relation} ({})", columns.join(", "))
+        })?;
+        Ok(Self::of_indexes(fitting))
+    }
+
+    /// The first index is the key; another one over the same columns is, when it compares them in the same way.
+    fn of_indexes(indexes: Vec<UniqueIndex<Detail>>) -> Self {
+        let mut key = Self { columns: Vec::new(), comparisons: Vec::new(), names: Vec::new() };
+        for UniqueIndex { columns, detail, .. } in indexes {
+            if key.columns.is_empty() {
+                (key.columns, key.comparisons) = (columns, detail.comparisons);
+            } else if !columns.iter().zip(&detail.comparisons).all(|column| key.has(column)) {
+                continue;
+            }
+            key.names.extend(detail.names);
+        }
+        key
+    }
+
+    fn has(&self, column: (&String, &Comparison)) -> bool {
+        self.columns.iter().zip(&self.comparisons).any(|own| own == column)
+    }
+
+    /// Marks the key's columns among the file's; the file must have them all.
+    pub(super) fn mark(&self, table: &str, columns: &mut [TargetColumn]) -> Result<()> {
+        mark_key(table, &self.columns, columns)
+    }
+
+    /// The columns' names, quoted.
+    pub(super) fn names(&self) -> String {
+        self.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The columns of a row, by which it is grouped and sorted.
+    pub(super) fn of_row(&self, row: &str) -> String {
+        let column = |(name, comparison): (&String, &Comparison)| collated(row, name, comparison);
+        self.columns.iter().zip(&self.comparisons).map(column).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The condition that two rows have the same key.
+    pub(super) fn is_same(&self, left: &str, right: &str) -> String {
+        let same = |(name, comparison): (&String, &Comparison)| {
+            let (left, right) = (collated(left, name, comparison), collated(right, name, comparison));
+            format!("{left} {} {right}", comparison.equals)
+        };
+        self.columns.iter().zip(&self.comparisons).map(same).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Whether the answer that a row with the same unique key exists is about this key.
+    pub(super) fn is_named_by(&self, answer: &DbError) -> bool {
+        let Some((schema, index)) = answer.schema().zip(answer.constraint()) else { return false };
+        let name = format!("{schema}.{index}");
+        self.names.contains(&name)
+    }
+}
+
+fn collated(row: &str, name: &str, comparison: &Comparison) -> String {
+    let collation = comparison.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
+    format!("{row}.{}{collation}", quoted(name))
+}
+
+/// Adds a column to the index that it belongs to, which is the last one or a new one.
+fn add(indexes: &mut Vec<UniqueIndex<Detail>>, row: &Row) -> Result<()> {
+    let name: String = value(row, 0)?;
+    let comparison = Comparison { collation: value(row, 4)?, equals: value(row, 5)?, is_default: value(row, 6)? };
+    match indexes.last_mut() {
+        Some(index) if index.name == name => {
+            index.columns.push(value(row, 3)?);
+            index.detail.comparisons.push(comparison);
+        }
+        Some(_) | None => indexes.push(UniqueIndex {
+            name,
+            is_primary: value(row, 1)?,
+            columns: vec![value(row, 3)?],
+            detail: Detail { comparisons: vec![comparison], names: value(row, 2)? },
+        }),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(name: &str, collation: &str) -> UniqueIndex<Detail> {
+        let comparison = |collation: Option<&str>| Comparison {
+            collation: collation.map(str::to_owned),
+            equals: "OPERATOR(pg_catalog.=)".into(),
+            is_default: true,
+        };
+        let comparisons = vec![comparison(None), comparison(Some(collation))];
+        let detail = Detail { comparisons, names: vec![format!("public.{name}")] };
+        UniqueIndex { name: name.into(), is_primary: false, columns: vec!["id".into(), "a\"b".into()], detail }
+    }
+
+    #[test]
+    fn rows_are_compared_as_the_index_does() {
+        let mut turned = index("y", "public.ci");
+        turned.columns.reverse();
+        turned.detail.comparisons.reverse();
+        let key = MergeKey::of_indexes(vec![index("x", "public.ci"), turned, index("z", "other")]);
+        assert_eq!(key.names, ["public.x", "public.y"]);
+        assert_eq!(
+            key.is_same("t", "s"),
+            "t.\"id\" OPERATOR(pg_catalog.=) s.\"id\" AND \
+             t.\"a\"\"b\" COLLATE public.ci OPERATOR(pg_catalog.=) s.\"a\"\"b\" COLLATE public.ci"
+        );
+        assert_eq!(key.of_row("s"), "s.\"id\", s.\"a\"\"b\" COLLATE public.ci");
+    }
+}

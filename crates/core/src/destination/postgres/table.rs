@@ -1,0 +1,273 @@
+//! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::column::{TargetColumn, describe};
+use super::connect::Connection;
+use super::failure::{failure, state};
+use super::key::MergeKey;
+use super::ledger::value;
+use super::unsupported;
+use crate::config::{DestinationOptions, LoadMode, UnknownColumns};
+use crate::destination::column::{fit, lacks, missing, types_unknown};
+use crate::destination::limits::Phase;
+use crate::destination::merge::{key_too_long, new_key};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::hash_parts;
+use crate::schema::{Column, ColumnType, Schema};
+
+/// The longest identifier in bytes. The server cuts longer ones without an error, and two of them may become one.
+const MAX_NAME_BYTES: usize = 63;
+
+/// An index holds about this many bytes of a key: a third of a page.
+const KEY_BYTES: u64 = 2600;
+
+/// What kind of relation a name means, and what keeps rows out of it or does not keep them.
+const RELATION_SQL: &str = "\
+    WITH RECURSIVE parts AS ( \
+        SELECT c.oid AS id FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'p' \
+      UNION ALL SELECT i.inhrelid FROM parts p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.id) \
+    SELECT CAST(c.relkind AS text), CAST(c.relpersistence AS text), pg_catalog.row_security_active(c.oid), \
+        EXISTS (SELECT FROM parts p JOIN pg_catalog.pg_class d ON d.oid = p.id \
+                WHERE d.relkind = 'f' OR d.relpersistence <> 'p'), \
+        ARRAY(SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
+    FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
+
+/// An identifier in double quotes, with those inside doubled. A name that is too long is cut and ends in a hash of the whole.
+pub(super) fn quoted(name: &str) -> String {
+    if name.len() <= MAX_NAME_BYTES {
+        return format!("\"{}\"", name.replace('"', "\"\""));
+    }
+    let hash = &hash_parts(&[name])[..8];
+    let front = &name[..name.floor_char_boundary(MAX_NAME_BYTES - hash.len() - 1)];
+    format!("\"{}_{hash}\"", front.replace('"', "\"\""))
+}
+
+/// Those of the asked-for columns that a table has; `None` when there is no such table. An error when it is none that keeps what
+/// is committed to it.
+pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
+    let name = quoted(table);
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&asked, Type::TEXT_ARRAY)];
+    let rows = connection.rows("cannot look the table up", RELATION_SQL, &params).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (kind, persistence): (String, String) = (value(row, 0)?, value(row, 1)?);
+    let (is_guarded, has_odd_parts): (bool, bool) = (value(row, 2)?, value(row, 3)?);
+    let reason = match (kind.as_str(), persistence.as_str()) {
+        ("r" | "p", "p") if is_guarded => {
+            "has row-level security that holds for this user; let its owner load it".into()
+        }
+        ("r" | "p", "p") if has_odd_parts => "has a partition that is unlogged or foreign, which may lose rows".into(),
+        ("r" | "p", "p") => return value(row, 4).map(Some),
+        ("r" | "p", "u") => {
+            format!("is unlogged and loses its rows in a crash; change it: ALTER TABLE {name} SET LOGGED")
+        }
+        ("r" | "p", _) => "is temporary".into(),
+        ("v", _) => "is a view, and rows can only be loaded into a table".into(),
+        ("m", _) => "is a materialized view, and rows can only be loaded into a table".into(),
+        ("f", _) => "is a foreign table, and rows can only be loaded into one of this database".into(),
+        (_, _) => "is no table".into(),
+    };
+    Err(Error::new(ErrorKind::TableMismatch, format!("{table} {reason}")))
+}
+
+/// Whether a CREATE failed because another worker has made the same thing at the same moment. IF NOT EXISTS does not
+/// hinder that: both look, both make, and one meets the other's row in the server's catalog.
+pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
+    matches!(state(error), Some("23505" | "42P07" | "42710"))
+}
+
+/// A table that is ready for the file's rows.
+pub(super) struct Ready {
+    /// Its columns in the file's order.
+    pub(super) columns: Vec<TargetColumn>,
+    /// The key to merge by.
+    pub(super) key: Option<MergeKey>,
+}
+
+/// Makes the table where it is missing and gets it ready. Runs outside of any transaction, and sends no DDL when everything is in
+/// place.
+///
+/// A file without columns needs no table and gets none. For one that was not read yet nothing is made: `None` says that the
+/// table is missing.
+pub(super) async fn prepare(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    is_read: bool,
+    options: &DestinationOptions,
+) -> Result<Option<Ready>> {
+    let found = relation(connection, table, &[]).await?;
+    if schema.columns.is_empty() {
+        return Ok(Some(Ready { columns: Vec::new(), key: None }));
+    }
+    let name = quoted(table);
+    if found.is_none() {
+        if !is_read {
+            return Ok(None);
+        }
+        let doing = "cannot make the target table";
+        let sql = create_statement(table, &schema.columns, &options.load_mode)?;
+        match connection.run_raw(doing, &sql).await? {
+            Ok(()) => {}
+            Err(error) if is_made_by_another(&error) => {}
+            Err(error) => return Err(failure(Phase::Connected, doing, error)),
+        }
+    }
+    let key = match &options.load_mode {
+        LoadMode::Append => None,
+        LoadMode::Replace => {
+            unsupported::refuse_replace(connection, table, &name).await?;
+            None
+        }
+        LoadMode::Merge { key } => {
+            unsupported::refuse_merge(connection, table, &name).await?;
+            Some(MergeKey::of_table(connection, table, &name, key).await?)
+        }
+    };
+    let mut columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns).await?;
+    if let Some(key) = &key {
+        key.mark(table, &mut columns)?;
+    }
+    Ok(Some(Ready { columns, key }))
+}
+
+/// Makes a table that was missing in the transaction that is open. Whoever makes the same one meanwhile waits for its end, and is
+/// waited for, as long as for any lock.
+pub(super) async fn make_in_transaction(connection: &mut Connection, table: &str, schema: &Schema) -> Result<Ready> {
+    let doing = "cannot make the target table in the transaction of its rows";
+    let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
+    match connection.run_raw(doing, &sql).await? {
+        Ok(()) => {}
+        Err(error) if is_made_by_another(&error) => return Err(types_unknown()),
+        Err(error) => return Err(failure(Phase::Connected, doing, error)),
+    }
+    // Somebody may have made something of that name since it was looked for.
+    relation(connection, table, &[]).await?;
+    let columns = fitting_columns(connection, table, schema, false, UnknownColumns::Refuse).await?;
+    Ok(Ready { columns, key: None })
+}
+
+async fn fitting_columns(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+    is_read: bool,
+    unknown_columns: UnknownColumns,
+) -> Result<Vec<TargetColumn>> {
+    let name = quoted(table);
+    let mut columns = describe(connection, &name).await?;
+    let missing = missing(&columns, &schema.columns);
+    if !missing.is_empty() {
+        match unknown_columns {
+            UnknownColumns::Refuse => return Err(lacks(table, &missing)),
+            UnknownColumns::Add if !is_read => return Err(types_unknown()),
+            UnknownColumns::Add => {
+                let doing = "cannot add the file's new columns to the table";
+                connection.run(doing, &add_statement(&name, &missing)).await?;
+            }
+        }
+        columns = describe(connection, &name).await?;
+    }
+    fit(table, &columns, schema)
+}
+
+/// One statement for all columns; those that another worker has added meanwhile are passed over.
+fn add_statement(name: &str, missing: &[&Column]) -> String {
+    let additions: Vec<String> =
+        missing.iter().map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column))).collect();
+    format!("ALTER TABLE {name} {}", additions.join(", "))
+}
+
+fn create_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => Vec::new(),
+        LoadMode::Merge { key } => key_columns(table, columns, key)?,
+    };
+    let mut definitions = Vec::with_capacity(columns.len() + 1);
+    for column in columns {
+        definitions.push(match key.contains(&column.name.as_str()) {
+            true => format!("{} {} NOT NULL", quoted(&column.name), type_sql(column.column_type)),
+            false => definition(column),
+        });
+    }
+    if !key.is_empty() {
+        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
+        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+    }
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(table), definitions.join(", ")))
+}
+
+/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
+    let key = new_key(table, columns, wanted)?;
+    let bytes = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
+    if key.iter().map(bytes).sum::<u64>() > KEY_BYTES {
+        return Err(key_too_long(table, wanted));
+    }
+    Ok(key.into_iter().map(|column| column.name.as_str()).collect())
+}
+
+fn definition(column: &Column) -> String {
+    format!("{} {} NULL", quoted(&column.name), type_sql(column.column_type))
+}
+
+/// The type a column gets in a table we make. Always nullable: the next file may have a gap.
+fn type_sql(column_type: ColumnType) -> String {
+    match column_type.with_headroom() {
+        ColumnType::Boolean => "boolean".into(),
+        ColumnType::Integer => "bigint".into(),
+        ColumnType::Decimal { precision, scale } => format!("numeric({precision},{scale})"),
+        ColumnType::Double => "double precision".into(),
+        ColumnType::Date => "date".into(),
+        ColumnType::DateTime => "timestamp(6)".into(),
+        ColumnType::Instant => "timestamptz(6)".into(),
+        // Not jsonb, which keeps what a text means: not its numbers' spelling, not the order of keys, not a key twice, and no \u0000.
+        ColumnType::Json => "json".into(),
+        ColumnType::Text => "text".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Batch;
+    use crate::schema::infer::Inference;
+
+    #[test]
+    fn a_name_cannot_end_early_and_long_ones_are_never_merged() {
+        assert_eq!(quoted("a\"; DROP TABLE b; --"), "\"a\"\"; DROP TABLE b; --\"");
+        let (left, right) = (quoted(&("é".repeat(40) + "l")), quoted(&("é".repeat(40) + "r")));
+        assert!(left != right && left.len() <= MAX_NAME_BYTES + 2, "{left} {right}");
+    }
+
+    #[test]
+    fn a_new_table_has_a_column_for_each_type() {
+        let names = ["flag", "Id", "price", "number", "day", "at", "seen", "note"];
+        let mut inference = Inference::new(names.map(str::to_owned).to_vec());
+        let mut batch = Batch::new(names.len());
+        for field in ["true", "1", "1.50", "1e300", "2024-01-02", "2024-01-02 03:04:05", "2024-01-02T03:04:05Z", "x"] {
+            batch.push_field(Some(field.as_bytes()));
+        }
+        batch.end_row(crate::error::Position::default());
+        inference.observe(&batch);
+        let columns = inference.finish().columns;
+        assert_eq!(
+            create_statement("t", &columns, &LoadMode::Append).unwrap(),
+            "CREATE TABLE IF NOT EXISTS \"t\" (\"flag\" boolean NULL, \"Id\" bigint NULL, \"price\" numeric(18,2) NULL, \
+             \"number\" double precision NULL, \"day\" date NULL, \"at\" timestamp(6) NULL, \"seen\" timestamptz(6) NULL, \
+             \"note\" text NULL)"
+        );
+        let merge = |key: &str| LoadMode::Merge { key: vec![key.into()] };
+        let sql = create_statement("t", &columns[1..3], &merge("ID")).unwrap();
+        let expected = "CREATE TABLE IF NOT EXISTS \"t\" (\"Id\" bigint NOT NULL, \"price\" numeric(18,2) NULL, \
+                        PRIMARY KEY (\"Id\"))";
+        assert_eq!(sql, expected);
+        assert!(create_statement("t", &columns, &merge("missing")).is_err());
+        let mut long = columns;
+        long[7].max_bytes = KEY_BYTES;
+        assert!(create_statement("t", &long, &merge("note")).is_ok());
+        long[7].max_bytes += 1;
+        assert!(create_statement("t", &long, &merge("note")).is_err());
+    }
+}
