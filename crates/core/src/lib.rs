@@ -25,6 +25,7 @@ pub mod object;
 pub mod pattern;
 pub mod pipeline;
 pub mod policy;
+pub mod reader;
 pub mod reject;
 pub mod replay;
 pub mod report;

@@ -36,7 +36,7 @@ pub struct Policy {
     /// How often the step is tried again.
     pub retry: Retry,
     /// What happens then.
-    pub end: Action,
+    pub action: Action,
     /// Whether a person must look even though nothing is lost: the run exits non-zero, the log line is an error.
     pub alert: bool,
     /// What the operator can do.
@@ -47,7 +47,7 @@ pub struct Policy {
 pub fn policy(kind: ErrorKind) -> Policy {
     use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};
-    let (retry, end, alert, hint) = match kind {
+    let (retry, action, alert, hint) = match kind {
         ErrorKind::Conflict => {
             (Tries(6), Fail, false, "another transaction holds the same rows; the event comes again by itself")
         }
@@ -124,7 +124,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::SecretInvalid => (Never, FallBack, true, "correct the secret, then replay the fallback"),
         ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 notification or a request as the README shows it"),
     };
-    Policy { retry, end, alert, hint }
+    Policy { retry, action, alert, hint }
 }
 
 /// Full jitter: a random share (`unit`, 0 to 1) of the exponential delay, at most `cap`.
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn a_healthy_database_never_makes_a_file_fall_back() {
-        assert_eq!(policy(ErrorKind::Conflict).end, Action::Fail);
+        assert_eq!(policy(ErrorKind::Conflict).action, Action::Fail);
     }
 
     #[test]
     fn an_unknown_commit_never_falls_back() {
-        assert_eq!(policy(ErrorKind::CommitUnknown).end, Action::Fail);
+        assert_eq!(policy(ErrorKind::CommitUnknown).action, Action::Fail);
     }
 
     #[test]

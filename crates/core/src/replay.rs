@@ -3,18 +3,15 @@
 //! A fallback object is loaded under its source's own identity, so the ledger, the lease and the claim that guard the
 //! first road guard this one too. The object leaves the fallback only after the ledger says `loaded`.
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Attempt, Content, Context, LoadResult, ScanResult, acquire_lease, is_in_target, load};
+use crate::pipeline::{Assignment, Attempt, Context, FileRows, LoadResult, is_loaded, load};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -49,7 +46,7 @@ pub async fn replay(
     for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {
         let span = info_span!("replay", key = %manifest.source.object.key);
         let object = manifest.source.object.clone();
-        let end = replay_one(context, manifest, deadline).instrument(span).await;
+        let end = replay_one(context, &manifest, deadline).instrument(span).await;
         let is_over = end.as_ref().is_err_and(is_stop);
         ends.push(end.map_err(|error| error.for_object(&object)));
         if is_over {
@@ -63,66 +60,41 @@ fn is_stop(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Interrupted)
 }
 
-async fn replay_one(context: &Context, manifest: Manifest, deadline: &Deadline) -> Result<Report> {
-    let started = Instant::now();
+async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<Report> {
     let usage = context.cost_meter.begin(&context.store);
-    let lease = acquire_lease(context, &manifest.source).await?;
-    // The parts of the key are in the fallback object's rows already.
+    let source = manifest.source.clone();
+    // The fallback object's rows contain the parts of the key already.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let attempt = Attempt::new(context, manifest.source.clone(), key, None, lease, deadline.clone(), usage);
-    Failpoint::LeaseWritten.reached().await;
-    let result = tokio::select! {
-        result = replay_rows(&attempt, manifest) => result,
-        error = deadline.reached() => Err(error),
-    };
-    attempt.end(result.is_ok()).await;
-    let mut report = result?;
-    report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(report)
+    let assignment = Assignment { key: Ok(key), original_key: source.object.key.clone() };
+    let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
+    attempt.run(async |attempt| replay_rows(attempt, manifest).await).await
 }
 
-/// load → ledger → take out of catalog and fallback → move.
-async fn replay_rows(attempt: &Attempt<'_>, manifest: Manifest) -> Result<Report> {
+/// load → ledger → remove from catalog and fallback → move.
+async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
-    attempt.end_previous_fallback().await?;
-    let is_there = fallback::find(&context.store, &context.settings, &attempt.source).await?.is_some();
-    if !is_there && !is_in_target(attempt).await? {
-        // The source is still where it was, and goes down the road again.
-        return Ok(report(attempt, &manifest, Outcome::Skipped).because("the fallback object was never completed"));
+    let is_there = attempt.earlier_fallback().await?.is_some();
+    if !is_there && !is_loaded(attempt).await? {
+        // The source is still in place, and is processed again.
+        return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
     }
-    let mut report = report(attempt, &manifest, Outcome::Replayed);
+    let mut report = report(attempt, manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;
     if is_there {
-        match load(attempt, &scanned(&manifest)).await? {
+        match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => loaded.count_in(&mut report),
             LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
         }
     }
-    fallback::remove(&context.store, &context.catalog, &context.settings, &manifest).await?;
+    fallback::remove(&context.store, &context.catalog, &context.settings, manifest).await?;
     report.moved_to = restore_object(attempt).await;
     report.cost_usd = attempt.cost_usd();
-    info!(rows = report.rows_stored, "the rows are back in the database");
+    info!(rows = report.rows_stored, "the rows of the fallback are in the database");
     Ok(report)
 }
 
-/// What the first attempt's first pass has found, with the rows read from the fallback.
-fn scanned(manifest: &Manifest) -> ScanResult {
-    ScanResult {
-        schema: manifest.schema.clone(),
-        rows: manifest.rows,
-        rejects: Vec::new(),
-        rows_rejected: manifest.rows_rejected,
-        body_sha256: manifest.body_sha256.clone(),
-        decoded_bytes: manifest.source.size_bytes,
-        content: Content::Fallback(Box::new(manifest.clone())),
-    }
-}
-
 fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Report {
-    let mut report = Report::new(manifest.source.object.clone(), outcome);
-    report.source_id = Some(manifest.source.id.to_string());
-    report.table = Some(attempt.table.clone());
-    report.size_bytes = manifest.source.size_bytes;
+    let mut report = attempt.report(outcome);
     report.rows_parsed = manifest.rows + manifest.rows_rejected;
     report.rows_rejected = manifest.rows_rejected;
     report

@@ -1,7 +1,7 @@
-//! One try at one source: what it holds, and what it knows of commits.
+//! One attempt at one object version: what it holds, and what it knows about its COMMIT.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -10,121 +10,189 @@ use crate::config::{Dedupe, LoadMode};
 use crate::deadline::Deadline;
 use crate::destination::any::AnyDestination;
 use crate::destination::{Body, Claim, Destination, LedgerOutcome};
-use crate::error::{Result, chain};
-use crate::fallback;
+use crate::error::{Error, Result, chain};
+use crate::failpoint::Failpoint;
+use crate::fallback::{self, Manifest};
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::Context;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
+use crate::reader::FileReader;
+use crate::report::{Outcome, Report};
 use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 
-/// The longest that a note in the ledger, which nothing depends on, may hold up an object.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time that a ledger update which nothing depends on may delay an object.
+const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time that is kept for the fallback when the database is waited for under a deadline.
+/// Time kept for the fallback when an attempt with a deadline waits for the database.
 const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
 
-/// One try at one source by one worker.
+/// Where an object's rows go.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    /// The table and the parts of the key, or why the key gives none.
+    pub(crate) key: Result<KeyParts>,
+    /// The key of the file that the records were in first; differs from the object's key for corrected rejects.
+    pub(crate) original_key: String,
+}
+
+/// Whether a COMMIT for this object version may have taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CommitState {
+    /// None was sent.
+    NotSent,
+    /// One may have been sent, by this worker or by the previous holder of the lease, and its result is unknown.
+    InDoubt,
+    /// The ledger, or the claim that this attempt holds, tells whether one took effect.
+    Resolved,
+}
+
+/// One attempt at one object version by one worker, under a lease.
 pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a Context,
     pub(crate) source: ObjectVersion,
-    /// The table the rows are for; empty for a key that gives none, which is only ever refused.
-    pub(crate) table: String,
-    /// The key of the file that the records were first in: another than the source's for corrected rejects.
+    /// The table that the rows are for; `None` for a key that gives none, whose file is rejected.
+    pub(crate) table: Option<String>,
+    /// The key of the file that the records were in first.
     pub(crate) original_key: String,
-    /// What the key and this attempt add to each row of the source.
+    /// The columns that the key and this attempt add to each row.
     pub(crate) key_fields: KeyFields,
-    pub(crate) deadline: Deadline,
     pub(crate) started_at: Timestamp,
+    /// Why the key gives no table.
+    key_error: Mutex<Option<Error>>,
+    deadline: Deadline,
+    started: Instant,
     usage: ObjectUsage,
     lease: Lease,
-    /// A COMMIT for this source may have been sent, by us or by the worker whose lease we took over, and nothing has
-    /// proved since that it did not take effect.
-    commit_unproved: AtomicBool,
+    commit: Mutex<CommitState>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(crate) fn new(
+    /// Acquires the lease and starts the attempt.
+    ///
+    /// # Errors
+    /// When another worker holds the lease, or S3 does not answer.
+    pub(crate) async fn start(
         context: &'a Context,
         source: ObjectVersion,
-        key: KeyParts,
-        original_key: Option<String>,
-        lease: Lease,
-        deadline: Deadline,
+        assignment: Assignment,
+        deadline: &Deadline,
         usage: ObjectUsage,
-    ) -> Self {
-        let commit_unproved = AtomicBool::new(lease.previous_holder().is_some_and(|left| left.commit_may_be_sent));
+    ) -> Result<Self> {
+        let started = Instant::now();
+        let lease = acquire_lease(context, &source).await?;
+        Failpoint::LeaseWritten.reached().await;
+        let commit = match lease.previous_holder() {
+            Some(previous) if previous.commit_may_be_sent => CommitState::InDoubt,
+            Some(_) | None => CommitState::NotSent,
+        };
+        let Assignment { key, original_key } = assignment;
+        let (key, key_error) = match key {
+            Ok(key) => (Some(key), None),
+            Err(error) => (None, Some(error)),
+        };
         let started_at = Timestamp::now();
-        let key_fields = KeyFields::new(&context.settings.key_columns, &source.object, &key, started_at);
-        let original_key = original_key.unwrap_or_else(|| source.object.key.clone());
-        Self {
+        let parts = key.clone().unwrap_or_default();
+        let key_fields = KeyFields::new(&context.settings.key_columns, &source.object, &parts, started_at);
+        Ok(Self {
             context,
             source,
-            table: key.table,
+            table: key.map(|key| key.table),
             original_key,
             key_fields,
-            deadline,
             started_at,
+            key_error: Mutex::new(key_error),
+            deadline: deadline.clone(),
+            started,
             usage,
             lease,
-            commit_unproved,
-        }
+            commit: Mutex::new(commit),
+        })
     }
 
-    /// Fails when the lease is no longer ours. Whatever was seen in S3 before has no successor's hand in it.
+    /// Does `work` within the deadline, then ends the lease.
+    pub(crate) async fn run(self, work: impl AsyncFnOnce(&Self) -> Result<Report>) -> Result<Report> {
+        let result = tokio::select! {
+            result = work(&self) => result,
+            error = self.deadline.reached() => Err(error),
+        };
+        let elapsed = self.started.elapsed();
+        self.end_lease(result.is_ok()).await;
+        let mut report = result?;
+        report.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// When the key gives no table, or S3 does not return the object.
+    pub(crate) async fn open_reader(&self) -> Result<FileReader> {
+        if let Some(error) = self.key_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let Context { store, settings, .. } = self.context;
+        FileReader::open(store, &self.source, &settings.files, &self.key_fields).await
+    }
+
+    /// The table's name as the ledger stores it: empty for a key that gives none.
+    pub(crate) fn table_name(&self) -> &str {
+        self.table.as_deref().unwrap_or_default()
+    }
+
+    /// Fails if another worker has taken over. On success, no successor wrote anything that was read from S3 before this call.
     pub(crate) async fn verify_lease(&self) -> Result<()> {
         self.lease.verify().await
     }
 
-    /// Notes in the lease that COMMIT is about to be sent. Fails when the lease is no longer ours.
+    /// Records in the lease that COMMIT is about to be sent. Fails if another worker has taken over.
     pub(crate) async fn fence_before_commit(&self) -> Result<()> {
         self.lease.mark_commit().await?;
-        self.commit_unproved.store(true, Ordering::SeqCst);
+        self.set_commit(CommitState::InDoubt);
         Ok(())
     }
 
-    /// The ledger, or a claim that we hold, has shown that no COMMIT took effect.
-    pub(crate) fn commit_disproved(&self) {
-        self.commit_unproved.store(false, Ordering::SeqCst);
-    }
-
-    /// COMMIT took effect, and the ledger says so to everybody.
-    pub(crate) fn commit_proved(&self) {
-        self.commit_unproved.store(false, Ordering::SeqCst);
+    /// The ledger, or a claim that this attempt holds, has told whether a COMMIT took effect.
+    pub(crate) fn resolve_commit(&self) {
+        self.set_commit(CommitState::Resolved);
     }
 
     /// Whether the ledger must be asked before the rows may go anywhere else.
-    pub(crate) fn is_commit_unproved(&self) -> bool {
-        self.commit_unproved.load(Ordering::SeqCst)
+    pub(crate) fn is_commit_in_doubt(&self) -> bool {
+        *self.commit.lock().unwrap_or_else(PoisonError::into_inner) == CommitState::InDoubt
     }
 
-    /// Notes in the lease that the fallback object is about to appear. Fails when the lease is no longer ours.
+    fn set_commit(&self, state: CommitState) {
+        *self.commit.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Records in the lease that the fallback object is about to appear. Fails if another worker has taken over.
     pub(crate) async fn fence_before_fallback(&self) -> Result<()> {
         self.lease.mark_fallback().await
     }
 
-    /// Makes sure that the worker whose lease we took over can no longer complete a fallback object: from here on, either
-    /// the object is there or it never will be.
-    pub(crate) async fn end_previous_fallback(&self) -> Result<()> {
-        if self.lease.previous_holder().is_some_and(|left| left.fallback_may_be_written) {
-            let Context { store, settings, .. } = self.context;
+    /// The fallback object that an earlier attempt has written. After this call the previous holder of the lease can no longer
+    /// complete one: from here on, either the object exists or it never will.
+    pub(crate) async fn earlier_fallback(&self) -> Result<Option<Manifest>> {
+        let Context { store, settings, .. } = self.context;
+        if self.lease.previous_holder().is_some_and(|previous| previous.fallback_may_be_written) {
             let aborted = fallback::abort_writes(store, settings, &self.source).await?;
             info!(aborted, "took over from a worker that may have been writing the fallback");
         }
-        Ok(())
+        fallback::find(store, settings, &self.source).await
     }
 
-    /// Ends the lease. After an attempt without an end its notes stay behind for whoever comes next: a COMMIT or a
-    /// fallback that may be under way.
-    pub(crate) async fn end(self, has_end: bool) {
-        let released = if has_end { self.lease.release().await } else { self.lease.abandon().await };
-        if let Err(error) = released {
+    /// Ends the lease. After an attempt without an outcome, its notes remain for the successor: a COMMIT or a fallback that
+    /// may be under way.
+    async fn end_lease(self, has_outcome: bool) {
+        let ended = if has_outcome { self.lease.release().await } else { self.lease.abandon().await };
+        if let Err(error) = ended {
             warn!(error = %chain(&error), "the lease could not be released; it expires by itself");
         }
     }
 
-    /// How long an outage of the database may be waited for: the setting, and never past the deadline.
+    /// How long to wait for the database: the setting, and never past the deadline.
     pub(crate) fn retry_budget(&self) -> Duration {
         let budget = self.context.settings.database.retry_budget;
         match self.deadline.remaining() {
@@ -133,16 +201,16 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// The target with the credentials of now; `fresh` reads the secret again.
+    /// The destination with the current credentials; `fresh` reads the secret again.
     pub(crate) async fn destination(&self, fresh: bool) -> Result<AnyDestination> {
-        self.context.destination(&self.table, fresh).await
+        self.context.destination(self.table_name(), fresh).await
     }
 
-    /// What the ledger keeps of a body whose checksum is this, and that is so many bytes decompressed.
+    /// What the ledger keeps of a body with this checksum and this many bytes after decompression.
     pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
         let object = &self.source.object;
         let settings = &self.context.settings;
-        // What replaces the table may be what it held before another file did.
+        // A file that replaces the table may bring back what another file replaced in between.
         let content_id = match (settings.dedupe, &settings.database.options.load_mode) {
             (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
                 Some(hash_parts(&[&object.bucket, &object.key, sha256]))
@@ -152,12 +220,12 @@ impl<'a> Attempt<'a> {
         Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
     }
 
-    /// What is claimed in the ledger.
+    /// The claim on this object version in the ledger.
     pub(crate) fn claim(&self, body: Option<Body>) -> Claim {
         Claim {
             source: self.source.clone(),
             body,
-            table: self.table.clone(),
+            table: self.table_name().to_owned(),
             is_schema_provisional: false,
             worker: self.context.worker.clone(),
             started_at: self.started_at,
@@ -165,42 +233,58 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Writes a fate into the ledger when the database answers soon; nothing depends on it.
-    pub(crate) async fn record_outcome(&self, body_sha256: &str, outcome: &LedgerOutcome) {
-        let claim = self.claim(Some(self.body(body_sha256, self.source.size_bytes)));
-        self.note("the fate could not be noted in the ledger", async {
+    /// A report with this outcome and nothing counted yet.
+    pub(crate) fn report(&self, outcome: Outcome) -> Report {
+        let mut report = Report::new(self.source.object.clone(), outcome);
+        report.source_id = Some(self.source.id.to_string());
+        report.table = self.table.clone();
+        report.size_bytes = self.source.size_bytes;
+        report
+    }
+
+    /// Writes an outcome that is not a load into the ledger if the database answers soon; nothing depends on it.
+    pub(crate) async fn record_outcome(&self, body_sha256: Option<&str>, outcome: &LedgerOutcome) {
+        let body = self.body(body_sha256.unwrap_or_default(), self.source.size_bytes);
+        let claim = self.claim(Some(body));
+        self.record("the outcome could not be recorded in the ledger", async {
             self.destination(false).await?.record(&claim, outcome).await
         })
         .await;
     }
 
-    /// What the object has cost so far, in US dollars, where it is known what this runs on.
+    /// The cost so far in US dollars, where the kind of compute is known.
     pub(crate) fn cost_usd(&self) -> Option<f64> {
         let compute = self.context.settings.compute?;
-        let Usage { time, requests } = self.usage.usage();
+        let Usage { time, requests } = self.usage.so_far();
         Some(compute.dollars(time, requests))
     }
 
-    /// Writes the object's new place, and what it has cost to bring it there, into the ledger when the database answers
-    /// soon; nothing depends on it.
+    /// Writes the object's new key and the cost into the ledger if the database answers soon; nothing depends on it.
     pub(crate) async fn record_move(&self, moved_to: &str, cost_usd: Option<f64>) {
-        self.note("the move could not be noted in the ledger", async {
+        self.record("the move could not be recorded in the ledger", async {
             self.destination(false).await?.record_move(&self.source.id, moved_to, cost_usd).await
         })
         .await;
     }
 
-    async fn note(&self, what: &str, writing: impl Future<Output = Result<()>>) {
-        match tokio::time::timeout(NOTE_TIMEOUT, writing).await {
+    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) {
+        match tokio::time::timeout(LEDGER_NOTE_TIMEOUT, writing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = %chain(&error), "{what}"),
-            Err(_) => warn!("{what} within {} s", NOTE_TIMEOUT.as_secs()),
+            Ok(Err(error)) => warn!(error = %chain(&error), "{failed}"),
+            Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
         }
     }
 }
 
+/// The lease that keeps a slow worker and a faster one from both finishing this object version.
+async fn acquire_lease(context: &Context, source: &ObjectVersion) -> Result<Lease> {
+    let settings = &context.settings;
+    let prefix = &settings.prefixes.lease;
+    Lease::acquire(&context.store, &source.object, prefix, &source.id, &context.worker, settings.lease).await
+}
+
 impl Context {
-    /// A table as a target, with the credentials of now; `fresh` reads the secret again.
+    /// The destination of a table with the current credentials; `fresh` reads the secret again.
     pub(crate) async fn destination(&self, table: &str, fresh: bool) -> Result<AnyDestination> {
         let database = &self.settings.database;
         let credentials = self.secrets.get(fresh).await?;

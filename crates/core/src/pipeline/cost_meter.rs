@@ -51,7 +51,7 @@ impl CostMeter {
 
 impl ObjectUsage {
     /// What the object has used up so far.
-    pub(crate) fn usage(&self) -> Usage {
+    pub(crate) fn so_far(&self) -> Usage {
         let mut totals = self.cost_meter.totals();
         totals.write(Instant::now(), self.store.requests());
         Usage {

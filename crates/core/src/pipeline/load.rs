@@ -1,4 +1,4 @@
-//! The database's part of the road: claim, load, settle, commit; tried again as the failure table says.
+//! The database part of the pipeline: claim, write, finalize, commit; retried as the failure table says.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,33 +6,33 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use crate::destination::any::{AnyDestination, AnySession};
-use crate::destination::{Claim, Claimed, CommitResult, Destination, LedgerEntry, LedgerState, Loaded};
+use crate::destination::{Claim, Claimed, CommitResult, Destination, LedgerEntry, Loaded};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::pipeline::Attempt;
-use crate::pipeline::content::{self, ScanResult};
-use crate::pipeline::rejects;
+use crate::pipeline::{Attempt, FileRows, rejects};
 use crate::policy::{Retry, backoff, policy};
 use crate::reject::ValueRejects;
 
-/// How a load ended well.
+/// How a load without a failure ended.
 #[derive(Debug)]
 pub(crate) enum LoadResult {
-    /// By this attempt.
+    /// This attempt loaded the rows.
     Loaded(Loaded),
-    /// By an earlier one, or under another version of the same bytes.
+    /// An earlier attempt did, or another version with the same bytes.
     AlreadyLoaded(LedgerEntry),
 }
 
-/// Loads the rows, waiting for the database within the budget. An error here proves that nothing was committed, unless
-/// its kind is [`ErrorKind::CommitUnknown`].
-pub(crate) async fn load(attempt: &Attempt<'_>, scanned: &ScanResult) -> Result<LoadResult> {
+/// Loads the rows, and waits for the database within the budget.
+///
+/// # Errors
+/// An error proves that nothing was committed, unless its kind is [`ErrorKind::CommitUnknown`].
+pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<LoadResult> {
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
     let mut fresh = false;
     loop {
-        let error = match load_once(attempt, scanned, fresh).await {
-            Ok(end) => return Ok(end),
+        let error = match load_once(attempt, rows, fresh).await {
+            Ok(result) => return Ok(result),
             Err(error) => error,
         };
         tries += 1;
@@ -47,102 +47,109 @@ pub(crate) async fn load(attempt: &Attempt<'_>, scanned: &ScanResult) -> Result<
         if !again {
             return Err(error);
         }
-        warn!(kind = %error.kind(), error = %chain(&error), tries, "the database did not take the rows, trying again");
+        warn!(kind = %error.kind(), error = %chain(&error), tries, "the load failed, retrying");
         fresh = error.kind() == ErrorKind::Credentials;
         tokio::time::sleep(delay).await;
     }
 }
 
-async fn load_once(attempt: &Attempt<'_>, scanned: &ScanResult, fresh: bool) -> Result<LoadResult> {
+async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> Result<LoadResult> {
     let destination = attempt.destination(fresh).await?;
-    let limit = attempt.context.settings.files.limits.rejects;
-    let all = scanned.rows + scanned.rows_rejected;
-    let room = if scanned.can_cut() { limit.most(all).saturating_sub(scanned.rows_rejected) } else { 0 };
-    let value_rejects = (room > 0).then(|| Arc::new(ValueRejects::new(room)));
+    let value_rejects = room_for_rejects(attempt, rows);
     let claim = Claim {
         value_rejects: value_rejects.clone(),
-        ..attempt.claim(Some(attempt.body(&scanned.body_sha256, scanned.decoded_bytes)))
+        ..attempt.claim(Some(attempt.body(&rows.body_sha256, rows.decoded_bytes)))
     };
-    let mut session = match destination.claim(&claim, &scanned.schema).await? {
+    let mut session = match destination.claim(&claim, &rows.schema).await? {
         Claimed::Ours(session) => session,
         Claimed::Ended(entry) => {
-            attempt.commit_proved();
+            attempt.resolve_commit();
             return Ok(LoadResult::AlreadyLoaded(entry));
         }
     };
-    let rows = content::rows(attempt, scanned).await?;
-    let loaded = destination.load(&mut session, &scanned.schema, rows).await?;
+    let loaded = destination.load(&mut session, &rows.schema, rows.open().await?).await?;
     let values = value_rejects.map(|rejects| rejects.noted()).unwrap_or_default();
-    let rows_given = loaded.rows_parsed + values.len() as u64;
-    if rows_given != scanned.rows {
-        let message = format!("the second pass gave {rows_given} rows, the first {}", scanned.rows);
-        return Err(Error::new(ErrorKind::Internal, message));
-    }
-    let loaded = Loaded { rows_rejected: scanned.rows_rejected + values.len() as u64, ..loaded };
-    rejects::write(attempt, scanned, values).await?;
+    check_count(rows.rows, loaded.rows_parsed + values.len() as u64)?;
+    let loaded = Loaded { rows_rejected: rows.rows_rejected + values.len() as u64, ..loaded };
+    rejects::write(attempt, rows, values).await?;
     let loaded = destination.finalize(&mut session, loaded).await?;
     commit(attempt, &destination, session, loaded).await
 }
 
-/// Commits what stands ready, unless somebody else has taken over meanwhile.
+/// Where the load notes rows that the table rejects, if the settings allow any more bad records.
+fn room_for_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
+    if !rows.can_reject_rows() {
+        return None;
+    }
+    let limit = attempt.context.settings.files.limits.rejects;
+    let room = limit.most(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
+    (room > 0).then(|| Arc::new(ValueRejects::new(room)))
+}
+
+/// Every pass must return the rows that the scan counted.
+fn check_count(scanned: u64, read: u64) -> Result<()> {
+    if scanned == read {
+        return Ok(());
+    }
+    let message = format!("the second pass returned {read} rows, the scan {scanned}");
+    Err(Error::new(ErrorKind::Internal, message))
+}
+
+/// Commits a finalized load, unless another worker has taken over.
 pub(super) async fn commit(
     attempt: &Attempt<'_>,
     destination: &AnyDestination,
     session: AnySession,
     loaded: Loaded,
 ) -> Result<LoadResult> {
-    // The open transaction holds the ledger row, so no other COMMIT for this source can be under way.
-    attempt.commit_disproved();
+    // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
+    attempt.resolve_commit();
     attempt.fence_before_commit().await?;
     match destination.commit(session).await {
         CommitResult::Committed => {
-            attempt.commit_proved();
+            attempt.resolve_commit();
             Ok(LoadResult::Loaded(loaded))
         }
         CommitResult::NotCommitted(error) => {
-            attempt.commit_disproved();
+            attempt.resolve_commit();
             Err(error)
         }
         CommitResult::Unknown(error) => ask_ledger(attempt, loaded, error).await,
     }
 }
 
-/// After a COMMIT without an answer: asks the ledger until it tells, within the budget.
+/// Asks the ledger about a COMMIT without an answer, within the budget.
 async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Result<LoadResult> {
-    warn!(error = %chain(&cause), "COMMIT was not answered, asking the ledger");
+    warn!(error = %chain(&cause), "the server did not answer COMMIT, asking the ledger");
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
     loop {
-        match is_in_target(attempt).await {
+        match is_loaded(attempt).await {
             Ok(true) => {
-                info!("the ledger says that the COMMIT took effect");
+                info!("the ledger says that COMMIT took effect");
                 return Ok(LoadResult::Loaded(loaded));
             }
             Ok(false) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";
                 return Err(Error::new(ErrorKind::Failover, message).with_source(cause));
             }
-            Err(error) => warn!(error = %chain(&error), tries, "the ledger could not be asked, trying again"),
+            Err(error) => warn!(error = %chain(&error), tries, "the ledger could not be read, retrying"),
         }
         tries += 1;
         let delay = backoff(tries, fastrand::f64());
         if started.elapsed() + delay >= budget {
-            let message = "COMMIT was not answered and the ledger could not be asked in time";
+            let message = "the server did not answer COMMIT, and the ledger could not be read in time";
             return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(cause));
         }
         tokio::time::sleep(delay).await;
     }
 }
 
-/// Asks the ledger whether this source's rows are in the target table. An answer settles every COMMIT sent before, as
-/// [`Destination::look_up`] does not answer while a transaction that claims the source is open.
-pub(crate) async fn is_in_target(attempt: &Attempt<'_>) -> Result<bool> {
+/// Whether the ledger says that this object version's rows are in the target table. Its answer resolves every COMMIT sent before:
+/// [`Destination::look_up`] fails while a transaction that claims the object version is open.
+pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
     let entry = attempt.destination(false).await?.look_up(&attempt.source.id).await?;
-    let is_in_target = match entry.map(|entry| entry.state) {
-        Some(LedgerState::Loaded | LedgerState::Duplicate | LedgerState::Superseded) => true,
-        Some(LedgerState::FellBack | LedgerState::Rejected) | None => false,
-    };
-    attempt.commit_disproved();
-    Ok(is_in_target)
+    attempt.resolve_commit();
+    Ok(entry.is_some_and(|entry| entry.state.is_in_target()))
 }

@@ -1,183 +1,209 @@
-//! The road of one object, from its name to its report. [`process`] reads as the road does.
+//! One object from its name to its report. [`process`] and [`run`] read as the pipeline does.
 //!
-//! Whatever happens on it, the object's rows are in the target table once, or in the fallback once, or the object is
-//! where it was and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file says why.
+//! After any call, the object's rows are in the target table once, or in the fallback once, or the object is where it was
+//! and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file explains why.
 
 mod attempt;
-mod content;
 mod cost_meter;
-mod decoded;
+mod file_rows;
 mod finish;
 mod load;
-mod read_ahead;
 mod rejects;
 mod single_pass;
 
-use std::time::Instant;
-
 use tracing::{Instrument, info, info_span};
 
-pub(crate) use attempt::Attempt;
-pub(crate) use content::{Content, ScanResult};
+pub(crate) use attempt::{Assignment, Attempt};
 pub use cost_meter::CostMeter;
-pub(crate) use load::{LoadResult, is_in_target, load};
+pub(crate) use file_rows::FileRows;
+pub(crate) use load::{LoadResult, is_loaded, load};
 
 use crate::catalog::Catalog;
 use crate::config::{LoadMode, PipelineConfig};
 use crate::deadline::Deadline;
 use crate::destination::any::IdleConnections;
+use crate::destination::{LedgerEntry, Loaded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::fallback;
 use crate::object::{ObjectRef, ObjectVersion};
-use crate::pattern::KeyParts;
 use crate::policy::{Action, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::secret::Secrets;
 use crate::store::Store;
-use crate::store::lease::Lease;
 
-use single_pass::Tried;
+use single_pass::SinglePass;
 
-/// How often an object that is overwritten while it is read is looked at anew.
-const OVERWRITTEN_TRIES: u32 = 3;
+/// How often an object that is overwritten while it is read is read anew.
+const OVERWRITTEN_RETRIES: u32 = 3;
 
-/// Everything the road leads through: built once, used for every object.
+/// Everything that the pipeline uses: built once, used for every object.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// S3.
     pub store: Store,
     /// Glue.
     pub catalog: Catalog,
-    /// Where credentials come from.
+    /// Reads the database credentials.
     pub secrets: Secrets,
-    /// Connections to the database that one object leaves to the next.
+    /// Database connections that one object leaves for the next.
     pub connections: IdleConnections,
-    /// What each object uses up.
+    /// Measures the cost of each object.
     pub cost_meter: CostMeter,
     /// Settings.
     pub settings: PipelineConfig,
-    /// Who works here, for the lease and the ledger.
+    /// This worker's name in leases and the ledger.
     pub worker: String,
 }
 
-/// Takes one object down the road and says where its rows are.
+/// Loads one object, or writes its rows to the fallback, and reports where they are.
 ///
 /// # Errors
-/// An error means that the object reached no end: it is still in place, and the same call may be made again.
+/// The object has no outcome: it is still in place, and the same call may be made again.
 pub async fn process(context: &Context, object: &ObjectRef, deadline: Deadline) -> Result<Report> {
     let span = info_span!("object", bucket = %object.bucket, key = %object.key);
-    let mut overwritten = 0;
+    let mut retries = 0;
     loop {
         let result = process_version(context, object, &deadline).instrument(span.clone()).await;
         match result {
-            Err(error) if error.kind() == ErrorKind::SourceChanged && overwritten < OVERWRITTEN_TRIES => {
-                overwritten += 1;
-            }
+            Err(error) if error.kind() == ErrorKind::SourceChanged && retries < OVERWRITTEN_RETRIES => retries += 1,
             other => return other.map_err(|error| error.for_object(object)),
         }
     }
 }
 
-/// The version of the object that is there now, under a lease and within the deadline.
+/// Processes the current version of the object: route → lease → run → report.
 async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
-    let started = Instant::now();
     let usage = context.cost_meter.begin(&context.store);
-    let source = match context.store.head(object).await {
-        Ok(source) => source,
-        Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(gone(object)),
-        Err(error) => return Err(error),
-    };
-    let (key, original_key) = match route::rejects_table(&context.settings.prefixes, &source.object.key) {
-        Some(table) => {
-            let original_key = rejects::original_key(&context.store, &source.object).await?;
-            (rejects::key_parts(&context.settings, table, original_key.as_deref()), original_key)
-        }
-        None => (route::key_parts(&source.object.key, &context.settings.database), None),
-    };
-    let lease = acquire_lease(context, &source).await?;
-    let (key, rejection) = match key {
-        Ok(key) => (key, None),
-        Err(rejection) => (KeyParts::default(), Some(rejection)),
-    };
-    let attempt = Attempt::new(context, source, key, original_key, lease, deadline.clone(), usage);
-    Failpoint::LeaseWritten.reached().await;
-    let result = tokio::select! {
-        result = walk(&attempt, rejection) => result,
-        error = deadline.reached() => Err(error),
-    };
-    attempt.end(result.is_ok()).await;
-    let mut report = result?;
-    report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let Some(source) = current_version(context, object).await? else { return Ok(gone(object)) };
+    let assignment = route(context, &source).await?;
+    let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
+    let report = attempt.run(run).await?;
     finish::log(&report);
     Ok(report)
 }
 
-/// open → decompress → parse → infer → load, or fall back → ledger → move → report. A key that gives no table is refused,
-/// unless an earlier attempt, by other settings, has brought its rows somewhere.
-async fn walk(attempt: &Attempt<'_>, rejection: Option<Error>) -> Result<Report> {
-    let settings = &attempt.context.settings;
-    attempt.end_previous_fallback().await?;
-    if let Some(found) = fallback::find(&attempt.context.store, settings, &attempt.source).await? {
-        return finish::fell_back_before(attempt, &found).await;
+/// Loads the file or handles its failure, then records the outcome, moves the object and reports.
+async fn run(attempt: &Attempt<'_>) -> Result<Report> {
+    if let Some(manifest) = attempt.earlier_fallback().await? {
+        return finish::already_fell_back(attempt, &manifest).await;
     }
     Failpoint::FallbackLookedUp.reached().await;
-    if let Some(rejection) = rejection {
-        return finish::refuse_key(attempt, rejection).await;
-    }
-    let (refused, begun) = match single_pass::load(attempt).await {
-        Ok(Tried::Ended(end)) => return finish::loaded(attempt, None, end).await,
-        Ok(Tried::Refused(error)) => (Some(error), None),
-        Ok(Tried::Unread(begun)) => (None, begun),
-        Err(error) if policy(error.kind()).end == Action::Reject => return finish::reject(attempt, error).await,
-        Err(error) => return Err(error),
-    };
-    let scanned = match content::scan(attempt, begun).await {
-        Ok(scanned) => scanned,
-        Err(error) if policy(error.kind()).end == Action::Reject => return finish::reject(attempt, error).await,
-        Err(error) => return Err(error),
-    };
-    if scanned.schema.columns.is_empty() {
-        return match settings.database.options.load_mode {
-            LoadMode::Append | LoadMode::Merge { .. } => finish::empty(attempt).await,
-            LoadMode::Replace => {
-                let message =
-                    "the file is empty, without even a header, so the table keeps its rows; a header alone empties it";
-                finish::reject(attempt, Error::new(ErrorKind::FileBroken, message)).await
-            }
-        };
-    }
-    let loaded = match refused {
-        Some(error) => Err(error),
-        None => load(attempt, &scanned).await,
-    };
-    match loaded {
-        Ok(end) => finish::loaded(attempt, Some(&scanned), end).await,
-        Err(error) => match policy(error.kind()).end {
-            Action::FallBack => finish::fall_back(attempt, &scanned, error).await,
-            Action::Reject => finish::reject(attempt, error).await,
-            Action::Fail => Err(error),
+    match load_file(attempt).await {
+        Ok(loaded) => finish::loaded(attempt, loaded).await,
+        Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {
+            (Action::FallBack, Some(rows)) => finish::fall_back(attempt, &rows, error).await,
+            (Action::Reject, _) => finish::reject(attempt, error).await,
+            (Action::Fail, _) | (Action::FallBack, None) => Err(error),
         },
     }
 }
 
-/// The lease that keeps a slow worker and a faster one from both finishing this source.
-pub(crate) async fn acquire_lease(context: &Context, source: &ObjectVersion) -> Result<Lease> {
-    let settings = &context.settings;
-    Lease::acquire(
-        &context.store,
-        &source.object,
-        &settings.prefixes.lease,
-        &source.id,
-        &context.worker,
-        settings.lease,
-    )
-    .await
+/// open → decompress → parse → infer types → load.
+async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
+    let reader = attempt.open_reader().await?;
+    let (begun, rejection) = match single_pass::load(attempt, &reader).await? {
+        SinglePass::Done(result) => return Ok(FileResult::of_single_pass(result)),
+        SinglePass::NeedsScan(begun) => (begun, None),
+        SinglePass::Rejected(error) => (None, Some(error)),
+    };
+    let scan = match begun {
+        Some(rows) => reader.continue_scan(rows).await?,
+        None => reader.scan().await?,
+    };
+    if scan.schema.columns.is_empty() {
+        return empty_file(&attempt.context.settings.database.options.load_mode).map_err(Failure::from);
+    }
+    let rows = FileRows::of_file(reader, scan);
+    let result = match rejection {
+        Some(error) => Err(error),
+        None => load(attempt, &rows).await,
+    };
+    result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
+}
+
+/// How the database part of a file without a failure ended.
+#[derive(Debug)]
+enum FileResult {
+    /// This attempt loaded the rows.
+    Loaded(Loaded),
+    /// The rows were in the table before, or were replaced there.
+    AlreadyLoaded {
+        entry: LedgerEntry,
+        /// Good rows and rejected records, if this attempt counted them.
+        counted: Option<(u64, u64)>,
+    },
+    /// The file has not even a header.
+    Empty,
+}
+
+impl FileResult {
+    fn of_single_pass(result: LoadResult) -> Self {
+        match result {
+            LoadResult::Loaded(loaded) => Self::Loaded(loaded),
+            LoadResult::AlreadyLoaded(entry) => Self::AlreadyLoaded { entry, counted: None },
+        }
+    }
+
+    fn of_scan(result: LoadResult, rows: &FileRows<'_>) -> Self {
+        match result {
+            LoadResult::Loaded(loaded) => Self::Loaded(loaded),
+            LoadResult::AlreadyLoaded(entry) => {
+                Self::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
+            }
+        }
+    }
+}
+
+/// Why a file was not loaded.
+struct Failure {
+    error: Error,
+    /// The file's rows, if it was scanned: what the fallback takes.
+    rows: Option<FileRows<'static>>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, rows: None }
+    }
+}
+
+/// A file without a header changes nothing, except that it cannot say what a table is to be replaced by.
+fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
+    match load_mode {
+        LoadMode::Append | LoadMode::Merge { .. } => Ok(FileResult::Empty),
+        LoadMode::Replace => {
+            let message =
+                "the file is empty and has no header, so the table keeps its rows; a header alone empties the table";
+            Err(Error::new(ErrorKind::FileBroken, message))
+        }
+    }
+}
+
+/// The version that S3 has now; `None` if the object is gone.
+async fn current_version(context: &Context, object: &ObjectRef) -> Result<Option<ObjectVersion>> {
+    match context.store.head(object).await {
+        Ok(source) => Ok(Some(source)),
+        Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The table that the key names. Corrected rejects go to the table that they came from.
+async fn route(context: &Context, source: &ObjectVersion) -> Result<Assignment> {
+    let (settings, key) = (&context.settings, &source.object.key);
+    match route::rejects_table(&settings.prefixes, key) {
+        Some(table) => {
+            let original_key = rejects::original_key(&context.store, &source.object).await?;
+            let key_parts = rejects::key_parts(settings, table, original_key.as_deref());
+            Ok(Assignment { key: key_parts, original_key: original_key.unwrap_or_else(|| key.clone()) })
+        }
+        None => Ok(Assignment { key: route::key_parts(key, &settings.database), original_key: key.clone() }),
+    }
 }
 
 fn gone(object: &ObjectRef) -> Report {
-    info!(%object, "the object is gone: an earlier delivery has moved it, or somebody deleted it");
+    info!(%object, "the object is gone: an earlier delivery moved it, or it was deleted");
     Report::new(object.clone(), Outcome::Skipped)
         .because("the object is gone: moved by an earlier delivery, or deleted")
 }

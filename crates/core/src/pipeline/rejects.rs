@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::{KeyColumn, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::format::decoder::{Decoder, Layout};
+use crate::format::decoder::Layout;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
-use crate::pipeline::Attempt;
-use crate::pipeline::content::{Content, ScanResult};
-use crate::pipeline::decoded::{DecodedBytes, ObjectBytes};
+use crate::pipeline::{Attempt, FileRows};
+use crate::reader::{FileLayout, FileReader};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
 use crate::store::Store;
@@ -42,8 +41,8 @@ struct Note<'a> {
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     [
-        route::rejects_key(prefixes, &attempt.table, &source.object.key, &source.id),
-        route::reject_notes_key(prefixes, &attempt.table, &source.id),
+        route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id),
+        route::reject_notes_key(prefixes, attempt.table_name(), &source.id),
     ]
 }
 
@@ -121,13 +120,14 @@ async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<Stri
 ///
 /// # Errors
 /// When they may not be there; nothing may commit then.
-pub(super) async fn write(attempt: &Attempt<'_>, scanned: &ScanResult, values: Vec<Reject>) -> Result<()> {
+pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
     let settings = &attempt.context.settings;
-    let Content::Object(bytes, layout) = &scanned.content else { return Ok(()) };
+    let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
+    let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
     if !settings.files.limits.rejects.is_on() {
         return Ok(());
     }
-    let mut rejects = [scanned.rejects.clone(), values].concat();
+    let mut rejects = [rows.rejects(), &values].concat();
     if rejects.is_empty() {
         return remove_earlier(attempt).await;
     }
@@ -140,7 +140,7 @@ pub(super) async fn write(attempt: &Attempt<'_>, scanned: &ScanResult, values: V
     };
     let mut records = store.upload(bucket, &keys[0], content_type);
     let mut notes = store.upload(bucket, &keys[1], "application/x-ndjson");
-    if let Err(error) = send(attempt, bytes, layout, rejects, &mut records, &mut notes).await {
+    if let Err(error) = send(attempt, reader, layout, rejects, &mut records, &mut notes).await {
         // The first error is the one to tell; parts that stay behind are swept.
         let _ = records.abort().await;
         let _ = notes.abort().await;
@@ -163,14 +163,13 @@ pub(super) async fn write(attempt: &Attempt<'_>, scanned: &ScanResult, values: V
 /// Reads the object once more and sends what it says at the rejects' places, its header first.
 async fn send(
     attempt: &Attempt<'_>,
-    bytes: &ObjectBytes,
+    reader: &FileReader,
     layout: &Layout,
     rejects: Vec<Reject>,
     records: &mut Upload,
     notes: &mut Upload,
 ) -> Result<()> {
-    let mut bytes = DecodedBytes::open(attempt, bytes).await?;
-    let mut decoder = Decoder::with_layout(layout, &attempt.context.settings.files);
+    let (mut bytes, mut decoder) = reader.records(layout).await?;
     decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
     let mut rejects = VecDeque::from(rejects);
     // The file from `window_start` on, as far as records in it are not ended.

@@ -1,0 +1,83 @@
+//! The rows of one file as the pipeline loads them or writes them to the fallback: their schema and number are known, and they
+//! can be read any number of times.
+
+use crate::error::Result;
+use crate::fallback::{self, Manifest};
+use crate::format::BatchStream;
+use crate::reader::{FileReader, ScanResult};
+use crate::reject::Reject;
+use crate::schema::Schema;
+use crate::store::Store;
+
+/// Rows of a file that was scanned, now or by the attempt that wrote the fallback.
+pub(crate) struct FileRows<'a> {
+    pub(crate) schema: Schema,
+    /// Number of good rows.
+    pub(crate) rows: u64,
+    /// Number of bad records of the file.
+    pub(crate) rows_rejected: u64,
+    /// SHA-256 of the source's stored bytes in hex.
+    pub(crate) body_sha256: String,
+    /// Number of bytes that the rows are read from, decompressed.
+    pub(crate) decoded_bytes: u64,
+    source: RowSource<'a>,
+}
+
+enum RowSource<'a> {
+    File { reader: FileReader, scan: ScanResult },
+    Fallback { store: &'a Store, manifest: &'a Manifest },
+}
+
+impl FileRows<'static> {
+    /// The rows of the file itself.
+    pub(crate) fn of_file(reader: FileReader, scan: ScanResult) -> Self {
+        Self {
+            schema: scan.schema.clone(),
+            rows: scan.rows,
+            rows_rejected: scan.rejects.len() as u64,
+            body_sha256: scan.body_sha256.clone(),
+            decoded_bytes: scan.decoded_bytes,
+            source: RowSource::File { reader, scan },
+        }
+    }
+}
+
+impl<'a> FileRows<'a> {
+    /// The rows of the fallback object that an earlier attempt has written.
+    pub(crate) fn of_fallback(store: &'a Store, manifest: &'a Manifest) -> Self {
+        Self {
+            schema: manifest.schema.clone(),
+            rows: manifest.rows,
+            rows_rejected: manifest.rows_rejected,
+            body_sha256: manifest.body_sha256.clone(),
+            decoded_bytes: manifest.source.size_bytes,
+            source: RowSource::Fallback { store, manifest },
+        }
+    }
+
+    /// All rows, from the first.
+    pub(crate) async fn open(&self) -> Result<BatchStream<'_>> {
+        match &self.source {
+            RowSource::File { reader, scan } => reader.rows(&scan.layout).await,
+            RowSource::Fallback { store, manifest } => fallback::open_rows(store, manifest).await,
+        }
+    }
+
+    /// The scanned file whose bad records can be copied out; `None` for rows of the fallback, whose rejects are written already.
+    pub(crate) fn scanned_file(&self) -> Option<(&FileReader, &ScanResult)> {
+        match &self.source {
+            RowSource::File { reader, scan } => Some((reader, scan)),
+            RowSource::Fallback { .. } => None,
+        }
+    }
+
+    /// Whether a row with a value that the table rejects can be left out of the load and copied to the rejects.
+    pub(crate) fn can_reject_rows(&self) -> bool {
+        self.scanned_file().is_some_and(|(_, scan)| scan.can_extract_records())
+    }
+
+    /// The bad records that the scan found, in the file's order.
+    pub(crate) fn rejects(&self) -> &[Reject] {
+        self.scanned_file().map_or(&[], |(_, scan)| &scan.rejects)
+    }
+}

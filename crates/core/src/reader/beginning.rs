@@ -1,0 +1,124 @@
+//! A file of which only the first rows were read: they give a provisional schema, and a guard watches every later row.
+
+use futures_util::stream;
+
+use crate::error::Result;
+use crate::failpoint::Failpoint;
+use crate::format::BatchStream;
+use crate::format::decoder::Decoder;
+use crate::format::detect::Format;
+use crate::reader::FileReader;
+use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
+use crate::schema::Schema;
+
+/// Why a file must be scanned before it can be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScanReason {
+    /// A record is bad; whether the file may be loaded without it depends on all of them.
+    BadRecord,
+    /// The file has columns that its beginning does not show.
+    MoreColumns,
+    /// A value changes the type of a column whose table was created from the file's beginning.
+    TypeChanged,
+}
+
+/// How a pass ended.
+#[derive(Debug)]
+pub(crate) enum StreamEnd {
+    /// At the end of the file.
+    Complete(ScanSummary),
+    /// Earlier: the rows so far must not be committed.
+    Stopped(ScanReason),
+}
+
+/// What is checked of the rows after the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// That they have the columns of the beginning.
+    Columns,
+    /// Also that no value changes the type of a column.
+    EveryValue,
+}
+
+/// A file whose first rows are known, and whose rows are still to be read, from the first.
+pub(crate) struct Beginning {
+    rows: StreamedRows,
+    names: Vec<String>,
+    schema: Schema,
+    stopped: Option<ScanReason>,
+}
+
+impl FileReader {
+    /// Reads the file's beginning. `None` for Parquet, for a file without rows, and for one that starts with a bad record.
+    ///
+    /// # Errors
+    /// When the object cannot be read, or is broken.
+    pub(crate) async fn peek(&self) -> Result<Option<Beginning>> {
+        let (decoded, format) = self.detect().await?;
+        let Format::Streaming(format) = format else { return Ok(None) };
+        let decoder = Decoder::new(format, &self.options);
+        let mut rows = StreamedRows::start(decoded, decoder, BadRecords::Stop);
+        let mut inference = rows.inference();
+        let Some(first) = rows.peek().await? else { return Ok(None) };
+        Failpoint::HeadersRead.reached().await;
+        inference.observe(first);
+        let (width, first_rows) = (first.width(), first.rows() as u64);
+        let names = rows.first_names(width);
+        let mut schema = inference.finish_as(names.clone());
+        self.key_fields.extend(&mut schema, first_rows);
+        Failpoint::Inferred.reached().await;
+        Ok(Some(Beginning { rows, names, schema, stopped: None }))
+    }
+}
+
+impl Beginning {
+    /// The columns, with the types that the first rows suggest.
+    pub(crate) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// All rows, from the first. The stream ends early where the guard stops it; [`Beginning::end`] tells.
+    pub(crate) fn rows<'a>(&'a mut self, reader: &'a FileReader, guard: Guard) -> BatchStream<'a> {
+        let Self { rows, names, schema, stopped } = self;
+        let (width, schema) = (names.len(), &*schema);
+        let inference = (guard == Guard::EveryValue).then(|| rows.inference());
+        let guarded =
+            stream::try_unfold((rows, inference, stopped), move |(rows, mut inference, stopped)| async move {
+                let Some(batch) = rows.next().await? else { return Ok(None) };
+                if batch.width() != width {
+                    *stopped = Some(ScanReason::MoreColumns);
+                    return Ok(None);
+                }
+                if let Some(inference) = &mut inference {
+                    inference.observe(&batch);
+                    if !inference.makes_the_columns_of(schema) {
+                        *stopped = Some(ScanReason::TypeChanged);
+                        return Ok(None);
+                    }
+                }
+                Ok(Some((batch, (rows, inference, stopped))))
+            });
+        reader.with_key_fields(Box::pin(guarded))
+    }
+
+    /// How the rows ended, after [`Beginning::rows`] has returned all of them.
+    ///
+    /// # Errors
+    /// When the rows were not read to their end.
+    pub(crate) fn end(&mut self) -> Result<StreamEnd> {
+        if let Some(reason) = self.stopped {
+            return Ok(StreamEnd::Stopped(reason));
+        }
+        match self.rows.end()? {
+            StreamEnd::Complete(summary) if summary.column_names != self.names => {
+                Ok(StreamEnd::Stopped(ScanReason::MoreColumns))
+            }
+            end => Ok(end),
+        }
+    }
+
+    /// The rows for a scan that continues this pass; `None` if some were read already.
+    pub(crate) fn into_unread_rows(self) -> Option<StreamedRows> {
+        self.rows.is_peeked().then_some(self.rows)
+    }
+}

@@ -1,0 +1,226 @@
+//! One pass over a file's bytes: from memory or S3, checksummed as stored, decompressed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+
+use crate::config::DecodedLimits;
+use crate::error::Result;
+use crate::format::compression::Decompressor;
+use crate::format::detect::{self, HEAD_BYTES, Hints};
+use crate::object::{ObjectVersion, hex};
+use crate::reader::read_ahead::ReadAhead;
+use crate::store::Store;
+use crate::store::read::Body;
+
+/// How much of a buffered file is decoded at a time, so that other tasks can run in between.
+const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Where a file's stored bytes are read from.
+#[derive(Debug, Clone)]
+pub(super) enum StoredFile {
+    /// All of them are in memory.
+    Memory(Bytes),
+    /// Each pass reads them from S3.
+    S3(Store),
+}
+
+impl StoredFile {
+    /// Reads an object of at most `buffer_max_bytes` into memory; leaves a larger one in S3.
+    pub(super) async fn open(store: &Store, object: &ObjectVersion, buffer_max_bytes: u64) -> Result<Self> {
+        if object.size_bytes > buffer_max_bytes {
+            return Ok(Self::S3(store.clone()));
+        }
+        let mut body = store.open(object).await?;
+        let mut bytes = Vec::with_capacity(usize::try_from(object.size_bytes).unwrap_or(0));
+        while let Some(chunk) = body.next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self::Memory(bytes.into()))
+    }
+
+    /// The stored bytes in `range`, which lies within the file.
+    pub(super) async fn read_range(&self, object: &ObjectVersion, range: Range<u64>) -> Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
+            Self::S3(store) => store.read_range(&object.object, &object.etag, range).await,
+        }
+    }
+}
+
+/// Whether a pass computes the checksum of the stored bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checksum {
+    /// The first pass does.
+    Compute,
+    /// A later pass knows it already.
+    Skip,
+}
+
+/// One pass over a file's decompressed bytes.
+pub(crate) struct DecodedBytes {
+    stored: StoredBytes,
+    decompressor: Option<Decompressor>,
+    /// Decompressed pieces that were peeked at and not returned yet.
+    peeked: VecDeque<Bytes>,
+    decoded_bytes: u64,
+}
+
+/// What a whole pass found out about the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BodySummary {
+    /// SHA-256 of the stored bytes in hex; `None` if the pass did not compute it.
+    pub(crate) sha256: Option<String>,
+    /// Number of bytes after decompression.
+    pub(crate) decoded_bytes: u64,
+}
+
+impl DecodedBytes {
+    /// Starts a pass. The first stored bytes decide the compression.
+    pub(super) async fn open(
+        file: &StoredFile,
+        object: &ObjectVersion,
+        limits: DecodedLimits,
+        checksum: Checksum,
+    ) -> Result<Self> {
+        let chunks = match file {
+            StoredFile::Memory(bytes) => Chunks::Memory(bytes.clone()),
+            StoredFile::S3(store) => Chunks::S3(Box::new(store.open(object).await?)),
+        };
+        let hasher = (checksum == Checksum::Compute).then(Sha256::new);
+        let mut stored = StoredBytes { chunks, hasher, peeked: VecDeque::new() };
+        let mut seen = 0;
+        let mut peeked = VecDeque::new();
+        while seen < HEAD_BYTES
+            && let Some(chunk) = stored.next().await?
+        {
+            seen += chunk.len();
+            peeked.push_back(chunk);
+        }
+        let compression = detect::compression(hints(object), &head_of(&peeked))?;
+        stored.peeked = peeked;
+        let decompressor = compression.map(|compression| Decompressor::new(compression, limits));
+        Ok(Self { stored, decompressor, peeked: VecDeque::new(), decoded_bytes: 0 })
+    }
+
+    /// The first decompressed bytes: [`HEAD_BYTES`], or all if there are fewer. [`DecodedBytes::next`] returns them again.
+    pub(super) async fn head(&mut self) -> Result<Bytes> {
+        let mut peeked = std::mem::take(&mut self.peeked);
+        let mut seen: usize = peeked.iter().map(Bytes::len).sum();
+        while seen < HEAD_BYTES
+            && let Some(piece) = self.decode().await?
+        {
+            seen += piece.len();
+            peeked.push_back(piece);
+        }
+        self.peeked = peeked;
+        Ok(head_of(&self.peeked))
+    }
+
+    /// The next decompressed bytes; `None` after the file was read to its end without an error.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self.peeked.pop_front() {
+            Some(piece) => Ok(Some(piece)),
+            None => self.decode().await,
+        }
+    }
+
+    /// Whether the file is compressed as a whole.
+    pub(super) fn is_compressed(&self) -> bool {
+        self.decompressor.is_some()
+    }
+
+    /// Reads to the end of the file for its summary alone.
+    pub(super) async fn drain(mut self) -> Result<BodySummary> {
+        while self.next().await?.is_some() {}
+        Ok(self.summary())
+    }
+
+    /// Reads on in a task of its own.
+    pub(super) fn read_ahead(mut self) -> ReadAhead<Bytes, BodySummary> {
+        ReadAhead::start(async |sender| {
+            while let Some(piece) = self.next().await? {
+                sender.send(piece).await;
+            }
+            Ok(self.summary())
+        })
+    }
+
+    /// What the pass found out; complete only after the last byte.
+    fn summary(self) -> BodySummary {
+        let sha256 = self.stored.hasher.map(|hasher| hex(&hasher.finalize()));
+        BodySummary { sha256, decoded_bytes: self.decoded_bytes }
+    }
+
+    async fn decode(&mut self) -> Result<Option<Bytes>> {
+        let piece = match &mut self.decompressor {
+            None => self.stored.next().await?,
+            Some(decompressor) => loop {
+                if let Some(piece) = decompressor.next_piece()? {
+                    // A little input can decompress to a lot: let other tasks run.
+                    tokio::task::yield_now().await;
+                    break Some(piece);
+                }
+                match self.stored.next().await? {
+                    Some(chunk) => decompressor.push(chunk),
+                    None => {
+                        decompressor.finish()?;
+                        break None;
+                    }
+                }
+            },
+        };
+        self.decoded_bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+}
+
+/// The stored bytes, in order.
+struct StoredBytes {
+    chunks: Chunks,
+    hasher: Option<Sha256>,
+    /// Chunks that were peeked at and not returned yet.
+    peeked: VecDeque<Bytes>,
+}
+
+enum Chunks {
+    Memory(Bytes),
+    S3(Box<Body>),
+}
+
+impl StoredBytes {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(chunk) = self.peeked.pop_front() {
+            return Ok(Some(chunk));
+        }
+        let chunk = match &mut self.chunks {
+            Chunks::Memory(bytes) if bytes.is_empty() => None,
+            Chunks::Memory(bytes) => Some(bytes.split_to(bytes.len().min(BUFFERED_CHUNK_BYTES))),
+            Chunks::S3(body) => body.next().await?,
+        };
+        if let (Some(hasher), Some(chunk)) = (&mut self.hasher, &chunk) {
+            hasher.update(chunk);
+        }
+        Ok(chunk)
+    }
+}
+
+/// What S3 says about an object that helps to detect its format.
+pub(super) fn hints(object: &ObjectVersion) -> Hints<'_> {
+    Hints {
+        key: &object.object.key,
+        content_type: object.content_type.as_deref(),
+        content_encoding: object.content_encoding.as_deref(),
+    }
+}
+
+fn head_of(chunks: &VecDeque<Bytes>) -> Bytes {
+    let mut head = BytesMut::with_capacity(HEAD_BYTES);
+    for chunk in chunks {
+        let wanted = HEAD_BYTES - head.len();
+        head.extend_from_slice(&chunk[..chunk.len().min(wanted)]);
+    }
+    head.freeze()
+}

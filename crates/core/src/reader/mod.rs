@@ -1,0 +1,138 @@
+//! Reads one version of an object: its format, layout, schema and rows.
+//!
+//! A reader needs the object's bytes and options, nothing else: no lease, no ledger, no database. A first pass over all
+//! values ([`FileReader::scan`]) decides the schema; later passes ([`FileReader::rows`]) return the same rows by the layout
+//! that the first one found. A single-pass load starts from the file's beginning ([`FileReader::peek`]).
+
+mod beginning;
+mod bytes;
+mod read_ahead;
+mod scan;
+mod streamed;
+
+use std::ops::Range;
+
+use futures_util::{TryStreamExt, stream};
+
+use crate::config::FileSettings;
+use crate::error::Result;
+use crate::format::decoder::{Decoder, Layout};
+use crate::format::detect::{self, Format};
+use crate::format::parquet::{ParquetLimits, ParquetReader};
+use crate::format::{Batch, BatchStream};
+use crate::object::ObjectVersion;
+use crate::schema::key_columns::KeyFields;
+use crate::store::Store;
+
+pub(crate) use beginning::{Beginning, Guard, ScanReason, StreamEnd};
+pub(crate) use bytes::DecodedBytes;
+use bytes::{Checksum, StoredFile, hints};
+pub use scan::ScanResult;
+use streamed::BadRecords;
+pub(crate) use streamed::StreamedRows;
+
+/// Reads one version of an object, as often as needed.
+#[derive(Debug, Clone)]
+pub struct FileReader {
+    object: ObjectVersion,
+    stored: StoredFile,
+    options: FileSettings,
+    key_fields: KeyFields,
+}
+
+/// How a file's records are found in its bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileLayout {
+    /// CSV or JSON, read from the first byte to the last.
+    Streaming(Layout),
+    /// Parquet, read by byte ranges.
+    Parquet,
+}
+
+impl FileReader {
+    /// Opens an object in S3. One of at most `buffer_max_bytes` is read into memory now.
+    ///
+    /// # Errors
+    /// When S3 does not return the object, or returns another version of it.
+    pub async fn open(
+        store: &Store,
+        object: &ObjectVersion,
+        options: &FileSettings,
+        key_fields: &KeyFields,
+    ) -> Result<Self> {
+        let stored = StoredFile::open(store, object, options.limits.buffer_max_bytes).await?;
+        Ok(Self { object: object.clone(), stored, options: options.clone(), key_fields: key_fields.clone() })
+    }
+
+    /// A reader of bytes that are in memory, as if they were the body of `object`.
+    pub fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &FileSettings) -> Self {
+        let stored = StoredFile::Memory(bytes.into());
+        Self { object: object.clone(), stored, options: options.clone(), key_fields: KeyFields::default() }
+    }
+
+    /// Whether all bytes are in memory, so that reading them again costs little.
+    pub fn is_buffered(&self) -> bool {
+        matches!(self.stored, StoredFile::Memory(_))
+    }
+
+    /// All rows, by the layout that a scan found.
+    ///
+    /// # Errors
+    /// When the object cannot be read or is another version by now; the stream also returns errors of its records.
+    pub async fn rows<'a>(&'a self, layout: &FileLayout) -> Result<BatchStream<'a>> {
+        let rows: BatchStream<'a> = match layout {
+            FileLayout::Streaming(layout) => {
+                let decoder = Decoder::with_layout(layout, &self.options);
+                let rows = StreamedRows::start(self.decoded(Checksum::Skip).await?, decoder, BadRecords::Reject);
+                Box::pin(stream::try_unfold(rows, |mut rows| async {
+                    let batch = rows.next().await?;
+                    Ok(batch.map(|batch| (batch, rows)))
+                }))
+            }
+            FileLayout::Parquet => Box::pin(stream::try_unfold(self.parquet().await?, |mut reader| async {
+                let batch = reader.next().await?;
+                Ok(batch.map(|batch| (batch, reader)))
+            })),
+        };
+        Ok(self.with_key_fields(rows))
+    }
+
+    /// One more pass over the decompressed bytes, with a decoder for their layout.
+    pub(crate) async fn records(&self, layout: &Layout) -> Result<(DecodedBytes, Decoder)> {
+        Ok((self.decoded(Checksum::Skip).await?, Decoder::with_layout(layout, &self.options)))
+    }
+
+    /// The rows with the columns that `KEY_COLUMNS` adds; unchanged if it adds none.
+    fn with_key_fields<'a>(&'a self, rows: BatchStream<'a>) -> BatchStream<'a> {
+        match self.key_fields.is_empty() {
+            true => rows,
+            false => Box::pin(rows.map_ok(|batch: Batch| self.key_fields.widen(&batch))),
+        }
+    }
+
+    /// Starts the first pass. The first decompressed bytes decide the format.
+    async fn detect(&self) -> Result<(DecodedBytes, Format)> {
+        let mut decoded = self.decoded(Checksum::Compute).await?;
+        let head = decoded.head().await?;
+        let format = detect::format(self.options.format, hints(&self.object), &head)?;
+        Ok((decoded, format))
+    }
+
+    async fn decoded(&self, checksum: Checksum) -> Result<DecodedBytes> {
+        DecodedBytes::open(&self.stored, &self.object, self.options.limits.decoded, checksum).await
+    }
+
+    async fn parquet(&self) -> Result<ParquetReader> {
+        let limits = self.options.limits;
+        let limits = ParquetLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns };
+        let (stored, object) = (self.stored.clone(), self.object.clone());
+        let read = move |range: Range<u64>| {
+            let (stored, object) = (stored.clone(), object.clone());
+            async move { stored.read_range(&object, range).await }
+        };
+        ParquetReader::open(self.object.size_bytes, read, limits).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The first pass: reads every value once, chooses the column types, counts rows, lists bad records.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::Failpoint;
+use crate::format::Batch;
+use crate::format::decoder::{Decoder, Layout};
+use crate::format::detect::Format;
+use crate::format::parquet::ParquetReader;
+use crate::reader::beginning::StreamEnd;
+use crate::reader::bytes::BodySummary;
+use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
+use crate::reader::{FileLayout, FileReader};
+use crate::reject::Reject;
+use crate::schema::Schema;
+use crate::schema::header::column_names;
+use crate::schema::infer::Inference;
+
+/// What a scan found out about a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScanResult {
+    /// The file's columns with their final types, then those that `KEY_COLUMNS` adds. None for an empty file.
+    pub schema: Schema,
+    /// Number of good rows, which later passes return.
+    pub rows: u64,
+    /// The bad records that later passes leave out, in the file's order.
+    pub rejects: Vec<Reject>,
+    /// SHA-256 of the stored bytes in hex.
+    pub body_sha256: String,
+    /// Number of bytes after decompression.
+    pub decoded_bytes: u64,
+    /// How later passes find the records.
+    pub layout: FileLayout,
+}
+
+impl ScanResult {
+    /// Whether a single record can be copied out of the file by its position.
+    pub fn can_extract_records(&self) -> bool {
+        match &self.layout {
+            FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none(),
+            FileLayout::Streaming(Layout::Json { is_plain, .. }) => *is_plain,
+            FileLayout::Parquet => false,
+        }
+    }
+}
+
+impl FileReader {
+    /// Reads the whole file once.
+    ///
+    /// # Errors
+    /// When the object cannot be read or is broken, has more bad records than allowed, or no good one beside them.
+    pub async fn scan(&self) -> Result<ScanResult> {
+        let rows = self.first_pass().await?;
+        self.scan_rows(rows).await
+    }
+
+    /// The same as [`FileReader::scan`], on a pass that has peeked at the first rows.
+    pub(crate) async fn continue_scan(&self, rows: StreamedRows) -> Result<ScanResult> {
+        self.scan_rows(FirstPass::Streaming(rows)).await
+    }
+
+    async fn scan_rows(&self, mut pass: FirstPass) -> Result<ScanResult> {
+        let mut inference = pass.inference();
+        let mut rows = 0;
+        while let Some(batch) = pass.next().await? {
+            if rows == 0 {
+                Failpoint::HeadersRead.reached().await;
+            }
+            rows += batch.rows() as u64;
+            inference.observe(&batch);
+        }
+        let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
+        self.check_reject_limit(rows, &rejects)?;
+        let mut schema = inference.finish_as(column_names);
+        self.key_fields.extend(&mut schema, rows);
+        Failpoint::Inferred.reached().await;
+        let BodySummary { sha256, decoded_bytes } = bytes;
+        let body_sha256 =
+            sha256.ok_or_else(|| Error::new(ErrorKind::Internal, "the first pass computed no checksum"))?;
+        let layout = layout.map_or(FileLayout::Parquet, FileLayout::Streaming);
+        Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout })
+    }
+
+    async fn first_pass(&self) -> Result<FirstPass> {
+        let (decoded, format) = self.detect().await?;
+        match format {
+            Format::Streaming(format) => {
+                let decoder = Decoder::new(format, &self.options);
+                Ok(FirstPass::Streaming(StreamedRows::start(decoded, decoder, BadRecords::Reject)))
+            }
+            Format::Parquet if decoded.is_compressed() => {
+                let message = "the object is a Parquet file compressed as a whole, which cannot be read by byte ranges; \
+                     upload it uncompressed: Parquet compresses its columns itself";
+                Err(Error::new(ErrorKind::FileBroken, message))
+            }
+            Format::Parquet => {
+                let reader = self.parquet().await?;
+                Ok(FirstPass::Parquet(Box::new(reader), decoded.drain().await?))
+            }
+        }
+    }
+
+    /// Rejects a file with more bad records than the settings allow, and one with bad records only.
+    fn check_reject_limit(&self, rows: u64, rejects: &[Reject]) -> Result<()> {
+        let Some(first) = rejects.first() else { return Ok(()) };
+        let bad = rejects.len() as u64;
+        let records = rows + bad;
+        if rows > 0 && bad <= self.options.limits.rejects.most(records) {
+            return Ok(());
+        }
+        let message =
+            format!("{bad} of {records} records are bad, more than MAX_REJECTS allows; the first: {}", first.reason);
+        Err(Error::new(ErrorKind::FileBroken, message).at(first.position))
+    }
+}
+
+/// The first pass over an object's rows.
+enum FirstPass {
+    Streaming(StreamedRows),
+    /// Rows are read by byte ranges; the summary is that of a pass over all stored bytes.
+    Parquet(Box<ParquetReader>, BodySummary),
+}
+
+impl FirstPass {
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        match self {
+            Self::Streaming(rows) => rows.next().await,
+            Self::Parquet(reader, _) => reader.next().await,
+        }
+    }
+
+    fn inference(&self) -> Inference {
+        match self {
+            Self::Streaming(rows) => rows.inference(),
+            Self::Parquet(reader, _) => {
+                let types = reader.columns().map(|(_, column_type)| column_type);
+                Inference::declared(parquet_names(reader).into_iter().zip(types))
+            }
+        }
+    }
+
+    /// The summary, after [`FirstPass::next`] has returned `None`.
+    fn end(self) -> Result<ScanSummary> {
+        match self {
+            Self::Streaming(mut rows) => match rows.end()? {
+                StreamEnd::Complete(summary) => Ok(summary),
+                StreamEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
+            },
+            Self::Parquet(reader, bytes) => {
+                Ok(ScanSummary { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
+            }
+        }
+    }
+}
+
+fn parquet_names(reader: &ParquetReader) -> Vec<String> {
+    let names: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
+    column_names(&names)
+}

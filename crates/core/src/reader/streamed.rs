@@ -1,0 +1,113 @@
+//! The rows of a file that is read from its first byte to its last; tasks of their own prepare bytes and batches.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Result;
+use crate::format::Batch;
+use crate::format::decoder::{Decoder, Layout};
+use crate::reader::beginning::{ScanReason, StreamEnd};
+use crate::reader::bytes::{BodySummary, DecodedBytes};
+use crate::reader::read_ahead::ReadAhead;
+use crate::reject::Reject;
+use crate::schema::infer::Inference;
+
+/// What a pass does with a bad record, within the configured limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadRecords {
+    /// Leaves it out of the rows and lists it in the summary.
+    Reject,
+    /// Stops the pass.
+    Stop,
+}
+
+/// What a whole pass found out.
+#[derive(Debug)]
+pub(crate) struct ScanSummary {
+    /// Empty for an empty file.
+    pub(super) column_names: Vec<String>,
+    /// `None` for Parquet.
+    pub(super) layout: Option<Layout>,
+    /// The bad records, in the file's order.
+    pub(super) rejects: Vec<Reject>,
+    pub(crate) bytes: BodySummary,
+}
+
+/// The rows of a CSV or JSON file, in order.
+pub(crate) struct StreamedRows {
+    rows: ReadAhead<Batch, StreamEnd>,
+    peeked: Option<Batch>,
+    /// The column names known with the first batch.
+    names: Arc<OnceLock<Vec<String>>>,
+    has_null_tokens: bool,
+}
+
+impl StreamedRows {
+    pub(super) fn start(bytes: DecodedBytes, mut decoder: Decoder, bad_records: BadRecords) -> Self {
+        let names = Arc::new(OnceLock::new());
+        let has_null_tokens = decoder.has_null_tokens();
+        let first_names = names.clone();
+        let rows = ReadAhead::start(async move |batches| {
+            let mut bytes = bytes.read_ahead();
+            let mut rejects = Vec::new();
+            loop {
+                let piece = bytes.next().await?;
+                match &piece {
+                    Some(piece) => decoder.push(piece)?,
+                    None => decoder.finish()?,
+                }
+                while let Some(batch) = decoder.take_batch() {
+                    first_names.get_or_init(|| decoder.column_names());
+                    batches.send(batch).await;
+                }
+                rejects.append(&mut decoder.take_rejects());
+                if bad_records == BadRecords::Stop && !rejects.is_empty() {
+                    return Ok(StreamEnd::Stopped(ScanReason::BadRecord));
+                }
+                if piece.is_none() {
+                    break;
+                }
+            }
+            let (column_names, layout) = (decoder.column_names(), Some(decoder.layout()));
+            Ok(StreamEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
+        });
+        Self { rows, peeked: None, names, has_null_tokens }
+    }
+
+    /// The first rows, before any were read. [`StreamedRows::next`] returns them again.
+    pub(super) async fn peek(&mut self) -> Result<Option<&Batch>> {
+        if self.peeked.is_none() {
+            self.peeked = self.rows.next().await?;
+        }
+        Ok(self.peeked.as_ref())
+    }
+
+    /// Whether the first rows were peeked at and none were read.
+    pub(super) fn is_peeked(&self) -> bool {
+        self.peeked.is_some()
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>> {
+        match self.peeked.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.rows.next().await,
+        }
+    }
+
+    /// The names of the first `width` columns, after the first batch was returned or peeked at.
+    pub(super) fn first_names(&self, width: usize) -> Vec<String> {
+        self.names.get().map(|names| names.iter().take(width).cloned().collect()).unwrap_or_default()
+    }
+
+    /// An inference for these rows, which learns the columns from the batches.
+    pub(super) fn inference(&self) -> Inference {
+        match self.has_null_tokens {
+            true => Inference::new(Vec::new()),
+            false => Inference::new(Vec::new()).without_null_tokens(),
+        }
+    }
+
+    /// How the pass ended, after [`StreamedRows::next`] has returned `None`.
+    pub(super) fn end(&mut self) -> Result<StreamEnd> {
+        self.rows.summary()
+    }
+}
