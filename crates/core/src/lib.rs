@@ -38,3 +38,5 @@ pub mod store;
 mod stub_server;
 pub mod sweep;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;

@@ -17,7 +17,7 @@ use crate::pipeline::Attempt;
 use crate::pipeline::load::{LoadResult, commit};
 use crate::pipeline::rejects;
 use crate::policy::{Action, Retry, policy};
-use crate::reader::{Beginning, FileReader, Guard, ScanReason, StreamEnd, StreamedRows};
+use crate::reader::{Beginning, FileReader, Guard, StopReason, StreamEnd, StreamedRows};
 use crate::route;
 
 /// The largest expected size, decompressed, of a file whose table is created in the transaction of its rows. Other files for the
@@ -125,11 +125,11 @@ fn needs_scan(reason: &str) -> Option<LoadResult> {
     None
 }
 
-fn describe(reason: ScanReason) -> String {
+fn describe(reason: StopReason) -> String {
     match reason {
-        ScanReason::BadRecord => "the file has a bad record",
-        ScanReason::MoreColumns => "the file has columns that its beginning does not show",
-        ScanReason::TypeChanged => "a value gives a column another type than the file's beginning",
+        StopReason::BadRecord => "the file has a bad record",
+        StopReason::MoreColumns => "the file has columns that its beginning does not show",
+        StopReason::TypeChanged => "a value gives a column another type than the file's beginning",
     }
     .to_owned()
 }

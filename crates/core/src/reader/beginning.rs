@@ -13,7 +13,7 @@ use crate::schema::Schema;
 
 /// Why a file must be scanned before it can be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ScanReason {
+pub(crate) enum StopReason {
     /// A record is bad; whether the file may be loaded without it depends on all of them.
     BadRecord,
     /// The file has columns that its beginning does not show.
@@ -28,7 +28,7 @@ pub(crate) enum StreamEnd {
     /// At the end of the file.
     Complete(ScanSummary),
     /// Earlier: the rows so far must not be committed.
-    Stopped(ScanReason),
+    Stopped(StopReason),
 }
 
 /// What is checked of the rows after the beginning.
@@ -45,7 +45,7 @@ pub(crate) struct Beginning {
     rows: StreamedRows,
     names: Vec<String>,
     schema: Schema,
-    stopped: Option<ScanReason>,
+    stopped: Option<StopReason>,
 }
 
 impl FileReader {
@@ -86,13 +86,13 @@ impl Beginning {
             stream::try_unfold((rows, inference, stopped), move |(rows, mut inference, stopped)| async move {
                 let Some(batch) = rows.next().await? else { return Ok(None) };
                 if batch.width() != width {
-                    *stopped = Some(ScanReason::MoreColumns);
+                    *stopped = Some(StopReason::MoreColumns);
                     return Ok(None);
                 }
                 if let Some(inference) = &mut inference {
                     inference.observe(&batch);
                     if !inference.makes_the_columns_of(schema) {
-                        *stopped = Some(ScanReason::TypeChanged);
+                        *stopped = Some(StopReason::TypeChanged);
                         return Ok(None);
                     }
                 }
@@ -111,7 +111,7 @@ impl Beginning {
         }
         match self.rows.end()? {
             StreamEnd::Complete(summary) if summary.column_names != self.names => {
-                Ok(StreamEnd::Stopped(ScanReason::MoreColumns))
+                Ok(StreamEnd::Stopped(StopReason::MoreColumns))
             }
             end => Ok(end),
         }

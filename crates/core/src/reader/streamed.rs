@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use crate::error::Result;
 use crate::format::Batch;
 use crate::format::decoder::{Decoder, Layout};
-use crate::reader::beginning::{ScanReason, StreamEnd};
+use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::read_ahead::ReadAhead;
 use crate::reject::Reject;
@@ -61,7 +61,7 @@ impl StreamedRows {
                 }
                 rejects.append(&mut decoder.take_rejects());
                 if bad_records == BadRecords::Stop && !rejects.is_empty() {
-                    return Ok(StreamEnd::Stopped(ScanReason::BadRecord));
+                    return Ok(StreamEnd::Stopped(StopReason::BadRecord));
                 }
                 if piece.is_none() {
                     break;

@@ -1,1 +1,97 @@
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use rstest::rstest;
 
+use super::*;
+use crate::config::{CsvSettings, DecodedLimits, FileFormat, FileLimits};
+use crate::error::ErrorKind;
+use crate::object::ObjectRef;
+use crate::reject::RejectLimit;
+use crate::schema::ColumnType;
+
+fn options(rejects: RejectLimit) -> FileSettings {
+    let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
+    FileSettings {
+        format: FileFormat::Auto,
+        csv: CsvSettings { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None },
+        limits: FileLimits { buffer_max_bytes: 1 << 20, max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects },
+    }
+}
+
+fn reader(key: &str, bytes: &[u8], rejects: RejectLimit) -> FileReader {
+    let object = ObjectRef::new("bucket", key);
+    let version = ObjectVersion::new(object, "\"e\"".into(), bytes.len() as u64, Timestamp::UNIX_EPOCH, None);
+    FileReader::in_memory(bytes.to_vec(), &version, &options(rejects))
+}
+
+async fn texts(reader: &FileReader, scan: &ScanResult) -> Vec<Vec<Option<String>>> {
+    let batches: Vec<Batch> = reader.rows(&scan.layout).await.unwrap().try_collect().await.unwrap();
+    let text = |field: Option<&[u8]>| field.map(|field| String::from_utf8(field.to_vec()).unwrap());
+    let rows = batches.iter().flat_map(|batch| {
+        (0..batch.rows()).map(move |row| (0..batch.width()).map(|column| text(batch.field(row, column))).collect())
+    });
+    rows.collect()
+}
+
+#[tokio::test]
+async fn scan_needs_bytes_and_options_only() {
+    let reader = reader("a.csv", b"id,note\n1,x\n2,\n", RejectLimit::Count(0));
+    let scan = reader.scan().await.unwrap();
+    let columns: Vec<_> = scan.schema.columns.iter().map(|column| (column.name.as_str(), column.column_type)).collect();
+    assert_eq!(columns, [("id", ColumnType::Integer), ("note", ColumnType::Text)]);
+    assert_eq!((scan.rows, scan.rejects.len(), scan.decoded_bytes, scan.body_sha256.len()), (2, 0, 15, 64));
+}
+
+#[rstest]
+#[case("a.csv", b"id,note\n1,x\n2,\n", &[["1", "x"], ["2", ""]])]
+#[case("a.jsonl", b"{\"id\":1,\"note\":\"x\"}\n{\"id\":2}\n", &[["1", "x"], ["2", ""]])]
+#[tokio::test]
+async fn rows_can_be_read_again_and_again(#[case] key: &str, #[case] bytes: &[u8], #[case] expected: &[[&str; 2]]) {
+    let reader = reader(key, bytes, RejectLimit::Count(0));
+    let scan = reader.scan().await.unwrap();
+    for _ in 0..2 {
+        let rows = texts(&reader, &scan).await;
+        let rows: Vec<Vec<String>> =
+            rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect();
+        assert_eq!(rows, expected);
+    }
+}
+
+#[tokio::test]
+async fn bad_records_are_listed_within_the_limit_and_reject_the_file_beyond_it() {
+    let file = b"a,b\n1,2\n3\n4,5\n";
+    let scan = reader("a.csv", file, RejectLimit::Count(1)).scan().await.unwrap();
+    assert_eq!((scan.rows, scan.rejects.len()), (2, 1));
+    let error = reader("a.csv", file, RejectLimit::Count(0)).scan().await.unwrap_err();
+    assert_eq!((error.kind(), error.position().unwrap().record), (ErrorKind::FileBroken, 2));
+}
+
+#[tokio::test]
+async fn empty_file_has_no_columns() {
+    let scan = reader("a.csv", b"", RejectLimit::Count(0)).scan().await.unwrap();
+    assert!(scan.schema.columns.is_empty() && scan.rows == 0);
+}
+
+#[tokio::test]
+async fn beginning_gives_a_provisional_schema_and_all_rows() {
+    let reader = reader("a.csv", b"a\n1\n2\n", RejectLimit::Count(0));
+    let mut beginning = reader.peek().await.unwrap().unwrap();
+    assert_eq!(beginning.schema().columns[0].column_type, ColumnType::Integer);
+    let batches: Vec<Batch> = beginning.rows(&reader, Guard::EveryValue).try_collect().await.unwrap();
+    assert_eq!(batches.iter().map(Batch::rows).sum::<usize>(), 2);
+    assert!(matches!(beginning.end().unwrap(), StreamEnd::Complete(_)));
+}
+
+#[rstest]
+#[case(Guard::EveryValue, "x", StopReason::TypeChanged)]
+#[case(Guard::Columns, "1,2", StopReason::BadRecord)]
+#[tokio::test]
+async fn guard_stops_the_rows_before_the_end(#[case] guard: Guard, #[case] last: &str, #[case] expected: StopReason) {
+    let body = format!("a\n{}{last}\n", "1\n".repeat(300_000));
+    let reader = reader("a.csv", body.as_bytes(), RejectLimit::Count(0));
+    let mut beginning = reader.peek().await.unwrap().unwrap();
+    let batches: Vec<Batch> = beginning.rows(&reader, guard).try_collect().await.unwrap();
+    assert!(batches.iter().map(Batch::rows).sum::<usize>() <= 300_001);
+    assert!(matches!(beginning.end().unwrap(), StreamEnd::Stopped(reason) if reason == expected));
+    assert!(beginning.into_unread_rows().is_none(), "rows were read, so the pass cannot be continued");
+}
