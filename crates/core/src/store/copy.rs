@@ -46,6 +46,35 @@ impl Default for CopyLimits {
     }
 }
 
+/// Copies the content headers of the source to a request that creates an object.
+macro_rules! with_content_headers {
+    ($request:expr, $head:expr) => {
+        $request
+            .set_content_type($head.content_type.clone())
+            .set_content_encoding($head.content_encoding.clone())
+            .set_content_disposition($head.content_disposition.clone())
+            .set_content_language($head.content_language.clone())
+            .set_cache_control($head.cache_control.clone())
+    };
+}
+
+/// Copies the storage class and the KMS key of the source to a request that creates an object.
+///
+/// Without a KMS key the copy gets the bucket's default encryption.
+macro_rules! with_storage {
+    ($request:expr, $head:expr) => {{
+        let request = $request.set_storage_class($head.storage_class.clone());
+        if is_kms($head) {
+            request
+                .set_server_side_encryption($head.server_side_encryption.clone())
+                .set_ssekms_key_id($head.ssekms_key_id.clone())
+                .set_bucket_key_enabled($head.bucket_key_enabled)
+        } else {
+            request
+        }
+    }};
+}
+
 impl Store {
     pub(super) async fn copy_whole(
         &self,
@@ -53,7 +82,7 @@ impl Store {
         head: &HeadObjectOutput,
         destination: &ObjectRef,
     ) -> Result<()> {
-        let mut request = self
+        let request = self
             .client
             .copy_object()
             .copy_source(copy_source(source))
@@ -61,24 +90,12 @@ impl Store {
             .bucket(&destination.bucket)
             .key(&destination.key)
             // S3 honours this. Some servers like it do not: there a second move of a source makes its copy anew.
-            .if_none_match("*")
-            .set_storage_class(head.storage_class.clone());
-        if is_kms(head) {
-            request = request
-                .set_server_side_encryption(head.server_side_encryption.clone())
-                .set_ssekms_key_id(head.ssekms_key_id.clone())
-                .set_bucket_key_enabled(head.bucket_key_enabled);
-        }
+            .if_none_match("*");
+        let mut request = with_storage!(request, head);
         // Without a replacement S3 copies the metadata as it is.
         if let Some(metadata) = marked_metadata(source, head) {
-            request = request
-                .metadata_directive(MetadataDirective::Replace)
-                .set_metadata(Some(metadata))
-                .set_content_type(head.content_type.clone())
-                .set_content_encoding(head.content_encoding.clone())
-                .set_content_disposition(head.content_disposition.clone())
-                .set_content_language(head.content_language.clone())
-                .set_cache_control(head.cache_control.clone());
+            request = request.metadata_directive(MetadataDirective::Replace).set_metadata(Some(metadata));
+            request = with_content_headers!(request, head);
         }
         let error = match request.customize().config_override(patient()).send().await {
             Ok(_) => return Ok(()),
@@ -99,27 +116,16 @@ impl Store {
         destination: &ObjectRef,
         limits: &CopyLimits,
     ) -> Result<()> {
-        let mut request = self
+        let request = self
             .client
             .create_multipart_upload()
             .bucket(&destination.bucket)
             .key(&destination.key)
-            .set_metadata(marked_metadata(source, head).or_else(|| head.metadata.clone()))
-            .set_content_type(head.content_type.clone())
-            .set_content_encoding(head.content_encoding.clone())
-            .set_content_disposition(head.content_disposition.clone())
-            .set_content_language(head.content_language.clone())
-            .set_cache_control(head.cache_control.clone())
-            .set_storage_class(head.storage_class.clone());
-        if is_kms(head) {
-            request = request
-                .set_server_side_encryption(head.server_side_encryption.clone())
-                .set_ssekms_key_id(head.ssekms_key_id.clone())
-                .set_bucket_key_enabled(head.bucket_key_enabled);
-        }
-        let answer = request.send().await;
-        let answer = answer.map_err(|error| failure("start the copy", error).for_object(destination))?;
-        let upload_id = answer
+            .set_metadata(marked_metadata(source, head).or_else(|| head.metadata.clone()));
+        let request = with_storage!(with_content_headers!(request, head), head);
+        let response = request.send().await;
+        let response = response.map_err(|error| failure("start the copy", error).for_object(destination))?;
+        let upload_id = response
             .upload_id
             .ok_or_else(|| Error::new(ErrorKind::Service, "S3 gave no upload id").for_object(destination))?;
         match self.copy_each_part(source, destination, &upload_id, limits).await {
