@@ -3,8 +3,10 @@
 //! Identity is decided here ([`SourceId`]); where objects move to is decided in `route`.
 
 use std::fmt;
+use std::str::Utf8Error;
 
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -110,6 +112,15 @@ impl fmt::Display for SourceId {
     }
 }
 
+/// Decodes a key from an S3 notification or listing: `+` is a space, then percent-decoding, exactly once.
+///
+/// # Errors
+/// The decoded bytes are not UTF-8.
+pub(crate) fn decode_key(encoded: &str) -> Result<String, Utf8Error> {
+    let spaced = encoded.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().map(Into::into)
+}
+
 /// SHA-256 in hex over parts, each preceded by its length, so that no two lists of parts share an input.
 pub fn hash_parts(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
@@ -132,7 +143,29 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
     use super::*;
+
+    #[rstest]
+    #[case("a+b", "a b")]
+    #[case("a%20b", "a b")]
+    #[case("a%2Bb", "a+b")]
+    #[case("a%252Bb", "a%2Bb")]
+    #[case("50%", "50%")]
+    #[case("%C3%A9/%0A", "\u{e9}/\n")]
+    fn keys_are_decoded_once(#[case] encoded: &str, #[case] expected: &str) {
+        assert_eq!(decode_key(encoded).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_survives_its_encoding(key in "\\PC{1,60}") {
+            let encoded = percent_encoding::utf8_percent_encode(&key, percent_encoding::NON_ALPHANUMERIC).to_string();
+            prop_assert_eq!(decode_key(&encoded.replace("%20", "+")).unwrap(), key);
+        }
+    }
 
     fn source(key: &str, etag: &str, version: Option<&str>) -> ObjectVersion {
         let object = ObjectRef { bucket: "b".into(), key: key.into(), version_id: version.map(Into::into) };
