@@ -6,10 +6,11 @@
 //! words ([`error`], [`config`], [`cost`], [`pattern`], [`object`], [`report`], [`deadline`], [`failpoint`]), pure rooms ([`event`],
 //! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`destination`], [`catalog`], [`launch`], [`secret`],
 //! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
-//! [`sweep`], [`dispatch`], [`request`]).
+//! `reconcile`, `cleanup`, [`dispatch`], [`request`]).
 
 pub mod aws;
 pub mod catalog;
+mod cleanup;
 pub mod config;
 pub mod cost;
 pub mod deadline;
@@ -26,6 +27,7 @@ pub mod pattern;
 pub mod pipeline;
 pub mod policy;
 pub mod reader;
+mod reconcile;
 pub mod reject;
 pub mod replay;
 pub mod report;
@@ -36,7 +38,6 @@ pub mod secret;
 pub mod store;
 #[cfg(test)]
 mod stub_server;
-pub mod sweep;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

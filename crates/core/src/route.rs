@@ -44,9 +44,9 @@ pub enum Route {
 impl Route {
     /// The route of an object that an event announced: only files of rows below the upload prefix are ours.
     pub fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
-        let asked = Self::of_asked(object, prefixes);
-        if asked != Self::Ingest {
-            return asked;
+        let requested = Self::of_requested(object, prefixes);
+        if requested != Self::Ingest {
+            return requested;
         }
         if upload_prefix(prefixes, &object.key).is_none() {
             return skip(format!("it is not under the upload prefix {}", prefixes.upload.join(", ")));
@@ -59,7 +59,7 @@ impl Route {
 
     /// The route of an object that somebody asked for by key: it may lie anywhere and be called anything, only not be
     /// one of our own.
-    pub fn of_asked(object: &ObjectRef, prefixes: &Prefixes) -> Self {
+    pub fn of_requested(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
         }
@@ -268,7 +268,7 @@ mod tests {
     #[case("anywhere/", false)]
     #[case("processed/a.csv", false)]
     fn what_is_asked_for_may_lie_anywhere_but_here(#[case] key: &str, #[case] ingested: bool) {
-        assert_eq!(Route::of_asked(&ObjectRef::new("b", key), &prefixes()) == Route::Ingest, ingested);
+        assert_eq!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()) == Route::Ingest, ingested);
     }
 
     #[rstest]
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
         assert_eq!(rejects_table(&prefixes(), &reject_notes_key(&prefixes(), table, &id())), None);
         assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);
-        assert_ne!(Route::of_asked(&ObjectRef::new("b", key), &prefixes()), Route::Ingest);
+        assert_ne!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()), Route::Ingest);
     }
 
     #[test]
@@ -379,7 +379,7 @@ mod tests {
             prop_assert!(!is_ours || (key.starts_with("uploads/") && is_file(&key)));
             for made in [processed_key(&prefixes(), &key, &id()), reason_key(&prefixes(), &key, &id())] {
                 prop_assert!(made.len() <= 1024);
-                prop_assert_ne!(Route::of_asked(&ObjectRef::new("b", made), &prefixes()), Route::Ingest);
+                prop_assert_ne!(Route::of_requested(&ObjectRef::new("b", made), &prefixes()), Route::Ingest);
             }
         }
     }

@@ -18,7 +18,7 @@ use spillway_core::telemetry;
 struct Function {
     dispatcher: Dispatcher,
     bucket: String,
-    standing_work: Option<DefaultRequest>,
+    default_request: Option<DefaultRequest>,
 }
 
 #[tokio::main]
@@ -34,7 +34,7 @@ async fn start() -> anyhow::Result<Function> {
     let settings = IngestSettings::from_env().context("the function's settings are wrong")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
     let dispatcher = Dispatcher::connect("ingest", settings.context, Some(tasks)).await;
-    Ok(Function { dispatcher, bucket: settings.bucket, standing_work: settings.standing_work })
+    Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.standing_work })
 }
 
 async fn answer(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
@@ -45,6 +45,6 @@ async fn answer(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
 }
 
 async fn load(function: &Function, request: &Value, deadline: &Deadline) -> Result<Value> {
-    let request = Request::parse(request, &function.bucket, function.standing_work.as_ref())?;
-    request.run(&function.dispatcher, deadline).await?.into_response()
+    let request = Request::parse(request, &function.bucket, function.default_request.as_ref())?;
+    function.dispatcher.run(request, deadline).await?.into_response()
 }

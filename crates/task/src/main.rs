@@ -62,11 +62,11 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
 }
 
 async fn load(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> Result<()> {
-    let answer = request.run(dispatcher, deadline).await?;
-    for report in &answer.results.reports {
+    let result = dispatcher.run(request, deadline).await?;
+    for report in &result.results.reports {
         let line = serde_json::to_string(report).unwrap_or_default();
         // A closed output is no reason to fail: the log has said the same.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
-    answer.results.into_result().map(|_| ())
+    result.results.into_result().map(|_| ())
 }

@@ -36,7 +36,7 @@ async fn answer(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Va
 }
 
 async fn load(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
-    let results = dispatcher.event(event, deadline).await?.into_result()?;
+    let results = dispatcher.process_event(event, deadline).await?.into_result()?;
     serde_json::to_value(results)
         .map_err(|error| Error::new(ErrorKind::Internal, "the reports are no JSON").with_source(error))
 }

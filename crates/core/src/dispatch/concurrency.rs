@@ -1,7 +1,8 @@
-//! The objects of one run, small ones several at a time: most of what a small file takes is waiting for S3 and the database.
+//! Processes the objects of one request, several small ones at a time.
 //!
-//! How many go at once is a setting, and how much of them is held in memory is not more than of one. Large objects go
-//! alone. So do all of them where their order matters to what is in the table afterwards, or where one could get in another's way.
+//! A small file spends most of its time waiting for S3 and the database. `MAX_CONCURRENT_FILES` limits how many run at
+//! once, and together they buffer no more than one large file may. Large files run alone. So do all files of a load mode
+//! in which the order decides the table's rows, or in which one file could block another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,61 +15,64 @@ use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
 use crate::route::Route;
-use crate::store::read::Listed;
+use crate::store::read::ListedObject;
 
 impl Dispatcher {
-    /// Takes the listed objects of a bucket, begun in their order and noted in it. Once the process is to stop, no more are
-    /// begun.
-    pub(crate) async fn process_all(
+    /// Processes listed objects of a bucket. Starts them and adds their results in the given order.
+    ///
+    /// After an interruption no further object is started.
+    pub(super) async fn process_all(
         &self,
         bucket: &str,
-        objects: Vec<Listed>,
+        objects: Vec<ListedObject>,
         deadline: &Deadline,
-        results: &mut BatchResult,
-    ) {
+    ) -> BatchResult {
         let permits = Permits::of(&self.context.settings);
-        let is_stopped = AtomicBool::new(false);
-        let (free, is_stopped) = (&Semaphore::new(permits.count), &is_stopped);
-        let mut ends = stream::iter(objects)
-            .map(|Listed { key, size_bytes, .. }| async move {
+        let is_interrupted = AtomicBool::new(false);
+        let (free, is_interrupted) = (&Semaphore::new(permits.count), &is_interrupted);
+        let mut finished = stream::iter(objects)
+            .map(|ListedObject { key, size_bytes, .. }| async move {
                 let needed = permits.needed(size_bytes);
-                let _taken = free.acquire_many(u32::try_from(needed).unwrap_or(u32::MAX)).await;
-                if is_stopped.load(Ordering::Relaxed) {
+                let _permit = free.acquire_many(u32::try_from(needed).unwrap_or(u32::MAX)).await;
+                if is_interrupted.load(Ordering::Relaxed) {
                     return None;
                 }
-                let end = self.outcome_of(ObjectRef::new(bucket, key), Route::Ingest, deadline).await;
-                if end.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Interrupted) {
-                    is_stopped.store(true, Ordering::Relaxed);
+                let result = self.process(ObjectRef::new(bucket, key), Route::Ingest, deadline).await;
+                if result.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Interrupted) {
+                    is_interrupted.store(true, Ordering::Relaxed);
                 }
-                Some(end)
+                Some(result)
             })
             .buffered(permits.count);
-        while let Some(end) = ends.next().await {
-            if let Some(end) = end {
-                self.note(end, results);
+        let mut results = BatchResult::new(self.service);
+        while let Some(result) = finished.next().await {
+            if let Some(result) = result {
+                results.add(result);
             }
         }
+        results
     }
 }
 
-/// How many objects may be under way, each of which takes one place or more.
+/// The permits that concurrent objects share; each object needs one or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Permits {
     count: usize,
-    /// What is held of an object that takes one.
+    /// Bytes that an object with one permit may buffer.
     bytes: u64,
 }
 
 impl Permits {
     fn of(settings: &PipelineConfig) -> Self {
         let options = &settings.database.options;
-        // Of two files that replace or update the same rows the later one counts, and no column can be added to a table
-        // while rows are loaded into it.
+        // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
+        // while another transaction inserts into it.
         let is_any_order = options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse;
         let count = if is_any_order { settings.max_concurrent_files.max(1) } else { 1 };
         Self { count, bytes: settings.files.limits.buffer_max_bytes / count as u64 }
     }
 
+    /// Number of permits for an object of this size: one per `bytes` begun, at most all.
     fn needed(self, size_bytes: u64) -> usize {
         match size_bytes.checked_div(self.bytes) {
             Some(more) => usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1).min(self.count),
@@ -82,10 +86,10 @@ mod tests {
     use super::Permits;
 
     #[test]
-    fn small_objects_take_one_place_and_large_ones_all() {
+    fn small_objects_need_one_permit_and_large_ones_all() {
         let permits = Permits { count: 4, bytes: 2 << 20 };
         let needed = [0, 100_000, (2 << 20) - 1, 2 << 20, 5 << 20, 8 << 20, 5 << 30].map(|size| permits.needed(size));
         assert_eq!(needed, [1, 1, 1, 2, 3, 4, 4]);
-        assert_eq!(Permits { count: 4, bytes: 0 }.needed(1), 4, "nothing is held");
+        assert_eq!(Permits { count: 4, bytes: 0 }.needed(1), 4, "without a buffer every object runs alone");
     }
 }

@@ -10,13 +10,12 @@ use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{ChecksumMode, EncodingType};
 use bytes::{Buf, Bytes, BytesMut};
 use jiff::Timestamp;
-use percent_encoding::percent_decode_str;
 
 use super::answer::{failure, is_empty, is_not_found, size, timestamp};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::object::{ObjectRef, ObjectVersion};
+use crate::object::{ObjectRef, ObjectVersion, decode_key};
 
 /// A small object, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,7 @@ pub struct Small {
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedObject {
     /// The key, decoded.
     pub key: String,
     /// The size in bytes as stored.
@@ -164,6 +163,26 @@ impl Store {
         Pages { store: self.clone(), bucket, prefix, next: NextPage::First }
     }
 
+    /// The objects under some prefixes that pass a test, in the order of the listing.
+    ///
+    /// # Errors
+    /// When a page cannot be listed; a part of a listing is never returned.
+    pub(crate) async fn list_matching(
+        &self,
+        bucket: &str,
+        prefixes: &[String],
+        is_wanted: impl Fn(&ListedObject) -> bool,
+    ) -> Result<Vec<ListedObject>> {
+        let mut found = Vec::new();
+        for prefix in prefixes {
+            let mut pages = self.list(bucket, prefix);
+            while let Some(page) = pages.next().await? {
+                found.extend(page.into_iter().filter(&is_wanted));
+            }
+        }
+        Ok(found)
+    }
+
     /// What HEAD says; `None` is a 404, which has no code and is believed only by those whom it cannot mislead.
     pub(super) async fn look(&self, object: &ObjectRef) -> Result<Option<HeadObjectOutput>> {
         let request = self.client.head_object().bucket(&object.bucket).key(&object.key);
@@ -282,7 +301,7 @@ impl Body {
 
 impl Pages {
     /// The next page, which may be empty, or `None` after the last.
-    pub async fn next(&mut self) -> Result<Option<Vec<Listed>>> {
+    pub async fn next(&mut self) -> Result<Option<Vec<ListedObject>>> {
         let token = match &self.next {
             NextPage::First => None,
             NextPage::After(token) => Some(token.clone()),
@@ -301,8 +320,8 @@ impl Pages {
         let mut page = Vec::with_capacity(objects.len());
         for listed in objects {
             let key = listed.key.unwrap_or_default();
-            page.push(Listed {
-                key: if is_encoded { decoded_key(&key).map_err(|error| error.for_object(self.place()))? } else { key },
+            page.push(ListedObject {
+                key: if is_encoded { listed_key(&key).map_err(|error| error.for_object(self.place()))? } else { key },
                 size_bytes: size(listed.size),
                 etag: listed.e_tag.unwrap_or_default(),
                 last_modified: timestamp(listed.last_modified.as_ref()),
@@ -318,11 +337,9 @@ impl Pages {
     }
 }
 
-/// A key as listings and events encode it: `+` is a space, then percent-decode, once.
-pub(super) fn decoded_key(encoded: &str) -> Result<String> {
-    let spaced = encoded.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(Into::into).map_err(|cause| {
+/// The key from a listing that asked S3 to encode keys.
+pub(super) fn listed_key(encoded: &str) -> Result<String> {
+    decode_key(encoded).map_err(|cause| {
         Error::new(ErrorKind::Service, "a listed key is not UTF-8; delete or rename that object").with_source(cause)
     })
 }
@@ -369,16 +386,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-
-    #[rstest]
-    #[case("a+b", "a b")]
-    #[case("a%20b", "a b")]
-    #[case("a%2Bb", "a+b")]
-    #[case("a%252Bb", "a%2Bb")]
-    #[case("%C3%A9/%0A", "\u{e9}/\n")]
-    fn listed_keys_are_decoded_once(#[case] encoded: &str, #[case] expected: &str) {
-        assert_eq!(decoded_key(encoded).unwrap(), expected);
-    }
 
     #[rstest]
     #[case("gzip", Some("gzip"))]

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::{failure, is_no_such_upload, timestamp};
-use super::read::decoded_key;
+use super::read::listed_key;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -158,7 +158,7 @@ impl Store {
                 .await
                 .map_err(|error| failure("list the multipart uploads", error).for_object(&place))?;
             let is_encoded = page.encoding_type == Some(EncodingType::Url);
-            let plain = |key: &str| if is_encoded { decoded_key(key) } else { Ok(key.to_owned()) };
+            let plain = |key: &str| if is_encoded { listed_key(key) } else { Ok(key.to_owned()) };
             for upload in page.uploads() {
                 if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
                     && timestamp(upload.initiated()) < before

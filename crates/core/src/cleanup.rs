@@ -1,0 +1,78 @@
+//! Deletes what dead workers left: expired leases, unfinished uploads, staging tables.
+//!
+//! Safe at any time and in parallel: only things that are older than a given age and belong to no live lease are
+//! deleted. Files that no event has delivered are the job of [`crate::reconcile`].
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::deadline::Deadline;
+use crate::destination::Destination;
+use crate::error::{Result, chain};
+use crate::pipeline::Context;
+use crate::store::lease;
+
+/// What one cleanup has deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// Number of expired leases deleted.
+    pub leases: usize,
+    /// Number of unfinished multipart uploads aborted.
+    pub uploads: usize,
+    /// Names of the staging tables dropped.
+    pub staging_tables: Vec<String>,
+}
+
+/// Deletes leases, uploads and staging tables of dead workers, and returns how many.
+///
+/// A failure with one kind is logged and does not stop the others: the next cleanup tries again.
+pub(crate) async fn clean_up(context: &Context, bucket: &str, older_than: Duration, deadline: &Deadline) -> Cleared {
+    let mut cleared = Cleared::default();
+    match lease::drop_expired(&context.store, bucket, &context.settings.prefixes.lease).await {
+        Ok(count) => cleared.leases = count,
+        Err(error) => warn!(error = %chain(&error), "failed to delete expired leases"),
+    }
+    match abort_uploads(context, bucket, older_than).await {
+        Ok(count) => cleared.uploads = count,
+        Err(error) => warn!(error = %chain(&error), "failed to abort unfinished uploads"),
+    }
+    let dropped = tokio::select! {
+        dropped = drop_staging_tables(context, bucket, older_than) => dropped,
+        error = deadline.reached() => Err(error),
+    };
+    match dropped {
+        Ok(names) => cleared.staging_tables = names,
+        Err(error) => warn!(error = %chain(&error), "failed to drop staging tables"),
+    }
+    info!(
+        leases = cleared.leases,
+        uploads = cleared.uploads,
+        staging_tables = cleared.staging_tables.len(),
+        "cleaned up after dead workers"
+    );
+    cleared
+}
+
+async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Duration) -> Result<Vec<String>> {
+    // `drop_expired` has left the live leases, and expired ones whose state a later attempt still needs.
+    let leases = lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await?;
+    let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
+    // The staging tables of every table are dropped, so the name of the table does not matter.
+    context.destination("", false).await?.drop_stale_staging(older_than, &live).await
+}
+
+/// Aborts the uploads of fallback objects and of copies that are too large for one request.
+async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
+    let prefixes = &context.settings.prefixes;
+    let mut leases = lease::leases(&context.store, bucket, &prefixes.lease).await?;
+    leases.retain(|lease| lease.expires_at >= Timestamp::now());
+    let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
+    let mut count = 0;
+    for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected] {
+        count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
+    }
+    Ok(count)
+}

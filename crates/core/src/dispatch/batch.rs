@@ -1,0 +1,150 @@
+//! Collects the results of one invocation: reports, ignored records, failures.
+//!
+//! The only place that logs a failed object and writes its metrics.
+
+use serde::Serialize;
+use tracing::{error, info, warn};
+
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::policy::policy;
+use crate::report::Report;
+use crate::telemetry;
+
+/// Number of failures that an error message lists in full.
+const MAX_LISTED: usize = 10;
+
+/// The results of one event or request.
+#[derive(Debug, Serialize)]
+pub struct BatchResult {
+    /// One report per object that has an outcome.
+    pub reports: Vec<Report>,
+    /// Event records that name no object to load, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+    /// One error per object that failed; such an object is still in place.
+    #[serde(skip)]
+    pub failures: Vec<Error>,
+    /// The service name in metrics.
+    #[serde(skip)]
+    service: &'static str,
+}
+
+impl BatchResult {
+    /// An empty result; `service` is the service name in metrics.
+    pub(crate) fn new(service: &'static str) -> Self {
+        Self { reports: Vec::new(), ignored: Vec::new(), failures: Vec::new(), service }
+    }
+
+    /// Adds the result of one object, writes its metrics and logs a failure.
+    pub(crate) fn add(&mut self, result: Result<Report>) {
+        match result {
+            Ok(report) => {
+                telemetry::count(self.service, &report);
+                self.reports.push(report);
+            }
+            Err(failure) => {
+                log_failure(&failure);
+                telemetry::count_failure(self.service, failure.kind());
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Adds an event record that names no object to load.
+    pub(crate) fn ignore(&mut self, what: &str, why: &str) {
+        info!(what, why, "ignoring an event record");
+        self.ignored.push(format!("{what}: {why}"));
+    }
+
+    /// Returns the results when every object has an outcome and no report needs attention.
+    ///
+    /// # Errors
+    /// An error that lists the other objects. Its kind is the first failure's, or `interrupted` if any failure has it.
+    pub fn into_result(self) -> Result<Self> {
+        let alarming: Vec<&Report> = self.reports.iter().filter(|report| report.needs_attention).collect();
+        let total = self.reports.len() + self.failures.len();
+        let kinds = || self.failures.iter().map(Error::kind);
+        // An interrupted task exits with 75 whatever else failed, so that it is started again.
+        let interrupted = kinds().find(|kind| *kind == ErrorKind::Interrupted);
+        let kind = match (interrupted.or(kinds().next()), alarming.is_empty()) {
+            (Some(kind), _) => kind,
+            (None, false) => ErrorKind::Internal,
+            (None, true) => return Ok(self),
+        };
+        let failures = self.failures.iter().map(|failure| format!("{}: {}", failure.kind(), chain(failure)));
+        let alarms = alarming.into_iter().map(|report| {
+            let reason = report.reason.as_deref().unwrap_or_default();
+            format!("{} {} and needs attention: {reason}", report.object, report.outcome.name())
+        });
+        let lines: Vec<String> = failures.chain(alarms).collect();
+        let more = match lines.len().saturating_sub(MAX_LISTED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        let listed = lines[..lines.len().min(MAX_LISTED)].join("; ");
+        Err(Error::new(kind, format!("{} of {total} objects failed or need attention: {listed}{more}", lines.len())))
+    }
+}
+
+fn log_failure(failure: &Error) {
+    let policy = policy(failure.kind());
+    let (kind, reason, hint) = (failure.kind().name(), chain(failure), policy.hint);
+    if policy.alert {
+        error!(kind, error = reason, hint, "failed to process an object; an operator must act");
+    } else {
+        warn!(kind, error = reason, hint, "failed to process an object; it stays in place for the next attempt");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::ObjectRef;
+    use crate::report::Outcome;
+
+    fn results(failures: Vec<Error>, reports: Vec<Report>) -> BatchResult {
+        BatchResult { reports, failures, ..BatchResult::new("test") }
+    }
+
+    fn report(needs_attention: bool) -> Report {
+        let mut report = Report::new(ObjectRef::new("b", "k"), Outcome::FellBack).because("internal: oops");
+        report.needs_attention = needs_attention;
+        report
+    }
+
+    #[test]
+    fn results_without_failures_are_returned() {
+        assert_eq!(results(vec![], vec![report(false)]).into_result().unwrap().reports.len(), 1);
+    }
+
+    #[test]
+    fn one_failure_fails_the_batch_with_its_kind_and_object() {
+        let failure = Error::new(ErrorKind::Throttled, "slow down").for_object("s3://b/x");
+        let error = results(vec![failure], vec![report(false)]).into_result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Throttled);
+        assert_eq!(error.to_string(), "1 of 2 objects failed or need attention: throttled: s3://b/x: slow down");
+    }
+
+    #[test]
+    fn an_interrupted_batch_is_interrupted_whatever_else_failed() {
+        let failures = [ErrorKind::Throttled, ErrorKind::Interrupted].map(|kind| Error::new(kind, "x"));
+        assert_eq!(results(failures.into(), vec![]).into_result().unwrap_err().kind(), ErrorKind::Interrupted);
+    }
+
+    #[test]
+    fn a_report_that_needs_attention_fails_the_batch() {
+        let error = results(vec![], vec![report(true), report(false)]).into_result().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "1 of 2 objects failed or need attention: s3://b/k fell_back and needs attention: internal: oops"
+        );
+    }
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let failures = (0..13).map(|_| Error::new(ErrorKind::Busy, "held")).collect();
+        let error = results(failures, vec![]).into_result().unwrap_err().to_string();
+        assert!(error.starts_with("13 of 13") && error.ends_with("; and 3 more"), "{error}");
+        assert_eq!(error.matches("held").count(), 10);
+    }
+}

@@ -1,0 +1,160 @@
+//! Runs a request: finds its objects, processes each of them, and returns the results.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{BatchResult, Dispatcher};
+use crate::cleanup::{Cleared, clean_up};
+use crate::config::LoadMode;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectRef;
+use crate::reconcile::undelivered_files;
+use crate::replay::{ReplaySelection, replay};
+use crate::request::{Request, Selection, SweepRequest, invalid};
+use crate::route::{self, Route};
+use crate::store::read::ListedObject;
+
+/// The results of a request.
+#[derive(Debug, Serialize)]
+pub struct RequestResult {
+    /// The results of its objects.
+    #[serde(flatten)]
+    pub results: BatchResult,
+    /// What a sweep has deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleared: Option<Cleared>,
+}
+
+impl RequestResult {
+    /// Returns the response to a direct invocation: `{"statusCode", "body"}`, with the reports as JSON text.
+    ///
+    /// # Errors
+    /// When any object failed. The caller of a function may ignore the response, but not an error.
+    pub fn into_response(self) -> Result<Value> {
+        let result = Self { results: self.results.into_result()?, cleared: self.cleared };
+        let body = serde_json::to_string(&result)
+            .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))?;
+        Ok(json!({ "statusCode": 200, "body": body }))
+    }
+}
+
+impl From<BatchResult> for RequestResult {
+    fn from(results: BatchResult) -> Self {
+        Self { results, cleared: None }
+    }
+}
+
+impl Dispatcher {
+    /// Runs a request. The result contains the outcome or the failure of each object.
+    ///
+    /// # Errors
+    /// When the request's objects cannot be determined.
+    pub async fn run(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
+        let result = match request {
+            Request::Object(object) => self.run_object(object, deadline).await.map(RequestResult::from),
+            Request::Rejects(object) => self.run_rejects(object, deadline).await.map(RequestResult::from),
+            Request::Prefix { bucket, prefixes, selection } => {
+                self.run_prefix(&bucket, &prefixes, selection, deadline).await.map(RequestResult::from)
+            }
+            Request::Replay { bucket, selection } => {
+                self.run_replay(&bucket, &selection, deadline).await.map(RequestResult::from)
+            }
+            Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
+        };
+        self.context.connections.close().await;
+        result
+    }
+
+    async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
+        self.refuse_to_replace_by_a_part(&object)?;
+        let route = Route::of_requested(&object, &self.context.settings.prefixes);
+        Ok(self.process_one(object, route, deadline).await)
+    }
+
+    async fn run_rejects(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
+        let prefixes = &self.context.settings.prefixes;
+        if route::rejects_table(prefixes, &object.key).is_none() {
+            let message = format!(
+                "{:?} is not the key of rejected records; such a key is {}<table>/<source id>.csv",
+                object.key, prefixes.rejected
+            );
+            return Err(invalid(message));
+        }
+        self.refuse_to_replace_by_a_part(&object)?;
+        Ok(self.process_one(object, Route::Ingest, deadline).await)
+    }
+
+    async fn process_one(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> BatchResult {
+        let mut results = BatchResult::new(self.service);
+        results.add(self.process(object, route, deadline).await);
+        results
+    }
+
+    async fn run_prefix(
+        &self,
+        bucket: &str,
+        prefixes: &[String],
+        selection: Selection,
+        deadline: &Deadline,
+    ) -> Result<BatchResult> {
+        let files = Box::pin(self.list_files(bucket, prefixes)).await?;
+        Ok(self.process_all(bucket, selection.apply(files), deadline).await)
+    }
+
+    async fn run_replay(
+        &self,
+        bucket: &str,
+        selection: &ReplaySelection,
+        deadline: &Deadline,
+    ) -> Result<BatchResult> {
+        let mut results = BatchResult::new(self.service);
+        for result in Box::pin(replay(&self.context, bucket, selection, deadline)).await? {
+            results.add(result);
+        }
+        Ok(results)
+    }
+
+    async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
+        let (context, older_than) = (&self.context, sweep.older_than());
+        let files = Box::pin(undelivered_files(context, bucket, older_than)).await?;
+        let results = self.process_all(bucket, files, deadline).await;
+        let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
+        Ok(RequestResult { results, cleared: Some(cleared) })
+    }
+
+    /// Every file under the prefixes, in the order of the listing, without objects that Spillway itself wrote.
+    async fn list_files(&self, bucket: &str, prefixes: &[String]) -> Result<Vec<ListedObject>> {
+        let is_file = |key: &str| {
+            let route = Route::of_requested(&ObjectRef::new(bucket, key), &self.context.settings.prefixes);
+            route == Route::Ingest && route::is_file(key)
+        };
+        self.context.store.list_matching(bucket, prefixes, |listed| is_file(&listed.key)).await
+    }
+
+    /// Corrected records are only a part of their file, so they must not replace a whole table.
+    fn refuse_to_replace_by_a_part(&self, object: &ObjectRef) -> Result<()> {
+        let settings = &self.context.settings;
+        let is_part = route::rejects_table(&settings.prefixes, &object.key).is_some();
+        if !is_part || settings.database.options.load_mode != LoadMode::Replace {
+            return Ok(());
+        }
+        let message = format!(
+            "with LOAD_MODE=replace the corrected records of {:?} would replace the whole table; upload the complete \
+             corrected file",
+            object.key
+        );
+        Err(invalid(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_keeps_its_shape() {
+        let result = RequestResult::from(BatchResult::new("test"));
+        assert_eq!(result.into_response().unwrap(), json!({"statusCode": 200, "body": "{\"reports\":[]}"}));
+    }
+}
