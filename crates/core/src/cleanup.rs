@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::deadline::Deadline;
-use crate::destination::Destination;
 use crate::error::{Result, chain};
 use crate::pipeline::Context;
 use crate::store::lease;
@@ -60,8 +59,7 @@ async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Durati
     // `drop_expired` has left the live leases, and expired ones whose state a later attempt still needs.
     let leases = lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await?;
     let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
-    // The staging tables of every table are dropped, so the name of the table does not matter.
-    context.destination("", false).await?.drop_stale_staging(older_than, &live).await
+    context.destinations.open(false).await?.drop_stale_staging(older_than, &live).await
 }
 
 /// Aborts the uploads of fallback objects and of copies that are too large for one request.

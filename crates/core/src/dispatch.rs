@@ -7,6 +7,8 @@ mod batch;
 mod concurrency;
 mod run;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use tracing::info;
 
@@ -17,13 +19,12 @@ use crate::aws::sdk_config;
 use crate::catalog::Catalog;
 use crate::config::{Environment, LaunchSettings, PipelineConfig};
 use crate::deadline::Deadline;
-use crate::destination::any::IdleConnections;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{self, EventItem};
 use crate::failpoint::Failpoint;
 use crate::launch::Launcher;
 use crate::object::{ObjectRef, ObjectVersion};
-use crate::pipeline::{self, Context, CostMeter};
+use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter};
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
 use crate::secret::Secrets;
@@ -57,11 +58,11 @@ impl Dispatcher {
         let config = Box::pin(sdk_config(&settings.region)).await;
         let inline_max_bytes = tasks.as_ref().map_or(u64::MAX, |tasks| tasks.above_bytes);
         let launch = tasks.and_then(|tasks| tasks.launch);
+        let secrets = Secrets::new(&config, settings.database.credentials.clone());
         let context = Context {
             store: Store::new(&config),
             catalog: Catalog::new(&config, settings.glue.clone()),
-            secrets: Secrets::new(&config, settings.database.credentials.clone()),
-            connections: IdleConnections::default(),
+            destinations: Arc::new(ConfiguredDestinations::new(secrets, settings.database.options.clone())),
             cost_meter: CostMeter::default(),
             worker: Environment::of_process().worker(service),
             settings,
@@ -87,7 +88,7 @@ impl Dispatcher {
                 EventItem::Unreadable(error) => results.add(Err(error)),
             }
         }
-        self.context.connections.close().await;
+        self.context.destinations.close().await;
         Ok(results)
     }
 

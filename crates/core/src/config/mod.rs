@@ -18,6 +18,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::cost::Compute;
+pub use crate::destination::{
+    Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns,
+};
 use crate::pattern::TablePatterns;
 use crate::reject::RejectLimit;
 
@@ -70,132 +73,6 @@ pub struct GlueSettings {
     pub table: String,
     /// `FALLBACK_FORMAT`.
     pub format: FallbackFormat,
-}
-
-/// What the database is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Engine {
-    /// MySQL or MariaDB.
-    MySql,
-    /// PostgreSQL.
-    Postgres,
-}
-
-impl Engine {
-    /// The engine that a name means, in the words of settings and of the secrets that RDS writes.
-    pub fn of_name(name: &str) -> Option<Self> {
-        match name {
-            "mysql" | "mariadb" | "aurora" | "aurora-mysql" => Some(Self::MySql),
-            "postgres" | "postgresql" | "aurora-postgresql" => Some(Self::Postgres),
-            _ => None,
-        }
-    }
-
-    /// The engine whose own port this is; MySQL for all other ports.
-    pub fn of_port(port: Option<u16>) -> Self {
-        if port == Some(Self::Postgres.default_port()) { Self::Postgres } else { Self::MySql }
-    }
-
-    /// The port when nobody names one.
-    pub fn default_port(self) -> u16 {
-        match self {
-            Self::MySql => 3306,
-            Self::Postgres => 5432,
-        }
-    }
-}
-
-/// Who and where: what is needed to open a connection, resolved from settings or a secret.
-#[derive(Debug, Clone)]
-pub struct Credentials {
-    /// What the database is.
-    pub engine: Engine,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name.
-    pub user: String,
-    /// Password; may be empty. Does not print.
-    pub password: SecretString,
-    /// The database (schema) that holds target and ledger.
-    pub database: String,
-}
-
-/// How rows are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadMethod {
-    /// LOAD DATA LOCAL where the server allows it, else INSERT.
-    Auto,
-    /// LOAD DATA LOCAL only.
-    LoadData,
-    /// INSERT with many rows each.
-    Insert,
-}
-
-/// What happens when a file has a column the table lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownColumns {
-    /// The file does not fit: it falls back.
-    Refuse,
-    /// The column is added to the table, nullable.
-    Add,
-}
-
-/// What a file's rows do to the rows that are in the table already.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoadMode {
-    /// Nothing: they come besides.
-    Append,
-    /// They take the place of all of them: the file is the whole table.
-    Replace,
-    /// They update the row with the same key, or come besides where there is none.
-    Merge {
-        /// The key's columns; empty for the table's own primary key.
-        key: Vec<String>,
-    },
-}
-
-impl LoadMode {
-    /// The name as `LOAD_MODE` takes it and the ledger keeps it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Append => "append",
-            Self::Replace => "replace",
-            Self::Merge { .. } => "merge",
-        }
-    }
-}
-
-/// How connections are made and rows are sent; the same for every file.
-#[derive(Debug, Clone)]
-pub struct DestinationOptions {
-    /// Verify the server's certificate and name (the default), or no TLS at all.
-    pub tls: Tls,
-    /// How rows are sent.
-    pub load_method: LoadMethod,
-    /// What they do to the rows that are there.
-    pub load_mode: LoadMode,
-    /// What happens to columns the table lacks.
-    pub unknown_columns: UnknownColumns,
-    /// The ledger table's name.
-    pub ledger_table: String,
-    /// The longest time one connection attempt may take.
-    pub connect_timeout: Duration,
-    /// Files larger than this go through a staging table in committed chunks, where the engine needs that.
-    pub atomic_max_bytes: u64,
-}
-
-/// Whether and how the connection is encrypted.
-#[derive(Debug, Clone)]
-pub enum Tls {
-    /// Certificate and host name are verified against these PEM certificates.
-    Verify {
-        /// PEM, one or many certificates.
-        ca_pem: Vec<u8>,
-    },
-    /// Plain text, because a setting says so by name.
-    Off,
 }
 
 /// Where the credentials of the database come from.

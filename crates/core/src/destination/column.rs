@@ -44,11 +44,6 @@ pub(super) fn lacks(table: &str, missing: &[&Column]) -> Error {
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// The error for columns that are to be made while the file that decides their types was not read to its end.
-pub(super) fn types_unknown() -> Error {
-    Error::new(ErrorKind::Unread, "columns are to be made, whose types every value of the file has a say in")
-}
-
 /// The table's columns in the file's order.
 pub(super) fn fit<S: Clone>(table: &str, columns: &[TargetColumn<S>], schema: &Schema) -> Result<Vec<TargetColumn<S>>> {
     let mut chosen: Vec<TargetColumn<S>> = Vec::with_capacity(schema.columns.len());

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::Credentials;
+use super::Credentials;
 use crate::error::Result;
 
 /// Room for connections of a kind, as many as were ever in use at once. Clones share it.

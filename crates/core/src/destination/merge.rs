@@ -1,6 +1,6 @@
 //! What a merge is on every engine: which unique index is its key, how staged rows are numbered, and that its counts add up.
 
-use crate::destination::Loaded;
+use crate::destination::RowCounts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType};
 
@@ -129,7 +129,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// What became of the rows; an error when one is counted nowhere or twice.
-    pub(super) fn add_up(self) -> Result<Loaded> {
+    pub(super) fn add_up(self) -> Result<RowCounts> {
         let Self { staged, latest, known, updated, inserted } = self;
         if latest > staged || updated > known || known + inserted != latest {
             let message = format!(
@@ -138,7 +138,7 @@ impl Counts {
             );
             return Err(Error::new(ErrorKind::Internal, message));
         }
-        Ok(Loaded {
+        Ok(RowCounts {
             rows_parsed: staged,
             rows_stored: latest,
             rows_updated: updated,
@@ -190,7 +190,7 @@ mod tests {
     fn a_row_that_is_counted_nowhere_or_twice_is_an_error() {
         let good = Counts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3 };
         let expected =
-            Loaded { rows_parsed: 9, rows_stored: 7, rows_updated: 3, rows_unchanged: 1, ..Loaded::default() };
+            RowCounts { rows_parsed: 9, rows_stored: 7, rows_updated: 3, rows_unchanged: 1, ..RowCounts::default() };
         assert_eq!(good.add_up().unwrap(), expected);
         for bad in [
             Counts { latest: 10, inserted: 6, ..good },

@@ -1,24 +1,24 @@
-//! Databases that rows are loaded into, each with its ledger beside the target table.
+//! Databases that rows are loaded into, and the protocol of a load.
 //!
-//! [`Destination`] is the contract every engine keeps; [`mysql`] is MySQL and MariaDB, [`postgres`] PostgreSQL, and [`any`] whichever
-//! of them the credentials name. A driver's types stay in its room, and every failure comes out as an
-//! [`crate::error::ErrorKind`] from the failure table.
+//! [`open`] connects the credentials to their engine. A load has three stages, and each is a type of its own: [`Destination::begin`]
+//! returns an [`OpenLoad`], that becomes a [`ReadyLoad`], and only a [`ReadyLoad`] can be committed. A driver's types stay inside
+//! its engine's module, and every failure is an [`Error`] with a kind from the failure table.
 
-pub mod any;
 mod column;
 mod entry;
 mod idle;
 mod limits;
 mod merge;
-pub mod mysql;
-pub mod postgres;
+mod mysql;
+mod options;
+mod postgres;
 mod rows;
 mod value_check;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -29,74 +29,113 @@ use crate::reject::ValueRejects;
 use crate::report::Report;
 use crate::schema::Schema;
 
-/// What is claimed: this source, for this table, by this worker.
+use idle::Idle;
+pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+
+/// Returns the destination that the credentials name. It connects when it is first used.
+pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleConnections) -> Box<dyn Destination> {
+    match credentials.engine {
+        Engine::MySql => Box::new(mysql::MySqlDestination::new(credentials, options, idle.mysql.clone())),
+        Engine::Postgres => Box::new(postgres::PostgresDestination::new(credentials, options, idle.postgres.clone())),
+    }
+}
+
+/// Connections that one piece of work of a run leaves open for the next one. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct IdleConnections {
+    mysql: Idle<mysql::connect::Connection>,
+    postgres: Idle<postgres::connect::Connection>,
+}
+
+impl IdleConnections {
+    /// Closes all connections, at the end of a run.
+    pub async fn close(&self) {
+        self.mysql.close().await;
+        self.postgres.close().await;
+    }
+}
+
+/// A worker's claim on a file: the version of an object, for one table.
 #[derive(Debug, Clone)]
-pub struct Claim {
-    /// The version of the object whose rows these are.
+pub struct FileClaim {
+    /// The version of the object that the rows are read from.
     pub source: ObjectVersion,
-    /// What is known of the body; nothing while it is only being read, see [`Destination::claim_body`].
-    pub body: Option<Body>,
-    /// The table the rows go to.
+    /// The table that the rows are loaded into.
     pub table: String,
-    /// Whether a missing table may be made by a schema that only the file's beginning has shown. The caller watches over it: the load
-    /// is given up at the first row by which a column would have another type.
-    pub is_schema_provisional: bool,
-    /// Who works: host, process and start time; for people who read the ledger.
+    /// Host, process and start time of the worker, for people who read the ledger.
     pub worker: String,
     /// When this attempt started.
     pub started_at: Timestamp,
-    /// Where a row may be noted and left out whose values the check before sending refuses; without it, or when there is
-    /// no more room, such a row refuses the load.
+    /// Collects rows with values that the check before sending rejects. Without it, or when it is full, such a row fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
 }
 
-impl Claim {
-    /// SHA-256 of the body in hex; empty as long as it is not known.
-    pub fn body_sha256(&self) -> &str {
-        self.body.as_ref().map_or("", |body| &body.sha256)
+/// A file's columns, and how much of the file they were inferred from.
+#[derive(Debug, Clone, Copy)]
+pub enum FileSchema<'a> {
+    /// The whole file was scanned: the column types are final.
+    Final {
+        /// The columns.
+        schema: &'a Schema,
+        /// The body that they were read from.
+        body: &'a Body,
+    },
+    /// Only the file's beginning was read. The column names are binding, later values may need other types.
+    Provisional {
+        /// The columns.
+        schema: &'a Schema,
+        /// The caller checks every later value against the types, so a missing table may be created from them in the load's own
+        /// transaction.
+        may_create_table: bool,
+    },
+}
+
+impl<'a> FileSchema<'a> {
+    /// The columns.
+    pub fn schema(&self) -> &'a Schema {
+        match self {
+            Self::Final { schema, .. } | Self::Provisional { schema, .. } => schema,
+        }
     }
 
-    /// The identity of the content, where it is known and counts.
-    pub fn content_id(&self) -> Option<&str> {
-        self.body.as_ref()?.content_id.as_deref()
-    }
-
-    /// How many bytes the rows are read from, decompressed: what time and room a load takes goes by this. The stored size
-    /// where nobody has counted.
-    pub fn decoded_bytes(&self) -> u64 {
-        self.body.as_ref().map_or(self.source.size_bytes, |body| body.decoded_bytes)
+    /// The body, where it was read to its end.
+    pub fn body(&self) -> Option<&'a Body> {
+        match self {
+            Self::Final { body, .. } => Some(body),
+            Self::Provisional { .. } => None,
+        }
     }
 }
 
 /// A body that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
-    /// SHA-256 in hex, as it is stored.
+    /// SHA-256 of the stored bytes, in hex.
     pub sha256: String,
-    /// The identity of the content: one key's same bytes load once. `None` with `DEDUPE=version`.
+    /// The identity of the content: the same bytes under the same key load once. `None` with `DEDUPE=version`.
     pub content_id: Option<String>,
-    /// How many bytes come out of it, decompressed.
+    /// Size of the decompressed body. Time limits and staging go by it.
     pub decoded_bytes: u64,
 }
 
-/// What the ledger says of a source. The names are stored.
+/// A source's state in the ledger. The names are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerState {
-    /// Its rows are in the target table.
+    /// The rows are in the table.
     Loaded,
-    /// Its bytes are in the target table under another source id of the same key.
+    /// The same bytes are in the table under another source id of the same key.
     Duplicate,
-    /// A newer file has replaced the table before this one could; in its turn, its rows would be gone by now.
+    /// A newer file has replaced the table. Loaded in their turn, the rows would be gone by now.
     Superseded,
-    /// Its rows are in the fallback.
+    /// The rows are in the fallback.
     FellBack,
-    /// The file is broken; its rows are nowhere.
+    /// The file is broken; no row is stored.
     Rejected,
 }
 
 impl LedgerState {
-    /// The stored name.
+    /// Returns the stored name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Loaded => "loaded",
@@ -107,7 +146,7 @@ impl LedgerState {
         }
     }
 
-    /// Whether the rows are in the target table, or were replaced there, so that nothing is left to load.
+    /// Whether the rows are in the table, or were replaced there, so that nothing is left to load.
     pub fn is_in_target(self) -> bool {
         match self {
             Self::Loaded | Self::Duplicate | Self::Superseded => true,
@@ -116,53 +155,90 @@ impl LedgerState {
     }
 }
 
-/// A ledger row, as far as decisions need it.
+/// The columns of a ledger row that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// The end the source has reached.
+    /// The source's state.
     pub state: LedgerState,
-    /// Rows the file has.
+    /// Rows of the file.
     pub rows_parsed: u64,
     /// Rows that were stored.
     pub rows_stored: u64,
-    /// Where the object was moved, once it was.
+    /// The key that the object was moved to.
     pub moved_to: Option<String>,
 }
 
-/// The answer to a claim.
-pub enum Claimed<Session> {
-    /// The source is ours until the session ends: a transaction is open and holds its ledger row.
-    Ours(Session),
-    /// The rows are in the table already ([`LedgerState::Loaded`] or [`LedgerState::Duplicate`]), or a newer file's are
-    /// in their place ([`LedgerState::Superseded`]); no transaction is open.
-    /// A source that fell back or was rejected can be claimed again.
-    Ended(LedgerEntry),
+/// The result of [`Destination::begin`].
+pub enum Begun {
+    /// The load is open: this worker alone can commit the source's rows.
+    Open {
+        /// The load.
+        load: Box<dyn OpenLoad>,
+        /// Whether the caller must check later values against the schema.
+        guard: Guard,
+    },
+    /// The ledger says that nothing is left to load, see [`LedgerState::is_in_target`]. No transaction is open.
+    AlreadyLoaded(LedgerEntry),
+    /// The file must be read to its end first. Nothing was created, and no transaction is open. Not returned for
+    /// [`FileSchema::Final`].
+    NeedsScan(ScanReason),
 }
 
-/// What a load stored. Every row that was parsed is in exactly one of: inserted (`rows_stored` less the two below),
-/// updated, unchanged, superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
+/// Whether later values of a file must be checked against its provisional schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// The table has its own types.
+    NotNeeded,
+    /// The table was created from the provisional types: a value that would change a column's type must end the load.
+    EveryValue,
+}
+
+/// Why a file must be read to its end before it can be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScanReason {
+    /// The table must be created, and column types depend on every value.
+    #[error("the table does not exist, and its column types depend on every value of the file")]
+    TableMissing,
+    /// Columns must be added, and their types depend on every value.
+    #[error("the table lacks columns of the file, and their types depend on every value of the file")]
+    ColumnsMissing,
+    /// The file may be too large for one transaction, and only its whole size tells.
+    #[error("the file may be too large for one transaction, so its decompressed size must be known")]
+    SizeUnknown,
+}
+
+/// The result of [`OpenLoad::write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteResult {
+    /// The server has accepted all rows.
+    Written(RowCounts),
+    /// The file must be read to its end first. The load is undone. Not returned for [`FileSchema::Final`].
+    NeedsScan(ScanReason),
+}
+
+/// Row counts of a load. Every parsed row is exactly one of: inserted (`rows_stored` less the next two), updated, unchanged, or
+/// superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Loaded {
-    /// Rows taken from the stream and not left out.
+pub struct RowCounts {
+    /// Rows of the stream that were not rejected.
     pub rows_parsed: u64,
-    /// Rows of the file that stand in the table; equal to `rows_parsed` except in a merge, where of rows with the same
-    /// key only the last one is stored.
+    /// Rows of the file that are in the table. Equal to `rows_parsed` except in a merge, which stores the last row of each key.
     pub rows_stored: u64,
-    /// Of those, rows of the table that a merge has changed.
+    /// Stored rows that a merge has updated.
     pub rows_updated: u64,
-    /// Of those, rows that the table had already, in a merge.
+    /// Stored rows that a merge has found unchanged.
     pub rows_unchanged: u64,
-    /// Bad records of the file that were left out, besides all of these.
+    /// Rejected records of the file, in addition to `rows_parsed`.
     pub rows_rejected: u64,
 }
 
-impl Loaded {
-    /// Every row of the file was inserted.
+impl RowCounts {
+    /// The counts of a load that has inserted every row.
     pub fn inserted(rows: u64) -> Self {
         Self { rows_parsed: rows, rows_stored: rows, ..Self::default() }
     }
 
-    /// Writes into a report what became of the rows.
+    /// Copies the counts into a report.
     pub fn count_in(&self, report: &mut Report) {
         report.rows_stored = self.rows_stored;
         report.rows_rejected = self.rows_rejected;
@@ -171,94 +247,119 @@ impl Loaded {
     }
 }
 
-/// The three ends of a COMMIT.
+/// The result of a COMMIT.
 #[derive(Debug)]
 pub enum CommitResult {
-    /// The server has answered: the rows and their ledger row are stored.
+    /// The server has confirmed: the rows and their ledger row are stored.
     Committed,
-    /// The server has answered, or COMMIT was never sent: nothing is stored.
+    /// The server has refused, or COMMIT was never sent: nothing is stored.
     NotCommitted(Error),
-    /// COMMIT was sent and no answer came. Only the ledger can tell, see [`Destination::look_up`].
+    /// COMMIT was sent and not answered. Only the ledger can tell, see [`Destination::look_up`].
     Unknown(Error),
 }
 
-/// A fate that is not a load, to be written into the ledger.
+/// An outcome other than a load, to be written into the ledger.
 #[derive(Debug, Clone)]
 pub struct LedgerOutcome {
-    /// The end.
+    /// The state.
     pub state: LedgerState,
-    /// Rows the file has, as far as they were counted.
+    /// SHA-256 of the body in hex, where the body was read to its end.
+    pub body_sha256: Option<String>,
+    /// Rows of the file, as far as they were counted.
     pub rows_parsed: u64,
-    /// Rows stored elsewhere (the fallback).
+    /// Rows that were stored elsewhere (in the fallback).
     pub rows_stored: u64,
-    /// Bad records that were left out, besides those parsed.
+    /// Rejected records, in addition to `rows_parsed`.
     pub rows_rejected: u64,
-    /// Why, without row values.
+    /// The reason, without row values.
     pub reason: String,
 }
 
-/// A database that takes each source's rows once.
+/// A database that stores each source's rows at most once.
 ///
-/// The order of calls for one source is `claim`, `load`, `claim_body` where the body was not known before, `finalize`,
-/// `commit`; dropping a session at any time rolls back and closes its connection. Every call may be repeated with the same source by any number of workers at once: whatever the
-/// order, at most one of their commits ends as [`CommitResult::Committed`], and every later claim answers
-/// [`Claimed::Ended`]. No call retries inside; that is the caller's, by the failure table.
+/// Every call may be repeated with the same source by any number of workers at the same time. At most one commit of all of them is
+/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call retries: the caller
+/// does, by the failure table.
 pub trait Destination: Send + Sync {
-    /// An open connection with a transaction and a claim in it.
-    type Session: Send;
-
-    /// Makes ledger and target table where they are missing (from `schema`), checks that the table can take the file,
-    /// begins a transaction and claims the source in it. Another worker's claim is [`crate::error::ErrorKind::Conflict`].
+    /// Claims the source and opens a load.
     ///
-    /// Without a body in the claim, only the columns' names in `schema` count. Then nothing is made, and
-    /// [`crate::error::ErrorKind::Unread`] says that the file must be read first: the table or a column is missing, or the file may be
-    /// one that is staged. Where the schema is watched ([`Claim::is_schema_provisional`]), an engine whose transactions hold DDL may make the
-    /// table in the one that it begins, so that nobody sees it before the rows.
-    fn claim(&self, claim: &Claim, schema: &Schema) -> impl Future<Output = Result<Claimed<Self::Session>>> + Send;
+    /// Creates the ledger, and the table and its missing columns from a final schema, checks that the table can store the file, begins
+    /// a transaction and claims the source in it. A source that fell back or was rejected can be claimed again.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] while another worker holds the claim. After an error no transaction is open.
+    fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>>;
 
-    /// Sends all rows; each is checked against its column's real type before it is sent, and what the server stored is
-    /// compared with what was sent. After an error nothing of this session may be committed. Rows that are staged count
-    /// as inserted here.
-    fn load(
-        &self,
-        session: &mut Self::Session,
-        schema: &Schema,
-        rows: BatchStream<'_>,
-    ) -> impl Future<Output = Result<Loaded>> + Send;
+    /// Returns the source's ledger entry without waiting, and `None` without an entry or without a ledger.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source.
+    fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>>;
 
-    /// Claims the body of a source that was claimed without, now that all of it was read. The same content under another
-    /// source id is [`crate::error::ErrorKind::Conflict`], and nothing of this session may be committed then.
-    fn claim_body(&self, session: &mut Self::Session, body: Body) -> impl Future<Output = Result<()>> + Send;
+    /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
+    fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;
 
-    /// Makes everything ready for the commit: the rows stand in the target table and the ledger row says `loaded`, both
-    /// in the open transaction. What was staged in committed chunks is claimed and moved over here. Answers what became
-    /// of the rows that `load` has answered.
-    fn finalize(&self, session: &mut Self::Session, loaded: Loaded) -> impl Future<Output = Result<Loaded>> + Send;
-
-    /// Sends COMMIT, and says which of its three ends it had. The fault points right before and right after COMMIT are
-    /// reached here.
-    fn commit(&self, session: Self::Session) -> impl Future<Output = CommitResult> + Send;
-
-    /// What the ledger says of a source, waiting for nobody: a row another transaction holds is
-    /// [`crate::error::ErrorKind::Conflict`], no row (or no ledger yet) is `None`.
-    fn look_up(&self, source_id: &SourceId) -> impl Future<Output = Result<Option<LedgerEntry>>> + Send;
-
-    /// Writes a fate that is not a load, in a transaction of its own. A source that is already loaded stays loaded.
-    fn record(&self, claim: &Claim, outcome: &LedgerOutcome) -> impl Future<Output = Result<()>> + Send;
-
-    /// Notes where a source's object was moved, and what all of it has cost in US dollars, where that is known.
-    fn record_move(
-        &self,
-        source_id: &SourceId,
-        moved_to: &str,
+    /// Writes the key that the object was moved to, and the total cost in US dollars where it is known.
+    fn record_move<'a>(
+        &'a self,
+        source_id: &'a SourceId,
+        moved_to: &'a str,
         cost_usd: Option<f64>,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> BoxFuture<'a, Result<()>>;
 
-    /// Drops staging tables of runs that ended without cleaning up: those older than `older_than` whose source is not
-    /// in `live`. Answers the names that were dropped.
-    fn drop_stale_staging(
-        &self,
+    /// Drops staging tables of dead workers: those older than `older_than` whose source is not in `live`. Returns their names.
+    fn drop_stale_staging<'a>(
+        &'a self,
         older_than: Duration,
-        live: &[SourceId],
-    ) -> impl Future<Output = Result<Vec<String>>> + Send;
+        live: &'a [SourceId],
+    ) -> BoxFuture<'a, Result<Vec<String>>>;
+}
+
+/// A load that accepts rows. Dropping it rolls back.
+pub trait OpenLoad: Send {
+    /// Sends all rows of the file.
+    ///
+    /// Each value is checked against the type of its column before it is sent, and the rows that the server has stored are compared with
+    /// the rows that were sent. Staged rows count as inserted.
+    ///
+    /// # Errors
+    /// After an error everything is undone while the server still answers, and the load cannot be finalized.
+    fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
+
+    /// Completes everything but the COMMIT: rows are merged or copied from staging, and the ledger row says `loaded`.
+    ///
+    /// `body` is the whole body, the same as in [`FileSchema::Final`] where the load began with one. Its content is claimed here where it
+    /// was not known before. `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] when the same content is loaded, or being loaded, under another source id. After an
+    /// error everything is undone while the server still answers.
+    fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
+}
+
+/// A load that can be committed. Dropping it rolls back.
+pub trait ReadyLoad: Send {
+    /// Returns the final row counts.
+    fn counts(&self) -> RowCounts;
+
+    /// Sends COMMIT.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult>;
+}
+
+/// A claim as the ledger stores it.
+#[derive(Debug, Clone, Copy)]
+struct Claim<'a> {
+    file: &'a FileClaim,
+    /// SHA-256 of the body in hex; empty while it is not known.
+    body_sha256: &'a str,
+    /// The identity of the content, where it is known and counts.
+    content_id: Option<&'a str>,
+}
+
+impl<'a> Claim<'a> {
+    /// A claim on a file with this body, where it is known.
+    fn new(file: &'a FileClaim, body: Option<&'a Body>) -> Self {
+        let content_id = body.and_then(|body| body.content_id.as_deref());
+        Self { file, body_sha256: body.map_or("", |body| &body.sha256), content_id }
+    }
 }

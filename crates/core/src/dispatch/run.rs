@@ -62,7 +62,7 @@ impl Dispatcher {
             }
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
         };
-        self.context.connections.close().await;
+        self.context.destinations.close().await;
         result
     }
 

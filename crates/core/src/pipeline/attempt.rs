@@ -8,8 +8,7 @@ use tracing::{info, warn};
 
 use crate::config::{Dedupe, LoadMode};
 use crate::deadline::Deadline;
-use crate::destination::any::AnyDestination;
-use crate::destination::{Body, Claim, Destination, LedgerOutcome};
+use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
 use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
@@ -202,8 +201,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The destination with the current credentials; `fresh` reads the secret again.
-    pub(crate) async fn destination(&self, fresh: bool) -> Result<AnyDestination> {
-        self.context.destination(self.table_name(), fresh).await
+    pub(crate) async fn destination(&self, fresh: bool) -> Result<Box<dyn Destination>> {
+        self.context.destinations.open(fresh).await
     }
 
     /// What the ledger keeps of a body with this checksum and this many bytes after decompression.
@@ -221,12 +220,10 @@ impl<'a> Attempt<'a> {
     }
 
     /// The claim on this object version in the ledger.
-    pub(crate) fn claim(&self, body: Option<Body>) -> Claim {
-        Claim {
+    pub(crate) fn claim(&self) -> FileClaim {
+        FileClaim {
             source: self.source.clone(),
-            body,
             table: self.table_name().to_owned(),
-            is_schema_provisional: false,
             worker: self.context.worker.clone(),
             started_at: self.started_at,
             value_rejects: None,
@@ -243,9 +240,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Writes an outcome that is not a load into the ledger if the database answers soon; nothing depends on it.
-    pub(crate) async fn record_outcome(&self, body_sha256: Option<&str>, outcome: &LedgerOutcome) {
-        let body = self.body(body_sha256.unwrap_or_default(), self.source.size_bytes);
-        let claim = self.claim(Some(body));
+    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome) {
+        let claim = self.claim();
         self.record("the outcome could not be recorded in the ledger", async {
             self.destination(false).await?.record(&claim, outcome).await
         })
@@ -281,13 +277,4 @@ async fn acquire_lease(context: &Context, source: &ObjectVersion) -> Result<Leas
     let settings = &context.settings;
     let prefix = &settings.prefixes.lease;
     Lease::acquire(&context.store, &source.object, prefix, &source.id, &context.worker, settings.lease).await
-}
-
-impl Context {
-    /// The destination of a table with the current credentials; `fresh` reads the secret again.
-    pub(crate) async fn destination(&self, table: &str, fresh: bool) -> Result<AnyDestination> {
-        let database = &self.settings.database;
-        let credentials = self.secrets.get(fresh).await?;
-        Ok(AnyDestination::new(credentials, database.options.clone(), table.to_owned(), &self.connections))
-    }
 }

@@ -26,7 +26,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
         FileResult::AlreadyLoaded { entry, counted } => already_loaded(attempt, &entry, counted),
         FileResult::Empty => {
             let reason = "the file is empty";
-            attempt.record_outcome(None, &outcome(LedgerState::Loaded, reason.to_owned())).await;
+            attempt.record_outcome(&outcome(LedgerState::Loaded, reason.to_owned())).await;
             attempt.report(Outcome::Loaded).because(reason)
         }
     };
@@ -58,12 +58,13 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
     rejects::write(attempt, rows, Vec::new()).await?;
     write_fallback(attempt, rows, &reason).await?;
     let fell_back = LedgerOutcome {
+        body_sha256: Some(rows.body_sha256.clone()),
         rows_parsed: rows.rows,
         rows_stored: rows.rows,
         rows_rejected: rows.rows_rejected,
         ..outcome(LedgerState::FellBack, reason.clone())
     };
-    attempt.record_outcome(Some(&rows.body_sha256), &fell_back).await;
+    attempt.record_outcome(&fell_back).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
     count_fallback(&mut report, rows.rows, rows.rows_rejected);
     report.needs_attention = policy.alert;
@@ -115,7 +116,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
     write_reason(attempt, &cause, &reason).await?;
-    attempt.record_outcome(None, &outcome(LedgerState::Rejected, reason.clone())).await;
+    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
     finish(attempt, &mut report, MoveTo::Failed).await?;
     Ok(report)
@@ -166,7 +167,7 @@ pub(super) fn log(report: &Report) {
 }
 
 fn outcome(state: LedgerState, reason: String) -> LedgerOutcome {
-    LedgerOutcome { state, rows_parsed: 0, rows_stored: 0, rows_rejected: 0, reason }
+    LedgerOutcome { state, body_sha256: None, rows_parsed: 0, rows_stored: 0, rows_rejected: 0, reason }
 }
 
 fn count_fallback(report: &mut Report, rows: u64, rows_rejected: u64) {

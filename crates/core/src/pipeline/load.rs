@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use crate::destination::any::{AnyDestination, AnySession};
-use crate::destination::{Claim, Claimed, CommitResult, Destination, LedgerEntry, Loaded};
+use crate::destination::{
+    Begun, CommitResult, FileClaim, FileSchema, LedgerEntry, ReadyLoad, RowCounts, ScanReason, WriteResult,
+};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::{Attempt, FileRows, rejects};
 use crate::policy::{Retry, backoff, policy};
@@ -16,7 +17,7 @@ use crate::reject::ValueRejects;
 #[derive(Debug)]
 pub(crate) enum LoadResult {
     /// This attempt loaded the rows.
-    Loaded(Loaded),
+    Loaded(RowCounts),
     /// An earlier attempt did, or another version with the same bytes.
     AlreadyLoaded(LedgerEntry),
 }
@@ -56,24 +57,30 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
 async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> Result<LoadResult> {
     let destination = attempt.destination(fresh).await?;
     let value_rejects = room_for_rejects(attempt, rows);
-    let claim = Claim {
-        value_rejects: value_rejects.clone(),
-        ..attempt.claim(Some(attempt.body(&rows.body_sha256, rows.decoded_bytes)))
-    };
-    let mut session = match destination.claim(&claim, &rows.schema).await? {
-        Claimed::Ours(session) => session,
-        Claimed::Ended(entry) => {
+    let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
+    let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
+    let schema = FileSchema::Final { schema: &rows.schema, body: &body };
+    let mut load = match destination.begin(&claim, schema).await? {
+        Begun::Open { load, .. } => load,
+        Begun::AlreadyLoaded(entry) => {
             attempt.resolve_commit();
             return Ok(LoadResult::AlreadyLoaded(entry));
         }
+        Begun::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
-    let loaded = destination.load(&mut session, &rows.schema, rows.open().await?).await?;
+    let counts = match load.write(rows.open().await?).await? {
+        WriteResult::Written(counts) => counts,
+        WriteResult::NeedsScan(reason) => return Err(scanned_before(reason)),
+    };
     let values = value_rejects.map(|rejects| rejects.noted()).unwrap_or_default();
-    check_count(rows.rows, loaded.rows_parsed + values.len() as u64)?;
-    let loaded = Loaded { rows_rejected: rows.rows_rejected + values.len() as u64, ..loaded };
+    check_count(rows.rows, counts.rows_parsed + values.len() as u64)?;
+    let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
     rejects::write(attempt, rows, values).await?;
-    let loaded = destination.finalize(&mut session, loaded).await?;
-    commit(attempt, &destination, session, loaded).await
+    commit(attempt, load.finalize(body, counts).await?).await
+}
+
+fn scanned_before(reason: ScanReason) -> Error {
+    Error::new(ErrorKind::Internal, format!("a scanned file is to be scanned again: {reason}"))
 }
 
 /// Where the load notes rows that the table rejects, if the settings allow any more bad records.
@@ -96,30 +103,26 @@ fn check_count(scanned: u64, read: u64) -> Result<()> {
 }
 
 /// Commits a finalized load, unless another worker has taken over.
-pub(super) async fn commit(
-    attempt: &Attempt<'_>,
-    destination: &AnyDestination,
-    session: AnySession,
-    loaded: Loaded,
-) -> Result<LoadResult> {
+pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> Result<LoadResult> {
+    let counts = load.counts();
     // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
     attempt.resolve_commit();
     attempt.fence_before_commit().await?;
-    match destination.commit(session).await {
+    match load.commit().await {
         CommitResult::Committed => {
             attempt.resolve_commit();
-            Ok(LoadResult::Loaded(loaded))
+            Ok(LoadResult::Loaded(counts))
         }
         CommitResult::NotCommitted(error) => {
             attempt.resolve_commit();
             Err(error)
         }
-        CommitResult::Unknown(error) => ask_ledger(attempt, loaded, error).await,
+        CommitResult::Unknown(error) => ask_ledger(attempt, counts, error).await,
     }
 }
 
 /// Asks the ledger about a COMMIT without an answer, within the budget.
-async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Result<LoadResult> {
+async fn ask_ledger(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
     warn!(error = %chain(&cause), "the server did not answer COMMIT, asking the ledger");
     let started = Instant::now();
     let budget = attempt.retry_budget();
@@ -128,7 +131,7 @@ async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Resu
         match is_loaded(attempt).await {
             Ok(true) => {
                 info!("the ledger says that COMMIT took effect");
-                return Ok(LoadResult::Loaded(loaded));
+                return Ok(LoadResult::Loaded(counts));
             }
             Ok(false) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";
@@ -147,7 +150,7 @@ async fn ask_ledger(attempt: &Attempt<'_>, loaded: Loaded, cause: Error) -> Resu
 }
 
 /// Whether the ledger says that this object version's rows are in the target table. Its answer resolves every COMMIT sent before:
-/// [`Destination::look_up`] fails while a transaction that claims the object version is open.
+/// [`crate::destination::Destination::look_up`] fails while a transaction that claims the object version is open.
 pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
     let entry = attempt.destination(false).await?.look_up(&attempt.source.id).await?;
     attempt.resolve_commit();

@@ -5,31 +5,33 @@
 
 mod attempt;
 mod cost_meter;
+mod destinations;
 mod file_rows;
 mod finish;
 mod load;
 mod rejects;
 mod single_pass;
 
+use std::sync::Arc;
+
 use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt};
 pub use cost_meter::CostMeter;
+pub use destinations::{ConfiguredDestinations, Destinations};
 pub(crate) use file_rows::FileRows;
 pub(crate) use load::{LoadResult, is_loaded, load};
 
 use crate::catalog::Catalog;
 use crate::config::{LoadMode, PipelineConfig};
 use crate::deadline::Deadline;
-use crate::destination::any::IdleConnections;
-use crate::destination::{LedgerEntry, Loaded};
+use crate::destination::{LedgerEntry, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::{Action, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
-use crate::secret::Secrets;
 use crate::store::Store;
 
 use single_pass::SinglePass;
@@ -44,10 +46,8 @@ pub struct Context {
     pub store: Store,
     /// Glue.
     pub catalog: Catalog,
-    /// Reads the database credentials.
-    pub secrets: Secrets,
-    /// Database connections that one object leaves for the next.
-    pub connections: IdleConnections,
+    /// Opens the database.
+    pub destinations: Arc<dyn Destinations>,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
     /// Settings.
@@ -126,7 +126,7 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
 #[derive(Debug)]
 enum FileResult {
     /// This attempt loaded the rows.
-    Loaded(Loaded),
+    Loaded(RowCounts),
     /// The rows were in the table before, or were replaced there.
     AlreadyLoaded {
         entry: LedgerEntry,

@@ -8,16 +8,17 @@
 //! Where DDL is part of a transaction, a missing table is created in that of its rows, from the types of the file's beginning. A guard then
 //! watches every value and stops the load at the first one that gives a column another type.
 
+use std::fmt::Display;
+
 use tracing::{info, warn};
 
-use crate::destination::any::{AnyDestination, AnySession};
-use crate::destination::{Claim, Claimed, Destination, LedgerEntry};
+use crate::destination::{Begun, FileSchema, WriteResult};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::Attempt;
 use crate::pipeline::load::{LoadResult, commit};
 use crate::pipeline::rejects;
 use crate::policy::{Action, Retry, policy};
-use crate::reader::{Beginning, FileReader, Guard, StopReason, StreamEnd, StreamedRows};
+use crate::reader::{Beginning, FileReader, StreamEnd, StreamedRows};
 use crate::route;
 
 /// The largest expected size, decompressed, of a file whose table is created in the transaction of its rows. Other files for the
@@ -67,10 +68,17 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
 }
 
 /// One try; `None` if the file must be scanned.
-async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Beginning) -> Result<Option<LoadResult>> {
+async fn try_load(
+    attempt: &Attempt<'_>,
+    reader: &FileReader,
+    beginning: &mut Beginning,
+) -> Result<Option<LoadResult>> {
     let destination = attempt.destination(false).await?;
-    let (mut session, guard) = match begin(attempt, &destination, beginning).await? {
-        Begun::Open(session, guard) => (session, guard),
+    let may_create_table = route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES;
+    let schema = beginning.schema().clone();
+    let schema = FileSchema::Provisional { schema: &schema, may_create_table };
+    let (mut load, guard) = match destination.begin(&attempt.claim(), schema).await? {
+        Begun::Open { load, guard } => (load, guard),
         // How many records a scan would have rejected is part of the report.
         Begun::AlreadyLoaded(_) if attempt.context.settings.files.limits.rejects.is_on() => return Ok(None),
         Begun::AlreadyLoaded(entry) => {
@@ -79,57 +87,21 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
         }
         Begun::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };
-    let schema = beginning.schema().clone();
-    let loaded = destination.load(&mut session, &schema, beginning.rows(reader, guard)).await?;
+    let counts = match load.write(beginning.rows(reader, guard)).await? {
+        WriteResult::Written(counts) => counts,
+        WriteResult::NeedsScan(reason) => return Ok(needs_scan(&reason)),
+    };
     let summary = match beginning.end()? {
         StreamEnd::Complete(summary) => summary,
-        // The session is dropped, so the server rolls back.
-        StreamEnd::Stopped(reason) => return Ok(needs_scan(&describe(reason))),
+        // The load is dropped, so the server rolls back.
+        StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     let body = attempt.body(&summary.bytes.sha256.unwrap_or_default(), summary.bytes.decoded_bytes);
-    destination.claim_body(&mut session, body).await?;
     rejects::remove_earlier(attempt).await?;
-    let loaded = destination.finalize(&mut session, loaded).await?;
-    commit(attempt, &destination, session, loaded).await.map(Some)
+    commit(attempt, load.finalize(body, counts).await?).await.map(Some)
 }
 
-/// What the destination found when the load was to begin.
-enum Begun {
-    Open(AnySession, Guard),
-    AlreadyLoaded(LedgerEntry),
-    NeedsScan(String),
-}
-
-/// Claims the object version. A missing table is created from the beginning's types where the engine can do that in the transaction.
-async fn begin(attempt: &Attempt<'_>, destination: &AnyDestination, beginning: &Beginning) -> Result<Begun> {
-    let claim = attempt.claim(None);
-    let (claimed, guard) = match destination.claim(&claim, beginning.schema()).await {
-        Err(error)
-            if error.kind() == ErrorKind::Unread && route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES =>
-        {
-            let claim = Claim { is_schema_provisional: true, ..claim };
-            (destination.claim(&claim, beginning.schema()).await, Guard::EveryValue)
-        }
-        claimed => (claimed, Guard::Columns),
-    };
-    match claimed {
-        Ok(Claimed::Ours(session)) => Ok(Begun::Open(session, guard)),
-        Ok(Claimed::Ended(entry)) => Ok(Begun::AlreadyLoaded(entry)),
-        Err(error) if error.kind() == ErrorKind::Unread => Ok(Begun::NeedsScan(error.message().to_owned())),
-        Err(error) => Err(error),
-    }
-}
-
-fn needs_scan(reason: &str) -> Option<LoadResult> {
-    info!(reason, "the file is scanned before it is loaded");
+fn needs_scan(reason: &dyn Display) -> Option<LoadResult> {
+    info!(%reason, "the file is scanned before it is loaded");
     None
-}
-
-fn describe(reason: StopReason) -> String {
-    match reason {
-        StopReason::BadRecord => "the file has a bad record",
-        StopReason::MoreColumns => "the file has columns that its beginning does not show",
-        StopReason::TypeChanged => "a value gives a column another type than the file's beginning",
-    }
-    .to_owned()
 }

@@ -2,6 +2,7 @@
 
 use futures_util::stream;
 
+use crate::destination::Guard;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::format::BatchStream;
@@ -12,13 +13,16 @@ use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::schema::Schema;
 
 /// Why a file must be scanned before it can be loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StopReason {
-    /// A record is bad; whether the file may be loaded without it depends on all of them.
+    /// Whether the file may be loaded without the record depends on all records.
+    #[error("the file has a bad record")]
     BadRecord,
-    /// The file has columns that its beginning does not show.
+    /// Their types depend on every value.
+    #[error("the file has columns that its beginning does not show")]
     MoreColumns,
-    /// A value changes the type of a column whose table was created from the file's beginning.
+    /// The table was created from the file's beginning.
+    #[error("a value gives a column another type than the file's beginning")]
     TypeChanged,
 }
 
@@ -29,15 +33,6 @@ pub(crate) enum StreamEnd {
     Complete(ScanSummary),
     /// Earlier: the rows so far must not be committed.
     Stopped(StopReason),
-}
-
-/// What is checked of the rows after the beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Guard {
-    /// That they have the columns of the beginning.
-    Columns,
-    /// Also that no value changes the type of a column.
-    EveryValue,
 }
 
 /// A file whose first rows are known, and whose rows are still to be read, from the first.

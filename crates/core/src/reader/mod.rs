@@ -24,7 +24,7 @@ use crate::object::ObjectVersion;
 use crate::schema::key_columns::KeyFields;
 use crate::store::Store;
 
-pub(crate) use beginning::{Beginning, Guard, StopReason, StreamEnd};
+pub(crate) use beginning::{Beginning, StopReason, StreamEnd};
 pub(crate) use bytes::DecodedBytes;
 use bytes::{Checksum, StoredFile, hints};
 pub use scan::ScanResult;

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::config::{CsvSettings, DecodedLimits, FileFormat, FileLimits};
+use crate::destination::Guard;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
 use crate::reject::RejectLimit;
@@ -84,7 +85,7 @@ async fn beginning_gives_a_provisional_schema_and_all_rows() {
 
 #[rstest]
 #[case(Guard::EveryValue, "x", StopReason::TypeChanged)]
-#[case(Guard::Columns, "1,2", StopReason::BadRecord)]
+#[case(Guard::NotNeeded, "1,2", StopReason::BadRecord)]
 #[tokio::test]
 async fn guard_stops_the_rows_before_the_end(#[case] guard: Guard, #[case] last: &str, #[case] expected: StopReason) {
     let body = format!("a\n{}{last}\n", "1\n".repeat(300_000));

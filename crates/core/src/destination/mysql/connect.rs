@@ -10,7 +10,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts};
 use secrecy::ExposeSecret;
 
 use super::failure::failure;
-use crate::config::{Credentials, DestinationOptions, Tls};
+use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::destination::idle::Reusable;
 use crate::destination::limits::{Phase, timed_out};
 use crate::error::{Error, ErrorKind, Result};

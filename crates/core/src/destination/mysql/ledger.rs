@@ -11,10 +11,9 @@ use mysql_async::params;
 use super::connect::{Connection, STATEMENT_LIMIT};
 use super::failure::{DUPLICATE_COLUMN, DUPLICATE_KEY, failure, server_code};
 use super::table::{TABLE_OPTIONS, exists, quoted};
-use crate::config::LoadMode;
 use crate::destination::entry::{Current, cut, dollars, duplicate_content, entry};
 use crate::destination::limits::Phase;
-use crate::destination::{Claim, LedgerEntry, LedgerOutcome, LedgerState, Loaded};
+use crate::destination::{Claim, LedgerEntry, LedgerOutcome, LedgerState, LoadMode, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
 
@@ -111,10 +110,10 @@ impl<'a> Ledger<'a> {
 
     /// Claims the source in the transaction that is open. After [`ClaimResult::Ended`] it is closed; after an error the
     /// caller rolls back.
-    pub(super) async fn claim(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimResult> {
+    pub(super) async fn claim(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<ClaimResult> {
         let is_new = self.insert_or_lock(connection, claim).await?;
         if !is_new {
-            let id = &claim.source.id;
+            let id = &claim.file.source.id;
             let sql = format!("SELECT {ENTRY_COLUMNS} FROM {} WHERE source_id = ? FOR UPDATE", self.name());
             let entry = first_entry(connection.rows("cannot claim the source", &sql, (id.as_str(),)).await?)?;
             if let Some(entry) = entry.filter(|entry| entry.state.is_in_target()) {
@@ -123,10 +122,10 @@ impl<'a> Ledger<'a> {
             }
             self.take_over(connection, claim).await?;
         }
-        let Some(content_id) = claim.content_id() else { return Ok(ClaimResult::Ours) };
+        let Some(content_id) = claim.content_id else { return Ok(ClaimResult::Ours) };
         let sql = format!("UPDATE {} SET content_id = ? WHERE source_id = ?", self.name());
         let doing = "cannot claim the content";
-        match connection.change_raw(doing, &sql, (content_id, claim.source.id.as_str())).await? {
+        match connection.change_raw(doing, &sql, (content_id, claim.file.source.id.as_str())).await? {
             Ok(_) => Ok(ClaimResult::Ours),
             Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => {
                 self.end_as_duplicate(connection, claim, content_id).await
@@ -136,10 +135,10 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the body that has become known into the row that is claimed, and claims its content.
-    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<()> {
         let doing = "cannot claim the content";
         let sql = format!("UPDATE {} SET body_sha256 = ?, content_id = ? WHERE source_id = ?", self.name());
-        let params = (claim.body_sha256(), claim.content_id(), claim.source.id.as_str());
+        let params = (claim.body_sha256, claim.content_id, claim.file.source.id.as_str());
         match connection.change_raw(doing, &sql, params).await? {
             Ok(_) => Ok(()),
             Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => Err(duplicate_content()),
@@ -150,25 +149,25 @@ impl<'a> Ledger<'a> {
     /// Claims the table for a source that is to replace it, in the transaction that holds the source's row. Two sources
     /// cannot hold it at once, and an older one does not get it from a newer one: by the time S3 last modified them, then by
     /// key. After [`ClaimResult::Ended`] the transaction is closed.
-    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimResult> {
+    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<ClaimResult> {
         let doing = "cannot claim the table";
         let sql = format!(
             "SELECT source_id, object_key, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', source_modified_at) FROM {} \
              WHERE current_of = ? FOR UPDATE",
             self.name()
         );
-        let current: Vec<(String, String, Option<i64>)> = connection.rows(doing, &sql, (&claim.table,)).await?;
+        let current: Vec<(String, String, Option<i64>)> = connection.rows(doing, &sql, (&claim.file.table,)).await?;
         if let Some((source_id, key, modified_micros)) = current.into_iter().next() {
             let current = Current { source_id, key, modified_micros };
-            if current.is_newer_than(&claim.source) {
+            if current.is_newer_than(&claim.file.source) {
                 return self.end_as_superseded(connection, claim, &current.source_id).await;
             }
             let sql = format!("UPDATE {} SET current_of = NULL WHERE source_id = ?", self.name());
             connection.change(doing, &sql, (current.source_id,)).await?;
         }
-        let (id, modified_at) = (claim.source.id.as_str(), sql_time(claim.source.last_modified));
+        let (id, modified_at) = (claim.file.source.id.as_str(), sql_time(claim.file.source.last_modified));
         let sql = format!("UPDATE {} SET current_of = ?, source_modified_at = ? WHERE source_id = ?", self.name());
-        match connection.change_raw(doing, &sql, (&claim.table, &modified_at, id)).await? {
+        match connection.change_raw(doing, &sql, (&claim.file.table, &modified_at, id)).await? {
             Ok(_) => Ok(ClaimResult::Ours),
             Err(error) if server_code(&error) == Some(DUPLICATE_KEY) => {
                 Err(Error::new(ErrorKind::Conflict, "another worker has replaced the table meanwhile"))
@@ -181,7 +180,7 @@ impl<'a> Ledger<'a> {
     async fn end_as_superseded(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         newer_id: &str,
     ) -> Result<ClaimResult> {
         let doing = "cannot note the superseded file";
@@ -191,7 +190,7 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let reason = format!("the newer source {newer_id} has replaced the table already");
-        connection.change(doing, &sql, (reason, claim.source.id.as_str())).await?;
+        connection.change(doing, &sql, (reason, claim.file.source.id.as_str())).await?;
         connection.run(doing, "COMMIT").await?;
         let state = LedgerState::Superseded;
         Ok(ClaimResult::Ended(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
@@ -200,7 +199,7 @@ impl<'a> Ledger<'a> {
     /// Inserts our row, or waits (briefly) for the exclusive lock on the one that is there. Whether it is new.
     ///
     /// A plain INSERT would take a shared lock on a row that is there, and two claimants with shared locks deadlock.
-    async fn insert_or_lock(&self, connection: &mut Connection, claim: &Claim) -> Result<bool> {
+    async fn insert_or_lock(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<bool> {
         let sql = format!(
             "INSERT INTO {} (source_id, bucket, object_key, version_id, etag, size_bytes, body_sha256, target_table, \
              state, attempt, worker, tool_version, started_at) VALUES (:id, :bucket, :object_key, :version_id, :etag, \
@@ -208,7 +207,7 @@ impl<'a> Ledger<'a> {
              ON DUPLICATE KEY UPDATE source_id = source_id",
             self.name()
         );
-        let source = &claim.source;
+        let source = &claim.file.source;
         let params = params! {
             "id" => source.id.as_str(),
             "bucket" => &source.object.bucket,
@@ -216,18 +215,18 @@ impl<'a> Ledger<'a> {
             "version_id" => &source.object.version_id,
             "etag" => &source.etag,
             "size_bytes" => source.size_bytes,
-            "body_sha256" => claim.body_sha256(),
-            "target_table" => &claim.table,
-            "worker" => cut(&claim.worker, 255),
+            "body_sha256" => claim.body_sha256,
+            "target_table" => &claim.file.table,
+            "worker" => cut(&claim.file.worker, 255),
             "tool_version" => env!("CARGO_PKG_VERSION"),
-            "started_at" => sql_time(claim.started_at),
+            "started_at" => sql_time(claim.file.started_at),
         };
         let outcome = connection.change("cannot claim the source", &sql, params).await?;
         Ok(outcome.affected_rows == 1)
     }
 
     /// Begins another attempt in the row of a source that fell back or was rejected.
-    async fn take_over(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+    async fn take_over(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<()> {
         let sql = format!(
             "UPDATE {} SET state = 'loading', attempt = attempt + 1, content_id = NULL, body_sha256 = :body_sha256, \
              target_table = :target_table, worker = :worker, tool_version = :tool_version, started_at = :started_at, \
@@ -237,12 +236,12 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let params = params! {
-            "id" => claim.source.id.as_str(),
-            "body_sha256" => claim.body_sha256(),
-            "target_table" => &claim.table,
-            "worker" => cut(&claim.worker, 255),
+            "id" => claim.file.source.id.as_str(),
+            "body_sha256" => claim.body_sha256,
+            "target_table" => &claim.file.table,
+            "worker" => cut(&claim.file.worker, 255),
             "tool_version" => env!("CARGO_PKG_VERSION"),
-            "started_at" => sql_time(claim.started_at),
+            "started_at" => sql_time(claim.file.started_at),
         };
         connection.change("cannot claim the source again", &sql, params).await?;
         Ok(())
@@ -252,7 +251,7 @@ impl<'a> Ledger<'a> {
     async fn end_as_duplicate(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         content_id: &str,
     ) -> Result<ClaimResult> {
         let doing = "cannot note the duplicate";
@@ -268,7 +267,7 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let reason = format!("the same content is loaded as source {original_id}");
-        connection.change(doing, &sql, (rows_parsed, reason, claim.source.id.as_str())).await?;
+        connection.change(doing, &sql, (rows_parsed, reason, claim.file.source.id.as_str())).await?;
         connection.run(doing, "COMMIT").await?;
         let state = LedgerState::Duplicate;
         Ok(ClaimResult::Ended(LedgerEntry { state, rows_parsed, rows_stored: 0, moved_to: None }))
@@ -280,7 +279,7 @@ impl<'a> Ledger<'a> {
         connection: &mut Connection,
         id: &SourceId,
         mode: &LoadMode,
-        loaded: Loaded,
+        counts: RowCounts,
     ) -> Result<()> {
         let sql = format!(
             "UPDATE {} SET state = 'loaded', load_mode = :mode, rows_parsed = :parsed, rows_stored = :stored, \
@@ -290,11 +289,11 @@ impl<'a> Ledger<'a> {
         );
         let params = params! {
             "mode" => mode.name(),
-            "parsed" => loaded.rows_parsed + loaded.rows_rejected,
-            "rejected" => loaded.rows_rejected,
-            "stored" => loaded.rows_stored,
-            "updated" => loaded.rows_updated,
-            "unchanged" => loaded.rows_unchanged,
+            "parsed" => counts.rows_parsed + counts.rows_rejected,
+            "rejected" => counts.rows_rejected,
+            "stored" => counts.rows_stored,
+            "updated" => counts.rows_updated,
+            "unchanged" => counts.rows_unchanged,
             "id" => id.as_str(),
         };
         let outcome = connection.change("cannot write the ledger", &sql, params).await?;
@@ -308,13 +307,13 @@ impl<'a> Ledger<'a> {
     pub(super) async fn record(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         outcome: &LedgerOutcome,
     ) -> Result<()> {
         let doing = "cannot record the file's fate";
         connection.run(doing, "BEGIN").await?;
         if !self.insert_or_lock(connection, claim).await? {
-            let entry = self.peek(connection, &claim.source.id).await?;
+            let entry = self.peek(connection, &claim.file.source.id).await?;
             if entry.is_some_and(|entry| entry.state.is_in_target()) {
                 connection.roll_back().await;
                 return Ok(());
@@ -326,8 +325,8 @@ impl<'a> Ledger<'a> {
              committed_at = UTC_TIMESTAMP(6) WHERE source_id = ?",
             self.name()
         );
-        let id = claim.source.id.as_str();
-        let LedgerOutcome { state, rows_parsed, rows_stored, rows_rejected, reason } = outcome;
+        let id = claim.file.source.id.as_str();
+        let LedgerOutcome { state, rows_parsed, rows_stored, rows_rejected, reason, body_sha256: _ } = outcome;
         let params = (state.name(), rows_parsed + rows_rejected, rows_stored, rows_rejected, cut(reason, 8000), id);
         connection.change(doing, &sql, params).await?;
         connection.run(doing, "COMMIT").await?;

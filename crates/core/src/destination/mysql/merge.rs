@@ -11,7 +11,7 @@ use super::connect::Connection;
 use super::failure::DUPLICATE_KEY;
 use super::rejection;
 use super::table::{TABLE_OPTIONS, quoted};
-use crate::destination::Loaded;
+use crate::destination::RowCounts;
 use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{Counts, UniqueIndex, key_indexes, mark_key, sequence_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -158,17 +158,17 @@ impl Merge {
         connection: &mut Connection,
         destination: &str,
         columns: &[TargetColumn],
-        staged: Loaded,
+        staged: RowCounts,
         size_bytes: u64,
-    ) -> Result<Loaded> {
+    ) -> Result<RowCounts> {
         if staged.rows_parsed == 0 {
             return Ok(staged);
         }
         let run = Run { connection, merge: self, columns, size_bytes, rows: staged.rows_stored };
-        self.apply_with(run, destination).await.map(|counts| Loaded { rows_parsed: staged.rows_parsed, ..counts })
+        self.apply_with(run, destination).await.map(|counts| RowCounts { rows_parsed: staged.rows_parsed, ..counts })
     }
 
-    async fn apply_with(&self, mut run: Run<'_>, destination: &str) -> Result<Loaded> {
+    async fn apply_with(&self, mut run: Run<'_>, destination: &str) -> Result<RowCounts> {
         let columns = run.columns;
         let (latest, known, staging) = (quoted(&self.latest), quoted(&self.known), quoted(&self.staging));
         let (destination, number) = (quoted(destination), quoted(&self.sequence));

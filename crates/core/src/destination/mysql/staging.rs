@@ -63,7 +63,11 @@ pub(super) async fn drop_table(connection: &mut Connection, staging: &str) -> Re
 }
 
 /// Drops staging tables that are older than `older_than` and whose source is not in `live`; answers their names.
-pub(super) async fn sweep(connection: &mut Connection, older_than: Duration, live: &[SourceId]) -> Result<Vec<String>> {
+pub(super) async fn drop_stale(
+    connection: &mut Connection,
+    older_than: Duration,
+    live: &[SourceId],
+) -> Result<Vec<String>> {
     let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
          AND TABLE_NAME LIKE 'spillway\\_staging\\_%' AND CREATE_TIME <= NOW() - INTERVAL ? SECOND \
          ORDER BY TABLE_NAME";

@@ -1,11 +1,11 @@
 //! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
 
-use crate::config::{DestinationOptions, LoadMode, UnknownColumns};
-use crate::destination::column::{fit, lacks, missing, types_unknown};
+use crate::destination::column::{fit, lacks, missing};
 use crate::destination::limits::Phase;
 use crate::destination::merge::{key_too_long, new_key};
+use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{Column, ColumnType, Schema};
+use crate::schema::{Column, ColumnType};
 
 use super::column::{TargetColumn, describe};
 use super::connect::{Connection, STATEMENT_LIMIT};
@@ -55,27 +55,42 @@ pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<b
     Ok(true)
 }
 
-/// Makes the table where it is missing and answers its columns in the file's order, and the key to merge by. Runs outside
-/// of any transaction, and sends no DDL when everything is in place.
+/// The table, checked against a file's columns.
+pub(super) enum Prepared {
+    /// The table can store the file's rows.
+    Ready {
+        /// The table's columns in the file's order; none for a file without columns.
+        columns: Vec<TargetColumn>,
+        /// The key to merge by.
+        key: Option<MergeKey>,
+    },
+    /// The table or columns must be created from a final schema.
+    NeedsScan(ScanReason),
+}
+
+/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and sends no DDL when
+/// everything is in place.
 ///
-/// A file without columns needs no table and gets none. For one that was not read yet nothing is made.
+/// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
-    schema: &Schema,
-    is_read: bool,
+    schema: FileSchema<'_>,
     options: &DestinationOptions,
-) -> Result<(Vec<TargetColumn>, Option<MergeKey>)> {
+) -> Result<Prepared> {
     let table_exists = exists(connection, table).await?;
-    if schema.columns.is_empty() {
-        return Ok((Vec::new(), None));
+    let columns = &schema.schema().columns;
+    if columns.is_empty() {
+        return Ok(Prepared::Ready { columns: Vec::new(), key: None });
     }
     if !table_exists {
-        if !is_read {
-            return Err(types_unknown());
+        match schema {
+            FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
+            FileSchema::Final { .. } => {
+                let sql = create_statement(table, columns, &options.load_mode, connection.facts.is_mariadb)?;
+                connection.run("cannot create the table", &sql).await?;
+            }
         }
-        let sql = create_statement(table, &schema.columns, &options.load_mode, connection.facts.is_mariadb)?;
-        connection.run("cannot make the target table", &sql).await?;
     }
     let key = match &options.load_mode {
         LoadMode::Append => None,
@@ -85,33 +100,23 @@ pub(super) async fn prepare(
         }
         LoadMode::Merge { key } => Some(MergeKey::of_table(connection, table, key).await?),
     };
-    let columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns, key.as_ref()).await?;
-    Ok((columns, key))
-}
-
-async fn fitting_columns(
-    connection: &mut Connection,
-    table: &str,
-    schema: &Schema,
-    is_read: bool,
-    unknown_columns: UnknownColumns,
-    key: Option<&MergeKey>,
-) -> Result<Vec<TargetColumn>> {
-    let mut columns = describe(connection, table).await?;
-    let missing = missing(&columns, &schema.columns);
+    let mut table_columns = describe(connection, table).await?;
+    let missing = missing(&table_columns, columns);
     if !missing.is_empty() {
-        match unknown_columns {
-            UnknownColumns::Refuse => return Err(lacks(table, &missing)),
-            UnknownColumns::Add if !is_read => return Err(types_unknown()),
-            UnknownColumns::Add => add(connection, table, &missing).await?,
+        match (options.unknown_columns, schema) {
+            (UnknownColumns::Refuse, _) => return Err(lacks(table, &missing)),
+            (UnknownColumns::Add, FileSchema::Provisional { .. }) => {
+                return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing));
+            }
+            (UnknownColumns::Add, FileSchema::Final { .. }) => add(connection, table, &missing).await?,
         }
-        columns = describe(connection, table).await?;
+        table_columns = describe(connection, table).await?;
     }
-    let mut chosen = fit(table, &columns, schema)?;
-    if let Some(key) = key {
-        key.mark(table, &mut chosen)?;
+    let mut columns = fit(table, &table_columns, schema.schema())?;
+    if let Some(key) = &key {
+        key.mark(table, &mut columns)?;
     }
-    Ok(chosen)
+    Ok(Prepared::Ready { columns, key })
 }
 
 /// Adds columns one by one, so that one that another worker added meanwhile does not hinder the others.

@@ -20,7 +20,7 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::failure;
-use crate::config::{Credentials, DestinationOptions, Tls};
+use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::destination::idle::Reusable;
 use crate::destination::limits::{Phase, timed_out};
 use crate::error::{Error, ErrorKind, Result};

@@ -12,10 +12,9 @@ use super::connect::Connection;
 use super::failure::{failure, state};
 use super::rejection::is_unique_violation;
 use super::table::{quoted, relation};
-use crate::config::LoadMode;
 use crate::destination::entry::{Current, cut, dollars, duplicate_content, entry};
 use crate::destination::limits::Phase;
-use crate::destination::{Claim, LedgerEntry, LedgerOutcome, LedgerState, Loaded};
+use crate::destination::{Claim, LedgerEntry, LedgerOutcome, LedgerState, LoadMode, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
 
@@ -87,17 +86,17 @@ impl<'a> Ledger<'a> {
 
     /// Claims the source in the transaction that is open. After [`ClaimResult::Ended`] it is closed; after an error the
     /// caller rolls back.
-    pub(super) async fn claim(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimResult> {
-        let id = claim.source.id.as_str();
+    pub(super) async fn claim(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<ClaimResult> {
+        let id = claim.file.source.id.as_str();
         if !self.insert_or_lock(connection, claim).await? {
-            let entry = self.locked_entry(connection, &claim.source.id).await?;
+            let entry = self.locked_entry(connection, &claim.file.source.id).await?;
             if let Some(entry) = entry.filter(|entry| entry.state.is_in_target()) {
                 connection.roll_back().await;
                 return Ok(ClaimResult::Ended(entry));
             }
             self.take_over(connection, claim).await?;
         }
-        let Some(content_id) = claim.content_id() else { return Ok(ClaimResult::Ours) };
+        let Some(content_id) = claim.content_id else { return Ok(ClaimResult::Ours) };
         let doing = "cannot claim the content";
         connection.run(doing, "SAVEPOINT content").await?;
         let sql = format!("UPDATE {} SET content_id = $1 WHERE source_id = $2", self.name());
@@ -117,13 +116,13 @@ impl<'a> Ledger<'a> {
     }
 
     /// Writes the body that has become known into the row that is claimed, and claims its content.
-    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+    pub(super) async fn claim_body(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<()> {
         let doing = "cannot claim the content";
         let sql = format!("UPDATE {} SET body_sha256 = $1, content_id = $2 WHERE source_id = $3", self.name());
         let params: [(&(dyn ToSql + Sync), Type); 3] = [
-            (&claim.body_sha256(), Type::TEXT),
-            (&claim.content_id(), Type::TEXT),
-            (&claim.source.id.as_str(), Type::TEXT),
+            (&claim.body_sha256, Type::TEXT),
+            (&claim.content_id, Type::TEXT),
+            (&claim.file.source.id.as_str(), Type::TEXT),
         ];
         match connection.change_raw(doing, &sql, &params).await? {
             Ok(_) => Ok(()),
@@ -135,16 +134,16 @@ impl<'a> Ledger<'a> {
     /// Claims the table for a source that is to replace it, in the transaction that holds the source's row. Two sources
     /// cannot hold it at once, and an older one does not get it from a newer one. After [`ClaimResult::Ended`] the transaction
     /// is closed; after an error the caller rolls back.
-    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: &Claim) -> Result<ClaimResult> {
+    pub(super) async fn claim_table(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<ClaimResult> {
         let doing = "cannot claim the table";
         let sql = format!(
             "SELECT source_id, object_key, CAST(round(extract(epoch FROM source_modified_at) * 1000000) AS bigint) FROM {} \
              WHERE current_of = $1 FOR UPDATE",
             self.name()
         );
-        if let Some(row) = connection.rows(doing, &sql, &[(&claim.table, Type::TEXT)]).await?.first() {
+        if let Some(row) = connection.rows(doing, &sql, &[(&claim.file.table, Type::TEXT)]).await?.first() {
             let current = Current { source_id: value(row, 0)?, key: value(row, 1)?, modified_micros: value(row, 2)? };
-            if current.is_newer_than(&claim.source) {
+            if current.is_newer_than(&claim.file.source) {
                 return self.end_as_superseded(connection, claim, &current.source_id).await;
             }
             let sql = format!("UPDATE {} SET current_of = NULL WHERE source_id = $1", self.name());
@@ -155,9 +154,9 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let params: [(&(dyn ToSql + Sync), Type); 3] = [
-            (&claim.table, Type::TEXT),
-            (&claim.source.last_modified.to_string(), Type::TEXT),
-            (&claim.source.id.as_str(), Type::TEXT),
+            (&claim.file.table, Type::TEXT),
+            (&claim.file.source.last_modified.to_string(), Type::TEXT),
+            (&claim.file.source.id.as_str(), Type::TEXT),
         ];
         match connection.change_raw(doing, &sql, &params).await? {
             Ok(_) => Ok(ClaimResult::Ours),
@@ -172,7 +171,7 @@ impl<'a> Ledger<'a> {
     async fn end_as_superseded(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         newer_id: &str,
     ) -> Result<ClaimResult> {
         let doing = "cannot note the superseded file";
@@ -182,7 +181,7 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let reason = format!("the newer source {newer_id} has replaced the table already");
-        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&reason, Type::TEXT), (&claim.source.id.as_str(), Type::TEXT)];
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&reason, Type::TEXT), (&claim.file.source.id.as_str(), Type::TEXT)];
         connection.change(doing, &sql, &params).await?;
         connection.run(doing, "COMMIT").await?;
         let state = LedgerState::Superseded;
@@ -191,14 +190,14 @@ impl<'a> Ledger<'a> {
 
     /// Inserts our row; `false` when there is one already. While another transaction is inserting it, waits briefly for
     /// what becomes of it.
-    async fn insert_or_lock(&self, connection: &mut Connection, claim: &Claim) -> Result<bool> {
+    async fn insert_or_lock(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<bool> {
         let sql = format!(
             "INSERT INTO {} (source_id, bucket, object_key, version_id, etag, size_bytes, body_sha256, target_table, \
              state, attempt, worker, tool_version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'loading', 1, $9, \
              $10, CAST($11 AS timestamptz)) ON CONFLICT (source_id) DO NOTHING",
             self.name()
         );
-        let source = &claim.source;
+        let source = &claim.file.source;
         let size_bytes = signed(source.size_bytes);
         let params: [(&(dyn ToSql + Sync), Type); 11] = [
             (&source.id.as_str(), Type::TEXT),
@@ -207,11 +206,11 @@ impl<'a> Ledger<'a> {
             (&source.object.version_id, Type::TEXT),
             (&source.etag, Type::TEXT),
             (&size_bytes, Type::INT8),
-            (&claim.body_sha256(), Type::TEXT),
-            (&claim.table, Type::TEXT),
-            (&cut(&claim.worker, 255), Type::TEXT),
+            (&claim.body_sha256, Type::TEXT),
+            (&claim.file.table, Type::TEXT),
+            (&cut(&claim.file.worker, 255), Type::TEXT),
             (&env!("CARGO_PKG_VERSION"), Type::TEXT),
-            (&claim.started_at.to_string(), Type::TEXT),
+            (&claim.file.started_at.to_string(), Type::TEXT),
         ];
         Ok(connection.change("cannot claim the source", &sql, &params).await? == 1)
     }
@@ -228,7 +227,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// Begins another attempt in the row of a source that fell back or was rejected.
-    async fn take_over(&self, connection: &mut Connection, claim: &Claim) -> Result<()> {
+    async fn take_over(&self, connection: &mut Connection, claim: Claim<'_>) -> Result<()> {
         let sql = format!(
             "UPDATE {} SET state = 'loading', attempt = attempt + 1, content_id = NULL, body_sha256 = $2, \
              target_table = $3, worker = $4, tool_version = $5, started_at = CAST($6 AS timestamptz), \
@@ -237,12 +236,12 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let params: [(&(dyn ToSql + Sync), Type); 6] = [
-            (&claim.source.id.as_str(), Type::TEXT),
-            (&claim.body_sha256(), Type::TEXT),
-            (&claim.table, Type::TEXT),
-            (&cut(&claim.worker, 255), Type::TEXT),
+            (&claim.file.source.id.as_str(), Type::TEXT),
+            (&claim.body_sha256, Type::TEXT),
+            (&claim.file.table, Type::TEXT),
+            (&cut(&claim.file.worker, 255), Type::TEXT),
             (&env!("CARGO_PKG_VERSION"), Type::TEXT),
-            (&claim.started_at.to_string(), Type::TEXT),
+            (&claim.file.started_at.to_string(), Type::TEXT),
         ];
         connection.change("cannot claim the source again", &sql, &params).await?;
         Ok(())
@@ -252,7 +251,7 @@ impl<'a> Ledger<'a> {
     async fn end_as_duplicate(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         content_id: &str,
     ) -> Result<ClaimResult> {
         let doing = "cannot note the duplicate";
@@ -270,7 +269,7 @@ impl<'a> Ledger<'a> {
         );
         let reason = format!("the same content is loaded as source {original_id}");
         let params: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&rows_parsed, Type::INT8), (&reason, Type::TEXT), (&claim.source.id.as_str(), Type::TEXT)];
+            [(&rows_parsed, Type::INT8), (&reason, Type::TEXT), (&claim.file.source.id.as_str(), Type::TEXT)];
         connection.change(doing, &sql, &params).await?;
         connection.run(doing, "COMMIT").await?;
         let (state, rows_parsed) = (LedgerState::Duplicate, unsigned(rows_parsed)?);
@@ -283,7 +282,7 @@ impl<'a> Ledger<'a> {
         connection: &mut Connection,
         id: &SourceId,
         mode: &LoadMode,
-        loaded: Loaded,
+        counts: RowCounts,
     ) -> Result<i64> {
         let sql = format!(
             "UPDATE {} SET state = 'loaded', load_mode = $1, rows_parsed = $2, rows_stored = $3, rows_rejected = $4, \
@@ -291,14 +290,14 @@ impl<'a> Ledger<'a> {
              WHERE source_id = $7 AND state = 'loading' RETURNING txid_current()",
             self.name()
         );
-        let rejected = signed(loaded.rows_rejected);
+        let rejected = signed(counts.rows_rejected);
         let params: [(&(dyn ToSql + Sync), Type); 7] = [
             (&mode.name(), Type::TEXT),
-            (&(signed(loaded.rows_parsed) + rejected), Type::INT8),
-            (&signed(loaded.rows_stored), Type::INT8),
+            (&(signed(counts.rows_parsed) + rejected), Type::INT8),
+            (&signed(counts.rows_stored), Type::INT8),
             (&rejected, Type::INT8),
-            (&signed(loaded.rows_updated), Type::INT8),
-            (&signed(loaded.rows_unchanged), Type::INT8),
+            (&signed(counts.rows_updated), Type::INT8),
+            (&signed(counts.rows_unchanged), Type::INT8),
             (&id.as_str(), Type::TEXT),
         ];
         match connection.rows("cannot write the ledger", &sql, &params).await?.as_slice() {
@@ -311,13 +310,13 @@ impl<'a> Ledger<'a> {
     pub(super) async fn record(
         &self,
         connection: &mut Connection,
-        claim: &Claim,
+        claim: Claim<'_>,
         outcome: &LedgerOutcome,
     ) -> Result<()> {
         let doing = "cannot record the file's fate";
         connection.run(doing, BEGIN).await?;
         if !self.insert_or_lock(connection, claim).await? {
-            let entry = self.locked_entry(connection, &claim.source.id).await?;
+            let entry = self.locked_entry(connection, &claim.file.source.id).await?;
             if entry.is_some_and(|entry| entry.state.is_in_target()) {
                 connection.roll_back().await;
                 return Ok(());
@@ -337,7 +336,7 @@ impl<'a> Ledger<'a> {
             (&stored, Type::INT8),
             (&rejected, Type::INT8),
             (&cut(&outcome.reason, 8000), Type::TEXT),
-            (&claim.source.id.as_str(), Type::TEXT),
+            (&claim.file.source.id.as_str(), Type::TEXT),
         ];
         connection.change(doing, &sql, &params).await?;
         connection.run(doing, "COMMIT").await

@@ -13,7 +13,7 @@ use super::connect::{Connection, last_count};
 use super::key::MergeKey;
 use super::rejection;
 use super::table::quoted;
-use crate::destination::Loaded;
+use crate::destination::RowCounts;
 use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{Counts, sequence_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -62,9 +62,9 @@ impl Merge {
         connection: &mut Connection,
         destination: &str,
         columns: &[TargetColumn],
-        staged: Loaded,
+        staged: RowCounts,
         size_bytes: u64,
-    ) -> Result<Loaded> {
+    ) -> Result<RowCounts> {
         if staged.rows_parsed == 0 {
             return Ok(staged);
         }
@@ -84,7 +84,7 @@ impl Merge {
             all_went(destination, "inserted", inserted, new)?;
         }
         let counts = Counts { staged: staged.rows_stored, latest, known, updated, inserted }.add_up()?;
-        Ok(Loaded { rows_parsed: staged.rows_parsed, ..counts })
+        Ok(RowCounts { rows_parsed: staged.rows_parsed, ..counts })
     }
 
     /// Deletes the staged rows that a later one supersedes. Nobody has counted the values of a table that is new, so they are

@@ -1,8 +1,8 @@
 //! PostgreSQL: rows by COPY FROM STDIN, and their ledger row, in one transaction.
 //!
-//! One connection per session, no pool, and no retry: that is the caller's. A transaction may be of any size here, and so may what a
-//! file replaces or merges in it: what is rolled back costs nothing and hinders nobody, so nothing is ever committed in
-//! chunks. Rows that are merged wait in a temporary table of the same transaction. The driver's types stay in this room.
+//! Each load has a connection of its own, without a pool. A transaction may be of any size: rolling one back is cheap and blocks no other
+//! session, so nothing is ever committed in chunks. Rows that are merged wait in a temporary table of the same transaction. The driver's types
+//! stay in this module.
 
 mod check;
 mod column;
@@ -19,183 +19,82 @@ mod replace;
 mod table;
 mod unsupported;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Credentials, DestinationOptions, LoadMode};
-use crate::destination::column::types_unknown;
+use futures_util::future::{BoxFuture, FutureExt};
+
 use crate::destination::idle::{Idle, Reusable};
 use crate::destination::limits::Phase;
 use crate::destination::rows::Rows;
-use crate::destination::{Body, Claim, Claimed, CommitResult, Destination, LedgerEntry, LedgerOutcome, Loaded};
+use crate::destination::{
+    Begun, Body, Claim, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard,
+    LedgerEntry, LedgerOutcome, LoadMode, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::format::BatchStream;
 use crate::object::SourceId;
-use crate::schema::Schema;
 
 use column::TargetColumn;
 use connect::Connection;
 use failure::{failure, leaves_commit_open};
 use ledger::{BEGIN, ClaimResult, Ledger, commit_statement, transaction_outcome};
 use merge::Merge;
-use table::Ready;
+use table::Prepared;
 
 /// COMMIT waits for the log to be written, and for a standby where there is one.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15);
 const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
-/// A PostgreSQL database as a target. Each call that needs a connection takes the idle one or opens another.
+/// A PostgreSQL database. Each call takes an idle connection or opens a new one. Clones share everything.
 #[derive(Debug, Clone)]
-pub struct PostgresDestination {
-    credentials: Credentials,
-    options: DestinationOptions,
-    table: String,
+pub(super) struct PostgresDestination {
+    settings: Arc<(Credentials, DestinationOptions)>,
     idle: Idle<Connection>,
 }
 
 impl PostgresDestination {
-    /// A target that loads into `table`.
-    pub fn new(credentials: Credentials, options: DestinationOptions, table: String) -> Self {
-        Self { credentials, options, table, idle: Idle::default() }
+    /// The database that these credentials name.
+    pub(super) fn new(credentials: Credentials, options: DestinationOptions, idle: Idle<Connection>) -> Self {
+        Self { settings: Arc::new((credentials, options)), idle }
     }
 
-    /// With the place where its run keeps an idle connection.
-    pub(super) fn sharing(self, idle: Idle<Connection>) -> Self {
-        Self { idle, ..self }
+    fn credentials(&self) -> &Credentials {
+        &self.settings.0
+    }
+
+    fn options(&self) -> &DestinationOptions {
+        &self.settings.1
     }
 
     async fn connect(&self) -> Result<Connection> {
-        match self.idle.take(&self.credentials).await {
+        match self.idle.take(self.credentials()).await {
             Some(connection) => Ok(connection),
-            None => Connection::open(&self.credentials, &self.options).await,
+            None => Connection::open(self.credentials(), self.options()).await,
         }
     }
 
     fn ledger(&self) -> Ledger<'_> {
-        Ledger::new(&self.options.ledger_table)
+        Ledger::new(&self.options().ledger_table)
     }
 
-    async fn claim_on(&self, connection: &mut Connection, claim: &Claim, schema: &Schema) -> Result<Prepared> {
-        let ledger = self.ledger();
-        ledger_table::ensure(connection, &self.options.ledger_table).await?;
-        let known = ledger.peek(connection, &claim.source.id).await?;
-        if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
-            return Ok(Prepared::Ended(entry));
-        }
-        let is_read = claim.body.is_some();
-        let ready = table::prepare(connection, &self.table, schema, is_read, &self.options).await?;
-        match &ready {
-            Some(_) => Failpoint::TableMade.reached().await,
-            None if claim.is_schema_provisional && self.options.load_mode == LoadMode::Append => {}
-            None => return Err(types_unknown()),
-        }
-        connection.run("cannot begin a transaction", BEGIN).await?;
-        Failpoint::Begun.reached().await;
-        let mut end = ledger.claim(connection, claim).await?;
-        if matches!(end, ClaimResult::Ours) && ready.as_ref().is_some_and(|ready| self.replaces(&ready.columns)) {
-            end = ledger.claim_table(connection, claim).await?;
-        }
-        if let ClaimResult::Ended(entry) = end {
-            return Ok(Prepared::Ended(entry));
-        }
-        Failpoint::Claimed.reached().await;
-        let Ready { columns, key } = match ready {
-            Some(ready) => ready,
-            None => {
-                let made = table::make_in_transaction(connection, &self.table, schema).await?;
-                Failpoint::TableMade.reached().await;
-                made
-            }
-        };
-        let merge = match key {
-            Some(key) => Some(Merge::prepare(connection, key, &self.table, &columns).await?),
-            None => None,
-        };
-        Ok(Prepared::Ours { columns, merge })
-    }
-
-    /// Whether the file takes the place of the table's rows. One without columns does not say what the table should be.
-    fn replaces(&self, columns: &[TargetColumn]) -> bool {
-        !columns.is_empty() && self.options.load_mode == LoadMode::Replace
-    }
-
-    async fn load_on(&self, session: &mut PostgresSession, rows: BatchStream<'_>) -> Result<Loaded> {
-        let PostgresSession { connection, claim, columns, merge, .. } = session;
-        let mut rows = Rows::new(rows, columns, claim.decoded_bytes()).with_rejects(claim.value_rejects.clone());
-        if columns.is_empty() {
-            return match rows.advance().await? {
-                false => Ok(Loaded::default()),
-                true => Err(Error::new(ErrorKind::Internal, "a file without columns has rows")),
-            };
-        }
-        if self.replaces(columns) {
-            replace::delete_rows(connection, &self.table, columns).await?;
-        }
-        let place = merge.as_ref().map_or(&self.table, |merge| &merge.staging);
-        let rows_stored = copy::load(connection, place, columns, &mut rows).await?;
-        Ok(Loaded { rows_parsed: rows.taken, rows_stored, ..Loaded::default() })
-    }
-
-    /// What became of the rows, and the number of the transaction.
-    async fn finalize_on(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<(Loaded, i64)> {
-        let PostgresSession { connection, claim, columns, merge, .. } = session;
-        let loaded = match merge {
-            Some(merge) => {
-                let merged = merge.apply(connection, &self.table, columns, loaded, claim.decoded_bytes()).await?;
-                Loaded { rows_rejected: loaded.rows_rejected, ..merged }
-            }
-            None => loaded,
-        };
-        if claim.body.is_none() {
-            return Err(Error::new(ErrorKind::Internal, "a load is to be settled whose body nobody has claimed"));
-        }
-        Failpoint::BeforeLedgerEnd.reached().await;
-        let mode = &self.options.load_mode;
-        let transaction = self.ledger().finish(connection, &claim.source.id, mode, loaded).await?;
-        Ok((loaded, transaction))
-    }
-}
-
-/// What `claim` found and made.
-enum Prepared {
-    Ours { columns: Vec<TargetColumn>, merge: Option<Merge> },
-    Ended(LedgerEntry),
-}
-
-/// An open connection with a transaction and a claim in it. Dropping it closes the connection, and the server rolls back.
-#[derive(Debug)]
-pub struct PostgresSession {
-    connection: Connection,
-    claim: Claim,
-    /// The table's columns in the file's order.
-    columns: Vec<TargetColumn>,
-    /// How the rows are merged, in that mode.
-    merge: Option<Merge>,
-    /// The number of the transaction, once everything stands ready for COMMIT.
-    finalized: Option<i64>,
-}
-
-impl PostgresSession {
-    /// Undoes everything while the server still answers.
-    async fn undo(&mut self) {
-        self.finalized = None;
-        self.connection.roll_back().await;
-    }
-}
-
-impl Destination for PostgresDestination {
-    type Session = PostgresSession;
-
-    async fn claim(&self, claim: &Claim, schema: &Schema) -> Result<Claimed<PostgresSession>> {
+    async fn open(&self, claim: &FileClaim, schema: FileSchema<'_>) -> Result<Begun> {
         let mut connection = self.connect().await?;
-        match self.claim_on(&mut connection, claim, schema).await {
-            Ok(Prepared::Ours { columns, merge }) => {
-                let claim = claim.clone();
-                Ok(Claimed::Ours(PostgresSession { connection, claim, columns, merge, finalized: None }))
+        match self.begin_on(&mut connection, claim, schema).await {
+            Ok(Start::Open { columns, merge, guard }) => {
+                let (destination, claim, body) = (self.clone(), claim.clone(), schema.body().cloned());
+                let load = PostgresLoad { destination, connection, claim, body, columns, merge };
+                Ok(Begun::Open { load: Box::new(load), guard })
             }
-            Ok(Prepared::Ended(entry)) => {
+            Ok(Start::AlreadyLoaded(entry)) => {
                 connection.close().await;
-                Ok(Claimed::Ended(entry))
+                Ok(Begun::AlreadyLoaded(entry))
+            }
+            Ok(Start::NeedsScan(reason)) => {
+                connection.roll_back().await;
+                connection.close().await;
+                Ok(Begun::NeedsScan(reason))
             }
             Err(error) => {
                 connection.roll_back().await;
@@ -205,57 +104,185 @@ impl Destination for PostgresDestination {
         }
     }
 
-    async fn load(&self, session: &mut PostgresSession, schema: &Schema, rows: BatchStream<'_>) -> Result<Loaded> {
-        debug_assert_eq!(session.columns.len(), schema.columns.len(), "another schema than at the claim");
-        let loaded = self.load_on(session, rows).await;
-        match &loaded {
-            Ok(_) => Failpoint::RowsAll.reached().await,
-            Err(_) => session.undo().await,
+    async fn begin_on(
+        &self,
+        connection: &mut Connection,
+        file: &FileClaim,
+        schema: FileSchema<'_>,
+    ) -> Result<Start> {
+        let (options, ledger) = (self.options(), self.ledger());
+        ledger_table::ensure(connection, &options.ledger_table).await?;
+        let known = ledger.peek(connection, &file.source.id).await?;
+        if let Some(entry) = known.filter(|entry| entry.state.is_in_target()) {
+            return Ok(Start::AlreadyLoaded(entry));
         }
-        loaded
-    }
-
-    async fn claim_body(&self, session: &mut PostgresSession, body: Body) -> Result<()> {
-        session.claim.body = Some(body);
-        let claimed = self.ledger().claim_body(&mut session.connection, &session.claim).await;
-        if claimed.is_err() {
-            session.undo().await;
-        }
-        claimed
-    }
-
-    async fn finalize(&self, session: &mut PostgresSession, loaded: Loaded) -> Result<Loaded> {
-        match self.finalize_on(session, loaded).await {
-            Ok((loaded, transaction)) => {
-                session.finalized = Some(transaction);
-                Ok(loaded)
+        let found = match table::prepare(connection, &file.table, schema, options).await? {
+            Prepared::Ready { columns, key } => {
+                Failpoint::TableMade.reached().await;
+                Some((columns, key))
             }
-            Err(error) => {
-                session.undo().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn commit(&self, mut session: PostgresSession) -> CommitResult {
-        let Some(transaction) = session.finalized else {
-            session.undo().await;
-            return CommitResult::NotCommitted(Error::new(
-                ErrorKind::Internal,
-                "COMMIT of a session that is not settled",
-            ));
+            Prepared::NeedsScan(ScanReason::TableMissing) if self.may_create(schema) => None,
+            Prepared::NeedsScan(reason) => return Ok(Start::NeedsScan(reason)),
         };
+        connection.run("cannot begin a transaction", BEGIN).await?;
+        Failpoint::Begun.reached().await;
+        let claim = Claim::new(file, schema.body());
+        let mut result = ledger.claim(connection, claim).await?;
+        if matches!(result, ClaimResult::Ours) && found.as_ref().is_some_and(|(columns, _)| self.replaces(columns)) {
+            result = ledger.claim_table(connection, claim).await?;
+        }
+        if let ClaimResult::Ended(entry) = result {
+            return Ok(Start::AlreadyLoaded(entry));
+        }
+        Failpoint::Claimed.reached().await;
+        let Some((columns, key)) = found else {
+            let created = table::create_in_transaction(connection, &file.table, schema.schema()).await?;
+            let Some(columns) = created else { return Ok(Start::NeedsScan(ScanReason::TableMissing)) };
+            Failpoint::TableMade.reached().await;
+            return Ok(Start::Open { columns, merge: None, guard: Guard::EveryValue });
+        };
+        let merge = match key {
+            Some(key) => Some(Merge::prepare(connection, key, &file.table, &columns).await?),
+            None => None,
+        };
+        Ok(Start::Open { columns, merge, guard: Guard::NotNeeded })
+    }
+
+    /// Whether a missing table may be created in the load's transaction. Only appended rows need neither a key nor a claim on the table.
+    fn may_create(&self, schema: FileSchema<'_>) -> bool {
+        let is_allowed = matches!(schema, FileSchema::Provisional { may_create_table: true, .. });
+        is_allowed && self.options().load_mode == LoadMode::Append
+    }
+
+    /// Whether the file replaces the table's rows. A file without columns does not.
+    fn replaces(&self, columns: &[TargetColumn]) -> bool {
+        !columns.is_empty() && self.options().load_mode == LoadMode::Replace
+    }
+}
+
+/// The result of `begin_on`.
+enum Start {
+    Open { columns: Vec<TargetColumn>, merge: Option<Merge>, guard: Guard },
+    AlreadyLoaded(LedgerEntry),
+    NeedsScan(ScanReason),
+}
+
+/// A connection with a transaction that holds the claim. Dropping it closes the connection, and the server rolls back.
+#[derive(Debug)]
+struct PostgresLoad {
+    destination: PostgresDestination,
+    connection: Connection,
+    claim: FileClaim,
+    /// The body, where it was known at the beginning.
+    body: Option<Body>,
+    /// The table's columns in the file's order.
+    columns: Vec<TargetColumn>,
+    /// The merge, in that mode.
+    merge: Option<Merge>,
+}
+
+impl PostgresLoad {
+    fn decoded_bytes(&self) -> u64 {
+        self.body.as_ref().map_or(self.claim.source.size_bytes, |body| body.decoded_bytes)
+    }
+
+    async fn write_rows(&mut self, rows: BatchStream<'_>) -> Result<RowCounts> {
+        let size_bytes = self.decoded_bytes();
+        let Self { destination, connection, claim, columns, merge, .. } = self;
+        let mut rows = Rows::new(rows, columns, size_bytes).with_rejects(claim.value_rejects.clone());
+        if columns.is_empty() {
+            return match rows.advance().await? {
+                false => Ok(RowCounts::default()),
+                true => Err(Error::new(ErrorKind::Internal, "a file without columns has rows")),
+            };
+        }
+        if destination.replaces(columns) {
+            replace::delete_rows(connection, &claim.table, columns).await?;
+        }
+        let place = merge.as_ref().map_or(&claim.table, |merge| &merge.staging);
+        let rows_stored = copy::load(connection, place, columns, &mut rows).await?;
+        Ok(RowCounts { rows_parsed: rows.taken, rows_stored, ..RowCounts::default() })
+    }
+
+    /// Returns the final counts and the transaction's number.
+    async fn complete(&mut self, body: Body, counts: RowCounts) -> Result<(RowCounts, i64)> {
+        let is_new_body = self.body.is_none();
+        let body = self.body.insert(body);
+        let Self { destination, connection, claim: file, columns, merge, .. } = self;
+        let ledger = destination.ledger();
+        if is_new_body {
+            ledger.claim_body(connection, Claim::new(file, Some(&*body))).await?;
+        }
+        let counts = match merge {
+            Some(merge) => {
+                let merged = merge.apply(connection, &file.table, columns, counts, body.decoded_bytes).await?;
+                RowCounts { rows_rejected: counts.rows_rejected, ..merged }
+            }
+            None => counts,
+        };
+        Failpoint::BeforeLedgerEnd.reached().await;
+        let mode = &destination.options().load_mode;
+        let transaction = ledger.finish(connection, &file.source.id, mode, counts).await?;
+        Ok((counts, transaction))
+    }
+}
+
+impl OpenLoad for PostgresLoad {
+    fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>> {
+        async move {
+            match self.write_rows(rows).await {
+                Ok(counts) => {
+                    Failpoint::RowsAll.reached().await;
+                    Ok(WriteResult::Written(counts))
+                }
+                Err(error) => {
+                    self.connection.roll_back().await;
+                    Err(error)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn finalize(mut self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {
+        async move {
+            match self.complete(body, counts).await {
+                Ok((counts, transaction)) => {
+                    Ok(Box::new(ReadyPostgresLoad { load: *self, counts, transaction }) as Box<dyn ReadyLoad>)
+                }
+                Err(error) => {
+                    self.connection.roll_back().await;
+                    Err(error)
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A load of which only COMMIT is missing.
+#[derive(Debug)]
+struct ReadyPostgresLoad {
+    load: PostgresLoad,
+    counts: RowCounts,
+    /// The transaction's number.
+    transaction: i64,
+}
+
+impl ReadyPostgresLoad {
+    async fn send_commit(self) -> CommitResult {
+        let Self { mut load, transaction, .. } = self;
         let doing = "COMMIT was not answered";
-        let limit = COMMIT_LIMIT + Duration::from_secs(session.claim.decoded_bytes() / COMMIT_BYTES_PER_SECOND);
+        let limit = COMMIT_LIMIT + Duration::from_secs(load.decoded_bytes() / COMMIT_BYTES_PER_SECOND);
         Failpoint::BeforeCommit.reached().await;
-        let (messages, end) = match session.connection.messages(limit, doing, &commit_statement(transaction)).await {
+        let (messages, end) = match load.connection.messages(limit, doing, &commit_statement(transaction)).await {
             Ok(answer) => answer,
             Err(timeout) => return CommitResult::Unknown(timeout),
         };
         match (end, transaction_outcome(&messages)) {
             (Ok(()), Some("committed")) => {
                 Failpoint::AfterCommit.reached().await;
-                self.idle.keep(&self.credentials, session.connection);
+                load.destination.idle.keep(load.destination.credentials(), load.connection);
                 CommitResult::Committed
             }
             (Ok(()), Some("aborted")) => {
@@ -263,41 +290,77 @@ impl Destination for PostgresDestination {
                 CommitResult::NotCommitted(Error::new(ErrorKind::Conflict, message))
             }
             (Ok(()), _) => {
-                let message = "the server does not say what became of COMMIT";
+                let message = "the server does not say whether COMMIT took effect";
                 CommitResult::Unknown(Error::new(ErrorKind::Failover, message))
             }
-            // An error in the question that follows COMMIT says nothing about COMMIT.
+            // An error in the query that follows COMMIT says nothing about COMMIT.
             (Err(error), _) if !messages.is_empty() || leaves_commit_open(&error) => {
                 CommitResult::Unknown(failure(Phase::Connected, doing, error))
             }
             (Err(error), _) => {
-                session.undo().await;
+                load.connection.roll_back().await;
                 CommitResult::NotCommitted(failure(Phase::Connected, "the server refused COMMIT", error))
             }
         }
     }
+}
 
-    async fn look_up(&self, source_id: &SourceId) -> Result<Option<LedgerEntry>> {
-        let mut connection = self.connect().await?;
-        let entry = self.ledger().look_up(&mut connection, source_id).await;
-        self.idle.end(&self.credentials, connection, entry).await
+impl ReadyLoad for ReadyPostgresLoad {
+    fn counts(&self) -> RowCounts {
+        self.counts
     }
 
-    async fn record(&self, claim: &Claim, outcome: &LedgerOutcome) -> Result<()> {
-        let mut connection = self.connect().await?;
-        ledger_table::ensure(&mut connection, &self.options.ledger_table).await?;
-        let recorded = self.ledger().record(&mut connection, claim, outcome).await;
-        self.idle.end(&self.credentials, connection, recorded).await
+    fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
+        self.send_commit().boxed()
+    }
+}
+
+impl Destination for PostgresDestination {
+    fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
+        self.open(claim, schema).boxed()
     }
 
-    async fn record_move(&self, source_id: &SourceId, moved_to: &str, cost_usd: Option<f64>) -> Result<()> {
-        let mut connection = self.connect().await?;
-        let noted = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
-        self.idle.end(&self.credentials, connection, noted).await
+    fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let entry = self.ledger().look_up(&mut connection, source_id).await;
+            self.idle.end(self.credentials(), connection, entry).await
+        }
+        .boxed()
     }
 
-    /// The staging tables of merges are temporary and end with their transaction, so there are never any to drop.
-    async fn drop_stale_staging(&self, _older_than: Duration, _live: &[SourceId]) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            ledger_table::ensure(&mut connection, &self.options().ledger_table).await?;
+            let body_sha256 = outcome.body_sha256.as_deref().unwrap_or_default();
+            let claim = Claim { file: claim, body_sha256, content_id: None };
+            let recorded = self.ledger().record(&mut connection, claim, outcome).await;
+            self.idle.end(self.credentials(), connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn record_move<'a>(
+        &'a self,
+        source_id: &'a SourceId,
+        moved_to: &'a str,
+        cost_usd: Option<f64>,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
+            self.idle.end(self.credentials(), connection, recorded).await
+        }
+        .boxed()
+    }
+
+    /// Staging tables are temporary here and end with their transaction, so there are none to drop.
+    fn drop_stale_staging<'a>(
+        &'a self,
+        _older_than: Duration,
+        _live: &'a [SourceId],
+    ) -> BoxFuture<'a, Result<Vec<String>>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }

@@ -8,10 +8,10 @@ use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::ledger::value;
 use super::unsupported;
-use crate::config::{DestinationOptions, LoadMode, UnknownColumns};
-use crate::destination::column::{fit, lacks, missing, types_unknown};
+use crate::destination::column::{fit, lacks, missing};
 use crate::destination::limits::Phase;
 use crate::destination::merge::{key_too_long, new_key};
+use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::schema::{Column, ColumnType, Schema};
@@ -77,41 +77,39 @@ pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some("23505" | "42P07" | "42710"))
 }
 
-/// A table that is ready for the file's rows.
-pub(super) struct Ready {
-    /// Its columns in the file's order.
-    pub(super) columns: Vec<TargetColumn>,
-    /// The key to merge by.
-    pub(super) key: Option<MergeKey>,
+/// The table, checked against a file's columns.
+pub(super) enum Prepared {
+    /// The table can store the file's rows.
+    Ready {
+        /// The table's columns in the file's order; none for a file without columns.
+        columns: Vec<TargetColumn>,
+        /// The key to merge by.
+        key: Option<MergeKey>,
+    },
+    /// The table or columns must be created from a final schema.
+    NeedsScan(ScanReason),
 }
 
-/// Makes the table where it is missing and gets it ready. Runs outside of any transaction, and sends no DDL when everything is in
-/// place.
+/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and sends no DDL when
+/// everything is in place.
 ///
-/// A file without columns needs no table and gets none. For one that was not read yet nothing is made: `None` says that the
-/// table is missing.
+/// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
     connection: &mut Connection,
     table: &str,
-    schema: &Schema,
-    is_read: bool,
+    schema: FileSchema<'_>,
     options: &DestinationOptions,
-) -> Result<Option<Ready>> {
+) -> Result<Prepared> {
     let found = relation(connection, table, &[]).await?;
-    if schema.columns.is_empty() {
-        return Ok(Some(Ready { columns: Vec::new(), key: None }));
+    let columns = &schema.schema().columns;
+    if columns.is_empty() {
+        return Ok(Prepared::Ready { columns: Vec::new(), key: None });
     }
     let name = quoted(table);
     if found.is_none() {
-        if !is_read {
-            return Ok(None);
-        }
-        let doing = "cannot make the target table";
-        let sql = create_statement(table, &schema.columns, &options.load_mode)?;
-        match connection.run_raw(doing, &sql).await? {
-            Ok(()) => {}
-            Err(error) if is_made_by_another(&error) => {}
-            Err(error) => return Err(failure(Phase::Connected, doing, error)),
+        match schema {
+            FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
+            FileSchema::Final { .. } => create(connection, table, columns, &options.load_mode).await?,
         }
     }
     let key = match &options.load_mode {
@@ -125,51 +123,62 @@ pub(super) async fn prepare(
             Some(MergeKey::of_table(connection, table, &name, key).await?)
         }
     };
-    let mut columns = fitting_columns(connection, table, schema, is_read, options.unknown_columns).await?;
-    if let Some(key) = &key {
-        key.mark(table, &mut columns)?;
-    }
-    Ok(Some(Ready { columns, key }))
-}
-
-/// Makes a table that was missing in the transaction that is open. Whoever makes the same one meanwhile waits for its end, and is
-/// waited for, as long as for any lock.
-pub(super) async fn make_in_transaction(connection: &mut Connection, table: &str, schema: &Schema) -> Result<Ready> {
-    let doing = "cannot make the target table in the transaction of its rows";
-    let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
-    match connection.run_raw(doing, &sql).await? {
-        Ok(()) => {}
-        Err(error) if is_made_by_another(&error) => return Err(types_unknown()),
-        Err(error) => return Err(failure(Phase::Connected, doing, error)),
-    }
-    // Somebody may have made something of that name since it was looked for.
-    relation(connection, table, &[]).await?;
-    let columns = fitting_columns(connection, table, schema, false, UnknownColumns::Refuse).await?;
-    Ok(Ready { columns, key: None })
-}
-
-async fn fitting_columns(
-    connection: &mut Connection,
-    table: &str,
-    schema: &Schema,
-    is_read: bool,
-    unknown_columns: UnknownColumns,
-) -> Result<Vec<TargetColumn>> {
-    let name = quoted(table);
-    let mut columns = describe(connection, &name).await?;
-    let missing = missing(&columns, &schema.columns);
+    let mut table_columns = describe(connection, &name).await?;
+    let missing = missing(&table_columns, columns);
     if !missing.is_empty() {
-        match unknown_columns {
-            UnknownColumns::Refuse => return Err(lacks(table, &missing)),
-            UnknownColumns::Add if !is_read => return Err(types_unknown()),
-            UnknownColumns::Add => {
+        match (options.unknown_columns, schema) {
+            (UnknownColumns::Refuse, _) => return Err(lacks(table, &missing)),
+            (UnknownColumns::Add, FileSchema::Provisional { .. }) => {
+                return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing));
+            }
+            (UnknownColumns::Add, FileSchema::Final { .. }) => {
                 let doing = "cannot add the file's new columns to the table";
                 connection.run(doing, &add_statement(&name, &missing)).await?;
             }
         }
-        columns = describe(connection, &name).await?;
+        table_columns = describe(connection, &name).await?;
     }
-    fit(table, &columns, schema)
+    let mut columns = fit(table, &table_columns, schema.schema())?;
+    if let Some(key) = &key {
+        key.mark(table, &mut columns)?;
+    }
+    Ok(Prepared::Ready { columns, key })
+}
+
+async fn create(connection: &mut Connection, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
+    let doing = "cannot create the table";
+    let sql = create_statement(table, columns, mode)?;
+    match connection.run_raw(doing, &sql).await? {
+        Ok(()) => Ok(()),
+        Err(error) if is_made_by_another(&error) => Ok(()),
+        Err(error) => Err(failure(Phase::Connected, doing, error)),
+    }
+}
+
+/// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another worker has created it
+/// at the same moment.
+///
+/// Another worker that creates the same table waits for the end of this transaction, and this one for theirs, within the lock timeout.
+pub(super) async fn create_in_transaction(
+    connection: &mut Connection,
+    table: &str,
+    schema: &Schema,
+) -> Result<Option<Vec<TargetColumn>>> {
+    let doing = "cannot create the table in the transaction of its rows";
+    let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
+    match connection.run_raw(doing, &sql).await? {
+        Ok(()) => {}
+        Err(error) if is_made_by_another(&error) => return Ok(None),
+        Err(error) => return Err(failure(Phase::Connected, doing, error)),
+    }
+    // Since the first look, another session may have created a view or another relation of this name.
+    relation(connection, table, &[]).await?;
+    let table_columns = describe(connection, &quoted(table)).await?;
+    let missing = missing(&table_columns, &schema.columns);
+    if !missing.is_empty() {
+        return Err(lacks(table, &missing));
+    }
+    fit(table, &table_columns, schema).map(Some)
 }
 
 /// One statement for all columns; those that another worker has added meanwhile are passed over.

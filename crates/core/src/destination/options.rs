@@ -1,0 +1,131 @@
+//! Settings of a database connection and of the loads on it.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// A kind of database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// MySQL or MariaDB.
+    MySql,
+    /// PostgreSQL.
+    Postgres,
+}
+
+impl Engine {
+    /// Returns the engine of this name, as settings and the secrets that RDS writes spell it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "mysql" | "mariadb" | "aurora" | "aurora-mysql" => Some(Self::MySql),
+            "postgres" | "postgresql" | "aurora-postgresql" => Some(Self::Postgres),
+            _ => None,
+        }
+    }
+
+    /// Returns the engine with this default port, and MySQL for all other ports.
+    pub fn of_port(port: Option<u16>) -> Self {
+        if port == Some(Self::Postgres.default_port()) { Self::Postgres } else { Self::MySql }
+    }
+
+    /// Returns the port that the engine listens on by default.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::MySql => 3306,
+            Self::Postgres => 5432,
+        }
+    }
+}
+
+/// Server, user and database of a connection, read from settings or from a secret.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The kind of server.
+    pub engine: Engine,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// User name.
+    pub user: String,
+    /// Password; may be empty. `Debug` does not print it.
+    pub password: SecretString,
+    /// The database (schema) that contains the loaded tables and the ledger.
+    pub database: String,
+}
+
+/// How rows are sent to MySQL and MariaDB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadMethod {
+    /// LOAD DATA LOCAL where the server allows it, else INSERT.
+    Auto,
+    /// LOAD DATA LOCAL only.
+    LoadData,
+    /// INSERT with many rows each.
+    Insert,
+}
+
+/// The treatment of file columns that the table does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownColumns {
+    /// The load fails with [`crate::error::ErrorKind::TableMismatch`].
+    Refuse,
+    /// The columns are added to the table, nullable.
+    Add,
+}
+
+/// What a file's rows do to the rows that the table already has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadMode {
+    /// The file's rows are added to the table.
+    Append,
+    /// The file's rows replace all rows of the table.
+    Replace,
+    /// The file's rows update the rows with the same key; rows with a new key are inserted.
+    Merge {
+        /// The key's columns; empty for the table's primary key.
+        key: Vec<String>,
+    },
+}
+
+impl LoadMode {
+    /// Returns the name that `LOAD_MODE` accepts and the ledger stores.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::Merge { .. } => "merge",
+        }
+    }
+}
+
+/// Options of connections and loads; the same for every file.
+#[derive(Debug, Clone)]
+pub struct DestinationOptions {
+    /// Encryption of the connection.
+    pub tls: Tls,
+    /// How rows are sent.
+    pub load_method: LoadMethod,
+    /// What the rows do to the rows of the table.
+    pub load_mode: LoadMode,
+    /// The treatment of columns that the table does not have.
+    pub unknown_columns: UnknownColumns,
+    /// The ledger table's name.
+    pub ledger_table: String,
+    /// Limit for one attempt to connect.
+    pub connect_timeout: Duration,
+    /// Larger files are loaded through a staging table in committed chunks, on engines that need that.
+    pub atomic_max_bytes: u64,
+}
+
+/// Encryption of a connection.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// The server's certificate and host name are verified against these certificates.
+    Verify {
+        /// One or more certificates as PEM.
+        ca_pem: Vec<u8>,
+    },
+    /// No encryption, because a setting asks for that explicitly.
+    Off,
+}

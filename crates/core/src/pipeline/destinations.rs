@@ -1,0 +1,50 @@
+//! Opens the database that the settings name, with the credentials of the moment.
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+
+use crate::destination::{self, Destination, DestinationOptions, IdleConnections};
+use crate::error::Result;
+use crate::secret::Secrets;
+
+/// Opens destinations for a run.
+pub trait Destinations: Debug + Send + Sync {
+    /// A destination with the current credentials; `fresh` reads the secret again.
+    ///
+    /// # Errors
+    /// When the credentials cannot be read.
+    fn open(&self, fresh: bool) -> BoxFuture<'_, Result<Box<dyn Destination>>>;
+
+    /// Closes the connections that the run has kept.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The database that the settings name.
+#[derive(Debug)]
+pub struct ConfiguredDestinations {
+    secrets: Secrets,
+    options: DestinationOptions,
+    /// Connections that one object leaves for the next.
+    idle: IdleConnections,
+}
+
+impl ConfiguredDestinations {
+    /// Destinations with these credentials and options. Nothing is opened yet.
+    pub fn new(secrets: Secrets, options: DestinationOptions) -> Self {
+        Self { secrets, options, idle: IdleConnections::default() }
+    }
+}
+
+impl Destinations for ConfiguredDestinations {
+    fn open(&self, fresh: bool) -> BoxFuture<'_, Result<Box<dyn Destination>>> {
+        Box::pin(async move {
+            let credentials = self.secrets.get(fresh).await?;
+            Ok(destination::open(credentials, self.options.clone(), &self.idle))
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.idle.close())
+    }
+}
