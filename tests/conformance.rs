@@ -2,6 +2,7 @@
 //! module calls with its own server.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +10,8 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use spillway_core::config::LoadMode;
 use spillway_core::destination::{
-    Body, Claim, Claimed, CommitResult, Destination, LedgerEntry, LedgerOutcome, LedgerState, Loaded,
+    self, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard,
+    IdleConnections, LedgerEntry, LedgerOutcome, LedgerState, OpenLoad, RowCounts, ScanReason, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position};
 use spillway_core::format::{Batch, BatchStream, FieldKind};
@@ -45,9 +47,6 @@ pub(crate) use for_each_promise;
 
 /// An engine under test, with a schema of its own.
 pub(crate) trait Engine {
-    /// Its target.
-    type Destination: Destination;
-
     /// Whether text may hold a NUL character.
     const HOLDS_NUL: bool;
 
@@ -55,13 +54,13 @@ pub(crate) trait Engine {
     const TYPED: [[&'static str; 7]; 2];
 
     /// The target for [`TABLE`].
-    fn target(&self) -> Self::Destination;
+    fn target(&self) -> Target;
 
     /// The target for [`TABLE`] that sends every file above this size through a staging table.
-    fn target_with_staging_above(&self, size_bytes: u64) -> Self::Destination;
+    fn target_with_staging_above(&self, size_bytes: u64) -> Target;
 
     /// The target for [`TABLE`] in a load mode, staging every file above this size.
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Self::Destination;
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Target;
 
     /// One query's rows, each value as text.
     fn rows(&self, query: &str) -> impl Future<Output = Result<Vec<Vec<Option<String>>>>>;
@@ -139,6 +138,63 @@ impl File {
     }
 }
 
+/// A destination under test.
+pub(crate) struct Target(Box<dyn Destination>);
+
+impl Target {
+    /// The database of these credentials.
+    pub(crate) fn open(credentials: Credentials, options: DestinationOptions) -> Self {
+        Self(destination::open(credentials, options, &IdleConnections::default()))
+    }
+}
+
+impl Deref for Target {
+    type Target = dyn Destination;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref()
+    }
+}
+
+/// A file's claim, and its body where it was scanned.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) file: FileClaim,
+    body: Option<Body>,
+    may_create_table: bool,
+}
+
+impl Deref for Claim {
+    type Target = FileClaim;
+
+    fn deref(&self) -> &Self::Target {
+        &self.file
+    }
+}
+
+impl Claim {
+    /// The body that the load is finalized with.
+    pub(crate) fn body(&self) -> Body {
+        self.body.clone().unwrap_or_else(|| body_with_content('u'))
+    }
+
+    fn schema<'a>(&'a self, schema: &'a Schema) -> FileSchema<'a> {
+        match &self.body {
+            Some(body) => FileSchema::Final { schema, body },
+            None => FileSchema::Provisional { schema, may_create_table: self.may_create_table },
+        }
+    }
+}
+
+/// The result of a whole load.
+#[derive(Debug)]
+pub(crate) enum Claimed<Value> {
+    /// This worker has loaded the file.
+    Ours(Value),
+    /// The file was loaded before.
+    Ended(LedgerEntry),
+}
+
 /// A claim on a source of this name.
 pub(crate) fn claim(key: &str) -> Claim {
     claim_of_size(key, 100)
@@ -149,15 +205,15 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
     let last_modified = "2026-11-20T12:00:00Z".parse().expect("a time");
     let source =
         ObjectVersion::new(ObjectRef::new("bucket", key), format!("\"{key}\""), size_bytes, last_modified, None);
-    Claim {
+    let file = FileClaim {
         source,
-        body: Some(Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes }),
         table: TABLE.into(),
-        is_schema_provisional: false,
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
-    }
+    };
+    let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes };
+    Claim { file, body: Some(body), may_create_table: false }
 }
 
 /// A body with a content id made of one letter.
@@ -165,7 +221,7 @@ fn body_with_content(letter: char) -> Body {
     Body { sha256: "0".repeat(64), content_id: Some(letter.to_string().repeat(64)), decoded_bytes: 100 }
 }
 
-/// A claim on a source whose body nobody has read.
+/// A claim on a source of which only the beginning was read.
 fn unread(key: &str) -> Claim {
     Claim { body: None, ..claim(key) }
 }
@@ -175,34 +231,50 @@ fn claim_with_content(key: &str, letter: char) -> Claim {
     Claim { body: Some(body_with_content(letter)), ..claim(key) }
 }
 
-/// Takes a file through the whole road of a target.
-pub(crate) async fn load<T: Destination>(
-    target: &T,
-    claim: &Claim,
-    file: &File,
-) -> spillway_core::error::Result<Claimed<Loaded>> {
-    load_body(target, claim, file, None).await
+/// Opens a load of a source that was not loaded before.
+pub(crate) async fn open(target: &Target, claim: &Claim, schema: &Schema) -> Result<Box<dyn OpenLoad>> {
+    match target.begin(claim, claim.schema(schema)).await? {
+        Begun::Open { load, .. } => Ok(load),
+        Begun::AlreadyLoaded(entry) => bail!("ended before: {entry:?}"),
+        Begun::NeedsScan(reason) => bail!("not scanned: {reason}"),
+    }
 }
 
-/// The same, with the body claimed once the rows are with the server.
-async fn load_body<T: Destination>(
-    target: &T,
+/// Sends rows through an open load.
+pub(crate) async fn write(load: &mut dyn OpenLoad, rows: BatchStream<'_>) -> spillway_core::error::Result<RowCounts> {
+    match load.write(rows).await? {
+        WriteResult::Written(counts) => Ok(counts),
+        WriteResult::NeedsScan(reason) => panic!("not scanned: {reason}"),
+    }
+}
+
+/// Takes a file through the whole road of a target.
+pub(crate) async fn load(
+    target: &Target,
     claim: &Claim,
     file: &File,
-    body: Option<Body>,
-) -> spillway_core::error::Result<Claimed<Loaded>> {
+) -> spillway_core::error::Result<Claimed<RowCounts>> {
+    load_body(target, claim, file, claim.body()).await
+}
+
+/// The same, with this body.
+async fn load_body(
+    target: &Target,
+    claim: &Claim,
+    file: &File,
+    body: Body,
+) -> spillway_core::error::Result<Claimed<RowCounts>> {
     let schema = file.schema();
-    let mut session = match target.claim(claim, &schema).await? {
-        Claimed::Ours(session) => session,
-        Claimed::Ended(entry) => return Ok(Claimed::Ended(entry)),
+    let mut open = match target.begin(claim, claim.schema(&schema)).await? {
+        Begun::Open { load, .. } => load,
+        Begun::AlreadyLoaded(entry) => return Ok(Claimed::Ended(entry)),
+        Begun::NeedsScan(reason) => panic!("not scanned: {reason}"),
     };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    if let Some(body) = body {
-        target.claim_body(&mut session, body).await?;
-    }
-    let loaded = target.finalize(&mut session, loaded).await?;
-    match target.commit(session).await {
-        CommitResult::Committed => Ok(Claimed::Ours(loaded)),
+    let counts = write(&mut *open, file.stream()).await?;
+    let ready = open.finalize(body, counts).await?;
+    let counts = ready.counts();
+    match ready.commit().await {
+        CommitResult::Committed => Ok(Claimed::Ours(counts)),
         CommitResult::NotCommitted(error) | CommitResult::Unknown(error) => Err(error),
     }
 }
@@ -240,7 +312,7 @@ pub(crate) async fn states(engine: &impl Engine) -> Result<Vec<String>> {
 pub(crate) async fn a_file_loads_once(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim("a.csv"), File::orders(2000));
     let loaded = ours(load(&target, &claim, &file).await?)?;
-    assert_eq!(loaded, Loaded::inserted(2000));
+    assert_eq!(loaded, RowCounts::inserted(2000));
     let entry = ended(load(&target, &claim, &file).await?)?;
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::Loaded, 2000, 2000));
     assert_eq!(count(engine).await?, 2000);
@@ -369,7 +441,7 @@ pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: 
     let (target, file) = (engine.target(), File::orders(300));
     ours(load(&target, &claim("first.csv"), &file).await?)?;
     let copies: Vec<Claim> = (0..4).map(|id| unread(&format!("copy-{id}.csv"))).collect();
-    let body = || Some(body_with_content('c'));
+    let body = || body_with_content('c');
     let mut stored = 0;
     for end in join_all(copies.iter().map(|copy| load_body(&target, copy, &file, body()))).await {
         match end {
@@ -384,21 +456,15 @@ pub(crate) async fn a_body_is_claimed_once_its_rows_are_with_the_server(engine: 
     assert_eq!((entry.state, entry.rows_parsed), (LedgerState::Duplicate, 300));
     let sql = "SELECT body_sha256 FROM spillway_ledger WHERE content_id IS NOT NULL";
     assert_eq!(engine.rows(sql).await?, [[Some("0".repeat(64))]]);
-
-    let schema = file.schema();
-    let mut session = ours(target.claim(&unread("unknown.csv"), &schema).await?)?;
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    ensure!(target.finalize(&mut session, loaded).await.is_err(), "settled without a body");
-    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "committed without a body");
-    assert_eq!(count(engine).await?, 600);
     Ok(())
 }
 
 /// Neither a table nor a column is made for a file that was not read to its end.
 pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Result<()> {
     let (target, file) = (engine.target(), File::orders(3));
-    let error = target.claim(&unread("a.csv"), &file.schema()).await.err().context("claimed without a table")?;
-    assert_eq!(error.kind(), ErrorKind::Unread);
+    let (claim, schema) = (unread("a.csv"), file.schema());
+    let begun = target.begin(&claim, claim.schema(&schema)).await?;
+    ensure!(matches!(begun, Begun::NeedsScan(ScanReason::TableMissing)), "claimed without a table");
     ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "the table is there");
     Ok(())
 }
@@ -407,31 +473,28 @@ pub(crate) async fn what_was_not_read_makes_nothing(engine: &impl Engine) -> Res
 /// transaction by DDL has the file read first.
 pub(crate) async fn a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_all(engine: &impl Engine) -> Result<()> {
     let (target, file) = (engine.target(), File::orders(300));
-    let (claim, schema) = (Claim { is_schema_provisional: true, ..unread("a.csv") }, file.schema());
+    let provisional = |key: &str| Claim { may_create_table: true, ..unread(key) };
+    let (claim, schema) = (provisional("a.csv"), file.schema());
     let is_there = async || engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_ok();
-    let mut session = match target.claim(&claim, &schema).await {
-        Ok(claimed) => ours(claimed)?,
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::Unread);
+    let mut opened = match target.begin(&claim, claim.schema(&schema)).await? {
+        Begun::Open { load, guard } => {
+            assert_eq!(guard, Guard::EveryValue);
+            load
+        }
+        Begun::AlreadyLoaded(entry) => bail!("ended before: {entry:?}"),
+        Begun::NeedsScan(reason) => {
+            assert_eq!(reason, ScanReason::TableMissing);
             ensure!(!is_there().await, "the table is there");
             return Ok(());
         }
     };
-    target.load(&mut session, &schema, file.stream()).await?;
+    write(&mut *opened, file.stream()).await?;
     ensure!(!is_there().await, "the table is there before its rows");
-    drop(session);
+    drop(opened);
     until_rolled_back(&target, &claim).await?;
     ensure!(!is_there().await, "the table is there without its rows");
-    ours(load_body(&target, &claim, &file, Some(body_with_content('a'))).await?)?;
-    ours(
-        load_body(
-            &target,
-            &Claim { is_schema_provisional: true, ..unread("b.csv") },
-            &file,
-            Some(body_with_content('b')),
-        )
-        .await?,
-    )?;
+    ours(load_body(&target, &claim, &file, body_with_content('a')).await?)?;
+    ours(load_body(&target, &provisional("b.csv"), &file, body_with_content('b')).await?)?;
     assert_eq!(count(engine).await?, 600);
     Ok(())
 }
@@ -441,8 +504,8 @@ pub(crate) async fn a_table_of_a_watched_schema_comes_with_its_rows_or_not_at_al
 pub(crate) async fn an_open_claim_excludes_and_a_dropped_one_leaves_nothing(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim("held.csv"), File::orders(3000));
     let schema = file.schema();
-    let mut session = ours(target.claim(&claim, &schema).await?)?;
-    target.load(&mut session, &schema, file.stream()).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    write(&mut *session, file.stream()).await?;
     let second = tokio::time::timeout(Duration::from_secs(15), load(&target, &claim, &file)).await?;
     assert_eq!(second.err().context("claimed twice")?.kind(), ErrorKind::Conflict);
     let asked = std::time::Instant::now();
@@ -458,7 +521,7 @@ pub(crate) async fn an_open_claim_excludes_and_a_dropped_one_leaves_nothing(engi
 }
 
 /// Waits until a dropped session's claim is gone.
-pub(crate) async fn until_rolled_back(target: &impl Destination, claim: &Claim) -> Result<()> {
+pub(crate) async fn until_rolled_back(target: &Target, claim: &Claim) -> Result<()> {
     for _ in 0..100 {
         match target.look_up(&claim.source.id).await {
             Ok(None) => return Ok(()),
@@ -474,24 +537,23 @@ pub(crate) async fn until_rolled_back(target: &impl Destination, claim: &Claim) 
 pub(crate) async fn a_file_that_breaks_off_stores_nothing(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim("broken.csv"), File::orders(5000));
     let schema = file.schema();
-    let mut session = ours(target.claim(&claim, &schema).await?)?;
-    let error = target.load(&mut session, &schema, file.broken_stream()).await.err().context("loaded")?;
+    let mut session = open(&target, &claim, &schema).await?;
+    let error = write(&mut *session, file.broken_stream()).await.err().context("loaded")?;
     assert_eq!(error.kind(), ErrorKind::FileBroken);
     assert_eq!(target.look_up(&claim.source.id).await?, None, "the claim is let go of when the error is out");
-    let loaded = Loaded::inserted(5000);
-    ensure!(target.finalize(&mut session, loaded).await.is_err(), "a failed load was settled");
-    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "a failed load was committed");
+    ensure!(session.finalize(claim.body(), RowCounts::inserted(5000)).await.is_err(), "a failed load was finalized");
     assert_eq!(count(engine).await?, 0);
     Ok(())
 }
 
-/// A session that was never settled is not committed.
+/// Rows that were written, and not finalized, are not committed.
 pub(crate) async fn only_what_is_settled_is_committed(engine: &impl Engine) -> Result<()> {
     let (target, claim, file) = (engine.target(), claim("unsettled.csv"), File::orders(10));
     let schema = file.schema();
-    let mut session = ours(target.claim(&claim, &schema).await?)?;
-    target.load(&mut session, &schema, file.stream()).await?;
-    ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "committed");
+    let mut session = open(&target, &claim, &schema).await?;
+    write(&mut *session, file.stream()).await?;
+    drop(session);
+    until_rolled_back(&target, &claim).await?;
     assert_eq!(count(engine).await?, 0);
     Ok(())
 }
@@ -502,6 +564,7 @@ pub(crate) async fn fates_are_recorded_and_overtaken_by_a_load(engine: &impl Eng
     assert_eq!(target.look_up(&claim.source.id).await?, None);
     let outcome = LedgerOutcome {
         state: LedgerState::FellBack,
+        body_sha256: Some("0".repeat(64)),
         rows_parsed: 4,
         rows_stored: 4,
         rows_rejected: 0,
@@ -527,7 +590,7 @@ pub(crate) async fn fates_are_recorded_and_overtaken_by_a_load(engine: &impl Eng
 /// A file without rows makes its table and is loaded; a file without columns is loaded as well.
 pub(crate) async fn empty_files_are_loaded(engine: &impl Engine) -> Result<()> {
     let target = engine.target();
-    let nothing = Loaded::default();
+    let nothing = RowCounts::default();
     assert_eq!(ours(load(&target, &claim("nothing.csv"), &File::new(&[], &[])).await?)?, nothing);
     assert_eq!(ours(load(&target, &claim("header.csv"), &File::new(&["id", "note"], &[])).await?)?, nothing);
     assert_eq!(count(engine).await?, 0);
@@ -540,8 +603,8 @@ pub(crate) async fn a_large_file_is_staged(engine: &impl Engine) -> Result<()> {
     let target = engine.target_with_staging_above(1000);
     let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(5000));
     let schema = file.schema();
-    let mut session = ours(target.claim(&claim, &schema).await?)?;
-    ensure!(target.load(&mut session, &schema, file.broken_stream()).await.is_err(), "loaded");
+    let mut session = open(&target, &claim, &schema).await?;
+    ensure!(write(&mut *session, file.broken_stream()).await.is_err(), "loaded");
     drop(session);
     assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     let loaded = ours(load(&target, &claim, &file).await?)?;
@@ -557,15 +620,14 @@ pub(crate) async fn two_staged_loads_store_once(engine: &impl Engine) -> Result<
     let target = engine.target_with_staging_above(1000);
     let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(500));
     let schema = file.schema();
-    let mut first = ours(target.claim(&claim, &schema).await?)?;
-    let mut second = ours(target.claim(&claim, &schema).await?)?;
-    let loaded = target.load(&mut first, &schema, file.stream()).await?;
-    target.load(&mut second, &schema, file.stream()).await?;
-    target.finalize(&mut first, loaded).await?;
-    let error = target.finalize(&mut second, loaded).await.err().context("settled twice")?;
+    let mut first = open(&target, &claim, &schema).await?;
+    let mut second = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *first, file.stream()).await?;
+    write(&mut *second, file.stream()).await?;
+    let ready = first.finalize(claim.body(), loaded).await?;
+    let error = second.finalize(claim.body(), loaded).await.err().context("finalized twice")?;
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    ensure!(matches!(target.commit(first).await, CommitResult::Committed), "not committed");
-    ensure!(matches!(target.commit(second).await, CommitResult::NotCommitted(_)), "committed twice");
+    ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
     assert_eq!(count(engine).await?, 500);
     assert_eq!(target.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
     Ok(())
@@ -575,7 +637,7 @@ pub(crate) async fn two_staged_loads_store_once(engine: &impl Engine) -> Result<
 pub(crate) async fn the_sweep_drops_dead_staging_tables(engine: &impl Engine) -> Result<()> {
     let target = engine.target_with_staging_above(1000);
     let (claim, schema) = (claim_of_size("large.csv", 100_000), File::orders(5).schema());
-    drop(ours(target.claim(&claim, &schema).await?)?);
+    drop(open(&target, &claim, &schema).await?);
     engine.rows(&format!("CREATE TABLE spillway_staging_of_mine LIKE {TABLE}")).await?;
     let day = Duration::from_secs(86_400);
     assert_eq!(target.drop_stale_staging(day, &[]).await?, Vec::<String>::new());

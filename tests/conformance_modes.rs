@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::config::LoadMode;
-use spillway_core::destination::{Claim, Claimed, CommitResult, Destination, LedgerState, Loaded};
+use spillway_core::destination::{CommitResult, LedgerState, RowCounts};
 use spillway_core::error::ErrorKind;
 use spillway_core::object::ObjectVersion;
 
 use crate::conformance::{
-    Engine, File, TABLE, claim, claim_of_size, count, ended, load, ours, states, until_rolled_back,
+    Claim, Claimed, Engine, File, TABLE, Target, claim, claim_of_size, count, ended, load, open, ours, states,
+    until_rolled_back, write,
 };
 
 /// A file of this size is staged by a target that stages above [`STAGING_ABOVE`].
@@ -75,13 +76,13 @@ async fn execute(engine: &impl Engine, statement: &str) -> Result<()> {
     engine.rows(statement).await.map(|_| ())
 }
 
-async fn rejection<T: Destination>(target: &T, key: &str, file: &File) -> Result<spillway_core::error::Error> {
+async fn rejection(target: &Target, key: &str, file: &File) -> Result<spillway_core::error::Error> {
     load(target, &claim(key), file).await.err().context("loaded")
 }
 
 /// What a merge of `rows_parsed` rows came to.
-fn merged(rows_parsed: u64, rows_stored: u64, rows_updated: u64, rows_unchanged: u64) -> Loaded {
-    Loaded { rows_parsed, rows_stored, rows_updated, rows_unchanged, rows_rejected: 0 }
+fn merged(rows_parsed: u64, rows_stored: u64, rows_updated: u64, rows_unchanged: u64) -> RowCounts {
+    RowCounts { rows_parsed, rows_stored, rows_updated, rows_unchanged, rows_rejected: 0 }
 }
 
 /// New rows are inserted, changed ones updated, equal ones left alone, and each is counted; a table made for the merge
@@ -308,23 +309,22 @@ pub(crate) async fn a_merge_that_does_not_end_changes_nothing(engine: &impl Engi
         let (claim, file) = (claim_of_size("a.csv", size), File::orders(3000));
         let schema = file.schema();
 
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        let error = target.load(&mut session, &schema, file.broken_stream()).await.err().context("loaded")?;
+        let mut session = open(&target, &claim, &schema).await?;
+        let error = write(&mut *session, file.broken_stream()).await.err().context("loaded")?;
         assert_eq!(error.kind(), ErrorKind::FileBroken);
-        ensure!(target.finalize(&mut session, Loaded::inserted(3000)).await.is_err(), "a failed load was settled");
-        ensure!(matches!(target.commit(session).await, CommitResult::NotCommitted(_)), "a failed load was committed");
+        let finalized = session.finalize(claim.body(), RowCounts::inserted(3000)).await;
+        ensure!(finalized.is_err(), "a failed load was finalized");
 
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        target.load(&mut session, &schema, file.stream()).await?;
-        ensure!(
-            matches!(target.commit(session).await, CommitResult::NotCommitted(_)),
-            "committed without being settled"
-        );
-
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        assert_eq!(target.finalize(&mut session, loaded).await?, merged(3000, 3000, 1, 0));
+        let mut session = open(&target, &claim, &schema).await?;
+        write(&mut *session, file.stream()).await?;
         drop(session);
+        until_rolled_back(&target, &claim).await?;
+
+        let mut session = open(&target, &claim, &schema).await?;
+        let loaded = write(&mut *session, file.stream()).await?;
+        let ready = session.finalize(claim.body(), loaded).await?;
+        assert_eq!(ready.counts(), merged(3000, 3000, 1, 0));
+        drop(ready);
         until_rolled_back(&target, &claim).await?;
         assert_eq!(table(engine).await?, rows(&[["1", "1.25", "one"]]));
         // What a dropped session has staged in committed chunks is the sweep's.
@@ -341,8 +341,11 @@ pub(crate) async fn a_merge_that_does_not_end_changes_nothing(engine: &impl Engi
 pub(crate) async fn empty_files_are_merged(engine: &impl Engine) -> Result<()> {
     let target = engine.target_with(merge(&["id"]), None);
     ours(load(&target, &claim("a.csv"), &orders(&[["1", "1.25", "one"]])).await?)?;
-    assert_eq!(ours(load(&target, &claim("header.csv"), &File::new(&["id", "note"], &[])).await?)?, Loaded::default());
-    assert_eq!(ours(load(&target, &claim("nothing.csv"), &File::new(&[], &[])).await?)?, Loaded::default());
+    assert_eq!(
+        ours(load(&target, &claim("header.csv"), &File::new(&["id", "note"], &[])).await?)?,
+        RowCounts::default()
+    );
+    assert_eq!(ours(load(&target, &claim("nothing.csv"), &File::new(&[], &[])).await?)?, RowCounts::default());
     assert_eq!(table(engine).await?, rows(&[["1", "1.25", "one"]]));
     Ok(())
 }
@@ -381,10 +384,11 @@ pub(crate) async fn every_type_is_found_unchanged(engine: &impl Engine) -> Resul
 
 /// A claim on a source that was written so many minutes after noon.
 fn claim_at(key: &str, minutes: i64, size: u64) -> Claim {
-    let claim = claim_of_size(key, size);
+    let mut claim = claim_of_size(key, size);
     let last_modified = claim.source.last_modified + jiff::SignedDuration::from_mins(minutes);
-    let source = ObjectVersion::new(claim.source.object.clone(), claim.source.etag.clone(), size, last_modified, None);
-    Claim { source, ..claim }
+    let source = &mut claim.file.source;
+    *source = ObjectVersion::new(source.object.clone(), source.etag.clone(), size, last_modified, None);
+    claim
 }
 
 /// A file whose every row names its version.
@@ -403,8 +407,8 @@ pub(crate) async fn a_file_replaces_the_table(engine: &impl Engine) -> Result<()
     for (staging_above, size) in [(None, 100), (STAGING_ABOVE, LARGE)] {
         let target = engine.target_with(LoadMode::Replace, staging_above);
         let claim = |key: &str, minutes: i64| claim_at(&format!("{key} {size}"), minutes + size as i64, size);
-        assert_eq!(ours(load(&target, &claim("a.csv", 0), &version("a", 300)).await?)?, Loaded::inserted(300));
-        assert_eq!(ours(load(&target, &claim("b.csv", 1), &version("b", 200)).await?)?, Loaded::inserted(200));
+        assert_eq!(ours(load(&target, &claim("a.csv", 0), &version("a", 300)).await?)?, RowCounts::inserted(300));
+        assert_eq!(ours(load(&target, &claim("b.csv", 1), &version("b", 200)).await?)?, RowCounts::inserted(200));
         assert_eq!(versions(engine).await?, rows(&[["b", "200"]]));
         let again = ended(load(&target, &claim("a.csv", 0), &version("a", 300)).await?)?;
         assert_eq!((again.state, again.rows_stored), (LedgerState::Loaded, 300));
@@ -438,13 +442,13 @@ pub(crate) async fn a_reader_sees_the_old_rows_or_the_new(engine: &impl Engine) 
             for round in 1..=REPLACES {
                 let (claim, file) = (claim(round), version(&name(round), size_of(round)));
                 let schema = file.schema();
-                let mut session = ours(target.claim(&claim, &schema).await?)?;
-                let loaded = target.load(&mut session, &schema, file.stream()).await?;
+                let mut session = open(&target, &claim, &schema).await?;
+                let loaded = write(&mut *session, file.stream()).await?;
                 assert_eq!(versions(engine).await?, seen(round - 1), "loaded, not committed");
-                let loaded = target.finalize(&mut session, loaded).await?;
-                assert_eq!(versions(engine).await?, seen(round - 1), "settled, not committed");
-                assert_eq!(loaded, Loaded::inserted(size_of(round) as u64));
-                ensure!(matches!(target.commit(session).await, CommitResult::Committed), "not committed");
+                let ready = session.finalize(claim.body(), loaded).await?;
+                assert_eq!(versions(engine).await?, seen(round - 1), "finalized, not committed");
+                assert_eq!(ready.counts(), RowCounts::inserted(size_of(round) as u64));
+                ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
                 assert_eq!(versions(engine).await?, seen(round), "committed");
             }
             is_done.store(true, Ordering::SeqCst);
@@ -494,7 +498,7 @@ pub(crate) async fn an_older_file_does_not_replace_a_newer_one(engine: &impl Eng
 }
 
 /// Loads a file, after as many conflicts as there may be.
-async fn load_after_conflicts(target: &impl Destination, claim: &Claim, file: &File) -> Result<()> {
+async fn load_after_conflicts(target: &Target, claim: &Claim, file: &File) -> Result<()> {
     for _ in 0..TRIES {
         match load(target, claim, file).await {
             Ok(_) => return Ok(()),
@@ -524,12 +528,13 @@ pub(crate) async fn a_table_is_replaced_by_one_at_a_time(engine: &impl Engine) -
     let target = engine.target_with(LoadMode::Replace, None);
     let (one, other) = (version("one", 5), version("other", 5));
     let schema = one.schema();
-    let mut first = ours(target.claim(&claim_at("one.csv", 1, 100), &schema).await?)?;
-    let loaded = target.load(&mut first, &schema, one.stream()).await?;
+    let claim = claim_at("one.csv", 1, 100);
+    let mut first = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *first, one.stream()).await?;
     let second = load(&target, &claim_at("other.csv", 2, 100), &other).await;
     assert_eq!(second.err().context("both replace the table")?.kind(), ErrorKind::Conflict);
-    target.finalize(&mut first, loaded).await?;
-    ensure!(matches!(target.commit(first).await, CommitResult::Committed), "not committed");
+    let ready = first.finalize(claim.body(), loaded).await?;
+    ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
     ours(load(&target, &claim_at("other.csv", 2, 100), &other).await?)?;
     assert_eq!(versions(engine).await?, rows(&[["other", "5"]]));
     Ok(())
@@ -544,23 +549,20 @@ pub(crate) async fn a_replace_that_does_not_end_leaves_the_old_rows(engine: &imp
         let (claim, file) = (claim("new.csv", 1), version("new", 3000));
         let schema = file.schema();
 
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        let error = target.load(&mut session, &schema, file.broken_stream()).await.err().context("loaded")?;
+        let mut session = open(&target, &claim, &schema).await?;
+        let error = write(&mut *session, file.broken_stream()).await.err().context("loaded")?;
         assert_eq!(error.kind(), ErrorKind::FileBroken);
         assert_eq!(versions(engine).await?, rows(&[["old", "5"]]));
 
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        target.load(&mut session, &schema, file.stream()).await?;
-        ensure!(
-            matches!(target.commit(session).await, CommitResult::NotCommitted(_)),
-            "committed without being settled"
-        );
+        let mut session = open(&target, &claim, &schema).await?;
+        write(&mut *session, file.stream()).await?;
+        drop(session);
+        until_rolled_back(&target, &claim).await?;
         assert_eq!(versions(engine).await?, rows(&[["old", "5"]]));
 
-        let mut session = ours(target.claim(&claim, &schema).await?)?;
-        let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        target.finalize(&mut session, loaded).await?;
-        drop(session);
+        let mut session = open(&target, &claim, &schema).await?;
+        let loaded = write(&mut *session, file.stream()).await?;
+        drop(session.finalize(claim.body(), loaded).await?);
         until_rolled_back(&target, &claim).await?;
         assert_eq!(versions(engine).await?, rows(&[["old", "5"]]));
         target.drop_stale_staging(Duration::ZERO, &[]).await?;

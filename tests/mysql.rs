@@ -8,13 +8,12 @@ use rstest::rstest;
 use spillway_core::config::{
     Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
 };
-use spillway_core::destination::mysql::MySqlDestination;
-use spillway_core::destination::{Claimed, CommitResult, Destination};
+use spillway_core::destination::CommitResult;
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::mariadb::{MariaDb, Options, Schema};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 
-use crate::conformance::{self, Engine, File, TABLE, claim, load};
+use crate::conformance::{self, Claimed, Engine, File, TABLE, Target, claim, load, open, write};
 use crate::conformance_modes;
 
 /// A schema of a server.
@@ -58,10 +57,10 @@ impl MySql {
         }
     }
 
-    fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> MySqlDestination {
+    fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> Target {
         let (mut credentials, mut options) = (self.credentials(), self.options());
         change(&mut credentials, &mut options);
-        MySqlDestination::new(credentials, options, TABLE.into())
+        Target::open(credentials, options)
     }
 
     async fn execute(&self, statement: &str) -> Result<()> {
@@ -90,8 +89,6 @@ impl MySql {
 }
 
 impl Engine for MySql {
-    type Destination = MySqlDestination;
-
     const HOLDS_NUL: bool = true;
     const TYPED: [[&'static str; 7]; 2] = [
         [
@@ -114,15 +111,15 @@ impl Engine for MySql {
         ],
     ];
 
-    fn target(&self) -> MySqlDestination {
+    fn target(&self) -> Target {
         self.with(|_, _| {})
     }
 
-    fn target_with_staging_above(&self, size_bytes: u64) -> MySqlDestination {
+    fn target_with_staging_above(&self, size_bytes: u64) -> Target {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
     }
 
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> MySqlDestination {
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Target {
         self.with(|_, options| {
             options.load_mode = mode;
             options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
@@ -412,7 +409,7 @@ async fn failures_to_connect_have_their_kinds() -> Result<()> {
     let closed_port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
     let silent_port = silent.local_addr()?.port();
-    let id = claim("a.csv").source.id;
+    let id = claim("a.csv").file.source.id;
     let targets = [
         (ErrorKind::Credentials, engine.with(|credentials, _| credentials.password = secret("wrong"))),
         (ErrorKind::Credentials, engine.with(|credentials, _| credentials.user = "nobody".into())),
@@ -458,7 +455,7 @@ async fn a_certificate_for_another_name_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn a_full_and_a_read_only_server_have_their_kinds() -> Result<()> {
-    let id = claim("a.csv").source.id;
+    let id = claim("a.csv").file.source.id;
     let full =
         MySql::on(MariaDb::start(Options { max_connections: 10, ..Options::default() }).await?, LoadMethod::Auto)
             .await?;
@@ -508,10 +505,10 @@ async fn a_server_that_dies_under_a_load_is_a_failover_and_stores_nothing() -> R
     let engine = MySql::on(MariaDb::start(Options::default()).await?, LoadMethod::LoadData).await?;
     let (target, claim, file) = (engine.target(), claim("a.csv"), File::orders(2000));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    target.load(&mut session, &schema, file.stream()).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    write(&mut *session, file.stream()).await?;
     engine.server.kill().await?;
-    let error = target.finalize(&mut session, Default::default()).await.err().context("settled")?;
+    let error = session.finalize(claim.body(), Default::default()).await.err().context("settled")?;
     assert_eq!(error.kind(), ErrorKind::Failover, "{}", chain(&error));
     let error = target.look_up(&claim.source.id).await.err().context("answered")?;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", chain(&error));
@@ -588,11 +585,11 @@ async fn a_swallowed_commit_is_unknown_and_the_ledger_tells() -> Result<()> {
     });
     let (claim, file) = (claim("a.csv"), File::orders(50));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
     proxy.swallow_next_commit(Swallow::ThenCut);
-    let end = target.commit(session).await;
+    let end = ready.commit().await;
     ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.swallowed(Duration::from_secs(5)).await?;
     proxy.set(Mode::Pass).await?;
@@ -609,11 +606,11 @@ async fn a_stalled_commit_is_unknown_in_time() -> Result<()> {
     let target = engine.with(|credentials, _| credentials.port = proxy.port());
     let (claim, file) = (claim("a.csv"), File::orders(50));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
     proxy.set(Mode::Stall).await?;
-    let end = tokio::time::timeout(Duration::from_secs(30), target.commit(session)).await?;
+    let end = tokio::time::timeout(Duration::from_secs(30), ready.commit()).await?;
     ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.set(Mode::Pass).await?;
     let direct = engine.target();

@@ -7,14 +7,13 @@ use rstest::rstest;
 use spillway_core::config::{
     Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
 };
-use spillway_core::destination::postgres::PostgresDestination;
-use spillway_core::destination::{Claimed, CommitResult, Destination};
+use spillway_core::destination::CommitResult;
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::database::{Options, Schema};
 use spillway_harness::postgres::{self, Postgres as Server};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};
 
-use crate::conformance::{self, Engine, File, TABLE, claim, load};
+use crate::conformance::{self, Engine, File, TABLE, Target, claim, load, open, write};
 use crate::conformance_modes;
 
 /// A database of a server.
@@ -33,7 +32,7 @@ impl Postgres {
         Ok(Self { server, schema })
     }
 
-    pub(crate) fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> PostgresDestination {
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Credentials, &mut DestinationOptions)) -> Target {
         let mut credentials = Credentials {
             engine: Kind::Postgres,
             host: "127.0.0.1".into(),
@@ -53,7 +52,7 @@ impl Postgres {
             atomic_max_bytes: u64::MAX,
         };
         change(&mut credentials, &mut options);
-        PostgresDestination::new(credentials, options, TABLE.into())
+        Target::open(credentials, options)
     }
 
     /// Runs statements as the database's owner.
@@ -88,8 +87,6 @@ impl Postgres {
 }
 
 impl Engine for Postgres {
-    type Destination = PostgresDestination;
-
     const HOLDS_NUL: bool = false;
     const TYPED: [[&'static str; 7]; 2] = [
         [
@@ -112,15 +109,15 @@ impl Engine for Postgres {
         ],
     ];
 
-    fn target(&self) -> PostgresDestination {
+    fn target(&self) -> Target {
         self.with(|_, _| {})
     }
 
-    fn target_with_staging_above(&self, size_bytes: u64) -> PostgresDestination {
+    fn target_with_staging_above(&self, size_bytes: u64) -> Target {
         self.with(|_, options| options.atomic_max_bytes = size_bytes)
     }
 
-    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> PostgresDestination {
+    fn target_with(&self, mode: LoadMode, staging_above_bytes: Option<u64>) -> Target {
         self.with(|_, options| {
             options.load_mode = mode;
             options.atomic_max_bytes = staging_above_bytes.unwrap_or(u64::MAX);
@@ -479,7 +476,7 @@ async fn every_class_has_its_kind(#[case] kind: ErrorKind, #[case] states: &[&st
     Ok(())
 }
 
-async fn kind_of<T: Destination>(target: &T, key: &str) -> Result<ErrorKind> {
+async fn kind_of(target: &Target, key: &str) -> Result<ErrorKind> {
     let error = load(target, &claim(key), &File::orders(1)).await.err().context("loaded")?;
     ensure!(!chain(&error).contains("pass-"), "the password is in a message: {}", chain(&error));
     Ok(error.kind())
@@ -553,7 +550,7 @@ async fn a_terminated_session_is_a_failover(#[values(true, false)] before_the_ro
     let engine = Postgres::new().await?;
     let (target, claim, file) = (engine.target(), claim("a.csv"), File::orders(2000));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
+    let mut session = open(&target, &claim, &schema).await?;
     let terminate = format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = '{}' AND application_name = 'spillway'",
@@ -561,12 +558,12 @@ async fn a_terminated_session_is_a_failover(#[values(true, false)] before_the_ro
     );
     let error = if before_the_rows {
         engine.administrate(&terminate).await?;
-        target.load(&mut session, &schema, file.stream()).await.err().context("loaded")?
+        write(&mut *session, file.stream()).await.err().context("loaded")?
     } else {
-        let loaded = target.load(&mut session, &schema, file.stream()).await?;
-        target.finalize(&mut session, loaded).await?;
+        let loaded = write(&mut *session, file.stream()).await?;
+        let ready = session.finalize(claim.body(), loaded).await?;
         engine.administrate(&terminate).await?;
-        match target.commit(session).await {
+        match ready.commit().await {
             CommitResult::Unknown(error) => error,
             other => anyhow::bail!("{other:?}"),
         }
@@ -583,10 +580,10 @@ async fn a_server_that_dies_under_a_load_is_a_failover_and_stores_nothing() -> R
     let engine = Postgres::on(Server::start(Options::default()).await?).await?;
     let (target, claim, file) = (engine.target(), claim("a.csv"), File::orders(2000));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    target.load(&mut session, &schema, file.stream()).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    write(&mut *session, file.stream()).await?;
     engine.server.kill().await?;
-    let error = target.finalize(&mut session, Default::default()).await.err().context("settled")?;
+    let error = session.finalize(claim.body(), Default::default()).await.err().context("settled")?;
     assert_eq!(error.kind(), ErrorKind::Failover, "{}", chain(&error));
     let error = target.look_up(&claim.source.id).await.err().context("answered")?;
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", chain(&error));
@@ -607,10 +604,10 @@ async fn a_commit_that_is_refused_is_no_commit() -> Result<()> {
     let (target, claim) = (engine.target(), claim("a.csv"));
     let file = File::new(&["id", "note"], &[&[Some("1"), Some("a")], &[Some("1"), Some("b")]]);
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
-    match target.commit(session).await {
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
+    match ready.commit().await {
         CommitResult::NotCommitted(error) => assert_eq!(error.kind(), ErrorKind::DataRefused, "{}", chain(&error)),
         other => anyhow::bail!("{other:?}"),
     }
@@ -631,11 +628,11 @@ async fn a_swallowed_commit_is_unknown_and_the_ledger_tells() -> Result<()> {
     });
     let (claim, file) = (claim("a.csv"), File::orders(50));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
     proxy.swallow_next_commit(Swallow::ThenCut);
-    let end = target.commit(session).await;
+    let end = ready.commit().await;
     ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.swallowed(Duration::from_secs(5)).await?;
     proxy.set(Mode::Pass).await?;
@@ -652,11 +649,11 @@ async fn a_stalled_commit_is_unknown_in_time() -> Result<()> {
     let target = engine.with(|credentials, _| credentials.port = proxy.port());
     let (claim, file) = (claim("a.csv"), File::orders(50));
     let schema = file.schema();
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
     proxy.set(Mode::Stall).await?;
-    let end = tokio::time::timeout(Duration::from_secs(30), target.commit(session)).await?;
+    let end = tokio::time::timeout(Duration::from_secs(30), ready.commit()).await?;
     ensure!(matches!(end, CommitResult::Unknown(_)), "{end:?}");
     proxy.set(Mode::Pass).await?;
     let direct = engine.target();
@@ -707,10 +704,10 @@ async fn the_user_s_own_defaults_do_no_harm() -> Result<()> {
     let target = engine.target();
     let schema = file.schema();
     let claim = claim("a.csv");
-    let Claimed::Ours(mut session) = target.claim(&claim, &schema).await? else { anyhow::bail!("ended") };
-    let loaded = target.load(&mut session, &schema, file.stream()).await?;
-    target.finalize(&mut session, loaded).await?;
-    ensure!(matches!(target.commit(session).await, CommitResult::Committed), "not committed");
+    let mut session = open(&target, &claim, &schema).await?;
+    let loaded = write(&mut *session, file.stream()).await?;
+    let ready = session.finalize(claim.body(), loaded).await?;
+    ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
     let rows = engine.server.query(&engine.schema.name, "SELECT day, at AT TIME ZONE 'UTC' FROM orders").await?;
     assert_eq!(rows, [["2024-03-01", "2024-03-01 10:00:00"].map(|text| Some(text.to_owned()))]);
     Ok(())

@@ -6,31 +6,30 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rstest::rstest;
 use spillway_core::config::LoadMode;
-use spillway_core::destination::Loaded;
-use spillway_core::destination::postgres::PostgresDestination;
+use spillway_core::destination::RowCounts;
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::database::Schema;
 use spillway_harness::postgres;
 
-use crate::conformance::{Engine, File, claim, load, ours};
+use crate::conformance::{Engine, File, Target, claim, load, ours};
 use crate::postgres::Postgres;
 
-fn merging(engine: &Postgres, key: &str) -> PostgresDestination {
+fn merging(engine: &Postgres, key: &str) -> Target {
     let key = key.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     engine.target_with(LoadMode::Merge { key }, None)
 }
 
-fn replacing(engine: &Postgres) -> PostgresDestination {
+fn replacing(engine: &Postgres) -> Target {
     engine.target_with(LoadMode::Replace, None)
 }
 
-async fn rejection(target: &PostgresDestination, key: &str, file: &File) -> Result<(ErrorKind, String)> {
+async fn rejection(target: &Target, key: &str, file: &File) -> Result<(ErrorKind, String)> {
     let error = load(target, &claim(key), file).await.err().context("loaded")?;
     Ok((error.kind(), chain(&error)))
 }
 
-fn merged(rows: u64, rows_updated: u64, rows_unchanged: u64) -> Loaded {
-    Loaded { rows_parsed: rows, rows_stored: rows, rows_updated, rows_unchanged, rows_rejected: 0 }
+fn merged(rows: u64, rows_updated: u64, rows_unchanged: u64) -> RowCounts {
+    RowCounts { rows_parsed: rows, rows_stored: rows, rows_updated, rows_unchanged, rows_rejected: 0 }
 }
 
 fn texts<const N: usize>(rows: &[[&str; N]]) -> Vec<Vec<Option<String>>> {
@@ -270,7 +269,7 @@ async fn until_somebody_waits(engine: &Postgres) -> Result<()> {
 
 /// What becomes of a merge into nine orders while it waits for what `held` has locked: `meanwhile` happens, and then the other
 /// one commits.
-async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_core::error::Result<Loaded>)> {
+async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_core::error::Result<RowCounts>)> {
     let engine = Postgres::new().await?;
     let ddl = "CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric(9,2), note text) PARTITION BY RANGE (id); \
                CREATE TABLE low PARTITION OF orders FOR VALUES FROM (0) TO (6); \

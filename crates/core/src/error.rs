@@ -36,8 +36,6 @@ pub enum ErrorKind {
     Internal,
     /// COMMIT was sent and no answer came: the rows may or may not be stored.
     CommitUnknown,
-    /// The file has to be read to its end before its rows can be loaded.
-    Unread,
     /// The file itself is broken: encoding, unterminated quote, wrong field count, limits exceeded.
     FileBroken,
     /// The object's key gives no table that rows could go to.
@@ -86,7 +84,6 @@ impl ErrorKind {
             Self::DatabaseFull => "database_full",
             Self::Internal => "internal",
             Self::CommitUnknown => "commit_unknown",
-            Self::Unread => "unread",
             Self::FileBroken => "file_broken",
             Self::KeyRefused => "key_refused",
             Self::SourceChanged => "source_changed",

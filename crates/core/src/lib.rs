@@ -39,5 +39,3 @@ pub mod store;
 #[cfg(test)]
 mod stub_server;
 pub mod telemetry;
-#[cfg(test)]
-mod testing;

@@ -91,10 +91,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::DatabaseFull => {
             (Never, FallBack, false, "give the database room (storage, max_allowed_packet), then replay the fallback")
         }
-        // Whoever tries to load a file unread hears this and reads it; nobody else may.
-        ErrorKind::Internal | ErrorKind::Unread => {
-            (Never, FallBack, true, "this is a bug in Spillway: please report it with this message")
-        }
+        ErrorKind::Internal => (Never, FallBack, true, "this is a bug in Spillway: please report it with this message"),
         ErrorKind::CommitUnknown => (
             Never,
             Fail,

@@ -171,7 +171,9 @@ impl From<DefaultRequest> for Request {
     fn from(default: DefaultRequest) -> Self {
         match default {
             DefaultRequest::Object(object) => Self::Object(object),
-            DefaultRequest::Prefix { bucket, prefixes, mode } => Self::Prefix { bucket, prefixes, selection: mode.into() },
+            DefaultRequest::Prefix { bucket, prefixes, mode } => {
+                Self::Prefix { bucket, prefixes, selection: mode.into() }
+            }
         }
     }
 }
@@ -227,7 +229,9 @@ fn parse_timestamp(field: &str, text: &str) -> Result<Timestamp> {
     let parsed = parsed.or_else(|| text.parse::<DateTime>().ok().and_then(utc));
     let parsed = parsed.or_else(|| text.parse::<Date>().ok().and_then(|day| utc(day.at(0, 0, 0, 0))));
     parsed.ok_or_else(|| {
-        invalid(format!("{field} is {text:?}; accepted is a date or a timestamp such as 2026-11-20 or 2026-11-20T08:30:00Z"))
+        invalid(format!(
+            "{field} is {text:?}; accepted is a date or a timestamp such as 2026-11-20 or 2026-11-20T08:30:00Z"
+        ))
     })
 }
 
@@ -325,7 +329,8 @@ mod tests {
     #[test]
     fn an_empty_request_is_the_default_request() {
         let prefixes = vec!["in/".to_owned(), "also/".to_owned()];
-        let default = DefaultRequest::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
+        let default =
+            DefaultRequest::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
         let expected = Request::Prefix { bucket: "b".into(), prefixes, selection: Selection::Latest };
         for empty in [json!({}), Value::Null] {
             assert_eq!(Request::parse(&empty, "other", Some(&default)).unwrap(), expected);
@@ -348,7 +353,8 @@ mod tests {
             file("a", "2026-11-20T00:00:01Z"),
             file("d", "2026-11-20T00:00:00Z"),
         ];
-        let keys = |selection: Selection| selection.apply(files.clone()).into_iter().map(|file| file.key).collect::<String>();
+        let keys =
+            |selection: Selection| selection.apply(files.clone()).into_iter().map(|file| file.key).collect::<String>();
         assert_eq!(keys(Selection::All), "dabc");
         assert_eq!(keys(Selection::Latest), "c");
         let window = Selection::Window { start: at("2026-11-20T00:00:01Z"), end: at("2026-11-20T00:00:02Z") };

@@ -18,9 +18,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::cost::Compute;
-pub use crate::destination::{
-    Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns,
-};
+pub use crate::destination::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
 use crate::pattern::TablePatterns;
 use crate::reject::RejectLimit;
 

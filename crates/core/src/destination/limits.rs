@@ -69,7 +69,6 @@ pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
         | ErrorKind::Interrupted
         | ErrorKind::Settings
         | ErrorKind::SecretInvalid
-        | ErrorKind::EventInvalid
-        | ErrorKind::Unread => false,
+        | ErrorKind::EventInvalid => false,
     }
 }

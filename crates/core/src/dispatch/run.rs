@@ -102,12 +102,7 @@ impl Dispatcher {
         Ok(self.process_all(bucket, selection.apply(files), deadline).await)
     }
 
-    async fn run_replay(
-        &self,
-        bucket: &str,
-        selection: &ReplaySelection,
-        deadline: &Deadline,
-    ) -> Result<BatchResult> {
+    async fn run_replay(&self, bucket: &str, selection: &ReplaySelection, deadline: &Deadline) -> Result<BatchResult> {
         let mut results = BatchResult::new(self.service);
         for result in Box::pin(replay(&self.context, bucket, selection, deadline)).await? {
             results.add(result);

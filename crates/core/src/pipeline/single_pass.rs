@@ -68,11 +68,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
 }
 
 /// One try; `None` if the file must be scanned.
-async fn try_load(
-    attempt: &Attempt<'_>,
-    reader: &FileReader,
-    beginning: &mut Beginning,
-) -> Result<Option<LoadResult>> {
+async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Beginning) -> Result<Option<LoadResult>> {
     let destination = attempt.destination(false).await?;
     let may_create_table = route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES;
     let schema = beginning.schema().clone();

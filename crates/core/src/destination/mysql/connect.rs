@@ -10,9 +10,9 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts};
 use secrecy::ExposeSecret;
 
 use super::failure::failure;
-use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::destination::idle::Reusable;
 use crate::destination::limits::{Phase, timed_out};
+use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a small statement may take; lock waits (3 s) and metadata lock waits (10 s) end sooner.

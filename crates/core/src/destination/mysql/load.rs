@@ -41,15 +41,13 @@ impl MySqlLoad {
         loop {
             let (rows_now, at_end) = match method {
                 Method::Insert => insert::load(connection, place, columns, &mut rows, limit_bytes).await?,
-                Method::LoadData => {
-                    match load_data::load(connection, place, columns, &mut rows, limit_bytes).await? {
-                        load_data::LoadDataResult::Stored { rows, at_end } => (rows, at_end),
-                        load_data::LoadDataResult::NotAllowed => {
-                            method = destination.without_load_data()?;
-                            continue;
-                        }
+                Method::LoadData => match load_data::load(connection, place, columns, &mut rows, limit_bytes).await? {
+                    load_data::LoadDataResult::Stored { rows, at_end } => (rows, at_end),
+                    load_data::LoadDataResult::NotAllowed => {
+                        method = destination.without_load_data()?;
+                        continue;
                     }
-                }
+                },
             };
             stored += rows_now;
             if at_end {

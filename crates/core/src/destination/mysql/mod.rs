@@ -102,12 +102,7 @@ impl MySqlDestination {
         }
     }
 
-    async fn begin_on(
-        &self,
-        connection: &mut Connection,
-        file: &FileClaim,
-        schema: FileSchema<'_>,
-    ) -> Result<Start> {
+    async fn begin_on(&self, connection: &mut Connection, file: &FileClaim, schema: FileSchema<'_>) -> Result<Start> {
         let (options, ledger) = (self.options(), self.ledger());
         ledger.ensure(connection).await?;
         let known = ledger.peek(connection, &file.source.id).await?;

@@ -20,9 +20,9 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::failure;
-use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::destination::idle::Reusable;
 use crate::destination::limits::{Phase, timed_out};
+use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a small statement may take; lock waits end sooner.

@@ -181,7 +181,8 @@ impl<'a> Ledger<'a> {
             self.name()
         );
         let reason = format!("the newer source {newer_id} has replaced the table already");
-        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&reason, Type::TEXT), (&claim.file.source.id.as_str(), Type::TEXT)];
+        let params: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&reason, Type::TEXT), (&claim.file.source.id.as_str(), Type::TEXT)];
         connection.change(doing, &sql, &params).await?;
         connection.run(doing, "COMMIT").await?;
         let state = LedgerState::Superseded;

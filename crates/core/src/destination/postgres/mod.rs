@@ -104,12 +104,7 @@ impl PostgresDestination {
         }
     }
 
-    async fn begin_on(
-        &self,
-        connection: &mut Connection,
-        file: &FileClaim,
-        schema: FileSchema<'_>,
-    ) -> Result<Start> {
+    async fn begin_on(&self, connection: &mut Connection, file: &FileClaim, schema: FileSchema<'_>) -> Result<Start> {
         let (options, ledger) = (self.options(), self.ledger());
         ledger_table::ensure(connection, &options.ledger_table).await?;
         let known = ledger.peek(connection, &file.source.id).await?;
