@@ -123,7 +123,7 @@ async fn every_key_is_read_listed_and_moved_as_itself() -> Result<()> {
         let destination = format!("processed/{name}");
         let source = &sources[&format!("uploads/{name}")];
         let moved = store.move_object_with(source, &destination, &limits).await?;
-        assert_eq!((moved.key.as_str(), moved.source), (destination.as_str(), ObjectDisposition::Deleted), "{name}");
+        assert_eq!(moved.source, ObjectDisposition::Deleted, "{name}");
         let copy = account.s3.get_object().bucket(&account.bucket).key(&destination).send().await?;
         assert_eq!(copy.content_type(), Some("text/csv; x=y"), "{name}");
         assert_eq!(copy.metadata().and_then(|all| all.get("owner")).map(String::as_str), Some("ann"), "{name}");
@@ -399,13 +399,17 @@ fn id() -> SourceId {
     SourceId::parse(&"0123456789abcdef".repeat(4)).expect("64 hex digits")
 }
 
+fn lease_key() -> String {
+    format!("lease/{}", id())
+}
+
 /// The object that the leases are about.
 fn leased(bucket: &str) -> ObjectRef {
     ObjectRef::new(bucket, "uploads/leased.csv")
 }
 
 async fn acquire(account: &Account, store: &Store, worker: &str) -> spillway_core::error::Result<Lease> {
-    Lease::acquire(store, &leased(&account.bucket), "lease/", &id(), worker, TTL).await
+    Lease::acquire(store, &leased(&account.bucket), lease_key(), worker, TTL).await
 }
 
 #[tokio::test]
@@ -413,14 +417,14 @@ async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result
     let (account, store) = account().await?;
     // Longer than elsewhere: here a renewal that is late would be taken for none.
     let ttl = 2 * TTL;
-    let ours = Lease::acquire(&store, &leased(&account.bucket), "lease/", &id(), "first", ttl).await?;
+    let ours = Lease::acquire(&store, &leased(&account.bucket), lease_key(), "first", ttl).await?;
     assert_eq!(ours.previous_holder(), None);
     tokio::time::sleep(ttl + (EXPIRED - TTL)).await;
     let refused = acquire(&account, &store, "second").await.expect_err("two hold it");
     assert_eq!(refused.kind(), ErrorKind::Busy);
     assert!(refused.to_string().contains("worker first holds lease/"), "{refused}");
-    ours.check().await?;
-    ours.mark_commit().await?;
+    ours.verify().await?;
+    ours.fence_before_commit().await?;
     tokio::time::sleep(ttl / 2).await;
     let listed = lease::leases(&store, &account.bucket, "lease/").await?;
     assert_eq!(listed.len(), 1);
@@ -439,7 +443,7 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
     // A worker that stands still: its lease runs out, and nothing of it has noticed.
     let (bucket, key) = (account.bucket.clone(), format!("lease/{}", id()));
     let frozen =
-        Lease::acquire(&store, &leased(&bucket), "lease/", &id(), "frozen", Duration::from_secs(3_600)).await?;
+        Lease::acquire(&store, &leased(&bucket), lease_key(), "frozen", Duration::from_secs(3_600)).await?;
     let note = account.get(&key).await?;
     let mut note: serde_json::Value = serde_json::from_slice(&note)?;
     note["expires_at"] = "2026-01-01T00:00:00Z".into();
@@ -448,12 +452,11 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
 
     let heir = acquire(&account, &store, "heir").await?;
     assert_eq!(heir.previous_holder().map(|left| left.worker.as_str()), Some("frozen"));
-    frozen.check().await?;
-    assert_eq!(kind(frozen.mark_commit().await), ErrorKind::LeaseLost);
-    assert_eq!(kind(frozen.check().await), ErrorKind::LeaseLost);
-    assert_eq!(kind(frozen.mark_fallback().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.fence_before_commit().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.verify().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.fence_before_fallback().await), ErrorKind::LeaseLost);
     frozen.release().await?;
-    heir.mark_commit().await?;
+    heir.fence_before_commit().await?;
     heir.release().await?;
     assert_eq!(account.keys("").await?, Vec::<String>::new());
     Ok(())
@@ -464,7 +467,7 @@ async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
     let (account, store) = account().await?;
     let key = format!("lease/{}", id());
     let ours =
-        Lease::acquire(&store, &leased(&account.bucket), "lease/", &id(), "w", Duration::from_secs(3_600)).await?;
+        Lease::acquire(&store, &leased(&account.bucket), lease_key(), "w", Duration::from_secs(3_600)).await?;
     // As if a renewal had been stored without its answer reaching us: same token, other ETag.
     let touch = async || {
         let mut note: serde_json::Value = serde_json::from_slice(&account.get(&key).await?)?;
@@ -472,7 +475,7 @@ async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
         account.put(&key, note.to_string()).await
     };
     touch().await?;
-    ours.mark_commit().await?;
+    ours.fence_before_commit().await?;
     assert!(lease::leases(&store, &account.bucket, "lease/").await?[0].commit_may_be_sent);
     touch().await?;
     ours.release().await?;
@@ -486,7 +489,7 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     account.put("uploads/leased.csv", "a\n1\n").await?;
     // Died after it had noted the COMMIT.
     let died = acquire(&account, &store, "died").await?;
-    died.mark_commit().await?;
+    died.fence_before_commit().await?;
     drop(died);
     assert_eq!(kind(acquire(&account, &store, "early").await), ErrorKind::Busy);
     tokio::time::sleep(EXPIRED).await;
@@ -500,7 +503,7 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     second.abandon().await?;
     let third = acquire_soon(&account, &store, "third").await?;
     assert!(third.previous_holder().is_some_and(|left| left.commit_may_be_sent), "the note was lost on the way");
-    third.mark_fallback().await?;
+    third.fence_before_fallback().await?;
     third.abandon().await?;
     let fourth = acquire_soon(&account, &store, "fourth").await?;
     assert!(fourth.previous_holder().is_some_and(|left| left.commit_may_be_sent && left.fallback_may_be_written));
@@ -508,7 +511,8 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
 
     let fifth = acquire(&account, &store, "fifth").await?;
     assert_eq!(fifth.previous_holder(), None, "a known end leaves nothing behind");
-    fifth.release_unknown().await?;
+    fifth.fence_before_commit().await?;
+    fifth.abandon().await?;
     let sixth = acquire_soon(&account, &store, "sixth").await?;
     assert!(sixth.previous_holder().is_some_and(|left| left.commit_may_be_sent));
     sixth.release().await?;
@@ -516,7 +520,9 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     assert_eq!(account.keys("lease/").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
 
     // Once the object is gone nobody can come any more who would have to know.
-    acquire(&account, &store, "eighth").await?.release_unknown().await?;
+    let eighth = acquire(&account, &store, "eighth").await?;
+    eighth.fence_before_commit().await?;
+    eighth.abandon().await?;
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
     store.delete(&account.bucket, "uploads/leased.csv").await?;

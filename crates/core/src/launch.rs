@@ -1,8 +1,8 @@
-//! ECS: one Fargate task for one object.
+//! Starts Fargate tasks in ECS, one per object.
 //!
-//! The client token is derived from the object's identity and the launch settings, so that the same event twice starts
-//! one task; a task that has stopped while its object is still in place is started anew. Retries live here alone: the
-//! client makes none.
+//! The client token is derived from the source id and the launch settings, so a duplicate event starts no second task. If
+//! a task has stopped and its object is still in place, another one is started. The retries are here: the SDK client's
+//! own are disabled.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,10 @@ use crate::failpoint::Failpoint;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::policy;
 
-/// The longest time a launch is tried for, however much is left.
+/// Upper bound for the time spent on retries, whatever time is left.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// How many stopped tasks of one object are passed over before somebody has to look.
+/// Number of stopped tasks of one object after which the launch fails.
 const MAX_STOPPED: usize = 5;
 
 /// Starts tasks. Clones share connections.
@@ -36,40 +36,42 @@ pub struct Launcher {
     settings: LaunchSettings,
 }
 
-/// What RunTask has answered.
-enum Started {
-    /// A task that runs, or will.
+/// The task that RunTask returned.
+enum StartedTask {
+    /// A task that runs or is about to.
     Running { arn: String },
-    /// The task that this token has started before, and it has stopped.
+    /// A task that an earlier request with the same token started, and that has stopped.
     Stopped { arn: String },
 }
 
 impl Launcher {
-    /// A launcher for one task definition.
+    /// Returns a launcher for one task definition.
     pub fn new(config: &SdkConfig, settings: LaunchSettings) -> Self {
         let without_retries = aws_sdk_ecs::config::Builder::from(config).retry_config(RetryConfig::disabled());
         Self { client: Client::from_conf(without_retries.build()), settings }
     }
 
-    /// Starts the task that loads this source, and answers its ARN. A busy service is asked again, within `remaining`
-    /// and a minute; asking again for the same source never makes a second task while the first one lives.
+    /// Starts the task that loads this source, and returns its ARN.
+    ///
+    /// Retries while ECS throttles or fails, for at most `remaining` and a minute. A repeated call for the same source
+    /// starts no second task while the first one runs.
     pub async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
         let mut token = self.token(source);
         for _ in 0..MAX_STOPPED {
             match self.run_with_retries(source, &token, remaining).await? {
-                Started::Running { arn } => {
+                StartedTask::Running { arn } => {
                     Failpoint::AfterRunTask.reached().await;
-                    info!(task = %arn, source_id = %source.id, "a task was started for the object");
+                    info!(task = %arn, source_id = %source.id, "started a task for the object");
                     return Ok(arn);
                 }
-                Started::Stopped { arn } => {
-                    warn!(task = %arn, source_id = %source.id, "the object's task has stopped without moving it");
+                StartedTask::Stopped { arn } => {
+                    warn!(task = %arn, source_id = %source.id, "the object's task has stopped and the object is still in place; starting another one");
                     token = hash_parts(&[&token, &arn]);
                 }
             }
         }
         let message = format!(
-            "{MAX_STOPPED} tasks for this object have stopped and it is still in place; read their logs and stop reasons"
+            "{MAX_STOPPED} tasks for this object have stopped and it is still in place; check their logs and stop reasons"
         );
         Err(Error::new(ErrorKind::Service, message).for_object(&source.object))
     }
@@ -79,7 +81,7 @@ impl Launcher {
         source: &ObjectVersion,
         token: &str,
         remaining: Option<Duration>,
-    ) -> Result<Started> {
+    ) -> Result<StartedTask> {
         let budget = remaining.map_or(MAX_BUDGET, |remaining| remaining.min(MAX_BUDGET));
         let started = Instant::now();
         let mut attempt = 0;
@@ -89,20 +91,20 @@ impl Launcher {
                 Err(error) => error.for_object(&source.object),
             };
             let delay = policy::backoff(attempt, fastrand::f64());
-            let is_passing = matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Service);
-            if !is_passing || started.elapsed() + delay >= budget {
+            let is_transient = matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Service);
+            if !is_transient || started.elapsed() + delay >= budget {
                 return Err(error);
             }
-            warn!(error = %chain(&error), attempt, "the task could not be started; trying again");
+            warn!(error = %chain(&error), attempt, "failed to start the task, retrying");
             tokio::time::sleep(delay).await;
             attempt += 1;
         }
     }
 
-    async fn run(&self, source: &ObjectVersion, token: &str) -> Result<Started> {
+    async fn run(&self, source: &ObjectVersion, token: &str) -> Result<StartedTask> {
         let settings = &self.settings;
         let network = NetworkConfiguration::builder().awsvpc_configuration(self.network()?).build();
-        let answer = self
+        let response = self
             .client
             .run_task()
             .cluster(&settings.cluster)
@@ -117,7 +119,7 @@ impl Launcher {
             .send()
             .await
             .map_err(|error| self.rejection(error))?;
-        self.started(&answer)
+        self.started(&response)
     }
 
     fn network(&self) -> Result<AwsVpcConfiguration> {
@@ -128,7 +130,7 @@ impl Launcher {
             .set_security_groups(security_groups)
             .assign_public_ip(public_ip)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "the network of a task is incomplete").with_source(error))
+            .map_err(|error| Error::new(ErrorKind::Internal, "cannot build the network configuration of a task").with_source(error))
     }
 
     fn overrides(&self, source: &ObjectVersion) -> TaskOverride {
@@ -138,14 +140,15 @@ impl Launcher {
             .name(&self.settings.container)
             .environment(pair(vars::S3_BUCKET.name, &object.bucket))
             .environment(pair(vars::CSV_KEY.name, &object.key))
-            // Empty counts as unset; so a version that stands in the task definition never meets another object.
+            // An empty value counts as unset. It overrides a version id in the task definition, which is another object's.
             .environment(pair(vars::CSV_VERSION_ID.name, object.version_id.as_deref().unwrap_or_default()))
             .build();
         TaskOverride::builder().container_overrides(container).build()
     }
 
-    /// 64 hex digits, the longest token ECS takes. A changed definition or network is another request, which ECS would
-    /// refuse under the old token.
+    /// The client token: 64 hex digits, the longest that ECS accepts.
+    ///
+    /// Contains the settings too: ECS refuses a token that was used with other parameters.
     fn token(&self, source: &ObjectVersion) -> String {
         let settings = &self.settings;
         let (subnets, groups) = (settings.subnets.join(","), settings.security_groups.join(","));
@@ -161,19 +164,19 @@ impl Launcher {
         ])
     }
 
-    /// An answer that is no error may still say that nothing was started.
-    fn started(&self, answer: &RunTaskOutput) -> Result<Started> {
-        if let Some(failure) = answer.failures().first() {
-            return Err(self.failed(failure));
+    /// The started task. A successful response may report a failure and contain no task.
+    fn started(&self, response: &RunTaskOutput) -> Result<StartedTask> {
+        if let Some(failure) = response.failures().first() {
+            return Err(self.failure(failure));
         }
-        let nothing = || Error::new(ErrorKind::Service, "ECS has started no task and gives no reason");
-        let task = answer.tasks().first().ok_or_else(nothing)?;
+        let nothing = || Error::new(ErrorKind::Service, "ECS started no task and returned no reason");
+        let task = response.tasks().first().ok_or_else(nothing)?;
         let arn = task.task_arn().unwrap_or("(no ARN)").to_owned();
         let is_stopped = matches!(task.last_status(), Some("STOPPED" | "DEPROVISIONING" | "DELETED"));
-        Ok(if is_stopped { Started::Stopped { arn } } else { Started::Running { arn } })
+        Ok(if is_stopped { StartedTask::Stopped { arn } } else { StartedTask::Running { arn } })
     }
 
-    fn failed(&self, failure: &Failure) -> Error {
+    fn failure(&self, failure: &Failure) -> Error {
         let reason = failure.reason().unwrap_or("no reason");
         let detail = failure.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let what = failure.arn().unwrap_or(&self.settings.cluster);
@@ -182,7 +185,7 @@ impl Launcher {
             "MISSING" => (ErrorKind::Settings, "; check ECS_CLUSTER and TASK_DEFINITION"),
             _ => (ErrorKind::Service, ""),
         };
-        Error::new(kind, format!("ECS has started no task: {reason}{detail} for {what}{hint}"))
+        Error::new(kind, format!("ECS started no task: {reason}{detail} for {what}{hint}"))
     }
 
     fn rejection<R>(&self, error: SdkError<RunTaskError, R>) -> Error
@@ -192,10 +195,10 @@ impl Launcher {
         let settings = &self.settings;
         let service = error.as_service_error();
         let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default();
-        let said = service.and_then(ProvideErrorMetadata::message).unwrap_or_default();
+        let message = service.and_then(ProvideErrorMetadata::message).unwrap_or_default();
         let (kind, what) = match code {
-            code if code.contains("Throttl") || code == "LimitExceededException" || is_capacity(said) => {
-                (ErrorKind::Throttled, "ECS asks to slow down or has no capacity now".to_owned())
+            code if code.contains("Throttl") || code == "LimitExceededException" || is_capacity(message) => {
+                (ErrorKind::Throttled, "ECS throttled the request or has no capacity".to_owned())
             }
             "AccessDeniedException" => (
                 ErrorKind::Forbidden,
@@ -203,17 +206,17 @@ impl Launcher {
                     .to_owned(),
             ),
             "ClusterNotFoundException" => {
-                (ErrorKind::Settings, format!("there is no cluster {:?}; check ECS_CLUSTER", settings.cluster))
+                (ErrorKind::Settings, format!("the cluster {:?} does not exist; check ECS_CLUSTER", settings.cluster))
             }
             "ConflictException" => (
                 ErrorKind::Busy,
-                "another task was started for this object with other settings a short while ago".to_owned(),
+                "another task was started for this object with other settings a moment ago".to_owned(),
             ),
             "ClientException" | "InvalidParameterException" | "PlatformTaskDefinitionIncompatibilityException"
             | "PlatformUnknownException" | "UnsupportedFeatureException" => (
                 ErrorKind::Settings,
                 format!(
-                    "ECS does not take the task {:?}; check TASK_DEFINITION, CONTAINER_NAME, SUBNETS and SECURITY_GROUPS",
+                    "ECS rejected the task {:?}; check TASK_DEFINITION, CONTAINER_NAME, SUBNETS and SECURITY_GROUPS",
                     settings.task_definition
                 ),
             ),
@@ -223,7 +226,7 @@ impl Launcher {
     }
 }
 
-/// Capacity has no code of its own: it comes as a text, in a failure's reason or an error's message.
+/// Whether a text reports missing capacity, for which ECS has no error code.
 fn is_capacity(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["capacity is unavailable", "reached the limit", "rate exceeded", "limit exceeded"]
@@ -239,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::object::ObjectRef;
-    use crate::stub_server::{Answer, StubServer, answer};
+    use crate::stub_server::{StubResponse, StubServer, response};
 
     const ARN: &str = "arn:aws:ecs:us-east-1:123456789012:task/c/1";
 
@@ -260,27 +263,27 @@ mod tests {
         ObjectVersion::new(object, "\"e\"".into(), 11 << 20, Timestamp::UNIX_EPOCH, None)
     }
 
-    fn task(arn: &str, status: &str) -> Answer {
-        answer(200, json!({"tasks": [{"taskArn": arn, "lastStatus": status}], "failures": []}))
+    fn task(arn: &str, status: &str) -> StubResponse {
+        response(200, json!({"tasks": [{"taskArn": arn, "lastStatus": status}], "failures": []}))
     }
 
-    fn failures(reason: &str) -> Answer {
-        answer(200, json!({"tasks": [], "failures": [{"arn": "arn:x", "reason": reason, "detail": "why"}]}))
+    fn failures(reason: &str) -> StubResponse {
+        response(200, json!({"tasks": [], "failures": [{"arn": "arn:x", "reason": reason, "detail": "why"}]}))
     }
 
-    fn rejection(code: &str, message: &str) -> Answer {
-        answer(400, json!({"__type": code, "message": message}))
+    fn rejection(code: &str, message: &str) -> StubResponse {
+        response(400, json!({"__type": code, "message": message}))
     }
 
-    async fn launch(answers: Vec<Answer>, budget_ms: u64) -> (Result<String>, Vec<Value>) {
-        let aws = StubServer::start(answers).await;
+    async fn launch(responses: Vec<StubResponse>, budget_ms: u64) -> (Result<String>, Vec<Value>) {
+        let aws = StubServer::start(responses).await;
         let launcher = Launcher::new(&aws.config(), settings());
         let result = launcher.launch(&source(Some("v1")), Some(Duration::from_millis(budget_ms))).await;
-        (result, aws.requests().into_iter().map(|request| request.body).collect())
+        (result, aws.request_bodies())
     }
 
     #[tokio::test]
-    async fn the_request_names_the_object_and_nothing_is_left_to_defaults() {
+    async fn the_request_names_the_object_and_every_launch_setting() {
         let (result, requests) = launch(vec![task(ARN, "PROVISIONING")], 0).await;
         assert_eq!(result.unwrap(), ARN);
         let token = requests[0]["clientToken"].as_str().unwrap().to_owned();
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_token_is_the_same_for_the_same_object_and_settings_only() {
+    async fn the_token_depends_on_the_object_and_the_settings() {
         let aws = StubServer::start(vec![task(ARN, "RUNNING")]).await;
         let token = |settings: LaunchSettings, version| Launcher::new(&aws.config(), settings).token(&source(version));
         let base = token(settings(), Some("v1"));
@@ -319,18 +322,18 @@ mod tests {
     #[case(vec![rejection("ThrottlingException", "Rate exceeded"), task(ARN, "PENDING")])]
     #[case(vec![rejection("ClientException", "You've reached the limit on the number of tasks you can run concurrently"), task(ARN, "PENDING")])]
     #[case(vec![failures("RESOURCE:FARGATE"), failures("Capacity is unavailable at this time."), task(ARN, "PENDING")])]
-    #[case(vec![answer(500, json!({"__type": "ServerException"})), task(ARN, "PENDING")])]
+    #[case(vec![response(500, json!({"__type": "ServerException"})), task(ARN, "PENDING")])]
     #[tokio::test]
-    async fn what_passes_is_tried_again_with_the_same_token(#[case] answers: Vec<Answer>) {
-        let tries = answers.len();
-        let (result, requests) = launch(answers, 30_000).await;
+    async fn transient_failures_are_retried_with_the_same_token(#[case] responses: Vec<StubResponse>) {
+        let attempts = responses.len();
+        let (result, requests) = launch(responses, 30_000).await;
         assert_eq!(result.unwrap(), ARN);
-        assert_eq!(requests.len(), tries);
+        assert_eq!(requests.len(), attempts);
         assert!(requests.iter().all(|request| request["clientToken"] == requests[0]["clientToken"]));
     }
 
     #[tokio::test]
-    async fn a_busy_service_is_asked_within_the_budget_only() {
+    async fn retries_end_with_the_budget() {
         let (result, requests) = launch(vec![rejection("ThrottlingException", "Rate exceeded")], 300).await;
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Throttled);
@@ -346,24 +349,24 @@ mod tests {
     #[case(rejection("AccessDeniedException", "no"), ErrorKind::Forbidden, "iam:PassRole")]
     #[case(rejection("ConflictException", "token in use"), ErrorKind::Busy, "another task")]
     #[tokio::test]
-    async fn what_does_not_pass_is_named_at_once(#[case] answer: Answer, #[case] kind: ErrorKind, #[case] says: &str) {
-        let (result, requests) = launch(vec![answer], 30_000).await;
+    async fn permanent_failures_are_returned_at_once(#[case] response: StubResponse, #[case] kind: ErrorKind, #[case] expected: &str) {
+        let (result, requests) = launch(vec![response], 30_000).await;
         let error = result.unwrap_err();
         assert_eq!((error.kind(), requests.len()), (kind, 1), "{error}");
-        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[rstest]
-    #[case(answer(200, json!({"tasks": [], "failures": []})), "ECS has started no task and gives no reason")]
-    #[case(failures("ATTRIBUTE"), "ECS has started no task: ATTRIBUTE (why) for arn:x")]
+    #[case(response(200, json!({"tasks": [], "failures": []})), "ECS started no task and returned no reason")]
+    #[case(failures("ATTRIBUTE"), "ECS started no task: ATTRIBUTE (why) for arn:x")]
     #[tokio::test]
-    async fn a_successful_answer_without_a_task_is_a_failure(#[case] answer: Answer, #[case] says: &str) {
-        let (result, _) = launch(vec![answer], 0).await;
-        assert!(result.unwrap_err().to_string().ends_with(says));
+    async fn a_response_without_a_task_is_a_failure(#[case] response: StubResponse, #[case] expected: &str) {
+        let (result, _) = launch(vec![response], 0).await;
+        assert!(result.unwrap_err().to_string().ends_with(expected));
     }
 
     #[tokio::test]
-    async fn a_task_that_has_stopped_is_started_anew() {
+    async fn a_stopped_task_is_replaced_until_the_limit() {
         let (result, requests) = launch(vec![task("arn:old", "STOPPED"), task(ARN, "PROVISIONING")], 30_000).await;
         assert_eq!(result.unwrap(), ARN);
         assert_ne!(requests[0]["clientToken"], requests[1]["clientToken"]);

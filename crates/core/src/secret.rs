@@ -1,7 +1,7 @@
-//! Secrets Manager: the database's credentials, from a secret or from the settings themselves.
+//! Reads the database's credentials from Secrets Manager or from the settings.
 //!
-//! Errors name the secret and the field, never a value. What was read is kept until somebody asks for it fresh, as is
-//! done when the database refuses a password that may just have been rotated.
+//! Errors contain the secret's name and the field, never a value. Credentials are cached. The caller requests fresh ones
+//! when the database refuses the password, which may have been rotated.
 
 use std::sync::Arc;
 
@@ -15,69 +15,69 @@ use tokio::sync::Mutex;
 use crate::config::{CredentialSettings, Credentials, Engine, SecretSettings, secret};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Where credentials come from. Clones share what was read.
+/// The source of credentials. Clones share the cache.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     client: Client,
     settings: CredentialSettings,
-    known: Arc<Mutex<Option<Credentials>>>,
+    cached: Arc<Mutex<Option<Credentials>>>,
 }
 
 impl Secrets {
-    /// Nothing is read yet.
+    /// Returns a source that has not read anything yet.
     pub fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
-        Self { client: Client::new(config), settings, known: Arc::default() }
+        Self { client: Client::new(config), settings, cached: Arc::default() }
     }
 
-    /// The credentials; `fresh` reads the secret again although it is known.
+    /// Returns the credentials; `fresh` reads the secret again instead of using the cache.
     pub async fn get(&self, fresh: bool) -> Result<Credentials> {
         let settings = match &self.settings {
             CredentialSettings::Inline(credentials) => return Ok(credentials.clone()),
             CredentialSettings::Secret(settings) => settings,
         };
-        // Held while the secret is read, so that many who ask at once read it once.
-        let mut known = self.known.lock().await;
-        if let Some(credentials) = known.as_ref().filter(|_| !fresh) {
+        // The lock is held during the request, so that concurrent callers read the secret only once.
+        let mut cached = self.cached.lock().await;
+        if let Some(credentials) = cached.as_ref().filter(|_| !fresh) {
             return Ok(credentials.clone());
         }
         let text = self.read(&settings.name).await?;
         let credentials = parse(&text, settings)?;
-        *known = Some(credentials.clone());
+        *cached = Some(credentials.clone());
         Ok(credentials)
     }
 
     async fn read(&self, name: &str) -> Result<String> {
-        let answer = self.client.get_secret_value().secret_id(name).send().await;
-        let secret = answer.map_err(|error| failure(name, error))?;
+        let response = self.client.get_secret_value().secret_id(name).send().await;
+        let secret = response.map_err(|error| failure(name, error))?;
         secret.secret_string.ok_or_else(|| invalid(name, "is binary; store JSON as text"))
     }
 }
 
-/// The credentials in a secret's text. What the secret lacks, the settings fill in.
+/// Parses the credentials in a secret's text. The settings supply missing fields.
 fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
     let name = &settings.name;
-    // The parser's own error is left out on purpose: it may quote what it stumbled over.
+    // The parser's error is not kept as a source: it may quote a part of the secret.
     let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
-        return Err(invalid(name, "is not a JSON object; it takes username, password, host, port and dbname"));
+        return Err(invalid(name, "is not a JSON object with username, password, host, port and dbname"));
     };
     let port = port(&fields, name)?.or(settings.port);
     let engine = match settings.engine {
         Some(engine) => engine,
         None => engine(&fields, name)?.unwrap_or(Engine::of_port(port)),
     };
-    let lacks = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
-    let user = filled(&fields, "username", name)?.ok_or_else(|| lacks("username", ""))?;
-    // An empty password is a password.
-    let password = text_field(&fields, "password", name)?.ok_or_else(|| lacks("password", ""))?;
+    let missing = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
+    let user = filled(&fields, "username", name)?.ok_or_else(|| missing("username", ""))?;
+    // An empty password is valid.
+    let password = text_field(&fields, "password", name)?.ok_or_else(|| missing("password", ""))?;
     let host = filled(&fields, "host", name)?.or(settings.host.as_deref());
     let database = filled(&fields, "dbname", name)?.or(settings.database.as_deref());
     Ok(Credentials {
         engine,
-        host: host.ok_or_else(|| lacks("host", ", and RDS_HOST is not set"))?.to_owned(),
+        host: host.ok_or_else(|| missing("host", ", and RDS_HOST is not set"))?.to_owned(),
         port: port.unwrap_or(engine.default_port()),
         user: user.to_owned(),
         password: secret(password),
-        database: database.ok_or_else(|| lacks("dbname", ", and RDS_DB is not set"))?.to_owned(),
+        database: database.ok_or_else(|| missing("dbname", ", and RDS_DB is not set"))?.to_owned(),
     })
 }
 
@@ -89,16 +89,17 @@ fn text_field<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Re
     }
 }
 
+/// A text field; an empty text counts as missing.
 fn filled<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Result<Option<&'a str>> {
     Ok(text_field(fields, field, name)?.filter(|text| !text.is_empty()))
 }
 
-/// What RDS writes into `engine`.
+/// The field `engine`, with the values that RDS writes.
 fn engine(fields: &Map<String, Value>, name: &str) -> Result<Option<Engine>> {
     let Some(text) = filled(fields, "engine", name)? else { return Ok(None) };
     let found = Engine::of_name(text);
-    let takes = "it takes mysql, mariadb, aurora-mysql, postgres or aurora-postgresql";
-    found.map(Some).ok_or_else(|| invalid(name, &format!("is for the engine {text:?}; {takes}")))
+    let supported = "supported are mysql, mariadb, aurora-mysql, postgres and aurora-postgresql";
+    found.map(Some).ok_or_else(|| invalid(name, &format!("is for the engine {text:?}; {supported}")))
 }
 
 fn port(fields: &Map<String, Value>, name: &str) -> Result<Option<u16>> {
@@ -118,7 +119,7 @@ fn invalid(name: &str, what: &str) -> Error {
     Error::new(ErrorKind::SecretInvalid, format!("the secret {name:?} {what}"))
 }
 
-/// Absent, forbidden, throttled and broken are four different things.
+/// Maps a failed request to an error; missing, forbidden, throttled and broken are different kinds.
 fn failure<R>(name: &str, error: SdkError<GetSecretValueError, R>) -> Error
 where
     R: std::fmt::Debug + Send + Sync + 'static,
@@ -129,17 +130,17 @@ where
             (ErrorKind::SecretInvalid, "does not exist; check RDS_SECRET_NAME and the region")
         }
         "InvalidRequestException" => {
-            (ErrorKind::SecretInvalid, "cannot be read in its present state; is it scheduled for deletion?")
+            (ErrorKind::SecretInvalid, "cannot be read in its current state; check whether it is scheduled for deletion")
         }
         "InvalidParameterException" | "ValidationException" => {
-            (ErrorKind::SecretInvalid, "has a name that Secrets Manager does not take; check RDS_SECRET_NAME")
+            (ErrorKind::SecretInvalid, "has a name that Secrets Manager rejects; check RDS_SECRET_NAME")
         }
         "AccessDeniedException" => {
-            (ErrorKind::Forbidden, "may not be read; allow secretsmanager:GetSecretValue on it to this role")
+            (ErrorKind::Forbidden, "may not be read; allow secretsmanager:GetSecretValue on it for this role")
         }
-        "DecryptionFailure" => (ErrorKind::Forbidden, "cannot be decrypted; allow kms:Decrypt on its key to this role"),
+        "DecryptionFailure" => (ErrorKind::Forbidden, "cannot be decrypted; allow kms:Decrypt on its key for this role"),
         code if code.contains("Throttl") => {
-            (ErrorKind::Throttled, "cannot be read now: Secrets Manager asks to slow down")
+            (ErrorKind::Throttled, "cannot be read: Secrets Manager throttled the request")
         }
         _ => (ErrorKind::Service, "cannot be read: Secrets Manager failed or could not be reached"),
     };
@@ -153,7 +154,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::stub_server::{StubServer, answer};
+    use crate::stub_server::{StubServer, response};
 
     fn bare() -> SecretSettings {
         SecretSettings { name: "prod/db".into(), engine: None, host: None, port: None, database: None }
@@ -177,7 +178,7 @@ mod tests {
     #[case(json!({"port": "5432"}), None, (Engine::Postgres, 5432))]
     #[case(json!({"engine": ""}), None, (Engine::MySql, 3306))]
     #[case(json!({"engine": "mysql"}), Some(Engine::Postgres), (Engine::Postgres, 5432))]
-    fn the_engine_is_the_setting_s_else_the_secret_s_else_the_port_s(
+    fn the_engine_comes_from_the_setting_then_the_secret_then_the_port(
         #[case] more: Value,
         #[case] set: Option<Engine>,
         #[case] expected: (Engine, u16),
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rds_leaves_out_the_settings_fill_in() {
+    fn settings_supply_missing_fields() {
         let settings =
             SecretSettings { host: Some("set".into()), port: Some(3310), database: Some("shop".into()), ..bare() };
         let managed = json!({"username": "u", "password": "p"}).to_string();
@@ -201,8 +202,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case("s3cret", "is not a JSON object; it takes username, password, host, port and dbname")]
-    #[case("[\"s3cret\"]", "is not a JSON object; it takes username, password, host, port and dbname")]
+    #[case("s3cret", "is not a JSON object with username, password, host, port and dbname")]
+    #[case("[\"s3cret\"]", "is not a JSON object with username, password, host, port and dbname")]
     #[case(r#"{"password": "s3cret"}"#, "lacks the field \"username\"")]
     #[case(r#"{"username": "", "password": "s3cret"}"#, "lacks the field \"username\"")]
     #[case(r#"{"username": "u"}"#, "lacks the field \"password\"")]
@@ -222,9 +223,9 @@ mod tests {
     )]
     #[case(
         r#"{"username": "u", "password": "s3cret", "engine": "oracle"}"#,
-        "is for the engine \"oracle\"; it takes mysql, mariadb, aurora-mysql, postgres or aurora-postgresql"
+        "is for the engine \"oracle\"; supported are mysql, mariadb, aurora-mysql, postgres and aurora-postgresql"
     )]
-    fn a_wrong_secret_is_named_with_its_field_and_never_a_value(#[case] text: &str, #[case] expected: &str) {
+    fn errors_name_the_secret_and_the_field_but_no_value(#[case] text: &str, #[case] expected: &str) {
         let error = parse(text, &bare()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SecretInvalid);
         assert_eq!(crate::error::chain(&error), format!("the secret \"prod/db\" {expected}"));
@@ -236,14 +237,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_is_read_once_until_it_is_asked_for_fresh() {
-        let aws = StubServer::start(vec![answer(200, whole("old")), answer(200, whole("new"))]).await;
+    async fn a_secret_is_cached_until_a_fresh_one_is_requested() {
+        let aws = StubServer::start(vec![response(200, whole("old")), response(200, whole("new"))]).await;
         let secrets = Secrets::new(&aws.config(), CredentialSettings::Secret(bare()));
         for (fresh, expected) in [(false, "old"), (false, "old"), (true, "new"), (false, "new")] {
             assert_eq!(secrets.clone().get(fresh).await.unwrap().password.expose_secret(), expected);
         }
-        assert_eq!(aws.requests().len(), 2);
-        assert_eq!(aws.requests()[0].body, json!({"SecretId": "prod/db"}));
+        assert_eq!(aws.request_bodies().len(), 2);
+        assert_eq!(aws.request_bodies()[0], json!({"SecretId": "prod/db"}));
     }
 
     #[rstest]
@@ -254,8 +255,8 @@ mod tests {
     #[case("ThrottlingException", ErrorKind::Throttled)]
     #[case("InternalServiceError", ErrorKind::Service)]
     #[tokio::test]
-    async fn each_refusal_is_its_own_kind(#[case] code: &str, #[case] kind: ErrorKind) {
-        let aws = StubServer::start(vec![answer(400, json!({"__type": code, "message": "no"}))]).await;
+    async fn each_failure_has_its_own_kind(#[case] code: &str, #[case] kind: ErrorKind) {
+        let aws = StubServer::start(vec![response(400, json!({"__type": code, "message": "no"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.to_string().starts_with("the secret \"prod/db\" "), "{error}");
@@ -263,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_binary_secret_is_refused() {
-        let aws = StubServer::start(vec![answer(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
+        let aws = StubServer::start(vec![response(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.to_string(), "the secret \"prod/db\" is binary; store JSON as text");
     }

@@ -1,6 +1,6 @@
-//! For tests: an AWS endpoint on loopback that gives prepared answers and keeps what it was asked.
+//! Test server: an AWS endpoint on loopback that sends prepared JSON responses and records the requests.
 //!
-//! The SDK's own wire code runs on both sides of what is tested, and what a service answers is written as it answers it.
+//! The SDK's own wire code runs on the client's side; the responses are written as the service writes them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,47 +10,41 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// One prepared answer.
+/// A prepared response.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct StubResponse {
     status: u16,
     body: String,
 }
 
-/// An answer with this status and JSON body.
-pub(crate) fn answer(status: u16, body: Value) -> Answer {
-    Answer { status, body: body.to_string() }
+/// A response with this status and JSON body.
+pub(crate) fn response(status: u16, body: Value) -> StubResponse {
+    StubResponse { status, body: body.to_string() }
 }
 
-/// One request, as it came.
-#[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) body: Value,
-}
-
-/// The endpoint. The last answer is given again and again.
+/// The endpoint. It repeats the last response.
 pub(crate) struct StubServer {
     endpoint: String,
-    requests: Arc<Mutex<Vec<Request>>>,
+    bodies: Arc<Mutex<Vec<Value>>>,
 }
 
 impl StubServer {
-    pub(crate) async fn start(answers: Vec<Answer>) -> Self {
+    pub(crate) async fn start(responses: Vec<StubResponse>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
         let endpoint = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&requests);
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&bodies);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let index = kept.lock().unwrap_or_else(PoisonError::into_inner).len();
-                let answer = &answers[index.min(answers.len() - 1)];
-                serve(stream, answer, &kept).await.expect("a request of the SDK");
+                let index = received.lock().unwrap_or_else(PoisonError::into_inner).len();
+                let response = &responses[index.min(responses.len() - 1)];
+                serve(stream, response, &received).await.expect("a request of the SDK");
             }
         });
-        Self { endpoint, requests }
+        Self { endpoint, bodies }
     }
 
-    /// A configuration that leads here, without retries of the SDK's own.
+    /// A configuration for this endpoint whose SDK clients do not retry.
     pub(crate) fn config(&self) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -61,12 +55,13 @@ impl StubServer {
             .build()
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The JSON bodies of the received requests; null for a body that is not JSON.
+    pub(crate) fn request_bodies(&self) -> Vec<Value> {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-async fn serve(stream: TcpStream, answer: &Answer, kept: &Mutex<Vec<Request>>) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, response: &StubResponse, received: &Mutex<Vec<Value>>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut length = 0;
     loop {
@@ -81,13 +76,13 @@ async fn serve(stream: TcpStream, answer: &Answer, kept: &Mutex<Vec<Request>>) -
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    kept.lock().unwrap_or_else(PoisonError::into_inner).push(Request { body });
+    received.lock().unwrap_or_else(PoisonError::into_inner).push(body);
     let head = format!(
         "HTTP/1.1 {} x\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        answer.status,
-        answer.body.len()
+        response.status,
+        response.body.len()
     );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(answer.body.as_bytes()).await?;
+    stream.write_all(response.body.as_bytes()).await?;
     stream.flush().await
 }

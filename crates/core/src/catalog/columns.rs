@@ -1,7 +1,7 @@
-//! Which catalog column each column of a file goes to, and how types are called in Glue.
+//! Assigns the columns of a file to catalog columns, and names types in Glue. Pure.
 //!
-//! Pure. A table's columns are only ever appended and never change their type: a file whose column does not fit gets a
-//! column of its own beside it (`amount__string`), so that no file hides or breaks the rows of an earlier one.
+//! Columns are only appended and never change their type. A file column that does not fit gets an additional catalog
+//! column (`amount__string`), so that no file hides or breaks the rows of an earlier one.
 
 use std::collections::HashSet;
 
@@ -12,26 +12,26 @@ use crate::schema::{Column, ColumnType, Schema};
 /// The partition key of every fallback table.
 pub(super) const PARTITION_KEY: &str = "dt";
 
-/// In CSV tables the first column: which of the record's columns are NULL, for the SerDe knows no NULL.
+/// The first column of CSV tables: lists the record's NULL columns, because the CSV SerDe has no NULL.
 ///
-/// It stands first because columns are appended to a table, and the last one would not stay the last.
+/// It is the first one because new columns are appended at the end.
 pub(super) const NULLS_COLUMN: &str = "spillway_nulls";
 
-/// A column as the catalog has it.
+/// A column of a Glue table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CatalogColumn {
     pub(super) name: String,
     pub(super) glue_type: String,
 }
 
-/// Where a file's columns go, and which columns the table lacks for that, in the order they are appended.
+/// The catalog columns of a file, and the columns to append to the table, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Assignment {
     pub(super) columns: Vec<FallbackColumn>,
     pub(super) added: Vec<CatalogColumn>,
 }
 
-/// The columns a table of this format has before any file's.
+/// The columns that a table of this format has before the columns of files.
 fn leading_columns(format: FallbackFormat) -> Vec<CatalogColumn> {
     match format {
         FallbackFormat::Parquet => Vec::new(),
@@ -39,7 +39,7 @@ fn leading_columns(format: FallbackFormat) -> Vec<CatalogColumn> {
     }
 }
 
-/// Finds a place for every column of a file in a table that has the columns `existing` (none: a new table).
+/// Assigns every column of a file to a column of a table; an empty `existing` means a new table.
 pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn], format: FallbackFormat) -> Assignment {
     let mut table = existing.to_vec();
     if table.is_empty() {
@@ -63,8 +63,9 @@ pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn], format: Fallba
     Assignment { columns, added: table.split_off(existing.len()) }
 }
 
-/// Finds room for columns that were assigned before (by an attempt that ended early), or `None` when the table has one
-/// of them with another type or, in CSV, in another place.
+/// Assigns columns again that an interrupted attempt has assigned before.
+///
+/// Returns `None` when the table has one of them with another type or, in CSV, at another position.
 pub(super) fn assign_again(
     columns: &[FallbackColumn],
     existing: &[CatalogColumn],
@@ -102,8 +103,9 @@ pub(super) fn assign_again(
     Some(Assignment { columns: placed, added: table.split_off(existing.len()) })
 }
 
-/// The place and type of a column that is there and takes every value: one of the same name, or one that was added
-/// beside it for an earlier file.
+/// The index and type of an existing column that can store every value of a file column.
+///
+/// Its name is the same, or it is an additional column of an earlier file.
 fn fitting_column(
     table: &[CatalogColumn],
     column: &Column,
@@ -112,10 +114,10 @@ fn fitting_column(
     usage: &HashSet<String>,
     format: FallbackFormat,
 ) -> Option<(usize, ColumnType)> {
-    let beside = format!("{base}__");
-    let is_beside = |name: &String| name.starts_with(&beside) && !bases.contains(name);
+    let additional_prefix = format!("{base}__");
+    let is_additional = |name: &String| name.starts_with(&additional_prefix) && !bases.contains(name);
     let same_name = table.iter().position(|candidate| candidate.name == base);
-    let others = table.iter().enumerate().filter(|(_, candidate)| is_beside(&candidate.name)).map(|(place, _)| place);
+    let others = table.iter().enumerate().filter(|(_, candidate)| is_additional(&candidate.name)).map(|(place, _)| place);
     same_name.into_iter().chain(others).find_map(|place| {
         let candidate = &table[place];
         if usage.contains(&candidate.name) {
@@ -125,7 +127,7 @@ fn fitting_column(
     })
 }
 
-/// A name no column has: the file's own, else with the type behind it, else with a number too.
+/// A free column name: the file's own, or with the type appended, or with type and number.
 fn free_name(
     table: &[CatalogColumn],
     base: &str,
@@ -137,24 +139,26 @@ fn free_name(
     if !is_taken(base) {
         return base.to_owned();
     }
-    let typed = format!("{base}__{}", type_in_a_name(stored_type));
+    let typed = format!("{base}__{}", type_name_part(stored_type));
     let numbered = (2..).map(|number: u64| format!("{typed}_{number}"));
     std::iter::once(typed.clone())
         .chain(numbered)
         .find(|name| !is_taken(name) && !bases.contains(name))
-        .expect("numbers do not end")
+        .expect("the numbers are unlimited")
 }
 
-/// The name in Glue: lower case, and without what breaks Hive's comma-separated column lists or is no text to Glue.
+/// The column name in Glue: lower case, without control characters and commas.
+///
+/// Hive stores column lists separated by commas, and Glue refuses control characters.
 fn catalog_name(name: &str) -> String {
     let is_unsafe = |character: char| character.is_control() || character == ',';
     name.to_lowercase().replace(is_unsafe, "_")
 }
 
-/// How a new column for this one is stored.
+/// The type of a new catalog column for a file column.
 fn new_type(column: &Column, format: FallbackFormat) -> ColumnType {
     match format {
-        // Glue has no JSON: it is a string there, which Athena's JSON functions read.
+        // Glue has no JSON type. Athena's JSON functions read strings.
         FallbackFormat::Parquet if column.column_type == ColumnType::Json => ColumnType::Text,
         FallbackFormat::Parquet => column.column_type.with_headroom(),
         FallbackFormat::Csv => ColumnType::Text,
@@ -174,8 +178,8 @@ fn glue_type(column_type: ColumnType) -> String {
     }
 }
 
-/// The name of a type as a part of a column's name.
-fn type_in_a_name(column_type: ColumnType) -> String {
+/// The name of a type within a column name.
+fn type_name_part(column_type: ColumnType) -> String {
     match column_type {
         ColumnType::Decimal { precision, scale } => format!("decimal_{precision}_{scale}"),
         ColumnType::Boolean
@@ -189,13 +193,14 @@ fn type_in_a_name(column_type: ColumnType) -> String {
     }
 }
 
-/// How a file's column is stored in a Glue column of this type, or `None` when a value would not survive. Types that we
-/// never make (somebody else's table) take nothing.
+/// The type in which a Glue column stores a file column, or `None` when a value would change.
+///
+/// Types that Spillway never creates store nothing; another program's table may have them.
 fn stored_as(glue_type: &str, column: &Column, format: FallbackFormat) -> Option<ColumnType> {
     if glue_type == "string" {
         return Some(ColumnType::Text);
     }
-    // Text that could be a number stays text: only a column without any value may take another type.
+    // Text that could be a number stays text. Only a text column without values may be stored as another type.
     let is_open = column.column_type != ColumnType::Text || column.max_bytes == 0;
     if format == FallbackFormat::Csv || !is_open {
         return None;
@@ -269,11 +274,11 @@ mod tests {
         columns.iter().map(column).collect()
     }
 
-    /// What an assignment says, one line a column: `name: stored @ place`, then what is added.
-    fn told(assignment: &Assignment) -> (Vec<String>, Vec<String>) {
-        let told =
+    /// An assignment as text: `name: type @index` for each column, then the appended columns.
+    fn describe(assignment: &Assignment) -> (Vec<String>, Vec<String>) {
+        let line =
             |column: &FallbackColumn| format!("{}: {} @{}", column.name, glue_type(column.stored_type), column.place);
-        let columns = assignment.columns.iter().map(told).collect();
+        let columns = assignment.columns.iter().map(line).collect();
         let added = assignment.added.iter().map(|column| format!("{} {}", column.name, column.glue_type)).collect();
         (columns, added)
     }
@@ -281,15 +286,15 @@ mod tests {
     const MONEY: ColumnType = ColumnType::Decimal { precision: 12, scale: 2 };
 
     #[test]
-    fn a_new_table_has_the_files_columns_in_lower_case() {
+    fn a_new_table_has_the_columns_of_the_file_in_lower_case() {
         let schema = schema(&[("Id", ColumnType::Integer), ("Amount", MONEY), ("at", ColumnType::Instant)]);
-        let (columns, added) = told(&assign(&schema, &[], FallbackFormat::Parquet));
+        let (columns, added) = describe(&assign(&schema, &[], FallbackFormat::Parquet));
         assert_eq!(columns, ["id: bigint @0", "amount: decimal(18,2) @1", "at: timestamp @2"]);
         assert_eq!(added, ["id bigint", "amount decimal(18,2)", "at timestamp"]);
     }
 
     #[test]
-    fn a_column_that_fits_is_used_and_one_that_does_not_gets_a_neighbour() {
+    fn a_fitting_column_is_used_and_another_type_gets_an_additional_column() {
         let existing = table(&[("id", "double"), ("amount", "bigint"), ("note", "string"), ("old", "bigint")]);
         let schema = schema(&[
             ("note", ColumnType::Integer),
@@ -297,31 +302,31 @@ mod tests {
             ("id", ColumnType::Integer),
             ("new", ColumnType::Date),
         ]);
-        let (columns, added) = told(&assign(&schema, &existing, FallbackFormat::Parquet));
+        let (columns, added) = describe(&assign(&schema, &existing, FallbackFormat::Parquet));
         let expected = ["note: string @2", "amount__decimal_18_2: decimal(18,2) @4", "id: double @0", "new: date @5"];
         assert_eq!(columns, expected);
         assert_eq!(added, ["amount__decimal_18_2 decimal(18,2)", "new date"]);
     }
 
     #[test]
-    fn a_neighbour_that_was_added_before_is_used_again() {
+    fn an_additional_column_is_used_again() {
         let existing = table(&[("amount", "bigint"), ("amount__string", "string")]);
         let (columns, added) =
-            told(&assign(&schema(&[("amount", ColumnType::Text)]), &existing, FallbackFormat::Parquet));
+            describe(&assign(&schema(&[("amount", ColumnType::Text)]), &existing, FallbackFormat::Parquet));
         assert_eq!(columns, ["amount__string: string @1"]);
         assert!(added.is_empty());
     }
 
     #[test]
-    fn a_neighbour_never_takes_the_name_of_another_column_of_the_file() {
+    fn an_additional_column_avoids_the_names_of_the_file() {
         let existing = table(&[("amount", "bigint")]);
         let schema = schema(&[("amount", ColumnType::Text), ("amount__string", ColumnType::Text)]);
-        let (columns, _) = told(&assign(&schema, &existing, FallbackFormat::Parquet));
+        let (columns, _) = describe(&assign(&schema, &existing, FallbackFormat::Parquet));
         assert_eq!(columns, ["amount__string_2: string @1", "amount__string: string @2"]);
     }
 
     #[test]
-    fn a_decimal_needs_room_on_both_sides_of_the_point() {
+    fn a_decimal_needs_enough_digits_before_and_after_the_point() {
         for (glue_type, expected) in [
             ("decimal(12,2)", "amount: decimal(12,2) @0"),
             ("decimal(14,3)", "amount: decimal(14,3) @0"),
@@ -330,65 +335,65 @@ mod tests {
             ("int", "amount__decimal_18_2: decimal(18,2) @1"),
         ] {
             let existing = table(&[("amount", glue_type)]);
-            let (columns, _) = told(&assign(&schema(&[("amount", MONEY)]), &existing, FallbackFormat::Parquet));
+            let (columns, _) = describe(&assign(&schema(&[("amount", MONEY)]), &existing, FallbackFormat::Parquet));
             assert_eq!(columns, [expected], "{glue_type}");
         }
     }
 
     #[test]
-    fn json_is_a_string_and_gets_a_neighbour_where_another_type_stands() {
+    fn json_is_stored_as_a_string() {
         let schema = schema(&[("tags", ColumnType::Json), ("size", ColumnType::Json)]);
-        let (columns, _) = told(&assign(&schema, &table(&[("size", "bigint")]), FallbackFormat::Parquet));
+        let (columns, _) = describe(&assign(&schema, &table(&[("size", "bigint")]), FallbackFormat::Parquet));
         assert_eq!(columns, ["tags: string @1", "size__string: string @2"]);
     }
 
     #[test]
-    fn the_partition_key_is_no_name_for_a_column() {
-        let (columns, _) = told(&assign(&schema(&[("DT", ColumnType::Date)]), &[], FallbackFormat::Parquet));
+    fn a_file_column_never_gets_the_name_of_the_partition_key() {
+        let (columns, _) = describe(&assign(&schema(&[("DT", ColumnType::Date)]), &[], FallbackFormat::Parquet));
         assert_eq!(columns, ["dt__date: date @0"]);
     }
 
     #[test]
-    fn names_glue_or_hive_cannot_hold_are_changed_and_stay_apart() {
+    fn invalid_names_are_replaced_and_stay_distinct() {
         let schema = schema(&[("a,b", ColumnType::Text), ("a\nb", ColumnType::Text), ("Ä ö", ColumnType::Text)]);
-        let (columns, _) = told(&assign(&schema, &[], FallbackFormat::Parquet));
+        let (columns, _) = describe(&assign(&schema, &[], FallbackFormat::Parquet));
         assert_eq!(columns, ["a_b: string @0", "a_b__string: string @1", "ä ö: string @2"]);
     }
 
     #[test]
-    fn csv_tables_begin_with_the_nulls_and_hold_only_strings() {
+    fn csv_tables_start_with_the_nulls_column_and_contain_only_strings() {
         let schema = schema(&[("id", ColumnType::Integer), ("spillway_nulls", ColumnType::Text)]);
-        let (columns, added) = told(&assign(&schema, &[], FallbackFormat::Csv));
+        let (columns, added) = describe(&assign(&schema, &[], FallbackFormat::Csv));
         assert_eq!(columns, ["id: string @1", "spillway_nulls__string: string @2"]);
         assert_eq!(added, ["spillway_nulls string", "id string", "spillway_nulls__string string"]);
     }
 
     #[test]
-    fn text_is_never_squeezed_into_a_type_unless_there_is_no_value() {
+    fn text_is_stored_as_another_type_only_without_values() {
         let existing = table(&[("code", "bigint")]);
         let mut empty = column("code", ColumnType::Text);
         empty.candidates.integer = true;
         let full = Schema { columns: vec![empty.clone()] };
         empty.max_bytes = 0;
         let empty = Schema { columns: vec![empty] };
-        assert_eq!(told(&assign(&full, &existing, FallbackFormat::Parquet)).0, ["code__string: string @1"]);
-        assert_eq!(told(&assign(&empty, &existing, FallbackFormat::Parquet)).0, ["code: bigint @0"]);
+        assert_eq!(describe(&assign(&full, &existing, FallbackFormat::Parquet)).0, ["code__string: string @1"]);
+        assert_eq!(describe(&assign(&empty, &existing, FallbackFormat::Parquet)).0, ["code: bigint @0"]);
     }
 
     #[test]
-    fn assigning_again_keeps_what_an_earlier_attempt_chose() {
+    fn assigning_again_keeps_the_columns_of_an_earlier_attempt() {
         let first =
             assign(&schema(&[("id", ColumnType::Integer), ("x", ColumnType::Text)]), &[], FallbackFormat::Parquet);
         let same = assign_again(&first.columns, &first.added, FallbackFormat::Parquet).unwrap();
         assert_eq!((same.columns, same.added.len()), (first.columns.clone(), 0));
 
         let grown = assign_again(&first.columns, &table(&[("id", "bigint")]), FallbackFormat::Parquet).unwrap();
-        assert_eq!(told(&grown).1, ["x string"]);
+        assert_eq!(describe(&grown).1, ["x string"]);
         assert_eq!(assign_again(&first.columns, &table(&[("id", "string")]), FallbackFormat::Parquet), None);
     }
 
     #[test]
-    fn csv_columns_that_would_change_their_place_are_not_assigned_again() {
+    fn csv_columns_at_another_position_are_not_assigned_again() {
         let first = assign(&schema(&[("id", ColumnType::Integer)]), &[], FallbackFormat::Csv);
         let moved = table(&[("spillway_nulls", "string"), ("other", "string")]);
         assert_eq!(assign_again(&first.columns, &moved, FallbackFormat::Csv), None);

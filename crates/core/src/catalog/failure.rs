@@ -1,16 +1,16 @@
-//! What a failed Glue call means.
+//! Maps failures of the Glue SDK to error kinds.
 
 use aws_sdk_glue::config::http::HttpResponse;
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error::{Error, ErrorKind};
 
-/// An exception's code, where Glue has answered with one.
+/// The exception's code, or an empty text when Glue returned none.
 pub(super) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> &str {
     error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default()
 }
 
-/// The core's error for a failed call of `action` (as IAM calls it, without `glue:`) on `name`.
+/// Converts a failed call to an error. `action` is the name in IAM without `glue:`, `name` the table or database.
 pub(super) fn failure<E>(action: &str, name: &str, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -20,18 +20,19 @@ where
     let message = match kind {
         ErrorKind::Forbidden => {
             format!(
-                "glue:{action} on {name} is not allowed; grant it to the role (and in Lake Formation, where that is used)"
+                "glue:{action} on {name} is not allowed; grant it to the role (and in Lake Formation, if you use it)"
             )
         }
-        ErrorKind::Throttled => format!("glue:{action} on {name} was asked to slow down"),
-        ErrorKind::Internal => format!("glue:{action} on {name} was refused as invalid"),
+        ErrorKind::Throttled => format!("glue:{action} on {name} was throttled"),
+        ErrorKind::Internal => format!("Glue rejected glue:{action} on {name} as invalid"),
         _ => format!("glue:{action} on {name} failed"),
     };
     Error::new(kind, message).with_source(error)
 }
 
-/// The kind for an exception's code and the HTTP status. Only the caller knows when "not found" is an answer; here it
-/// is a failure as any other.
+/// The error kind for an exception's code and HTTP status.
+///
+/// "Not found" is a failure here; callers that expect it check the code first.
 pub(super) fn kind(code: &str, status: Option<u16>) -> ErrorKind {
     match (code, status) {
         (code, _) if code.starts_with("AccessDenied") || code == "GlueEncryptionException" => ErrorKind::Forbidden,
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forbidden_throttled_and_broken_are_three_things() {
+    fn forbidden_throttled_and_broken_are_different_kinds() {
         for (code, status, expected) in [
             ("AccessDeniedException", Some(400), ErrorKind::Forbidden),
             ("UnrecognizedClientException", Some(403), ErrorKind::Forbidden),

@@ -1,7 +1,7 @@
-//! The Glue Data Catalog: an external table over each fallback folder, with a partition for each day.
+//! Registers fallback objects in the Glue Data Catalog: one external table per folder, one partition per day.
 //!
-//! Every call may be repeated and may run in many workers at once. Columns are only ever appended. An outage is never
-//! taken for a missing table, and the SDK's types do not leave this room.
+//! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed. An
+//! outage is never read as a missing table. SDK types do not leave this module.
 
 mod columns;
 mod failure;
@@ -22,7 +22,7 @@ use crate::schema::fallback::FallbackColumn;
 use columns::{Assignment, CatalogColumn, PARTITION_KEY};
 use failure::{code, failure};
 
-/// How often a change is tried when other writers change the same table at the same time.
+/// Number of attempts for a change while other workers change the same table.
 const TRIES: u32 = 12;
 
 /// One database and table of the Glue Data Catalog.
@@ -32,75 +32,85 @@ pub struct Catalog {
     settings: GlueSettings,
 }
 
-/// What became of a change that others may have forestalled.
+/// The result of a change.
 enum Change {
-    Made,
+    Applied,
+    /// Another worker changed the table or partition first: read it again.
     VersionConflict,
 }
 
 impl Catalog {
-    /// A catalog for the table the settings name.
+    /// Returns a catalog for the table in the settings.
     pub fn new(config: &SdkConfig, settings: GlueSettings) -> Self {
         Self { client: Client::new(config), settings }
     }
 
-    /// The same catalog for objects of another form, to look after what was written before `FALLBACK_FORMAT` changed.
+    /// Returns this catalog for another format: for objects written before `FALLBACK_FORMAT` changed.
     #[must_use]
     pub fn with_format(&self, format: FallbackFormat) -> Self {
         let settings = GlueSettings { format, ..self.settings.clone() };
         Self { client: self.client.clone(), settings }
     }
 
-    /// The same catalog for another table.
+    /// Returns this catalog for another table.
     #[must_use]
     pub fn with_table(&self, table: &str) -> Self {
         let settings = GlueSettings { table: table.to_owned(), ..self.settings.clone() };
         Self { client: self.client.clone(), settings }
     }
 
-    /// The form of the table's objects.
+    /// The format of the table's objects.
     pub fn format(&self) -> FallbackFormat {
         self.settings.format
     }
 
-    /// Makes database and table over the folder `location` (`s3://…/`) where they are missing, appends the columns the
-    /// file needs, and says where each column of the file goes. To be called before the object is written, whose types
-    /// depend on the answer.
+    /// Creates database and table if missing, appends missing columns, and returns the column of each file column.
+    ///
+    /// `location` is the table's folder (`s3://…/`). Call this before writing the object: its types depend on the result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] when the existing table is not a fallback table of this folder and format.
     pub async fn prepare(&self, location: &str, schema: &Schema) -> Result<Vec<FallbackColumn>> {
         let format = self.settings.format;
-        self.reconcile(location, |existing| Ok(columns::assign(schema, existing, format))).await
+        self.update_table(location, |existing| Ok(columns::assign(schema, existing, format))).await
     }
 
-    /// The same for columns that an earlier attempt was given: makes or appends what is missing. A table that has one of
-    /// them with another type is refused.
+    /// Like [`Catalog::prepare`], for the columns that an earlier attempt has assigned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] also when the table has one of these columns with another type.
     pub async fn prepare_again(&self, location: &str, columns: &[FallbackColumn]) -> Result<Vec<FallbackColumn>> {
         let assign = |existing: &[CatalogColumn]| {
             columns::assign_again(columns, existing, self.settings.format).ok_or_else(|| {
                 let message = format!(
-                    "glue table {} no longer has the columns that a fallback object was written with; drop the table, and \
-                     it is made again",
+                    "glue table {} no longer has the columns of an existing fallback object; drop the table, and the next \
+                     attempt creates it again",
                     self.full_name()
                 );
                 Error::new(ErrorKind::Settings, message)
             })
         };
-        self.reconcile(location, assign).await
+        self.update_table(location, assign).await
     }
 
-    /// Registers the partition `dt` at `folder` (`s3://…/dt=…/`) with the columns the table has now. One that is there
-    /// is brought up to date when it has fewer columns or lies elsewhere.
+    /// Registers the partition `dt` at `folder` (`s3://…/dt=…/`) with the table's current columns.
+    ///
+    /// Updates an existing partition that has fewer columns or another location.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] when other workers keep changing the table.
     pub async fn register(&self, dt: &str, folder: &str) -> Result<()> {
         for attempt in 0..TRIES {
             let Some(table) = self.table().await? else {
-                let message = format!("glue table {} was dropped while a file was written to it", self.full_name());
+                let message = format!("glue table {} was dropped during a fallback write", self.full_name());
                 return Err(Error::new(ErrorKind::Service, message));
             };
             let columns = table::columns(table.storage_descriptor());
-            let done = match self.create_partition(dt, folder, &columns).await? {
-                Change::Made => Change::Made,
+            let change = match self.create_partition(dt, folder, &columns).await? {
+                Change::Applied => Change::Applied,
                 Change::VersionConflict => self.update_partition(dt, folder, &columns).await?,
             };
-            if matches!(done, Change::Made) {
+            if matches!(change, Change::Applied) {
                 Failpoint::FallbackAfterPartition.reached().await;
                 return Ok(());
             }
@@ -109,12 +119,12 @@ impl Catalog {
         Err(self.contended())
     }
 
-    /// Forgets the partition `dt`. One that is not there is fine.
+    /// Drops the partition `dt`. A missing partition is not an error.
     pub async fn drop_partition(&self, dt: &str) -> Result<()> {
         let GlueSettings { database, table, .. } = &self.settings;
-        let answer =
+        let response =
             self.client.delete_partition().database_name(database).table_name(table).partition_values(dt).send().await;
-        match answer {
+        match response {
             Err(error) if code(&error) != "EntityNotFoundException" => {
                 Err(failure("DeletePartition", &self.full_name(), error))
             }
@@ -122,8 +132,8 @@ impl Catalog {
         }
     }
 
-    /// Brings the table to what `assign` wants of it, against other writers that do the same.
-    async fn reconcile(
+    /// Creates or extends the table as `assign` requires, and retries when another worker changes it at the same time.
+    async fn update_table(
         &self,
         location: &str,
         assign: impl Fn(&[CatalogColumn]) -> Result<Assignment>,
@@ -133,7 +143,7 @@ impl Catalog {
                 None => {
                     let assignment = assign(&[])?;
                     self.refuse_no_columns(&assignment)?;
-                    self.make_database().await?;
+                    self.create_database().await?;
                     let change = self.create_table(location, &assignment.added).await?;
                     (assignment, change)
                 }
@@ -141,13 +151,13 @@ impl Catalog {
                     table::check(&table, &self.full_name(), location, self.settings.format)?;
                     let assignment = assign(&table::columns(table.storage_descriptor()))?;
                     let change = match assignment.added.is_empty() {
-                        true => Change::Made,
+                        true => Change::Applied,
                         false => self.add_columns(table, &assignment.added).await?,
                     };
                     (assignment, change)
                 }
             };
-            if matches!(change, Change::Made) {
+            if matches!(change, Change::Applied) {
                 Failpoint::FallbackAfterCreateTable.reached().await;
                 return Ok(assignment.columns);
             }
@@ -156,18 +166,18 @@ impl Catalog {
         Err(self.contended())
     }
 
-    /// The table, or `None` when Glue says that there is none (or no database). Any other failure is an error.
+    /// The table, or `None` when Glue says that the table or database does not exist.
     async fn table(&self) -> Result<Option<Table>> {
         let GlueSettings { database, table, .. } = &self.settings;
         match self.client.get_table().database_name(database).name(table).send().await {
-            Ok(answer) => Ok(answer.table),
+            Ok(response) => Ok(response.table),
             Err(error) if code(&error) == "EntityNotFoundException" => Ok(None),
             Err(error) => Err(failure("GetTable", &self.full_name(), error)),
         }
     }
 
-    /// Looks before it creates: a role may well be allowed tables but no databases.
-    async fn make_database(&self) -> Result<()> {
+    /// Creates the database if missing. Checks first, because a role may not be allowed to create databases.
+    async fn create_database(&self) -> Result<()> {
         let database = &self.settings.database;
         match self.client.get_database().name(database).send().await {
             Ok(_) => return Ok(()),
@@ -176,7 +186,7 @@ impl Catalog {
         }
         let input = DatabaseInput::builder().name(database).build();
         let input =
-            input.map_err(|error| Error::new(ErrorKind::Internal, "a database without a name").with_source(error))?;
+            input.map_err(|error| Error::new(ErrorKind::Internal, "cannot build the request for a new database").with_source(error))?;
         match self.client.create_database().database_input(input).send().await {
             Err(error) if code(&error) != "AlreadyExistsException" => Err(failure("CreateDatabase", database, error)),
             Ok(_) | Err(_) => Ok(()),
@@ -187,16 +197,16 @@ impl Catalog {
         let GlueSettings { database, table, format } = &self.settings;
         let input = table::new_table(table, location, columns, *format)?;
         match self.client.create_table().database_name(database).table_input(input).send().await {
-            Ok(_) => Ok(Change::Made),
+            Ok(_) => Ok(Change::Applied),
             Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("CreateTable", &self.full_name(), error)),
         }
     }
 
-    /// The version that was read goes along, so that a writer in between makes this one read again.
+    /// Appends columns. The request contains the version read, so that it fails after another worker's change.
     async fn add_columns(&self, table: Table, added: &[CatalogColumn]) -> Result<Change> {
         let version = table.version_id.clone();
-        let answer = self
+        let response = self
             .client
             .update_table()
             .database_name(&self.settings.database)
@@ -205,8 +215,8 @@ impl Catalog {
             .skip_archive(true)
             .send()
             .await;
-        match answer {
-            Ok(_) => Ok(Change::Made),
+        match response {
+            Ok(_) => Ok(Change::Applied),
             Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("UpdateTable", &self.full_name(), error)),
         }
@@ -217,30 +227,30 @@ impl Catalog {
         let input = table::partition(dt, folder, columns, *format)?;
         let request = self.client.create_partition().database_name(database).table_name(table);
         match request.partition_input(input).send().await {
-            Ok(_) => Ok(Change::Made),
+            Ok(_) => Ok(Change::Applied),
             Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("CreatePartition", &self.full_name(), error)),
         }
     }
 
-    /// Leaves a partition alone that has as many columns as we know of: somebody who knows more has been there.
+    /// Updates a partition, unless it has at least these columns: a worker that read a newer table has updated it.
     async fn update_partition(&self, dt: &str, folder: &str, columns: &[CatalogColumn]) -> Result<Change> {
         let Some(found) = self.partition(dt).await? else { return Ok(Change::VersionConflict) };
         let storage = found.storage_descriptor();
         if table::is_at(storage, folder) && table::columns(storage).len() >= columns.len() {
-            return Ok(Change::Made);
+            return Ok(Change::Applied);
         }
         let GlueSettings { database, table, format } = &self.settings;
         let entry = BatchUpdatePartitionRequestEntry::builder()
             .partition_value_list(dt)
             .partition_input(table::partition(dt, folder, columns, *format)?)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "a partition without a value").with_source(error))?;
+            .map_err(|error| Error::new(ErrorKind::Internal, "cannot build the request for a partition").with_source(error))?;
         let request = self.client.batch_update_partition().database_name(database).table_name(table);
-        let answer = request.entries(entry).send().await;
-        let answer = answer.map_err(|error| failure("BatchUpdatePartition", &self.full_name(), error))?;
-        let refused = answer.errors().iter().filter_map(|entry| entry.error_detail()).next();
-        let Some(detail) = refused else { return Ok(Change::Made) };
+        let response = request.entries(entry).send().await;
+        let response = response.map_err(|error| failure("BatchUpdatePartition", &self.full_name(), error))?;
+        let failed = response.errors().iter().filter_map(|entry| entry.error_detail()).next();
+        let Some(detail) = failed else { return Ok(Change::Applied) };
         let code = detail.error_code().unwrap_or_default();
         if is_version_conflict(code) || code == "EntityNotFoundException" {
             return Ok(Change::VersionConflict);
@@ -254,16 +264,16 @@ impl Catalog {
         let GlueSettings { database, table, .. } = &self.settings;
         let request = self.client.get_partition().database_name(database).table_name(table);
         match request.partition_values(dt).send().await {
-            Ok(answer) => Ok(answer.partition),
+            Ok(response) => Ok(response.partition),
             Err(error) if code(&error) == "EntityNotFoundException" => Ok(None),
             Err(error) => Err(failure("GetPartition", &self.full_name(), error)),
         }
     }
 
-    /// An empty file has no rows to keep, and Athena reads no table without columns.
+    /// A file without columns has no rows to keep, and Athena cannot read a table without columns.
     fn refuse_no_columns(&self, assignment: &Assignment) -> Result<()> {
         match assignment.columns.is_empty() {
-            true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot fall back")),
+            true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot be written to the fallback")),
             false => Ok(()),
         }
     }
@@ -273,17 +283,17 @@ impl Catalog {
     }
 
     fn contended(&self) -> Error {
-        let message = format!("glue table {} was changed by others {TRIES} times in a row", self.full_name());
+        let message = format!("other workers changed glue table {} during each of {TRIES} attempts", self.full_name());
         Error::new(ErrorKind::Throttled, message)
     }
 }
 
-/// Whether somebody else was faster: what is there now is to be read again.
+/// Whether another worker's change came first.
 fn is_version_conflict(code: &str) -> bool {
     matches!(code, "AlreadyExistsException" | "ConcurrentModificationException")
 }
 
-/// Full jitter, so that writers that met once do not meet again.
+/// Waits before the next attempt. Full jitter keeps conflicting workers apart.
 async fn pause(attempt: u32) {
     let delay = policy::backoff(attempt, fastrand::f64()).min(Duration::from_secs(3));
     tokio::time::sleep(delay).await;

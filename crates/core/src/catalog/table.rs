@@ -1,4 +1,4 @@
-//! How a fallback table and its partitions look in Glue, so that Athena and Redshift Spectrum can read them.
+//! Defines fallback tables and partitions in Glue so that Athena and Redshift Spectrum can read them.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 const CSV_SERDE: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";
 
-/// A new table over the folder `location`.
+/// Defines a new table over the folder `location`.
 pub(super) fn new_table(
     name: &str,
     location: &str,
@@ -20,7 +20,7 @@ pub(super) fn new_table(
 ) -> Result<TableInput> {
     TableInput::builder()
         .name(name)
-        .description("Rows that the database did not take; Spillway's replay moves them there and out of here")
+        .description("Rows that Spillway could not load into the database; a replay loads them and removes them from here")
         .table_type("EXTERNAL_TABLE")
         .parameters("EXTERNAL", "TRUE")
         .parameters("classification", format.extension())
@@ -30,7 +30,7 @@ pub(super) fn new_table(
         .map_err(invalid)
 }
 
-/// The table as it is, with more columns; everything else, whoever set it, stays.
+/// Defines an existing table with more columns. All other properties stay, also those that Spillway does not set.
 pub(super) fn with_columns(table: Table, added: &[CatalogColumn]) -> Result<TableInput> {
     let mut storage = table.storage_descriptor.unwrap_or_else(|| StorageDescriptor::builder().build());
     storage.columns.get_or_insert_default().extend(glue_columns(added)?);
@@ -49,7 +49,7 @@ pub(super) fn with_columns(table: Table, added: &[CatalogColumn]) -> Result<Tabl
         .map_err(invalid)
 }
 
-/// The partition of a day: the folder, read with the columns the table has now.
+/// Defines the partition of one day, with the table's current columns.
 pub(super) fn partition(
     dt: &str,
     folder: &str,
@@ -68,14 +68,15 @@ pub(super) fn columns(storage: Option<&StorageDescriptor>) -> Vec<CatalogColumn>
     storage.map(|storage| storage.columns().iter().map(column).collect()).unwrap_or_default()
 }
 
-/// Whether a storage descriptor points to this folder, whose name ends with a slash.
+/// Whether a storage descriptor's location is this folder, with or without the slash at the end.
 pub(super) fn is_at(storage: Option<&StorageDescriptor>, folder: &str) -> bool {
     let location = storage.and_then(StorageDescriptor::location).unwrap_or_default();
     location.trim_end_matches('/') == folder.trim_end_matches('/')
 }
 
-/// Refuses a table that is not ours to write to: another format, other partitions, or another folder, where a partition
-/// of ours would hide one of theirs.
+/// Checks that a table is the fallback table of this folder and format.
+///
+/// In a table with another folder, a partition of this one would replace a partition of the other.
 pub(super) fn check(table: &Table, full_name: &str, location: &str, format: FallbackFormat) -> Result<()> {
     let refuse = |message: String| Err(Error::new(ErrorKind::Settings, message));
     let storage = table.storage_descriptor.as_ref();
@@ -83,8 +84,8 @@ pub(super) fn check(table: &Table, full_name: &str, location: &str, format: Fall
         storage.and_then(StorageDescriptor::serde_info).and_then(SerDeInfo::serialization_library).unwrap_or_default();
     if serde != serde_of(format) {
         return refuse(format!(
-            "glue table {full_name} is read with {serde:?}, but FALLBACK_FORMAT={} needs {:?}; set FALLBACK_FORMAT as it \
-             was, or give GLUE_TABLE another name",
+            "glue table {full_name} uses the SerDe {serde:?}, but FALLBACK_FORMAT={} needs {:?}; restore FALLBACK_FORMAT or \
+             choose another GLUE_TABLE",
             format.extension(),
             serde_of(format),
         ));
@@ -92,19 +93,19 @@ pub(super) fn check(table: &Table, full_name: &str, location: &str, format: Fall
     let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
     if keys != [PARTITION_KEY] {
         return refuse(format!(
-            "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; give GLUE_TABLE another name"
+            "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; choose another GLUE_TABLE"
         ));
     }
     if !is_at(storage, location) {
         return refuse(format!(
-            "glue table {full_name} lies at {:?}, not at {location:?}; each target table needs a GLUE_TABLE of its own",
+            "glue table {full_name} has the location {:?}, not {location:?}; each target table needs its own GLUE_TABLE",
             storage.and_then(StorageDescriptor::location).unwrap_or_default(),
         ));
     }
     let leads_with_nulls = columns(storage).first().is_some_and(|column| column.name == NULLS_COLUMN);
     if format == FallbackFormat::Csv && !leads_with_nulls {
         return refuse(format!(
-            "the first column of glue table {full_name} is not {NULLS_COLUMN:?}; give GLUE_TABLE another name"
+            "the first column of glue table {full_name} is not {NULLS_COLUMN:?}; choose another GLUE_TABLE"
         ));
     }
     Ok(())
@@ -150,9 +151,9 @@ fn glue_column(name: &str, glue_type: &str) -> Result<Column> {
     Column::builder().name(name).r#type(glue_type).build().map_err(invalid)
 }
 
-/// A builder without a required field, which cannot be: each is set above.
+/// A builder's error for a missing required field. It cannot occur, as every required field is set above.
 fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
-    Error::new(ErrorKind::Internal, "a glue request is incomplete").with_source(error)
+    Error::new(ErrorKind::Internal, "cannot build a Glue request").with_source(error)
 }
 
 #[cfg(test)]
@@ -170,28 +171,28 @@ mod tests {
             .set_parameters(input.parameters)
             .set_partition_keys(input.partition_keys)
             .set_storage_descriptor(input.storage_descriptor)
-            .owner("somebody")
+            .owner("an owner")
             .build()
             .unwrap()
     }
 
     #[test]
-    fn only_a_table_of_ours_is_written_to() {
+    fn tables_of_another_format_or_folder_are_refused() {
         let csv = table(FallbackFormat::Csv, "s3://b/fallback/t/");
         let parquet = table(FallbackFormat::Parquet, "s3://b/fallback/t");
         let refused = |table, location, format| check(table, "db.t", location, format).unwrap_err().to_string();
         check(&csv, "db.t", "s3://b/fallback/t/", FallbackFormat::Csv).unwrap();
         check(&parquet, "db.t", "s3://b/fallback/t/", FallbackFormat::Parquet).unwrap();
         assert!(refused(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("FALLBACK_FORMAT"));
-        assert!(refused(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("GLUE_TABLE of its own"));
+        assert!(refused(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("its own GLUE_TABLE"));
     }
 
     #[test]
-    fn more_columns_leave_the_rest_of_a_table_alone() {
+    fn adding_columns_keeps_all_other_properties() {
         let added = [CatalogColumn { name: "new".to_owned(), glue_type: "date".to_owned() }];
         let input = with_columns(table(FallbackFormat::Parquet, "s3://b/f/"), &added).unwrap();
         let names: Vec<String> = columns(input.storage_descriptor()).into_iter().map(|column| column.name).collect();
         assert_eq!(names, [NULLS_COLUMN, "id", "new"]);
-        assert_eq!((input.owner(), input.partition_keys().len()), (Some("somebody"), 1));
+        assert_eq!((input.owner(), input.partition_keys().len()), (Some("an owner"), 1));
     }
 }

@@ -18,6 +18,7 @@ use crate::pipeline::Context;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
+use crate::route;
 use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 
@@ -147,7 +148,7 @@ impl<'a> Attempt<'a> {
 
     /// Records in the lease that COMMIT is about to be sent. Fails if another worker has taken over.
     pub(crate) async fn fence_before_commit(&self) -> Result<()> {
-        self.lease.mark_commit().await?;
+        self.lease.fence_before_commit().await?;
         self.set_commit(CommitState::InDoubt);
         Ok(())
     }
@@ -168,7 +169,7 @@ impl<'a> Attempt<'a> {
 
     /// Records in the lease that the fallback object is about to appear. Fails if another worker has taken over.
     pub(crate) async fn fence_before_fallback(&self) -> Result<()> {
-        self.lease.mark_fallback().await
+        self.lease.fence_before_fallback().await
     }
 
     /// The fallback object that an earlier attempt has written. After this call the previous holder of the lease can no longer
@@ -275,6 +276,6 @@ impl<'a> Attempt<'a> {
 /// The lease that keeps a slow worker and a faster one from both finishing this object version.
 async fn acquire_lease(context: &Context, source: &ObjectVersion) -> Result<Lease> {
     let settings = &context.settings;
-    let prefix = &settings.prefixes.lease;
-    Lease::acquire(&context.store, &source.object, prefix, &source.id, &context.worker, settings.lease).await
+    let key = route::lease_key(&settings.prefixes, &source.id);
+    Lease::acquire(&context.store, &source.object, key, &context.worker, settings.lease).await
 }

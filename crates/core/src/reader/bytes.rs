@@ -13,7 +13,7 @@ use crate::format::detect::{self, HEAD_BYTES, Hints};
 use crate::object::{ObjectVersion, hex};
 use crate::reader::read_ahead::ReadAhead;
 use crate::store::Store;
-use crate::store::read::Body;
+use crate::store::read::BodyReader;
 
 /// How much of a buffered file is decoded at a time, so that other tasks can run in between.
 const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;
@@ -187,7 +187,7 @@ struct StoredBytes {
 
 enum Chunks {
     Memory(Bytes),
-    S3(Box<Body>),
+    S3(Box<BodyReader>),
 }
 
 impl StoredBytes {

@@ -1,7 +1,7 @@
-//! Copying one version of an object within its bucket, in one request or in parts, each under a condition on its ETag.
+//! Copies one object version within its bucket, in one request or in parts, conditional on its ETag.
 //!
-//! Content type, encoding and metadata go along, and the source's identity is added to the metadata. Tags go along with
-//! objects that are copied in one request. Whether the copy is right is for the move to find out.
+//! The copy keeps content headers and metadata, and its metadata also contains the source id. Tags are kept only when
+//! one request copies the object. The move verifies the copy, not this module.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Store;
-use super::answer::failure;
-use super::write::{Created, Expect};
+use super::failure::failure;
+use super::write::{Created, Precondition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
 
-/// The user metadata that says which source an object is the copy of.
+/// The user metadata field that contains the id of the copied source.
 pub(super) const SOURCE_ID: &str = "spillway-source-id";
-/// S3's cap on the names and values of user metadata together.
+/// S3's limit for the names and values of all user metadata together.
 const METADATA_BYTES: usize = 2_048;
-/// A copy of 5 GB may take minutes in which S3 sends nothing but blanks.
+/// A copy of 5 GB may take minutes, during which S3 sends only white space.
 const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// What stays as it is in a `CopySource`; the SDK does not encode it.
+/// The characters that stay unencoded in a `CopySource`, which the SDK does not encode itself.
 const COPY_SOURCE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// How large objects are copied. The default is what S3 allows.
+/// How objects are copied. The defaults are S3's own limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyLimits {
-    /// The largest object that is copied in one request.
+    /// The size in bytes up to which one request copies the object.
     pub single_max_bytes: u64,
-    /// The size of the parts above that.
+    /// The size in bytes of each part of a larger object.
     pub part_bytes: u64,
-    /// How many parts are copied at once.
+    /// Number of parts that are copied concurrently.
     pub concurrency: usize,
 }
 
@@ -89,21 +89,21 @@ impl Store {
             .copy_source_if_match(&source.etag)
             .bucket(&destination.bucket)
             .key(&destination.key)
-            // S3 honours this. Some servers like it do not: there a second move of a source makes its copy anew.
+            // Some S3-compatible servers ignore this condition. There a repeated move copies the source again.
             .if_none_match("*");
         let mut request = with_storage!(request, head);
-        // Without a replacement S3 copies the metadata as it is.
-        if let Some(metadata) = marked_metadata(source, head) {
+        // By default S3 copies the metadata unchanged.
+        if let Some(metadata) = metadata_with_id(source, head) {
             request = request.metadata_directive(MetadataDirective::Replace).set_metadata(Some(metadata));
             request = with_content_headers!(request, head);
         }
-        let error = match request.customize().config_override(patient()).send().await {
+        let error = match request.customize().config_override(with_long_timeouts()).send().await {
             Ok(_) => return Ok(()),
             Err(error) => failure("copy the object", error).for_object(&source.object),
         };
-        // 412 has two meanings here. A copy that is there now (by this request's first try, its answer lost, or by
-        // another worker) goes on to be verified; otherwise the source has changed.
-        if error.kind() == ErrorKind::SourceChanged && self.look(destination).await?.is_some() {
+        // 412 has two meanings here. Either a copy exists (from another worker, or from an earlier attempt of this request
+        // whose response was lost), which the caller verifies. Or the source has changed.
+        if error.kind() == ErrorKind::SourceChanged && self.try_head(destination).await?.is_some() {
             return Ok(());
         }
         Err(error)
@@ -121,20 +121,20 @@ impl Store {
             .create_multipart_upload()
             .bucket(&destination.bucket)
             .key(&destination.key)
-            .set_metadata(marked_metadata(source, head).or_else(|| head.metadata.clone()));
+            .set_metadata(metadata_with_id(source, head).or_else(|| head.metadata.clone()));
         let request = with_storage!(with_content_headers!(request, head), head);
         let response = request.send().await;
         let response = response.map_err(|error| failure("start the copy", error).for_object(destination))?;
         let upload_id = response
             .upload_id
-            .ok_or_else(|| Error::new(ErrorKind::Service, "S3 gave no upload id").for_object(destination))?;
+            .ok_or_else(|| Error::new(ErrorKind::Service, "S3 returned no upload id").for_object(destination))?;
         match self.copy_each_part(source, destination, &upload_id, limits).await {
-            // `Exists` is verified like any other copy.
-            Ok(parts) => match self.complete(destination, &upload_id, parts, Expect::Nothing).await? {
+            // The caller verifies an existing copy like a new one.
+            Ok(parts) => match self.complete(destination, &upload_id, parts, Precondition::Missing).await? {
                 Created::New { .. } | Created::Exists => Ok(()),
             },
             Err(error) => {
-                // The first error is the one to tell; parts that stay behind are swept.
+                // Return the first error; the sweep aborts an upload that could not be aborted here.
                 let _ = self.abort_upload(destination, &upload_id).await;
                 Err(error)
             }
@@ -164,7 +164,7 @@ impl Store {
         number: i32,
         range: String,
     ) -> Result<CompletedPart> {
-        let answer = self
+        let response = self
             .client
             .upload_part_copy()
             .copy_source(copy_source(source))
@@ -175,14 +175,14 @@ impl Store {
             .upload_id(upload_id)
             .part_number(number)
             .customize()
-            .config_override(patient())
+            .config_override(with_long_timeouts())
             .send()
             .await
             .map_err(|error| failure("copy a part of the object", error).for_object(&source.object))?;
         if number == 1 {
             Failpoint::MidPartCopy.reached().await;
         }
-        let part = answer.copy_part_result.unwrap_or_else(|| CopyPartResult::builder().build());
+        let part = response.copy_part_result.unwrap_or_else(|| CopyPartResult::builder().build());
         Ok(CompletedPart::builder()
             .part_number(number)
             .set_e_tag(part.e_tag)
@@ -202,7 +202,7 @@ fn copy_source(source: &ObjectVersion) -> String {
     }
 }
 
-/// Numbers and byte ranges of the parts; S3 takes at most 10,000.
+/// Numbers and byte ranges of the parts; S3 allows at most 10,000.
 fn part_ranges(size_bytes: u64, part_bytes: u64) -> Vec<(i32, String)> {
     let step = part_bytes.max(size_bytes.div_ceil(10_000)).max(1);
     let starts = (0..size_bytes).step_by(usize::try_from(step).unwrap_or(usize::MAX));
@@ -212,8 +212,8 @@ fn part_ranges(size_bytes: u64, part_bytes: u64) -> Vec<(i32, String)> {
         .collect()
 }
 
-/// The source's metadata and our mark, or `None` where S3's cap leaves no room for the mark.
-fn marked_metadata(source: &ObjectVersion, head: &HeadObjectOutput) -> Option<HashMap<String, String>> {
+/// Returns the source's metadata with the source id, or `None` when that exceeds S3's limit.
+fn metadata_with_id(source: &ObjectVersion, head: &HeadObjectOutput) -> Option<HashMap<String, String>> {
     let mut metadata = head.metadata.clone().unwrap_or_default();
     metadata.insert(SOURCE_ID.to_owned(), source.id.as_str().to_owned());
     let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -224,8 +224,8 @@ pub(super) fn is_kms(head: &HeadObjectOutput) -> bool {
     matches!(head.server_side_encryption, Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse))
 }
 
-/// Settings for requests during which S3 is silent for a long time.
-fn patient() -> ConfigBuilder {
+/// Client settings for requests during which S3 sends no data for minutes.
+fn with_long_timeouts() -> ConfigBuilder {
     let timeouts = TimeoutConfig::builder()
         .read_timeout(COPY_TIMEOUT)
         .operation_attempt_timeout(COPY_TIMEOUT)
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_cover_every_byte_once_and_are_never_too_many() {
+    fn parts_cover_every_byte_once_and_stay_within_the_limit() {
         let ranges = |size, part| part_ranges(size, part).into_iter().map(|(_, range)| range).collect::<Vec<_>>();
         assert_eq!(ranges(5, 2), ["bytes=0-1", "bytes=2-3", "bytes=4-4"]);
         assert_eq!(ranges(4, 2), ["bytes=0-1", "bytes=2-3"]);
@@ -265,11 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_never_makes_the_metadata_too_large() {
+    fn the_source_id_never_exceeds_the_metadata_limit() {
         let source = ObjectVersion::new(ObjectRef::new("b", "k"), "e".into(), 1, Timestamp::UNIX_EPOCH, None);
         let with = |bytes: usize| HeadObjectOutput::builder().metadata("x", "y".repeat(bytes - 1)).build();
-        let mark = SOURCE_ID.len() + 64;
-        assert_eq!(marked_metadata(&source, &with(METADATA_BYTES - mark)).map(|metadata| metadata.len()), Some(2));
-        assert_eq!(marked_metadata(&source, &with(METADATA_BYTES - mark + 1)), None);
+        let id_bytes = SOURCE_ID.len() + 64;
+        assert_eq!(metadata_with_id(&source, &with(METADATA_BYTES - id_bytes)).map(|metadata| metadata.len()), Some(2));
+        assert_eq!(metadata_with_id(&source, &with(METADATA_BYTES - id_bytes + 1)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! How many requests were sent to S3, by what they cost.
+//! Counts the requests sent to S3, by price class.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,19 +9,19 @@ use aws_sdk_s3::error::BoxError;
 
 use crate::cost::Requests;
 
-/// Counts what a client sends, each try of a request once. Clones count together.
+/// Counts the requests of a client, each attempt separately. Clones share the counts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter(Arc<Counts>);
+pub(super) struct Meter(Arc<RequestCounts>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct RequestCounts {
     writes: AtomicU64,
     reads: AtomicU64,
 }
 
 impl Meter {
     pub(super) fn requests(&self) -> Requests {
-        let Counts { writes, reads } = &*self.0;
+        let RequestCounts { writes, reads } = &*self.0;
         Requests { writes: writes.load(Ordering::Relaxed) as f64, reads: reads.load(Ordering::Relaxed) as f64 }
     }
 }

@@ -1,11 +1,11 @@
 //! S3: reading, conditional writing, verified moves and leases.
 //!
-//! The SDK's types never leave this room, and its failures become our kinds in one place (`answer.rs`). Each request is
-//! retried by the SDK alone; what is retried here is what the SDK cannot know: a body that breaks off, a conditional
-//! write that met another one.
+//! SDK types do not leave this module, and `failure.rs` alone maps SDK failures to error kinds. The SDK retries single
+//! requests. Only two things are retried here, because the SDK cannot: bodies that break off, and conditional writes
+//! that met another write.
 
-mod answer;
 mod copy;
+mod failure;
 pub mod lease;
 mod meter;
 pub mod moves;
@@ -31,69 +31,69 @@ use crate::cost::Requests;
 use crate::object::{ObjectVersion, SourceId};
 use crate::policy;
 
-/// How often a conditional write that met another one (409), or a body that broke off without a byte, is tried again.
+/// Number of attempts for a conditional write that met another write (HTTP 409), or for a body without progress.
 const TRIES: u32 = 6;
-/// Of how many objects it is remembered how they looked: of as many as can be under way at once.
-const LOOKS: usize = 64;
+/// Capacity of the HEAD cache: the largest number of files that are processed at once.
+const HEAD_CACHE_CAPACITY: usize = 64;
 
-/// A client of S3. Clones share connections.
+/// An S3 client. Clones share connections.
 #[derive(Clone)]
 pub struct Store {
     client: Client,
     meter: Meter,
-    /// What was looked at and not moved yet, the latest last.
-    looks: Arc<Mutex<VecDeque<Look>>>,
+    /// HEAD responses of objects that were not moved yet, oldest first. They save the move a request.
+    heads: Arc<Mutex<VecDeque<CachedHead>>>,
 }
 
-/// An object as HEAD has shown it.
-struct Look {
+/// The HEAD response of one object version.
+struct CachedHead {
     source: SourceId,
     head: Box<HeadObjectOutput>,
 }
 
 impl Store {
-    /// A store on the given configuration. With an endpoint of one's own, buckets are part of the path.
+    /// Returns a store. With a custom endpoint the bucket is part of the path, not of the host name.
     pub fn new(config: &SdkConfig) -> Self {
         let meter = Meter::default();
         let settings = aws_sdk_s3::config::Builder::from(config)
             .force_path_style(config.endpoint_url().is_some())
             .interceptor(meter.clone());
-        Self { client: Client::from_conf(settings.build()), meter, looks: Arc::default() }
+        Self { client: Client::from_conf(settings.build()), meter, heads: Arc::default() }
     }
 
-    /// The requests that this store and its clones have sent so far.
+    /// Number of requests that this store and its clones have sent.
     pub fn requests(&self) -> Requests {
         self.meter.requests()
     }
 }
 
 impl Store {
-    fn remember(&self, source: &ObjectVersion, head: HeadObjectOutput) {
-        let look = Look { source: source.id.clone(), head: Box::new(head) };
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        looks.retain(|old| old.source != look.source);
-        if looks.len() >= LOOKS {
-            looks.pop_front();
+    fn cache_head(&self, source: &ObjectVersion, head: HeadObjectOutput) {
+        let cached = CachedHead { source: source.id.clone(), head: Box::new(head) };
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.retain(|old| old.source != cached.source);
+        if heads.len() >= HEAD_CACHE_CAPACITY {
+            heads.pop_front();
         }
-        looks.push_back(look);
+        heads.push_back(cached);
     }
 
-    /// What HEAD has said of this version, if not too much else was looked at since. It is given once.
-    fn remembered(&self, source: &ObjectVersion) -> Option<Box<HeadObjectOutput>> {
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = looks.iter().position(|look| look.source == source.id)?;
-        looks.remove(place).map(|look| look.head)
+    /// Removes the HEAD response of this version from the cache and returns it.
+    fn take_cached_head(&self, source: &ObjectVersion) -> Option<Box<HeadObjectOutput>> {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = heads.iter().position(|cached| cached.source == source.id)?;
+        heads.remove(index).map(|cached| cached.head)
     }
 }
 
 impl fmt::Debug for Store {
-    // The client prints pages of its insides, the access key's id among them.
+    // The client's own output is long and contains the id of the access key.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Store")
     }
 }
 
-/// Waits a little before try number `attempt`.
+/// Waits before the next attempt; `attempt` counts from zero.
 async fn pause(attempt: u32) {
     tokio::time::sleep(policy::backoff(attempt, fastrand::f64()).max(Duration::from_millis(10))).await;
 }

@@ -1,13 +1,13 @@
-//! The verified move: copy under a condition, look at the copy, delete the source only if it still is what was copied.
+//! Moves an object: conditional copy, verification of the copy, conditional delete of the source.
 //!
-//! Every step may be repeated: a copy that an earlier attempt made is recognised by the source's identity in its metadata
-//! and is not made again. Nothing at the destination is ever overwritten. Where objects go is decided in [`crate::route`].
+//! Every step can be repeated: the copy of an earlier attempt is recognised by the source id in its metadata. An object at
+//! the destination is never overwritten. [`crate::route`] decides the destination key.
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::ChecksumType;
 
 use super::Store;
-use super::answer::{failure, size};
+use super::failure::{failure, size};
 pub use super::copy::CopyLimits;
 use super::copy::{SOURCE_ID, is_kms};
 use super::write::Deleted;
@@ -18,28 +18,26 @@ use crate::object::{ObjectRef, ObjectVersion};
 /// A finished move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// Where the object is now.
-    pub key: String,
-    /// Whether this call made the copy, or found the one of an earlier attempt.
+    /// Whether this call copied the object; otherwise it found the copy of an earlier attempt.
     pub is_copied: bool,
-    /// What became of the source.
+    /// What happened to the source.
     pub source: ObjectDisposition,
 }
 
-/// What became of the source of a move.
+/// What happened to the source of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectDisposition {
-    /// It is deleted.
+    /// This call deleted it.
     Deleted,
-    /// It was gone already: an earlier attempt's delete.
+    /// An earlier attempt had deleted it.
     Gone,
-    /// Another object has taken its place since, and stays there.
+    /// Another object has been written to its key; that object stays.
     Replaced,
 }
 
-/// The source of a move as S3 shows it now.
-enum Original {
-    Ours(Box<HeadObjectOutput>),
+/// The current state of the source of a move.
+enum SourceState {
+    Unchanged(Box<HeadObjectOutput>),
     Replaced,
     Gone,
 }
@@ -47,14 +45,18 @@ enum Original {
 impl Store {
     /// Moves exactly this version of the source to another key of its bucket.
     ///
-    /// `SourceChanged`: overwritten before it was copied. `SourceMissing`: gone, and no copy either.
-    /// `DestinationTaken`: something else lies at the destination. In a versioned bucket the one version is deleted for
-    /// good, not hidden behind a delete marker: an event for it that comes again must find it gone.
+    /// In a versioned bucket the version itself is deleted, not hidden by a delete marker: a repeated event for it must
+    /// find it gone.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::SourceChanged`]: the source was overwritten before it was copied.
+    /// - [`ErrorKind::SourceMissing`]: the source is gone and there is no copy.
+    /// - [`ErrorKind::DestinationTaken`]: another object is at the destination.
     pub async fn move_object(&self, source: &ObjectVersion, destination_key: &str) -> Result<Moved> {
         self.move_object_with(source, destination_key, &CopyLimits::default()).await
     }
 
-    /// As [`Store::move_object`], with other limits.
+    /// Like [`Store::move_object`], with other copy limits.
     pub async fn move_object_with(
         &self,
         source: &ObjectVersion,
@@ -63,84 +65,86 @@ impl Store {
     ) -> Result<Moved> {
         let destination = ObjectRef::new(&source.object.bucket, destination_key);
         if destination.key == source.object.key {
-            return Err(Error::new(ErrorKind::Internal, "an object cannot move onto itself").for_object(&destination));
+            return Err(Error::new(ErrorKind::Internal, "the source and the destination of a move are the same").for_object(&destination));
         }
-        let (original, is_copied) = match self.copy_at_once(source, &destination, limits).await {
-            Some(original) => (original, true),
-            None => self.copy_with_care(source, &destination, limits).await?,
+        let (state, is_copied) = match self.copy_unchecked(source, &destination, limits).await {
+            Some(state) => (state, true),
+            None => self.copy_checked(source, &destination, limits).await?,
         };
         Failpoint::BeforeDelete.reached().await;
-        let end = match original {
-            Original::Ours(_) => self.remove(source).await?,
-            Original::Replaced => ObjectDisposition::Replaced,
-            Original::Gone => ObjectDisposition::Gone,
+        let disposition = match state {
+            SourceState::Unchanged(_) => self.remove(source).await?,
+            SourceState::Replaced => ObjectDisposition::Replaced,
+            SourceState::Gone => ObjectDisposition::Gone,
         };
         Failpoint::AfterDelete.reached().await;
-        Ok(Moved { key: destination.key, is_copied, source: end })
+        Ok(Moved { is_copied, source: disposition })
     }
 
-    /// The usual case in as few requests as it takes: the source is as it was when it was looked at, and nothing lies at the
-    /// destination. The copy is made on the condition that this is so. `None` when it is not, or nobody knows.
-    async fn copy_at_once(
+    /// Copies with the fewest requests: the cached HEAD response replaces a HEAD of source and destination.
+    ///
+    /// The copy is conditional on an unchanged source and a free destination. Returns `None` when that does not hold or
+    /// any request fails; the caller then checks both ends.
+    async fn copy_unchecked(
         &self,
         source: &ObjectVersion,
         destination: &ObjectRef,
         limits: &CopyLimits,
-    ) -> Option<Original> {
-        let head = self.remembered(source).filter(|_| source.size_bytes <= limits.single_max_bytes)?;
+    ) -> Option<SourceState> {
+        let head = self.take_cached_head(source).filter(|_| source.size_bytes <= limits.single_max_bytes)?;
         self.copy_whole(source, &head, destination).await.ok()?;
-        let original = Original::Ours(head);
+        let state = SourceState::Unchanged(head);
         Failpoint::AfterCopy.reached().await;
-        let copy = self.look(destination).await.ok()??;
-        verify(source, &original, &copy, destination).ok()?;
-        Some(original)
+        let copy = self.try_head(destination).await.ok()??;
+        verify(source, &state, &copy, destination).ok()?;
+        Some(state)
     }
 
-    /// Looks at both ends first. Answers what the source is now, and whether the copy was made here.
-    async fn copy_with_care(
+    /// Checks source and destination, then copies. Returns the source's state and whether this call copied it.
+    async fn copy_checked(
         &self,
         source: &ObjectVersion,
         destination: &ObjectRef,
         limits: &CopyLimits,
-    ) -> Result<(Original, bool)> {
-        let original = self.original(source).await?;
-        if let Some(found) = self.look(destination).await? {
-            verify(source, &original, &found, destination)?;
-            return Ok((original, false));
+    ) -> Result<(SourceState, bool)> {
+        let state = self.source_state(source).await?;
+        if let Some(found) = self.try_head(destination).await? {
+            verify(source, &state, &found, destination)?;
+            return Ok((state, false));
         }
-        self.copy(source, &original, destination, limits).await?;
+        self.copy(source, &state, destination, limits).await?;
         Failpoint::AfterCopy.reached().await;
-        let copy = self.look(destination).await?.ok_or_else(|| {
-            Error::new(ErrorKind::Service, "the copy that S3 has confirmed is not there").for_object(destination)
+        let copy = self.try_head(destination).await?.ok_or_else(|| {
+            Error::new(ErrorKind::Service, "S3 confirmed the copy, but it does not exist").for_object(destination)
         })?;
-        verify(source, &original, &copy, destination)?;
-        Ok((original, true))
+        verify(source, &state, &copy, destination)?;
+        Ok((state, true))
     }
 
-    async fn original(&self, source: &ObjectVersion) -> Result<Original> {
-        Ok(match self.look(&source.object).await? {
-            Some(head) if head.e_tag.as_deref() == Some(source.etag.as_str()) => Original::Ours(Box::new(head)),
-            Some(_) => Original::Replaced,
-            None => Original::Gone,
+    async fn source_state(&self, source: &ObjectVersion) -> Result<SourceState> {
+        Ok(match self.try_head(&source.object).await? {
+            Some(head) if head.e_tag.as_deref() == Some(source.etag.as_str()) => SourceState::Unchanged(Box::new(head)),
+            Some(_) => SourceState::Replaced,
+            None => SourceState::Gone,
         })
     }
 
     async fn copy(
         &self,
         source: &ObjectVersion,
-        original: &Original,
+        state: &SourceState,
         destination: &ObjectRef,
         limits: &CopyLimits,
     ) -> Result<()> {
-        let head = match original {
-            Original::Ours(head) => head,
-            Original::Replaced => {
+        let head = match state {
+            SourceState::Unchanged(head) => head,
+            SourceState::Replaced => {
                 let message = "the object was overwritten before it could be moved";
                 return Err(Error::new(ErrorKind::SourceChanged, message).for_object(&source.object));
             }
-            Original::Gone => {
+            SourceState::Gone => {
                 self.confirm_missing(&source.object).await?;
-                let message = "the object was missing and came back while it was to be moved";
+                let message = "the object disappeared and reappeared during the move";
                 return Err(Error::new(ErrorKind::SourceChanged, message).for_object(&source.object));
             }
         };
@@ -155,8 +159,8 @@ impl Store {
         let object = &source.object;
         if let Some(version) = real_version(source) {
             let request = self.client.delete_object().bucket(&object.bucket).key(&object.key).version_id(version);
-            let answer = request.send().await;
-            return match answer.map_err(|error| failure("delete the moved version", error).for_object(object)) {
+            let response = request.send().await;
+            return match response.map_err(|error| failure("delete the moved version", error).for_object(object)) {
                 Ok(_) => Ok(ObjectDisposition::Deleted),
                 Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(ObjectDisposition::Gone),
                 Err(error) => Err(error),
@@ -170,34 +174,34 @@ impl Store {
     }
 }
 
-/// The version, where it names one object for ever. With versioning suspended "null" is whatever was written last.
+/// The version id, if it always names the same object. With versioning suspended, "null" names the latest one.
 fn real_version(source: &ObjectVersion) -> Option<&str> {
     source.object.version_id.as_deref().filter(|version| *version != "null")
 }
 
-/// Nothing is deleted unless this holds: the object at the destination is a whole copy of this very source.
-fn verify(source: &ObjectVersion, original: &Original, copy: &HeadObjectOutput, destination: &ObjectRef) -> Result<()> {
-    let head = match original {
-        Original::Ours(head) => Some(head.as_ref()),
-        Original::Replaced | Original::Gone => None,
+/// Verifies that the object at the destination is a complete copy of this source. The delete depends on it.
+fn verify(source: &ObjectVersion, state: &SourceState, copy: &HeadObjectOutput, destination: &ObjectRef) -> Result<()> {
+    let head = match state {
+        SourceState::Unchanged(head) => Some(head.as_ref()),
+        SourceState::Replaced | SourceState::Gone => None,
     };
     let etags_agree = head.and_then(|head| compare_etags(head, copy));
-    let is_marked = copy.metadata.as_ref().and_then(|metadata| metadata.get(SOURCE_ID)).map(String::as_str);
-    let is_ours = is_marked.map_or(etags_agree == Some(true), |id| id == source.id.as_str());
+    let copied_id = copy.metadata.as_ref().and_then(|metadata| metadata.get(SOURCE_ID)).map(String::as_str);
+    let is_copy_of_source = copied_id.map_or(etags_agree == Some(true), |id| id == source.id.as_str());
     let copied_bytes = size(copy.content_length);
-    let message = if !is_ours {
-        "another object lies at the destination; nothing was overwritten or deleted".to_owned()
+    let message = if !is_copy_of_source {
+        "another object is at the destination; nothing was overwritten or deleted".to_owned()
     } else if copied_bytes != source.size_bytes {
-        format!("the copy has {copied_bytes} bytes, the source {}; the source stays", source.size_bytes)
+        format!("the copy has {copied_bytes} bytes, the source {}; the source was not deleted", source.size_bytes)
     } else if etags_agree == Some(false) || !head.is_none_or(|head| checksums_agree(head, copy)) {
-        "the copy's checksum is not the source's; the source stays".to_owned()
+        "the checksums of copy and source differ; the source was not deleted".to_owned()
     } else {
         return Ok(());
     };
     Err(Error::new(ErrorKind::DestinationTaken, message).for_object(destination))
 }
 
-/// Whether two ETags that both are the content's MD5 agree; `None` where one of them is something else.
+/// Whether two ETags agree; `None` unless both are MD5 checksums of the content.
 fn compare_etags(source: &HeadObjectOutput, copy: &HeadObjectOutput) -> Option<bool> {
     let md5 = |head: &HeadObjectOutput| {
         let etag = head.e_tag.as_deref()?.trim_matches('"').to_owned();
@@ -208,7 +212,7 @@ fn compare_etags(source: &HeadObjectOutput, copy: &HeadObjectOutput) -> Option<b
     Some(md5(source)? == md5(copy)?)
 }
 
-/// Whether the checksums over the whole object agree, where both objects have the same kind of them.
+/// Whether the whole-object checksums agree, as far as both objects have the same kind.
 fn checksums_agree(source: &HeadObjectOutput, copy: &HeadObjectOutput) -> bool {
     let covers_all = |head: &HeadObjectOutput| head.checksum_type == Some(ChecksumType::FullObject);
     if !covers_all(source) || !covers_all(copy) {

@@ -1,7 +1,7 @@
-//! Reading: what an object is, its bytes as a stream that survives broken connections, small objects, ranges, listings.
+//! Reads objects: metadata, bodies that resume after a broken connection, small objects, ranges, listings.
 //!
-//! Every byte of a body comes from the one version that was looked at first: each request carries its ETag (and version).
-//! Decompression and parsing are not here.
+//! All bytes of a body come from one version: each request is conditional on its ETag (and names its version id).
+//! Decompression and parsing are not done here.
 
 use std::ops::Range;
 
@@ -11,35 +11,35 @@ use aws_sdk_s3::types::{ChecksumMode, EncodingType};
 use bytes::{Buf, Bytes, BytesMut};
 use jiff::Timestamp;
 
-use super::answer::{failure, is_empty, is_not_found, size, timestamp};
+use super::failure::{failure, is_empty, is_not_found, size, timestamp};
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion, decode_key};
 
-/// A small object, whole.
+/// A complete small object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Small {
-    /// Its content.
+pub struct SmallObject {
+    /// The content.
     pub bytes: Bytes,
-    /// Its ETag, quotes included, for a conditional write or delete later.
+    /// The ETag including its quotes, for a later conditional write or delete.
     pub etag: String,
 }
 
-/// An object as a listing shows it.
+/// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedObject {
     /// The key, decoded.
     pub key: String,
     /// The size in bytes as stored.
     pub size_bytes: u64,
-    /// The ETag, quotes included.
+    /// The ETag, including its quotes.
     pub etag: String,
-    /// When it was written. S3 rounds this to seconds here.
+    /// When it was written; S3 rounds this to seconds in a listing.
     pub last_modified: Timestamp,
 }
 
-/// The pages of a listing, in the order of the keys' bytes; at most a thousand objects are held at a time.
+/// The pages of a listing, in byte order of the keys. A page contains at most a thousand objects.
 #[derive(Debug)]
 pub struct Pages {
     store: Store,
@@ -55,60 +55,66 @@ enum NextPage {
     None,
 }
 
-/// A body while it is read.
+/// Reads the body of one object version, and resumes after a broken connection.
 #[derive(Debug)]
-pub struct Body {
+pub struct BodyReader {
     store: Store,
     source: ObjectVersion,
     stream: ByteStream,
     offset: u64,
-    /// Breaks since the last byte arrived.
+    /// Number of broken connections since the last byte.
     breaks: u32,
     has_ended: bool,
 }
 
 impl Store {
-    /// Asks S3 what the object is. Without a named version that is the newest one, and its version is noted.
+    /// Returns the object's version: the named one, or else the newest, with its version id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SourceMissing`] when S3 says that the object does not exist.
     pub async fn head(&self, object: &ObjectRef) -> Result<ObjectVersion> {
         for attempt in 0..TRIES {
-            if let Some(head) = self.look(object).await? {
+            if let Some(head) = self.try_head(object).await? {
                 let source = source_of(object, &head);
-                self.remember(&source, head);
+                self.cache_head(&source, head);
                 return Ok(source);
             }
             self.confirm_missing(object).await?;
-            // HEAD and GET disagree: it has just been written, or something between S3 and us is not well.
+            // HEAD and GET disagree: the object was just written, or a proxy returned the 404.
             pause(attempt).await;
         }
-        Err(Error::new(ErrorKind::Service, "the object is there and not there by turns").for_object(object))
+        Err(Error::new(ErrorKind::Service, "HEAD and GET disagree on whether the object exists").for_object(object))
     }
 
     /// Opens the body of exactly this version.
-    pub async fn open(&self, source: &ObjectVersion) -> Result<Body> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::SourceChanged`] or [`ErrorKind::SourceMissing`] when this version no longer exists.
+    pub async fn open(&self, source: &ObjectVersion) -> Result<BodyReader> {
         let stream = self.stream_from(source, 0).await?;
         let (store, source) = (self.clone(), source.clone());
-        Ok(Body { store, source, stream, offset: 0, breaks: 0, has_ended: false })
+        Ok(BodyReader { store, source, stream, offset: 0, breaks: 0, has_ended: false })
     }
 
-    /// A whole object of at most `max_bytes`, or `None` when there is none.
-    pub async fn read_small(&self, bucket: &str, key: &str, max_bytes: u64) -> Result<Option<Small>> {
+    /// Reads a complete object of at most `max_bytes`; returns `None` when it does not exist.
+    pub async fn read_small(&self, bucket: &str, key: &str, max_bytes: u64) -> Result<Option<SmallObject>> {
         let object = ObjectRef::new(bucket, key);
         let mut attempt = 0;
         loop {
-            let answer = match self.client.get_object().bucket(bucket).key(key).send().await {
-                Ok(answer) => answer,
+            let response = match self.client.get_object().bucket(bucket).key(key).send().await {
+                Ok(response) => response,
                 Err(error) => {
                     let error = failure("read the object", error).for_object(&object);
                     return if error.kind() == ErrorKind::SourceMissing { Ok(None) } else { Err(error) };
                 }
             };
-            let (etag, size_bytes) = (answer.e_tag.unwrap_or_default(), size(answer.content_length));
+            let (etag, size_bytes) = (response.e_tag.unwrap_or_default(), size(response.content_length));
             if size_bytes > max_bytes {
-                let message = format!("the object has {size_bytes} bytes where at most {max_bytes} make sense");
+                let message = format!("the object has {size_bytes} bytes, more than the {max_bytes} expected here");
                 return Err(Error::new(ErrorKind::Service, message).for_object(&object));
             }
-            match answer.body.collect().await {
-                Ok(body) => return Ok(Some(Small { bytes: body.into_bytes(), etag })),
+            match response.body.collect().await {
+                Ok(body) => return Ok(Some(SmallObject { bytes: body.into_bytes(), etag })),
                 Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, size_bytes, cause).for_object(&object)),
                 Err(_) => pause(attempt).await,
             }
@@ -116,20 +122,21 @@ impl Store {
         }
     }
 
-    /// The ETag of the object with this key, quotes included, or `None` when there is none: by the least that GET can ask for, whose 404
-    /// names what is missing.
+    /// Returns the ETag of an object, including its quotes, or `None` when it does not exist.
+    ///
+    /// Reads one byte with GET: unlike HEAD, its 404 has a code that says what is missing.
     pub async fn etag_of(&self, bucket: &str, key: &str) -> Result<Option<String>> {
         let object = ObjectRef::new(bucket, key);
         let error = match self.client.get_object().bucket(bucket).key(key).range("bytes=0-0").send().await {
-            Ok(answer) => return Ok(Some(answer.e_tag.unwrap_or_default())),
-            // It has no first byte.
+            Ok(response) => return Ok(Some(response.e_tag.unwrap_or_default())),
+            // An empty object has no first byte.
             Err(error) if is_empty(&error) => return self.head(&object).await.map(|source| Some(source.etag)),
-            Err(error) => failure("look for the object", error).for_object(&object),
+            Err(error) => failure("check for the object", error).for_object(&object),
         };
         if error.kind() == ErrorKind::SourceMissing { Ok(None) } else { Err(error) }
     }
 
-    /// The bytes of a range that lies within the object, of the version with this ETag.
+    /// Reads a byte range of the version with this ETag. The range must lie within the object.
     pub async fn read_range(&self, object: &ObjectRef, etag: &str, range: Range<u64>) -> Result<Bytes> {
         let wanted = range.end.saturating_sub(range.start);
         if wanted == 0 {
@@ -141,13 +148,13 @@ impl Store {
             let request =
                 self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(etag).range(&header);
             let request = request.set_version_id(object.version_id.clone());
-            let answer = request.send().await.map_err(|error| failure("read the object", error).for_object(object))?;
-            // A server may ignore the range and answer with all there is (RFC 9110, 14.2); S3 itself does not.
-            let skipped = if answer.content_range.is_some() { 0 } else { range.start };
-            match part(answer.body, skipped, wanted).await {
+            let response = request.send().await.map_err(|error| failure("read the object", error).for_object(object))?;
+            // A server may ignore the range and return the whole object (RFC 9110, 14.2). S3 does not.
+            let skipped = if response.content_range.is_some() { 0 } else { range.start };
+            match read_part(response.body, skipped, wanted).await {
                 Ok(bytes) if bytes.len() as u64 == wanted => return Ok(bytes),
                 Ok(bytes) => {
-                    let message = format!("asked for {header}, got {} bytes", bytes.len());
+                    let message = format!("requested {header}, received {} bytes", bytes.len());
                     return Err(Error::new(ErrorKind::Service, message).for_object(object));
                 }
                 Err(cause) if attempt + 1 == TRIES => return Err(broken_off(0, wanted, cause).for_object(object)),
@@ -157,7 +164,7 @@ impl Store {
         }
     }
 
-    /// Everything below a prefix, page by page.
+    /// Lists the objects under a prefix, page by page.
     pub fn list(&self, bucket: &str, prefix: &str) -> Pages {
         let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
         Pages { store: self.clone(), bucket, prefix, next: NextPage::First }
@@ -183,18 +190,18 @@ impl Store {
         Ok(found)
     }
 
-    /// What HEAD says; `None` is a 404, which has no code and is believed only by those whom it cannot mislead.
-    pub(super) async fn look(&self, object: &ObjectRef) -> Result<Option<HeadObjectOutput>> {
+    /// Sends HEAD. `None` is a 404 without a code: the caller confirms it or can tolerate a wrong one.
+    pub(super) async fn try_head(&self, object: &ObjectRef) -> Result<Option<HeadObjectOutput>> {
         let request = self.client.head_object().bucket(&object.bucket).key(&object.key);
         let request = request.set_version_id(object.version_id.clone()).checksum_mode(ChecksumMode::Enabled);
         match request.send().await {
             Ok(head) => Ok(Some(head)),
             Err(error) if is_not_found(&error) => Ok(None),
-            Err(error) => Err(failure("look at the object", error).for_object(object)),
+            Err(error) => Err(failure("read the metadata of the object", error).for_object(object)),
         }
     }
 
-    /// Asks with GET, whose 404 names what is missing. `Ok` means that the object is there after all.
+    /// Sends GET, whose 404 has a code. Returns `Ok` when the object exists after all.
     pub(super) async fn confirm_missing(&self, object: &ObjectRef) -> Result<()> {
         let request = self.client.get_object().bucket(&object.bucket).key(&object.key);
         match request.set_version_id(object.version_id.clone()).send().await {
@@ -207,27 +214,27 @@ impl Store {
         let object = &source.object;
         let request = self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(&source.etag);
         let range = (offset > 0).then(|| format!("bytes={offset}-"));
-        let answer = request
+        let response = request
             .set_version_id(object.version_id.clone())
             .set_range(range)
             .send()
             .await
             .map_err(|error| failure("read the object", error).for_object(object))?;
-        // A server that does not know If-Match (S3 does) would go on with other bytes.
-        if answer.e_tag.as_deref() != Some(source.etag.as_str()) {
+        // A server without support for If-Match would continue with the bytes of another version. S3 supports it.
+        if response.e_tag.as_deref() != Some(source.etag.as_str()) {
             return Err(Error::new(ErrorKind::SourceChanged, "the object was overwritten").for_object(object));
         }
-        let (left, wanted) = (size(answer.content_length), source.size_bytes - offset);
+        let (left, wanted) = (size(response.content_length), source.size_bytes - offset);
         if left != wanted {
-            let message = format!("asked for the {wanted} bytes from {offset} on, was offered {left}");
+            let message = format!("requested {wanted} bytes from offset {offset}, S3 offers {left}");
             return Err(Error::new(ErrorKind::Service, message).for_object(object));
         }
-        Ok(answer.body)
+        Ok(response.body)
     }
 }
 
-impl Body {
-    /// The next bytes, or `None` once every byte was delivered and counted.
+impl BodyReader {
+    /// Returns the next bytes, or `None` after the last byte of the version.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             if self.has_ended {
@@ -246,18 +253,13 @@ impl Body {
         }
     }
 
-    /// The version that is being read.
-    pub fn source(&self) -> &ObjectVersion {
-        &self.source
-    }
-
     async fn accept(&mut self, chunk: Bytes) -> Result<Bytes> {
         let before = self.offset;
         self.offset += chunk.len() as u64;
         self.breaks = 0;
         let whole = self.source.size_bytes;
         if self.offset > whole {
-            let message = format!("the body is longer than the {whole} bytes the object has");
+            let message = format!("the body is longer than the object's {whole} bytes");
             return Err(Error::new(ErrorKind::Service, message).for_object(&self.source.object));
         }
         if before == 0 {
@@ -269,12 +271,12 @@ impl Body {
         Ok(chunk)
     }
 
-    /// Goes on where the body broke off, in the same version. Gives up when several tries in a row bring no byte.
+    /// Opens the body of the same version again at the current offset. Fails after several attempts without a byte.
     async fn resume(&mut self, cause: Option<ByteStreamError>) -> Result<()> {
         let (offset, whole) = (self.offset, self.source.size_bytes);
         let object = &self.source.object;
         let mut last = match cause {
-            // All bytes are there and the SDK still objects: the checksum. Reading the end again would prove nothing.
+            // All bytes have arrived, so the SDK's error is a wrong checksum. Reading the end again would not help.
             Some(cause) if offset == whole => {
                 let message = "the body does not match its checksum";
                 return Err(Error::new(ErrorKind::Service, message).with_source(cause).for_object(object));
@@ -283,7 +285,7 @@ impl Body {
             None => Error::new(ErrorKind::Service, format!("the body ended after {offset} of {whole} bytes")),
         };
         while self.breaks < TRIES {
-            tracing::debug!(%object, offset, "the body broke off; reading on");
+            tracing::debug!(%object, offset, "the body broke off, resuming");
             pause(self.breaks).await;
             self.breaks += 1;
             match self.store.stream_from(&self.source, offset).await {
@@ -300,39 +302,39 @@ impl Body {
 }
 
 impl Pages {
-    /// The next page, which may be empty, or `None` after the last.
+    /// Returns the next page, which may be empty, or `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Vec<ListedObject>>> {
         let token = match &self.next {
             NextPage::First => None,
             NextPage::After(token) => Some(token.clone()),
             NextPage::None => return Ok(None),
         };
-        // Without the encoding a key with a control character would make the answer bad XML.
+        // Without the encoding a key with a control character would make the response invalid XML.
         let request = self.store.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
-        let answer = request
+        let response = request
             .set_continuation_token(token)
             .encoding_type(EncodingType::Url)
             .send()
             .await
-            .map_err(|error| failure("list the objects", error).for_object(self.place()))?;
-        let objects = answer.contents.unwrap_or_default();
-        let is_encoded = answer.encoding_type == Some(EncodingType::Url);
+            .map_err(|error| failure("list the objects", error).for_object(self.location()))?;
+        let objects = response.contents.unwrap_or_default();
+        let is_encoded = response.encoding_type == Some(EncodingType::Url);
         let mut page = Vec::with_capacity(objects.len());
         for listed in objects {
             let key = listed.key.unwrap_or_default();
             page.push(ListedObject {
-                key: if is_encoded { listed_key(&key).map_err(|error| error.for_object(self.place()))? } else { key },
+                key: if is_encoded { listed_key(&key).map_err(|error| error.for_object(self.location()))? } else { key },
                 size_bytes: size(listed.size),
                 etag: listed.e_tag.unwrap_or_default(),
                 last_modified: timestamp(listed.last_modified.as_ref()),
             });
         }
-        // Only now: after an error the same page can be asked for again, and is never skipped.
-        self.next = answer.next_continuation_token.map_or(NextPage::None, NextPage::After);
+        // Set last: after an error the caller can request the same page again, and never skips one.
+        self.next = response.next_continuation_token.map_or(NextPage::None, NextPage::After);
         Ok(Some(page))
     }
 
-    fn place(&self) -> ObjectRef {
+    fn location(&self) -> ObjectRef {
         ObjectRef::new(&self.bucket, &self.prefix)
     }
 }
@@ -353,27 +355,27 @@ fn source_of(object: &ObjectRef, head: &HeadObjectOutput) -> ObjectVersion {
         .with_content_type(head.content_type.clone())
 }
 
-/// The content encoding without `aws-chunked`, which was how the upload travelled and says nothing about what is stored.
+/// Removes `aws-chunked` from a content encoding: it describes the upload, not the stored bytes.
 fn stored_encoding(header: &str) -> Option<String> {
     let is_stored = |name: &&str| !name.is_empty() && !name.eq_ignore_ascii_case("aws-chunked");
     let names: Vec<&str> = header.split(',').map(str::trim).filter(is_stored).collect();
     (!names.is_empty()).then(|| names.join(","))
 }
 
-/// So many bytes of a body, or all there are, after the first `skipped`. What follows them is not waited for.
-async fn part(mut body: ByteStream, mut skipped: u64, wanted: u64) -> Result<Bytes, ByteStreamError> {
-    let mut taken = BytesMut::new();
-    while (taken.len() as u64) < wanted
+/// Reads `wanted` bytes of a body after the first `skipped`, or fewer if it ends. Later bytes are not read.
+async fn read_part(mut body: ByteStream, mut skipped: u64, wanted: u64) -> Result<Bytes, ByteStreamError> {
+    let mut read = BytesMut::new();
+    while (read.len() as u64) < wanted
         && let Some(mut chunk) = body.try_next().await?
     {
         let passed = skipped.min(chunk.len() as u64);
         chunk.advance(passed as usize);
         skipped -= passed;
-        let missing = wanted - taken.len() as u64;
+        let missing = wanted - read.len() as u64;
         chunk.truncate(usize::try_from(missing).unwrap_or(usize::MAX));
-        taken.extend_from_slice(&chunk);
+        read.extend_from_slice(&chunk);
     }
-    Ok(taken.freeze())
+    Ok(read.freeze())
 }
 
 fn broken_off(offset: u64, whole: u64, cause: ByteStreamError) -> Error {
@@ -393,7 +395,7 @@ mod tests {
     #[case("aws-chunked,gzip", Some("gzip"))]
     #[case("gzip, AWS-Chunked", Some("gzip"))]
     #[case("", None)]
-    fn how_an_upload_travelled_is_no_encoding(#[case] header: &str, #[case] expected: Option<&str>) {
+    fn aws_chunked_is_not_a_content_encoding(#[case] header: &str, #[case] expected: Option<&str>) {
         assert_eq!(stored_encoding(header).as_deref(), expected);
     }
 }

@@ -1,4 +1,6 @@
-//! A server for tests that says exactly what it is told, once per connection, and remembers what it was asked.
+//! Test server: sends scripted HTTP responses, one per connection, and records the requests.
+//!
+//! Unlike [`crate::stub_server`] it can break a connection within a body and send any header.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Store;
 
-/// One answer. Its `Content-Length` always is the whole body's, also where the connection is cut before.
-pub(super) struct Reply {
+/// A scripted response. Its `Content-Length` is always that of the whole body, even if the connection breaks earlier.
+pub(super) struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
@@ -21,17 +23,17 @@ pub(super) struct Reply {
     is_head: bool,
 }
 
-impl Reply {
+impl Response {
     pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), cut: None, is_head: false }
     }
 
-    /// S3's XML for an error.
+    /// An S3 error response in XML.
     pub(super) fn error(status: u16, code: &str) -> Self {
         Self::new(status, format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>"))
     }
 
-    /// The answer to a HEAD for an object of this size.
+    /// The response to HEAD for an object of this size.
     pub(super) fn head(size: usize) -> Self {
         Self { is_head: true, ..Self::new(200, vec![0; size]) }
     }
@@ -46,7 +48,7 @@ impl Reply {
         self
     }
 
-    /// Only this much of the body arrives, then the connection breaks.
+    /// Breaks the connection after this many bytes of the body.
     pub(super) fn cut_after(mut self, bytes: usize) -> Self {
         self.cut = Some(bytes);
         self
@@ -67,14 +69,14 @@ impl Reply {
     }
 }
 
-/// One request as it arrived: its first line and its headers, in small letters.
+/// A received request: its request line and its headers, with lower-case names.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct ReceivedRequest {
     pub(super) line: String,
     headers: Vec<(String, String)>,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
@@ -86,18 +88,18 @@ impl Asked {
 
 pub(super) struct ScriptedResponses {
     pub(super) store: Store,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    left: Arc<Mutex<VecDeque<Reply>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    remaining: Arc<Mutex<VecDeque<Response>>>,
 }
 
 impl ScriptedResponses {
-    /// A server that gives these answers in this order, and a store that talks to it and never retries by itself.
-    pub(super) async fn new(replies: Vec<Reply>) -> Self {
+    /// Starts a server that sends these responses in order, and a store for it whose SDK client does not retry.
+    pub(super) async fn new(responses: Vec<Response>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let left = Arc::new(Mutex::new(VecDeque::from(replies)));
-        tokio::spawn(serve(listener, Arc::clone(&asked), Arc::clone(&left)));
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let remaining = Arc::new(Mutex::new(VecDeque::from(responses)));
+        tokio::spawn(serve(listener, Arc::clone(&received), Arc::clone(&remaining)));
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new("us-east-1"))
@@ -105,30 +107,30 @@ impl ScriptedResponses {
             .credentials_provider(SharedCredentialsProvider::new(Credentials::new("a", "b", None, None, "test")))
             .retry_config(RetryConfig::standard().with_max_attempts(1).with_initial_backoff(Duration::from_millis(1)))
             .build();
-        Self { store: Store::new(&config), asked, left }
+        Self { store: Store::new(&config), received, remaining }
     }
 
-    /// What was asked. Panics when an answer was never fetched: then the test has shown less than it says.
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        assert_eq!(self.left.lock().unwrap().len(), 0, "answers are left over");
-        self.asked.lock().unwrap().clone()
+    /// The received requests. Panics when a response is left over: then the test has not shown what it claims.
+    pub(super) fn requests(&self) -> Vec<ReceivedRequest> {
+        assert_eq!(self.remaining.lock().unwrap().len(), 0, "responses are left over");
+        self.received.lock().unwrap().clone()
     }
 
     pub(super) fn methods(&self) -> Vec<String> {
-        self.asked().iter().map(|asked| asked.method().to_owned()).collect()
+        self.requests().iter().map(|request| request.method().to_owned()).collect()
     }
 }
 
-async fn serve(listener: TcpListener, asked: Arc<Mutex<Vec<Asked>>>, left: Arc<Mutex<VecDeque<Reply>>>) {
+async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<ReceivedRequest>>>, remaining: Arc<Mutex<VecDeque<Response>>>) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let Some(request) = receive(&mut stream).await else { continue };
-        asked.lock().unwrap().push(request);
-        let reply = left.lock().unwrap().pop_front().unwrap_or_else(|| Reply::error(599, "NoAnswerLeft"));
-        let _ = reply.send(&mut stream).await;
+        received.lock().unwrap().push(request);
+        let response = remaining.lock().unwrap().pop_front();
+        let _ = response.unwrap_or_else(|| Response::error(599, "NoResponseLeft")).send(&mut stream).await;
     }
 }
 
-async fn receive(stream: &mut TcpStream) -> Option<Asked> {
+async fn receive(stream: &mut TcpStream) -> Option<ReceivedRequest> {
     let mut reader = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -148,5 +150,5 @@ async fn receive(stream: &mut TcpStream) -> Option<Asked> {
     let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, text)| text.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).await.ok()?;
-    Some(Asked { line: lines.first()?.clone(), headers })
+    Some(ReceivedRequest { line: lines.first()?.clone(), headers })
 }

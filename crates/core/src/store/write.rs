@@ -1,7 +1,7 @@
-//! Writing: conditional puts and deletes, and a streaming upload that shows nothing until it is complete.
+//! Writes objects: conditional puts and deletes, and streaming uploads that are invisible until complete.
 //!
-//! "Create" is `If-None-Match: *`, "replace" and "delete" carry the ETag of what they expect. After a lost answer the SDK
-//! sends a write again, and the second one may meet the first: `Exists` can mean "by this very call".
+//! Creating uses `If-None-Match: *`; overwriting and deleting use the expected ETag. The SDK repeats a write whose response
+//! was lost, and the repeated write may find the first one: [`Created::Exists`] may mean an object of the same call.
 
 use std::time::Duration;
 
@@ -10,56 +10,56 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::{failure, is_no_such_upload, timestamp};
+use super::failure::{failure, is_no_such_upload, timestamp};
 use super::read::listed_key;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, SourceId};
 
-/// The size of an upload's first parts, and so the memory a writer holds. S3 takes no smaller part than 5 MiB.
+/// The size of an upload's first parts, and so of its buffer. S3's minimum is 5 MiB.
 const PART_BYTES: usize = 8 * 1024 * 1024;
-/// After this many parts their size doubles, so that S3's 10,000 parts are enough for any object.
+/// After this many parts the part size doubles, so that S3's limit of 10,000 parts suffices for any object.
 const PARTS_PER_SIZE: usize = 2_000;
 
-/// The end of a write that must not overwrite.
+/// The result of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
-    /// The object is new.
+    /// The object was written.
     New {
-        /// Its ETag, quotes included.
+        /// Its ETag, including its quotes.
         etag: String,
     },
-    /// Another object was there before, or not the one that was to be overwritten; nothing is changed.
+    /// Another object has the key, or not the one to overwrite; nothing changed.
     Exists,
 }
 
-/// The end of a conditional delete.
+/// The result of a conditional delete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// It is deleted.
+    /// The object was deleted.
     Done,
-    /// It was not there.
+    /// The object did not exist.
     Gone,
-    /// Another object is there now; it is untouched.
+    /// Another object has the key; nothing changed.
     Changed,
 }
 
-/// A condition on what is there before a write.
+/// What must be at the key before a write.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Expect<'a> {
-    /// Whatever it is.
-    Anything,
-    /// There is none.
-    Nothing,
+pub(super) enum Precondition<'a> {
+    /// Anything, or no object.
+    None,
+    /// No object.
+    Missing,
     /// The object with this ETag.
     Etag(&'a str),
 }
 
 impl Store {
-    /// Creates an object, or leaves the one that is there.
+    /// Creates an object unless the key exists.
     pub async fn put_new(&self, bucket: &str, key: &str, bytes: Bytes, content_type: &str) -> Result<Created> {
-        match self.put_expecting(bucket, key, bytes, content_type, Expect::Nothing).await {
+        match self.put_with(bucket, key, bytes, content_type, Precondition::Missing).await {
             Ok(etag) => Ok(Created::New { etag }),
             Err(error) if error.kind() == ErrorKind::SourceChanged => Ok(Created::Exists),
             Err(error) => Err(error),
@@ -68,11 +68,13 @@ impl Store {
 
     /// Creates or overwrites an object. Returns its ETag.
     pub async fn put(&self, bucket: &str, key: &str, bytes: Bytes, content_type: &str) -> Result<String> {
-        self.put_expecting(bucket, key, bytes, content_type, Expect::Anything).await
+        self.put_with(bucket, key, bytes, content_type, Precondition::None).await
     }
 
-    /// Overwrites the object that has this ETag. Returns the new ETag; `SourceChanged` when another is there,
-    /// `SourceMissing` when none is.
+    /// Overwrites the object that has this ETag. Returns the new ETag.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SourceChanged`] when another object has the key, [`ErrorKind::SourceMissing`] when none has.
     pub async fn put_if(
         &self,
         bucket: &str,
@@ -81,14 +83,14 @@ impl Store {
         bytes: Bytes,
         content_type: &str,
     ) -> Result<String> {
-        self.put_expecting(bucket, key, bytes, content_type, Expect::Etag(etag)).await
+        self.put_with(bucket, key, bytes, content_type, Precondition::Etag(etag)).await
     }
 
-    /// Deletes an object, whichever is there.
+    /// Deletes the object with this key, whatever its version.
     pub async fn delete(&self, bucket: &str, key: &str) -> Result<()> {
         let request = self.client.delete_object().bucket(bucket).key(key);
-        let answer = request.send().await;
-        answer.map(drop).map_err(|error| failure("delete the object", error).for_object(ObjectRef::new(bucket, key)))
+        let response = request.send().await;
+        response.map(drop).map_err(|error| failure("delete the object", error).for_object(ObjectRef::new(bucket, key)))
     }
 
     /// Deletes the object that has this ETag.
@@ -108,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Starts a streaming write. Nothing is sent before the first part is full.
+    /// Starts a streaming upload. The first request is sent when the first part is full.
     pub fn upload(&self, bucket: &str, key: &str, content_type: &str) -> Upload {
         Upload {
             store: self.clone(),
@@ -120,8 +122,10 @@ impl Store {
         }
     }
 
-    /// Aborts the multipart uploads below a prefix that were started longer ago than `older_than`: what is left of
-    /// writers that died. Keys that name one of the `live` sources are spared, as a large one takes long. Returns how many.
+    /// Aborts multipart uploads of dead workers under a prefix. Returns how many.
+    ///
+    /// These are the uploads older than `older_than` whose key contains none of the `live` source ids: the upload of a
+    /// large source may take long.
     pub async fn abort_stale_uploads(
         &self,
         bucket: &str,
@@ -134,7 +138,9 @@ impl Store {
         self.abort_uploads_started_before(bucket, prefix, before, live).await
     }
 
-    /// Aborts every multipart upload below a prefix, however young: whoever writes there has lost the right to.
+    /// Aborts every multipart upload under a prefix, whatever its age. Returns how many.
+    ///
+    /// For a key whose previous writer has lost its lease.
     pub async fn abort_uploads(&self, bucket: &str, prefix: &str) -> Result<usize> {
         self.abort_uploads_started_before(bucket, prefix, Timestamp::MAX, &[]).await
     }
@@ -146,7 +152,7 @@ impl Store {
         before: Timestamp,
         live: &[SourceId],
     ) -> Result<usize> {
-        let place = ObjectRef::new(bucket, prefix);
+        let location = ObjectRef::new(bucket, prefix);
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {
             let request = self.client.list_multipart_uploads().bucket(bucket).prefix(prefix);
@@ -156,14 +162,14 @@ impl Store {
                 .set_upload_id_marker(id_marker)
                 .send()
                 .await
-                .map_err(|error| failure("list the multipart uploads", error).for_object(&place))?;
+                .map_err(|error| failure("list the multipart uploads", error).for_object(&location))?;
             let is_encoded = page.encoding_type == Some(EncodingType::Url);
-            let plain = |key: &str| if is_encoded { listed_key(key) } else { Ok(key.to_owned()) };
+            let decode = |key: &str| if is_encoded { listed_key(key) } else { Ok(key.to_owned()) };
             for upload in page.uploads() {
                 if let (Some(key), Some(id)) = (upload.key(), upload.upload_id())
                     && timestamp(upload.initiated()) < before
                 {
-                    let key = plain(key)?;
+                    let key = decode(key)?;
                     if !live.iter().any(|source_id| key.contains(source_id.short())) {
                         self.abort_upload(&ObjectRef::new(bucket, key), id).await?;
                         aborted += 1;
@@ -173,12 +179,12 @@ impl Store {
             if page.is_truncated != Some(true) {
                 return Ok(aborted);
             }
-            key_marker = page.next_key_marker.as_deref().map(plain).transpose()?;
+            key_marker = page.next_key_marker.as_deref().map(decode).transpose()?;
             id_marker = page.next_upload_id_marker.clone();
         }
     }
 
-    /// Aborts an upload; one that is gone already is fine.
+    /// Aborts an upload. A missing upload is not an error.
     pub(super) async fn abort_upload(&self, object: &ObjectRef, upload_id: &str) -> Result<()> {
         let request = self.client.abort_multipart_upload().bucket(&object.bucket).key(&object.key);
         match request.upload_id(upload_id).send().await {
@@ -188,59 +194,61 @@ impl Store {
         }
     }
 
-    /// Makes an upload visible where what is there is what is expected. Afterwards the upload is gone, whatever came of it.
+    /// Completes an upload if the precondition holds, and aborts it otherwise.
     pub(super) async fn complete(
         &self,
         object: &ObjectRef,
         upload_id: &str,
         parts: Vec<CompletedPart>,
-        expect: Expect<'_>,
+        precondition: Precondition<'_>,
     ) -> Result<Created> {
         let list = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.client.complete_multipart_upload().bucket(&object.bucket).key(&object.key);
         let request = request.upload_id(upload_id).multipart_upload(list);
-        let request = match expect {
-            Expect::Anything => request,
-            Expect::Nothing => request.if_none_match("*"),
-            Expect::Etag(etag) => request.if_match(etag),
+        let request = match precondition {
+            Precondition::None => request,
+            Precondition::Missing => request.if_none_match("*"),
+            Precondition::Etag(etag) => request.if_match(etag),
         };
         let error = match request.send().await {
-            Ok(answer) => return Ok(Created::New { etag: answer.e_tag.unwrap_or_default() }),
+            Ok(response) => return Ok(Created::New { etag: response.e_tag.unwrap_or_default() }),
             Err(error) => error,
         };
-        // The upload is unknown when an earlier try's answer was lost; after a conflict it must be sent anew.
+        // `NoSuchUpload` may mean that an earlier attempt completed it and the response was lost. After a 409 the upload
+        // cannot be completed any more (S3's documentation of CompleteMultipartUpload).
         let may_exist = is_no_such_upload(&error);
         let error = failure("complete the upload", error).for_object(object);
-        let is_there = match error.kind() {
+        let exists = match error.kind() {
             ErrorKind::SourceChanged => true,
-            ErrorKind::SourceMissing => matches!(expect, Expect::Etag(_)),
-            ErrorKind::Busy => self.look(object).await?.is_some(),
-            _ => may_exist && self.look(object).await?.is_some(),
+            ErrorKind::SourceMissing => matches!(precondition, Precondition::Etag(_)),
+            ErrorKind::Busy => self.try_head(object).await?.is_some(),
+            _ => may_exist && self.try_head(object).await?.is_some(),
         };
-        if let Err(left) = self.abort_upload(object, upload_id).await {
-            tracing::warn!(%object, error = &left as &dyn std::error::Error, "an upload stays behind; the sweep will abort it");
+        if let Err(cause) = self.abort_upload(object, upload_id).await {
+            let error = &cause as &dyn std::error::Error;
+            tracing::warn!(%object, error, "failed to abort an upload; the sweep will abort it");
         }
-        if is_there { Ok(Created::Exists) } else { Err(error) }
+        if exists { Ok(Created::Exists) } else { Err(error) }
     }
 
-    async fn put_expecting(
+    async fn put_with(
         &self,
         bucket: &str,
         key: &str,
         bytes: Bytes,
         content_type: &str,
-        expect: Expect<'_>,
+        precondition: Precondition<'_>,
     ) -> Result<String> {
         let mut attempt = 0;
         loop {
             let request = self.client.put_object().bucket(bucket).key(key).content_type(content_type);
-            let request = match expect {
-                Expect::Anything => request,
-                Expect::Nothing => request.if_none_match("*"),
-                Expect::Etag(etag) => request.if_match(etag),
+            let request = match precondition {
+                Precondition::None => request,
+                Precondition::Missing => request.if_none_match("*"),
+                Precondition::Etag(etag) => request.if_match(etag),
             };
             let error = match request.body(ByteStream::from(bytes.clone())).send().await {
-                Ok(answer) => return Ok(answer.e_tag.unwrap_or_default()),
+                Ok(response) => return Ok(response.e_tag.unwrap_or_default()),
                 Err(error) => failure("write the object", error).for_object(ObjectRef::new(bucket, key)),
             };
             if error.kind() != ErrorKind::Busy || attempt + 1 == TRIES {
@@ -252,35 +260,35 @@ impl Store {
     }
 }
 
-/// An upload that has all its bytes and only waits to be made visible.
+/// An upload whose bytes are all sent and that is not completed yet.
 #[derive(Debug)]
 pub struct SealedUpload(Upload);
 
 impl SealedUpload {
-    /// Makes the object visible, unless the key is taken.
+    /// Completes the upload unless the key exists. Until then the object is invisible.
     pub async fn complete_new(self) -> Result<Created> {
-        self.complete(Expect::Nothing).await
+        self.complete(Precondition::Missing).await
     }
 
-    async fn complete(self, expect: Expect<'_>) -> Result<Created> {
+    async fn complete(self, precondition: Precondition<'_>) -> Result<Created> {
         let mut upload = self.0;
         let Some(upload_id) = upload.upload_id.take() else {
-            return Err(Error::new(ErrorKind::Internal, "an upload without an id").for_object(&upload.object));
+            return Err(Error::new(ErrorKind::Internal, "a sealed upload has no id").for_object(&upload.object));
         };
         let parts = std::mem::take(&mut upload.parts);
-        upload.store.complete(&upload.object, &upload_id, parts, expect).await
+        upload.store.complete(&upload.object, &upload_id, parts, precondition).await
     }
 
-    /// Gives up: the parts are deleted.
+    /// Aborts the upload, which deletes its parts.
     pub async fn abort(self) -> Result<()> {
         self.0.abort().await
     }
 }
 
-/// A streaming write: always a multipart upload, so that up to its last step it can be aborted from outside.
+/// A streaming upload: always multipart, so that another worker can abort it until it is completed.
 ///
-/// After an error, or to give up, call [`Upload::abort`]. A writer that is only dropped (a panic, a cancelled future)
-/// cannot speak to S3 any more: its parts stay, unseen, until [`Store::abort_stale_uploads`] finds them.
+/// After an error call [`Upload::abort`]. An upload that is only dropped (a panic, a cancelled future) cannot send a
+/// request any more: its parts stay, invisible, until [`Store::abort_stale_uploads`] aborts it.
 #[derive(Debug)]
 pub struct Upload {
     store: Store,
@@ -292,11 +300,11 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Takes bytes, and sends a part whenever one is full.
+    /// Appends bytes, and sends each full part.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         loop {
-            let room = self.part_bytes() - self.buffer.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            let free = self.part_bytes() - self.buffer.len();
+            let (now, later) = bytes.split_at(free.min(bytes.len()));
             self.buffer.extend_from_slice(now);
             bytes = later;
             if self.buffer.len() < self.part_bytes() {
@@ -306,30 +314,29 @@ impl Upload {
         }
     }
 
-    /// Sends what is left. The object is still unseen, however small it is, and can still be aborted by anybody: see
-    /// [`Store::abort_uploads`].
+    /// Sends the remaining bytes. The object is still invisible, and [`Store::abort_uploads`] can still abort it.
     pub async fn seal(mut self) -> Result<SealedUpload> {
         if (!self.buffer.is_empty() || self.parts.is_empty())
             && let Err(error) = self.send_part().await
         {
-            // The first error is the one to tell; parts that stay behind are swept.
+            // Return the first error; the sweep aborts an upload that could not be aborted here.
             let _ = self.abort().await;
             return Err(error);
         }
         Ok(SealedUpload(self))
     }
 
-    /// Sends what is left and makes the object visible, unless the key is taken.
+    /// Sends the remaining bytes and completes the upload unless the key exists.
     pub async fn finish_new(self) -> Result<Created> {
         self.seal().await?.complete_new().await
     }
 
-    /// Sends what is left and overwrites the object that has this ETag, and no other.
+    /// Sends the remaining bytes and overwrites only the object that has this ETag.
     pub async fn finish_over(self, etag: &str) -> Result<Created> {
-        self.seal().await?.complete(Expect::Etag(etag)).await
+        self.seal().await?.complete(Precondition::Etag(etag)).await
     }
 
-    /// Gives up: parts that were sent are deleted.
+    /// Aborts the upload, which deletes the parts sent so far.
     pub async fn abort(mut self) -> Result<()> {
         match self.upload_id.take() {
             Some(upload_id) => self.store.abort_upload(&self.object, &upload_id).await,
@@ -343,7 +350,7 @@ impl Upload {
 
     async fn send_part(&mut self) -> Result<()> {
         let upload_id = self.id().await?;
-        // S3 takes at most 10,000 parts, so this always fits.
+        // S3 allows at most 10,000 parts, so the number fits.
         let number = i32::try_from(self.parts.len() + 1).unwrap_or(i32::MAX);
         let bytes = self.buffer.split().freeze();
         let request = self.store.client.upload_part().bucket(&self.object.bucket).key(&self.object.key);
@@ -372,15 +379,15 @@ impl Upload {
             return Ok(id.clone());
         }
         let request = self.store.client.create_multipart_upload().bucket(&self.object.bucket).key(&self.object.key);
-        let answer = request
+        let response = request
             .content_type(&self.content_type)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
             .await
             .map_err(|error| failure("start the upload", error).for_object(&self.object))?;
-        let id = answer
+        let id = response
             .upload_id
-            .ok_or_else(|| Error::new(ErrorKind::Service, "S3 gave no upload id").for_object(&self.object))?;
+            .ok_or_else(|| Error::new(ErrorKind::Service, "S3 returned no upload id").for_object(&self.object))?;
         self.upload_id = Some(id.clone());
         Ok(id)
     }
@@ -389,7 +396,7 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.upload_id.is_some() {
-            tracing::warn!(object = %self.object, "an upload was dropped without an end; the sweep will abort its parts");
+            tracing::warn!(object = %self.object, "dropped an unfinished upload; the sweep will abort it");
         }
     }
 }

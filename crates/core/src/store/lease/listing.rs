@@ -1,46 +1,48 @@
-//! The leases that exist, for people to look at and for the sweep to clear away.
+//! Lists the leases of a bucket and deletes expired ones.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::note::{CLOCK_MARGIN, after, lease_key, read_note};
+use super::document::{self, CLOCK_MARGIN, after};
 use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
 use crate::store::Store;
 use crate::store::write::Deleted;
 
-/// A note that a COMMIT or a fallback may be under way outlives its lease by this much before a sweep drops it. Every
-/// attempt for the source inherits the note and renews it, so one that nobody has touched for a day belongs to a source
-/// that nothing delivers or sweeps any more; Lambda's own retries end after six hours.
-const NOTE_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// How long an expired lease is kept whose COMMIT or fallback write may be in doubt.
+///
+/// Every attempt for the source takes that state over and renews it. A lease that has not changed for a day belongs to a
+/// source that neither an event nor a sweep delivers any more; Lambda's own retries end after six hours.
+const IN_DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// A lease as a listing shows it.
+/// A lease as found in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseInfo {
-    /// The source it is about.
+    /// The leased source.
     pub source_id: SourceId,
-    /// Who holds or held it.
+    /// The worker that holds or held it.
     pub worker: String,
-    /// Since when.
+    /// When it was acquired.
     pub acquired_at: Timestamp,
-    /// Until when.
+    /// When it expires.
     pub expires_at: Timestamp,
     /// Whether a COMMIT may have been sent.
     pub commit_may_be_sent: bool,
     /// Whether a fallback object may have been written.
     pub fallback_may_be_written: bool,
-    /// The object it is about, as far as the lease says so.
+    /// The leased object, if the lease names it.
     pub object: Option<ObjectRef>,
+    key: String,
     etag: String,
 }
 
 impl LeaseInfo {
-    /// Whether it has expired, and nobody who comes later has to know what it says.
-    async fn is_droppable(&self, store: &Store, now: Timestamp) -> Result<bool> {
+    /// Whether it has expired and no later attempt needs its state.
+    async fn is_obsolete(&self, store: &Store, now: Timestamp) -> Result<bool> {
         if now <= after(self.expires_at, CLOCK_MARGIN) {
             return Ok(false);
         }
-        let matters = self.commit_may_be_sent || self.fallback_may_be_written;
-        if !matters || now > after(self.expires_at, NOTE_KEPT) {
+        let is_in_doubt = self.commit_may_be_sent || self.fallback_may_be_written;
+        if !is_in_doubt || now > after(self.expires_at, IN_DOUBT_KEPT) {
             return Ok(true);
         }
         let Some(object) = &self.object else { return Ok(false) };
@@ -52,22 +54,26 @@ impl LeaseInfo {
     }
 }
 
-/// Every lease below the prefix. Objects there that are no leases are left out.
+/// Returns every lease under the prefix. Other objects there are skipped.
+///
+/// # Errors
+/// When the prefix cannot be listed or a lease cannot be read.
 pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<LeaseInfo>> {
     let mut found = Vec::new();
     let mut pages = store.list(bucket, prefix);
     while let Some(page) = pages.next().await? {
         for listed in page {
             let Some(source_id) = listed.key.strip_prefix(prefix).and_then(SourceId::parse) else { continue };
-            let Some((note, etag)) = read_note(store, bucket, &listed.key).await? else { continue };
+            let Some((document, etag)) = document::read(store, bucket, &listed.key).await? else { continue };
             found.push(LeaseInfo {
                 source_id,
-                worker: note.worker,
-                acquired_at: note.acquired_at,
-                expires_at: note.expires_at,
-                commit_may_be_sent: note.commit_may_be_sent,
-                fallback_may_be_written: note.fallback_may_be_written,
-                object: note.object,
+                worker: document.worker,
+                acquired_at: document.acquired_at,
+                expires_at: document.expires_at,
+                commit_may_be_sent: document.commit_may_be_sent,
+                fallback_may_be_written: document.fallback_may_be_written,
+                object: document.object,
+                key: listed.key,
                 etag,
             });
         }
@@ -75,16 +81,19 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
     Ok(found)
 }
 
-/// Deletes the leases that have expired, except those whose notes still matter to an attempt to come: as long as the
-/// object is there, such an attempt may come. Returns how many.
+/// Deletes expired leases, except those whose state a later attempt may need. Returns how many.
+///
+/// A later attempt is possible as long as the leased object exists.
+///
+/// # Errors
+/// When the leases cannot be listed, read or deleted.
 pub async fn drop_expired(store: &Store, bucket: &str, prefix: &str) -> Result<usize> {
     let now = Timestamp::now();
     let mut dropped = 0;
     for lease in leases(store, bucket, prefix).await? {
-        if lease.is_droppable(store, now).await? {
-            let key = lease_key(prefix, &lease.source_id);
-            // Whoever takes it over at this moment changes its ETag, and keeps it.
-            dropped += usize::from(store.delete_if(bucket, &key, &lease.etag).await? == Deleted::Done);
+        if lease.is_obsolete(store, now).await? {
+            // A worker that takes the lease over at this moment changes its ETag, so its lease is not deleted.
+            dropped += usize::from(store.delete_if(bucket, &lease.key, &lease.etag).await? == Deleted::Done);
         }
     }
     Ok(dropped)

@@ -1,7 +1,7 @@
-//! What S3's answers mean: the one place where a failure of the SDK becomes an error of ours.
+//! Maps failures of the S3 SDK to error kinds.
 //!
-//! Absent, forbidden, changed, busy, throttled and broken are six different things. An object counts as absent only when
-//! S3 says so by name; a bare 404 (a proxy's, an outage's) is a failure of the service.
+//! Missing, forbidden, changed, busy, throttled and broken are different kinds. An object is missing only when S3 returns
+//! the code for it. A 404 without a code may come from a proxy or an outage, so it is a failure of the service.
 
 use std::error::Error as StdError;
 
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind};
 
-/// Turns a failure into our error. `action` completes "cannot …", such as "read the object".
+/// Converts an SDK failure to an error. `action` completes "cannot …", such as "read the object".
 pub(super) fn failure<E>(action: &str, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -22,25 +22,25 @@ where
     let is_delete_marker = response.and_then(|response| response.headers().get("x-amz-delete-marker")) == Some("true");
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
     let kind = if is_delete_marker { ErrorKind::SourceMissing } else { kind_of(status, code) };
-    let said = match (code, status) {
+    let response = match (code, status) {
         (Some(code), Some(status)) => format!("{code}, HTTP {status}"),
         (None, Some(status)) => format!("HTTP {status}"),
-        (_, None) => "no answer".to_owned(),
+        (_, None) => "no response".to_owned(),
     };
-    Error::new(kind, format!("cannot {action} ({said})")).with_source(error)
+    Error::new(kind, format!("cannot {action} ({response})")).with_source(error)
 }
 
-/// Whether a HEAD said 404. It carries no code, so the caller must ask again in a way that does before it believes it.
+/// Whether a HEAD returned 404. HEAD has no body and so no code: the caller must confirm it with GET.
 pub(super) fn is_not_found<E>(error: &SdkError<E, HttpResponse>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 404)
 }
 
-/// Whether a range was refused because the object has no bytes.
+/// Whether S3 refused a range because the object is empty.
 pub(super) fn is_empty<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("InvalidRange")
 }
 
-/// The upload is unknown: it was completed or aborted before.
+/// Whether the upload does not exist: it was completed or aborted before.
 pub(super) fn is_no_such_upload<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("NoSuchUpload")
 }
@@ -54,7 +54,7 @@ fn kind_of(status: Option<u16>, code: Option<&str>) -> ErrorKind {
         "SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "TooManyRequests" | "KMS.ThrottlingException" => {
             ErrorKind::Throttled
         }
-        // Credentials that ran out between two requests are renewed by the next attempt; nobody has to change a policy.
+        // The next attempt gets new credentials, so no operator has to change a policy.
         "ExpiredToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed" => ErrorKind::Service,
         "KMS.KMSInternalException" | "KMS.DependencyTimeoutException" => ErrorKind::Service,
         code if code.starts_with("KMS.") => ErrorKind::Forbidden,
@@ -68,7 +68,7 @@ fn kind_of(status: Option<u16>, code: Option<&str>) -> ErrorKind {
     }
 }
 
-/// S3's time as ours. A time that cannot be (none of S3's are) counts as the epoch.
+/// Converts a timestamp of the SDK. Missing and invalid ones, which S3 does not send, become the epoch.
 pub(super) fn timestamp(time: Option<&DateTime>) -> Timestamp {
     time.and_then(|time| {
         let nanoseconds = i32::try_from(time.subsec_nanos()).ok()?;
@@ -77,7 +77,7 @@ pub(super) fn timestamp(time: Option<&DateTime>) -> Timestamp {
     .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The size S3 answered with. It never is negative.
+/// Converts a size of the SDK, which is signed but never negative.
 pub(super) fn size(length: Option<i64>) -> u64 {
     length.and_then(|length| u64::try_from(length).ok()).unwrap_or_default()
 }
@@ -109,7 +109,7 @@ mod tests {
     #[case(Some(200), Some("InternalError"), ErrorKind::Service)]
     #[case(Some(500), Some("InternalError"), ErrorKind::Service)]
     #[case(None, None, ErrorKind::Service)]
-    fn each_answer_means_one_thing(#[case] status: Option<u16>, #[case] code: Option<&str>, #[case] kind: ErrorKind) {
+    fn each_response_has_one_kind(#[case] status: Option<u16>, #[case] code: Option<&str>, #[case] kind: ErrorKind) {
         assert_eq!(kind_of(status, code), kind);
     }
 }
