@@ -121,7 +121,7 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
     for (key, expected) in [
         (
             "uploads/stray.csv",
-            "the key matches no pattern of TABLE_PATTERN (uploads/{table}/*.csv), and RDS_TABLE names no table",
+            "the key matches no pattern of TABLE_PATTERN (uploads/{table}/*.csv), and RDS_TABLE is not set",
         ),
         ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
         (&format!("uploads/{}/a.csv", "x".repeat(64)), "which is 64 bytes long"),

@@ -1,7 +1,7 @@
-//! One way to set up the AWS SDK: pinned behaviour, timeouts that end, standard retries.
+//! Configures the AWS SDK for every client: pinned behaviour version, timeouts, standard retries.
 //!
-//! Region, credentials and `AWS_ENDPOINT_URL` come from the SDK's own chain. The TLS provider is installed by each main. All
-//! clients share one for HTTP.
+//! Credentials and `AWS_ENDPOINT_URL` come from the SDK's own chain. Each binary installs the TLS provider. All clients
+//! share one HTTP client.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnectorSettings, Sh
 use aws_smithy_runtime_api::client::runtime_components::{RuntimeComponents, RuntimeComponentsBuilder};
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// Connections are refused within milliseconds or not at all; a packet that a security group drops is noticed by this.
+/// Limit for a connection attempt. It detects security groups, which drop packets instead of refusing connections.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest wait for the first byte of an answer, the request's own body included.
+/// Limit for the first byte of a response, including the time to send the request.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// One try, from the first byte sent to the answer's headers (and its body, where the SDK reads that itself).
+/// Limit for one attempt, up to the response's headers, or to its body where the SDK reads it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
-/// All tries together. Copies of large objects lift this for themselves.
+/// Limit for all attempts of a request. Copies of large objects set a longer one.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(240);
-/// Tries in all. The SDK's retries are the only ones for a single request.
-const ATTEMPTS: u32 = 4;
+/// Number of attempts. Single requests are retried only by the SDK.
+const MAX_ATTEMPTS: u32 = 4;
 
-/// The configuration that every client is made from.
+/// Returns the configuration of every client.
 pub async fn sdk_config(region: &str) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -39,15 +39,15 @@ pub async fn sdk_config(region: &str) -> SdkConfig {
         .region(Region::new(region.to_owned()))
         .http_client(Http::new())
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
         .load()
         .await
 }
 
-/// The SDK's own client for HTTP, of which a start waits for nothing.
+/// The SDK's HTTP client, which reads the system's certificates in the background.
 ///
-/// Whenever an SDK client is made, its HTTP client is asked to get ready, and makes a connector with every certificate of the machine, to throw it
-/// away: what stays is that they are read. Here they are read once, in a thread beside whatever else a start has to do.
+/// Each new SDK client validates its HTTP client. That builds a connector with all certificates of the system and drops
+/// it, only to have them cached. Here one thread does this once, while the start of the process continues.
 #[derive(Debug)]
 struct Http(SharedHttpClient);
 
@@ -55,7 +55,7 @@ impl Http {
     fn new() -> Self {
         let client = Builder::new().tls_provider(Provider::rustls(CryptoMode::AwsLc)).build_https();
         let reader = client.clone();
-        // Without the thread they are read with the first request.
+        // If the thread cannot start, the first request reads them.
         let _ = std::thread::Builder::new().name("certificates".into()).spawn(move || {
             reader.validate_base_client_config(&RuntimeComponentsBuilder::new("certificates"), &ConfigBag::base())
         });

@@ -1,8 +1,8 @@
-//! Events as they arrive, to the objects they name. Pure: nothing is asked of S3.
+//! Parses events into the objects they name. Pure.
 //!
-//! The same upload is announced in several shapes: an S3 notification (keys form-encoded), an EventBridge event (keys
-//! raw), either of them in an SQS message, with or without SNS around it. All come out as the same [`EventItem`]s, one
-//! per record. Fields that are not needed may be missing or odd.
+//! The same upload can arrive as an S3 notification (keys form-encoded) or an EventBridge event (keys not encoded), and
+//! either of them in an SQS message, an SNS message or both. All become [`EventItem`]s, one per record. Fields that are
+//! not needed may be missing or malformed.
 
 use aws_lambda_events::s3::{S3Bucket, S3Object};
 use aws_lambda_events::sqs::SqsMessage;
@@ -12,36 +12,33 @@ use serde_json::Value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, decode_key};
 
-/// How many envelopes may lie around a notification: SQS, SNS, and one to spare.
+/// Maximum number of envelopes around a notification: SQS, SNS and one more.
 const MAX_ENVELOPES: u32 = 3;
 
-/// What one record of an event says.
+/// One record of an event.
 #[derive(Debug)]
 pub enum EventItem {
     /// An object was created.
     Object(ObjectRef),
-    /// Nothing for us, known by name.
+    /// A known record that names no object to load.
     Ignored {
-        /// What it is.
+        /// The name of the record's type.
         what: String,
-        /// Why nothing is done.
+        /// Why it is ignored.
         why: &'static str,
     },
-    /// A record that should name an object and does not. The others still get their turn; then the event fails.
+    /// A record that should name an object but does not. The other records are processed; then the event fails.
     Unreadable(Error),
 }
 
-/// What each record of an event says, in the event's order. An event of no known shape is an error.
+/// Parses an event into its records, in their order.
+///
+/// # Errors
+/// [`ErrorKind::EventInvalid`] when the event has an unknown shape.
 pub fn parse(event: &Value) -> Result<Vec<EventItem>> {
     let mut items = Vec::new();
     read_event(event, MAX_ENVELOPES, &mut items)?;
     Ok(items)
-}
-
-/// As [`parse`], from the bytes of the event.
-pub fn parse_bytes(event: &[u8]) -> Result<Vec<EventItem>> {
-    let event = serde_json::from_slice(event).map_err(|error| invalid("the event is not JSON").with_source(error))?;
-    parse(&event)
 }
 
 fn read_event(event: &Value, envelopes_left: u32, items: &mut Vec<EventItem>) -> Result<()> {
@@ -65,14 +62,14 @@ fn read_event(event: &Value, envelopes_left: u32, items: &mut Vec<EventItem>) ->
         });
         return Ok(());
     }
-    // An SNS notification that SQS carries: with raw message delivery SNS leaves no trace, and none is needed.
+    // An SNS message within an SQS message. With raw message delivery SNS adds no envelope.
     if let Some(message) = event.get("Message").and_then(Value::as_str) {
         return read_enveloped(message, "SNS message", envelopes_left, items);
     }
-    Err(invalid("the event is neither an S3 notification nor an EventBridge event, nor one of them in SQS or SNS"))
+    Err(invalid("the event is not an S3 notification or EventBridge event, nor one of these in SQS or SNS"))
 }
 
-/// One record of a `Records` list. Its trouble stays its own.
+/// Parses one record of a `Records` list. A malformed record does not affect the others.
 fn read_record(record: &Value, envelopes_left: u32, items: &mut Vec<EventItem>) {
     let enveloped = if record.get("s3").is_some() {
         items.push(from_notification(record));
@@ -82,7 +79,7 @@ fn read_record(record: &Value, envelopes_left: u32, items: &mut Vec<EventItem>) 
     } else if let Ok(SqsMessage { body: Some(body), .. }) = SqsMessage::deserialize(record) {
         read_enveloped(&body, "SQS message", envelopes_left, items)
     } else {
-        Err(invalid("a record of the event is neither of S3 nor of SQS nor of SNS"))
+        Err(invalid("a record of the event is not from S3, SQS or SNS"))
     };
     if let Err(error) = enveloped {
         items.push(EventItem::Unreadable(error));
@@ -91,14 +88,14 @@ fn read_record(record: &Value, envelopes_left: u32, items: &mut Vec<EventItem>) 
 
 fn read_enveloped(text: &str, envelope: &str, envelopes_left: u32, items: &mut Vec<EventItem>) -> Result<()> {
     let Some(envelopes_left) = envelopes_left.checked_sub(1) else {
-        return Err(invalid("the event has too many envelopes around it"));
+        return Err(invalid("the event has too many envelopes"));
     };
     let event: Value = serde_json::from_str(text)
         .map_err(|error| invalid(format!("the body of an {envelope} is not JSON")).with_source(error))?;
     read_event(&event, envelopes_left, items)
 }
 
-/// A record of an S3 notification. Only what we need is read, so that what S3-like services leave out is not missed.
+/// The needed fields of an S3 notification's record. S3-compatible services may omit the others.
 #[derive(Deserialize)]
 struct Notification {
     bucket: Option<S3Bucket>,
@@ -108,7 +105,7 @@ struct Notification {
 fn from_notification(record: &Value) -> EventItem {
     let name = record.get("eventName").and_then(Value::as_str).unwrap_or_default();
     let is_created = name.trim_start_matches("s3:").starts_with("ObjectCreated:");
-    // A record without a name is taken for an upload: at worst S3 answers that there is no such object.
+    // A record without an event name counts as an upload. If it is not one, S3 says that the object does not exist.
     if !name.is_empty() && !is_created {
         return EventItem::Ignored { what: name.to_owned(), why: "only created objects are loaded" };
     }
@@ -128,7 +125,7 @@ fn from_notification(record: &Value) -> EventItem {
     }
 }
 
-/// What EventBridge says of an object. The fields are named as in the notification, or nearly.
+/// The needed fields of an EventBridge event's detail. Their names differ slightly from the notification's.
 #[derive(Deserialize)]
 struct Detail {
     bucket: Option<DetailBucket>,
@@ -193,13 +190,17 @@ mod tests {
 
     use super::*;
 
+    fn json(event: &[u8]) -> Value {
+        serde_json::from_slice(event).expect("JSON")
+    }
+
     macro_rules! sample {
         ($name:literal) => {
             include_bytes!(concat!("../../../events/", $name, ".json")).as_slice()
         };
     }
 
-    /// One line for each item: the object, what is ignored, or the error.
+    /// One line for each item: the object, the ignored record, or the error.
     fn items(event: &[u8]) -> Vec<String> {
         let describe = |item: EventItem| match item {
             EventItem::Object(object) => match &object.version_id {
@@ -209,7 +210,7 @@ mod tests {
             EventItem::Ignored { what, .. } => format!("ignored: {what}"),
             EventItem::Unreadable(error) => format!("{}: {error}", error.kind()),
         };
-        parse_bytes(event).expect("an event of a known shape").into_iter().map(describe).collect()
+        parse(&json(event)).expect("an event of a known shape").into_iter().map(describe).collect()
     }
 
     #[rstest]
@@ -240,7 +241,7 @@ mod tests {
             "s3://spillway-data/uploads/orders.csv"
         ]
     )]
-    fn the_samples_say_what_they_are_named_for(#[case] event: &[u8], #[case] expected: &[&str]) {
+    fn sample_events_are_parsed(#[case] event: &[u8], #[case] expected: &[&str]) {
         assert_eq!(items(event), expected);
     }
 
@@ -256,43 +257,40 @@ mod tests {
     #[case(json!({"s3": {"bucket": "b", "object": 7}}), "event_invalid: a record of the S3 notification is malformed")]
     #[case(json!({"s3": {"bucket": {"name": "b"}, "object": {"key": "%FF"}}}), "event_invalid: the key \"%FF\" is not UTF-8 once it is decoded")]
     #[case(json!({"body": "not json"}), "event_invalid: the body of an SQS message is not JSON")]
-    #[case(json!({"body": "{}"}), "event_invalid: the event is neither an S3 notification nor an EventBridge event, nor one of them in SQS or SNS")]
-    #[case(json!(7), "event_invalid: a record of the event is neither of S3 nor of SQS nor of SNS")]
-    fn a_record_is_read_with_tolerance(#[case] record: Value, #[case] expected: &str) {
+    #[case(json!({"body": "{}"}), "event_invalid: the event is not an S3 notification or EventBridge event, nor one of these in SQS or SNS")]
+    #[case(json!(7), "event_invalid: a record of the event is not from S3, SQS or SNS")]
+    fn records_may_omit_or_break_unneeded_fields(#[case] record: Value, #[case] expected: &str) {
         let event = json!({"Records": [record]}).to_string();
         assert_eq!(items(event.as_bytes()), [expected]);
     }
 
     #[rstest]
-    #[case("", "the event is not JSON")]
-    #[case("\u{feff}[", "the event is not JSON")]
-    #[case("[]", "the event is neither")]
-    #[case("null", "the event is neither")]
-    #[case("{\"Records\": {}}", "the event is neither")]
-    #[case("{\"key\": \"uploads/a.csv\"}", "the event is neither")]
-    fn an_event_of_no_known_shape_is_an_error(#[case] event: &str, #[case] expected: &str) {
-        let error = parse_bytes(event.as_bytes()).unwrap_err();
+    #[case("[]", "the event is not an S3 notification")]
+    #[case("null", "the event is not an S3 notification")]
+    #[case("{\"Records\": {}}", "the event is not an S3 notification")]
+    #[case("{\"key\": \"uploads/a.csv\"}", "the event is not an S3 notification")]
+    fn an_event_of_an_unknown_shape_is_an_error(#[case] event: &str, #[case] expected: &str) {
+        let error = parse(&json(event.as_bytes())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EventInvalid);
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 
     #[test]
-    fn an_event_without_records_is_nothing_to_do() {
+    fn an_event_without_an_upload_is_ignored() {
         assert_eq!(items(b"{\"Records\": []}"), ["ignored: an event"]);
         assert_eq!(items(b"{\"detail-type\": \"Object Deleted\"}"), ["ignored: Object Deleted"]);
     }
 
     #[test]
-    fn envelopes_in_envelopes_end() {
+    fn nested_envelopes_are_limited() {
         let mut event = String::from("{\"Records\": []}");
         for _ in 0..6 {
             event = json!({ "Message": event }).to_string();
         }
-        assert!(parse_bytes(event.as_bytes()).unwrap_err().to_string().contains("too many envelopes"));
-        assert!(parse_bytes("[".repeat(100_000).as_bytes()).is_err());
+        assert!(parse(&json(event.as_bytes())).unwrap_err().to_string().contains("too many envelopes"));
     }
 
-    /// Any JSON, with the names that the parser looks for more often than chance would have it.
+    /// Random JSON that often contains the names that the parser reads.
     fn any_json() -> impl Strategy<Value = Value> {
         let name = prop_oneof![
             Just("Records"),
@@ -326,11 +324,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_bytes_are_an_event_or_an_error(event in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse_bytes(&event);
-        }
-
         #[test]
         fn any_json_is_an_event_or_an_error(event in any_json()) {
             if let Ok(items) = parse(&event) {

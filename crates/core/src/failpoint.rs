@@ -1,17 +1,17 @@
-//! Named places on the road where a test can hold the process still and kill it.
+//! Failpoints: named points of the pipeline at which a test can pause a process and kill it.
 //!
-//! With the feature `failpoints` a process whose `SPILLWAY_FAILPOINT` names a point creates the file
-//! `SPILLWAY_FAILPOINT_FILE` when it gets there and goes on once that file is gone. Without the feature, which is how
-//! Spillway is deployed, reaching a point does nothing.
+//! With the feature `failpoints`, a process that reaches the point in `SPILLWAY_FAILPOINT` creates the file
+//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. Deployed binaries are built without the feature: there
+//! a failpoint does nothing.
 
-/// Every place on the road where a test may stop the process, in the road's order.
+/// Every failpoint, in the order of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
-    /// The event was understood, nothing was asked of anybody.
+    /// The event was parsed; no request was sent.
     EventParsed,
-    /// The fallback was asked for this source, and it is not there.
+    /// The source has no fallback object.
     FallbackLookedUp,
-    /// Our lease object exists.
+    /// The lease object was written.
     LeaseWritten,
     /// The header record was read.
     HeadersRead,
@@ -35,52 +35,52 @@ pub enum Failpoint {
     RowsFirst,
     /// Half of the bytes were parsed and sent.
     RowsHalf,
-    /// The server has answered for all rows.
+    /// The server has confirmed all rows.
     RowsAll,
-    /// The bad records that are left out are about to be looked after.
+    /// The file has rejected records; nothing was done about them.
     BeforeRejects,
-    /// What earlier attempts have left out is known, and the lease was proved; nothing is taken away or written.
+    /// The reject files of earlier attempts are known and the lease is verified; nothing was deleted or written.
     RejectsLookedUp,
-    /// The bad records that were left out are written; nothing of the file is committed.
+    /// The reject files were written; no row of the file is committed.
     RejectsWritten,
-    /// The counts agree; the ledger's end state is not written.
+    /// The row counts were compared; the final ledger state was not written.
     BeforeLedgerEnd,
-    /// The ledger's end state is written; COMMIT was not sent.
+    /// The final ledger state was written; COMMIT was not sent.
     BeforeCommit,
-    /// COMMIT was answered.
+    /// The server has confirmed COMMIT.
     AfterCommit,
-    /// The copy at the destination exists; the source was not checked again.
+    /// The copy at the destination exists; it was not verified.
     AfterCopy,
     /// Between two parts of a part copy.
     MidPartCopy,
     /// The copy was verified; the source was not deleted.
     BeforeDelete,
-    /// The source is deleted.
+    /// The source was deleted.
     AfterDelete,
-    /// A chunk was committed to the staging table.
+    /// A chunk of rows was committed to the staging table.
     StagingChunk,
-    /// INSERT..SELECT from the staging table was answered.
+    /// The server has confirmed INSERT..SELECT from the staging table.
     AfterInsertSelect,
-    /// The staging table's rows are committed to the target, the staging table is still there.
+    /// The rows are committed to the target table; the staging table still exists.
     BeforeStagingDrop,
-    /// The fallback is decided, its object was not started.
+    /// The manifest was written; the upload of the fallback object was not started.
     FallbackBeforePut,
-    /// A part of the fallback's multipart upload was sent.
+    /// The first part of an upload was sent.
     FallbackMidUpload,
-    /// Everything is sent and the lease says so; the fallback object is about to appear.
+    /// All parts were sent and the lease records it; the upload was not completed.
     FallbackAnnounced,
-    /// The fallback object exists, the catalog does not know it.
+    /// The fallback object exists; it was not registered in the catalog.
     FallbackAfterComplete,
     /// The Glue table exists.
     FallbackAfterCreateTable,
     /// The Glue partition exists.
     FallbackAfterPartition,
-    /// RunTask was answered.
+    /// ECS has confirmed RunTask.
     AfterRunTask,
 }
 
 impl Failpoint {
-    /// Every point, in the road's order.
+    /// Every failpoint, in the order of the pipeline.
     pub const ALL: [Self; 35] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
@@ -119,17 +119,17 @@ impl Failpoint {
         Self::AfterRunTask,
     ];
 
-    /// The name that `SPILLWAY_FAILPOINT` takes: the variant's own.
+    /// The name in `SPILLWAY_FAILPOINT`: that of the variant.
     pub fn name(self) -> String {
         format!("{self:?}")
     }
 
-    /// Marks that the process is here. A test may hold it, forever if it likes.
+    /// Pauses the process here if a test has requested it.
     #[cfg(not(feature = "failpoints"))]
-    #[allow(clippy::unused_async, reason = "the same signature as with fault points")]
+    #[allow(clippy::unused_async, reason = "the same signature as with the feature")]
     pub async fn reached(self) {}
 
-    /// Marks that the process is here. A test may hold it, forever if it likes.
+    /// Pauses the process here if a test has requested it.
     #[cfg(feature = "failpoints")]
     pub async fn reached(self) {
         let Some(pause) = crate::config::test_pause() else { return };

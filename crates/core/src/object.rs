@@ -1,6 +1,6 @@
-//! What we know of an object, one type per stage of knowledge: named by an event, answered for by S3.
+//! Types for objects: [`ObjectRef`] as named by an event, [`ObjectVersion`] as confirmed by S3.
 //!
-//! Identity is decided here ([`SourceId`]); where objects move to is decided in `route`.
+//! [`SourceId`] defines the identity of a file. The keys to which objects are moved are built in `route`.
 
 use std::fmt;
 use std::str::Utf8Error;
@@ -10,19 +10,19 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// An object as an event or a request names it; nobody has asked S3 yet.
+/// An object as named by an event or a request. It may not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ObjectRef {
-    /// The bucket's name.
+    /// The name of the bucket.
     pub bucket: String,
     /// The key, decoded.
     pub key: String,
-    /// The version the event named, in a versioned bucket.
+    /// The version id, in a versioned bucket.
     pub version_id: Option<String>,
 }
 
 impl ObjectRef {
-    /// An object without a named version.
+    /// Returns a reference without a version id.
     pub fn new(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         Self { bucket: bucket.into(), key: key.into(), version_id: None }
     }
@@ -34,28 +34,28 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// One version of an object that S3 has answered for. What is loaded, claimed and moved is always a `ObjectVersion`.
+/// One version of an object, as confirmed by S3. Loads, claims and moves always refer to one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectVersion {
-    /// Bucket, key and, in a versioned bucket, the version that was answered for.
+    /// Bucket, key and, in a versioned bucket, the version id.
     pub object: ObjectRef,
-    /// The identity, derived from the other fields.
+    /// The identity, computed from the other fields.
     pub id: SourceId,
-    /// The ETag as S3 gave it, quotes included.
+    /// The ETag, including its quotes.
     pub etag: String,
     /// The size in bytes as stored.
     pub size_bytes: u64,
     /// When this version was written.
     pub last_modified: Timestamp,
-    /// The `Content-Encoding` header, where there is one.
+    /// The `Content-Encoding` header, if any.
     pub content_encoding: Option<String>,
-    /// The `Content-Type` header, where there is one.
+    /// The `Content-Type` header, if any.
     #[serde(default)]
     pub content_type: Option<String>,
 }
 
 impl ObjectVersion {
-    /// A source from what S3 answered. The identity is computed here and nowhere else.
+    /// Returns a version and computes its identity.
     pub fn new(
         object: ObjectRef,
         etag: String,
@@ -67,7 +67,7 @@ impl ObjectVersion {
         Self { object, id, etag, size_bytes, last_modified, content_encoding, content_type: None }
     }
 
-    /// With its `Content-Type` header.
+    /// Sets the `Content-Type` header.
     #[must_use]
     pub fn with_content_type(mut self, content_type: Option<String>) -> Self {
         self.content_type = content_type;
@@ -89,7 +89,7 @@ impl SourceId {
         Self(hash_parts(&parts))
     }
 
-    /// An identity that was written down before (a file name, a ledger row), or `None` when it is not 64 hex digits.
+    /// Parses an identity from a key or a ledger row; returns `None` unless it is 64 lower-case hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         (text.len() == 64 && is_hex).then(|| Self(text.to_owned()))
@@ -100,7 +100,7 @@ impl SourceId {
         &self.0
     }
 
-    /// The first 16 hex digits: enough to tell two files apart in a key a person reads.
+    /// The first 16 hex digits, which distinguish files in keys that people read.
     pub fn short(&self) -> &str {
         &self.0[..16]
     }
@@ -121,7 +121,7 @@ pub(crate) fn decode_key(encoded: &str) -> Result<String, Utf8Error> {
     percent_decode_str(&spaced).decode_utf8().map(Into::into)
 }
 
-/// SHA-256 in hex over parts, each preceded by its length, so that no two lists of parts share an input.
+/// SHA-256 in hex over parts, each preceded by its length, so that different lists never have the same input.
 pub fn hash_parts(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_do_not_run_into_each_other() {
+    fn parts_with_equal_concatenation_have_different_hashes() {
         assert_ne!(hash_parts(&["ab", "c"]), hash_parts(&["a", "bc"]));
     }
 

@@ -1,39 +1,39 @@
-//! `TABLE_PATTERN` as a type: patterns over an object's whole key that say which table its rows go to.
+//! Parses and matches `TABLE_PATTERN`: patterns over complete keys that determine the target table. Pure.
 //!
-//! What is written stands for itself, but for:
+//! All characters match themselves, except:
 //!
-//! - `{name}`: a part of one path segment, at least one character, the shortest that lets the pattern match. A name that
-//!   stood in an earlier segment takes the same text again, and nothing else.
-//! - `*`: anything within one segment, also nothing.
-//! - `**` or `...` as the last segment: everything below, one segment or more.
+//! - `{name}` matches at least one character within a path segment, as few as possible. A name from an earlier segment
+//!   matches only the same text again.
+//! - `*` matches any number of characters within a segment, also none.
+//! - `**` or `...` as the last segment matches one or more segments.
 //!
-//! Patterns stand one after the other with blanks or commas between, and the first that matches wins. `=> name` behind a
-//! pattern gives the table, which may have parts of the key in it (`=> {tenant}_{table}`); without it the part `{table}`
-//! is the table. Matching takes time in proportion to the key and never goes back, so no key can make it slow.
+//! Patterns are separated by spaces or commas, and the first match wins. `=> name` after a pattern names the table and may
+//! contain parts (`=> {tenant}_{table}`); otherwise the part `{table}` is the table. Matching never backtracks, so its time
+//! is linear in the length of the key.
 
 use std::fmt;
 
-/// Names of parts that mean something else as a key column.
+/// Names that have another meaning in `KEY_COLUMNS`, so parts cannot have them.
 pub(crate) const SPECIAL_NAMES: [&str; 4] = ["source_bucket", "source_key", "source_row", "loaded_at"];
 
-/// The longest table name that both engines take, in bytes.
+/// The longest table name that both engines accept, in bytes.
 const MAX_TABLE_BYTES: usize = 63;
-/// What the names of Spillway's own tables begin with.
-const OWN_TABLES: &str = "spillway_";
-/// The longest name of a part.
+/// The prefix of Spillway's own tables.
+const OWN_TABLE_PREFIX: &str = "spillway_";
+/// The longest name of a part, in bytes.
 const MAX_PART_NAME: usize = 64;
 
 /// The patterns of a `TABLE_PATTERN`, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TablePatterns(Vec<TablePattern>);
 
-/// One pattern, and the table it gives.
+/// One pattern with its table name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TablePattern {
-    /// As it was written, for messages.
+    /// The original text, for messages.
     text: String,
     segments: Vec<Vec<Piece>>,
-    /// Whether anything may stand below the segments.
+    /// Whether the pattern ends with `**` or `...`.
     has_tail: bool,
     table: Vec<Piece>,
 }
@@ -47,45 +47,48 @@ enum Piece {
     Any,
 }
 
-/// What a key says by the pattern that matches it.
+/// The table and the parts that a matching pattern extracts from a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyParts {
-    /// The table as the pattern gives it; not checked.
+    /// The table name, not validated.
     pub table: String,
     /// The named parts, in the order of the pattern.
     pub parts: Vec<(String, String)>,
 }
 
 impl KeyParts {
-    /// A part by its name, when the pattern has one.
+    /// The text of a part, if the pattern has a part of this name.
     pub fn part(&self, name: &str) -> Option<&str> {
         self.parts.iter().find(|part| part.0 == name).map(|part| part.1.as_str())
     }
 }
 
 impl TablePatterns {
-    /// Reads patterns, or says in words what is wrong with which of them.
+    /// Parses patterns.
+    ///
+    /// # Errors
+    /// A message that names the invalid pattern and the mistake.
     pub fn parse(text: &str) -> Result<Self, String> {
         let spaced = text.replace("=>", " => ");
         let mut words = spaced.split([',', ' ', '\t', '\r', '\n']).filter(|word| !word.is_empty()).peekable();
         let mut patterns = Vec::new();
         while let Some(word) = words.next() {
             if word == "=>" {
-                return Err("=> stands behind no pattern".to_owned());
+                return Err("=> needs a pattern before it".to_owned());
             }
             let table = match words.next_if_eq(&"=>") {
                 Some(_) => {
                     let table = words.next().filter(|table| *table != "=>");
-                    Some(table.ok_or_else(|| format!("no table stands behind {word} =>"))?)
+                    Some(table.ok_or_else(|| format!("{word} => needs a table name after it"))?)
                 }
                 None => None,
             };
             patterns.push(TablePattern::parse(word, table).map_err(|why| format!("{word} {why}"))?);
         }
-        if patterns.is_empty() { Err("there is no pattern in it".to_owned()) } else { Ok(Self(patterns)) }
+        if patterns.is_empty() { Err("it contains no pattern".to_owned()) } else { Ok(Self(patterns)) }
     }
 
-    /// Whether there is no pattern at all.
+    /// Whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -95,7 +98,7 @@ impl TablePatterns {
         self.0.iter().any(|pattern| pattern.has_part(name))
     }
 
-    /// The tables that stand as they are behind `=>`.
+    /// The table names after `=>` that contain no parts.
     pub fn fixed_tables(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|pattern| match pattern.table.as_slice() {
             [Piece::Literal(table)] => Some(table.as_str()),
@@ -103,13 +106,13 @@ impl TablePatterns {
         })
     }
 
-    /// What a key says by the first pattern that matches it.
-    pub fn read(&self, key: &str) -> Option<KeyParts> {
-        self.0.iter().find_map(|pattern| pattern.read(key))
+    /// Matches a key; returns the table and the parts of the first pattern that matches.
+    pub fn match_key(&self, key: &str) -> Option<KeyParts> {
+        self.0.iter().find_map(|pattern| pattern.match_key(key))
     }
 }
 
-/// The patterns as they were written, with commas between.
+/// The original texts of the patterns, separated by commas.
 impl fmt::Display for TablePatterns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, pattern) in self.0.iter().enumerate() {
@@ -123,10 +126,10 @@ impl fmt::Display for TablePatterns {
 impl TablePattern {
     fn parse(text: &str, table: Option<&str>) -> Result<Self, String> {
         if text.starts_with('/') {
-            return Err("starts with a slash, and keys do not".to_owned());
+            return Err("starts with a slash, but keys do not".to_owned());
         }
         if text.ends_with('/') {
-            return Err("ends with a slash; end it with /** for everything below".to_owned());
+            return Err("ends with a slash; end it with /** to match everything below".to_owned());
         }
         let mut words: Vec<&str> = text.split('/').collect();
         let is_tail = |word: &str| word == "**" || word == "...";
@@ -135,23 +138,23 @@ impl TablePattern {
             words.pop();
         }
         if words.iter().any(|word| is_tail(word)) || words.iter().any(|word| word.contains("**")) {
-            return Err("has ** elsewhere than as its last segment".to_owned());
+            return Err("contains ** before its last segment".to_owned());
         }
         let segments: Vec<Vec<Piece>> = words.into_iter().map(segment).collect::<Result<_, _>>()?;
         let mut pattern = Self { text: text.to_owned(), segments, has_tail, table: Vec::new() };
         if pattern.segments.is_empty() {
-            return Err("matches every key; begin it with a folder, or set RDS_TABLE instead".to_owned());
+            return Err("matches every key; start it with a folder, or set RDS_TABLE instead".to_owned());
         }
         let table = match table {
             Some(table) => table,
             None if pattern.has_part("table") => "{table}",
-            None => return Err("gives no table; call a part {table}, or write => and the table behind it".to_owned()),
+            None => return Err("names no table; name a part {table}, or append => and a table name".to_owned()),
         };
         pattern.table = pieces(table)?;
         for piece in &pattern.table {
             match piece {
                 Piece::Part(name) if !pattern.has_part(name) => return Err(format!("has no part {{{name}}}")),
-                Piece::Any => return Err("gives a table with * in its name".to_owned()),
+                Piece::Any => return Err("has * in its table name".to_owned()),
                 Piece::Part(_) | Piece::Literal(_) => {}
             }
         }
@@ -162,7 +165,7 @@ impl TablePattern {
         self.segments.iter().flatten().any(|piece| matches!(piece, Piece::Part(name) if name == wanted))
     }
 
-    fn read(&self, key: &str) -> Option<KeyParts> {
+    fn match_key(&self, key: &str) -> Option<KeyParts> {
         let mut parts: Vec<(&str, &str)> = Vec::new();
         let mut rest = Some(key);
         for segment in &self.segments {
@@ -189,12 +192,12 @@ impl TablePattern {
     }
 }
 
-/// One segment of a pattern: no two parts side by side, no name twice.
+/// Parses one segment of a pattern, in which no two parts are adjacent and no name occurs twice.
 fn segment(text: &str) -> Result<Vec<Piece>, String> {
     let pieces = pieces(text)?;
     let is_open = |piece: &Piece| !matches!(piece, Piece::Literal(_));
     if pieces.windows(2).any(|pair| pair.iter().all(is_open)) {
-        return Err("has two parts side by side, and nothing tells where the first ends".to_owned());
+        return Err("has two adjacent parts; put text between them".to_owned());
     }
     for (index, piece) in pieces.iter().enumerate() {
         if let Piece::Part(name) = piece
@@ -213,18 +216,18 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         if index > 0 {
             pieces.push(Piece::Literal(rest[..index].to_owned()));
         }
-        let (mark, after) = (rest.as_bytes()[index], &rest[index + 1..]);
-        rest = match mark {
+        let (delimiter, after) = (rest.as_bytes()[index], &rest[index + 1..]);
+        rest = match delimiter {
             b'*' => {
                 pieces.push(Piece::Any);
                 after
             }
             b'{' => {
-                let (name, after) = after.split_once('}').ok_or("has a { that is not closed")?;
+                let (name, after) = after.split_once('}').ok_or("has a { without a }")?;
                 pieces.push(Piece::Part(part_name(name)?));
                 after
             }
-            _ => return Err("has a } that closes nothing".to_owned()),
+            _ => return Err("has a } without a {".to_owned()),
         };
     }
     if !rest.is_empty() {
@@ -236,16 +239,18 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 fn part_name(name: &str) -> Result<String, String> {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !is_word || name.is_empty() || name.len() > MAX_PART_NAME || name.as_bytes()[0].is_ascii_digit() {
-        return Err(format!("has {{{name}}}; a part's name has letters, digits and _, and begins with no digit"));
+        return Err(format!("has {{{name}}}; the name of a part consists of letters, digits and _, and does not start with a digit"));
     }
     if SPECIAL_NAMES.contains(&name) {
-        return Err(format!("has {{{name}}}, which KEY_COLUMNS has another meaning for"));
+        return Err(format!("has {{{name}}}, a name with another meaning in KEY_COLUMNS"));
     }
     Ok(name.to_owned())
 }
 
-/// Matches one segment and notes the parts that are new. The text between two open pieces is searched from the left, and
-/// what stands behind the last is compared with the end; so each open piece is the shortest, but for the last.
+/// Matches one segment and adds its new parts.
+///
+/// An open piece is `*` or a part without a text yet. The text after it is searched from the left, so each open piece
+/// matches as little as possible. The text after the last open piece must be the end of the segment.
 fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
     let mut rest = text;
     let mut open: Option<&'a Piece> = None;
@@ -271,8 +276,8 @@ fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a st
         let start = match open {
             None => rest.starts_with(wanted.as_str()).then_some(0)?,
             Some(before) => {
-                let least = least_bytes(before, rest)?;
-                least + rest[least..].find(wanted.as_str())?
+                let min = min_bytes(before, rest)?;
+                min + rest[min..].find(wanted.as_str())?
             }
         };
         close(open, &rest[..start], parts);
@@ -284,15 +289,15 @@ fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a st
     match open {
         None => left.is_empty().then_some(()),
         Some(before) => {
-            least_bytes(before, left)?;
+            min_bytes(before, left)?;
             close(open, left, parts);
             Some(())
         }
     }
 }
 
-/// How many bytes an open piece takes at the least, when there are so many.
-fn least_bytes(piece: &Piece, text: &str) -> Option<usize> {
+/// The minimum length in bytes of the match of an open piece, or `None` when the text is shorter.
+fn min_bytes(piece: &Piece, text: &str) -> Option<usize> {
     match piece {
         Piece::Part(_) => text.chars().next().map(char::len_utf8),
         Piece::Any | Piece::Literal(_) => Some(0),
@@ -309,25 +314,28 @@ fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     parts.iter().find(|part| part.0 == name).map(|part| part.1)
 }
 
-/// A table's name from a key: in lower case, so that it is the same in every engine and in Glue; or why it is none.
+/// Converts a text from a key to a table name: in lower case, so that it is equal in every engine and in Glue.
 ///
-/// Quotes, dots, blanks inside and the like are harmless, as every engine's names are always quoted.
+/// Quotes, dots and spaces within are allowed, because identifiers are always quoted.
+///
+/// # Errors
+/// The reason why the text is not a valid table name.
 pub fn table_name(text: &str, ledger_table: &str) -> Result<String, String> {
     let name = text.to_lowercase();
     let why = if name.is_empty() {
         "is empty".to_owned()
     } else if name.len() > MAX_TABLE_BYTES {
-        format!("is {} bytes long, and a table's name has at most {MAX_TABLE_BYTES}", name.len())
+        format!("has {} bytes, and a table name has at most {MAX_TABLE_BYTES}", name.len())
     } else if name.chars().any(char::is_control) {
-        "has a control character in it".to_owned()
+        "contains a control character".to_owned()
     } else if name.chars().any(|character| character > '\u{ffff}') {
-        "has a character beyond U+FFFF in it, which MySQL takes in no name".to_owned()
+        "contains a character above U+FFFF, which MySQL does not allow in names".to_owned()
     } else if name.trim() != name {
-        "begins or ends with a blank".to_owned()
-    } else if name.starts_with(OWN_TABLES) {
-        format!("begins with {OWN_TABLES}, as Spillway's own tables do")
+        "starts or ends with white space".to_owned()
+    } else if name.starts_with(OWN_TABLE_PREFIX) {
+        format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables")
     } else if name == ledger_table.to_lowercase() {
-        "is the ledger's".to_owned()
+        "is the name of the ledger".to_owned()
     } else {
         return Ok(name);
     };
@@ -343,9 +351,9 @@ mod tests {
 
     const RAW_ZONE: &str = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
 
-    /// The table and the parts that a pattern gives for a key, on one line.
-    fn told(patterns: &str, key: &str) -> Option<String> {
-        let found = TablePatterns::parse(patterns).unwrap().read(key)?;
+    /// The table and the parts of a key, as one line.
+    fn describe(patterns: &str, key: &str) -> Option<String> {
+        let found = TablePatterns::parse(patterns).unwrap().match_key(key)?;
         let parts: Vec<String> = found.parts.iter().map(|(name, text)| format!("{name}={text}")).collect();
         Some(format!("{} [{}]", found.table, parts.join(" ")))
     }
@@ -391,32 +399,32 @@ mod tests {
         Some("a`; DROP TABLE x; --'\" [table=a`; DROP TABLE x; --'\"]")
     )]
     #[case("uploads/{table}/**", "uploads/../secret.csv", Some(".. [table=..]"))]
-    fn a_key_gives_table_and_parts(#[case] patterns: &str, #[case] key: &str, #[case] expected: Option<&str>) {
-        assert_eq!(told(patterns, key).as_deref(), expected);
+    fn keys_are_matched(#[case] patterns: &str, #[case] key: &str, #[case] expected: Option<&str>) {
+        assert_eq!(describe(patterns, key).as_deref(), expected);
     }
 
     #[rstest]
-    #[case("", "there is no pattern in it")]
-    #[case(" , ", "there is no pattern in it")]
-    #[case("uploads/*", "uploads/* gives no table; call a part {table}, or write => and the table behind it")]
-    #[case("/uploads/{table}/**", "/uploads/{table}/** starts with a slash, and keys do not")]
-    #[case("uploads/{table}/", "uploads/{table}/ ends with a slash; end it with /** for everything below")]
-    #[case("uploads/**/{table}", "uploads/**/{table} has ** elsewhere than as its last segment")]
-    #[case("uploads/{table}**", "uploads/{table}** has ** elsewhere than as its last segment")]
-    #[case("** => t", "** matches every key; begin it with a folder, or set RDS_TABLE instead")]
-    #[case("uploads/{table", "uploads/{table has a { that is not closed")]
-    #[case("uploads/table}", "uploads/table} has a } that closes nothing")]
-    #[case("u/{}/{table}", "u/{}/{table} has {}; a part's name has letters, digits and _, and begins with no digit")]
-    #[case("u/{1}/{table}", "u/{1}/{table} has {1}; a part's name has letters, digits and _, and begins with no digit")]
-    #[case("u/{loaded_at}/{table}", "u/{loaded_at}/{table} has {loaded_at}, which KEY_COLUMNS has another meaning for")]
-    #[case("u/{tenant}{table}", "u/{tenant}{table} has two parts side by side, and nothing tells where the first ends")]
-    #[case("u/{table}*", "u/{table}* has two parts side by side, and nothing tells where the first ends")]
+    #[case("", "it contains no pattern")]
+    #[case(" , ", "it contains no pattern")]
+    #[case("uploads/*", "uploads/* names no table; name a part {table}, or append => and a table name")]
+    #[case("/uploads/{table}/**", "/uploads/{table}/** starts with a slash, but keys do not")]
+    #[case("uploads/{table}/", "uploads/{table}/ ends with a slash; end it with /** to match everything below")]
+    #[case("uploads/**/{table}", "uploads/**/{table} contains ** before its last segment")]
+    #[case("uploads/{table}**", "uploads/{table}** contains ** before its last segment")]
+    #[case("** => t", "** matches every key; start it with a folder, or set RDS_TABLE instead")]
+    #[case("uploads/{table", "uploads/{table has a { without a }")]
+    #[case("uploads/table}", "uploads/table} has a } without a {")]
+    #[case("u/{}/{table}", "u/{}/{table} has {}; the name of a part consists of letters, digits and _, and does not start with a digit")]
+    #[case("u/{1}/{table}", "u/{1}/{table} has {1}; the name of a part consists of letters, digits and _, and does not start with a digit")]
+    #[case("u/{loaded_at}/{table}", "u/{loaded_at}/{table} has {loaded_at}, a name with another meaning in KEY_COLUMNS")]
+    #[case("u/{tenant}{table}", "u/{tenant}{table} has two adjacent parts; put text between them")]
+    #[case("u/{table}*", "u/{table}* has two adjacent parts; put text between them")]
     #[case("u/{table}-{table}", "u/{table}-{table} has {table} twice in one segment")]
-    #[case("=> t", "=> stands behind no pattern")]
-    #[case("a/** =>", "no table stands behind a/** =>")]
+    #[case("=> t", "=> needs a pattern before it")]
+    #[case("a/** =>", "a/** => needs a table name after it")]
     #[case("a/** => {b}", "a/** has no part {b}")]
-    #[case("a/** => b*", "a/** gives a table with * in its name")]
-    fn what_is_no_pattern_is_refused(#[case] text: &str, #[case] expected: &str) {
+    #[case("a/** => b*", "a/** has * in its table name")]
+    fn invalid_patterns_are_refused(#[case] text: &str, #[case] expected: &str) {
         assert_eq!(TablePatterns::parse(text).unwrap_err(), expected);
     }
 
@@ -424,33 +432,33 @@ mod tests {
     #[case("Orders", Ok("orders"))]
     #[case("größe 100% \"x\" `y` a.b", Ok("größe 100% \"x\" `y` a.b"))]
     #[case("..", Ok(".."))]
-    #[case("a\0b", Err("has a control character in it"))]
-    #[case("a\nb", Err("has a control character in it"))]
-    #[case("🦀", Err("has a character beyond U+FFFF in it, which MySQL takes in no name"))]
-    #[case(" a", Err("begins or ends with a blank"))]
-    #[case("a\u{a0}", Err("begins or ends with a blank"))]
-    #[case("Ledger", Err("is the ledger's"))]
-    #[case("SPILLWAY_staging_0123456789abcdef_00ff00ff", Err("begins with spillway_, as Spillway's own tables do"))]
+    #[case("a\0b", Err("contains a control character"))]
+    #[case("a\nb", Err("contains a control character"))]
+    #[case("🦀", Err("contains a character above U+FFFF, which MySQL does not allow in names"))]
+    #[case(" a", Err("starts or ends with white space"))]
+    #[case("a\u{a0}", Err("starts or ends with white space"))]
+    #[case("Ledger", Err("is the name of the ledger"))]
+    #[case("SPILLWAY_staging_0123456789abcdef_00ff00ff", Err("begins with spillway_, the prefix of Spillway's own tables"))]
     #[case("", Err("is empty"))]
-    fn table_names(#[case] text: &str, #[case] expected: Result<&str, &str>) {
+    fn table_names_are_validated(#[case] text: &str, #[case] expected: Result<&str, &str>) {
         assert_eq!(table_name(text, "lEDGER").as_deref().map_err(String::as_str), expected);
     }
 
     #[test]
-    fn a_tables_name_has_63_bytes() {
+    fn a_table_name_has_at_most_63_bytes() {
         assert!(table_name(&"é".repeat(31), "l").is_ok());
         let why = table_name(&"é".repeat(32), "l").unwrap_err();
-        assert_eq!(why, "is 64 bytes long, and a table's name has at most 63");
+        assert_eq!(why, "has 64 bytes, and a table name has at most 63");
     }
 
     #[test]
-    fn no_key_makes_matching_slow() {
+    fn matching_does_not_backtrack() {
         let patterns = TablePatterns::parse("{a}_{b}_{c}_{d}_{e}_{f}_{g}_{h}!{table}").unwrap();
-        assert_eq!(patterns.read(&"_".repeat(1024)), None);
+        assert_eq!(patterns.match_key(&"_".repeat(1024)), None);
     }
 
-    /// Text of a key or a pattern with the marks that matter more often than chance would have it.
-    fn marked() -> impl Strategy<Value = String> {
+    /// Random keys and patterns that often contain the special characters.
+    fn key_or_pattern() -> impl Strategy<Value = String> {
         let word = prop_oneof![
             Just("{table}".to_owned()),
             Just("{a}".to_owned()),
@@ -475,10 +483,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2048))]
 
         #[test]
-        fn any_text_is_patterns_or_refused_and_any_key_is_read_twice_alike(text in marked(), key in marked()) {
+        fn any_text_is_parsed_or_refused_and_matching_is_deterministic(text in key_or_pattern(), key in key_or_pattern()) {
             if let Ok(patterns) = TablePatterns::parse(&text) {
-                let found = patterns.read(&key);
-                prop_assert_eq!(&found, &patterns.read(&key));
+                let found = patterns.match_key(&key);
+                prop_assert_eq!(&found, &patterns.match_key(&key));
                 if let Some(found) = found {
                     prop_assert!(found.parts.iter().all(|(_, part)| !part.is_empty() && !part.contains('/') && key.contains(part.as_str())));
                     if let Ok(name) = table_name(&found.table, "ledger") {
@@ -490,14 +498,14 @@ mod tests {
         }
 
         #[test]
-        fn a_key_that_is_made_from_a_pattern_gives_its_parts_back(
+        fn a_key_built_from_a_pattern_returns_its_parts(
             table in "[a-z][a-z0-9_.é]{0,20}", year in "[0-9]{4}", month in "[0-9]{2}", part in "[0-9]{1,3}",
         ) {
             let key = format!("data/batch/{table}/year={year}/month={month}/day=01/hhmm=0000/{table}_part{part}.csv");
-            let found = TablePatterns::parse(RAW_ZONE).unwrap().read(&key).unwrap();
+            let found = TablePatterns::parse(RAW_ZONE).unwrap().match_key(&key).unwrap();
             prop_assert_eq!(&found.table, &table);
-            let told = [found.part("year"), found.part("month"), found.part("n")];
-            prop_assert_eq!(told, [Some(year.as_str()), Some(month.as_str()), Some(part.as_str())]);
+            let parts = [found.part("year"), found.part("month"), found.part("n")];
+            prop_assert_eq!(parts, [Some(year.as_str()), Some(month.as_str()), Some(part.as_str())]);
         }
     }
 }

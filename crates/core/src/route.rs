@@ -1,7 +1,7 @@
-//! Where an object goes: whether it is ours, who loads it, and which keys belong to it. Pure.
+//! Decides whether an object is loaded, by which process, into which table, and which keys belong to it. Pure.
 //!
-//! Every key Spillway writes is made here, from the source's key and identity alone, so that each attempt of each worker
-//! comes to the same one. Which table its rows are for is decided here too.
+//! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every worker
+//! uses the same keys.
 
 mod table;
 
@@ -17,32 +17,32 @@ use crate::object::{ObjectRef, ObjectVersion, SourceId};
 
 pub use table::{glue_table, key_parts};
 
-/// The longest key S3 takes, in bytes.
+/// S3's limit for the length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// What is added to a failed object's key for the reason beside it.
+/// Suffix that turns the key of a failed object into the key of its reason.
 const REASON_SUFFIX: &str = ".reason.json";
 
-/// How many bytes one byte of a compressed object is taken for before it was read.
-const COMPRESSED_GROWTH: u64 = 10;
+/// Assumed compression ratio of an object that has not been read yet.
+const ASSUMED_COMPRESSION_RATIO: u64 = 10;
 
-/// What a table's name may not have in a folder's.
+/// The characters of a table name that are percent-encoded in a folder name.
 const FOLDER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
-/// Whether an object takes the road.
+/// Whether an object is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// It is a file for us.
+    /// The object is loaded.
     Ingest,
-    /// It is not; it stays where it is and nothing is written.
+    /// The object stays in place and nothing is written.
     Skip {
-        /// Why, for the report.
+        /// The reason, for the report.
         why: String,
     },
 }
 
 impl Route {
-    /// The route of an object that an event announced: only files of rows below the upload prefix are ours.
+    /// The route of an object named by an event: only files with a known name under an upload prefix are loaded.
     pub fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         let requested = Self::of_requested(object, prefixes);
         if requested != Self::Ingest {
@@ -57,8 +57,7 @@ impl Route {
         Self::Ingest
     }
 
-    /// The route of an object that somebody asked for by key: it may lie anywhere and be called anything, only not be
-    /// one of our own.
+    /// The route of an object named by a request: any key except those that Spillway writes.
     pub fn of_requested(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
@@ -71,7 +70,7 @@ impl Route {
     }
 }
 
-/// The upload prefix that a key lies under. None contains another, so there is at most one.
+/// The upload prefix of a key. No upload prefix contains another one, so there is at most one.
 fn upload_prefix<'a>(prefixes: &'a Prefixes, key: &str) -> Option<&'a str> {
     prefixes.upload.iter().map(String::as_str).find(|prefix| key.starts_with(prefix))
 }
@@ -80,20 +79,20 @@ fn skip(why: impl Into<String>) -> Route {
     Route::Skip { why: why.into() }
 }
 
-/// Whether a key ends like a file of rows, such as `.csv` or `.csv.gz`, in any letter case.
+/// Whether a key has the ending of a data file, such as `.csv` or `.CSV.gz`.
 pub fn is_file(key: &str) -> bool {
     FileName::of(key).is_some()
 }
 
-/// How many bytes of rows an object probably holds. A compressed one is taken for ten times its size.
+/// Estimated size in bytes after decompression. A compressed object counts ten times its size.
 pub fn expected_bytes(source: &ObjectVersion) -> u64 {
     match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
-        true => source.size_bytes.saturating_mul(COMPRESSED_GROWTH),
+        true => source.size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO),
         false => source.size_bytes,
     }
 }
 
-/// Who loads an object.
+/// The process that loads an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionMode {
     /// This process.
@@ -102,53 +101,55 @@ pub enum ExecutionMode {
     Task,
 }
 
-/// Who loads an object of so many expected bytes when the process has `remaining` time left (`None`: as much as it takes).
+/// Selects the process for an object; `remaining` is this process's time, `None` without a deadline.
 pub fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> ExecutionMode {
     let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(expected_bytes));
     if expected_bytes <= inline_max_bytes && in_time { ExecutionMode::Inline } else { ExecutionMode::Task }
 }
 
-/// The time an object of so many expected bytes should have before it is started: a slow database's share and a fixed one for
-/// connecting, claiming and moving. A load that still runs out of time is rolled back, so this need not be exact.
+/// The time that must be left before a load of this size is started.
+///
+/// A fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. A load that still runs out of time
+/// is rolled back, so this estimate need not be exact.
 pub fn time_needed(expected_bytes: u64) -> Duration {
     const FIXED: Duration = Duration::from_secs(15);
     const BYTES_PER_SECOND: u64 = 1 << 20;
     FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
 
-/// Where a loaded object goes.
+/// The key to which a loaded object is moved.
 pub fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
+    destination_key(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
 }
 
-/// Where an object goes that fell back or is broken.
+/// The key to which an object is moved whose rows fell back or whose file is broken.
 pub fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
+    destination_key(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
 }
 
-/// Where the reason lies that belongs to [`failed_key`].
+/// The key of the reason for an object at [`failed_key`].
 pub fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     failed_key(prefixes, key, id) + REASON_SUFFIX
 }
 
-/// Where a worker notes that it holds a source.
+/// The key of a source's lease.
 pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}", prefixes.lease)
 }
 
-/// Where the bad records of the source at `key` are kept, as a file of their own.
+/// The key of the file that contains a source's rejected records, in the format of the source.
 pub fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &SourceId) -> String {
     let is_json = FileName::of(key).is_some_and(|name| name.format == NamedFormat::Json);
     format!("{}.{}", rejects_stem(prefixes, table, id), if is_json { "json" } else { "csv" })
 }
 
-/// Where it is told what is wrong with each of them.
+/// The key of the JSONL file that contains the error of each rejected record.
 pub fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
     format!("{}.jsonl", rejects_stem(prefixes, table, id))
 }
 
-/// Where it is told of corrected records, which lie where they were written, what was wrong with them.
-pub fn notes_beside(key: &str) -> String {
+/// The key of the JSONL errors that belong to a file of rejected records at `key`.
+pub fn notes_key_for(key: &str) -> String {
     let stem = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
     format!("{stem}.jsonl")
 }
@@ -157,7 +158,7 @@ fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
     format!("{}{}/{id}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
 }
 
-/// The table that a file under the rejected prefix came from; nothing for other keys.
+/// The table of a file of rejected records; `None` for other keys.
 pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
     let (folder, file) = key.strip_prefix(&prefixes.rejected)?.split_once('/')?;
     let table = percent_decode_str(folder).decode_utf8().ok()?;
@@ -165,22 +166,22 @@ pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
     (!table.is_empty() && is_records).then(|| table.into_owned())
 }
 
-/// The folder of a table's fallback objects, its `Location` in Glue.
+/// The prefix of a table's fallback objects, which is its `Location` in Glue.
 pub fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
     format!("{}{}/", prefixes.fallback, table::folder(table))
 }
 
-/// The value of the partition key `dt` for a source: the day its object was written, in UTC.
+/// The value of the partition key `dt`: the day in UTC on which the source was written.
 pub fn fallback_day(last_modified: Timestamp) -> String {
     last_modified.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
-/// The folder of one partition, its `Location` in Glue.
+/// The prefix of one partition, which is its `Location` in Glue.
 pub fn fallback_partition_prefix(prefixes: &Prefixes, table: &str, day: &str) -> String {
     format!("{}dt={day}/", fallback_table_prefix(prefixes, table))
 }
 
-/// Where a source's rows go that the database did not take.
+/// The key of a source's fallback object.
 pub fn fallback_data_key(
     prefixes: &Prefixes,
     table: &str,
@@ -192,19 +193,20 @@ pub fn fallback_data_key(
     format!("{folder}{id}.{}", format.extension())
 }
 
-/// The folder of all manifests; the underscore hides it from Athena.
+/// The prefix of all manifests. Athena ignores it because of the underscore.
 pub fn manifests_prefix(prefixes: &Prefixes) -> String {
     format!("{}_manifests/", prefixes.fallback)
 }
 
-/// Where a fallback object's manifest lies.
+/// The key of the manifest of a source's fallback object.
 pub fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(prefixes))
 }
 
-/// The key's own path below its upload prefix (or all of it, from elsewhere), with the short identity before the whole ending.
-/// A key that would grow too long gives up its path and goes by its whole identity.
-fn destination(prefix: &str, prefixes: &Prefixes, key: &str, id: &SourceId, max_bytes: usize) -> String {
+/// The key's path below its upload prefix (or the complete key), with the short source id before the file ending.
+///
+/// If that exceeds `max_bytes`, the key consists of the complete source id instead.
+fn destination_key(prefix: &str, prefixes: &Prefixes, key: &str, id: &SourceId, max_bytes: usize) -> String {
     let below = upload_prefix(prefixes, key).map_or(key, |upload| &key[upload.len()..]);
     let name = FileName::of(below).filter(|name| !name.stem.is_empty());
     let (stem, ending) = name.map_or((below, ""), |name| (name.stem, name.ending));
@@ -221,7 +223,7 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    const NO_FILE: &str =
+    const UNKNOWN_ENDING: &str =
         "its name does not end in .csv or .tsv or .json or .jsonl or .ndjson or .parquet, with or without .gz or .zst";
 
     fn id() -> SourceId {
@@ -247,10 +249,10 @@ mod tests {
     #[case("uploads/x.csv/", Some("it is a folder marker"))]
     #[case("uploads/a.csv.gz", None)]
     #[case("uploads/a.TSV.zst", None)]
-    #[case("uploads/a.txt", Some(NO_FILE))]
-    #[case("uploads/a.gz", Some(NO_FILE))]
-    #[case("uploads/csv", Some(NO_FILE))]
-    #[case("uploads/éé", Some(NO_FILE))]
+    #[case("uploads/a.txt", Some(UNKNOWN_ENDING))]
+    #[case("uploads/a.gz", Some(UNKNOWN_ENDING))]
+    #[case("uploads/csv", Some(UNKNOWN_ENDING))]
+    #[case("uploads/éé", Some(UNKNOWN_ENDING))]
     #[case("other/a.csv", Some("it is not under the upload prefix uploads/"))]
     #[case("uploads", Some("it is not under the upload prefix uploads/"))]
     #[case("processed/a.csv", Some("Spillway itself writes under processed/"))]
@@ -267,7 +269,7 @@ mod tests {
     #[case("uploads/a.csv", true)]
     #[case("anywhere/", false)]
     #[case("processed/a.csv", false)]
-    fn what_is_asked_for_may_lie_anywhere_but_here(#[case] key: &str, #[case] ingested: bool) {
+    fn a_requested_object_may_have_any_key_but_our_own(#[case] key: &str, #[case] ingested: bool) {
         assert_eq!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()) == Route::Ingest, ingested);
     }
 
@@ -279,14 +281,14 @@ mod tests {
     #[case("uploads/.csv", "processed/.csv.0123456789abcdef")]
     #[case("uploads/.csv.gz", "processed/.csv.gz.0123456789abcdef")]
     #[case("elsewhere/data.txt", "processed/elsewhere/data.txt.0123456789abcdef")]
-    fn destinations_keep_the_path_and_carry_the_identity(#[case] key: &str, #[case] expected: &str) {
+    fn destination_keys_keep_the_path_and_contain_the_source_id(#[case] key: &str, #[case] expected: &str) {
         assert_eq!(processed_key(&prefixes(), key, &id()), expected);
         assert_eq!(failed_key(&prefixes(), key, &id()), expected.replacen("processed/", "failed/", 1));
         assert_eq!(reason_key(&prefixes(), key, &id()), failed_key(&prefixes(), key, &id()) + ".reason.json");
     }
 
     #[test]
-    fn files_arrive_in_several_places() {
+    fn there_may_be_several_upload_prefixes() {
         let several = Prefixes { upload: vec!["a/".into(), "b/c/".into()], ..prefixes() };
         let of = |key: &str| Route::of(&ObjectRef::new("b", key), &several);
         assert_eq!((of("a/x.csv"), of("b/c/x.csv")), (Route::Ingest, Route::Ingest));
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_whole_bucket_only_our_own_is_passed_over() {
+    fn with_the_bucket_as_upload_prefix_only_our_own_keys_are_skipped() {
         let whole = Prefixes { upload: vec![String::new()], ..prefixes() };
         let of = |key: &str| Route::of(&ObjectRef::new("b", key), &whole);
         assert_eq!((of("x.csv"), of("any/where/x.csv")), (Route::Ingest, Route::Ingest));
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_would_be_too_long_goes_by_its_identity() {
+    fn a_key_that_would_be_too_long_becomes_the_source_id() {
         let key = format!("uploads/{}.csv.gz", "x".repeat(1009));
         assert_eq!(key.len(), 1024);
         assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv.gz"));
@@ -322,11 +324,11 @@ mod tests {
     #[rstest]
     #[case("orders", "rejected/orders/")]
     #[case("a/b %\u{e9}", "rejected/a%2Fb%20%25%C3%A9/")]
-    fn rejects_know_their_table(#[case] table: &str, #[case] folder: &str) {
+    fn the_key_of_rejected_records_contains_their_table(#[case] table: &str, #[case] folder: &str) {
         let key = rejects_key(&prefixes(), table, "uploads/a.csv", &id());
         assert_eq!(key, format!("{folder}{ID}.csv"));
         assert_eq!(reject_notes_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
-        assert_eq!(notes_beside(&key), reject_notes_key(&prefixes(), table, &id()));
+        assert_eq!(notes_key_for(&key), reject_notes_key(&prefixes(), table, &id()));
         assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
         assert_eq!(rejects_table(&prefixes(), &reject_notes_key(&prefixes(), table, &id())), None);
         assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);
@@ -350,7 +352,7 @@ mod tests {
     #[case(10, 10, Some(14), ExecutionMode::Task)]
     #[case(10 << 20, 10 << 20, Some(24), ExecutionMode::Task)]
     #[case(10 << 20, 10 << 20, Some(25), ExecutionMode::Inline)]
-    fn small_objects_with_time_enough_are_loaded_inline(
+    fn small_objects_are_loaded_inline_if_enough_time_is_left(
         #[case] size: u64,
         #[case] inline_max: u64,
         #[case] seconds: Option<u64>,
@@ -365,7 +367,7 @@ mod tests {
     #[case("a.zst", None, 70)]
     #[case("a.csv", Some("gzip"), 70)]
     #[case("a.csv.gz", Some("gzip"), 70)]
-    fn what_is_compressed_counts_more(#[case] key: &str, #[case] encoding: Option<&str>, #[case] expected: u64) {
+    fn compressed_objects_count_ten_times_their_size(#[case] key: &str, #[case] encoding: Option<&str>, #[case] expected: u64) {
         let encoding = encoding.map(str::to_owned);
         let source = ObjectVersion::new(ObjectRef::new("b", key), "e".into(), 7, Timestamp::UNIX_EPOCH, encoding);
         assert_eq!(expected_bytes(&source), expected);
@@ -377,9 +379,9 @@ mod tests {
             let object = ObjectRef::new("b", key.as_str());
             let is_ours = Route::of(&object, &prefixes()) == Route::Ingest;
             prop_assert!(!is_ours || (key.starts_with("uploads/") && is_file(&key)));
-            for made in [processed_key(&prefixes(), &key, &id()), reason_key(&prefixes(), &key, &id())] {
-                prop_assert!(made.len() <= 1024);
-                prop_assert_ne!(Route::of_requested(&ObjectRef::new("b", made), &prefixes()), Route::Ingest);
+            for written in [processed_key(&prefixes(), &key, &id()), reason_key(&prefixes(), &key, &id())] {
+                prop_assert!(written.len() <= 1024);
+                prop_assert_ne!(Route::of_requested(&ObjectRef::new("b", written), &prefixes()), Route::Ingest);
             }
         }
     }

@@ -1,6 +1,6 @@
-//! The ingest function: the same road on request; one object, a prefix, a time window, a replay, a sweep.
+//! The ingest function: runs a request, such as a prefix, a time window, a replay or a sweep.
 //!
-//! Clients are built once. An object that reached no end fails the invocation: a failure that is only returned is lost.
+//! Clients are built once per process. If an object fails, the invocation fails: a caller may ignore a response.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use spillway_core::error::{Result, chain};
 use spillway_core::request::Request;
 use spillway_core::telemetry;
 
-/// What stays the same from one invocation to the next.
+/// The state that all invocations of a process share.
 struct Function {
     dispatcher: Dispatcher,
     bucket: String,
@@ -24,27 +24,27 @@ struct Function {
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let function = start().await.inspect_err(|error| tracing::error!("{error:#}"))?;
-    lambda_runtime::run(service_fn(|event| answer(&function, event))).await
+    lambda_runtime::run(service_fn(|event| invoke(&function, event))).await
 }
 
 async fn start() -> anyhow::Result<Function> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    provider.map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
-    telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
-    let settings = IngestSettings::from_env().context("the function's settings are wrong")?;
+    provider.map_err(|_| anyhow::anyhow!("a TLS provider is already installed"))?;
+    telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
+    let settings = IngestSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
     let dispatcher = Dispatcher::connect("ingest", settings.context, Some(tasks)).await;
     Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.standing_work })
 }
 
-async fn answer(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+async fn invoke(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    load(function, &event.payload, &Deadline::within(remaining))
+    run(function, &event.payload, &Deadline::within(remaining))
         .await
         .map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
 }
 
-async fn load(function: &Function, request: &Value, deadline: &Deadline) -> Result<Value> {
+async fn run(function: &Function, request: &Value, deadline: &Deadline) -> Result<Value> {
     let request = Request::parse(request, &function.bucket, function.default_request.as_ref())?;
     function.dispatcher.run(request, deadline).await?.into_response()
 }

@@ -1,7 +1,7 @@
-//! The task: the same road without a deadline, driven by environment variables alone.
+//! The task: runs the request in its environment variables, without a deadline.
 //!
-//! Exit codes: 0 every object reached an end, 1 some did not, 2 a setting is wrong, 75 stopped by a signal and to be
-//! started again; by then the open transaction is rolled back and the lease let go.
+//! Exit codes: 0 when every object was processed, 1 when some failed, 2 when a setting is invalid, 75 when a signal stopped
+//! the task and it must be started again. In that case the open transaction is rolled back and the lease is ended.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,16 +20,16 @@ async fn main() -> ExitCode {
     let (settings, deadline) = match start() {
         Ok(started) => started,
         Err(error) => {
-            // The logs may be what could not be set up.
+            // Written to stderr because the logs may not be set up.
             let _ = writeln!(std::io::stderr(), "the task cannot start: {}", chain(&error));
             return ExitCode::from(2);
         }
     };
     let dispatcher = Dispatcher::connect("task", settings.context, None).await;
-    match load(&dispatcher, settings.work.into(), &deadline).await {
+    match run(&dispatcher, settings.work.into(), &deadline).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(kind = error.kind().name(), error = chain(&error), "the task did not end well");
+            tracing::error!(kind = error.kind().name(), error = chain(&error), "the task failed");
             ExitCode::from(if error.kind() == ErrorKind::Interrupted { 75 } else { 1 })
         }
     }
@@ -37,16 +37,16 @@ async fn main() -> ExitCode {
 
 fn start() -> Result<(TaskSettings, Deadline)> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    provider.map_err(|_| Error::new(ErrorKind::Internal, "a TLS provider is installed already"))?;
+    provider.map_err(|_| Error::new(ErrorKind::Internal, "a TLS provider is already installed"))?;
     telemetry::init(&LogSettings::from_env()?)?;
     Ok((TaskSettings::from_env()?, Deadline::until_stopped(stop_signal()?)))
 }
 
-/// Says `true` once SIGTERM or SIGINT has come.
+/// Returns a receiver that becomes `true` after SIGTERM or SIGINT.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let listen = |kind| {
         signal(kind)
-            .map_err(|error| Error::new(ErrorKind::Internal, "signals cannot be listened to").with_source(error))
+            .map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
     };
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (sender, receiver) = watch::channel(false);
@@ -55,17 +55,17 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("asked to stop: rolling back and letting go");
+        tracing::warn!("received a stop signal: rolling back and ending the lease");
         sender.send_replace(true);
     });
     Ok(receiver)
 }
 
-async fn load(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> Result<()> {
+async fn run(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> Result<()> {
     let result = dispatcher.run(request, deadline).await?;
     for report in &result.results.reports {
         let line = serde_json::to_string(report).unwrap_or_default();
-        // A closed output is no reason to fail: the log has said the same.
+        // A closed stdout is not an error: the log contains the same report.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
     result.results.into_result().map(|_| ())

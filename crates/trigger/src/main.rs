@@ -1,6 +1,6 @@
-//! The trigger function: an S3 event in, each of its objects loaded here or handed to a Fargate task.
+//! The trigger function: loads each object of an S3 event, here or in a Fargate task.
 //!
-//! Clients are built once. An object that reached no end fails the invocation, so that the event comes again.
+//! Clients are built once per process. If an object fails, the invocation fails, so that Lambda retries the event.
 
 use std::time::SystemTime;
 
@@ -16,27 +16,27 @@ use spillway_core::telemetry;
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
     let dispatcher = start().await.inspect_err(|error| tracing::error!("{error:#}"))?;
-    lambda_runtime::run(service_fn(|event| answer(&dispatcher, event))).await
+    lambda_runtime::run(service_fn(|event| invoke(&dispatcher, event))).await
 }
 
 async fn start() -> anyhow::Result<Dispatcher> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    provider.map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
-    telemetry::init(&LogSettings::from_env()?).context("the logs cannot be set up")?;
-    let settings = TriggerSettings::from_env().context("the function's settings are wrong")?;
+    provider.map_err(|_| anyhow::anyhow!("a TLS provider is already installed"))?;
+    telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
+    let settings = TriggerSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: settings.inline_max_bytes, launch: settings.launch };
     Ok(Dispatcher::connect("trigger", settings.context, Some(tasks)).await)
 }
 
-async fn answer(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
+async fn invoke(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    load(dispatcher, &event.payload, &Deadline::within(remaining))
+    run(dispatcher, &event.payload, &Deadline::within(remaining))
         .await
         .map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
 }
 
-async fn load(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
+async fn run(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
     let results = dispatcher.process_event(event, deadline).await?.into_result()?;
     serde_json::to_value(results)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the reports are no JSON").with_source(error))
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))
 }

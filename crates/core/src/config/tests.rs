@@ -70,12 +70,12 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 )]
 #[case(
     &[("TABLE_PATTERN", "uploads/**")],
-    "TABLE_PATTERN is \"uploads/**\", and uploads/** gives no table; call a part {table}, or write => and the table behind \
-     it; it takes patterns over keys such as uploads/{table}/**, with blanks or commas between"
+    "TABLE_PATTERN is \"uploads/**\", and uploads/** names no table; name a part {table}, or append => and a table name; \
+     it takes patterns over keys such as uploads/{table}/**, with blanks or commas between"
 )]
 #[case(
     &[("TABLE_PATTERN", "a/** => Log"), ("LEDGER_TABLE", "log")],
-    "TABLE_PATTERN is \"a/** => Log\", and the table's name \"Log\" is the ledger's; it takes patterns over keys such as \
+    "TABLE_PATTERN is \"a/** => Log\", and the table's name \"Log\" is the name of the ledger; it takes patterns over keys such as \
      uploads/{table}/**, with blanks or commas between"
 )]
 #[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it takes a bucket's name (the bucket whose objects are loaded)")]

@@ -55,7 +55,7 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
     struct Line {
         object_key: Option<String>,
     }
-    let notes = ObjectRef::new(&object.bucket, route::notes_beside(&object.key));
+    let notes = ObjectRef::new(&object.bucket, route::notes_key_for(&object.key));
     let source = match store.head(&notes).await {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(None),

@@ -1,31 +1,31 @@
-//! Which table a key's rows are for, and what that table's folder and Glue table are called.
+//! Derives the target table of a key, and the names of that table's folder and Glue table.
 //!
-//! All of it depends on the key and the settings alone, so that each attempt of each worker comes to the same.
+//! The result depends on the key and the settings alone, so that every attempt of every worker gets the same.
 
 use crate::config::{DatabaseSettings, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::pattern::{self, KeyParts};
 
-/// Hex digits that keep two names apart which would be written alike.
+/// Number of hex digits that distinguish names that would be equal without their special characters.
 const HASH_DIGITS: usize = 8;
-/// What stands before those digits.
-const HASH_MARK: &str = "__";
+/// Separates the name from the digits.
+const HASH_SEPARATOR: &str = "__";
 
-/// The table that a key's rows are for, its name checked, and the named parts of the key.
+/// Returns the target table of a key, with a valid name, and the named parts of the key.
 ///
 /// # Errors
-/// [`ErrorKind::KeyRefused`] when no pattern matches and there is no `RDS_TABLE` for such keys, or when what the pattern
-/// gives is no name for a table.
+/// [`ErrorKind::KeyRefused`] when no pattern matches and `RDS_TABLE` is not set, or when the pattern gives an invalid
+/// table name.
 pub fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
     let tables = &database.tables;
-    let Some(found) = tables.patterns.read(key) else {
+    let Some(found) = tables.patterns.match_key(key) else {
         return match &tables.default {
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
             None => Err(Error::new(
                 ErrorKind::KeyRefused,
                 format!(
-                    "the key matches no pattern of TABLE_PATTERN ({}), and RDS_TABLE names no table",
+                    "the key matches no pattern of TABLE_PATTERN ({}), and RDS_TABLE is not set",
                     tables.patterns
                 ),
             )),
@@ -40,8 +40,10 @@ pub fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
     }
 }
 
-/// The Glue table of what was meant for a table: `GLUE_TABLE` for `RDS_TABLE`, the table's own name for tables that a
-/// pattern has named. Lower case, letters, digits and `_`; two tables never share one.
+/// The Glue table for rows of a target table that fell back.
+///
+/// `GLUE_TABLE` for `RDS_TABLE`, and the table's own name for a table from a pattern. It contains only lower-case letters,
+/// digits and `_`, and two tables never share one.
 pub fn glue_table(settings: &PipelineConfig, table: &str) -> String {
     let default = settings.database.tables.default.as_deref();
     if settings.database.tables.patterns.is_empty() || default == Some(table) {
@@ -51,12 +53,12 @@ pub fn glue_table(settings: &PipelineConfig, table: &str) -> String {
     if table == settings.glue.table { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
 }
 
-/// The folder of a table's fallback objects, without slashes: the table's name where that is harmless in a path.
+/// The folder name of a table's fallback objects: the table's own name if it is safe in a path.
 pub(super) fn folder(table: &str) -> String {
     plain_or_hashed(table, |character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-'))
 }
 
-/// The name itself when it is plain and cannot be taken for a hashed one, and Athena would not take it for hidden.
+/// The name itself if it is plain, does not look like a hashed name, and is visible to Athena.
 fn plain_or_hashed(table: &str, is_plain: impl Fn(char) -> bool) -> String {
     let is_itself =
         table.chars().all(&is_plain) && !table.is_empty() && !table.starts_with('_') && !looks_hashed(table);
@@ -67,11 +69,11 @@ fn hashed(table: &str, is_plain: impl Fn(char) -> bool) -> String {
     let written: String = table.chars().map(|character| if is_plain(character) { character } else { '_' }).collect();
     let written = written.trim_matches('_');
     let stem = if written.is_empty() { "table" } else { written };
-    format!("{stem}{HASH_MARK}{}", &hash_parts(&[table])[..HASH_DIGITS])
+    format!("{stem}{HASH_SEPARATOR}{}", &hash_parts(&[table])[..HASH_DIGITS])
 }
 
 fn looks_hashed(table: &str) -> bool {
-    let hash = table.rsplit_once(HASH_MARK).map(|(_, hash)| hash);
+    let hash = table.rsplit_once(HASH_SEPARATOR).map(|(_, hash)| hash);
     hash.is_some_and(|hash| hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -100,21 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_table_takes_every_key() {
+    fn rds_table_applies_to_every_key_without_a_pattern() {
         let fixed = settings(&[("RDS_TABLE", "Orders")]);
         assert_eq!(table(&fixed, "any/key").unwrap(), "Orders");
         assert_eq!(glue_table(&fixed, "Orders"), "spare");
-        // What another setting has left in the fallback.
+        // Fallback rows that were written with another RDS_TABLE.
         assert_eq!(glue_table(&fixed, "customers"), "spare");
     }
 
     #[test]
-    fn a_key_that_matches_nothing_is_refused_by_name_or_taken_by_the_default() {
+    fn a_key_without_a_pattern_is_refused_or_loaded_into_rds_table() {
         let error = table(&by_pattern("in/{table}/**, a/** => b"), "in/x.csv").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KeyRefused);
         assert_eq!(
             error.to_string(),
-            "the key matches no pattern of TABLE_PATTERN (in/{table}/**, a/**), and RDS_TABLE names no table"
+            "the key matches no pattern of TABLE_PATTERN (in/{table}/**, a/**), and RDS_TABLE is not set"
         );
         let both = settings(&[("TABLE_PATTERN", "in/{table}/**"), ("RDS_TABLE", "Rest")]);
         assert_eq!(table(&both, "in/x.csv").unwrap(), "Rest");
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_is_refused_even_beside_a_default() {
+    fn an_invalid_table_name_is_refused_even_with_rds_table() {
         let both = settings(&[("TABLE_PATTERN", "in/{table}/**"), ("RDS_TABLE", "rest")]);
         let error = table(&both, "in/spillway_ledger/x.csv").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KeyRefused);
@@ -143,22 +145,22 @@ mod tests {
     #[case("spare", "spare", "spare__")]
     fn folders_and_glue_tables(#[case] table: &str, #[case] folder_start: &str, #[case] glue_start: &str) {
         let settings = by_pattern("{table}/**");
-        for (made, start) in [(folder(table), folder_start), (glue_table(&settings, table), glue_start)] {
+        for (name, start) in [(folder(table), folder_start), (glue_table(&settings, table), glue_start)] {
             let is_hashed = start.ends_with("__");
-            assert!(made.starts_with(start) && made.len() == start.len() + if is_hashed { 8 } else { 0 }, "{made}");
+            assert!(name.starts_with(start) && name.len() == start.len() + if is_hashed { 8 } else { 0 }, "{name}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_key_has_one_table_with_a_name_that_fits_everywhere(key in "\\PC{0,40}") {
+        fn any_key_has_one_table_with_a_valid_name_everywhere(key in "\\PC{0,40}") {
             let settings = by_pattern("{table}/**, {table}.csv, x{a}y => {a}");
             let first = table(&settings, &key).map_err(|error| error.to_string());
             prop_assert_eq!(&first, &table(&settings, &key).map_err(|error| error.to_string()));
             if let Ok(table) = first {
                 prop_assert!(!table.is_empty() && table.len() <= 63 && !table.starts_with("spillway_"));
-                for made in [folder(&table), glue_table(&settings, &table)] {
-                    prop_assert!(!made.is_empty() && made.len() <= 255 && !made.starts_with(['_', '.']) && !made.contains('/'));
+                for name in [folder(&table), glue_table(&settings, &table)] {
+                    prop_assert!(!name.is_empty() && name.len() <= 255 && !name.starts_with(['_', '.']) && !name.contains('/'));
                 }
             }
         }
