@@ -1,7 +1,7 @@
 //! The task: runs the request in its environment variables, without a deadline.
 //!
 //! Exit codes: 0 when every object was processed, 1 when some failed, 2 when a setting is invalid, 75 when a signal stopped
-//! the task and it must be started again. In that case the open transaction is rolled back and the lease is ended.
+//! the task and it must be started again. In that case the open transaction is rolled back and the lease is abandoned.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ fn stop_signal() -> Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::warn!("received a stop signal: rolling back and ending the lease");
+        tracing::warn!("received a stop signal: rolling back and abandoning the lease");
         sender.send_replace(true);
     });
     Ok(receiver)
