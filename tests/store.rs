@@ -442,8 +442,7 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
     let (account, store) = account().await?;
     // A worker that stands still: its lease runs out, and nothing of it has noticed.
     let (bucket, key) = (account.bucket.clone(), format!("lease/{}", id()));
-    let frozen =
-        Lease::acquire(&store, &leased(&bucket), lease_key(), "frozen", Duration::from_secs(3_600)).await?;
+    let frozen = Lease::acquire(&store, &leased(&bucket), lease_key(), "frozen", Duration::from_secs(3_600)).await?;
     let note = account.get(&key).await?;
     let mut note: serde_json::Value = serde_json::from_slice(&note)?;
     note["expires_at"] = "2026-01-01T00:00:00Z".into();
@@ -466,8 +465,7 @@ async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
 async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
     let (account, store) = account().await?;
     let key = format!("lease/{}", id());
-    let ours =
-        Lease::acquire(&store, &leased(&account.bucket), lease_key(), "w", Duration::from_secs(3_600)).await?;
+    let ours = Lease::acquire(&store, &leased(&account.bucket), lease_key(), "w", Duration::from_secs(3_600)).await?;
     // As if a renewal had been stored without its answer reaching us: same token, other ETag.
     let touch = async || {
         let mut note: serde_json::Value = serde_json::from_slice(&account.get(&key).await?)?;

@@ -28,7 +28,7 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(240);
 const MAX_ATTEMPTS: u32 = 4;
 
 /// Returns the configuration of every client.
-pub async fn sdk_config(region: &str) -> SdkConfig {
+pub(crate) async fn sdk_config(region: &str) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)

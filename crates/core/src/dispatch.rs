@@ -95,7 +95,7 @@ impl Dispatcher {
     /// Processes one object by its route.
     async fn process(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
         match route {
-            // Boxed: the compiler overflows on the nested futures of the pipeline.
+            // Boxed: the nested futures of the pipeline exceed the recursion limit of the compiler.
             Route::Ingest => Box::pin(self.ingest(&object, deadline)).await.map_err(|error| error.for_object(&object)),
             Route::Skip { why } => {
                 info!(%object, why, "skipping an object");
@@ -132,7 +132,7 @@ impl Dispatcher {
         Ok(report)
     }
 
-    /// The error for an object that is too large for this process, or comes too late, when no task can be started.
+    /// The error for an object that needs a task when none can be started.
     fn cannot_dispatch(&self, source: &ObjectVersion, deadline: &Deadline) -> Error {
         let expected = route::expected_bytes(source);
         let size = match expected == source.size_bytes {

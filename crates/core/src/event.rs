@@ -17,7 +17,7 @@ const MAX_ENVELOPES: u32 = 3;
 
 /// One record of an event.
 #[derive(Debug)]
-pub enum EventItem {
+pub(crate) enum EventItem {
     /// An object was created.
     Object(ObjectRef),
     /// A known record that names no object to load.
@@ -35,7 +35,7 @@ pub enum EventItem {
 ///
 /// # Errors
 /// [`ErrorKind::EventInvalid`] when the event has an unknown shape.
-pub fn parse(event: &Value) -> Result<Vec<EventItem>> {
+pub(crate) fn parse(event: &Value) -> Result<Vec<EventItem>> {
     let mut items = Vec::new();
     read_event(event, MAX_ENVELOPES, &mut items)?;
     Ok(items)

@@ -1,8 +1,8 @@
 //! Failpoints: named points of the pipeline at which a test can pause a process and kill it.
 //!
 //! With the feature `failpoints`, a process that reaches the point in `SPILLWAY_FAILPOINT` creates the file
-//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. Deployed binaries are built without the feature: there
-//! a failpoint does nothing.
+//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. Deployed binaries are built without the feature:
+//! there a failpoint does nothing.
 
 /// Every failpoint, in the order of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::object::{ObjectRef, ObjectVersion};
 use crate::route;
 use crate::schema::Schema;
 use crate::store::Store;
-use crate::store::write::Upload;
+use crate::store::upload::Upload;
 
 pub use manifest::{Manifest, list};
 

@@ -1,8 +1,8 @@
 //! Starts Fargate tasks in ECS, one per object.
 //!
-//! The client token is derived from the source id and the launch settings, so a duplicate event starts no second task. If
-//! a task has stopped and its object is still in place, another one is started. The retries are here: the SDK client's
-//! own are disabled.
+//! The client token is derived from the source id and the launch settings, so a duplicate event starts no second task.
+//! If a task has stopped and its object is still in place, another one is started. The retries are here: the SDK
+//! client's own are disabled.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ const MAX_STOPPED: usize = 5;
 
 /// Starts tasks. Clones share connections.
 #[derive(Debug, Clone)]
-pub struct Launcher {
+pub(crate) struct Launcher {
     client: Client,
     settings: LaunchSettings,
 }
@@ -46,7 +46,7 @@ enum StartedTask {
 
 impl Launcher {
     /// Returns a launcher for one task definition.
-    pub fn new(config: &SdkConfig, settings: LaunchSettings) -> Self {
+    pub(crate) fn new(config: &SdkConfig, settings: LaunchSettings) -> Self {
         let without_retries = aws_sdk_ecs::config::Builder::from(config).retry_config(RetryConfig::disabled());
         Self { client: Client::from_conf(without_retries.build()), settings }
     }
@@ -55,7 +55,7 @@ impl Launcher {
     ///
     /// Retries while ECS throttles or fails, for at most `remaining` and a minute. A repeated call for the same source
     /// starts no second task while the first one runs.
-    pub async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
+    pub(crate) async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
         let mut token = self.token(source);
         for _ in 0..MAX_STOPPED {
             match self.run_with_retries(source, &token, remaining).await? {
@@ -65,7 +65,7 @@ impl Launcher {
                     return Ok(arn);
                 }
                 StartedTask::Stopped { arn } => {
-                    warn!(task = %arn, source_id = %source.id, "the object's task has stopped and the object is still in place; starting another one");
+                    warn!(task = %arn, source_id = %source.id, "the object's task has stopped, starting another one");
                     token = hash_parts(&[&token, &arn]);
                 }
             }
@@ -130,7 +130,9 @@ impl Launcher {
             .set_security_groups(security_groups)
             .assign_public_ip(public_ip)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "cannot build the network configuration of a task").with_source(error))
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, "cannot build the network configuration of a task").with_source(error)
+            })
     }
 
     fn overrides(&self, source: &ObjectVersion) -> TaskOverride {
@@ -140,7 +142,8 @@ impl Launcher {
             .name(&self.settings.container)
             .environment(pair(vars::S3_BUCKET.name, &object.bucket))
             .environment(pair(vars::CSV_KEY.name, &object.key))
-            // An empty value counts as unset. It overrides a version id in the task definition, which is another object's.
+            // An empty value counts as unset. It overrides a version id in the task definition, which is another
+            // object's.
             .environment(pair(vars::CSV_VERSION_ID.name, object.version_id.as_deref().unwrap_or_default()))
             .build();
         TaskOverride::builder().container_overrides(container).build()
@@ -349,7 +352,11 @@ mod tests {
     #[case(rejection("AccessDeniedException", "no"), ErrorKind::Forbidden, "iam:PassRole")]
     #[case(rejection("ConflictException", "token in use"), ErrorKind::Busy, "another task")]
     #[tokio::test]
-    async fn permanent_failures_are_returned_at_once(#[case] response: StubResponse, #[case] kind: ErrorKind, #[case] expected: &str) {
+    async fn permanent_failures_are_returned_at_once(
+        #[case] response: StubResponse,
+        #[case] kind: ErrorKind,
+        #[case] expected: &str,
+    ) {
         let (result, requests) = launch(vec![response], 30_000).await;
         let error = result.unwrap_err();
         assert_eq!((error.kind(), requests.len()), (kind, 1), "{error}");

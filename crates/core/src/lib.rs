@@ -1,40 +1,44 @@
-//! Everything Spillway knows about data, as one road:
+//! Loads files from S3 into MySQL, MariaDB or PostgreSQL, each exactly once.
 //!
-//! event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move object → report
+//! The pipeline: event → route → open object → decompress → parse → infer schema → load, or fall back → ledger → move
+//! object → report.
 //!
-//! Layers, from the bottom; arrows only point down, and rooms of the adapter layer never import each other:
-//! words ([`error`], [`config`], [`cost`], [`pattern`], [`object`], [`report`], [`deadline`], [`failpoint`]), pure rooms ([`event`],
-//! [`route`], [`mod@format`], [`schema`], [`policy`]), adapters ([`store`], [`destination`], [`catalog`], [`launch`], [`secret`],
-//! [`telemetry`]) and the rooms that compose them ([`pipeline`], [`fallback`], [`replay`],
-//! `reconcile`, `cleanup`, [`dispatch`], [`request`]).
+//! The modules by layer, from the bottom:
+//!
+//! - core types: [`error`], [`config`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`]
+//! - pure modules: `event`, `route`, [`mod@format`], [`schema`], `policy`, `reject`
+//! - adapters of one external system each: `aws`, [`store`], [`destination`], [`catalog`], `launch`, `secret`, [`telemetry`]
+//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`request`], [`dispatch`]
+//!
+//! Public are only the modules that the binaries and the integration tests use.
 
-pub mod aws;
+mod aws;
 pub mod catalog;
 mod cleanup;
 pub mod config;
-pub mod cost;
+mod cost;
 pub mod deadline;
 pub mod destination;
 pub mod dispatch;
 pub mod error;
-pub mod event;
+mod event;
 pub mod failpoint;
 pub mod fallback;
 pub mod format;
-pub mod launch;
+mod launch;
 pub mod object;
-pub mod pattern;
-pub mod pipeline;
-pub mod policy;
-pub mod reader;
+mod pattern;
+mod pipeline;
+mod policy;
+mod reader;
 mod reconcile;
-pub mod reject;
-pub mod replay;
-pub mod report;
+mod reject;
+mod replay;
+mod report;
 pub mod request;
-pub mod route;
+mod route;
 pub mod schema;
-pub mod secret;
+mod secret;
 pub mod store;
 #[cfg(test)]
 mod stub_server;

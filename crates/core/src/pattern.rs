@@ -7,9 +7,9 @@
 //! - `*` matches any number of characters within a segment, also none.
 //! - `**` or `...` as the last segment matches one or more segments.
 //!
-//! Patterns are separated by spaces or commas, and the first match wins. `=> name` after a pattern names the table and may
-//! contain parts (`=> {tenant}_{table}`); otherwise the part `{table}` is the table. Matching never backtracks, so its time
-//! is linear in the length of the key.
+//! Patterns are separated by spaces or commas, and the first match wins. `=> name` after a pattern names the table and
+//! may contain parts (`=> {tenant}_{table}`); otherwise the part `{table}` is the table. Matching never backtracks, so
+//! its time is linear in the length of the key.
 
 use std::fmt;
 
@@ -239,7 +239,9 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 fn part_name(name: &str) -> Result<String, String> {
     let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if !is_word || name.is_empty() || name.len() > MAX_PART_NAME || name.as_bytes()[0].is_ascii_digit() {
-        return Err(format!("has {{{name}}}; the name of a part consists of letters, digits and _, and does not start with a digit"));
+        return Err(format!(
+            "has {{{name}}}; the name of a part consists of letters, digits and _, and does not start with a digit"
+        ));
     }
     if SPECIAL_NAMES.contains(&name) {
         return Err(format!("has {{{name}}}, a name with another meaning in KEY_COLUMNS"));
@@ -320,7 +322,7 @@ fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
 ///
 /// # Errors
 /// The reason why the text is not a valid table name.
-pub fn table_name(text: &str, ledger_table: &str) -> Result<String, String> {
+pub(crate) fn table_name(text: &str, ledger_table: &str) -> Result<String, String> {
     let name = text.to_lowercase();
     let why = if name.is_empty() {
         "is empty".to_owned()
@@ -414,9 +416,18 @@ mod tests {
     #[case("** => t", "** matches every key; start it with a folder, or set RDS_TABLE instead")]
     #[case("uploads/{table", "uploads/{table has a { without a }")]
     #[case("uploads/table}", "uploads/table} has a } without a {")]
-    #[case("u/{}/{table}", "u/{}/{table} has {}; the name of a part consists of letters, digits and _, and does not start with a digit")]
-    #[case("u/{1}/{table}", "u/{1}/{table} has {1}; the name of a part consists of letters, digits and _, and does not start with a digit")]
-    #[case("u/{loaded_at}/{table}", "u/{loaded_at}/{table} has {loaded_at}, a name with another meaning in KEY_COLUMNS")]
+    #[case(
+        "u/{}/{table}",
+        "u/{}/{table} has {}; the name of a part consists of letters, digits and _, and does not start with a digit"
+    )]
+    #[case(
+        "u/{1}/{table}",
+        "u/{1}/{table} has {1}; the name of a part consists of letters, digits and _, and does not start with a digit"
+    )]
+    #[case(
+        "u/{loaded_at}/{table}",
+        "u/{loaded_at}/{table} has {loaded_at}, a name with another meaning in KEY_COLUMNS"
+    )]
     #[case("u/{tenant}{table}", "u/{tenant}{table} has two adjacent parts; put text between them")]
     #[case("u/{table}*", "u/{table}* has two adjacent parts; put text between them")]
     #[case("u/{table}-{table}", "u/{table}-{table} has {table} twice in one segment")]
@@ -438,7 +449,10 @@ mod tests {
     #[case(" a", Err("starts or ends with white space"))]
     #[case("a\u{a0}", Err("starts or ends with white space"))]
     #[case("Ledger", Err("is the name of the ledger"))]
-    #[case("SPILLWAY_staging_0123456789abcdef_00ff00ff", Err("begins with spillway_, the prefix of Spillway's own tables"))]
+    #[case(
+        "SPILLWAY_staging_0123456789abcdef_00ff00ff",
+        Err("begins with spillway_, the prefix of Spillway's own tables")
+    )]
     #[case("", Err("is empty"))]
     fn table_names_are_validated(#[case] text: &str, #[case] expected: Result<&str, &str>) {
         assert_eq!(table_name(text, "lEDGER").as_deref().map_err(String::as_str), expected);

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 
 /// How often a step is tried again before its failure counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// Not at all.
     Never,
     /// Up to this many tries in all: the database is healthy, only busy.
@@ -21,7 +21,7 @@ pub enum Retry {
 
 /// What happens to the file when no try is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Its rows go over the spillway. Only ever taken when non-commit is proved.
     FallBack,
     /// The file is broken: to the failed prefix with a reason, zero rows anywhere.
@@ -32,7 +32,7 @@ pub enum Action {
 
 /// What is done about a kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// How often the step is tried again.
     pub retry: Retry,
     /// What happens then.
@@ -44,7 +44,7 @@ pub struct Policy {
 }
 
 /// The failure table.
-pub fn policy(kind: ErrorKind) -> Policy {
+pub(crate) fn policy(kind: ErrorKind) -> Policy {
     use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};
     let (retry, action, alert, hint) = match kind {
@@ -125,7 +125,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
 }
 
 /// Full jitter: a random share (`unit`, 0 to 1) of the exponential delay, at most `cap`.
-pub fn backoff(attempt: u32, unit: f64) -> Duration {
+pub(crate) fn backoff(attempt: u32, unit: f64) -> Duration {
     const BASE: Duration = Duration::from_millis(100);
     const CAP: Duration = Duration::from_secs(10);
     BASE.saturating_mul(1 << attempt.min(10)).min(CAP).mul_f64(unit.clamp(0.0, 1.0))

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Position};
 
 /// The most bad records of a file that are noted, whatever the settings allow, so that memory stays bounded.
-pub const MAX_NOTED: u64 = 100_000;
+pub(crate) const MAX_NOTED: u64 = 100_000;
 
 /// How many bad records a file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

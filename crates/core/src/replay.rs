@@ -32,7 +32,7 @@ pub struct ReplaySelection {
 ///
 /// # Errors
 /// Only when the fallback cannot be listed at all.
-pub async fn replay(
+pub(crate) async fn replay(
     context: &Context,
     bucket: &str,
     selection: &ReplaySelection,

@@ -1,7 +1,7 @@
 //! Decides whether an object is loaded, by which process, into which table, and which keys belong to it. Pure.
 //!
-//! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every worker
-//! uses the same keys.
+//! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every
+//! worker uses the same keys.
 
 mod table;
 
@@ -15,7 +15,7 @@ use crate::config::{FallbackFormat, Prefixes};
 use crate::format::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 
-pub use table::{glue_table, key_parts};
+pub(crate) use table::{glue_table, key_parts};
 
 /// S3's limit for the length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -31,7 +31,7 @@ const FOLDER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
 
 /// Whether an object is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum Route {
     /// The object is loaded.
     Ingest,
     /// The object stays in place and nothing is written.
@@ -43,7 +43,7 @@ pub enum Route {
 
 impl Route {
     /// The route of an object named by an event: only files with a known name under an upload prefix are loaded.
-    pub fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
+    pub(crate) fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         let requested = Self::of_requested(object, prefixes);
         if requested != Self::Ingest {
             return requested;
@@ -58,7 +58,7 @@ impl Route {
     }
 
     /// The route of an object named by a request: any key except those that Spillway writes.
-    pub fn of_requested(object: &ObjectRef, prefixes: &Prefixes) -> Self {
+    pub(crate) fn of_requested(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
         }
@@ -80,12 +80,12 @@ fn skip(why: impl Into<String>) -> Route {
 }
 
 /// Whether a key has the ending of a data file, such as `.csv` or `.CSV.gz`.
-pub fn is_file(key: &str) -> bool {
+pub(crate) fn is_file(key: &str) -> bool {
     FileName::of(key).is_some()
 }
 
 /// Estimated size in bytes after decompression. A compressed object counts ten times its size.
-pub fn expected_bytes(source: &ObjectVersion) -> u64 {
+pub(crate) fn expected_bytes(source: &ObjectVersion) -> u64 {
     match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
         true => source.size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO),
         false => source.size_bytes,
@@ -94,7 +94,7 @@ pub fn expected_bytes(source: &ObjectVersion) -> u64 {
 
 /// The process that loads an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecutionMode {
+pub(crate) enum ExecutionMode {
     /// This process.
     Inline,
     /// A Fargate task.
@@ -102,54 +102,54 @@ pub enum ExecutionMode {
 }
 
 /// Selects the process for an object; `remaining` is this process's time, `None` without a deadline.
-pub fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> ExecutionMode {
+pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> ExecutionMode {
     let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(expected_bytes));
     if expected_bytes <= inline_max_bytes && in_time { ExecutionMode::Inline } else { ExecutionMode::Task }
 }
 
 /// The time that must be left before a load of this size is started.
 ///
-/// A fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. A load that still runs out of time
-/// is rolled back, so this estimate need not be exact.
-pub fn time_needed(expected_bytes: u64) -> Duration {
+/// A fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. A load that still runs out of
+/// time is rolled back, so this estimate need not be exact.
+pub(crate) fn time_needed(expected_bytes: u64) -> Duration {
     const FIXED: Duration = Duration::from_secs(15);
     const BYTES_PER_SECOND: u64 = 1 << 20;
     FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
 
 /// The key to which a loaded object is moved.
-pub fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+pub(crate) fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     destination_key(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
 }
 
 /// The key to which an object is moved whose rows fell back or whose file is broken.
-pub fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+pub(crate) fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     destination_key(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
 }
 
 /// The key of the reason for an object at [`failed_key`].
-pub fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
+pub(crate) fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     failed_key(prefixes, key, id) + REASON_SUFFIX
 }
 
 /// The key of a source's lease.
-pub fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
+pub(crate) fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}", prefixes.lease)
 }
 
 /// The key of the file that contains a source's rejected records, in the format of the source.
-pub fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &SourceId) -> String {
+pub(crate) fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &SourceId) -> String {
     let is_json = FileName::of(key).is_some_and(|name| name.format == NamedFormat::Json);
     format!("{}.{}", rejects_stem(prefixes, table, id), if is_json { "json" } else { "csv" })
 }
 
 /// The key of the JSONL file that contains the error of each rejected record.
-pub fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+pub(crate) fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
     format!("{}.jsonl", rejects_stem(prefixes, table, id))
 }
 
 /// The key of the JSONL errors that belong to a file of rejected records at `key`.
-pub fn notes_key_for(key: &str) -> String {
+pub(crate) fn notes_key_for(key: &str) -> String {
     let stem = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
     format!("{stem}.jsonl")
 }
@@ -159,7 +159,7 @@ fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
 }
 
 /// The table of a file of rejected records; `None` for other keys.
-pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
+pub(crate) fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
     let (folder, file) = key.strip_prefix(&prefixes.rejected)?.split_once('/')?;
     let table = percent_decode_str(folder).decode_utf8().ok()?;
     let is_records = [".csv", ".json"].iter().any(|ending| file.to_ascii_lowercase().ends_with(ending));
@@ -167,22 +167,22 @@ pub fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
 }
 
 /// The prefix of a table's fallback objects, which is its `Location` in Glue.
-pub fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
+pub(crate) fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
     format!("{}{}/", prefixes.fallback, table::folder(table))
 }
 
 /// The value of the partition key `dt`: the day in UTC on which the source was written.
-pub fn fallback_day(last_modified: Timestamp) -> String {
+pub(crate) fn fallback_day(last_modified: Timestamp) -> String {
     last_modified.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
 /// The prefix of one partition, which is its `Location` in Glue.
-pub fn fallback_partition_prefix(prefixes: &Prefixes, table: &str, day: &str) -> String {
+pub(crate) fn fallback_partition_prefix(prefixes: &Prefixes, table: &str, day: &str) -> String {
     format!("{}dt={day}/", fallback_table_prefix(prefixes, table))
 }
 
 /// The key of a source's fallback object.
-pub fn fallback_data_key(
+pub(crate) fn fallback_data_key(
     prefixes: &Prefixes,
     table: &str,
     last_modified: Timestamp,
@@ -194,12 +194,12 @@ pub fn fallback_data_key(
 }
 
 /// The prefix of all manifests. Athena ignores it because of the underscore.
-pub fn manifests_prefix(prefixes: &Prefixes) -> String {
+pub(crate) fn manifests_prefix(prefixes: &Prefixes) -> String {
     format!("{}_manifests/", prefixes.fallback)
 }
 
 /// The key of the manifest of a source's fallback object.
-pub fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
+pub(crate) fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(prefixes))
 }
 
@@ -367,7 +367,11 @@ mod tests {
     #[case("a.zst", None, 70)]
     #[case("a.csv", Some("gzip"), 70)]
     #[case("a.csv.gz", Some("gzip"), 70)]
-    fn compressed_objects_count_ten_times_their_size(#[case] key: &str, #[case] encoding: Option<&str>, #[case] expected: u64) {
+    fn compressed_objects_count_ten_times_their_size(
+        #[case] key: &str,
+        #[case] encoding: Option<&str>,
+        #[case] expected: u64,
+    ) {
         let encoding = encoding.map(str::to_owned);
         let source = ObjectVersion::new(ObjectRef::new("b", key), "e".into(), 7, Timestamp::UNIX_EPOCH, encoding);
         assert_eq!(expected_bytes(&source), expected);

@@ -1,7 +1,7 @@
 //! Reads the database's credentials from Secrets Manager or from the settings.
 //!
-//! Errors contain the secret's name and the field, never a value. Credentials are cached. The caller requests fresh ones
-//! when the database refuses the password, which may have been rotated.
+//! Errors contain the secret's name and the field, never a value. Credentials are cached. The caller requests fresh
+//! ones when the database refuses the password, which may have been rotated.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The source of credentials. Clones share the cache.
 #[derive(Debug, Clone)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     client: Client,
     settings: CredentialSettings,
     cached: Arc<Mutex<Option<Credentials>>>,
@@ -25,12 +25,12 @@ pub struct Secrets {
 
 impl Secrets {
     /// Returns a source that has not read anything yet.
-    pub fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
+    pub(crate) fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
         Self { client: Client::new(config), settings, cached: Arc::default() }
     }
 
     /// Returns the credentials; `fresh` reads the secret again instead of using the cache.
-    pub async fn get(&self, fresh: bool) -> Result<Credentials> {
+    pub(crate) async fn get(&self, fresh: bool) -> Result<Credentials> {
         let settings = match &self.settings {
             CredentialSettings::Inline(credentials) => return Ok(credentials.clone()),
             CredentialSettings::Secret(settings) => settings,
@@ -129,16 +129,19 @@ where
         "ResourceNotFoundException" => {
             (ErrorKind::SecretInvalid, "does not exist; check RDS_SECRET_NAME and the region")
         }
-        "InvalidRequestException" => {
-            (ErrorKind::SecretInvalid, "cannot be read in its current state; check whether it is scheduled for deletion")
-        }
+        "InvalidRequestException" => (
+            ErrorKind::SecretInvalid,
+            "cannot be read in its current state; check whether it is scheduled for deletion",
+        ),
         "InvalidParameterException" | "ValidationException" => {
             (ErrorKind::SecretInvalid, "has a name that Secrets Manager rejects; check RDS_SECRET_NAME")
         }
         "AccessDeniedException" => {
             (ErrorKind::Forbidden, "may not be read; allow secretsmanager:GetSecretValue on it for this role")
         }
-        "DecryptionFailure" => (ErrorKind::Forbidden, "cannot be decrypted; allow kms:Decrypt on its key for this role"),
+        "DecryptionFailure" => {
+            (ErrorKind::Forbidden, "cannot be decrypted; allow kms:Decrypt on its key for this role")
+        }
         code if code.contains("Throttl") => {
             (ErrorKind::Throttled, "cannot be read: Secrets Manager throttled the request")
         }

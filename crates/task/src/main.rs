@@ -1,7 +1,8 @@
 //! The task: runs the request in its environment variables, without a deadline.
 //!
-//! Exit codes: 0 when every object was processed, 1 when some failed, 2 when a setting is invalid, 75 when a signal stopped
-//! the task and it must be started again. In that case the open transaction is rolled back and the lease is abandoned.
+//! Exit codes: 0 when every object was processed, 1 when some failed, 2 when a setting is invalid, 75 when a signal
+//! stopped the task and it must be started again. In that case the open transaction is rolled back and the lease is
+//! abandoned.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,8 +46,7 @@ fn start() -> Result<(TaskSettings, Deadline)> {
 /// Returns a receiver that becomes `true` after SIGTERM or SIGINT.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     let listen = |kind| {
-        signal(kind)
-            .map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
+        signal(kind).map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
     };
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let (sender, receiver) = watch::channel(false);

@@ -1,4 +1,4 @@
-//! A function that does nothing but answer: what any function costs to start, for `make bench-start`.
+//! A function that returns its event: the baseline for the start time of functions in `make bench-start`.
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

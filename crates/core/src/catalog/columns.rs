@@ -117,7 +117,8 @@ fn fitting_column(
     let additional_prefix = format!("{base}__");
     let is_additional = |name: &String| name.starts_with(&additional_prefix) && !bases.contains(name);
     let same_name = table.iter().position(|candidate| candidate.name == base);
-    let others = table.iter().enumerate().filter(|(_, candidate)| is_additional(&candidate.name)).map(|(place, _)| place);
+    let others =
+        table.iter().enumerate().filter(|(_, candidate)| is_additional(&candidate.name)).map(|(place, _)| place);
     same_name.into_iter().chain(others).find_map(|place| {
         let candidate = &table[place];
         if usage.contains(&candidate.name) {

@@ -1,7 +1,7 @@
 //! Registers fallback objects in the Glue Data Catalog: one external table per folder, one partition per day.
 //!
-//! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed. An
-//! outage is never read as a missing table. SDK types do not leave this module.
+//! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed.
+//! An outage is never read as a missing table. SDK types do not leave this module.
 
 mod columns;
 mod failure;
@@ -66,7 +66,8 @@ impl Catalog {
 
     /// Creates database and table if missing, appends missing columns, and returns the column of each file column.
     ///
-    /// `location` is the table's folder (`s3://…/`). Call this before writing the object: its types depend on the result.
+    /// `location` is the table's folder (`s3://…/`). Call this before writing the object: its types depend on the
+    /// result.
     ///
     /// # Errors
     /// [`ErrorKind::Settings`] when the existing table is not a fallback table of this folder and format.
@@ -185,8 +186,9 @@ impl Catalog {
             Err(error) => return Err(failure("GetDatabase", database, error)),
         }
         let input = DatabaseInput::builder().name(database).build();
-        let input =
-            input.map_err(|error| Error::new(ErrorKind::Internal, "cannot build the request for a new database").with_source(error))?;
+        let input = input.map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot build the request for a new database").with_source(error)
+        })?;
         match self.client.create_database().database_input(input).send().await {
             Err(error) if code(&error) != "AlreadyExistsException" => Err(failure("CreateDatabase", database, error)),
             Ok(_) | Err(_) => Ok(()),
@@ -245,7 +247,9 @@ impl Catalog {
             .partition_value_list(dt)
             .partition_input(table::partition(dt, folder, columns, *format)?)
             .build()
-            .map_err(|error| Error::new(ErrorKind::Internal, "cannot build the request for a partition").with_source(error))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Internal, "cannot build the request for a partition").with_source(error)
+            })?;
         let request = self.client.batch_update_partition().database_name(database).table_name(table);
         let response = request.entries(entry).send().await;
         let response = response.map_err(|error| failure("BatchUpdatePartition", &self.full_name(), error))?;

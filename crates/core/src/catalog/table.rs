@@ -20,7 +20,9 @@ pub(super) fn new_table(
 ) -> Result<TableInput> {
     TableInput::builder()
         .name(name)
-        .description("Rows that Spillway could not load into the database; a replay loads them and removes them from here")
+        .description(
+            "Rows that Spillway could not load into the database; a replay loads them and removes them from here",
+        )
         .table_type("EXTERNAL_TABLE")
         .parameters("EXTERNAL", "TRUE")
         .parameters("classification", format.extension())

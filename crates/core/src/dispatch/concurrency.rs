@@ -1,8 +1,8 @@
 //! Processes the objects of one request, several small ones at a time.
 //!
 //! A small file spends most of its time waiting for S3 and the database. `MAX_CONCURRENT_FILES` limits how many run at
-//! once, and together they buffer no more than one large file may. Large files run alone. So do all files of a load mode
-//! in which the order decides the table's rows, or in which one file could block another.
+//! once, and together they buffer no more than one large file may. Large files run alone. So do all files of a load
+//! mode in which the order decides the table's rows, or in which one file could block another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

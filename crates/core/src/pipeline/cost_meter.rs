@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// The books of one run. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct CostMeter(Arc<Mutex<Totals>>);
+pub(crate) struct CostMeter(Arc<Mutex<Totals>>);
 
 #[derive(Debug, Default)]
 struct Totals {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt};
-pub use cost_meter::CostMeter;
-pub use destinations::{ConfiguredDestinations, Destinations};
+pub(crate) use cost_meter::CostMeter;
+pub(crate) use destinations::{ConfiguredDestinations, Destinations};
 pub(crate) use file_rows::FileRows;
 pub(crate) use load::{LoadResult, is_loaded, load};
 
@@ -41,7 +41,7 @@ const OVERWRITTEN_RETRIES: u32 = 3;
 
 /// Everything that the pipeline uses: built once, used for every object.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// S3.
     pub store: Store,
     /// Glue.
@@ -60,7 +60,7 @@ pub struct Context {
 ///
 /// # Errors
 /// The object has no outcome: it is still in place, and the same call may be made again.
-pub async fn process(context: &Context, object: &ObjectRef, deadline: Deadline) -> Result<Report> {
+pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Deadline) -> Result<Report> {
     let span = info_span!("object", bucket = %object.bucket, key = %object.key);
     let mut retries = 0;
     loop {

@@ -19,7 +19,8 @@ use crate::reader::{FileLayout, FileReader};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
 use crate::store::Store;
-use crate::store::write::{Created, Deleted, Upload};
+use crate::store::upload::Upload;
+use crate::store::write::{Created, Deleted};
 
 /// As much of the notes is read to learn which file they are about: their first line and more.
 const NOTES_BEGINNING_BYTES: u64 = 64 * 1024;

@@ -29,13 +29,13 @@ pub(crate) use beginning::{Beginning, StreamEnd};
 pub(crate) use beginning::StopReason;
 pub(crate) use bytes::DecodedBytes;
 use bytes::{Checksum, StoredFile, hints};
-pub use scan::ScanResult;
+pub(crate) use scan::ScanResult;
 use streamed::BadRecords;
 pub(crate) use streamed::StreamedRows;
 
 /// Reads one version of an object, as often as needed.
 #[derive(Debug, Clone)]
-pub struct FileReader {
+pub(crate) struct FileReader {
     object: ObjectVersion,
     stored: StoredFile,
     options: FileSettings,
@@ -44,7 +44,7 @@ pub struct FileReader {
 
 /// How a file's records are found in its bytes.
 #[derive(Debug, Clone, PartialEq)]
-pub enum FileLayout {
+pub(crate) enum FileLayout {
     /// CSV or JSON, read from the first byte to the last.
     Streaming(Layout),
     /// Parquet, read by byte ranges.
@@ -56,7 +56,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When S3 does not return the object, or returns another version of it.
-    pub async fn open(
+    pub(crate) async fn open(
         store: &Store,
         object: &ObjectVersion,
         options: &FileSettings,
@@ -67,13 +67,14 @@ impl FileReader {
     }
 
     /// A reader of bytes that are in memory, as if they were the body of `object`.
-    pub fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &FileSettings) -> Self {
+    #[cfg(test)]
+    pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &FileSettings) -> Self {
         let stored = StoredFile::Memory(bytes.into());
         Self { object: object.clone(), stored, options: options.clone(), key_fields: KeyFields::default() }
     }
 
     /// Whether all bytes are in memory, so that reading them again costs little.
-    pub fn is_buffered(&self) -> bool {
+    pub(crate) fn is_buffered(&self) -> bool {
         matches!(self.stored, StoredFile::Memory(_))
     }
 
@@ -81,7 +82,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When the object cannot be read or is another version by now; the stream also returns errors of its records.
-    pub async fn rows<'a>(&'a self, layout: &FileLayout) -> Result<BatchStream<'a>> {
+    pub(crate) async fn rows<'a>(&'a self, layout: &FileLayout) -> Result<BatchStream<'a>> {
         let rows: BatchStream<'a> = match layout {
             FileLayout::Streaming(layout) => {
                 let decoder = Decoder::with_layout(layout, &self.options);

@@ -17,7 +17,7 @@ use crate::schema::infer::Inference;
 
 /// What a scan found out about a file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ScanResult {
+pub(crate) struct ScanResult {
     /// The file's columns with their final types, then those that `KEY_COLUMNS` adds. None for an empty file.
     pub schema: Schema,
     /// Number of good rows, which later passes return.
@@ -34,7 +34,7 @@ pub struct ScanResult {
 
 impl ScanResult {
     /// Whether a single record can be copied out of the file by its position.
-    pub fn can_extract_records(&self) -> bool {
+    pub(crate) fn can_extract_records(&self) -> bool {
         match &self.layout {
             FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none(),
             FileLayout::Streaming(Layout::Json { is_plain, .. }) => *is_plain,
@@ -48,7 +48,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When the object cannot be read or is broken, has more bad records than allowed, or no good one beside them.
-    pub async fn scan(&self) -> Result<ScanResult> {
+    pub(crate) async fn scan(&self) -> Result<ScanResult> {
         let rows = self.first_pass().await?;
         self.scan_rows(rows).await
     }

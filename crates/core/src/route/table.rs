@@ -17,17 +17,14 @@ const HASH_SEPARATOR: &str = "__";
 /// # Errors
 /// [`ErrorKind::KeyRefused`] when no pattern matches and `RDS_TABLE` is not set, or when the pattern gives an invalid
 /// table name.
-pub fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
+pub(crate) fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
     let tables = &database.tables;
     let Some(found) = tables.patterns.match_key(key) else {
         return match &tables.default {
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
             None => Err(Error::new(
                 ErrorKind::KeyRefused,
-                format!(
-                    "the key matches no pattern of TABLE_PATTERN ({}), and RDS_TABLE is not set",
-                    tables.patterns
-                ),
+                format!("the key matches no pattern of TABLE_PATTERN ({}), and RDS_TABLE is not set", tables.patterns),
             )),
         };
     };
@@ -42,9 +39,9 @@ pub fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
 
 /// The Glue table for rows of a target table that fell back.
 ///
-/// `GLUE_TABLE` for `RDS_TABLE`, and the table's own name for a table from a pattern. It contains only lower-case letters,
-/// digits and `_`, and two tables never share one.
-pub fn glue_table(settings: &PipelineConfig, table: &str) -> String {
+/// `GLUE_TABLE` for `RDS_TABLE`, and the table's own name for a table from a pattern. It contains only lower-case
+/// letters, digits and `_`, and two tables never share one.
+pub(crate) fn glue_table(settings: &PipelineConfig, table: &str) -> String {
     let default = settings.database.tables.default.as_deref();
     if settings.database.tables.patterns.is_empty() || default == Some(table) {
         return settings.glue.table.clone();

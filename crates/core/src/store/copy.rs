@@ -101,8 +101,8 @@ impl Store {
             Ok(_) => return Ok(()),
             Err(error) => failure("copy the object", error).for_object(&source.object),
         };
-        // 412 has two meanings here. Either a copy exists (from another worker, or from an earlier attempt of this request
-        // whose response was lost), which the caller verifies. Or the source has changed.
+        // 412 has two meanings here. Either a copy exists (from another worker, or from an earlier attempt of this
+        // request whose response was lost), which the caller verifies. Or the source has changed.
         if error.kind() == ErrorKind::SourceChanged && self.try_head(destination).await?.is_some() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! Maps failures of the S3 SDK to error kinds.
 //!
-//! Missing, forbidden, changed, busy, throttled and broken are different kinds. An object is missing only when S3 returns
-//! the code for it. A 404 without a code may come from a proxy or an outage, so it is a failure of the service.
+//! Missing, forbidden, changed, busy, throttled and broken are different kinds. An object is missing only when S3
+//! returns the code for it. A 404 without a code may come from a proxy or an outage, so it is a failure of the service.
 
 use std::error::Error as StdError;
 

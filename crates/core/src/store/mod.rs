@@ -14,6 +14,7 @@ pub mod read;
 mod scripted_responses;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 pub mod write;
 
 use std::collections::VecDeque;

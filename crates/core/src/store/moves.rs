@@ -1,15 +1,15 @@
 //! Moves an object: conditional copy, verification of the copy, conditional delete of the source.
 //!
-//! Every step can be repeated: the copy of an earlier attempt is recognised by the source id in its metadata. An object at
-//! the destination is never overwritten. [`crate::route`] decides the destination key.
+//! Every step can be repeated: the copy of an earlier attempt is recognised by the source id in its metadata. An object
+//! at the destination is never overwritten. [`crate::route`] decides the destination key.
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::ChecksumType;
 
 use super::Store;
-use super::failure::{failure, size};
 pub use super::copy::CopyLimits;
 use super::copy::{SOURCE_ID, is_kms};
+use super::failure::{failure, size};
 use super::write::Deleted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -65,7 +65,8 @@ impl Store {
     ) -> Result<Moved> {
         let destination = ObjectRef::new(&source.object.bucket, destination_key);
         if destination.key == source.object.key {
-            return Err(Error::new(ErrorKind::Internal, "the source and the destination of a move are the same").for_object(&destination));
+            return Err(Error::new(ErrorKind::Internal, "the source and the destination of a move are the same")
+                .for_object(&destination));
         }
         let (state, is_copied) = match self.copy_unchecked(source, &destination, limits).await {
             Some(state) => (state, true),

@@ -148,7 +148,8 @@ impl Store {
             let request =
                 self.client.get_object().bucket(&object.bucket).key(&object.key).if_match(etag).range(&header);
             let request = request.set_version_id(object.version_id.clone());
-            let response = request.send().await.map_err(|error| failure("read the object", error).for_object(object))?;
+            let response =
+                request.send().await.map_err(|error| failure("read the object", error).for_object(object))?;
             // A server may ignore the range and return the whole object (RFC 9110, 14.2). S3 does not.
             let skipped = if response.content_range.is_some() { 0 } else { range.start };
             match read_part(response.body, skipped, wanted).await {
@@ -323,7 +324,11 @@ impl Pages {
         for listed in objects {
             let key = listed.key.unwrap_or_default();
             page.push(ListedObject {
-                key: if is_encoded { listed_key(&key).map_err(|error| error.for_object(self.location()))? } else { key },
+                key: if is_encoded {
+                    listed_key(&key).map_err(|error| error.for_object(self.location()))?
+                } else {
+                    key
+                },
                 size_bytes: size(listed.size),
                 etag: listed.e_tag.unwrap_or_default(),
                 last_modified: timestamp(listed.last_modified.as_ref()),

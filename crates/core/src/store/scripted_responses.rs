@@ -121,7 +121,11 @@ impl ScriptedResponses {
     }
 }
 
-async fn serve(listener: TcpListener, received: Arc<Mutex<Vec<ReceivedRequest>>>, remaining: Arc<Mutex<VecDeque<Response>>>) {
+async fn serve(
+    listener: TcpListener,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
+    remaining: Arc<Mutex<VecDeque<Response>>>,
+) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let Some(request) = receive(&mut stream).await else { continue };
         received.lock().unwrap().push(request);

@@ -109,7 +109,10 @@ async fn a_body_with_a_wrong_checksum_fails_without_another_request() {
 #[case::throttled(vec![Response::head(0).status(503)], ErrorKind::Throttled)]
 #[case::broken(vec![Response::head(0).status(500)], ErrorKind::Service)]
 #[tokio::test]
-async fn head_distinguishes_missing_forbidden_and_broken(#[case] responses: Vec<Response>, #[case] expected: ErrorKind) {
+async fn head_distinguishes_missing_forbidden_and_broken(
+    #[case] responses: Vec<Response>,
+    #[case] expected: ErrorKind,
+) {
     let server = ScriptedResponses::new(responses).await;
     let result = server.store.head(&ObjectRef::new("b", "k")).await;
     assert_eq!(kind(result), expected);
@@ -139,7 +142,8 @@ async fn only_no_such_key_means_that_an_object_is_missing() {
 
 #[tokio::test]
 async fn an_outage_is_not_a_missing_object() {
-    let server = ScriptedResponses::new(vec![Response::error(503, "SlowDown"), Response::error(404, "NoSuchKey")]).await;
+    let server =
+        ScriptedResponses::new(vec![Response::error(503, "SlowDown"), Response::error(404, "NoSuchKey")]).await;
     assert_eq!(kind(server.store.read_small("b", "k", 10).await), ErrorKind::Throttled);
     assert_eq!(server.store.read_small("b", "k", 10).await.unwrap(), None);
 }
@@ -362,7 +366,8 @@ async fn a_part_copy_that_fails_with_status_200_is_aborted() {
     let started =
         Response::new(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
     let part = || Response::new(200, format!("<CopyPartResult><ETag>{ETAG}</ETag></CopyPartResult>"));
-    let responses = vec![head(5), absent(), started, part(), Response::error(200, "InternalError"), Response::new(204, "")];
+    let responses =
+        vec![head(5), absent(), started, part(), Response::error(200, "InternalError"), Response::new(204, "")];
     let server = ScriptedResponses::new(responses).await;
     let limits = CopyLimits { single_max_bytes: 2, part_bytes: 2, concurrency: 1 };
     let result = server.store.move_object_with(&source(5), "d", &limits).await;

@@ -1,26 +1,21 @@
-//! Writes objects: conditional puts and deletes, and streaming uploads that are invisible until complete.
+//! Writes objects: conditional puts and deletes, and completing and aborting multipart uploads.
 //!
-//! Creating uses `If-None-Match: *`; overwriting and deleting use the expected ETag. The SDK repeats a write whose response
-//! was lost, and the repeated write may find the first one: [`Created::Exists`] may mean an object of the same call.
+//! Creating uses `If-None-Match: *`; overwriting and deleting use the expected ETag. The SDK repeats a write whose
+//! response was lost, and the repeated write may find the first one: [`Created::Exists`] may mean an object of the same
+//! call.
 
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
-use bytes::{Bytes, BytesMut};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::failure::{failure, is_no_such_upload, timestamp};
 use super::read::listed_key;
 use super::{Store, TRIES, pause};
-use crate::error::{Error, ErrorKind, Result};
-use crate::failpoint::Failpoint;
+use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
-
-/// The size of an upload's first parts, and so of its buffer. S3's minimum is 5 MiB.
-const PART_BYTES: usize = 8 * 1024 * 1024;
-/// After this many parts the part size doubles, so that S3's limit of 10,000 parts suffices for any object.
-const PARTS_PER_SIZE: usize = 2_000;
 
 /// The result of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,18 +102,6 @@ impl Store {
                 _ => return Err(error),
             }
             attempt += 1;
-        }
-    }
-
-    /// Starts a streaming upload. The first request is sent when the first part is full.
-    pub fn upload(&self, bucket: &str, key: &str, content_type: &str) -> Upload {
-        Upload {
-            store: self.clone(),
-            object: ObjectRef::new(bucket, key),
-            content_type: content_type.to_owned(),
-            buffer: BytesMut::new(),
-            upload_id: None,
-            parts: Vec::new(),
         }
     }
 
@@ -214,8 +197,8 @@ impl Store {
             Ok(response) => return Ok(Created::New { etag: response.e_tag.unwrap_or_default() }),
             Err(error) => error,
         };
-        // `NoSuchUpload` may mean that an earlier attempt completed it and the response was lost. After a 409 the upload
-        // cannot be completed any more (S3's documentation of CompleteMultipartUpload).
+        // `NoSuchUpload` may mean that an earlier attempt completed it and the response was lost. After a 409 the
+        // upload cannot be completed any more (S3's documentation of CompleteMultipartUpload).
         let may_exist = is_no_such_upload(&error);
         let error = failure("complete the upload", error).for_object(object);
         let exists = match error.kind() {
@@ -256,147 +239,6 @@ impl Store {
             }
             pause(attempt).await;
             attempt += 1;
-        }
-    }
-}
-
-/// An upload whose bytes are all sent and that is not completed yet.
-#[derive(Debug)]
-pub struct SealedUpload(Upload);
-
-impl SealedUpload {
-    /// Completes the upload unless the key exists. Until then the object is invisible.
-    pub async fn complete_new(self) -> Result<Created> {
-        self.complete(Precondition::Missing).await
-    }
-
-    async fn complete(self, precondition: Precondition<'_>) -> Result<Created> {
-        let mut upload = self.0;
-        let Some(upload_id) = upload.upload_id.take() else {
-            return Err(Error::new(ErrorKind::Internal, "a sealed upload has no id").for_object(&upload.object));
-        };
-        let parts = std::mem::take(&mut upload.parts);
-        upload.store.complete(&upload.object, &upload_id, parts, precondition).await
-    }
-
-    /// Aborts the upload, which deletes its parts.
-    pub async fn abort(self) -> Result<()> {
-        self.0.abort().await
-    }
-}
-
-/// A streaming upload: always multipart, so that another worker can abort it until it is completed.
-///
-/// After an error call [`Upload::abort`]. An upload that is only dropped (a panic, a cancelled future) cannot send a
-/// request any more: its parts stay, invisible, until [`Store::abort_stale_uploads`] aborts it.
-#[derive(Debug)]
-pub struct Upload {
-    store: Store,
-    object: ObjectRef,
-    content_type: String,
-    buffer: BytesMut,
-    upload_id: Option<String>,
-    parts: Vec<CompletedPart>,
-}
-
-impl Upload {
-    /// Appends bytes, and sends each full part.
-    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
-        loop {
-            let free = self.part_bytes() - self.buffer.len();
-            let (now, later) = bytes.split_at(free.min(bytes.len()));
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-            if self.buffer.len() < self.part_bytes() {
-                return Ok(());
-            }
-            self.send_part().await?;
-        }
-    }
-
-    /// Sends the remaining bytes. The object is still invisible, and [`Store::abort_uploads`] can still abort it.
-    pub async fn seal(mut self) -> Result<SealedUpload> {
-        if (!self.buffer.is_empty() || self.parts.is_empty())
-            && let Err(error) = self.send_part().await
-        {
-            // Return the first error; the sweep aborts an upload that could not be aborted here.
-            let _ = self.abort().await;
-            return Err(error);
-        }
-        Ok(SealedUpload(self))
-    }
-
-    /// Sends the remaining bytes and completes the upload unless the key exists.
-    pub async fn finish_new(self) -> Result<Created> {
-        self.seal().await?.complete_new().await
-    }
-
-    /// Sends the remaining bytes and overwrites only the object that has this ETag.
-    pub async fn finish_over(self, etag: &str) -> Result<Created> {
-        self.seal().await?.complete(Precondition::Etag(etag)).await
-    }
-
-    /// Aborts the upload, which deletes the parts sent so far.
-    pub async fn abort(mut self) -> Result<()> {
-        match self.upload_id.take() {
-            Some(upload_id) => self.store.abort_upload(&self.object, &upload_id).await,
-            None => Ok(()),
-        }
-    }
-
-    fn part_bytes(&self) -> usize {
-        PART_BYTES << (self.parts.len() / PARTS_PER_SIZE)
-    }
-
-    async fn send_part(&mut self) -> Result<()> {
-        let upload_id = self.id().await?;
-        // S3 allows at most 10,000 parts, so the number fits.
-        let number = i32::try_from(self.parts.len() + 1).unwrap_or(i32::MAX);
-        let bytes = self.buffer.split().freeze();
-        let request = self.store.client.upload_part().bucket(&self.object.bucket).key(&self.object.key);
-        let part = request
-            .upload_id(upload_id)
-            .part_number(number)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .body(ByteStream::from(bytes))
-            .send()
-            .await
-            .map_err(|error| failure("send a part of the upload", error).for_object(&self.object))?;
-        let part = CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(part.e_tag)
-            .set_checksum_crc32(part.checksum_crc32)
-            .build();
-        self.parts.push(part);
-        if self.parts.len() == 1 {
-            Failpoint::FallbackMidUpload.reached().await;
-        }
-        Ok(())
-    }
-
-    async fn id(&mut self) -> Result<String> {
-        if let Some(id) = &self.upload_id {
-            return Ok(id.clone());
-        }
-        let request = self.store.client.create_multipart_upload().bucket(&self.object.bucket).key(&self.object.key);
-        let response = request
-            .content_type(&self.content_type)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .send()
-            .await
-            .map_err(|error| failure("start the upload", error).for_object(&self.object))?;
-        let id = response
-            .upload_id
-            .ok_or_else(|| Error::new(ErrorKind::Service, "S3 returned no upload id").for_object(&self.object))?;
-        self.upload_id = Some(id.clone());
-        Ok(id)
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if self.upload_id.is_some() {
-            tracing::warn!(object = %self.object, "dropped an unfinished upload; the sweep will abort it");
         }
     }
 }

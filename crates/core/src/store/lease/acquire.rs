@@ -19,13 +19,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`] while another worker's lease is live.
-    pub async fn acquire(
-        store: &Store,
-        object: &ObjectRef,
-        key: String,
-        worker: &str,
-        ttl: Duration,
-    ) -> Result<Self> {
+    pub async fn acquire(store: &Store, object: &ObjectRef, key: String, worker: &str, ttl: Duration) -> Result<Self> {
         let acquisition = Acquisition { store, object, key, worker, ttl };
         let document = LeaseDocument::new(object, worker, ttl);
         for attempt in 0..TRIES {
