@@ -91,42 +91,82 @@ fn check_tree(children: &[i64]) -> Result<(), Refusal> {
 }
 
 /// What the pages of a column chunk declare.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pages {
     /// The largest data page and the dictionary together, decompressed: what is open at a time.
     pub(super) open_bytes: u64,
     /// All values.
     pub(super) values: u64,
+    /// All rows, or `None` when a data page does not say how many it has (version 1).
+    pub(super) rows: Option<u64>,
 }
 
 /// Walks over a column chunk's pages.
 pub(super) fn pages(chunk: &[u8]) -> Result<Pages, Refusal> {
     let mut thrift = Thrift { rest: chunk };
-    let (mut dictionary_bytes, mut largest_bytes, mut values) = (0u64, 0u64, 0u64);
+    let (mut dictionary_bytes, mut largest_bytes, mut values, mut rows) = (0u64, 0u64, 0u64, Some(0u64));
     while !thrift.rest.is_empty() {
         let page = thrift.page()?;
         let after = thrift.rest.get(page.compressed_bytes..).ok_or("a page is longer than its column chunk")?;
         thrift.rest = after;
-        if page.is_dictionary {
+        if page.kind == PageKind::Dictionary {
             // Every entry has a byte at least.
             if page.values > page.bytes {
                 return Err("a dictionary declares more values than it has bytes");
             }
-            dictionary_bytes += page.bytes;
+            dictionary_bytes = dictionary_bytes.saturating_add(page.bytes);
         } else {
-            values += page.values;
+            values = values.saturating_add(page.values);
+            match page.kind {
+                PageKind::Data => rows = None,
+                PageKind::DataV2 => rows = rows.map(|rows| rows.saturating_add(page.rows)),
+                PageKind::Dictionary | PageKind::Other => {}
+            }
             largest_bytes = largest_bytes.max(page.bytes);
         }
     }
-    Ok(Pages { open_bytes: dictionary_bytes + largest_bytes, values })
+    Ok(Pages { open_bytes: dictionary_bytes.saturating_add(largest_bytes), values, rows })
 }
 
 /// A page's header.
 struct Page {
-    is_dictionary: bool,
+    kind: PageKind,
     bytes: u64,
     compressed_bytes: usize,
     values: u64,
+    /// Only of a data page of version 2.
+    rows: u64,
+}
+
+/// `PageType` of the format's Thrift definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PageKind {
+    Data,
+    Dictionary,
+    DataV2,
+    /// Index pages, which have no values.
+    Other,
+}
+
+impl PageKind {
+    fn of(page_type: i64) -> Self {
+        match page_type {
+            0 => Self::Data,
+            2 => Self::Dictionary,
+            3 => Self::DataV2,
+            _ => Self::Other,
+        }
+    }
+
+    /// The kind whose header is this field of `PageHeader`.
+    fn with_header(field: i16) -> Self {
+        match field {
+            5 => Self::Data,
+            7 => Self::Dictionary,
+            8 => Self::DataV2,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Bytes of the compact protocol that are still to be read.
@@ -136,30 +176,45 @@ struct Thrift<'a> {
 
 impl Thrift<'_> {
     fn page(&mut self) -> Result<Page, Refusal> {
-        // `PageHeader`: type, sizes, and the headers by type, each with its number of values as field 1.
-        let (mut kind_of_page, mut bytes, mut compressed, mut values) = (0, -1, -1, 0);
+        // `PageHeader`: type, sizes, and the headers by type. Each has its number of values as field 1, and that of a data
+        // page of version 2 its number of rows as field 3. Only the header of the page's own type is true.
+        let (mut page_type, mut bytes, mut compressed) = (0, -1, -1);
+        // One place for each of `PageKind`.
+        let mut headers = [(0, 0); 4];
         self.fields(&mut |thrift, id, kind| {
             match (id, kind) {
-                (1, wire::I32) => kind_of_page = thrift.integer()?,
+                (1, wire::I32) => page_type = thrift.integer()?,
                 (2, wire::I32) => bytes = thrift.integer()?,
                 (3, wire::I32) => compressed = thrift.integer()?,
-                (5 | 7 | 8, wire::STRUCT) => thrift.fields(&mut |thrift, id, kind| match (id, kind) {
-                    (1, wire::I32) => {
-                        values = thrift.integer()?;
-                        Ok(())
-                    }
-                    _ => thrift.skip(kind, 0),
-                })?,
+                (5 | 7 | 8, wire::STRUCT) => headers[PageKind::with_header(id) as usize] = thrift.page_counts()?,
                 _ => thrift.skip(kind, 0)?,
             }
             Ok(())
         })?;
+        let kind = PageKind::of(page_type);
+        let (values, rows) = headers[kind as usize];
         Ok(Page {
-            is_dictionary: kind_of_page == 2,
+            kind,
             bytes: u64::try_from(bytes).map_err(|_| CUT)?,
             compressed_bytes: usize::try_from(compressed).map_err(|_| CUT)?,
             values: u64::try_from(values).map_err(|_| CUT)?,
+            // Field 3 of the other headers is something else.
+            rows: if kind == PageKind::DataV2 { u64::try_from(rows).map_err(|_| CUT)? } else { 0 },
         })
+    }
+
+    /// Fields 1 and 3 of a page's header by type.
+    fn page_counts(&mut self) -> Result<(i64, i64), Refusal> {
+        let (mut first, mut third) = (0, 0);
+        self.fields(&mut |thrift, id, kind| {
+            match (id, kind) {
+                (1, wire::I32) => first = thrift.integer()?,
+                (3, wire::I32) => third = thrift.integer()?,
+                _ => thrift.skip(kind, 0)?,
+            }
+            Ok(())
+        })?;
+        Ok((first, third))
     }
 
     /// Goes over a struct's fields; `read` takes the value of each.
@@ -282,7 +337,7 @@ mod tests {
         for bytes in [&[0xff; 64][..], &[0x1c; 64], &[0x19; 64], &[0x1b; 64], &[0x18, 0xff, 0xff, 0xff, 0x7f], &[]] {
             assert!(check(bytes).is_err());
         }
-        assert_eq!(pages(&[]), Ok(Pages::default()));
+        assert_eq!(pages(&[]), Ok(Pages { open_bytes: 0, values: 0, rows: Some(0) }));
         assert!(pages(&[0x1c; 64]).is_err());
     }
 }

@@ -5,6 +5,7 @@
 //! group at most, and a row group is bounded by bytes.
 
 mod cells;
+mod counts;
 mod decode;
 mod encode;
 mod footer;

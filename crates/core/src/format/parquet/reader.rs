@@ -4,7 +4,6 @@
 //! compressed, its columns' open pages, and a batch; all three are bounded. The reader behind may panic on corrupt pages
 //! all the same; that ends here as a broken file.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
@@ -13,18 +12,19 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::basic::{Compression, ConvertedType, LogicalType, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::schema::types::Type;
 
 use super::cells;
-use super::footer::{self, Pages};
+use super::counts::{self, Chunks, CountedRows};
+use super::footer;
 use super::ranges::{FOOTER_GUESS_BYTES, Ranges};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::format::{Batch, FieldKind};
@@ -68,8 +68,8 @@ pub struct ParquetReader {
 
 /// All columns, and once more those of INT96: 64 bits hold either all of their days or their nanoseconds.
 struct Streams {
-    all: ParquetRecordBatchStream<CheckedRanges>,
-    nanos: Option<ParquetRecordBatchStream<CheckedRanges>>,
+    all: CountedRows<CheckedRanges>,
+    nanos: Option<CountedRows<CheckedRanges>>,
 }
 
 /// Rows of [`Streams`], and how many of them were taken.
@@ -108,19 +108,28 @@ impl ParquetReader {
         let metadata = contained(|| ParquetMetaDataReader::decode_metadata(&footer))?;
         let metadata = Arc::new(metadata);
         check_row_groups(&metadata)?;
+        counts::check_footer(&metadata)?;
+        let chunks = Arc::new(Chunks::of(&metadata)?);
         let arrow = contained(|| arrow_metadata(&metadata, TimeUnit::Microsecond))?;
         let columns = columns(&arrow, limits.max_columns)?;
-        let ranges = CheckedRanges::new(ranges, &metadata);
-        let all = contained(|| stream(ranges, arrow).build())?;
+        let mut ranges = CheckedRanges { ranges, metadata: Arc::clone(&metadata), chunks: Arc::clone(&chunks) };
+        for range in chunks.without_rows() {
+            ranges.get_bytes(range).await.map_err(not_decoded)?;
+        }
+        let all = CountedRows::new(contained(|| stream(ranges, arrow).build())?, &metadata);
         let old_moments = int96_columns(&metadata);
         let nanos = match old_moments.is_empty() {
             true => None,
-            false => Some(contained(|| {
-                let ranges = CheckedRanges::new(Ranges::new(size_bytes, read), &metadata);
-                let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), old_moments);
-                let arrow = arrow_metadata(&metadata, TimeUnit::Nanosecond)?;
-                stream(ranges, arrow).with_projection(mask).build()
-            })?),
+            false => {
+                let nanos = contained(|| {
+                    let ranges = Ranges::new(size_bytes, read);
+                    let ranges = CheckedRanges { ranges, metadata: Arc::clone(&metadata), chunks };
+                    let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), old_moments);
+                    let arrow = arrow_metadata(&metadata, TimeUnit::Nanosecond)?;
+                    stream(ranges, arrow).with_projection(mask).build()
+                })?;
+                Some(CountedRows::new(nanos, &metadata))
+            }
         };
         Ok(Self { columns, limits, rows: Some(Streams { all, nanos }), decoded: None, record: 0 })
     }
@@ -197,10 +206,9 @@ impl ParquetReader {
 impl Streams {
     /// The next rows of both.
     async fn next(&mut self) -> Result<Option<Decoded>> {
-        let Some(all) = self.all.next().await else { return Ok(None) };
-        let all = all.map_err(not_decoded)?;
+        let Some(all) = self.all.next().await? else { return Ok(None) };
         let nanos = match &mut self.nanos {
-            Some(nanos) => nanos.next().await.transpose().map_err(not_decoded)?,
+            Some(nanos) => nanos.next().await?,
             None => None,
         };
         if self.nanos.is_some() && nanos.as_ref().is_none_or(|nanos| nanos.num_rows() != all.num_rows()) {
@@ -370,27 +378,15 @@ fn batch_rows(metadata: &ParquetMetaData) -> usize {
     usize::try_from(DECODED_BYTES / widest).unwrap_or(DECODED_ROWS).clamp(1, DECODED_ROWS)
 }
 
-/// Ranges that are within the file and of a bounded size, with pages that declare bounded sizes.
+/// Ranges that are within the file and of a bounded size, with pages that declare bounded sizes and as many rows as the
+/// footer does.
 struct CheckedRanges {
     ranges: Ranges,
     metadata: Arc<ParquetMetaData>,
-    /// Where the column chunks with lists begin.
-    lists: HashSet<u64>,
+    chunks: Arc<Chunks>,
 }
 
 impl CheckedRanges {
-    fn new(ranges: Ranges, metadata: &Arc<ParquetMetaData>) -> Self {
-        let chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-        let lists = chunks
-            .filter(|column| column.column_descr().max_rep_level() > 0)
-            .filter_map(|column| {
-                let start = column.dictionary_page_offset().unwrap_or(i64::MAX).min(column.data_page_offset());
-                u64::try_from(start).ok()
-            })
-            .collect();
-        Self { ranges, metadata: Arc::clone(metadata), lists }
-    }
-
     fn check_ranges(&self, ranges: &[Range<u64>]) -> Result<()> {
         let is_outside = |range: &Range<u64>| range.start > range.end || range.end > self.ranges.size_bytes();
         if ranges.iter().any(is_outside) {
@@ -407,12 +403,14 @@ impl CheckedRanges {
 
     fn check_pages(&self, ranges: &[Range<u64>], chunks: &[Bytes]) -> Result<()> {
         let mut open_bytes = 0;
-        for (range, chunk) in ranges.iter().zip(chunks) {
-            let Pages { open_bytes: bytes, values } = footer::pages(chunk).map_err(broken)?;
-            if self.lists.contains(&range.start) && values > MAX_LIST_VALUES {
+        for (range, bytes) in ranges.iter().zip(chunks) {
+            let chunk = self.chunks.at(range)?;
+            let pages = footer::pages(bytes).map_err(broken)?;
+            if chunk.is_list && pages.values > MAX_LIST_VALUES {
                 return Err(broken("a row group's lists have too many values; write smaller row groups"));
             }
-            open_bytes += bytes;
+            chunk.check(&pages)?;
+            open_bytes += pages.open_bytes;
         }
         if open_bytes > MAX_OPEN_PAGES_BYTES {
             return Err(broken(format!(
@@ -468,7 +466,7 @@ fn ours(error: Error) -> ParquetError {
 }
 
 /// What went wrong: our own error as it was, anything else as a broken file. The reader's messages tell of sizes and types.
-fn not_decoded(error: ParquetError) -> Error {
+pub(super) fn not_decoded(error: ParquetError) -> Error {
     let unreadable =
         |source: Box<dyn std::error::Error + Send + Sync>| broken("it cannot be decoded").with_source(source);
     match error {
@@ -480,7 +478,7 @@ fn not_decoded(error: ParquetError) -> Error {
     }
 }
 
-fn broken(what: impl AsRef<str>) -> Error {
+pub(super) fn broken(what: impl AsRef<str>) -> Error {
     Error::new(ErrorKind::FileBroken, format!("the file is no valid Parquet: {}", what.as_ref()))
 }
 
