@@ -9,7 +9,7 @@ mod manifest;
 
 use std::ops::Range;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::catalog::Catalog;
 use crate::config::{FallbackFormat, PipelineConfig};
@@ -141,18 +141,19 @@ pub async fn register_found(catalog: &Catalog, settings: &PipelineConfig, found:
 /// The rows of a fallback object, as the source had them: the same columns in the same order, values spelled anew.
 ///
 /// # Errors
-/// When the object cannot be read; `SourceMissing` when it was never completed, or was taken out before.
+/// When the object cannot be read, or does not have as many rows as the manifest says; `SourceMissing` when it was never completed, or was
+/// taken out before.
 pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream<'static>> {
     let bucket = &manifest.source.object.bucket;
     let data = store.head(&ObjectRef::new(bucket, &manifest.key)).await?;
-    match manifest.format {
+    let rows = match manifest.format {
         FallbackFormat::Parquet => {
             let (store, size_bytes) = (store.clone(), data.size_bytes);
             let read = move |range: Range<u64>| {
                 let (store, data) = (store.clone(), data.clone());
                 async move { store.read_range(&data.object, &data.etag, range).await }
             };
-            Ok(parquet::decode(&manifest.columns, size_bytes, read))
+            parquet::decode(&manifest.columns, size_bytes, read)
         }
         FallbackFormat::Csv => {
             let body = store.open(&data).await?;
@@ -160,9 +161,27 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
                 let chunk = body.next().await?;
                 Ok(chunk.map(|chunk| (chunk, body)))
             });
-            Ok(fallback_csv::decode(&manifest.columns, chunks))
+            fallback_csv::decode(&manifest.columns, chunks)
         }
-    }
+    };
+    Ok(counted(rows, manifest.rows))
+}
+
+/// The rows of a fallback object, with an error at their end when they are not as many as its manifest declares.
+fn counted(rows: BatchStream<'static>, declared: u64) -> BatchStream<'static> {
+    Box::pin(stream::try_unfold((rows, 0), move |(mut rows, before)| async move {
+        match rows.try_next().await? {
+            Some(batch) => {
+                let read = before + batch.rows() as u64;
+                Ok(Some((batch, (rows, read))))
+            }
+            None if before == declared => Ok(None),
+            None => {
+                let message = format!("the fallback object has {before} rows, but its manifest declares {declared}");
+                Err(Error::new(ErrorKind::FileBroken, message))
+            }
+        }
+    }))
 }
 
 /// Takes a fallback object out: the data object, the partition once it is empty, the manifest. May be repeated.
@@ -262,4 +281,100 @@ fn partition_key(settings: &PipelineConfig, manifest: &Manifest) -> String {
 /// The `Location` of a manifest's partition.
 fn partition_folder(bucket: &str, settings: &PipelineConfig, manifest: &Manifest) -> String {
     format!("s3://{bucket}/{}", partition_key(settings, manifest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::error::Position;
+    use crate::schema::ColumnType;
+    use crate::schema::fallback::FallbackColumn;
+
+    fn columns() -> Vec<FallbackColumn> {
+        let (file_type, stored_type) = (ColumnType::Text, ColumnType::Text);
+        vec![FallbackColumn { name: "c".to_owned(), file_type, stored_type, place: 1 }]
+    }
+
+    fn three_rows() -> Batch {
+        let mut batch = Batch::new(1);
+        for record in 1..=3 {
+            batch.push_field(Some(b"x"));
+            batch.end_row(Position { record, line: 0, byte: 0 });
+        }
+        batch
+    }
+
+    fn as_parquet() -> Vec<u8> {
+        let mut encoder = ParquetEncoder::new(&columns()).unwrap();
+        encoder.write(&three_rows()).unwrap();
+        let mut bytes = encoder.take_bytes();
+        bytes.extend(encoder.finish().unwrap());
+        bytes
+    }
+
+    fn of_parquet(bytes: Vec<u8>) -> BatchStream<'static> {
+        let bytes = Bytes::from(bytes);
+        let size_bytes = bytes.len() as u64;
+        let read = move |range: Range<u64>| ready(Ok(bytes.slice(range.start as usize..range.end as usize)));
+        parquet::decode(&columns(), size_bytes, read)
+    }
+
+    async fn of_csv(kept_bytes: usize) -> BatchStream<'static> {
+        let mut encoder = CsvEncoder::new(&columns());
+        encoder.write(&three_rows()).await.unwrap();
+        let mut bytes = encoder.take_bytes();
+        bytes.extend(encoder.finish());
+        bytes.truncate(bytes.len().min(kept_bytes));
+        fallback_csv::decode(&columns(), stream::iter([Ok(Bytes::from(bytes))]))
+    }
+
+    async fn rows_of(rows: BatchStream<'static>, declared: u64) -> Result<usize> {
+        let batches: Vec<Batch> = counted(rows, declared).try_collect().await?;
+        Ok(batches.iter().map(Batch::rows).sum())
+    }
+
+    #[tokio::test]
+    async fn a_fallback_object_has_as_many_rows_as_its_manifest_declares() {
+        for declared in [0, 2, 3, 4] {
+            for rows in [of_parquet(as_parquet()), of_csv(usize::MAX).await] {
+                match rows_of(rows, declared).await {
+                    Ok(rows) => assert_eq!((rows, declared), (3, 3)),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::FileBroken);
+                        let expected = format!("the fallback object has 3 rows, but its manifest declares {declared}");
+                        assert_eq!(error.message(), expected);
+                        assert_ne!(declared, 3);
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fallback_object_without_its_last_rows_is_not_read_as_a_whole_one() {
+        // Each record is `"","x"` and its line end.
+        let error = rows_of(of_csv(14).await, 3).await.unwrap_err();
+        assert_eq!(error.message(), "the fallback object has 2 rows, but its manifest declares 3");
+    }
+
+    /// The reader would take the object for an empty one.
+    #[tokio::test]
+    async fn a_fallback_footer_without_rows_is_seen() {
+        let mut bytes = as_parquet();
+        // `FileMetaData.num_rows`, which is 3, before the list of row groups.
+        let num_rows: Vec<usize> = bytes
+            .windows(4)
+            .enumerate()
+            .filter(|(_, four)| four == b"\x16\x06\x19\x1c")
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(num_rows.len(), 1);
+        bytes[num_rows[0] + 1] = 0;
+        let error = rows_of(of_parquet(bytes), 3).await.unwrap_err();
+        assert_eq!(error.message(), "the fallback object has 0 rows, but its manifest declares 3");
+    }
 }
