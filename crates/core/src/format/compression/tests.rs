@@ -120,6 +120,68 @@ fn a_cut_anywhere_and_a_flipped_checksum_are_seen(#[case] compression: Compressi
 }
 
 #[test]
+fn every_byte_of_a_gzip_trailer_counts() {
+    let stored = encoded(Compression::Gzip, &csv(300));
+    // The last eight bytes are the CRC and the size of what is stored.
+    for place in stored.len() - 8..stored.len() {
+        let mut bent = stored.clone();
+        bent[place] ^= 1;
+        for chunk in [1, bent.len()] {
+            let error = decoded(Compression::Gzip, &bent, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileBroken, "byte {place}");
+        }
+    }
+    // The trailer of each member counts, not only the last one's.
+    let mut first = stored.clone();
+    first[stored.len() - 1] ^= 1;
+    let both = [first, stored].concat();
+    assert_eq!(decoded(Compression::Gzip, &both, 100).unwrap_err().kind(), ErrorKind::FileBroken);
+}
+
+/// A frame without a checksum whose header declares a content of `declared` bytes.
+fn declaring_frame(declared: u8, content: &[u8], is_single_segment: bool) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
+    match is_single_segment {
+        true => frame.extend([0x20, declared]),
+        // A window of 1 KiB and the content's size in four bytes.
+        false => frame.extend([0x80, 0, declared, 0, 0, 0]),
+    }
+    // One last block, stored as it is.
+    let block = (content.len() as u32) << 3 | 1;
+    frame.extend(&block.to_le_bytes()[..3]);
+    frame.extend(content);
+    frame
+}
+
+#[rstest]
+fn the_content_size_of_a_zstd_frame_counts(#[values(true, false)] is_single_segment: bool) {
+    let content = b"id,name\n1,a\n";
+    let size = content.len() as u8;
+    for chunk in [1, 7, 100] {
+        let exact = declaring_frame(size, content, is_single_segment);
+        assert_eq!(decoded(Compression::Zstd, &exact, chunk).unwrap(), content);
+        for declared in [0, 1, size - 1, size + 1, 200] {
+            let bent = declaring_frame(declared, content, is_single_segment);
+            let error = decoded(Compression::Zstd, &bent, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileBroken, "{declared} declared, fed by {chunk}");
+        }
+    }
+}
+
+#[test]
+fn every_byte_of_a_zstd_checksum_counts() {
+    let stored = encoded(Compression::Zstd, &csv(300));
+    for place in stored.len() - 4..stored.len() {
+        let mut bent = stored.clone();
+        bent[place] ^= 1;
+        for chunk in [1, bent.len()] {
+            let error = decoded(Compression::Zstd, &bent, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FileBroken, "byte {place}");
+        }
+    }
+}
+
+#[test]
 fn a_window_beyond_the_limit_is_refused() {
     // A frame header that asks for 64 MiB, and one that asks for 2 GiB.
     for descriptor in [16 << 3, 21 << 3] {
