@@ -11,8 +11,9 @@
 //! - A line with nothing on it is skipped, in a file of one column too; write `""` there for an empty value.
 //! - Every record has as many fields as the header. A delimiter at a line's end opens one more field, in the header too.
 //! - Positions count bytes of the file, or of its text in UTF-8 when it is in another encoding, and lines as an editor does.
-//! - Without a delimiter given, the first records show it; see `delimiter`. A header in which another common delimiter stands
-//!   more often than the right one is refused, quoted names left aside.
+//! - If no delimiter is set, the first records show it, or the file is refused; see `delimiter`. A header in which another common
+//!   delimiter occurs more often than the one that was found is refused, and so is one that a set delimiter does not divide but
+//!   another does. Quoted names do not count.
 //! - Where bad records may be left out, those are that have another number of fields than the header, or go on after a closing
 //!   quote; the latter end with their line. Everything else that is wrong still breaks the file.
 //! - Null values, where some are given, say nothing in every column, text too, unless they are quoted.

@@ -1,4 +1,6 @@
-//! The mark between fields: found in the first records, and a header that another mark divides never becomes one column.
+//! The delimiter of a CSV file: found in its first records when they can be read in one way only.
+//!
+//! A header that another delimiter divides never becomes one column.
 
 use memchr::memchr_iter;
 
@@ -12,83 +14,137 @@ pub(super) const SAMPLE_BYTES: usize = 64 * 1024;
 /// As many records.
 const SAMPLE_RECORDS: usize = 100;
 
-/// Finds what divides the fields of a file that begins with this text; `is_whole` when that is all of it.
+/// Finds the delimiter of a file that begins with this text; `is_whole` when the text is the whole file.
 ///
-/// A delimiter fits when it divides the header, and every record of the sample into as many fields. The one that gives the
-/// most fields wins. When none fits, the header alone decides, and when nothing divides that, the file has one column.
+/// Every delimiter that divides the header gives a reading. Readings are dropped in this order, unless all would be:
+/// 1. records of the sample have different numbers of fields, or quotes are where RFC 4180 allows none;
+/// 2. both are so;
+/// 3. no other record has as many fields as the header.
+///
+/// The delimiter of the one reading that remains is returned. When none divides the header, the file has one column.
 ///
 /// # Errors
-/// When two of them give as many fields.
+/// When more than one delimiter remains. The number of fields decides nothing: a text column may hold any character.
 pub(super) fn find(sample: &[u8], is_whole: bool, quote: u8) -> Result<u8> {
-    let counts =
-        DELIMITERS.map(|(delimiter, name)| (delimiter, name, count_fields(sample, is_whole, delimiter, quote)));
-    let divides = |(_, _, count): &(u8, &str, Count)| count.first > 1;
-    let fitting: Vec<_> = counts.iter().filter(|each| divides(each) && each.2.is_even).collect();
-    let candidates = match fitting.is_empty() {
-        true => counts.iter().filter(|each| divides(each)).collect(),
-        false => fitting,
-    };
-    let Some(most) = candidates.iter().map(|(_, _, count)| count.first).max() else { return Ok(b',') };
-    let best: Vec<_> = candidates.into_iter().filter(|(_, _, count)| count.first == most).collect();
-    match best[..] {
-        [(_, one, _), (_, other, _), ..] => {
-            let message =
-                format!("its fields may be divided by the {one} or by the {other}; say by which with CSV_DELIMITER");
+    let mut readings: Vec<Reading> =
+        DELIMITERS.into_iter().map(|delimiter| Reading::of(sample, is_whole, delimiter, quote)).collect();
+    readings.retain(|reading| reading.fields > 1);
+    keep_better(&mut readings, |reading| reading.is_even() && reading.is_quoted_well);
+    keep_better(&mut readings, |reading| reading.is_even() || reading.is_quoted_well);
+    keep_better(&mut readings, |reading| reading.even_records > 1);
+    match &readings[..] {
+        [] => Ok(b','),
+        [only] => Ok(only.delimiter),
+        _ => {
+            let names: Vec<String> = readings.iter().map(|reading| format!("the {}", reading.name)).collect();
+            let message = format!(
+                "the delimiter may be {}, and each reading gives other columns; set CSV_DELIMITER to the right one",
+                names.join(" or ")
+            );
             Err(Error::new(ErrorKind::FileBroken, message))
         }
-        [(delimiter, _, _)] => Ok(*delimiter),
-        [] => Ok(b','),
     }
 }
 
-/// How a delimiter divides a sample.
-struct Count {
-    /// Fields of the first record.
-    first: usize,
-    /// Whether all whole records have as many.
-    is_even: bool,
+/// Keeps the readings that pass a test, or all of them when none does.
+fn keep_better(readings: &mut Vec<Reading>, is_better: impl Fn(&Reading) -> bool) {
+    if readings.iter().any(&is_better) {
+        readings.retain(is_better);
+    }
 }
 
-impl Count {
-    fn end_record(&mut self, fields: usize) {
-        match self.first {
-            0 => self.first = fields,
-            first => self.is_even &= first == fields,
+/// How one delimiter divides a sample.
+struct Reading {
+    delimiter: u8,
+    name: &'static str,
+    /// Fields of the first record; 0 without a record.
+    fields: usize,
+    /// Whole records, the first one included.
+    records: usize,
+    /// Records with as many fields as the first, itself included.
+    even_records: usize,
+    /// Whether quotes are only at both ends of a field, or doubled between them.
+    is_quoted_well: bool,
+}
+
+impl Reading {
+    fn of(sample: &[u8], is_whole: bool, (delimiter, name): (u8, &'static str), quote: u8) -> Self {
+        let reading = Self { delimiter, name, fields: 0, records: 0, even_records: 0, is_quoted_well: true };
+        let mut scan = Scan { reading, quote, fields: 1, place: Place::FieldStart, is_blank: true };
+        for byte in sample {
+            scan.read(*byte);
+            if scan.reading.records == SAMPLE_RECORDS {
+                return scan.reading;
+            }
         }
+        // A record that the sample's end cuts says little, unless it is the only one.
+        if is_whole && scan.place != Place::Quoted || scan.reading.records == 0 {
+            scan.end_record();
+        }
+        scan.reading
+    }
+
+    fn is_even(&self) -> bool {
+        self.even_records == self.records
     }
 }
 
-fn count_fields(sample: &[u8], is_whole: bool, delimiter: u8, quote: u8) -> Count {
-    let mut count = Count { first: 0, is_even: true };
-    let (mut fields, mut records) = (1, 0);
-    let (mut is_quoted, mut may_open, mut is_blank) = (false, true, true);
-    for byte in sample {
-        if is_quoted {
-            // A quote closes, unless another one follows, which then opens again.
-            is_quoted = *byte != quote;
-            may_open = !is_quoted;
-        } else if *byte == quote && may_open {
-            (is_quoted, is_blank) = (true, false);
-        } else if matches!(byte, b'\n' | b'\r') {
-            if !is_blank {
-                count.end_record(fields);
-                records += 1;
-                if records == SAMPLE_RECORDS {
-                    return count;
+/// The part of a field that the next byte belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    FieldStart,
+    Unquoted,
+    Quoted,
+    /// After a quote that closes the field, unless another quote follows.
+    Closed,
+}
+
+/// Reads a sample by one delimiter.
+struct Scan {
+    reading: Reading,
+    quote: u8,
+    /// Fields of the open record so far.
+    fields: usize,
+    place: Place,
+    /// Whether the open line is empty so far.
+    is_blank: bool,
+}
+
+impl Scan {
+    fn read(&mut self, byte: u8) {
+        let is_quote = byte == self.quote;
+        match self.place {
+            Place::Quoted if is_quote => self.place = Place::Closed,
+            Place::Quoted => {}
+            Place::FieldStart | Place::Closed if is_quote => {
+                self.place = Place::Quoted;
+                self.is_blank = false;
+            }
+            Place::FieldStart | Place::Unquoted | Place::Closed if matches!(byte, b'\n' | b'\r') => self.end_record(),
+            Place::FieldStart | Place::Unquoted | Place::Closed => {
+                self.is_blank = false;
+                if byte == self.reading.delimiter {
+                    self.fields += 1;
+                    self.place = Place::FieldStart;
+                } else {
+                    self.reading.is_quoted_well &= self.place != Place::Closed && !is_quote;
+                    self.place = Place::Unquoted;
                 }
             }
-            (fields, may_open, is_blank) = (1, true, true);
-        } else {
-            may_open = *byte == delimiter;
-            fields += usize::from(may_open);
-            is_blank = false;
         }
     }
-    // What the sample's end has cut says little, unless there is nothing else.
-    if !is_blank && (is_whole && !is_quoted || count.first == 0) {
-        count.end_record(fields);
+
+    fn end_record(&mut self) {
+        if !self.is_blank {
+            let reading = &mut self.reading;
+            if reading.records == 0 {
+                reading.fields = self.fields;
+            }
+            reading.records += 1;
+            reading.even_records += usize::from(self.fields == reading.fields);
+        }
+        (self.fields, self.place, self.is_blank) = (1, Place::FieldStart, true);
     }
-    count
 }
 
 /// Refuses a header in which another delimiter stands more often than `delimiter` does, quoted fields left aside.

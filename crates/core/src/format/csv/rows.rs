@@ -23,6 +23,8 @@ pub(super) enum FieldTerminator {
 #[derive(Debug)]
 pub(super) struct Rows {
     delimiter: u8,
+    /// Whether the file itself has shown the delimiter, not a setting or the file's name.
+    delimiter_is_found: bool,
     has_header: bool,
     /// Unquoted fields that say nothing.
     null_values: Option<Vec<Vec<u8>>>,
@@ -42,6 +44,7 @@ impl Rows {
     pub(super) fn new(dialect: &CsvDialect, max_columns: usize) -> Self {
         Self {
             delimiter: dialect.delimiter.unwrap_or(b','),
+            delimiter_is_found: false,
             has_header: dialect.has_header,
             null_values: dialect.null_values.clone(),
             max_columns,
@@ -54,8 +57,10 @@ impl Rows {
         }
     }
 
+    /// Sets the delimiter that the file itself has shown.
     pub(super) fn set_delimiter(&mut self, delimiter: u8) {
         self.delimiter = delimiter;
+        self.delimiter_is_found = true;
     }
 
     #[inline]
@@ -164,7 +169,10 @@ impl Rows {
             return Ok(());
         }
         let header = self.batch.take_open_row();
-        delimiter::check_header(self.delimiter, &header, &self.header_quotes)?;
+        // A delimiter that is set decides, as long as it divides the header at all.
+        if self.delimiter_is_found || header.len() == 1 {
+            delimiter::check_header(self.delimiter, &header, &self.header_quotes)?;
+        }
         self.header_quotes = Vec::new();
         self.width = header.len();
         self.fields = 0;
