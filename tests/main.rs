@@ -28,6 +28,8 @@ mod load_modes;
 mod mysql;
 // Large files for a table that is made in the transaction of its rows.
 mod new_table;
+// The roles of the template allow what the code calls, and nothing else.
+mod permissions;
 // Files that are loaded while they are read.
 mod single_pass;
 // The PostgreSQL target: the conformance list, every failure class, every column type.

@@ -1,0 +1,315 @@
+//! The template's roles allow every AWS operation that the code calls, and nothing else.
+//!
+//! [`CODE`] and [`SERVICES`] say which role needs which actions on which resources. The tests compare them with the source, from
+//! which the operations are read, and with the policies of `template.yaml`. IAM has its own rules for which action a request needs:
+//! a named version needs `GetObjectVersion`, a copy reads its source with its tags, a conditional write is a `PutObject`, and S3
+//! answers 404 instead of 403 for a missing key only to callers that may list the bucket.
+
+mod calls;
+mod policy;
+mod template;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+
+use policy::{Role, Target};
+use template::{ACCOUNT, REGION, Template};
+
+/// What the code calls.
+const CODE: &str = "
+operation               | roles               | resources                         | actions
+HeadObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
+HeadObject              | trigger ingest task | processed failed fallback         | s3:GetObject
+HeadObject              | ingest              | failed                            | s3:GetObjectVersion
+GetObject               | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
+GetObject               | trigger ingest task | fallback lease                    | s3:GetObject
+GetObject               | ingest              | fallback failed                   | s3:GetObject s3:GetObjectVersion
+GetObject               | trigger ingest task | bucket                            | s3:ListBucket
+PutObject               | trigger ingest task | failed fallback lease             | s3:PutObject
+DeleteObject            | trigger ingest task | uploads rejected                  | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
+DeleteObject            | trigger ingest task | lease                             | s3:DeleteObject s3:GetObject
+DeleteObject            | ingest              | fallback                          | s3:DeleteObject
+DeleteObject            | ingest              | failed                            | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
+CopyObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
+CopyObject              | ingest              | failed                            | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
+CopyObject              | trigger ingest task | processed failed                  | s3:PutObject s3:PutObjectTagging
+CreateMultipartUpload   | trigger ingest task | processed failed fallback rejected | s3:PutObject
+UploadPart              | trigger ingest task | fallback rejected                 | s3:PutObject
+UploadPartCopy          | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
+UploadPartCopy          | ingest              | failed                            | s3:GetObject s3:GetObjectVersion
+UploadPartCopy          | trigger ingest task | processed failed                  | s3:PutObject
+CompleteMultipartUpload | trigger ingest task | processed failed fallback rejected | s3:PutObject
+AbortMultipartUpload    | trigger ingest task | processed failed fallback rejected | s3:AbortMultipartUpload
+ListObjectsV2           | ingest task         | bucket                            | s3:ListBucket
+ListMultipartUploads    | trigger ingest task | bucket                            | s3:ListBucketMultipartUploads
+GetDatabase             | trigger ingest task | glue-database                     | glue:GetDatabase
+CreateDatabase          | trigger ingest task | glue-database                     | glue:CreateDatabase
+GetTable                | trigger ingest task | glue-table                        | glue:GetTable
+CreateTable             | trigger ingest task | glue-table                        | glue:CreateTable
+UpdateTable             | trigger ingest task | glue-table                        | glue:UpdateTable
+GetPartition            | trigger ingest task | glue-table                        | glue:GetPartition
+CreatePartition         | trigger ingest task | glue-table                        | glue:CreatePartition
+BatchUpdatePartition    | trigger ingest task | glue-table                        | glue:BatchUpdatePartition
+DeletePartition         | ingest              | glue-table                        | glue:DeletePartition
+GetSecretValue          | trigger ingest task | secret                            | secretsmanager:GetSecretValue
+GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
+RunTask                 | trigger ingest      | task-definition                   | ecs:RunTask
+RunTask                 | trigger ingest      | task-roles                        | iam:PassRole
+";
+
+/// What Lambda and ECS do with the same roles.
+const SERVICES: &str = "
+operation               | roles               | resources                         | actions
+write the log           | trigger             | trigger-log                       | logs:CreateLogStream logs:PutLogEvents
+write the log           | ingest              | ingest-log                        | logs:CreateLogStream logs:PutLogEvents
+write the log           | execution           | task-log                          | logs:CreateLogStream logs:PutLogEvents
+report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
+attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
+pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
+pull the image          | execution           | image                             | ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer
+";
+
+/// Parameters without defaults.
+const REQUIRED: [(&str, &str); 3] =
+    [("BucketName", "data"), ("DatabaseSecretName", "prod/orders"), ("DatabaseTable", "orders")];
+
+/// A line of the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Need {
+    operation: &'static str,
+    roles: Vec<&'static str>,
+    resources: Vec<&'static str>,
+    actions: Vec<&'static str>,
+}
+
+impl Need {
+    fn read(table: &'static str) -> Result<Vec<Self>> {
+        let lines = table.trim().lines().skip(1);
+        let words = |column: &'static str| column.split_whitespace().collect();
+        lines
+            .map(|line| {
+                let columns: Vec<&'static str> = line.split('|').map(str::trim).collect();
+                let [operation, roles, resources, actions] = columns[..] else {
+                    anyhow::bail!("not four columns: {line}")
+                };
+                Ok(Self { operation, roles: words(roles), resources: words(resources), actions: words(actions) })
+            })
+            .collect()
+    }
+
+    fn all() -> Result<Vec<Self>> {
+        Ok([Self::read(CODE)?, Self::read(SERVICES)?].concat())
+    }
+
+    fn concerns(&self, role: &Role) -> Result<bool> {
+        self.roles.iter().try_fold(false, |found, name| Ok(found || role_name(name)? == role.name))
+    }
+
+    fn targets(&self, template: &Template) -> Result<Vec<Target>> {
+        let targets: Result<Vec<_>> = self.resources.iter().map(|name| targets(name, template)).collect();
+        Ok(targets?.concat())
+    }
+}
+
+/// The logical name of a role.
+fn role_name(name: &str) -> Result<&'static str> {
+    Ok(match name {
+        "trigger" => "TriggerRole",
+        "ingest" => "IngestRole",
+        "task" => "TaskRole",
+        "execution" => "TaskExecutionRole",
+        _ => anyhow::bail!("the tables name an unknown role: {name}"),
+    })
+}
+
+/// Examples of a resource, as requests name it; none where these parameters do not use it.
+fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
+    let bucket = format!("arn:aws:s3:::{}", template.parameter("BucketName")?);
+    let below = |parameter: &str| {
+        Ok::<_, anyhow::Error>(vec![format!("{bucket}/{}2026/a.csv", template.parameter(parameter)?)])
+    };
+    let glue = |resource: &str| format!("arn:aws:glue:{REGION}:{ACCOUNT}:{resource}");
+    let (database, table) = (template.parameter("GlueDatabase")?, template.parameter("GlueTable")?);
+    let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
+    let mut context = None;
+    let arns = match name {
+        "uploads" => uploads(&bucket, template)?,
+        "processed" => below("ProcessedPrefix")?,
+        "failed" => below("FailedPrefix")?,
+        "fallback" => below("FallbackPrefix")?,
+        "lease" => below("LeasePrefix")?,
+        "rejected" => below("RejectedPrefix")?,
+        "bucket" => vec![bucket],
+        // Glue checks an action on everything above the resource too.
+        "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
+        "glue-table" => {
+            let mut tables = vec![format!("table/{database}/{table}")];
+            if template.holds("HasTablePattern")? {
+                tables.push(format!("table/{database}/other"));
+            }
+            let above = ["catalog".to_owned(), format!("database/{database}")];
+            above.iter().chain(&tables).map(|resource| glue(resource)).collect()
+        }
+        "secret" => {
+            let secret = template.parameter("DatabaseSecretName")?;
+            vec![format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCd12")]
+        }
+        "secret-key" => {
+            context = Some(("kms:ViaService", service("secretsmanager")));
+            if template.holds("HasSecretKey")? {
+                vec![template.parameter("DatabaseSecretKeyArn")?.to_owned()]
+            } else {
+                vec![]
+            }
+        }
+        "task-definition" => {
+            context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
+            vec!["TaskDefinition".to_owned()]
+        }
+        "task-roles" => {
+            context = Some(("iam:PassedToService", "ecs-tasks.amazonaws.com".to_owned()));
+            vec!["TaskRole.Arn".to_owned(), "TaskExecutionRole.Arn".to_owned()]
+        }
+        "trigger-log" => vec!["TriggerLogGroup.Arn".to_owned()],
+        "ingest-log" => vec!["IngestLogGroup.Arn".to_owned()],
+        "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
+        "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
+        "interfaces" if !template.holds("InVpc")? => vec![],
+        // AWS checks these actions on no narrower resource.
+        "interfaces" | "registry" => vec!["*".to_owned()],
+        "image" if template.holds("HasImage")? => vec![format!("arn:aws:ecr:{REGION}:{ACCOUNT}:repository/spillway")],
+        "image" => vec!["Repository.Arn".to_owned()],
+        _ => anyhow::bail!("the tables name an unknown resource: {name}"),
+    };
+    let context: std::collections::BTreeMap<_, _> = context.into_iter().collect();
+    Ok(arns.into_iter().map(|arn| Target { arn, context: context.clone() }).collect())
+}
+
+/// An object below each upload prefix.
+fn uploads(bucket: &str, template: &Template) -> Result<Vec<String>> {
+    let more = template.parameter("MoreUploadPrefixes")?.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
+    let prefixes = [template.parameter("UploadPrefix")?].into_iter().chain(more);
+    Ok(prefixes.map(|prefix| format!("{bucket}/{}2026/a.csv", prefix.trim_start_matches('/'))).collect())
+}
+
+fn template(parameters: &[(&str, &str)]) -> Result<Template> {
+    Template::read(&[&REQUIRED, parameters].concat())
+}
+
+#[test]
+fn the_table_names_every_operation_in_the_source_and_no_other() -> Result<()> {
+    let called: BTreeSet<String> = calls::operations()?.into_keys().collect();
+    let named: BTreeSet<String> = Need::read(CODE)?.iter().map(|need| need.operation.to_owned()).collect();
+    let difference: Vec<_> = called.symmetric_difference(&named).collect();
+    ensure!(difference.is_empty(), "only in the source or only in the table: {difference:?}; called: {called:?}");
+    Ok(())
+}
+
+#[rstest]
+#[case::defaults(&[])]
+#[case::network_key_and_image(&[
+    ("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1"), ("TaskImageUri", "example/spillway:1"),
+    ("DatabaseSecretKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1"),
+])]
+#[case::several_upload_prefixes(&[("MoreUploadPrefixes", "incoming/,late/")])]
+#[case::whole_bucket(&[("UploadPrefix", "/")])]
+#[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]
+#[case::other_prefixes(&[("UploadPrefix", "in/"), ("ProcessedPrefix", "done/"), ("FailedPrefix", "bad/"), ("FallbackPrefix", "fb/")])]
+fn the_roles_allow_what_the_table_needs_and_nothing_else(#[case] parameters: &[(&str, &str)]) -> Result<()> {
+    let template = template(parameters)?;
+    let (roles, needs) = (template.roles()?, Need::all()?);
+    let mut wrong = refused(&template, &roles, &needs)?;
+    wrong.extend(needless(&template, &roles, &needs)?);
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// What the table needs and a role does not allow.
+fn refused(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
+    let mut refused = Vec::new();
+    for need in needs {
+        for name in &need.roles {
+            let wanted = role_name(name)?;
+            let role = roles.iter().find(|role| role.name == wanted).with_context(|| format!("no role {wanted}"))?;
+            for target in need.targets(template)? {
+                let missing = need.actions.iter().filter(|action| !role.allows(action, &target));
+                refused.extend(missing.map(|action| {
+                    format!("{} may not {action} on {}, which {} needs", role.name, target.arn, need.operation)
+                }));
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// What a statement allows and no role that has the statement needs.
+fn needless(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
+    let mut needless = Vec::new();
+    let statements: Vec<(&Role, _)> =
+        roles.iter().flat_map(|role| role.statements.iter().map(move |statement| (role, statement))).collect();
+    for (index, (_, statement)) in statements.iter().enumerate() {
+        // A managed policy is in several roles and is looked at once.
+        if statements[..index].iter().any(|(_, earlier)| earlier == statement) {
+            continue;
+        }
+        let mut needed = BTreeSet::new();
+        for need in needs {
+            let mut holders = statements.iter().filter(|(_, other)| other == statement).map(|(role, _)| role);
+            if !holders.try_fold(false, |found, role| Ok::<_, anyhow::Error>(found || need.concerns(role)?))? {
+                continue;
+            }
+            let targets = need.targets(template)?;
+            let resources = statement
+                .resources
+                .iter()
+                .filter(|resource| targets.iter().any(|target| statement.applies(resource, target)));
+            needed.extend(
+                resources.flat_map(|resource| need.actions.iter().map(move |action| (*action, resource.as_str()))),
+            );
+        }
+        let allowed = statement
+            .actions
+            .iter()
+            .flat_map(|action| statement.resources.iter().map(move |resource| (action.as_str(), resource.as_str())));
+        needless.extend(allowed.filter(|pair| !needed.contains(pair)).map(|(action, resource)| {
+            format!("{} allows {action} on {resource}, which nothing needs", statement.name)
+        }));
+    }
+    Ok(needless)
+}
+
+#[test]
+fn only_the_ingest_function_may_replay() -> Result<()> {
+    let template = template(&[])?;
+    let replay = [
+        ("fallback", vec!["s3:GetObjectVersion"]),
+        (
+            "failed",
+            vec![
+                "s3:GetObjectVersion",
+                "s3:GetObjectTagging",
+                "s3:GetObjectVersionTagging",
+                "s3:DeleteObject",
+                "s3:DeleteObjectVersion",
+            ],
+        ),
+    ];
+    for role in template.roles()? {
+        for (resource, actions) in &replay {
+            for target in targets(resource, &template)? {
+                for action in actions {
+                    let is_allowed = role.allows(action, &target);
+                    ensure!(
+                        is_allowed == (role.name == "IngestRole"),
+                        "{} {action} on {}: {is_allowed}",
+                        role.name,
+                        target.arn
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
