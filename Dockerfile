@@ -1,7 +1,7 @@
-# The Fargate task: one binary, no shell, no package manager, not root. `make image` builds it and says where to push it.
+# The Fargate task: one binary, no shell, no package manager, not root. `make image` builds it and prints the commands that push it.
 #
-# glibc rather than a static musl binary: musl's allocator and resolver cost a loader of rows more than the few megabytes they save. The base
-# image brings the root certificates that AWS's own endpoints need; those of RDS are in the binary.
+# glibc instead of a static musl binary: musl's allocator and resolver slow a load down by more than the few saved megabytes are worth.
+# The base image contains the root certificates for AWS endpoints. The binary contains those of RDS.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /spillway-task /spillway-task
-# The number, so that the platform can tell that it is not root.
+# As a number, so that the platform can verify that it is not root.
 USER 65532:65532
-# Exec form: SIGTERM reaches the task itself, which rolls back and exits 75.
+# Exec form, so that SIGTERM reaches the task, which rolls back and exits with 75.
 ENTRYPOINT ["/spillway-task"]
