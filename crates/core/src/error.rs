@@ -1,106 +1,99 @@
-//! The one error of the core: a kind that says which side failed and what it means, our own context, and the source.
+//! The error type: a kind, a message with its context, and the cause.
 //!
-//! What follows from a kind (retry, fall back, reject, fail) is decided in [`crate::policy`] alone. Context never holds a
-//! row value or a secret; data errors carry record, line, byte and column name instead.
+//! [`crate::policy`] maps each kind to retry, outcome, alert and hint. Messages never contain row values or secrets; data
+//! errors carry record, line, byte and column name instead.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of everything in the core that can fail.
+/// A result with the error type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Which side failed, and what it means for the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ErrorKind {
-    /// Another transaction holds what we need: deadlock, lock wait timeout, serialisation failure.
-    Conflict,
-    /// The database is changing hands: read-only, shutting down, connection lost.
-    Failover,
-    /// The database has no connection or memory to spare.
-    Capacity,
-    /// No connection could be made: refused, timed out, no such name.
-    Unreachable,
-    /// The server offers no TLS, or a certificate that does not verify.
-    TlsRefused,
-    /// The database does not accept the user or the password.
-    Credentials,
-    /// The user may not do what the load needs, or the database does not exist.
-    Privilege,
-    /// The target table cannot hold this file's columns, or is no transactional table.
-    TableMismatch,
-    /// The database, or our check before it, refuses a value.
-    DataRefused,
-    /// The database has no room, or a packet or transaction is too large for it.
-    DatabaseFull,
-    /// A statement of ours that the server cannot understand, or a broken invariant.
-    Internal,
-    /// COMMIT was sent and no answer came: the rows may or may not be stored.
-    CommitUnknown,
-    /// The file itself is broken: encoding, unterminated quote, wrong field count, limits exceeded.
-    FileBroken,
-    /// The object's key gives no table that rows could go to.
-    KeyRefused,
-    /// The object has changed since it was first looked at (HTTP 412).
-    SourceChanged,
-    /// The object does not exist (any more).
-    SourceMissing,
-    /// Another object lies where a source was to move; it is not overwritten.
-    DestinationTaken,
-    /// S3, Glue, ECS or Secrets Manager refused us (HTTP 403, KMS).
-    Forbidden,
-    /// An AWS service asked us to slow down, or has no capacity now.
-    Throttled,
-    /// An AWS service failed or could not be reached.
-    Service,
-    /// Another worker holds the lease or the claim of this object.
-    Busy,
-    /// Our lease ran out or was taken over while we worked.
-    LeaseLost,
-    /// Too little time is left to finish.
-    Deadline,
-    /// The process was asked to stop (SIGTERM).
-    Interrupted,
-    /// A setting is missing or makes no sense.
-    Settings,
-    /// A secret exists but does not hold what we need.
-    SecretInvalid,
-    /// An event or request that cannot be understood.
-    EventInvalid,
+macro_rules! error_kinds {
+    ($($(#[doc = $meaning:literal])+ $kind:ident = $name:literal;)+) => {
+        /// The side that failed, and the meaning for the file.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ErrorKind {
+            $($(#[doc = $meaning])+ $kind,)+
+        }
+
+        impl ErrorKind {
+            /// Every kind, in the order of `docs/errors.md`.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The stable name used in logs, reports, the ledger and as the Lambda error type.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+
+            /// The meaning, in Markdown, as `docs/errors.md` shows it.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!($($meaning),+),)+
+                }
+            }
+        }
+    };
 }
 
-impl ErrorKind {
-    /// The stable name used in logs, reports, the ledger and as the Lambda error type.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Conflict => "conflict",
-            Self::Failover => "failover",
-            Self::Capacity => "capacity",
-            Self::Unreachable => "unreachable",
-            Self::TlsRefused => "tls_refused",
-            Self::Credentials => "credentials",
-            Self::Privilege => "privilege",
-            Self::TableMismatch => "table_mismatch",
-            Self::DataRefused => "data_refused",
-            Self::DatabaseFull => "database_full",
-            Self::Internal => "internal",
-            Self::CommitUnknown => "commit_unknown",
-            Self::FileBroken => "file_broken",
-            Self::KeyRefused => "key_refused",
-            Self::SourceChanged => "source_changed",
-            Self::SourceMissing => "source_missing",
-            Self::DestinationTaken => "destination_taken",
-            Self::Forbidden => "forbidden",
-            Self::Throttled => "throttled",
-            Self::Service => "service",
-            Self::Busy => "busy",
-            Self::LeaseLost => "lease_lost",
-            Self::Deadline => "deadline",
-            Self::Interrupted => "interrupted",
-            Self::Settings => "settings",
-            Self::SecretInvalid => "secret_invalid",
-            Self::EventInvalid => "event_invalid",
-        }
-    }
+// The doc comment of each kind is its meaning in docs/errors.md.
+error_kinds! {
+    /// Another transaction holds the same rows: a deadlock, a lock wait timeout or a serialization failure.
+    Conflict = "conflict";
+    /// The database is failing over: it is read-only, shutting down, or closed the connection.
+    Failover = "failover";
+    /// The database has no free connection or memory.
+    Capacity = "capacity";
+    /// The worker cannot connect: the connection was refused, timed out, or the host name is unknown.
+    Unreachable = "unreachable";
+    /// The server does not offer TLS, or its certificate cannot be verified.
+    TlsRefused = "tls_refused";
+    /// The database rejects the user or the password.
+    Credentials = "credentials";
+    /// The user lacks a privilege that the load needs, or the database does not exist.
+    Privilege = "privilege";
+    /// The table cannot hold the file's columns, or does not support transactions.
+    TableMismatch = "table_mismatch";
+    /// A value does not fit its column. Spillway's check or the database found it.
+    DataRefused = "data_refused";
+    /// The database is out of storage, or a packet or transaction exceeds its limit.
+    DatabaseFull = "database_full";
+    /// A bug in Spillway: a statement that the server does not understand, or a broken invariant.
+    Internal = "internal";
+    /// COMMIT was sent, but no response arrived. The rows may or may not be stored.
+    CommitUnknown = "commit_unknown";
+    /// The file is invalid: its encoding, an unterminated quote, a wrong number of fields, or a limit is exceeded.
+    FileBroken = "file_broken";
+    /// The object key does not yield a valid table name.
+    KeyRefused = "key_refused";
+    /// The object was overwritten while it was processed (HTTP 412).
+    SourceChanged = "source_changed";
+    /// The object does not exist, or does not exist any more.
+    SourceMissing = "source_missing";
+    /// Another object has the key that the file should move to. It is not overwritten.
+    DestinationTaken = "destination_taken";
+    /// S3, Glue, ECS, Secrets Manager or KMS denied access (HTTP 403).
+    Forbidden = "forbidden";
+    /// An AWS service asks for fewer requests, or has no capacity now.
+    Throttled = "throttled";
+    /// An AWS service failed or cannot be reached.
+    Service = "service";
+    /// Another worker holds the lease or the claim of this object.
+    Busy = "busy";
+    /// The lease expired, or another worker took it over.
+    LeaseLost = "lease_lost";
+    /// Too little time is left to finish.
+    Deadline = "deadline";
+    /// The process was asked to stop (SIGTERM or SIGINT).
+    Interrupted = "interrupted";
+    /// A setting is missing or invalid.
+    Settings = "settings";
+    /// The secret exists, but a field is missing or invalid.
+    SecretInvalid = "secret_invalid";
+    /// The event or request is not valid.
+    EventInvalid = "event_invalid";
 }
 
 impl fmt::Display for ErrorKind {
@@ -109,14 +102,14 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Where in a file something was found. All numbers but `byte` count from one.
+/// A position in a file. `record` and `line` count from 1, `byte` from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Position {
-    /// The data record, the header not counted; 0 means the header.
+    /// The number of the data record; 0 is the header.
     pub record: u64,
-    /// The line of the file on which the record starts; 0 when it is not known, and then `byte` is not either.
+    /// The line on which the record starts; 0 if line and byte are unknown.
     pub line: u64,
-    /// The offset of the record's first byte in the decoded file.
+    /// The offset of the first byte of the record, after decompression.
     pub byte: u64,
 }
 
@@ -125,7 +118,7 @@ impl fmt::Display for Position {
         if self.record == 0 {
             write!(formatter, "header, line {}, byte {}", self.line, self.byte)
         } else if self.line == 0 {
-            // The database only tells which record it refuses.
+            // The database reports only the record that it rejects.
             write!(formatter, "record {}", self.record)
         } else {
             write!(formatter, "record {}, line {}, byte {}", self.record, self.line, self.byte)
@@ -133,7 +126,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// The core's error.
+/// An error with its kind, message, context and cause.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -145,55 +138,55 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error with a lowercase message that names the thing and says what to do when the user can do something.
+    /// An error with a message in lower case and without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), object: None, position: None, column: None, source: None }
     }
 
-    /// Keeps the error that caused this one.
+    /// Adds the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Names the object, as `s3://bucket/key`. An object that is already named stays.
+    /// Adds the object, as `s3://bucket/key`, unless the error has one.
     #[must_use]
     pub fn for_object(mut self, object: impl fmt::Display) -> Self {
         self.object.get_or_insert_with(|| object.to_string().into_boxed_str());
         self
     }
 
-    /// Says where in the file. A position that is already known stays.
+    /// Adds the position in the file, unless the error has one.
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {
         self.position.get_or_insert(position);
         self
     }
 
-    /// Names the column. A column that is already named stays.
+    /// Adds the name of the column, unless the error has one.
     #[must_use]
     pub fn in_column(mut self, column: impl Into<String>) -> Self {
         self.column.get_or_insert_with(|| column.into());
         self
     }
 
-    /// What this error means.
+    /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The message without object, position and source.
+    /// The message without object, position and cause.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Where in the file, when it is known.
+    /// The position in the file, if known.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// The column's name, when it is known.
+    /// The name of the column, if known.
     pub fn column(&self) -> Option<&str> {
         self.column.as_deref()
     }
@@ -220,7 +213,7 @@ impl StdError for Error {
     }
 }
 
-/// The whole chain of an error on one line, outermost first, for logs and reasons.
+/// The error and its causes on one line, for logs and reasons.
 pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -237,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_names_object_message_and_place() {
+    fn an_error_shows_object_message_and_position() {
         let error = Error::new(ErrorKind::FileBroken, "a quote is never closed")
             .at(Position { record: 2, line: 4, byte: 31 })
             .in_column("note")
@@ -246,13 +239,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_object_and_position_stay() {
+    fn the_first_object_is_kept() {
         let error = Error::new(ErrorKind::Service, "x").for_object("first").for_object("second");
         assert_eq!(error.to_string(), "first: x");
     }
 
     #[test]
-    fn the_chain_keeps_every_cause() {
+    fn the_chain_contains_every_cause() {
         let inner = Error::new(ErrorKind::Unreachable, "connection refused");
         let outer = Error::new(ErrorKind::Service, "cannot read the secret").with_source(inner);
         assert_eq!(chain(&outer), "cannot read the secret: connection refused");

@@ -17,7 +17,7 @@ use aws_sdk_ecs::types::{
 };
 use tracing::{info, warn};
 
-use crate::config::{LaunchSettings, vars};
+use crate::config::{LaunchSettings, settings as declared};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectVersion, hash_parts};
@@ -141,10 +141,10 @@ impl Launcher {
         let container = ContainerOverride::builder()
             .name(&self.settings.container)
             .environment(pair(vars::S3_BUCKET.name, &object.bucket))
-            .environment(pair(vars::CSV_KEY.name, &object.key))
+            .environment(pair(declared::CSV_KEY.info.name, &object.key))
             // An empty value counts as unset. It overrides a version id in the task definition, which is another
             // object's.
-            .environment(pair(vars::CSV_VERSION_ID.name, object.version_id.as_deref().unwrap_or_default()))
+            .environment(pair(declared::CSV_VERSION_ID.info.name, object.version_id.as_deref().unwrap_or_default()))
             .build();
         TaskOverride::builder().container_overrides(container).build()
     }

@@ -1,73 +1,69 @@
-//! What each failure means: one exhaustive table from error kind to what is done next and what the operator can do.
+//! The failure table: for each error kind the retries, the outcome, the alert and a hint. `docs/errors.md` shows it.
 //!
-//! Pure: clocks and random numbers are the caller's. How long an outage may be waited for is a setting.
+//! No clock and no random numbers: the caller passes them. `RDS_RETRY_SECONDS` sets how long an outage is retried.
 
 use std::time::Duration;
 
 use crate::error::ErrorKind;
 
-/// How often a step is tried again before its failure counts.
+/// How often a failed step is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// Not at all.
+pub enum Retry {
+    /// Never.
     Never,
-    /// Up to this many tries in all: the database is healthy, only busy.
+    /// Until this many tries have failed. The database is healthy but busy.
     Tries(u32),
-    /// Until `RDS_RETRY_SECONDS` are over, each time on a new connection.
+    /// For `RDS_RETRY_SECONDS`, each time on a new connection.
     Budget,
-    /// For at most this long within the budget, with the secret read again: the password may just have been rotated.
+    /// For at most this long within the budget, with the secret read again: the password may have been rotated.
     FreshCredentials(Duration),
 }
 
-/// What happens to the file when no try is left.
+/// The outcome for the file when no try is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Its rows go over the spillway. Only ever taken when non-commit is proved.
+pub enum Action {
+    /// Its rows are written to the fallback. Only if it is certain that they were not committed.
     FallBack,
-    /// The file is broken: to the failed prefix with a reason, zero rows anywhere.
+    /// The file moves to the failed prefix with a reason. None of its rows is stored.
     Reject,
-    /// An error: the object stays in place, the event comes again, then the dead letter queue.
+    /// The call fails and the object stays in place. Lambda retries the event, then sends it to the failure queue.
     Fail,
 }
 
-/// What is done about a kind of failure.
+/// One row of the failure table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Policy {
-    /// How often the step is tried again.
+pub struct Policy {
+    /// The retries.
     pub retry: Retry,
-    /// What happens then.
+    /// The outcome when they are used up.
     pub action: Action,
-    /// Whether a person must look even though nothing is lost: the run exits non-zero, the log line is an error.
+    /// Whether a person must look even if no row is lost. The log line is then an error, and the run fails.
     pub alert: bool,
-    /// What the operator can do.
+    /// The advice for the operator, in lower case and without a full stop.
     pub hint: &'static str,
 }
 
-/// The failure table.
-pub(crate) fn policy(kind: ErrorKind) -> Policy {
+/// The row of the failure table for this kind.
+pub fn policy(kind: ErrorKind) -> Policy {
     use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};
     let (retry, action, alert, hint) = match kind {
-        ErrorKind::Conflict => {
-            (Tries(6), Fail, false, "another transaction holds the same rows; the event comes again by itself")
-        }
-        ErrorKind::Failover => {
-            (Budget, FallBack, false, "the database is failing over or read-only; replay the fallback when it is back")
-        }
+        ErrorKind::Conflict => (Tries(6), Fail, false, "no action needed: the file is tried again"),
+        ErrorKind::Failover => (Budget, FallBack, false, "replay the fallback when the database accepts writes again"),
         ErrorKind::Capacity => (
             Budget,
             FallBack,
             false,
-            "raise max_connections or lower the functions' concurrency, then replay the fallback",
+            "raise max_connections or lower the concurrency of the functions, then replay the fallback",
         ),
         ErrorKind::Unreachable => {
-            (Budget, FallBack, false, "check host, port, security group and subnets, then replay the fallback")
+            (Budget, FallBack, false, "check host, port, security groups and subnets, then replay the fallback")
         }
         ErrorKind::TlsRefused => (
             Never,
             FallBack,
             true,
-            "check the server's certificate and RDS_CA_FILE; plain text is used only with RDS_TLS=off",
+            "check the server's certificate and RDS_CA_FILE, or set RDS_TLS=off to send plain text",
         ),
         ErrorKind::Credentials => (
             FreshCredentials(Duration::from_secs(60)),
@@ -82,50 +78,59 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             "grant SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database, then replay \
              the fallback",
         ),
-        ErrorKind::TableMismatch => {
-            (Never, FallBack, false, "change the table (or the file's columns), then replay the fallback")
-        }
+        ErrorKind::TableMismatch => (
+            Never,
+            FallBack,
+            false,
+            "change the table, then replay the fallback; or upload the file with other columns",
+        ),
         ErrorKind::DataRefused => {
-            (Never, FallBack, false, "the record does not fit the table; change the table, then replay the fallback")
+            (Never, FallBack, false, "change the table so that the value fits, then replay the fallback")
         }
         ErrorKind::DatabaseFull => {
-            (Never, FallBack, false, "give the database room (storage, max_allowed_packet), then replay the fallback")
+            (Never, FallBack, false, "add storage or raise max_allowed_packet, then replay the fallback")
         }
-        ErrorKind::Internal => (Never, FallBack, true, "this is a bug in Spillway: please report it with this message"),
+        ErrorKind::Internal => (Never, FallBack, true, "report this message as a bug in Spillway"),
         ErrorKind::CommitUnknown => (
             Never,
             Fail,
             false,
-            "COMMIT was not answered and the ledger could not be asked; the file waits in place and the event comes again",
+            "no action needed: the next attempt reads the ledger to learn whether the rows are stored",
         ),
         ErrorKind::FileBroken => (Never, Reject, false, "correct the file and upload it again"),
         ErrorKind::KeyRefused => {
-            (Never, Reject, false, "correct TABLE_PATTERN or the key, and move the file back under an upload prefix")
+            (Never, Reject, false, "correct TABLE_PATTERN or the key, then move the file back under an upload prefix")
         }
-        ErrorKind::SourceChanged => (Never, Fail, false, "the object was overwritten; the newer one is loaded"),
-        ErrorKind::SourceMissing => (Never, Fail, false, "the object is gone"),
-        ErrorKind::DestinationTaken => {
-            (Never, Fail, true, "look at the object at the destination; move it away, then the source moves by itself")
-        }
-        ErrorKind::Forbidden => (Never, Fail, true, "check the role's policy and the key policy (KMS)"),
-        ErrorKind::Throttled => (Never, Fail, false, "the service asked to slow down; the event comes again by itself"),
-        ErrorKind::Service => (Never, Fail, false, "the service failed; the event comes again by itself"),
-        ErrorKind::Busy => {
-            (Never, Fail, false, "another worker holds this object; the event comes again and finds it done")
-        }
-        ErrorKind::LeaseLost => (Never, Fail, false, "another worker has taken over; the event comes again"),
-        ErrorKind::Deadline => (Never, Fail, false, "raise the function's timeout or lower INLINE_MAX_BYTES"),
-        ErrorKind::Interrupted => (Never, Fail, false, "the process was stopped; start it again"),
-        ErrorKind::Settings => (Never, Fail, true, "correct the setting and deploy again"),
-        // With no usable credentials nothing can have been committed by this attempt, so the rows need not wait.
+        ErrorKind::SourceChanged => (Never, Fail, false, "no action needed: the newer object is loaded"),
+        ErrorKind::SourceMissing => (Never, Fail, false, "upload the object again if it was deleted by mistake"),
+        ErrorKind::DestinationTaken => (
+            Never,
+            Fail,
+            true,
+            "check the object at the destination key and move it away; the next attempt then moves the file",
+        ),
+        ErrorKind::Forbidden => (Never, Fail, true, "check the policy of the role and the policy of the KMS key"),
+        ErrorKind::Throttled => (Never, Fail, false, "no action needed: the file is tried again"),
+        ErrorKind::Service => (Never, Fail, false, "no action needed: the file is tried again"),
+        ErrorKind::Busy => (Never, Fail, false, "no action needed: another worker is loading this object"),
+        ErrorKind::LeaseLost => (Never, Fail, false, "no action needed: another worker is loading this object"),
+        ErrorKind::Deadline => (
+            Never,
+            Fail,
+            false,
+            "raise the timeout of the function, or lower INLINE_MAX_BYTES so that a task loads the file",
+        ),
+        ErrorKind::Interrupted => (Never, Fail, false, "start the process again"),
+        ErrorKind::Settings => (Never, Fail, true, "correct the setting, then deploy again"),
+        // Without credentials this attempt cannot have committed anything, so its rows can go to the fallback.
         ErrorKind::SecretInvalid => (Never, FallBack, true, "correct the secret, then replay the fallback"),
-        ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 notification or a request as the README shows it"),
+        ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 event or a request in the documented form"),
     };
     Policy { retry, action, alert, hint }
 }
 
-/// Full jitter: a random share (`unit`, 0 to 1) of the exponential delay, at most `cap`.
-pub(crate) fn backoff(attempt: u32, unit: f64) -> Duration {
+/// The delay before a retry: exponential, at most 10 seconds, times `unit` (0 to 1, random: full jitter).
+pub fn backoff(attempt: u32, unit: f64) -> Duration {
     const BASE: Duration = Duration::from_millis(100);
     const CAP: Duration = Duration::from_secs(10);
     BASE.saturating_mul(1 << attempt.min(10)).min(CAP).mul_f64(unit.clamp(0.0, 1.0))
@@ -136,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_healthy_database_never_makes_a_file_fall_back() {
+    fn a_busy_database_never_makes_a_file_fall_back() {
         assert_eq!(policy(ErrorKind::Conflict).action, Action::Fail);
     }
 

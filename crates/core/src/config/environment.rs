@@ -1,30 +1,29 @@
-//! Where settings are looked up, and what a value may be.
+//! The environment variables, and the values of settings in them.
 //!
-//! The environment is a lookup, so that tests bring their own.
+//! The environment is a lookup function, so that tests can pass their own.
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use super::vars::{self, Variable};
+use super::setting::{Declared, Setting, invalid};
+use super::settings;
 use crate::error::{Error, ErrorKind, Result};
 
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
-/// Where settings are looked up.
+/// The environment that settings are read from.
 pub struct Environment {
     lookup: Box<Lookup>,
 }
 
 impl Environment {
-    /// The process's own environment.
-    #[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
+    /// The environment of this process.
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process() -> Self {
         Self { lookup: Box::new(|name| std::env::var_os(name)) }
     }
 
-    /// The given pairs and nothing else.
+    /// An environment with only these variables.
     pub fn of(pairs: &[(&str, &str)]) -> Self {
         let pairs: Vec<(String, OsString)> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
@@ -32,73 +31,51 @@ impl Environment {
         Self { lookup: Box::new(lookup) }
     }
 
-    /// Who works here, for people who read leases and the ledger: the service, where it runs, its process.
+    /// An environment that looks up every variable with this function.
+    #[cfg(test)]
+    pub(super) fn with_lookup(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
+        Self { lookup: Box::new(lookup) }
+    }
+
+    /// The name of this worker in leases and the ledger: the service, its host, its process.
     pub fn worker(&self, service: &str) -> String {
-        let place = [&vars::AWS_LAMBDA_LOG_STREAM_NAME, &vars::HOSTNAME]
+        let host = [&settings::AWS_LAMBDA_LOG_STREAM_NAME, &settings::HOSTNAME]
             .into_iter()
-            .find_map(|variable| self.set(variable).ok().flatten())
+            .find_map(|setting| self.find(setting).ok().flatten())
             .unwrap_or_else(|| "local".to_owned());
-        format!("{service} on {place}, process {}", std::process::id())
+        format!("{service} on {host}, process {}", std::process::id())
     }
 
-    /// The value that was set, or nothing. An empty value counts as unset; a default does not count as set.
-    pub(super) fn set(&self, variable: &Variable) -> Result<Option<String>> {
-        let Some(value) = (self.lookup)(variable.name).filter(|value| !value.is_empty()) else { return Ok(None) };
-        match value.into_string() {
-            Ok(text) => Ok(Some(text)),
-            Err(_) => Err(refused(variable, "bytes that are not UTF-8")),
+    /// The text of a variable. An empty text counts as unset.
+    pub(super) fn text(&self, setting: &dyn Declared) -> Result<Option<String>> {
+        let name = setting.info().name;
+        let Some(value) = (self.lookup)(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+        let not_text = |_| settings_error(format!("{name} is not valid UTF-8; it accepts {}", setting.accepts()));
+        value.into_string().map(Some).map_err(not_text)
+    }
+
+    /// The value if the variable is set. A default does not count.
+    pub(super) fn find<T: Clone + Sync>(&self, setting: &Setting<T>) -> Result<Option<T>> {
+        self.text(setting)?.map(|text| parse(setting, &text)).transpose()
+    }
+
+    /// The value, or the default.
+    ///
+    /// # Errors
+    /// Also if the variable is unset and has no default.
+    pub(super) fn get<T: Clone + Sync>(&self, setting: &Setting<T>) -> Result<T> {
+        match (self.find(setting)?, setting.info.default) {
+            (Some(value), _) => Ok(value),
+            (None, Some(default)) => parse(setting, default),
+            (None, None) => {
+                Err(settings_error(format!("{} is not set; it accepts {}", setting.info.name, setting.accepts())))
+            }
         }
-    }
-
-    /// The value that was set, or the default.
-    pub(super) fn get(&self, variable: &Variable) -> Result<Option<String>> {
-        Ok(self.set(variable)?.or_else(|| variable.default.map(str::to_owned)))
-    }
-
-    /// The value or the default; with neither, an error that says `why` the variable is needed.
-    pub(super) fn need(&self, variable: &Variable, why: &str) -> Result<String> {
-        self.get(variable)?
-            .ok_or_else(|| settings_error(format!("{} is not set; it takes {} ({why})", variable.name, variable.takes)))
-    }
-
-    pub(super) fn number<N>(&self, variable: &Variable, range: RangeInclusive<N>) -> Result<N>
-    where
-        N: std::str::FromStr + PartialOrd,
-    {
-        let text = self.need(variable, variable.doc)?;
-        let number = text.trim().parse::<N>().ok().filter(|number| range.contains(number));
-        number.ok_or_else(|| refused_text(variable, &text))
-    }
-
-    pub(super) fn choice<T: Clone>(&self, variable: &Variable, choices: &[(&str, T)]) -> Result<T> {
-        let text = self.need(variable, variable.doc)?;
-        let wanted = text.trim().to_ascii_lowercase();
-        let found = choices.iter().find(|(name, _)| *name == wanted);
-        found.map(|(_, value)| value.clone()).ok_or_else(|| refused_text(variable, &text))
-    }
-
-    pub(super) fn seconds(&self, variable: &Variable, range: RangeInclusive<u64>) -> Result<Duration> {
-        self.number(variable, range).map(Duration::from_secs)
-    }
-
-    /// What stands between commas; nothing when the variable is unset.
-    pub(super) fn list(&self, variable: &Variable) -> Result<Vec<String>> {
-        let Some(text) = self.set(variable)? else { return Ok(Vec::new()) };
-        let items: Vec<String> =
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
-        if items.is_empty() {
-            return Err(refused_text(variable, &text));
-        }
-        Ok(items)
     }
 }
 
-pub(super) fn refused_text(variable: &Variable, got: &str) -> Error {
-    refused(variable, &format!("{got:?}"))
-}
-
-pub(super) fn refused(variable: &Variable, got: &str) -> Error {
-    settings_error(format!("{} is {got}; it takes {}", variable.name, variable.takes))
+fn parse<T: Clone + Sync>(setting: &Setting<T>, text: &str) -> Result<T> {
+    setting.value.parse(text).map_err(|reason| invalid(setting, text, reason))
 }
 
 pub(super) fn settings_error(message: impl Display) -> Error {

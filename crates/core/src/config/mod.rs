@@ -1,15 +1,21 @@
-//! Every setting: name, default, meaning. Nothing else reads the environment.
+//! Settings: declared, read from the environment, checked. Nothing else reads the environment.
 //!
-//! A setting that is missing or makes no sense stops the process at start, with the variable's name, what it got and
-//! what it takes. A setting and what it resolves to (credentials, a connection) are different types. The variables are
-//! declared in [`vars`] and read in `read`.
+//! A missing or invalid setting stops the process at start. The message contains the name, the value and the accepted
+//! values. [`settings`] contains the declarations; `docs/settings.md` is generated from them.
 
+#[cfg(test)]
+mod boundary_tests;
+#[cfg(test)]
+mod docs;
 mod environment;
 mod read;
 mod read_database;
+pub mod setting;
+pub mod settings;
+#[cfg(test)]
+mod template_tests;
 #[cfg(test)]
 mod tests;
-pub mod vars;
 
 pub use environment::Environment;
 
@@ -359,12 +365,12 @@ pub struct TestPause {
     pub file: std::path::PathBuf,
 }
 
-/// The pause a test has asked for, if any.
+/// The failpoint that a test has set in the environment.
 #[cfg(feature = "failpoints")]
-#[allow(clippy::disallowed_methods, reason = "the one room that reads the environment")]
 pub fn test_pause() -> Option<TestPause> {
-    let point = std::env::var("SPILLWAY_FAILPOINT").ok()?;
-    let file = std::env::var_os("SPILLWAY_FAILPOINT_FILE")?.into();
+    let environment = Environment::of_process();
+    let point = environment.find(&settings::SPILLWAY_FAILPOINT).ok()??;
+    let file = environment.find(&settings::SPILLWAY_FAILPOINT_FILE).ok()??.into();
     Some(TestPause { point, file })
 }
 

@@ -1,139 +1,116 @@
-//! Reading the database's side of the settings: where it is, who we are there, which table, and how rows are sent.
+//! The settings of the database side: the connection, the tables, and how rows are loaded.
 
 use std::time::Duration;
 
-use super::environment::{Environment, refused, refused_text, settings_error};
-use super::vars::{self, Variable};
+use super::environment::{Environment, settings_error};
+use super::setting::{Declared, Reason, invalid};
 use super::{
-    CredentialSettings, Credentials, DatabaseSettings, DestinationOptions, Engine, LoadMethod, LoadMode,
-    SecretSettings, TableSettings, Tls, UnknownColumns, secret,
+    CredentialSettings, Credentials, DatabaseSettings, DestinationOptions, Engine, LoadMode, SecretSettings,
+    TableSettings, Tls, settings,
 };
 use crate::error::Result;
-use crate::pattern::{self, TablePatterns};
+use crate::pattern;
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
 
-/// The longest time one attempt to connect may take.
+/// Limit for one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
-    let ledger_table = environment.need(&vars::LEDGER_TABLE, vars::LEDGER_TABLE.doc)?;
-    let ledger_table = table_name(&vars::LEDGER_TABLE, ledger_table)?;
+    let ledger_table = environment.get(&settings::LEDGER_TABLE)?;
     Ok(DatabaseSettings {
         credentials: credentials(environment)?,
         tables: tables(environment, &ledger_table)?,
         options: DestinationOptions {
             tls: tls(environment)?,
-            load_method: environment.choice(
-                &vars::RDS_LOAD_METHOD,
-                &[("auto", LoadMethod::Auto), ("load-data", LoadMethod::LoadData), ("insert", LoadMethod::Insert)],
-            )?,
+            load_method: environment.get(&settings::RDS_LOAD_METHOD)?,
             load_mode: load_mode(environment)?,
-            unknown_columns: environment
-                .choice(&vars::UNKNOWN_COLUMNS, &[("refuse", UnknownColumns::Refuse), ("add", UnknownColumns::Add)])?,
+            unknown_columns: environment.get(&settings::UNKNOWN_COLUMNS)?,
             ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
-            atomic_max_bytes: environment.number(&vars::ATOMIC_MAX_BYTES, 0..=u64::MAX)?,
+            atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
         },
-        retry_budget: environment.seconds(&vars::RDS_RETRY_SECONDS, 0..=3600)?,
+        retry_budget: environment.get(&settings::RDS_RETRY_SECONDS)?,
     })
 }
 
 fn load_mode(environment: &Environment) -> Result<LoadMode> {
-    let key = environment.list(&vars::MERGE_KEY)?;
-    let modes =
-        [("append", LoadMode::Append), ("replace", LoadMode::Replace), ("merge", LoadMode::Merge { key: key.clone() })];
-    let mode = environment.choice(&vars::LOAD_MODE, &modes)?;
-    let is_merge = matches!(mode, LoadMode::Merge { .. });
-    let is_named_twice = |name: &String| key.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
-    if (!is_merge && !key.is_empty()) || key.iter().any(is_named_twice) {
-        return Err(refused_text(&vars::MERGE_KEY, &key.join(",")));
+    let columns = environment.find(&settings::MERGE_KEY)?.unwrap_or_default();
+    let mut mode = environment.get(&settings::LOAD_MODE)?;
+    let is_named_twice = |name: &String| columns.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
+    let is_valid = matches!(mode, LoadMode::Merge { .. }) || columns.is_empty();
+    if !is_valid || columns.iter().any(is_named_twice) {
+        return Err(invalid(&settings::MERGE_KEY, &columns.join(","), Reason::Form));
+    }
+    if let LoadMode::Merge { key } = &mut mode {
+        *key = columns;
     }
     Ok(mode)
 }
 
 fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
-    let default = environment.set(&vars::RDS_TABLE)?.map(|name| table_name(&vars::RDS_TABLE, name)).transpose()?;
-    let Some(text) = environment.set(&vars::TABLE_PATTERN)? else {
-        return match default {
-            Some(_) => Ok(TableSettings { patterns: TablePatterns::default(), default }),
-            None => Err(settings_error(format!(
-                "RDS_TABLE is not set, and neither is TABLE_PATTERN; set {}, or {}",
-                vars::RDS_TABLE.takes,
-                vars::TABLE_PATTERN.takes
-            ))),
-        };
-    };
-    let wrong = |why: String| refused(&vars::TABLE_PATTERN, &format!("{text:?}, and {why}"));
-    let patterns = TablePatterns::parse(&text).map_err(wrong)?;
+    let default = environment.find(&settings::RDS_TABLE)?;
+    let patterns = environment.find(&settings::TABLE_PATTERN)?.unwrap_or_default();
+    if patterns.is_empty() && default.is_none() {
+        return Err(settings_error(format!(
+            "neither RDS_TABLE nor TABLE_PATTERN is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
+            settings::RDS_TABLE.accepts(),
+            settings::TABLE_PATTERN.accepts()
+        )));
+    }
     for table in patterns.fixed_tables() {
-        let named = pattern::table_name(table, ledger_table);
-        named.map_err(|why| wrong(format!("the table's name {table:?} {why}")))?;
+        if let Err(why) = pattern::table_name(table, ledger_table) {
+            let text = environment.text(&settings::TABLE_PATTERN)?.unwrap_or_default();
+            let why = format!("the table name {table:?} {why}");
+            return Err(invalid(&settings::TABLE_PATTERN, &text, Reason::Because(why)));
+        }
     }
     Ok(TableSettings { patterns, default })
 }
 
-fn table_name(variable: &Variable, name: String) -> Result<String> {
-    // What MySQL allows in a quoted name, minus what only looks like a name.
-    let is_name = name.chars().count() <= 64 && !name.contains('\0') && name.trim() == name;
-    if is_name { Ok(name) } else { Err(refused_text(variable, &name)) }
-}
-
 fn credentials(environment: &Environment) -> Result<CredentialSettings> {
-    let engine = engine(environment)?;
-    let port = match environment.set(&vars::RDS_PORT)? {
-        Some(_) => Some(environment.number(&vars::RDS_PORT, 1..=u16::MAX)?),
-        None => None,
-    };
-    let host = environment.set(&vars::RDS_HOST)?;
-    let user = environment.set(&vars::RDS_USER)?;
-    let password = environment.set(&vars::RDS_PASSWORD)?;
-    let database = environment.set(&vars::RDS_DB)?;
-    let missing: Vec<&str> = [
-        (&host, &vars::RDS_HOST),
-        (&user, &vars::RDS_USER),
-        (&password, &vars::RDS_PASSWORD),
-        (&database, &vars::RDS_DB),
-    ]
-    .into_iter()
-    .filter(|(value, _)| value.is_none())
-    .map(|(_, variable)| variable.name)
-    .collect();
+    let engine = environment.find(&settings::RDS_ENGINE)?;
+    let port = environment.find(&settings::RDS_PORT)?;
+    let host = environment.find(&settings::RDS_HOST)?;
+    let user = environment.find(&settings::RDS_USER)?;
+    let password = environment.find(&settings::RDS_PASSWORD)?;
+    let database = environment.find(&settings::RDS_DB)?;
+    let set = [
+        ("RDS_HOST", host.is_some()),
+        ("RDS_USER", user.is_some()),
+        ("RDS_PASSWORD", password.is_some()),
+        ("RDS_DB", database.is_some()),
+    ];
     if let (Some(host), Some(user), Some(password), Some(database)) = (&host, user, password, &database) {
         let (host, database) = (host.clone(), database.clone());
         let engine = engine.unwrap_or(Engine::of_port(port));
         let port = port.unwrap_or(engine.default_port());
-        let password = secret(password);
         return Ok(CredentialSettings::Inline(Credentials { engine, host, port, user, password, database }));
     }
-    let Some(name) = environment.set(&vars::RDS_SECRET_NAME)? else {
+    let Some(name) = environment.find(&settings::RDS_SECRET_NAME)? else {
+        let missing: Vec<&str> = set.into_iter().filter(|(_, is_set)| !is_set).map(|(name, _)| name).collect();
         return Err(settings_error(format!(
-            "RDS_SECRET_NAME is not set, and neither is {}; set {}, or all of RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB",
+            "RDS_SECRET_NAME is not set, and {} is missing; set RDS_SECRET_NAME to {}, or set all of RDS_HOST, RDS_USER, \
+             RDS_PASSWORD and RDS_DB",
             missing.join(", "),
-            vars::RDS_SECRET_NAME.takes,
+            settings::RDS_SECRET_NAME.accepts(),
         )));
     };
     Ok(CredentialSettings::Secret(SecretSettings { name, engine, host, port, database }))
 }
 
-fn engine(environment: &Environment) -> Result<Option<Engine>> {
-    let Some(text) = environment.set(&vars::RDS_ENGINE)? else { return Ok(None) };
-    let found = Engine::of_name(&text.trim().to_ascii_lowercase());
-    found.map(Some).ok_or_else(|| refused_text(&vars::RDS_ENGINE, &text))
-}
-
 fn tls(environment: &Environment) -> Result<Tls> {
-    if !environment.choice(&vars::RDS_TLS, &[("verify", true), ("off", false)])? {
+    if !environment.get(&settings::RDS_TLS)? {
         return Ok(Tls::Off);
     }
-    let Some(path) = environment.set(&vars::RDS_CA_FILE)? else {
+    let Some(path) = environment.find(&settings::RDS_CA_FILE)? else {
         return Ok(Tls::Verify { ca_pem: RDS_CA_BUNDLE.to_vec() });
     };
-    let unreadable = |why: &str| refused(&vars::RDS_CA_FILE, &format!("{path:?}, which {why}"));
-    let ca_pem = std::fs::read(&path).map_err(|error| unreadable("cannot be read").with_source(error))?;
+    let unusable = |why: &str| invalid(&settings::RDS_CA_FILE, &path, Reason::Because(why.to_owned()));
+    let ca_pem = std::fs::read(&path).map_err(|error| unusable("the file cannot be read").with_source(error))?;
     if memchr::memmem::find(&ca_pem, b"-----BEGIN CERTIFICATE-----").is_none() {
-        return Err(unreadable("holds no certificate"));
+        return Err(unusable("the file contains no certificate"));
     }
     Ok(Tls::Verify { ca_pem })
 }

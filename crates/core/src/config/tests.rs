@@ -1,18 +1,22 @@
-//! What settings are read, and what is refused with which words.
+//! Settings that are read, and messages for those that are not valid.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use rstest::rstest;
 use secrecy::ExposeSecret;
 
-use super::vars;
+use super::setting::{Category, Declared, ReadBy};
 use super::{
     CredentialSettings, DefaultRequest, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LoadMode,
-    LogFormat, LogSettings, PipelineConfig, PrefixMode, TaskSettings, Tls, TriggerSettings,
+    LogFormat, LogSettings, PipelineConfig, PrefixMode, TaskSettings, Tls, TriggerSettings, settings,
 };
 use crate::error::ErrorKind;
 use crate::pattern::SPECIAL_NAMES;
 
-/// The least that a task needs.
+/// The settings that a task requires.
 const BASE: [(&str, &str); 6] = [
     ("S3_BUCKET", "b"),
     ("RDS_TABLE", "orders"),
@@ -35,13 +39,13 @@ fn with(more: &[(&str, &str)]) -> Environment {
 }
 
 fn message(environment: &Environment) -> String {
-    let error = TaskSettings::read(environment).expect_err("these settings are refused");
+    let error = TaskSettings::read(environment).expect_err("these settings are invalid");
     assert_eq!(error.kind(), ErrorKind::Settings);
     error.to_string()
 }
 
 #[test]
-fn the_least_is_enough_and_defaults_are_the_documented_ones() {
+fn required_settings_are_enough_and_defaults_apply() {
     let settings = TaskSettings::read(&with(&[])).unwrap();
     let context = settings.context;
     assert_eq!(context.region, "us-east-1");
@@ -59,93 +63,186 @@ fn the_least_is_enough_and_defaults_are_the_documented_ones() {
 }
 
 #[rstest]
-#[case(&[("CSV_MODE", "newest")], "CSV_MODE is \"newest\"; it takes all or latest")]
-#[case(&[("RDS_PORT", "70000")], "RDS_PORT is \"70000\"; it takes a number from 1 to 65535")]
-#[case(&[("RDS_PORT", "0")], "RDS_PORT is \"0\"; it takes a number from 1 to 65535")]
-#[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it takes a number from 1 to 65535")]
+#[case(&[("CSV_MODE", "newest")], "CSV_MODE is \"newest\"; it accepts all or latest")]
+#[case(&[("RDS_PORT", "70000")], "RDS_PORT is \"70000\"; it accepts a port number from 1 to 65535")]
+#[case(&[("RDS_PORT", "0")], "RDS_PORT is \"0\"; it accepts a port number from 1 to 65535")]
+#[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it accepts a port number from 1 to 65535")]
 #[case(
     &[("RDS_TABLE", "")],
-    "RDS_TABLE is not set, and neither is TABLE_PATTERN; set a table name of at most 64 characters, or patterns over keys \
-     such as uploads/{table}/**, with blanks or commas between"
+    "neither RDS_TABLE nor TABLE_PATTERN is set; set RDS_TABLE to a table name of at most 64 characters, or TABLE_PATTERN to \
+     patterns for keys such as uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(
     &[("TABLE_PATTERN", "uploads/**")],
-    "TABLE_PATTERN is \"uploads/**\", and uploads/** names no table; name a part {table}, or append => and a table name; \
-     it takes patterns over keys such as uploads/{table}/**, with blanks or commas between"
+    "TABLE_PATTERN is \"uploads/**\": uploads/** gives no table; call a part {table}, or write => and the table behind it; \
+     it accepts patterns for keys such as uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(
     &[("TABLE_PATTERN", "a/** => Log"), ("LEDGER_TABLE", "log")],
-    "TABLE_PATTERN is \"a/** => Log\", and the table's name \"Log\" is the name of the ledger; it takes patterns over keys such as \
-     uploads/{table}/**, with blanks or commas between"
+    "TABLE_PATTERN is \"a/** => Log\": the table name \"Log\" is the ledger's; it accepts patterns for keys such as \
+     uploads/{table}/**, separated by spaces or commas"
 )]
-#[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it takes a bucket's name (the bucket whose objects are loaded)")]
+#[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it accepts the name of a bucket")]
 #[case(
     &[("PROCESSED_PREFIX", "uploads/done")],
-    "PROCESSED_PREFIX is \"uploads/done/\", which lies inside UPLOAD_PREFIX (\"uploads/\"); it takes a key prefix outside the other prefixes"
+    "PROCESSED_PREFIX is \"uploads/done/\": it is inside UPLOAD_PREFIX (\"uploads/\"); it accepts a key prefix outside the \
+     other prefixes"
 )]
 #[case(
     &[("LEASE_PREFIX", "failed")],
-    "LEASE_PREFIX is \"failed/\", which lies inside FAILED_PREFIX (\"failed/\"); it takes a key prefix outside the other prefixes"
+    "LEASE_PREFIX is \"failed/\": it is inside FAILED_PREFIX (\"failed/\"); it accepts a key prefix outside the other prefixes"
 )]
 #[case(
     &[("UPLOAD_PREFIX", "/in")],
-    "UPLOAD_PREFIX is \"/in/\"; no prefix starts with a slash, and it takes key prefixes with commas between, none inside \
-     another, or / for the whole bucket"
+    "UPLOAD_PREFIX is \"/in\": \"/in\" starts with a slash; it accepts key prefixes separated by commas, none inside \
+     another prefix, or / for the whole bucket"
 )]
 #[case(
     &[("UPLOAD_PREFIX", "in/, other/,in/deep")],
-    "UPLOAD_PREFIX is \"in/deep/\", which lies inside UPLOAD_PREFIX (\"in/\"); it takes key prefixes with commas between, \
-     none inside another, or / for the whole bucket"
+    "UPLOAD_PREFIX is \"in/deep/\": it is inside UPLOAD_PREFIX (\"in/\"); it accepts key prefixes separated by commas, \
+     none inside another prefix, or / for the whole bucket"
 )]
 #[case(
     &[("UPLOAD_PREFIX", "in/,/")],
-    "UPLOAD_PREFIX is \"/\"; no prefix starts with a slash, and it takes key prefixes with commas between, none inside \
-     another, or / for the whole bucket"
+    "UPLOAD_PREFIX is \"in/,/\": \"/\" starts with a slash; it accepts key prefixes separated by commas, none inside \
+     another prefix, or / for the whole bucket"
 )]
 #[case(
     &[("UPLOAD_PREFIX", "in/, failed/in/")],
-    "UPLOAD_PREFIX is \"failed/in/\", which lies inside FAILED_PREFIX (\"failed/\"); it takes key prefixes with commas \
-     between, none inside another, or / for the whole bucket"
+    "UPLOAD_PREFIX is \"failed/in/\": it is inside FAILED_PREFIX (\"failed/\"); it accepts key prefixes separated by \
+     commas, none inside another prefix, or / for the whole bucket"
 )]
 #[case(
     &[("KEY_COLUMNS", "loaded_at, year")],
-    "KEY_COLUMNS is \"loaded_at, year\", and year is no part of a pattern in TABLE_PATTERN; it takes names of a pattern's \
-     parts, source_bucket, source_key, source_row or loaded_at, with commas between"
+    "KEY_COLUMNS is \"loaded_at, year\": year is not a part of a pattern in TABLE_PATTERN; it accepts names of pattern parts, \
+     source_bucket, source_key, source_row or loaded_at, separated by commas"
 )]
 #[case(
     &[("KEY_COLUMNS", "loaded_at,loaded_at")],
-    "KEY_COLUMNS is \"loaded_at, loaded_at\", and loaded_at stands there twice; it takes names of a pattern's parts, \
-     source_bucket, source_key, source_row or loaded_at, with commas between"
+    "KEY_COLUMNS is \"loaded_at, loaded_at\": loaded_at is listed twice; it accepts names of pattern parts, source_bucket, \
+     source_key, source_row or loaded_at, separated by commas"
 )]
-#[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it takes parquet or csv")]
-#[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it takes 1 to 255 letters, digits, _ or -")]
-#[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it takes mysql, mariadb, postgres or postgresql")]
-#[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it takes verify or off")]
-#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it takes append, replace or merge")]
+#[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it accepts parquet or csv")]
+#[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it accepts 1 to 255 letters, digits, _ or -")]
+#[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres or postgresql")]
+#[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it accepts verify or off")]
+#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace or merge")]
 #[case(
     &[("MERGE_KEY", "id")],
-    "MERGE_KEY is \"id\"; it takes column names with commas between, each once, with LOAD_MODE=merge"
+    "MERGE_KEY is \"id\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge"
 )]
 #[case(
     &[("LOAD_MODE", "merge"), ("MERGE_KEY", "id, ID")],
-    "MERGE_KEY is \"id,ID\"; it takes column names with commas between, each once, with LOAD_MODE=merge"
+    "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge"
 )]
-#[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it takes a number from 5 to 3600")]
+#[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it accepts a number of seconds from 5 to 3600")]
+#[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab or one ASCII character other than the quote")]
+#[case(&[("MAX_REJECTS", "101%")], "MAX_REJECTS is \"101%\"; it accepts a number, or a share such as 1%")]
+#[case(&[("MAX_DECODED_BYTES", "0")], "MAX_DECODED_BYTES is \"0\"; it accepts a number of bytes from 1")]
 #[case(
     &[("RDS_CA_FILE", "/nowhere/ca.pem")],
-    "RDS_CA_FILE is \"/nowhere/ca.pem\", which cannot be read; it takes the path of a PEM file"
+    "RDS_CA_FILE is \"/nowhere/ca.pem\": the file cannot be read; it accepts the path of a PEM file"
 )]
 #[case(
     &[("RDS_USER", ""), ("RDS_PASSWORD", "")],
-    "RDS_SECRET_NAME is not set, and neither is RDS_USER, RDS_PASSWORD; set the name or ARN of a secret, or all of \
-     RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB"
+    "RDS_SECRET_NAME is not set, and RDS_USER, RDS_PASSWORD is missing; set RDS_SECRET_NAME to the name or ARN of a secret, or \
+     set all of RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB"
 )]
-fn a_wrong_setting_is_refused_by_name(#[case] wrong: &[(&str, &str)], #[case] expected: &str) {
+fn an_invalid_setting_is_rejected_by_name(#[case] wrong: &[(&str, &str)], #[case] expected: &str) {
     assert_eq!(message(&with(wrong)), expected);
 }
 
 #[test]
-fn a_merge_has_its_key_s_columns_or_the_table_s_own() {
+fn a_value_that_is_not_text_is_rejected_by_name() {
+    use std::os::unix::ffi::OsStringExt;
+    let environment = Environment::with_lookup(|name| (name == "S3_BUCKET").then(|| OsString::from_vec(vec![0xff])));
+    assert_eq!(message(&environment), "S3_BUCKET is not valid UTF-8; it accepts the name of a bucket");
+}
+
+#[test]
+fn a_setting_is_declared_once_and_accepts_its_own_default_and_words() {
+    let mut names = HashSet::new();
+    for setting in settings::all() {
+        let info = setting.info();
+        assert!(names.insert(info.name), "{} is declared twice", info.name);
+        assert!(info.text.trim().ends_with('.'), "the text of {} is a sentence", info.name);
+        assert!(
+            info.default.is_none_or(|default| !default.is_empty() && setting.is_accepted(default)),
+            "{}",
+            info.name
+        );
+        for word in setting.choices().into_iter().flatten() {
+            assert!(setting.is_accepted(word) && setting.is_accepted(&word.to_uppercase()), "{}: {word}", info.name);
+        }
+    }
+}
+
+#[test]
+fn aliases_are_accepted() {
+    let accepts = |setting: &dyn Declared, words: &[&str]| words.iter().all(|word| setting.is_accepted(word));
+    assert!(accepts(&settings::LOG_LEVEL, &["warning", "FATAL", "critical"]));
+    assert!(accepts(&settings::RDS_ENGINE, &["mysql", "MariaDB", "aurora", "aurora-mysql"]));
+    assert!(accepts(&settings::RDS_ENGINE, &["postgres", "postgresql", "aurora-postgresql"]));
+    assert!(accepts(&settings::CSV_DELIMITER, &["tab", "\\t", "\t", ";", "AUTO"]));
+}
+
+/// Values with which a program reads every setting that it can read.
+const FULL: [&[(&str, &str)]; 3] = [
+    &[("RDS_HOST", ""), ("RDS_SECRET_NAME", "s"), ("CSV_KEY", "k"), ("RUST_LOG", "")],
+    &[("CSV_PREFIX", "in/"), ("AWS_LAMBDA_LOG_LEVEL", "info"), ("RDS_TLS", "verify")],
+    &[],
+];
+
+/// The names of all settings that a program looks up.
+fn looked_up(memory: &'static str, read: impl Fn(&Environment)) -> HashSet<String> {
+    let names = Arc::new(Mutex::new(HashSet::new()));
+    for more in FULL {
+        let seen = Arc::clone(&names);
+        let values: Vec<(&str, &str)> =
+            [&BASE[..], &ECS, more, &[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory)]].concat();
+        let environment = Environment::with_lookup(move |name| {
+            seen.lock().unwrap().insert(name.to_owned());
+            values.iter().rfind(|pair| pair.0 == name).map(|pair| OsString::from(pair.1))
+        });
+        read(&environment);
+        LogSettings::read(&environment).unwrap();
+        environment.worker("test");
+    }
+    let found = names.lock().unwrap().clone();
+    found
+}
+
+#[test]
+fn each_program_reads_the_settings_that_are_declared_for_it() {
+    let programs = [
+        (ReadBy::Trigger, looked_up("512", |environment| drop(TriggerSettings::read(environment).unwrap()))),
+        (ReadBy::IngestAndTask, looked_up("512", |environment| drop(IngestSettings::read(environment).unwrap()))),
+        (ReadBy::Task, looked_up("", |environment| drop(TaskSettings::read(environment).unwrap()))),
+    ];
+    for (program, names) in &programs {
+        for info in settings::all().map(Declared::info) {
+            let is_task = *program == ReadBy::Task;
+            let is_declared = match info.read_by {
+                ReadBy::All => true,
+                ReadBy::Functions => !is_task,
+                ReadBy::Trigger => *program == ReadBy::Trigger,
+                ReadBy::IngestAndTask => *program != ReadBy::Trigger,
+                ReadBy::Task => is_task,
+                ReadBy::TestBuilds => false,
+            };
+            // The SDK reads this one. Variables of a platform are looked up everywhere and set only there.
+            let is_exempt = info.name == "AWS_ENDPOINT_URL" || info.category == Category::Platform;
+            assert!(is_exempt || names.contains(info.name) == is_declared, "{program:?}: {}", info.name);
+        }
+    }
+    let read: HashSet<&String> = programs.iter().flat_map(|(_, names)| names).collect();
+    for info in settings::all().map(Declared::info).filter(|info| info.category == Category::Platform) {
+        assert!(read.contains(&info.name.to_owned()), "{}", info.name);
+    }
+}
+
+#[test]
+fn a_merge_key_is_named_or_left_to_the_table() {
     let mode =
         |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).map(|context| context.database.options.load_mode);
     assert_eq!(mode(&[]).unwrap(), LoadMode::Append);
@@ -155,13 +252,13 @@ fn a_merge_has_its_key_s_columns_or_the_table_s_own() {
 }
 
 #[test]
-fn a_prefix_gets_its_slash_and_a_glue_name_its_case() {
+fn a_prefix_gets_a_slash_and_a_glue_name_lower_case() {
     let context = PipelineConfig::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
     assert_eq!((context.prefixes.upload[0].as_str(), context.glue.table.as_str()), ("in/", "fall_back"));
 }
 
 #[test]
-fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
+fn tables_come_from_patterns_a_setting_or_both() {
     let tables = |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).unwrap().database.tables;
     assert!(tables(&[]).patterns.is_empty());
     let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
@@ -170,7 +267,7 @@ fn tables_are_named_by_a_pattern_by_a_setting_or_by_both() {
 }
 
 #[test]
-fn files_may_arrive_in_several_places_or_in_the_whole_bucket() {
+fn uploads_have_several_prefixes_or_the_whole_bucket() {
     let upload = |text: &str| PipelineConfig::read(&with(&[("UPLOAD_PREFIX", text)])).unwrap().prefixes.upload;
     assert_eq!(upload(" sale_events , inventory_events/,"), ["sale_events/", "inventory_events/"]);
     assert_eq!(upload("/"), [""]);
@@ -180,7 +277,7 @@ fn files_may_arrive_in_several_places_or_in_the_whole_bucket() {
 }
 
 #[test]
-fn a_part_of_a_key_is_never_called_like_a_column_of_another_meaning() {
+fn special_column_names_are_not_parts_of_a_key() {
     for name in SPECIAL_NAMES {
         let column = KeyColumn::of(name);
         assert!(!matches!(column, KeyColumn::Part(_)) && column.name() == name, "{name}");
@@ -188,14 +285,16 @@ fn a_part_of_a_key_is_never_called_like_a_column_of_another_meaning() {
 }
 
 #[test]
-fn prefixes_that_only_start_alike_are_two() {
+fn prefixes_with_a_common_start_are_different() {
     assert!(PipelineConfig::read(&with(&[("PROCESSED_PREFIX", "uploads-done")])).is_ok());
 }
 
 #[test]
-fn inline_credentials_win_over_a_secret() {
+fn inline_credentials_take_precedence_over_a_secret() {
     let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
-    let CredentialSettings::Inline(credentials) = context.database.credentials else { panic!("inline wins") };
+    let CredentialSettings::Inline(credentials) = context.database.credentials else {
+        panic!("inline credentials take precedence")
+    };
     assert_eq!(
         (credentials.host.as_str(), credentials.port, credentials.user.as_str()),
         ("db.example", 3306, "loader")
@@ -208,24 +307,24 @@ fn inline_credentials_win_over_a_secret() {
 #[case(&[("RDS_ENGINE", "PostgreSQL")], (Engine::Postgres, 5432))]
 #[case(&[("RDS_ENGINE", "mariadb"), ("RDS_PORT", "5432")], (Engine::MySql, 5432))]
 #[case(&[("RDS_PORT", "3307")], (Engine::MySql, 3307))]
-fn the_engine_is_named_or_known_by_its_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
+fn the_engine_is_named_or_follows_from_the_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
     let context = PipelineConfig::read(&with(set)).unwrap();
     let CredentialSettings::Inline(credentials) = context.database.credentials else { panic!("inline") };
     assert_eq!((credentials.engine, credentials.port), expected);
 }
 
 #[test]
-fn a_secret_keeps_what_fills_in_for_its_fields() {
+fn settings_complete_a_secret() {
     let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
-    let CredentialSettings::Secret(secret) = context.database.credentials else { panic!("the secret is read") };
+    let CredentialSettings::Secret(secret) = context.database.credentials else { panic!("the secret is used") };
     assert_eq!((secret.name.as_str(), secret.host.as_deref(), secret.port), ("prod/db", Some("db.example"), None));
 }
 
 #[test]
-fn a_key_wins_over_a_prefix() {
+fn a_key_takes_precedence_over_a_prefix() {
     let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
     let DefaultRequest::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else {
-        panic!("the key wins")
+        panic!("the key takes precedence")
     };
     assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
     let DefaultRequest::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
@@ -235,13 +334,13 @@ fn a_key_wins_over_a_prefix() {
 }
 
 #[test]
-fn the_ingest_function_has_standing_work_only_when_it_is_named() {
+fn the_ingest_function_has_a_default_request_only_if_one_is_set() {
     assert_eq!(IngestSettings::read(&with(&[])).unwrap().standing_work, None);
     assert!(IngestSettings::read(&with(&[("CSV_PREFIX", "in/")])).unwrap().standing_work.is_some());
 }
 
 #[test]
-fn a_cluster_needs_the_rest_and_lists_may_have_blanks() {
+fn a_cluster_needs_a_task_definition_and_lists_may_have_spaces() {
     assert_eq!(TriggerSettings::read(&with(&[])).unwrap().launch, None);
     let launch = TriggerSettings::read(&with(&ECS)).unwrap().launch.unwrap();
     assert_eq!(launch.subnets, ["subnet-1", "subnet-2"]);
@@ -269,7 +368,7 @@ fn log_settings(#[case] set: &[(&str, &str)], #[case] filter: &str, #[case] form
 }
 
 #[test]
-fn a_worker_is_named_by_where_it_runs() {
+fn a_worker_name_contains_its_host() {
     let name = |set: &[(&str, &str)]| Environment::of(set).worker("task");
     let process = std::process::id();
     assert_eq!(name(&[]), format!("task on local, process {process}"));
@@ -278,17 +377,17 @@ fn a_worker_is_named_by_where_it_runs() {
 }
 
 #[test]
-fn an_unknown_log_level_is_refused() {
+fn an_unknown_log_level_is_rejected() {
     let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
-    assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it takes trace, debug, info, warn, error or off");
+    assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it accepts trace, debug, info, warn, error or off");
 }
 
 proptest! {
     #[test]
-    fn no_value_of_any_variable_panics_or_shows_the_password(
-        index in 0..vars::ALL.len(), value in "\\PC{0,40}", password in "[a-z]{12}",
+    fn no_value_of_any_setting_panics_or_shows_the_password(
+        index in 0..settings::all().count(), value in "\\PC{0,40}", password in "[a-z]{12}",
     ) {
-        let name = vars::ALL[index].name;
+        let name = settings::all().nth(index).unwrap().info().name;
         let environment = with(&[&ECS[..], &[("RDS_PASSWORD", &password), (name, &value)]].concat());
         let shown = [
             format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.context.database.credentials)),

@@ -1,0 +1,48 @@
+//! The connection to the database.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
+use crate::config::{Engine, secret};
+
+settings! { Database DATABASE {
+    /// The database engine. Defaults to the engine in the secret, else PostgreSQL on port 5432, else MySQL.
+    RDS_ENGINE: Engine = Value::Text {
+        form: "mysql, mariadb, postgres or postgresql",
+        parse: |text| Engine::of_name(&text.trim().to_ascii_lowercase()).ok_or(Reason::Form),
+    }, All, Template::Parameter("DatabaseEngine");
+
+    /// Name or ARN of a Secrets Manager secret: JSON with `username`, `password`, `host`, `port`, `dbname` and `engine`.
+    /// Ignored when `RDS_HOST`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB` are all set.
+    RDS_SECRET_NAME: String =
+        Value::text("the name or ARN of a secret"), All, Template::Parameter("DatabaseSecretName");
+
+    /// Host of the database. Used with a secret that has no `host`.
+    RDS_HOST: String = Value::text("a host name or address"), All, Template::NotSet;
+
+    /// Port of the database. Used with a secret that has no `port`. Defaults to 5432 for PostgreSQL, else 3306.
+    RDS_PORT: u16 = Value::number("port number", 1, 65_535), All, Template::NotSet;
+
+    /// Database user, without a secret.
+    RDS_USER: String = Value::text("a user name"), All, Template::NotSet;
+
+    /// Password of the database user, without a secret.
+    RDS_PASSWORD: SecretString =
+        Value::Text { form: "a password that is not empty", parse: |text| Ok(secret(text)) }, All, Template::NotSet;
+
+    /// Name of the database with the tables and the ledger. Used with a secret that has no `dbname`.
+    RDS_DB: String = Value::text("the name of a database"), All, Template::NotSet;
+
+    /// `verify` checks the server's certificate and host name. `off` sends everything in plain text, also the password.
+    RDS_TLS: bool = Value::Choice(&[Choice::new("verify", true), Choice::new("off", false)]),
+        All, Template::Parameter("DatabaseTls"), default "verify";
+
+    /// Certificates to verify the server with. Defaults to the built-in RDS bundle.
+    RDS_CA_FILE: String = Value::text("the path of a PEM file"), All, Template::Parameter("DatabaseCaFile");
+
+    /// How long a worker retries while the database is unavailable. Then the file's rows go to the fallback.
+    RDS_RETRY_SECONDS: Duration =
+        Value::number("number of seconds", 0, 3600), All, Template::Parameter("DatabaseRetrySeconds"), default "150";
+}}

@@ -1,0 +1,102 @@
+//! How files are read, and limits on them.
+
+use std::time::Duration;
+
+use encoding_rs::Encoding;
+
+use crate::config::FileFormat;
+use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
+use crate::reject::RejectLimit;
+
+settings! { Files FILES {
+    /// Format of the files. `auto` detects the format of each file.
+    FILE_FORMAT: FileFormat = Value::Choice(&[
+        Choice::new("auto", FileFormat::Auto),
+        Choice::new("csv", FileFormat::Csv),
+        Choice::new("json", FileFormat::Json),
+        Choice::new("parquet", FileFormat::Parquet),
+    ]), All, Template::Parameter("FileFormat"), default "auto";
+
+    /// Delimiter between the fields of CSV. `auto` detects comma, semicolon, tab or pipe in each file.
+    CSV_DELIMITER: Option<u8> = Value::Text {
+        form: "auto, tab or one ASCII character other than the quote",
+        parse: delimiter,
+    }, All, Template::Parameter("CsvDelimiter"), default "auto";
+
+    /// Quote character for CSV fields that contain delimiters or line breaks.
+    CSV_QUOTE: Option<u8> = Value::Choice(&[
+        Choice::new("\"", Some(b'"')),
+        Choice::new("'", Some(b'\'')),
+        Choice::new("none", None),
+    ]), All, Template::Parameter("CsvQuote"), default "\"";
+
+    /// Whether the first record of a CSV file contains the column names. Without names, columns are called `col_1`,
+    /// `col_2` and so on.
+    CSV_HEADER: bool = Value::Choice(&[Choice::new("true", true), Choice::new("false", false)]),
+        All, Template::Parameter("CsvHeader"), default "true";
+
+    /// Encoding of CSV files without a byte order mark.
+    CSV_ENCODING: &'static Encoding = Value::Text {
+        form: "the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
+        parse: |text| Encoding::for_label_no_replacement(text.as_bytes()).ok_or(Reason::Form),
+    }, All, Template::Parameter("CsvEncoding"), default "utf-8";
+
+    /// CSV fields that mean NULL in every column, unless they are quoted. They replace the default null tokens.
+    NULL_VALUES: Vec<String> =
+        Value::list("tokens separated by commas"), All, Template::Parameter("NullValues");
+}}
+
+settings! { Limits LIMITS {
+    /// Maximum number of rejected records in a file. They are set aside, and the other records are loaded. A file with more is
+    /// rejected or falls back as a whole.
+    MAX_REJECTS: RejectLimit = Value::Text {
+        form: "a number, or a share such as 1%",
+        parse: reject_limit,
+    }, All, Template::Parameter("MaxRejects"), default "0";
+
+    /// Longest record, including the header. A file with a longer one is rejected.
+    MAX_RECORD_BYTES: usize = Value::number("number of bytes", 1024, 1 << 30), All, Template::NotSet, default "33554432";
+
+    /// Maximum number of columns. A file with more is rejected.
+    MAX_COLUMNS: usize = Value::number("number", 1, 65_535), All, Template::NotSet, default "4096";
+
+    /// Maximum size of a file after decompression. A larger file is rejected.
+    MAX_DECODED_BYTES: u64 = Value::number("number of bytes", 1, u64::MAX),
+        All, Template::Parameter("MaxDecodedBytes"), default "107374182400";
+
+    /// Maximum ratio of decompressed to stored bytes, checked after the first 64 MiB. A file above it is rejected.
+    MAX_DECODED_RATIO: u64 = Value::number("number", 1, 1_000_000),
+        All, Template::Parameter("MaxDecodedRatio"), default "200";
+
+    /// Objects up to this stored size are read once and kept in memory.
+    BUFFER_MAX_BYTES: u64 = Value::number("number of bytes", 0, 1 << 30), All, Template::NotSet, default "8388608";
+
+    /// Maximum number of small files that one run loads concurrently; their total size is at most `BUFFER_MAX_BYTES`. Only with
+    /// `LOAD_MODE=append` and `UNKNOWN_COLUMNS=refuse`.
+    MAX_CONCURRENT_FILES: usize = Value::number("number", 1, 64), All, Template::NotSet, default "4";
+
+    /// How long a file stays locked after its worker has died.
+    LEASE_SECONDS: Duration = Value::number("number of seconds", 5, 3600), All, Template::NotSet, default "60";
+}}
+
+/// A character; `None` to detect it. The text is not trimmed, since a tab is white space.
+fn delimiter(text: &str) -> Result<Option<u8>, Reason> {
+    match (text.to_ascii_lowercase().as_str(), text.as_bytes()) {
+        ("auto", _) => Ok(None),
+        ("tab" | "\\t", _) => Ok(Some(b'\t')),
+        (_, [byte]) if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Ok(Some(*byte)),
+        _ => Err(Reason::Form),
+    }
+}
+
+/// A number of records, or a share of them with a percent sign.
+fn reject_limit(text: &str) -> Result<RejectLimit, Reason> {
+    let limit = match text.trim().strip_suffix('%') {
+        None => text.trim().parse().ok().map(RejectLimit::Count),
+        Some(share) => {
+            let percent = share.trim().parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+            percent.map(|percent| RejectLimit::PerMillion((percent * 10_000.0).round() as u64))
+        }
+    };
+    limit.ok_or(Reason::Form)
+}

@@ -1,0 +1,70 @@
+//! Tables, load modes and the ledger.
+
+use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
+use crate::config::{Dedupe, LoadMethod, LoadMode, UnknownColumns};
+use crate::pattern::TablePatterns;
+
+settings! { Loading LOADING {
+    /// Table to load rows into; created from the first file if missing. With `TABLE_PATTERN`, the table of keys that no
+    /// pattern matches.
+    RDS_TABLE: String = TABLE_NAME, All, Template::Parameter("DatabaseTable");
+
+    /// Patterns that read the table from the object key. The first match wins.
+    TABLE_PATTERN: TablePatterns = Value::Text {
+        form: "patterns for keys such as uploads/{table}/**, separated by spaces or commas",
+        parse: |text| TablePatterns::parse(text).map_err(Reason::Because),
+    }, All, Template::Parameter("TablePattern");
+
+    /// Columns to add after the file's own columns: parts of the key, and where a row comes from.
+    KEY_COLUMNS: Vec<String> = Value::list(
+        "names of pattern parts, source_bucket, source_key, source_row or loaded_at, separated by commas",
+    ), All, Template::Parameter("KeyColumns");
+
+    /// How a file changes its table. `append` adds rows, `replace` replaces all rows, `merge` updates rows with the same
+    /// key and adds the others.
+    LOAD_MODE: LoadMode = Value::Choice(&[
+        Choice::new("append", LoadMode::Append),
+        Choice::new("replace", LoadMode::Replace),
+        Choice::new("merge", LoadMode::Merge { key: Vec::new() }),
+    ]), All, Template::Parameter("LoadMode"), default "append";
+
+    /// Key columns of a merge. Defaults to the table's primary key. A new table gets them as its primary key.
+    MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge"),
+        All, Template::Parameter("MergeKey");
+
+    /// Action for a file with columns that the table does not have. `refuse` sends its rows to the fallback, `add` adds
+    /// nullable columns to the table.
+    UNKNOWN_COLUMNS: UnknownColumns = Value::Choice(&[
+        Choice::new("refuse", UnknownColumns::Refuse),
+        Choice::new("add", UnknownColumns::Add),
+    ]), All, Template::Parameter("UnknownColumns"), default "refuse";
+
+    /// `content` loads the same bytes under the same key once. `version` loads every upload.
+    DEDUPE: Dedupe =
+        Value::Choice(&[Choice::new("content", Dedupe::Content), Choice::new("version", Dedupe::Version)]),
+        All, Template::Parameter("Dedupe"), default "content";
+
+    /// How rows are sent to MySQL and MariaDB. `auto` uses LOAD DATA LOCAL if the server allows it, else INSERT.
+    /// PostgreSQL always uses COPY.
+    RDS_LOAD_METHOD: LoadMethod = Value::Choice(&[
+        Choice::new("auto", LoadMethod::Auto),
+        Choice::new("load-data", LoadMethod::LoadData),
+        Choice::new("insert", LoadMethod::Insert),
+    ]), All, Template::NotSet, default "auto";
+
+    /// Larger files, measured after decompression, go through a staging table in MySQL and MariaDB. PostgreSQL loads
+    /// files of any size in one transaction.
+    ATOMIC_MAX_BYTES: u64 =
+        Value::number("number of bytes", 0, u64::MAX), All, Template::NotSet, default "10737418240";
+
+    /// Table of the ledger, in the same database as the tables.
+    LEDGER_TABLE: String = TABLE_NAME, All, Template::NotSet, default "spillway_ledger";
+}}
+
+const TABLE_NAME: Value<String> = Value::Text { form: "a table name of at most 64 characters", parse: table_name };
+
+/// A name that MySQL allows within quotes. Spaces at the ends are not accepted, since two names would look alike.
+fn table_name(text: &str) -> Result<String, Reason> {
+    let is_name = text.chars().count() <= 64 && !text.contains('\0') && text.trim() == text;
+    if is_name { Ok(text.to_owned()) } else { Err(Reason::Form) }
+}

@@ -1,0 +1,103 @@
+//! Tasks, the default request, logs, and values from the platform.
+
+use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
+use crate::config::{LogFormat, PrefixMode};
+
+settings! { Tasks TASKS {
+    /// Larger objects go to a Fargate task. A compressed object counts as ten times its size.
+    INLINE_MAX_BYTES: u64 = Value::number("number of bytes", 0, u64::MAX),
+        Trigger, Template::Parameter("InlineMaxBytes"), default "10485760";
+
+    /// ECS cluster of the task. If it is unset, no task is started, and a large object fails.
+    ECS_CLUSTER: String = Value::text("the name or ARN of a cluster"), Functions, Template::Fixed;
+
+    /// Task definition. Required with `ECS_CLUSTER`.
+    TASK_DEFINITION: String = Value::text("family:revision or an ARN"), Functions, Template::Fixed;
+
+    /// Container that gets the object in its environment. Required with `ECS_CLUSTER`.
+    CONTAINER_NAME: String = Value::text("the name of a container"), Functions, Template::Fixed;
+
+    /// Subnets of the task. Fargate rejects a task without a subnet.
+    SUBNETS: Vec<String> =
+        Value::list("subnet ids separated by commas"), Functions, Template::Parameter("SubnetIds");
+
+    /// Security groups of the task. Defaults to the default group of the VPC.
+    SECURITY_GROUPS: Vec<String> =
+        Value::list("security group ids separated by commas"), Functions, Template::Parameter("SecurityGroupIds");
+
+    /// Whether the task gets a public IP address.
+    ASSIGN_PUBLIC_IP: bool = Value::Choice(&[Choice::new("DISABLED", false), Choice::new("ENABLED", true)]),
+        Functions, Template::Parameter("AssignPublicIp"), default "DISABLED";
+}}
+
+settings! { Request REQUEST {
+    /// The one object to load. Takes precedence over `CSV_PREFIX`.
+    CSV_KEY: String = Value::text("an object key"), IngestAndTask, Template::NotSet;
+
+    /// Version of `CSV_KEY` to load. Defaults to the latest version.
+    CSV_VERSION_ID: String = Value::text("a version id"), IngestAndTask, Template::NotSet;
+
+    /// Loads the objects under this prefix. The task defaults to every prefix in `UPLOAD_PREFIX`.
+    CSV_PREFIX: String = Value::text("a key prefix"), IngestAndTask, Template::NotSet;
+
+    /// `all` loads every object under the prefix, oldest first. `latest` loads the most recently modified object.
+    CSV_MODE: PrefixMode = Value::Choice(&[Choice::new("all", PrefixMode::All), Choice::new("latest", PrefixMode::Latest)]),
+        IngestAndTask, Template::NotSet, default "all";
+}}
+
+settings! { Logs LOGS {
+    /// Least important messages to log. `AWS_LAMBDA_LOG_LEVEL`, then `RUST_LOG`, take precedence.
+    LOG_LEVEL: &'static str = LEVELS, All, Template::Parameter("LogLevel"), default "info";
+
+    /// Format of log lines. Takes precedence over `AWS_LAMBDA_LOG_FORMAT`.
+    LOG_FORMAT: LogFormat = FORMATS, All, Template::Fixed, default "json";
+
+    /// Log level for each module. Takes precedence over `LOG_LEVEL`.
+    RUST_LOG: String =
+        Value::text("modules with levels, such as warn,spillway=debug"), All, Template::NotSet;
+}}
+
+settings! { Platform PLATFORM {
+    /// Log level of the function. Set by AWS Lambda.
+    AWS_LAMBDA_LOG_LEVEL: &'static str = LEVELS, Functions, Template::NotSet;
+
+    /// Log format of the function. Set by AWS Lambda.
+    AWS_LAMBDA_LOG_FORMAT: LogFormat = FORMATS, Functions, Template::NotSet;
+
+    /// Name of the worker in leases and the ledger. Set by AWS Lambda.
+    AWS_LAMBDA_LOG_STREAM_NAME: String = Value::text("the name of a log stream"), Functions, Template::NotSet;
+
+    /// Memory of the function, to compute the cost of a load. Set by AWS Lambda.
+    AWS_LAMBDA_FUNCTION_MEMORY_SIZE: u32 = MEGABYTES, Functions, Template::NotSet;
+
+    /// Name of the worker in leases and the ledger, outside AWS Lambda. Set by the operating system or ECS.
+    HOSTNAME: String = Value::text("a host name"), Task, Template::NotSet;
+
+    /// CPU units of the task, to compute the cost of a load. 1024 units are one vCPU.
+    TASK_CPU: u32 = Value::number("number of CPU units", 1, 1_000_000), Task, Template::Parameter("TaskCpu");
+
+    /// Memory of the task, to compute the cost of a load.
+    TASK_MEMORY: u32 = MEGABYTES, Task, Template::Parameter("TaskMemory");
+}}
+
+settings! { Testing TESTING {
+    /// Failpoint at which the process waits.
+    SPILLWAY_FAILPOINT: String = Value::text("the name of a failpoint"), TestBuilds, Template::NotSet;
+
+    /// File that the process creates at the failpoint. It continues when the file is deleted.
+    SPILLWAY_FAILPOINT_FILE: String = Value::text("a path"), TestBuilds, Template::NotSet;
+}}
+
+const MEGABYTES: Value<u32> = Value::number("number of megabytes", 1, 1_000_000);
+
+const FORMATS: Value<LogFormat> =
+    Value::Choice(&[Choice::new("json", LogFormat::Json), Choice::new("text", LogFormat::Text)]);
+
+const LEVELS: Value<&'static str> = Value::Choice(&[
+    Choice::new("trace", "trace"),
+    Choice::new("debug", "debug"),
+    Choice::new("info", "info"),
+    Choice { name: "warn", aliases: &["warning"], value: "warn" },
+    Choice { name: "error", aliases: &["fatal", "critical"], value: "error" },
+    Choice::new("off", "off"),
+]);

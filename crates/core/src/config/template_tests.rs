@@ -1,0 +1,237 @@
+//! The declared settings and `template.yaml` agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::setting::{Declared, ReadBy, Template};
+use super::settings;
+
+/// Parameters that have a default although the setting has none: a task needs a size.
+const ONLY_THE_PARAMETER_HAS_A_DEFAULT: [&str; 2] = ["TaskCpu", "TaskMemory"];
+
+/// Parameters that allow less than the setting, and why.
+const NARROWER: [(&str, &str); 2] = [
+    ("DatabaseRetrySeconds", "the trigger function also needs time to write the fallback"),
+    ("LogLevel", "Lambda does not accept the level off"),
+];
+
+/// Variables that AWS Lambda sets and does not allow a template to set.
+const SET_BY_LAMBDA: &str = "AWS_REGION";
+
+/// The parts of the template that concern settings.
+struct TemplateFile {
+    parameters: BTreeMap<&'static str, Parameter>,
+    /// Variables of both functions, with their expressions.
+    functions: BTreeMap<&'static str, &'static str>,
+    /// Variables of the trigger function alone.
+    trigger: BTreeMap<&'static str, &'static str>,
+    /// Variables of the task.
+    task: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Default)]
+struct Parameter {
+    default: &'static str,
+    allowed: Option<Vec<&'static str>>,
+    min: Option<u64>,
+    max: Option<u64>,
+}
+
+impl TemplateFile {
+    fn read() -> Self {
+        let text = include_str!("../../../../template.yaml");
+        let trigger = section(section(text, "  TriggerFunction:"), "      Environment:");
+        Self {
+            parameters: parameters(section(text, "Parameters:")),
+            functions: variables(section(section(text, "Globals:"), "    Environment:")),
+            trigger: variables(trigger),
+            task: variables(section(section(text, "  TaskDefinition:"), "          Environment:")),
+        }
+    }
+
+    /// Every place where the template sets a variable: its expression.
+    fn places(&self) -> [&BTreeMap<&'static str, &'static str>; 3] {
+        [&self.functions, &self.trigger, &self.task]
+    }
+}
+
+/// The lines below a heading that are indented more than the heading.
+fn section(text: &'static str, heading: &str) -> &'static str {
+    let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let body = &text[start + heading.len() + 2..];
+    let indent = heading.len() - heading.trim_start().len();
+    let mut end = 0;
+    for line in body.split_inclusive('\n') {
+        let is_inside = line.trim().is_empty() || line.len() - line.trim_start().len() > indent;
+        if !is_inside {
+            break;
+        }
+        end += line.len();
+    }
+    &body[..end]
+}
+
+fn parameters(text: &'static str) -> BTreeMap<&'static str, Parameter> {
+    let mut parameters: BTreeMap<&str, Parameter> = BTreeMap::new();
+    let mut name = "";
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let Some((key, value)) = line.trim().split_once(':') else { continue };
+        if indent == 2 {
+            name = key;
+        }
+        if indent != 4 {
+            continue;
+        }
+        let parameter = parameters.entry(name).or_default();
+        match key {
+            "Default" => parameter.default = scalar(value),
+            "AllowedValues" => {
+                let items = value.trim().trim_start_matches('[').trim_end_matches(']');
+                parameter.allowed = Some(items.split(',').map(scalar).collect());
+            }
+            "MinValue" => parameter.min = value.trim().parse().ok(),
+            "MaxValue" => parameter.max = value.trim().parse().ok(),
+            _ => {}
+        }
+    }
+    parameters
+}
+
+fn scalar(text: &'static str) -> &'static str {
+    let text = text.trim();
+    let quoted = |quote| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    quoted('"').or_else(|| quoted('\'')).unwrap_or(text)
+}
+
+/// Variables in each of the forms that the template has: `NAME: value`, `{ Name: NAME, Value: value }`, and `Name` and
+/// `Value` on two lines.
+fn variables(text: &'static str) -> BTreeMap<&'static str, &'static str> {
+    let mut variables = BTreeMap::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        if let Some((_, after)) = line.split_once("Name: ") {
+            let (name, value) = after.split_once(", Value: ").unwrap_or_else(|| (after, lines.next().unwrap_or("")));
+            variables.insert(name, value);
+        } else if let Some((name, value)) = line.trim().split_once(": ") {
+            variables.insert(name, value);
+        }
+    }
+    variables
+}
+
+/// Whether an expression refers to a parameter or a resource.
+fn refers_to(expression: &str, name: &str) -> bool {
+    let marker = format!("!Ref {name}");
+    expression.match_indices(&marker).any(|(start, _)| {
+        !expression[start + marker.len()..].starts_with(|next: char| next.is_ascii_alphanumeric() || next == ':')
+    })
+}
+
+fn declared(name: &str) -> &'static dyn Declared {
+    let found = settings::all().find(|setting| setting.info().name == name);
+    found.unwrap_or_else(|| panic!("template.yaml sets {name}, which is not declared"))
+}
+
+#[test]
+fn the_template_sets_only_declared_settings_from_their_own_parameters() {
+    let template = TemplateFile::read();
+    for (name, expression) in template.places().into_iter().flatten() {
+        let from: Vec<&str> =
+            template.parameters.keys().filter(|parameter| refers_to(expression, parameter)).copied().collect();
+        match declared(name).info().template {
+            Template::Parameter(parameter) => assert!(from.contains(&parameter), "{name}: {expression}"),
+            Template::Fixed => assert!(from.is_empty(), "{name} has a parameter: {expression}"),
+            Template::NotSet => panic!("{name} is declared as not set by the template, which sets it: {expression}"),
+        }
+    }
+}
+
+#[test]
+fn the_template_sets_each_setting_for_each_program_that_reads_it() {
+    let template = TemplateFile::read();
+    for setting in settings::all() {
+        let info = setting.info();
+        if info.template == Template::NotSet {
+            continue;
+        }
+        let (functions, task) = match info.read_by {
+            ReadBy::All | ReadBy::IngestAndTask => (info.name != SET_BY_LAMBDA, true),
+            ReadBy::Functions => (true, false),
+            ReadBy::Trigger => {
+                assert!(template.trigger.contains_key(info.name), "the trigger function lacks {}", info.name);
+                (false, false)
+            }
+            ReadBy::Task => (false, true),
+            ReadBy::TestBuilds => panic!("{} is for tests, and the template sets it", info.name),
+        };
+        assert_eq!(template.functions.contains_key(info.name), functions, "functions: {}", info.name);
+        assert_eq!(template.task.contains_key(info.name), task, "task: {}", info.name);
+    }
+}
+
+#[test]
+fn functions_and_task_get_the_same_values() {
+    let template = TemplateFile::read();
+    for (name, expression) in &template.functions {
+        let Some(other) = template.task.get(name) else { continue };
+        let parameters = |expression: &str| -> BTreeSet<&str> {
+            template.parameters.keys().filter(|parameter| refers_to(expression, parameter)).copied().collect()
+        };
+        assert_eq!(parameters(expression), parameters(other), "{name}");
+    }
+}
+
+#[test]
+fn a_parameter_has_the_default_of_its_setting() {
+    let template = TemplateFile::read();
+    for setting in settings::all() {
+        let Template::Parameter(name) = setting.info().template else { continue };
+        let parameter = template.parameters.get(name).unwrap_or_else(|| panic!("no parameter {name}"));
+        if ONLY_THE_PARAMETER_HAS_A_DEFAULT.contains(&name) {
+            assert!(setting.info().default.is_none() && setting.is_accepted(parameter.default), "{name}");
+            continue;
+        }
+        let default = setting.info().default.unwrap_or_default();
+        // A word may be in capitals, as AWS writes it.
+        let is_same = parameter.default == default
+            || setting.choices().is_some() && parameter.default.eq_ignore_ascii_case(default);
+        assert!(is_same, "{name} defaults to {:?}, {} to {default:?}", parameter.default, setting.info().name);
+    }
+}
+
+#[test]
+fn a_parameter_allows_what_its_setting_accepts() {
+    let template = TemplateFile::read();
+    for setting in settings::all() {
+        let Template::Parameter(name) = setting.info().template else { continue };
+        let parameter = &template.parameters[name];
+        let is_narrower = NARROWER.iter().any(|(narrower, _)| *narrower == name);
+        let allowed: Vec<&str> = parameter.allowed.iter().flatten().copied().filter(|word| !word.is_empty()).collect();
+        for word in &allowed {
+            assert!(setting.is_accepted(word), "{name} allows {word:?}, which {} rejects", setting.info().name);
+        }
+        for word in setting.choices().into_iter().flatten() {
+            let is_allowed = allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(word));
+            assert!(is_allowed || is_narrower, "{name} does not allow {word:?}");
+        }
+        if let Some((min, max)) = setting.range() {
+            let range = (parameter.min.unwrap_or(0), parameter.max.unwrap_or(u64::MAX));
+            let is_within = range.0 >= min && range.1 <= max;
+            // The task's sizes are words of a list, which were checked above.
+            let is_checked = !allowed.is_empty() || ONLY_THE_PARAMETER_HAS_A_DEFAULT.contains(&name);
+            assert!(range == (min, max) || is_checked || is_narrower && is_within, "{name}: {range:?}");
+        }
+    }
+}
+
+#[test]
+fn the_template_is_read_whole() {
+    let template = TemplateFile::read();
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (50, 39, 36));
+    assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
+    assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
+    assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);
+}
