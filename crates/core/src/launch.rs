@@ -140,7 +140,7 @@ impl Launcher {
         let pair = |name: &str, value: &str| KeyValuePair::builder().name(name).value(value).build();
         let container = ContainerOverride::builder()
             .name(&self.settings.container)
-            .environment(pair(vars::S3_BUCKET.name, &object.bucket))
+            .environment(pair(declared::S3_BUCKET.info.name, &object.bucket))
             .environment(pair(declared::CSV_KEY.info.name, &object.key))
             // An empty value counts as unset. It overrides a version id in the task definition, which is another
             // object's.

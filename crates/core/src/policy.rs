@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 
 /// How often a failed step is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
+pub(crate) enum Retry {
     /// Never.
     Never,
     /// Until this many tries have failed. The database is healthy but busy.
@@ -21,7 +21,7 @@ pub enum Retry {
 
 /// The outcome for the file when no try is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Its rows are written to the fallback. Only if it is certain that they were not committed.
     FallBack,
     /// The file moves to the failed prefix with a reason. None of its rows is stored.
@@ -32,7 +32,7 @@ pub enum Action {
 
 /// One row of the failure table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// The retries.
     pub retry: Retry,
     /// The outcome when they are used up.
@@ -44,7 +44,7 @@ pub struct Policy {
 }
 
 /// The row of the failure table for this kind.
-pub fn policy(kind: ErrorKind) -> Policy {
+pub(crate) fn policy(kind: ErrorKind) -> Policy {
     use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};
     let (retry, action, alert, hint) = match kind {
@@ -130,7 +130,7 @@ pub fn policy(kind: ErrorKind) -> Policy {
 }
 
 /// The delay before a retry: exponential, at most 10 seconds, times `unit` (0 to 1, random: full jitter).
-pub fn backoff(attempt: u32, unit: f64) -> Duration {
+pub(crate) fn backoff(attempt: u32, unit: f64) -> Duration {
     const BASE: Duration = Duration::from_millis(100);
     const CAP: Duration = Duration::from_secs(10);
     BASE.saturating_mul(1 << attempt.min(10)).min(CAP).mul_f64(unit.clamp(0.0, 1.0))

@@ -208,8 +208,7 @@ fn looked_up(memory: &'static str, read: impl Fn(&Environment)) -> HashSet<Strin
         LogSettings::read(&environment).unwrap();
         environment.worker("test");
     }
-    let found = names.lock().unwrap().clone();
-    found
+    names.lock().unwrap().clone()
 }
 
 #[test]

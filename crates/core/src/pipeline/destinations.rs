@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::secret::Secrets;
 
 /// Opens destinations for a run.
-pub trait Destinations: Debug + Send + Sync {
+pub(crate) trait Destinations: Debug + Send + Sync {
     /// A destination with the current credentials; `fresh` reads the secret again.
     ///
     /// # Errors
@@ -22,7 +22,7 @@ pub trait Destinations: Debug + Send + Sync {
 
 /// The database that the settings name.
 #[derive(Debug)]
-pub struct ConfiguredDestinations {
+pub(crate) struct ConfiguredDestinations {
     secrets: Secrets,
     options: DestinationOptions,
     /// Connections that one object leaves for the next.
@@ -31,7 +31,7 @@ pub struct ConfiguredDestinations {
 
 impl ConfiguredDestinations {
     /// Destinations with these credentials and options. Nothing is opened yet.
-    pub fn new(secrets: Secrets, options: DestinationOptions) -> Self {
+    pub(crate) fn new(secrets: Secrets, options: DestinationOptions) -> Self {
         Self { secrets, options, idle: IdleConnections::default() }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct FileRows<'a> {
 }
 
 enum RowSource<'a> {
-    File { reader: FileReader, scan: ScanResult },
+    File { reader: Box<FileReader>, scan: Box<ScanResult> },
     Fallback { store: &'a Store, manifest: &'a Manifest },
 }
 
@@ -37,7 +37,7 @@ impl FileRows<'static> {
             rows_rejected: scan.rejects.len() as u64,
             body_sha256: scan.body_sha256.clone(),
             decoded_bytes: scan.decoded_bytes,
-            source: RowSource::File { reader, scan },
+            source: RowSource::File { reader: Box::new(reader), scan: Box::new(scan) },
         }
     }
 }

@@ -24,9 +24,9 @@ use crate::object::ObjectVersion;
 use crate::schema::key_columns::KeyFields;
 use crate::store::Store;
 
-pub(crate) use beginning::{Beginning, StreamEnd};
 #[cfg(test)]
 pub(crate) use beginning::StopReason;
+pub(crate) use beginning::{Beginning, StreamEnd};
 pub(crate) use bytes::DecodedBytes;
 use bytes::{Checksum, StoredFile, hints};
 pub(crate) use scan::ScanResult;

@@ -30,7 +30,7 @@ pub(super) fn check_footer(metadata: &ParquetMetaData) -> Result<()> {
         if let Some(column) = group.columns().iter().find(|column| !has_values_for(column, rows)) {
             let values = column.num_values();
             return Err(broken(format!("row group {number} declares {rows} rows, but {values} values of the column"))
-                .in_column(&column.column_path().string()));
+                .in_column(column.column_path().string()));
         }
     }
     Ok(())
