@@ -74,12 +74,12 @@ fn required_settings_are_enough_and_defaults_apply() {
 )]
 #[case(
     &[("TABLE_PATTERN", "uploads/**")],
-    "TABLE_PATTERN is \"uploads/**\": uploads/** gives no table; call a part {table}, or write => and the table behind it; \
+    "TABLE_PATTERN is \"uploads/**\": uploads/** names no table; name a part {table}, or append => and a table name; \
      it accepts patterns for keys such as uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(
     &[("TABLE_PATTERN", "a/** => Log"), ("LEDGER_TABLE", "log")],
-    "TABLE_PATTERN is \"a/** => Log\": the table name \"Log\" is the ledger's; it accepts patterns for keys such as \
+    "TABLE_PATTERN is \"a/** => Log\": the table name \"Log\" is the name of the ledger; it accepts patterns for keys such as \
      uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it accepts the name of a bucket")]
