@@ -85,7 +85,7 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             "change the table, then replay the fallback; or upload the file with other columns",
         ),
         ErrorKind::DataRefused => {
-            (Never, FallBack, false, "change the table so that the value fits, then replay the fallback")
+            (Never, FallBack, false, "change the table so that the record fits, then replay the fallback")
         }
         ErrorKind::DatabaseFull => {
             (Never, FallBack, false, "add storage or raise max_allowed_packet, then replay the fallback")
