@@ -124,7 +124,7 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
             "the key matches no pattern of TABLE_PATTERN (uploads/{table}/*.csv), and RDS_TABLE is not set",
         ),
         ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
-        (&format!("uploads/{}/a.csv", "x".repeat(64)), "which is 64 bytes long"),
+        (&format!("uploads/{}/a.csv", "x".repeat(64)), "which has 64 bytes"),
     ] {
         let object = put(&test_env, key, 3).await?;
         let good = put(&test_env, "uploads/good/a.csv", 3).await?;

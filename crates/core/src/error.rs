@@ -1,6 +1,6 @@
 //! The error type: a kind, a message with its context, and the cause.
 //!
-//! [`crate::policy`] maps each kind to retry, outcome, alert and hint. Messages never contain row values or secrets; data
+//! `crate::policy` maps each kind to retry, outcome, alert and hint. Messages never contain row values or secrets; data
 //! errors carry record, line, byte and column name instead.
 
 use std::error::Error as StdError;

@@ -1,7 +1,7 @@
 //! Moves an object: conditional copy, verification of the copy, conditional delete of the source.
 //!
 //! Every step can be repeated: the copy of an earlier attempt is recognised by the source id in its metadata. An object
-//! at the destination is never overwritten. [`crate::route`] decides the destination key.
+//! at the destination is never overwritten. `crate::route` decides the destination key.
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::ChecksumType;
