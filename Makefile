@@ -1,12 +1,14 @@
 # `make demo` shows Spillway at work, `make test` checks it. Both install what they need. `make help` lists the other targets.
 #
-# All builds share one target folder (target/, or CARGO_TARGET_DIR).
+# All builds share one target folder (target/, or CARGO_TARGET_DIR). Demo, tests and the local deployment run the same binaries
+# (build-local), so cargo compiles each dependency once.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test test-large fuzz bench bench-large bench-start docs fmt lint build build-local deploy image clean-local
+.PHONY: help setup demo quick test test-large fuzz bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
 
 bin := .venv/bin
+target := $(or $(CARGO_TARGET_DIR),target)
 export SAM_CLI_TELEMETRY := 0
 
 help: ## list these targets
@@ -15,10 +17,8 @@ help: ## list these targets
 setup: ## install what is missing (Debian packages as root, Python tools in a cache folder)
 	@scripts/setup
 
-demo: setup ## deploy to a local AWS, load files, stop the database, replay; ENGINE=postgres for PostgreSQL
-	@scripts/deploy-local --build-only
-	@cargo build --quiet --locked --workspace --bins --tests # the same features as the tests, so that nothing is built twice
-	@"$${CARGO_TARGET_DIR:-target}/debug/demo" $(ENGINE)
+demo: build-local ## deploy to a local AWS, load files, stop the database, replay; ENGINE=postgres for PostgreSQL
+	@$(target)/debug/demo $(ENGINE)
 
 quick: ## check what you changed: format, lints and unit tests of the changed crates (BASE=BRANCH to compare with; main)
 	@scripts/quick
@@ -27,7 +27,7 @@ test: ## check everything: format, lints, docs, template, tests
 	@scripts/setup test
 	@scripts/check
 
-test-large: build-local ## load a file of 10 GB, decompressed, with the task
+test-large: build-optimized ## load a file of 10 GB, decompressed, with the task
 	@scripts/setup test
 	cargo nextest run --profile fuzz --workspace --locked --run-ignored only
 
@@ -36,21 +36,18 @@ fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'
 
 # TASK=PATH uses a task that is already built. ROWS=COUNT makes a trial run with small files that writes no pages.
-bench: $(if $(TASK),setup,build-local) ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
+bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
 	@scripts/setup bench
-	@cargo build --quiet --locked --workspace --bins --tests
-	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" task="$(or $(TASK),$$target/lambda/spillway-task/bootstrap)" \
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench task="$(or $(TASK),$(target)/local/spillway-task)" \
 	  set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
 
-bench-large: $(if $(TASK),setup,build-local) ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
+bench-large: $(if $(TASK),,build-optimized) build-local ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
 	@scripts/setup test
-	@cargo build --quiet --locked --workspace --bins --tests
-	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" large="$(or $(TASK),$$target/lambda/spillway-task/bootstrap)" rows=$(ROWS)
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench large="$(or $(TASK),$(target)/local/spillway-task)" rows=$(ROWS)
 
-bench-start: setup ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
+bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello
-	@cargo build --quiet --locked --workspace --bins --tests
-	@target="$${CARGO_TARGET_DIR:-target}"; RUST_LIB_BACKTRACE=0 "$$target/debug/bench" start="$$target/release"
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench start=$(target)/release
 
 docs: ## build the guide as a site in .book/ (compiles mdBook once), and check links
 	@scripts/docs
@@ -64,8 +61,12 @@ lint: setup ## check format, lints, docs and template only
 build: setup ## build the functions as they are deployed (slow: link-time optimization)
 	PATH="$$PWD/$(bin):$$PATH" sam build
 
-build-local: setup ## build functions and task for tests and demo on this machine
-	@scripts/deploy-local --build-only
+# Without --tests, cargo would select other features and compile many dependencies again for the tests.
+build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
+	@cargo build --locked --workspace --bins --tests $(if $(wildcard $(target)/debug/demo),--quiet)
+
+build-optimized: setup ## build the task that the benchmarks measure (profile local)
+	@cargo build --quiet --locked --profile local -p spillway-task
 
 deploy: build ## deploy to AWS, asking for the parameters
 	PATH="$$PWD/$(bin):$$PATH" sam deploy --guided

@@ -161,7 +161,7 @@ async fn an_honest_file_of_ten_gigabytes_is_loaded_where_the_settings_allow_it()
     ensure!(row.len() * ROWS * MEMBERS > 10_000_000_000 && file.len() < 50_000_000, "{} bytes", file.len());
     let object = test_env.fixture.account.put("uploads/honest.csv.gz", file).await?;
     let settings = test_env.settings().with("CSV_KEY", &object.key).with("MAX_DECODED_RATIO", 100_000);
-    let task = Task::start_binary(&run::optimised_task()?, &settings.with("LEASE_SECONDS", 60))?;
+    let task = Task::start_binary(&run::optimized_task()?, &settings.with("LEASE_SECONDS", 60))?;
     let finished = task.finish(Duration::from_secs(1_800)).await?;
     assert_eq!(finished.code(), Some(0), "{}", finished.logs);
     let rows = test_env.rows("SELECT COUNT(*), SUM(id), SUM(LENGTH(note)) FROM {schema}.orders").await?;

@@ -111,12 +111,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The task as `scripts/deploy-local` has built it last.
-pub fn optimised_task() -> Result<PathBuf> {
-    let built = std::fs::read_dir(workspace().join(".aws-sam/tasks")).into_iter().flatten().filter_map(Result::ok);
-    let newest = built.max_by_key(|folder| folder.metadata().and_then(|data| data.modified()).ok());
-    let task = newest.context("the task is not built; run scripts/deploy-local --build-only")?;
-    Ok(task.path().join("spillway-task"))
+/// The path of the task's optimized build (profile `local`).
+pub fn optimized_task() -> Result<PathBuf> {
+    let task = binary("spillway-task")?;
+    let target = task.ancestors().nth(2).context("the target folder has no parent")?;
+    let path = target.join("local/spillway-task");
+    ensure!(path.is_file(), "{} is not built; run: make build-optimized", path.display());
+    Ok(path)
 }
 
 /// A tool in the Python environment that `scripts/setup` makes.
