@@ -1,5 +1,8 @@
-//! kill -9 at every named point of the road, inline (the trigger) and in the task; then the event again, then the sweep.
-//! Nothing is lost, doubled or left behind, and each run proves that the process was at the point and died there.
+//! Kills a worker (`kill -9`) at each failpoint, retries the file, and reconciles. Each row must exist exactly once, with no
+//! leftovers.
+//!
+//! One table, [`kill_points`], names each failpoint once. From it come the tests, as `FAILPOINT::RUNNER::ENGINE`, and the
+//! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it.
 
 use std::time::Duration;
 
@@ -17,87 +20,49 @@ use spillway_harness::test_env::{TASK_BOUND, TestEnv};
 
 const REACH_BOUND: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
-/// The rows of the older file that is replaced.
+/// The number of rows in the older file that is replaced.
 const OLD_ROWS: usize = 150;
 
-/// What a file must meet with to pass a point.
+/// The conditions under which a worker reaches a failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenario {
-    /// An ordinary load.
+    /// A load without special conditions.
     Load,
     /// A load that replaces the rows of an older file.
-    Replaced,
-    /// A load into a table that is there, of a file that is not held in memory: it is loaded while it is read.
-    Unread,
-    /// A load with a bad record that is left out.
+    Replace,
+    /// A single-pass load: the table exists, and the file is too large for the buffer.
+    SinglePass,
+    /// A load with one rejected record.
     Rejects,
     /// A load through a staging table.
     Staged,
-    /// A load through a staging table in more than one chunk of 64 MiB.
+    /// A load through a staging table, in more than one chunk of 64 MiB.
     StagedInChunks,
-    /// A table that cannot take the file.
-    FallBack,
-    /// The same, with a Parquet object of more than one part of 8 MiB.
-    FallBackInParts,
-    /// A file too large for the trigger.
-    HandOver,
-    /// Not in a test's reach, and why.
+    /// A fallback write, because the table lacks the file's columns.
+    Fallback,
+    /// A fallback write of more than one part of 8 MiB.
+    FallbackInParts,
+    /// A file that the trigger dispatches to Fargate.
+    Dispatch,
+    /// No test can reach the failpoint, for this reason.
     OutOfReach(&'static str),
 }
 
-/// Exhaustive, so that a new point cannot be forgotten here.
-fn scenario(point: Failpoint) -> Scenario {
-    match point {
-        Failpoint::EventParsed
-        | Failpoint::FallbackLookedUp
-        | Failpoint::LeaseWritten
-        | Failpoint::HeadersRead
-        | Failpoint::BodyFirstByte
-        | Failpoint::BodyHalf
-        | Failpoint::BodyEnd
-        | Failpoint::Inferred
-        | Failpoint::TableMade
-        | Failpoint::Begun
-        | Failpoint::Claimed
-        | Failpoint::RowsFirst
-        | Failpoint::RowsHalf
-        | Failpoint::RowsAll
-        | Failpoint::BeforeLedgerEnd
-        | Failpoint::BeforeCommit
-        | Failpoint::AfterCommit
-        | Failpoint::AfterCopy
-        | Failpoint::BeforeDelete
-        | Failpoint::AfterDelete => Scenario::Load,
-        Failpoint::OldRowsDeleted => Scenario::Replaced,
-        Failpoint::BeforeRejects | Failpoint::RejectsLookedUp | Failpoint::RejectsWritten => Scenario::Rejects,
-        Failpoint::AfterInsertSelect | Failpoint::BeforeStagingDrop => Scenario::Staged,
-        Failpoint::StagingChunk => Scenario::StagedInChunks,
-        Failpoint::FallbackBeforePut
-        | Failpoint::FallbackAnnounced
-        | Failpoint::FallbackAfterComplete
-        | Failpoint::FallbackAfterCreateTable
-        | Failpoint::FallbackAfterPartition => Scenario::FallBack,
-        Failpoint::FallbackMidUpload => Scenario::FallBackInParts,
-        Failpoint::AfterRunTask => Scenario::HandOver,
-        Failpoint::MidPartCopy => Scenario::OutOfReach("objects are copied in parts above 5 GB"),
-    }
-}
-
-/// A stage where the file meets with the situation.
+/// A test environment in which a worker reaches the failpoints of the scenario.
 async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Settings, Object)> {
     let mut test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings();
     let key = "uploads/day/orders.csv";
     let (settings, object) = match scenario {
         Scenario::Load => (settings, test_env.fixture.upload(key, 200).await?),
-        Scenario::Replaced => {
+        Scenario::Replace => {
             let settings = settings.with("LOAD_MODE", "replace");
             let old = test_env.fixture.upload("uploads/day/older.csv", OLD_ROWS).await?;
             test_env.deliver_until_accepted(&settings, &[&old]).await?;
             test_env.fixture.expect_replaced(&old);
             (settings, test_env.fixture.upload(key, 200).await?)
         }
-        Scenario::Unread => {
+        Scenario::SinglePass => {
             let first = test_env.fixture.upload("uploads/day/first.csv", OLD_ROWS).await?;
             test_env.deliver_until_accepted(&settings, &[&first]).await?;
             (settings.with("BUFFER_MAX_BYTES", 0), test_env.fixture.upload(key, 200).await?)
@@ -114,12 +79,12 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
             let object = test_env.fixture.upload_large(key, 36, 2 << 20).await?;
             (settings.with("ATOMIC_MAX_BYTES", 1).with("INLINE_MAX_BYTES", 100 << 20), object)
         }
-        Scenario::FallBack => (settings, test_env.fixture.upload(key, 200).await?),
-        Scenario::FallBackInParts => {
+        Scenario::Fallback => (settings, test_env.fixture.upload(key, 200).await?),
+        Scenario::FallbackInParts => {
             let object = test_env.fixture.upload_large(key, 20, 1 << 20).await?;
             (settings.with("INLINE_MAX_BYTES", 100 << 20), object)
         }
-        Scenario::HandOver => {
+        Scenario::Dispatch => {
             let settings = settings
                 .with("INLINE_MAX_BYTES", 10)
                 .with("ECS_CLUSTER", CLUSTER)
@@ -128,12 +93,12 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
                 .with("SUBNETS", "subnet-1");
             (settings, test_env.fixture.upload(key, 200).await?)
         }
-        Scenario::OutOfReach(why) => anyhow::bail!("not in a test's reach: {why}"),
+        Scenario::OutOfReach(why) => anyhow::bail!("no test can reach it: {why}"),
     };
-    if matches!(scenario, Scenario::FallBack | Scenario::FallBackInParts) {
+    if matches!(scenario, Scenario::Fallback | Scenario::FallbackInParts) {
         test_env.sql("CREATE TABLE {schema}.orders (file VARCHAR(20))").await?;
     }
-    if scenario == Scenario::HandOver {
+    if scenario == Scenario::Dispatch {
         register_task(&test_env).await?;
     }
     Ok((test_env, settings, object))
@@ -151,8 +116,8 @@ async fn inline(engine: Engine, point: Failpoint) -> Result<()> {
     kill_trigger(engine, point, scenario(point)).await
 }
 
-async fn unread(engine: Engine, point: Failpoint) -> Result<()> {
-    kill_trigger(engine, point, Scenario::Unread).await
+async fn single_pass(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, Scenario::SinglePass).await
 }
 
 async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> Result<()> {
@@ -162,28 +127,32 @@ async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> R
         Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
     call.reaches(&pause, REACH_BOUND).await?;
     let killed = call.kill().await?;
-    ensure!(killed.was_killed() && killed.is_failure(), "it was not killed: {killed:?}");
+    ensure!(killed.was_killed() && killed.is_failure(), "the trigger was not killed: {killed:?}");
     ensure_old_rows(&test_env, scenario).await?;
 
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    if scenario == Scenario::HandOver {
+    if scenario == Scenario::Dispatch {
         run_recorded_tasks(&test_env).await?;
     }
-    end(&test_env, &settings.without("ECS_CLUSTER")).await
+    finish(&test_env, &settings.without("ECS_CLUSTER")).await
 }
 
-/// Whoever dies before COMMIT leaves the rows that it was to replace.
+/// Fails if a worker that died before COMMIT has replaced the rows of the older file.
 async fn ensure_old_rows(test_env: &TestEnv, scenario: Scenario) -> Result<()> {
-    if scenario == Scenario::Replaced {
+    if scenario == Scenario::Replace {
         assert_eq!(test_env.count().await?, Counted { database: OLD_ROWS, fallback: 0 });
     }
     Ok(())
 }
 
-/// Does what Fargate would: runs the task with the overrides of every RunTask.
+/// Runs the task with the overrides of each RunTask request, as Fargate would.
 async fn run_recorded_tasks(test_env: &TestEnv) -> Result<()> {
     let recorded = test_env.fixture.account.tasks(CLUSTER).await?;
-    ensure!(recorded.len() == 2, "the trigger was killed after RunTask and came again: {} tasks", recorded.len());
+    ensure!(
+        recorded.len() == 2,
+        "expected one RunTask request before and one after the kill, found {}",
+        recorded.len()
+    );
     for overrides in recorded {
         let key = overrides.get("CSV_KEY").context("no CSV_KEY in the overrides")?.to_owned();
         test_env.run_task_until_done(&test_env.settings().and(&overrides), &key).await?;
@@ -199,143 +168,86 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
     pause.reached(REACH_BOUND).await?;
     task.signal(Signal::Kill)?;
     let killed = task.finish(TASK_BOUND).await?;
-    ensure!(killed.was_ended_by(Signal::Kill), "it was not killed: {:?}", killed.status);
+    ensure!(killed.was_ended_by(Signal::Kill), "the task was not killed: {:?}", killed.status);
     ensure_old_rows(&test_env, scenario).await?;
 
-    if matches!(scenario, Scenario::FallBack | Scenario::FallBackInParts) {
-        // The table is mended meanwhile: what is in the fallback already must not be loaded besides.
+    if matches!(scenario, Scenario::Fallback | Scenario::FallbackInParts) {
+        // With the table repaired, the retry must not load rows that are already in the fallback.
         test_env.sql("DROP TABLE {schema}.orders").await?;
     }
     test_env.run_task_until_done(&settings, &object.key).await?;
-    end(&test_env, &settings).await
+    finish(&test_env, &settings).await
 }
 
-/// The sweep, and then the count of every row.
-async fn end(test_env: &TestEnv, settings: &Settings) -> Result<()> {
+/// Reconciles, then checks that each row exists once and that nothing is left over.
+async fn finish(test_env: &TestEnv, settings: &Settings) -> Result<()> {
     test_env.sweep(settings).await?;
     test_env.ensure_kept().await
 }
 
-macro_rules! killed_at {
-    ($($how:ident as $list:ident { everywhere: $($name:ident $point:ident)*; mariadb: $($staged:ident $test_env:ident)*; })*) => {$(
-        mod $how {
-            mod mariadb {
-                use super::super::*;
-                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::MariaDb, Failpoint::$point).await })*
-                $(#[tokio::test] async fn $staged() -> Result<()> { $how(Engine::MariaDb, Failpoint::$test_env).await })*
-            }
-            mod postgresql {
-                use super::super::*;
-                $(#[tokio::test] async fn $name() -> Result<()> { $how(Engine::Postgres, Failpoint::$point).await })*
+/// Declares each failpoint with its test name, scenario, runners and engines; generates [`scenario`] and the tests.
+macro_rules! kill_points {
+    ($($point:ident $name:ident: $scenario:ident$(($why:literal))? [$($runner:ident)*] $engines:tt;)*) => {
+        /// The scenario in which a worker reaches the failpoint.
+        fn scenario(point: Failpoint) -> Scenario {
+            match point {
+                $(Failpoint::$point => Scenario::$scenario$(($why))?,)*
             }
         }
-        const $list: &[Failpoint] = &[$(Failpoint::$point,)* $(Failpoint::$test_env),*];
+        $(mod $name {
+            $(mod $runner {
+                kill_tests!($runner $point $engines);
+            })*
+        })*
+    };
+}
+
+macro_rules! kill_tests {
+    ($runner:ident $point:ident [$($engine:ident)*]) => {$(
+        #[tokio::test]
+        async fn $engine() -> anyhow::Result<()> {
+            super::super::$runner(kill_tests!($engine), spillway_core::failpoint::Failpoint::$point).await
+        }
     )*};
+    (mariadb) => { spillway_harness::database::Engine::MariaDb };
+    (postgresql) => { spillway_harness::database::Engine::Postgres };
 }
 
-killed_at! {
-    inline as INLINE {
-        everywhere:
-        event_parsed EventParsed
-        fallback_looked_up FallbackLookedUp
-        lease_written LeaseWritten
-        headers_read HeadersRead
-        body_first_byte BodyFirstByte
-        body_half BodyHalf
-        body_end BodyEnd
-        inferred Inferred
-        table_made TableMade
-        begun Begun
-        claimed Claimed
-        old_rows_deleted OldRowsDeleted
-        rows_first RowsFirst
-        rows_half RowsHalf
-        rows_all RowsAll
-        before_rejects BeforeRejects
-        rejects_looked_up RejectsLookedUp
-        rejects_written RejectsWritten
-        before_ledger_end BeforeLedgerEnd
-        before_commit BeforeCommit
-        after_commit AfterCommit
-        after_copy AfterCopy
-        before_delete BeforeDelete
-        after_delete AfterDelete
-        fallback_before_put FallbackBeforePut
-        fallback_mid_upload FallbackMidUpload
-        fallback_announced FallbackAnnounced
-        fallback_after_complete FallbackAfterComplete
-        fallback_after_create_table FallbackAfterCreateTable
-        fallback_after_partition FallbackAfterPartition
-        after_run_task AfterRunTask;
-        // PostgreSQL commits nothing in chunks.
-        mariadb:
-            staging_chunk StagingChunk
-            after_insert_select AfterInsertSelect
-            before_staging_drop BeforeStagingDrop;
-    }
-    unread as UNREAD {
-        everywhere:
-        headers_read HeadersRead
-        body_half BodyHalf
-        inferred Inferred
-        table_made TableMade
-        begun Begun
-        claimed Claimed
-        rows_first RowsFirst
-        rows_half RowsHalf
-        rows_all RowsAll
-        before_ledger_end BeforeLedgerEnd
-        before_commit BeforeCommit
-        after_commit AfterCommit
-        after_copy AfterCopy;
-        mariadb:;
-    }
-    in_task as TASK {
-        everywhere:
-        fallback_looked_up FallbackLookedUp
-        lease_written LeaseWritten
-        headers_read HeadersRead
-        body_first_byte BodyFirstByte
-        body_half BodyHalf
-        body_end BodyEnd
-        inferred Inferred
-        table_made TableMade
-        begun Begun
-        claimed Claimed
-        old_rows_deleted OldRowsDeleted
-        rows_first RowsFirst
-        rows_half RowsHalf
-        rows_all RowsAll
-        before_rejects BeforeRejects
-        rejects_looked_up RejectsLookedUp
-        rejects_written RejectsWritten
-        before_ledger_end BeforeLedgerEnd
-        before_commit BeforeCommit
-        after_commit AfterCommit
-        after_copy AfterCopy
-        before_delete BeforeDelete
-        after_delete AfterDelete
-        fallback_before_put FallbackBeforePut
-        fallback_mid_upload FallbackMidUpload
-        fallback_announced FallbackAnnounced
-        fallback_after_complete FallbackAfterComplete
-        fallback_after_create_table FallbackAfterCreateTable
-        fallback_after_partition FallbackAfterPartition;
-        // PostgreSQL commits nothing in chunks.
-        mariadb:
-            staging_chunk StagingChunk
-            after_insert_select AfterInsertSelect
-            before_staging_drop BeforeStagingDrop;
-    }
-}
-
-#[test]
-fn every_point_in_reach_is_on_both_lists() {
-    for point in Failpoint::ALL {
-        let in_reach = !matches!(scenario(point), Scenario::OutOfReach(_));
-        let only_in_trigger = matches!(point, Failpoint::EventParsed | Failpoint::AfterRunTask);
-        assert!(!UNREAD.contains(&point) || scenario(point) == Scenario::Load, "{point:?}");
-        assert_eq!(INLINE.contains(&point), in_reach, "{point:?}");
-        assert_eq!(TASK.contains(&point), in_reach && !only_in_trigger, "{point:?}");
-    }
+// PostgreSQL loads a file of any size in one transaction, so it has no staging table.
+kill_points! {
+    EventParsed event_parsed: Load [inline] [mariadb postgresql];
+    FallbackLookedUp fallback_looked_up: Load [inline in_task] [mariadb postgresql];
+    LeaseWritten lease_written: Load [inline in_task] [mariadb postgresql];
+    HeadersRead headers_read: Load [inline in_task single_pass] [mariadb postgresql];
+    BodyFirstByte body_first_byte: Load [inline in_task] [mariadb postgresql];
+    BodyHalf body_half: Load [inline in_task single_pass] [mariadb postgresql];
+    BodyEnd body_end: Load [inline in_task] [mariadb postgresql];
+    Inferred inferred: Load [inline in_task single_pass] [mariadb postgresql];
+    TableMade table_made: Load [inline in_task single_pass] [mariadb postgresql];
+    Begun begun: Load [inline in_task single_pass] [mariadb postgresql];
+    Claimed claimed: Load [inline in_task single_pass] [mariadb postgresql];
+    OldRowsDeleted old_rows_deleted: Replace [inline in_task] [mariadb postgresql];
+    RowsFirst rows_first: Load [inline in_task single_pass] [mariadb postgresql];
+    RowsHalf rows_half: Load [inline in_task single_pass] [mariadb postgresql];
+    RowsAll rows_all: Load [inline in_task single_pass] [mariadb postgresql];
+    BeforeRejects before_rejects: Rejects [inline in_task] [mariadb postgresql];
+    RejectsLookedUp rejects_looked_up: Rejects [inline in_task] [mariadb postgresql];
+    RejectsWritten rejects_written: Rejects [inline in_task] [mariadb postgresql];
+    BeforeLedgerEnd before_ledger_end: Load [inline in_task single_pass] [mariadb postgresql];
+    BeforeCommit before_commit: Load [inline in_task single_pass] [mariadb postgresql];
+    AfterCommit after_commit: Load [inline in_task single_pass] [mariadb postgresql];
+    AfterCopy after_copy: Load [inline in_task single_pass] [mariadb postgresql];
+    MidPartCopy mid_part_copy: OutOfReach("S3 copies in parts only objects above 5 GB") [] [mariadb postgresql];
+    BeforeDelete before_delete: Load [inline in_task] [mariadb postgresql];
+    AfterDelete after_delete: Load [inline in_task] [mariadb postgresql];
+    StagingChunk staging_chunk: StagedInChunks [inline in_task] [mariadb];
+    AfterInsertSelect after_insert_select: Staged [inline in_task] [mariadb];
+    BeforeStagingDrop before_staging_drop: Staged [inline in_task] [mariadb];
+    FallbackBeforePut fallback_before_put: Fallback [inline in_task] [mariadb postgresql];
+    FallbackMidUpload fallback_mid_upload: FallbackInParts [inline in_task] [mariadb postgresql];
+    FallbackAnnounced fallback_announced: Fallback [inline in_task] [mariadb postgresql];
+    FallbackAfterComplete fallback_after_complete: Fallback [inline in_task] [mariadb postgresql];
+    FallbackAfterCreateTable fallback_after_create_table: Fallback [inline in_task] [mariadb postgresql];
+    FallbackAfterPartition fallback_after_partition: Fallback [inline in_task] [mariadb postgresql];
+    AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
 }

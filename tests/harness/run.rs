@@ -107,7 +107,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         folder = folder.parent().context("the deps folder has no parent")?;
     }
     let path = folder.join(name);
-    ensure!(path.is_file(), "{} is not built; run: cargo build --workspace --bins", path.display());
+    ensure!(path.is_file(), "{} is not built; run: make build-local", path.display());
     Ok(path)
 }
 
