@@ -79,6 +79,69 @@ pub enum Failpoint {
     AfterRunTask,
 }
 
+/// The failpoints among the rows of one file: after the first rows were sent, and after half of the bytes.
+///
+/// A sender flushes at them, so that the server has those rows. Without the feature `failpoints` there is nothing to flush.
+#[derive(Debug, Default)]
+pub struct RowFailpoints {
+    #[cfg(feature = "failpoints")]
+    half_at_byte: u64,
+    #[cfg(feature = "failpoints")]
+    passed: u8,
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[allow(clippy::unused_self, clippy::unused_async, reason = "the same signatures as with failpoints")]
+impl RowFailpoints {
+    /// The failpoints of a file with this decompressed size.
+    pub fn new(_: u64) -> Self {
+        Self {}
+    }
+
+    /// Whether the rows up to this byte of the file must be sent now.
+    #[inline]
+    pub fn needs_flush(&self, _: u64) -> bool {
+        false
+    }
+
+    /// Reaches the failpoint that the sent rows have passed.
+    pub async fn sent(&mut self, _: u64) {}
+
+    /// Reaches the failpoint at half of the bytes, when no row starts in the second half.
+    pub async fn all_sent(&mut self) {}
+}
+
+#[cfg(feature = "failpoints")]
+impl RowFailpoints {
+    /// The failpoints of a file with this decompressed size.
+    pub fn new(size_bytes: u64) -> Self {
+        Self { half_at_byte: size_bytes / 2, passed: 0 }
+    }
+
+    /// Whether the rows up to this byte of the file must be sent now.
+    pub fn needs_flush(&self, byte: u64) -> bool {
+        self.passed == 0 || (self.passed == 1 && byte >= self.half_at_byte)
+    }
+
+    /// Reaches the failpoint that the sent rows have passed.
+    pub async fn sent(&mut self, byte: u64) {
+        if self.passed == 0 {
+            self.passed = 1;
+            Failpoint::RowsFirst.reached().await;
+        } else if byte >= self.half_at_byte {
+            self.all_sent().await;
+        }
+    }
+
+    /// Reaches the failpoint at half of the bytes, when no row starts in the second half.
+    pub async fn all_sent(&mut self) {
+        if self.passed == 1 {
+            self.passed = 2;
+            Failpoint::RowsHalf.reached().await;
+        }
+    }
+}
+
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
     pub const ALL: [Self; 35] = [

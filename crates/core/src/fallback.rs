@@ -115,7 +115,11 @@ pub async fn write(
         let _ = upload.abort().await;
         return Err(error);
     }
+    let has_one_part = upload.parts_sent() == 0;
     let sealed = upload.seal().await?;
+    if has_one_part {
+        Failpoint::FallbackMidUpload.reached().await;
+    }
     if let Err(error) = announce().await {
         let _ = sealed.abort().await;
         return Err(error);
@@ -242,13 +246,23 @@ async fn send(upload: &mut Upload, manifest: &Manifest, mut rows: BatchStream<'_
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         sent_rows += batch.rows() as u64;
-        upload.write(&encoder.write(&batch).await?).await?;
+        write_part(upload, &encoder.write(&batch).await?).await?;
     }
     if sent_rows != manifest.rows {
         let message = format!("the second pass gave {sent_rows} rows, the first {}", manifest.rows);
         return Err(Error::new(ErrorKind::Internal, message));
     }
-    upload.write(&encoder.finish()?).await
+    write_part(upload, &encoder.finish()?).await
+}
+
+/// Writes encoded rows, and reaches the failpoint once S3 has the first part.
+async fn write_part(upload: &mut Upload, bytes: &[u8]) -> Result<()> {
+    let had_parts = upload.parts_sent() > 0;
+    upload.write(bytes).await?;
+    if !had_parts && upload.parts_sent() > 0 {
+        Failpoint::FallbackMidUpload.reached().await;
+    }
+    Ok(())
 }
 
 fn content_type(format: FallbackFormat) -> &'static str {

@@ -7,7 +7,7 @@
 //!
 //! - core types: [`error`], [`config`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`]
 //! - pure modules: `event`, `route`, [`mod@format`], [`schema`], `policy`, `reject`
-//! - adapters of one external system each: `aws`, [`store`], [`destination`], [`catalog`], `launch`, `secret`, [`telemetry`]
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `secret`, [`telemetry`]
 //! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`request`], [`dispatch`]
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -26,6 +26,7 @@ pub mod failpoint;
 pub mod fallback;
 pub mod format;
 mod launch;
+mod ledger;
 pub mod object;
 mod pattern;
 mod pipeline;

@@ -70,8 +70,8 @@ impl<C: Reusable> Idle<C> {
         self.kept().push((Login::of(credentials), connection));
     }
 
-    /// Keeps the connection of work that ended well, and closes another.
-    pub(super) async fn end<T>(&self, credentials: &Credentials, connection: C, work: Result<T>) -> Result<T> {
+    /// Keeps the connection after work that succeeded, and closes it otherwise.
+    pub(super) async fn release<T>(&self, credentials: &Credentials, connection: C, work: Result<T>) -> Result<T> {
         match &work {
             Ok(_) => self.keep(credentials, connection),
             Err(_) => connection.close().await,

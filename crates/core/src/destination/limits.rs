@@ -15,6 +15,15 @@ pub(super) fn copy_timeout(size_bytes: u64) -> Duration {
     COPY_TIMEOUT + Duration::from_secs(size_bytes / COPY_BYTES_PER_SECOND)
 }
 
+/// Limit for COMMIT: it waits for the log to be written, and for a standby where there is one.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
+const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+
+/// How long COMMIT may take for so many bytes of rows.
+pub(super) fn commit_timeout(size_bytes: u64) -> Duration {
+    COMMIT_TIMEOUT + Duration::from_secs(size_bytes / COMMIT_BYTES_PER_SECOND)
+}
+
 /// Whether there was a connection when the error came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {

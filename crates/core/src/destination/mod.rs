@@ -5,7 +5,6 @@
 //! its engine's module, and every failure is an [`Error`] with a kind from the failure table.
 
 mod column;
-mod entry;
 mod idle;
 mod limits;
 mod merge;
@@ -13,6 +12,7 @@ mod mysql;
 mod options;
 mod postgres;
 mod rows;
+mod transaction;
 mod value_check;
 
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::format::BatchStream;
 use crate::object::{ObjectVersion, SourceId};
 use crate::reject::ValueRejects;
-use crate::report::Report;
 use crate::schema::Schema;
 
+pub use crate::ledger::{LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
 use idle::Idle;
 pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+use transaction::Database;
 
 /// Returns the destination that the credentials name. It connects when it is first used.
 pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleConnections) -> Box<dyn Destination> {
     match credentials.engine {
-        Engine::MySql => Box::new(mysql::MySqlDestination::new(credentials, options, idle.mysql.clone())),
-        Engine::Postgres => Box::new(postgres::PostgresDestination::new(credentials, options, idle.postgres.clone())),
+        Engine::MySql => Box::new(Database::new(credentials, options, idle.mysql.clone())),
+        Engine::Postgres => Box::new(Database::new(credentials, options, idle.postgres.clone())),
     }
 }
 
@@ -118,56 +118,6 @@ pub struct Body {
     pub decoded_bytes: u64,
 }
 
-/// A source's state in the ledger. The names are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LedgerState {
-    /// The rows are in the table.
-    Loaded,
-    /// The same bytes are in the table under another source id of the same key.
-    Duplicate,
-    /// A newer file has replaced the table. Loaded in their turn, the rows would be gone by now.
-    Superseded,
-    /// The rows are in the fallback.
-    FellBack,
-    /// The file is broken; no row is stored.
-    Rejected,
-}
-
-impl LedgerState {
-    /// Returns the stored name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loaded => "loaded",
-            Self::Duplicate => "duplicate",
-            Self::Superseded => "superseded",
-            Self::FellBack => "fell_back",
-            Self::Rejected => "rejected",
-        }
-    }
-
-    /// Whether the rows are in the table, or were replaced there, so that nothing is left to load.
-    pub fn is_in_target(self) -> bool {
-        match self {
-            Self::Loaded | Self::Duplicate | Self::Superseded => true,
-            Self::FellBack | Self::Rejected => false,
-        }
-    }
-}
-
-/// The columns of a ledger row that decisions depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// The source's state.
-    pub state: LedgerState,
-    /// Rows of the file.
-    pub rows_parsed: u64,
-    /// Rows that were stored.
-    pub rows_stored: u64,
-    /// The key that the object was moved to.
-    pub moved_to: Option<String>,
-}
-
 /// The result of [`Destination::begin`].
 pub enum Begun {
     /// The load is open: this worker alone can commit the source's rows.
@@ -216,37 +166,6 @@ pub enum WriteResult {
     NeedsScan(ScanReason),
 }
 
-/// Row counts of a load. Every parsed row is exactly one of: inserted (`rows_stored` less the next two), updated, unchanged, or
-/// superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RowCounts {
-    /// Rows of the stream that were not rejected.
-    pub rows_parsed: u64,
-    /// Rows of the file that are in the table. Equal to `rows_parsed` except in a merge, which stores the last row of each key.
-    pub rows_stored: u64,
-    /// Stored rows that a merge has updated.
-    pub rows_updated: u64,
-    /// Stored rows that a merge has found unchanged.
-    pub rows_unchanged: u64,
-    /// Rejected records of the file, in addition to `rows_parsed`.
-    pub rows_rejected: u64,
-}
-
-impl RowCounts {
-    /// The counts of a load that has inserted every row.
-    pub fn inserted(rows: u64) -> Self {
-        Self { rows_parsed: rows, rows_stored: rows, ..Self::default() }
-    }
-
-    /// Copies the counts into a report.
-    pub fn count_in(&self, report: &mut Report) {
-        report.rows_stored = self.rows_stored;
-        report.rows_rejected = self.rows_rejected;
-        report.rows_updated = self.rows_updated;
-        report.rows_unchanged = self.rows_unchanged;
-    }
-}
-
 /// The result of a COMMIT.
 #[derive(Debug)]
 pub enum CommitResult {
@@ -256,23 +175,6 @@ pub enum CommitResult {
     NotCommitted(Error),
     /// COMMIT was sent and not answered. Only the ledger can tell, see [`Destination::look_up`].
     Unknown(Error),
-}
-
-/// An outcome other than a load, to be written into the ledger.
-#[derive(Debug, Clone)]
-pub struct LedgerOutcome {
-    /// The state.
-    pub state: LedgerState,
-    /// SHA-256 of the body in hex, where the body was read to its end.
-    pub body_sha256: Option<String>,
-    /// Rows of the file, as far as they were counted.
-    pub rows_parsed: u64,
-    /// Rows that were stored elsewhere (in the fallback).
-    pub rows_stored: u64,
-    /// Rejected records, in addition to `rows_parsed`.
-    pub rows_rejected: u64,
-    /// The reason, without row values.
-    pub reason: String,
 }
 
 /// A database that stores each source's rows at most once.
@@ -344,22 +246,4 @@ pub trait ReadyLoad: Send {
 
     /// Sends COMMIT.
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult>;
-}
-
-/// A claim as the ledger stores it.
-#[derive(Debug, Clone, Copy)]
-struct Claim<'a> {
-    file: &'a FileClaim,
-    /// SHA-256 of the body in hex; empty while it is not known.
-    body_sha256: &'a str,
-    /// The identity of the content, where it is known and counts.
-    content_id: Option<&'a str>,
-}
-
-impl<'a> Claim<'a> {
-    /// A claim on a file with this body, where it is known.
-    fn new(file: &'a FileClaim, body: Option<&'a Body>) -> Self {
-        let content_id = body.and_then(|body| body.content_id.as_deref());
-        Self { file, body_sha256: body.map_or("", |body| &body.sha256), content_id }
-    }
 }

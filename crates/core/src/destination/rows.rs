@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use crate::error::{Error, ErrorKind, Position, Result};
-use crate::failpoint::Failpoint;
+use crate::failpoint::RowFailpoints;
 use crate::format::{Batch, BatchStream};
 use crate::reject::ValueRejects;
 
@@ -20,11 +20,8 @@ pub(super) struct Rows<'a, S> {
     next: usize,
     position: Position,
     /// Rows that were current so far and not left out.
-    pub(super) taken: u64,
-    /// From this byte of the file on, half of it was read.
-    half_at_byte: u64,
-    seen_first: bool,
-    seen_half: bool,
+    pub(super) accepted: u64,
+    failpoints: RowFailpoints,
     columns: &'a [TargetColumn<S>],
     rejects: Option<Arc<ValueRejects>>,
 }
@@ -37,10 +34,8 @@ impl<'a, S> Rows<'a, S> {
             batch: Batch::new(columns.len()),
             next: 0,
             position: Position::default(),
-            taken: 0,
-            half_at_byte: size_bytes / 2,
-            seen_first: false,
-            seen_half: false,
+            accepted: 0,
+            failpoints: RowFailpoints::new(size_bytes),
             columns,
             rejects: None,
         }
@@ -59,7 +54,7 @@ impl<'a, S> Rows<'a, S> {
         if !is_noted {
             return Err(error);
         }
-        self.taken -= 1;
+        self.accepted -= 1;
         Ok(())
     }
 
@@ -79,7 +74,7 @@ impl<'a, S> Rows<'a, S> {
         }
         self.position = self.batch.position(self.next);
         self.next += 1;
-        self.taken += 1;
+        self.accepted += 1;
         Ok(true)
     }
 
@@ -99,26 +94,19 @@ impl<'a, S> Rows<'a, S> {
         self.columns.iter().enumerate().map(move |(index, column)| (column, self.batch.field(row, index)))
     }
 
-    /// Whether what was written so far should be sent at once, because a fault point waits for it.
-    pub(super) fn is_milestone(&self) -> bool {
-        !self.seen_first || (!self.seen_half && self.position.byte >= self.half_at_byte)
+    /// Whether a failpoint needs the rows up to the current one to be sent now.
+    #[inline]
+    pub(super) fn needs_flush(&self) -> bool {
+        self.failpoints.needs_flush(self.position.byte)
     }
 
-    /// Reaches the fault points that what was sent has passed.
-    pub(super) async fn mark_sent(&mut self) {
-        if !self.seen_first {
-            self.seen_first = true;
-            Failpoint::RowsFirst.reached().await;
-        } else if !self.seen_half && self.position.byte >= self.half_at_byte {
-            self.mark_half().await;
-        }
+    /// Reaches the failpoint that the sent rows have passed.
+    pub(super) async fn sent(&mut self) {
+        self.failpoints.sent(self.position.byte).await;
     }
 
-    /// Reaches the half-way point, for a file that ended before its last row's start was beyond the middle.
-    pub(super) async fn mark_half(&mut self) {
-        if self.seen_first && !self.seen_half {
-            self.seen_half = true;
-            Failpoint::RowsHalf.reached().await;
-        }
+    /// Reaches the failpoint at half of the file, when no row starts in the second half.
+    pub(super) async fn all_sent(&mut self) {
+        self.failpoints.all_sent().await;
     }
 }

@@ -8,7 +8,6 @@ use super::Store;
 use super::failure::failure;
 use super::write::{Created, Precondition};
 use crate::error::{Error, ErrorKind, Result};
-use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
 
 /// The size of an upload's first parts, and so of its buffer. S3's minimum is 5 MiB.
@@ -114,6 +113,11 @@ impl Upload {
         }
     }
 
+    /// How many parts were sent so far.
+    pub fn parts_sent(&self) -> usize {
+        self.parts.len()
+    }
+
     fn part_bytes(&self) -> usize {
         PART_BYTES << (self.parts.len() / PARTS_PER_SIZE)
     }
@@ -138,9 +142,6 @@ impl Upload {
             .set_checksum_crc32(part.checksum_crc32)
             .build();
         self.parts.push(part);
-        if self.parts.len() == 1 {
-            Failpoint::FallbackMidUpload.reached().await;
-        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub(super) type TargetColumn = crate::destination::column::TargetColumn<Storage>
 
 /// How the server stores a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Storage {
+pub(in crate::destination) enum Storage {
     /// Whole numbers within bounds.
     Integer {
         /// The smallest.

@@ -14,6 +14,7 @@ use crate::destination::idle::Reusable;
 use crate::destination::limits::{Phase, timed_out};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
 
 /// How long a small statement may take; lock waits (3 s) and metadata lock waits (10 s) end sooner.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ pub(in crate::destination) struct Connection {
 
 impl Connection {
     /// Connects, with a fresh name lookup, and sets the session up. A read-only server is a failover in progress.
-    pub(super) async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+    pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
         let place = format!("cannot connect to {}:{}", credentials.host, credentials.port);
         let limit = options.connect_timeout;
         let connecting = Conn::new(connect_options(credentials, options));
@@ -102,16 +103,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a statement without parameters.
-    pub(super) async fn run(&mut self, doing: &str, sql: &str) -> Result<Outcome> {
-        self.run_within(STATEMENT_LIMIT, doing, sql).await
-    }
-
-    /// Sends a statement that may take longer.
-    pub(super) async fn run_within(&mut self, limit: Duration, doing: &str, sql: &str) -> Result<Outcome> {
-        self.run_raw(limit, doing, sql.as_bytes()).await?.map_err(|error| failure(Phase::Connected, doing, error))
-    }
-
     /// Sends a statement and hands the driver's error out, for callers that look at its code. No answer in time is the
     /// outer error.
     pub(super) async fn run_raw(
@@ -128,19 +119,13 @@ impl Connection {
         }
     }
 
-    /// Sends a statement with parameters.
-    pub(super) async fn change(&mut self, doing: &str, sql: &str, params: impl Into<Params>) -> Result<Outcome> {
-        self.change_raw(doing, sql, params).await?.map_err(|error| failure(Phase::Connected, doing, error))
-    }
-
-    /// As [`Connection::change`], with the driver's error handed out.
-    pub(super) async fn change_raw(
+    /// Runs a statement with parameters and returns the driver's error, for callers that look at its code.
+    pub(super) async fn execute_raw(
         &mut self,
         doing: &str,
         sql: &str,
-        params: impl Into<Params>,
+        params: Params,
     ) -> Result<Result<Outcome, mysql_async::Error>> {
-        let params = params.into();
         let conn = self.conn()?;
         match tokio::time::timeout(STATEMENT_LIMIT, conn.exec_drop(sql, params)).await {
             Ok(Ok(())) => Ok(Ok(self.outcome()?)),
@@ -185,8 +170,8 @@ impl Connection {
         Ok(Outcome { affected_rows: conn.affected_rows(), warnings: conn.get_warnings() })
     }
 
-    /// Undoes the open transaction, if the server still answers. What it says does not matter: closing undoes as well.
-    pub(super) async fn roll_back(&mut self) {
+    /// Rolls back, if the server still answers. Its answer does not matter: closing the connection rolls back as well.
+    pub(super) async fn end_transaction(&mut self) {
         let Ok(conn) = self.conn() else {
             self.conn = None;
             return;

@@ -11,6 +11,9 @@ use crate::error::{Error, ErrorKind};
 /// A column of this name exists: another worker added it first.
 pub(super) const DUPLICATE_COLUMN: u16 = 1060;
 
+/// The table does not exist.
+pub(super) const NO_SUCH_TABLE: u16 = 1146;
+
 /// A row with the same unique key exists.
 pub(super) const DUPLICATE_KEY: u16 = 1062;
 

@@ -28,7 +28,7 @@ pub(super) async fn load(
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<(u64, bool)> {
-    let taken_before = rows.taken;
+    let accepted_before = rows.accepted;
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
     let head = format!("INSERT INTO {} ({}) VALUES ", quoted(table), names.join(", ")).into_bytes();
     // The packet's header and a margin.
@@ -52,18 +52,18 @@ pub(super) async fn load(
             sent_bytes += statement.send(connection, columns).await?;
         }
         statement.push(&row, record);
-        if rows.is_milestone() {
+        if rows.needs_flush() {
             sent_bytes += statement.send(connection, columns).await?;
-            rows.mark_sent().await;
+            rows.sent().await;
         }
         if sent_bytes >= limit_bytes {
             statement.send(connection, columns).await?;
-            return Ok((rows.taken - taken_before, false));
+            return Ok((rows.accepted - accepted_before, false));
         }
     }
     statement.send(connection, columns).await?;
-    rows.mark_half().await;
-    Ok((rows.taken - taken_before, true))
+    rows.all_sent().await;
+    Ok((rows.accepted - accepted_before, true))
 }
 
 /// An INSERT that is being filled.

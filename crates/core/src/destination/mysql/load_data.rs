@@ -52,7 +52,7 @@ pub(super) async fn load(
     limit_bytes: u64,
 ) -> Result<LoadDataResult> {
     let doing = "cannot load the rows";
-    let taken_before = rows.taken;
+    let accepted_before = rows.accepted;
     let sql = statement(table, columns);
     let (pieces, queue) = mpsc::channel::<Bytes>(QUEUE_PIECES);
     let (ask, asked) = oneshot::channel::<()>();
@@ -80,7 +80,7 @@ pub(super) async fn load(
         Ok(()) => {}
     }
     let at_end = sent.transpose()?.ok_or_else(|| Error::new(ErrorKind::Internal, "LOAD DATA asked for no rows"))?;
-    let sent_rows = rows.taken - taken_before;
+    let sent_rows = rows.accepted - accepted_before;
     let outcome = connection.outcome()?;
     if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
         let first_record = rows_first_record(rows, sent_rows);
@@ -123,22 +123,22 @@ async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_b
             continue;
         }
         piece.push(b'\n');
-        if piece.len() < PIECE_BYTES && !rows.is_milestone() {
+        if piece.len() < PIECE_BYTES && !rows.needs_flush() {
             continue;
         }
         sent_bytes += piece.len() as u64;
-        dispatch_to_fargate(&pieces, &mut piece).await?;
-        rows.mark_sent().await;
+        hand_over(&pieces, &mut piece).await?;
+        rows.sent().await;
         if sent_bytes >= limit_bytes {
             return Ok(false);
         }
     }
-    dispatch_to_fargate(&pieces, &mut piece).await?;
-    rows.mark_half().await;
+    hand_over(&pieces, &mut piece).await?;
+    rows.all_sent().await;
     Ok(true)
 }
 
-async fn dispatch_to_fargate(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<()> {
+async fn hand_over(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<()> {
     let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
     let mut start = 0;
     while start < whole.len() {

@@ -15,6 +15,7 @@ use crate::destination::RowCounts;
 use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{Counts, UniqueIndex, key_indexes, mark_key, sequence_name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
 
 /// One row of `information_schema.STATISTICS`: index, column (none for an expression), prefix length, kind of index.
 type IndexColumn = (String, Option<String>, Option<u64>, String);

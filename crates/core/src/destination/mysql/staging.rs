@@ -12,6 +12,7 @@ use super::rejection;
 use super::table::quoted;
 use crate::destination::limits::copy_timeout;
 use crate::error::Result;
+use crate::ledger::LedgerConnection;
 use crate::object::SourceId;
 
 /// About as many bytes go into one committed chunk.

@@ -1,15 +1,14 @@
 //! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
 
 use crate::destination::column::{fit, lacks, missing};
-use crate::destination::limits::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
 use crate::schema::{Column, ColumnType};
 
 use super::column::{TargetColumn, describe};
-use super::connect::{Connection, STATEMENT_LIMIT};
-use super::failure::{DUPLICATE_COLUMN, failure, server_code};
+use super::connect::Connection;
 use super::merge::MergeKey;
 use super::replace;
 
@@ -124,11 +123,7 @@ async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> R
     let doing = "cannot add the file's new columns to the table";
     for column in missing {
         let sql = format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), definition(column));
-        match connection.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
-            Ok(_) => {}
-            Err(error) if server_code(&error) == Some(DUPLICATE_COLUMN) => {}
-            Err(error) => return Err(failure(Phase::Connected, doing, error)),
-        }
+        connection.create(doing, &sql).await?;
     }
     Ok(())
 }

@@ -6,8 +6,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connect::Connection;
-use super::ledger::value;
+use super::connect::{Connection, value};
 use crate::destination::value_check::Rejection;
 use crate::error::Result;
 
@@ -35,7 +34,7 @@ pub(super) type TargetColumn = crate::destination::column::TargetColumn<Storage>
 
 /// How the server stores a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Storage {
+pub(in crate::destination) enum Storage {
     /// Truth values.
     Boolean,
     /// Whole numbers of this many bytes: 2, 4 or 8.

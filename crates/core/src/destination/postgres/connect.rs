@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -60,7 +60,7 @@ pub(in crate::destination) struct Connection {
 
 impl Connection {
     /// Connects, with a fresh name lookup, and sets the session up. A read-only server is a failover in progress.
-    pub(super) async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+    pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
         let place = format!("cannot connect to {}:{}", credentials.host, credentials.port);
         if credentials.host.starts_with('/') {
             let message = format!("{place}: that is a socket, and only a host can be connected to");
@@ -89,11 +89,6 @@ impl Connection {
             Some(_) => Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only"))),
             None => Err(Error::new(ErrorKind::Internal, "the server does not answer for its settings")),
         }
-    }
-
-    /// Sends a statement without parameters.
-    pub(super) async fn run(&mut self, doing: &str, sql: &str) -> Result<()> {
-        self.run_raw(doing, sql).await?.map_err(|error| failure(Phase::Connected, doing, error))
     }
 
     /// Sends a statement and hands the driver's error out, for callers that look at its code. No answer in time is the
@@ -137,13 +132,8 @@ impl Connection {
         Ok(end.map(|()| messages))
     }
 
-    /// Sends a statement with parameters; the rows that it changed.
-    pub(super) async fn change(&mut self, doing: &str, sql: &str, params: Params<'_>) -> Result<u64> {
-        self.change_raw(doing, sql, params).await?.map_err(|error| failure(Phase::Connected, doing, error))
-    }
-
-    /// As [`Connection::change`], with the driver's error handed out.
-    pub(super) async fn change_raw(
+    /// Runs a statement with parameters and returns the rows that it changed, or the driver's error.
+    pub(super) async fn execute_raw(
         &mut self,
         doing: &str,
         sql: &str,
@@ -178,8 +168,8 @@ impl Connection {
         })
     }
 
-    /// Undoes the open transaction, if the server still answers. What it says does not matter: closing undoes as well.
-    pub(super) async fn roll_back(&mut self) {
+    /// Rolls back, if the server still answers. Its answer does not matter: closing the connection rolls back as well.
+    pub(super) async fn end_transaction(&mut self) {
         let Ok(client) = self.client() else { return };
         let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("ROLLBACK")).await;
         let _ = self.answered(FAREWELL_LIMIT, "cannot roll back", answer);
@@ -197,6 +187,13 @@ impl Reusable for Connection {
         self.client = None;
         let _ = tokio::time::timeout(FAREWELL_LIMIT, &mut self.driver).await;
     }
+}
+
+/// Returns a column of a row.
+pub(super) fn value<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T> {
+    row.try_get(index).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the server's answer does not have the expected form").with_source(error)
+    })
 }
 
 /// The rows that the last of some statements has changed, or found.

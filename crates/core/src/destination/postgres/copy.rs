@@ -50,7 +50,7 @@ pub(super) async fn load(
         let sent_rows = copy.send(rows, &mut scratch).await?;
         stored += copy.finish(table, columns, sent_rows).await?;
     }
-    rows.mark_half().await;
+    rows.all_sent().await;
     Ok(stored)
 }
 
@@ -70,21 +70,21 @@ impl Copy<'_> {
         let (mut sent_rows, mut sent_bytes) = (0, 0);
         loop {
             sent_rows += u64::from(self.encoding.write(rows, scratch, &mut piece)?);
-            if piece.len() >= PIECE_BYTES || rows.is_milestone() {
+            if piece.len() >= PIECE_BYTES || rows.needs_flush() {
                 sent_bytes += piece.len() as u64;
-                self.dispatch_to_fargate(&mut piece).await?;
-                rows.mark_sent().await;
+                self.hand_over(&mut piece).await?;
+                rows.sent().await;
             }
             if sent_bytes >= COPY_BYTES || !rows.advance().await? {
                 break;
             }
         }
         self.encoding.end(&mut piece);
-        self.dispatch_to_fargate(&mut piece).await?;
+        self.hand_over(&mut piece).await?;
         Ok(sent_rows)
     }
 
-    async fn dispatch_to_fargate(&mut self, piece: &mut Vec<u8>) -> Result<()> {
+    async fn hand_over(&mut self, piece: &mut Vec<u8>) -> Result<()> {
         let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
         let mut start = 0;
         while start < whole.len() {

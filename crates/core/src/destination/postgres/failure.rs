@@ -10,6 +10,12 @@ use tokio_postgres::error::{DbError, Severity};
 use crate::destination::limits::{Phase, has_safe_messages};
 use crate::error::{Error, ErrorKind};
 
+/// A column of this name exists: another worker added it first.
+pub(super) const DUPLICATE_COLUMN: &str = "42701";
+
+/// The table does not exist.
+pub(super) const UNDEFINED_TABLE: &str = "42P01";
+
 /// An answer of the server, as much of it as may be told.
 #[derive(Debug, thiserror::Error)]
 #[error("server error {state}{message}")]

@@ -6,8 +6,7 @@ use tokio_postgres::error::DbError;
 use tokio_postgres::types::Type;
 
 use super::column::TargetColumn;
-use super::connect::Connection;
-use super::ledger::value;
+use super::connect::{Connection, value};
 use super::table::quoted;
 use crate::destination::merge::{UniqueIndex, key_indexes, mark_key};
 use crate::error::Result;

@@ -17,6 +17,7 @@ use crate::destination::RowCounts;
 use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{Counts, sequence_name};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
 
 /// A merge under way: its two tables, which last as long as the transaction.
 #[derive(Debug)]

@@ -7,8 +7,7 @@
 use tokio_postgres::types::Type;
 
 use super::column::TargetColumn;
-use super::connect::{Connection, last_count};
-use super::ledger::value;
+use super::connect::{Connection, last_count, value};
 use super::rejection;
 use super::table::quoted;
 use crate::destination::limits::copy_timeout;

@@ -3,16 +3,16 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use super::column::{TargetColumn, describe};
-use super::connect::Connection;
+use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
-use super::ledger::value;
 use super::unsupported;
 use crate::destination::column::{fit, lacks, missing};
 use crate::destination::limits::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
 use crate::schema::{Column, ColumnType, Schema};
 
@@ -73,7 +73,7 @@ pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[
 
 /// Whether a CREATE failed because another worker has made the same thing at the same moment. IF NOT EXISTS does not
 /// hinder that: both look, both make, and one meets the other's row in the server's catalog.
-pub(super) fn is_made_by_another(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_created_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some("23505" | "42P07" | "42710"))
 }
 
@@ -146,13 +146,7 @@ pub(super) async fn prepare(
 }
 
 async fn create(connection: &mut Connection, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-    let doing = "cannot create the table";
-    let sql = create_statement(table, columns, mode)?;
-    match connection.run_raw(doing, &sql).await? {
-        Ok(()) => Ok(()),
-        Err(error) if is_made_by_another(&error) => Ok(()),
-        Err(error) => Err(failure(Phase::Connected, doing, error)),
-    }
+    connection.create("cannot create the table", &create_statement(table, columns, mode)?).await
 }
 
 /// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another worker has created it
@@ -168,7 +162,7 @@ pub(super) async fn create_in_transaction(
     let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
     match connection.run_raw(doing, &sql).await? {
         Ok(()) => {}
-        Err(error) if is_made_by_another(&error) => return Ok(None),
+        Err(error) if is_created_by_another(&error) => return Ok(None),
         Err(error) => return Err(failure(Phase::Connected, doing, error)),
     }
     // Since the first look, another session may have created a view or another relation of this name.

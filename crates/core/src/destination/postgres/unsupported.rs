@@ -2,8 +2,7 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::connect::Connection;
-use super::ledger::value;
+use super::connect::{Connection, value};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A rule that rewrites such statements, whether tables inherit from this one (partitions are another matter), and a foreign

@@ -1,0 +1,68 @@
+//! The ledger's table: its columns, and the statements that create them.
+
+use super::{Dialect, SqlType};
+
+/// A column: name, type, constraint.
+type Column = (&'static str, SqlType, &'static str);
+
+const NO_ROWS: &str = "NOT NULL DEFAULT 0";
+
+/// The columns that every ledger has.
+const COLUMNS: [Column; 22] = [
+    ("source_id", SqlType::Hash, "NOT NULL"),
+    ("content_id", SqlType::Hash, "NULL"),
+    ("bucket", SqlType::Text(255), "NOT NULL"),
+    ("object_key", SqlType::Text(1024), "NOT NULL"),
+    ("version_id", SqlType::Text(1024), "NULL"),
+    ("etag", SqlType::Text(255), "NOT NULL"),
+    ("size_bytes", SqlType::Count, "NOT NULL"),
+    ("body_sha256", SqlType::Hash, "NOT NULL"),
+    ("target_table", SqlType::Text(64), "NOT NULL"),
+    ("state", SqlType::Text(16), "NOT NULL"),
+    ("rows_parsed", SqlType::Count, NO_ROWS),
+    ("rows_stored", SqlType::Count, NO_ROWS),
+    ("rows_rejected", SqlType::Count, NO_ROWS),
+    ("attempt", SqlType::Integer, "NOT NULL DEFAULT 1"),
+    ("worker", SqlType::Text(255), "NOT NULL"),
+    ("tool_version", SqlType::Text(32), "NOT NULL"),
+    ("started_at", SqlType::Time, "NOT NULL"),
+    ("committed_at", SqlType::Time, "NULL"),
+    ("moved_at", SqlType::Time, "NULL"),
+    ("moved_to", SqlType::Text(2048), "NULL"),
+    ("reason", SqlType::LongText, "NULL"),
+    ("cost_usd", SqlType::Dollars, "NULL"),
+];
+
+/// Columns that ledgers of earlier versions lack.
+const ADDED_COLUMNS: [Column; 5] = [
+    ("load_mode", SqlType::Text(8), "NULL"),
+    ("rows_updated", SqlType::Count, "NULL"),
+    ("rows_unchanged", SqlType::Count, "NULL"),
+    // The table that contains only this source's rows, because the source was the last to replace it.
+    ("current_of", SqlType::Text(64), "NULL UNIQUE"),
+    ("source_modified_at", SqlType::Time, "NULL"),
+];
+
+/// The names of the columns that an existing ledger may lack.
+pub(super) fn added_columns() -> [&'static str; 5] {
+    ADDED_COLUMNS.map(|(name, _, _)| name)
+}
+
+/// The statement that creates a ledger.
+pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
+    let columns: Vec<String> = COLUMNS.iter().chain(&ADDED_COLUMNS).map(definition::<D>).collect();
+    let (columns, keys, options) = (columns.join(", "), D::KEYS, D::TABLE_OPTIONS);
+    format!("CREATE TABLE IF NOT EXISTS {} ({columns}, {keys}) {options}", D::quoted(table))
+}
+
+/// The statements that add the columns that are not among `found`, one each.
+///
+/// Without IF NOT EXISTS, because PostgreSQL may give an existing unique column a second index.
+pub(super) fn add_statements<D: Dialect>(table: &str, found: &[String]) -> Vec<String> {
+    let missing = ADDED_COLUMNS.iter().filter(|(name, _, _)| found.iter().all(|column| column != name));
+    missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()
+}
+
+fn definition<D: Dialect>((name, column_type, constraint): &Column) -> String {
+    format!("{name} {} {constraint}", D::type_sql(*column_type))
+}
