@@ -252,7 +252,7 @@ async fn a_text_that_is_no_json_is_refused_with_its_place() -> Result<()> {
     let error = load(&engine.target(), &claim("tags.csv"), &file).await.err().context("loaded")?;
     assert_eq!(
         error.to_string(),
-        "the value is no JSON; the column's type is json (record 2, line 3, byte 20, column tags)"
+        "the value is not JSON; the column's type is json (record 2, line 3, byte 20, column tags)"
     );
     Ok(())
 }

@@ -317,7 +317,7 @@ async fn the_server_s_refusal_names_the_record() -> Result<()> {
 )]
 #[case::view("CREATE VIEW orders AS SELECT 1 AS id, 2 AS amount, 3 AS note", "view")]
 #[case::materialized("CREATE MATERIALIZED VIEW orders AS SELECT 1 AS id, 2 AS amount, 3 AS note", "materialized view")]
-#[case::sequence("CREATE SEQUENCE orders", "no table")]
+#[case::sequence("CREATE SEQUENCE orders", "not a table")]
 #[case::unlogged("CREATE UNLOGGED TABLE orders (id bigint, amount numeric, note text)", "unlogged")]
 #[case::unlogged_partition(
     "CREATE TABLE orders (id bigint, amount numeric, note text) PARTITION BY RANGE (id); \

@@ -1,19 +1,20 @@
-//! Connections whose work ended well, kept for the next piece of work of the same run: most of what a small file takes from
-//! the server is connecting.
+//! Connections that are kept for the next file of the same run. For a small file, connecting is most of the server's
+//! work.
 //!
-//! One is kept only after a COMMIT that was answered or after statements of their own, so nothing is open on it, and only as
-//! long as the run: a function that sleeps between two invocations holds none of the server's connections.
+//! A connection is kept only after a confirmed COMMIT or after statements outside of a transaction, so no transaction
+//! is open on it. It is kept only during a run: a function that sleeps between two invocations occupies no connection
+//! of the server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Credentials;
 use crate::error::Result;
 
-/// Room for connections of a kind, as many as were ever in use at once. Clones share it.
+/// Idle connections to servers of one engine. Clones share them.
 #[derive(Debug)]
 pub(super) struct Idle<C>(Arc<Mutex<Vec<(Login, C)>>>);
 
-/// What a connection is good for.
+/// The server, user and database of a connection.
 #[derive(Debug, PartialEq, Eq)]
 struct Login {
     host: String,
@@ -43,21 +44,21 @@ impl<C> Clone for Idle<C> {
 
 /// A connection that can be used again.
 pub(super) trait Reusable: Send {
-    /// Whether the server still answers on it.
+    /// Whether the server still answers.
     fn is_alive(&mut self) -> impl Future<Output = bool> + Send;
-    /// Takes leave of the server and closes.
+    /// Says goodbye to the server and closes the connection.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
 impl<C: Reusable> Idle<C> {
-    /// A connection that is kept for this login and lives.
+    /// Returns an idle connection of this login that still works.
     pub(super) async fn take(&self, credentials: &Credentials) -> Option<C> {
         let login = Login::of(credentials);
         loop {
             let mut connection = {
                 let mut kept = self.kept();
-                let place = kept.iter().position(|(kept, _)| *kept == login)?;
-                kept.swap_remove(place).1
+                let index = kept.iter().position(|(kept, _)| *kept == login)?;
+                kept.swap_remove(index).1
             };
             if connection.is_alive().await {
                 return Some(connection);
@@ -65,7 +66,7 @@ impl<C: Reusable> Idle<C> {
         }
     }
 
-    /// Keeps a connection whose work ended well.
+    /// Keeps a connection.
     pub(super) fn keep(&self, credentials: &Credentials, connection: C) {
         self.kept().push((Login::of(credentials), connection));
     }
@@ -79,7 +80,7 @@ impl<C: Reusable> Idle<C> {
         work
     }
 
-    /// Closes what is kept.
+    /// Closes all idle connections.
     pub(super) async fn close(&self) {
         let kept = std::mem::take(&mut *self.kept());
         for (_, connection) in kept {

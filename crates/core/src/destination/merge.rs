@@ -1,36 +1,39 @@
-//! What a merge is on every engine: which unique index is its key, how staged rows are numbered, and that its counts add up.
+//! The parts of a merge that all engines share: which unique index is the key, how staged rows are numbered, and the
+//! counts.
 
 use crate::destination::RowCounts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::schema::{Column, ColumnType};
 
-use super::column::{TargetColumn, find};
+use super::column::{TableColumn, find};
 
-/// A unique index by which whole values are found, so that it can be the key of a merge.
+/// A unique index over whole column values, which can be a merge key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UniqueIndex<Detail> {
     /// Its name.
     pub(super) name: String,
-    /// It is the primary key's.
+    /// It belongs to the primary key.
     pub(super) is_primary: bool,
-    /// The names of its columns, as the table has them.
+    /// The names of its columns, as the table spells them.
     pub(super) columns: Vec<String>,
-    /// What else the engine knows of it.
+    /// Details that only the engine knows.
     pub(super) detail: Detail,
 }
 
-/// The unique indexes over exactly the wanted columns, in any order; without wanted columns the primary key's. There is one
-/// at least. `making_one` is the statement that makes one.
+/// Returns the unique indexes over exactly the wanted columns, in any order, or the primary key's where none are
+/// wanted.
+///
+/// Returns at least one. `create_statement` returns the statement that would create one, for the error.
 pub(super) fn key_indexes<D>(
     table: &str,
     wanted: &[String],
     indexes: Vec<UniqueIndex<D>>,
-    making_one: impl FnOnce() -> String,
+    create_statement: impl FnOnce() -> String,
 ) -> Result<Vec<UniqueIndex<D>>> {
     if wanted.is_empty() {
         let primary = indexes.into_iter().find(|index| index.is_primary).ok_or_else(|| {
             let message = format!(
-                "table {table} has no primary key to merge by; give it one, or name the columns of a unique index in MERGE_KEY"
+                "table {table} has no primary key to merge by; add one, or name the columns of a unique index in MERGE_KEY"
             );
             Error::new(ErrorKind::TableMismatch, message)
         })?;
@@ -45,9 +48,9 @@ pub(super) fn key_indexes<D>(
     let mut fitting: Vec<_> = indexes.into_iter().filter(|index| has_all(index, same)).collect();
     if fitting.is_empty() {
         let message = format!(
-            "table {table} has no unique index over exactly the columns of MERGE_KEY ({}); make one: {}",
+            "table {table} has no unique index over exactly the columns of MERGE_KEY ({}); create one: {}",
             wanted.join(", "),
-            making_one()
+            create_statement()
         );
         return Err(Error::new(ErrorKind::TableMismatch, message));
     }
@@ -59,11 +62,11 @@ fn same_in_any_case(left: &str, right: &str) -> bool {
     left.to_lowercase() == right.to_lowercase()
 }
 
-/// Marks the key's columns among the file's; the file must have them all.
-pub(super) fn mark_key<S>(table: &str, key: &[String], columns: &mut [TargetColumn<S>]) -> Result<()> {
+/// Marks the file's columns that are part of the key. The file must have all of them.
+pub(super) fn mark_key<S>(table: &str, key: &[String], columns: &mut [TableColumn<S>]) -> Result<()> {
     for name in key {
         let Some(column) = columns.iter_mut().find(|column| column.name == *name) else {
-            let message = format!("the file has no column {name}, by which rows are merged into table {table}");
+            let message = format!("the file has no column {name}, which is part of the merge key of table {table}");
             return Err(Error::new(ErrorKind::TableMismatch, message).in_column(name));
         };
         column.in_merge_key = true;
@@ -71,11 +74,11 @@ pub(super) fn mark_key<S>(table: &str, key: &[String], columns: &mut [TargetColu
     Ok(())
 }
 
-/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+/// Returns the columns of a new table's primary key, in the order of `MERGE_KEY`.
 pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a Column>> {
     let value_rejected = |message: String| Error::new(ErrorKind::TableMismatch, message);
     if wanted.is_empty() {
-        let message = format!("table {table} does not exist, and a new one has no key to merge by; set MERGE_KEY");
+        let message = format!("table {table} does not exist, and a new table has no key to merge by; set MERGE_KEY");
         return Err(value_rejected(message));
     }
     let mut key = Vec::with_capacity(wanted.len());
@@ -85,7 +88,7 @@ pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], wanted: &[String])
         })?;
         if column.column_type == ColumnType::Json {
             return Err(
-                value_rejected(format!("column {name} is JSON, by which no rows can be merged")).in_column(name)
+                value_rejected(format!("column {name} is JSON, which cannot be part of a merge key")).in_column(name)
             );
         }
         key.push(column);
@@ -93,18 +96,18 @@ pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], wanted: &[String])
     Ok(key)
 }
 
-/// The error for a new table's primary key that no index can hold.
+/// The error for a primary key that is too long for an index.
 pub(super) fn key_too_long(table: &str, wanted: &[String]) -> Error {
     let message = format!(
-        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; make table {table} with a \
-         unique index over them",
+        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; create table {table} with \
+         a unique index over them",
         wanted.join(", ")
     );
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// A name for the column that numbers the staged rows, which no column of the file has.
-pub(super) fn sequence_name<S>(columns: &[TargetColumn<S>]) -> String {
+/// Returns a name for the column that numbers the staged rows. No column of the file has it.
+pub(super) fn sequence_name<S>(columns: &[TableColumn<S>]) -> String {
     let mut name = "spillway_sequence".to_owned();
     while find(columns, &name).is_some() {
         name.push('_');
@@ -112,23 +115,23 @@ pub(super) fn sequence_name<S>(columns: &[TargetColumn<S>]) -> String {
     name
 }
 
-/// What a merge has counted.
+/// The row counts of a merge.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
-    /// The rows that were staged.
+    /// Staged rows.
     pub(super) staged: u64,
-    /// The last row of each key among them.
+    /// Staged rows that are the last one with their key.
     pub(super) latest: u64,
-    /// Those of the latest whose key the table had.
+    /// Latest rows whose key the table already had.
     pub(super) known: u64,
-    /// Rows of the table that were changed.
+    /// Rows of the table that were updated.
     pub(super) updated: u64,
-    /// Rows that were added to it.
+    /// Rows that were inserted.
     pub(super) inserted: u64,
 }
 
 impl Counts {
-    /// What became of the rows; an error when one is counted nowhere or twice.
+    /// Returns the counts of the load. A row that is counted twice or not at all is an error.
     pub(super) fn add_up(self) -> Result<RowCounts> {
         let Self { staged, latest, known, updated, inserted } = self;
         if latest > staged || updated > known || known + inserted != latest {
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_the_primary_one_or_over_exactly_the_wanted_columns() {
+    fn key_is_primary_or_over_exactly_wanted_columns() {
         let all = || {
             let columns: [(&str, &[&str]); 6] = [
                 ("pair", &["shop", "id"]),
@@ -172,7 +175,7 @@ mod tests {
         };
         let chosen = |wanted: &[&str], indexes| {
             let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
-            key_indexes("t", &wanted, indexes, || "MAKE".into())
+            key_indexes("t", &wanted, indexes, || "CREATE".into())
                 .map(|indexes| indexes.into_iter().map(|index| index.name).collect::<Vec<_>>())
         };
         assert_eq!(chosen(&[], all()).unwrap(), ["PRIMARY"]);
@@ -187,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_counted_nowhere_or_twice_is_an_error() {
+    fn every_row_is_counted_once() {
         let good = Counts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3 };
         let expected =
             RowCounts { rows_parsed: 9, rows_stored: 7, rows_updated: 3, rows_unchanged: 1, ..RowCounts::default() };

@@ -1,19 +1,25 @@
 //! Databases that rows are loaded into, and the protocol of a load.
 //!
-//! [`open`] connects the credentials to their engine. A load has three stages, and each is a type of its own: [`Destination::begin`]
-//! returns an [`OpenLoad`], that becomes a [`ReadyLoad`], and only a [`ReadyLoad`] can be committed. A driver's types stay inside
-//! its engine's module, and every failure is an [`Error`] with a kind from the failure table.
+//! [`open`] connects the credentials to their engine. A load has three stages, and each is a type of its own:
+//! [`Destination::begin`] returns an [`OpenLoad`], that becomes a [`ReadyLoad`], and only a [`ReadyLoad`] can be
+//! committed. A driver's types stay inside its engine's module, and every failure is an [`Error`] with a kind from the
+//! failure table.
 
+mod check;
 mod column;
+mod encoding;
+mod engine;
+mod failure;
 mod idle;
 mod limits;
 mod merge;
 mod mysql;
 mod options;
 mod postgres;
+mod redact;
 mod rows;
+mod table;
 mod transaction;
-mod value_check;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +72,8 @@ pub struct FileClaim {
     pub worker: String,
     /// When this attempt started.
     pub started_at: Timestamp,
-    /// Collects rows with values that the check before sending rejects. Without it, or when it is full, such a row fails the load.
+    /// Collects rows with values that the check before sending rejects. Without it, or when it is full, such a row
+    /// fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
 }
 
@@ -84,8 +91,8 @@ pub enum FileSchema<'a> {
     Provisional {
         /// The columns.
         schema: &'a Schema,
-        /// The caller checks every later value against the types, so a missing table may be created from them in the load's own
-        /// transaction.
+        /// The caller checks every later value against the types, so a missing table may be created from them in the
+        /// load's own transaction.
         may_create_table: bool,
     },
 }
@@ -179,17 +186,19 @@ pub enum CommitResult {
 
 /// A database that stores each source's rows at most once.
 ///
-/// Every call may be repeated with the same source by any number of workers at the same time. At most one commit of all of them is
-/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call retries: the caller
-/// does, by the failure table.
+/// Every call may be repeated with the same source by any number of workers at the same time. At most one commit of all
+/// of them is [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No
+/// call retries: the caller does, by the failure table.
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///
-    /// Creates the ledger, and the table and its missing columns from a final schema, checks that the table can store the file, begins
-    /// a transaction and claims the source in it. A source that fell back or was rejected can be claimed again.
+    /// Creates the ledger, and the table and its missing columns from a final schema, checks that the table can store
+    /// the file, begins a transaction and claims the source in it. A source that fell back or was rejected can be
+    /// claimed again.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] while another worker holds the claim. After an error no transaction is open.
+    /// [`crate::error::ErrorKind::Conflict`] while another worker holds the claim. After an error no transaction is
+    /// open.
     fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>>;
 
     /// Returns the source's ledger entry without waiting, and `None` without an entry or without a ledger.
@@ -209,7 +218,8 @@ pub trait Destination: Send + Sync {
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Drops staging tables of dead workers: those older than `older_than` whose source is not in `live`. Returns their names.
+    /// Drops staging tables of dead workers: those older than `older_than` whose source is not in `live`. Returns their
+    /// names.
     fn drop_stale_staging<'a>(
         &'a self,
         older_than: Duration,
@@ -221,8 +231,8 @@ pub trait Destination: Send + Sync {
 pub trait OpenLoad: Send {
     /// Sends all rows of the file.
     ///
-    /// Each value is checked against the type of its column before it is sent, and the rows that the server has stored are compared with
-    /// the rows that were sent. Staged rows count as inserted.
+    /// Each value is checked against the type of its column before it is sent, and the rows that the server has stored
+    /// are compared with the rows that were sent. Staged rows count as inserted.
     ///
     /// # Errors
     /// After an error everything is undone while the server still answers, and the load cannot be finalized.
@@ -230,12 +240,13 @@ pub trait OpenLoad: Send {
 
     /// Completes everything but the COMMIT: rows are merged or copied from staging, and the ledger row says `loaded`.
     ///
-    /// `body` is the whole body, the same as in [`FileSchema::Final`] where the load began with one. Its content is claimed here where it
-    /// was not known before. `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
+    /// `body` is the whole body, the same as in [`FileSchema::Final`] where the load began with one. Its content is
+    /// claimed here where it was not known before. `counts` are those of [`write`](Self::write), with `rows_rejected`
+    /// set by the caller.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] when the same content is loaded, or being loaded, under another source id. After an
-    /// error everything is undone while the server still answers.
+    /// [`crate::error::ErrorKind::Conflict`] when the same content is loaded, or being loaded, under another source id.
+    /// After an error everything is undone while the server still answers.
     fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
 }
 

@@ -1,5 +1,4 @@
-//! The rows of one file on their way to a server: one at a time from the stream. How a row is checked and written is the
-//! engine's.
+//! The rows of one file, one at a time, for an engine that checks and sends them.
 
 use std::sync::Arc;
 
@@ -10,25 +9,25 @@ use crate::failpoint::RowFailpoints;
 use crate::format::{Batch, BatchStream};
 use crate::reject::ValueRejects;
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 
-/// Where in the stream the load stands.
+/// A cursor over a file's rows.
 pub(super) struct Rows<'a, S> {
     stream: BatchStream<'a>,
     batch: Batch,
-    /// The row of `batch` that is current after [`Rows::advance`], plus one.
+    /// Index of the current row in `batch`, plus one.
     next: usize,
     position: Position,
-    /// Rows that were current so far and not left out.
+    /// Rows so far, without the rejected ones.
     pub(super) accepted: u64,
     failpoints: RowFailpoints,
-    columns: &'a [TargetColumn<S>],
+    columns: &'a [TableColumn<S>],
     rejects: Option<Arc<ValueRejects>>,
 }
 
 impl<'a, S> Rows<'a, S> {
-    /// The rows of a stream for these columns, in the stream's order.
-    pub(super) fn new(stream: BatchStream<'a>, columns: &'a [TargetColumn<S>], size_bytes: u64) -> Self {
+    /// The rows of a stream with these columns.
+    pub(super) fn new(stream: BatchStream<'a>, columns: &'a [TableColumn<S>], size_bytes: u64) -> Self {
         Self {
             stream,
             batch: Batch::new(columns.len()),
@@ -41,24 +40,27 @@ impl<'a, S> Rows<'a, S> {
         }
     }
 
-    /// With a place where refused rows are noted and left out.
+    /// Collects rejected rows instead of failing the load.
     pub(super) fn with_rejects(mut self, rejects: Option<Arc<ValueRejects>>) -> Self {
         self.rejects = rejects;
         self
     }
 
-    /// Leaves the current row out, which was refused with this error; gives the error back when that may not be.
+    /// Rejects the current row for this error.
+    ///
+    /// # Errors
+    /// The same error, when the load must fail because of it.
     pub(super) fn reject_row(&mut self, error: Error) -> Result<()> {
-        let is_noted =
+        let is_collected =
             error.kind() == ErrorKind::DataRefused && self.rejects.as_ref().is_some_and(|rejects| rejects.note(&error));
-        if !is_noted {
+        if !is_collected {
             return Err(error);
         }
         self.accepted -= 1;
         Ok(())
     }
 
-    /// Makes the next row current; `false` at the end of the file.
+    /// Moves to the next row. Returns `false` at the end of the file.
     pub(super) async fn advance(&mut self) -> Result<bool> {
         while self.next >= self.batch.rows() {
             let Some(batch) = self.stream.next().await else { return Ok(false) };
@@ -78,18 +80,18 @@ impl<'a, S> Rows<'a, S> {
         Ok(true)
     }
 
-    /// Where the current row, or the last one at the end, stands in its file.
+    /// The position of the current row in the file; at the end, of the last row.
     pub(super) fn position(&self) -> Position {
         self.position
     }
 
-    /// How many fields each row has.
+    /// The number of fields in each row.
     pub(super) fn width(&self) -> usize {
         self.columns.len()
     }
 
-    /// The fields of the current row, each with its column.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&'a TargetColumn<S>, Option<&[u8]>)> {
+    /// Returns the fields of the current row, each with its column.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'a TableColumn<S>, Option<&[u8]>)> {
         let row = self.next - 1;
         self.columns.iter().enumerate().map(move |(index, column)| (column, self.batch.field(row, index)))
     }

@@ -1,151 +1,28 @@
 //! A load as one transaction of an SQL database: the steps that MySQL and PostgreSQL share.
 //!
-//! [`Database`] is the [`Destination`] of every engine whose connection implements [`LoadConnection`]. It decides the order of the steps,
-//! when everything is undone, and when a connection is kept. The engines decide how a table is checked and how rows get into it.
+//! [`Database`] is the [`Destination`] of every engine whose connection implements [`LoadConnection`]. It decides the
+//! order of the steps, when everything is undone, and when a connection is kept. The engines decide how a table is
+//! checked and how rows get into it.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tracing::warn;
 
-use super::column::TargetColumn;
-use super::idle::{Idle, Reusable};
+use super::engine::{LoadConnection, Planned, Request, Sending, Sent, Started};
+use super::idle::Idle;
 use super::limits::commit_timeout;
 use super::rows::Rows;
 use super::{
     Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry,
-    LedgerOutcome, LoadMethod, LoadMode, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
+    LedgerOutcome, LoadMode, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::format::BatchStream;
-use crate::ledger::{Claim, ClaimResult, Dialect, LedgerConnection, SqlLedger};
+use crate::ledger::{Claim, ClaimResult, Dialect, SqlLedger};
 use crate::object::SourceId;
-
-/// A connection that loads rows. Dropping it closes it, and the server rolls back.
-///
-/// `plan` and `start` come first, then `send`, `apply` and `commit`; [`Database`] keeps this order.
-pub(super) trait LoadConnection: LedgerConnection + Reusable + Sized + 'static {
-    /// How the engine stores a column's values.
-    type Storage: Send + Sync;
-
-    /// The checked table, and how rows get into it.
-    type Plan: Debug + Send + Sync;
-
-    /// Whether staging tables outlive their connection, so that they must be dropped.
-    const HAS_STAGING_TABLES: bool;
-
-    /// Connects.
-    fn open(credentials: &Credentials, options: &DestinationOptions) -> impl Future<Output = Result<Self>> + Send;
-
-    /// Checks the table, and creates it, its missing columns and staging tables, outside of any transaction.
-    fn plan(&mut self, request: &Request<'_>) -> impl Future<Output = Result<Planned<Self::Plan>>> + Send;
-
-    /// Completes the plan in the transaction that holds the claim. Not called for a staged plan.
-    fn start(&mut self, request: &Request<'_>, plan: &mut Self::Plan) -> impl Future<Output = Result<Started>> + Send;
-
-    /// The table's columns in the file's order; none for a file without columns.
-    fn columns(plan: &Self::Plan) -> &[TargetColumn<Self::Storage>];
-
-    /// Whether rows are committed to a staging table first. The source is then claimed when they are copied.
-    fn is_staged(plan: &Self::Plan) -> bool;
-
-    /// Whether the connection can be used for another load after this one.
-    fn is_reusable(plan: &Self::Plan) -> bool;
-
-    /// Deletes all rows of the table, in the open transaction.
-    fn delete_rows(
-        &mut self,
-        table: &str,
-        columns: &[TargetColumn<Self::Storage>],
-    ) -> impl Future<Output = Result<()>> + Send;
-
-    /// Sends rows to the table or its staging table.
-    fn send(
-        &mut self,
-        plan: &Self::Plan,
-        sending: &Sending<'_>,
-        rows: &mut Rows<'_, Self::Storage>,
-    ) -> impl Future<Output = Result<Sent>> + Send;
-
-    /// Merges or copies staged rows into the table, in the open transaction. Returns the final counts, without the rejected records.
-    fn apply(
-        &mut self,
-        plan: &Self::Plan,
-        table: &str,
-        counts: RowCounts,
-        size_bytes: u64,
-    ) -> impl Future<Output = Result<RowCounts>> + Send;
-
-    /// Sends COMMIT.
-    fn commit(&mut self, limit: Duration, transaction: Self::Transaction) -> impl Future<Output = CommitResult> + Send;
-
-    /// Drops the plan's staging table. The plan is not staged any more then.
-    fn drop_staging(&mut self, _plan: &mut Self::Plan) -> impl Future<Output = Result<()>> + Send {
-        async { Ok(()) }
-    }
-
-    /// Drops staging tables of dead workers, see [`Destination::drop_stale_staging`].
-    fn drop_stale_staging(
-        &mut self,
-        _older_than: Duration,
-        _live: &[SourceId],
-    ) -> impl Future<Output = Result<Vec<String>>> + Send {
-        async { Ok(Vec::new()) }
-    }
-}
-
-/// A load that is about to begin.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) file: &'a FileClaim,
-    pub(super) schema: FileSchema<'a>,
-    pub(super) options: &'a DestinationOptions,
-}
-
-impl<'a> Request<'a> {
-    /// The ledger that the file is claimed in.
-    pub(super) fn ledger(&self) -> SqlLedger<'a> {
-        SqlLedger::new(&self.options.ledger_table)
-    }
-
-    /// Size of the decompressed body; the object's size while that is not known.
-    pub(super) fn size_bytes(&self) -> u64 {
-        size_bytes(self.file, self.schema.body())
-    }
-}
-
-/// The result of [`LoadConnection::plan`].
-pub(super) enum Planned<Plan> {
-    Ready(Plan),
-    NeedsScan(ScanReason),
-}
-
-/// The result of [`LoadConnection::start`].
-pub(super) enum Started {
-    Open(Guard),
-    NeedsScan(ScanReason),
-}
-
-/// How rows are sent, apart from the plan.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sending<'a> {
-    pub(super) table: &'a str,
-    pub(super) method: LoadMethod,
-    /// As many bytes fit into one transaction, on engines with such a limit.
-    pub(super) max_transaction_bytes: u64,
-}
-
-/// The result of [`LoadConnection::send`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// All rows were sent, and the server has stored this many.
-    All { stored: u64 },
-    /// More rows than one transaction should contain.
-    TooManyBytes,
-}
 
 /// The database that credentials name. Each call takes an idle connection or opens a new one.
 #[derive(Debug)]
@@ -187,7 +64,7 @@ impl<C: LoadConnection> Database<C> {
             Planned::Ready(plan) => plan,
             Planned::NeedsScan(reason) => return Ok(Start::NeedsScan(reason)),
         };
-        if C::is_staged(&plan) {
+        if C::staging(&plan).is_some() {
             return Ok(Start::Open(plan, Guard::NotNeeded));
         }
         match self.begin_claim(connection, &claim(file, request.schema.body()), &plan).await? {
@@ -346,11 +223,12 @@ impl<C: LoadConnection> Load<C> {
                 true => Err(Error::new(ErrorKind::Internal, "a file without columns has rows")),
             };
         }
-        if database.replaces(plan) && !C::is_staged(plan) {
+        if database.replaces(plan) && C::staging(plan).is_none() {
             connection.delete_rows(&file.table, columns).await?;
         }
         let options = &database.options;
-        // A scanned body that is too large is staged. A compressed one that was not scanned may turn out to be too large.
+        // A scanned body that is too large is staged. A compressed one that was not scanned may turn out to be too
+        // large.
         let max_transaction_bytes = if body.is_some() { u64::MAX } else { options.atomic_max_bytes };
         let sending = Sending { table: &file.table, method: options.load_method, max_transaction_bytes };
         match connection.send(plan, &sending, &mut rows).await? {
@@ -368,7 +246,7 @@ impl<C: LoadConnection> Load<C> {
         let body = &*self.body.insert(body);
         let Self { database, connection, file, plan, .. } = self;
         let (claim, ledger) = (claim(file, Some(body)), database.ledger());
-        if C::is_staged(plan) {
+        if C::staging(plan).is_some() {
             match database.begin_claim(connection, &claim, plan).await? {
                 ClaimResult::Claimed => {}
                 ClaimResult::AlreadyLoaded(_) => {
@@ -385,7 +263,7 @@ impl<C: LoadConnection> Load<C> {
         }
         let applied = connection.apply(plan, &file.table, counts, body.decoded_bytes).await?;
         let counts = RowCounts { rows_rejected: counts.rows_rejected, ..applied };
-        if C::is_staged(plan) {
+        if C::staging(plan).is_some() {
             Failpoint::AfterInsertSelect.reached().await;
         }
         Failpoint::BeforeLedgerEnd.reached().await;
@@ -394,20 +272,21 @@ impl<C: LoadConnection> Load<C> {
         Ok((counts, transaction))
     }
 
-    /// Rolls back and drops the staging table, if the server still answers. The load cannot be finalized after this, because its ledger row
-    /// is gone.
+    /// Rolls back and drops the staging table, if the server still answers. The load cannot be finalized after this,
+    /// because its ledger row is gone.
     async fn undo(&mut self) {
         self.connection.roll_back().await;
         // After a lost connection, the cleanup of stale staging tables drops it.
         let _ = self.connection.drop_staging(&mut self.plan).await;
     }
 
-    /// After COMMIT: drops the staging table and gives the connection back. An error here does not change what was committed.
+    /// After COMMIT: drops the staging table and gives the connection back. An error here does not change what was
+    /// committed.
     async fn clean_up(mut self) {
-        if C::is_staged(&self.plan) {
+        if let Some(staging) = C::staging(&self.plan).map(str::to_owned) {
             Failpoint::BeforeStagingDrop.reached().await;
             if let Err(error) = self.connection.drop_staging(&mut self.plan).await {
-                warn!(error = %chain(&error), "the staging table was not dropped; the next cleanup drops it");
+                warn!(table = staging, error = %chain(&error), "the staging table was not dropped; the next cleanup drops it");
             }
         }
         match C::is_reusable(&self.plan) {

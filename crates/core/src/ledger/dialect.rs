@@ -23,9 +23,11 @@ pub(crate) trait Dialect {
     const TABLE_OPTIONS: &'static str;
     /// An error ends the whole transaction, so a statement that may fail needs a savepoint.
     const ERROR_ENDS_TRANSACTION: bool;
-    /// Begins the transaction of a look-up, on databases where a row that another transaction has inserted is invisible.
+    /// Begins the transaction of a look-up, on databases where a row that another transaction has inserted is
+    /// invisible.
     ///
-    /// An open claim is then found by inserting a row with the same key. The transaction must not wait for a lock longer than a moment.
+    /// An open claim is then found by inserting a row with the same key. The transaction must not wait for a lock
+    /// longer than a moment.
     const BEGIN_LOOK_UP: Option<&'static str>;
 
     /// The placeholder of a parameter, counted from 1.
@@ -171,8 +173,8 @@ impl Executed {
 
 /// A connection that the ledger's statements run on.
 ///
-/// `doing` says what failed, as in "cannot claim the source". Every error is an [`Error`] with a kind from the failure table. A
-/// statement has a time limit, and after it the connection is lost.
+/// `doing` says what failed, as in "cannot claim the source". Every error is an [`Error`] with a kind from the failure
+/// table. A statement has a time limit, and after it the connection is lost.
 pub(crate) trait LedgerConnection: Debug + Send {
     /// The dialect of the database.
     type Dialect: Dialect;

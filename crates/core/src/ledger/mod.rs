@@ -1,8 +1,9 @@
 //! The ledger: one row per source, written in the transaction of its rows, and the load history that users query.
 //!
-//! The locked ledger row is the claim on a source: at most one transaction holds it, and a source whose row says `loaded` is never loaded
-//! again. [`SqlLedger`] contains the statements once, over a [`Dialect`] and a [`LedgerConnection`]. This module does not know how rows get
-//! into a table, so the ledger may live in another database than the rows.
+//! The locked ledger row is the claim on a source: at most one transaction holds it, and a source whose row says
+//! `loaded` is never loaded again. [`SqlLedger`] contains the statements once, over a [`Dialect`] and a
+//! [`LedgerConnection`]. This module does not know how rows get into a table, so the ledger may live in another
+//! database than the rows.
 
 mod dialect;
 mod sql;
@@ -78,13 +79,14 @@ pub struct LedgerEntry {
     pub moved_to: Option<String>,
 }
 
-/// Row counts of a load. Every parsed row is exactly one of: inserted (`rows_stored` less the next two), updated, unchanged, or
-/// superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
+/// Row counts of a load. Every parsed row is exactly one of: inserted (`rows_stored` less the next two), updated,
+/// unchanged, or superseded by a later row of the same file (`rows_parsed` less `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
     /// Rows of the stream that were not rejected.
     pub rows_parsed: u64,
-    /// Rows of the file that are in the table. Equal to `rows_parsed` except in a merge, which stores the last row of each key.
+    /// Rows of the file that are in the table. Equal to `rows_parsed` except in a merge, which stores the last row of
+    /// each key.
     pub rows_stored: u64,
     /// Stored rows that a merge has updated.
     pub rows_updated: u64,
@@ -163,8 +165,8 @@ struct CurrentSource {
 impl CurrentSource {
     /// Whether this source is newer than another, so that its rows stay.
     ///
-    /// The later `LastModified` is newer, then the greater key. Keys are compared here byte by byte, because a database's collation may
-    /// find different keys equal.
+    /// The later `LastModified` is newer, then the greater key. Keys are compared here byte by byte, because a
+    /// database's collation may find different keys equal.
     fn is_newer_than(&self, other: &ObjectVersion) -> bool {
         let other = (Some(other.last_modified.as_microsecond()), other.object.key.as_str());
         (self.modified_micros, self.key.as_str()) > other

@@ -1,8 +1,9 @@
 //! The ledger's statements and the order in which a claim runs them.
 //!
-//! A new row is inserted without its content id, so only its primary key can be violated there. The content id is set by a statement of its
-//! own, where a violation means that the same bytes are loaded, or being loaded, under another source id. Only rows of loaded sources keep
-//! a content id. Every statement names its columns, so a ledger may have more columns than this version knows (nullable, or with a default).
+//! A new row is inserted without its content id, so only its primary key can be violated there. The content id is set
+//! by a statement of its own, where a violation means that the same bytes are loaded, or being loaded, under another
+//! source id. Only rows of loaded sources keep a content id. Every statement names its columns, so a ledger may have
+//! more columns than this version knows (nullable, or with a default).
 
 use std::borrow::Cow;
 
@@ -51,7 +52,8 @@ const MOVED: &str = "UPDATE {ledger} SET moved_at = {now}, moved_to = ?, \
 const WORKER_CHARACTERS: usize = 255;
 const REASON_CHARACTERS: usize = 8000;
 
-/// The ledger in a table of an SQL database. Its methods run on the caller's connection, most of them in the caller's transaction.
+/// The ledger in a table of an SQL database. Its methods run on the caller's connection, most of them in the caller's
+/// transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SqlLedger<'a> {
     table: &'a str,
@@ -63,7 +65,8 @@ impl<'a> SqlLedger<'a> {
         Self { table }
     }
 
-    /// Creates the ledger, or its missing columns. Must run outside of any transaction, and sends no DDL when everything is in place.
+    /// Creates the ledger, or its missing columns. Must run outside of any transaction, and sends no DDL when
+    /// everything is in place.
     pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C) -> Result<()> {
         let Some(found) = connection.table_columns(self.table, &table::added_columns()).await? else {
             let sql = table::create_statement::<C::Dialect>(self.table);
@@ -117,7 +120,8 @@ impl<'a> SqlLedger<'a> {
         Ok(found)
     }
 
-    /// Claims the source in the open transaction, and its content where that is known. After an error the caller rolls back.
+    /// Claims the source in the open transaction, and its content where that is known. After an error the caller rolls
+    /// back.
     pub(crate) async fn claim<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -150,7 +154,8 @@ impl<'a> SqlLedger<'a> {
         }
     }
 
-    /// Locks the source's row for this attempt, and inserts it where it is missing. Returns the entry of a source that needs no load.
+    /// Locks the source's row for this attempt, and inserts it where it is missing. Returns the entry of a source that
+    /// needs no load.
     async fn claim_source<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -182,16 +187,22 @@ impl<'a> SqlLedger<'a> {
         if entry.state.is_in_target() {
             return Ok(Some(entry));
         }
+        self.claim_again(connection, claim).await?;
+        Ok(None)
+    }
+
+    /// Starts another attempt in the row of a source that fell back or was rejected.
+    async fn claim_again<C: LedgerConnection>(&self, connection: &mut C, claim: &Claim<'_>) -> Result<()> {
         let params = [
             claim.body_sha256.unwrap_or_default().into(),
             claim.table.into(),
             truncated(claim.worker, WORKER_CHARACTERS).into(),
             env!("CARGO_PKG_VERSION").into(),
             claim.started_at.into(),
-            source.id.as_str().into(),
+            claim.source.id.as_str().into(),
         ];
         self.execute(connection, "cannot claim the source again", CLAIM_AGAIN, &params).await?.rows()?;
-        Ok(None)
+        Ok(())
     }
 
     /// Writes the body of a source that was claimed without it, and claims its content.
@@ -211,8 +222,8 @@ impl<'a> SqlLedger<'a> {
         }
     }
 
-    /// Claims the table for a claimed source that is to replace it. Two sources cannot hold a table at the same time, and an older source
-    /// does not replace a newer one, see `CurrentSource::is_newer_than`.
+    /// Claims the table for a claimed source that is to replace it. Two sources cannot hold a table at the same time,
+    /// and an older source does not replace a newer one, see `CurrentSource::is_newer_than`.
     pub(crate) async fn claim_table<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -321,7 +332,8 @@ impl<'a> SqlLedger<'a> {
         connection.run(doing, "COMMIT").await
     }
 
-    /// Writes the key that the object was moved to, and the cost. A source without an entry, or without a ledger, is not an error.
+    /// Writes the key that the object was moved to, and the cost. A source without an entry, or without a ledger, is
+    /// not an error.
     pub(crate) async fn record_move<C: LedgerConnection>(
         &self,
         connection: &mut C,

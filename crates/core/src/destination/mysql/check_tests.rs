@@ -44,7 +44,7 @@ fn sent(type_text: &str, value: &str) -> Option<String> {
 #[case("bit(3)", &["7", "0"], &["8", "-1"])]
 #[case("json", &["{\"a\": 1}", "7", "\"x\"", "[18446744073709551615, -9223372036854775808, 1e300, 0.1]"],
     &["", "NULL", "{", "{\"a\": 1} x", "[1e400]", "[18446744073709551616]", "[0.1000000000000000055]", "{\"a\": [{\"b\": 1, \"b\": 2}]}"])]
-fn values_are_sent_as_they_are_or_refused(#[case] type_text: &str, #[case] good: &[&str], #[case] bad: &[&str]) {
+fn value_is_sent_unchanged_or_rejected(#[case] type_text: &str, #[case] good: &[&str], #[case] bad: &[&str]) {
     for value in good {
         let text = sent(type_text, value);
         let same_number = text.as_deref().and_then(|text| text.parse::<f64>().ok()) == value.parse().ok();
@@ -70,16 +70,12 @@ fn values_are_sent_as_they_are_or_refused(#[case] type_text: &str, #[case] good:
 #[case("int(11)", "NA", Some("NULL!"))]
 #[case("varchar(5)", "NA", Some("NA"))]
 #[case("varchar(5)", "\\N", Some("\\N"))]
-fn values_are_sent_in_the_column_s_own_form(
-    #[case] type_text: &str,
-    #[case] value: &str,
-    #[case] expected: Option<&str>,
-) {
+fn value_is_sent_in_form_of_column(#[case] type_text: &str, #[case] value: &str, #[case] expected: Option<&str>) {
     assert_eq!(sent(type_text, value).as_deref(), expected);
 }
 
 #[test]
-fn a_refusal_names_record_and_column_and_never_the_value() {
+fn rejection_names_record_and_column_without_value() {
     let position = Position { record: 7, line: 8, byte: 90 };
     let error = check(&column_of("int(11)"), Some(b"top secret"), &mut Vec::new(), position).unwrap_err();
     assert_eq!((error.kind(), error.position(), error.column()), (ErrorKind::DataRefused, Some(position), Some("c")));
@@ -87,7 +83,7 @@ fn a_refusal_names_record_and_column_and_never_the_value() {
 }
 
 #[test]
-fn a_null_token_is_a_word_where_the_file_writes_nulls_apart() {
+fn null_token_is_text_where_file_has_real_nulls() {
     for type_text in ["int(11)", "date", "decimal(5,2)", "double", "datetime(6)", "bit(3)", "year(4)", "time"] {
         let mut column = column_of(type_text);
         column.null_tokens = false;
@@ -100,9 +96,9 @@ fn a_null_token_is_a_word_where_the_file_writes_nulls_apart() {
 }
 
 #[test]
-fn a_missing_value_needs_a_column_that_takes_null() {
+fn missing_value_needs_nullable_column() {
     let mut column = column_of("int(11)");
-    let check_none = |column: &TargetColumn| check(column, None, &mut Vec::new(), Position::default());
+    let check_none = |column: &TableColumn| check(column, None, &mut Vec::new(), Position::default());
     assert_eq!(check_none(&column).unwrap(), Encoded::Null);
     column.in_merge_key = true;
     assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);

@@ -1,13 +1,13 @@
-//! A column of the target table as the server describes it, and how it stores values.
+//! The columns of a table as the server describes them, and how it stores their values.
 //!
-//! Types whose values the server may change without a warning are described closely enough for [`super::check`] to
-//! refuse such values; the others are the server's to check.
+//! Types whose values the server may change without a warning have enough details for [`super::check`] to reject such
+//! values. The server checks the values of all other types.
 
 use crate::error::Result;
 
 use super::connect::Connection;
 
-/// One row of `information_schema.COLUMNS`, in the order of [`COLUMNS_SQL`].
+/// A row of `information_schema.COLUMNS`, in the order of [`COLUMNS_SQL`].
 type Described = (
     String,
     String,
@@ -26,102 +26,104 @@ const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLAB
      CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLLATION_NAME \
      FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
 
-/// MariaDB's JSON is a LONGTEXT with a constraint of the column's name. Asked for on its own: a subquery for each column would
-/// open every table of the server each time, and MariaDB 10.11 was seen to crash on it while others made and dropped tables.
+/// MariaDB's JSON columns: LONGTEXT with a constraint of the column's name.
+///
+/// A query of its own, because a subquery for each column opens every table of the server each time. MariaDB 10.11
+/// crashed on such a subquery while other sessions created and dropped tables.
 const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
      WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
 
 /// A column of a MySQL table.
-pub(super) type TargetColumn = crate::destination::column::TargetColumn<Storage>;
+pub(super) type TableColumn = crate::destination::column::TableColumn<Storage>;
 
 /// How the server stores a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::destination) enum Storage {
-    /// Whole numbers within bounds.
+    /// Integers in a range.
     Integer {
-        /// The smallest.
+        /// Minimum.
         min: i64,
-        /// The largest.
+        /// Maximum.
         max: u64,
     },
     /// Exact decimals.
     Decimal {
-        /// All digits.
+        /// Total digits.
         precision: u64,
-        /// Digits behind the point.
+        /// Digits after the decimal point.
         scale: u64,
-        /// No negative numbers.
+        /// Negative numbers are not allowed.
         unsigned: bool,
     },
-    /// Floats of 64 bits, or of 32.
+    /// Floats of 64 or 32 bits.
     Float {
-        /// 32 bits.
+        /// The float has 32 bits.
         single: bool,
-        /// Digits in all and behind the point, of the old form `DOUBLE(10,2)` that rounds.
+        /// Total digits and digits after the decimal point, of the deprecated `DOUBLE(10,2)` that rounds.
         digits: Option<(u64, u64)>,
-        /// No negative numbers.
+        /// Negative numbers are not allowed.
         unsigned: bool,
     },
-    /// Days.
+    /// Dates.
     Date,
-    /// Date and time on no particular clock; ours are in UTC.
+    /// Dates and times without a time zone. Instants are stored in UTC.
     DateTime {
-        /// Digits of a second's fraction.
+        /// Decimals of a second.
         fraction_digits: u32,
     },
     /// Instants from 1970 to 2038.
     Timestamp {
-        /// Digits of a second's fraction.
+        /// Decimals of a second.
         fraction_digits: u32,
     },
     /// `HHH:MM:SS`.
     Time {
-        /// Digits of a second's fraction.
+        /// Decimals of a second.
         fraction_digits: u32,
     },
-    /// 0000 and 1901 to 2155.
+    /// Years: 0000, and 1901 to 2155.
     Year,
-    /// CHAR, VARCHAR: a number of characters.
+    /// CHAR and VARCHAR: limited by characters.
     Characters {
-        /// The most characters.
+        /// Maximum number of characters.
         max: u64,
-        /// CHAR: blanks at the end are lost on reading.
-        loses_blanks: bool,
+        /// CHAR: the server removes trailing spaces on reading.
+        trims_spaces: bool,
     },
-    /// The TEXT family: a number of bytes, where they are the same bytes as ours.
+    /// The TEXT types: limited by bytes.
     Text {
-        /// The most bytes, when the column keeps UTF-8.
+        /// Maximum number of bytes, where the column stores UTF-8.
         max_bytes: Option<u64>,
     },
-    /// The BINARY and BLOB families: a number of bytes.
+    /// The BINARY and BLOB types: limited by bytes.
     Bytes {
-        /// The most bytes.
+        /// Maximum number of bytes.
         max: u64,
-        /// BINARY: shorter values are filled up with zeros.
+        /// BINARY: the server pads shorter values with zeros.
         fixed: bool,
     },
-    /// Bits, written as a number.
+    /// BIT, written as a number.
     Bits {
-        /// How many.
+        /// Number of bits.
         count: u32,
     },
-    /// One of these words.
+    /// ENUM with these values.
     Enum(Vec<String>),
-    /// Some of these words, in this order.
+    /// SET with these values, in this order.
     Set(Vec<String>),
-    /// JSON: its text as it is (MariaDB), or what it means (MySQL).
+    /// JSON.
     Json {
-        /// The server keeps what the text means and not the text: numbers as 64-bit integers and floats, one value for
-        /// each key, keys in another order.
-        keeps_meaning: bool,
+        /// MySQL: the server stores the parsed document instead of its text. Numbers are 64-bit integers and floats, a
+        /// key has one value, and keys are reordered. MariaDB stores the text.
+        is_parsed: bool,
     },
-    /// What only the server can check: UUID, INET, geometry.
+    /// Types that only the server can check: UUID, INET, geometry.
     ServerChecked,
 }
 
-/// The columns of a table, in table order.
-pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TargetColumn>> {
-    let doing = "cannot read the target table's columns";
+/// Returns the columns of a table, in table order.
+pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TableColumn>> {
+    let doing = "cannot read the table's columns";
     let rows: Vec<Described> = connection.rows(doing, COLUMNS_SQL, (table,)).await?;
     let json_columns: Vec<String> = match connection.facts.is_mariadb {
         true => connection.rows(doing, JSON_COLUMNS_SQL, (table,)).await?,
@@ -130,17 +132,17 @@ pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result
     Ok(rows.into_iter().map(|described| column(described, &json_columns)).collect())
 }
 
-fn column(described: Described, json_columns: &[String]) -> TargetColumn {
+fn column(described: Described, json_columns: &[String]) -> TableColumn {
     let (name, data_type, type_text, nullable, default, extra, length, precision, scale, fraction, collation) =
         described;
     let is_json_text = json_columns.contains(&name);
     let extra = extra.to_ascii_uppercase();
     let numbers = Numbers { length, precision, scale, fraction };
     let storage = match is_json_text {
-        true => Storage::Json { keeps_meaning: false },
+        true => Storage::Json { is_parsed: false },
         false => storage(&data_type.to_ascii_lowercase(), &type_text, &numbers, collation.as_deref()),
     };
-    TargetColumn {
+    TableColumn {
         storage,
         collation,
         in_merge_key: false,
@@ -167,6 +169,8 @@ struct Numbers {
 fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Option<&str>) -> Storage {
     let unsigned = type_text.to_ascii_lowercase().contains("unsigned");
     let length = numbers.length.unwrap_or(u64::MAX);
+    let is_utf8 = collation.is_some_and(|name| name.starts_with("utf8"));
+    let text = |max_bytes| Storage::Text { max_bytes: is_utf8.then_some(max_bytes) };
     let fraction_digits = numbers.fraction.map_or(0, |digits| digits.min(6) as u32);
     match data_type {
         "tinyint" => integer(8, unsigned),
@@ -184,22 +188,16 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Optio
         "timestamp" => Storage::Timestamp { fraction_digits },
         "time" => Storage::Time { fraction_digits },
         "year" => Storage::Year,
-        "char" => Storage::Characters { max: length, loses_blanks: true },
-        "varchar" => Storage::Characters { max: length, loses_blanks: false },
-        "tinytext" | "text" | "mediumtext" | "longtext" => {
-            let is_utf8 = collation.is_some_and(|name| name.starts_with("utf8"));
-            let max_bytes = match data_type {
-                "tinytext" => 0xff,
-                "text" => 0xffff,
-                "mediumtext" => 0xff_ffff,
-                _ => 0xffff_ffff,
-            };
-            Storage::Text { max_bytes: is_utf8.then_some(max_bytes) }
-        }
+        "char" => Storage::Characters { max: length, trims_spaces: true },
+        "varchar" => Storage::Characters { max: length, trims_spaces: false },
+        "tinytext" => text(0xff),
+        "text" => text(0xffff),
+        "mediumtext" => text(0xff_ffff),
+        "longtext" => text(0xffff_ffff),
         "binary" => Storage::Bytes { max: length, fixed: true },
         "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Storage::Bytes { max: length, fixed: false },
         "bit" => Storage::Bits { count: numbers.precision.map_or(1, |bits| bits.clamp(1, 64) as u32) },
-        "json" => Storage::Json { keeps_meaning: true },
+        "json" => Storage::Json { is_parsed: true },
         "enum" => Storage::Enum(words(type_text)),
         "set" => Storage::Set(words(type_text)),
         _ => Storage::ServerChecked,
@@ -213,7 +211,7 @@ fn integer(bits: u32, unsigned: bool) -> Storage {
     Storage::Integer { min: i64::MIN >> (64 - bits), max: (i64::MAX as u64) >> (64 - bits) }
 }
 
-/// The words of `enum('a','it''s')`; quotes inside are doubled.
+/// Returns the values of `enum('a','it''s')`, in which quotes are doubled.
 fn words(type_text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -234,7 +232,7 @@ fn words(type_text: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(super) fn column_of(type_text: &str) -> TargetColumn {
+pub(super) fn column_of(type_text: &str) -> TableColumn {
     let data_type = type_text.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     let mut numbers = type_text
         .split_once('(')
@@ -244,7 +242,7 @@ pub(super) fn column_of(type_text: &str) -> TargetColumn {
         .into_iter();
     let first = numbers.next();
     let numbers = Numbers { length: first, precision: first, scale: numbers.next(), fraction: first };
-    TargetColumn {
+    TableColumn {
         name: "c".into(),
         type_text: type_text.into(),
         storage: storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
@@ -263,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integer_bounds_follow_width_and_sign() {
+    fn integer_range_follows_width_and_sign() {
         assert_eq!(integer(8, false), Storage::Integer { min: -128, max: 127 });
         assert_eq!(integer(24, false), Storage::Integer { min: -8_388_608, max: 8_388_607 });
         assert_eq!(integer(32, true), Storage::Integer { min: 0, max: 4_294_967_295 });
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn enum_words_keep_quotes_and_commas() {
+    fn enum_values_may_contain_quotes_and_commas() {
         assert_eq!(words("enum('a','it''s','b,c','')"), ["a", "it's", "b,c", ""]);
     }
 }

@@ -1,7 +1,7 @@
-//! One connection: how it is made (TLS, timeouts), what the session is set to, and how statements are sent on it.
+//! A connection: TLS and timeouts, session settings, and running statements.
 //!
-//! The driver has no timeouts of its own, so every call here has one. Closing is prompt in every case, because the server
-//! rolls back and lets go of its locks only when the connection ends.
+//! The driver has no timeouts, so every call here has one. A connection is always closed promptly, because the server
+//! rolls back and releases its locks only when the connection ends.
 
 use std::time::Duration;
 
@@ -10,26 +10,28 @@ use mysql_async::{Conn, Opts, OptsBuilder, Params, SslOpts};
 use secrecy::ExposeSecret;
 
 use super::failure::failure;
+use crate::destination::failure::{Phase, timed_out};
 use crate::destination::idle::Reusable;
-use crate::destination::limits::{Phase, timed_out};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 
-/// How long a small statement may take; lock waits (3 s) and metadata lock waits (10 s) end sooner.
+/// Limit for a small statement. Lock waits (3 s) and metadata lock waits (10 s) end sooner.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long clean ends (ROLLBACK, quit) are waited for before the socket is simply closed.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// Limit for ROLLBACK and for closing the connection. After it the socket is closed without an answer.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// An idle session of a dead worker, or one whose rows stopped coming, ends after this many seconds.
+/// The server ends an idle session after this many seconds, so that a dead worker's locks are released.
 const IDLE_SECONDS: u32 = 90;
 
-/// What the session needs to be, whatever the server's defaults are.
+/// Session settings, which replace the server's defaults.
 ///
-/// `NO_AUTO_VALUE_ON_ZERO` keeps a 0 in an AUTO_INCREMENT column a 0; `sql_notes` makes truncated digits count as
-/// warnings; a lock wait of 3 s lets a second claimant fail fast; on MariaDB, which alone reads such a comment, a limit meant
-/// for queries would stop a long load half-way.
+/// - `NO_AUTO_VALUE_ON_ZERO`: a 0 in an AUTO_INCREMENT column stays 0.
+/// - `sql_notes`: truncated digits count as warnings.
+/// - `innodb_lock_wait_timeout`: a second claim on the same source fails within 3 seconds.
+/// - `max_statement_time`, only on MariaDB, which alone runs such a comment: a limit for queries must not stop a long
+///   load.
 fn session_settings() -> String {
     format!(
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
@@ -41,37 +43,40 @@ fn session_settings() -> String {
     )
 }
 
-/// What the server said of itself when the session began.
+/// Facts about the server, read when the session starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServerFacts {
     /// LOAD DATA LOCAL is allowed.
     pub(super) local_infile: bool,
-    /// The largest statement it takes, in bytes.
+    /// Maximum size of a statement in bytes.
     pub(super) max_allowed_packet: usize,
-    /// MariaDB, whose collations have other names than MySQL's.
+    /// The server is MariaDB, whose collations have other names than MySQL's.
     pub(super) is_mariadb: bool,
 }
 
-/// What a statement did.
+/// The effect of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// Rows changed.
+    /// Number of changed rows.
     pub(super) affected_rows: u64,
-    /// Warnings and notes.
+    /// Number of warnings and notes.
     pub(super) warnings: u16,
 }
 
 /// An open connection with our session settings. Dropping it closes it.
 #[derive(Debug)]
 pub(in crate::destination) struct Connection {
-    /// `None` once it is closed or given up.
+    /// `None` after it was closed or lost.
     conn: Option<Conn>,
-    /// What the server said of itself.
+    /// Facts about the server.
     pub(super) facts: ServerFacts,
 }
 
 impl Connection {
-    /// Connects, with a fresh name lookup, and sets the session up. A read-only server is a failover in progress.
+    /// Connects and sets up the session. The name is resolved again each time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
     pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
         let place = format!("cannot connect to {}:{}", credentials.host, credentials.port);
         let limit = options.connect_timeout;
@@ -87,12 +92,12 @@ impl Connection {
     }
 
     async fn set_up(&mut self, place: &str) -> Result<()> {
-        let doing = "cannot set the session up";
+        let doing = "cannot set up the session";
         self.run(doing, &session_settings()).await?;
         let sql = "SELECT @@local_infile, @@max_allowed_packet, @@read_only OR @@innodb_read_only, VERSION()";
         let rows: Vec<(bool, u64, bool, String)> = self.rows(doing, sql, ()).await?;
         let Some((local_infile, max_allowed_packet, read_only, version)) = rows.into_iter().next() else {
-            return Err(Error::new(ErrorKind::Internal, "the server does not answer for its settings"));
+            return Err(Error::new(ErrorKind::Internal, "the server does not return its settings"));
         };
         if read_only {
             return Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only")));
@@ -103,8 +108,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a statement and hands the driver's error out, for callers that look at its code. No answer in time is the
-    /// outer error.
+    /// Runs a statement and returns the driver's error, for callers that look at its code. The outer error is a
+    /// timeout.
     pub(super) async fn run_raw(
         &mut self,
         limit: Duration,
@@ -119,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Runs a statement with parameters and returns the driver's error, for callers that look at its code.
+    /// Runs a statement with parameters, see [`Connection::run_raw`].
     pub(super) async fn execute_raw(
         &mut self,
         doing: &str,
@@ -134,7 +139,7 @@ impl Connection {
         }
     }
 
-    /// Reads all rows of a small answer.
+    /// Returns all rows of a small result.
     pub(super) async fn rows<T>(&mut self, doing: &str, sql: &str, params: impl Into<Params>) -> Result<Vec<T>>
     where
         T: FromRow + Send + 'static,
@@ -150,7 +155,7 @@ impl Connection {
         }
     }
 
-    /// The driver's connection, for LOAD DATA. One that was left in the middle of an exchange is lost.
+    /// Returns the driver's connection. A connection with an unfinished exchange is lost.
     pub(super) fn conn(&mut self) -> Result<&mut Conn> {
         match self.conn.as_mut() {
             Some(conn) if !conn.is_disconnected() => Ok(conn),
@@ -158,13 +163,14 @@ impl Connection {
         }
     }
 
-    /// Closes the socket at once: after an exchange that was cut off, the server would take anything sent as its rest.
+    /// Closes the socket. After an unfinished exchange the server would read the next statement as the rest of the last
+    /// one.
     fn abandon(&mut self, doing: &str, limit: Duration) -> Error {
         self.conn = None;
         timed_out(Phase::Connected, doing, limit)
     }
 
-    /// What the last statement did.
+    /// The effect of the last statement.
     pub(super) fn outcome(&mut self) -> Result<Outcome> {
         let conn = self.conn()?;
         Ok(Outcome { affected_rows: conn.affected_rows(), warnings: conn.get_warnings() })
@@ -176,7 +182,7 @@ impl Connection {
             self.conn = None;
             return;
         };
-        if tokio::time::timeout(FAREWELL_LIMIT, conn.query_drop("ROLLBACK")).await.is_err() {
+        if tokio::time::timeout(CLOSE_LIMIT, conn.query_drop("ROLLBACK")).await.is_err() {
             self.conn = None;
         }
     }
@@ -185,7 +191,7 @@ impl Connection {
 impl Reusable for Connection {
     async fn is_alive(&mut self) -> bool {
         let Ok(conn) = self.conn() else { return false };
-        let answer = tokio::time::timeout(FAREWELL_LIMIT, conn.ping()).await;
+        let answer = tokio::time::timeout(CLOSE_LIMIT, conn.ping()).await;
         if answer.is_err() {
             self.conn = None;
         }
@@ -194,7 +200,7 @@ impl Reusable for Connection {
 
     async fn close(mut self) {
         if let Some(conn) = self.conn.take() {
-            let _ = tokio::time::timeout(FAREWELL_LIMIT, conn.disconnect()).await;
+            let _ = tokio::time::timeout(CLOSE_LIMIT, conn.disconnect()).await;
         }
     }
 }
@@ -203,8 +209,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let Some(conn) = self.conn.take() else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // The driver would wait for the server without a limit; past the limit the socket is closed.
-            runtime.spawn(tokio::time::timeout(FAREWELL_LIMIT, conn.disconnect()));
+            // The driver waits for the server without a limit. After ours the socket is closed.
+            runtime.spawn(tokio::time::timeout(CLOSE_LIMIT, conn.disconnect()));
         }
     }
 }
@@ -222,7 +228,7 @@ fn connect_options(credentials: &Credentials, options: &DestinationOptions) -> O
         .user(Some(credentials.user.clone()))
         .pass(Some(credentials.password.expose_secret().to_owned()))
         .db_name(Some(credentials.database.clone()))
-        // A socket would go around TLS, and is never the database that was asked for.
+        // A local socket would bypass TLS, and may belong to another database.
         .prefer_socket(false)
         .tcp_keepalive(Some(Duration::from_secs(20)))
         .tcp_nodelay(true)

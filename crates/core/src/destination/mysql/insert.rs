@@ -1,39 +1,37 @@
-//! INSERT with many rows each, where the server does not allow LOAD DATA LOCAL.
+//! Sends rows by INSERT with many rows per statement, for servers that do not allow LOAD DATA LOCAL.
 //!
-//! Statements stay below the server's `max_allowed_packet`. Strict mode makes most bad values errors here; the rest are
-//! warnings, and none is accepted.
+//! A statement is smaller than the server's `max_allowed_packet`. In strict mode most invalid values are errors, the
+//! others are warnings; both fail the load.
 
 use std::time::Duration;
 
-use super::column::{Storage, TargetColumn};
+use super::column::{Storage, TableColumn};
 use super::connect::Connection;
+use super::encoding::{Literal, write};
 use super::rejection;
-use super::rows::{Form, write};
 use super::table::quoted;
 use crate::destination::rows::Rows;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Position, Result};
 
-/// The largest statement that is built, whatever the server would take.
+/// Maximum size of a statement, even where the server allows more.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
-/// The longest time one statement may take.
+/// Limit for one statement.
 const LIMIT: Duration = Duration::from_secs(120);
 const DOING: &str = "cannot insert the rows";
 
-/// Inserts rows into `table` until about `limit_bytes` were sent or the file ends. Answers how many, and whether it was
-/// the end.
+/// Inserts rows into `table` until about `limit_bytes` were sent or the file ends. Returns how many, and whether the
+/// file has ended.
 pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
-    columns: &[TargetColumn],
+    columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<(u64, bool)> {
     let accepted_before = rows.accepted;
-    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-    let head = format!("INSERT INTO {} ({}) VALUES ", quoted(table), names.join(", ")).into_bytes();
-    // The packet's header and a margin.
-    let largest = connection.facts.max_allowed_packet.saturating_sub(1024);
-    let mut statement = Statement { head, body: Vec::new(), rows: 0, first_record: 1 };
+    // Leaves room for the packet's header.
+    let max_bytes = connection.facts.max_allowed_packet.saturating_sub(1024);
+    let mut statement = Statement::new(table, columns);
     let (mut row, mut scratch) = (Vec::new(), Vec::new());
     let mut sent_bytes = 0;
     while rows.advance().await? {
@@ -44,11 +42,10 @@ pub(super) async fn load(
         }
         row.push(b')');
         let record = rows.position().record;
-        if statement.head.len() + row.len() > largest {
-            let message = "the record is larger than the server's max_allowed_packet; raise it";
-            return Err(Error::new(ErrorKind::DatabaseFull, message).at(rows.position()));
+        if statement.head.len() + row.len() > max_bytes {
+            return Err(too_large(rows.position()));
         }
-        if statement.len() + row.len() + 1 > largest.min(STATEMENT_BYTES) {
+        if statement.len() + row.len() + 1 > max_bytes.min(STATEMENT_BYTES) {
             sent_bytes += statement.send(connection, columns).await?;
         }
         statement.push(&row, record);
@@ -66,7 +63,12 @@ pub(super) async fn load(
     Ok((rows.accepted - accepted_before, true))
 }
 
-/// An INSERT that is being filled.
+fn too_large(position: Position) -> Error {
+    let message = "the record is larger than the server's max_allowed_packet; raise it";
+    Error::new(ErrorKind::DatabaseFull, message).at(position)
+}
+
+/// An INSERT to which rows are added.
 struct Statement {
     head: Vec<u8>,
     body: Vec<u8>,
@@ -75,6 +77,12 @@ struct Statement {
 }
 
 impl Statement {
+    fn new(table: &str, columns: &[TableColumn]) -> Self {
+        let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
+        let head = format!("INSERT INTO {} ({}) VALUES ", quoted(table), names.join(", ")).into_bytes();
+        Self { head, body: Vec::new(), rows: 0, first_record: 1 }
+    }
+
     fn len(&self) -> usize {
         self.head.len() + self.body.len()
     }
@@ -89,8 +97,8 @@ impl Statement {
         self.rows += 1;
     }
 
-    /// Sends what was collected and starts anew; answers its bytes.
-    async fn send(&mut self, connection: &mut Connection, columns: &[TargetColumn]) -> Result<u64> {
+    /// Sends the collected rows and starts the next statement. Returns the number of bytes.
+    async fn send(&mut self, connection: &mut Connection, columns: &[TableColumn]) -> Result<u64> {
         if self.rows == 0 {
             return Ok(0);
         }
@@ -103,54 +111,5 @@ impl Statement {
             return Err(rejection::from_warnings(connection, columns, Some(first_record), outcome, sent_rows).await);
         }
         Ok(sql.len() as u64)
-    }
-}
-
-/// SQL literals. Every value that is no plain number is a string; our SQL mode keeps backslash escapes on.
-struct Literal;
-
-impl Form for Literal {
-    const SEPARATOR: u8 = b',';
-
-    fn null(out: &mut Vec<u8>) {
-        out.extend_from_slice(b"NULL");
-    }
-
-    fn value(column: &TargetColumn, value: &[u8], out: &mut Vec<u8>) {
-        if matches!(column.storage, Storage::Bits { .. } | Storage::Integer { .. }) {
-            // Digits and a sign: the check let nothing else through.
-            out.extend_from_slice(value);
-            return;
-        }
-        out.push(b'\'');
-        for &byte in value {
-            match byte {
-                b'\\' | b'\'' => out.extend_from_slice(&[b'\\', byte]),
-                0 => out.extend_from_slice(b"\\0"),
-                _ => out.push(byte),
-            }
-        }
-        out.push(b'\'');
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::column::column_of;
-    use super::*;
-
-    #[test]
-    fn strings_cannot_end_early() {
-        let mut out = Vec::new();
-        Literal::value(&column_of("text"), b"'; DROP TABLE t; -- \\'\0", &mut out);
-        assert_eq!(String::from_utf8_lossy(&out), "'\\'; DROP TABLE t; -- \\\\\\'\\0'");
-    }
-
-    #[test]
-    fn whole_numbers_are_bare() {
-        let mut out = Vec::new();
-        Literal::value(&column_of("bit(3)"), b"7", &mut out);
-        Literal::null(&mut out);
-        assert_eq!(out, b"7NULL");
     }
 }

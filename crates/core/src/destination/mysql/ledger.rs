@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use mysql_async::{Params, Value as MySqlValue};
 
+use super::codes::{ER_DUP_ENTRY, ER_DUP_FIELDNAME, ER_NO_SUCH_TABLE};
 use super::connect::{Connection, STATEMENT_LIMIT};
-use super::failure::{DUPLICATE_COLUMN, DUPLICATE_KEY, NO_SUCH_TABLE, failure, server_code};
+use super::failure::{failure, server_code};
 use super::table::{TABLE_OPTIONS, exists, quoted};
-use crate::destination::limits::Phase;
+use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Cell, Dialect, Executed, LedgerConnection, Row, SqlType, Value};
 
@@ -18,7 +19,8 @@ pub(in crate::destination) struct MySqlDialect;
 impl Dialect for MySqlDialect {
     const BEGIN: &'static str = "BEGIN";
     const NOW: &'static str = "UTC_TIMESTAMP(6)";
-    // A plain INSERT would take a shared lock on an existing row, and two claims with shared locks deadlock. This one locks it exclusively.
+    // A plain INSERT would take a shared lock on an existing row, and two claims with shared locks deadlock. This one
+    // locks it exclusively.
     const OR_KEEP: &'static str = "ON DUPLICATE KEY UPDATE source_id = source_id";
     const MODIFIED_MICROS: &'static str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', source_modified_at)";
     const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at)";
@@ -59,7 +61,7 @@ impl LedgerConnection for Connection {
 
     async fn create(&mut self, doing: &str, sql: &str) -> Result<()> {
         match self.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
-            Err(error) if server_code(&error) == Some(DUPLICATE_COLUMN) => Ok(()),
+            Err(error) if server_code(&error) == Some(ER_DUP_FIELDNAME) => Ok(()),
             answer => answer.map(drop).map_err(|error| failure(Phase::Connected, doing, error)),
         }
     }
@@ -72,8 +74,8 @@ impl LedgerConnection for Connection {
         let code = server_code(&error);
         let error = failure(Phase::Connected, doing, error);
         match code {
-            Some(DUPLICATE_KEY) => Ok(Executed::UniqueViolation(error)),
-            Some(NO_SUCH_TABLE) => Ok(Executed::NoTable(error)),
+            Some(ER_DUP_ENTRY) => Ok(Executed::UniqueViolation(error)),
+            Some(ER_NO_SUCH_TABLE) => Ok(Executed::NoTable(error)),
             Some(_) | None => Err(error),
         }
     }

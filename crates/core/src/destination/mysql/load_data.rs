@@ -1,7 +1,7 @@
-//! LOAD DATA LOCAL INFILE from memory: rows are written as they are read and handed to the driver through a short queue.
+//! Sends rows by LOAD DATA LOCAL INFILE from memory, through a short queue to the driver.
 //!
-//! The server turns what it does not like into warnings and skips duplicates, so a load counts only when it stored every
-//! row that was sent and warned of nothing. When the rows themselves fail, the stream to the server ends early and cleanly; the
+//! The server turns invalid values into warnings and skips duplicates. So a load succeeds only if the server has stored
+//! every row and has given no warning. When the rows' own stream fails, the stream to the server ends early, and the
 //! caller rolls back.
 
 use std::future::Future;
@@ -11,35 +11,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::stream::BoxStream;
 use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::column::{Storage, TargetColumn};
+use super::codes::is_local_infile_off;
+use super::column::{Storage, TableColumn};
 use super::connect::Connection;
-use super::failure::{failure, is_local_infile_off, server_code};
+use super::encoding::{Tsv, write};
+use super::failure::{failure, server_code};
 use super::rejection;
-use super::rows::{Form, write};
 use super::table::quoted;
-use crate::destination::limits::{Phase, timed_out};
+use crate::destination::failure::{Phase, timed_out};
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How much is written before it is handed over.
+/// Size of a piece that is queued for the driver.
 const PIECE_BYTES: usize = 256 * 1024;
-/// How many pieces may wait.
+/// Maximum number of queued pieces.
 const QUEUE_PIECES: usize = 4;
-/// The longest time the server may take to accept the next piece.
+/// Limit for the server to accept the next piece.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// The longest time the server may take to answer once it has everything.
+/// Limit for the server's answer after the last piece.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
-/// The longest time an abandoned load may take to come to its end.
+/// Limit for the server's answer to an abandoned load.
 const ABANDON_LIMIT: Duration = Duration::from_secs(10);
 
-/// How one LOAD DATA ended.
+/// The result of one LOAD DATA.
 pub(super) enum LoadDataResult {
-    /// The server has stored this many rows, all that were sent; whether the file is at its end.
+    /// The server has stored all rows that were sent. `at_end`: the file has ended.
     Stored { rows: u64, at_end: bool },
-    /// The server does not allow LOCAL; no row was taken.
+    /// The server does not allow LOCAL. No row was read.
     NotAllowed,
 }
 
@@ -47,7 +49,7 @@ pub(super) enum LoadDataResult {
 pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
-    columns: &[TargetColumn],
+    columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<LoadDataResult> {
@@ -55,18 +57,15 @@ pub(super) async fn load(
     let accepted_before = rows.accepted;
     let sql = statement(table, columns);
     let (pieces, queue) = mpsc::channel::<Bytes>(QUEUE_PIECES);
-    let (ask, asked) = oneshot::channel::<()>();
+    let (request, requested) = oneshot::channel::<()>();
     let conn = connection.conn()?;
     conn.set_infile_handler(async move {
-        // Nobody hears this when the load was given up already.
-        let _ = ask.send(());
-        let pieces = futures_util::stream::unfold(queue, |mut queue| async {
-            queue.recv().await.map(|piece| (Ok(piece), queue))
-        });
-        Ok(pieces.boxed())
+        // The receiver is gone when the load was abandoned.
+        let _ = request.send(());
+        Ok(stream_of(queue))
     });
     let sending = async {
-        if asked.await.is_err() {
+        if requested.await.is_err() {
             return Ok(false);
         }
         send(rows, pieces, limit_bytes).await
@@ -79,7 +78,8 @@ pub(super) async fn load(
         Err(error) => return Err(failure(Phase::Connected, doing, error)),
         Ok(()) => {}
     }
-    let at_end = sent.transpose()?.ok_or_else(|| Error::new(ErrorKind::Internal, "LOAD DATA asked for no rows"))?;
+    let at_end =
+        sent.transpose()?.ok_or_else(|| Error::new(ErrorKind::Internal, "LOAD DATA did not request any rows"))?;
     let sent_rows = rows.accepted - accepted_before;
     let outcome = connection.outcome()?;
     if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
@@ -89,10 +89,16 @@ pub(super) async fn load(
     Ok(LoadDataResult::Stored { rows: sent_rows, at_end })
 }
 
-/// Runs the statement and the sending side by side. The sending's result is `None` when the statement ended first.
+/// The queued pieces, as the driver reads them.
+fn stream_of(queue: mpsc::Receiver<Bytes>) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let next = |mut queue: mpsc::Receiver<Bytes>| async { queue.recv().await.map(|piece| (Ok(piece), queue)) };
+    futures_util::stream::unfold(queue, next).boxed()
+}
+
+/// Runs the statement while rows are sent. The rows' result is `None` when the statement ended first.
 ///
-/// An error of the rows waits for the statement, so that the connection can still be used to roll back; a stalled
-/// server is the outer error, and the connection must be closed.
+/// After an error of the rows this waits for the statement, so that the connection can still roll back. The outer error
+/// is a stalled server, and then the connection must be closed.
 async fn drive<A>(
     statement: impl Future<Output = A>,
     sending: impl Future<Output = Result<bool>>,
@@ -106,20 +112,20 @@ async fn drive<A>(
             Err(_) => Err(timed_out(Phase::Connected, doing, ANSWER_LIMIT)),
         },
         Either::Right((Err(error), statement)) => {
-            // The rows' own error is the one to tell, whatever the server says to half a file.
+            // The rows' own error is returned. The server's answer to a part of a file does not matter.
             let _ = tokio::time::timeout(ABANDON_LIMIT, statement).await;
             Err(error)
         }
     }
 }
 
-/// Writes rows into pieces until the limit or the end; whether it was the end.
+/// Writes rows into pieces until the limit or the end. Returns whether the file has ended.
 async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_bytes: u64) -> Result<bool> {
     let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
     let mut scratch = Vec::new();
     let mut sent_bytes = 0;
     while rows.advance().await? {
-        if !write::<LoadData>(rows, &mut scratch, &mut piece)? {
+        if !write::<Tsv>(rows, &mut scratch, &mut piece)? {
             continue;
         }
         piece.push(b'\n');
@@ -127,49 +133,49 @@ async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_b
             continue;
         }
         sent_bytes += piece.len() as u64;
-        hand_over(&pieces, &mut piece).await?;
+        queue_piece(&pieces, &mut piece).await?;
         rows.sent().await;
         if sent_bytes >= limit_bytes {
             return Ok(false);
         }
     }
-    hand_over(&pieces, &mut piece).await?;
+    queue_piece(&pieces, &mut piece).await?;
     rows.all_sent().await;
     Ok(true)
 }
 
-async fn hand_over(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<()> {
+async fn queue_piece(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<()> {
     let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
     let mut start = 0;
     while start < whole.len() {
         let end = whole.len().min(start + 4 * PIECE_BYTES);
         match tokio::time::timeout(STALL_LIMIT, pieces.send(whole.slice(start..end))).await {
             Ok(Ok(())) => start = end,
-            // The statement has ended and says why.
+            // The statement has ended, and its own error says why.
             Ok(Err(_)) => std::future::pending::<()>().await,
-            Err(_) => return Err(timed_out(Phase::Connected, "the server does not take the rows", STALL_LIMIT)),
+            Err(_) => return Err(timed_out(Phase::Connected, "the server does not accept the rows", STALL_LIMIT)),
         }
     }
     Ok(())
 }
 
-/// The record number of the first row of this LOAD DATA: rows of a file are numbered without gaps.
+/// Returns the record number of the first row of this LOAD DATA. A file's records are numbered without gaps.
 fn rows_first_record(rows: &Rows<'_, Storage>, sent_rows: u64) -> u64 {
     if sent_rows == 0 { 1 } else { (rows.position().record + 1).saturating_sub(sent_rows) }
 }
 
-fn statement(table: &str, columns: &[TargetColumn]) -> String {
+fn statement(table: &str, columns: &[TableColumn]) -> String {
     let mut names = Vec::with_capacity(columns.len());
     let mut settings = Vec::new();
     let has_bits = columns.iter().any(|column| matches!(column.storage, Storage::Bits { .. }));
     for (index, column) in columns.iter().enumerate() {
         let name = quoted(&column.name);
         if matches!(column.storage, Storage::Bits { .. }) {
-            // A BIT column would store the digit's own bits.
+            // A BIT column would store the bits of the digits' characters.
             names.push(format!("@v{index}"));
             settings.push(format!("{name} = CAST(@v{index} AS UNSIGNED)"));
         } else if column.auto_increment && has_bits {
-            // With a SET clause MariaDB numbers a 0 in such a column anew, NO_AUTO_VALUE_ON_ZERO or not.
+            // With a SET clause MariaDB replaces a 0 in such a column, in spite of NO_AUTO_VALUE_ON_ZERO.
             names.push(format!("@v{index}"));
             settings.push(format!("{name} = @v{index}"));
         } else {
@@ -189,48 +195,13 @@ fn statement(table: &str, columns: &[TargetColumn]) -> String {
     sql
 }
 
-/// Tab-separated, escaped with backslashes, NULL as `\N`.
-struct LoadData;
-
-impl Form for LoadData {
-    const SEPARATOR: u8 = b'\t';
-
-    fn null(out: &mut Vec<u8>) {
-        out.extend_from_slice(b"\\N");
-    }
-
-    fn value(_: &TargetColumn, value: &[u8], out: &mut Vec<u8>) {
-        let mut rest = value;
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r' | 0)) {
-            out.extend_from_slice(&rest[..at]);
-            out.push(b'\\');
-            out.push(match rest[at] {
-                b'\t' => b't',
-                b'\n' => b'n',
-                b'\r' => b'r',
-                0 => b'0',
-                other => other,
-            });
-            rest = &rest[at + 1..];
-        }
-        out.extend_from_slice(rest);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::column::column_of;
     use super::*;
 
     #[test]
-    fn values_are_escaped() {
-        let mut out = Vec::new();
-        LoadData::value(&column_of("text"), b"C:\\new\t\r\n\0\\.", &mut out);
-        assert_eq!(String::from_utf8_lossy(&out), "C:\\\\new\\t\\r\\n\\0\\\\.");
-    }
-
-    #[test]
-    fn bits_go_through_a_variable() {
+    fn bit_columns_use_a_variable() {
         let mut bits = column_of("bit(1)");
         bits.name = "b`d".into();
         let sql = statement("t", &[column_of("text"), bits]);

@@ -1,36 +1,41 @@
 //! MySQL and MariaDB: rows by LOAD DATA LOCAL (or INSERT), and their ledger row, in one transaction.
 //!
-//! Each load has a connection of its own, without a pool. A file above `atomic_max_bytes` is loaded through a staging table, and so is every
-//! file that is merged (through a temporary one when it is small). The driver's types stay in this module.
+//! Each load has a connection of its own, without a pool. A file above `atomic_max_bytes` is loaded through a staging
+//! table, and so is every file that is merged (through a temporary one when it is small). The driver's types stay in
+//! this module.
 
 mod check;
+mod codes;
 mod column;
 pub(super) mod connect;
+mod encoding;
 mod failure;
 mod insert;
+mod key;
 mod ledger;
-mod load;
 mod load_data;
 mod merge;
 mod rejection;
 mod replace;
-mod rows;
 mod staging;
 mod table;
+mod unsupported;
+mod write;
 
 use std::time::Duration;
 
-use crate::destination::limits::Phase;
+use crate::destination::engine::{LoadConnection, Planned, Request, Sending, Sent, Started};
+use crate::destination::failure::Phase;
 use crate::destination::rows::Rows;
-use crate::destination::transaction::{LoadConnection, Planned, Request, Sending, Sent, Started};
 use crate::destination::{CommitResult, Credentials, DestinationOptions, Guard, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
 
-use column::{Storage, TargetColumn};
+use codes::leaves_commit_open;
+use column::{Storage, TableColumn};
 use connect::Connection;
-use failure::{failure, leaves_commit_open, server_code};
+use failure::{failure, server_code};
 use merge::{Keep, Merge};
 use table::Prepared;
 
@@ -38,7 +43,7 @@ use table::Prepared;
 #[derive(Debug)]
 pub(in crate::destination) struct Plan {
     /// The table's columns in the file's order.
-    columns: Vec<TargetColumn>,
+    columns: Vec<TableColumn>,
     /// The staging table of a large file, which outlives the connection.
     staging: Option<String>,
     /// The merge, in that mode.
@@ -85,12 +90,12 @@ impl LoadConnection for Connection {
         Ok(Started::Open(Guard::NotNeeded))
     }
 
-    fn columns(plan: &Plan) -> &[TargetColumn] {
+    fn columns(plan: &Plan) -> &[TableColumn] {
         &plan.columns
     }
 
-    fn is_staged(plan: &Plan) -> bool {
-        plan.staging.is_some()
+    fn staging(plan: &Plan) -> Option<&str> {
+        plan.staging.as_deref()
     }
 
     /// The temporary tables of a merge end with their connection.
@@ -98,12 +103,12 @@ impl LoadConnection for Connection {
         plan.merge.is_none()
     }
 
-    async fn delete_rows(&mut self, table: &str, columns: &[TargetColumn]) -> Result<()> {
+    async fn delete_rows(&mut self, table: &str, columns: &[TableColumn]) -> Result<()> {
         replace::delete_rows(self, table, columns).await
     }
 
     async fn send(&mut self, plan: &Plan, sending: &Sending<'_>, rows: &mut Rows<'_, Storage>) -> Result<Sent> {
-        load::send(self, plan, sending, rows).await
+        write::send(self, plan, sending, rows).await
     }
 
     async fn apply(&mut self, plan: &Plan, table: &str, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {

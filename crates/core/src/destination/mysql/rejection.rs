@@ -1,21 +1,23 @@
-//! What the server holds against rows that were sent: warnings and errors turned into one error with record and column.
+//! Converts the server's warnings and errors about sent rows into one error with record and column.
 //!
-//! Messages of the server contain row values. Of their text only two things are ever used: the row number at its end, and a
-//! column name that is one of ours.
+//! Server messages contain row values. Only two parts of their text are used: the row number at the end, and the name
+//! of a column of the table.
 
-use crate::destination::limits::Phase;
+use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position, Result};
 
-use super::column::TargetColumn;
+use super::codes::{kind_of, reason};
+use super::column::TableColumn;
 use super::connect::{Connection, Outcome};
-use super::failure::{failure, kind_of};
+use super::failure::failure;
 
-/// The outcome of a statement with rows in it; an error of the server is told by code, record and column. Without a first
-/// record the statement's rows are not the file's in their order, and no record is told.
+/// Converts a server error about a statement's rows into an error with record and column.
+///
+/// Without `first_record` the statement's rows are not in file order, so the error names no record.
 pub(super) fn checked(
     outcome: Result<Outcome, mysql_async::Error>,
     doing: &str,
-    columns: &[TargetColumn],
+    columns: &[TableColumn],
     first_record: Option<u64>,
 ) -> Result<Outcome> {
     match outcome {
@@ -27,10 +29,10 @@ pub(super) fn checked(
     }
 }
 
-/// Reads the warnings of the statement before, and makes an error of the first that says why.
+/// Reads the warnings of the last statement. Returns an error with the reason of the first real warning.
 pub(super) async fn from_warnings(
     connection: &mut Connection,
-    columns: &[TargetColumn],
+    columns: &[TableColumn],
     first_record: Option<u64>,
     outcome: Outcome,
     sent_rows: u64,
@@ -49,10 +51,10 @@ pub(super) async fn from_warnings(
     }
 }
 
-/// The error for an error message of the server to rows that were sent.
-fn from_message(what: &str, code: u16, message: &str, columns: &[TargetColumn], first_record: Option<u64>) -> Error {
+/// The error for a server message about sent rows.
+fn from_message(what: &str, code: u16, message: &str, columns: &[TableColumn], first_record: Option<u64>) -> Error {
     let kind = match kind_of(code, "") {
-        // Sent with a warning, whatever we do not know is about the data.
+        // An unknown code about sent rows is about the data.
         ErrorKind::Internal => ErrorKind::DataRefused,
         kind => kind,
     };
@@ -66,32 +68,14 @@ fn from_message(what: &str, code: u16, message: &str, columns: &[TargetColumn], 
     error
 }
 
-fn reason(code: u16) -> &'static str {
-    match code {
-        1022 | 1062 | 1586 => "a row with the same unique key exists, in the table or in the file",
-        1048 | 1263 => "a NOT NULL column has no value",
-        1217 | 1451 => "a foreign key of another table names a row that would be deleted",
-        1216 | 1452 => "a foreign key names a row that does not exist",
-        3819 | 4025 => "a CHECK constraint of the table refuses a row",
-        1264 | 1690 => "a value is out of the column's range",
-        1406 => "a value is too long for its column",
-        1292 | 1366 | 1411 | 1525 => "a value is not of its column's type, or has characters its character set lacks",
-        1265 => "a value would be cut or rounded",
-        1644 => "a trigger of the table refuses a row",
-        1301 | 1153 => "a value is larger than max_allowed_packet",
-        3140 | 3141 | 4038 => "a value is no JSON",
-        _ => "a row was not taken as it is",
-    }
-}
-
-/// The number in "… at row 7".
+/// Returns the number in "… at row 7".
 fn row_number(message: &str) -> Option<u64> {
     let (_, number) = message.rsplit_once(" at row ")?;
     number.parse().ok()
 }
 
-/// The column in "… column 'c' at row 7" or "… column `db`.`table`.`c` at row 7", when it is one of ours.
-fn column_name<'a>(message: &str, columns: &'a [TargetColumn]) -> Option<&'a str> {
+/// Returns the column in "… column 'c' at row 7" or "… column `db`.`table`.`c` at row 7", if it is one of `columns`.
+fn column_name<'a>(message: &str, columns: &'a [TableColumn]) -> Option<&'a str> {
     let (_, rest) = message.rsplit_once("olumn ")?;
     let (quoted, _) = rest.rsplit_once(" at row ").unwrap_or((rest, ""));
     columns
@@ -110,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn row_and_column_come_from_both_dialects() {
+    fn row_and_column_are_read_from_both_dialects() {
         for message in [
             "Out of range value for column 'c' at row 3",
             "Incorrect integer value: 'at row 9' for column `d`.`t`.`c` at row 3",
@@ -123,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_gives_no_value_away() {
+    fn error_does_not_quote_value() {
         let error = value_rejected(1062, "Duplicate entry 'for column 'secret' at row x' for key 'PRIMARY'");
         assert_eq!((error.position(), error.column()), (None, None));
         assert!(!error.to_string().contains("secret"), "{error}");

@@ -1,12 +1,12 @@
-//! Staging tables: where the rows of a file too large for one transaction wait, in committed chunks, until one
-//! INSERT..SELECT moves them over together with the ledger's entry.
+//! Staging tables for files that are too large for one transaction.
 //!
-//! A staging table belongs to one attempt; its name carries the source's first 16 hex digits, so that a sweep knows whose it
-//! is. What a dead attempt leaves behind is never read again.
+//! Rows are committed to the staging table in chunks. Then one INSERT .. SELECT copies them into the table, in the
+//! transaction of the ledger row. A staging table belongs to one attempt, and the table of a dead attempt is never read
+//! again. Its name contains the first 16 hex digits of the source id, so that the cleanup finds its source.
 
 use std::time::Duration;
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 use super::connect::Connection;
 use super::rejection;
 use super::table::quoted;
@@ -15,29 +15,29 @@ use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::object::SourceId;
 
-/// About as many bytes go into one committed chunk.
+/// Approximate size of a committed chunk.
 pub(super) const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 
 const PREFIX: &str = "spillway_staging_";
 
-/// A name that no other attempt takes.
+/// Returns a name that no other attempt uses.
 pub(super) fn name(id: &SourceId) -> String {
     format!("{PREFIX}{}_{:08x}", id.short(), fastrand::u32(..))
 }
 
-/// Makes an empty table like the target, with its keys and checks but without foreign keys and triggers.
-pub(super) async fn create(connection: &mut Connection, staging: &str, destination: &str) -> Result<()> {
-    let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(destination));
-    connection.run("cannot make the staging table", &sql).await?;
+/// Creates an empty table with the columns, keys and checks of a table, but without its foreign keys and triggers.
+pub(super) async fn create(connection: &mut Connection, staging: &str, table: &str) -> Result<()> {
+    let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(table));
+    connection.run("cannot create the staging table", &sql).await?;
     Ok(())
 }
 
-/// Copies all rows into the target, in the open transaction. Defaults and generated columns are the target's.
+/// Copies all rows into the table, in the open transaction. The table fills in defaults and generated columns.
 pub(super) async fn copy_from_staging(
     connection: &mut Connection,
     staging: &str,
-    destination: &str,
-    columns: &[TargetColumn],
+    table: &str,
+    columns: &[TableColumn],
     rows: u64,
     size_bytes: u64,
 ) -> Result<()> {
@@ -46,8 +46,8 @@ pub(super) async fn copy_from_staging(
     }
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
     let names = names.join(", ");
-    let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(destination), quoted(staging));
-    let doing = "cannot move the staged rows over";
+    let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(table), quoted(staging));
+    let doing = "cannot copy the staged rows";
     let answer = connection.run_raw(copy_timeout(size_bytes), doing, sql.as_bytes()).await?;
     let outcome = rejection::checked(answer, doing, columns, Some(1))?;
     if outcome.affected_rows != rows || outcome.warnings > 0 {
@@ -63,7 +63,7 @@ pub(super) async fn drop_table(connection: &mut Connection, staging: &str) -> Re
     Ok(())
 }
 
-/// Drops staging tables that are older than `older_than` and whose source is not in `live`; answers their names.
+/// Drops staging tables that are older than `older_than` and whose source is not in `live`. Returns their names.
 pub(super) async fn drop_stale(
     connection: &mut Connection,
     older_than: Duration,
@@ -75,7 +75,7 @@ pub(super) async fn drop_stale(
     let names: Vec<String> = connection.rows("cannot look for staging tables", sql, (older_than.as_secs(),)).await?;
     let mut dropped = Vec::new();
     for name in names {
-        let is_dead = owner(&name).is_some_and(|short| live.iter().all(|id| id.short() != short));
+        let is_dead = source_of(&name).is_some_and(|short| live.iter().all(|id| id.short() != short));
         if is_dead {
             drop_table(connection, &name).await?;
             dropped.push(name);
@@ -84,8 +84,8 @@ pub(super) async fn drop_stale(
     Ok(dropped)
 }
 
-/// The 16 hex digits of the source whose staging table this is; `None` for a table that only looks like one.
-fn owner(name: &str) -> Option<&str> {
+/// Returns the 16 hex digits of the source of a staging table, and `None` for other tables.
+fn source_of(name: &str) -> Option<&str> {
     let (short, random) = name.strip_prefix(PREFIX)?.split_once('_')?;
     let is_hex = |text: &str, length: usize| {
         text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
@@ -98,10 +98,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_names_have_an_owner() {
-        assert_eq!(owner("spillway_staging_0123456789abcdef_00ff00ff"), Some("0123456789abcdef"));
+    fn only_staging_tables_have_a_source() {
+        assert_eq!(source_of("spillway_staging_0123456789abcdef_00ff00ff"), Some("0123456789abcdef"));
         for name in ["spillway_staging_", "spillway_staging_x_1", "spillway_staging_0123456789abcdef_mine", "orders"] {
-            assert_eq!(owner(name), None, "{name}");
+            assert_eq!(source_of(name), None, "{name}");
         }
     }
 }

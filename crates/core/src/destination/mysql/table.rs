@@ -1,40 +1,45 @@
-//! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
+//! Creates a missing table from the file's schema, or checks that an existing table can store the file.
 
-use crate::destination::column::{fit, lacks, missing};
+use crate::destination::column::{Missing, fit, missing};
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
+use crate::destination::table::definitions;
+use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::schema::{Column, ColumnType};
 
-use super::column::{TargetColumn, describe};
+use super::column::{Storage, describe};
 use super::connect::Connection;
-use super::merge::MergeKey;
-use super::replace;
+use super::key::MergeKey;
+use super::unsupported;
 
-/// Text up to this many bytes now gets a TEXT column, whose limit of 65,535 leaves room for longer values to come.
+/// Text of at most this size gets a TEXT column, whose limit of 65,535 bytes leaves room for longer values in later
+/// files.
 const SHORT_TEXT_BYTES: u64 = 16_383;
 
-/// An index of InnoDB holds this many bytes of a key, and a character takes up to four of them.
+/// Maximum size of a key in InnoDB. A character has up to four bytes.
 const KEY_BYTES: u64 = 3072;
-/// The characters of a text column that is part of a key, for values up to this many bytes now.
+/// Sizes of a text column in a key: values of at most so many bytes, and the column's characters.
 const KEY_CHARACTERS: [(u64, u64); 2] = [(127, 255), (768, 768)];
 
-/// The character set of the tables we make: every character, compared byte by byte, so that no two texts are "equal".
+/// Options of created tables. The collation compares byte by byte, so different texts are never equal.
 pub(super) const TABLE_OPTIONS: &str =
     "ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
-/// An identifier in backticks, with backticks inside doubled.
+/// Returns an identifier in backticks. Backticks in it are doubled.
 pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// Whether a table exists; an error when it is no base table or its engine has no transactions.
+/// Whether a table exists.
+///
+/// # Errors
+/// [`ErrorKind::TableMismatch`] when it is not a base table, or its engine has no transactions.
 pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<bool> {
     let sql = "SELECT t.TABLE_TYPE, t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t \
          LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
          WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ?";
-    let doing = "cannot look the table up";
+    let doing = "cannot look up the table";
     type Found = (String, Option<String>, Option<String>);
     let found: Vec<Found> = connection.rows(doing, sql, (table,)).await?;
     let Some((table_type, engine, transactions)) = found.into_iter().next() else { return Ok(false) };
@@ -55,20 +60,10 @@ pub(super) async fn exists(connection: &mut Connection, table: &str) -> Result<b
 }
 
 /// The table, checked against a file's columns.
-pub(super) enum Prepared {
-    /// The table can store the file's rows.
-    Ready {
-        /// The table's columns in the file's order; none for a file without columns.
-        columns: Vec<TargetColumn>,
-        /// The key to merge by.
-        key: Option<MergeKey>,
-    },
-    /// The table or columns must be created from a final schema.
-    NeedsScan(ScanReason),
-}
+pub(super) type Prepared = crate::destination::table::Prepared<Storage, MergeKey>;
 
-/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and sends no DDL when
-/// everything is in place.
+/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and
+/// sends no DDL when everything is in place.
 ///
 /// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
@@ -94,22 +89,19 @@ pub(super) async fn prepare(
     let key = match &options.load_mode {
         LoadMode::Append => None,
         LoadMode::Replace => {
-            replace::refuse_cascades(connection, table).await?;
+            unsupported::refuse_replace(connection, table).await?;
             None
         }
         LoadMode::Merge { key } => Some(MergeKey::of_table(connection, table, key).await?),
     };
     let mut table_columns = describe(connection, table).await?;
-    let missing = missing(&table_columns, columns);
-    if !missing.is_empty() {
-        match (options.unknown_columns, schema) {
-            (UnknownColumns::Refuse, _) => return Err(lacks(table, &missing)),
-            (UnknownColumns::Add, FileSchema::Provisional { .. }) => {
-                return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing));
-            }
-            (UnknownColumns::Add, FileSchema::Final { .. }) => add(connection, table, &missing).await?,
+    match missing(table, &table_columns, schema, options.unknown_columns)? {
+        Missing::Nothing => {}
+        Missing::Add(columns) => {
+            add(connection, table, &columns).await?;
+            table_columns = describe(connection, table).await?;
         }
-        table_columns = describe(connection, table).await?;
+        Missing::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
     }
     let mut columns = fit(table, &table_columns, schema.schema())?;
     if let Some(key) = &key {
@@ -118,7 +110,7 @@ pub(super) async fn prepare(
     Ok(Prepared::Ready { columns, key })
 }
 
-/// Adds columns one by one, so that one that another worker added meanwhile does not hinder the others.
+/// Adds columns one by one. A column that another worker has added meanwhile does not affect the others.
 async fn add(connection: &mut Connection, table: &str, missing: &[&Column]) -> Result<()> {
     let doing = "cannot add the file's new columns to the table";
     for column in missing {
@@ -133,21 +125,11 @@ fn create_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb
         LoadMode::Append | LoadMode::Replace => Vec::new(),
         LoadMode::Merge { key } => key_columns(table, columns, key)?,
     };
-    let mut definitions = Vec::with_capacity(columns.len() + 1);
-    for column in columns {
-        definitions.push(match key.iter().any(|name| *name == column.name) {
-            true => key_definition(column, is_mariadb),
-            false => definition(column),
-        });
-    }
-    if !key.is_empty() {
-        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
-        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
-    }
-    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({}) {TABLE_OPTIONS}", quoted(table), definitions.join(", ")))
+    let definitions = definitions(columns, &key, quoted, definition, |column| key_definition(column, is_mariadb));
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({definitions}) {TABLE_OPTIONS}", quoted(table)))
 }
 
-/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+/// Returns the columns of a new table's primary key, in the order of `MERGE_KEY`.
 fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
     let key = new_key(table, columns, wanted)?;
     let mut key_bytes = 0;
@@ -156,8 +138,10 @@ fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Res
             (ColumnType::Text, Some(characters)) => 4 * characters,
             (ColumnType::Text, None) => {
                 let name = &column.name;
-                let message =
-                    format!("column {name} has texts too long for a primary key ({} bytes)", column.max_bytes);
+                let message = format!(
+                    "column {name} has values that are too long for a primary key ({} bytes)",
+                    column.max_bytes
+                );
                 return Err(Error::new(ErrorKind::TableMismatch, message).in_column(name));
             }
             (_, _) => 20,
@@ -169,12 +153,13 @@ fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Res
     Ok(key.into_iter().map(|column| column.name.as_str()).collect())
 }
 
-/// How many characters a text column of a key takes; `None` when it is too long for one.
+/// Returns the characters of a text column in a key, and `None` when its values are too long for a key.
 fn key_characters(column: &Column) -> Option<u64> {
     KEY_CHARACTERS.iter().find(|(bytes, _)| column.max_bytes <= *bytes).map(|(_, characters)| *characters)
 }
 
-/// A column of a primary key. Texts that differ only in blanks at their end are two keys, so the collation must not fill up.
+/// The definition of a primary key column. Its collation does not pad, so keys that differ only in trailing spaces are
+/// different.
 fn key_definition(column: &Column, is_mariadb: bool) -> String {
     let type_sql = match (column.column_type, key_characters(column)) {
         (ColumnType::Text, Some(characters)) => {
@@ -190,7 +175,7 @@ fn definition(column: &Column) -> String {
     format!("{} {} NULL", quoted(&column.name), type_sql(column))
 }
 
-/// The type a column gets in a table we make. Always nullable: the next file may have a gap.
+/// The type of a column in a created table. Columns are nullable, because a later file may have missing values.
 fn type_sql(column: &Column) -> String {
     match column.column_type.with_headroom() {
         ColumnType::Boolean => "TINYINT(1)".into(),
@@ -198,7 +183,7 @@ fn type_sql(column: &Column) -> String {
         ColumnType::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
         ColumnType::Double => "DOUBLE".into(),
         ColumnType::Date => "DATE".into(),
-        // An instant is kept as date and time in UTC: TIMESTAMP ends in 2038.
+        // Instants are stored as dates and times in UTC, because TIMESTAMP ends in 2038.
         ColumnType::DateTime | ColumnType::Instant => "DATETIME(6)".into(),
         ColumnType::Json => "JSON".into(),
         ColumnType::Text if column.max_bytes <= SHORT_TEXT_BYTES => "TEXT".into(),
@@ -234,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_table_has_a_column_for_each_type() {
+    fn created_table_has_column_for_each_type() {
         let columns = [
             column("id", ColumnType::Integer, 3),
             column("a`b", ColumnType::Decimal { precision: 9, scale: 2 }, 3),
@@ -255,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_table_to_merge_into_has_its_key() {
+    fn created_table_has_merge_key() {
         let columns = [
             column("id", ColumnType::Integer, 3),
             column("Shop", ColumnType::Text, 127),
@@ -277,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_too_long_for_an_index_are_no_key() {
+    fn text_too_long_for_index_cannot_be_key() {
         let value_rejected = |columns: &[Column]| {
             let key = columns.iter().map(|column| column.name.clone()).collect();
             create_statement("t", columns, &LoadMode::Merge { key }, true).is_err()

@@ -1,31 +1,30 @@
-//! A value against its column's real type, before it is sent.
+//! Checks a value against the type of its column before it is sent.
 //!
-//! What passes is stored as written: no rounding, cutting or guessing. What does not is refused with the record and the
-//! column, never with the value. A day is taken by a column of date and time as its midnight, an instant by a column without a
-//! time zone as its time in UTC, and `true` and `false` by a column of whole numbers as 1 and 0; apart from these a
-//! value must be of the column's own kind.
+//! A value that passes is stored as it is written: not rounded, truncated or guessed. Three conversions are exact and
+//! allowed: a date in a column of dates and times is its midnight, an instant in a column without a time zone is its
+//! time in UTC, and `true` and `false` in an integer column are 1 and 0.
 
-use crate::destination::value_check::{
-    NO_KEY, NO_VALUE, Rejection, digit_counts, expand_exponent, fraction, has_more_characters, moment, value_rejected,
+use crate::destination::check::{
+    Rejection, conclude, digit_counts, expand_exponent, fraction, has_more_characters, moment,
 };
 use crate::error::{Position, Result};
 use crate::schema::ColumnType;
 use crate::schema::value::{Value, is_null_token, json, parse};
 
-use super::column::{Storage, TargetColumn};
+use super::column::{Storage, TableColumn};
 
-/// A value that may be sent.
+/// A value that passed the check.
 #[derive(Debug, PartialEq)]
 pub(super) enum Encoded<'a> {
     /// NULL.
     Null,
-    /// A truth value.
+    /// A boolean.
     Boolean(bool),
-    /// A whole number that fits the column.
+    /// An integer in the range of the column.
     Integer(i64),
-    /// A decimal number in plain digits that fits the column.
+    /// A decimal in plain digits, in the range of the column.
     Decimal(&'a [u8]),
-    /// A float; one that 32 bits keep, for a column of 32.
+    /// A float. For a 32-bit column it is one that 32 bits store exactly.
     Double(f64),
     /// Days since 1970-01-01.
     Date(i32),
@@ -33,15 +32,15 @@ pub(super) enum Encoded<'a> {
     Time(i64),
     /// Microseconds since 1970-01-01 00:00:00, in UTC.
     Moment(i64),
-    /// An identifier's 16 bytes.
+    /// The 16 bytes of a UUID.
     Uuid([u8; 16]),
-    /// These bytes, as text.
+    /// The field's own bytes, as text.
     Text(&'a [u8]),
 }
 
-/// Checks one field for one column. `scratch` holds the digits of a decimal that the file writes with an exponent.
+/// Checks one field of a row. `scratch` receives the digits of a decimal that the file writes with an exponent.
 pub(super) fn check<'a>(
-    column: &TargetColumn,
+    column: &TableColumn,
     field: Option<&'a [u8]>,
     scratch: &'a mut Vec<u8>,
     position: Position,
@@ -50,28 +49,15 @@ pub(super) fn check<'a>(
         None => Ok(Encoded::Null),
         Some(bytes) => check_bytes(column, bytes, scratch),
     };
-    match checked {
-        Ok(Encoded::Null) if column.in_merge_key => Err(value_rejected(column, position, NO_KEY)),
-        Ok(Encoded::Null) if !column.nullable => Err(value_rejected(column, position, NO_VALUE)),
-        Ok(checked) => Ok(checked),
-        Err(reason) => Err(value_rejected(column, position, reason)),
-    }
+    conclude(column, position, checked, |value| matches!(value, Encoded::Null))
 }
 
-fn check_bytes<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+fn check_bytes<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     match column.storage {
-        Storage::Characters { max, loses_blanks } => {
-            if max.is_some_and(|max| has_more_characters(bytes, max)) {
-                return Err("has more characters than the column");
-            }
-            if loses_blanks && bytes.last() == Some(&b' ') {
-                return Err("ends with a blank, which a char column does not keep");
-            }
-            text(bytes)
-        }
-        Storage::Json | Storage::Jsonb if !json::is_json(bytes) => Err("is no JSON"),
+        Storage::Characters { max, trims_spaces } => characters(max, trims_spaces, bytes),
+        Storage::Json | Storage::Jsonb if !json::is_json(bytes) => Err("is not JSON"),
         Storage::Jsonb if !json::keeps_keys(bytes) => {
-            Err("has a repeated key, of which jsonb would keep one, or is nested too deeply")
+            Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
         }
         Storage::Json | Storage::Jsonb | Storage::Enum | Storage::ServerParsed => text(bytes),
         Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
@@ -86,22 +72,27 @@ fn check_bytes<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &'a mut Vec<
         | Storage::Time { .. }
         | Storage::Timestamp { .. }
         | Storage::Instant { .. }
-        | Storage::Uuid
-            if column.null_tokens && is_null_token(bytes) =>
-        {
-            Ok(Encoded::Null)
-        }
+        | Storage::Uuid => typed(column, bytes, scratch),
+    }
+}
+
+/// Checks a number, date, time or UUID. A null token is NULL where the file uses null tokens.
+fn typed<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    if column.null_tokens && is_null_token(bytes) {
+        return Ok(Encoded::Null);
+    }
+    match column.storage {
         Storage::Boolean => boolean(bytes),
         Storage::Integer { bytes: width } => integer(width, bytes),
         Storage::Numeric { size } => decimal(size, bytes, scratch),
         Storage::Real => real(bytes),
         Storage::Double => match parse(ColumnType::Double, Some(bytes)) {
             Some(Value::Double(value)) => Ok(Encoded::Double(value)),
-            _ => Err("is no number that a float keeps exactly"),
+            _ => Err("is not a number that a float stores exactly"),
         },
         Storage::Date => match parse(ColumnType::Date, Some(bytes)) {
             Some(Value::Date { days }) => Ok(Encoded::Date(days)),
-            _ => Err("is no date (YYYY-MM-DD)"),
+            _ => Err("is not a date (YYYY-MM-DD)"),
         },
         Storage::Time { fraction_digits } => time(fraction_digits, bytes),
         Storage::Timestamp { fraction_digits } | Storage::Instant { fraction_digits } => {
@@ -110,18 +101,35 @@ fn check_bytes<'a>(column: &TargetColumn, bytes: &'a [u8], scratch: &'a mut Vec<
             Ok(Encoded::Moment(micros))
         }
         Storage::Uuid => uuid(bytes),
+        Storage::Characters { .. }
+        | Storage::Json
+        | Storage::Jsonb
+        | Storage::Enum
+        | Storage::ServerParsed
+        | Storage::Span
+        | Storage::Unsupported(_) => text(bytes),
     }
 }
 
-/// PostgreSQL's texts end at a NUL, so that none may hold one.
+fn characters(max: Option<u64>, trims_spaces: bool, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
+    if max.is_some_and(|max| has_more_characters(bytes, max)) {
+        return Err("has more characters than the column");
+    }
+    if trims_spaces && bytes.last() == Some(&b' ') {
+        return Err("ends with a space, which a char column does not preserve");
+    }
+    text(bytes)
+}
+
+/// Rejects text with a NUL character, which PostgreSQL cannot store.
 fn text(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     match memchr::memchr(0, bytes) {
-        Some(_) => Err("holds a NUL character, which PostgreSQL cannot store in text"),
+        Some(_) => Err("contains a NUL character, which PostgreSQL cannot store in text"),
         None => Ok(Encoded::Text(bytes)),
     }
 }
 
-/// Whether more than six digits stand behind a point.
+/// Whether more than six digits follow a point.
 fn has_long_fraction(bytes: &[u8]) -> bool {
     let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).count() > 6;
     memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
@@ -130,10 +138,10 @@ fn has_long_fraction(bytes: &[u8]) -> bool {
 fn boolean(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     match parse(ColumnType::Boolean, Some(bytes)) {
         Some(Value::Boolean(value)) => Ok(Encoded::Boolean(value)),
-        // The way back of what a column of whole numbers takes.
+        // The reverse of the conversion for integer columns.
         _ if bytes == b"1" => Ok(Encoded::Boolean(true)),
         _ if bytes == b"0" => Ok(Encoded::Boolean(false)),
-        _ => Err("is neither true nor false"),
+        _ => Err("is not true or false"),
     }
 }
 
@@ -146,7 +154,7 @@ fn integer(width: u8, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
         Some(Value::Integer(_)) => Err("is out of range"),
         _ => match parse(ColumnType::Boolean, Some(bytes)) {
             Some(Value::Boolean(value)) => Ok(Encoded::Integer(value.into())),
-            _ => Err("is no whole number in range"),
+            _ => Err("is not an integer in range"),
         },
     }
 }
@@ -154,32 +162,32 @@ fn integer(width: u8, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
 fn decimal<'a>(size: Option<(u64, u64)>, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
     let digits = if expand_exponent(bytes, scratch)? { scratch.as_slice() } else { bytes };
-    let (whole, fraction) = digit_counts(digits).ok_or("is no decimal number")?;
-    // What a numeric without a size holds.
+    let (whole, fraction) = digit_counts(digits).ok_or("is not a decimal number")?;
+    // The limits of a numeric without a size.
     let (precision, scale) = size.unwrap_or((131_072 + 16_383, 16_383));
     if fraction > scale {
-        return Err("has more digits behind the point than the column");
+        return Err("has more digits after the decimal point than the column");
     }
     if whole > precision - scale {
-        return Err("has more digits before the point than the column");
+        return Err("has more digits before the decimal point than the column");
     }
     Ok(Encoded::Decimal(digits))
 }
 
 fn real(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) else {
-        return Err("is no number that a float keeps exactly");
+        return Err("is not a number that a float stores exactly");
     };
-    // The shortest text of the 32-bit float must mean the same number as the file's text.
+    // The shortest text of the 32-bit float must be the same number as the file's text.
     if (value as f32).to_string().parse::<f64>() != Ok(value) {
-        return Err("needs more digits than a real has");
+        return Err("has more digits than a real stores");
     }
     Ok(Encoded::Double(value))
 }
 
-/// `HH:MM[:SS[.f+]]` of one day, as a date's time of day is written.
+/// Checks a time of day: `HH:MM[:SS[.f+]]`.
 fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    const REASON: Rejection = "is no time of day (HH:MM:SS)";
+    const REASON: Rejection = "is not a time of day (HH:MM:SS)";
     let mut day = b"1970-01-01 ".to_vec();
     day.extend_from_slice(bytes);
     let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(&day)) else { return Err(REASON) };
@@ -187,9 +195,9 @@ fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     Ok(Encoded::Time(micros))
 }
 
-/// 32 hex digits in the usual five groups; their letter case is not kept.
+/// Checks 32 hex digits in the usual five groups. The server does not preserve their letter case.
 fn uuid(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    const REASON: Rejection = "is no UUID of 32 hex digits in five groups";
+    const REASON: Rejection = "is not a UUID of 32 hex digits in five groups";
     let mut digits = [0u8; 16];
     if bytes.len() != 36 {
         return Err(REASON);
@@ -258,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_record_and_column_and_never_the_value() {
+    fn rejection_names_record_and_column_without_value() {
         let position = Position { record: 7, line: 8, byte: 90 };
         let error = check(&column_of("int4", -1), Some(b"top secret"), &mut Vec::new(), position).unwrap_err();
         assert_eq!(
@@ -269,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_token_is_a_word_where_the_file_writes_nulls_apart() {
+    fn null_token_is_text_where_file_has_real_nulls() {
         for name in ["int4", "date", "numeric", "float8", "float4", "timestamp", "bool", "uuid", "time"] {
             let mut column = column_of(name, -1);
             column.null_tokens = false;
@@ -283,9 +291,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_needs_a_column_that_takes_null() {
+    fn missing_value_needs_nullable_column() {
         let mut column = column_of("int4", -1);
-        let null = |column: &TargetColumn| check(column, Some(b"NA"), &mut Vec::new(), Position::default()).is_ok();
+        let null = |column: &TableColumn| check(column, Some(b"NA"), &mut Vec::new(), Position::default()).is_ok();
         assert!(null(&column));
         column.nullable = false;
         assert!(!null(&column));

@@ -1,8 +1,8 @@
-//! One connection: how it is made (TLS, timeouts), what the session is set to, and how statements are sent on it.
+//! A connection: TLS and timeouts, session settings, and running statements.
 //!
-//! The driver has no timeouts of its own beyond connecting, so every call here has one. A task drives the connection; after
-//! an answer that never came it is aborted, which closes the socket. Closing is prompt in every case, because the server rolls
-//! back and lets go of its locks only when the connection ends.
+//! The driver has no timeouts except for connecting, so every call here has one. A task drives the connection. After a
+//! timeout the task is aborted, which closes the socket. A connection is always closed promptly, because the server
+//! rolls back and releases its locks only when the connection ends.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,25 +20,26 @@ use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::failure;
+use crate::destination::failure::{Phase, timed_out};
 use crate::destination::idle::Reusable;
-use crate::destination::limits::{Phase, timed_out};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a small statement may take; lock waits end sooner.
+/// Limit for a small statement. Lock waits end sooner.
 pub(super) const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How long clean ends (ROLLBACK, Terminate) are waited for before the socket is simply closed.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// Limit for ROLLBACK and for closing the connection. After it the socket is closed without an answer.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// The parameters of a statement, each with its type, so that no round trip asks for them.
+/// The parameters of a statement, each with its type, so that no round trip asks the server for them.
 pub(super) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
-/// What the session needs to be, whatever the defaults of server, database and user are. `search_path` stays theirs.
+/// Session settings, which replace the defaults of server, database and user, except for `search_path`.
 ///
-/// A transaction that stands idle, or whose client's machine is gone, ends within two minutes; a lock is waited for briefly, so
-/// that a second claimant fails fast; a limit meant for queries must not stop a long load; COMMIT is not answered before it
-/// is on disk.
+/// - An idle transaction, or one whose client is gone, ends within two minutes.
+/// - `lock_timeout`: a second claim on the same source fails within 3 seconds.
+/// - `statement_timeout`: a limit for queries must not stop a long load.
+/// - `synchronous_commit`: the server confirms COMMIT only when it is on disk.
 const SESSION_SETTINGS: &str = "\
     SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET standard_conforming_strings = on; \
     SET client_min_messages = warning; SET lock_timeout = '3s'; SET statement_timeout = 0; \
@@ -53,17 +54,20 @@ const SESSION_SETTINGS: &str = "\
 /// An open connection with our session settings. Dropping it closes it.
 #[derive(Debug)]
 pub(in crate::destination) struct Connection {
-    /// `None` once it is closed or given up.
+    /// `None` after it was closed or lost.
     client: Option<Client>,
     driver: JoinHandle<()>,
 }
 
 impl Connection {
-    /// Connects, with a fresh name lookup, and sets the session up. A read-only server is a failover in progress.
+    /// Connects and sets up the session. The name is resolved again each time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
     pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
         let place = format!("cannot connect to {}:{}", credentials.host, credentials.port);
         if credentials.host.starts_with('/') {
-            let message = format!("{place}: that is a socket, and only a host can be connected to");
+            let message = format!("{place}: this is a local socket, but a host name or address is required");
             return Err(Error::new(ErrorKind::Unreachable, message));
         }
         let limit = options.connect_timeout;
@@ -77,7 +81,7 @@ impl Connection {
     }
 
     async fn set_up(&mut self, place: &str) -> Result<()> {
-        let doing = "cannot set the session up";
+        let doing = "cannot set up the session";
         let (messages, end) = self.messages(STATEMENT_LIMIT, doing, SESSION_SETTINGS).await?;
         end.map_err(|error| failure(Phase::Connected, doing, error))?;
         let read_only = messages.iter().rev().find_map(|message| match message {
@@ -87,19 +91,18 @@ impl Connection {
         match read_only {
             Some("f") => Ok(()),
             Some(_) => Err(Error::new(ErrorKind::Failover, format!("{place}: the server is read-only"))),
-            None => Err(Error::new(ErrorKind::Internal, "the server does not answer for its settings")),
+            None => Err(Error::new(ErrorKind::Internal, "the server does not return its settings")),
         }
     }
 
-    /// Sends a statement and hands the driver's error out, for callers that look at its code. No answer in time is the
-    /// outer error.
+    /// Runs a statement and returns the driver's error, for callers that look at its code. The outer error is a
+    /// timeout.
     pub(super) async fn run_raw(&mut self, doing: &str, sql: &str) -> Result<Result<(), tokio_postgres::Error>> {
         let answer = tokio::time::timeout(STATEMENT_LIMIT, self.client()?.batch_execute(sql)).await;
         self.answered(STATEMENT_LIMIT, doing, answer)
     }
 
-    /// Sends statements in one message and reads what the server says to them, up to the first error. No answer in time is
-    /// the outer error.
+    /// Runs statements in one message and returns the answers up to the first error. The outer error is a timeout.
     pub(super) async fn messages(
         &mut self,
         limit: Duration,
@@ -108,20 +111,20 @@ impl Connection {
     ) -> Result<(Vec<SimpleQueryMessage>, Result<(), tokio_postgres::Error>)> {
         let mut messages = Vec::new();
         let client = self.client()?;
-        let asking = async {
+        let exchange = async {
             let mut answers = pin!(client.simple_query_raw(sql).await?);
             while let Some(message) = answers.try_next().await? {
                 messages.push(message);
             }
             Ok(())
         };
-        let answer = tokio::time::timeout(limit, asking).await;
+        let answer = tokio::time::timeout(limit, exchange).await;
         let end = self.answered(limit, doing, answer)?;
         Ok((messages, end))
     }
 
-    /// Sends statements in one message that may take as long as this; what each of them says, or the driver's error. No answer
-    /// in time is the outer error.
+    /// Runs statements in one message within a limit and returns all answers, or the driver's error. The outer error is
+    /// a timeout.
     pub(super) async fn run_within(
         &mut self,
         limit: Duration,
@@ -132,7 +135,7 @@ impl Connection {
         Ok(end.map(|()| messages))
     }
 
-    /// Runs a statement with parameters and returns the rows that it changed, or the driver's error.
+    /// Runs a statement with parameters and returns the number of changed rows, or the driver's error.
     pub(super) async fn execute_raw(
         &mut self,
         doing: &str,
@@ -143,14 +146,14 @@ impl Connection {
         self.answered(STATEMENT_LIMIT, doing, answer)
     }
 
-    /// Reads all rows of a small answer.
+    /// Returns all rows of a small result.
     pub(super) async fn rows(&mut self, doing: &str, sql: &str, params: Params<'_>) -> Result<Vec<Row>> {
         let answer = tokio::time::timeout(STATEMENT_LIMIT, self.client()?.query_typed(sql, params)).await;
         let rows = self.answered(STATEMENT_LIMIT, doing, answer)?;
         rows.map_err(|error| failure(Phase::Connected, doing, error))
     }
 
-    /// The driver's client, for COPY.
+    /// Returns the driver's client.
     pub(super) fn client(&self) -> Result<&Client> {
         match &self.client {
             Some(client) if !client.is_closed() => Ok(client),
@@ -158,10 +161,10 @@ impl Connection {
         }
     }
 
-    /// An answer, or the end of the connection when none came in time.
+    /// Returns the answer, or closes the connection after a timeout.
     pub(super) fn answered<T>(&mut self, limit: Duration, doing: &str, answer: Result<T, Elapsed>) -> Result<T> {
         answer.map_err(|_| {
-            // After an exchange that was cut off, whatever is sent would wait behind it.
+            // The next statement would wait for the end of the unfinished exchange.
             self.client = None;
             self.driver.abort();
             timed_out(Phase::Connected, doing, limit)
@@ -171,21 +174,21 @@ impl Connection {
     /// Rolls back, if the server still answers. Its answer does not matter: closing the connection rolls back as well.
     pub(super) async fn end_transaction(&mut self) {
         let Ok(client) = self.client() else { return };
-        let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("ROLLBACK")).await;
-        let _ = self.answered(FAREWELL_LIMIT, "cannot roll back", answer);
+        let answer = tokio::time::timeout(CLOSE_LIMIT, client.batch_execute("ROLLBACK")).await;
+        let _ = self.answered(CLOSE_LIMIT, "cannot roll back", answer);
     }
 }
 
 impl Reusable for Connection {
     async fn is_alive(&mut self) -> bool {
         let Ok(client) = self.client() else { return false };
-        let answer = tokio::time::timeout(FAREWELL_LIMIT, client.batch_execute("")).await;
-        matches!(self.answered(FAREWELL_LIMIT, "the idle connection does not answer", answer), Ok(Ok(())))
+        let answer = tokio::time::timeout(CLOSE_LIMIT, client.batch_execute("")).await;
+        matches!(self.answered(CLOSE_LIMIT, "the idle connection does not answer", answer), Ok(Ok(())))
     }
 
     async fn close(mut self) {
         self.client = None;
-        let _ = tokio::time::timeout(FAREWELL_LIMIT, &mut self.driver).await;
+        let _ = tokio::time::timeout(CLOSE_LIMIT, &mut self.driver).await;
     }
 }
 
@@ -196,30 +199,30 @@ pub(super) fn value<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T>
     })
 }
 
-/// The rows that the last of some statements has changed, or found.
+/// Returns the number of rows that the last statement has changed or found.
 pub(super) fn last_count(doing: &str, messages: &[SimpleQueryMessage]) -> Result<u64> {
     let count = messages.iter().rev().find_map(|message| match message {
         SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
         _ => None,
     });
-    count.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not count its rows")))
+    count.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not return a row count")))
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // The driver takes leave by itself once its client is gone; past the limit the socket is closed.
+        // The driver says goodbye when its client is dropped. After the limit the socket is closed.
         self.client = None;
         let driver = self.driver.abort_handle();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                tokio::time::sleep(FAREWELL_LIMIT).await;
+                tokio::time::sleep(CLOSE_LIMIT).await;
                 driver.abort();
             });
         }
     }
 }
 
-/// Opens the socket, greets the server, and lets a task of its own drive the connection.
+/// Connects, and starts the task that drives the connection.
 async fn dial(
     credentials: &Credentials,
     options: &DestinationOptions,
@@ -237,12 +240,12 @@ async fn dial(
         .keepalives_idle(Duration::from_secs(20))
         .keepalives_interval(Duration::from_secs(10))
         .keepalives_retries(4);
-    // What the server says of itself, and how the connection ended, every caller hears from its own call.
+    // Each call returns its own errors, so the results of the tasks are dropped.
     match &options.tls {
         Tls::Verify { ca_pem } => {
-            // The driver's own default takes plain text when the server offers nothing else.
+            // The driver's default accepts an unencrypted connection if the server does not offer TLS.
             config.ssl_mode(SslMode::Require);
-            let (client, connection) = config.connect(verifying(ca_pem)).await?;
+            let (client, connection) = config.connect(verified_tls(ca_pem)).await?;
             Ok((client, tokio::spawn(async move { drop(connection.await) })))
         }
         Tls::Off => {
@@ -253,8 +256,8 @@ async fn dial(
     }
 }
 
-/// TLS that trusts these certificates and nobody else, and verifies the server's name.
-fn verifying(ca_pem: &[u8]) -> MakeRustlsConnect {
+/// TLS that trusts only these certificates and verifies the server's name.
+fn verified_tls(ca_pem: &[u8]) -> MakeRustlsConnect {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(CertificateDer::pem_slice_iter(ca_pem).filter_map(Result::ok));
     MakeRustlsConnect::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())

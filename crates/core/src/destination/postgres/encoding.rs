@@ -1,38 +1,38 @@
-//! Rows as COPY takes them: in the server's binary form where every column's type is one of those that are encoded here
-//! exactly, as text otherwise.
+//! Encodes rows for COPY: in the binary format if every column's type can be encoded here exactly, else as text.
 
+use crate::destination::encoding::write_escaped;
 use crate::destination::rows::Rows;
 use crate::error::Result;
 use crate::schema::value::{Value, write_canonical};
 
 use super::check::{Encoded, check};
-use super::column::{Storage, TargetColumn};
+use super::column::{Storage, TableColumn};
 
-/// 2000-01-01, where the server's calendar begins, in days since 1970-01-01.
+/// 2000-01-01, the server's epoch, in days since 1970-01-01.
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
-/// Digits of a numeric go in groups of four.
+/// Digits per group of a numeric.
 const GROUP: usize = 4;
-/// The most digits behind the point that a numeric shows.
+/// Maximum number of digits that a numeric displays after the decimal point.
 const MAX_SCALE: usize = 16_383;
 
-/// The form of one COPY.
+/// The format of one COPY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Numbers, dates and times as the server keeps them.
+pub(super) enum RowFormat {
+    /// Values in the server's binary format.
     Binary,
-    /// Everything as text, parsed by the server.
+    /// Values as text, which the server parses.
     Text,
 }
 
-impl Form {
-    /// The form for these columns.
-    pub(super) fn of(columns: &[TargetColumn]) -> Self {
-        let is_parsed = |column: &TargetColumn| matches!(column.storage, Storage::ServerParsed | Storage::Span);
+impl RowFormat {
+    /// Returns the format for these columns.
+    pub(super) fn of(columns: &[TableColumn]) -> Self {
+        let is_parsed = |column: &TableColumn| matches!(column.storage, Storage::ServerParsed | Storage::Span);
         if columns.iter().any(is_parsed) { Self::Text } else { Self::Binary }
     }
 
-    /// The form's name in SQL.
+    /// The format's name in SQL.
     pub(super) fn sql(self) -> &'static str {
         match self {
             Self::Binary => "binary",
@@ -40,16 +40,16 @@ impl Form {
         }
     }
 
-    /// What stands before the first row.
+    /// Writes the header before the first row.
     pub(super) fn begin(self, out: &mut Vec<u8>) {
         match self {
-            // The signature, no flags, no extension.
+            // Signature, flags, and the length of the header extension.
             Self::Binary => out.extend_from_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"),
             Self::Text => {}
         }
     }
 
-    /// What stands behind the last row.
+    /// Writes the trailer after the last row.
     pub(super) fn end(self, out: &mut Vec<u8>) {
         match self {
             Self::Binary => out.extend_from_slice(&(-1i16).to_be_bytes()),
@@ -57,8 +57,8 @@ impl Form {
         }
     }
 
-    /// Appends the current row, each value checked; `false` when it is left out, and then nothing is appended. After an
-    /// error `out` holds half a row.
+    /// Appends the current row. Returns `false`, and appends nothing, for a rejected row. After an error `out` contains
+    /// a part of a row.
     pub(super) fn write(self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool> {
         let start = out.len();
         let Err(error) = self.write_fields(rows, scratch, out) else { return Ok(true) };
@@ -91,14 +91,14 @@ impl Form {
     }
 }
 
-/// The length in four bytes, -1 for NULL, and then the value.
+/// Writes a value after its length in four bytes. The length of NULL is -1.
 fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
     match value {
         Encoded::Null => out.extend_from_slice(&(-1i32).to_be_bytes()),
         Encoded::Boolean(value) => fixed([u8::from(*value)], out),
         Encoded::Integer(value) => {
             let width = if let Storage::Integer { bytes } = storage { bytes } else { 8 };
-            // The check has seen that it fits.
+            // The check has compared it with the column's range.
             match width {
                 2 => fixed((*value as i16).to_be_bytes(), out),
                 4 => fixed((*value as i32).to_be_bytes(), out),
@@ -120,7 +120,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
         }
         Encoded::Text(bytes) if storage == Storage::Jsonb => {
             out.extend_from_slice(&length_bytes(bytes.len() + 1));
-            // The version of the form, the only one there is.
+            // The version of the jsonb format.
             out.push(1);
             out.extend_from_slice(bytes);
         }
@@ -131,26 +131,26 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// A value that has as many bytes as its kind.
+/// Writes a value of fixed size.
 #[inline]
 fn fixed<const LENGTH: usize>(value: [u8; LENGTH], out: &mut Vec<u8>) {
     out.extend_from_slice(&length_bytes(LENGTH));
     out.extend_from_slice(&value);
 }
 
-/// A record is limited far below what this holds.
+/// A record is limited to far fewer bytes than four bytes can count.
 #[inline]
 fn length_bytes(length: usize) -> [u8; 4] {
     i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
 }
 
-/// A decimal in plain digits as groups of four with a weight, the count of groups before the point less one.
+/// Writes a decimal as groups of four digits. The weight is the number of groups before the point, minus one.
 fn numeric(digits: &[u8], out: &mut Vec<u8>) {
     let unsigned = digits.strip_prefix(b"-").unwrap_or(digits);
     let point = memchr::memchr(b'.', unsigned).unwrap_or(unsigned.len());
     let whole = &unsigned[..point];
     let fraction = unsigned.get(point + 1..).unwrap_or_default();
-    // Beyond this there are only zeros: the check has looked.
+    // The check allows only zeros beyond this.
     let fraction = &fraction[..fraction.len().min(MAX_SCALE)];
     let digit = |text: &[u8], index: usize| text.get(index).map_or(0, |byte| i16::from(byte - b'0'));
     let mut groups: Vec<i16> = Vec::with_capacity(unsigned.len() / GROUP + 2);
@@ -177,7 +177,7 @@ fn numeric(digits: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// As COPY's text form has it: `\N` for NULL, backslash escapes.
+/// Writes a value in COPY's text format: `\N` for NULL, and backslash escapes.
 fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
     match value {
         Encoded::Null => out.extend_from_slice(b"\\N"),
@@ -198,28 +198,13 @@ fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
                 out.extend_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
             }
         }
-        Encoded::Text(bytes) => escaped(bytes, out),
+        // The check allows no NUL, so the escapes are those of COPY.
+        Encoded::Text(bytes) => write_escaped(bytes, out),
     }
 }
 
 fn hex(digit: u8) -> u8 {
     if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
-}
-
-fn escaped(value: &[u8], out: &mut Vec<u8>) {
-    let mut rest = value;
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\t' | b'\n' | b'\r')) {
-        out.extend_from_slice(&rest[..at]);
-        out.push(b'\\');
-        out.push(match rest[at] {
-            b'\t' => b't',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            other => other,
-        });
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
@@ -249,21 +234,21 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_escaped() {
+    fn text_is_escaped() {
         let mut out = Vec::new();
         text(&Encoded::Text(b"C:\\new\t\r\n\\."), &mut out);
         assert_eq!(String::from_utf8_lossy(&out), "C:\\\\new\\t\\r\\n\\\\.");
     }
 
     #[test]
-    fn one_column_that_the_server_parses_makes_the_whole_copy_text() {
+    fn server_parsed_column_makes_copy_text() {
         let columns = [column_of("int4", -1), column_of("text", -1)];
-        assert_eq!(Form::of(&columns), Form::Binary);
-        assert_eq!(Form::of(&[columns[0].clone(), column_of("inet", -1)]), Form::Text);
+        assert_eq!(RowFormat::of(&columns), RowFormat::Binary);
+        assert_eq!(RowFormat::of(&[columns[0].clone(), column_of("inet", -1)]), RowFormat::Text);
     }
 
     #[test]
-    fn a_value_has_its_length_in_front() {
+    fn binary_value_follows_its_length() {
         let mut out = Vec::new();
         binary(Storage::Integer { bytes: 2 }, &Encoded::Integer(-2), &mut out);
         binary(Storage::Integer { bytes: 2 }, &Encoded::Null, &mut out);

@@ -1,19 +1,23 @@
-//! The key of a merge: which unique index it is, and how its columns are compared. Keys are equal when that index says so, with
-//! its collation and its operator, whatever the column's own and the search path are.
+//! The key of a merge: the columns of a unique index, and how that index compares them.
+//!
+//! Keys are equal if the index finds them equal, with the index's collation and operator. The column's collation and
+//! the search path do not matter.
 
 use tokio_postgres::Row;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::Type;
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 use super::connect::{Connection, value};
 use super::table::quoted;
 use crate::destination::merge::{UniqueIndex, key_indexes, mark_key};
 use crate::error::Result;
 
-/// The columns of each unique index that holds for every row and at once: its name, whether it is the primary key's, and the
-/// names of it and of its partitions' indexes as errors have them; the column, the index's collation of it, its
-/// equality, and whether that is the equality by which the type's values are grouped.
+/// The columns of each unique index that applies to every row and is not deferred.
+///
+/// Of the index: its name, whether it belongs to the primary key, and the names of it and of its partitions' indexes,
+/// as errors spell them. Of the column: its name, its collation and equality operator in the index, and whether GROUP
+/// BY uses the same equality.
 const UNIQUE_INDEXES_SQL: &str = "\
     SELECT CAST(x.relname AS text), i.indisprimary, \
         ARRAY(WITH RECURSIVE tree AS (SELECT i.indexrelid AS id \
@@ -42,42 +46,43 @@ const UNIQUE_INDEXES_SQL: &str = "\
 /// How an index compares one of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Comparison {
-    /// The collation as SQL writes it, for types that have any.
+    /// The collation in SQL, for types that have one.
     collation: Option<String>,
-    /// The operator of equality as SQL writes it.
+    /// The equality operator in SQL.
     equals: String,
-    /// It is the equality of GROUP BY and PARTITION BY too.
+    /// GROUP BY and PARTITION BY use the same equality.
     is_default: bool,
 }
 
-/// What else is known of a unique index.
+/// PostgreSQL's details of a unique index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Detail {
-    /// How it compares its columns, in their order.
+    /// How the index compares each of its columns.
     comparisons: Vec<Comparison>,
-    /// Schema and name, of it and of its partitions' indexes.
+    /// Schema and name of the index and of its partitions' indexes.
     names: Vec<String>,
 }
 
-/// The columns by which a file is merged into a table.
+/// The merge key of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MergeKey {
-    /// As the table calls them.
+    /// The columns' names, as the table spells them.
     columns: Vec<String>,
     comparisons: Vec<Comparison>,
-    /// The unique indexes over exactly these columns that compare them so.
+    /// The names of the unique indexes over exactly these columns with the same comparisons.
     names: Vec<String>,
 }
 
 impl MergeKey {
-    /// The key of a table that exists: these columns, or without any its primary key. `relation` is its quoted name.
+    /// Reads the key of an existing table: the wanted columns, or the primary key where none are wanted. `relation` is
+    /// its quoted name.
     pub(super) async fn of_table(
         connection: &mut Connection,
         table: &str,
         relation: &str,
         wanted: &[String],
     ) -> Result<Self> {
-        let doing = "cannot read the target table's indexes";
+        let doing = "cannot read the table's indexes";
         let rows = connection.rows(doing, UNIQUE_INDEXES_SQL, &[(&relation, Type::TEXT)]).await?;
         let mut indexes: Vec<UniqueIndex<Detail>> = Vec::new();
         for row in &rows {
@@ -91,7 +96,8 @@ impl MergeKey {
         Ok(Self::of_indexes(fitting))
     }
 
-    /// The first index is the key; another one over the same columns is, when it compares them in the same way.
+    /// The first index is the key. Another index over the same columns belongs to it if it compares them in the same
+    /// way.
     fn of_indexes(indexes: Vec<UniqueIndex<Detail>>) -> Self {
         let mut key = Self { columns: Vec::new(), comparisons: Vec::new(), names: Vec::new() };
         for UniqueIndex { columns, detail, .. } in indexes {
@@ -109,23 +115,23 @@ impl MergeKey {
         self.columns.iter().zip(&self.comparisons).any(|own| own == column)
     }
 
-    /// Marks the key's columns among the file's; the file must have them all.
-    pub(super) fn mark(&self, table: &str, columns: &mut [TargetColumn]) -> Result<()> {
+    /// Marks the file's columns that are part of the key. The file must have all of them.
+    pub(super) fn mark(&self, table: &str, columns: &mut [TableColumn]) -> Result<()> {
         mark_key(table, &self.columns, columns)
     }
 
-    /// The columns' names, quoted.
+    /// Returns the columns' names, quoted.
     pub(super) fn names(&self) -> String {
         self.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// The columns of a row, by which it is grouped and sorted.
+    /// Returns the columns of a row, for GROUP BY and ORDER BY.
     pub(super) fn of_row(&self, row: &str) -> String {
         let column = |(name, comparison): (&String, &Comparison)| collated(row, name, comparison);
         self.columns.iter().zip(&self.comparisons).map(column).collect::<Vec<_>>().join(", ")
     }
 
-    /// The condition that two rows have the same key.
+    /// Returns the condition that two rows have the same key.
     pub(super) fn is_same(&self, left: &str, right: &str) -> String {
         let same = |(name, comparison): (&String, &Comparison)| {
             let (left, right) = (collated(left, name, comparison), collated(right, name, comparison));
@@ -134,7 +140,7 @@ impl MergeKey {
         self.columns.iter().zip(&self.comparisons).map(same).collect::<Vec<_>>().join(" AND ")
     }
 
-    /// Whether the answer that a row with the same unique key exists is about this key.
+    /// Whether a unique violation is about this key.
     pub(super) fn is_named_by(&self, answer: &DbError) -> bool {
         let Some((schema, index)) = answer.schema().zip(answer.constraint()) else { return false };
         let name = format!("{schema}.{index}");
@@ -147,7 +153,7 @@ fn collated(row: &str, name: &str, comparison: &Comparison) -> String {
     format!("{row}.{}{collation}", quoted(name))
 }
 
-/// Adds a column to the index that it belongs to, which is the last one or a new one.
+/// Adds a column to its index, which is the last one or a new one.
 fn add(indexes: &mut Vec<UniqueIndex<Detail>>, row: &Row) -> Result<()> {
     let name: String = value(row, 0)?;
     let comparison = Comparison { collation: value(row, 4)?, equals: value(row, 5)?, is_default: value(row, 6)? };
@@ -182,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_compared_as_the_index_does() {
+    fn rows_are_compared_like_index() {
         let mut turned = index("y", "public.ci");
         turned.columns.reverse();
         turned.detail.comparisons.reverse();

@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::codes::{DUPLICATE_COLUMN, UNDEFINED_TABLE};
 use super::connect::{Connection, value};
-use super::failure::{DUPLICATE_COLUMN, UNDEFINED_TABLE, failure, state};
+use super::failure::{failure, state};
 use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
-use crate::destination::limits::Phase;
+use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Cell, Dialect, Executed, LedgerConnection, Row, SqlType, Value};
 

@@ -1,14 +1,15 @@
-//! Merging by key: rows are staged in file order, then those whose key the table has update its rows, and the others are
-//! inserted, all in the transaction that holds the ledger row.
+//! Merges a file's rows into a table by key, in the transaction that holds the ledger row.
 //!
-//! Rows meet by the merge key alone: a clash in another unique index refuses the file. `ON CONFLICT DO UPDATE` would not tell a row
-//! that is the same from one that was changed, and takes no file in which a key comes twice. Of rows with the same key the last
-//! one of the file counts: staged rows are numbered in the order in which they are sent. DDL is part of the transaction
-//! here, so the staging tables are made in it and end with it, whatever its end.
+//! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
+//!
+//! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON CONFLICT DO UPDATE`
+//!   would neither tell unchanged rows from updated ones nor accept a file that contains a key twice.
+//! - Of rows with the same key the last one of the file is stored. Staged rows are numbered in the order of sending.
+//! - DDL is part of a transaction here, so the staging tables are created in it and end with it.
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 use super::connect::{Connection, last_count};
 use super::key::MergeKey;
 use super::rejection;
@@ -19,26 +20,28 @@ use crate::destination::merge::{Counts, sequence_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 
-/// A merge under way: its two tables, which last as long as the transaction.
+/// A merge: its two temporary tables, which end with the transaction.
 #[derive(Debug)]
 pub(super) struct Merge {
     key: MergeKey,
-    /// Where the file's rows wait, numbered. Nobody else has a table of this name, so that it hides none.
+    /// The table with the file's rows, numbered. Its name is random, so it hides no other table.
     pub(super) staging: String,
-    /// The column with the numbers.
+    /// The column with the row numbers.
     sequence: String,
-    /// The numbers of the rows whose key the table has, and whether they change anything.
+    /// The table with the numbers of the rows with a known key, and whether their values differ.
     known: String,
 }
 
 impl Merge {
-    /// Makes the staging table in the open transaction: the file's columns with the target's types and collations, and none
-    /// of its keys, defaults and checks. Those are the target's to apply when the rows get there.
+    /// Creates the staging table in the open transaction.
+    ///
+    /// It has the types and collations of the table, but not its keys, defaults and checks. These apply when rows are
+    /// merged.
     pub(super) async fn prepare(
         connection: &mut Connection,
         key: MergeKey,
-        destination: &str,
-        columns: &[TargetColumn],
+        table: &str,
+        columns: &[TableColumn],
     ) -> Result<Self> {
         let staging = format!("spillway_merge_{:016x}", fastrand::u64(..));
         let merge = Self { key, sequence: sequence_name(columns), known: format!("{staging}_known"), staging };
@@ -47,22 +50,22 @@ impl Merge {
              ALTER TABLE {0} ADD COLUMN {3} bigint GENERATED ALWAYS AS IDENTITY",
             temporary(&merge.staging),
             names(columns, "").join(", "),
-            quoted(destination),
+            quoted(table),
             quoted(&merge.sequence)
         );
-        connection.run("cannot make the staging table", &sql).await?;
+        connection.run("cannot create the staging table", &sql).await?;
         Ok(merge)
     }
 
-    /// Brings the staged rows into the target, in the open transaction, and says what became of each.
+    /// Merges the staged rows into the table, in the open transaction. Returns the final counts.
     ///
-    /// The rows of the target with a key of the file's are locked before anything is changed. So each key is either known,
-    /// and nobody else can change or delete its row, or new, and whoever else inserts it makes our insert fail.
+    /// The table's rows with a known key are locked before any row is changed. So a known row cannot be changed or
+    /// deleted by another session, and if another session inserts a new key first, our INSERT fails.
     pub(super) async fn apply(
         &self,
         connection: &mut Connection,
-        destination: &str,
-        columns: &[TargetColumn],
+        table: &str,
+        columns: &[TableColumn],
         staged: RowCounts,
         size_bytes: u64,
     ) -> Result<RowCounts> {
@@ -72,24 +75,24 @@ impl Merge {
         let mut run = Run { connection, merge: self, columns, size_bytes };
         let superseded = run.change("cannot find the last row of each key", &self.superseded_statement()).await?;
         let latest = staged.rows_stored.saturating_sub(superseded);
-        let (known, differing) = run.find_known(&self.known_statement(destination, columns)).await?;
+        let (known, differing) = run.find_known(&self.known_statement(table, columns)).await?;
         let mut updated = 0;
         if differing > 0 {
-            updated = run.change("cannot update the rows", &self.update_statement(destination, columns)).await?;
-            all_went(destination, "updated", updated, differing)?;
+            updated = run.change("cannot update the rows", &self.update_statement(table, columns)).await?;
+            check_count(table, "updated", updated, differing)?;
         }
         let new = latest.saturating_sub(known);
         let mut inserted = 0;
         if new > 0 {
-            inserted = run.change("cannot insert the new rows", &self.insert_statement(destination, columns)).await?;
-            all_went(destination, "inserted", inserted, new)?;
+            inserted = run.change("cannot insert the new rows", &self.insert_statement(table, columns)).await?;
+            check_count(table, "inserted", inserted, new)?;
         }
         let counts = Counts { staged: staged.rows_stored, latest, known, updated, inserted }.add_up()?;
         Ok(RowCounts { rows_parsed: staged.rows_parsed, ..counts })
     }
 
-    /// Deletes the staged rows that a later one supersedes. Nobody has counted the values of a table that is new, so they are
-    /// counted before the server plans what it does with them.
+    /// Deletes staged rows with a later row of the same key. A new table has no statistics, so ANALYZE collects them
+    /// for the planner.
     fn superseded_statement(&self) -> String {
         let (staging, number) = (temporary(&self.staging), quoted(&self.sequence));
         format!(
@@ -102,11 +105,13 @@ impl Merge {
         )
     }
 
-    /// Locks the target's rows with a key of the file's as an UPDATE would, in the order of the keys, so that two merges wait for
-    /// each other and do not deadlock. Rows are compared byte for byte: a collation, or a type, may hold different values to
-    /// be equal, and not every type has an equality.
-    fn known_statement(&self, destination: &str, columns: &[TargetColumn]) -> String {
-        let values: Vec<&TargetColumn> = columns.iter().filter(|column| !column.in_merge_key).collect();
+    /// Locks the table's rows with a key of the file, as UPDATE does.
+    ///
+    /// The rows are locked in the order of their keys, so that two merges wait for each other and do not deadlock.
+    /// Values are compared byte by byte, because a collation or a type may find different values equal, and not every
+    /// type has an equality.
+    fn known_statement(&self, table: &str, columns: &[TableColumn]) -> String {
+        let values: Vec<&TableColumn> = columns.iter().filter(|column| !column.in_merge_key).collect();
         let row = |alias: &str| format!("CAST(ROW({}) AS record)", names(values.iter().copied(), alias).join(", "));
         let differs = match values.is_empty() {
             true => "false".to_owned(),
@@ -120,18 +125,18 @@ impl Merge {
             temporary(&self.known),
             quoted(&self.sequence),
             temporary(&self.staging),
-            quoted(destination),
+            quoted(table),
             self.key.is_same("t", "s"),
             self.key.of_row("t")
         )
     }
 
-    fn update_statement(&self, destination: &str, columns: &[TargetColumn]) -> String {
+    fn update_statement(&self, table: &str, columns: &[TableColumn]) -> String {
         let values = columns.iter().filter(|column| !column.in_merge_key);
         let set: Vec<String> = values.map(|column| format!("{0} = s.{0}", quoted(&column.name))).collect();
         format!(
             "UPDATE {} t SET {} FROM {} k JOIN {} s ON s.{number} = k.{number} WHERE k.differs AND {}",
-            quoted(destination),
+            quoted(table),
             set.join(", "),
             temporary(&self.known),
             temporary(&self.staging),
@@ -140,11 +145,11 @@ impl Merge {
         )
     }
 
-    fn insert_statement(&self, destination: &str, columns: &[TargetColumn]) -> String {
+    fn insert_statement(&self, table: &str, columns: &[TableColumn]) -> String {
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} s \
              WHERE NOT EXISTS (SELECT FROM {} k WHERE k.{number} = s.{number}) ORDER BY s.{number}",
-            quoted(destination),
+            quoted(table),
             names(columns, "").join(", "),
             names(columns, "s.").join(", "),
             temporary(&self.staging),
@@ -158,35 +163,34 @@ fn temporary(name: &str) -> String {
     format!("pg_temp.{}", quoted(name))
 }
 
-fn names<'a>(columns: impl IntoIterator<Item = &'a TargetColumn>, row: &str) -> Vec<String> {
+fn names<'a>(columns: impl IntoIterator<Item = &'a TableColumn>, row: &str) -> Vec<String> {
     columns.into_iter().map(|column| format!("{row}{}", quoted(&column.name))).collect()
 }
 
-/// A trigger may keep a row from being changed, and nobody says so but the count.
-fn all_went(destination: &str, what: &str, rows: u64, expected: u64) -> Result<()> {
+/// Checks a row count. A trigger can skip rows, and only the count shows that.
+fn check_count(table: &str, what: &str, rows: u64, expected: u64) -> Result<()> {
     if rows == expected {
         return Ok(());
     }
-    let message =
-        format!("the server {what} {rows} of {expected} rows: a trigger of table {destination} turns rows away");
+    let message = format!("the server {what} {rows} of {expected} rows: a trigger of table {table} skips rows");
     Err(Error::new(ErrorKind::DataRefused, message))
 }
 
-/// The statements of one merge on their connection.
+/// Runs the statements of one merge.
 struct Run<'a> {
     connection: &'a mut Connection,
     merge: &'a Merge,
-    columns: &'a [TargetColumn],
+    columns: &'a [TableColumn],
     size_bytes: u64,
 }
 
 impl Run<'_> {
-    /// Runs statements; the rows that the last one has changed.
+    /// Runs statements. Returns the number of rows that the last one has changed.
     async fn change(&mut self, doing: &str, sql: &str) -> Result<u64> {
         last_count(doing, &self.send(doing, sql).await?)
     }
 
-    /// Finds the rows to update; how many are known, and how many of them differ.
+    /// Finds the rows to update. Returns how many keys are known, and how many of these rows differ.
     async fn find_known(&mut self, sql: &str) -> Result<(u64, u64)> {
         let doing = "cannot find the rows to update";
         let messages = self.send(doing, sql).await?;
@@ -197,7 +201,8 @@ impl Run<'_> {
             }
             _ => None,
         });
-        counts.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not count its rows")))
+        counts
+            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not return a row count")))
     }
 
     async fn send(&mut self, doing: &str, sql: &str) -> Result<Vec<SimpleQueryMessage>> {

@@ -1,13 +1,13 @@
 //! PostgreSQL: rows by COPY FROM STDIN, and their ledger row, in one transaction.
 //!
-//! Each load has a connection of its own, without a pool. A transaction may be of any size: rolling one back is cheap and blocks no other
-//! session, so nothing is ever committed in chunks. Rows that are merged wait in a temporary table of the same transaction. The driver's types
-//! stay in this module.
+//! Each load has a connection of its own, without a pool. A transaction may be of any size: rolling one back is cheap
+//! and blocks no other session, so nothing is ever committed in chunks. Rows that are merged wait in a temporary table
+//! of the same transaction. The driver's types stay in this module.
 
 mod check;
+mod codes;
 mod column;
 pub(super) mod connect;
-mod copy;
 mod encoding;
 mod failure;
 mod key;
@@ -17,21 +17,22 @@ mod rejection;
 mod replace;
 mod table;
 mod unsupported;
+mod write;
 
 use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::destination::limits::Phase;
+use crate::destination::engine::{LoadConnection, Planned, Request, Sending, Sent, Started};
+use crate::destination::failure::Phase;
 use crate::destination::rows::Rows;
-use crate::destination::transaction::{LoadConnection, Planned, Request, Sending, Sent, Started};
 use crate::destination::{
     CommitResult, Credentials, DestinationOptions, FileSchema, Guard, LoadMode, RowCounts, ScanReason,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 
-use column::{Storage, TargetColumn};
+use column::{Storage, TableColumn};
 use connect::Connection;
 use failure::{failure, leaves_commit_open};
 use key::MergeKey;
@@ -42,7 +43,7 @@ use table::Prepared;
 #[derive(Debug)]
 pub(in crate::destination) struct Plan {
     /// The table's columns in the file's order; none before a missing table is created.
-    columns: Vec<TargetColumn>,
+    columns: Vec<TableColumn>,
     step: Step,
 }
 
@@ -101,19 +102,19 @@ impl LoadConnection for Connection {
         Ok(Started::Open(Guard::NotNeeded))
     }
 
-    fn columns(plan: &Plan) -> &[TargetColumn] {
+    fn columns(plan: &Plan) -> &[TableColumn] {
         &plan.columns
     }
 
-    fn is_staged(_: &Plan) -> bool {
-        false
+    fn staging(_: &Plan) -> Option<&str> {
+        None
     }
 
     fn is_reusable(_: &Plan) -> bool {
         true
     }
 
-    async fn delete_rows(&mut self, table: &str, columns: &[TargetColumn]) -> Result<()> {
+    async fn delete_rows(&mut self, table: &str, columns: &[TableColumn]) -> Result<()> {
         replace::delete_rows(self, table, columns).await
     }
 
@@ -122,7 +123,7 @@ impl LoadConnection for Connection {
             Step::Merge(merge) => merge.staging.as_str(),
             Step::Send | Step::CreateTable | Step::PrepareMerge(_) => sending.table,
         };
-        let stored = copy::load(self, place, &plan.columns, rows).await?;
+        let stored = write::load(self, place, &plan.columns, rows).await?;
         Ok(Sent::All { stored })
     }
 
@@ -135,7 +136,8 @@ impl LoadConnection for Connection {
 
     async fn commit(&mut self, limit: Duration, transaction: i64) -> CommitResult {
         let doing = "COMMIT was not answered";
-        // The server answers COMMIT of a failed transaction with ROLLBACK, which is not an error and which the driver does not show.
+        // The server answers COMMIT of a failed transaction with ROLLBACK, which is not an error and which the driver
+        // does not show.
         let sql = format!("COMMIT; SELECT txid_status({transaction}) AS status");
         let (messages, end) = match self.messages(limit, doing, &sql).await {
             Ok(answer) => answer,
@@ -162,8 +164,8 @@ impl LoadConnection for Connection {
     }
 }
 
-/// Whether a missing table may be created in the load's transaction. In the other load modes the table must exist before its key is read, or
-/// before it is claimed.
+/// Whether a missing table may be created in the load's transaction. In the other load modes the table must exist
+/// before its key is read, or before it is claimed.
 fn may_create_table(request: &Request<'_>) -> bool {
     let is_allowed = matches!(request.schema, FileSchema::Provisional { may_create_table: true, .. });
     is_allowed && request.options.load_mode == LoadMode::Append

@@ -1,27 +1,19 @@
-//! What the server holds against rows that were sent, as one error with record, column and constraint.
+//! Converts the server's errors about sent rows into an error with record, column and constraint.
 //!
-//! Messages of the server contain row values. Of its texts only these are ever used: the line number in the context of COPY,
-//! a column's name when it is one of ours, and a constraint's name.
+//! Server messages contain row values. Only three parts of their text are used: the line number in the context of COPY,
+//! the name of a column of the table, and the name of a constraint.
 
 use tokio_postgres::error::DbError;
 
-use super::column::TargetColumn;
-use super::failure::{failure, kind_of, server_failure, state};
-use crate::destination::limits::Phase;
+use super::codes::{UNIQUE_VIOLATION, kind_of, reason};
+use super::column::TableColumn;
+use super::failure::{failure, server_failure, state};
+use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position};
 
-/// A row with the same unique key exists.
-pub(super) const UNIQUE_VIOLATION: &str = "23505";
-
-/// The error for an answer to a COPY whose first row is this record of the file.
-pub(super) fn of_rows(
-    doing: &str,
-    answer: &DbError,
-    table: &str,
-    columns: &[TargetColumn],
-    first_record: u64,
-) -> Error {
-    let mut error = value_rejected(doing, answer, columns);
+/// The error for an error answer to a COPY. `first_record` is the record of its first row.
+pub(super) fn of_rows(doing: &str, answer: &DbError, table: &str, columns: &[TableColumn], first_record: u64) -> Error {
+    let mut error = row_rejected(doing, answer, columns);
     if let Some((line, rest)) = place(answer.where_().unwrap_or_default(), table) {
         error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
         if let Some(column) = column(rest, columns).filter(|_| error.column().is_none()) {
@@ -31,22 +23,22 @@ pub(super) fn of_rows(
     error
 }
 
-/// The error of a statement whose rows are not the file's in their order, so that no record can be told.
-pub(super) fn of_statement(doing: &str, error: tokio_postgres::Error, columns: &[TargetColumn]) -> Error {
+/// The error of a statement whose rows are not in file order, so the error names no record.
+pub(super) fn of_statement(doing: &str, error: tokio_postgres::Error, columns: &[TableColumn]) -> Error {
     match error.as_db_error() {
-        Some(answer) => value_rejected(doing, answer, columns),
+        Some(answer) => row_rejected(doing, answer, columns),
         None => failure(Phase::Connected, doing, error),
     }
 }
 
-/// Whether a row with the same unique key exists.
+/// Whether a unique constraint was violated.
 pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
     state(error) == Some(UNIQUE_VIOLATION)
 }
 
-fn value_rejected(doing: &str, answer: &DbError, columns: &[TargetColumn]) -> Error {
+fn row_rejected(doing: &str, answer: &DbError, columns: &[TableColumn]) -> Error {
     let state = answer.code().code();
-    // In the middle of rows, whatever nobody knows is about the data: a trigger may raise what it likes.
+    // An unknown code about sent rows is about the data: a trigger may raise any SQLSTATE.
     let kind = kind_of(state).unwrap_or(ErrorKind::DataRefused);
     if kind != ErrorKind::DataRefused {
         return server_failure(doing, answer);
@@ -59,26 +51,9 @@ fn value_rejected(doing: &str, answer: &DbError, columns: &[TargetColumn]) -> Er
     }
 }
 
-fn reason(state: &str) -> &'static str {
-    match state {
-        "23505" => "a row with the same unique key exists, in the table or in the file",
-        "23502" => "a column that must have a value has none",
-        "23001" => "a foreign key of another table names a row that would be deleted",
-        "23503" => "a foreign key names a row that does not exist, or that would be deleted",
-        "23514" => "a check or the bounds of the partitions refuse a row",
-        "23P01" => "an exclusion constraint refuses a row",
-        "22003" => "a value is out of the column's range",
-        "22001" => "a value is too long for its column",
-        "22P05" | "22021" => "a value has characters that the database's encoding or type cannot hold",
-        "22P02" | "22007" | "22008" | "22P03" => "a value is not of its column's type",
-        "22030" | "22032" => "a value is no JSON that the column takes",
-        "P0001" => "a trigger of the table refuses a row",
-        _ => "a row was not taken as it is",
-    }
-}
-
-/// The line in "COPY orders, line 7, column c: …", and what follows the number. The words are in the server's language;
-/// a value stands behind the number only.
+/// Returns the line in "COPY orders, line 7, column c: …", and the text after the number.
+///
+/// The words are in the server's language. Values occur only after the number.
 fn place<'a>(context: &'a str, table: &str) -> Option<(u64, &'a str)> {
     let head = format!("COPY {table}, ");
     let rest = context.lines().find_map(|line| line.strip_prefix(head.as_str()))?;
@@ -88,8 +63,8 @@ fn place<'a>(context: &'a str, table: &str) -> Option<(u64, &'a str)> {
     Some((line, &rest[start + digits..]))
 }
 
-/// The column in ", column c: …", when it is one of ours.
-fn column<'a>(rest: &str, columns: &'a [TargetColumn]) -> Option<&'a str> {
+/// Returns the column in ", column c: …", if it is one of `columns`.
+fn column<'a>(rest: &str, columns: &'a [TableColumn]) -> Option<&'a str> {
     let rest = rest.strip_prefix(", column ")?;
     let is_it = |name: &&str| rest.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
     columns.iter().map(|column| column.name.as_str()).find(is_it).or_else(|| {
@@ -99,7 +74,7 @@ fn column<'a>(rest: &str, columns: &'a [TargetColumn]) -> Option<&'a str> {
     })
 }
 
-fn known<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a str> {
+fn known<'a>(columns: &'a [TableColumn], name: &str) -> Option<&'a str> {
     columns.iter().map(|column| column.name.as_str()).find(|known| *known == name)
 }
 
@@ -109,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_and_column_come_from_the_context_and_a_value_does_not() {
+    fn context_gives_line_and_column_without_value() {
         let columns = [column_of("int4", -1)];
         for (context, line, expected) in [
             ("COPY orders, line 3, column c: \"top, secret\"", 3, Some("c")),

@@ -1,12 +1,13 @@
-//! Replacing a table's rows: they are deleted in the transaction that brings the file's rows and the ledger row.
+//! Deletes the rows that a file replaces, in the transaction of the file's rows and the ledger row.
 //!
-//! DELETE and not TRUNCATE, which would keep every reader out until COMMIT and show an empty table to those whose snapshot is
-//! older. Deleted this way, the old rows are there for every reader until COMMIT, the new ones from then on, and after any
-//! failure the old ones.
+//! Every reader sees the old rows until COMMIT and the new rows after it. After a failure the old rows are still there.
+//!
+//! TRUNCATE would not do: it blocks all readers until COMMIT, and readers with an older snapshot would see an empty
+//! table.
 
 use tokio_postgres::types::Type;
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 use super::connect::{Connection, last_count, value};
 use super::rejection;
 use super::table::quoted;
@@ -14,7 +15,8 @@ use crate::destination::limits::copy_timeout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 
-/// How much there is to delete, and whether a trigger before each row may keep some (row 1, before 2, delete 8).
+/// The size of the rows, and whether a BEFORE DELETE row trigger may keep some of them (`tgtype`: row 1, before 2,
+/// delete 8).
 const OLD_ROWS_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT CAST(CAST(CAST($1 AS text) AS regclass) AS oid) AS id \
@@ -27,7 +29,7 @@ const OLD_ROWS_SQL: &str = "\
 const DOING: &str = "cannot delete the rows that the file replaces";
 
 /// Deletes all rows in the open transaction.
-pub(super) async fn delete_rows(connection: &mut Connection, table: &str, columns: &[TargetColumn]) -> Result<()> {
+pub(super) async fn delete_rows(connection: &mut Connection, table: &str, columns: &[TableColumn]) -> Result<()> {
     let name = quoted(table);
     let (size_bytes, has_trigger): (i64, bool) =
         match connection.rows(DOING, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
@@ -41,7 +43,7 @@ pub(super) async fn delete_rows(connection: &mut Connection, table: &str, column
         let answer = connection.run_within(limit, DOING, &format!("SELECT FROM {name} LIMIT 1")).await?;
         let left = answer.map_err(|error| rejection::of_statement(DOING, error, columns))?;
         if last_count(DOING, &left)? > 0 {
-            let message = format!("{DOING}: some are left, as a trigger of table {table} keeps them");
+            let message = format!("{DOING}: a trigger of table {table} keeps some of them");
             return Err(Error::new(ErrorKind::DataRefused, message));
         }
     }

@@ -1,28 +1,31 @@
-//! The target table: made from the file's schema when it is missing, otherwise checked for whether it can take the file.
+//! Creates a missing table from the file's schema, or checks that an existing table can store the file.
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::column::{TargetColumn, describe};
+use super::codes::{DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION};
+use super::column::{Storage, TableColumn, describe};
 use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::unsupported;
-use crate::destination::column::{fit, lacks, missing};
-use crate::destination::limits::Phase;
+use crate::destination::column::{Missing, fit, missing};
+use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
+use crate::destination::table::definitions;
+use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
 use crate::schema::{Column, ColumnType, Schema};
 
-/// The longest identifier in bytes. The server cuts longer ones without an error, and two of them may become one.
+/// Maximum size of an identifier in bytes. The server truncates longer ones without an error, and two of them may
+/// become equal.
 const MAX_NAME_BYTES: usize = 63;
 
-/// An index holds about this many bytes of a key: a third of a page.
+/// Approximate maximum size of a key in an index: a third of a page.
 const KEY_BYTES: u64 = 2600;
 
-/// What kind of relation a name means, and what keeps rows out of it or does not keep them.
+/// The kind of a relation, row-level security, partitions that may lose rows, and which of the asked columns it has.
 const RELATION_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT c.oid AS id FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'p' \
@@ -34,7 +37,8 @@ const RELATION_SQL: &str = "\
               WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
 
-/// An identifier in double quotes, with those inside doubled. A name that is too long is cut and ends in a hash of the whole.
+/// Returns an identifier in double quotes. Double quotes in it are doubled. A name that is too long is truncated and
+/// ends with its hash.
 pub(super) fn quoted(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return format!("\"{}\"", name.replace('"', "\"\""));
@@ -44,20 +48,24 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}_{hash}\"", front.replace('"', "\"\""))
 }
 
-/// Those of the asked-for columns that a table has; `None` when there is no such table. An error when it is none that keeps what
-/// is committed to it.
+/// Returns which of the asked columns a table has, and `None` when there is no such table.
+///
+/// # Errors
+/// [`ErrorKind::TableMismatch`] when it is not a table, or may lose committed rows.
 pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
     let name = quoted(table);
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&asked, Type::TEXT_ARRAY)];
-    let rows = connection.rows("cannot look the table up", RELATION_SQL, &params).await?;
+    let rows = connection.rows("cannot look up the table", RELATION_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (kind, persistence): (String, String) = (value(row, 0)?, value(row, 1)?);
-    let (is_guarded, has_odd_parts): (bool, bool) = (value(row, 2)?, value(row, 3)?);
+    let (has_row_security, has_unsafe_partition): (bool, bool) = (value(row, 2)?, value(row, 3)?);
     let reason = match (kind.as_str(), persistence.as_str()) {
-        ("r" | "p", "p") if is_guarded => {
-            "has row-level security that holds for this user; let its owner load it".into()
+        ("r" | "p", "p") if has_row_security => {
+            "has row-level security that applies to this user; load it as its owner".into()
         }
-        ("r" | "p", "p") if has_odd_parts => "has a partition that is unlogged or foreign, which may lose rows".into(),
+        ("r" | "p", "p") if has_unsafe_partition => {
+            "has a partition that is unlogged or foreign, which may lose rows".into()
+        }
         ("r" | "p", "p") => return value(row, 4).map(Some),
         ("r" | "p", "u") => {
             format!("is unlogged and loses its rows in a crash; change it: ALTER TABLE {name} SET LOGGED")
@@ -65,33 +73,25 @@ pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[
         ("r" | "p", _) => "is temporary".into(),
         ("v", _) => "is a view, and rows can only be loaded into a table".into(),
         ("m", _) => "is a materialized view, and rows can only be loaded into a table".into(),
-        ("f", _) => "is a foreign table, and rows can only be loaded into one of this database".into(),
-        (_, _) => "is no table".into(),
+        ("f", _) => "is a foreign table, and rows can only be loaded into a table of this database".into(),
+        (_, _) => "is not a table".into(),
     };
     Err(Error::new(ErrorKind::TableMismatch, format!("{table} {reason}")))
 }
 
-/// Whether a CREATE failed because another worker has made the same thing at the same moment. IF NOT EXISTS does not
-/// hinder that: both look, both make, and one meets the other's row in the server's catalog.
+/// Whether a CREATE failed because another worker has created the same object at the same moment.
+///
+/// IF NOT EXISTS does not prevent that: both sessions find no object, and one violates a unique index of the server's
+/// catalog.
 pub(super) fn is_created_by_another(error: &tokio_postgres::Error) -> bool {
-    matches!(state(error), Some("23505" | "42P07" | "42710"))
+    matches!(state(error), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_OBJECT))
 }
 
 /// The table, checked against a file's columns.
-pub(super) enum Prepared {
-    /// The table can store the file's rows.
-    Ready {
-        /// The table's columns in the file's order; none for a file without columns.
-        columns: Vec<TargetColumn>,
-        /// The key to merge by.
-        key: Option<MergeKey>,
-    },
-    /// The table or columns must be created from a final schema.
-    NeedsScan(ScanReason),
-}
+pub(super) type Prepared = crate::destination::table::Prepared<Storage, MergeKey>;
 
-/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and sends no DDL when
-/// everything is in place.
+/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and
+/// sends no DDL when everything is in place.
 ///
 /// A file without columns needs no table and gets none.
 pub(super) async fn prepare(
@@ -124,19 +124,14 @@ pub(super) async fn prepare(
         }
     };
     let mut table_columns = describe(connection, &name).await?;
-    let missing = missing(&table_columns, columns);
-    if !missing.is_empty() {
-        match (options.unknown_columns, schema) {
-            (UnknownColumns::Refuse, _) => return Err(lacks(table, &missing)),
-            (UnknownColumns::Add, FileSchema::Provisional { .. }) => {
-                return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing));
-            }
-            (UnknownColumns::Add, FileSchema::Final { .. }) => {
-                let doing = "cannot add the file's new columns to the table";
-                connection.run(doing, &add_statement(&name, &missing)).await?;
-            }
+    match missing(table, &table_columns, schema, options.unknown_columns)? {
+        Missing::Nothing => {}
+        Missing::Add(columns) => {
+            let doing = "cannot add the file's new columns to the table";
+            connection.run(doing, &add_statement(&name, &columns)).await?;
+            table_columns = describe(connection, &name).await?;
         }
-        table_columns = describe(connection, &name).await?;
+        Missing::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
     }
     let mut columns = fit(table, &table_columns, schema.schema())?;
     if let Some(key) = &key {
@@ -149,15 +144,16 @@ async fn create(connection: &mut Connection, table: &str, columns: &[Column], mo
     connection.create("cannot create the table", &create_statement(table, columns, mode)?).await
 }
 
-/// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another worker has created it
-/// at the same moment.
+/// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another
+/// worker has created it at the same moment.
 ///
-/// Another worker that creates the same table waits for the end of this transaction, and this one for theirs, within the lock timeout.
+/// Another worker that creates the same table waits for the end of this transaction, and this one for theirs, within
+/// the lock timeout.
 pub(super) async fn create_in_transaction(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
-) -> Result<Option<Vec<TargetColumn>>> {
+) -> Result<Option<Vec<TableColumn>>> {
     let doing = "cannot create the table in the transaction of its rows";
     let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
     match connection.run_raw(doing, &sql).await? {
@@ -168,14 +164,10 @@ pub(super) async fn create_in_transaction(
     // Since the first look, another session may have created a view or another relation of this name.
     relation(connection, table, &[]).await?;
     let table_columns = describe(connection, &quoted(table)).await?;
-    let missing = missing(&table_columns, &schema.columns);
-    if !missing.is_empty() {
-        return Err(lacks(table, &missing));
-    }
     fit(table, &table_columns, schema).map(Some)
 }
 
-/// One statement for all columns; those that another worker has added meanwhile are passed over.
+/// Returns one statement for all columns. It skips columns that another worker has added meanwhile.
 fn add_statement(name: &str, missing: &[&Column]) -> String {
     let additions: Vec<String> =
         missing.iter().map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column))).collect();
@@ -187,21 +179,13 @@ fn create_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<
         LoadMode::Append | LoadMode::Replace => Vec::new(),
         LoadMode::Merge { key } => key_columns(table, columns, key)?,
     };
-    let mut definitions = Vec::with_capacity(columns.len() + 1);
-    for column in columns {
-        definitions.push(match key.contains(&column.name.as_str()) {
-            true => format!("{} {} NOT NULL", quoted(&column.name), type_sql(column.column_type)),
-            false => definition(column),
-        });
-    }
-    if !key.is_empty() {
-        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
-        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
-    }
-    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted(table), definitions.join(", ")))
+    let key_definition =
+        |column: &Column| format!("{} {} NOT NULL", quoted(&column.name), type_sql(column.column_type));
+    let definitions = definitions(columns, &key, quoted, definition, key_definition);
+    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({definitions})", quoted(table)))
 }
 
-/// The columns of a new table's primary key, in the order of `MERGE_KEY`.
+/// Returns the columns of a new table's primary key, in the order of `MERGE_KEY`.
 fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
     let key = new_key(table, columns, wanted)?;
     let bytes = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
@@ -215,7 +199,7 @@ fn definition(column: &Column) -> String {
     format!("{} {} NULL", quoted(&column.name), type_sql(column.column_type))
 }
 
-/// The type a column gets in a table we make. Always nullable: the next file may have a gap.
+/// The type of a column in a created table. Columns are nullable, because a later file may have missing values.
 fn type_sql(column_type: ColumnType) -> String {
     match column_type.with_headroom() {
         ColumnType::Boolean => "boolean".into(),
@@ -225,7 +209,7 @@ fn type_sql(column_type: ColumnType) -> String {
         ColumnType::Date => "date".into(),
         ColumnType::DateTime => "timestamp(6)".into(),
         ColumnType::Instant => "timestamptz(6)".into(),
-        // Not jsonb, which keeps what a text means: not its numbers' spelling, not the order of keys, not a key twice, and no \u0000.
+        // jsonb would change the spelling of numbers and the order of keys, drop repeated keys, and reject \u0000.
         ColumnType::Json => "json".into(),
         ColumnType::Text => "text".into(),
     }
@@ -238,14 +222,14 @@ mod tests {
     use crate::schema::infer::Inference;
 
     #[test]
-    fn a_name_cannot_end_early_and_long_ones_are_never_merged() {
+    fn quotes_are_doubled_and_long_names_stay_distinct() {
         assert_eq!(quoted("a\"; DROP TABLE b; --"), "\"a\"\"; DROP TABLE b; --\"");
         let (left, right) = (quoted(&("é".repeat(40) + "l")), quoted(&("é".repeat(40) + "r")));
         assert!(left != right && left.len() <= MAX_NAME_BYTES + 2, "{left} {right}");
     }
 
     #[test]
-    fn a_new_table_has_a_column_for_each_type() {
+    fn created_table_has_column_for_each_type() {
         let names = ["flag", "Id", "price", "number", "day", "at", "seen", "note"];
         let mut inference = Inference::new(names.map(str::to_owned).to_vec());
         let mut batch = Batch::new(names.len());

@@ -1,13 +1,13 @@
-//! What keeps a table from being replaced or merged into, found before anything is sent.
+//! Features of a table that keep it from being replaced or merged into, found before any row is sent.
 
 use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::{Connection, value};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A rule that rewrites such statements, whether tables inherit from this one (partitions are another matter), and a foreign
-/// key from outside by which a deleted row changes others, with its table.
-const OBSTACLES_SQL: &str = "\
+/// A rule that rewrites the statements, whether other tables inherit from this one (apart from partitions), and a
+/// foreign key of another table that changes its rows when rows are deleted here, with that table.
+const FEATURES_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT CAST(CAST(CAST($1 AS text) AS regclass) AS oid) AS id \
       UNION ALL SELECT i.inhrelid FROM parts p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.id) \
@@ -21,25 +21,25 @@ const OBSTACLES_SQL: &str = "\
             AND f.conrelid NOT IN (SELECT id FROM parts) ORDER BY f.oid LIMIT 1) f ON true \
     WHERE c.oid = CAST(CAST($1 AS text) AS regclass)";
 
-/// `pg_rewrite.ev_type` of the statements that replace: DELETE. Rows come by COPY, which knows no rules.
+/// `pg_rewrite.ev_type` of DELETE, for a replace. COPY, which adds the new rows, ignores rules.
 const DELETE: &str = "4";
-/// The same of those that merge: UPDATE and INSERT.
+/// `pg_rewrite.ev_type` of UPDATE and INSERT, for a merge.
 const UPDATE_AND_INSERT: &str = "23";
 
-/// Refuses a table that is to be replaced when other tables' rows would go or change with its own, or a rule keeps them.
+/// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
 pub(super) async fn refuse_replace(connection: &mut Connection, table: &str, relation: &str) -> Result<()> {
     let Some(found) = find(connection, relation, DELETE).await? else { return Ok(()) };
     if let Some((constraint, child)) = found.foreign_key {
         let message = format!(
             "table {table} cannot be replaced: the foreign key {constraint} of table {child} would change that table's rows \
-             when the old ones are deleted; make it ON DELETE RESTRICT, or use another LOAD_MODE"
+             when the old rows are deleted; change it to ON DELETE RESTRICT, or use another LOAD_MODE"
         );
         return Err(Error::new(ErrorKind::TableMismatch, message));
     }
     refuse_common(table, "replaced", found.rule, found.has_children)
 }
 
-/// Refuses a table that is to be merged into when a rule makes other statements of ours, or its key is not the whole table's.
+/// Rejects a table if a rule rewrites the statements of a merge, or if its key does not apply to inherited rows.
 pub(super) async fn refuse_merge(connection: &mut Connection, table: &str, relation: &str) -> Result<()> {
     let Some(found) = find(connection, relation, UPDATE_AND_INSERT).await? else { return Ok(()) };
     refuse_common(table, "merged into", found.rule, found.has_children)
@@ -67,8 +67,8 @@ struct UnsupportedFeatures {
 
 async fn find(connection: &mut Connection, relation: &str, events: &str) -> Result<Option<UnsupportedFeatures>> {
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&relation, Type::TEXT), (&events, Type::TEXT)];
-    let doing = "cannot read the target table's rules and the foreign keys to it";
-    let rows = connection.rows(doing, OBSTACLES_SQL, &params).await?;
+    let doing = "cannot read the table's rules and the foreign keys to it";
+    let rows = connection.rows(doing, FEATURES_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (constraint, child): (Option<String>, Option<String>) = (value(row, 2)?, value(row, 3)?);
     let (rule, has_children) = (value(row, 0)?, value(row, 1)?);

@@ -1,11 +1,12 @@
-//! Sending the rows of a file to their table or their staging table, by LOAD DATA or INSERT, in one piece or in committed chunks.
+//! Sending the rows of a file to their table or their staging table, by LOAD DATA or INSERT, in one piece or in
+//! committed chunks.
 
 use super::column::Storage;
 use super::connect::Connection;
 use super::{Plan, insert, load_data, staging};
 use crate::destination::LoadMethod;
+use crate::destination::engine::{Sending, Sent};
 use crate::destination::rows::Rows;
-use crate::destination::transaction::{Sending, Sent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 

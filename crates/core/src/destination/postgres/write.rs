@@ -1,8 +1,8 @@
-//! COPY FROM STDIN: rows are written as they are read and handed to the driver piece by piece.
+//! Sends rows by COPY FROM STDIN.
 //!
-//! What the server says to the rows is heard at the end of a COPY, so a large file goes in several, all in one transaction. A
-//! COPY counts only when the server stored every row that was sent: a trigger may drop rows without a word. When the rows
-//! themselves fail, the COPY is called off and the caller rolls back.
+//! The server reports invalid rows only at the end of a COPY, so a large file is sent by several, all in one
+//! transaction. A COPY succeeds only if the server has stored every row, because a trigger may skip rows silently. When
+//! the rows' own stream fails, the COPY is cancelled, and the caller rolls back.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -11,34 +11,34 @@ use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::CopyInSink;
 
-use super::column::{Storage, TargetColumn};
+use super::column::{Storage, TableColumn};
 use super::connect::{Connection, STATEMENT_LIMIT};
-use super::encoding::Form;
+use super::encoding::RowFormat;
 use super::failure::failure;
 use super::rejection;
 use super::table::quoted;
-use crate::destination::limits::Phase;
+use crate::destination::failure::Phase;
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How much is written before it is handed over.
+/// Size of a piece that is sent to the server.
 const PIECE_BYTES: usize = 256 * 1024;
-/// About as much goes into one COPY: the most that is sent in vain after the server has refused a row.
+/// Approximate size of one COPY. At most this much is sent after the server has rejected a row.
 const COPY_BYTES: u64 = 64 * 1024 * 1024;
-/// The longest time the server may take to accept the next piece.
+/// Limit for the server to accept the next piece.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// The longest time the server may take to answer once it has everything.
+/// Limit for the server's answer after the last piece.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 const DOING: &str = "cannot load the rows";
 
-/// Loads all rows into `table`; answers how many the server has stored.
+/// Loads all rows into `table`. Returns how many the server has stored.
 pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
-    columns: &[TargetColumn],
+    columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
 ) -> Result<u64> {
-    let encoding = Form::of(columns);
+    let encoding = RowFormat::of(columns);
     let sql = statement(table, columns, encoding);
     let mut scratch = Vec::new();
     let mut stored = 0;
@@ -54,16 +54,16 @@ pub(super) async fn load(
     Ok(stored)
 }
 
-/// One COPY under way. Dropping it calls it off.
+/// A running COPY. Dropping it cancels it.
 struct Copy<'a> {
     connection: &'a mut Connection,
     sink: Pin<Box<CopyInSink<Bytes>>>,
-    encoding: Form,
+    encoding: RowFormat,
     first_record: u64,
 }
 
 impl Copy<'_> {
-    /// Sends the row that is current and those behind it until the COPY is large enough; answers how many.
+    /// Sends the current row and the following ones until the COPY is large enough. Returns how many.
     async fn send(&mut self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>) -> Result<u64> {
         let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         self.encoding.begin(&mut piece);
@@ -72,7 +72,7 @@ impl Copy<'_> {
             sent_rows += u64::from(self.encoding.write(rows, scratch, &mut piece)?);
             if piece.len() >= PIECE_BYTES || rows.needs_flush() {
                 sent_bytes += piece.len() as u64;
-                self.hand_over(&mut piece).await?;
+                self.send_piece(&mut piece).await?;
                 rows.sent().await;
             }
             if sent_bytes >= COPY_BYTES || !rows.advance().await? {
@@ -80,16 +80,16 @@ impl Copy<'_> {
             }
         }
         self.encoding.end(&mut piece);
-        self.hand_over(&mut piece).await?;
+        self.send_piece(&mut piece).await?;
         Ok(sent_rows)
     }
 
-    async fn hand_over(&mut self, piece: &mut Vec<u8>) -> Result<()> {
+    async fn send_piece(&mut self, piece: &mut Vec<u8>) -> Result<()> {
         let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
         let mut start = 0;
         while start < whole.len() {
             let end = whole.len().min(start + 4 * PIECE_BYTES);
-            let doing = "the server does not take the rows";
+            let doing = "the server does not accept the rows";
             let answer = tokio::time::timeout(STALL_LIMIT, self.sink.send(whole.slice(start..end))).await;
             let answer = self.connection.answered(STALL_LIMIT, doing, answer)?;
             answer.map_err(|error| failure(Phase::Connected, DOING, error))?;
@@ -98,15 +98,14 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Ends the COPY and compares what the server says with what was sent.
-    async fn finish(mut self, table: &str, columns: &[TargetColumn], sent_rows: u64) -> Result<u64> {
+    /// Ends the COPY and compares the number of stored rows with the number of sent rows.
+    async fn finish(mut self, table: &str, columns: &[TableColumn], sent_rows: u64) -> Result<u64> {
         let answer = tokio::time::timeout(ANSWER_LIMIT, self.sink.as_mut().finish()).await;
         match self.connection.answered(ANSWER_LIMIT, DOING, answer)? {
             Ok(stored) if stored == sent_rows => Ok(stored),
             Ok(stored) => {
-                let message = format!(
-                    "the server stored {stored} of {sent_rows} rows: a trigger of table {table} turns rows away"
-                );
+                let message =
+                    format!("the server stored {stored} of {sent_rows} rows: a trigger of table {table} skips rows");
                 Err(Error::new(ErrorKind::DataRefused, message))
             }
             Err(error) => match error.as_db_error() {
@@ -117,7 +116,7 @@ impl Copy<'_> {
     }
 }
 
-fn statement(table: &str, columns: &[TargetColumn], encoding: Form) -> String {
+fn statement(table: &str, columns: &[TableColumn], encoding: RowFormat) -> String {
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
     format!("COPY {} ({}) FROM STDIN (FORMAT {})", quoted(table), names.join(", "), encoding.sql())
 }

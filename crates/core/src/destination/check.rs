@@ -1,39 +1,58 @@
-//! What every engine asks of a value before it is sent: exact digits, moments, lengths; and how a refusal is said.
+//! Checks of a value before it is sent that every engine's `check` uses: exact digits, times and lengths.
+//!
+//! A rejected value is never part of the error.
 
-use crate::error::{Error, ErrorKind, Position};
+use crate::error::{Error, ErrorKind, Position, Result};
 use crate::schema::ColumnType;
 use crate::schema::value::{Value, parse};
 
-use super::column::TargetColumn;
+use super::column::TableColumn;
 
-/// Why a value is not sent, as the rest of a sentence that begins with "the value".
+/// Why a value is rejected, as the rest of a sentence that begins with "the value".
 pub(super) type Rejection = &'static str;
 
-/// The refusal of a missing value.
-pub(super) const NO_KEY: Rejection = "is missing, but rows are merged by the column";
-/// See [`value_rejected`].
-pub(super) const NO_VALUE: Rejection = "has no value, but the column is NOT NULL";
+/// A merge key without a value.
+const NO_KEY: Rejection = "is missing, but the column is part of the merge key";
+/// A NOT NULL column without a value.
+const NO_VALUE: Rejection = "is missing, but the column is NOT NULL";
 
-/// The error for a value that is not sent. It never holds the value.
-pub(super) fn value_rejected<S>(column: &TargetColumn<S>, position: Position, reason: Rejection) -> Error {
+/// The error for a rejected value.
+fn value_rejected<S>(column: &TableColumn<S>, position: Position, reason: Rejection) -> Error {
     let message = format!("the value {reason}; the column's type is {}", column.type_text);
     Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name)
 }
 
-/// Writes a number with an exponent out in full; `false` when it has none, and then nothing is written.
+/// Rejects NULL where the column needs a value, and adds the position to a rejection.
+pub(super) fn conclude<S, E>(
+    column: &TableColumn<S>,
+    position: Position,
+    checked: Result<E, Rejection>,
+    is_null: impl Fn(&E) -> bool,
+) -> Result<E> {
+    match checked {
+        Ok(value) if column.in_merge_key && is_null(&value) => Err(value_rejected(column, position, NO_KEY)),
+        Ok(value) if !column.nullable && is_null(&value) => Err(value_rejected(column, position, NO_VALUE)),
+        Ok(value) => Ok(value),
+        Err(reason) => Err(value_rejected(column, position, reason)),
+    }
+}
+
+/// Writes a number with an exponent as plain digits. Returns `false`, and writes nothing, for a number without an
+/// exponent.
 pub(super) fn expand_exponent(bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Rejection> {
     if !bytes.iter().any(|byte| matches!(byte, b'e' | b'E')) {
         return Ok(false);
     }
     let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) else {
-        return Err("is no number that can be kept exactly");
+        return Err("is not a number that can be stored exactly");
     };
     out.extend_from_slice(value.to_string().as_bytes());
     Ok(true)
 }
 
-/// Digits before and behind the point that matter: no zero in front, none at the end. `None` for anything but
-/// `-?(0|[1-9][0-9]*)(.[0-9]+)?` and for a minus zero, whose sign would be lost.
+/// Counts the significant digits before and after the point, without leading and trailing zeros.
+///
+/// Returns `None` for anything but `-?(0|[1-9][0-9]*)(.[0-9]+)?`, and for a negative zero, whose sign would be lost.
 pub(super) fn digit_counts(text: &[u8]) -> Option<(u64, u64)> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let point = memchr::memchr(b'.', digits);
@@ -52,7 +71,7 @@ pub(super) fn digit_counts(text: &[u8]) -> Option<(u64, u64)> {
     Some((whole_digits as u64, significant as u64))
 }
 
-/// Date and time, or an instant in UTC, or a day's midnight, as microseconds.
+/// Returns a date and time, an instant in UTC, or the midnight of a date, in microseconds since 1970-01-01.
 pub(super) fn moment(bytes: &[u8]) -> Result<i64, Rejection> {
     if let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(bytes)) {
         return Ok(micros);
@@ -62,11 +81,11 @@ pub(super) fn moment(bytes: &[u8]) -> Result<i64, Rejection> {
     }
     match parse(ColumnType::Date, Some(bytes)) {
         Some(Value::Date { days }) => Ok(i64::from(days) * 86_400_000_000),
-        _ => Err("is no date and time"),
+        _ => Err("is not a date and time"),
     }
 }
 
-/// Whether a column with so many digits of a second keeps the fraction.
+/// Checks that a column with so many decimals of a second stores the whole fraction.
 pub(super) fn fraction(micros: i64, digits: u32) -> Result<(), Rejection> {
     let unit = 10i64.pow(6u32.saturating_sub(digits));
     if micros % unit == 0 { Ok(()) } else { Err("has a finer fraction of a second than the column") }
@@ -74,7 +93,7 @@ pub(super) fn fraction(micros: i64, digits: u32) -> Result<(), Rejection> {
 
 /// Whether a text has more than `max` characters.
 pub(super) fn has_more_characters(bytes: &[u8], max: u64) -> bool {
-    // As many bytes are never more characters; only longer values are counted.
+    // A value never has more characters than bytes, so only longer values are counted.
     bytes.len() as u64 > max && bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count() as u64 > max
 }
 
@@ -83,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_that_matter_are_counted() {
+    fn only_significant_digits_count() {
         for (text, expected) in [
             ("0", Some((0, 0))),
             ("12.500", Some((2, 1))),
@@ -98,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_counted_and_not_bytes() {
+    fn length_is_in_characters() {
         assert!(!has_more_characters("äöü".as_bytes(), 3));
         assert!(has_more_characters("äöüß".as_bytes(), 3));
     }

@@ -1,0 +1,110 @@
+//! Encodes rows for INSERT and LOAD DATA. Each value is checked before it is written.
+
+use crate::destination::encoding::write_escaped;
+use crate::destination::rows::Rows;
+use crate::error::Result;
+
+use super::check::{Encoded, check};
+use super::column::{Storage, TableColumn};
+
+/// The text format of a statement's rows.
+pub(super) trait RowFormat {
+    /// Writes NULL.
+    fn null(out: &mut Vec<u8>);
+    /// Writes a value, escaped.
+    fn value(column: &TableColumn, value: &[u8], out: &mut Vec<u8>);
+    /// Separates two fields.
+    const SEPARATOR: u8;
+}
+
+/// Appends the current row. Returns `false`, and appends nothing, for a rejected row. After an error `out` contains a
+/// part of a row.
+pub(super) fn write<F: RowFormat>(
+    rows: &mut Rows<'_, Storage>,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    let start = out.len();
+    let Err(error) = write_fields::<F>(rows, scratch, out) else { return Ok(true) };
+    rows.reject_row(error)?;
+    out.truncate(start);
+    Ok(false)
+}
+
+fn write_fields<F: RowFormat>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
+    for (index, (column, field)) in rows.fields().enumerate() {
+        if index > 0 {
+            out.push(F::SEPARATOR);
+        }
+        match check(column, field, scratch, rows.position())? {
+            Encoded::Null => F::null(out),
+            Encoded::Bytes(bytes) => F::value(column, bytes, out),
+            Encoded::Scratch => F::value(column, scratch, out),
+        }
+    }
+    Ok(())
+}
+
+/// SQL literals. Every value that is not an integer is a string; our SQL mode has backslash escapes.
+pub(super) struct Literal;
+
+impl RowFormat for Literal {
+    const SEPARATOR: u8 = b',';
+
+    fn null(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"NULL");
+    }
+
+    fn value(column: &TableColumn, value: &[u8], out: &mut Vec<u8>) {
+        if matches!(column.storage, Storage::Bits { .. } | Storage::Integer { .. }) {
+            // The check allows only digits and a sign.
+            out.extend_from_slice(value);
+            return;
+        }
+        out.push(b'\'');
+        for &byte in value {
+            match byte {
+                b'\\' | b'\'' => out.extend_from_slice(&[b'\\', byte]),
+                0 => out.extend_from_slice(b"\\0"),
+                _ => out.push(byte),
+            }
+        }
+        out.push(b'\'');
+    }
+}
+
+/// Tab-separated values with backslash escapes, and `\N` for NULL.
+pub(super) struct Tsv;
+
+impl RowFormat for Tsv {
+    const SEPARATOR: u8 = b'\t';
+
+    fn null(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\\N");
+    }
+
+    fn value(_: &TableColumn, value: &[u8], out: &mut Vec<u8>) {
+        write_escaped(value, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::column::column_of;
+    use super::*;
+
+    #[test]
+    fn quotes_in_strings_are_escaped() {
+        let mut out = Vec::new();
+        Literal::value(&column_of("text"), b"'; DROP TABLE t; -- \\'\0", &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), "'\\'; DROP TABLE t; -- \\\\\\'\\0'");
+    }
+
+    #[test]
+    fn integers_have_no_quotes() {
+        let mut out = Vec::new();
+        Literal::value(&column_of("bit(3)"), b"7", &mut out);
+        Literal::null(&mut out);
+        assert_eq!(out, b"7NULL");
+    }
+}
