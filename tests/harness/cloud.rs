@@ -15,8 +15,18 @@ use crate::keeper::{self, Owner};
 use crate::settings::Settings;
 use crate::{http, run, wait};
 
-const REGION: &str = "us-east-1";
+/// The region of every account.
+pub const REGION: &str = "us-east-1";
 const START_BOUND: Duration = Duration::from_secs(60);
+
+/// Whether MiniStack checks a request against the policies of its caller's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Roles {
+    /// Every caller may do everything.
+    Ignored,
+    /// As on AWS, with the exceptions in `docs/testing.md`.
+    Enforced,
+}
 
 /// A MiniStack process.
 #[derive(Debug)]
@@ -24,19 +34,27 @@ pub struct Cloud {
     folder: PathBuf,
     port: u16,
     owner: Owner,
+    roles: Roles,
 }
 
 impl Cloud {
     /// The MiniStack that all tests of this run share.
     pub async fn shared() -> Result<Self> {
-        let folder = keeper::shared("cloud", async |folder| Self::launch(folder, Owner::Run).await.map(drop)).await?;
+        let folder =
+            keeper::shared("cloud", async |folder| Self::launch(folder, Owner::Run, Roles::Ignored).await.map(drop))
+                .await?;
         let port = std::fs::read_to_string(folder.join("port"))?.trim().parse().context("the port file is broken")?;
-        Ok(Self { folder, port, owner: Owner::Run })
+        Ok(Self { folder, port, owner: Owner::Run, roles: Roles::Ignored })
     }
 
     /// A MiniStack for this test alone; it ends with the value.
     pub async fn start() -> Result<Self> {
-        Self::launch(run::folder()?.join(run::unique("cloud")), Owner::Test).await
+        Self::start_with(Roles::Ignored).await
+    }
+
+    /// The same, with roles ignored or enforced.
+    pub async fn start_with(roles: Roles) -> Result<Self> {
+        Self::launch(run::folder()?.join(run::unique("cloud")), Owner::Test, roles).await
     }
 
     /// The port on 127.0.0.1.
@@ -75,11 +93,11 @@ impl Cloud {
         Ok(Account::new(self.port, self.endpoint(), format!("{number:012}")).await)
     }
 
-    async fn launch(folder: PathBuf, owner: Owner) -> Result<Self> {
+    async fn launch(folder: PathBuf, owner: Owner, roles: Roles) -> Result<Self> {
         std::fs::create_dir_all(folder.join("tmp"))?;
         let port = run::free_port()?;
         std::fs::write(folder.join("port"), port.to_string())?;
-        let cloud = Self { folder, port, owner };
+        let cloud = Self { folder, port, owner, roles };
         let command = [run::tool("ministack")?.display().to_string()];
         keeper::start(owner, &cloud.folder, &command, &cloud.environment()).await?;
         wait::until("MiniStack to answer", START_BOUND, async || {
@@ -93,6 +111,7 @@ impl Cloud {
     fn environment(&self) -> Vec<(String, String)> {
         let folder = self.folder.display();
         [
+            ("AUTH", (self.roles == Roles::Enforced).to_string()),
             ("AWS_ENDPOINT_URL", self.endpoint()),
             ("BIND_HOST", "127.0.0.1".to_owned()),
             ("GATEWAY_PORT", self.port.to_string()),

@@ -13,6 +13,8 @@ use crate::settings::Settings;
 use crate::task::{Finished, Task};
 use crate::{fixture, http, run, wait};
 
+/// The name of the stack.
+pub const STACK: &str = "spillway";
 const SECRET: &str = "spillway/database";
 
 /// A deployed stack.
@@ -34,7 +36,7 @@ impl Deployment {
         });
         account.secrets.create_secret().name(SECRET).secret_string(secret.to_string()).send().await?;
         let output = Command::new(run::workspace().join("scripts/deploy-local"))
-            .args(["spillway", &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
+            .args([STACK, &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
             .args([format!("DatabaseTable={}", fixture::TABLE), "ScheduleState=DISABLED".to_owned()])
             .args([
                 format!("DatabaseCaFile={}", server.certificates().authority().display()),
@@ -84,7 +86,8 @@ impl Deployment {
         Task::start_binary(&PathBuf::from(self.output("TaskBinary")?), settings)?.finish(bound).await
     }
 
-    fn output(&self, name: &str) -> Result<&str> {
+    /// An output of the stack.
+    pub fn output(&self, name: &str) -> Result<&str> {
         self.outputs[name].as_str().with_context(|| format!("the stack has no output {name}"))
     }
 }

@@ -19,6 +19,7 @@ pub mod mariadb;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod roles;
 pub mod run;
 pub mod sample_events;
 pub mod settings;
