@@ -128,7 +128,7 @@ pub(super) async fn finalize(
     let bucket = &fallback_write.source.object.bucket;
     let key = route::manifest_key(&settings.prefixes, &fallback_write.source.id);
     let bytes = serde_json::to_vec_pretty(&manifest)
-        .map_err(|error| Error::new(ErrorKind::Internal, "a manifest is no json").with_source(error))?;
+        .map_err(|error| Error::new(ErrorKind::Internal, "the manifest cannot be written as JSON").with_source(error))?;
     let content_type = "application/json";
     match left {
         Some((_, etag)) => store.put_if(bucket, &key, &etag, bytes.into(), content_type).await.map(drop)?,
