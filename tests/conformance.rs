@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use spillway_core::config::LoadMode;
+use spillway_core::destination::LoadMode;
 use spillway_core::destination::{
     self, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard,
     IdleConnections, LedgerEntry, LedgerOutcome, LedgerState, OpenLoad, RowCounts, ScanReason, WriteResult,

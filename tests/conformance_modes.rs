@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
-use spillway_core::config::LoadMode;
+use spillway_core::destination::LoadMode;
 use spillway_core::destination::{CommitResult, LedgerState, RowCounts};
 use spillway_core::error::ErrorKind;
 use spillway_core::object::ObjectVersion;

@@ -9,12 +9,14 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use futures_util::{TryStreamExt, future, stream};
 use jiff::Timestamp;
 use spillway_core::catalog::Catalog;
-use spillway_core::config::{Environment, FallbackFormat, PipelineConfig, TaskSettings};
+use spillway_core::config::{Environment, TaskSettings};
 use spillway_core::error::{Error, ErrorKind, Position};
 use spillway_core::fallback::{self, FallbackWrite, Manifest};
 use spillway_core::format::{Batch, BatchStream};
 use spillway_core::object::{ObjectRef, ObjectVersion};
+use spillway_core::pipeline::PipelineConfig;
 use spillway_core::schema::Schema;
+use spillway_core::schema::fallback::FallbackFormat;
 use spillway_core::schema::infer::Inference;
 use spillway_core::store::Store;
 use spillway_harness::athena;
@@ -112,7 +114,7 @@ fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig>
         ("GLUE_TABLE", TABLE),
         ("FALLBACK_FORMAT", format.extension()),
     ]);
-    Ok(TaskSettings::read(&environment)?.context)
+    Ok(TaskSettings::read(&environment)?.pipeline)
 }
 
 async fn config(endpoint: &str, account: &str) -> SdkConfig {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mysql_async::prelude::Queryable;
 use rstest::rstest;
-use spillway_core::config::{
-    Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
-};
+use spillway_core::config::secret;
 use spillway_core::destination::CommitResult;
+use spillway_core::destination::Engine as Kind;
+use spillway_core::destination::{Credentials, DestinationOptions, LoadMethod, LoadMode, Tls, UnknownColumns};
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::mariadb::{MariaDb, Options, Schema};
 use spillway_harness::proxy::{Mode, Proxy, Swallow};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
-use spillway_core::config::{
-    Credentials, DestinationOptions, Engine as Kind, LoadMethod, LoadMode, Tls, UnknownColumns, secret,
-};
+use spillway_core::config::secret;
 use spillway_core::destination::CommitResult;
+use spillway_core::destination::Engine as Kind;
+use spillway_core::destination::{Credentials, DestinationOptions, LoadMethod, LoadMode, Tls, UnknownColumns};
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::database::{Options, Schema};
 use spillway_harness::postgres::{self, Postgres as Server};

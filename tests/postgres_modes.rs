@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rstest::rstest;
-use spillway_core::config::LoadMode;
+use spillway_core::destination::LoadMode;
 use spillway_core::destination::RowCounts;
 use spillway_core::error::{ErrorKind, chain};
 use spillway_harness::database::Schema;

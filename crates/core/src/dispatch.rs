@@ -17,14 +17,13 @@ pub use self::run::RequestResult;
 
 use crate::aws::sdk_config;
 use crate::catalog::Catalog;
-use crate::config::{Environment, LaunchSettings, PipelineConfig};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{self, EventItem};
 use crate::failpoint::Failpoint;
-use crate::launch::Launcher;
+use crate::launch::{LaunchSettings, Launcher};
 use crate::object::{ObjectRef, ObjectVersion};
-use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter};
+use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, PipelineConfig};
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
 use crate::secret::Secrets;
@@ -64,7 +63,7 @@ impl Dispatcher {
             catalog: Catalog::new(&config, settings.glue.clone()),
             destinations: Arc::new(ConfiguredDestinations::new(secrets, settings.database.options.clone())),
             cost_meter: CostMeter::default(),
-            worker: Environment::of_process().worker(service),
+            worker: format!("{service} on {}, process {}", settings.host, std::process::id()),
             settings,
         };
         Self { service, context, launcher: launch.map(|launch| Launcher::new(&config, launch)), inline_max_bytes }
@@ -128,7 +127,7 @@ impl Dispatcher {
         let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
         report.source_id = Some(source.id.to_string());
         report.size_bytes = source.size_bytes;
-        report.table = route::key_parts(&report.object.key, &self.context.settings.database).ok().map(|key| key.table);
+        report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table);
         Ok(report)
     }
 

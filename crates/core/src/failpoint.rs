@@ -4,6 +4,16 @@
 //! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. Deployed binaries are built without the feature:
 //! there a failpoint does nothing.
 
+/// The failpoint of this process, and the file that it creates there.
+#[cfg(feature = "failpoints")]
+static ARMED: std::sync::OnceLock<(String, std::path::PathBuf)> = std::sync::OnceLock::new();
+
+/// Arms one failpoint, for as long as this process lives. Only the first call has an effect.
+#[cfg(feature = "failpoints")]
+pub(crate) fn arm(point: String, file: std::path::PathBuf) {
+    let _ = ARMED.set((point, file));
+}
+
 /// Every failpoint, in the order of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
@@ -195,11 +205,11 @@ impl Failpoint {
     /// Pauses the process here if a test has requested it.
     #[cfg(feature = "failpoints")]
     pub async fn reached(self) {
-        let Some(pause) = crate::config::test_pause() else { return };
-        if pause.point != self.name() || std::fs::write(&pause.file, self.name()).is_err() {
+        let Some((point, file)) = ARMED.get() else { return };
+        if *point != self.name() || std::fs::write(file, self.name()).is_err() {
             return;
         }
-        while pause.file.exists() {
+        while file.exists() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }

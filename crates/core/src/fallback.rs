@@ -12,15 +12,16 @@ use std::ops::Range;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::catalog::Catalog;
-use crate::config::{FallbackFormat, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::format::fallback_csv::{self, CsvEncoder};
 use crate::format::parquet::{self, ParquetEncoder};
 use crate::format::{Batch, BatchStream};
 use crate::object::{ObjectRef, ObjectVersion};
+use crate::pipeline::PipelineConfig;
 use crate::route;
 use crate::schema::Schema;
+use crate::schema::fallback::FallbackFormat;
 use crate::store::Store;
 use crate::store::upload::Upload;
 
@@ -71,7 +72,7 @@ pub async fn find(store: &Store, settings: &PipelineConfig, source: &ObjectVersi
 /// listing.
 async fn data_object(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<String>> {
     // A key that gives no table has no place where an object could lie without its manifest.
-    let Ok(parts) = route::key_parts(&source.object.key, &settings.database) else { return Ok(None) };
+    let Ok(parts) = settings.key_parts(&source.object.key) else { return Ok(None) };
     let keys = FallbackFormat::ALL.map(|format| {
         route::fallback_data_key(&settings.prefixes, &parts.table, source.last_modified, &source.id, format)
     });

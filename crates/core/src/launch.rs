@@ -17,7 +17,6 @@ use aws_sdk_ecs::types::{
 };
 use tracing::{info, warn};
 
-use crate::config::{LaunchSettings, settings as declared};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectVersion, hash_parts};
@@ -28,6 +27,34 @@ const MAX_BUDGET: Duration = Duration::from_secs(60);
 
 /// Number of stopped tasks of one object after which the launch fails.
 const MAX_STOPPED: usize = 5;
+
+/// The variables through which the task learns its object.
+pub(crate) struct ObjectVariables {
+    pub(crate) bucket: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) version_id: &'static str,
+}
+
+/// The names under which the task reads them; a test compares them with the declared settings.
+pub(crate) const OBJECT_VARIABLES: ObjectVariables =
+    ObjectVariables { bucket: "S3_BUCKET", key: "CSV_KEY", version_id: "CSV_VERSION_ID" };
+
+/// How a Fargate task is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchSettings {
+    /// `ECS_CLUSTER`.
+    pub cluster: String,
+    /// `TASK_DEFINITION`: `family:revision` or an ARN.
+    pub task_definition: String,
+    /// `CONTAINER_NAME`.
+    pub container: String,
+    /// `SUBNETS`; Fargate rejects a task without one.
+    pub subnets: Vec<String>,
+    /// `SECURITY_GROUPS`; empty for the default group of the VPC.
+    pub security_groups: Vec<String>,
+    /// Whether `ASSIGN_PUBLIC_IP` is `ENABLED`.
+    pub assign_public_ip: bool,
+}
 
 /// Starts tasks. Clones share connections.
 #[derive(Debug, Clone)]
@@ -140,11 +167,11 @@ impl Launcher {
         let pair = |name: &str, value: &str| KeyValuePair::builder().name(name).value(value).build();
         let container = ContainerOverride::builder()
             .name(&self.settings.container)
-            .environment(pair(declared::S3_BUCKET.info.name, &object.bucket))
-            .environment(pair(declared::CSV_KEY.info.name, &object.key))
+            .environment(pair(OBJECT_VARIABLES.bucket, &object.bucket))
+            .environment(pair(OBJECT_VARIABLES.key, &object.key))
             // An empty value counts as unset. It overrides a version id in the task definition, which is another
             // object's.
-            .environment(pair(declared::CSV_VERSION_ID.info.name, object.version_id.as_deref().unwrap_or_default()))
+            .environment(pair(OBJECT_VARIABLES.version_id, object.version_id.as_deref().unwrap_or_default()))
             .build();
         TaskOverride::builder().container_overrides(container).build()
     }

@@ -11,7 +11,6 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{DefaultRequest, PrefixMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::replay::ReplaySelection;
@@ -23,6 +22,33 @@ const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" o
 
 /// The age in seconds from which a sweep regards a file, an upload or a staging table as left over.
 const DEFAULT_AGE_SECONDS: u64 = 15 * 60;
+
+/// Which of the files under a prefix are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefixMode {
+    /// Every file, oldest first.
+    #[default]
+    All,
+    /// The most recently modified file.
+    Latest,
+}
+
+/// The request that settings name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DefaultRequest {
+    /// `CSV_KEY` and `CSV_VERSION_ID`.
+    Object(ObjectRef),
+    /// `CSV_PREFIX` and `CSV_MODE`.
+    Prefix {
+        /// The bucket.
+        bucket: String,
+        /// `CSV_PREFIX`, or every upload prefix.
+        prefixes: Vec<String>,
+        /// Which files.
+        mode: PrefixMode,
+    },
+}
 
 /// A parsed request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::config::{FallbackFormat, Prefixes};
 use crate::format::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
+use crate::schema::fallback::FallbackFormat;
 
+pub use table::TableSettings;
 pub(crate) use table::{glue_table, key_parts};
 
 /// S3's limit for the length of a key, in bytes.
@@ -28,6 +29,23 @@ const ASSUMED_COMPRESSION_RATIO: u64 = 10;
 
 /// The characters of a table name that are percent-encoded in a folder name.
 const FOLDER: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'-');
+
+/// The prefixes in the bucket. Each ends with a slash, and none is inside another, except below an empty upload prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefixes {
+    /// `UPLOAD_PREFIX`: prefixes of the files to load. A single empty one is the whole bucket.
+    pub upload: Vec<String>,
+    /// `PROCESSED_PREFIX`: the destination of loaded files.
+    pub processed: String,
+    /// `FAILED_PREFIX`: the destination of files that are invalid or whose rows are in the fallback.
+    pub failed: String,
+    /// `GLUE_FALLBACK_PREFIX`: the destination of rows that the database did not accept.
+    pub fallback: String,
+    /// `LEASE_PREFIX`: the leases of files in progress.
+    pub lease: String,
+    /// `REJECTED_PREFIX`: the destination of rejected records.
+    pub rejected: String,
+}
 
 /// Whether an object is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]

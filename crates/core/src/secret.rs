@@ -9,11 +9,36 @@ use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::config::{CredentialSettings, Credentials, Engine, SecretSettings, secret};
+use crate::destination::{Credentials, Engine};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The origin of the database credentials.
+#[derive(Debug, Clone)]
+pub enum CredentialSettings {
+    /// `RDS_HOST`, `RDS_PORT`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB`.
+    Inline(Credentials),
+    /// A secret in Secrets Manager.
+    Secret(SecretSettings),
+}
+
+/// A secret with the credentials, and values for the fields that it lacks. RDS writes neither host nor database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSettings {
+    /// `RDS_SECRET_NAME`: its name or ARN.
+    pub name: String,
+    /// `RDS_ENGINE`, if set; it takes precedence over the secret.
+    pub engine: Option<Engine>,
+    /// `RDS_HOST`, if set.
+    pub host: Option<String>,
+    /// `RDS_PORT`, if set.
+    pub port: Option<u16>,
+    /// `RDS_DB`, if set.
+    pub database: Option<String>,
+}
 
 /// The source of credentials. Clones share the cache.
 #[derive(Debug, Clone)]
@@ -76,7 +101,7 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
         host: host.ok_or_else(|| missing("host", ", and RDS_HOST is not set"))?.to_owned(),
         port: port.unwrap_or(engine.default_port()),
         user: user.to_owned(),
-        password: secret(password),
+        password: SecretString::from(password),
         database: database.ok_or_else(|| missing("dbname", ", and RDS_DB is not set"))?.to_owned(),
     })
 }

@@ -11,12 +11,29 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogFormat, LogSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
 
 /// Where CloudWatch shows the metrics.
 const NAMESPACE: &str = "Spillway";
+
+/// The format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Plain text for a terminal.
+    Text,
+}
+
+/// The content and the format of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Directives of the filter, such as `warn,spillway=debug`.
+    pub filter: String,
+    /// The format of log lines.
+    pub format: LogFormat,
+}
 
 /// Sets up the log lines of this process. To be called once, before anything is logged.
 pub fn init(settings: &LogSettings) -> Result<()> {

@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use anyhow::Context;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
-use spillway_core::config::{DefaultRequest, IngestSettings, LogSettings};
+use spillway_core::config::IngestSettings;
 use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{Dispatcher, Tasks};
 use spillway_core::error::{Result, chain};
-use spillway_core::request::Request;
-use spillway_core::telemetry;
+use spillway_core::request::{DefaultRequest, Request};
+use spillway_core::telemetry::{self, LogSettings};
 
 /// The state that all invocations of a process share.
 struct Function {
@@ -33,8 +33,8 @@ async fn start() -> anyhow::Result<Function> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     let settings = IngestSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
-    let dispatcher = Dispatcher::connect("ingest", settings.context, Some(tasks)).await;
-    Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.standing_work })
+    let dispatcher = Dispatcher::connect("ingest", settings.pipeline, Some(tasks)).await;
+    Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.default_request })
 }
 
 async fn invoke(function: &Function, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {

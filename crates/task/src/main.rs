@@ -7,12 +7,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use spillway_core::config::{LogSettings, TaskSettings};
+use spillway_core::config::TaskSettings;
 use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::Dispatcher;
 use spillway_core::error::{Error, ErrorKind, Result, chain};
 use spillway_core::request::Request;
-use spillway_core::telemetry;
+use spillway_core::telemetry::{self, LogSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -26,8 +26,8 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let dispatcher = Dispatcher::connect("task", settings.context, None).await;
-    match run(&dispatcher, settings.work.into(), &deadline).await {
+    let dispatcher = Dispatcher::connect("task", settings.pipeline, None).await;
+    match run(&dispatcher, settings.request.into(), &deadline).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(kind = error.kind().name(), error = chain(&error), "the task failed");

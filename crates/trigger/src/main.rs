@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use anyhow::Context;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
-use spillway_core::config::{LogSettings, TriggerSettings};
+use spillway_core::config::TriggerSettings;
 use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result, chain};
-use spillway_core::telemetry;
+use spillway_core::telemetry::{self, LogSettings};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -25,7 +25,7 @@ async fn start() -> anyhow::Result<Dispatcher> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     let settings = TriggerSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: settings.inline_max_bytes, launch: settings.launch };
-    Ok(Dispatcher::connect("trigger", settings.context, Some(tasks)).await)
+    Ok(Dispatcher::connect("trigger", settings.pipeline, Some(tasks)).await)
 }
 
 async fn invoke(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {

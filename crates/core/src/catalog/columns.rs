@@ -5,8 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::FallbackFormat;
-use crate::schema::fallback::FallbackColumn;
+use crate::schema::fallback::{FallbackColumn, FallbackFormat};
 use crate::schema::{Column, ColumnType, Schema};
 
 /// The partition key of every fallback table.

@@ -13,17 +13,27 @@ use aws_config::SdkConfig;
 use aws_sdk_glue::Client;
 use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, DatabaseInput, Partition, Table};
 
-use crate::config::{FallbackFormat, GlueSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::policy;
 use crate::schema::Schema;
-use crate::schema::fallback::FallbackColumn;
+use crate::schema::fallback::{FallbackColumn, FallbackFormat};
 use columns::{Assignment, CatalogColumn, PARTITION_KEY};
 use failure::{code, failure};
 
 /// Number of attempts for a change while other workers change the same table.
 const TRIES: u32 = 12;
+
+/// The Glue database and table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlueSettings {
+    /// `GLUE_DATABASE`, in lower case.
+    pub database: String,
+    /// `GLUE_TABLE`, in lower case: for rows of `RDS_TABLE`.
+    pub table: String,
+    /// `FALLBACK_FORMAT`.
+    pub format: FallbackFormat,
+}
 
 /// One database and table of the Glue Data Catalog.
 #[derive(Debug, Clone)]

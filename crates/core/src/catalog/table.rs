@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
 use super::columns::{CatalogColumn, NULLS_COLUMN, PARTITION_KEY};
-use crate::config::FallbackFormat;
 use crate::error::{Error, ErrorKind, Result};
+use crate::schema::fallback::FallbackFormat;
 
 const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 const CSV_SERDE: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";

@@ -37,13 +37,12 @@ impl Environment {
         Self { lookup: Box::new(lookup) }
     }
 
-    /// The name of this worker in leases and the ledger: the service, its host, its process.
-    pub fn worker(&self, service: &str) -> String {
-        let host = [&settings::AWS_LAMBDA_LOG_STREAM_NAME, &settings::HOSTNAME]
+    /// The host in the worker's name: the log stream of a function, or the host name.
+    pub(super) fn host(&self) -> String {
+        [&settings::AWS_LAMBDA_LOG_STREAM_NAME, &settings::HOSTNAME]
             .into_iter()
             .find_map(|setting| self.find(setting).ok().flatten())
-            .unwrap_or_else(|| "local".to_owned());
-        format!("{service} on {host}, process {}", std::process::id())
+            .unwrap_or_else(|| "local".to_owned())
     }
 
     /// The text of a variable. An empty text counts as unset.

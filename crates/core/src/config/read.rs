@@ -1,16 +1,16 @@
-//! The settings of each program, read from the environment and checked against each other.
+//! The settings of the pipeline, read from the environment and checked against each other.
 
-use super::environment::{Environment, settings_error};
+use super::environment::Environment;
 use super::read_database::database;
 use super::setting::{Declared, Reason, invalid};
-use super::{
-    CsvSettings, DecodedLimits, DefaultRequest, FileLimits, FileSettings, GlueSettings, IngestSettings, KeyColumn,
-    LaunchSettings, LogSettings, PipelineConfig, Prefixes, TaskSettings, TriggerSettings, settings,
-};
+use super::{CsvSettings, DecodedLimits, FileLimits, FileSettings, settings};
+use crate::catalog::GlueSettings;
 use crate::cost::Compute;
-use crate::error::{Error, Result};
-use crate::object::ObjectRef;
+use crate::error::Result;
 use crate::pattern::TablePatterns;
+use crate::pipeline::PipelineConfig;
+use crate::route::Prefixes;
+use crate::schema::key_columns::KeyColumn;
 
 impl PipelineConfig {
     /// Reads the settings that every program needs.
@@ -27,85 +27,9 @@ impl PipelineConfig {
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
             lease: environment.get(&settings::LEASE_SECONDS)?,
             compute: compute(environment)?,
+            host: environment.host(),
         })
     }
-}
-
-impl TriggerSettings {
-    /// Reads the settings of the trigger function from the environment of this process.
-    pub fn from_env() -> Result<Self> {
-        Self::read(&Environment::of_process())
-    }
-
-    /// Reads the settings of the trigger function.
-    pub fn read(environment: &Environment) -> Result<Self> {
-        Ok(Self {
-            context: PipelineConfig::read(environment)?,
-            inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
-            launch: launch(environment)?,
-        })
-    }
-}
-
-impl IngestSettings {
-    /// Reads the settings of the ingest function from the environment of this process.
-    pub fn from_env() -> Result<Self> {
-        Self::read(&Environment::of_process())
-    }
-
-    /// Reads the settings of the ingest function.
-    pub fn read(environment: &Environment) -> Result<Self> {
-        let context = PipelineConfig::read(environment)?;
-        let bucket = environment.get(&settings::S3_BUCKET)?;
-        let has_request =
-            environment.find(&settings::CSV_KEY)?.is_some() || environment.find(&settings::CSV_PREFIX)?.is_some();
-        let standing_work = if has_request { Some(default_request(environment, &context, &bucket)?) } else { None };
-        Ok(Self { context, bucket, standing_work, launch: launch(environment)? })
-    }
-}
-
-impl TaskSettings {
-    /// Reads the settings of the task from the environment of this process.
-    pub fn from_env() -> Result<Self> {
-        Self::read(&Environment::of_process())
-    }
-
-    /// Reads the settings of the task.
-    pub fn read(environment: &Environment) -> Result<Self> {
-        let bucket = environment.get(&settings::S3_BUCKET)?;
-        let context = PipelineConfig::read(environment)?;
-        let work = default_request(environment, &context, &bucket)?;
-        Ok(Self { context, work })
-    }
-}
-
-impl LogSettings {
-    /// Reads the log settings from the environment of this process.
-    pub fn from_env() -> Result<Self> {
-        Self::read(&Environment::of_process())
-    }
-
-    /// Reads the log settings. The level of AWS Lambda comes first, then `RUST_LOG`, then `LOG_LEVEL`.
-    pub fn read(environment: &Environment) -> Result<Self> {
-        let filter = match environment.find(&settings::AWS_LAMBDA_LOG_LEVEL)? {
-            Some(level) => level_filter(level),
-            None => match environment.find(&settings::RUST_LOG)? {
-                Some(directives) => directives,
-                None => level_filter(environment.get(&settings::LOG_LEVEL)?),
-            },
-        };
-        let format = match environment.find(&settings::LOG_FORMAT)? {
-            Some(format) => Some(format),
-            None => environment.find(&settings::AWS_LAMBDA_LOG_FORMAT)?,
-        };
-        Ok(Self { filter, format: format.map_or_else(|| environment.get(&settings::LOG_FORMAT), Ok)? })
-    }
-}
-
-/// Spillway's own modules at this level, all others at `warn` or less.
-fn level_filter(level: &str) -> String {
-    let others = if matches!(level, "error" | "off") { level } else { "warn" };
-    format!("{others},spillway={level}")
 }
 
 /// The size of this function or task, when the platform or the template has set it.
@@ -206,35 +130,4 @@ fn glue(environment: &Environment) -> Result<GlueSettings> {
         table: environment.get(&settings::GLUE_TABLE)?,
         format: environment.get(&settings::FALLBACK_FORMAT)?,
     })
-}
-
-fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
-    let assign_public_ip = environment.get(&settings::ASSIGN_PUBLIC_IP)?;
-    let Some(cluster) = environment.find(&settings::ECS_CLUSTER)? else { return Ok(None) };
-    Ok(Some(LaunchSettings {
-        cluster,
-        task_definition: environment
-            .find(&settings::TASK_DEFINITION)?
-            .ok_or_else(|| missing(&settings::TASK_DEFINITION))?,
-        container: environment.find(&settings::CONTAINER_NAME)?.ok_or_else(|| missing(&settings::CONTAINER_NAME))?,
-        subnets: environment.find(&settings::SUBNETS)?.unwrap_or_default(),
-        security_groups: environment.find(&settings::SECURITY_GROUPS)?.unwrap_or_default(),
-        assign_public_ip,
-    }))
-}
-
-fn missing(setting: &dyn Declared) -> Error {
-    let (name, accepts) = (setting.info().name, setting.accepts());
-    settings_error(format!("{name} is not set, but ECS_CLUSTER is; {name} accepts {accepts}"))
-}
-
-fn default_request(environment: &Environment, context: &PipelineConfig, bucket: &str) -> Result<DefaultRequest> {
-    let mode = environment.get(&settings::CSV_MODE)?;
-    if let Some(key) = environment.find(&settings::CSV_KEY)? {
-        let version_id = environment.find(&settings::CSV_VERSION_ID)?;
-        return Ok(DefaultRequest::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
-    }
-    let prefix = environment.find(&settings::CSV_PREFIX)?;
-    let prefixes = prefix.map_or_else(|| context.prefixes.upload.clone(), |prefix| vec![prefix]);
-    Ok(DefaultRequest::Prefix { bucket: bucket.to_owned(), prefixes, mode })
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::environment::{Environment, settings_error};
 use super::setting::{Declared, Reason, invalid};
-use super::{
-    CredentialSettings, Credentials, DatabaseSettings, DestinationOptions, Engine, LoadMode, SecretSettings,
-    TableSettings, Tls, settings,
-};
+use super::settings;
+use crate::destination::{Credentials, DestinationOptions, Engine, LoadMode, Tls};
 use crate::error::Result;
 use crate::pattern;
+use crate::pipeline::DatabaseSettings;
+use crate::route::TableSettings;
+use crate::secret::{CredentialSettings, SecretSettings};
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");

@@ -9,12 +9,17 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use super::setting::{Category, Declared, ReadBy};
-use super::{
-    CredentialSettings, DefaultRequest, Engine, Environment, FallbackFormat, IngestSettings, KeyColumn, LoadMode,
-    LogFormat, LogSettings, PipelineConfig, PrefixMode, TaskSettings, Tls, TriggerSettings, settings,
-};
+use super::{Environment, IngestSettings, TaskSettings, TriggerSettings, settings};
+use crate::destination::{Engine, LoadMode, Tls};
 use crate::error::ErrorKind;
+use crate::launch::OBJECT_VARIABLES;
 use crate::pattern::SPECIAL_NAMES;
+use crate::pipeline::PipelineConfig;
+use crate::request::{DefaultRequest, PrefixMode};
+use crate::schema::fallback::FallbackFormat;
+use crate::schema::key_columns::KeyColumn;
+use crate::secret::CredentialSettings;
+use crate::telemetry::{LogFormat, LogSettings};
 
 /// The settings that a task requires.
 const BASE: [(&str, &str); 6] = [
@@ -47,18 +52,18 @@ fn message(environment: &Environment) -> String {
 #[test]
 fn required_settings_are_enough_and_defaults_apply() {
     let settings = TaskSettings::read(&with(&[])).unwrap();
-    let context = settings.context;
-    assert_eq!(context.region, "us-east-1");
-    assert_eq!((context.prefixes.upload[0].as_str(), context.prefixes.lease.as_str()), ("uploads/", "lease/"));
-    assert_eq!(context.glue.table, "ingest_fallback_table");
-    assert_eq!(context.glue.format, FallbackFormat::Parquet);
-    assert_eq!(context.database.retry_budget.as_secs(), 150);
-    assert_eq!(context.files.limits.buffer_max_bytes, 8 << 20);
+    let pipeline = settings.pipeline;
+    assert_eq!(pipeline.region, "us-east-1");
+    assert_eq!((pipeline.prefixes.upload[0].as_str(), pipeline.prefixes.lease.as_str()), ("uploads/", "lease/"));
+    assert_eq!(pipeline.glue.table, "ingest_fallback_table");
+    assert_eq!(pipeline.glue.format, FallbackFormat::Parquet);
+    assert_eq!(pipeline.database.retry_budget.as_secs(), 150);
+    assert_eq!(pipeline.files.limits.buffer_max_bytes, 8 << 20);
     assert_eq!(
-        settings.work,
+        settings.request,
         DefaultRequest::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
     );
-    let Tls::Verify { ca_pem } = context.database.options.tls else { panic!("TLS is verified by default") };
+    let Tls::Verify { ca_pem } = pipeline.database.options.tls else { panic!("TLS is verified by default") };
     assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 120);
 }
 
@@ -206,7 +211,6 @@ fn looked_up(memory: &'static str, read: impl Fn(&Environment)) -> HashSet<Strin
         });
         read(&environment);
         LogSettings::read(&environment).unwrap();
-        environment.worker("test");
     }
     names.lock().unwrap().clone()
 }
@@ -243,7 +247,7 @@ fn each_program_reads_the_settings_that_are_declared_for_it() {
 #[test]
 fn a_merge_key_is_named_or_left_to_the_table() {
     let mode =
-        |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).map(|context| context.database.options.load_mode);
+        |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).map(|pipeline| pipeline.database.options.load_mode);
     assert_eq!(mode(&[]).unwrap(), LoadMode::Append);
     assert_eq!(mode(&[("LOAD_MODE", "Merge")]).unwrap(), LoadMode::Merge { key: vec![] });
     let key = vec!["tenant".to_owned(), "id".to_owned()];
@@ -252,8 +256,8 @@ fn a_merge_key_is_named_or_left_to_the_table() {
 
 #[test]
 fn a_prefix_gets_a_slash_and_a_glue_name_lower_case() {
-    let context = PipelineConfig::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
-    assert_eq!((context.prefixes.upload[0].as_str(), context.glue.table.as_str()), ("in/", "fall_back"));
+    let pipeline = PipelineConfig::read(&with(&[("UPLOAD_PREFIX", "in"), ("GLUE_TABLE", "Fall_Back")])).unwrap();
+    assert_eq!((pipeline.prefixes.upload[0].as_str(), pipeline.glue.table.as_str()), ("in/", "fall_back"));
 }
 
 #[test]
@@ -270,7 +274,7 @@ fn uploads_have_several_prefixes_or_the_whole_bucket() {
     let upload = |text: &str| PipelineConfig::read(&with(&[("UPLOAD_PREFIX", text)])).unwrap().prefixes.upload;
     assert_eq!(upload(" sale_events , inventory_events/,"), ["sale_events/", "inventory_events/"]);
     assert_eq!(upload("/"), [""]);
-    let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().work;
+    let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().request;
     let DefaultRequest::Prefix { prefixes, .. } = several else { panic!("no key is named") };
     assert_eq!(prefixes, ["a/", "b/"]);
 }
@@ -290,8 +294,8 @@ fn prefixes_with_a_common_start_are_different() {
 
 #[test]
 fn inline_credentials_take_precedence_over_a_secret() {
-    let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
-    let CredentialSettings::Inline(credentials) = context.database.credentials else {
+    let pipeline = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
+    let CredentialSettings::Inline(credentials) = pipeline.database.credentials else {
         panic!("inline credentials take precedence")
     };
     assert_eq!(
@@ -307,26 +311,26 @@ fn inline_credentials_take_precedence_over_a_secret() {
 #[case(&[("RDS_ENGINE", "mariadb"), ("RDS_PORT", "5432")], (Engine::MySql, 5432))]
 #[case(&[("RDS_PORT", "3307")], (Engine::MySql, 3307))]
 fn the_engine_is_named_or_follows_from_the_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
-    let context = PipelineConfig::read(&with(set)).unwrap();
-    let CredentialSettings::Inline(credentials) = context.database.credentials else { panic!("inline") };
+    let pipeline = PipelineConfig::read(&with(set)).unwrap();
+    let CredentialSettings::Inline(credentials) = pipeline.database.credentials else { panic!("inline") };
     assert_eq!((credentials.engine, credentials.port), expected);
 }
 
 #[test]
 fn settings_complete_a_secret() {
-    let context = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
-    let CredentialSettings::Secret(secret) = context.database.credentials else { panic!("the secret is used") };
+    let pipeline = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
+    let CredentialSettings::Secret(secret) = pipeline.database.credentials else { panic!("the secret is used") };
     assert_eq!((secret.name.as_str(), secret.host.as_deref(), secret.port), ("prod/db", Some("db.example"), None));
 }
 
 #[test]
 fn a_key_takes_precedence_over_a_prefix() {
     let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
-    let DefaultRequest::Object(object) = TaskSettings::read(&with(&named)).unwrap().work else {
+    let DefaultRequest::Object(object) = TaskSettings::read(&with(&named)).unwrap().request else {
         panic!("the key takes precedence")
     };
     assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
-    let DefaultRequest::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().work else {
+    let DefaultRequest::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().request else {
         panic!("the prefix is next")
     };
     assert_eq!((prefixes, mode), (vec!["in/".to_owned()], PrefixMode::Latest));
@@ -334,8 +338,8 @@ fn a_key_takes_precedence_over_a_prefix() {
 
 #[test]
 fn the_ingest_function_has_a_default_request_only_if_one_is_set() {
-    assert_eq!(IngestSettings::read(&with(&[])).unwrap().standing_work, None);
-    assert!(IngestSettings::read(&with(&[("CSV_PREFIX", "in/")])).unwrap().standing_work.is_some());
+    assert_eq!(IngestSettings::read(&with(&[])).unwrap().default_request, None);
+    assert!(IngestSettings::read(&with(&[("CSV_PREFIX", "in/")])).unwrap().default_request.is_some());
 }
 
 #[test]
@@ -367,12 +371,21 @@ fn log_settings(#[case] set: &[(&str, &str)], #[case] filter: &str, #[case] form
 }
 
 #[test]
-fn a_worker_name_contains_its_host() {
-    let name = |set: &[(&str, &str)]| Environment::of(set).worker("task");
-    let process = std::process::id();
-    assert_eq!(name(&[]), format!("task on local, process {process}"));
-    let both = [("HOSTNAME", "h"), ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/11/20/[$LATEST]1")];
-    assert_eq!(name(&both), format!("task on 2026/11/20/[$LATEST]1, process {process}"));
+fn the_host_is_the_log_stream_or_the_host_name() {
+    let host = |set: &[(&str, &str)]| Environment::of(set).host();
+    assert_eq!(host(&[]), "local");
+    assert_eq!(host(&[("HOSTNAME", "h")]), "h");
+    assert_eq!(
+        host(&[("HOSTNAME", "h"), ("AWS_LAMBDA_LOG_STREAM_NAME", "2026/11/20/[$LATEST]1")]),
+        "2026/11/20/[$LATEST]1"
+    );
+}
+
+#[test]
+fn a_started_task_reads_the_object_from_the_variables_that_the_launcher_sets() {
+    let declared =
+        [&settings::S3_BUCKET, &settings::CSV_KEY, &settings::CSV_VERSION_ID].map(|setting| setting.info.name);
+    assert_eq!(declared, [OBJECT_VARIABLES.bucket, OBJECT_VARIABLES.key, OBJECT_VARIABLES.version_id]);
 }
 
 #[test]
@@ -389,7 +402,7 @@ proptest! {
         let name = settings::all().nth(index).unwrap().info().name;
         let environment = with(&[&ECS[..], &[("RDS_PASSWORD", &password), (name, &value)]].concat());
         let shown = [
-            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.context.database.credentials)),
+            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.pipeline.database.credentials)),
             format!("{:?}", TriggerSettings::read(&environment).map(|settings| settings.launch)),
         ];
         prop_assert!(value.contains(&password) || !shown.concat().contains(&password));

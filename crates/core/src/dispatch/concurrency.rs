@@ -10,10 +10,11 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
 use super::{BatchResult, Dispatcher};
-use crate::config::{LoadMode, PipelineConfig, UnknownColumns};
 use crate::deadline::Deadline;
+use crate::destination::{LoadMode, UnknownColumns};
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
+use crate::pipeline::PipelineConfig;
 use crate::route::Route;
 use crate::store::read::ListedObject;
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::{BatchResult, Dispatcher};
 use crate::cleanup::{Cleared, clean_up};
-use crate::config::LoadMode;
 use crate::deadline::Deadline;
+use crate::destination::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::reconcile::undelivered_files;

@@ -7,12 +7,12 @@ use tracing::error;
 
 use super::{FallbackWrite, table_folder};
 use crate::catalog::Catalog;
-use crate::config::{FallbackFormat, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::{ObjectRef, ObjectVersion};
+use crate::pipeline::PipelineConfig;
 use crate::route;
 use crate::schema::Schema;
-use crate::schema::fallback::FallbackColumn;
+use crate::schema::fallback::{FallbackColumn, FallbackFormat};
 use crate::store::Store;
 use crate::store::write::Created;
 
@@ -127,8 +127,9 @@ pub(super) async fn finalize(
     let manifest = new(catalog, settings, fallback_write).await?;
     let bucket = &fallback_write.source.object.bucket;
     let key = route::manifest_key(&settings.prefixes, &fallback_write.source.id);
-    let bytes = serde_json::to_vec_pretty(&manifest)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the manifest cannot be written as JSON").with_source(error))?;
+    let bytes = serde_json::to_vec_pretty(&manifest).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the manifest cannot be written as JSON").with_source(error)
+    })?;
     let content_type = "application/json";
     match left {
         Some((_, etag)) => store.put_if(bucket, &key, &etag, bytes.into(), content_type).await.map(drop)?,
@@ -152,7 +153,7 @@ pub(super) async fn finalize(
 async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &FallbackWrite<'_>) -> Result<Manifest> {
     let source = fallback_write.source;
     let (prefixes, table, format) = (&settings.prefixes, fallback_write.table, catalog.format());
-    let glue_table = route::glue_table(settings, table);
+    let glue_table = settings.glue_table(table);
     let catalog = catalog.with_table(&glue_table);
     let columns = catalog.prepare(&table_folder(&source.object.bucket, settings, table), fallback_write.schema).await?;
     Ok(Manifest {

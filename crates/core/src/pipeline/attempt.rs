@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use crate::config::{Dedupe, LoadMode};
 use crate::deadline::Deadline;
+use crate::destination::LoadMode;
 use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
 use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
-use crate::pipeline::Context;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
+use crate::pipeline::{Context, Dedupe};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;

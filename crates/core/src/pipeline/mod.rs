@@ -4,6 +4,7 @@
 //! and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file explains why.
 
 mod attempt;
+mod config;
 mod cost_meter;
 mod destinations;
 mod file_rows;
@@ -17,14 +18,15 @@ use std::sync::Arc;
 use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt};
+pub use config::{DatabaseSettings, Dedupe, PipelineConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations};
 pub(crate) use file_rows::FileRows;
 pub(crate) use load::{LoadResult, is_loaded, load};
 
 use crate::catalog::Catalog;
-use crate::config::{LoadMode, PipelineConfig};
 use crate::deadline::Deadline;
+use crate::destination::LoadMode;
 use crate::destination::{LedgerEntry, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -198,7 +200,7 @@ async fn route(context: &Context, source: &ObjectVersion) -> Result<Assignment> 
             let key_parts = rejects::key_parts(settings, table, original_key.as_deref());
             Ok(Assignment { key: key_parts, original_key: original_key.unwrap_or_else(|| key.clone()) })
         }
-        None => Ok(Assignment { key: route::key_parts(key, &settings.database), original_key: key.clone() }),
+        None => Ok(Assignment { key: settings.key_parts(key), original_key: key.clone() }),
     }
 }
 

@@ -8,16 +8,16 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{KeyColumn, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::format::decoder::Layout;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
-use crate::pipeline::{Attempt, FileRows};
+use crate::pipeline::{Attempt, FileRows, PipelineConfig};
 use crate::reader::{FileLayout, FileReader};
 use crate::reject::{Reject, RejectCode};
 use crate::route;
+use crate::schema::key_columns::KeyColumn;
 use crate::store::Store;
 use crate::store::upload::Upload;
 use crate::store::write::{Created, Deleted};
@@ -81,7 +81,7 @@ pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: 
              which have it in object_key, are gone or are no JSON lines; put them back";
         Error::new(ErrorKind::KeyRefused, message)
     })?;
-    Ok(KeyParts { table, ..route::key_parts(original_key, &settings.database)? })
+    Ok(KeyParts { table, ..settings.key_parts(original_key)? })
 }
 
 /// Takes away what another attempt, which did not commit, may have left out.

@@ -2,23 +2,29 @@
 //!
 //! The result depends on the key and the settings alone, so that every attempt of every worker gets the same.
 
-use crate::config::{DatabaseSettings, PipelineConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
-use crate::pattern::{self, KeyParts};
+use crate::pattern::{self, KeyParts, TablePatterns};
 
 /// Number of hex digits that distinguish names that would be equal without their special characters.
 const HASH_DIGITS: usize = 8;
 /// Separates the name from the digits.
 const HASH_SEPARATOR: &str = "__";
 
-/// Returns the target table of a key, with a valid name, and the named parts of the key.
+/// The settings that decide which table a key belongs to. At least one of the two is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSettings {
+    /// `TABLE_PATTERN`; empty if it is unset.
+    pub patterns: TablePatterns,
+    /// `RDS_TABLE`: the table of keys that no pattern matches. Without it, such keys are rejected.
+    pub default: Option<String>,
+}
+
+/// The table of a key, with a valid name, and the named parts of the key.
 ///
 /// # Errors
-/// [`ErrorKind::KeyRefused`] when no pattern matches and `RDS_TABLE` is not set, or when the pattern gives an invalid
-/// table name.
-pub(crate) fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyParts> {
-    let tables = &database.tables;
+/// [`ErrorKind::KeyRefused`] if no pattern matches and `RDS_TABLE` is not set, or if the key yields an invalid table name.
+pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -> Result<KeyParts> {
     let Some(found) = tables.patterns.match_key(key) else {
         return match &tables.default {
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
@@ -28,7 +34,7 @@ pub(crate) fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyPar
             )),
         };
     };
-    match pattern::table_name(&found.table, &database.options.ledger_table) {
+    match pattern::table_name(&found.table, ledger_table) {
         Ok(table) => Ok(KeyParts { table, ..found }),
         Err(why) => {
             let message = format!("the key gives the table name {:?} (by TABLE_PATTERN), which {why}", found.table);
@@ -37,17 +43,15 @@ pub(crate) fn key_parts(key: &str, database: &DatabaseSettings) -> Result<KeyPar
     }
 }
 
-/// The Glue table for rows of a target table that fell back.
+/// The Glue table of a table: `default` for `RDS_TABLE`, its own name for a table that a pattern names.
 ///
-/// `GLUE_TABLE` for `RDS_TABLE`, and the table's own name for a table from a pattern. It contains only lower-case
-/// letters, digits and `_`, and two tables never share one.
-pub(crate) fn glue_table(settings: &PipelineConfig, table: &str) -> String {
-    let default = settings.database.tables.default.as_deref();
-    if settings.database.tables.patterns.is_empty() || default == Some(table) {
-        return settings.glue.table.clone();
+/// The name has lower-case letters, digits and `_`. Two tables never share one.
+pub(crate) fn glue_table(tables: &TableSettings, default: &str, table: &str) -> String {
+    if tables.patterns.is_empty() || tables.default.as_deref() == Some(table) {
+        return default.to_owned();
     }
     let is_plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
-    if table == settings.glue.table { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
+    if table == default { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
 }
 
 /// The folder name of a table's fallback objects: the table's own name if it is safe in a path.
@@ -82,29 +86,35 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::config::Environment;
 
-    fn settings(more: &[(&str, &str)]) -> PipelineConfig {
-        let base =
-            [("RDS_HOST", "h"), ("RDS_USER", "u"), ("RDS_PASSWORD", "p"), ("RDS_DB", "d"), ("GLUE_TABLE", "spare")];
-        PipelineConfig::read(&Environment::of(&[&base[..], more].concat())).unwrap()
+    /// The name of `GLUE_TABLE`.
+    const DEFAULT: &str = "spare";
+
+    fn settings(patterns: &str, default: Option<&str>) -> TableSettings {
+        let patterns =
+            if patterns.is_empty() { TablePatterns::default() } else { TablePatterns::parse(patterns).unwrap() };
+        TableSettings { patterns, default: default.map(str::to_owned) }
     }
 
-    fn by_pattern(pattern: &str) -> PipelineConfig {
-        settings(&[("TABLE_PATTERN", pattern)])
+    fn by_pattern(pattern: &str) -> TableSettings {
+        settings(pattern, None)
     }
 
-    fn table(settings: &PipelineConfig, key: &str) -> Result<String> {
-        key_parts(key, &settings.database).map(|parts| parts.table)
+    fn table(settings: &TableSettings, key: &str) -> Result<String> {
+        key_parts(key, settings, "spillway_ledger").map(|parts| parts.table)
+    }
+
+    fn glue(settings: &TableSettings, table: &str) -> String {
+        glue_table(settings, DEFAULT, table)
     }
 
     #[test]
     fn rds_table_applies_to_every_key_without_a_pattern() {
-        let fixed = settings(&[("RDS_TABLE", "Orders")]);
+        let fixed = settings("", Some("Orders"));
         assert_eq!(table(&fixed, "any/key").unwrap(), "Orders");
-        assert_eq!(glue_table(&fixed, "Orders"), "spare");
+        assert_eq!(glue(&fixed, "Orders"), "spare");
         // Fallback rows that were written with another RDS_TABLE.
-        assert_eq!(glue_table(&fixed, "customers"), "spare");
+        assert_eq!(glue(&fixed, "customers"), "spare");
     }
 
     #[test]
@@ -115,14 +125,14 @@ mod tests {
             error.to_string(),
             "the key matches no pattern of TABLE_PATTERN (in/{table}/**, a/**), and RDS_TABLE is not set"
         );
-        let both = settings(&[("TABLE_PATTERN", "in/{table}/**"), ("RDS_TABLE", "Rest")]);
+        let both = settings("in/{table}/**", Some("Rest"));
         assert_eq!(table(&both, "in/x.csv").unwrap(), "Rest");
-        assert_eq!((glue_table(&both, "Rest").as_str(), glue_table(&both, "x").as_str()), ("spare", "x"));
+        assert_eq!((glue(&both, "Rest").as_str(), glue(&both, "x").as_str()), ("spare", "x"));
     }
 
     #[test]
     fn an_invalid_table_name_is_refused_even_with_rds_table() {
-        let both = settings(&[("TABLE_PATTERN", "in/{table}/**"), ("RDS_TABLE", "rest")]);
+        let both = settings("in/{table}/**", Some("rest"));
         let error = table(&both, "in/spillway_ledger/x.csv").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::KeyRefused);
         assert!(error.to_string().contains("\"spillway_ledger\""), "{error}");
@@ -142,7 +152,7 @@ mod tests {
     #[case("spare", "spare", "spare__")]
     fn folders_and_glue_tables(#[case] table: &str, #[case] folder_start: &str, #[case] glue_start: &str) {
         let settings = by_pattern("{table}/**");
-        for (name, start) in [(folder(table), folder_start), (glue_table(&settings, table), glue_start)] {
+        for (name, start) in [(folder(table), folder_start), (glue(&settings, table), glue_start)] {
             let is_hashed = start.ends_with("__");
             assert!(name.starts_with(start) && name.len() == start.len() + if is_hashed { 8 } else { 0 }, "{name}");
         }
@@ -156,7 +166,7 @@ mod tests {
             prop_assert_eq!(&first, &table(&settings, &key).map_err(|error| error.to_string()));
             if let Ok(table) = first {
                 prop_assert!(!table.is_empty() && table.len() <= 63 && !table.starts_with("spillway_"));
-                for name in [folder(&table), glue_table(&settings, &table)] {
+                for name in [folder(&table), glue(&settings, &table)] {
                     prop_assert!(!name.is_empty() && name.len() <= 255 && !name.starts_with(['_', '.']) && !name.contains('/'));
                 }
             }
@@ -166,7 +176,7 @@ mod tests {
         fn two_tables_never_share_a_name(tables in prop::collection::hash_set("[a-b._' é-]{1,4}(__[0-9a-f]{8})?", 2..40)) {
             let settings = by_pattern("{table}/**");
             let folders: HashSet<String> = tables.iter().map(|table| folder(table)).collect();
-            let glue: HashSet<String> = tables.iter().map(|table| glue_table(&settings, table)).collect();
+            let glue: HashSet<String> = tables.iter().map(|table| glue(&settings, table)).collect();
             prop_assert_eq!((folders.len(), glue.len()), (tables.len(), tables.len()));
         }
     }

@@ -8,6 +8,29 @@ use serde::{Deserialize, Serialize};
 use super::ColumnType;
 use super::value::{Value, parse, write_text};
 
+/// The format of fallback objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FallbackFormat {
+    /// Typed and compressed. The default.
+    Parquet,
+    /// Every column is a string.
+    Csv,
+}
+
+impl FallbackFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Parquet, Self::Csv];
+
+    /// The file name extension, without a dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+        }
+    }
+}
+
 /// Where one column of a file goes in the fallback. They stand in file order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackColumn {

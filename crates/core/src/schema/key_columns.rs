@@ -7,11 +7,49 @@ use jiff::Timestamp;
 
 use super::header::column_names;
 use super::{Candidates, Column, ColumnType, Schema, TypeReason};
-use crate::config::KeyColumn;
 use crate::error::Position;
 use crate::format::Batch;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
+
+/// A column that describes where a row comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyColumn {
+    /// A named part of the key by `TABLE_PATTERN`, as text.
+    Part(String),
+    /// The bucket of the object, as text.
+    SourceBucket,
+    /// The key of the object, as text.
+    SourceKey,
+    /// The number of the record in the file, from 1.
+    SourceRow,
+    /// The time when the attempt that read the file began.
+    LoadedAt,
+}
+
+impl KeyColumn {
+    /// The column of this name.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "source_bucket" => Self::SourceBucket,
+            "source_key" => Self::SourceKey,
+            "source_row" => Self::SourceRow,
+            "loaded_at" => Self::LoadedAt,
+            part => Self::Part(part.to_owned()),
+        }
+    }
+
+    /// The name in `KEY_COLUMNS` and, unless the file has a column of that name, in the table.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Part(name) => name,
+            Self::SourceBucket => "source_bucket",
+            Self::SourceKey => "source_key",
+            Self::SourceRow => "source_row",
+            Self::LoadedAt => "loaded_at",
+        }
+    }
+}
 
 /// The columns of one attempt at one object.
 #[derive(Debug, Clone, Default)]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::config::secret;
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::config::{Engine, secret};
+use crate::destination::Engine;
 
 settings! { Database DATABASE {
     /// The database engine. Defaults to the engine in the secret, else PostgreSQL on port 5432, else MySQL.

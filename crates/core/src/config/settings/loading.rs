@@ -1,8 +1,9 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::config::{Dedupe, LoadMethod, LoadMode, UnknownColumns};
+use crate::destination::{LoadMethod, LoadMode, UnknownColumns};
 use crate::pattern::TablePatterns;
+use crate::pipeline::Dedupe;
 
 settings! { Loading LOADING {
     /// Table to load rows into; created from the first file if missing. With `TABLE_PATTERN`, the table of keys that no

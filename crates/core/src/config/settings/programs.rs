@@ -1,7 +1,8 @@
 //! Tasks, the default request, logs, and values from the platform.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
-use crate::config::{LogFormat, PrefixMode};
+use crate::request::PrefixMode;
+use crate::telemetry::LogFormat;
 
 settings! { Tasks TASKS {
     /// Larger objects go to a Fargate task. A compressed object counts as ten times its size.

@@ -1,0 +1,164 @@
+//! The settings of each program.
+
+use super::environment::{Environment, settings_error};
+use super::setting::Declared;
+use super::settings;
+use crate::error::{Error, Result};
+use crate::launch::LaunchSettings;
+use crate::object::ObjectRef;
+use crate::pipeline::PipelineConfig;
+use crate::request::DefaultRequest;
+use crate::telemetry::LogSettings;
+
+/// Settings of the trigger function.
+#[derive(Debug, Clone)]
+pub struct TriggerSettings {
+    /// The pipeline.
+    pub pipeline: PipelineConfig,
+    /// `INLINE_MAX_BYTES`: larger objects go to a task.
+    pub inline_max_bytes: u64,
+    /// How a task is started; `None` without `ECS_CLUSTER`, when a large object fails.
+    pub launch: Option<LaunchSettings>,
+}
+
+/// Settings of the ingest function.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// The pipeline.
+    pub pipeline: PipelineConfig,
+    /// `S3_BUCKET`: the bucket of a request that does not name one.
+    pub bucket: String,
+    /// `CSV_KEY`, or `CSV_PREFIX` and `CSV_MODE`: the request of a call without one.
+    pub default_request: Option<DefaultRequest>,
+    /// How a task is started for an object that needs more time than is left; `None` without `ECS_CLUSTER`.
+    pub launch: Option<LaunchSettings>,
+}
+
+/// Settings of the task.
+#[derive(Debug, Clone)]
+pub struct TaskSettings {
+    /// The pipeline.
+    pub pipeline: PipelineConfig,
+    /// The request.
+    pub request: DefaultRequest,
+}
+
+impl TriggerSettings {
+    /// Reads the settings of the trigger function from the environment of this process.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&process())
+    }
+
+    /// Reads the settings of the trigger function.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        Ok(Self {
+            pipeline: PipelineConfig::read(environment)?,
+            inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
+            launch: launch(environment)?,
+        })
+    }
+}
+
+impl IngestSettings {
+    /// Reads the settings of the ingest function from the environment of this process.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&process())
+    }
+
+    /// Reads the settings of the ingest function.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let pipeline = PipelineConfig::read(environment)?;
+        let bucket = environment.get(&settings::S3_BUCKET)?;
+        let has_request =
+            environment.find(&settings::CSV_KEY)?.is_some() || environment.find(&settings::CSV_PREFIX)?.is_some();
+        let default_request = if has_request { Some(default_request(environment, &pipeline, &bucket)?) } else { None };
+        Ok(Self { pipeline, bucket, default_request, launch: launch(environment)? })
+    }
+}
+
+impl TaskSettings {
+    /// Reads the settings of the task from the environment of this process.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&process())
+    }
+
+    /// Reads the settings of the task.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let bucket = environment.get(&settings::S3_BUCKET)?;
+        let pipeline = PipelineConfig::read(environment)?;
+        let request = default_request(environment, &pipeline, &bucket)?;
+        Ok(Self { pipeline, request })
+    }
+}
+
+impl LogSettings {
+    /// Reads the log settings from the environment of this process.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&process())
+    }
+
+    /// Reads the log settings. The level of AWS Lambda comes first, then `RUST_LOG`, then `LOG_LEVEL`.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        let filter = match environment.find(&settings::AWS_LAMBDA_LOG_LEVEL)? {
+            Some(level) => level_filter(level),
+            None => match environment.find(&settings::RUST_LOG)? {
+                Some(directives) => directives,
+                None => level_filter(environment.get(&settings::LOG_LEVEL)?),
+            },
+        };
+        let format = match environment.find(&settings::LOG_FORMAT)? {
+            Some(format) => Some(format),
+            None => environment.find(&settings::AWS_LAMBDA_LOG_FORMAT)?,
+        };
+        Ok(Self { filter, format: format.map_or_else(|| environment.get(&settings::LOG_FORMAT), Ok)? })
+    }
+}
+
+/// The environment of this process. In builds for tests, also arms the failpoint that it names.
+fn process() -> Environment {
+    let environment = Environment::of_process();
+    #[cfg(feature = "failpoints")]
+    if let (Ok(Some(point)), Ok(Some(file))) =
+        (environment.find(&settings::SPILLWAY_FAILPOINT), environment.find(&settings::SPILLWAY_FAILPOINT_FILE))
+    {
+        crate::failpoint::arm(point, file.into());
+    }
+    environment
+}
+
+/// Spillway's own modules at this level, all others at `warn` or less.
+fn level_filter(level: &str) -> String {
+    let others = if matches!(level, "error" | "off") { level } else { "warn" };
+    format!("{others},spillway={level}")
+}
+
+fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
+    let assign_public_ip = environment.get(&settings::ASSIGN_PUBLIC_IP)?;
+    let Some(cluster) = environment.find(&settings::ECS_CLUSTER)? else { return Ok(None) };
+    Ok(Some(LaunchSettings {
+        cluster,
+        task_definition: environment
+            .find(&settings::TASK_DEFINITION)?
+            .ok_or_else(|| missing(&settings::TASK_DEFINITION))?,
+        container: environment.find(&settings::CONTAINER_NAME)?.ok_or_else(|| missing(&settings::CONTAINER_NAME))?,
+        subnets: environment.find(&settings::SUBNETS)?.unwrap_or_default(),
+        security_groups: environment.find(&settings::SECURITY_GROUPS)?.unwrap_or_default(),
+        assign_public_ip,
+    }))
+}
+
+fn missing(setting: &dyn Declared) -> Error {
+    let (name, accepts) = (setting.info().name, setting.accepts());
+    settings_error(format!("{name} is not set, but ECS_CLUSTER is; {name} accepts {accepts}"))
+}
+
+fn default_request(environment: &Environment, pipeline: &PipelineConfig, bucket: &str) -> Result<DefaultRequest> {
+    let mode = environment.get(&settings::CSV_MODE)?;
+    if let Some(key) = environment.find(&settings::CSV_KEY)? {
+        let version_id = environment.find(&settings::CSV_VERSION_ID)?;
+        return Ok(DefaultRequest::Object(ObjectRef { bucket: bucket.to_owned(), key, version_id }));
+    }
+    let prefix = environment.find(&settings::CSV_PREFIX)?;
+    let prefixes = prefix.map_or_else(|| pipeline.prefixes.upload.clone(), |prefix| vec![prefix]);
+    Ok(DefaultRequest::Prefix { bucket: bucket.to_owned(), prefixes, mode })
+}

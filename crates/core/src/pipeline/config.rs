@@ -1,0 +1,77 @@
+//! The settings of the pipeline.
+
+use std::time::Duration;
+
+use crate::catalog::GlueSettings;
+use crate::config::FileSettings;
+use crate::cost::Compute;
+use crate::destination::DestinationOptions;
+use crate::error::Result;
+use crate::pattern::KeyParts;
+use crate::route::{self, Prefixes, TableSettings};
+use crate::schema::key_columns::KeyColumn;
+use crate::secret::CredentialSettings;
+
+/// The settings that every program needs to process an object.
+#[derive(Debug, Clone)]
+pub struct PipelineConfig {
+    /// `AWS_REGION`.
+    pub region: String,
+    /// The prefixes in the bucket.
+    pub prefixes: Prefixes,
+    /// The Glue database and table.
+    pub glue: GlueSettings,
+    /// The database.
+    pub database: DatabaseSettings,
+    /// `KEY_COLUMNS`: the columns after the file's own.
+    pub key_columns: Vec<KeyColumn>,
+    /// `DEDUPE`.
+    pub dedupe: Dedupe,
+    /// How files are read.
+    pub files: FileSettings,
+    /// `MAX_CONCURRENT_FILES`.
+    pub max_concurrent_files: usize,
+    /// `LEASE_SECONDS`: how long a file stays locked after its worker has died.
+    pub lease: Duration,
+    /// The function or task that this process runs in, if known.
+    pub compute: Option<Compute>,
+    /// The host in this worker's name, for leases and the ledger.
+    pub host: String,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// The credentials, or the secret with them.
+    pub credentials: CredentialSettings,
+    /// `TABLE_PATTERN` and `RDS_TABLE`.
+    pub tables: TableSettings,
+    /// How connections are opened and rows are loaded.
+    pub options: DestinationOptions,
+    /// `RDS_RETRY_SECONDS`: how long an outage is retried before a file falls back.
+    pub retry_budget: Duration,
+}
+
+/// Whether the same bytes under the same key load again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dedupe {
+    /// Once per key and content.
+    Content,
+    /// Every version loads.
+    Version,
+}
+
+impl PipelineConfig {
+    /// The name of a table's Glue table.
+    pub fn glue_table(&self, table: &str) -> String {
+        route::glue_table(&self.database.tables, &self.glue.table, table)
+    }
+
+    /// The table of a key, and the named parts of the key.
+    ///
+    /// # Errors
+    /// See [`route::key_parts`].
+    pub fn key_parts(&self, key: &str) -> Result<KeyParts> {
+        route::key_parts(key, &self.database.tables, &self.database.options.ledger_table)
+    }
+}
