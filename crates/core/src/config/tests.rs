@@ -389,6 +389,24 @@ fn a_started_task_reads_the_object_from_the_variables_that_the_launcher_sets() {
 }
 
 #[test]
+fn a_table_has_the_settings_of_the_environment() {
+    let set = [
+        ("TABLE_PATTERN", "in/{table}/**"),
+        ("GLUE_TABLE", "spare"),
+        ("LOAD_MODE", "merge"),
+        ("MERGE_KEY", "id"),
+        ("MAX_REJECTS", "5"),
+    ];
+    let pipeline = PipelineConfig::read(&with(&set)).unwrap();
+    let table = pipeline.table("events");
+    assert_eq!((table.name.as_str(), table.glue.table.as_str()), ("events", "events"));
+    assert_eq!(table.destination.load_mode, LoadMode::Merge { key: vec!["id".to_owned()] });
+    assert_eq!(table.files, pipeline.files);
+    assert_eq!(pipeline.table("orders").glue.table, "spare");
+    assert_eq!(pipeline.key_parts("in/events/a.csv").unwrap().table, "events");
+}
+
+#[test]
 fn an_unknown_log_level_is_rejected() {
     let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
     assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it accepts trace, debug, info, warn, error or off");

@@ -1,4 +1,6 @@
-//! The settings of the pipeline.
+//! The settings of the pipeline, and those of one table.
+//!
+//! Today the environment sets the same values for every table. Only [`PipelineConfig::table`] knows that.
 
 use std::time::Duration;
 
@@ -61,7 +63,36 @@ pub enum Dedupe {
     Version,
 }
 
+/// The settings of one table, which may differ from those of other tables.
+#[derive(Debug, Clone)]
+pub struct TableConfig {
+    /// The table in the database.
+    pub name: String,
+    /// Load mode with its merge key, load method and unknown columns.
+    pub destination: DestinationOptions,
+    /// How files are read, with the limit of rejected records.
+    pub files: FileSettings,
+    /// The columns after the file's own.
+    pub key_columns: Vec<KeyColumn>,
+    /// Whether the same bytes under the same key load again.
+    pub dedupe: Dedupe,
+    /// The Glue table of its fallback.
+    pub glue: GlueSettings,
+}
+
 impl PipelineConfig {
+    /// The settings of a table.
+    pub fn table(&self, name: &str) -> TableConfig {
+        TableConfig {
+            name: name.to_owned(),
+            destination: self.database.options.clone(),
+            files: self.files.clone(),
+            key_columns: self.key_columns.clone(),
+            dedupe: self.dedupe,
+            glue: GlueSettings { table: self.glue_table(name), ..self.glue.clone() },
+        }
+    }
+
     /// The name of a table's Glue table.
     pub fn glue_table(&self, table: &str) -> String {
         route::glue_table(&self.database.tables, &self.glue.table, table)
