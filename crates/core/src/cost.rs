@@ -1,44 +1,44 @@
-//! What a piece of work costs on AWS, in US dollars.
+//! The cost of work on AWS, in US dollars.
 //!
-//! The price of the machine for the time it was held, a Lambda's own request, and S3's requests by kind. Prices are those of
-//! us-east-1 in November 2026 (<https://aws.amazon.com/lambda/pricing>, `/fargate/pricing`, `/s3/pricing`), without free tiers and
-//! discounts; the database, Glue (free for the first million requests of a month), logs, storage and traffic are not in it.
+//! It consists of the time on a function or task, the Lambda invocation, and the S3 requests. Prices are the list prices of
+//! us-east-1 in November 2026 (<https://aws.amazon.com/lambda/pricing>, `/fargate/pricing`, `/s3/pricing`), without free
+//! tiers and discounts. Not included: database, Glue (the first million requests of a month are free), logs, storage, traffic.
 
 use std::time::Duration;
 
-/// Dollars for a gigabyte of a Lambda's memory and a second.
+/// Dollars per gigabyte-second of a Lambda function.
 const LAMBDA_GB_SECOND: f64 = if IS_ARM { 0.000_013_333_4 } else { 0.000_016_666_7 };
-/// Dollars for an invocation.
+/// Dollars per invocation of a Lambda function.
 const LAMBDA_REQUEST: f64 = 0.20 / 1e6;
-/// Dollars for a vCPU of Fargate and an hour.
+/// Dollars per vCPU-hour on Fargate.
 const FARGATE_VCPU_HOUR: f64 = if IS_ARM { 0.032_38 } else { 0.040_48 };
-/// Dollars for a gigabyte of Fargate's memory and an hour.
+/// Dollars per gigabyte-hour on Fargate.
 const FARGATE_GB_HOUR: f64 = if IS_ARM { 0.003_56 } else { 0.004_445 };
-/// Dollars for a PUT, COPY, POST or LIST of S3 Standard.
+/// Dollars per PUT, COPY, POST or LIST request to S3 Standard.
 const S3_WRITE: f64 = 0.005 / 1e3;
-/// Dollars for a GET or HEAD. A DELETE is free.
+/// Dollars per GET or HEAD request. DELETE is free.
 const S3_READ: f64 = 0.0004 / 1e3;
 
 const IS_ARM: bool = cfg!(target_arch = "aarch64");
 
-/// What the work runs on.
+/// The function or task that the work runs in, with its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compute {
     /// A Lambda function.
     Lambda {
-        /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
+        /// `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`, in megabytes.
         memory_mb: u32,
     },
     /// A Fargate task.
     Fargate {
-        /// `TASK_CPU`: 1024 are a vCPU.
+        /// `TASK_CPU`: 1024 units are one vCPU.
         cpu_units: u32,
-        /// `TASK_MEMORY`.
+        /// `TASK_MEMORY`, in megabytes.
         memory_mb: u32,
     },
 }
 
-/// Requests to S3 by what they cost; fractions are shares in those of several objects.
+/// Numbers of S3 requests by price class. An object's share of requests for several objects is a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Requests {
     /// PUT, COPY, POST and LIST.
@@ -48,19 +48,19 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Those that came after `earlier`.
+    /// The requests after `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self { writes: (self.writes - earlier.writes).max(0.0), reads: (self.reads - earlier.reads).max(0.0) }
     }
 
-    /// These and others.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, others: Self) -> Self {
         Self { writes: self.writes + others.writes, reads: self.reads + others.reads }
     }
 
-    /// An equal share for each of so many.
+    /// An equal share of these requests for each of `count` objects.
     #[must_use]
     pub fn among(self, count: u32) -> Self {
         let count = f64::from(count.max(1));
@@ -73,7 +73,7 @@ impl Requests {
 }
 
 impl Compute {
-    /// Dollars for this long on the machine, with these requests. Each object is taken for an invocation of its own.
+    /// The cost of this time and these requests. Each object counts as one invocation.
     pub fn dollars(self, held: Duration, requests: Requests) -> f64 {
         let seconds = held.as_secs_f64();
         let gigabytes = |megabytes: u32| f64::from(megabytes) / 1024.0;
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_of_each_machine_costs_what_the_price_lists_say() {
+    fn a_day_of_compute_costs_the_list_price() {
         let day = Duration::from_secs(24 * 3600);
         let none = Requests::default();
         let lambda = Compute::Lambda { memory_mb: 512 }.dollars(day, none);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_requests_of_each_kind_cost_what_the_price_list_says() {
+    fn a_thousand_requests_of_each_class_cost_the_list_price() {
         let compute = Compute::Fargate { cpu_units: 256, memory_mb: 512 };
         let requests = Requests { writes: 1000.0, reads: 1000.0 }.since(Requests::default());
         assert!((compute.dollars(Duration::ZERO, requests) - 0.0054).abs() < 1e-9);

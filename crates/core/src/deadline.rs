@@ -1,4 +1,4 @@
-//! How long an attempt may take: the Lambda's own deadline, or none, and the wish of whoever stops the process.
+//! The time by which work must end: the deadline of the Lambda invocation, or a signal that stops the process.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind};
 
-/// Time kept free at the end, to let go of what we hold and to answer.
+/// Time reserved at the end to roll back, to release the lease and to respond.
 const MARGIN: Duration = Duration::from_secs(3);
 
-/// When an attempt has to end. Cheap to clone; all clones end together.
+/// The time by which work must end. Clones are cheap and share the same end.
 #[derive(Debug, Clone)]
 pub struct Deadline {
     ends_at: Option<Instant>,
@@ -17,27 +17,22 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// No end: a task that nobody stops.
-    pub fn none() -> Self {
-        Self { ends_at: None, stop: None }
-    }
-
-    /// An end so much later than now.
+    /// A deadline after this time.
     pub fn within(remaining: Duration) -> Self {
         Self { ends_at: Some(Instant::now() + remaining), stop: None }
     }
 
-    /// An end as soon as `stop` says `true`.
+    /// A deadline that is reached when `stop` becomes `true`.
     pub fn until_stopped(stop: watch::Receiver<bool>) -> Self {
         Self { ends_at: None, stop: Some(stop) }
     }
 
-    /// The time left before work has to end; `None` without a deadline.
+    /// The time left until work must end; `None` if only a signal ends it.
     pub fn remaining(&self) -> Option<Duration> {
         self.ends_at.map(|end| end.saturating_duration_since(Instant::now()).saturating_sub(MARGIN))
     }
 
-    /// Waits until work has to end, and says why. Never returns without a deadline.
+    /// Waits until work must end, and returns the reason as an error. Waits forever without a deadline.
     pub async fn reached(&self) -> Error {
         tokio::select! {
             error = self.out_of_time() => error,
@@ -67,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_stop_ends_every_clone() {
+    async fn a_stop_reaches_every_clone() {
         let (sender, receiver) = watch::channel(false);
         let deadline = Deadline::until_stopped(receiver).clone();
         sender.send(true).expect("the receiver lives");
@@ -75,7 +70,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_margin_is_taken_off() {
+    async fn the_margin_is_subtracted() {
         let deadline = Deadline::within(Duration::from_secs(2));
         assert_eq!(deadline.remaining(), Some(Duration::ZERO));
         assert_eq!(deadline.reached().await.kind(), ErrorKind::Deadline);

@@ -1,28 +1,28 @@
-//! The fate of one object, as it is answered, logged and shown.
+//! The report on one object, as it is returned, logged and printed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::object::ObjectRef;
 
-/// Where an object's rows are now. Each of these is an end: the event need not come again.
+/// The outcome of one object. With any of them, the event must not be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// In the target table, by this attempt.
+    /// This attempt loaded the rows into the table.
     Loaded,
-    /// In the target table, by an earlier attempt or, with `DEDUPE=content`, from the same bytes under the same key.
+    /// The rows were in the table before, from an earlier attempt or, with `DEDUPE=content`, from the same bytes.
     AlreadyLoaded,
-    /// Nowhere, rightly: a newer file has replaced the table already.
+    /// The rows are stored nowhere, because a newer file has replaced the table.
     Superseded,
-    /// In the fallback: S3 and Glue.
+    /// The rows are in the fallback: S3 and Glue.
     FellBack,
-    /// Nowhere: the file itself is broken; it lies under the failed prefix with the reason beside it.
+    /// The file is invalid. It is under the failed prefix, together with the reason; no row is stored.
     Rejected,
-    /// Nowhere, on purpose: not a file for us, or gone.
+    /// The object is not a file to load, or does not exist any more.
     Skipped,
-    /// Handed to a Fargate task, which will report its own outcome.
+    /// A Fargate task loads the object and reports its own outcome.
     HandedOver,
-    /// From the fallback into the target table.
+    /// The rows were loaded from the fallback into the table.
     Replayed,
 }
 
@@ -42,56 +42,56 @@ impl Outcome {
     }
 }
 
-/// What happened to one object.
+/// The report on one object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The object as it was named.
+    /// The object, as the event or the request named it.
     pub object: ObjectRef,
-    /// Its identity, once S3 has answered for it.
+    /// The identity of its version, once S3 has returned it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_id: Option<String>,
-    /// Its end.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The target table, where one was involved.
+    /// The table, if the key yields one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
     /// Rows read from the file.
     pub rows_parsed: u64,
-    /// Rows of this object that are in the table or the fallback. In a merge fewer than were read when several have the
-    /// same key, of which only the last is stored.
+    /// Rows of this object that are in the table or the fallback. A merge stores only the last of several rows with the
+    /// same key.
     pub rows_stored: u64,
-    /// Of those, rows of the table that a merge has changed.
+    /// Stored rows for which a merge changed a row of the table.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_updated: u64,
-    /// Of those, rows that the table had already, in a merge.
+    /// Stored rows that were equal to a row of the table, in a merge.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_unchanged: u64,
-    /// Bad records of the file that were left out.
+    /// Records of the file that were rejected.
     #[serde(default)]
     pub rows_rejected: u64,
-    /// The key under which these are kept.
+    /// The key of the rejected records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<String>,
     /// The object's size in bytes.
     pub size_bytes: u64,
-    /// The time this attempt took.
+    /// The duration of this attempt in milliseconds.
     pub elapsed_ms: u64,
-    /// What it has cost in US dollars (see [`crate::cost`]), where it is known what this runs on.
+    /// The cost in US dollars, if the size of the function or task is known; see [`crate::cost`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// The key the object has now, when it moved.
+    /// The new key of the object, if it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
-    /// Why it ended like this, when it is not a plain load.
+    /// The reason for the outcome, unless it is a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Nothing is lost, and still a person must look: a run with such a report exits non-zero.
+    /// Whether a person must look even if no row is lost. A run with such a report fails.
     #[serde(default)]
     pub needs_attention: bool,
 }
 
 impl Report {
-    /// A report with an outcome and nothing counted yet.
+    /// A report with an outcome and no counts.
     pub fn new(object: ObjectRef, outcome: Outcome) -> Self {
         Self {
             object,
@@ -113,7 +113,7 @@ impl Report {
         }
     }
 
-    /// With the reason for the outcome.
+    /// Adds the reason for the outcome.
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());
@@ -121,7 +121,7 @@ impl Report {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -1,7 +1,7 @@
-//! Logs and metrics: a subscriber for the log lines, and one line in CloudWatch's embedded metric format per object.
+//! Logs, and one metric line per object in CloudWatch's embedded metric format.
 //!
-//! Log lines go to standard error, metrics and reports to standard output; Lambda and ECS keep both. Neither ever holds
-//! a row value or a secret.
+//! Log lines go to standard error, metrics and reports to standard output; Lambda and ECS store both. Neither contains row
+//! values or secrets.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::Report;
 
-/// Where CloudWatch shows the metrics.
+/// The CloudWatch namespace of the metrics.
 const NAMESPACE: &str = "Spillway";
 
 /// The format of log lines.
@@ -35,11 +35,12 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Sets up the log lines of this process. To be called once, before anything is logged.
+/// Sets up logging for this process. Must be called once, before anything is logged.
 pub fn init(settings: &LogSettings) -> Result<()> {
-    // The crate's other filter reads spans and fields too, by regular expressions, for directives that nobody needs here.
+    // `EnvFilter` also matches spans and fields. It compiles regular expressions for that, which delays the start.
     let filter: Targets = settings.filter.parse().map_err(|error| {
-        Error::new(ErrorKind::Settings, "RUST_LOG does not hold directives such as spillway=debug").with_source(error)
+        Error::new(ErrorKind::Settings, "RUST_LOG is not a list of directives such as warn,spillway=debug")
+            .with_source(error)
     })?;
     let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(io::stderr);
     let installed = match settings.format {
@@ -48,10 +49,10 @@ pub fn init(settings: &LogSettings) -> Result<()> {
             lines.compact().with_target(false).with_ansi(io::stderr().is_terminal()).finish().with(filter).try_init()
         }
     };
-    installed.map_err(|error| Error::new(ErrorKind::Internal, "the log lines are set up twice").with_source(error))
+    installed.map_err(|error| Error::new(ErrorKind::Internal, "logging is set up already").with_source(error))
 }
 
-/// Counts an object that reached an end.
+/// Writes the metrics of an object with an outcome.
 pub fn count(service: &str, report: &Report) {
     let mut line = metrics(
         service,
@@ -64,19 +65,19 @@ pub fn count(service: &str, report: &Report) {
             ("Duration", "Milliseconds", report.elapsed_ms),
         ],
     );
-    // To search for, not a dimension: each would be a metric of its own, at a price.
+    // A field for searches. As a dimension, each table would be a custom metric, which costs extra.
     if let Some(table) = &report.table {
         line["table"] = json!(table);
     }
     print(&line);
 }
 
-/// Counts an object that reached no end, by the kind of error.
+/// Writes the metric of an object that failed, by kind of error.
 pub fn count_failure(service: &str, kind: ErrorKind) {
     print(&metrics(service, kind.name(), Timestamp::now(), &[("Failures", "Count", 1)]));
 }
 
-/// The numbers of one object, by service and, one level down, by outcome.
+/// A metric line with the dimensions service, and service with outcome.
 fn metrics(service: &str, outcome: &str, now: Timestamp, numbers: &[(&str, &str, u64)]) -> Value {
     let units: Vec<Value> = numbers.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
     let mut line = json!({
@@ -97,7 +98,7 @@ fn metrics(service: &str, outcome: &str, now: Timestamp, numbers: &[(&str, &str,
     line
 }
 
-/// One line on standard output. A closed output is nobody's loss here.
+/// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.
 fn print(line: &Value) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_line_is_in_the_embedded_format() {
+    fn a_metric_line_has_the_embedded_format() {
         let line =
             metrics("trigger", "loaded", Timestamp::UNIX_EPOCH, &[("Objects", "Count", 1), ("Rows", "Count", 7)]);
         assert_eq!(
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_that_make_no_sense_are_refused_by_name() {
+    fn invalid_directives_are_rejected_by_name() {
         let settings = LogSettings { filter: "spillway=loud".into(), format: LogFormat::Json };
         let error = init(&settings).unwrap_err();
         assert!(error.kind() == ErrorKind::Settings && error.to_string().starts_with("RUST_LOG"), "{error}");

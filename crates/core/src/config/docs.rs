@@ -4,12 +4,27 @@
 
 use std::path::Path;
 
-use super::setting::{Category, Declared, Template};
+use super::setting::{Category, Declared, ReadBy, Template};
 use super::settings;
 use crate::error::ErrorKind;
 use crate::policy::{Action, Retry, policy};
 
 const COMMAND: &str = "UPDATE_DOCS=1 cargo test -p spillway-core --lib generated_page";
+
+/// The sections of `docs/settings.md`, in order.
+const CATEGORIES: [Category; 11] = [
+    Category::Storage,
+    Category::Database,
+    Category::Loading,
+    Category::Files,
+    Category::Limits,
+    Category::Fallback,
+    Category::Tasks,
+    Category::Request,
+    Category::Logs,
+    Category::Platform,
+    Category::Testing,
+];
 
 const SETTINGS_TOP: &str = "\
 # Settings
@@ -60,14 +75,68 @@ fn check(path: &str, page: &str) {
 
 fn settings_page() -> String {
     let mut page = format!("{}\n{SETTINGS_TOP}", notice("crates/core/src/config/settings"));
-    for category in Category::ALL {
-        page += &format!("\n## {}\n\n{}\n\n", category.title(), category.introduction());
+    for category in CATEGORIES {
+        page += &format!("\n## {}\n\n{}\n\n", title(category), introduction(category));
         page += "| name | accepts | default | read by | template parameter | meaning |\n|---|---|---|---|---|---|\n";
         for setting in settings::all().filter(|setting| setting.info().category == category) {
             page += &settings_row(setting);
         }
     }
     page
+}
+
+/// The heading of its section.
+fn title(category: Category) -> &'static str {
+    match category {
+        Category::Storage => "Region, bucket and prefixes",
+        Category::Database => "Database connection",
+        Category::Loading => "Tables and loading",
+        Category::Files => "File formats",
+        Category::Limits => "Limits",
+        Category::Fallback => "Fallback",
+        Category::Tasks => "Fargate tasks",
+        Category::Request => "Default request",
+        Category::Logs => "Logs",
+        Category::Platform => "Set by the platform",
+        Category::Testing => "Test builds",
+    }
+}
+
+/// The sentences below the heading.
+fn introduction(category: Category) -> &'static str {
+    match category {
+        Category::Storage => "All prefixes are in the same bucket as the files.",
+        Category::Database => {
+            "Set either `RDS_SECRET_NAME`, or all of `RDS_HOST`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB`."
+        }
+        Category::Loading => "At least one of `RDS_TABLE` and `TABLE_PATTERN` is required.",
+        Category::Files => "The `CSV_` settings and `NULL_VALUES` apply only to CSV files.",
+        Category::Limits => "Limits protect the database and the worker from damaged or unusually large files.",
+        Category::Fallback => {
+            "Rows that the database does not accept are stored in S3 and can be queried through Glue."
+        }
+        Category::Tasks => "The functions start a Fargate task for an object that is too large for them.",
+        Category::Request => {
+            "The task loads what these settings name. So does the ingest function when it is called without a request."
+        }
+        Category::Logs => "Log lines go to standard error. They never contain row values or passwords.",
+        Category::Platform => "AWS Lambda, ECS or the template sets these variables. You do not set them yourself.",
+        Category::Testing => {
+            "Only builds with the cargo feature `failpoints` read these variables. Deployed builds do not."
+        }
+    }
+}
+
+/// The programs that read a setting.
+fn readers(read_by: ReadBy) -> &'static str {
+    match read_by {
+        ReadBy::All => "functions, task",
+        ReadBy::Functions => "functions",
+        ReadBy::Trigger => "trigger function",
+        ReadBy::IngestAndTask => "ingest function, task",
+        ReadBy::Task => "task",
+        ReadBy::TestBuilds => "test builds",
+    }
 }
 
 fn settings_row(setting: &dyn Declared) -> String {
@@ -83,7 +152,7 @@ fn settings_row(setting: &dyn Declared) -> String {
         format!("`{}`", info.name),
         accepts,
         default,
-        info.read_by.text().to_owned(),
+        readers(info.read_by).to_owned(),
         parameter,
         info.text.trim().to_owned(),
     ];

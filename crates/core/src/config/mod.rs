@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod boundary_tests;
 #[cfg(test)]
+mod declaration_tests;
+#[cfg(test)]
 mod docs;
 mod environment;
 mod programs;

@@ -60,65 +60,6 @@ pub enum Category {
     Testing,
 }
 
-impl Category {
-    /// Every category, in the order of `docs/settings.md`.
-    pub const ALL: [Self; 11] = [
-        Self::Storage,
-        Self::Database,
-        Self::Loading,
-        Self::Files,
-        Self::Limits,
-        Self::Fallback,
-        Self::Tasks,
-        Self::Request,
-        Self::Logs,
-        Self::Platform,
-        Self::Testing,
-    ];
-
-    /// The heading of its section.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Storage => "Region, bucket and prefixes",
-            Self::Database => "Database connection",
-            Self::Loading => "Tables and loading",
-            Self::Files => "File formats",
-            Self::Limits => "Limits",
-            Self::Fallback => "Fallback",
-            Self::Tasks => "Fargate tasks",
-            Self::Request => "Default request",
-            Self::Logs => "Logs",
-            Self::Platform => "Set by the platform",
-            Self::Testing => "Test builds",
-        }
-    }
-
-    /// The sentences below the heading.
-    pub fn introduction(self) -> &'static str {
-        match self {
-            Self::Storage => "All prefixes are in the same bucket as the files.",
-            Self::Database => {
-                "Set either `RDS_SECRET_NAME`, or all of `RDS_HOST`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB`."
-            }
-            Self::Loading => "At least one of `RDS_TABLE` and `TABLE_PATTERN` is required.",
-            Self::Files => "The `CSV_` settings and `NULL_VALUES` apply only to CSV files.",
-            Self::Limits => "Limits protect the database and the worker from damaged or unusually large files.",
-            Self::Fallback => {
-                "Rows that the database does not accept are stored in S3 and can be queried through Glue."
-            }
-            Self::Tasks => "The functions start a Fargate task for an object that is too large for them.",
-            Self::Request => {
-                "The task loads what these settings name. So does the ingest function when it is called without a request."
-            }
-            Self::Logs => "Log lines go to standard error. They never contain row values or passwords.",
-            Self::Platform => "AWS Lambda, ECS or the template sets these variables. You do not set them yourself.",
-            Self::Testing => {
-                "Only builds with the cargo feature `failpoints` read these variables. Deployed builds do not."
-            }
-        }
-    }
-}
-
 /// The programs that read a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadBy {
@@ -134,20 +75,6 @@ pub enum ReadBy {
     Task,
     /// Every program that is built with the feature `failpoints`.
     TestBuilds,
-}
-
-impl ReadBy {
-    /// The programs, as words for the documentation.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::All => "functions, task",
-            Self::Functions => "functions",
-            Self::Trigger => "trigger function",
-            Self::IngestAndTask => "ingest function, task",
-            Self::Task => "task",
-            Self::TestBuilds => "test builds",
-        }
-    }
 }
 
 /// How `template.yaml` sets a setting.
