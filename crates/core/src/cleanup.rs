@@ -59,7 +59,12 @@ async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Durati
     // `drop_expired` has left the live leases, and expired ones whose state a later attempt still needs.
     let leases = lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await?;
     let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
-    context.destinations.open(false).await?.drop_stale_staging(older_than, &live).await
+    context
+        .destinations
+        .open(&context.settings.database.options, false)
+        .await?
+        .drop_stale_staging(older_than, &live)
+        .await
 }
 
 /// Aborts the uploads of fallback objects and of copies that are too large for one request.

@@ -61,7 +61,7 @@ impl Dispatcher {
         let context = Context {
             store: Store::new(&config),
             catalog: Catalog::new(&config, settings.glue.clone()),
-            destinations: Arc::new(ConfiguredDestinations::new(secrets, settings.database.options.clone())),
+            destinations: Arc::new(ConfiguredDestinations::new(secrets)),
             cost_meter: CostMeter::default(),
             worker: format!("{service} on {}, process {}", settings.host, std::process::id()),
             settings,

@@ -58,8 +58,7 @@ fn looked_up(memory: &'static str, read: impl Fn(&Environment)) -> HashSet<Strin
         read(&environment);
         LogSettings::read(&environment).unwrap();
     }
-    let found = names.lock().unwrap().clone();
-    found
+    names.lock().unwrap().clone()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::fallback::{self, Manifest};
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
-use crate::pipeline::{Context, Dedupe};
+use crate::pipeline::{Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -54,6 +54,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) source: ObjectVersion,
     /// The table that the rows are for; `None` for a key that gives none, whose file is rejected.
     pub(crate) table: Option<String>,
+    /// The settings of that table.
+    pub(crate) config: TableConfig,
     /// The key of the file that the records were in first.
     pub(crate) original_key: String,
     /// The columns that the key and this attempt add to each row.
@@ -94,11 +96,13 @@ impl<'a> Attempt<'a> {
         };
         let started_at = Timestamp::now();
         let parts = key.clone().unwrap_or_default();
-        let key_fields = KeyFields::new(&context.settings.key_columns, &source.object, &parts, started_at);
+        let config = context.settings.table(&parts.table);
+        let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
         Ok(Self {
             context,
             source,
             table: key.map(|key| key.table),
+            config,
             original_key,
             key_fields,
             started_at,
@@ -132,8 +136,7 @@ impl<'a> Attempt<'a> {
         if let Some(error) = self.key_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        let Context { store, settings, .. } = self.context;
-        FileReader::open(store, &self.source, &settings.files, &self.key_fields).await
+        FileReader::open(&self.context.store, &self.source, &self.config.files, &self.key_fields).await
     }
 
     /// The table's name as the ledger stores it: empty for a key that gives none.
@@ -203,15 +206,14 @@ impl<'a> Attempt<'a> {
 
     /// The destination with the current credentials; `fresh` reads the secret again.
     pub(crate) async fn destination(&self, fresh: bool) -> Result<Box<dyn Destination>> {
-        self.context.destinations.open(fresh).await
+        self.context.destinations.open(&self.config.destination, fresh).await
     }
 
     /// What the ledger keeps of a body with this checksum and this many bytes after decompression.
     pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
         let object = &self.source.object;
-        let settings = &self.context.settings;
         // A file that replaces the table may bring back what another file replaced in between.
-        let content_id = match (settings.dedupe, &settings.database.options.load_mode) {
+        let content_id = match (self.config.dedupe, &self.config.destination.load_mode) {
             (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
                 Some(hash_parts(&[&object.bucket, &object.key, sha256]))
             }

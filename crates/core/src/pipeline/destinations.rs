@@ -10,11 +10,11 @@ use crate::secret::Secrets;
 
 /// Opens destinations for a run.
 pub(crate) trait Destinations: Debug + Send + Sync {
-    /// A destination with the current credentials; `fresh` reads the secret again.
+    /// A destination with these options and the current credentials; `fresh` reads the secret again.
     ///
     /// # Errors
     /// When the credentials cannot be read.
-    fn open(&self, fresh: bool) -> BoxFuture<'_, Result<Box<dyn Destination>>>;
+    fn open<'a>(&'a self, options: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>>;
 
     /// Closes the connections that the run has kept.
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -24,23 +24,22 @@ pub(crate) trait Destinations: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct ConfiguredDestinations {
     secrets: Secrets,
-    options: DestinationOptions,
     /// Connections that one object leaves for the next.
     idle: IdleConnections,
 }
 
 impl ConfiguredDestinations {
-    /// Destinations with these credentials and options. Nothing is opened yet.
-    pub(crate) fn new(secrets: Secrets, options: DestinationOptions) -> Self {
-        Self { secrets, options, idle: IdleConnections::default() }
+    /// Destinations with these credentials. Nothing is opened yet.
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        Self { secrets, idle: IdleConnections::default() }
     }
 }
 
 impl Destinations for ConfiguredDestinations {
-    fn open(&self, fresh: bool) -> BoxFuture<'_, Result<Box<dyn Destination>>> {
+    fn open<'a>(&'a self, options: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>> {
         Box::pin(async move {
             let credentials = self.secrets.get(fresh).await?;
-            Ok(destination::open(credentials, self.options.clone(), &self.idle))
+            Ok(destination::open(credentials, options.clone(), &self.idle))
         })
     }
 

@@ -88,7 +88,7 @@ fn room_for_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<Va
     if !rows.can_reject_rows() {
         return None;
     }
-    let limit = attempt.context.settings.files.limits.rejects;
+    let limit = attempt.config.files.limits.rejects;
     let room = limit.most(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
     (room > 0).then(|| Arc::new(ValueRejects::new(room)))
 }

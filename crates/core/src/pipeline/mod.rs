@@ -114,7 +114,7 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
         None => reader.scan().await?,
     };
     if scan.schema.columns.is_empty() {
-        return empty_file(&attempt.context.settings.database.options.load_mode).map_err(Failure::from);
+        return empty_file(&attempt.config.destination.load_mode).map_err(Failure::from);
     }
     let rows = FileRows::of_file(reader, scan);
     let result = match rejection {

@@ -89,7 +89,7 @@ pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: 
 /// # Errors
 /// When it may still be there, or somebody has taken over; nothing may commit then.
 pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
-    if !attempt.context.settings.files.limits.rejects.is_on() {
+    if !attempt.config.files.limits.rejects.is_on() {
         return Ok(());
     }
     let found = look_up(attempt, false).await?;
@@ -122,10 +122,9 @@ async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<Stri
 /// # Errors
 /// When they may not be there; nothing may commit then.
 pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
-    let settings = &attempt.context.settings;
     let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
     let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
-    if !settings.files.limits.rejects.is_on() {
+    if !attempt.config.files.limits.rejects.is_on() {
         return Ok(());
     }
     let mut rejects = [rows.rejects(), &values].concat();

@@ -44,7 +44,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
         return Ok(SinglePass::NeedsScan(None));
     }
     let Some(mut beginning) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
-    let may_reject = attempt.context.settings.files.limits.rejects.is_on();
+    let may_reject = attempt.config.files.limits.rejects.is_on();
     // A pass that leaves bad records out has to start anew.
     let unread = |beginning: Beginning| if may_reject { None } else { beginning.into_unread_rows() };
     let error = match try_load(attempt, reader, &mut beginning).await {
@@ -76,7 +76,7 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
     let (mut load, guard) = match destination.begin(&attempt.claim(), schema).await? {
         Begun::Open { load, guard } => (load, guard),
         // How many records a scan would have rejected is part of the report.
-        Begun::AlreadyLoaded(_) if attempt.context.settings.files.limits.rejects.is_on() => return Ok(None),
+        Begun::AlreadyLoaded(_) if attempt.config.files.limits.rejects.is_on() => return Ok(None),
         Begun::AlreadyLoaded(entry) => {
             attempt.resolve_commit();
             return Ok(Some(LoadResult::AlreadyLoaded(entry)));
