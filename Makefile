@@ -33,7 +33,7 @@ test-large: build-optimized ## load a file of 10 GB, decompressed, with the task
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
-	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core)'
+	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core) + package(spillway-formats)'
 
 # TASK=PATH uses a task that is already built. ROWS=COUNT makes a trial run with small files that writes no pages.
 bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...

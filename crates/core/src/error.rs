@@ -6,6 +6,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+pub use spillway_formats::Position;
+
 /// A result with the error type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -102,30 +104,6 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// A position in a file. `record` and `line` count from 1, `byte` from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Position {
-    /// The number of the data record; 0 is the header.
-    pub record: u64,
-    /// The line on which the record starts; 0 if line and byte are unknown.
-    pub line: u64,
-    /// The offset of the first byte of the record, after decompression.
-    pub byte: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.record == 0 {
-            write!(formatter, "header, line {}, byte {}", self.line, self.byte)
-        } else if self.line == 0 {
-            // The database reports only the record that it rejects.
-            write!(formatter, "record {}", self.record)
-        } else {
-            write!(formatter, "record {}, line {}, byte {}", self.record, self.line, self.byte)
-        }
-    }
-}
-
 /// An error with its kind, message, context and cause.
 #[derive(Debug)]
 pub struct Error {
@@ -192,6 +170,34 @@ impl Error {
     }
 }
 
+impl From<spillway_formats::Error> for Error {
+    /// An error of the store that a decoder has passed on comes out as it was.
+    fn from(error: spillway_formats::Error) -> Self {
+        let kind = match error.kind() {
+            spillway_formats::ErrorKind::Invalid => ErrorKind::FileBroken,
+            spillway_formats::ErrorKind::Internal | spillway_formats::ErrorKind::Read => ErrorKind::Internal,
+        };
+        let own = Self {
+            kind,
+            message: error.message().to_owned(),
+            object: None,
+            position: error.position(),
+            column: error.column().map(str::to_owned),
+            source: None,
+        };
+        match (error.kind(), error.into_source()) {
+            (_, None) => own,
+            (spillway_formats::ErrorKind::Read, Some(source)) => match source.downcast::<Self>() {
+                Ok(passed_on) => *passed_on,
+                Err(source) => own.with_source(source),
+            },
+            (spillway_formats::ErrorKind::Invalid | spillway_formats::ErrorKind::Internal, Some(source)) => {
+                own.with_source(source)
+            }
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(object) = &self.object {
@@ -242,6 +248,25 @@ mod tests {
     fn the_first_object_is_kept() {
         let error = Error::new(ErrorKind::Service, "x").for_object("first").for_object("second");
         assert_eq!(error.to_string(), "first: x");
+    }
+
+    #[test]
+    fn error_of_a_read_passes_through_a_decoder_unchanged() {
+        let store = Error::new(ErrorKind::SourceChanged, "gone").for_object("s3://b/k");
+        let error = Error::from(spillway_formats::Error::read(store).at(Position::default()));
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::SourceChanged, "s3://b/k: gone"));
+    }
+
+    #[test]
+    fn error_of_a_decoder_keeps_its_place_and_cause() {
+        let invalid = spillway_formats::Error::new(spillway_formats::ErrorKind::Invalid, "bad byte");
+        let position = Position { record: 1, line: 2, byte: 3 };
+        let error = Error::from(invalid.at(position).in_column("a").with_source("why"));
+        assert_eq!(
+            (error.kind(), error.position(), error.column()),
+            (ErrorKind::FileBroken, Some(position), Some("a"))
+        );
+        assert_eq!(chain(&error), "bad byte (record 1, line 2, byte 3, column a): why");
     }
 
     #[test]

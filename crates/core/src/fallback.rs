@@ -158,15 +158,15 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
                 let (store, data) = (store.clone(), data.clone());
                 async move { store.read_range(&data.object, &data.etag, range).await }
             };
-            parquet::decode(&manifest.columns, size_bytes, read)
+            parquet::decode(&manifest.columns, size_bytes, read).map_err(Error::from).boxed()
         }
         FallbackFormat::Csv => {
             let body = store.open(&data).await?;
             let chunks = stream::try_unfold(body, |mut body| async move {
                 let chunk = body.next().await?;
-                Ok(chunk.map(|chunk| (chunk, body)))
+                Ok::<_, Error>(chunk.map(|chunk| (chunk, body)))
             });
-            fallback_csv::decode(&manifest.columns, chunks)
+            fallback_csv::decode(&manifest.columns, chunks).map_err(Error::from).boxed()
         }
     };
     Ok(counted(rows, manifest.rows))
@@ -227,14 +227,20 @@ impl Encoder {
     /// Encodes rows and gives the bytes that are finished.
     async fn write(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         match self {
-            Self::Parquet(encoder) => encoder.write(batch).map(|()| encoder.take_bytes()),
-            Self::Csv(encoder) => encoder.write(batch).await.map(|()| encoder.take_bytes()),
+            Self::Parquet(encoder) => {
+                encoder.write(batch)?;
+                Ok(encoder.take_bytes())
+            }
+            Self::Csv(encoder) => {
+                encoder.write(batch).await?;
+                Ok(encoder.take_bytes())
+            }
         }
     }
 
     fn finish(self) -> Result<Vec<u8>> {
         match self {
-            Self::Parquet(encoder) => encoder.finish(),
+            Self::Parquet(encoder) => Ok(encoder.finish()?),
             Self::Csv(encoder) => Ok(encoder.finish()),
         }
     }
@@ -334,8 +340,9 @@ mod tests {
     fn of_parquet(bytes: Vec<u8>) -> BatchStream<'static> {
         let bytes = Bytes::from(bytes);
         let size_bytes = bytes.len() as u64;
-        let read = move |range: Range<u64>| ready(Ok(bytes.slice(range.start as usize..range.end as usize)));
-        parquet::decode(&columns(), size_bytes, read)
+        let read =
+            move |range: Range<u64>| ready(Ok::<_, Error>(bytes.slice(range.start as usize..range.end as usize)));
+        parquet::decode(&columns(), size_bytes, read).map_err(Error::from).boxed()
     }
 
     async fn of_csv(kept_bytes: usize) -> BatchStream<'static> {
@@ -344,7 +351,9 @@ mod tests {
         let mut bytes = encoder.take_bytes();
         bytes.extend(encoder.finish());
         bytes.truncate(bytes.len().min(kept_bytes));
-        fallback_csv::decode(&columns(), stream::iter([Ok(Bytes::from(bytes))]))
+        fallback_csv::decode(&columns(), stream::iter([Ok::<_, Error>(Bytes::from(bytes))]))
+            .map_err(Error::from)
+            .boxed()
     }
 
     async fn rows_of(rows: BatchStream<'static>, declared: u64) -> Result<usize> {

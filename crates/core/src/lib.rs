@@ -13,6 +13,7 @@
 //! Public are only the modules that the binaries and the integration tests use.
 
 mod aws;
+pub mod batch;
 pub mod catalog;
 mod cleanup;
 pub mod config;

@@ -1,9 +1,13 @@
 //! The settings of the pipeline, read from the environment and checked against each other.
 
+use spillway_formats::compression::DecodedLimits;
+use spillway_formats::csv::CsvDialect;
+use spillway_formats::decoder::{ReadLimits, ReadOptions};
+
 use super::environment::Environment;
 use super::read_database::database;
 use super::setting::{Declared, Reason, invalid};
-use super::{CsvSettings, DecodedLimits, FileLimits, FileSettings, settings};
+use super::settings;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::error::Result;
@@ -24,6 +28,7 @@ impl PipelineConfig {
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
             files: files(environment)?,
+            buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
             lease: environment.get(&settings::LEASE_SECONDS)?,
             compute: compute(environment)?,
@@ -41,22 +46,21 @@ fn compute(environment: &Environment) -> Result<Option<Compute>> {
     Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Compute::Fargate { cpu_units, memory_mb }))
 }
 
-fn files(environment: &Environment) -> Result<FileSettings> {
+fn files(environment: &Environment) -> Result<ReadOptions> {
     let decoded = DecodedLimits {
         max_bytes: environment.get(&settings::MAX_DECODED_BYTES)?,
         max_ratio: environment.get(&settings::MAX_DECODED_RATIO)?,
     };
-    let limits = FileLimits {
-        buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
+    let limits = ReadLimits {
         max_record_bytes: environment.get(&settings::MAX_RECORD_BYTES)?,
         max_columns: environment.get(&settings::MAX_COLUMNS)?,
         decoded,
         rejects: environment.get(&settings::MAX_REJECTS)?,
     };
-    Ok(FileSettings { format: environment.get(&settings::FILE_FORMAT)?, csv: csv(environment)?, limits })
+    Ok(ReadOptions { format: environment.get(&settings::FILE_FORMAT)?, csv: csv(environment)?, limits })
 }
 
-fn csv(environment: &Environment) -> Result<CsvSettings> {
+fn csv(environment: &Environment) -> Result<CsvDialect> {
     let delimiter = environment.get(&settings::CSV_DELIMITER)?;
     let quote = environment.get(&settings::CSV_QUOTE)?;
     if delimiter.is_some() && delimiter == quote {
@@ -64,12 +68,13 @@ fn csv(environment: &Environment) -> Result<CsvSettings> {
         return Err(invalid(&settings::CSV_DELIMITER, &text, Reason::Form));
     }
     let encoding = environment.get(&settings::CSV_ENCODING)?;
-    Ok(CsvSettings {
+    let null_values: Option<Vec<String>> = environment.find(&settings::NULL_VALUES)?;
+    Ok(CsvDialect {
         delimiter,
         quote,
         has_header: environment.get(&settings::CSV_HEADER)?,
         encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
-        null_values: environment.find(&settings::NULL_VALUES)?,
+        null_values: null_values.map(|values| values.into_iter().map(String::into_bytes).collect()),
     })
 }
 

@@ -54,7 +54,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     assert_eq!(pipeline.glue.table, "ingest_fallback_table");
     assert_eq!(pipeline.glue.format, FallbackFormat::Parquet);
     assert_eq!(pipeline.database.retry_budget.as_secs(), 150);
-    assert_eq!(pipeline.files.limits.buffer_max_bytes, 8 << 20);
+    assert_eq!(pipeline.buffer_max_bytes, 8 << 20);
     assert_eq!(
         settings.request,
         DefaultRequest::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }

@@ -70,7 +70,7 @@ impl Permits {
         // while another transaction inserts into it.
         let is_any_order = options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse;
         let count = if is_any_order { settings.max_concurrent_files.max(1) } else { 1 };
-        Self { count, bytes: settings.files.limits.buffer_max_bytes / count as u64 }
+        Self { count, bytes: settings.buffer_max_bytes / count as u64 }
     }
 
     /// Number of permits for an object of this size: one per `bytes` begun, at most all.

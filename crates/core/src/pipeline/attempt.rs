@@ -136,7 +136,8 @@ impl<'a> Attempt<'a> {
         if let Some(error) = self.key_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        FileReader::open(&self.context.store, &self.source, &self.config.files, &self.key_fields).await
+        let Context { store, settings, .. } = self.context;
+        FileReader::open(store, &self.source, settings.buffer_max_bytes, &self.config.files, &self.key_fields).await
     }
 
     /// The table's name as the ledger stores it: empty for a key that gives none.

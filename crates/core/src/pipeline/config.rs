@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use spillway_formats::decoder::ReadOptions;
+
 use crate::catalog::GlueSettings;
-use crate::config::FileSettings;
 use crate::cost::Compute;
 use crate::destination::DestinationOptions;
 use crate::error::Result;
@@ -30,7 +31,9 @@ pub struct PipelineConfig {
     /// `DEDUPE`.
     pub dedupe: Dedupe,
     /// How files are read.
-    pub files: FileSettings,
+    pub files: ReadOptions,
+    /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.
+    pub buffer_max_bytes: u64,
     /// `MAX_CONCURRENT_FILES`.
     pub max_concurrent_files: usize,
     /// `LEASE_SECONDS`: how long a file stays locked after its worker has died.
@@ -71,7 +74,7 @@ pub struct TableConfig {
     /// Load mode with its merge key, load method and unknown columns.
     pub destination: DestinationOptions,
     /// How files are read, with the limit of rejected records.
-    pub files: FileSettings,
+    pub files: ReadOptions,
     /// The columns after the file's own.
     pub key_columns: Vec<KeyColumn>,
     /// Whether the same bytes under the same key load again.

@@ -6,9 +6,8 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::config::DecodedLimits;
 use crate::error::Result;
-use crate::format::compression::Decompressor;
+use crate::format::compression::{DecodedLimits, Decompressor};
 use crate::format::detect::{self, HEAD_BYTES, Hints};
 use crate::object::{ObjectVersion, hex};
 use crate::reader::read_ahead::ReadAhead;

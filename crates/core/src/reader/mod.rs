@@ -14,9 +14,8 @@ use std::ops::Range;
 
 use futures_util::{TryStreamExt, stream};
 
-use crate::config::FileSettings;
 use crate::error::Result;
-use crate::format::decoder::{Decoder, Layout};
+use crate::format::decoder::{Decoder, Layout, ReadOptions};
 use crate::format::detect::{self, Format};
 use crate::format::parquet::{ParquetLimits, ParquetReader};
 use crate::format::{Batch, BatchStream};
@@ -38,7 +37,7 @@ pub(crate) use streamed::StreamedRows;
 pub(crate) struct FileReader {
     object: ObjectVersion,
     stored: StoredFile,
-    options: FileSettings,
+    options: ReadOptions,
     key_fields: KeyFields,
 }
 
@@ -59,16 +58,17 @@ impl FileReader {
     pub(crate) async fn open(
         store: &Store,
         object: &ObjectVersion,
-        options: &FileSettings,
+        buffer_max_bytes: u64,
+        options: &ReadOptions,
         key_fields: &KeyFields,
     ) -> Result<Self> {
-        let stored = StoredFile::open(store, object, options.limits.buffer_max_bytes).await?;
+        let stored = StoredFile::open(store, object, buffer_max_bytes).await?;
         Ok(Self { object: object.clone(), stored, options: options.clone(), key_fields: key_fields.clone() })
     }
 
     /// A reader of bytes that are in memory, as if they were the body of `object`.
     #[cfg(test)]
-    pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &FileSettings) -> Self {
+    pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &ReadOptions) -> Self {
         let stored = StoredFile::Memory(bytes.into());
         Self { object: object.clone(), stored, options: options.clone(), key_fields: KeyFields::default() }
     }
@@ -133,7 +133,7 @@ impl FileReader {
             let (stored, object) = (stored.clone(), object.clone());
             async move { stored.read_range(&object, range).await }
         };
-        ParquetReader::open(self.object.size_bytes, read, limits).await
+        Ok(ParquetReader::open(self.object.size_bytes, read, limits).await?)
     }
 }
 

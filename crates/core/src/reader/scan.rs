@@ -124,7 +124,7 @@ impl FirstPass {
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
             Self::Streaming(rows) => rows.next().await,
-            Self::Parquet(reader, _) => reader.next().await,
+            Self::Parquet(reader, _) => Ok(reader.next().await?),
         }
     }
 

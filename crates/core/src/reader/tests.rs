@@ -3,19 +3,22 @@ use jiff::Timestamp;
 use rstest::rstest;
 
 use super::*;
-use crate::config::{CsvSettings, DecodedLimits, FileFormat, FileLimits};
 use crate::destination::Guard;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
 use crate::reject::RejectLimit;
 use crate::schema::ColumnType;
+use spillway_formats::compression::DecodedLimits;
+use spillway_formats::csv::CsvDialect;
+use spillway_formats::decoder::ReadLimits;
+use spillway_formats::detect::FileFormat;
 
-fn options(rejects: RejectLimit) -> FileSettings {
+fn options(rejects: RejectLimit) -> ReadOptions {
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
-    FileSettings {
+    ReadOptions {
         format: FileFormat::Auto,
-        csv: CsvSettings { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None },
-        limits: FileLimits { buffer_max_bytes: 1 << 20, max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects },
+        csv: CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None },
+        limits: ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects },
     }
 }
 

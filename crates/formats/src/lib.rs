@@ -1,0 +1,22 @@
+//! File formats of Spillway: bytes in, batches of rows out, and the other way round.
+//!
+//! Decoders turn the bytes of CSV, JSON and Parquet files into [`Batch`]es. [`schema`] infers column types from them, and
+//! encoders write them as Parquet or CSV. There is no client, database, environment or clock here: the caller reads the bytes
+//! and passes them in, and settings arrive as [`decoder::ReadOptions`].
+
+pub mod batch;
+pub mod compression;
+pub mod csv;
+pub mod decoder;
+pub mod detect;
+pub mod error;
+pub mod fallback_csv;
+pub mod json;
+pub mod parquet;
+pub mod reject;
+mod rejected;
+pub mod schema;
+mod text;
+
+pub use batch::{Batch, FieldKind, Position};
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,366 @@
+//! Columns of values and the types chosen for them.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::Position;
+use crate::schema::value::{Value, parse};
+
+/// A field that the file leaves out. `""` in a table below is an empty string that was written as one.
+const MISSING: &str = "(missing)";
+
+fn column(values: &[&str]) -> Column {
+    let mut inference = Inference::new(vec!["c".to_owned()]);
+    // Small batches, so that what is remembered from one to the next counts.
+    for (index, chunk) in values.chunks(3).enumerate() {
+        let mut batch = Batch::new(1);
+        for (row, value) in chunk.iter().enumerate() {
+            batch.push_field((*value != MISSING).then_some(value.as_bytes()));
+            let record = (index * 3 + row + 1) as u64;
+            batch.end_row(Position { record, line: record + 1, byte: 0 });
+        }
+        inference.observe(&batch);
+    }
+    inference.finish().columns.remove(0)
+}
+
+fn shown(column_type: ColumnType) -> String {
+    match column_type {
+        ColumnType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// Values, the type, and whether the column has nulls.
+const COLUMNS: &[(&[&str], &str, bool)] = &[
+    // Nothing at all.
+    (&[], "text", false),
+    (&[MISSING, MISSING], "text", true),
+    (&[""], "text", false),
+    (&["NULL", "NA"], "text", false),
+    (&["NULL", MISSING], "text", true),
+    // Truth values.
+    (&["true", "false"], "boolean", false),
+    (&["TRUE", "False", "true"], "boolean", false),
+    (&["true", "NULL", "false"], "boolean", true),
+    (&["true", "1"], "text", false),
+    (&["true", "yes"], "text", false),
+    (&["tRUE"], "text", false),
+    (&["t", "f"], "text", false),
+    (&["yes", "no"], "text", false),
+    (&["true", ""], "boolean", true),
+    // Integers.
+    (&["0", "1"], "integer", false),
+    (&["1", "-7", MISSING, "300"], "integer", true),
+    (&["9223372036854775807", "-9223372036854775808"], "integer", false),
+    (&["00123", "00124"], "text", false),
+    (&["1", "2", "003"], "text", false),
+    (&["+1", "+2"], "text", false),
+    (&["-0"], "text", false),
+    (&["1_000"], "text", false),
+    (&["1,000"], "text", false),
+    (&[" 1"], "text", false),
+    (&["1 "], "text", false),
+    (&["1", "two"], "text", false),
+    (&["1", ""], "integer", true),
+    (&["+49 30 1234567", "+1-202-555-0100"], "text", false),
+    (&["0301234567"], "text", false),
+    (&["4930123456"], "integer", false),
+    (&["0x1F"], "text", false),
+    (&["٣"], "text", false),
+    // Null tokens.
+    (&["NA", "N/A", "NaN", "\\N", "NULL", "5"], "integer", true),
+    (&["5", "NA", "six"], "text", false),
+    (&["5", "null"], "text", false),
+    (&["5", "None"], "text", false),
+    (&["5", "-"], "text", false),
+    (&["1.5", "NaN"], "decimal(2,1)", true),
+    (&["1e5", "NaN"], "double", true),
+    (&["Namibia", "NA", MISSING], "text", true),
+    (&["2024-01-01", "N/A"], "date", true),
+    // Decimals.
+    (&["9223372036854775808"], "decimal(19,0)", false),
+    (&["18446744073709551616", "1"], "decimal(20,0)", false),
+    (&["99999999999999999999999999999999999999"], "decimal(38,0)", false),
+    (&["123456789012345678901234567890123456789"], "text", false),
+    (&["10.50", "3.5", "200"], "decimal(5,2)", false),
+    (&["0.5", "-0.25"], "decimal(3,2)", false),
+    (&["1234567.8", "0.00001"], "decimal(12,5)", false),
+    (&["0.000000000000000000000000000001"], "decimal(31,30)", false),
+    (&["0.0000000000000000000000000000001"], "double", false),
+    (&["12345678901234567890123456789012345678", "0.5"], "text", false),
+    (&["100000000000000000000000000000000000000", "0.5"], "double", false),
+    (&[".5"], "text", false),
+    (&["5."], "text", false),
+    (&["00.5"], "text", false),
+    (&["1,5"], "text", false),
+    (&["$1.50"], "text", false),
+    (&["1.5", "-0.0"], "double", false),
+    (&["5", "5.0"], "decimal(2,1)", false),
+    (&["3.14159265358979323846", "2.71"], "decimal(21,20)", false),
+    (&["0.1000000000000000055511151231257827"], "text", false),
+    // Doubles.
+    (&["1e5", "2.5E-3"], "double", false),
+    (&["1", "1e3"], "double", false),
+    (&["1.5", "1e-07"], "double", false),
+    (&["9007199254740992", "1e0"], "double", false),
+    (&["9007199254740993", "1e0"], "text", false),
+    (&["1e0", "9007199254740993"], "text", false),
+    (&["1e400"], "text", false),
+    (&["1.5", "-1e400"], "text", false),
+    (&["1e-400"], "text", false),
+    (&["inf", "1.5"], "text", false),
+    (&["Infinity"], "text", false),
+    (&["1.7976931348623157e308", "5e-324"], "double", false),
+    (&["1e23"], "double", false),
+    // Dates.
+    (&["2024-02-29", "1999-12-31"], "date", false),
+    (&["2023-02-29"], "text", false),
+    (&["2024-02-28", "2023-02-29"], "text", false),
+    (&["0000-00-00"], "text", false),
+    (&["2024-01-01", "0000-00-00"], "text", false),
+    (&["9999-12-31", "10000-01-01"], "text", false),
+    (&["0999-01-01"], "text", false),
+    (&["01/02/2024"], "text", false),
+    (&["2024-1-1"], "text", false),
+    (&["20240101"], "integer", false),
+    (&["2024-01-01", MISSING], "date", true),
+    (&["2024-01-01", ""], "date", true),
+    (&["2024-01-01", "2024-01-01 00:00:00"], "text", false),
+    (&["2024-01-01", "1"], "text", false),
+    // Dates with times.
+    (&["2024-01-01 10:00", "2024-01-01T10:00:00.123456"], "datetime", false),
+    (&["2024-01-01 24:00:00"], "text", false),
+    (&["2024-01-01 23:59:60"], "text", false),
+    (&["2024-01-01 10:00:00.1234567"], "text", false),
+    (&["10:00:00"], "text", false),
+    (&["2024-01-01 10:00", "2024-01-01"], "text", false),
+    // Instants.
+    (&["2024-01-01T10:00:00Z", "2024-01-01 10:00:00.5+02:00"], "instant", false),
+    (&["2024-01-01T10:00+0530", "2024-01-01T10:00-08"], "instant", false),
+    (&["2024-01-01T10:00:00Z", "2024-01-01T10:00:00"], "text", false),
+    (&["2024-01-01T10:00:00", "2024-01-01T10:00:00Z"], "text", false),
+    (&["9999-12-31T23:00:00-02:00"], "text", false),
+    (&["2024-01-01 10:00 Europe/Berlin"], "text", false),
+    // Texts.
+    (&["=cmd|' /C calc'!A0", "@SUM(1)", "+1"], "text", false),
+    (&["C:\\new\\t", "\\."], "text", false),
+    (&["2024-01-01", "true", "1"], "text", false),
+    (&["a\u{0}b"], "text", false),
+];
+
+#[test]
+fn the_type_is_the_narrowest_that_every_value_survives() {
+    for (values, expected, has_nulls) in COLUMNS {
+        let column = column(values);
+        assert_eq!((shown(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{values:?}");
+    }
+    assert!(COLUMNS.len() >= 60);
+}
+
+#[test]
+fn the_order_of_values_does_not_change_the_type() {
+    for (values, expected, has_nulls) in COLUMNS {
+        let reversed: Vec<&str> = values.iter().rev().copied().collect();
+        let column = column(&reversed);
+        assert_eq!((shown(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{reversed:?}");
+    }
+}
+
+#[rstest]
+#[case("x", "text", "record 10,001 is not a number")]
+#[case("0.25", "decimal(7,2)", "record 10,001 is not a 64-bit integer")]
+#[case("9223372036854775808", "decimal(19,0)", "record 10,001 is not a 64-bit integer")]
+#[case("1e-3", "double", "record 10,001 is not an exact decimal of at most 38 digits")]
+#[case("1e400", "text", "record 10,001 is a number that neither a decimal nor a double column holds exactly")]
+fn a_late_change_is_seen_and_named(#[case] last: &str, #[case] expected: &str, #[case] reason: &str) {
+    let numbers: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
+    let mut values: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    values.push(last);
+    values.extend(["10001", "10002"]);
+    let column = column(&values);
+    assert_eq!(shown(column.column_type), expected);
+    assert_eq!((column.type_reason.forced_by_record, column.type_reason.reason.as_str()), (Some(10_001), reason));
+}
+
+#[rstest]
+#[case(&["1", "2"], None, "every value is a 64-bit integer, 2 in all")]
+#[case(&["2024-01-01", "NULL"], None, "every value is a date, 1 in all")]
+#[case(&["a", "b"], Some(1), "record 1 is neither a number, a date nor true or false")]
+#[case(&["true", "secret"], Some(2), "record 2 is neither true nor false")]
+#[case(&["2024-01-01", "secret"], Some(2), "record 2 is not a date")]
+#[case(&["2024-01-01 10:00", "secret"], Some(2), "record 2 is not a date with a time of day")]
+#[case(&["2024-01-01 10:00Z", "secret"], Some(2), "record 2 is not a date with a time of day and an offset")]
+#[case(&[MISSING], None, "no record has a value")]
+#[case(&["NULL"], None, "every value is a null token")]
+fn a_reason_names_the_record_and_never_the_value(
+    #[case] values: &[&str],
+    #[case] record: Option<u64>,
+    #[case] reason: &str,
+) {
+    let type_reason = column(values).type_reason;
+    assert_eq!((type_reason.forced_by_record, type_reason.reason.as_str()), (record, reason));
+}
+
+#[test]
+fn other_types_that_would_do_are_known() {
+    let integers = column(&["12", "-3"]).candidates;
+    assert_eq!((integers.integer, integers.decimal, integers.double), (true, Some((2, 0)), true));
+    assert!(!integers.boolean && !integers.date && !integers.date_time && !integers.instant);
+    let large = column(&["9007199254740993"]).candidates;
+    assert_eq!((large.integer, large.decimal, large.double), (true, Some((16, 0)), false));
+    let nothing = column(&[MISSING, "NULL"]).candidates;
+    assert!(
+        nothing.boolean && nothing.integer && nothing.double && nothing.date && nothing.date_time && nothing.instant
+    );
+    let text = column(&["x"]).candidates;
+    assert!(!text.integer && text.decimal.is_none() && !text.double);
+}
+
+#[test]
+fn the_longest_value_is_measured_in_bytes() {
+    assert_eq!(column(&["é", "abc", MISSING]).max_bytes, 3);
+    assert_eq!(column(&["éé", "abc"]).max_bytes, 4);
+}
+
+#[test]
+fn columns_do_not_disturb_each_other() {
+    let mut batch = Batch::new(3);
+    for (record, row) in [["1", "x", MISSING], ["2.5", "y", "true"]].iter().enumerate() {
+        for value in row {
+            batch.push_field((*value != MISSING).then_some(value.as_bytes()));
+        }
+        batch.end_row(Position { record: record as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::new(["a", "b", "c"].map(str::to_owned).to_vec());
+    inference.observe(&batch);
+    let schema = inference.finish();
+    let types: Vec<String> = schema.columns.iter().map(|column| shown(column.column_type)).collect();
+    assert_eq!(types, ["decimal(2,1)", "text", "boolean"]);
+    assert_eq!(schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+/// One column of fields with their kinds.
+fn column_of_kinds(fields: &[(FieldKind, &str)]) -> Column {
+    let mut batch = Batch::new(1);
+    for (index, (kind, text)) in fields.iter().enumerate() {
+        batch.push_kind(*kind, text.as_bytes());
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::new(vec!["c".to_owned()]);
+    inference.observe(&batch);
+    inference.finish().columns.remove(0)
+}
+
+use FieldKind::{Nested, Plain, String as Quoted};
+
+#[rstest]
+#[case(&[(Nested, "{}"), (Nested, "[1]")], "json", "every value is a nested JSON value, 2 in all")]
+#[case(&[(Plain, "{}"), (Plain, "[1]")], "text", "record 1 is neither a number, a date nor true or false")]
+#[case(&[(Nested, "{}"), (Plain, "1")], "text", "record 2 is not a nested JSON value")]
+#[case(&[(Plain, "1"), (Nested, "{}")], "text", "record 2 is not a number")]
+#[case(&[(Nested, "{}"), (Quoted, "NULL")], "text", "record 2 is not a nested JSON value")]
+#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "record 1 is a string that is no date")]
+#[case(&[(Plain, "1"), (Quoted, "2")], "text", "record 2 is not a number")]
+#[case(&[(Plain, "true"), (Quoted, "true")], "text", "record 2 is neither true nor false")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "2024-02-29")], "date", "every value is a date, 2 in all")]
+#[case(&[(Quoted, "2024-01-01T00:00Z")], "instant", "every value is a date with a time of day and an offset, 1 in all")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "NA")], "text", "record 2 is not a date")]
+#[case(&[(Plain, "1"), (Quoted, "")], "text", "record 2 is not a number")]
+#[case(&[(Plain, "1"), (Plain, "-2.50")], "decimal(3,2)", "record 2 is not a 64-bit integer")]
+fn what_the_file_says_of_a_value_counts(
+    #[case] fields: &[(FieldKind, &str)],
+    #[case] expected: &str,
+    #[case] reason: &str,
+) {
+    let column = column_of_kinds(fields);
+    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
+    assert_eq!((column.has_nulls, column.null_tokens), (false, !fields.iter().any(|(kind, _)| *kind == Quoted)));
+}
+
+#[test]
+fn a_column_may_appear_late_and_is_missing_before() {
+    let batch = |rows: &[&[&str]]| {
+        let mut batch = Batch::new(rows[0].len());
+        for row in rows {
+            row.iter().for_each(|field| batch.push_field(Some(field.as_bytes())));
+            batch.end_row(Position::default());
+        }
+        batch
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut inference = Inference::new(Vec::new());
+    inference.observe(&batch(&[&["1", "x"]]));
+    inference.observe(&batch(&[&["2", "y", "true"]]));
+    let schema = inference.finish_as(names(&["a", "b", "c"]));
+    let told: Vec<(&str, String, bool)> = schema
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), shown(column.column_type), column.has_nulls))
+        .collect();
+    let expected = [("a", "integer", false), ("b", "text", false), ("c", "boolean", true)];
+    assert_eq!(told, expected.map(|(name, shown, nulls)| (name, shown.to_owned(), nulls)));
+}
+
+#[rstest]
+#[case(ColumnType::Double, &[(Plain, "1"), (Plain, "2")], "double", "the file says so")]
+#[case(ColumnType::Double, &[(Plain, "1.5"), (Quoted, "NaN")], "text", "record 2 is not a number")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1.50")], "decimal(5,2)", "the file says so")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1000.00")], "text", "a value is not of the type that the file says")]
+#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00")], "datetime", "the file says so")]
+#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00"), (Plain, "2024-01-01 00:00:00.000000001")], "text",
+    "record 2 is not a date with a time of day")]
+#[case(ColumnType::Text, &[(Quoted, "1"), (Quoted, "NULL")], "text", "the file says so")]
+#[case(ColumnType::Boolean, &[], "boolean", "the file says so")]
+fn a_declared_type_holds_when_every_value_is_of_it(
+    #[case] declared: ColumnType,
+    #[case] fields: &[(FieldKind, &str)],
+    #[case] expected: &str,
+    #[case] reason: &str,
+) {
+    let mut batch = Batch::new(1);
+    for (index, (kind, text)) in fields.iter().enumerate() {
+        batch.push_kind(*kind, text.as_bytes());
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::declared([("c".to_owned(), declared)]);
+    inference.observe(&batch);
+    let column = inference.finish().columns.remove(0);
+    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
+    assert!(!column.null_tokens && !column.has_nulls);
+}
+
+fn field() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "-?[0-9]{1,20}",
+        "-?[0-9]{1,20}\\.[0-9]{1,12}",
+        "-?[0-9]\\.[0-9]{0,4}e-?[0-9]{1,3}",
+        "[12][0-9]{3}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9])?(Z|\\+0[0-9])?)?",
+        "(true|FALSE|NULL|NA|\\(missing\\)|)",
+        "[a-z0-9. -]{0,6}",
+    ]
+}
+
+proptest! {
+    /// The promise of the whole room: every value of a column reads as the column's type, and says the same.
+    #[test]
+    fn every_value_reads_as_the_chosen_type(values in proptest::collection::vec(field(), 0..6)) {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let column = column(&values);
+        for value in values.iter().filter(|value| **value != MISSING) {
+            let read = parse(column.column_type, Some(value.as_bytes()));
+            prop_assert!(read.is_some(), "{value:?} is no {:?}", column.column_type);
+            if read == Some(Value::Null) {
+                prop_assert!(column.has_nulls && is_null_token(value.as_bytes()));
+            }
+            for (candidates, column_type) in [
+                (column.candidates.integer, ColumnType::Integer),
+                (column.candidates.double, ColumnType::Double),
+                (column.candidates.date, ColumnType::Date),
+            ] {
+                prop_assert!(!candidates || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
+            }
+        }
+    }
+}
