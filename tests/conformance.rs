@@ -8,16 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use spillway_core::batch::BatchStream;
 use spillway_core::destination::LoadMode;
 use spillway_core::destination::{
     self, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard,
     IdleConnections, LedgerEntry, LedgerOutcome, LedgerState, OpenLoad, RowCounts, ScanReason, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position};
-use spillway_core::format::{Batch, BatchStream, FieldKind};
 use spillway_core::object::{ObjectRef, ObjectVersion};
-use spillway_core::schema::Schema;
-use spillway_core::schema::infer::Inference;
+use spillway_formats::schema::Schema;
+use spillway_formats::schema::infer::Inference;
+use spillway_formats::{Batch, FieldKind};
 
 /// The table that every test of the list loads into.
 pub(crate) const TABLE: &str = "orders";

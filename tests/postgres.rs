@@ -402,7 +402,7 @@ async fn long_and_strange_names_are_kept_apart() -> Result<()> {
     let (left, right) = ("x".repeat(70) + "l", "x".repeat(70) + "r");
     let header: Vec<Vec<u8>> =
         [&left, &right, "a\"; DROP TABLE orders; --", "select"].map(|name| name.as_bytes().to_vec()).to_vec();
-    let names = spillway_core::schema::header::column_names(&header);
+    let names = spillway_formats::schema::header::column_names(&header);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let file = File::new(&names, &[&[Some("1"), Some("2"), Some("3"), Some("4")]]);
     for key in ["a.csv", "b.csv"] {

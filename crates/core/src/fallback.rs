@@ -11,19 +11,20 @@ use std::ops::Range;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::batch::BatchStream;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::format::fallback_csv::{self, CsvEncoder};
-use crate::format::parquet::{self, ParquetEncoder};
-use crate::format::{Batch, BatchStream};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pipeline::PipelineConfig;
 use crate::route;
-use crate::schema::Schema;
-use crate::schema::fallback::FallbackFormat;
 use crate::store::Store;
 use crate::store::upload::Upload;
+use spillway_formats::Batch;
+use spillway_formats::fallback_csv::{self, CsvEncoder};
+use spillway_formats::parquet::{self, ParquetEncoder};
+use spillway_formats::schema::Schema;
+use spillway_formats::schema::fallback::FallbackFormat;
 
 pub use manifest::{Manifest, list};
 
@@ -312,8 +313,8 @@ mod tests {
 
     use super::*;
     use crate::error::Position;
-    use crate::schema::ColumnType;
-    use crate::schema::fallback::FallbackColumn;
+    use spillway_formats::schema::ColumnType;
+    use spillway_formats::schema::fallback::FallbackColumn;
 
     fn columns() -> Vec<FallbackColumn> {
         let (file_type, stored_type) = (ColumnType::Text, ColumnType::Text);

@@ -5,10 +5,11 @@
 //!
 //! The modules by layer, from the bottom:
 //!
-//! - core types: [`error`], [`config`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`]
-//! - pure modules: `event`, `route`, [`mod@format`], [`schema`], `policy`, `reject`
+//! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
+//! - pure modules: `event`, `route`, `policy`, `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `secret`, [`telemetry`]
 //! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`request`], [`dispatch`]
+//! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
 
@@ -25,7 +26,7 @@ pub mod error;
 mod event;
 pub mod failpoint;
 pub mod fallback;
-pub mod format;
+mod key_columns;
 mod launch;
 mod ledger;
 pub mod object;
@@ -34,12 +35,10 @@ pub mod pipeline;
 mod policy;
 mod reader;
 mod reconcile;
-mod reject;
 mod replay;
 mod report;
 pub mod request;
 pub mod route;
-pub mod schema;
 mod secret;
 pub mod store;
 #[cfg(test)]

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::format::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
-use crate::schema::fallback::FallbackFormat;
+use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compressed};
+use spillway_formats::schema::fallback::FallbackFormat;
 
 pub use table::TableSettings;
 pub(crate) use table::{glue_table, key_parts};

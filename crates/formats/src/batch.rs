@@ -1,4 +1,4 @@
-//! Rows of a file: fields as bytes, in batches that bound memory.
+//! Batches of rows: the fields of a file as bytes, and their positions.
 
 use std::fmt;
 
@@ -26,25 +26,24 @@ impl fmt::Display for Position {
     }
 }
 
-/// What the file itself says a field is, beyond its bytes. Only the choice of a column's type looks at it.
+/// What the file says about a field beyond its bytes. Only type inference uses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
-    /// Nothing: the bytes may mean anything (CSV), or are a number or a truth value as it is written (JSON).
+    /// Nothing (CSV), or a number or boolean as written (JSON).
     Plain,
-    /// A string where numbers and truth values are written otherwise: it is neither of them, and never a null token.
+    /// A string in a format that distinguishes strings: never a number, a boolean or a null token.
     String,
     /// An object or an array, as JSON.
     Nested,
 }
 
-/// Some rows of one file, all of the same width, with the bytes of every field in one buffer.
+/// Rows of one file, all of the same width, with the bytes of all fields in one buffer.
 ///
-/// A field is `None` when the file says nothing (in CSV: empty and not quoted) and `Some` otherwise; `Some(b"")` is an
-/// empty string that was written as one.
+/// A field is `None` if it is missing (in CSV: empty and unquoted). `Some(b"")` is an empty string.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// For each field its end in `bytes`, with [`Batch::MISSING`], [`Batch::STRING`] or [`Batch::NESTED`] set when it is so.
+    /// The end of each field in `bytes`, with a flag: [`Batch::MISSING`], [`Batch::STRING`], [`Batch::NESTED`] or none.
     ends: Vec<u64>,
     width: usize,
     positions: Vec<Position>,
@@ -55,26 +54,26 @@ impl Batch {
     const STRING: u64 = 1 << 62;
     const NESTED: u64 = 1 << 61;
     const END: u64 = Self::NESTED - 1;
-    /// How many bytes, fields or rows are made room for before they come.
-    const MAX_ROOM: usize = 72 * 1024;
+    /// The most bytes, fields and rows to reserve memory for in advance.
+    const MAX_RESERVED: usize = 72 * 1024;
 
     /// An empty batch of rows with `width` fields each.
     pub fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
     }
 
-    /// An empty batch of the same width, with room for as much as this one took, within bounds.
+    /// An empty batch of the same width, with memory reserved for as many rows, within bounds.
     #[must_use]
     pub fn next(&self) -> Self {
         Self {
-            bytes: Vec::with_capacity(self.bytes.len().min(Self::MAX_ROOM)),
-            ends: Vec::with_capacity(self.ends.len().min(Self::MAX_ROOM)),
+            bytes: Vec::with_capacity(self.bytes.len().min(Self::MAX_RESERVED)),
+            ends: Vec::with_capacity(self.ends.len().min(Self::MAX_RESERVED)),
             width: self.width,
-            positions: Vec::with_capacity(self.positions.len().min(Self::MAX_ROOM)),
+            positions: Vec::with_capacity(self.positions.len().min(Self::MAX_RESERVED)),
         }
     }
 
-    /// Adds one field to the row that is being built.
+    /// Adds a field to the open row.
     #[inline]
     pub fn push_field(&mut self, field: Option<&[u8]>) {
         if let Some(value) = field {
@@ -83,38 +82,38 @@ impl Batch {
         self.end_field(field.is_none());
     }
 
-    /// Adds one field of a kind to the row that is being built.
+    /// Adds a field of a kind to the open row.
     #[inline]
     pub fn push_kind(&mut self, kind: FieldKind, field: &[u8]) {
         self.append_to_field(field);
-        let mark = match kind {
+        let flag = match kind {
             FieldKind::Plain => 0,
             FieldKind::String => Self::STRING,
             FieldKind::Nested => Self::NESTED,
         };
-        self.ends.push(self.bytes.len() as u64 | mark);
+        self.ends.push(self.bytes.len() as u64 | flag);
     }
 
-    /// Adds a part of a field that comes in pieces, to be ended by [`Batch::end_field`].
+    /// Appends to the open field. [`Batch::end_field`] ends it.
     #[inline]
     pub fn append_to_field(&mut self, part: &[u8]) {
         self.bytes.extend_from_slice(part);
     }
 
-    /// Ends the field that came in pieces. A missing one had none.
+    /// Ends the open field. A missing field must be empty.
     #[inline]
     pub fn end_field(&mut self, is_missing: bool) {
         let missing = if is_missing { Self::MISSING } else { 0 };
         self.ends.push(self.bytes.len() as u64 | missing);
     }
 
-    /// The field that came in pieces and is not ended.
+    /// The bytes of the open field.
     #[inline]
     pub fn open_field(&self) -> &[u8] {
         &self.bytes[self.open_field_start()..]
     }
 
-    /// Takes back the pieces of the field that is not ended.
+    /// Removes the bytes of the open field.
     pub fn clear_open_field(&mut self) {
         let start = self.open_field_start();
         self.bytes.truncate(start);
@@ -124,26 +123,26 @@ impl Batch {
         self.ends.last().map_or(0, |end| end & Self::END) as usize
     }
 
-    /// Sets the width of a batch without whole rows.
+    /// Sets the width of a batch without complete rows.
     pub fn widen(&mut self, width: usize) {
         debug_assert!(self.is_empty(), "a batch with rows of another width");
         self.width = width;
     }
 
-    /// How many fields the row that is being built has so far.
+    /// The number of fields of the open row.
     #[inline]
     pub fn fields_in_open_row(&self) -> usize {
         self.ends.len() - self.positions.len() * self.width
     }
 
-    /// Takes back the row that is being built.
+    /// Removes the open row.
     pub fn discard_open_row(&mut self) {
         self.ends.truncate(self.positions.len() * self.width);
         let length = self.ends.last().map_or(0, |end| end & Self::END);
         self.bytes.truncate(length as usize);
     }
 
-    /// Takes the row that is being built out, whatever its width; what is missing in it is empty.
+    /// Removes and returns the open row, of any width. Missing fields are empty.
     pub fn take_open_row(&mut self) -> Vec<Vec<u8>> {
         let first = self.positions.len() * self.width;
         let mut start = first.checked_sub(1).map_or(0, |last| self.ends[last] & Self::END) as usize;
@@ -157,14 +156,14 @@ impl Batch {
         row
     }
 
-    /// Ends the row that is being built. The caller has checked that it has `width` fields.
+    /// Ends the open row. The caller has checked that it has `width` fields.
     #[inline]
     pub fn end_row(&mut self, position: Position) {
         debug_assert_eq!(self.fields_in_open_row(), self.width, "a row of another width");
         self.positions.push(position);
     }
 
-    /// The same rows with `more` fields behind each, which `add` pushes.
+    /// The same rows with `more` fields after each, which `add` pushes.
     #[must_use]
     pub fn widened(&self, more: usize, mut add: impl FnMut(&mut Self, Position)) -> Self {
         let mut wide = Self {
@@ -177,7 +176,7 @@ impl Batch {
         for (row, position) in self.positions.iter().enumerate() {
             let ends = &self.ends[row * self.width..(row + 1) * self.width];
             let end = ends.last().map_or(start, |end| (end & Self::END) as usize);
-            // A row never begins earlier than it did, and the marks are far above any offset.
+            // A row never starts at a lower offset than before, and the flags are above any offset.
             let shift = (wide.bytes.len() - start) as u64;
             wide.bytes.extend_from_slice(&self.bytes[start..end]);
             wide.ends.extend(ends.iter().map(|end| end + shift));
@@ -188,7 +187,7 @@ impl Batch {
         wide
     }
 
-    /// The number of whole rows.
+    /// The number of complete rows.
     #[inline]
     pub fn rows(&self) -> usize {
         self.positions.len()
@@ -200,13 +199,13 @@ impl Batch {
         self.width
     }
 
-    /// The bytes of all fields together, to know when a batch is large enough.
+    /// The number of bytes of all fields together.
     #[inline]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether a decoder should hand the batch on and begin another.
+    /// Whether a decoder should return this batch and start another.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         const BYTES: usize = 64 * 1024;
@@ -216,20 +215,20 @@ impl Batch {
         rows >= ROWS || rows * self.width >= FIELDS || self.bytes.len() >= BYTES
     }
 
-    /// What the batch takes in memory.
-    pub fn held_bytes(&self) -> usize {
+    /// The memory that the batch uses.
+    pub fn memory_bytes(&self) -> usize {
         self.bytes.capacity()
             + self.ends.capacity() * size_of::<u64>()
             + self.positions.capacity() * size_of::<Position>()
     }
 
-    /// Whether there is no whole row.
+    /// Whether the batch has no complete row.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
-    /// One field. Panics when row or column is out of range, as an index does.
+    /// A field; `None` if it is missing. Panics if row or column is out of range.
     #[inline]
     pub fn field(&self, row: usize, column: usize) -> Option<&[u8]> {
         let index = row * self.width + column;
@@ -241,7 +240,7 @@ impl Batch {
         Some(&self.bytes[start as usize..(end & Self::END) as usize])
     }
 
-    /// The kind of a field; a missing one is plain. Panics when row or column is out of range, as an index does.
+    /// The kind of a field; plain if it is missing. Panics if row or column is out of range.
     #[inline]
     pub fn kind(&self, row: usize, column: usize) -> FieldKind {
         match self.ends[row * self.width + column] {
@@ -251,7 +250,7 @@ impl Batch {
         }
     }
 
-    /// Where a row stands in its file.
+    /// The position of a row in its file.
     #[inline]
     pub fn position(&self, row: usize) -> Position {
         self.positions[row]
@@ -267,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_empty_fields_stay_apart() {
+    fn missing_and_empty_fields_differ() {
         let mut batch = Batch::new(3);
         for field in [Some(&b"a"[..]), None, Some(b"")] {
             batch.push_field(field);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_stay_with_their_fields() {
+    fn fields_keep_their_kinds() {
         let mut batch = Batch::new(4);
         batch.push_kind(FieldKind::String, b"a");
         batch.push_kind(FieldKind::Nested, b"[1]");
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_row_can_be_taken_back() {
+    fn open_row_can_be_removed() {
         let mut batch = Batch::new(2);
         batch.push_field(Some(b"a"));
         batch.push_field(None);

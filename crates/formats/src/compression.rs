@@ -1,7 +1,7 @@
-//! Compressed bytes as what they were before: pushed in as they come, taken out in pieces of bounded size.
+//! Decompresses gzip and Zstandard: takes bytes in any chunks, returns pieces of bounded size.
 //!
-//! Members and frames are read one behind the other, and zeros behind the last gzip member are padding. A stream that ends
-//! early, does not match its checksum, grows beyond its limits or goes on as something else is broken.
+//! A file may have several members or frames. Zeros after the last gzip member are padding. A file is rejected if it ends
+//! early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
 
 use async_compression::codecs::zstd::params::DParameter;
 use async_compression::codecs::{DecodeV2, GzipDecoder, ZstdDecoder};
@@ -11,29 +11,29 @@ use bytes::Bytes;
 use crate::detect::Compression;
 use crate::{Error, ErrorKind, Result};
 
-/// How much is decoded at a time.
+/// The most bytes that are decoded at a time.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The largest window of a Zstandard frame, as a power of two: 32 MiB, held in memory while such a frame is read.
+/// The largest window of a Zstandard frame, as a power of two: 32 MiB. The window is in memory while the frame is read.
 const ZSTD_WINDOW_LOG: u32 = 25;
-/// Below so much output a high ratio means nothing.
+/// The ratio is not checked below this many decoded bytes.
 const RATIO_FROM_BYTES: u64 = 64 << 20;
 
-/// Limits on what comes out of a compressed file, so that a small one cannot fill a disk or a day.
+/// Limits on the decompressed size, so that a small file cannot occupy a disk or a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodedLimits {
-    /// The most bytes.
+    /// The most bytes after decompression.
     pub max_bytes: u64,
-    /// The most decoded bytes for each stored one, once there are many of them.
+    /// The most decompressed bytes per stored byte; checked above 64 MiB.
     pub max_ratio: u64,
 }
 
-/// Decodes one file.
+/// Decompresses one file.
 pub struct Decompressor {
     codec: Codec,
     limits: DecodedLimits,
-    stage: Stage,
+    place: Place,
     input: Bytes,
-    /// Whether the last piece was full, so that more may come without more input.
+    /// Whether the last piece was full, so that the codec may have more without more input.
     has_more: bool,
     piece: Vec<u8>,
     stored_bytes: u64,
@@ -45,14 +45,14 @@ enum Codec {
     Zstd(Box<ZstdDecoder>),
 }
 
-/// Where in the file the next byte stands.
+/// The part of the file that the next byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// In a member or frame.
+enum Place {
+    /// A member or frame.
     Inside,
-    /// Behind a whole one.
+    /// After a complete member or frame.
     Between,
-    /// In the zeros behind the last one.
+    /// The zeros after the last member.
     Padding,
 }
 
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Decompressor {
         formatter
             .debug_struct("Decompressor")
             .field("codec", &self.codec.name())
-            .field("stage", &self.stage)
+            .field("place", &self.place)
             .field("stored_bytes", &self.stored_bytes)
             .field("decoded_bytes", &self.decoded_bytes)
             .finish_non_exhaustive()
@@ -85,7 +85,7 @@ impl Codec {
 }
 
 impl Decompressor {
-    /// A decoder for one file.
+    /// A decompressor for one file.
     pub fn new(compression: Compression, limits: DecodedLimits) -> Self {
         let codec = match compression {
             Compression::Gzip => Codec::Gzip(Box::default()),
@@ -97,7 +97,7 @@ impl Decompressor {
         Self {
             codec,
             limits,
-            stage: Stage::Inside,
+            place: Place::Inside,
             input: Bytes::new(),
             has_more: false,
             piece: vec![0; PIECE_BYTES],
@@ -106,18 +106,18 @@ impl Decompressor {
         }
     }
 
-    /// Takes the next stored bytes. What came before must have been taken out.
+    /// Adds the next stored bytes. All pieces of earlier bytes must have been taken.
     pub fn push(&mut self, stored: Bytes) {
-        debug_assert!(self.input.is_empty(), "stored bytes come before the last ones were used");
+        debug_assert!(self.input.is_empty(), "stored bytes are added before all pieces were taken");
         self.input = stored;
     }
 
-    /// The next decoded bytes, or nothing until more stored ones have come.
+    /// The next decompressed bytes, or `None` until more stored bytes are added.
     pub fn next_piece(&mut self) -> Result<Option<Bytes>> {
         loop {
-            match self.stage {
+            match self.place {
                 _ if self.input.is_empty() && !self.has_more => return Ok(None),
-                Stage::Inside => {
+                Place::Inside => {
                     let written = self.decode()?;
                     if written > 0 {
                         self.decoded_bytes += written as u64;
@@ -125,69 +125,69 @@ impl Decompressor {
                         return Ok(Some(Bytes::copy_from_slice(&self.piece[..written])));
                     }
                 }
-                Stage::Between | Stage::Padding => self.begin_next()?,
+                Place::Between | Place::Padding => self.begin_next()?,
             }
         }
     }
 
-    /// Says that the file has ended; everything must have been taken out.
+    /// Ends the file. All pieces must have been taken.
     pub fn finish(&mut self) -> Result<()> {
-        match self.stage {
-            Stage::Inside => {
-                let message = format!("the {} data ends early, after {}", self.codec.name(), self.place());
+        match self.place {
+            Place::Inside => {
+                let message = format!("the {} data ends early, after {}", self.codec.name(), self.progress());
                 Err(Error::new(ErrorKind::Invalid, message))
             }
-            Stage::Between | Stage::Padding => Ok(()),
+            Place::Between | Place::Padding => Ok(()),
         }
     }
 
-    /// Decodes until a piece is full, the input is used up or the member has ended; gives how many bytes came out.
+    /// Decodes until a piece is full, the input is used up, or the member ends. Returns the number of decoded bytes.
     fn decode(&mut self) -> Result<usize> {
         let mut input = PartialBuffer::new(&self.input[..]);
         let mut output = WriteBuffer::new_initialized(&mut self.piece);
         let result = self.codec.decoder().decode(&mut input, &mut output);
-        let (usage, written, is_full) = (input.written_len(), output.written_len(), output.has_no_spare_space());
-        self.stored_bytes += usage as u64;
-        let _used = self.input.split_to(usage);
+        let (read, written, is_full) = (input.written_len(), output.written_len(), output.has_no_spare_space());
+        self.stored_bytes += read as u64;
+        let _read = self.input.split_to(read);
         let has_ended = result.map_err(|error| {
-            let mut message = format!("the {} data cannot be decoded after {}", self.codec.name(), self.place());
+            let mut message = format!("the {} data cannot be decoded after {}", self.codec.name(), self.progress());
             if matches!(self.codec, Codec::Zstd(_)) && self.decoded_bytes == 0 {
-                message += &format!("; its window may have {} MiB at most", (1 << ZSTD_WINDOW_LOG) >> 20);
+                message += &format!("; the largest supported window has {} MiB", (1 << ZSTD_WINDOW_LOG) >> 20);
             }
             Error::new(ErrorKind::Invalid, message).with_source(error)
         })?;
         if has_ended {
-            self.stage = Stage::Between;
+            self.place = Place::Between;
         }
-        // What gzip holds back is never more than its trailer lets out; only zstd can fill a piece and have more.
+        // Only zstd can have more output without more input. gzip still needs its trailer then.
         self.has_more = is_full && !has_ended && matches!(self.codec, Codec::Zstd(_));
         Ok(written)
     }
 
-    /// Looks at what follows a whole member: another one, or zeros to the end.
+    /// Starts what follows a complete member or frame: another one, or padding.
     fn begin_next(&mut self) -> Result<()> {
         let may_pad = matches!(self.codec, Codec::Gzip(_));
         let zeros = self.input.iter().take_while(|byte| **byte == 0).count();
         if may_pad && zeros > 0 {
-            self.stage = Stage::Padding;
+            self.place = Place::Padding;
             self.stored_bytes += zeros as u64;
             let _padding = self.input.split_to(zeros);
         }
-        match (self.stage, self.input.first()) {
+        match (self.place, self.input.first()) {
             (_, None) => Ok(()),
-            (Stage::Padding, Some(_)) => Err(self.garbage()),
-            (Stage::Inside | Stage::Between, Some(first)) => {
+            (Place::Padding, Some(_)) => Err(self.other_data()),
+            (Place::Inside | Place::Between, Some(first)) => {
                 let is_next = match &self.codec {
                     Codec::Gzip(_) => *first == 0x1f,
                     Codec::Zstd(_) => matches!(first, 0x28 | 0x50..=0x5f),
                 };
                 if !is_next {
-                    return Err(self.garbage());
+                    return Err(self.other_data());
                 }
                 self.codec.decoder().reinit().map_err(|error| {
-                    Error::new(ErrorKind::Internal, "a decoder cannot begin again").with_source(error)
+                    Error::new(ErrorKind::Internal, "the decoder cannot be reset").with_source(error)
                 })?;
-                self.stage = Stage::Inside;
+                self.place = Place::Inside;
                 Ok(())
             }
         }
@@ -196,12 +196,14 @@ impl Decompressor {
     fn check_limits(&self) -> Result<()> {
         let DecodedLimits { max_bytes, max_ratio } = self.limits;
         let message = if self.decoded_bytes > max_bytes {
-            format!("the file decodes to more than MAX_DECODED_BYTES ({max_bytes}); raise it if the file is honest")
+            format!(
+                "the file decompresses to more than MAX_DECODED_BYTES ({max_bytes}); raise it if the file is expected to be this large"
+            )
         } else if self.decoded_bytes > RATIO_FROM_BYTES && self.decoded_bytes / max_ratio > self.stored_bytes {
             format!(
-                "the file decodes to more than MAX_DECODED_RATIO ({max_ratio}) times its size, seen after {}; raise it if \
-                 the file is honest",
-                self.place()
+                "the file decompresses to more than MAX_DECODED_RATIO ({max_ratio}) times its size, after {}; raise it if \
+                 the file is expected to compress this well",
+                self.progress()
             )
         } else {
             return Ok(());
@@ -209,13 +211,13 @@ impl Decompressor {
         Err(Error::new(ErrorKind::Invalid, message))
     }
 
-    fn garbage(&self) -> Error {
+    fn other_data(&self) -> Error {
         let message =
-            format!("something that is no {} data follows the end of it, after {}", self.codec.name(), self.place());
+            format!("other data follows the end of the {} data, after {}", self.codec.name(), self.progress());
         Error::new(ErrorKind::Invalid, message)
     }
 
-    fn place(&self) -> String {
+    fn progress(&self) -> String {
         format!("{} stored and {} decoded bytes", self.stored_bytes, self.decoded_bytes)
     }
 }

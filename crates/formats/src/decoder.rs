@@ -1,59 +1,44 @@
-//! One file's decoder, whatever its format: decoded bytes go in, batches come out, and at the end it says how the columns
-//! are called and how the file is laid out.
+//! One decoder for CSV and JSON, and the options and layouts of a read.
 //!
-//! A file is read in two passes. The first one's [`Layout`] is given to the second, which then reads the same rows
-//! without finding anything out anew.
+//! A file is read in two passes. The first pass finds the [`Layout`]. The second pass uses it and returns the same rows.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::compression::DecodedLimits;
-use crate::csv::{CsvDecoder, CsvDialect, CsvLimits};
+use crate::csv::{CsvDecoder, CsvDialect};
 use crate::detect::{FileFormat, StreamFormat};
-use crate::json::{JsonDecoder, JsonLimits};
-use crate::reject::{Reject, RejectLimit};
+use crate::json::JsonDecoder;
+use crate::limits::ReadLimits;
+use crate::reject::Reject;
 use crate::schema::header::column_names;
 use crate::{Batch, Result};
 
 /// How files are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// The format.
+    /// The format, or how it is detected.
     pub format: FileFormat,
-    /// How CSV is read.
+    /// The dialect of CSV files.
     pub csv: CsvDialect,
-    /// How far a file may go.
+    /// The limits for each file.
     pub limits: ReadLimits,
 }
 
-/// Limits on what a file may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadLimits {
-    /// The longest record in bytes, header included.
-    pub max_record_bytes: usize,
-    /// The most columns.
-    pub max_columns: usize,
-    /// Limits on what comes out of a compressed file.
-    pub decoded: DecodedLimits,
-    /// How many bad records may be left out.
-    pub rejects: RejectLimit,
-}
-
-/// How a file is read, once it is known.
+/// How the records of a CSV or JSON file are found in its bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Layout {
-    /// CSV with these marks.
+    /// CSV of this dialect.
     Csv(CsvDialect),
     /// JSON.
     Json {
-        /// Its keys, as they stand in the file.
+        /// The keys as they are in the file.
         keys: Vec<String>,
-        /// Whether the places of its records are places in the file.
+        /// Whether positions are offsets in the file, because its text is not converted.
         is_plain: bool,
     },
 }
 
-/// A decoder that is fed. Formats that are read by ranges are no members.
+/// A decoder of a format that is read from the first byte to the last. Parquet is not one of them.
 #[derive(Debug)]
 pub enum Decoder {
     /// CSV.
@@ -63,7 +48,7 @@ pub enum Decoder {
 }
 
 impl Decoder {
-    /// For a first pass.
+    /// A decoder for the first pass.
     pub fn new(format: StreamFormat, options: &ReadOptions) -> Self {
         match format {
             StreamFormat::Csv => Self::csv(options.csv.clone(), options),
@@ -71,25 +56,23 @@ impl Decoder {
                 let delimiter = options.csv.delimiter.or(Some(b'\t'));
                 Self::csv(CsvDialect { delimiter, ..options.csv.clone() }, options)
             }
-            StreamFormat::Json => Self::Json(Box::new(JsonDecoder::new(json_limits(options.limits)))),
+            StreamFormat::Json => Self::Json(Box::new(JsonDecoder::new(options.limits))),
         }
     }
 
-    /// For a later pass.
+    /// A decoder for a later pass.
     pub fn with_layout(layout: &Layout, options: &ReadOptions) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), options),
-            Layout::Json { keys, .. } => {
-                Self::Json(Box::new(JsonDecoder::with_keys(keys, json_limits(options.limits))))
-            }
+            Layout::Json { keys, .. } => Self::Json(Box::new(JsonDecoder::with_keys(keys, options.limits))),
         }
     }
 
     fn csv(dialect: CsvDialect, options: &ReadOptions) -> Self {
-        Self::Csv(Box::new(CsvDecoder::with_dialect(dialect, csv_limits(options.limits))))
+        Self::Csv(Box::new(CsvDecoder::new(dialect, options.limits)))
     }
 
-    /// Takes the next bytes, cut anywhere. Take the batches out between calls.
+    /// Decodes the next bytes, in any chunks. Take the batches after each call.
     pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
         match self {
             Self::Csv(decoder) => decoder.push(chunk),
@@ -97,7 +80,7 @@ impl Decoder {
         }
     }
 
-    /// Says that the file has ended. What is left can then be taken out.
+    /// Ends the file. The last batch can be taken then.
     pub fn finish(&mut self) -> Result<()> {
         match self {
             Self::Csv(decoder) => decoder.finish(),
@@ -105,7 +88,7 @@ impl Decoder {
         }
     }
 
-    /// The next batch, as soon as there is one.
+    /// The next batch, if one is complete.
     pub fn take_batch(&mut self) -> Option<Batch> {
         match self {
             Self::Csv(decoder) => decoder.take_batch(),
@@ -113,7 +96,7 @@ impl Decoder {
         }
     }
 
-    /// The bad records that were left out since this was last asked.
+    /// The records that were rejected since the last call.
     pub fn take_rejects(&mut self) -> Vec<Reject> {
         match self {
             Self::Csv(decoder) => decoder.take_rejects(),
@@ -121,32 +104,31 @@ impl Decoder {
         }
     }
 
-    /// Asks, before the first byte, where the header and the records that begin at these bytes end.
-    pub fn watch(&mut self, starts: VecDeque<u64>) {
+    /// Sets, before the first byte, the starts of the records to find. A CSV header is found too.
+    pub(crate) fn find_records(&mut self, starts: VecDeque<u64>) {
         match self {
-            Self::Csv(decoder) => decoder.watch(starts),
-            Self::Json(decoder) => decoder.watch(starts),
+            Self::Csv(decoder) => decoder.find_records(starts),
+            Self::Json(decoder) => decoder.find_records(starts),
         }
     }
 
-    /// Where those of the watched records stand that have ended since this was last asked.
-    pub fn take_ended(&mut self) -> Vec<Range<u64>> {
+    /// The records found since the last call.
+    pub(crate) fn take_found_records(&mut self) -> Vec<Range<u64>> {
         match self {
-            Self::Csv(decoder) => decoder.take_ended(),
-            Self::Json(decoder) => decoder.take_ended(),
+            Self::Csv(decoder) => decoder.take_found_records(),
+            Self::Json(decoder) => decoder.take_found_records(),
         }
     }
 
-    /// Where the record that is being read, or would come next, begins.
-    pub fn record_start(&self) -> u64 {
+    /// The offset of the record that is being read or comes next.
+    pub(crate) fn record_start(&self) -> u64 {
         match self {
             Self::Csv(decoder) => decoder.record_start(),
             Self::Json(decoder) => decoder.record_start(),
         }
     }
 
-    /// The columns' final names, as far as they are known: all of them with the first batch (CSV) or at the file's end (JSON),
-    /// none for an empty file.
+    /// The final column names known so far: all with the first batch (CSV), or after the end of the file (JSON).
     pub fn column_names(&self) -> Vec<String> {
         match self {
             Self::Csv(decoder) => decoder.header().map(column_names).unwrap_or_default(),
@@ -165,21 +147,11 @@ impl Decoder {
         }
     }
 
-    /// How the file is laid out, once it has ended.
+    /// The layout of the file; complete after its end.
     pub fn layout(&self) -> Layout {
         match self {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
             Self::Json(decoder) => Layout::Json { keys: decoder.keys().to_vec(), is_plain: decoder.is_plain() },
         }
     }
-}
-
-fn json_limits(limits: ReadLimits) -> JsonLimits {
-    let ReadLimits { max_record_bytes, max_columns, rejects, .. } = limits;
-    JsonLimits { max_record_bytes, max_columns, max_rejects: rejects.most_of_any() }
-}
-
-fn csv_limits(limits: ReadLimits) -> CsvLimits {
-    let ReadLimits { max_record_bytes, max_columns, rejects, .. } = limits;
-    CsvLimits { max_record_bytes, max_columns, max_rejects: rejects.most_of_any() }
 }

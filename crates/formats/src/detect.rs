@@ -1,14 +1,14 @@
-//! What an object is: its format, and what it is compressed with, from its name, its headers and its first bytes.
+//! Detects the format and the compression of an object from its key, its headers and its first bytes.
 //!
-//! Compression shows in the first bytes alone, whatever a name or a header says. A format is the setting's, else what the
-//! first bytes or the name say for certain, else CSV. What is known but not read is refused by its name.
+//! The first bytes alone decide the compression. The setting decides the format; otherwise the first bytes or the key do, if
+//! they are certain, and otherwise it is CSV. A known format that is not supported is rejected by name.
 
 use crate::{Error, ErrorKind, Result};
 
-/// As many first bytes as it takes to tell what an object is; a tar archive shows itself last.
+/// The number of first bytes that detection needs. A tar archive needs the most.
 pub const HEAD_BYTES: usize = 512;
 
-/// Endings of files that hold rows.
+/// The endings of supported files, with their formats.
 const FORMATS: [(&str, NamedFormat); 6] = [
     (".csv", NamedFormat::Csv),
     (".tsv", NamedFormat::TabSeparated),
@@ -17,13 +17,13 @@ const FORMATS: [(&str, NamedFormat); 6] = [
     (".ndjson", NamedFormat::Json),
     (".parquet", NamedFormat::Parquet),
 ];
-/// What a Parquet file begins with.
+/// The first bytes of a Parquet file.
 const PARQUET: &[u8] = b"PAR1";
-/// Endings that may stand behind one of [`FORMATS`].
+/// The endings that may follow one of [`FORMATS`].
 const COMPRESSIONS: [&str; 2] = [".gz", ".zst"];
 
-/// The names of what begins with these bytes and is not read.
-const FOREIGN: [(&[u8], &str); 11] = [
+/// The first bytes of known formats that are not supported, with their names.
+const UNSUPPORTED: [(&[u8], &str); 11] = [
     (b"PK\x03\x04", "a zip archive or an Excel workbook"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
@@ -37,10 +37,10 @@ const FOREIGN: [(&[u8], &str); 11] = [
     (b"%PDF-", "a PDF document"),
 ];
 
-/// What files are, as far as it is not seen from each of them.
+/// The configured format of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// Each file is looked at.
+    /// Detected for each file.
     Auto,
     /// CSV.
     Csv,
@@ -50,32 +50,32 @@ pub enum FileFormat {
     Parquet,
 }
 
-/// What is known of an object besides its bytes.
+/// What S3 says about an object, apart from its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Hints<'a> {
-    /// Its key.
+    /// The key.
     pub key: &'a str,
-    /// The `Content-Type` header, where there is one.
+    /// The `Content-Type` header, if any.
     pub content_type: Option<&'a str>,
-    /// The `Content-Encoding` header, where there is one.
+    /// The `Content-Encoding` header, if any.
     pub content_encoding: Option<&'a str>,
 }
 
-/// What a file is compressed with.
+/// The compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// One gzip member behind the other.
+    /// gzip, one member or more.
     Gzip,
-    /// One Zstandard frame behind the other.
+    /// Zstandard, one frame or more.
     Zstd,
 }
 
-/// What a file's name says of its format.
+/// The format that the ending of a key names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedFormat {
     /// `.csv`.
     Csv,
-    /// `.tsv`: CSV whose fields are divided by tabs.
+    /// `.tsv`: CSV with tabs between fields.
     TabSeparated,
     /// `.json`, `.jsonl`, `.ndjson`.
     Json,
@@ -83,41 +83,41 @@ pub enum NamedFormat {
     Parquet,
 }
 
-/// What a file is, as far as it decides how its rows are read.
+/// The format of a file, by the way in which it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// A format whose decoder is fed with the file's bytes.
+    /// Read from the first byte to the last.
     Streaming(StreamFormat),
-    /// Parquet, read by ranges.
+    /// Parquet, read by byte ranges.
     Parquet,
 }
 
 /// A format that is read from the first byte to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamFormat {
-    /// Text in records and fields.
+    /// CSV.
     Csv,
-    /// The same, divided by tabs unless the settings say otherwise.
+    /// CSV with tabs between fields, unless another delimiter is configured.
     TabSeparated,
-    /// Objects, one after the other or in an array.
+    /// JSON objects, in a sequence or an array.
     Json,
 }
 
-/// A key whose ending says that it is a file with rows.
+/// A key with the ending of a supported file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileName<'a> {
     /// The key without its ending.
     pub stem: &'a str,
-    /// All of the ending, such as `.csv.gz`, as it is written.
+    /// The whole ending, such as `.csv.gz`, as it is in the key.
     pub ending: &'a str,
-    /// The format that it names.
+    /// The format that the ending names.
     pub format: NamedFormat,
-    /// Whether it names a compression.
+    /// Whether the ending names a compression.
     pub is_compressed: bool,
 }
 
 impl<'a> FileName<'a> {
-    /// The parts of a key, or nothing when it does not end like a file of rows, in any letter case.
+    /// The parts of a key, or `None` if its ending is not supported. Letter case does not matter.
     pub fn of(key: &'a str) -> Option<Self> {
         let (rest, is_compressed) = match COMPRESSIONS.iter().find_map(|ending| strip(key, ending)) {
             Some(rest) => (rest, true),
@@ -130,7 +130,7 @@ impl<'a> FileName<'a> {
     }
 }
 
-/// How a file of rows may end, for messages.
+/// All supported endings, for messages.
 pub fn known_endings() -> String {
     let formats: Vec<&str> = FORMATS.iter().map(|(ending, _)| *ending).collect();
     format!("{}, with or without {}", formats.join(" or "), COMPRESSIONS.join(" or "))
@@ -141,16 +141,16 @@ fn strip<'a>(key: &'a str, ending: &str) -> Option<&'a str> {
     key.get(start..)?.eq_ignore_ascii_case(ending).then_some(&key[..start])
 }
 
-/// Whether an object of which only name and headers are known is probably compressed.
+/// Whether the key or the header of an object says that it is compressed.
 pub fn looks_compressed(key: &str, content_encoding: Option<&str>) -> bool {
     let is_named = COMPRESSIONS.iter().any(|ending| strip(key, ending).is_some());
     is_named || encodings(content_encoding).any(|name| matches!(name, "gzip" | "x-gzip" | "zstd"))
 }
 
-/// What the stored bytes are compressed with, from the first of them (as many as [`HEAD_BYTES`], or all there are).
+/// The compression of an object, from its first [`HEAD_BYTES`] bytes, or all if it has fewer.
 ///
 /// # Errors
-/// `FileBroken` for what is known and not read.
+/// For a known format or encoding that is not supported.
 pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>> {
     if head.starts_with(&[0x1f, 0x8b]) {
         return Ok(Some(Compression::Gzip));
@@ -158,22 +158,22 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
     if is_zstd(head) {
         return Ok(Some(Compression::Zstd));
     }
-    refuse_foreign(head)?;
+    reject_unsupported(head)?;
     match encodings(hints.content_encoding).find(|name| matches!(*name, "br" | "deflate" | "compress")) {
         Some(name) => Err(unsupported(&format!("stored with the content encoding {name}"))),
         None => Ok(None),
     }
 }
 
-/// What the decoded bytes are, from the first of them (as many as [`HEAD_BYTES`], or all there are).
+/// The format of a file, from its first [`HEAD_BYTES`] bytes after decompression, or all if it has fewer.
 ///
 /// # Errors
-/// `FileBroken` for what is known and not read.
+/// For a known format that is not supported, and for a file that is compressed more than once.
 pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Format> {
     if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) {
         return Err(unsupported("compressed more than once"));
     }
-    refuse_foreign(head)?;
+    reject_unsupported(head)?;
     let named = FileName::of(hints.key).map(|name| name.format);
     let is_tab_separated = named == Some(NamedFormat::TabSeparated)
         || hints.content_type.is_some_and(|header| header.starts_with("text/tab-separated-values"));
@@ -190,25 +190,25 @@ pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Form
     })
 }
 
-/// Whether a file begins as an object with a key, or as an array of objects: no header of a CSV file does.
+/// Whether a file starts like an object with a key, or like an array of objects. No CSV header does.
 fn looks_like_json(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
-    // Of UTF-16 the marks and every other byte go.
-    let mut marks = text.iter().filter(|byte| !matches!(byte, 0 | 0xfe | 0xff | b' ' | b'\t' | b'\r' | b'\n'));
-    match marks.next() {
-        Some(b'{') => matches!(marks.next(), Some(b'"' | b'}')),
-        Some(b'[') => matches!(marks.next(), Some(b'{')),
+    // This also drops the byte order mark of UTF-16 and every other byte of UTF-16 text.
+    let mut bytes = text.iter().filter(|byte| !matches!(byte, 0 | 0xfe | 0xff | b' ' | b'\t' | b'\r' | b'\n'));
+    match bytes.next() {
+        Some(b'{') => matches!(bytes.next(), Some(b'"' | b'}')),
+        Some(b'[') => matches!(bytes.next(), Some(b'{')),
         _ => false,
     }
 }
 
 fn is_zstd(head: &[u8]) -> bool {
-    // A frame, or one to be skipped.
+    // A frame, or a skippable frame.
     head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) || matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
-fn refuse_foreign(head: &[u8]) -> Result<()> {
-    let by_start = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
+fn reject_unsupported(head: &[u8]) -> Result<()> {
+    let by_start = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
     let is_bzip2 = matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]);
     let is_tar = head.get(257..263).is_some_and(|magic| matches!(magic, b"ustar\0" | b"ustar "));
     let what = match (by_start, is_bzip2, is_tar) {
@@ -222,7 +222,7 @@ fn refuse_foreign(head: &[u8]) -> Result<()> {
 
 fn unsupported(what: &str) -> Error {
     let message = format!(
-        "the object is {what}, which is unsupported; upload CSV or JSON, plain or compressed with gzip or zstd, or Parquet"
+        "the object is {what}, which is not supported; upload CSV or JSON, plain or compressed with gzip or zstd, or Parquet"
     );
     Error::new(ErrorKind::Invalid, message)
 }
@@ -254,7 +254,7 @@ mod tests {
     #[case("a.parquet", Some(("a", ".parquet", NamedFormat::Parquet, false)))]
     #[case("é", None)]
     #[case("csv", None)]
-    fn names_have_a_stem_and_an_ending(#[case] key: &str, #[case] expected: Option<(&str, &str, NamedFormat, bool)>) {
+    fn key_has_a_stem_and_an_ending(#[case] key: &str, #[case] expected: Option<(&str, &str, NamedFormat, bool)>) {
         let found = FileName::of(key).map(|name| (name.stem, name.ending, name.format, name.is_compressed));
         assert_eq!(found, expected);
     }
@@ -266,7 +266,7 @@ mod tests {
     #[case(b"a,b\n1,2\n", Some("gzip"), None)]
     #[case(b"", Some("gzip"), None)]
     #[case(b"BZh9,b\n", None, None)]
-    fn compression_shows_in_the_bytes(
+    fn first_bytes_decide_the_compression(
         #[case] head: &[u8],
         #[case] content_encoding: Option<&str>,
         #[case] expected: Option<Compression>,
@@ -281,7 +281,7 @@ mod tests {
     #[case(b"\xfd7zXZ\0rest", "compressed with xz")]
     #[case(b"\x04\x22\x4d\x18rest", "compressed with lz4")]
     #[case(&tar(), "a tar archive")]
-    fn what_is_not_read_is_named(#[case] head: &[u8], #[case] what: &str) {
+    fn unsupported_format_is_named(#[case] head: &[u8], #[case] what: &str) {
         for error in [compression(HINTS, head).unwrap_err(), format(FileFormat::Auto, HINTS, head).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.message().starts_with(&format!("the object is {what}")), "{error}");
@@ -298,7 +298,7 @@ mod tests {
     #[rstest]
     #[case(Some("br"))]
     #[case(Some("utf-8, deflate"))]
-    fn an_encoding_that_does_not_show_is_refused(#[case] content_encoding: Option<&str>) {
+    fn unsupported_content_encoding_is_rejected(#[case] content_encoding: Option<&str>) {
         assert!(compression(Hints { content_encoding, ..HINTS }, b"a,b\n").is_err());
     }
 
@@ -313,21 +313,21 @@ mod tests {
     #[case("a.json", b"id,name\n", Format::Streaming(StreamFormat::Json))]
     #[case("a.ndjson.gz", b"", Format::Streaming(StreamFormat::Json))]
     #[case("a.csv", b"", Format::Streaming(StreamFormat::Csv))]
-    fn the_first_bytes_say_more_than_the_name(#[case] key: &str, #[case] head: &[u8], #[case] expected: Format) {
+    fn first_bytes_override_the_key(#[case] key: &str, #[case] head: &[u8], #[case] expected: Format) {
         let hints = Hints { key, ..HINTS };
         assert_eq!(format(FileFormat::Auto, hints, head).unwrap(), expected);
         assert_eq!(format(FileFormat::Json, hints, head).unwrap(), Format::Streaming(StreamFormat::Json));
     }
 
     #[test]
-    fn what_is_compressed_twice_is_refused() {
+    fn file_that_is_compressed_twice_is_rejected() {
         let error = format(FileFormat::Csv, HINTS, &[0x1f, 0x8b, 8, 0]).unwrap_err();
         assert!(error.message().contains("compressed more than once"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_something_or_refused(head in prop::collection::vec(any::<u8>(), 0..600), key in "\\PC{0,20}") {
+        fn any_bytes_are_detected_or_rejected(head in prop::collection::vec(any::<u8>(), 0..600), key in "\\PC{0,20}") {
             let hints = Hints { key: &key, ..HINTS };
             let _ = compression(hints, &head);
             let _ = format(FileFormat::Auto, hints, &head);

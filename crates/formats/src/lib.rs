@@ -10,11 +10,12 @@ pub mod csv;
 pub mod decoder;
 pub mod detect;
 pub mod error;
+pub mod extract;
 pub mod fallback_csv;
 pub mod json;
+pub mod limits;
 pub mod parquet;
 pub mod reject;
-mod rejected;
 pub mod schema;
 mod text;
 

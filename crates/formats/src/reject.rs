@@ -1,82 +1,128 @@
-//! Records that are left out of a load because they are bad, one by one: how many may be, and what is noted of each.
+//! Bad records: how many a file may have, and the record, line and reason of each.
 //!
-//! A note never has a value in it. The records themselves are cut out of the file by their place once all are known.
+//! A reason never contains a value. [`crate::extract`] copies the records themselves out of the file.
 
 use serde::Serialize;
 
-use crate::{Error, Position};
+use crate::{Error, ErrorKind, Position, Result};
 
-/// The most bad records of a file that are noted, whatever the settings allow, so that memory stays bounded.
-pub const MAX_NOTED: u64 = 100_000;
+/// The most rejected records per file, whatever the settings allow. It bounds memory.
+pub const MAX_REJECTS: u64 = 100_000;
 
 /// How many bad records a file may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectLimit {
-    /// This many; with none, a bad record refuses the whole file.
+    /// A number of records. With 0, one bad record rejects the whole file.
     Count(u64),
-    /// This many of a million records.
+    /// A number of records in a million.
     PerMillion(u64),
 }
 
 impl RejectLimit {
-    /// Whether any record may be bad at all.
+    /// Whether a file may have any bad record.
     pub fn is_on(self) -> bool {
         self != Self::Count(0) && self != Self::PerMillion(0)
     }
 
-    /// The most bad records among so many.
-    pub fn most(self, records: u64) -> u64 {
+    /// The most bad records that a file of `records` records may have.
+    pub fn max_of(self, records: u64) -> u64 {
         match self {
-            Self::Count(count) => count.min(MAX_NOTED),
-            Self::PerMillion(usage) => {
-                let most = u128::from(records) * u128::from(usage) / 1_000_000;
-                u64::try_from(most).unwrap_or(MAX_NOTED).min(MAX_NOTED)
+            Self::Count(count) => count.min(MAX_REJECTS),
+            Self::PerMillion(ratio) => {
+                let max = u128::from(records) * u128::from(ratio) / 1_000_000;
+                u64::try_from(max).unwrap_or(MAX_REJECTS).min(MAX_REJECTS)
             }
         }
     }
 
-    /// The most bad records as long as nobody knows how many there are in all.
-    pub fn most_of_any(self) -> u64 {
-        self.most(u64::MAX)
+    /// The most bad records while the number of records is still unknown.
+    pub fn max_before_the_end(self) -> u64 {
+        self.max_of(u64::MAX)
     }
 }
 
-/// Why a record is left out. The names are stored.
+/// Why a record is rejected. The names are part of the error file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectCode {
     /// More or fewer fields than the header.
     FieldCount,
-    /// A field goes on after its closing quote; the record ends with its line.
+    /// Text after the closing quote of a field. The record ends with its line.
     AfterQuote,
-    /// A record that is no valid JSON object; in JSON lines it ends with its line.
+    /// Not a valid JSON object. In JSON lines the record ends with its line.
     NotJson,
-    /// A value that its column in the table cannot take.
+    /// A value that its column in the table cannot hold.
     ValueRefused,
 }
 
-/// One record that is left out.
+/// A rejected record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// Where it stands.
+    /// The position of the record.
     pub position: Position,
-    /// Why.
+    /// The kind of fault.
     pub code: RejectCode,
-    /// The column, where one is to blame.
+    /// The column with the fault, if it is one column.
     pub column: Option<String>,
-    /// Why, in words.
+    /// The fault in words, without a value.
     pub reason: String,
 }
 
 impl Reject {
-    /// What is noted of a record that this error is about.
-    pub fn of(code: RejectCode, error: &Error) -> Self {
+    fn new(code: RejectCode, error: &Error) -> Self {
         Self {
             position: error.position().unwrap_or_default(),
             code,
             column: error.column().map(str::to_owned),
             reason: error.message().to_owned(),
         }
+    }
+}
+
+/// The records that a decoder has rejected.
+#[derive(Debug)]
+pub(crate) struct Rejects {
+    max: u64,
+    count: u64,
+    /// Those that the caller has not taken yet.
+    pending: Vec<Reject>,
+}
+
+impl Rejects {
+    /// No rejects yet; at most as many as `limit` allows before the end of the file.
+    pub(crate) fn new(limit: RejectLimit) -> Self {
+        Self { max: limit.max_before_the_end(), count: 0, pending: Vec::new() }
+    }
+
+    /// Whether a bad record may be rejected at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.max > 0
+    }
+
+    /// Makes every bad record an error from now on.
+    pub(crate) fn turn_off(&mut self) {
+        self.max = 0;
+    }
+
+    /// Adds the record that starts at `start`.
+    ///
+    /// # Errors
+    /// When the file has more bad records than allowed.
+    #[cold]
+    pub(crate) fn add(&mut self, code: RejectCode, error: &Error, start: Position) -> Result<()> {
+        self.count += 1;
+        if self.count > self.max {
+            let (max, last) = (self.max, error.message());
+            let message = format!("more than {max} records are bad (MAX_REJECTS); the last one: {last}");
+            return Err(Error::new(ErrorKind::Invalid, message).at(start));
+        }
+        self.pending.push(Reject::new(code, error));
+        Ok(())
+    }
+
+    /// Returns the rejects since the last call.
+    pub(crate) fn take(&mut self) -> Vec<Reject> {
+        std::mem::take(&mut self.pending)
     }
 }
 
@@ -89,11 +135,11 @@ mod tests {
     #[rstest]
     #[case(RejectLimit::Count(0), 1_000, 0)]
     #[case(RejectLimit::Count(7), 1_000, 7)]
-    #[case(RejectLimit::Count(u64::MAX), 1_000, MAX_NOTED)]
+    #[case(RejectLimit::Count(u64::MAX), 1_000, MAX_REJECTS)]
     #[case(RejectLimit::PerMillion(10_000), 99, 0)]
     #[case(RejectLimit::PerMillion(10_000), 250, 2)]
-    #[case(RejectLimit::PerMillion(1_000_000), u64::MAX, MAX_NOTED)]
-    fn a_limit_is_a_number_of_records(#[case] limit: RejectLimit, #[case] records: u64, #[case] expected: u64) {
-        assert_eq!(limit.most(records), expected);
+    #[case(RejectLimit::PerMillion(1_000_000), u64::MAX, MAX_REJECTS)]
+    fn limit_is_a_number_of_records(#[case] limit: RejectLimit, #[case] records: u64, #[case] expected: u64) {
+        assert_eq!(limit.max_of(records), expected);
     }
 }

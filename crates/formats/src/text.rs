@@ -1,231 +1,259 @@
-//! A file's bytes as UTF-8: the byte order mark goes, other encodings are converted, and no bad byte gets any further.
+//! A file's bytes as UTF-8: drops the byte order mark, converts other encodings, and stops at the first invalid byte.
 //!
-//! A byte order mark wins over what the settings say, as no text of another encoding begins with one.
-//!
-//! What comes before a bad byte is read first, so that the error can name the record it stands in.
+//! A byte order mark overrides the configured encoding, because no text in another encoding starts with one.
+
+use std::ops::Range;
 
 use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 
-use crate::{Error, ErrorKind, Position, Result};
+use crate::{Error, ErrorKind, Position};
 
 type Charset = &'static encoding_rs::Encoding;
 
-/// As many bytes as it takes to tell the encodings apart.
+/// The number of bytes that tell the encodings apart.
 const HEAD_BYTES: usize = 4;
 const CONVERTED_BYTES: usize = 16 * 1024;
 
-/// What takes the text: a format's own reader.
-pub(super) trait TextSink {
-    /// What to do about a file that is no text in a known encoding.
-    const ENCODING_HINT: &'static str;
-    /// Reads what was put off, before an error is told of what follows it.
-    fn finalize(&mut self) -> Result<()>;
-    /// Reads on. The text is valid UTF-8, cut between any two characters.
-    fn push(&mut self, text: &[u8]) -> Result<()>;
-    /// Counts the bytes of a byte order mark in front of the text.
-    fn skip_mark(&mut self, mark_bytes: u64);
-    /// Hears that the text is converted: places in it are none in the file.
-    fn keep_every_record(&mut self);
-    /// Bytes read so far.
-    fn offset(&self) -> u64;
-    /// Where the record that is being read, or would come next, stands.
-    fn position(&self) -> Position;
-}
-
-/// Turns chunks of a file into chunks of valid UTF-8 for a format's reader.
+/// Turns the chunks of a file into chunks of valid UTF-8.
+///
+/// The caller passes each chunk to [`TextReader::next`] again and again until that returns `None`.
 #[derive(Debug)]
-pub(super) struct TextReader {
-    /// What a file without a byte order mark is, when it is not UTF-8.
+pub(crate) struct TextReader {
+    /// The encoding of a file without a byte order mark, if it is not UTF-8.
     charset: Option<Charset>,
-    encoding: Encoding,
+    state: State,
 }
 
-enum Encoding {
-    /// Too few bytes have come to tell.
+/// What [`TextReader::next`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TextPiece<'a> {
+    /// Returned once, before the first text.
+    Start {
+        /// The length of the byte order mark of UTF-8; 0 if the text is converted.
+        mark_bytes: u64,
+        /// Whether the text is converted, so that its offsets are not offsets in the file.
+        is_converted: bool,
+    },
+    /// Valid UTF-8. A chunk never ends within a character.
+    Text(&'a [u8]),
+}
+
+/// Why the bytes are not text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InvalidText {
+    /// The file starts with the byte order mark of UTF-32.
+    Utf32,
+    /// The file looks like UTF-16, but has no byte order mark.
+    Utf16WithoutMark,
+    /// The next byte is not valid UTF-8.
+    NotUtf8,
+    /// The file starts with the byte order mark of UTF-16, but the next bytes are not UTF-16.
+    NotUtf16,
+    /// The next bytes are not valid in the configured encoding.
+    NotConfigured(Charset),
+}
+
+enum State {
+    /// Too few bytes to tell the encoding.
     Unknown {
         head: Vec<u8>,
     },
-    /// `partial` is the beginning of a character that a chunk's end has cut.
-    Utf8 {
-        partial: Vec<u8>,
-    },
-    Other {
-        decoder: Box<Decoder>,
-        is_marked: bool,
-        converted: Vec<u8>,
-    },
+    Utf8(Partial),
+    Converted(Box<Converter>),
 }
 
-impl std::fmt::Debug for Encoding {
+impl std::fmt::Debug for State {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Self::Unknown { .. } => "Unknown",
-            Self::Utf8 { .. } => "Utf8",
-            Self::Other { .. } => "Other",
+            Self::Utf8(_) => "Utf8",
+            Self::Converted(_) => "Converted",
         })
     }
 }
 
+impl InvalidText {
+    /// The error for invalid text at `offset`, in the record at `position`. `hint` tells the user what to do.
+    pub(crate) fn into_error(self, offset: u64, position: Position, hint: &str) -> Error {
+        let what = match self {
+            Self::Utf32 => "the file is UTF-32".to_owned(),
+            Self::Utf16WithoutMark => "the file looks like UTF-16 without a byte order mark".to_owned(),
+            Self::NotUtf8 => format!("the byte at {offset} is not valid UTF-8"),
+            Self::NotUtf16 => "the file begins as UTF-16 but is not valid UTF-16 here".to_owned(),
+            Self::NotConfigured(charset) => format!("the file is not valid {} (CSV_ENCODING) here", charset.name()),
+        };
+        Error::new(ErrorKind::Invalid, format!("{what}; {hint}")).at(position)
+    }
+}
+
 impl TextReader {
-    pub(super) fn new(charset: Option<Charset>) -> Self {
+    /// A reader for a file that is in `charset` unless it has a byte order mark; UTF-8 if `None`.
+    pub(crate) fn new(charset: Option<Charset>) -> Self {
         let charset = charset.filter(|charset| *charset != encoding_rs::UTF_8);
-        Self { charset, encoding: Encoding::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
+        Self { charset, state: State::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
     }
 
-    /// What the file's text is converted from, where it is.
-    pub(super) fn converted_from(&self) -> Option<Charset> {
-        match &self.encoding {
-            Encoding::Other { decoder, .. } => Some(decoder.encoding()),
-            Encoding::Unknown { .. } | Encoding::Utf8 { .. } => self.charset,
+    /// The encoding that the file is converted from, if it is not UTF-8.
+    pub(crate) fn converted_from(&self) -> Option<Charset> {
+        match &self.state {
+            State::Converted(converter) => Some(converter.decoder.encoding()),
+            State::Unknown { .. } | State::Utf8(_) => self.charset,
         }
     }
 
-    pub(super) fn push<Sink: TextSink>(&mut self, chunk: &[u8], records: &mut Sink) -> Result<()> {
-        let mut rest = chunk;
-        if let Encoding::Unknown { head } = &mut self.encoding {
-            let missing = (HEAD_BYTES - head.len()).min(rest.len());
-            head.extend_from_slice(&rest[..missing]);
-            rest = &rest[missing..];
-            if head.len() < HEAD_BYTES {
-                return Ok(());
+    /// Takes bytes off the front of `input` and returns the next piece; `None` when all input is used.
+    ///
+    /// `is_last` says that no byte follows the input.
+    pub(crate) fn next<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut &'input [u8],
+        is_last: bool,
+    ) -> Result<Option<TextPiece<'a>>, InvalidText> {
+        if let State::Unknown { head } = &mut self.state {
+            let (taken, rest) = input.split_at((HEAD_BYTES - head.len()).min(input.len()));
+            head.extend_from_slice(taken);
+            *input = rest;
+            if head.len() < HEAD_BYTES && !is_last {
+                return Ok(None);
             }
-            self.begin(records)?;
+            let head = std::mem::take(head);
+            return self.start(&head).map(Some);
         }
-        self.decode(rest, false, records)
-    }
-
-    pub(super) fn finish(&mut self, records: &mut impl TextSink) -> Result<()> {
-        if let Encoding::Unknown { .. } = &self.encoding {
-            self.begin(records)?;
-        }
-        self.decode(&[], true, records)
-    }
-
-    /// Tells the encoding from the first bytes and reads those that are text.
-    fn begin(&mut self, records: &mut impl TextSink) -> Result<()> {
-        let Encoding::Unknown { head } = &mut self.encoding else {
-            return Ok(());
+        let text = match &mut self.state {
+            State::Unknown { .. } => None,
+            State::Utf8(partial) => partial.next(input, is_last)?,
+            State::Converted(converter) => converter.next(input, is_last)?,
         };
-        let head = std::mem::take(head);
-        let other = |charset: Charset, is_marked| Encoding::Other {
-            decoder: Box::new(charset.new_decoder_without_bom_handling()),
-            is_marked,
-            converted: vec![0; CONVERTED_BYTES],
-        };
-        let (encoding, mark_bytes) = match head[..] {
-            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => return Err(refused("the file is UTF-32", records)),
-            [0xff, 0xfe, ..] => (other(UTF_16LE, true), 2),
-            [0xfe, 0xff, ..] => (other(UTF_16BE, true), 2),
-            [0xef, 0xbb, 0xbf, ..] => {
-                records.skip_mark(3);
-                (Encoding::Utf8 { partial: Vec::new() }, 3)
-            }
-            _ if let Some(charset) = self.charset => (other(charset, false), 0),
-            // Nothing that is text begins so in UTF-8.
-            [0, 1..=0xff, ..] | [1..=0xff, 0, ..] => {
-                return Err(refused("the file looks like UTF-16 without a byte order mark", records));
-            }
-            _ => (Encoding::Utf8 { partial: Vec::new() }, 0),
-        };
-        self.encoding = encoding;
-        if let Encoding::Other { .. } = self.encoding {
-            records.keep_every_record();
-        }
-        self.decode(&head[mark_bytes..], false, records)
+        Ok(text.map(TextPiece::Text))
     }
 
-    fn decode(&mut self, chunk: &[u8], is_last: bool, records: &mut impl TextSink) -> Result<()> {
-        match &mut self.encoding {
-            Encoding::Unknown { .. } => Ok(()),
-            Encoding::Utf8 { partial } => {
-                let rest = complete(partial, chunk, records)?;
-                check(rest, partial, records)?;
-                if is_last && !partial.is_empty() {
-                    return Err(not_utf8(records));
-                }
-                Ok(())
-            }
-            Encoding::Other { decoder, is_marked, converted } => {
-                convert(decoder, *is_marked, converted, chunk, is_last, records)
-            }
-        }
+    /// Detects the encoding from the first bytes.
+    fn start(&mut self, head: &[u8]) -> Result<TextPiece<'static>, InvalidText> {
+        let (charset, mark_bytes) = match *head {
+            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => return Err(InvalidText::Utf32),
+            [0xff, 0xfe, ..] => (Some(UTF_16LE), 2),
+            [0xfe, 0xff, ..] => (Some(UTF_16BE), 2),
+            [0xef, 0xbb, 0xbf, ..] => (None, 3),
+            _ if self.charset.is_some() => (self.charset, 0),
+            // No text in UTF-8 starts like this.
+            [0, 1..=0xff, ..] | [1..=0xff, 0, ..] => return Err(InvalidText::Utf16WithoutMark),
+            _ => (None, 0),
+        };
+        let rest = head[mark_bytes..].to_vec();
+        self.state = match charset {
+            None => State::Utf8(Partial { bytes: rest, returned: 0 }),
+            Some(charset) => State::Converted(Box::new(Converter {
+                decoder: charset.new_decoder_without_bom_handling(),
+                is_marked: mark_bytes > 0,
+                head: rest,
+                converted: vec![0; CONVERTED_BYTES],
+                is_malformed: false,
+                has_ended: false,
+            })),
+        };
+        let is_converted = charset.is_some();
+        Ok(TextPiece::Start { mark_bytes: if is_converted { 0 } else { mark_bytes as u64 }, is_converted })
     }
 }
 
-/// Ends the character that the last chunk began; gives what follows it.
-fn complete<'a>(partial: &mut Vec<u8>, chunk: &'a [u8], records: &mut impl TextSink) -> Result<&'a [u8]> {
-    let mut rest = chunk;
-    while !partial.is_empty() {
-        let [byte, after @ ..] = rest else {
-            break;
+/// The beginning of a character that the end of a chunk cut, or the first bytes of the file.
+struct Partial {
+    bytes: Vec<u8>,
+    /// How many of the bytes the last call returned.
+    returned: usize,
+}
+
+impl Partial {
+    fn next<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut &'input [u8],
+        is_last: bool,
+    ) -> Result<Option<&'a [u8]>, InvalidText> {
+        if let Some(range) = self.complete(input)? {
+            self.returned = range.end;
+            return Ok(Some(&self.bytes[range]));
+        }
+        let valid = match std::str::from_utf8(input) {
+            Ok(_) => input.len(),
+            Err(error) if error.valid_up_to() == 0 && error.error_len().is_some() => return Err(InvalidText::NotUtf8),
+            Err(error) => error.valid_up_to(),
         };
-        partial.push(*byte);
-        rest = after;
-        match std::str::from_utf8(partial) {
-            Ok(_) => {
-                records.push(partial)?;
-                partial.clear();
-            }
-            Err(error) if error.error_len().is_some() => return Err(not_utf8(records)),
-            Err(_) => {}
+        let (text, rest) = input.split_at(valid);
+        *input = rest;
+        if text.is_empty() {
+            self.bytes.extend_from_slice(rest);
+            *input = &[];
+        }
+        match text.is_empty() {
+            true if is_last && !self.bytes.is_empty() => Err(InvalidText::NotUtf8),
+            true => Ok(None),
+            false => Ok(Some(text)),
         }
     }
-    Ok(rest)
-}
 
-/// Passes on what is valid and keeps a character that the chunk's end cuts.
-fn check(chunk: &[u8], partial: &mut Vec<u8>, records: &mut impl TextSink) -> Result<()> {
-    let Err(error) = std::str::from_utf8(chunk) else {
-        return records.push(chunk);
-    };
-    let (valid, rest) = chunk.split_at(error.valid_up_to());
-    records.push(valid)?;
-    if error.error_len().is_some() {
-        return Err(not_utf8(records));
+    /// Appends input until the bytes start with a whole character; returns the range of the whole characters.
+    fn complete(&mut self, input: &mut &[u8]) -> Result<Option<Range<usize>>, InvalidText> {
+        self.bytes.drain(..std::mem::take(&mut self.returned));
+        while !self.bytes.is_empty() {
+            match std::str::from_utf8(&self.bytes) {
+                Ok(_) => return Ok(Some(0..self.bytes.len())),
+                Err(error) if error.valid_up_to() > 0 => return Ok(Some(0..error.valid_up_to())),
+                Err(error) if error.error_len().is_some() => return Err(InvalidText::NotUtf8),
+                Err(_) => {}
+            }
+            let Some((byte, rest)) = input.split_first() else { break };
+            self.bytes.push(*byte);
+            *input = rest;
+        }
+        Ok(None)
     }
-    partial.extend_from_slice(rest);
-    Ok(())
 }
 
-fn convert(
-    decoder: &mut Decoder,
+/// Converts another encoding to UTF-8.
+struct Converter {
+    decoder: Decoder,
+    /// Whether the file has a byte order mark.
     is_marked: bool,
-    converted: &mut [u8],
-    chunk: &[u8],
-    is_last: bool,
-    records: &mut impl TextSink,
-) -> Result<()> {
-    let mut rest = chunk;
-    loop {
-        let (result, read, written) = decoder.decode_to_utf8_without_replacement(rest, converted, is_last);
-        records.push(&converted[..written])?;
-        rest = &rest[read..];
-        match result {
-            DecoderResult::InputEmpty => return Ok(()),
-            DecoderResult::OutputFull => {}
-            DecoderResult::Malformed(..) => {
-                let name = decoder.encoding().name();
-                return Err(match is_marked {
-                    true => refused("the file begins as UTF-16 but is not valid UTF-16 here", records),
-                    false => refused(&format!("the file is not valid {name} (CSV_ENCODING) here"), records),
-                });
+    /// First bytes of the file that are not converted yet.
+    head: Vec<u8>,
+    converted: Vec<u8>,
+    /// Whether the input is invalid after the text that was returned last.
+    is_malformed: bool,
+    has_ended: bool,
+}
+
+impl Converter {
+    fn next<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut &'input [u8],
+        is_last: bool,
+    ) -> Result<Option<&'a [u8]>, InvalidText> {
+        let mut written = 0;
+        while written == 0 && !self.is_malformed {
+            if self.head.is_empty() && input.is_empty() && (!is_last || self.has_ended) {
+                return Ok(None);
+            }
+            let is_head = !self.head.is_empty();
+            let (bytes, is_last) = if is_head { (&self.head[..], false) } else { (*input, is_last) };
+            let (result, read, count) =
+                self.decoder.decode_to_utf8_without_replacement(bytes, &mut self.converted, is_last);
+            written = count;
+            match is_head {
+                true => drop(self.head.drain(..read)),
+                false => *input = &input[read..],
+            }
+            match result {
+                DecoderResult::InputEmpty => self.has_ended = is_last,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(..) => self.is_malformed = true,
             }
         }
+        if written > 0 {
+            return Ok(Some(&self.converted[..written]));
+        }
+        Err(match self.is_marked {
+            true => InvalidText::NotUtf16,
+            false => InvalidText::NotConfigured(self.decoder.encoding()),
+        })
     }
-}
-
-fn not_utf8<Sink: TextSink>(records: &mut Sink) -> Error {
-    if let Err(error) = records.finalize() {
-        return error;
-    }
-    refused(&format!("the byte at {} is not valid UTF-8", records.offset()), records)
-}
-
-fn refused<Sink: TextSink>(what: &str, records: &mut Sink) -> Error {
-    // What came before is read first, so that its own trouble is told first.
-    if let Err(error) = records.finalize() {
-        return error;
-    }
-    let message = format!("{what}; {}", Sink::ENCODING_HINT);
-    Error::new(ErrorKind::Invalid, message).at(records.position())
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
-use crate::schema::fallback::{FallbackColumn, FallbackFormat};
-use crate::schema::{Column, ColumnType, Schema};
+use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
+use spillway_formats::schema::{Column, ColumnType, Schema};
 
 /// The partition key of every fallback table.
 pub(super) const PARTITION_KEY: &str = "dt";
@@ -234,7 +234,7 @@ fn decimal_digits(glue_type: &str) -> Option<(u8, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Candidates, TypeReason};
+    use spillway_formats::schema::{Candidates, TypeReason};
 
     fn column(name: &str, column_type: ColumnType) -> Column {
         let candidates = Candidates {

@@ -16,10 +16,10 @@ use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, DatabaseInput, Parti
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::policy;
-use crate::schema::Schema;
-use crate::schema::fallback::{FallbackColumn, FallbackFormat};
 use columns::{Assignment, CatalogColumn, PARTITION_KEY};
 use failure::{code, failure};
+use spillway_formats::schema::Schema;
+use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
 /// Number of attempts for a change while other workers change the same table.
 const TRIES: u32 = 12;

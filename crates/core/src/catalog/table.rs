@@ -6,7 +6,7 @@ use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, 
 
 use super::columns::{CatalogColumn, NULLS_COLUMN, PARTITION_KEY};
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::fallback::FallbackFormat;
+use spillway_formats::schema::fallback::FallbackFormat;
 
 const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 const CSV_SERDE: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";

@@ -2,7 +2,8 @@
 
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
-use spillway_formats::decoder::{ReadLimits, ReadOptions};
+use spillway_formats::decoder::ReadOptions;
+use spillway_formats::limits::ReadLimits;
 
 use super::environment::Environment;
 use super::read_database::database;
@@ -11,10 +12,10 @@ use super::settings;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::error::Result;
+use crate::key_columns::KeyColumn;
 use crate::pattern::TablePatterns;
 use crate::pipeline::PipelineConfig;
 use crate::route::Prefixes;
-use crate::schema::key_columns::KeyColumn;
 
 impl PipelineConfig {
     /// Reads the settings that every program needs.

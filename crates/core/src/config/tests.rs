@@ -9,13 +9,13 @@ use secrecy::ExposeSecret;
 use super::{Environment, IngestSettings, TaskSettings, TriggerSettings, settings};
 use crate::destination::{Engine, LoadMode, Tls};
 use crate::error::ErrorKind;
+use crate::key_columns::KeyColumn;
 use crate::pattern::SPECIAL_NAMES;
 use crate::pipeline::PipelineConfig;
 use crate::request::{DefaultRequest, PrefixMode};
-use crate::schema::fallback::FallbackFormat;
-use crate::schema::key_columns::KeyColumn;
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
+use spillway_formats::schema::fallback::FallbackFormat;
 
 /// The settings that a task requires.
 pub(super) const BASE: [(&str, &str); 6] = [

@@ -3,8 +3,8 @@
 //! A rejected value is never part of the error.
 
 use crate::error::{Error, ErrorKind, Position, Result};
-use crate::schema::ColumnType;
-use crate::schema::value::{Value, parse};
+use spillway_formats::schema::ColumnType;
+use spillway_formats::schema::value::{Value, parse};
 
 use super::column::TableColumn;
 

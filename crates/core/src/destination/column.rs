@@ -2,7 +2,7 @@
 
 use super::{FileSchema, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{Column, Schema};
+use spillway_formats::schema::{Column, Schema};
 
 /// A column of the table. `Storage` is how the engine stores its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub(super) fn find<'a, S>(columns: &'a [TableColumn<S>], name: &str) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::infer::Inference;
+    use spillway_formats::schema::infer::Inference;
 
     fn named(name: &str) -> TableColumn<()> {
         TableColumn {

@@ -3,7 +3,7 @@
 
 use crate::destination::RowCounts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{Column, ColumnType};
+use spillway_formats::schema::{Column, ColumnType};
 
 use super::column::{TableColumn, find};
 

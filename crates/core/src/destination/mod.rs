@@ -20,6 +20,7 @@ mod redact;
 mod rows;
 mod table;
 mod transaction;
+mod value_rejects;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +28,16 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::batch::BatchStream;
 use crate::error::{Error, Result};
-use crate::format::BatchStream;
 use crate::object::{ObjectVersion, SourceId};
-use crate::reject::ValueRejects;
-use crate::schema::Schema;
+use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
 use idle::Idle;
 pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
 use transaction::Database;
+pub use value_rejects::ValueRejects;
 
 /// Returns the destination that the credentials name. It connects when it is first used.
 pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleConnections) -> Box<dyn Destination> {

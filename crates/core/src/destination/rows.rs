@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
+use crate::batch::BatchStream;
+use crate::destination::ValueRejects;
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::RowFailpoints;
-use crate::format::{Batch, BatchStream};
-use crate::reject::ValueRejects;
+use spillway_formats::Batch;
 
 use super::column::TableColumn;
 

@@ -2,7 +2,7 @@
 
 use super::ScanReason;
 use super::column::TableColumn;
-use crate::schema::Column;
+use spillway_formats::schema::Column;
 
 /// The result of checking a table against a file's columns.
 pub(super) enum Prepared<Storage, Key> {

@@ -18,9 +18,9 @@ use super::{
     Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry,
     LedgerOutcome, LoadMode, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
+use crate::batch::BatchStream;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::format::BatchStream;
 use crate::ledger::{Claim, ClaimResult, Dialect, SqlLedger};
 use crate::object::SourceId;
 

@@ -11,10 +11,10 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pipeline::PipelineConfig;
 use crate::route;
-use crate::schema::Schema;
-use crate::schema::fallback::{FallbackColumn, FallbackFormat};
 use crate::store::Store;
 use crate::store::write::Created;
+use spillway_formats::schema::Schema;
+use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
 /// Thousands of columns fit; more is not ours.
 const MAX_BYTES: u64 = 64 << 20;

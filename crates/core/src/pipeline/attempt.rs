@@ -12,6 +12,7 @@ use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
 use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
+use crate::key_columns::KeyFields;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
@@ -19,7 +20,6 @@ use crate::pipeline::{Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;
-use crate::schema::key_columns::KeyFields;
 use crate::store::lease::Lease;
 
 /// The longest time that a ledger update which nothing depends on may delay an object.

@@ -10,9 +10,9 @@ use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::destination::DestinationOptions;
 use crate::error::Result;
+use crate::key_columns::KeyColumn;
 use crate::pattern::KeyParts;
 use crate::route::{self, Prefixes, TableSettings};
-use crate::schema::key_columns::KeyColumn;
 use crate::secret::CredentialSettings;
 
 /// The settings that every program needs to process an object.

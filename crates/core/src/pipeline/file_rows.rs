@@ -1,13 +1,13 @@
 //! The rows of one file as the pipeline loads them or writes them to the fallback: their schema and number are known, and they
 //! can be read any number of times.
 
+use crate::batch::BatchStream;
 use crate::error::Result;
 use crate::fallback::{self, Manifest};
-use crate::format::BatchStream;
 use crate::reader::{FileReader, ScanResult};
-use crate::reject::Reject;
-use crate::schema::Schema;
 use crate::store::Store;
+use spillway_formats::reject::Reject;
+use spillway_formats::schema::Schema;
 
 /// Rows of a file that was scanned, now or by the attempt that wrote the fallback.
 pub(crate) struct FileRows<'a> {

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
+use crate::destination::ValueRejects;
 use crate::destination::{
     Begun, CommitResult, FileClaim, FileSchema, LedgerEntry, ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::{Attempt, FileRows, rejects};
 use crate::policy::{Retry, backoff, policy};
-use crate::reject::ValueRejects;
 
 /// How a load without a failure ended.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ fn room_for_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<Va
         return None;
     }
     let limit = attempt.config.files.limits.rejects;
-    let room = limit.most(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
+    let room = limit.max_of(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
     (room > 0).then(|| Arc::new(ValueRejects::new(room)))
 }
 

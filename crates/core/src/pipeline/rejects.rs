@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::format::decoder::Layout;
+use crate::key_columns::KeyColumn;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
 use crate::pipeline::{Attempt, FileRows, PipelineConfig};
 use crate::reader::{FileLayout, FileReader};
-use crate::reject::{Reject, RejectCode};
 use crate::route;
-use crate::schema::key_columns::KeyColumn;
 use crate::store::Store;
 use crate::store::upload::Upload;
 use crate::store::write::{Created, Deleted};
+use spillway_formats::decoder::Layout;
+use spillway_formats::reject::{Reject, RejectCode};
 
 /// As much of the notes is read to learn which file they are about: their first line and more.
 const NOTES_BEGINNING_BYTES: u64 = 64 * 1024;
@@ -140,7 +140,7 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     };
     let mut records = store.upload(bucket, &keys[0], content_type);
     let mut notes = store.upload(bucket, &keys[1], "application/x-ndjson");
-    if let Err(error) = send(attempt, reader, layout, rejects, &mut records, &mut notes).await {
+    if let Err(error) = copy_records(attempt, reader, layout, rejects, &mut records, &mut notes).await {
         // The first error is the one to tell; parts that stay behind are swept.
         let _ = records.abort().await;
         let _ = notes.abort().await;
@@ -160,8 +160,8 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     Ok(())
 }
 
-/// Reads the object once more and sends what it says at the rejects' places, its header first.
-async fn send(
+/// Reads the object once more and copies the header and the rejected records out of it, each record with its note.
+async fn copy_records(
     attempt: &Attempt<'_>,
     reader: &FileReader,
     layout: &Layout,
@@ -169,42 +169,29 @@ async fn send(
     records: &mut Upload,
     notes: &mut Upload,
 ) -> Result<()> {
-    let (mut bytes, mut decoder) = reader.records(layout).await?;
-    decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    let starts = rejects.iter().map(|reject| reject.position.byte);
+    let (mut bytes, mut extractor) = reader.records(layout, starts).await?;
     let mut rejects = VecDeque::from(rejects);
-    // The file from `window_start` on, as far as records in it are not ended.
-    let (mut window, mut window_start) = (Vec::new(), 0);
     let mut has_ended = false;
     while !has_ended && !rejects.is_empty() {
         match bytes.next().await? {
-            Some(piece) => {
-                window.extend_from_slice(&piece);
-                decoder.push(&piece)?;
-            }
+            Some(chunk) => extractor.push(&chunk)?,
             None => {
-                decoder.finish()?;
+                extractor.finish()?;
                 has_ended = true;
             }
         }
-        while decoder.take_batch().is_some() {}
-        let _known = decoder.take_rejects();
-        for range in decoder.take_ended() {
-            let place = |byte: u64| usize::try_from(byte - window_start).unwrap_or(usize::MAX);
-            let record = window.get(place(range.start)..place(range.end)).ok_or_else(moved)?;
-            records.write(record).await?;
-            if !record.ends_with(b"\n") && !record.ends_with(b"\r") {
+        while let Some(record) = extractor.next_record()? {
+            records.write(record.bytes).await?;
+            if !record.bytes.ends_with(b"\n") && !record.bytes.ends_with(b"\r") {
                 records.write(b"\n").await?;
             }
-            if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == range.start) {
+            if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == record.start) {
                 notes.write(&note(&attempt.original_key, &reject)?).await?;
             }
         }
-        let start = decoder.record_start().max(window_start);
-        let ended = usize::try_from(start - window_start).unwrap_or(usize::MAX).min(window.len());
-        window.drain(..ended);
-        window_start += ended as u64;
     }
-    if rejects.is_empty() { Ok(()) } else { Err(moved()) }
+    if rejects.is_empty() { Ok(()) } else { Err(not_found_again()) }
 }
 
 fn note(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
@@ -230,6 +217,6 @@ fn taken_over(key: &str) -> Error {
     Error::new(ErrorKind::LeaseLost, message)
 }
 
-fn moved() -> Error {
-    Error::new(ErrorKind::Internal, "a bad record is not where the pass before has found it")
+fn not_found_again() -> Error {
+    Error::new(ErrorKind::Internal, "a rejected record was not found again in the last pass over the file")
 }

@@ -2,15 +2,15 @@
 
 use futures_util::stream;
 
+use crate::batch::BatchStream;
 use crate::destination::Guard;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
-use crate::format::BatchStream;
-use crate::format::decoder::Decoder;
-use crate::format::detect::Format;
 use crate::reader::FileReader;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
-use crate::schema::Schema;
+use spillway_formats::decoder::Decoder;
+use spillway_formats::detect::Format;
+use spillway_formats::schema::Schema;
 
 /// Why a file must be scanned before it can be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
-use crate::format::compression::{DecodedLimits, Decompressor};
-use crate::format::detect::{self, HEAD_BYTES, Hints};
 use crate::object::{ObjectVersion, hex};
 use crate::reader::read_ahead::ReadAhead;
 use crate::store::Store;
 use crate::store::read::BodyReader;
+use spillway_formats::compression::{DecodedLimits, Decompressor};
+use spillway_formats::detect::{self, HEAD_BYTES, Hints};
 
 /// How much of a buffered file is decoded at a time, so that other tasks can run in between.
 const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;

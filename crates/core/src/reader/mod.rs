@@ -14,14 +14,16 @@ use std::ops::Range;
 
 use futures_util::{TryStreamExt, stream};
 
+use crate::batch::BatchStream;
 use crate::error::Result;
-use crate::format::decoder::{Decoder, Layout, ReadOptions};
-use crate::format::detect::{self, Format};
-use crate::format::parquet::{ParquetLimits, ParquetReader};
-use crate::format::{Batch, BatchStream};
+use crate::key_columns::KeyFields;
 use crate::object::ObjectVersion;
-use crate::schema::key_columns::KeyFields;
 use crate::store::Store;
+use spillway_formats::Batch;
+use spillway_formats::decoder::{Decoder, Layout, ReadOptions};
+use spillway_formats::detect::{self, Format};
+use spillway_formats::extract::RecordExtractor;
+use spillway_formats::parquet::{ParquetLimits, ParquetReader};
 
 #[cfg(test)]
 pub(crate) use beginning::StopReason;
@@ -100,9 +102,14 @@ impl FileReader {
         Ok(self.with_key_fields(rows))
     }
 
-    /// One more pass over the decompressed bytes, with a decoder for their layout.
-    pub(crate) async fn records(&self, layout: &Layout) -> Result<(DecodedBytes, Decoder)> {
-        Ok((self.decoded(Checksum::Skip).await?, Decoder::with_layout(layout, &self.options)))
+    /// One more pass over the decompressed bytes, with an extractor for the records that start at `starts`, in order.
+    pub(crate) async fn records(
+        &self,
+        layout: &Layout,
+        starts: impl Iterator<Item = u64>,
+    ) -> Result<(DecodedBytes, RecordExtractor)> {
+        let extractor = RecordExtractor::new(layout, &self.options, starts);
+        Ok((self.decoded(Checksum::Skip).await?, extractor))
     }
 
     /// The rows with the columns that `KEY_COLUMNS` adds; unchanged if it adds none.

@@ -2,18 +2,18 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::format::Batch;
-use crate::format::decoder::{Decoder, Layout};
-use crate::format::detect::Format;
-use crate::format::parquet::ParquetReader;
 use crate::reader::beginning::StreamEnd;
 use crate::reader::bytes::BodySummary;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
-use crate::reject::Reject;
-use crate::schema::Schema;
-use crate::schema::header::column_names;
-use crate::schema::infer::Inference;
+use spillway_formats::Batch;
+use spillway_formats::decoder::{Decoder, Layout};
+use spillway_formats::detect::Format;
+use spillway_formats::parquet::ParquetReader;
+use spillway_formats::reject::Reject;
+use spillway_formats::schema::Schema;
+use spillway_formats::schema::header::column_names;
+use spillway_formats::schema::infer::Inference;
 
 /// What a scan found out about a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +104,7 @@ impl FileReader {
         let Some(first) = rejects.first() else { return Ok(()) };
         let bad = rejects.len() as u64;
         let records = rows + bad;
-        if rows > 0 && bad <= self.options.limits.rejects.most(records) {
+        if rows > 0 && bad <= self.options.limits.rejects.max_of(records) {
             return Ok(());
         }
         let message =

@@ -3,13 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
-use crate::format::Batch;
-use crate::format::decoder::{Decoder, Layout};
 use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::read_ahead::ReadAhead;
-use crate::reject::Reject;
-use crate::schema::infer::Inference;
+use spillway_formats::Batch;
+use spillway_formats::decoder::{Decoder, Layout};
+use spillway_formats::reject::Reject;
+use spillway_formats::schema::infer::Inference;
 
 /// What a pass does with a bad record, within the configured limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

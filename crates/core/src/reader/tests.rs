@@ -6,12 +6,12 @@ use super::*;
 use crate::destination::Guard;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
-use crate::reject::RejectLimit;
-use crate::schema::ColumnType;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
-use spillway_formats::decoder::ReadLimits;
 use spillway_formats::detect::FileFormat;
+use spillway_formats::limits::ReadLimits;
+use spillway_formats::reject::RejectLimit;
+use spillway_formats::schema::ColumnType;
 
 fn options(rejects: RejectLimit) -> ReadOptions {
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };

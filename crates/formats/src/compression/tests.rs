@@ -1,4 +1,4 @@
-//! Good streams, bent ones, and any bytes at all, fed in pieces of every size.
+//! Valid, corrupt and arbitrary files, in chunks of every size.
 
 use std::io::Write;
 
@@ -62,7 +62,7 @@ fn csv(rows: usize) -> Vec<u8> {
 #[rstest]
 #[case(Compression::Gzip)]
 #[case(Compression::Zstd)]
-fn members_are_read_one_behind_the_other(#[case] compression: Compression) {
+fn several_members_are_read(#[case] compression: Compression) {
     let parts: Vec<Vec<u8>> = (0..5).map(|part| csv(part * 5_000)).collect();
     let stored: Vec<u8> = parts.iter().flat_map(|part| encoded(compression, part)).collect();
     for chunk in [1, 7, 4096, stored.len()] {
@@ -71,7 +71,7 @@ fn members_are_read_one_behind_the_other(#[case] compression: Compression) {
 }
 
 #[test]
-fn zeros_behind_gzip_are_padding_and_skippable_frames_are_skipped() {
+fn padding_and_skippable_frames_are_skipped() {
     let text = csv(100);
     let padded = [encoded(Compression::Gzip, &text), vec![0; 70_000]].concat();
     assert_eq!(decoded(Compression::Gzip, &padded, 1000).unwrap(), text);
@@ -84,14 +84,14 @@ fn zeros_behind_gzip_are_padding_and_skippable_frames_are_skipped() {
 }
 
 #[rstest]
-#[case(Compression::Gzip, b"garbage", "something that is no gzip data follows")]
-#[case(Compression::Gzip, b"\0\0a", "something that is no gzip data follows")]
+#[case(Compression::Gzip, b"garbage", "other data follows the end of the gzip data")]
+#[case(Compression::Gzip, b"\0\0a", "other data follows the end of the gzip data")]
 #[case(Compression::Gzip, b"\x1f\x8b\x08", "the gzip data ends early")]
 #[case(Compression::Gzip, b"\x1fx", "the gzip data cannot be decoded")]
-#[case(Compression::Zstd, b"garbage", "something that is no zstd data follows")]
-#[case(Compression::Zstd, b"\0\0", "something that is no zstd data follows")]
+#[case(Compression::Zstd, b"garbage", "other data follows the end of the zstd data")]
+#[case(Compression::Zstd, b"\0\0", "other data follows the end of the zstd data")]
 #[case(Compression::Zstd, b"\x28\xb5", "the zstd data ends early")]
-fn what_follows_must_be_more_of_the_same(#[case] compression: Compression, #[case] more: &[u8], #[case] what: &str) {
+fn other_data_after_the_end_is_rejected(#[case] compression: Compression, #[case] more: &[u8], #[case] what: &str) {
     let stored = [&encoded(compression, &csv(1000))[..], more].concat();
     for chunk in [1, 100, stored.len()] {
         let error = decoded(compression, &stored, chunk).unwrap_err();
@@ -103,50 +103,50 @@ fn what_follows_must_be_more_of_the_same(#[case] compression: Compression, #[cas
 #[rstest]
 #[case(Compression::Gzip)]
 #[case(Compression::Zstd)]
-fn a_cut_anywhere_and_a_flipped_checksum_are_seen(#[case] compression: Compression) {
+fn truncation_and_wrong_checksum_are_detected(#[case] compression: Compression) {
     let text = csv(300);
     let stored = encoded(compression, &text);
     for cut in 1..stored.len() {
         assert_eq!(decoded(compression, &stored[..cut], 64).unwrap_err().kind(), ErrorKind::Invalid, "cut at {cut}");
     }
-    let place = match compression {
-        // The checksum stands before the length.
+    let offset = match compression {
+        // The checksum is before the length.
         Compression::Gzip => stored.len() - 6,
         Compression::Zstd => stored.len() - 1,
     };
-    let mut bent = stored;
-    bent[place] ^= 1;
-    assert_eq!(decoded(compression, &bent, 64).unwrap_err().kind(), ErrorKind::Invalid);
+    let mut corrupt = stored;
+    corrupt[offset] ^= 1;
+    assert_eq!(decoded(compression, &corrupt, 64).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
 #[test]
-fn every_byte_of_a_gzip_trailer_counts() {
+fn every_byte_of_a_gzip_trailer_is_checked() {
     let stored = encoded(Compression::Gzip, &csv(300));
-    // The last eight bytes are the CRC and the size of what is stored.
-    for place in stored.len() - 8..stored.len() {
-        let mut bent = stored.clone();
-        bent[place] ^= 1;
-        for chunk in [1, bent.len()] {
-            let error = decoded(Compression::Gzip, &bent, chunk).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "byte {place}");
+    // The last eight bytes are the CRC and the size of the content.
+    for offset in stored.len() - 8..stored.len() {
+        let mut corrupt = stored.clone();
+        corrupt[offset] ^= 1;
+        for chunk in [1, corrupt.len()] {
+            let error = decoded(Compression::Gzip, &corrupt, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "byte {offset}");
         }
     }
-    // The trailer of each member counts, not only the last one's.
+    // The trailer of each member is checked, not only the last one.
     let mut first = stored.clone();
     first[stored.len() - 1] ^= 1;
     let both = [first, stored].concat();
     assert_eq!(decoded(Compression::Gzip, &both, 100).unwrap_err().kind(), ErrorKind::Invalid);
 }
 
-/// A frame without a checksum whose header declares a content of `declared` bytes.
+/// A frame without a checksum whose header declares `declared` bytes of content.
 fn declaring_frame(declared: u8, content: &[u8], is_single_segment: bool) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
     match is_single_segment {
         true => frame.extend([0x20, declared]),
-        // A window of 1 KiB and the content's size in four bytes.
+        // A window of 1 KiB, and the size of the content in four bytes.
         false => frame.extend([0x80, 0, declared, 0, 0, 0]),
     }
-    // One last block, stored as it is.
+    // One last block, not compressed.
     let block = (content.len() as u32) << 3 | 1;
     frame.extend(&block.to_le_bytes()[..3]);
     frame.extend(content);
@@ -154,61 +154,61 @@ fn declaring_frame(declared: u8, content: &[u8], is_single_segment: bool) -> Vec
 }
 
 #[rstest]
-fn the_content_size_of_a_zstd_frame_counts(#[values(true, false)] is_single_segment: bool) {
+fn content_size_of_a_zstd_frame_is_checked(#[values(true, false)] is_single_segment: bool) {
     let content = b"id,name\n1,a\n";
     let size = content.len() as u8;
     for chunk in [1, 7, 100] {
         let exact = declaring_frame(size, content, is_single_segment);
         assert_eq!(decoded(Compression::Zstd, &exact, chunk).unwrap(), content);
         for declared in [0, 1, size - 1, size + 1, 200] {
-            let bent = declaring_frame(declared, content, is_single_segment);
-            let error = decoded(Compression::Zstd, &bent, chunk).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{declared} declared, fed by {chunk}");
+            let wrong = declaring_frame(declared, content, is_single_segment);
+            let error = decoded(Compression::Zstd, &wrong, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{declared} declared, in chunks of {chunk}");
         }
     }
 }
 
 #[test]
-fn every_byte_of_a_zstd_checksum_counts() {
+fn every_byte_of_a_zstd_checksum_is_checked() {
     let stored = encoded(Compression::Zstd, &csv(300));
-    for place in stored.len() - 4..stored.len() {
-        let mut bent = stored.clone();
-        bent[place] ^= 1;
-        for chunk in [1, bent.len()] {
-            let error = decoded(Compression::Zstd, &bent, chunk).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid, "byte {place}");
+    for offset in stored.len() - 4..stored.len() {
+        let mut corrupt = stored.clone();
+        corrupt[offset] ^= 1;
+        for chunk in [1, corrupt.len()] {
+            let error = decoded(Compression::Zstd, &corrupt, chunk).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "byte {offset}");
         }
     }
 }
 
 #[test]
-fn a_window_beyond_the_limit_is_refused() {
-    // A frame header that asks for 64 MiB, and one that asks for 2 GiB.
+fn window_beyond_the_limit_is_rejected() {
+    // Frame headers that ask for 64 MiB and for 2 GiB.
     for descriptor in [16 << 3, 21 << 3] {
         let stored = [0x28, 0xb5, 0x2f, 0xfd, 0, descriptor, 0, 0, 0];
         let error = decoded(Compression::Zstd, &stored, 9).unwrap_err();
-        assert!(error.message().ends_with("its window may have 32 MiB at most"), "{error}");
+        assert!(error.message().ends_with("the largest supported window has 32 MiB"), "{error}");
     }
 }
 
 #[rstest]
 #[case(Compression::Gzip)]
 #[case(Compression::Zstd)]
-fn what_grows_too_much_is_refused(#[case] compression: Compression) {
+fn decompressed_size_is_limited(#[case] compression: Compression) {
     let row = b"a,b,c,d,e,f,g\n";
     let bomb = encoded(compression, &row.repeat((65 << 20) / row.len()));
-    let refused = |limits| decoded_with(compression, &bomb, 1000, limits).map(|text| text.len()).unwrap_err();
-    let error = refused(DecodedLimits { max_ratio: 50, ..LIMITS });
+    let rejected = |limits| decoded_with(compression, &bomb, 1000, limits).map(|text| text.len()).unwrap_err();
+    let error = rejected(DecodedLimits { max_ratio: 50, ..LIMITS });
     assert!(error.message().contains("MAX_DECODED_RATIO (50)"), "{error}");
-    let error = refused(DecodedLimits { max_bytes: 1 << 20, ..LIMITS });
+    let error = rejected(DecodedLimits { max_bytes: 1 << 20, ..LIMITS });
     assert!(error.message().contains("MAX_DECODED_BYTES (1048576)"), "{error}");
-    let honest = DecodedLimits { max_ratio: 1_000_000, ..LIMITS };
-    assert!(decoded_with(compression, &bomb, 1000, honest).is_ok());
+    let higher = DecodedLimits { max_ratio: 1_000_000, ..LIMITS };
+    assert!(decoded_with(compression, &bomb, 1000, higher).is_ok());
 }
 
 proptest! {
     #[test]
-    fn any_text_comes_back(text in proptest::collection::vec(any::<u8>(), 0..5_000), chunk in 1usize..600) {
+    fn any_text_survives_a_round_trip(text in proptest::collection::vec(any::<u8>(), 0..5_000), chunk in 1usize..600) {
         for compression in [Compression::Gzip, Compression::Zstd] {
             let stored = encoded(compression, &text);
             prop_assert_eq!(&decoded(compression, &stored, chunk).unwrap(), &text);
@@ -216,14 +216,14 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..500), chunk in 1usize..100, bent in any::<proptest::sample::Index>()) {
+    fn any_bytes_are_decoded_or_rejected(bytes in proptest::collection::vec(any::<u8>(), 0..500), chunk in 1usize..100, corrupt in any::<proptest::sample::Index>()) {
         for compression in [Compression::Gzip, Compression::Zstd] {
             let _ = decoded(compression, &bytes, chunk);
             let mut stored = encoded(compression, &csv(50));
-            let place = bent.index(stored.len());
-            stored[place] ^= 0x55;
+            let offset = corrupt.index(stored.len());
+            stored[offset] ^= 0x55;
             let _ = decoded(compression, &stored, chunk);
-            stored.truncate(place);
+            stored.truncate(offset);
             stored.extend_from_slice(&bytes);
             let _ = decoded(compression, &stored, chunk);
         }

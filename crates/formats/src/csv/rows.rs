@@ -1,18 +1,18 @@
-//! Fields as a header and batches of rows: what every record must have in common is checked here.
+//! Fields as a header and batches of rows. Checks that every record has as many fields as the header.
 //!
-//! Errors have no position yet; the record reader knows it.
+//! Its errors have no position; the record reader adds it.
 
 use std::collections::VecDeque;
 
 use super::{CsvDialect, delimiter};
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
-/// How a field has ended.
+/// How a field ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FieldTerminator {
-    /// With nothing in it, and no quotes.
+pub(super) enum FieldEnd {
+    /// Empty and unquoted.
     Missing,
-    /// With something in it, and no quotes.
+    /// Not empty and unquoted.
     Unquoted,
     /// With its closing quote.
     Quoted,
@@ -22,18 +22,17 @@ pub(super) enum FieldTerminator {
 #[derive(Debug)]
 pub(super) struct Rows {
     delimiter: u8,
-    /// Whether the file itself has shown the delimiter, not a setting or the file's name.
-    delimiter_is_found: bool,
+    /// Whether the delimiter was detected; otherwise a setting names it.
+    is_delimiter_detected: bool,
     has_header: bool,
-    /// Unquoted fields that say nothing.
     null_values: Option<Vec<Vec<u8>>>,
     max_columns: usize,
     header: Option<Vec<Vec<u8>>>,
-    /// For each field of the header whether it was quoted; only while the header is read.
-    header_quotes: Vec<bool>,
-    /// The most fields to keep of a record: those of the header, or what a header may have.
+    /// Whether each field of the header was quoted; empty after the header.
+    is_header_quoted: Vec<bool>,
+    /// The most fields to keep of a record: those of the header, or the most that a header may have.
     width: usize,
-    /// Fields of the open record that have ended.
+    /// Number of complete fields of the open record.
     fields: usize,
     batch: Batch,
     ready: VecDeque<Batch>,
@@ -43,12 +42,12 @@ impl Rows {
     pub(super) fn new(dialect: &CsvDialect, max_columns: usize) -> Self {
         Self {
             delimiter: dialect.delimiter.unwrap_or(b','),
-            delimiter_is_found: false,
+            is_delimiter_detected: false,
             has_header: dialect.has_header,
             null_values: dialect.null_values.clone(),
             max_columns,
             header: None,
-            header_quotes: Vec::new(),
+            is_header_quoted: Vec::new(),
             width: max_columns,
             fields: 0,
             batch: Batch::default(),
@@ -56,10 +55,9 @@ impl Rows {
         }
     }
 
-    /// Sets the delimiter that the file itself has shown.
     pub(super) fn set_delimiter(&mut self, delimiter: u8) {
         self.delimiter = delimiter;
-        self.delimiter_is_found = true;
+        self.is_delimiter_detected = true;
     }
 
     #[inline]
@@ -71,12 +69,12 @@ impl Rows {
         self.ready.pop_front()
     }
 
-    /// The number, from 1, of the field that is being read.
+    /// The number of the open field, from 1.
     pub(super) fn open_field(&self) -> usize {
         self.fields + 1
     }
 
-    /// Keeps a part of a field. Of fields beyond the width only the number counts.
+    /// Appends to the open field. Fields beyond the width are only counted.
     #[inline]
     pub(super) fn append(&mut self, part: &[u8]) {
         if self.fields < self.width {
@@ -86,27 +84,27 @@ impl Rows {
 
     /// Ends a field.
     #[inline]
-    pub(super) fn end_field(&mut self, ending: FieldTerminator) -> Result<()> {
+    pub(super) fn end_field(&mut self, end: FieldEnd) -> Result<()> {
         if self.fields < self.width {
             let is_null = match &self.null_values {
-                Some(tokens) if ending == FieldTerminator::Unquoted && (self.header.is_some() || !self.has_header) => {
-                    tokens.iter().any(|token| token == self.batch.open_field())
+                Some(values) if end == FieldEnd::Unquoted && (self.header.is_some() || !self.has_header) => {
+                    values.iter().any(|value| value == self.batch.open_field())
                 }
                 Some(_) | None => false,
             };
             if is_null {
                 self.batch.clear_open_field();
             }
-            self.batch.end_field(is_null || ending == FieldTerminator::Missing);
+            self.batch.end_field(is_null || end == FieldEnd::Missing);
         }
         self.fields += 1;
         if self.header.is_none() {
-            self.check_header_field(ending)?;
+            self.check_header_field(end)?;
         }
         Ok(())
     }
 
-    /// Ends the record that began at `start`: the first one is the header.
+    /// Ends the record that started at `start`. The first one is the header.
     #[inline]
     pub(super) fn end_record(&mut self, start: Position) -> Result<()> {
         if self.header.is_none() {
@@ -116,26 +114,26 @@ impl Rows {
             }
         }
         if self.fields != self.width {
-            let first = if self.has_header { "header" } else { "first record" };
+            let first = self.first_record_name();
             let message = format!("{} fields expected, as in the {first}, but {} found", self.width, self.fields);
-            return Err(broken(message));
+            return Err(invalid(message));
         }
         self.fields = 0;
         self.batch.end_row(start);
         if self.batch.is_full() {
-            self.hand_on();
+            self.end_batch();
         }
         Ok(())
     }
 
-    /// Takes the open record back, whatever it has so far.
+    /// Drops the open record.
     pub(super) fn discard_record(&mut self) {
         self.batch.discard_open_row();
         self.fields = 0;
     }
 
-    /// Makes what there is a batch of its own.
-    pub(super) fn hand_on(&mut self) {
+    /// Makes the rows so far a batch that can be taken.
+    pub(super) fn end_batch(&mut self) {
         if !self.batch.is_empty() {
             let next = self.batch.next();
             self.ready.push_back(std::mem::replace(&mut self.batch, next));
@@ -143,44 +141,48 @@ impl Rows {
     }
 
     #[cfg(test)]
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let batches = self.ready.iter().chain([&self.batch]);
-        batches.map(Batch::held_bytes).sum::<usize>() + self.header_quotes.capacity()
+        batches.map(Batch::memory_bytes).sum::<usize>() + self.is_header_quoted.capacity()
     }
 
     #[cold]
-    fn check_header_field(&mut self, ending: FieldTerminator) -> Result<()> {
+    fn check_header_field(&mut self, end: FieldEnd) -> Result<()> {
         if self.fields > self.max_columns {
-            let what = if self.has_header { "header" } else { "first record" };
-            return Err(broken(format!("the {what} has more than {} columns", self.max_columns)));
+            let message = format!("the {} has more than {} columns", self.first_record_name(), self.max_columns);
+            return Err(invalid(message));
         }
-        self.header_quotes.push(ending == FieldTerminator::Quoted);
+        self.is_header_quoted.push(end == FieldEnd::Quoted);
         Ok(())
     }
 
     #[cold]
     fn end_header(&mut self) -> Result<()> {
         if !self.has_header {
-            self.header_quotes = Vec::new();
+            self.is_header_quoted = Vec::new();
             self.width = self.fields;
             self.batch.widen(self.width);
             self.header = Some(vec![Vec::new(); self.width]);
             return Ok(());
         }
         let header = self.batch.take_open_row();
-        // A delimiter that is set decides, as long as it divides the header at all.
-        if self.delimiter_is_found || header.len() == 1 {
-            delimiter::check_header(self.delimiter, &header, &self.header_quotes)?;
+        // A delimiter that a setting names is used if it divides the header at all.
+        if self.is_delimiter_detected || header.len() == 1 {
+            delimiter::check_header(self.delimiter, &header, &self.is_header_quoted)?;
         }
-        self.header_quotes = Vec::new();
+        self.is_header_quoted = Vec::new();
         self.width = header.len();
         self.fields = 0;
         self.batch = Batch::new(self.width);
         self.header = Some(header);
         Ok(())
     }
+
+    fn first_record_name(&self) -> &'static str {
+        if self.has_header { "header" } else { "first record" }
+    }
 }
 
-fn broken(message: String) -> Error {
+fn invalid(message: String) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }

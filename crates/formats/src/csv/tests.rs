@@ -4,10 +4,16 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::reject::{Reject, RejectCode};
+use crate::compression::DecodedLimits;
+use crate::reject::{Reject, RejectCode, RejectLimit};
 use crate::{Error, ErrorKind, Position};
 
-const LIMITS: CsvLimits = CsvLimits { max_record_bytes: 1 << 20, max_columns: 100, max_rejects: 0 };
+const LIMITS: ReadLimits = ReadLimits {
+    max_record_bytes: 1 << 20,
+    max_columns: 100,
+    decoded: DecodedLimits { max_bytes: 0, max_ratio: 0 },
+    rejects: RejectLimit::Count(0),
+};
 
 type Field = Option<Vec<u8>>;
 
@@ -19,11 +25,15 @@ struct Table {
     positions: Vec<Position>,
 }
 
-fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> Result<Table> {
+fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, limits: ReadLimits) -> Result<Table> {
     decode_as(&CsvDialect::default(), chunks, limits)
 }
 
-fn decode_as<'a>(dialect: &CsvDialect, chunks: impl IntoIterator<Item = &'a [u8]>, limits: CsvLimits) -> Result<Table> {
+fn decode_as<'a>(
+    dialect: &CsvDialect,
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    limits: ReadLimits,
+) -> Result<Table> {
     sifted_within(dialect, chunks, limits).map(|(table, _)| table)
 }
 
@@ -31,9 +41,9 @@ fn decode_as<'a>(dialect: &CsvDialect, chunks: impl IntoIterator<Item = &'a [u8]
 fn sifted_within<'a>(
     dialect: &CsvDialect,
     chunks: impl IntoIterator<Item = &'a [u8]>,
-    limits: CsvLimits,
+    limits: ReadLimits,
 ) -> Result<(Table, Vec<Reject>)> {
-    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), limits);
+    let mut decoder = CsvDecoder::new(dialect.clone(), limits);
     let mut table = Table { header: None, rows: Vec::new(), positions: Vec::new() };
     for chunk in chunks {
         decoder.push(chunk)?;
@@ -137,27 +147,27 @@ fn a_good_file_says(#[case] file: &str, #[case] expected: &str) {
 #[case::unterminated_header("a,\"b\n1,2\n", "the quote that opens field 2 is never closed (header, line 1, byte 0)")]
 #[case::after_the_quote(
     "a,b\n1,\"x\"y\n",
-    "field 2 goes on after its closing quote; double the quotes that belong to the value (record 1, line 2, byte 4)"
+    "field 2 has text after its closing quote; double the quotes that belong to the value (record 1, line 2, byte 4)"
 )]
 #[case::blank_after_the_quote(
     "a,b\n\"x\" ,y\n",
-    "field 1 goes on after its closing quote; double the quotes that belong to the value (record 1, line 2, byte 4)"
+    "field 1 has text after its closing quote; double the quotes that belong to the value (record 1, line 2, byte 4)"
 )]
 #[case::lone_cr(
     "a,b\n1,x\ry\n",
-    "a carriage return stands outside quotes without a newline behind it; quote the field it belongs to (record 1, line 2, byte 4)"
+    "a carriage return outside quotes is not followed by a newline; quote the field that contains it (record 1, line 2, byte 4)"
 )]
 #[case::lf_among_cr(
     "a,b\r1,2\r3,4\n",
-    "a newline stands outside quotes, but the header ends with a lone carriage return; use one kind of line end (record 2, line 3, byte 8)"
+    "a newline is outside quotes, but the header ends with a lone carriage return; use one kind of line end (record 2, line 3, byte 8)"
 )]
 #[case::semicolons(
     "id;name;x\n1;2;3\n",
-    "the header is divided by the semicolon, not by the comma; divide fields by the comma, or quote the column names that hold a semicolon (header, line 1, byte 0)"
+    "the header is divided by the semicolon, not by the comma; divide fields by the comma, or quote the column names that contain a semicolon (header, line 1, byte 0)"
 )]
 #[case::tabs(
     "id\tname\n",
-    "the header is divided by the tab, not by the comma; divide fields by the comma, or quote the column names that hold a tab (header, line 1, byte 0)"
+    "the header is divided by the tab, not by the comma; divide fields by the comma, or quote the column names that contain a tab (header, line 1, byte 0)"
 )]
 fn a_broken_file_is_refused_with_the_place(#[case] file: &str, #[case] expected: &str) {
     assert_eq!(outcome(whole(file)).unwrap_err(), expected);
@@ -224,7 +234,7 @@ fn positions_are_those_of_the_record_in_the_file() {
 
 #[test]
 fn a_record_may_be_as_long_as_the_limit() {
-    let limits = CsvLimits { max_record_bytes: 10, max_columns: 3, max_rejects: 0 };
+    let limits = ReadLimits { max_record_bytes: 10, max_columns: 3, ..LIMITS };
     assert!(decode([&b"a\n0123456789\n\"12345678\"\n0123456789"[..]], limits).is_ok());
     for (file, expected) in [
         ("a\nb\n01234567890\n", "the record is longer than 10 bytes (record 2, line 3, byte 4)"),
@@ -245,21 +255,20 @@ fn a_record_may_be_as_long_as_the_limit() {
 
 #[test]
 fn a_header_wider_than_the_limit_is_refused() {
-    let limits = CsvLimits { max_columns: 3, ..LIMITS };
+    let limits = ReadLimits { max_columns: 3, ..LIMITS };
     assert!(decode([&b"a,b,c\n"[..]], limits).is_ok());
     for file in ["a,b,c,d\n", "a,b,c,", "a,b,c,\"d\"\n"] {
         let error = decode([file.as_bytes()], limits).unwrap_err();
         assert_eq!(error.to_string(), "the header has more than 3 columns (header, line 1, byte 0)");
     }
-    let error =
-        decode([&b"x".repeat(2 << 20)[..]], CsvLimits { max_record_bytes: 1 << 30, max_columns: 3, max_rejects: 0 })
-            .unwrap_err();
+    let error = decode([&b"x".repeat(2 << 20)[..]], ReadLimits { max_record_bytes: 1 << 30, max_columns: 3, ..LIMITS })
+        .unwrap_err();
     assert_eq!(error.message(), "the header is longer than 1048576 bytes");
 }
 
 /// How much the decoder holds, as far as a file can make it grow.
-fn held_bytes(decoder: &CsvDecoder) -> usize {
-    decoder.records.held_bytes()
+fn memory_bytes(decoder: &CsvDecoder) -> usize {
+    decoder.records.rows.memory_bytes()
 }
 
 #[rstest]
@@ -270,12 +279,12 @@ fn held_bytes(decoder: &CsvDecoder) -> usize {
 #[case::wide_header(b"a", b",,,,,,,,,,,")]
 #[case::blank_lines_then_returns(b"a\n\n\r", b"\r\r\r\r\r\r\r\r\r\r\rx")]
 fn a_file_without_end_is_refused_in_flat_memory(#[case] start: &[u8], #[case] more: &[u8]) {
-    let mut decoder = CsvDecoder::new(LIMITS);
+    let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
     decoder.push(start).unwrap();
     let chunk = more.repeat(1000);
     // One of these chunks breaks the limit; none of the rest of the gigabyte is ever needed.
     let error = (0..200).find_map(|_| {
-        assert!(held_bytes(&decoder) <= 3 << 20, "{} bytes held", held_bytes(&decoder));
+        assert!(memory_bytes(&decoder) <= 3 << 20, "{} bytes held", memory_bytes(&decoder));
         decoder.push(&chunk).err()
     });
     assert_eq!(error.unwrap().kind(), ErrorKind::Invalid);
@@ -283,7 +292,7 @@ fn a_file_without_end_is_refused_in_flat_memory(#[case] start: &[u8], #[case] mo
 
 #[test]
 fn batches_come_as_soon_as_they_are_full() {
-    let mut decoder = CsvDecoder::new(LIMITS);
+    let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
     decoder.push(b"a,b\n").unwrap();
     assert_eq!(decoder.header().map(<[Vec<u8>]>::len), Some(2));
     let mut rows = 0;
@@ -304,14 +313,14 @@ fn batches_come_as_soon_as_they_are_full() {
 fn a_field_of_ten_megabytes_is_read_whole() {
     let field = "0123456789\"\"\n".repeat(800_000);
     let file = format!("a,b\n1,\"{field}\"\n2,x\n");
-    let table = decode(file.as_bytes().chunks(65_536), CsvLimits { max_record_bytes: 1 << 25, ..LIMITS }).unwrap();
+    let table = decode(file.as_bytes().chunks(65_536), ReadLimits { max_record_bytes: 1 << 25, ..LIMITS }).unwrap();
     assert_eq!(table.rows[0][1].as_deref(), Some("0123456789\"\n".repeat(800_000).as_bytes()));
     assert_eq!(table.positions[1], Position { record: 2, line: 800_003, byte: file.rfind("2,x").unwrap() as u64 });
 }
 
 #[test]
 fn another_delimiter_can_be_asked_for() {
-    let mut decoder = CsvDecoder::with_dialect(CsvDialect { delimiter: Some(b';'), ..CsvDialect::default() }, LIMITS);
+    let mut decoder = CsvDecoder::new(CsvDialect { delimiter: Some(b';'), ..CsvDialect::default() }, LIMITS);
     decoder.push(b"a;b\n1,5;\"x;y\"\n").unwrap();
     decoder.finish().unwrap();
     let batch = decoder.take_batch().unwrap();
@@ -373,7 +382,7 @@ fn an_undecided_delimiter_names_the_candidates_and_the_setting() {
     let file = b"id,route|leg|stop,code|zone\n1,10|20|30,A|1\n2,11|21|31,B|2\n3,12|22|32,C|3\n";
     let error = decode_as(&auto(), [&file[..]], LIMITS).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    let expected = "the delimiter may be the comma or the pipe, and each reading gives other columns; set CSV_DELIMITER to the \
+    let expected = "the delimiter may be the comma or the pipe, and each gives different columns; set CSV_DELIMITER to the \
                     right one (header, line 1, byte 0)";
     assert_eq!(error.to_string(), expected);
     // The setting decides, whichever it names.
@@ -480,16 +489,16 @@ fn sifted<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
     max_rejects: u64,
 ) -> Result<(Table, Vec<Reject>)> {
-    sifted_within(dialect, chunks, CsvLimits { max_rejects, ..LIMITS })
+    sifted_within(dialect, chunks, ReadLimits { rejects: RejectLimit::Count(max_rejects), ..LIMITS })
 }
 
 /// The header and the records at these places, as they stand in the file.
 fn cut_out<'a>(dialect: &CsvDialect, file: &'a [u8], rejects: &[Reject]) -> Vec<&'a [u8]> {
-    let mut decoder = CsvDecoder::with_dialect(dialect.clone(), CsvLimits { max_rejects: 1000, ..LIMITS });
-    decoder.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    let mut decoder = CsvDecoder::new(dialect.clone(), ReadLimits { rejects: RejectLimit::Count(1000), ..LIMITS });
+    decoder.find_records(rejects.iter().map(|reject| reject.position.byte).collect());
     file.chunks(3).for_each(|chunk| decoder.push(chunk).unwrap());
     decoder.finish().unwrap();
-    decoder.take_ended().into_iter().map(|range| &file[range.start as usize..range.end as usize]).collect()
+    decoder.take_found_records().into_iter().map(|range| &file[range.start as usize..range.end as usize]).collect()
 }
 
 #[rstest]
@@ -541,7 +550,7 @@ fn what_is_converted_keeps_every_record() {
     let file = utf16("a,b\n1\n2,3\n", false);
     assert!(sifted(&CsvDialect::default(), [&file[..]], 10).is_err());
     let decoder = {
-        let mut decoder = CsvDecoder::new(LIMITS);
+        let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
         decoder.push(&utf16("a,b\n", false)).unwrap();
         decoder.finish().unwrap();
         decoder
@@ -639,7 +648,7 @@ fn read_by_another(file: &[u8]) -> Option<Vec<Vec<Vec<u8>>>> {
 proptest! {
     #[test]
     fn a_cut_anywhere_changes_nothing(file in noise(), small in any::<bool>()) {
-        let limits = if small { CsvLimits { max_record_bytes: 9, max_columns: 3, max_rejects: 0 } } else { LIMITS };
+        let limits = if small { ReadLimits { max_record_bytes: 9, max_columns: 3, ..LIMITS } } else { LIMITS };
         let expected = outcome(decode([&file[..]], limits));
         for cut in 0..=file.len() {
             prop_assert_eq!(&outcome(decode([&file[..cut], &file[cut..]], limits)), &expected, "cut at {}", cut);

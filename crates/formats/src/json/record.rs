@@ -1,6 +1,6 @@
-//! Records as rows: one object's members, each in its key's column.
+//! Records as rows: the members of an object, each in the column of its key.
 //!
-//! serde_json says whether the object is one and where its values are; a value keeps its own bytes.
+//! serde_json checks the object and finds its values. A value keeps its own bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 
 use crate::{Batch, Error, ErrorKind, FieldKind, Position, Result};
 
-/// All keys together may have as many bytes, as the header of a CSV file.
+/// The most bytes of all keys together, the same as for a CSV header.
 const MAX_KEY_BYTES: usize = 1024 * 1024;
 
 /// Collects records.
 #[derive(Debug)]
 pub(super) struct Rows {
     columns: Columns,
-    /// Where the value of each key lies in the record that is being read.
+    /// The value of each key in the record that is being read.
     cells: Vec<Cell>,
     batch: Batch,
     ready: VecDeque<Batch>,
@@ -28,16 +28,17 @@ pub(super) struct Rows {
 #[derive(Debug)]
 struct Columns {
     keys: Vec<String>,
-    permits: HashMap<String, usize>,
+    /// The index of each key in `keys`.
+    indexes: HashMap<String, usize>,
     key_bytes: usize,
-    /// How many there may be; `None` when all are known.
-    most: Option<usize>,
+    /// The most keys; `None` if all are known.
+    max: Option<usize>,
 }
 
-/// A value's bytes in its record.
+/// The bytes of a value in its record.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
-    /// The record that has this value; another one has none for the key.
+    /// The number of the record. In any other record the key has no value.
     record: u64,
     start: usize,
     end: usize,
@@ -45,14 +46,14 @@ struct Cell {
 
 impl Rows {
     pub(super) fn new(max_columns: usize) -> Self {
-        let columns = Columns { keys: Vec::new(), permits: HashMap::new(), key_bytes: 0, most: Some(max_columns) };
+        let columns = Columns { keys: Vec::new(), indexes: HashMap::new(), key_bytes: 0, max: Some(max_columns) };
         Self { columns, cells: Vec::new(), batch: Batch::default(), ready: VecDeque::new() }
     }
 
     pub(super) fn with_keys(keys: &[String]) -> Self {
-        let permits = keys.iter().cloned().zip(0..).collect();
+        let indexes = keys.iter().cloned().zip(0..).collect();
         Self {
-            columns: Columns { keys: keys.to_vec(), permits, key_bytes: 0, most: None },
+            columns: Columns { keys: keys.to_vec(), indexes, key_bytes: 0, max: None },
             cells: vec![Cell::default(); keys.len()],
             batch: Batch::new(keys.len()),
             ready: VecDeque::new(),
@@ -67,8 +68,8 @@ impl Rows {
         self.ready.pop_front()
     }
 
-    /// Makes what there is a batch of its own.
-    pub(super) fn hand_on(&mut self) {
+    /// Makes the rows so far a batch that can be taken.
+    pub(super) fn end_batch(&mut self) {
         if !self.batch.is_empty() {
             let next = self.batch.next();
             self.ready.push_back(std::mem::replace(&mut self.batch, next));
@@ -76,37 +77,35 @@ impl Rows {
     }
 
     #[cfg(test)]
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let keys: usize = self.columns.keys.iter().map(|key| 2 * key.capacity()).sum();
         let batches = self.ready.iter().chain([&self.batch]);
-        keys + self.cells.capacity() * size_of::<Cell>() + batches.map(Batch::held_bytes).sum::<usize>()
+        keys + self.cells.capacity() * size_of::<Cell>() + batches.map(Batch::memory_bytes).sum::<usize>()
     }
 
-    /// Takes one record in, from its opening to its closing brace.
-    /// One that is bad leaves nothing behind.
+    /// Adds one record, from its opening to its closing brace. An invalid one changes nothing.
     pub(super) fn read(&mut self, record: &[u8], start: Position) -> Result<()> {
         let known_keys = self.columns.keys.len();
-        let taken = self.take(record, start);
-        if taken.is_err() {
+        let added = self.add(record, start);
+        if added.is_err() {
             self.batch.discard_open_row();
-            self.columns.remove_earlier(known_keys);
+            self.columns.truncate(known_keys);
             self.cells.truncate(known_keys);
             if self.batch.width() > known_keys {
                 self.batch = Batch::new(known_keys);
             }
         }
-        taken
+        added
     }
 
-    fn take(&mut self, record: &[u8], start: Position) -> Result<()> {
-        let text = std::str::from_utf8(record).map_err(|error| {
-            Error::new(ErrorKind::Internal, "a record is cut within a character").with_source(error)
-        })?;
+    fn add(&mut self, record: &[u8], start: Position) -> Result<()> {
+        let text = std::str::from_utf8(record)
+            .map_err(|error| Error::new(ErrorKind::Internal, "a record ends within a character").with_source(error))?;
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
         let mut json = serde_json::Deserializer::from_str(text);
-        members.deserialize(&mut json).map_err(|error| broken(&error, text, start))?;
+        members.deserialize(&mut json).map_err(|error| invalid(&error, text, start))?;
         if self.columns.keys.len() > self.batch.width() {
-            self.hand_on();
+            self.end_batch();
             self.batch = Batch::new(self.columns.keys.len());
         }
         for (cell, key) in self.cells.iter().zip(&self.columns.keys) {
@@ -118,13 +117,13 @@ impl Rows {
         }
         self.batch.end_row(start);
         if self.batch.is_full() {
-            self.hand_on();
+            self.end_batch();
         }
         Ok(())
     }
 }
 
-/// Adds a value, as it stands in the file, to the open row; or says what is wrong with it.
+/// Adds a value, as it is in the file, to the open row. The error says what is wrong with the value.
 fn push(batch: &mut Batch, value: &str) -> Result<(), &'static str> {
     const LONE: &str = "an escape in a string is half of a surrogate pair";
     match value.as_bytes() {
@@ -145,7 +144,7 @@ fn push(batch: &mut Batch, value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether an escape in valid JSON means half a character.
+/// Whether an escape in valid JSON is half of a surrogate pair.
 fn has_lone_surrogate(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = memchr(b'\\', rest) {
@@ -162,25 +161,25 @@ fn has_lone_surrogate(json: &[u8]) -> bool {
     false
 }
 
-/// The number in `\uXXXX`, when the text begins with that.
+/// The number in `\uXXXX`, if the text starts with such an escape.
 fn escaped(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What serde_json holds against a record, and where. Its messages hold no values.
-fn broken(error: &serde_json::Error, text: &str, start: Position) -> Error {
-    let told = error.to_string();
-    let what = told.rsplit_once(" at line ").map_or(told.as_str(), |(what, _)| what);
+/// The error of a record that serde_json rejects, with its position. The messages of serde_json contain no values.
+fn invalid(error: &serde_json::Error, text: &str, start: Position) -> Error {
+    let message = error.to_string();
+    let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
     let lines_before = error.line().saturating_sub(1);
     let line_start: usize = text.split_inclusive('\n').take(lines_before).map(str::len).sum();
     let byte = start.byte + (line_start + error.column().saturating_sub(1)) as u64;
     let line = start.line + lines_before as u64;
-    let message = format!("the record is no valid JSON: {what} at line {line}, byte {byte}");
+    let message = format!("the record is not valid JSON: {what} at line {line}, byte {byte}");
     Error::new(ErrorKind::Invalid, message).at(start)
 }
 
-/// Notes where each member of an object lies.
+/// Stores where each member of an object is.
 struct Members<'rows, 'text> {
     columns: &'rows mut Columns,
     cells: &'rows mut Vec<Cell>,
@@ -205,32 +204,32 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let mut likely = 0;
-        while let Some(place) = members.next_key_seed(Key { columns: &mut *self.columns, likely })? {
-            likely = place + 1;
-            if place == self.cells.len() {
+        while let Some(index) = members.next_key_seed(Key { columns: &mut *self.columns, likely })? {
+            likely = index + 1;
+            if index == self.cells.len() {
                 self.cells.push(Cell::default());
             }
-            if self.cells[place].record == self.record {
-                let key = shown(&self.columns.keys[place]);
-                return Err(A::Error::custom(format_args!("the key {key} is there twice")));
+            if self.cells[index].record == self.record {
+                let key = quoted(&self.columns.keys[index]);
+                return Err(A::Error::custom(format_args!("the key {key} occurs twice")));
             }
             let value: &RawValue = members.next_value()?;
             let start = value.get().as_ptr() as usize - self.text.as_ptr() as usize;
-            self.cells[place] = Cell { record: self.record, start, end: start + value.get().len() };
+            self.cells[index] = Cell { record: self.record, start, end: start + value.get().len() };
         }
         Ok(())
     }
 }
 
-/// A key for a message: quoted, and not longer than a name.
-fn shown(key: &str) -> String {
+/// A key for a message: quoted, and cut to 64 bytes.
+fn quoted(key: &str) -> String {
     format!("{:?}", &key[..key.floor_char_boundary(64)])
 }
 
-/// Finds a key's place.
+/// Finds the index of a key.
 struct Key<'rows> {
     columns: &'rows mut Columns,
-    /// The place it most likely has: records of a file have their keys in one order.
+    /// The index that the key most likely has: the records of a file usually have the same order of keys.
     likely: usize,
 }
 
@@ -253,34 +252,34 @@ impl Visitor<'_> for Key<'_> {
         if self.columns.keys.get(self.likely).is_some_and(|likely| likely == key) {
             return Ok(self.likely);
         }
-        if let Some(place) = self.columns.permits.get(key) {
-            return Ok(*place);
+        if let Some(index) = self.columns.indexes.get(key) {
+            return Ok(*index);
         }
         self.columns.add(key).map_err(E::custom)
     }
 }
 
 impl Columns {
-    /// Forgets the keys that came after the first so many.
+    /// Removes all keys but the first `known`.
     #[cold]
-    fn remove_earlier(&mut self, known: usize) {
+    fn truncate(&mut self, known: usize) {
         for key in self.keys.drain(known..) {
             self.key_bytes -= key.len();
-            self.permits.remove(&key);
+            self.indexes.remove(&key);
         }
     }
 
     #[cold]
     fn add(&mut self, key: &str) -> Result<usize, String> {
-        let most = self.most.ok_or("a key was not there when the file was read before")?;
-        if self.keys.len() >= most {
-            return Err(format!("the file has more than {most} different keys"));
+        let max = self.max.ok_or("a key was absent when the file was read before")?;
+        if self.keys.len() >= max {
+            return Err(format!("the file has more than {max} different keys"));
         }
         self.key_bytes += key.len();
         if self.key_bytes > MAX_KEY_BYTES {
             return Err(format!("the file's keys have more than {MAX_KEY_BYTES} bytes"));
         }
-        self.permits.insert(key.to_owned(), self.keys.len());
+        self.indexes.insert(key.to_owned(), self.keys.len());
         self.keys.push(key.to_owned());
         Ok(self.keys.len() - 1)
     }

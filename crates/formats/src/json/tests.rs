@@ -4,10 +4,17 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
+use crate::compression::DecodedLimits;
+use crate::reject::RejectLimit;
 use crate::schema::value::json::MAX_DEPTH;
 use crate::{Error, ErrorKind, FieldKind};
 
-const LIMITS: JsonLimits = JsonLimits { max_record_bytes: 4096, max_columns: 100, max_rejects: 0 };
+const LIMITS: ReadLimits = ReadLimits {
+    max_record_bytes: 4096,
+    max_columns: 100,
+    decoded: DecodedLimits { max_bytes: 0, max_ratio: 0 },
+    rejects: RejectLimit::Count(0),
+};
 
 /// What a file gives: its keys, and per row the place and the fields as they are shown below.
 type Read = (Vec<String>, Vec<(String, Vec<String>)>);
@@ -55,7 +62,7 @@ fn rejection(file: &[u8]) -> Error {
 
 /// Good rows' fields, and the bad records as they are cut out of the file, each with what is wrong.
 fn read_but_for_rejects(file: &str, chunk_bytes: usize) -> Result<(Read, Vec<(String, String)>)> {
-    let limits = JsonLimits { max_rejects: 9, ..LIMITS };
+    let limits = ReadLimits { rejects: RejectLimit::Count(9), ..LIMITS };
     let mut first = JsonDecoder::new(limits);
     let mut rejects = Vec::new();
     let mut rows = Vec::new();
@@ -67,11 +74,12 @@ fn read_but_for_rejects(file: &str, chunk_bytes: usize) -> Result<(Read, Vec<(St
     first.finish()?;
     rejects.append(&mut first.take_rejects());
     let mut again = JsonDecoder::with_keys(first.keys(), limits);
-    again.watch(rejects.iter().map(|reject| reject.position.byte).collect());
+    again.find_records(rejects.iter().map(|reject| reject.position.byte).collect());
     let read = read_with(JsonDecoder::with_keys(first.keys(), limits), file.as_bytes(), chunk_bytes)?;
     again.push(file.as_bytes())?;
     again.finish()?;
-    let cut = again.take_ended().into_iter().map(|range| file[range.start as usize..range.end as usize].to_owned());
+    let cut =
+        again.take_found_records().into_iter().map(|range| file[range.start as usize..range.end as usize].to_owned());
     Ok((read, cut.zip(rejects.into_iter().map(|reject| reject.reason)).collect()))
 }
 
@@ -141,7 +149,7 @@ fn known_keys_give_rows_of_one_width() {
     assert!(rows.iter().all(|(_, fields)| fields.len() == 5), "{rows:?}");
     assert_eq!(rows[3].1, ["p2", "-", "-", "ptrue", "sNULL"]);
     let other = read_with(JsonDecoder::with_keys(&["id".to_owned()], LIMITS), LINES.as_bytes(), usize::MAX);
-    assert!(other.unwrap_err().to_string().contains("was not there when the file was read before"));
+    assert!(other.unwrap_err().to_string().contains("was absent when the file was read before"));
 }
 
 #[rstest]
@@ -214,16 +222,20 @@ fn utf16_with_a_mark_is_read() {
     "record 1, line 1, byte 0, column a",
     "half of a surrogate pair"
 )]
-#[case::garbage_after_the_array("[{\"a\":1}]\n{}", "record 2, line 2, byte 10", "behind the array's closing bracket")]
-#[case::scalar("{\"a\":1}\n7\n", "record 2, line 2, byte 8", "the record is no object")]
+#[case::garbage_after_the_array(
+    "[{\"a\":1}]\n{}",
+    "record 2, line 2, byte 10",
+    "continues after the array's closing bracket"
+)]
+#[case::scalar("{\"a\":1}\n7\n", "record 2, line 2, byte 8", "the record is not an object")]
 #[case::null("null\n", "record 1, line 1, byte 0", "neither an object nor an array")]
-#[case::null_in_an_array("[{\"a\":1},null]", "record 2, line 1, byte 9", "the record is no object")]
-#[case::array_in_an_array("[[1]]", "record 1, line 1, byte 1", "the record is no object")]
+#[case::null_in_an_array("[{\"a\":1},null]", "record 2, line 1, byte 9", "the record is not an object")]
+#[case::array_in_an_array("[[1]]", "record 1, line 1, byte 1", "the record is not an object")]
 #[case::text("id,name\n1,x\n", "record 1, line 1, byte 0", "neither an object nor an array")]
-#[case::trailing_comma("[{\"a\":1},]", "record 2, line 1, byte 9", "a comma stands before the array's closing bracket")]
+#[case::trailing_comma("[{\"a\":1},]", "record 2, line 1, byte 9", "a comma is before the array's closing bracket")]
 #[case::trailing_comma_in_an_object("{\"a\":1,}", "record 1, line 1, byte 0", "trailing comma")]
 #[case::no_comma("[{\"a\":1} {\"a\":2}]", "record 2, line 1, byte 9", "a comma or")]
-#[case::comma_between_lines("{\"a\":1},\n{\"a\":2}", "record 2, line 1, byte 7", "in no array")]
+#[case::comma_between_lines("{\"a\":1},\n{\"a\":2}", "record 2, line 1, byte 7", "not in an array")]
 #[case::nan("{\"a\":NaN}", "record 1, line 1, byte 0", "expected value at line 1, byte 5")]
 #[case::infinity("{\"a\":-Infinity}", "record 1, line 1, byte 0", "invalid number")]
 #[case::leading_zero("{\"a\":01}", "record 1, line 1, byte 0", "invalid number")]
@@ -231,12 +243,12 @@ fn utf16_with_a_mark_is_read() {
 #[case::duplicate_key(
     "{\"a\":1,\"b\":2,\n\"\\u0061\":3}",
     "record 1, line 1, byte 0",
-    "the key \"a\" is there twice at line 2"
+    "the key \"a\" occurs twice at line 2"
 )]
 #[case::wrong_bracket(
     "{\"a\":1}\n{\"a\":[1}",
     "record 2, line 2, byte 8",
-    "a bracket closes what another kind has opened at line 2, byte 15"
+    "a closing bracket does not match the open one at line 2, byte 15"
 )]
 fn a_broken_file_is_refused_with_its_place(#[case] file: &str, #[case] place: &str, #[case] words: &str) {
     let error = rejection(file.as_bytes());
@@ -263,7 +275,7 @@ fn nesting_is_bounded() {
     assert_eq!(fields(&whole), [[format!("n{}", &whole[5..whole.len() - 1])]]);
     for depth in [MAX_DEPTH + 1, 100_000] {
         let error = rejection(nested(depth).as_bytes());
-        assert!(error.to_string().contains("more than 100 deep in a value at line 1, byte 105"), "{error}");
+        assert!(error.to_string().contains("nested more than 100 deep in a value at line 1, byte 105"), "{error}");
     }
 }
 
@@ -282,7 +294,7 @@ fn a_file_may_have_so_many_keys_and_no_more() {
 
 #[test]
 fn a_long_record_is_read_or_refused_with_little_memory() {
-    let limits = JsonLimits { max_record_bytes: 20_000_000, ..LIMITS };
+    let limits = ReadLimits { max_record_bytes: 20_000_000, ..LIMITS };
     let mut decoder = JsonDecoder::new(limits);
     decoder.push(b"{\"a\":\"").unwrap();
     let piece = vec![b'x'; 64 * 1024];
@@ -297,7 +309,7 @@ fn a_long_record_is_read_or_refused_with_little_memory() {
     decoder.push(b"{\"a\":1}\n{\"a\":\"").unwrap();
     let error = decoder.push(&piece).unwrap_err();
     assert_eq!(error.to_string(), "the record is longer than 4096 bytes (record 2, line 2, byte 8)");
-    assert!(decoder.frames.held_bytes() < 200_000, "{}", decoder.frames.held_bytes());
+    assert!(decoder.frames.memory_bytes() < 200_000, "{}", decoder.frames.memory_bytes());
     let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(4096 - 8));
     for chunk_bytes in [1, 7, 4095, 4096, 5000] {
         assert!(read_with(JsonDecoder::new(LIMITS), exact.as_bytes(), chunk_bytes).is_ok());
@@ -314,7 +326,7 @@ fn memory_stays_flat_over_many_records() {
     for _ in 0..100 {
         for chunk in lines.as_bytes().chunks(16 * 1024) {
             decoder.push(chunk).unwrap();
-            most = most.max(decoder.frames.held_bytes());
+            most = most.max(decoder.frames.memory_bytes());
             while decoder.take_batch().is_some() {}
         }
     }

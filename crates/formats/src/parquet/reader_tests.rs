@@ -300,7 +300,7 @@ fn a_repeated_long_text_takes_little_memory() {
         let mut reader = ParquetReader::open(size_bytes, read, LIMITS).await.unwrap();
         let mut rows = 0;
         while let Some(batch) = reader.next().await.unwrap() {
-            assert!(batch.held_bytes() < 4_000_000, "{}", batch.held_bytes());
+            assert!(batch.memory_bytes() < 4_000_000, "{}", batch.memory_bytes());
             rows += batch.rows();
         }
         assert_eq!(rows, 500);

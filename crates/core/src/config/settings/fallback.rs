@@ -1,7 +1,7 @@
 //! The fallback in S3 and Glue.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::schema::fallback::FallbackFormat;
+use spillway_formats::schema::fallback::FallbackFormat;
 
 settings! { Fallback FALLBACK {
     /// Glue database of the fallback tables, in lower case. Created when it is first needed.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use encoding_rs::Encoding;
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::reject::RejectLimit;
 use spillway_formats::detect::FileFormat;
+use spillway_formats::reject::RejectLimit;
 
 settings! { Files FILES {
     /// Format of the files. `auto` detects the format of each file.

@@ -8,9 +8,9 @@ use crate::destination::check::{
     Rejection, conclude, digit_counts, expand_exponent, fraction, has_more_characters, moment,
 };
 use crate::error::{Position, Result};
-use crate::schema::ColumnType;
-use crate::schema::value::json;
-use crate::schema::value::{Value, is_null_token, parse, write_canonical};
+use spillway_formats::schema::ColumnType;
+use spillway_formats::schema::value::json;
+use spillway_formats::schema::value::{Value, is_null_token, parse, write_canonical};
 
 use super::column::{Storage, TableColumn};
 

@@ -6,7 +6,7 @@ use crate::destination::table::definitions;
 use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
-use crate::schema::{Column, ColumnType};
+use spillway_formats::schema::{Column, ColumnType};
 
 use super::column::{Storage, describe};
 use super::connect::Connection;
@@ -194,7 +194,7 @@ fn type_sql(column: &Column) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Candidates, TypeReason};
+    use spillway_formats::schema::{Candidates, TypeReason};
 
     fn column(name: &str, column_type: ColumnType, max_bytes: u64) -> Column {
         let candidates = Candidates {

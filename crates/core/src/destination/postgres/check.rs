@@ -8,8 +8,8 @@ use crate::destination::check::{
     Rejection, conclude, digit_counts, expand_exponent, fraction, has_more_characters, moment,
 };
 use crate::error::{Position, Result};
-use crate::schema::ColumnType;
-use crate::schema::value::{Value, is_null_token, json, parse};
+use spillway_formats::schema::ColumnType;
+use spillway_formats::schema::value::{Value, is_null_token, json, parse};
 
 use super::column::{Storage, TableColumn};
 

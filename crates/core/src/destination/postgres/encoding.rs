@@ -3,7 +3,7 @@
 use crate::destination::encoding::write_escaped;
 use crate::destination::rows::Rows;
 use crate::error::Result;
-use crate::schema::value::{Value, write_canonical};
+use spillway_formats::schema::value::{Value, write_canonical};
 
 use super::check::{Encoded, check};
 use super::column::{Storage, TableColumn};

@@ -16,7 +16,7 @@ use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
-use crate::schema::{Column, ColumnType, Schema};
+use spillway_formats::schema::{Column, ColumnType, Schema};
 
 /// Maximum size of an identifier in bytes. The server truncates longer ones without an error, and two of them may
 /// become equal.
@@ -218,8 +218,8 @@ fn type_sql(column_type: ColumnType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::Batch;
-    use crate::schema::infer::Inference;
+    use spillway_formats::Batch;
+    use spillway_formats::schema::infer::Inference;
 
     #[test]
     fn quotes_are_doubled_and_long_names_stay_distinct() {

@@ -5,12 +5,12 @@
 
 use jiff::Timestamp;
 
-use super::header::column_names;
-use super::{Candidates, Column, ColumnType, Schema, TypeReason};
 use crate::error::Position;
-use crate::format::Batch;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
+use spillway_formats::Batch;
+use spillway_formats::schema::header::column_names;
+use spillway_formats::schema::{Candidates, Column, ColumnType, Schema, TypeReason};
 
 /// A column that describes where a row comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl KeyColumn {
 
 /// The columns of one attempt at one object.
 #[derive(Debug, Clone, Default)]
-pub struct KeyFields(Vec<KeyField>);
+pub(crate) struct KeyFields(Vec<KeyField>);
 
 #[derive(Debug, Clone)]
 struct KeyField {
@@ -74,7 +74,7 @@ enum KeyValue {
 
 impl KeyFields {
     /// The fields of an attempt that began at a time.
-    pub fn new(columns: &[KeyColumn], object: &ObjectRef, key: &KeyParts, loaded_at: Timestamp) -> Self {
+    pub(crate) fn new(columns: &[KeyColumn], object: &ObjectRef, key: &KeyParts, loaded_at: Timestamp) -> Self {
         let field = |column: &KeyColumn| {
             let text = |value: &str| KeyValue::Constant(Some(value.as_bytes().to_vec()));
             let (column_type, value, reason) = match column {
@@ -96,13 +96,13 @@ impl KeyFields {
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds the columns to those of a file that has so many rows. A file without columns stays without any. A name that
     /// the file itself uses, in any letter case, gets a number behind it, as a repeated name in a header does.
-    pub fn extend(&self, schema: &mut Schema, rows: u64) {
+    pub(crate) fn extend(&self, schema: &mut Schema, rows: u64) {
         if schema.columns.is_empty() {
             return;
         }
@@ -114,7 +114,7 @@ impl KeyFields {
     }
 
     /// The same rows with these fields behind each.
-    pub fn widen(&self, batch: &Batch) -> Batch {
+    pub(crate) fn widen(&self, batch: &Batch) -> Batch {
         batch.widened(self.0.len(), |wide, position| self.0.iter().for_each(|field| field.push(wide, position)))
     }
 }
@@ -174,8 +174,8 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::infer::Inference;
-    use crate::schema::value::{Value, parse};
+    use spillway_formats::schema::infer::Inference;
+    use spillway_formats::schema::value::{Value, parse};
 
     fn fields(columns: &[&str]) -> KeyFields {
         let columns: Vec<KeyColumn> = columns.iter().map(|name| KeyColumn::of(name)).collect();

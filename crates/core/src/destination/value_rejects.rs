@@ -1,8 +1,8 @@
-//! Records whose values the table cannot take, and other names for [`spillway_formats::reject`].
+//! Collects the records whose values do not fit the table's columns.
 
 use std::sync::{Mutex, PoisonError};
 
-pub(crate) use spillway_formats::reject::*;
+use spillway_formats::reject::{Reject, RejectCode};
 
 use crate::error::Error;
 

@@ -1,0 +1,114 @@
+//! JSON (RFC 8259) as a push decoder: takes bytes in any chunks, returns whole batches, and uses bounded memory.
+//!
+//! A file is one array of objects, or a sequence of objects: one per line (JSON lines), one over many lines, or several of
+//! these. Each object is a record. Each key is a column, in order of first appearance. Rules beyond the RFC:
+//!
+//! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one.
+//! - A string is the text that it means. A number or boolean is as written. `null` is missing, like an absent key. An object
+//!   or array is JSON as it is in the file, byte for byte (in UTF-8).
+//! - A record has each key once. Parsers disagree on the meaning of a repeated key, so it is rejected.
+//! - Objects and arrays are nested at most [`MAX_DEPTH`](crate::schema::value::json::MAX_DEPTH) deep within a value.
+//! - Positions count bytes of the file, and lines by newlines. In a UTF-16 file they count bytes of the UTF-8 text.
+//!
+//! If bad records may be rejected, a file is read as JSON lines when its first record is in no array and ends on the line on
+//! which it starts. A bad record then ends with its line. In other files only a record with a certain end can be rejected
+//! alone.
+//!
+//! A key may first appear late. Each batch is as wide as the number of keys known by then; the column is missing in all rows
+//! before. A decoder that is given the keys returns all rows in full width.
+
+mod frame;
+mod record;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::extract::RecordFinder;
+use crate::limits::ReadLimits;
+use crate::reject::Reject;
+use crate::text::{TextPiece, TextReader};
+use crate::{Batch, Result};
+use frame::FrameReader;
+
+const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark";
+
+/// Decodes one file. After an error the decoder must not be used again.
+#[derive(Debug)]
+pub struct JsonDecoder {
+    text: TextReader,
+    frames: FrameReader,
+}
+
+impl JsonDecoder {
+    /// A decoder for one file that finds out the keys.
+    pub fn new(limits: ReadLimits) -> Self {
+        Self { text: TextReader::new(None), frames: FrameReader::new(limits) }
+    }
+
+    /// A decoder for one file whose keys are known from an earlier pass.
+    pub fn with_keys(keys: &[String], limits: ReadLimits) -> Self {
+        Self { text: TextReader::new(None), frames: FrameReader::with_keys(keys, limits) }
+    }
+
+    /// Decodes the next bytes of the file. Take the batches after each call.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<()> {
+        self.read(chunk, false)
+    }
+
+    /// Ends the file. The last batch can be taken then.
+    pub fn finish(&mut self) -> Result<()> {
+        self.read(&[], true)?;
+        self.frames.finish()
+    }
+
+    fn read(&mut self, mut chunk: &[u8], is_last: bool) -> Result<()> {
+        loop {
+            match self.text.next(&mut chunk, is_last) {
+                Ok(Some(TextPiece::Start { mark_bytes, is_converted })) => self.frames.start(mark_bytes, is_converted),
+                Ok(Some(TextPiece::Text(text))) => self.frames.push(text)?,
+                Ok(None) => return Ok(()),
+                Err(invalid) => {
+                    return Err(invalid.into_error(self.frames.offset(), self.frames.position(), ENCODING_HINT));
+                }
+            }
+        }
+    }
+
+    /// The keys so far as they are in the file, in order of first appearance; complete after the end of the file.
+    pub fn keys(&self) -> &[String] {
+        self.frames.rows.keys()
+    }
+
+    /// Whether positions are offsets in the file, because the text is not converted.
+    pub fn is_plain(&self) -> bool {
+        self.text.converted_from().is_none()
+    }
+
+    /// The next full batch, or the last one after the end of the file.
+    pub fn take_batch(&mut self) -> Option<Batch> {
+        self.frames.rows.take_batch()
+    }
+
+    /// The records that were rejected since the last call.
+    pub fn take_rejects(&mut self) -> Vec<Reject> {
+        self.frames.rejects.take()
+    }
+
+    /// Sets, before the first byte, the starts of the records to find.
+    pub(crate) fn find_records(&mut self, starts: VecDeque<u64>) {
+        self.frames.finder = Some(RecordFinder::new(starts));
+    }
+
+    /// The records found since the last call.
+    pub(crate) fn take_found_records(&mut self) -> Vec<Range<u64>> {
+        self.frames.finder.as_mut().map(RecordFinder::take).unwrap_or_default()
+    }
+
+    /// The offset of the record that is being read or comes next.
+    pub(crate) fn record_start(&self) -> u64 {
+        self.frames.position().byte
+    }
+}
+
+#[cfg(test)]
+mod tests;
