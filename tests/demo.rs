@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use spillway_harness::cloud::Cloud;
-use spillway_harness::database::{Database, Engine, Options, Schema};
-use spillway_harness::deploy::Deployment;
-use spillway_harness::fixture::TABLE;
-use spillway_harness::{athena, wait};
+use spillway_test_env::cloud::Cloud;
+use spillway_test_env::database::{Database, Engine, Options, Schema};
+use spillway_test_env::deploy::Deployment;
+use spillway_test_env::fixture::TABLE;
+use spillway_test_env::{athena, wait};
 
 const BOUND: Duration = Duration::from_secs(120);
 const GLUE: &str = "ingest_fallback_db";

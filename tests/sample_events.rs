@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use spillway_harness::sample_events::{Topic, lines};
+use spillway_test_env::sample_events::{Topic, lines};
 
 /// How many files of one event there are for each topic.
 const SINGLES: u64 = 3;

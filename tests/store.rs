@@ -14,7 +14,7 @@ use spillway_core::store::Store;
 use spillway_core::store::lease::{self, Lease};
 use spillway_core::store::moves::{CopyLimits, ObjectDisposition};
 use spillway_core::store::write::{Created, Deleted};
-use spillway_harness::cloud::{Account, Cloud};
+use spillway_test_env::cloud::{Account, Cloud};
 
 /// Keys that are easily encoded once too often or once too little.
 const HOSTILE_KEYS: &[&str] = &[

@@ -1,0 +1,208 @@
+//! A database, a local S3 and a schema for all contenders of one set, and what has to be done around each measured run:
+//! objects put in place, tables made and dropped, dirty pages written.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aws_sdk_s3::primitives::ByteStream;
+use spillway_test_env::cloud::{Account, Cloud};
+use spillway_test_env::database::{Database, Engine, Options, Schema};
+use spillway_test_env::fixture::Fixture;
+use spillway_test_env::keeper::SERVER_PATH;
+use spillway_test_env::run::{Scratch, workspace};
+use spillway_test_env::settings::Settings;
+use spillway_test_env::wait;
+
+use crate::figures::median;
+use crate::measure::Servers;
+
+/// The table that Spillway loads into.
+pub(crate) const LOADED: &str = "loaded";
+/// The table that another loads into: of the types that Spillway chose, and empty.
+pub(crate) const REFERENCE: &str = "reference";
+/// An empty table like Spillway's first one.
+const SHAPE: &str = "shape";
+
+const BUFFER_POOL_MEGABYTES: u32 = 1_024;
+const FETCHES: usize = 3;
+const SETTLE_BOUND: Duration = Duration::from_secs(300);
+/// Pages and transactions: a server that nobody asks has a few of its own.
+const AT_REST: u64 = 100;
+
+/// Where the contenders meet.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    /// The database.
+    pub(crate) server: Database,
+    /// The schema of them all.
+    pub(crate) schema: Schema,
+    /// The bucket of them all.
+    pub(crate) account: Account,
+    /// Scratch space for files.
+    pub(crate) folder: Scratch,
+    cloud: Cloud,
+    settings: Settings,
+    task: PathBuf,
+}
+
+impl Arena {
+    /// Starts the servers.
+    pub(crate) async fn open(engine: Engine, options: Options, task: &Path) -> Result<Self> {
+        let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..options };
+        let (server, cloud) = (Database::start(engine, options).await?, Cloud::start().await?);
+        let fixture = Fixture::new(cloud.account().await?, server.schema().await?);
+        // As it is deployed: what the tests have in a hurry gets its default again.
+        let settings =
+            fixture.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS").with("RDS_TABLE", LOADED);
+        Ok(Self {
+            server,
+            schema: fixture.schema,
+            account: fixture.account,
+            folder: Scratch::new("bench")?,
+            cloud,
+            settings,
+            task: task.to_owned(),
+        })
+    }
+
+    /// Whose processor time is taken.
+    pub(crate) fn servers(&self) -> Result<Servers> {
+        Ok(Servers { database: self.server.pid()?, s3: self.cloud.pid()? })
+    }
+
+    /// The engine's name and version.
+    pub(crate) async fn version(&self) -> Result<String> {
+        let version = self.server.query(&self.schema, "SELECT VERSION()").await?;
+        let text = version[0][0].clone().unwrap_or_default().replace("PostgreSQL ", "");
+        let number: String = text.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+        Ok(format!("{} {number}", self.schema.engine.title()))
+    }
+
+    /// The task, with one more setting that says what to load.
+    pub(crate) fn spillway(&self, name: &str, value: &str) -> Command {
+        let mut command = Command::new(&self.task);
+        let settings = self.settings.clone().with(name, value);
+        command.env_clear().env("PATH", SERVER_PATH).envs(settings.iter());
+        command
+    }
+
+    /// One of the Python scripts beside this file, with the settings of the task.
+    pub(crate) fn script(&self, name: &str, arguments: [&str; 2]) -> Result<Command> {
+        let python = workspace().join(".venv-bench/bin/python");
+        ensure!(python.is_file(), "{} is missing; run scripts/setup bench", python.display());
+        let mut command = Command::new(python);
+        let script = workspace().join("tests/bench").join(name);
+        command.arg(script).args(arguments).env_clear().env("PATH", SERVER_PATH).envs(self.settings.iter());
+        Ok(command)
+    }
+
+    /// Stores a file of any size.
+    pub(crate) async fn put_file(&self, key: &str, file: &Path) -> Result<()> {
+        let body = ByteStream::from_path(file).await?;
+        let put = self.account.s3.put_object().bucket(&self.account.bucket).key(key).body(body).send();
+        put.await.with_context(|| format!("cannot put {key}"))?;
+        Ok(())
+    }
+
+    /// Copies an object to where Spillway looks for it.
+    pub(crate) async fn copy(&self, source: &str, key: &str) -> Result<()> {
+        let bucket = &self.account.bucket;
+        let copy = self.account.s3.copy_object().bucket(bucket).key(key).copy_source(format!("{bucket}/{source}"));
+        copy.send().await.with_context(|| format!("cannot copy {source} to {key}"))?;
+        Ok(())
+    }
+
+    /// Deletes every object below the prefix.
+    pub(crate) async fn clear(&self, prefix: &str) -> Result<()> {
+        for key in self.account.keys(prefix).await? {
+            self.account.s3.delete_object().bucket(&self.account.bucket).key(&key).send().await?;
+        }
+        Ok(())
+    }
+
+    /// How long it takes to read the objects one after the other and throw them away.
+    pub(crate) fn fetch_seconds(&self, keys: &[String]) -> Result<f64> {
+        let list = self.folder.path().join("fetch");
+        let (endpoint, bucket) = (self.cloud.endpoint(), &self.account.bucket);
+        let lines = keys.iter().map(|key| format!("url = \"{endpoint}/{bucket}/{key}\"\noutput = \"/dev/null\"\n"));
+        std::fs::write(&list, lines.collect::<String>())?;
+        let fetch = || -> Result<f64> {
+            let begun = Instant::now();
+            let status = Command::new("curl")
+                .args(["--silent", "--fail", "--header", &format!("Authorization: {}", self.account.credential("s3"))])
+                .arg("--config")
+                .arg(&list)
+                .stdout(Stdio::null())
+                .status()
+                .context("cannot run curl")?;
+            ensure!(status.success(), "curl cannot fetch the objects: {status}");
+            Ok(begun.elapsed().as_secs_f64())
+        };
+        Ok(median((0..FETCHES).map(|_| fetch()).collect::<Result<_>>()?))
+    }
+
+    /// Keeps the shape of the table that Spillway has made.
+    pub(crate) async fn keep_shape(&self) -> Result<()> {
+        self.make_like(SHAPE, LOADED).await
+    }
+
+    /// Makes the empty table that is to be loaded into.
+    pub(crate) async fn make_empty(&self, table: &str) -> Result<()> {
+        self.make_like(table, SHAPE).await
+    }
+
+    async fn make_like(&self, table: &str, like: &str) -> Result<()> {
+        let statement = match self.schema.engine {
+            Engine::MariaDb => format!("CREATE TABLE {{schema}}.{table} LIKE {{schema}}.{like}"),
+            Engine::Postgres => format!("CREATE TABLE {{schema}}.{table} (LIKE {{schema}}.{like} INCLUDING ALL)"),
+        };
+        self.server.execute(&self.schema, &statement).await
+    }
+
+    /// Drops a table where it is there.
+    pub(crate) async fn drop_table(&self, table: &str) -> Result<()> {
+        self.server.execute(&self.schema, &format!("DROP TABLE IF EXISTS {{schema}}.{table}")).await
+    }
+
+    /// Has what earlier runs left to be written written and what they left to be purged purged, so that nobody pays for another.
+    pub(crate) async fn finalize(&self) -> Result<()> {
+        match self.schema.engine {
+            Engine::MariaDb => self.settle_innodb().await?,
+            Engine::Postgres => self.server.execute(&self.schema, "CHECKPOINT").await?,
+        }
+        ensure!(Command::new("sync").status().context("cannot run sync")?.success(), "sync failed");
+        Ok(())
+    }
+
+    /// InnoDB writes its pages and removes its history when it sees fit; a redo log that is half full would be the next one's.
+    async fn settle_innodb(&self) -> Result<()> {
+        let default = self.server.query(&self.schema, "SELECT @@GLOBAL.innodb_max_dirty_pages_pct").await?;
+        let default = default[0][0].clone().context("innodb_max_dirty_pages_pct has no value")?;
+        self.server.execute(&self.schema, "SET GLOBAL innodb_max_dirty_pages_pct = 0").await?;
+        wait::until("InnoDB to come to rest", SETTLE_BOUND, async || {
+            let left = "SELECT variable_value FROM information_schema.global_status WHERE variable_name \
+                 IN ('Innodb_buffer_pool_pages_dirty', 'Innodb_history_list_length')";
+            let left = self.server.query(&self.schema, left).await?;
+            let left = left.into_iter().flatten().flatten().map(|count| count.parse::<u64>());
+            Ok(left.sum::<Result<u64, _>>()? < AT_REST)
+        })
+        .await?;
+        self.server.execute(&self.schema, &format!("SET GLOBAL innodb_max_dirty_pages_pct = {default}")).await
+    }
+
+    /// Fails unless this many files of the run came to their good end: moved, and in the ledger with all their rows.
+    pub(crate) async fn ensure_moved(&self, prefix: &str, files: u64, rows: u64) -> Result<()> {
+        let query = format!(
+            "SELECT COUNT(*), SUM(rows_stored) FROM {{schema}}.spillway_ledger \
+             WHERE state = 'loaded' AND object_key LIKE '{prefix}%'"
+        );
+        let ledger = self.server.query(&self.schema, &query).await?;
+        let expected = [files, rows].map(|number| Some(number.to_string()));
+        ensure!(ledger[0] == expected, "the ledger has {:?}, and not {expected:?}", ledger[0]);
+        let (waiting, moved) = (self.account.keys(prefix).await?.len(), self.account.keys("processed/").await?.len());
+        ensure!(waiting == 0 && moved as u64 == files, "{waiting} files still wait, {moved} were moved of {files}");
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! `template.yaml` for one set of parameters: its conditions and intrinsic functions evaluated.
+//!
+//! SAM's own parser reads the YAML, so `!Sub` and the other tags mean here what they mean in a deployment. A resource has no
+//! ARN before it is deployed: `Ref` of a resource gives its logical name, `GetAtt` gives `Name.Attribute`.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use spillway_test_env::run;
+
+use super::policy::{Role, Statement};
+
+/// The account in every ARN.
+pub(super) const ACCOUNT: &str = "111122223333";
+/// The region in every ARN.
+pub(super) const REGION: &str = "us-east-1";
+
+const PARSER: &str = "import json, sys; from samtranslator.yaml_helper import yaml_parse; \
+                      json.dump(yaml_parse(open(sys.argv[1]).read()), sys.stdout)";
+
+/// The template and the values of its parameters.
+#[derive(Debug)]
+pub(super) struct Template {
+    document: Value,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Template {
+    /// Reads the template of the workspace. Parameters that are not given have their defaults.
+    pub(super) fn read(parameters: &[(&str, &str)]) -> Result<Self> {
+        let output = Command::new(run::tool("python")?)
+            .args(["-c", PARSER])
+            .arg(run::workspace().join("template.yaml"))
+            .output()
+            .context("cannot run SAM's parser")?;
+        ensure!(output.status.success(), "SAM cannot parse the template: {}", String::from_utf8_lossy(&output.stderr));
+        let document: Value = serde_json::from_slice(&output.stdout)?;
+        let declared = document["Parameters"].as_object().context("the template has no parameters")?;
+        let mut values = BTreeMap::new();
+        for (name, declaration) in declared {
+            let given = parameters.iter().find(|(given, _)| given == name).map(|(_, value)| (*value).to_owned());
+            if let Some(value) = given.or_else(|| plain(&declaration["Default"])) {
+                values.insert(name.clone(), value);
+            }
+        }
+        let unknown = parameters.iter().find(|(name, _)| !declared.contains_key(*name));
+        ensure!(unknown.is_none(), "the template has no parameter {unknown:?}");
+        Ok(Self { document, parameters: values })
+    }
+
+    /// Whether a condition of the template holds.
+    pub(super) fn holds(&self, condition: &str) -> Result<bool> {
+        let definition = &self.document["Conditions"][condition];
+        ensure!(!definition.is_null(), "the template has no condition {condition}");
+        self.truth(definition)
+    }
+
+    /// The value of a string parameter.
+    pub(super) fn parameter(&self, name: &str) -> Result<&str> {
+        self.parameters.get(name).map(String::as_str).with_context(|| format!("the parameter {name} has no value"))
+    }
+
+    /// The roles of the template, each with all statements that apply to it.
+    pub(super) fn roles(&self) -> Result<Vec<Role>> {
+        let resources = self.document["Resources"].as_object().context("the template has no resources")?;
+        let roles = resources.iter().filter(|(_, resource)| resource["Type"] == "AWS::IAM::Role");
+        roles.map(|(name, role)| self.role(name, &role["Properties"])).collect()
+    }
+
+    fn role(&self, name: &str, properties: &Value) -> Result<Role> {
+        let properties = self.resolve(properties)?.context("a role without properties")?;
+        let mut statements = Vec::new();
+        for managed in list(&properties["ManagedPolicyArns"]) {
+            let managed = managed.as_str().context("the name of a managed policy is no text")?;
+            let policy = &self.document["Resources"][managed]["Properties"]["PolicyDocument"];
+            ensure!(!policy.is_null(), "{name} has a policy that this test cannot read: {managed}");
+            let policy = self.resolve(policy)?.context("an empty policy")?;
+            statements.extend(Statement::read_all(managed, &policy)?);
+        }
+        for inline in list(&properties["Policies"]) {
+            let policy = format!("{name}/{}", inline["PolicyName"].as_str().context("a policy has no name")?);
+            statements.extend(Statement::read_all(&policy, &inline["PolicyDocument"])?);
+        }
+        Ok(Role { name: name.to_owned(), statements })
+    }
+
+    /// The value without intrinsic functions; `None` for `AWS::NoValue`.
+    fn resolve(&self, value: &Value) -> Result<Option<Value>> {
+        Ok(Some(match value {
+            Value::Array(items) => {
+                let items: Result<Vec<_>> = items.iter().map(|item| self.resolve(item)).collect();
+                Value::Array(items?.into_iter().flatten().collect())
+            }
+            Value::Object(fields) => match fields.iter().next() {
+                Some((function, argument)) if fields.len() == 1 && is_intrinsic(function) => {
+                    return self.call(function, argument);
+                }
+                _ => {
+                    let mut resolved = serde_json::Map::new();
+                    for (name, field) in fields {
+                        if let Some(field) = self.resolve(field)? {
+                            resolved.insert(name.clone(), field);
+                        }
+                    }
+                    Value::Object(resolved)
+                }
+            },
+            _ => value.clone(),
+        }))
+    }
+
+    fn call(&self, function: &str, argument: &Value) -> Result<Option<Value>> {
+        match function {
+            "Ref" => self.reference(argument.as_str().context("Ref of no name")?),
+            "Fn::Sub" => Ok(Some(self.substituted(argument.as_str().context("only Sub of a text is known")?)?.into())),
+            "Fn::GetAtt" => Ok(Some(match argument {
+                Value::String(attribute) => attribute.clone().into(),
+                _ => list(argument).iter().map(plain).collect::<Option<Vec<_>>>().context("GetAtt")?.join(".").into(),
+            })),
+            "Fn::If" => {
+                let [condition, then, otherwise] = list(argument) else { bail!("If takes three values") };
+                let condition = condition.as_str().context("the condition of If has no name")?;
+                self.resolve(if self.holds(condition)? { then } else { otherwise })
+            }
+            "Fn::Select" => {
+                let [index, items] = list(argument) else { bail!("Select takes two values") };
+                let index = usize::try_from(index.as_u64().context("the index of Select is no number")?)?;
+                let items = self.resolve(items)?.context("Select of nothing")?;
+                Ok(list(&items).get(index).cloned())
+            }
+            _ => bail!("this test cannot evaluate {function}"),
+        }
+    }
+
+    fn truth(&self, condition: &Value) -> Result<bool> {
+        let (function, argument) =
+            condition.as_object().and_then(|fields| fields.iter().next()).context("a condition")?;
+        match (function.as_str(), list(argument)) {
+            ("Fn::Equals", [left, right]) => Ok(self.resolve(left)? == self.resolve(right)?),
+            ("Fn::Not", [inner]) => Ok(!self.truth(inner)?),
+            ("Fn::And", parts) => parts.iter().try_fold(true, |all, part| Ok(all && self.truth(part)?)),
+            ("Fn::Or", parts) => parts.iter().try_fold(false, |any, part| Ok(any || self.truth(part)?)),
+            ("Condition", _) => self.holds(argument.as_str().context("a condition without a name")?),
+            _ => bail!("this test cannot evaluate {function}"),
+        }
+    }
+
+    fn reference(&self, name: &str) -> Result<Option<Value>> {
+        let pseudo = match name {
+            "AWS::NoValue" => return Ok(None),
+            "AWS::Partition" => "aws",
+            "AWS::Region" => REGION,
+            "AWS::AccountId" => ACCOUNT,
+            "AWS::URLSuffix" => "amazonaws.com",
+            _ if !self.document["Resources"][name].is_null() => name,
+            _ => {
+                let value = self.parameter(name)?;
+                return Ok(Some(match self.document["Parameters"][name]["Type"].as_str() {
+                    Some("CommaDelimitedList") => value.split(',').map(|item| Value::from(item.trim())).collect(),
+                    _ => value.into(),
+                }));
+            }
+        };
+        Ok(Some(pseudo.into()))
+    }
+
+    fn substituted(&self, text: &str) -> Result<String> {
+        let mut parts = text.split("${");
+        let mut result = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (name, rest) = part.split_once('}').with_context(|| format!("an open brace in {text:?}"))?;
+            let value = if name.contains('.') { Some(name.into()) } else { self.reference(name)? };
+            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is no text"))?;
+            result += rest;
+        }
+        Ok(result)
+    }
+}
+
+fn is_intrinsic(name: &str) -> bool {
+    name == "Ref" || name.starts_with("Fn::")
+}
+
+/// The items of a list; a single value is a list of one, and a missing one is an empty list.
+pub(super) fn list(value: &Value) -> &[Value] {
+    match value {
+        Value::Null => &[],
+        Value::Array(items) => items,
+        single => std::slice::from_ref(single),
+    }
+}
+
+fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,217 @@
+//! The fallback as Athena's user sees it: values equal to the source's, no file hides another, and a replay that takes
+//! every row home exactly once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use spillway_test_env::athena;
+use spillway_test_env::failpoint::Pause;
+use spillway_test_env::fallback::describe;
+use spillway_test_env::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE};
+use spillway_test_env::lambda::Function;
+use spillway_test_env::test_env::TestEnv;
+
+/// Quotes, newlines, NULL beside the empty text, dates, times, decimals, booleans, and text that looks like numbers.
+const TYPED: &str = "id,name,price,paid,day,moment,code,empty\n\
+    1,\"He said \"\"no\"\"\",10.50,true,2026-01-31,2026-01-31T23:59:59,00123,\"\"\n\
+    2,\"two\nlines, and a comma\",-0.05,false,2024-02-29,2024-02-29T00:00:00,00007,x\n\
+    3,,,,,,,\n";
+
+/// A table that takes no file of ours, so that all of them fall back at once.
+const NARROW: &str = "CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB";
+
+#[tokio::test]
+async fn sql_over_the_fallback_gives_what_the_file_says() -> Result<()> {
+    let test_env = TestEnv::new().await?;
+    let account = &test_env.fixture.account;
+    test_env.sql(NARROW).await?;
+    let object = account.put("uploads/typed.csv", TYPED).await?;
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+
+    let query = format!("SELECT id, name, price, paid, day, moment, code, empty FROM {GLUE_TABLE} ORDER BY id");
+    let rows = athena::rows(account, GLUE_DATABASE, &query).await?;
+    let expected: [[Option<&str>; 8]; 3] = [
+        [
+            Some("1"),
+            Some("He said \"no\""),
+            Some("10.50"),
+            Some("true"),
+            Some("2026-01-31"),
+            Some("2026-01-31 23:59:59"),
+            Some("00123"),
+            Some(""),
+        ],
+        [
+            Some("2"),
+            Some("two\nlines, and a comma"),
+            Some("-0.05"),
+            Some("false"),
+            Some("2024-02-29"),
+            Some("2024-02-29 00:00:00"),
+            Some("00007"),
+            Some("x"),
+        ],
+        [Some("3"), None, None, None, None, None, None, None],
+    ];
+    for (row, expected) in rows.iter().zip(expected) {
+        let texts: Vec<Option<String>> =
+            row.iter().map(|value| value.as_deref().map(|text| text.trim_end_matches(".000").to_owned())).collect();
+        assert_eq!(texts, expected.map(|value| value.map(str::to_owned)));
+    }
+    assert_eq!(rows.len(), 3);
+
+    let table = describe(account, GLUE_DATABASE, GLUE_TABLE).await?.context("Glue has no table")?;
+    let storage = table.storage_descriptor().context("the table has no storage descriptor")?;
+    let columns: Vec<(&str, &str)> =
+        storage.columns().iter().map(|column| (column.name(), column.r#type().unwrap_or_default())).collect();
+    assert_eq!(
+        columns,
+        [
+            ("id", "bigint"),
+            ("name", "string"),
+            ("price", "decimal(3,2)"),
+            ("paid", "boolean"),
+            ("day", "date"),
+            ("moment", "timestamp"),
+            ("code", "string"),
+            ("empty", "string"),
+        ]
+        .map(|(name, kind)| if name == "price" { ("price", columns[2].1) } else { (name, kind) })
+    );
+    assert!(columns[2].1.starts_with("decimal("), "{columns:?}");
+    assert_eq!(table.table_type(), Some("EXTERNAL_TABLE"));
+    assert_eq!(table.partition_keys().iter().map(|key| key.name()).collect::<Vec<_>>(), ["dt"]);
+    assert_eq!(storage.location(), Some(format!("s3://{}/fallback/orders/", account.bucket).as_str()));
+    Ok(())
+}
+
+#[rstest]
+#[case::parquet("parquet")]
+#[case::csv("csv")]
+#[tokio::test]
+async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Result<()> {
+    let test_env = TestEnv::new().await?;
+    let settings = test_env.settings().with("FALLBACK_FORMAT", format);
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.account.put("uploads/typed.csv", TYPED).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    ensure!(test_env.fallback_reasons().await?.len() == 1, "it did not fall back");
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    let reports = test_env.replay(&settings).await?;
+    ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
+    let rows = test_env.rows("SELECT CAST(id AS CHAR), name, price, code, empty, DATE_FORMAT(day, '%Y-%m-%d') FROM {schema}.orders ORDER BY id").await?;
+    let expected: [[Option<&str>; 6]; 3] = [
+        [Some("1"), Some("He said \"no\""), Some("10.50"), Some("00123"), Some(""), Some("2026-01-31")],
+        [Some("2"), Some("two\nlines, and a comma"), Some("-0.05"), Some("00007"), Some("x"), Some("2024-02-29")],
+        [Some("3"), None, None, None, None, None],
+    ];
+    assert_eq!(rows, expected.map(|row| row.map(|value| value.map(str::to_owned)).to_vec()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_came_home_is_known_when_it_is_uploaded_again() -> Result<()> {
+    let test_env = TestEnv::new().await?;
+    let (account, settings) = (&test_env.fixture.account, test_env.settings());
+    test_env.sql(NARROW).await?;
+    let object = account.put("uploads/typed.csv", TYPED).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    ensure!(test_env.replay(&settings).await?.len() == 1, "nothing came home");
+
+    let again = account.put("uploads/typed.csv", TYPED).await?;
+    let answer = test_env.deliver(&settings, &[&again]).await?;
+    ensure!(!answer.is_failure(), "it reached no end: {} {}", answer.body, answer.logs);
+    ensure!(account.keys("uploads/").await?.is_empty(), "the second copy still waits");
+    let count = test_env.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
+    assert_eq!(count, [[Some("3".to_owned())]]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() -> Result<()> {
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
+    let mut objects = Vec::new();
+    for (name, records) in [("one", 30), ("two", 40), ("three", 50)] {
+        objects.push(test_env.fixture.upload(&format!("uploads/{name}.csv"), records).await?);
+    }
+    let trigger = Function::trigger(&settings)?;
+    let mut calls = Vec::new();
+    for object in &objects {
+        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
+    }
+    for call in calls {
+        let answer = call.answer().await?;
+        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    }
+    assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 120 });
+    test_env.ensure_kept().await?;
+    let counted = athena::rows(
+        &test_env.fixture.account,
+        GLUE_DATABASE,
+        &format!("SELECT file, COUNT(*) FROM {GLUE_TABLE} GROUP BY file ORDER BY 2"),
+    )
+    .await?;
+    assert_eq!(
+        counted,
+        [["one", "30"], ["two", "40"], ["three", "50"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec())
+    );
+
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    assert_eq!(test_env.replay(&settings).await?.len(), 3);
+    assert_eq!(test_env.count().await?, Counted { database: 120, fallback: 0 });
+    assert_eq!(test_env.replay(&settings).await?.len(), 0, "a second replay found something");
+    assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
+    test_env.ensure_kept().await
+}
+
+#[tokio::test]
+async fn replays_at_once_store_the_rows_once() -> Result<()> {
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    let ingest = Function::ingest(&settings)?;
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(ingest.start(&serde_json::json!({"replay": {}})).await?);
+    }
+    for call in calls {
+        call.answer().await?;
+    }
+    test_env.replay(&settings).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
+}
+
+#[rstest]
+#[case::before_commit("BeforeCommit")]
+#[case::after_commit("AfterCommit")]
+#[case::lease_written("LeaseWritten")]
+#[tokio::test]
+async fn a_replay_that_is_killed_is_done_once_by_the_next(#[case] point: &str) -> Result<()> {
+    let mut test_env = TestEnv::new().await?;
+    let settings = test_env.settings();
+    test_env.sql(NARROW).await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+
+    let pause = Pause::at(point)?;
+    let mut call =
+        Function::ingest(&settings.clone().and(&pause.settings()))?.start(&serde_json::json!({"replay": {}})).await?;
+    call.reaches(&pause, Duration::from_secs(60)).await?;
+    ensure!(call.kill().await?.was_killed(), "it was not killed");
+
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    test_env.replay(&settings).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    test_env.ensure_kept().await
+}
