@@ -104,7 +104,7 @@ impl PipelineConfig {
     /// The table of a key, and the named parts of the key.
     ///
     /// # Errors
-    /// See [`route::key_parts`].
+    /// See `route::key_parts`.
     pub fn key_parts(&self, key: &str) -> Result<KeyParts> {
         route::key_parts(key, &self.database.tables, &self.database.options.ledger_table)
     }

@@ -1,4 +1,4 @@
-//! One object from its name to its report. [`process`] and [`run`] read as the pipeline does.
+//! One object from its name to its report. `process` and `run` read as the pipeline does.
 //!
 //! After any call, the object's rows are in the target table once, or in the fallback once, or the object is where it was
 //! and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file explains why.
