@@ -98,7 +98,7 @@ async fn the_bytes_say_what_a_file_is_compressed_with(
 #[rstest]
 #[case::truncated("the gzip data ends early")]
 #[case::checksum("the gzip data cannot be decoded")]
-#[case::garbage("something that is no gzip data follows")]
+#[case::garbage("other data follows the end of the gzip data")]
 #[case::archive("the object is a zip archive")]
 #[case::twice("the object is compressed more than once")]
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_broken_compressed_file_has_no_rows_anywhere(#[case] reason: &str) -> 
             let place = body.len() - 6;
             body[place] ^= 1;
         }
-        "something that is no gzip data follows" => body.extend(b"trailing"),
+        "other data follows the end of the gzip data" => body.extend(b"trailing"),
         "the object is a zip archive" => body = b"PK\x03\x04 and so on".to_vec(),
         _ => body = gzip(&body).await?,
     }
