@@ -37,7 +37,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
             Err(error) => error,
         };
         tries += 1;
-        let delay = backoff(tries, fastrand::f64());
+        let delay = backoff(tries, jitter());
         let waited = started.elapsed() + delay;
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
@@ -52,6 +52,11 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
         fresh = error.kind() == ErrorKind::Credentials;
         tokio::time::sleep(delay).await;
     }
+}
+
+/// The random share of a delay, so that workers do not retry at the same moment. Unit tests wait a thousandth of it.
+fn jitter() -> f64 {
+    if cfg!(test) { fastrand::f64() / 1000.0 } else { fastrand::f64() }
 }
 
 async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> Result<LoadResult> {
@@ -140,7 +145,7 @@ async fn ask_ledger(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> R
             Err(error) => warn!(error = %chain(&error), tries, "the ledger could not be read, retrying"),
         }
         tries += 1;
-        let delay = backoff(tries, fastrand::f64());
+        let delay = backoff(tries, jitter());
         if started.elapsed() + delay >= budget {
             let message = "the server did not answer COMMIT, and the ledger could not be read in time";
             return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(cause));

@@ -12,6 +12,8 @@ mod finish;
 mod load;
 mod rejects;
 mod single_pass;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
