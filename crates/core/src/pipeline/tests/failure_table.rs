@@ -187,6 +187,15 @@ async fn only_refused_credentials_are_read_again(#[case] kind: ErrorKind, #[case
     assert_eq!(fixture.database.fresh_opens(), fresh_opens);
 }
 
+#[tokio::test]
+async fn rows_that_the_database_loses_are_not_committed() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.database.lose_a_row();
+    let report = fixture.process().await.unwrap();
+    assert!(report.needs_attention && report.reason.unwrap().starts_with(ErrorKind::Internal.name()));
+    fixture.assert_fell_back();
+}
+
 #[rstest]
 #[tokio::test]
 async fn move_that_the_ledger_cannot_record_changes_nothing_else(

@@ -64,6 +64,8 @@ struct State {
     hooks: Vec<(Step, Box<dyn FnOnce() + Send>)>,
     commit_faults: VecDeque<CommitFault>,
     needs_scan: Option<Step>,
+    always_needs_scan: bool,
+    loses_a_row: bool,
     creates_table: bool,
     hangs_at: Option<Step>,
     refused_value: Option<&'static str>,
@@ -107,6 +109,16 @@ impl FakeDatabase {
     /// A provisional schema is not enough: this step asks for a scan.
     pub(super) fn needs_scan_at(&self, step: Step) {
         self.state().needs_scan = Some(step);
+    }
+
+    /// No schema is enough, which breaks the contract.
+    pub(super) fn always_needs_scan(&self) {
+        self.state().always_needs_scan = true;
+    }
+
+    /// The database stores one row fewer than it receives.
+    pub(super) fn lose_a_row(&self) {
+        self.state().loses_a_row = true;
     }
 
     /// The table does not exist and is created from the first rows of a single-pass load.
@@ -192,7 +204,7 @@ impl FakeDatabase {
             return Ok(Begun::AlreadyLoaded(entry));
         }
         let is_provisional = schema.body().is_none();
-        if is_provisional && state.needs_scan == Some(Step::Begin) {
+        if state.always_needs_scan || (is_provisional && state.needs_scan == Some(Step::Begin)) {
             return Ok(Begun::NeedsScan(ScanReason::TableMissing));
         }
         let content_id = schema.body().and_then(|body| body.content_id.clone());
@@ -332,6 +344,9 @@ impl FakeLoad {
         }
         if self.is_provisional && self.database.state().needs_scan == Some(Step::Write) {
             return Ok(WriteResult::NeedsScan(ScanReason::ColumnsMissing));
+        }
+        if self.database.state().loses_a_row {
+            self.rows.pop();
         }
         Ok(WriteResult::Written(RowCounts::inserted(self.rows.len() as u64)))
     }

@@ -47,13 +47,11 @@ async fn replayed_rows_leave_the_fallback_and_the_object_moves(
 }
 
 #[rstest]
-#[case(Step::Open)]
 #[case(Step::Begin)]
-#[case(Step::Write)]
 #[case(Step::Finalize)]
 #[tokio::test]
 async fn replay_that_the_database_rejects_keeps_the_fallback(
-    #[values(ErrorKind::Unreachable, ErrorKind::DataRefused, ErrorKind::Conflict)] kind: ErrorKind,
+    #[values(ErrorKind::Unreachable, ErrorKind::DataRefused)] kind: ErrorKind,
     #[case] step: Step,
 ) {
     let (fixture, _) = fell_back(FallbackFormat::Csv).await;
