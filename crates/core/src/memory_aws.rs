@@ -101,7 +101,14 @@ impl MemoryAws {
 
     /// Writes an object.
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Vec<u8>>) {
-        self.state().put(key, bytes.into(), Vec::new());
+        let bytes = bytes.into();
+        let etag = s3::etag_of(&bytes);
+        self.state().put(key, bytes, etag, Vec::new());
+    }
+
+    /// Writes an object as a multipart upload does: its ETag is not the one of the same bytes in one request.
+    pub(crate) fn put_in_parts(&self, key: &str, bytes: impl Into<Vec<u8>>) {
+        self.state().put_in_parts(key, bytes.into());
     }
 
     /// The bytes of an object.

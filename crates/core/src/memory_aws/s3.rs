@@ -35,6 +35,12 @@ pub(super) fn operation(request: &HttpRequest, query: &[(String, String)]) -> &'
     }
 }
 
+/// The ETag of an object that one request writes.
+pub(super) fn etag_of(bytes: &[u8]) -> String {
+    let length = bytes.len().to_string();
+    format!("\"{}\"", &hash_parts(&[&length, &String::from_utf8_lossy(bytes)])[..32])
+}
+
 pub(super) fn error(status: u16, code: &str) -> Reply {
     let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>").into_bytes();
     Reply { status, headers: Vec::new(), body }
@@ -62,11 +68,14 @@ impl State {
         }
     }
 
-    pub(super) fn put(&mut self, key: &str, bytes: Vec<u8>, metadata: Vec<(String, String)>) -> String {
-        let length = bytes.len().to_string();
-        let etag = format!("\"{}\"", &hash_parts(&[&length, &String::from_utf8_lossy(&bytes)])[..32]);
+    pub(super) fn put(&mut self, key: &str, bytes: Vec<u8>, etag: String, metadata: Vec<(String, String)>) -> String {
         self.objects.insert(key.to_owned(), StoredObject { bytes, etag: etag.clone(), metadata });
         etag
+    }
+
+    pub(super) fn put_in_parts(&mut self, key: &str, bytes: Vec<u8>) -> String {
+        let etag = etag_of(&bytes).replace('"', "");
+        self.put(key, bytes, format!("\"{etag}-1\""), Vec::new())
     }
 
     pub(super) fn create_upload(&mut self, key: &str) -> String {
@@ -104,7 +113,7 @@ impl State {
         if let Err(reply) = self.check_precondition(call) {
             return reply;
         }
-        let etag = self.put(&call.key, call.body.clone(), metadata_of(call.request));
+        let etag = self.put(&call.key, call.body.clone(), etag_of(&call.body), metadata_of(call.request));
         Reply { status: 200, headers: vec![("etag".to_owned(), etag)], body: Vec::new() }
     }
 
@@ -122,7 +131,8 @@ impl State {
             Some("REPLACE") => metadata_of(call.request),
             _ => object.metadata,
         };
-        let etag = self.put(&call.key, object.bytes, metadata);
+        let etag = etag_of(&object.bytes);
+        let etag = self.put(&call.key, object.bytes, etag, metadata);
         xml(format!("<CopyObjectResult><ETag>{}</ETag></CopyObjectResult>", quoted(&etag)))
     }
 
@@ -164,7 +174,7 @@ impl State {
         let Some((key, parts)) = self.uploads.remove(call.parameter("uploadId")) else {
             return error(404, "NoSuchUpload");
         };
-        let etag = self.put(&key, parts.into_values().flatten().collect(), Vec::new());
+        let etag = self.put_in_parts(&key, parts.into_values().flatten().collect());
         xml(format!("<CompleteMultipartUploadResult><ETag>{}</ETag></CompleteMultipartUploadResult>", quoted(&etag)))
     }
 
@@ -200,7 +210,8 @@ impl State {
 }
 
 fn metadata_of(request: &HttpRequest) -> Vec<(String, String)> {
-    let is_stored = |name: &str| name.starts_with("x-amz-meta-") || name == "content-type" || name == "content-encoding";
+    let is_stored =
+        |name: &str| name.starts_with("x-amz-meta-") || name == "content-type" || name == "content-encoding";
     let headers = request.headers().iter().filter(|(name, _)| is_stored(name));
     headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

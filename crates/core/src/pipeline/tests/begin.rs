@@ -1,8 +1,8 @@
-//! What the database finds when a load begins, for files with and without rows.
+//! Each result of begin, duplicates, and files without rows.
 
 use rstest::rstest;
 
-use super::{Fixture, KEY, Reading, Step};
+use super::{FILE, Fixture, KEY, Reading, Step};
 use crate::destination::{LedgerState, LoadMode};
 use crate::error::ErrorKind;
 use crate::pipeline::Dedupe;
@@ -67,6 +67,15 @@ async fn file_that_needs_a_scan_is_scanned_and_loaded_once(
     fixture.assert_loaded();
 }
 
+/// The object is read once for the scan and once for the load.
+#[tokio::test]
+async fn scan_continues_the_pass_that_peeked_at_the_first_rows() {
+    let fixture = Fixture::new(Reading::SinglePass);
+    fixture.database.needs_scan_at(Step::Begin);
+    fixture.aws.before("GetObject", "uploads/", 2, || panic!("a third pass over the object"));
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
+}
+
 /// The first batch of rows decides the types of a new table; the last row needs another type.
 #[tokio::test]
 async fn value_of_another_type_stops_the_single_pass_load() {
@@ -99,12 +108,30 @@ async fn file_that_is_uploaded_again_is_loaded_once(
     let mut fixture = Fixture::new(reading);
     fixture.settings.dedupe = dedupe;
     fixture.process().await.unwrap();
-    fixture.aws.put(KEY, super::FILE);
+    fixture.aws.put(KEY, FILE);
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::AlreadyLoaded);
     fixture.assert_loaded();
 }
 
-/// A line feed more changes version and rows, so only its content can be a duplicate.
+/// An upload in parts has another ETag, so it is another version with the same content.
+#[rstest]
+#[case(Dedupe::Content, Outcome::AlreadyLoaded, 2)]
+#[case(Dedupe::Version, Outcome::Loaded, 4)]
+#[tokio::test]
+async fn same_content_in_another_version_is_a_duplicate_unless_every_version_counts(
+    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
+    #[case] dedupe: Dedupe,
+    #[case] outcome: Outcome,
+    #[case] rows: usize,
+) {
+    let mut fixture = Fixture::new(reading);
+    fixture.settings.dedupe = dedupe;
+    fixture.process().await.unwrap();
+    fixture.aws.put_in_parts(KEY, FILE);
+    assert_eq!(fixture.process().await.unwrap().outcome, outcome);
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("processed processed", rows));
+}
+
 #[rstest]
 #[tokio::test]
 async fn other_content_under_the_same_key_is_loaded(

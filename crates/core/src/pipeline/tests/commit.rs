@@ -1,4 +1,4 @@
-//! COMMIT with a known result, without a response, and not sent at all.
+//! COMMIT with a known result, COMMIT without a response, and COMMIT that is never sent.
 
 use rstest::rstest;
 use tokio::sync::watch;
@@ -25,7 +25,7 @@ async fn ledger_that_has_the_rows_proves_a_commit_without_response(
 /// The ledger is locked while the server still works on the lost COMMIT.
 #[rstest]
 #[tokio::test]
-async fn ledger_is_asked_until_it_can_tell(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {
+async fn ledger_is_read_until_it_responds(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {
     let fixture = Fixture::new(reading).with_retry_budget(std::time::Duration::from_secs(60));
     fixture.database.lose_commit(CommitFault::LostAfterCommit);
     fixture.database.fail_times(Step::LookUp, ErrorKind::Conflict, 3);
@@ -46,7 +46,7 @@ async fn commit_that_provably_had_no_effect_falls_back_after_the_budget(
     let report = fixture.process().await.unwrap();
     assert_eq!(report.outcome, Outcome::FellBack);
     fixture.assert_fell_back();
-    // Each COMMIT is followed by a look into the ledger, so none is in doubt when the rows go to the fallback.
+    // The ledger is read after each COMMIT, so none is in doubt when the rows are written to the fallback.
     assert_eq!(fixture.database.calls(Step::LookUp), fixture.database.calls(Step::Commit));
 }
 
@@ -56,7 +56,8 @@ async fn commit_that_provably_had_no_effect_falls_back_after_the_budget(
 #[tokio::test]
 async fn commit_in_doubt_never_falls_back(
     #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
-    #[values(ErrorKind::Unreachable, ErrorKind::Conflict, ErrorKind::Credentials, ErrorKind::Internal)] look_up: ErrorKind,
+    #[values(ErrorKind::Unreachable, ErrorKind::Conflict, ErrorKind::Credentials, ErrorKind::Internal)]
+    look_up: ErrorKind,
     #[case] fault: CommitFault,
     #[case] rows: usize,
 ) {
@@ -106,7 +107,7 @@ async fn worker_that_cannot_write_its_lease_does_not_commit(
     fixture.assert_waits("upload");
 }
 
-/// The lease says so before COMMIT is sent, because the worker may die at any later moment.
+/// The lease notes the COMMIT before it is sent, because the worker may die at any later moment.
 #[rstest]
 #[case(Step::Write, "upload", None)]
 #[case(Step::Commit, "lease upload", Some((true, false)))]
@@ -131,7 +132,7 @@ async fn interrupted_load_leaves_its_lease_only_after_commit_was_sent(
     fixture.assert_loaded();
 }
 
-/// The ledger of the lost COMMIT is asked before any other outcome; `None` is a ledger that cannot be read.
+/// With an earlier COMMIT in doubt the ledger decides. `None` means that the ledger cannot be read.
 #[rstest]
 #[case::loaded(Some(LedgerState::Loaded), "processed", Some(Outcome::AlreadyLoaded))]
 #[case::superseded(Some(LedgerState::Superseded), "processed", Some(Outcome::AlreadyLoaded))]
@@ -158,7 +159,7 @@ async fn earlier_commit_in_doubt_is_looked_up_before_the_fallback(
 }
 
 #[tokio::test]
-async fn commit_of_this_attempt_is_looked_up_even_if_it_was_not_in_doubt_before() {
+async fn fallback_without_a_commit_in_doubt_does_not_read_the_ledger() {
     let fixture = Fixture::new(Reading::Buffered);
     fixture.leave_lease(false, false).await;
     fixture.database.fail(Step::Begin, ErrorKind::Unreachable);

@@ -1,4 +1,4 @@
-//! Leases, manifests, uploads and fallback objects that an earlier attempt has left.
+//! Leases, manifests, uploads and fallback objects of an earlier attempt.
 
 use rstest::rstest;
 
@@ -127,7 +127,11 @@ async fn uploads_that_cannot_be_aborted_stop_the_attempt() {
 #[case::lease_cannot_be_written("PutObject", 500, ErrorKind::Service)]
 #[case::lease_is_forbidden("PutObject", 403, ErrorKind::Forbidden)]
 #[tokio::test]
-async fn nothing_happens_without_a_lease(#[case] operation: &'static str, #[case] status: u16, #[case] kind: ErrorKind) {
+async fn nothing_happens_without_a_lease(
+    #[case] operation: &'static str,
+    #[case] status: u16,
+    #[case] kind: ErrorKind,
+) {
     let fixture = Fixture::new(Reading::Buffered);
     fixture.aws.fail_with(operation, "lease/", status, "");
     assert_eq!(fixture.process().await.unwrap_err().kind(), kind);
@@ -135,13 +139,10 @@ async fn nothing_happens_without_a_lease(#[case] operation: &'static str, #[case
     assert_eq!(fixture.database.calls(Step::Open), 0);
 }
 
-#[rstest]
-#[case("PutObject")]
 #[tokio::test]
-async fn lease_whose_response_was_lost_is_recognised(#[case] operation: &'static str) {
+async fn lease_whose_response_was_lost_must_expire_first() {
     let fixture = Fixture::new(Reading::Buffered);
-    fixture.aws.lose_response(operation, "lease/");
-    // The lease is this worker's, but the call failed, so the attempt ends and the lease must expire.
+    fixture.aws.lose_response("PutObject", "lease/");
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::Service);
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::Busy);
     fixture.assert_waits("lease upload");

@@ -1,10 +1,11 @@
-//! The failure table of `docs/exactly-once.md`, stated once more here, for each step of a load that can fail.
+//! The failure table of `exactly-once.md`, stated here again, for each step of a load that can fail.
 
 use std::time::Duration;
 
 use rstest::rstest;
 
-use super::{CommitFault, Fixture, Reading, Step};
+use super::{CommitFault, Fixture, KEY, Reading, Step};
+use crate::deadline::Deadline;
 use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::report::Outcome;
@@ -157,7 +158,13 @@ async fn number_of_tries_depends_on_the_kind(#[case] kind: ErrorKind, #[case] re
 #[rstest]
 #[tokio::test]
 async fn outage_within_the_budget_does_not_fall_back(
-    #[values(ErrorKind::Failover, ErrorKind::Capacity, ErrorKind::Unreachable, ErrorKind::Credentials, ErrorKind::Conflict)]
+    #[values(
+        ErrorKind::Failover,
+        ErrorKind::Capacity,
+        ErrorKind::Unreachable,
+        ErrorKind::Credentials,
+        ErrorKind::Conflict
+    )]
     kind: ErrorKind,
     #[values(Step::Begin, Step::Commit)] step: Step,
     #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
@@ -174,6 +181,18 @@ async fn outage_beyond_the_budget_falls_back() {
     fixture.database.fail(Step::Begin, ErrorKind::Unreachable);
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::FellBack);
     assert!(fixture.database.calls(Step::Begin) > 1);
+}
+
+/// Retries end early enough to write the fallback before the deadline.
+#[tokio::test]
+async fn outage_falls_back_before_the_deadline() {
+    let fixture = Fixture::new(Reading::Buffered).with_retry_budget(Duration::from_secs(60));
+    fixture.database.fail(Step::Begin, ErrorKind::Unreachable);
+    // The deadline reserves three seconds. Half of the rest is left for the fallback.
+    let deadline = Deadline::within(Duration::from_secs(3 + 2));
+    let report = fixture.process_until(KEY, deadline).await.unwrap();
+    assert_eq!(report.outcome, Outcome::FellBack);
+    fixture.assert_fell_back();
 }
 
 #[rstest]
@@ -208,7 +227,7 @@ async fn move_that_the_ledger_cannot_record_changes_nothing_else(
 }
 
 #[tokio::test]
-async fn retry_after_lost_commit_that_did_not_take_effect_is_one_of_the_tries() {
+async fn commit_that_did_not_take_effect_is_retried() {
     let fixture = Fixture::new(Reading::Buffered).with_retry_budget(Duration::from_secs(60));
     fixture.database.lose_commit(CommitFault::LostBeforeCommit);
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);

@@ -2,23 +2,24 @@
 //!
 //! It panics when a load breaks the protocol: rows of a source that are committed twice, or COMMIT without finalize.
 
+mod load;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::batch::BatchStream;
 use crate::destination::{
-    Begun, Body, CommitResult, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry,
-    LedgerOutcome, LedgerState, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
+    Begun, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry, LedgerOutcome, LedgerState,
+    RowCounts, ScanReason,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
 use crate::pipeline::Destinations;
+use load::FakeLoad;
 
-/// A call to the database.
+/// A step of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Open,
@@ -59,7 +60,7 @@ struct State {
     rows: Vec<(SourceId, String)>,
     calls: Vec<Step>,
     fresh_opens: usize,
-    /// How many more calls of a step fail, and as what.
+    /// Steps that fail, with the kind and the number of further failures.
     faults: Vec<(Step, ErrorKind, usize)>,
     hooks: Vec<(Step, Box<dyn FnOnce() + Send>)>,
     commit_faults: VecDeque<CommitFault>,
@@ -156,12 +157,12 @@ impl FakeDatabase {
         self.state().ledger.values().cloned().collect()
     }
 
-    /// How often a step was called.
+    /// Number of calls of a step.
     pub(super) fn calls(&self, step: Step) -> usize {
         self.state().calls.iter().filter(|call| **call == step).count()
     }
 
-    /// How often the secret was to be read again.
+    /// Number of calls that asked for fresh credentials.
     pub(super) fn fresh_opens(&self) -> usize {
         self.state().fresh_opens
     }
@@ -170,7 +171,7 @@ impl FakeDatabase {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a call, and fails if the script says so.
+    /// Counts a call, runs its hook, and fails if a fault is set.
     fn call(&self, step: Step) -> Result<()> {
         let hook = {
             let mut state = self.state();
@@ -310,106 +311,5 @@ impl Destination for FakeDatabase {
 
     fn drop_stale_staging<'a>(&'a self, _: Duration, _: &'a [SourceId]) -> BoxFuture<'a, Result<Vec<String>>> {
         async { Ok(Vec::new()) }.boxed()
-    }
-}
-
-/// A load whose rows are not committed.
-struct FakeLoad {
-    database: FakeDatabase,
-    claim: FileClaim,
-    columns: Vec<String>,
-    is_provisional: bool,
-    rows: Vec<String>,
-}
-
-impl FakeLoad {
-    async fn write_rows(&mut self, mut rows: BatchStream<'_>) -> Result<WriteResult> {
-        self.database.call(Step::Write)?;
-        self.database.hang_if(Step::Write).await;
-        while let Some(batch) = rows.try_next().await? {
-            for row in 0..batch.rows() {
-                let field = |column| String::from_utf8_lossy(batch.field(row, column).unwrap_or(b"NULL")).into_owned();
-                let fields: Vec<String> = (0..batch.width()).map(field).collect();
-                let refused = self.database.state().refused_value;
-                if let Some(column) = refused.and_then(|value| fields.iter().position(|field| field == value)) {
-                    let error = Error::new(ErrorKind::DataRefused, "the value does not fit the column");
-                    let error = error.at(batch.position(row)).in_column(self.columns[column].clone());
-                    match &self.claim.value_rejects {
-                        Some(rejects) if rejects.note(&error) => continue,
-                        Some(_) | None => return Err(error),
-                    }
-                }
-                self.rows.push(fields.join(","));
-            }
-        }
-        if self.is_provisional && self.database.state().needs_scan == Some(Step::Write) {
-            return Ok(WriteResult::NeedsScan(ScanReason::ColumnsMissing));
-        }
-        if self.database.state().loses_a_row {
-            self.rows.pop();
-        }
-        Ok(WriteResult::Written(RowCounts::inserted(self.rows.len() as u64)))
-    }
-
-    fn apply(&self, counts: RowCounts, body: Body) {
-        let mut state = self.database.state();
-        let id = &self.claim.source.id;
-        assert!(state.entry_in_target(id).is_none(), "the rows of a source were committed twice");
-        state.put_ledger(id, LedgerState::Loaded, counts, String::new(), body.content_id);
-        state.rows.extend(self.rows.iter().map(|row| (id.clone(), row.clone())));
-    }
-}
-
-impl OpenLoad for FakeLoad {
-    fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>> {
-        self.write_rows(rows).boxed()
-    }
-
-    fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {
-        async move {
-            self.database.call(Step::Finalize)?;
-            if self.is_provisional && self.database.state().has_content(body.content_id.as_deref()) {
-                return Err(Error::new(ErrorKind::Conflict, "the same content is loaded under another source id"));
-            }
-            Ok(Box::new(FakeReady { load: *self, body, counts }) as Box<dyn ReadyLoad>)
-        }
-        .boxed()
-    }
-}
-
-/// A load that only lacks its COMMIT.
-struct FakeReady {
-    load: FakeLoad,
-    body: Body,
-    counts: RowCounts,
-}
-
-impl ReadyLoad for FakeReady {
-    fn counts(&self) -> RowCounts {
-        self.counts
-    }
-
-    fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
-        async move {
-            let Self { load, body, counts } = *self;
-            if let Err(error) = load.database.call(Step::Commit) {
-                return CommitResult::NotCommitted(error);
-            }
-            load.database.hang_if(Step::Commit).await;
-            let fault = load.database.state().commit_faults.pop_front();
-            let unknown = || CommitResult::Unknown(Error::new(ErrorKind::CommitUnknown, "no response to COMMIT"));
-            match fault {
-                None => {
-                    load.apply(counts, body);
-                    CommitResult::Committed
-                }
-                Some(CommitFault::LostAfterCommit) => {
-                    load.apply(counts, body);
-                    unknown()
-                }
-                Some(CommitFault::LostBeforeCommit) => unknown(),
-            }
-        }
-        .boxed()
     }
 }

@@ -1,4 +1,4 @@
-//! Fallback writes that fail halfway, and what the next attempt makes of them.
+//! Fallback writes that fail halfway, and the next attempt after them.
 
 use rstest::rstest;
 
@@ -50,7 +50,7 @@ async fn failed_fallback_ends_in_one_place_at_the_next_attempt(
     let (fixture, kind) = failed_fallback(reading, fault).await;
     assert_eq!((kind, fixture.objects().as_str()), (ErrorKind::Service, objects));
     assert_eq!((fixture.aws.unfinished_uploads(), fixture.ledger_state()), (0, None));
-    // The lease says that a fallback may exist exactly if it was about to be completed.
+    // The lease remains only if the object was about to be completed.
     assert_eq!(fixture.lease_notes().is_some(), objects.contains("lease"));
     assert!(fixture.lease_notes().is_none_or(|notes| notes == (false, true)));
 
@@ -58,7 +58,7 @@ async fn failed_fallback_ends_in_one_place_at_the_next_attempt(
         fixture.database.heal();
     }
     let report = fixture.process().await.unwrap();
-    // The completed object decides, whatever the database says.
+    // If the object was completed, the file has fallen back, whatever the database says now.
     if database_accepts_it_then && !objects.contains("fallback") {
         assert_eq!(report.outcome, Outcome::Loaded);
         assert_eq!(fixture.database.rows(), ["1,one", "2,two"]);
@@ -86,9 +86,7 @@ async fn worker_that_lost_its_lease_does_not_complete_the_fallback(
 
 #[rstest]
 #[tokio::test]
-async fn fallback_works_while_the_database_is_down(
-    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
-) {
+async fn fallback_works_while_the_database_is_down(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {
     let fixture = Fixture::new(reading);
     fixture.database.stop();
     let report = fixture.process().await.unwrap();

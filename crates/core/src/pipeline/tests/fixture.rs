@@ -1,4 +1,4 @@
-//! One bucket, one catalog and one database, and what is in them after an attempt.
+//! One bucket, one catalog and one database for a test, and assertions on their contents.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,12 +74,12 @@ impl Fixture {
         self
     }
 
-    /// Processes the file as a new worker does. Then no row may be in the database and in the fallback.
+    /// Processes the file as a new worker. Fails if rows are in the database and in the fallback afterwards.
     pub(super) async fn process(&self) -> Result<Report> {
         self.process_key(KEY).await
     }
 
-    /// Processes the object with this key as a new worker does.
+    /// Processes the object with this key as a new worker.
     pub(super) async fn process_key(&self, key: &str) -> Result<Report> {
         self.process_until(key, no_deadline()).await
     }
@@ -94,7 +94,7 @@ impl Fixture {
         result
     }
 
-    /// Replays the fallback as a new worker does.
+    /// Replays the fallback as a new worker.
     pub(super) async fn replay(&self) -> Vec<Result<Report>> {
         replay(&self.context(), BUCKET, &ReplaySelection::default(), &no_deadline()).await.unwrap()
     }
@@ -104,13 +104,13 @@ impl Fixture {
         Store::new(&self.aws.config()).head(&ObjectRef::new(BUCKET, key)).await.unwrap()
     }
 
-    /// Leaves the expired lease of an earlier attempt at the file.
+    /// Creates the expired lease of an earlier attempt at the file.
     pub(super) async fn leave_lease(&self, commit_may_be_sent: bool, fallback_may_be_written: bool) {
         let expires_at = Timestamp::now() - SignedDuration::from_secs(60);
         self.put_lease(&self.version(KEY).await, expires_at, commit_may_be_sent, fallback_may_be_written);
     }
 
-    /// Puts the lease of another worker that is working on this version now.
+    /// Creates the live lease of another worker for this version.
     pub(super) fn put_live_lease(&self, version: &ObjectVersion) {
         self.put_lease(version, Timestamp::now() + SignedDuration::from_secs(60), false, false);
     }
@@ -142,7 +142,7 @@ impl Fixture {
         }
     }
 
-    /// What the lease in the bucket says about COMMIT and fallback; `None` without a lease.
+    /// Whether the lease in the bucket notes a COMMIT and a fallback; `None` without a lease.
     pub(super) fn lease_notes(&self) -> Option<(bool, bool)> {
         let key = self.aws.keys().into_iter().find(|key| key.starts_with("lease/"))?;
         let document: Value = serde_json::from_slice(&self.aws.get(&key)?).unwrap();
@@ -157,9 +157,8 @@ impl Fixture {
     /// The rows in the fallback, as CSV without the column of nulls.
     pub(super) fn fallback_rows(&self) -> Vec<String> {
         let objects = self.fallback_keys().into_iter().filter_map(|key| self.aws.get(&key));
-        let lines = objects.flat_map(|bytes| {
-            String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
-        });
+        let lines =
+            objects.flat_map(|bytes| String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
         lines.map(|line| line.replace('"', "").trim_start_matches(',').to_owned()).collect()
     }
 
@@ -188,7 +187,7 @@ impl Fixture {
         assert_eq!(self.aws.partitions(), 1);
     }
 
-    /// Asserts that the file waits in place: no rows anywhere, and no object but these.
+    /// Asserts that no row is stored, and that the bucket contains exactly these kinds of objects.
     pub(super) fn assert_waits(&self, objects: &str) {
         assert_eq!(self.objects(), objects);
         assert!(self.database.rows().is_empty() && self.fallback_rows().is_empty());
@@ -247,8 +246,7 @@ fn settings() -> PipelineConfig {
     };
     let csv = CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None };
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
-    let limits =
-        ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects: RejectLimit::Count(0) };
+    let limits = ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects: RejectLimit::Count(0) };
     PipelineConfig {
         region: "us-east-1".to_owned(),
         prefixes: Prefixes {
@@ -260,11 +258,7 @@ fn settings() -> PipelineConfig {
             rejected: "rejected/".to_owned(),
         },
         // The rows of a CSV fallback can be read without a decoder.
-        glue: GlueSettings {
-            database: "lake".to_owned(),
-            table: "spare".to_owned(),
-            format: FallbackFormat::Csv,
-        },
+        glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned(), format: FallbackFormat::Csv },
         database: DatabaseSettings {
             credentials: CredentialSettings::Inline(credentials),
             tables: TableSettings { patterns: Default::default(), default: Some("orders".to_owned()) },

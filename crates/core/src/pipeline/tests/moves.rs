@@ -1,4 +1,4 @@
-//! Moves that fail halfway. The rows are where they belong before the object moves, and the next attempt only moves it.
+//! Moves that fail halfway. The rows are stored before the object moves, so the next attempt only moves it.
 
 use rstest::rstest;
 
@@ -10,7 +10,7 @@ use crate::route;
 /// A file with a quote that is never closed.
 const BROKEN: &str = "id,note\n1,\"one\n";
 
-/// What becomes of the file before it moves.
+/// The outcome of the file before it moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Loaded,
@@ -74,7 +74,7 @@ async fn request_that_took_effect_without_a_response_completes_the_move(
 ) {
     let fixture = Fixture::new(reading);
     fixture.aws.lose_response(operation, key_part);
-    // A lost response to the copy is found out within the attempt, one to the delete by the next attempt.
+    // The same attempt checks a copy whose response was lost. A delete is checked by the next attempt.
     match fixture.process().await {
         Ok(report) => assert_eq!(report.outcome, Outcome::Loaded),
         Err(error) => {
@@ -140,7 +140,7 @@ async fn object_that_is_deleted_before_it_moves_is_an_error_once() {
     assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("lease", 2));
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Skipped);
 
-    // Uploaded again, the same version is known.
+    // The ledger knows the version when it is uploaded again.
     fixture.aws.put(KEY, FILE);
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::AlreadyLoaded);
     fixture.assert_loaded();

@@ -45,8 +45,8 @@ async fn object_that_cannot_be_read_waits_and_never_falls_back(
     fixture.assert_loaded();
 }
 
-/// The object is overwritten before a pass over its bytes. A single-pass load that needs a scan reads it twice, and a third time for its
-/// rows.
+/// The object is overwritten before a pass over its bytes. A single-pass load that needs a scan reads it twice, and a
+/// third time for its rows.
 #[rstest]
 #[case(Reading::Buffered, 0)]
 #[case(Reading::SinglePass, 0)]

@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::Value;
 
-use super::{Fixture, KEY, Reading, Step};
+use super::{FILE, Fixture, KEY, Reading, Step};
 use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::pattern::TablePatterns;
@@ -58,7 +58,7 @@ async fn rejected_file_moves_with_its_reason(
     assert_eq!(fixture.ledger_state(), Some(LedgerState::Rejected));
 }
 
-/// With an earlier COMMIT in doubt the ledger decides; `None` is a ledger that cannot be read.
+/// With an earlier COMMIT in doubt the ledger decides. `None` means that the ledger cannot be read.
 #[rstest]
 #[case::loaded(Some(LedgerState::Loaded), "processed", Some(Outcome::AlreadyLoaded))]
 #[case::not_loaded(Some(LedgerState::FellBack), "failed reason", Some(Outcome::Rejected))]
@@ -77,7 +77,7 @@ async fn rejected_file_asks_the_ledger_about_an_earlier_commit(
         Some(state) => fixture.database.put_ledger(&fixture.version(KEY).await.id, state, 2),
         None => fixture.database.fail(Step::LookUp, ErrorKind::Unreachable),
     }
-    // A load that begins would ask the ledger too; these files are rejected without one.
+    // The database would find loaded rows when a load begins. Here the file is rejected before or at that step.
     fixture.database.fail(Step::Begin, ErrorKind::FileBroken);
     let result = fixture.process().await;
     assert_eq!(result.as_ref().ok().map(|report| report.outcome), outcome, "{result:?}");
@@ -131,9 +131,9 @@ async fn value_that_the_table_rejects_is_written_with_its_error(
     assert!(!error["reason"].as_str().unwrap().contains("two"), "an error contains a value");
 }
 
-/// A table that rejects more values than allowed gets none of the rows: the whole file falls back.
+/// If the table rejects more values than allowed, none of the rows are loaded, and the whole file falls back.
 #[rstest]
-#[case(0, FILE_WITH_ONE_VALUE)]
+#[case(0, FILE)]
 #[case(1, "id,note\n1,two\n2,two\n")]
 #[tokio::test]
 async fn too_many_rejected_values_fall_back_as_a_whole(
@@ -148,8 +148,6 @@ async fn too_many_rejected_values_fall_back_as_a_whole(
     assert_eq!((report.outcome, report.rows_rejected), (Outcome::FellBack, 0));
     fixture.assert_fell_back();
 }
-
-const FILE_WITH_ONE_VALUE: &str = super::FILE;
 
 #[rstest]
 #[tokio::test]
@@ -211,7 +209,7 @@ async fn rejects_of_an_earlier_attempt_are_replaced(
     assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), (objects, rows));
 }
 
-/// The successor's rejects must stay: a worker that lost its lease neither deletes nor overwrites them.
+/// The rejects may belong to the successor, so a worker that lost its lease neither deletes nor overwrites them.
 #[rstest]
 #[tokio::test]
 async fn worker_that_lost_its_lease_leaves_the_rejects(
@@ -226,7 +224,7 @@ async fn worker_that_lost_its_lease_leaves_the_rejects(
 }
 
 #[tokio::test]
-async fn rejects_that_change_after_the_lease_was_verified_are_a_successors() {
+async fn rejects_that_change_after_the_lease_was_verified_stop_the_load() {
     let fixture = rejects_of_an_earlier_attempt(Reading::Buffered).await;
     fixture.database.refuse_value(None);
     let aws = fixture.aws.clone();
@@ -237,7 +235,7 @@ async fn rejects_that_change_after_the_lease_was_verified_are_a_successors() {
 }
 
 #[tokio::test]
-async fn corrected_rejects_return_to_the_table_they_came_from() {
+async fn corrected_rejects_are_loaded_into_their_table() {
     let mut fixture = fixture(Reading::Buffered, Cause::NoTable);
     fixture.settings.files.limits.rejects = spillway_formats::reject::RejectLimit::Count(1);
     let id = fixture.version(KEY).await.id;

@@ -1,4 +1,4 @@
-//! Rows that return from the fallback to the database, each exactly once.
+//! Replay of fallback objects: their rows are loaded exactly once.
 
 use rstest::rstest;
 
@@ -9,7 +9,7 @@ use crate::object::ObjectVersion;
 use crate::report::Outcome;
 use spillway_formats::schema::fallback::FallbackFormat;
 
-/// A file that fell back while the database was down, which is up again.
+/// A file that fell back while the database was down. Now the database is up.
 async fn fell_back(format: FallbackFormat) -> (Fixture, ObjectVersion) {
     let mut fixture = Fixture::new(Reading::Buffered);
     fixture.settings.glue.format = format;
@@ -68,7 +68,7 @@ async fn replay_that_the_database_rejects_keeps_the_fallback(
 #[case(CommitFault::LostAfterCommit)]
 #[case(CommitFault::LostBeforeCommit)]
 #[tokio::test]
-async fn replay_with_a_commit_in_doubt_keeps_the_fallback_until_the_ledger_tells(#[case] fault: CommitFault) {
+async fn replay_with_a_commit_in_doubt_keeps_the_fallback(#[case] fault: CommitFault) {
     let (fixture, _) = fell_back(FallbackFormat::Csv).await;
     fixture.database.lose_commit(fault);
     fixture.database.fail(Step::LookUp, ErrorKind::Unreachable);
@@ -150,7 +150,7 @@ async fn worker_that_lost_its_lease_does_not_commit_a_replay() {
 }
 
 #[rstest]
-#[case::taken_away("", "")]
+#[case::deleted("", "")]
 #[case::cannot_move("CopyObject", "failed")]
 #[tokio::test]
 async fn object_that_does_not_move_does_not_stop_the_replay(#[case] fault: &'static str, #[case] objects: &str) {
