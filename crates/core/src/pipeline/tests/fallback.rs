@@ -15,8 +15,8 @@ enum Fault {
 }
 
 /// A file whose rows the database rejects, and whose fallback write fails.
-async fn failed_fallback(reading: Reading, fault: Fault) -> (Fixture, ErrorKind) {
-    let fixture = Fixture::new(reading);
+async fn failed_fallback(fault: Fault) -> (Fixture, ErrorKind) {
+    let fixture = Fixture::new(Reading::SinglePass);
     fixture.database.fail(Step::Begin, ErrorKind::TableMismatch);
     match fault {
         Fault::Refused(operation, key_part) => fixture.aws.fail(operation, key_part),
@@ -42,12 +42,11 @@ async fn failed_fallback(reading: Reading, fault: Fault) -> (Fixture, ErrorKind)
 #[case::not_registered(Fault::Refused("CreatePartition", "spare"), "manifest fallback lease upload")]
 #[tokio::test]
 async fn failed_fallback_ends_in_one_place_at_the_next_attempt(
-    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
     #[values(false, true)] database_accepts_it_then: bool,
     #[case] fault: Fault,
     #[case] objects: &str,
 ) {
-    let (fixture, kind) = failed_fallback(reading, fault).await;
+    let (fixture, kind) = failed_fallback(fault).await;
     assert_eq!((kind, fixture.objects().as_str()), (ErrorKind::Service, objects));
     assert_eq!((fixture.aws.unfinished_uploads(), fixture.ledger_state()), (0, None));
     // The lease remains only if the object was about to be completed.

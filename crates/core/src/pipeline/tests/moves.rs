@@ -18,8 +18,8 @@ enum Before {
     Rejected,
 }
 
-fn fixture(reading: Reading, before: Before) -> Fixture {
-    let fixture = Fixture::new(reading);
+fn fixture(before: Before) -> Fixture {
+    let fixture = Fixture::new(Reading::Buffered);
     match before {
         Before::Loaded => {}
         Before::FellBack => fixture.database.fail(Step::Begin, ErrorKind::TableMismatch),
@@ -41,14 +41,13 @@ fn fixture(reading: Reading, before: Before) -> Fixture {
 #[case(Before::Rejected, "DeleteObject", "uploads/", "failed reason upload", Outcome::Rejected)]
 #[tokio::test]
 async fn failed_move_is_completed_by_the_next_attempt(
-    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
     #[case] before: Before,
     #[case] operation: &'static str,
     #[case] key_part: &str,
     #[case] objects: &str,
     #[case] outcome: Outcome,
 ) {
-    let fixture = fixture(reading, before);
+    let fixture = fixture(before);
     fixture.aws.fail(operation, key_part);
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::Service);
     assert_eq!(fixture.objects(), objects);
@@ -68,11 +67,10 @@ async fn failed_move_is_completed_by_the_next_attempt(
 #[case("DeleteObject", "uploads/")]
 #[tokio::test]
 async fn request_that_took_effect_without_a_response_completes_the_move(
-    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
     #[case] operation: &'static str,
     #[case] key_part: &str,
 ) {
-    let fixture = Fixture::new(reading);
+    let fixture = Fixture::new(Reading::Buffered);
     fixture.aws.lose_response(operation, key_part);
     // The same attempt checks a copy whose response was lost. A delete is checked by the next attempt.
     match fixture.process().await {
