@@ -1,4 +1,4 @@
-//! Deletes what dead workers left: expired leases, unfinished uploads, staging tables.
+//! Deletes leftovers of dead workers: expired leases, unfinished uploads, staging tables.
 //!
 //! Safe at any time and in parallel: only things that are older than a given age and belong to no live lease are
 //! deleted. Files that no event has delivered are the job of [`crate::reconcile`].
@@ -14,7 +14,7 @@ use crate::error::{Result, chain};
 use crate::pipeline::Context;
 use crate::store::lease;
 
-/// What one cleanup has deleted.
+/// The leftovers that one cleanup has deleted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleared {
     /// Number of expired leases deleted.
@@ -56,7 +56,7 @@ pub(crate) async fn clean_up(context: &Context, bucket: &str, older_than: Durati
 }
 
 async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Duration) -> Result<Vec<String>> {
-    // `drop_expired` has left the live leases, and expired ones whose state a later attempt still needs.
+    // `drop_expired` keeps live leases, and expired ones whose notes a later attempt needs.
     let leases = lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await?;
     let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
     context

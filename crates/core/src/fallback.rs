@@ -1,9 +1,9 @@
-//! The spillway: rows that the database did not take go to S3 and into the Glue catalog, and come back from there.
+//! The fallback: stores rows that the database did not accept in S3, and registers them in the Glue catalog.
 //!
-//! The data object is the commit point and the guard: one for each source, at a key made from the identity alone, and it
-//! appears in one step, when its upload completes, unless one is there. So whoever looks later sees all rows or none,
-//! and it works while the database does not. What must never be missing beside it (the manifest, and the catalog's
-//! columns, on which the object's types depend) is made before; what can be made good at any time (the partition), after.
+//! Each source has one data object, at a key derived from its identity. The object appears when its upload completes,
+//! unless the key exists. That is the commit point: every later attempt finds all rows or none, also while the database
+//! is down. The manifest and the catalog's columns, on which the object's types depend, are written before. The
+//! partition is registered after, because it can be registered at any later time.
 
 mod manifest;
 
@@ -28,32 +28,32 @@ use spillway_formats::schema::fallback::FallbackFormat;
 
 pub use manifest::{Manifest, list};
 
-/// What goes over the spillway.
+/// A fallback to write, except for its rows.
 #[derive(Debug, Clone, Copy)]
 pub struct FallbackWrite<'a> {
-    /// Whose rows these are.
+    /// The version of the object that contains the rows.
     pub source: &'a ObjectVersion,
-    /// The table they were meant for.
+    /// The table that the rows were to be loaded into.
     pub table: &'a str,
     /// SHA-256 of the source's body in hex.
     pub body_sha256: &'a str,
     /// The file's columns.
     pub schema: &'a Schema,
-    /// How many rows the first pass has counted.
+    /// Number of rows, from the scan.
     pub rows: u64,
-    /// How many bad records it has left out.
+    /// Number of rejected records, from the scan.
     pub rows_rejected: u64,
-    /// Why, without row values.
+    /// The reason, without row values.
     pub reason: &'a str,
 }
 
-/// The guard: the manifest of this source's fallback object, when the object itself is there, in whichever form.
+/// Returns the manifest of this source's fallback object, if that object exists in any format.
 ///
 /// # Errors
-/// An outage is never taken for absence, and neither is an object whose manifest somebody has deleted.
+/// When S3 fails, or when the object exists without its manifest.
 pub async fn find(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<Manifest>> {
     let bucket = &source.object.bucket;
-    // At once: under the lease nobody else makes or removes any of them, and nearly always all of them are absent.
+    // Concurrent requests are safe: only the holder of the lease creates or deletes these objects. Usually none exists.
     let (manifest, object) =
         tokio::try_join!(manifest::read_of(store, settings, source), data_object(store, settings, source))?;
     if let Some((manifest, _)) = manifest
@@ -63,57 +63,58 @@ pub async fn find(store: &Store, settings: &PipelineConfig, source: &ObjectVersi
     }
     let Some(key) = object else { return Ok(None) };
     let message = format!(
-        "a fallback object without its manifest {}; restore it, or delete both to have the file loaded again",
+        "the manifest {} of this fallback object is missing; restore it, or delete the object to load the file again",
         route::manifest_key(&settings.prefixes, &source.id)
     );
     Err(Error::new(ErrorKind::Service, message).for_object(ObjectRef::new(bucket, key)))
 }
 
-/// The key of this source's fallback object, where it lies by the settings of now. Each form is asked for by its key: that costs a sixth of a
-/// listing.
+/// Returns the key of this source's fallback object under the current settings.
+///
+/// One GET for each format costs a sixth of a listing.
 async fn data_object(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<String>> {
-    // A key that gives no table has no place where an object could lie without its manifest.
+    // Without a table the key of the object is known only from its manifest.
     let Ok(parts) = settings.key_parts(&source.object.key) else { return Ok(None) };
     let keys = FallbackFormat::ALL.map(|format| {
         route::fallback_data_key(&settings.prefixes, &parts.table, source.last_modified, &source.id, format)
     });
-    let looks = keys.iter().map(|key| store.etag_of(&source.object.bucket, key));
-    let found = futures_util::future::try_join_all(looks).await?;
+    let requests = keys.iter().map(|key| store.etag_of(&source.object.bucket, key));
+    let found = futures_util::future::try_join_all(requests).await?;
     Ok(keys.into_iter().zip(found).find_map(|(key, etag)| etag.map(|_| key)))
 }
 
-/// Makes sure that no worker before us can complete this source's fallback object any more: its unfinished uploads are
-/// aborted, of whichever table and form. Answers how many there were.
+/// Aborts all uploads of this source's fallback object, so that no earlier worker can complete one. Returns how many.
 ///
 /// # Errors
-/// When one of them may still be there.
+/// When an upload may still exist.
 pub async fn abort_writes(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<usize> {
-    // The manifest is written before the upload begins, so without one there is none.
+    // The manifest is written before an upload starts, so without a manifest there is no upload.
     match manifest::read_of(store, settings, source).await? {
         Some((manifest, _)) => store.abort_uploads(&source.object.bucket, &manifest.key).await,
         None => Ok(0),
     }
 }
 
-/// Writes manifest and data object and registers them. `announce` is called when all bytes are sent and the object is
-/// about to appear; its error stops that.
+/// Writes the manifest and the data object, and registers the object.
+///
+/// `fence` is called after all bytes are sent, before the object becomes visible. If it fails, the upload is aborted.
 ///
 /// # Errors
-/// Nothing is visible then, or the object is there and only its registration is missing.
+/// After an error either the object does not exist, or only its registration is missing.
 pub async fn write(
     store: &Store,
     catalog: &Catalog,
     settings: &PipelineConfig,
     fallback_write: &FallbackWrite<'_>,
     rows: BatchStream<'_>,
-    announce: impl AsyncFnOnce() -> Result<()>,
+    fence: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<()> {
     let bucket = &fallback_write.source.object.bucket;
     let manifest = manifest::finalize(store, catalog, settings, fallback_write).await?;
     Failpoint::FallbackBeforePut.reached().await;
     let mut upload = store.upload(bucket, &manifest.key, content_type(manifest.format));
     if let Err(error) = send(&mut upload, &manifest, rows).await {
-        // The first error is the one to tell; parts that stay behind are swept.
+        // Return the first error; the cleanup aborts an upload that could not be aborted here.
         let _ = upload.abort().await;
         return Err(error);
     }
@@ -122,18 +123,18 @@ pub async fn write(
     if has_one_part {
         Failpoint::FallbackMidUpload.reached().await;
     }
-    if let Err(error) = announce().await {
+    if let Err(error) = fence().await {
         let _ = sealed.abort().await;
         return Err(error);
     }
     Failpoint::FallbackAnnounced.reached().await;
-    // An object that is there is this source's, and so has the same rows.
+    // An existing object belongs to the same source, so it contains the same rows.
     sealed.complete_new().await?;
     Failpoint::FallbackAfterComplete.reached().await;
     manifest.catalog(catalog).register(&manifest.dt, &partition_folder(bucket, settings, &manifest)).await
 }
 
-/// Registers a fallback object that an earlier attempt has written.
+/// Registers the fallback object of an earlier attempt.
 ///
 /// # Errors
 /// When the catalog cannot be changed.
@@ -144,11 +145,12 @@ pub async fn register_found(catalog: &Catalog, settings: &PipelineConfig, found:
     catalog.register(&found.dt, &partition_folder(bucket, settings, found)).await
 }
 
-/// The rows of a fallback object, as the source had them: the same columns in the same order, values spelled anew.
+/// Reads the rows of a fallback object, with the columns of the source in their order. The spelling of values may
+/// differ.
 ///
 /// # Errors
-/// When the object cannot be read, or does not have as many rows as the manifest says; `SourceMissing` when it was never completed, or was
-/// taken out before.
+/// When the object cannot be read, or the number of rows differs from the manifest. `SourceMissing` when the object was
+/// never completed, or was deleted.
 pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream<'static>> {
     let bucket = &manifest.source.object.bucket;
     let data = store.head(&ObjectRef::new(bucket, &manifest.key)).await?;
@@ -173,7 +175,7 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
     Ok(counted(rows, manifest.rows))
 }
 
-/// The rows of a fallback object, with an error at their end when they are not as many as its manifest declares.
+/// The same rows, with an error at the end when their number differs from the manifest.
 fn counted(rows: BatchStream<'static>, declared: u64) -> BatchStream<'static> {
     Box::pin(stream::try_unfold((rows, 0), move |(mut rows, before)| async move {
         match rows.try_next().await? {
@@ -190,12 +192,12 @@ fn counted(rows: BatchStream<'static>, declared: u64) -> BatchStream<'static> {
     }))
 }
 
-/// Takes a fallback object out: the data object, the partition once it is empty, the manifest. May be repeated.
+/// Deletes the data object, then the partition if it is empty, then the manifest. May be repeated.
 ///
-/// To be called only when the ledger says that the rows are in the database.
+/// Call it only when the ledger says that the rows are in the database.
 ///
 /// # Errors
-/// When something of it may still be there.
+/// When any of them may still exist.
 pub async fn remove(store: &Store, catalog: &Catalog, settings: &PipelineConfig, manifest: &Manifest) -> Result<()> {
     let bucket = &manifest.source.object.bucket;
     let folder_key = partition_key(settings, manifest);
@@ -203,7 +205,7 @@ pub async fn remove(store: &Store, catalog: &Catalog, settings: &PipelineConfig,
     if !has_objects(store, bucket, &folder_key).await? {
         let catalog = manifest.catalog(catalog);
         catalog.drop_partition(&manifest.dt).await?;
-        // Another file may have fallen back into the folder and have found the partition just before it went.
+        // Another worker may have written to the folder, and found the partition just before this worker dropped it.
         if has_objects(store, bucket, &folder_key).await? {
             catalog.register(&manifest.dt, &partition_folder(bucket, settings, manifest)).await?;
         }
@@ -211,7 +213,7 @@ pub async fn remove(store: &Store, catalog: &Catalog, settings: &PipelineConfig,
     store.delete(bucket, &route::manifest_key(&settings.prefixes, &manifest.source.id)).await
 }
 
-/// An encoder of either form.
+/// An encoder for either format.
 enum Encoder {
     Parquet(Box<ParquetEncoder>),
     Csv(CsvEncoder),
@@ -225,7 +227,7 @@ impl Encoder {
         })
     }
 
-    /// Encodes rows and gives the bytes that are finished.
+    /// Encodes rows and returns the finished bytes.
     async fn write(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         match self {
             Self::Parquet(encoder) => {
@@ -247,7 +249,7 @@ impl Encoder {
     }
 }
 
-/// Encodes and sends all rows, and checks that they are as many as the manifest says.
+/// Encodes and sends all rows, and checks their number against the manifest.
 async fn send(upload: &mut Upload, manifest: &Manifest, mut rows: BatchStream<'_>) -> Result<()> {
     let mut encoder = Encoder::new(manifest)?;
     let mut sent_rows = 0;
@@ -257,7 +259,7 @@ async fn send(upload: &mut Upload, manifest: &Manifest, mut rows: BatchStream<'_
         write_part(upload, &encoder.write(&batch).await?).await?;
     }
     if sent_rows != manifest.rows {
-        let message = format!("the second pass gave {sent_rows} rows, the first {}", manifest.rows);
+        let message = format!("the fallback write read {sent_rows} rows, the scan {}", manifest.rows);
         return Err(Error::new(ErrorKind::Internal, message));
     }
     write_part(upload, &encoder.finish()?).await
@@ -280,7 +282,7 @@ fn content_type(format: FallbackFormat) -> &'static str {
     }
 }
 
-/// Whether a folder holds anything but folder markers.
+/// Whether a folder contains any object except folder markers.
 async fn has_objects(store: &Store, bucket: &str, folder_key: &str) -> Result<bool> {
     let mut pages = store.list(bucket, folder_key);
     while let Some(page) = pages.next().await? {
@@ -338,7 +340,7 @@ mod tests {
         bytes
     }
 
-    fn of_parquet(bytes: Vec<u8>) -> BatchStream<'static> {
+    fn decode_parquet(bytes: Vec<u8>) -> BatchStream<'static> {
         let bytes = Bytes::from(bytes);
         let size_bytes = bytes.len() as u64;
         let read =
@@ -346,7 +348,7 @@ mod tests {
         parquet::decode(&columns(), size_bytes, read).map_err(Error::from).boxed()
     }
 
-    async fn of_csv(kept_bytes: usize) -> BatchStream<'static> {
+    async fn decode_csv(kept_bytes: usize) -> BatchStream<'static> {
         let mut encoder = CsvEncoder::new(&columns());
         encoder.write(&three_rows()).await.unwrap();
         let mut bytes = encoder.take_bytes();
@@ -363,9 +365,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fallback_object_has_as_many_rows_as_its_manifest_declares() {
+    async fn fallback_object_must_have_the_rows_of_its_manifest() {
         for declared in [0, 2, 3, 4] {
-            for rows in [of_parquet(as_parquet()), of_csv(usize::MAX).await] {
+            for rows in [decode_parquet(as_parquet()), decode_csv(usize::MAX).await] {
                 match rows_of(rows, declared).await {
                     Ok(rows) => assert_eq!((rows, declared), (3, 3)),
                     Err(error) => {
@@ -380,15 +382,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fallback_object_without_its_last_rows_is_not_read_as_a_whole_one() {
+    async fn fallback_object_without_its_last_rows_is_an_error() {
         // Each record is `"","x"` and its line end.
-        let error = rows_of(of_csv(14).await, 3).await.unwrap_err();
+        let error = rows_of(decode_csv(14).await, 3).await.unwrap_err();
         assert_eq!(error.message(), "the fallback object has 2 rows, but its manifest declares 3");
     }
 
-    /// The reader would take the object for an empty one.
+    /// The reader treats such an object as empty.
     #[tokio::test]
-    async fn a_fallback_footer_without_rows_is_seen() {
+    async fn fallback_object_whose_footer_has_no_rows_is_an_error() {
         let mut bytes = as_parquet();
         // `FileMetaData.num_rows`, which is 3, before the list of row groups.
         let num_rows: Vec<usize> = bytes
@@ -399,7 +401,7 @@ mod tests {
             .collect();
         assert_eq!(num_rows.len(), 1);
         bytes[num_rows[0] + 1] = 0;
-        let error = rows_of(of_parquet(bytes), 3).await.unwrap_err();
+        let error = rows_of(decode_parquet(bytes), 3).await.unwrap_err();
         assert_eq!(error.message(), "the fallback object has 0 rows, but its manifest declares 3");
     }
 }

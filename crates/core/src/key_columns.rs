@@ -1,7 +1,7 @@
-//! `KEY_COLUMNS`: columns that say where a row comes from, behind the file's own.
+//! `KEY_COLUMNS`: columns with the origin of each row, after the file's own columns.
 //!
-//! Their types are fixed, not inferred: a part of the key is text, so that `month=01` and `month=10` get one type. But for
-//! the record's number their values are the same in every row of an attempt, so each row costs a few copied bytes.
+//! Their types are fixed, not inferred. A part of the key is text, so that `month=01` and `month=10` have the same
+//! type. Except for the record number, their values are the same in every row of an attempt.
 
 use jiff::Timestamp;
 
@@ -12,10 +12,10 @@ use spillway_formats::Batch;
 use spillway_formats::schema::header::column_names;
 use spillway_formats::schema::{Candidates, Column, ColumnType, Schema, TypeReason};
 
-/// A column that describes where a row comes from.
+/// A column with the origin of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyColumn {
-    /// A named part of the key by `TABLE_PATTERN`, as text.
+    /// A named part of the key, from `TABLE_PATTERN`, as text.
     Part(String),
     /// The bucket of the object, as text.
     SourceBucket,
@@ -23,12 +23,12 @@ pub enum KeyColumn {
     SourceKey,
     /// The number of the record in the file, from 1.
     SourceRow,
-    /// The time when the attempt that read the file began.
+    /// The time when the attempt started.
     LoadedAt,
 }
 
 impl KeyColumn {
-    /// The column of this name.
+    /// The column with this name.
     pub fn of(name: &str) -> Self {
         match name {
             "source_bucket" => Self::SourceBucket,
@@ -57,7 +57,7 @@ pub(crate) struct KeyFields(Vec<KeyField>);
 
 #[derive(Debug, Clone)]
 struct KeyField {
-    /// The name that was asked for; a file with a column of that name has this one renamed.
+    /// The name in `KEY_COLUMNS`. If the file has a column of that name, this one is renamed.
     name: String,
     column_type: ColumnType,
     value: KeyValue,
@@ -66,14 +66,14 @@ struct KeyField {
 
 #[derive(Debug, Clone)]
 enum KeyValue {
-    /// The same in every row; missing for a part that the key's pattern does not have.
+    /// The same in every row; `None` for a part that the key's pattern does not have.
     Constant(Option<Vec<u8>>),
-    /// The record's number.
+    /// The number of the record.
     Record,
 }
 
 impl KeyFields {
-    /// The fields of an attempt that began at a time.
+    /// The fields of an attempt that started at `loaded_at`.
     pub(crate) fn new(columns: &[KeyColumn], object: &ObjectRef, key: &KeyParts, loaded_at: Timestamp) -> Self {
         let field = |column: &KeyColumn| {
             let text = |value: &str| KeyValue::Constant(Some(value.as_bytes().to_vec()));
@@ -87,7 +87,7 @@ impl KeyFields {
                 KeyColumn::SourceRow => (ColumnType::Integer, KeyValue::Record, "it is the record's number"),
                 KeyColumn::LoadedAt => {
                     let moment = text(&format!("{loaded_at:.6}"));
-                    (ColumnType::Instant, moment, "it is when the attempt began")
+                    (ColumnType::Instant, moment, "it is the start of the attempt")
                 }
             };
             KeyField { name: column.name().to_owned(), column_type, value, reason }
@@ -95,25 +95,26 @@ impl KeyFields {
         Self(columns.iter().map(field).collect())
     }
 
-    /// Whether there is none.
+    /// Whether `KEY_COLUMNS` names no columns.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds the columns to those of a file that has so many rows. A file without columns stays without any. A name that
-    /// the file itself uses, in any letter case, gets a number behind it, as a repeated name in a header does.
+    /// Adds the columns to the schema of a file with `rows` rows. A file without columns stays without columns.
+    ///
+    /// If the file uses a name, in any letter case, a number is appended to it, as for a repeated name in a header.
     pub(crate) fn extend(&self, schema: &mut Schema, rows: u64) {
         if schema.columns.is_empty() {
             return;
         }
         let own = schema.columns.iter().map(|column| column.name.as_str());
-        let asked = self.0.iter().map(|field| field.name.as_str());
-        let header: Vec<Vec<u8>> = own.chain(asked).map(|name| name.as_bytes().to_vec()).collect();
+        let added = self.0.iter().map(|field| field.name.as_str());
+        let header: Vec<Vec<u8>> = own.chain(added).map(|name| name.as_bytes().to_vec()).collect();
         let names = column_names(&header).split_off(schema.columns.len());
         schema.columns.extend(self.0.iter().zip(names).map(|(field, name)| field.column(name, rows)));
     }
 
-    /// The same rows with these fields behind each.
+    /// The same rows, with these fields after their own.
     pub(crate) fn widen(&self, batch: &Batch) -> Batch {
         batch.widened(self.0.len(), |wide, position| self.0.iter().for_each(|field| field.push(wide, position)))
     }
@@ -158,7 +159,7 @@ impl KeyField {
     }
 }
 
-/// A number in decimal digits, without a detour over the heap.
+/// Formats a number in decimal digits, without an allocation.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     loop {
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_gets_the_fields_behind_its_own() {
+    fn fields_are_appended_to_every_row() {
         let wide = fields(&["month", "source_row", "loaded_at", "year", "source_key"]).widen(&batch());
         let rows: Vec<Vec<Option<String>>> = (0..wide.rows())
             .map(|row| {
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_is_of_its_columns_type() {
+    fn every_value_has_the_type_of_its_column() {
         let fields = fields(&["month", "tenant", "source_bucket", "source_key", "source_row", "loaded_at"]);
         let mut schema = Inference::new(vec!["a".to_owned(), "b".to_owned()]).finish();
         fields.extend(&mut schema, 2);
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_the_file_uses_is_left_to_the_file() {
+    fn column_whose_name_the_file_uses_is_renamed() {
         let mut schema = Inference::new(vec!["Month".to_owned(), "month_2".to_owned()]).finish();
         fields(&["month", "source_row"]).extend(&mut schema, 0);
         let names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
@@ -242,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_stays_empty() {
+    fn empty_file_gets_no_columns() {
         let mut schema = Schema::default();
         fields(&["month"]).extend(&mut schema, 0);
         assert_eq!(schema, Schema::default());
     }
 
     #[test]
-    fn numbers() {
+    fn numbers_are_formatted_like_the_standard_library() {
         for number in [0, 7, 10, u64::MAX] {
             assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
         }

@@ -29,6 +29,8 @@ pub mod fallback;
 mod key_columns;
 mod launch;
 mod ledger;
+#[cfg(test)]
+mod memory_aws;
 pub mod object;
 mod pattern;
 pub mod pipeline;

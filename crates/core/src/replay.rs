@@ -1,7 +1,7 @@
-//! The way back over the spillway: what fell back goes into the database once it can take it, exactly once.
+//! Replay: loads the rows of the fallback into the database, exactly once.
 //!
-//! A fallback object is loaded under its source's own identity, so the ledger, the lease and the claim that guard the
-//! first road guard this one too. The object leaves the fallback only after the ledger says `loaded`.
+//! A fallback object is loaded under the identity of its source. So the same lease, claim and ledger row protect it as
+//! the first load. The object is deleted only after the ledger says `loaded`.
 
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
@@ -19,19 +19,20 @@ use crate::route;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySelection {
-    /// Only those of this target table. Without it those of `RDS_TABLE`, or of every table when `TABLE_PATTERN` is set.
+    /// Only the objects of this table. By default those of `RDS_TABLE`, or of every table if `TABLE_PATTERN` is set.
     #[serde(default)]
     pub table: Option<String>,
-    /// At most so many; all without it.
+    /// The largest number of objects; all by default.
     #[serde(default)]
     pub limit: Option<usize>,
 }
 
-/// Replays fallback objects one after the other. Each has an end of its own: one's failure does not stop the others,
-/// except that nothing more is started once the deadline is reached.
+/// Replays fallback objects one after the other, and returns a result for each.
+///
+/// A failed object does not stop the others. After the deadline no other object is started.
 ///
 /// # Errors
-/// Only when the fallback cannot be listed at all.
+/// When the fallback cannot be listed.
 pub(crate) async fn replay(
     context: &Context,
     bucket: &str,
@@ -42,18 +43,18 @@ pub(crate) async fn replay(
     let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
     let table = selection.table.as_deref().or(own_table);
     let manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;
-    let mut ends = Vec::new();
+    let mut results = Vec::new();
     for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {
         let span = info_span!("replay", key = %manifest.source.object.key);
         let object = manifest.source.object.clone();
-        let end = replay_one(context, &manifest, deadline).instrument(span).await;
-        let is_over = end.as_ref().is_err_and(is_stop);
-        ends.push(end.map_err(|error| error.for_object(&object)));
-        if is_over {
+        let result = replay_one(context, &manifest, deadline).instrument(span).await;
+        let must_stop = result.as_ref().is_err_and(is_stop);
+        results.push(result.map_err(|error| error.for_object(&object)));
+        if must_stop {
             break;
         }
     }
-    Ok(ends)
+    Ok(results)
 }
 
 fn is_stop(error: &Error) -> bool {
@@ -63,7 +64,7 @@ fn is_stop(error: &Error) -> bool {
 async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<Report> {
     let usage = context.cost_meter.begin(&context.store);
     let source = manifest.source.clone();
-    // The fallback object's rows contain the parts of the key already.
+    // The rows of the fallback object already contain the parts of the key.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
     let assignment = Assignment { key: Ok(key), original_key: source.object.key.clone() };
     let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
@@ -73,14 +74,14 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 /// load → ledger → remove from catalog and fallback → move.
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
-    let is_there = attempt.earlier_fallback().await?.is_some();
-    if !is_there && !is_loaded(attempt).await? {
-        // The source is still in place, and is processed again.
+    let exists = attempt.earlier_fallback().await?.is_some();
+    if !exists && !is_loaded(attempt).await? {
+        // The source is still in place, and a later attempt processes it.
         return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
     }
     let mut report = report(attempt, manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;
-    if is_there {
+    if exists {
         match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => loaded.count_in(&mut report),
             LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
@@ -100,7 +101,7 @@ fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Repor
     report
 }
 
-/// Moves the source from the failed to the processed prefix. Nothing depends on it, and somebody may have taken it away.
+/// Moves the source from the failed to the processed prefix, if it is still there. Returns its new key.
 async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     let failed_key = route::failed_key(prefixes, &source.object.key, &source.id);
@@ -108,7 +109,7 @@ async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
     let store = &attempt.context.store;
     let moved = async {
         let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
-        // It stays the file it was: uploaded again, it is known by the identity that its copy carries.
+        // Keep the identity of the upload: the copy's metadata must name the source that the ledger knows.
         let failed = ObjectVersion { id: source.id.clone(), ..failed };
         store.move_object(&failed, &processed_key).await
     };

@@ -1,4 +1,4 @@
-//! Decides whether an object is loaded, by which process, into which table, and which keys belong to it. Pure.
+//! Decides whether an object is loaded, by which process, and into which table; builds the keys of its files. Pure.
 //!
 //! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every
 //! worker uses the same keys.
@@ -162,12 +162,12 @@ pub(crate) fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &Sour
 }
 
 /// The key of the JSONL file that contains the error of each rejected record.
-pub(crate) fn reject_notes_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+pub(crate) fn reject_errors_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
     format!("{}.jsonl", rejects_stem(prefixes, table, id))
 }
 
 /// The key of the JSONL errors that belong to a file of rejected records at `key`.
-pub(crate) fn notes_key_for(key: &str) -> String {
+pub(crate) fn errors_key_for(key: &str) -> String {
     let stem = key.rsplit_once('.').map_or(key, |(stem, _)| stem);
     format!("{stem}.jsonl")
 }
@@ -287,7 +287,7 @@ mod tests {
     #[case("uploads/a.csv", true)]
     #[case("anywhere/", false)]
     #[case("processed/a.csv", false)]
-    fn a_requested_object_may_have_any_key_but_our_own(#[case] key: &str, #[case] ingested: bool) {
+    fn requested_object_may_have_any_key_except_our_own(#[case] key: &str, #[case] ingested: bool) {
         assert_eq!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()) == Route::Ingest, ingested);
     }
 
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn there_may_be_several_upload_prefixes() {
+    fn several_upload_prefixes_are_allowed() {
         let several = Prefixes { upload: vec!["a/".into(), "b/c/".into()], ..prefixes() };
         let of = |key: &str| Route::of(&ObjectRef::new("b", key), &several);
         assert_eq!((of("a/x.csv"), of("b/c/x.csv")), (Route::Ingest, Route::Ingest));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_would_be_too_long_becomes_the_source_id() {
+    fn key_that_is_too_long_becomes_the_source_id() {
         let key = format!("uploads/{}.csv.gz", "x".repeat(1009));
         assert_eq!(key.len(), 1024);
         assert_eq!(processed_key(&prefixes(), &key, &id()), format!("processed/_long/{ID}.csv.gz"));
@@ -345,10 +345,10 @@ mod tests {
     fn the_key_of_rejected_records_contains_their_table(#[case] table: &str, #[case] folder: &str) {
         let key = rejects_key(&prefixes(), table, "uploads/a.csv", &id());
         assert_eq!(key, format!("{folder}{ID}.csv"));
-        assert_eq!(reject_notes_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
-        assert_eq!(notes_key_for(&key), reject_notes_key(&prefixes(), table, &id()));
+        assert_eq!(reject_errors_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
+        assert_eq!(errors_key_for(&key), reject_errors_key(&prefixes(), table, &id()));
         assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
-        assert_eq!(rejects_table(&prefixes(), &reject_notes_key(&prefixes(), table, &id())), None);
+        assert_eq!(rejects_table(&prefixes(), &reject_errors_key(&prefixes(), table, &id())), None);
         assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);
         assert_ne!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()), Route::Ingest);
     }

@@ -1,4 +1,4 @@
-//! What is written down about a fallback object before it is written.
+//! The manifest of a fallback object, which is written before the object.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -16,55 +16,58 @@ use crate::store::write::Created;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
-/// Thousands of columns fit; more is not ours.
+/// The largest manifest that is read. One with thousands of columns is smaller.
 const MAX_BYTES: u64 = 64 << 20;
-/// How many manifests are read at once.
-const READS_AT_ONCE: usize = 16;
+/// Number of manifests that are read concurrently.
+const CONCURRENT_READS: usize = 16;
 
-/// What is known of a fallback object, kept beside it. Written before the object, so that none is ever without; a
-/// manifest without an object is a write that did not complete, or one that is being taken out.
+/// The description of a fallback object.
+///
+/// It is written before the object and deleted after it. A manifest without an object belongs to a write that did not
+/// complete, or to a replay that is removing the object.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Whose rows these are.
+    /// The version of the object that contained the rows.
     pub source: ObjectVersion,
     /// SHA-256 of the source's body in hex.
     pub body_sha256: String,
-    /// The table the rows were meant for.
+    /// The table that the rows were to be loaded into.
     pub target_table: String,
-    /// The Glue table that has them; `GLUE_TABLE` where none is written down.
+    /// The Glue table of the object; `None` in old manifests means `GLUE_TABLE`.
     #[serde(default)]
     pub glue_table: Option<String>,
     /// The file's own columns.
     pub schema: Schema,
-    /// How those columns are called and stored in the object, in the same order.
+    /// The name and type of those columns in the object, in the same order.
     pub columns: Vec<FallbackColumn>,
-    /// How many rows. The object completes only with exactly so many.
+    /// Number of rows. The object is completed only with exactly this number.
     pub rows: u64,
-    /// How many bad records of the file were left out.
+    /// Number of rejected records of the file.
     #[serde(default)]
     pub rows_rejected: u64,
-    /// Why they are here.
+    /// The reason for the fallback.
     pub reason: String,
-    /// The object's form.
+    /// The object's format.
     pub format: FallbackFormat,
     /// The object's key.
     pub key: String,
     /// The object's partition.
     pub dt: String,
-    /// When this was written down.
+    /// When the manifest was written.
     pub written_at: Timestamp,
 }
 
 impl Manifest {
-    /// The catalog for this object's Glue table and form, whatever the settings say now.
+    /// The catalog for this object's Glue table and format, whatever the settings say now.
     pub(super) fn catalog(&self, catalog: &Catalog) -> Catalog {
         let catalog = catalog.with_format(self.format);
         self.glue_table.as_deref().map_or(catalog.clone(), |table| catalog.with_table(table))
     }
 }
 
-/// The manifests of all fallback objects that were meant for a table, or for any, oldest source first. Those whose object
-/// is not there are among them: what is half taken out is found again by them.
+/// Returns the manifests for a table, or for every table, oldest source first.
+///
+/// That includes manifests without an object, so that a replay can complete a removal that failed.
 ///
 /// # Errors
 /// When the fallback cannot be listed.
@@ -79,16 +82,16 @@ pub async fn list(
     while let Some(page) = pages.next().await? {
         let reads = page.into_iter().filter(|listed| listed.key.ends_with(".json")).map(|listed| async move {
             match read(store, bucket, &listed.key).await {
-                // One that is taken out meanwhile is none.
+                // `None` if a replay has deleted it since the listing.
                 Ok(found) => Ok(found.map(|(manifest, _)| manifest)),
                 Err(error) if error.kind() == ErrorKind::Internal => {
-                    error!(error = %chain(&error), "a manifest cannot be read, its rows stay in the fallback");
+                    error!(error = %chain(&error), "a manifest cannot be read; its rows stay in the fallback");
                     Ok(None)
                 }
                 Err(error) => Err(error),
             }
         });
-        let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+        let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
         let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == table);
         manifests.extend(found.into_iter().flatten().filter(is_meant));
     }
@@ -99,7 +102,7 @@ pub async fn list(
     Ok(manifests)
 }
 
-/// The manifest of a source with its ETag, whether or not the object is there.
+/// Reads the manifest of a source, with its ETag. The object may not exist.
 pub(super) async fn read_of(
     store: &Store,
     settings: &PipelineConfig,
@@ -108,19 +111,19 @@ pub(super) async fn read_of(
     read(store, &source.object.bucket, &route::manifest_key(&settings.prefixes, &source.id)).await
 }
 
-/// Makes the catalog ready and the manifest lie where it belongs.
+/// Prepares the catalog, and writes the manifest.
 ///
-/// A manifest that an earlier attempt has left is kept when it still says what is so: then every attempt writes the same
-/// object, whichever of them completes it.
+/// The manifest of an earlier attempt is kept if it still applies. Then every attempt writes the same object, and any
+/// of them may complete it.
 pub(super) async fn finalize(
     store: &Store,
     catalog: &Catalog,
     settings: &PipelineConfig,
     fallback_write: &FallbackWrite<'_>,
 ) -> Result<Manifest> {
-    let left = read_of(store, settings, fallback_write.source).await?;
-    if let Some((left, _)) = &left
-        && let Some(kept) = keep(catalog, settings, fallback_write, left).await?
+    let earlier = read_of(store, settings, fallback_write.source).await?;
+    if let Some((earlier, _)) = &earlier
+        && let Some(kept) = keep(catalog, settings, fallback_write, earlier).await?
     {
         return Ok(kept);
     }
@@ -131,16 +134,16 @@ pub(super) async fn finalize(
         Error::new(ErrorKind::Internal, "the manifest cannot be written as JSON").with_source(error)
     })?;
     let content_type = "application/json";
-    match left {
+    match earlier {
         Some((_, etag)) => store.put_if(bucket, &key, &etag, bytes.into(), content_type).await.map(drop)?,
         None => match store.put_new(bucket, &key, bytes.into(), content_type).await? {
             Created::New { .. } => {}
             Created::Exists => {
-                // Under the lease nobody else writes it, so an earlier try of this very put did; anything else waits.
+                // Only the holder of the lease writes it, so an earlier try of this request must have written it.
                 let is_ours =
                     read_of(store, settings, fallback_write.source).await?.is_some_and(|(found, _)| found == manifest);
                 if !is_ours {
-                    let message = "another worker writes the fallback of the same source";
+                    let message = "another worker is writing the fallback of this object";
                     return Err(Error::new(ErrorKind::Busy, message).for_object(ObjectRef::new(bucket, key)));
                 }
             }
@@ -149,7 +152,7 @@ pub(super) async fn finalize(
     Ok(manifest)
 }
 
-/// A manifest for now.
+/// Creates a manifest from the current settings.
 async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &FallbackWrite<'_>) -> Result<Manifest> {
     let source = fallback_write.source;
     let (prefixes, table, format) = (&settings.prefixes, fallback_write.table, catalog.format());
@@ -173,27 +176,28 @@ async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &Fall
     })
 }
 
-/// The manifest an earlier attempt has left, when it is of the same file, table and form, and the catalog has the columns
-/// it says.
+/// Returns the manifest of an earlier attempt if it has the same file, table and format, and the catalog has its
+/// columns.
 async fn keep(
     catalog: &Catalog,
     settings: &PipelineConfig,
     fallback_write: &FallbackWrite<'_>,
-    left: &Manifest,
+    earlier: &Manifest,
 ) -> Result<Option<Manifest>> {
     let (prefixes, source) = (&settings.prefixes, fallback_write.source);
-    let key = route::fallback_data_key(prefixes, &left.target_table, source.last_modified, &source.id, left.format);
-    let is_same = left.format == catalog.format()
-        && left.key == key
-        && left.target_table == fallback_write.table
-        && (left.rows, left.rows_rejected, &left.schema)
+    let key =
+        route::fallback_data_key(prefixes, &earlier.target_table, source.last_modified, &source.id, earlier.format);
+    let is_same = earlier.format == catalog.format()
+        && earlier.key == key
+        && earlier.target_table == fallback_write.table
+        && (earlier.rows, earlier.rows_rejected, &earlier.schema)
             == (fallback_write.rows, fallback_write.rows_rejected, fallback_write.schema);
     if !is_same {
         return Ok(None);
     }
-    let location = table_folder(&fallback_write.source.object.bucket, settings, &left.target_table);
-    match left.catalog(catalog).prepare_again(&location, &left.columns).await {
-        Ok(columns) if columns == left.columns => Ok(Some(left.clone())),
+    let location = table_folder(&fallback_write.source.object.bucket, settings, &earlier.target_table);
+    match earlier.catalog(catalog).prepare_again(&location, &earlier.columns).await {
+        Ok(columns) if columns == earlier.columns => Ok(Some(earlier.clone())),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == ErrorKind::Settings => Ok(None),
         Err(error) => Err(error),
@@ -203,7 +207,7 @@ async fn keep(
 async fn read(store: &Store, bucket: &str, key: &str) -> Result<Option<(Manifest, String)>> {
     let Some(small) = store.read_small(bucket, key, MAX_BYTES).await? else { return Ok(None) };
     let manifest = serde_json::from_slice(&small.bytes).map_err(|error| {
-        let message = "this is no manifest of a fallback object that this version understands";
+        let message = "the object is not a manifest that this version can read";
         Error::new(ErrorKind::Internal, message).with_source(error).for_object(ObjectRef::new(bucket, key))
     })?;
     Ok(Some((manifest, small.etag)))

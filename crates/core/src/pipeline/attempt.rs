@@ -1,4 +1,4 @@
-//! One attempt at one object version: what it holds, and what it knows about its COMMIT.
+//! One attempt at one object version: its lease, its deadline, and the state of its COMMIT.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,29 +22,29 @@ use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::lease::Lease;
 
-/// The longest time that a ledger update which nothing depends on may delay an object.
+/// Limit for a ledger update on which no decision depends.
 const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time kept for the fallback when an attempt with a deadline waits for the database.
 const FALLBACK_RESERVE: Duration = Duration::from_secs(30);
 
-/// Where an object's rows go.
+/// The destination of an object's rows.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    /// The table and the parts of the key, or why the key gives none.
+    /// The table and the parts of the key, or the reason why the key names no table.
     pub(crate) key: Result<KeyParts>,
-    /// The key of the file that the records were in first; differs from the object's key for corrected rejects.
+    /// The key of the file that first contained the records. It differs from the object's key for corrected rejects.
     pub(crate) original_key: String,
 }
 
 /// Whether a COMMIT for this object version may have taken effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CommitState {
-    /// None was sent.
+    /// No COMMIT was sent.
     NotSent,
-    /// One may have been sent, by this worker or by the previous holder of the lease, and its result is unknown.
+    /// This worker or the previous holder of the lease may have sent a COMMIT whose result is unknown.
     InDoubt,
-    /// The ledger, or the claim that this attempt holds, tells whether one took effect.
+    /// The ledger, or the claim that this attempt holds, proves whether a COMMIT took effect.
     Resolved,
 }
 
@@ -52,16 +52,16 @@ enum CommitState {
 pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a Context,
     pub(crate) source: ObjectVersion,
-    /// The table that the rows are for; `None` for a key that gives none, whose file is rejected.
+    /// The table of the rows. `None` if the key names no table: then the file is rejected.
     pub(crate) table: Option<String>,
     /// The settings of that table.
     pub(crate) config: TableConfig,
-    /// The key of the file that the records were in first.
+    /// The key of the file that first contained the records.
     pub(crate) original_key: String,
     /// The columns that the key and this attempt add to each row.
     pub(crate) key_fields: KeyFields,
     pub(crate) started_at: Timestamp,
-    /// Why the key gives no table.
+    /// The reason why the key names no table.
     key_error: Mutex<Option<Error>>,
     deadline: Deadline,
     started: Instant,
@@ -74,7 +74,7 @@ impl<'a> Attempt<'a> {
     /// Acquires the lease and starts the attempt.
     ///
     /// # Errors
-    /// When another worker holds the lease, or S3 does not answer.
+    /// When another worker holds the lease, or S3 fails.
     pub(crate) async fn start(
         context: &'a Context,
         source: ObjectVersion,
@@ -115,7 +115,7 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Does `work` within the deadline, then ends the lease.
+    /// Runs `work` until the deadline, then ends the lease.
     pub(crate) async fn run(self, work: impl AsyncFnOnce(&Self) -> Result<Report>) -> Result<Report> {
         let result = tokio::select! {
             result = work(&self) => result,
@@ -131,7 +131,7 @@ impl<'a> Attempt<'a> {
     /// Opens the file.
     ///
     /// # Errors
-    /// When the key gives no table, or S3 does not return the object.
+    /// When the key names no table, or S3 does not return the object.
     pub(crate) async fn open_reader(&self) -> Result<FileReader> {
         if let Some(error) = self.key_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
@@ -140,12 +140,13 @@ impl<'a> Attempt<'a> {
         FileReader::open(store, &self.source, settings.buffer_max_bytes, &self.config.files, &self.key_fields).await
     }
 
-    /// The table's name as the ledger stores it: empty for a key that gives none.
+    /// The table's name as the ledger stores it: empty if the key names no table.
     pub(crate) fn table_name(&self) -> &str {
         self.table.as_deref().unwrap_or_default()
     }
 
-    /// Fails if another worker has taken over. On success, no successor wrote anything that was read from S3 before this call.
+    /// Fails if another worker has taken over. On success, no successor wrote the objects that were read before this
+    /// call.
     pub(crate) async fn verify_lease(&self) -> Result<()> {
         self.lease.verify().await
     }
@@ -157,12 +158,12 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// The ledger, or a claim that this attempt holds, has told whether a COMMIT took effect.
+    /// Notes that the ledger, or a claim that this attempt holds, has proved whether a COMMIT took effect.
     pub(crate) fn resolve_commit(&self) {
         self.set_commit(CommitState::Resolved);
     }
 
-    /// Whether the ledger must be asked before the rows may go anywhere else.
+    /// Whether the ledger must be read before the rows may be stored elsewhere.
     pub(crate) fn is_commit_in_doubt(&self) -> bool {
         *self.commit.lock().unwrap_or_else(PoisonError::into_inner) == CommitState::InDoubt
     }
@@ -176,8 +177,9 @@ impl<'a> Attempt<'a> {
         self.lease.fence_before_fallback().await
     }
 
-    /// The fallback object that an earlier attempt has written. After this call the previous holder of the lease can no longer
-    /// complete one: from here on, either the object exists or it never will.
+    /// Returns the fallback object of an earlier attempt.
+    ///
+    /// After this call the previous holder of the lease can no longer complete one.
     pub(crate) async fn earlier_fallback(&self) -> Result<Option<Manifest>> {
         let Context { store, settings, .. } = self.context;
         if self.lease.previous_holder().is_some_and(|previous| previous.fallback_may_be_written) {
@@ -187,8 +189,7 @@ impl<'a> Attempt<'a> {
         fallback::find(store, settings, &self.source).await
     }
 
-    /// Ends the lease. After an attempt without an outcome, its notes remain for the successor: a COMMIT or a fallback that
-    /// may be under way.
+    /// Ends the lease. After a failed attempt, the lease keeps its notes on COMMIT and fallback for the successor.
     async fn end_lease(self, has_outcome: bool) {
         let ended = if has_outcome { self.lease.release().await } else { self.lease.abandon().await };
         if let Err(error) = ended {
@@ -196,7 +197,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// How long to wait for the database: the setting, and never past the deadline.
+    /// The time to wait for the database: the setting, limited by the deadline.
     pub(crate) fn retry_budget(&self) -> Duration {
         let budget = self.context.settings.database.retry_budget;
         match self.deadline.remaining() {
@@ -210,10 +211,10 @@ impl<'a> Attempt<'a> {
         self.context.destinations.open(&self.config.destination, fresh).await
     }
 
-    /// What the ledger keeps of a body with this checksum and this many bytes after decompression.
+    /// The ledger's record of a body with this checksum and this decompressed size.
     pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
         let object = &self.source.object;
-        // A file that replaces the table may bring back what another file replaced in between.
+        // A file that replaces the table may restore rows that another file has replaced in between.
         let content_id = match (self.config.dedupe, &self.config.destination.load_mode) {
             (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
                 Some(hash_parts(&[&object.bucket, &object.key, sha256]))
@@ -234,7 +235,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// A report with this outcome and nothing counted yet.
+    /// A report with this outcome and without counts.
     pub(crate) fn report(&self, outcome: Outcome) -> Report {
         let mut report = Report::new(self.source.object.clone(), outcome);
         report.source_id = Some(self.source.id.to_string());
@@ -243,7 +244,7 @@ impl<'a> Attempt<'a> {
         report
     }
 
-    /// Writes an outcome that is not a load into the ledger if the database answers soon; nothing depends on it.
+    /// Writes an outcome other than a load into the ledger, if the database responds in time.
     pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome) {
         let claim = self.claim();
         self.record("the outcome could not be recorded in the ledger", async {
@@ -259,7 +260,7 @@ impl<'a> Attempt<'a> {
         Some(compute.dollars(time, requests))
     }
 
-    /// Writes the object's new key and the cost into the ledger if the database answers soon; nothing depends on it.
+    /// Writes the object's new key and the cost into the ledger, if the database responds in time.
     pub(crate) async fn record_move(&self, moved_to: &str, cost_usd: Option<f64>) {
         self.record("the move could not be recorded in the ledger", async {
             self.destination(false).await?.record_move(&self.source.id, moved_to, cost_usd).await
@@ -276,7 +277,7 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The lease that keeps a slow worker and a faster one from both finishing this object version.
+/// Acquires the lease, so that of two workers only one can finish this object version.
 async fn acquire_lease(context: &Context, source: &ObjectVersion) -> Result<Lease> {
     let settings = &context.settings;
     let key = route::lease_key(&settings.prefixes, &source.id);

@@ -1,6 +1,6 @@
 //! The settings of the pipeline, and those of one table.
 //!
-//! Today the environment sets the same values for every table. Only [`PipelineConfig::table`] knows that.
+//! The environment sets the same values for every table. Only [`PipelineConfig::table`] depends on that.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub struct PipelineConfig {
     pub key_columns: Vec<KeyColumn>,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
-    /// How files are read.
+    /// Format, dialect and limits of the files.
     pub files: ReadOptions,
     /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.
     pub buffer_max_bytes: u64,
@@ -57,27 +57,27 @@ pub struct DatabaseSettings {
     pub retry_budget: Duration,
 }
 
-/// Whether the same bytes under the same key load again.
+/// Whether the same bytes under the same key are loaded again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dedupe {
-    /// Once per key and content.
+    /// The same content under the same key is loaded once.
     Content,
-    /// Every version loads.
+    /// Every version of an object is loaded.
     Version,
 }
 
-/// The settings of one table, which may differ from those of other tables.
+/// The settings of one table.
 #[derive(Debug, Clone)]
 pub struct TableConfig {
     /// The table in the database.
     pub name: String,
     /// Load mode with its merge key, load method and unknown columns.
     pub destination: DestinationOptions,
-    /// How files are read, with the limit of rejected records.
+    /// Format, dialect and limits of the files, including the limit of rejected records.
     pub files: ReadOptions,
     /// The columns after the file's own.
     pub key_columns: Vec<KeyColumn>,
-    /// Whether the same bytes under the same key load again.
+    /// Whether the same bytes under the same key are loaded again.
     pub dedupe: Dedupe,
     /// The Glue table of its fallback.
     pub glue: GlueSettings,

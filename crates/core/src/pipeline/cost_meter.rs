@@ -1,5 +1,7 @@
-//! What each object uses up of the machine's time and of the requests to S3, where several are under way at once: an equal
-//! share of what is used meanwhile. So the shares of all of them are what the run has used, as long as some object is under way.
+//! Measures the time and the S3 requests of each object in a run.
+//!
+//! Objects that are processed at the same time share the usage of that time equally. So the usage of all objects adds
+//! up to the usage of the run, as long as at least one object is in progress.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,41 +9,41 @@ use std::time::{Duration, Instant};
 use crate::cost::Requests;
 use crate::store::Store;
 
-/// The books of one run. Clones share them.
+/// The usage of one run. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CostMeter(Arc<Mutex<Totals>>);
 
 #[derive(Debug, Default)]
 struct Totals {
-    under_way: u32,
-    /// Up to where they are written.
-    written: Option<(Instant, Requests)>,
-    /// The share of one that had been under way from the beginning.
-    due: Usage,
+    in_progress: u32,
+    /// The time and the requests of the last update.
+    updated: Option<(Instant, Requests)>,
+    /// The usage of an object that has been in progress since the start of the run.
+    per_object: Usage,
 }
 
-/// What was used up.
+/// Time and S3 requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Usage {
     pub(crate) time: Duration,
     pub(crate) requests: Requests,
 }
 
-/// One object's share. It grows until this goes.
+/// The usage of one object. It grows until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ObjectUsage {
     cost_meter: CostMeter,
     store: Store,
-    before: Usage,
+    start: Usage,
 }
 
 impl CostMeter {
-    /// The share of an object that begins now.
+    /// Starts to measure an object.
     pub(crate) fn begin(&self, store: &Store) -> ObjectUsage {
         let mut totals = self.totals();
-        totals.write(Instant::now(), store.requests());
-        totals.under_way += 1;
-        ObjectUsage { cost_meter: self.clone(), store: store.clone(), before: totals.due }
+        totals.update(Instant::now(), store.requests());
+        totals.in_progress += 1;
+        ObjectUsage { cost_meter: self.clone(), store: store.clone(), start: totals.per_object }
     }
 
     fn totals(&self) -> MutexGuard<'_, Totals> {
@@ -50,13 +52,13 @@ impl CostMeter {
 }
 
 impl ObjectUsage {
-    /// What the object has used up so far.
+    /// The usage of the object so far.
     pub(crate) fn so_far(&self) -> Usage {
         let mut totals = self.cost_meter.totals();
-        totals.write(Instant::now(), self.store.requests());
+        totals.update(Instant::now(), self.store.requests());
         Usage {
-            time: totals.due.time.saturating_sub(self.before.time),
-            requests: totals.due.requests.since(self.before.requests),
+            time: totals.per_object.time.saturating_sub(self.start.time),
+            requests: totals.per_object.requests.since(self.start.requests),
         }
     }
 }
@@ -64,19 +66,19 @@ impl ObjectUsage {
 impl Drop for ObjectUsage {
     fn drop(&mut self) {
         let mut totals = self.cost_meter.totals();
-        totals.write(Instant::now(), self.store.requests());
-        totals.under_way -= 1;
+        totals.update(Instant::now(), self.store.requests());
+        totals.in_progress -= 1;
     }
 }
 
 impl Totals {
-    /// Gives everybody who is under way the share of what was used since the last time.
-    fn write(&mut self, now: Instant, requests: Requests) {
-        if let Some((then, before)) = self.written.replace((now, requests))
-            && self.under_way > 0
+    /// Divides the usage since the last update among the objects in progress.
+    fn update(&mut self, now: Instant, requests: Requests) {
+        if let Some((then, before)) = self.updated.replace((now, requests))
+            && self.in_progress > 0
         {
-            self.due.time += now.saturating_duration_since(then) / self.under_way;
-            self.due.requests = self.due.requests.and(requests.since(before).among(self.under_way));
+            self.per_object.time += now.saturating_duration_since(then) / self.in_progress;
+            self.per_object.requests = self.per_object.requests.and(requests.since(before).among(self.in_progress));
         }
     }
 }
@@ -86,21 +88,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_equal_and_nobody_pays_for_what_was_before() {
+    fn objects_share_usage_equally_from_their_start() {
         let start = Instant::now();
         let second = |count: u64| start + Duration::from_secs(count);
         let requests = |count: f64| Requests { writes: count, reads: 2.0 * count };
         let mut totals = Totals::default();
-        totals.write(start, requests(3.0));
-        // Nobody is under way for a second, then one, then two, then four.
-        totals.write(second(1), requests(5.0));
-        assert_eq!(totals.due, Usage::default());
-        totals.under_way = 1;
-        totals.write(second(2), requests(6.0));
-        totals.under_way = 2;
-        totals.write(second(3), requests(8.0));
-        totals.under_way = 4;
-        totals.write(second(4), requests(8.0));
-        assert_eq!(totals.due, Usage { time: Duration::from_millis(1750), requests: requests(2.0) });
+        totals.update(start, requests(3.0));
+        // No object is in progress for a second, then one, then two, then four.
+        totals.update(second(1), requests(5.0));
+        assert_eq!(totals.per_object, Usage::default());
+        totals.in_progress = 1;
+        totals.update(second(2), requests(6.0));
+        totals.in_progress = 2;
+        totals.update(second(3), requests(8.0));
+        totals.in_progress = 4;
+        totals.update(second(4), requests(8.0));
+        assert_eq!(totals.per_object, Usage { time: Duration::from_millis(1750), requests: requests(2.0) });
     }
 }

@@ -1,4 +1,4 @@
-//! Opens the database that the settings name, with the credentials of the moment.
+//! Opens the database in the settings with the current credentials.
 
 use std::fmt::Debug;
 
@@ -16,15 +16,15 @@ pub(crate) trait Destinations: Debug + Send + Sync {
     /// When the credentials cannot be read.
     fn open<'a>(&'a self, options: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>>;
 
-    /// Closes the connections that the run has kept.
+    /// Closes the idle connections of the run.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-/// The database that the settings name.
+/// The database in the settings.
 #[derive(Debug)]
 pub(crate) struct ConfiguredDestinations {
     secrets: Secrets,
-    /// Connections that one object leaves for the next.
+    /// Connections that the next object can reuse.
     idle: IdleConnections,
 }
 

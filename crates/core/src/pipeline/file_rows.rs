@@ -1,5 +1,6 @@
-//! The rows of one file as the pipeline loads them or writes them to the fallback: their schema and number are known, and they
-//! can be read any number of times.
+//! The rows of one file, with their schema and number.
+//!
+//! They can be read any number of times: for each try to load them, and for the fallback.
 
 use crate::batch::BatchStream;
 use crate::error::Result;
@@ -9,7 +10,7 @@ use crate::store::Store;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 
-/// Rows of a file that was scanned, now or by the attempt that wrote the fallback.
+/// Rows of a file that this attempt, or the attempt that wrote the fallback, has scanned.
 pub(crate) struct FileRows<'a> {
     pub(crate) schema: Schema,
     /// Number of good rows.
@@ -18,7 +19,7 @@ pub(crate) struct FileRows<'a> {
     pub(crate) rows_rejected: u64,
     /// SHA-256 of the source's stored bytes in hex.
     pub(crate) body_sha256: String,
-    /// Number of bytes that the rows are read from, decompressed.
+    /// Decompressed size of the bytes that contain the rows.
     pub(crate) decoded_bytes: u64,
     source: RowSource<'a>,
 }
@@ -43,7 +44,7 @@ impl FileRows<'static> {
 }
 
 impl<'a> FileRows<'a> {
-    /// The rows of the fallback object that an earlier attempt has written.
+    /// The rows of the fallback object of an earlier attempt.
     pub(crate) fn of_fallback(store: &'a Store, manifest: &'a Manifest) -> Self {
         Self {
             schema: manifest.schema.clone(),
@@ -55,7 +56,7 @@ impl<'a> FileRows<'a> {
         }
     }
 
-    /// All rows, from the first.
+    /// Reads all rows, from the first.
     pub(crate) async fn open(&self) -> Result<BatchStream<'_>> {
         match &self.source {
             RowSource::File { reader, scan } => reader.rows(&scan.layout).await,
@@ -63,7 +64,7 @@ impl<'a> FileRows<'a> {
         }
     }
 
-    /// The scanned file whose bad records can be copied out; `None` for rows of the fallback, whose rejects are written already.
+    /// The scanned file with its bad records. `None` for rows of the fallback, whose rejects are already written.
     pub(crate) fn scanned_file(&self) -> Option<(&FileReader, &ScanResult)> {
         match &self.source {
             RowSource::File { reader, scan } => Some((reader, scan)),
@@ -71,12 +72,12 @@ impl<'a> FileRows<'a> {
         }
     }
 
-    /// Whether a row with a value that the table rejects can be left out of the load and copied to the rejects.
+    /// Whether a row with a value that the table rejects can be copied to the rejects.
     pub(crate) fn can_reject_rows(&self) -> bool {
         self.scanned_file().is_some_and(|(_, scan)| scan.can_extract_records())
     }
 
-    /// The bad records that the scan found, in the file's order.
+    /// The bad records of the scan, in file order.
     pub(crate) fn rejects(&self) -> &[Reject] {
         self.scanned_file().map_or(&[], |(_, scan)| &scan.rejects)
     }

@@ -11,10 +11,10 @@ use crate::policy::policy;
 use crate::report::{Outcome, Report};
 use crate::route;
 
-/// Why a file's rows are not in a table that the file was to replace.
+/// The reason for [`Outcome::Superseded`].
 const NEWER_FILE: &str = "a newer file has replaced the table already";
 
-/// The rows are in the target table, or there are none: the object moves to the processed prefix.
+/// Finishes a file whose rows are in the target table, or that has none: moves it to the processed prefix.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
     let mut report = match result {
         FileResult::Loaded(loaded) => {
@@ -34,7 +34,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
     Ok(report)
 }
 
-/// Without a count of this attempt's own, the rows are those that the ledger has.
+/// The report on rows that an earlier attempt loaded. Without counts of this attempt it contains those of the ledger.
 fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
     let (outcome, reason) = match entry.state {
         LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
@@ -47,7 +47,7 @@ fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u
     report
 }
 
-/// The database rejected the rows or is down, and nothing was committed: the rows are written to the fallback.
+/// Writes the rows to the fallback, because the database rejected them or is down, and nothing was committed.
 pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         return loaded(attempt, loaded_before(rows)).await;
@@ -87,14 +87,14 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_fallback()).await
 }
 
-/// What the previous holder of the lease loaded, which the ledger has just told.
+/// The result for rows that the previous holder of the lease loaded, according to the ledger.
 fn loaded_before(rows: &FileRows<'_>) -> FileResult {
     let entry =
         LedgerEntry { state: LedgerState::Loaded, rows_parsed: rows.rows, rows_stored: rows.rows, moved_to: None };
     FileResult::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
 }
 
-/// An earlier attempt wrote the fallback object: it is registered again, which changes nothing if it was before.
+/// Finishes a file whose fallback object exists. Registering it again changes nothing if it is registered.
 pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     fallback::register_found(&context.catalog, &context.settings, manifest).await?;
@@ -104,9 +104,9 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
     Ok(report)
 }
 
-/// The file is broken, or its key gives no table: it moves to the failed prefix, with the reason beside it.
+/// Moves a file that is broken, or whose key names no table, to the failed prefix, together with the reason.
 ///
-/// The previous holder of the lease may have loaded it all the same, by other settings; then it is done.
+/// With other settings, the previous holder of the lease may have loaded it. Then it moves to the processed prefix.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         let mut report = attempt.report(Outcome::AlreadyLoaded).because("the ledger says loaded already");
@@ -176,14 +176,14 @@ fn count_fallback(report: &mut Report, rows: u64, rows_rejected: u64) {
     report.rows_rejected = rows_rejected;
 }
 
-/// Where an object moves when it is done.
+/// The prefix that an object moves to.
 #[derive(Debug, Clone, Copy)]
 enum MoveTo {
     Processed,
     Failed,
 }
 
-/// Names the rejects, moves the object, and adds its new key and the cost to ledger and report.
+/// Moves the object, and adds its new key, the cost and the key of the rejects to the report.
 async fn finish(attempt: &Attempt<'_>, report: &mut Report, destination: MoveTo) -> Result<()> {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     if report.rows_rejected > 0 {

@@ -1,4 +1,4 @@
-//! The database part of the pipeline: claim, write, finalize, commit; retried as the failure table says.
+//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the failure table.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,16 +13,16 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::{Attempt, FileRows, rejects};
 use crate::policy::{Retry, backoff, policy};
 
-/// How a load without a failure ended.
+/// The result of a load without a failure.
 #[derive(Debug)]
 pub(crate) enum LoadResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
-    /// An earlier attempt did, or another version with the same bytes.
+    /// An earlier attempt loaded them, or they were loaded from another version with the same bytes.
     AlreadyLoaded(LedgerEntry),
 }
 
-/// Loads the rows, and waits for the database within the budget.
+/// Loads the rows. Waits for the database within the budget.
 ///
 /// # Errors
 /// An error proves that nothing was committed, unless its kind is [`ErrorKind::CommitUnknown`].
@@ -37,7 +37,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
             Err(error) => error,
         };
         tries += 1;
-        let delay = backoff(tries, fastrand::f64());
+        let delay = backoff(tries, jitter());
         let waited = started.elapsed() + delay;
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
@@ -54,9 +54,14 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
     }
 }
 
+/// The random share of a delay, so that workers do not retry at the same moment. Unit tests wait a thousandth of it.
+fn jitter() -> f64 {
+    if cfg!(test) { fastrand::f64() / 1000.0 } else { fastrand::f64() }
+}
+
 async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> Result<LoadResult> {
     let destination = attempt.destination(fresh).await?;
-    let value_rejects = room_for_rejects(attempt, rows);
+    let value_rejects = value_rejects(attempt, rows);
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
     let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
     let schema = FileSchema::Final { schema: &rows.schema, body: &body };
@@ -80,25 +85,25 @@ async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> R
 }
 
 fn scanned_before(reason: ScanReason) -> Error {
-    Error::new(ErrorKind::Internal, format!("a scanned file is to be scanned again: {reason}"))
+    Error::new(ErrorKind::Internal, format!("the database asked for another scan of a scanned file: {reason}"))
 }
 
-/// Where the load notes rows that the table rejects, if the settings allow any more bad records.
-fn room_for_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
+/// The list for rows that the table rejects, if the settings allow more bad records.
+fn value_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
     if !rows.can_reject_rows() {
         return None;
     }
     let limit = attempt.config.files.limits.rejects;
-    let room = limit.max_of(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
-    (room > 0).then(|| Arc::new(ValueRejects::new(room)))
+    let remaining = limit.max_of(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
+    (remaining > 0).then(|| Arc::new(ValueRejects::new(remaining)))
 }
 
-/// Every pass must return the rows that the scan counted.
+/// Fails unless a pass returned as many rows as the scan.
 fn check_count(scanned: u64, read: u64) -> Result<()> {
     if scanned == read {
         return Ok(());
     }
-    let message = format!("the second pass returned {read} rows, the scan {scanned}");
+    let message = format!("the load read {read} rows, the scan {scanned}");
     Err(Error::new(ErrorKind::Internal, message))
 }
 
@@ -117,13 +122,13 @@ pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> R
             attempt.resolve_commit();
             Err(error)
         }
-        CommitResult::Unknown(error) => ask_ledger(attempt, counts, error).await,
+        CommitResult::Unknown(error) => resolve_unknown_commit(attempt, counts, error).await,
     }
 }
 
-/// Asks the ledger about a COMMIT without an answer, within the budget.
-async fn ask_ledger(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
-    warn!(error = %chain(&cause), "the server did not answer COMMIT, asking the ledger");
+/// Reads the ledger after a COMMIT without a response, within the budget.
+async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
+    warn!(error = %chain(&cause), "the server did not respond to COMMIT, reading the ledger");
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
@@ -140,17 +145,19 @@ async fn ask_ledger(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> R
             Err(error) => warn!(error = %chain(&error), tries, "the ledger could not be read, retrying"),
         }
         tries += 1;
-        let delay = backoff(tries, fastrand::f64());
+        let delay = backoff(tries, jitter());
         if started.elapsed() + delay >= budget {
-            let message = "the server did not answer COMMIT, and the ledger could not be read in time";
+            let message = "the server did not respond to COMMIT, and the ledger could not be read in time";
             return Err(Error::new(ErrorKind::CommitUnknown, message).with_source(cause));
         }
         tokio::time::sleep(delay).await;
     }
 }
 
-/// Whether the ledger says that this object version's rows are in the target table. Its answer resolves every COMMIT sent before:
-/// [`crate::destination::Destination::look_up`] fails while a transaction that claims the object version is open.
+/// Whether the ledger says that this object version's rows are in the target table.
+///
+/// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
+/// claims the object version is open.
 pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
     let entry = attempt.destination(false).await?.look_up(&attempt.source.id).await?;
     attempt.resolve_commit();

@@ -1,7 +1,7 @@
-//! One object from its name to its report. `process` and `run` read as the pipeline does.
+//! One object from its name to its report. [`process`] and [`run`] contain the steps of the pipeline in order.
 //!
-//! After any call, the object's rows are in the target table once, or in the fallback once, or the object is where it was
-//! and the caller gets an error. Every step may be repeated. `exactly-once.md` beside this file explains why.
+//! After any call, the object's rows are in the target table once, or in the fallback once, or the object is still in
+//! place and the caller gets an error. Every step may be repeated. `exactly-once.md` in this folder explains why.
 
 mod attempt;
 mod config;
@@ -12,6 +12,8 @@ mod finish;
 mod load;
 mod rejects;
 mod single_pass;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -38,10 +40,10 @@ use crate::store::Store;
 
 use single_pass::SinglePass;
 
-/// How often an object that is overwritten while it is read is read anew.
+/// How often processing starts again when the object was overwritten in the meantime.
 const OVERWRITTEN_RETRIES: u32 = 3;
 
-/// Everything that the pipeline uses: built once, used for every object.
+/// The clients and settings of a run, for every object.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     /// S3.
@@ -58,10 +60,10 @@ pub(crate) struct Context {
     pub worker: String,
 }
 
-/// Loads one object, or writes its rows to the fallback, and reports where they are.
+/// Loads one object, or writes its rows to the fallback, and returns the report.
 ///
 /// # Errors
-/// The object has no outcome: it is still in place, and the same call may be made again.
+/// The object has no outcome. It is still in place, and the call may be repeated.
 pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Deadline) -> Result<Report> {
     let span = info_span!("object", bucket = %object.bucket, key = %object.key);
     let mut retries = 0;
@@ -85,7 +87,7 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
     Ok(report)
 }
 
-/// Loads the file or handles its failure, then records the outcome, moves the object and reports.
+/// Loads the file or handles its failure, then records the outcome, moves the object and returns the report.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
@@ -124,18 +126,18 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 
-/// How the database part of a file without a failure ended.
+/// The result of a file without a failure.
 #[derive(Debug)]
 enum FileResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
-    /// The rows were in the table before, or were replaced there.
+    /// The rows were already in the table, or a newer file has replaced them there.
     AlreadyLoaded {
         entry: LedgerEntry,
         /// Good rows and rejected records, if this attempt counted them.
         counted: Option<(u64, u64)>,
     },
-    /// The file has not even a header.
+    /// The file is empty, without a header.
     Empty,
 }
 
@@ -157,10 +159,10 @@ impl FileResult {
     }
 }
 
-/// Why a file was not loaded.
+/// The failure of a load.
 struct Failure {
     error: Error,
-    /// The file's rows, if it was scanned: what the fallback takes.
+    /// The file's rows for the fallback, if the file was scanned.
     rows: Option<FileRows<'static>>,
 }
 
@@ -170,7 +172,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// A file without a header changes nothing, except that it cannot say what a table is to be replaced by.
+/// The result for a file without a header. It must not empty a table that it would replace.
 fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
     match load_mode {
         LoadMode::Append | LoadMode::Merge { .. } => Ok(FileResult::Empty),
@@ -182,7 +184,7 @@ fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
     }
 }
 
-/// The version that S3 has now; `None` if the object is gone.
+/// The current version in S3; `None` if the object is gone.
 async fn current_version(context: &Context, object: &ObjectRef) -> Result<Option<ObjectVersion>> {
     match context.store.head(object).await {
         Ok(source) => Ok(Some(source)),

@@ -1,8 +1,9 @@
-//! The bad records of a file, cut out byte for byte and written beside what is wrong with each, before the rows commit.
+//! Writes the rejected records of a file, copied byte for byte, and a file with the error of each.
 //!
-//! Whoever commits (or completes the fallback) has written them: nothing is lost when a worker dies in between, and the next
-//! attempt writes them anew. A worker whose lease was taken over while it stood still takes away and overwrites nothing: what it has seen here
-//! before it proved its lease is its predecessors', and it touches nothing else.
+//! Both files are written before the rows are committed or the fallback is completed. If a worker dies in between, the
+//! next attempt writes them again. A worker looks for the files of earlier attempts, then verifies its lease, and
+//! changes only the versions that it found. So a worker that has lost its lease never changes the files of its
+//! successor.
 
 use std::collections::VecDeque;
 
@@ -22,12 +23,12 @@ use crate::store::write::{Created, Deleted};
 use spillway_formats::decoder::Layout;
 use spillway_formats::reject::{Reject, RejectCode};
 
-/// As much of the notes is read to learn which file they are about: their first line and more.
-const NOTES_BEGINNING_BYTES: u64 = 64 * 1024;
+/// Number of bytes of the error file that are read for its first line, which names the original file.
+const ERRORS_HEAD_BYTES: u64 = 64 * 1024;
 
-/// One line of the notes.
+/// One line of the error file.
 #[derive(Debug, Serialize)]
-struct Note<'a> {
+struct ErrorLine<'a> {
     object_key: &'a str,
     record: u64,
     line: u64,
@@ -38,56 +39,55 @@ struct Note<'a> {
     reason: &'a str,
 }
 
-/// Where the records go, and the notes on them.
+/// The keys of the rejected records and of their errors.
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     [
         route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id),
-        route::reject_notes_key(prefixes, attempt.table_name(), &source.id),
+        route::reject_errors_key(prefixes, attempt.table_name(), &source.id),
     ]
 }
 
-/// The key of the file that corrected records were cut out of, as the notes beside them say; nothing when they do not.
+/// Returns the key of the file that contained these corrected records, from their error file; `None` without one.
 ///
 /// # Errors
-/// When S3 cannot be asked.
+/// When S3 fails.
 pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Option<String>> {
     #[derive(Deserialize)]
     struct Line {
         object_key: Option<String>,
     }
-    let notes = ObjectRef::new(&object.bucket, route::notes_key_for(&object.key));
-    let source = match store.head(&notes).await {
+    let errors = ObjectRef::new(&object.bucket, route::errors_key_for(&object.key));
+    let source = match store.head(&errors).await {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::SourceMissing => return Ok(None),
         Err(error) => return Err(error),
     };
-    let beginning = store.read_range(&notes, &source.etag, 0..source.size_bytes.min(NOTES_BEGINNING_BYTES)).await?;
-    let first = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let head = store.read_range(&errors, &source.etag, 0..source.size_bytes.min(ERRORS_HEAD_BYTES)).await?;
+    let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(serde_json::from_slice(first).ok().and_then(|line: Line| line.object_key))
 }
 
-/// Where corrected records go: into the table they came from, whatever the patterns say now, with the parts of the key of the file they
-/// were cut out of.
+/// Returns the table of corrected records, whatever the patterns say now, and the parts of the original file's key.
 ///
 /// # Errors
-/// When such parts are asked for and cannot be known.
+/// When `KEY_COLUMNS` needs such parts and the original key is unknown.
 pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
     if !settings.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
         return Ok(KeyParts { table, ..KeyParts::default() });
     }
     let original_key = original_key.ok_or_else(|| {
-        let message = "KEY_COLUMNS takes parts of the key of the file that these records came from, and the notes beside them, \
-             which have it in object_key, are gone or are no JSON lines; put them back";
+        let message = "KEY_COLUMNS needs parts of the key of the file that contained these records, but their error file \
+             (.jsonl), which names that file in object_key, is missing or does not contain JSON lines; restore it";
         Error::new(ErrorKind::KeyRefused, message)
     })?;
     Ok(KeyParts { table, ..settings.key_parts(original_key)? })
 }
 
-/// Takes away what another attempt, which did not commit, may have left out.
+/// Deletes the rejects of earlier attempts, none of which has committed.
 ///
 /// # Errors
-/// When it may still be there, or somebody has taken over; nothing may commit then.
+/// When they may still exist, or another worker has taken over. Then do not commit.
 pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
     if !attempt.config.files.limits.rejects.is_on() {
         return Ok(());
@@ -104,23 +104,24 @@ pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The ETags of what earlier attempts have written. Where it is to be changed, the lease is proved after the look: so it is none of a
-/// successor's.
+/// Returns the ETags of the rejects of earlier attempts.
+///
+/// If they will be changed, verifies the lease after reading them. That proves that no successor wrote them.
 async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
     Failpoint::BeforeRejects.reached().await;
-    let (store, bucket, [records, notes]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
-    let (records, notes) = tokio::try_join!(store.etag_of(bucket, &records), store.etag_of(bucket, &notes))?;
-    if will_write || records.is_some() || notes.is_some() {
+    let (store, bucket, [records, errors]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
+    let (records, errors) = tokio::try_join!(store.etag_of(bucket, &records), store.etag_of(bucket, &errors))?;
+    if will_write || records.is_some() || errors.is_some() {
         attempt.verify_lease().await?;
         Failpoint::RejectsLookedUp.reached().await;
     }
-    Ok([records, notes])
+    Ok([records, errors])
 }
 
-/// Writes the records that the first pass has left out, and those whose `values` the table cannot take.
+/// Writes the records that the scan rejected, and those with `values` that the table rejected.
 ///
 /// # Errors
-/// When they may not be there; nothing may commit then.
+/// When they may be incomplete. Then do not commit.
 pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
     let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
     let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
@@ -139,20 +140,21 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
         Layout::Json { .. } => "application/x-ndjson",
     };
     let mut records = store.upload(bucket, &keys[0], content_type);
-    let mut notes = store.upload(bucket, &keys[1], "application/x-ndjson");
-    if let Err(error) = copy_records(attempt, reader, layout, rejects, &mut records, &mut notes).await {
-        // The first error is the one to tell; parts that stay behind are swept.
+    let mut errors = store.upload(bucket, &keys[1], "application/x-ndjson");
+    if let Err(error) = copy_records(attempt, reader, layout, rejects, &mut records, &mut errors).await {
+        // Return the first error; the cleanup aborts uploads that could not be aborted here.
         let _ = records.abort().await;
-        let _ = notes.abort().await;
+        let _ = errors.abort().await;
         return Err(error);
     }
-    for ((key, upload), etag) in keys.iter().zip([records, notes]).zip(found).rev() {
-        // Not deleted first: what a successor has written of the same bytes has the same ETag, and is the same then as before.
-        let end = match etag {
+    for ((key, upload), etag) in keys.iter().zip([records, errors]).zip(found).rev() {
+        // Overwrite instead of delete and create: if a successor wrote the same bytes, the ETag is the same, and its object
+        // stays as it is.
+        let created = match etag {
             Some(etag) => upload.finish_over(&etag).await?,
             None => upload.finish_new().await?,
         };
-        if end == Created::Exists {
+        if created == Created::Exists {
             return Err(taken_over(key));
         }
     }
@@ -160,14 +162,14 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     Ok(())
 }
 
-/// Reads the object once more and copies the header and the rejected records out of it, each record with its note.
+/// Reads the object once more, and copies its header and the rejected records, each with its error.
 async fn copy_records(
     attempt: &Attempt<'_>,
     reader: &FileReader,
     layout: &Layout,
     rejects: Vec<Reject>,
     records: &mut Upload,
-    notes: &mut Upload,
+    errors: &mut Upload,
 ) -> Result<()> {
     let starts = rejects.iter().map(|reject| reject.position.byte);
     let (mut bytes, mut extractor) = reader.records(layout, starts).await?;
@@ -187,16 +189,16 @@ async fn copy_records(
                 records.write(b"\n").await?;
             }
             if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == record.start) {
-                notes.write(&note(&attempt.original_key, &reject)?).await?;
+                errors.write(&error_line(&attempt.original_key, &reject)?).await?;
             }
         }
     }
     if rejects.is_empty() { Ok(()) } else { Err(not_found_again()) }
 }
 
-fn note(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
+fn error_line(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
     let Reject { position, code, column, reason } = reject;
-    let note = Note {
+    let line = ErrorLine {
         object_key,
         record: position.record,
         line: position.line,
@@ -205,18 +207,18 @@ fn note(object_key: &str, reject: &Reject) -> Result<Vec<u8>> {
         code: *code,
         reason,
     };
-    let mut line = serde_json::to_vec(&note)
-        .map_err(|error| Error::new(ErrorKind::Internal, "the note of a bad record is no JSON").with_source(error))?;
+    let mut line = serde_json::to_vec(&line).map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot write the error of a rejected record as JSON").with_source(error)
+    })?;
     line.push(b'\n');
     Ok(line)
 }
 
 fn taken_over(key: &str) -> Error {
-    let message =
-        format!("{key} was changed meanwhile, by another worker that has taken over; the next attempt settles it");
+    let message = format!("another worker has taken over and changed {key}; the next attempt resolves it");
     Error::new(ErrorKind::LeaseLost, message)
 }
 
 fn not_found_again() -> Error {
-    Error::new(ErrorKind::Internal, "a rejected record was not found again in the last pass over the file")
+    Error::new(ErrorKind::Internal, "the last pass over the file did not find a rejected record")
 }

@@ -1,12 +1,13 @@
-//! The single-pass load: a large file is read once, and its rows are sent to the database as they are read.
+//! The single-pass load: reads a large file once, and sends its rows to the database as they are read.
 //!
-//! Nearly every file needs nothing that only a scan finds out: the types of new columns, the bad records that may be left out, the
-//! checksum that tells a duplicate, the size that decides on a staging table, and the schema and row count of a fallback. So the rows are
-//! loaded without it, in a transaction that holds the claim like any other, and the body is claimed at the end, before COMMIT. If
-//! it turns out that something of it is needed, the transaction is rolled back and the file is scanned, as if nothing had been tried.
+//! A scan finds the types of new columns, the bad records, the checksum that identifies a duplicate, the decompressed
+//! size, and the schema and row count of a fallback. Most files need none of these before they are loaded. So their
+//! rows are loaded without a scan, in a transaction that holds the claim. The body is claimed at the end, before
+//! COMMIT. If the load does need a scan, the transaction is rolled back, and the file is scanned and loaded from the
+//! start.
 //!
-//! Where DDL is part of a transaction, a missing table is created in that of its rows, from the types of the file's beginning. A guard then
-//! watches every value and stops the load at the first one that gives a column another type.
+//! Where DDL is transactional, a missing table is created in the transaction of its rows, with the types of the first
+//! rows. A guard then checks every value, and stops the load at the first value that needs another type.
 
 use std::fmt::Display;
 
@@ -21,21 +22,23 @@ use crate::policy::{Action, Retry, policy};
 use crate::reader::{Beginning, FileReader, StreamEnd, StreamedRows};
 use crate::route;
 
-/// The largest expected size, decompressed, of a file whose table is created in the transaction of its rows. Other files for the
-/// same new table wait for that transaction; at a slow database's speed it takes no longer than a conflict is retried.
+/// The largest expected size, decompressed, of a file whose table is created in the transaction of its rows. Other
+/// files for the same new table wait for that transaction; at a slow database's speed it takes no longer than a
+/// conflict is retried.
 const NEW_TABLE_MAX_BYTES: u64 = 256 << 20;
 
-/// How a single-pass load ended.
+/// The result of a single-pass load.
 pub(super) enum SinglePass {
     /// The rows are in the table.
     Done(LoadResult),
     /// The database rejects the rows, and a retry would not change that. Nothing was committed.
     Rejected(Error),
-    /// The file must be scanned first. Nothing was committed. A pass that only peeked at the first rows can be continued.
+    /// The file must be scanned first. Nothing was committed. A pass that only peeked at the first rows can be
+    /// continued.
     NeedsScan(Option<StreamedRows>),
 }
 
-/// Loads a large file in one pass. A small one is in memory, where a scan costs next to nothing.
+/// Loads a large file in one pass. A small file is in memory, so that a scan is cheap.
 ///
 /// # Errors
 /// The object is broken, has changed, or cannot be read; the lease is lost; the result of a COMMIT is unknown.
@@ -45,7 +48,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
     }
     let Some(mut beginning) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
     let may_reject = attempt.config.files.limits.rejects.is_on();
-    // A pass that leaves bad records out has to start anew.
+    // This pass stops at a bad record. A scan that rejects bad records must start from the beginning.
     let unread = |beginning: Beginning| if may_reject { None } else { beginning.into_unread_rows() };
     let error = match try_load(attempt, reader, &mut beginning).await {
         Ok(Some(result)) => return Ok(SinglePass::Done(result)),
@@ -54,7 +57,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
     };
     let kind = error.kind();
     match (policy(kind).retry, policy(kind).action) {
-        // It may be possible to reject that row alone.
+        // After a scan it may be possible to reject only that row.
         (Retry::Never, Action::FallBack) if kind == ErrorKind::DataRefused && may_reject => {
             Ok(SinglePass::NeedsScan(None))
         }
@@ -67,7 +70,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
     }
 }
 
-/// One try; `None` if the file must be scanned.
+/// Tries once to load the file; `None` if the file must be scanned.
 async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Beginning) -> Result<Option<LoadResult>> {
     let destination = attempt.destination(false).await?;
     let may_create_table = route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES;
@@ -75,7 +78,7 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
     let schema = FileSchema::Provisional { schema: &schema, may_create_table };
     let (mut load, guard) = match destination.begin(&attempt.claim(), schema).await? {
         Begun::Open { load, guard } => (load, guard),
-        // How many records a scan would have rejected is part of the report.
+        // The report needs the number of rejected records, which only a scan returns.
         Begun::AlreadyLoaded(_) if attempt.config.files.limits.rejects.is_on() => return Ok(None),
         Begun::AlreadyLoaded(entry) => {
             attempt.resolve_commit();

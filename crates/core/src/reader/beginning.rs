@@ -1,4 +1,4 @@
-//! A file of which only the first rows were read: they give a provisional schema, and a guard watches every later row.
+//! The beginning of a file: a provisional schema from its first rows, and a guard that checks every later row.
 
 use futures_util::stream;
 
@@ -15,27 +15,27 @@ use spillway_formats::schema::Schema;
 /// Why a file must be scanned before it can be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StopReason {
-    /// Whether the file may be loaded without the record depends on all records.
+    /// The limit of rejected records depends on the number of all records.
     #[error("the file has a bad record")]
     BadRecord,
-    /// Their types depend on every value.
-    #[error("the file has columns that its beginning does not show")]
+    /// The types of those columns depend on every value.
+    #[error("the file has columns that its first rows lack")]
     MoreColumns,
-    /// The table was created from the file's beginning.
-    #[error("a value gives a column another type than the file's beginning")]
+    /// The table was created with the types of the first rows.
+    #[error("a value needs another column type than the first rows")]
     TypeChanged,
 }
 
-/// How a pass ended.
+/// The end of a pass.
 #[derive(Debug)]
 pub(crate) enum StreamEnd {
-    /// At the end of the file.
+    /// The pass reached the end of the file.
     Complete(ScanSummary),
-    /// Earlier: the rows so far must not be committed.
+    /// The pass stopped earlier. The rows so far must not be committed.
     Stopped(StopReason),
 }
 
-/// A file whose first rows are known, and whose rows are still to be read, from the first.
+/// A file whose first rows were peeked at. No row was returned yet.
 pub(crate) struct Beginning {
     rows: StreamedRows,
     names: Vec<String>,
@@ -44,10 +44,10 @@ pub(crate) struct Beginning {
 }
 
 impl FileReader {
-    /// Reads the file's beginning. `None` for Parquet, for a file without rows, and for one that starts with a bad record.
+    /// Peeks at the first rows. Returns `None` for Parquet, for a file without rows, and when the first record is bad.
     ///
     /// # Errors
-    /// When the object cannot be read, or is broken.
+    /// When the object cannot be read or is broken.
     pub(crate) async fn peek(&self) -> Result<Option<Beginning>> {
         let (decoded, format) = self.detect().await?;
         let Format::Streaming(format) = format else { return Ok(None) };
@@ -67,12 +67,12 @@ impl FileReader {
 }
 
 impl Beginning {
-    /// The columns, with the types that the first rows suggest.
+    /// The columns, with the types of the first rows.
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    /// All rows, from the first. The stream ends early where the guard stops it; [`Beginning::end`] tells.
+    /// Returns all rows, from the first. The guard may end the stream early; [`Beginning::end`] returns the reason.
     pub(crate) fn rows<'a>(&'a mut self, reader: &'a FileReader, guard: Guard) -> BatchStream<'a> {
         let Self { rows, names, schema, stopped } = self;
         let (width, schema) = (names.len(), &*schema);
@@ -96,7 +96,7 @@ impl Beginning {
         reader.with_key_fields(Box::pin(guarded))
     }
 
-    /// How the rows ended, after [`Beginning::rows`] has returned all of them.
+    /// Returns the end of the pass, after the stream of [`Beginning::rows`] has ended.
     ///
     /// # Errors
     /// When the rows were not read to their end.
@@ -112,7 +112,7 @@ impl Beginning {
         }
     }
 
-    /// The rows for a scan that continues this pass; `None` if some were read already.
+    /// Returns the rows, so that a scan can continue this pass. `None` if any row was read.
     pub(crate) fn into_unread_rows(self) -> Option<StreamedRows> {
         self.rows.is_peeked().then_some(self.rows)
     }

@@ -1,4 +1,4 @@
-//! One pass over a file's bytes: from memory or S3, checksummed as stored, decompressed.
+//! One pass over a file's bytes: reads them from memory or S3, computes their checksum, decompresses them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,15 +14,15 @@ use crate::store::read::BodyReader;
 use spillway_formats::compression::{DecodedLimits, Decompressor};
 use spillway_formats::detect::{self, HEAD_BYTES, Hints};
 
-/// How much of a buffered file is decoded at a time, so that other tasks can run in between.
+/// Number of bytes of a buffered file that are decoded at a time. Other tasks can run in between.
 const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;
 
-/// Where a file's stored bytes are read from.
+/// The location of a file's stored bytes.
 #[derive(Debug, Clone)]
 pub(super) enum StoredFile {
-    /// All of them are in memory.
+    /// In memory.
     Memory(Bytes),
-    /// Each pass reads them from S3.
+    /// In S3, from where each pass reads them.
     S3(Store),
 }
 
@@ -52,9 +52,9 @@ impl StoredFile {
 /// Whether a pass computes the checksum of the stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checksum {
-    /// The first pass does.
+    /// In the first pass.
     Compute,
-    /// A later pass knows it already.
+    /// In later passes.
     Skip,
 }
 
@@ -62,12 +62,12 @@ pub(super) enum Checksum {
 pub(crate) struct DecodedBytes {
     stored: StoredBytes,
     decompressor: Option<Decompressor>,
-    /// Decompressed pieces that were peeked at and not returned yet.
+    /// Decompressed pieces that were peeked at and not returned.
     peeked: VecDeque<Bytes>,
     decoded_bytes: u64,
 }
 
-/// What a whole pass found out about the bytes.
+/// Checksum and size of a body, after a complete pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodySummary {
     /// SHA-256 of the stored bytes in hex; `None` if the pass did not compute it.
@@ -104,7 +104,7 @@ impl DecodedBytes {
         Ok(Self { stored, decompressor, peeked: VecDeque::new(), decoded_bytes: 0 })
     }
 
-    /// The first decompressed bytes: [`HEAD_BYTES`], or all if there are fewer. [`DecodedBytes::next`] returns them again.
+    /// Peeks at the first [`HEAD_BYTES`] decompressed bytes, or all if there are fewer.
     pub(super) async fn head(&mut self) -> Result<Bytes> {
         let mut peeked = std::mem::take(&mut self.peeked);
         let mut seen: usize = peeked.iter().map(Bytes::len).sum();
@@ -118,7 +118,7 @@ impl DecodedBytes {
         Ok(head_of(&self.peeked))
     }
 
-    /// The next decompressed bytes; `None` after the file was read to its end without an error.
+    /// Returns the next decompressed bytes, or `None` at the end of the file.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         match self.peeked.pop_front() {
             Some(piece) => Ok(Some(piece)),
@@ -131,13 +131,13 @@ impl DecodedBytes {
         self.decompressor.is_some()
     }
 
-    /// Reads to the end of the file for its summary alone.
+    /// Reads to the end of the file and returns only the summary.
     pub(super) async fn drain(mut self) -> Result<BodySummary> {
         while self.next().await?.is_some() {}
         Ok(self.summary())
     }
 
-    /// Reads on in a task of its own.
+    /// Continues the pass in a separate task.
     pub(super) fn read_ahead(mut self) -> ReadAhead<Bytes, BodySummary> {
         ReadAhead::start(async |sender| {
             while let Some(piece) = self.next().await? {
@@ -147,7 +147,7 @@ impl DecodedBytes {
         })
     }
 
-    /// What the pass found out; complete only after the last byte.
+    /// The summary; complete only after the last byte.
     fn summary(self) -> BodySummary {
         let sha256 = self.stored.hasher.map(|hasher| hex(&hasher.finalize()));
         BodySummary { sha256, decoded_bytes: self.decoded_bytes }
@@ -158,7 +158,7 @@ impl DecodedBytes {
             None => self.stored.next().await?,
             Some(decompressor) => loop {
                 if let Some(piece) = decompressor.next_piece()? {
-                    // A little input can decompress to a lot: let other tasks run.
+                    // A small input can decompress to many pieces: let other tasks run.
                     tokio::task::yield_now().await;
                     break Some(piece);
                 }
@@ -180,7 +180,7 @@ impl DecodedBytes {
 struct StoredBytes {
     chunks: Chunks,
     hasher: Option<Sha256>,
-    /// Chunks that were peeked at and not returned yet.
+    /// Chunks that were peeked at and not returned.
     peeked: VecDeque<Bytes>,
 }
 
@@ -206,7 +206,7 @@ impl StoredBytes {
     }
 }
 
-/// What S3 says about an object that helps to detect its format.
+/// The properties of an object that help to detect its format.
 pub(super) fn hints(object: &ObjectVersion) -> Hints<'_> {
     Hints {
         key: &object.object.key,

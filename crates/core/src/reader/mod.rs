@@ -1,8 +1,8 @@
 //! Reads one version of an object: its format, layout, schema and rows.
 //!
-//! A reader needs the object's bytes and options, nothing else: no lease, no ledger, no database. A first pass over all
-//! values ([`FileReader::scan`]) decides the schema; later passes ([`FileReader::rows`]) return the same rows by the layout
-//! that the first one found. A single-pass load starts from the file's beginning ([`FileReader::peek`]).
+//! A reader needs only the object's bytes and options: no lease, no ledger, no database. A first pass over all values
+//! ([`FileReader::scan`]) determines the schema and the layout. Later passes ([`FileReader::rows`]) use that layout and
+//! return the same rows. A single-pass load starts with the first rows ([`FileReader::peek`]).
 
 mod beginning;
 mod bytes;
@@ -34,7 +34,7 @@ pub(crate) use scan::ScanResult;
 use streamed::BadRecords;
 pub(crate) use streamed::StreamedRows;
 
-/// Reads one version of an object, as often as needed.
+/// Reads one version of an object, any number of times.
 #[derive(Debug, Clone)]
 pub(crate) struct FileReader {
     object: ObjectVersion,
@@ -43,7 +43,7 @@ pub(crate) struct FileReader {
     key_fields: KeyFields,
 }
 
-/// How a file's records are found in its bytes.
+/// The position of the records in a file's bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum FileLayout {
     /// CSV or JSON, read from the first byte to the last.
@@ -53,10 +53,10 @@ pub(crate) enum FileLayout {
 }
 
 impl FileReader {
-    /// Opens an object in S3. One of at most `buffer_max_bytes` is read into memory now.
+    /// Opens an object in S3. Reads it into memory if it has at most `buffer_max_bytes`.
     ///
     /// # Errors
-    /// When S3 does not return the object, or returns another version of it.
+    /// When S3 does not return the object, or its current version is another one.
     pub(crate) async fn open(
         store: &Store,
         object: &ObjectVersion,
@@ -68,22 +68,22 @@ impl FileReader {
         Ok(Self { object: object.clone(), stored, options: options.clone(), key_fields: key_fields.clone() })
     }
 
-    /// A reader of bytes that are in memory, as if they were the body of `object`.
+    /// A reader of these bytes, as the body of `object`.
     #[cfg(test)]
     pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &ReadOptions) -> Self {
         let stored = StoredFile::Memory(bytes.into());
         Self { object: object.clone(), stored, options: options.clone(), key_fields: KeyFields::default() }
     }
 
-    /// Whether all bytes are in memory, so that reading them again costs little.
+    /// Whether all bytes are in memory, so that another pass is cheap.
     pub(crate) fn is_buffered(&self) -> bool {
         matches!(self.stored, StoredFile::Memory(_))
     }
 
-    /// All rows, by the layout that a scan found.
+    /// Returns all rows, with the layout of the scan.
     ///
     /// # Errors
-    /// When the object cannot be read or is another version by now; the stream also returns errors of its records.
+    /// When the object cannot be read, or was overwritten. The stream also returns errors of records.
     pub(crate) async fn rows<'a>(&'a self, layout: &FileLayout) -> Result<BatchStream<'a>> {
         let rows: BatchStream<'a> = match layout {
             FileLayout::Streaming(layout) => {
@@ -102,7 +102,7 @@ impl FileReader {
         Ok(self.with_key_fields(rows))
     }
 
-    /// One more pass over the decompressed bytes, with an extractor for the records that start at `starts`, in order.
+    /// Starts another pass over the decompressed bytes, with an extractor for the records that start at `starts`.
     pub(crate) async fn records(
         &self,
         layout: &Layout,
@@ -112,7 +112,7 @@ impl FileReader {
         Ok((self.decoded(Checksum::Skip).await?, extractor))
     }
 
-    /// The rows with the columns that `KEY_COLUMNS` adds; unchanged if it adds none.
+    /// Adds the columns of `KEY_COLUMNS` to the rows.
     fn with_key_fields<'a>(&'a self, rows: BatchStream<'a>) -> BatchStream<'a> {
         match self.key_fields.is_empty() {
             true => rows,
@@ -120,7 +120,7 @@ impl FileReader {
         }
     }
 
-    /// Starts the first pass. The first decompressed bytes decide the format.
+    /// Starts the first pass, and detects the format from its first bytes.
     async fn detect(&self) -> Result<(DecodedBytes, Format)> {
         let mut decoded = self.decoded(Checksum::Compute).await?;
         let head = decoded.head().await?;

@@ -1,7 +1,7 @@
-//! A task that runs ahead of its consumer: the pieces it produces wait in a short queue.
+//! A task that runs ahead of its consumer, with a short queue in between.
 //!
-//! A pass over a file is a chain of these (fetch and decompress, decode, then check and send or inspect every value). So each part
-//! uses a processor of its own where there is one.
+//! A pass over a file is a chain of such tasks: fetch and decompress, decode, then scan or load every value. So each
+//! step can use another processor.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -12,14 +12,14 @@ use tracing::Instrument;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How many pieces may wait: enough that neither side has to keep step with the other, few enough to need little memory.
+/// Capacity of the queue. Some pieces decouple both sides; more would only use memory.
 const QUEUE: usize = 4;
 
-/// The consumer's side of a task: its pieces in order, and then its summary.
+/// The consumer's side of a task: receives its pieces in order, then its summary.
 #[derive(Debug)]
 pub(super) struct ReadAhead<Piece, Summary> {
     queue: mpsc::Receiver<Piece>,
-    /// The one task; dropping the set stops it.
+    /// The only task. Dropping the set aborts it.
     work: JoinSet<Result<Summary>>,
     summary: Option<Summary>,
 }
@@ -29,10 +29,10 @@ pub(super) struct ReadAhead<Piece, Summary> {
 pub(super) struct Sender<Piece>(mpsc::Sender<Piece>);
 
 impl<Piece> Sender<Piece> {
-    /// Waits for room in the queue.
+    /// Sends a piece. Waits while the queue is full.
     pub(super) async fn send(&self, piece: Piece) {
         if self.0.send(piece).await.is_err() {
-            // The consumer is gone, and dropping its side is about to stop this task.
+            // The consumer was dropped, which aborts this task.
             std::future::pending::<()>().await;
         }
     }
@@ -50,7 +50,7 @@ impl<Piece: Send + 'static, Summary: Send + 'static> ReadAhead<Piece, Summary> {
         Self { queue, work: tasks, summary: None }
     }
 
-    /// The next piece; `None` after the task ended without an error.
+    /// Returns the next piece, or `None` after the task has ended without an error.
     pub(super) async fn next(&mut self) -> Result<Option<Piece>> {
         if let Some(piece) = self.queue.recv().await {
             return Ok(Some(piece));
@@ -61,13 +61,13 @@ impl<Piece: Send + 'static, Summary: Send + 'static> ReadAhead<Piece, Summary> {
                 Ok(panic) => resume_unwind(panic),
                 Err(stopped) => return Err(Error::new(ErrorKind::Internal, "reading was stopped").with_source(stopped)),
             },
-            // Called once more after the end.
+            // The caller continued after the end.
             None => {}
         }
         Ok(None)
     }
 
-    /// The task's summary, after [`ReadAhead::next`] has returned `None`.
+    /// Returns the task's summary, after [`ReadAhead::next`] has returned `None`.
     pub(super) fn summary(&mut self) -> Result<Summary> {
         self.summary.take().ok_or_else(|| Error::new(ErrorKind::Internal, "the file was not read to its end"))
     }
@@ -114,9 +114,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn task_stays_close_and_ends_with_its_consumer() {
-        let made = Arc::new(AtomicUsize::new(0));
-        let counter = made.clone();
+    async fn task_runs_ahead_by_its_queue_and_ends_with_its_consumer() {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = sent.clone();
         let mut read_ahead = ReadAhead::<_, ()>::start(async move |sender| {
             loop {
                 sender.send(counter.fetch_add(1, Ordering::SeqCst)).await;
@@ -126,10 +126,10 @@ mod tests {
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        let far = made.load(Ordering::SeqCst);
-        assert!(far <= QUEUE + 2, "{far} pieces ahead");
+        let ahead = sent.load(Ordering::SeqCst);
+        assert!(ahead <= QUEUE + 2, "{ahead} pieces ahead");
         drop(read_ahead);
-        while Arc::strong_count(&made) > 1 {
+        while Arc::strong_count(&sent) > 1 {
             tokio::task::yield_now().await;
         }
     }

@@ -1,4 +1,4 @@
-//! The first pass: reads every value once, chooses the column types, counts rows, lists bad records.
+//! The scan: reads every value once, determines the column types, counts rows, lists bad records.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -15,25 +15,25 @@ use spillway_formats::schema::Schema;
 use spillway_formats::schema::header::column_names;
 use spillway_formats::schema::infer::Inference;
 
-/// What a scan found out about a file.
+/// The result of a scan.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ScanResult {
-    /// The file's columns with their final types, then those that `KEY_COLUMNS` adds. None for an empty file.
+    /// The file's columns with their final types, then those of `KEY_COLUMNS`. No columns for an empty file.
     pub schema: Schema,
-    /// Number of good rows, which later passes return.
+    /// Number of rows that later passes return: those that are not rejected.
     pub rows: u64,
-    /// The bad records that later passes leave out, in the file's order.
+    /// The bad records, in file order. Later passes skip them.
     pub rejects: Vec<Reject>,
     /// SHA-256 of the stored bytes in hex.
     pub body_sha256: String,
     /// Number of bytes after decompression.
     pub decoded_bytes: u64,
-    /// How later passes find the records.
+    /// The layout for later passes.
     pub layout: FileLayout,
 }
 
 impl ScanResult {
-    /// Whether a single record can be copied out of the file by its position.
+    /// Whether single records can be copied from the file by their position.
     pub(crate) fn can_extract_records(&self) -> bool {
         match &self.layout {
             FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none(),
@@ -47,13 +47,13 @@ impl FileReader {
     /// Reads the whole file once.
     ///
     /// # Errors
-    /// When the object cannot be read or is broken, has more bad records than allowed, or no good one beside them.
+    /// When the object cannot be read or is broken, has more bad records than allowed, or only bad records.
     pub(crate) async fn scan(&self) -> Result<ScanResult> {
         let rows = self.first_pass().await?;
         self.scan_rows(rows).await
     }
 
-    /// The same as [`FileReader::scan`], on a pass that has peeked at the first rows.
+    /// Like [`FileReader::scan`], but continues a pass that has peeked at the first rows.
     pub(crate) async fn continue_scan(&self, rows: StreamedRows) -> Result<ScanResult> {
         self.scan_rows(FirstPass::Streaming(rows)).await
     }
@@ -88,7 +88,7 @@ impl FileReader {
                 Ok(FirstPass::Streaming(StreamedRows::start(decoded, decoder, BadRecords::Reject)))
             }
             Format::Parquet if decoded.is_compressed() => {
-                let message = "the object is a Parquet file compressed as a whole, which cannot be read by byte ranges; \
+                let message = "the Parquet file is compressed as a whole, so it cannot be read by byte ranges; \
                      upload it uncompressed: Parquet compresses its columns itself";
                 Err(Error::new(ErrorKind::FileBroken, message))
             }
@@ -99,7 +99,7 @@ impl FileReader {
         }
     }
 
-    /// Rejects a file with more bad records than the settings allow, and one with bad records only.
+    /// Fails for a file with more bad records than the settings allow, or with only bad records.
     fn check_reject_limit(&self, rows: u64, rejects: &[Reject]) -> Result<()> {
         let Some(first) = rejects.first() else { return Ok(()) };
         let bad = rejects.len() as u64;
@@ -138,7 +138,7 @@ impl FirstPass {
         }
     }
 
-    /// The summary, after [`FirstPass::next`] has returned `None`.
+    /// Returns the summary, after [`FirstPass::next`] has returned `None`.
     fn end(self) -> Result<ScanSummary> {
         match self {
             Self::Streaming(mut rows) => match rows.end()? {

@@ -1,4 +1,4 @@
-//! The rows of a file that is read from its first byte to its last; tasks of their own prepare bytes and batches.
+//! The rows of a CSV or JSON file, which is read from its first byte to its last in background tasks.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,23 +11,23 @@ use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::infer::Inference;
 
-/// What a pass does with a bad record, within the configured limit.
+/// The treatment of a bad record, within the configured limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadRecords {
-    /// Leaves it out of the rows and lists it in the summary.
+    /// The pass skips it and lists it in the summary.
     Reject,
-    /// Stops the pass.
+    /// The pass stops.
     Stop,
 }
 
-/// What a whole pass found out.
+/// The summary of a complete pass.
 #[derive(Debug)]
 pub(crate) struct ScanSummary {
     /// Empty for an empty file.
     pub(super) column_names: Vec<String>,
     /// `None` for Parquet.
     pub(super) layout: Option<Layout>,
-    /// The bad records, in the file's order.
+    /// The bad records, in file order.
     pub(super) rejects: Vec<Reject>,
     pub(crate) bytes: BodySummary,
 }
@@ -73,7 +73,7 @@ impl StreamedRows {
         Self { rows, peeked: None, names, has_null_tokens }
     }
 
-    /// The first rows, before any were read. [`StreamedRows::next`] returns them again.
+    /// Peeks at the first rows. [`StreamedRows::next`] returns them again.
     pub(super) async fn peek(&mut self) -> Result<Option<&Batch>> {
         if self.peeked.is_none() {
             self.peeked = self.rows.next().await?;
@@ -81,7 +81,7 @@ impl StreamedRows {
         Ok(self.peeked.as_ref())
     }
 
-    /// Whether the first rows were peeked at and none were read.
+    /// Whether the first rows were peeked at, and no row was read.
     pub(super) fn is_peeked(&self) -> bool {
         self.peeked.is_some()
     }
@@ -93,7 +93,7 @@ impl StreamedRows {
         }
     }
 
-    /// The names of the first `width` columns, after the first batch was returned or peeked at.
+    /// The names of the first `width` columns, once the first batch is known.
     pub(super) fn first_names(&self, width: usize) -> Vec<String> {
         self.names.get().map(|names| names.iter().take(width).cloned().collect()).unwrap_or_default()
     }
@@ -106,7 +106,7 @@ impl StreamedRows {
         }
     }
 
-    /// How the pass ended, after [`StreamedRows::next`] has returned `None`.
+    /// Returns the end of the pass, after [`StreamedRows::next`] has returned `None`.
     pub(super) fn end(&mut self) -> Result<StreamEnd> {
         self.rows.summary()
     }

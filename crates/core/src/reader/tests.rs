@@ -50,7 +50,7 @@ async fn scan_needs_bytes_and_options_only() {
 #[case("a.csv", b"id,note\n1,x\n2,\n", &[["1", "x"], ["2", ""]])]
 #[case("a.jsonl", b"{\"id\":1,\"note\":\"x\"}\n{\"id\":2}\n", &[["1", "x"], ["2", ""]])]
 #[tokio::test]
-async fn rows_can_be_read_again_and_again(#[case] key: &str, #[case] bytes: &[u8], #[case] expected: &[[&str; 2]]) {
+async fn every_pass_returns_the_same_rows(#[case] key: &str, #[case] bytes: &[u8], #[case] expected: &[[&str; 2]]) {
     let reader = reader(key, bytes, RejectLimit::Count(0));
     let scan = reader.scan().await.unwrap();
     for _ in 0..2 {

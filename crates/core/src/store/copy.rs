@@ -134,7 +134,7 @@ impl Store {
                 Created::New { .. } | Created::Exists => Ok(()),
             },
             Err(error) => {
-                // Return the first error; the sweep aborts an upload that could not be aborted here.
+                // Return the first error; the cleanup aborts an upload that could not be aborted here.
                 let _ = self.abort_upload(destination, &upload_id).await;
                 Err(error)
             }

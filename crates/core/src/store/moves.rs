@@ -20,11 +20,11 @@ use crate::object::{ObjectRef, ObjectVersion};
 pub struct Moved {
     /// Whether this call copied the object; otherwise it found the copy of an earlier attempt.
     pub is_copied: bool,
-    /// What happened to the source.
+    /// The state of the source.
     pub source: ObjectDisposition,
 }
 
-/// What happened to the source of a move.
+/// The state of the source after a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectDisposition {
     /// This call deleted it.

@@ -88,7 +88,7 @@ impl Upload {
         if (!self.buffer.is_empty() || self.parts.is_empty())
             && let Err(error) = self.send_part().await
         {
-            // Return the first error; the sweep aborts an upload that could not be aborted here.
+            // Return the first error; the cleanup aborts an upload that could not be aborted here.
             let _ = self.abort().await;
             return Err(error);
         }
@@ -113,7 +113,7 @@ impl Upload {
         }
     }
 
-    /// How many parts were sent so far.
+    /// Number of parts sent so far.
     pub fn parts_sent(&self) -> usize {
         self.parts.len()
     }
@@ -167,7 +167,7 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.upload_id.is_some() {
-            tracing::warn!(object = %self.object, "dropped an unfinished upload; the sweep will abort it");
+            tracing::warn!(object = %self.object, "dropped an unfinished upload; the cleanup will abort it");
         }
     }
 }

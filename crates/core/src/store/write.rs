@@ -40,7 +40,7 @@ pub enum Deleted {
     Changed,
 }
 
-/// What must be at the key before a write.
+/// The required state of the key before a write.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Precondition<'a> {
     /// Anything, or no object.
@@ -209,7 +209,7 @@ impl Store {
         };
         if let Err(cause) = self.abort_upload(object, upload_id).await {
             let error = &cause as &dyn std::error::Error;
-            tracing::warn!(%object, error, "failed to abort an upload; the sweep will abort it");
+            tracing::warn!(%object, error, "failed to abort an upload; the cleanup will abort it");
         }
         if exists { Ok(Created::Exists) } else { Err(error) }
     }

@@ -11,7 +11,7 @@ use crate::store::write::Deleted;
 /// How long an expired lease is kept whose COMMIT or fallback write may be in doubt.
 ///
 /// Every attempt for the source takes that state over and renews it. A lease that has not changed for a day belongs to
-/// a source that neither an event nor a sweep delivers any more; Lambda's own retries end after six hours.
+/// a source that no event and no reconciliation delivers any more; Lambda's own retries end after six hours.
 const IN_DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// A lease as found in the bucket.

@@ -1,4 +1,4 @@
-//! The lease: an S3 object that names the worker on a source, its expiry, and what may be in doubt.
+//! The lease: an S3 object with the worker on a source, its expiry, and whether COMMIT or fallback may be in doubt.
 //!
 //! It keeps a slow loader and a faster fallback from both finishing while the database cannot be asked. Every change is
 //! conditional on the ETag of the lease object, so of two workers one always fails. The ledger, not the lease, decides
@@ -21,7 +21,7 @@ use super::write::Deleted;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What an expired lease contained when this worker took it over.
+/// The state in an expired lease when this worker took it over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviousHolder {
     /// The worker that held it.

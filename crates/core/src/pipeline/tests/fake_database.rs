@@ -1,0 +1,315 @@
+//! A database in memory that follows a script, and the rows and ledger rows that it has committed.
+//!
+//! It panics when a load breaks the protocol: rows of a source that are committed twice, or COMMIT without finalize.
+
+mod load;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use crate::destination::{
+    Begun, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry, LedgerOutcome, LedgerState,
+    RowCounts, ScanReason,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::SourceId;
+use crate::pipeline::Destinations;
+use load::FakeLoad;
+
+/// A step of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Open,
+    Begin,
+    Write,
+    Finalize,
+    Commit,
+    LookUp,
+    Record,
+    RecordMove,
+}
+
+/// What happens to the next COMMIT.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CommitFault {
+    /// It takes effect, and the response is lost.
+    LostAfterCommit,
+    /// It does not take effect, and no response arrives.
+    LostBeforeCommit,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone)]
+pub(super) struct LedgerRow {
+    pub(super) entry: LedgerEntry,
+    pub(super) rows_rejected: u64,
+    pub(super) reason: String,
+    content_id: Option<String>,
+}
+
+/// The database. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct FakeDatabase(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    ledger: BTreeMap<SourceId, LedgerRow>,
+    rows: Vec<(SourceId, String)>,
+    calls: Vec<Step>,
+    fresh_opens: usize,
+    /// Steps that fail, with the kind and the number of further failures.
+    faults: Vec<(Step, ErrorKind, usize)>,
+    hooks: Vec<(Step, Box<dyn FnOnce() + Send>)>,
+    commit_faults: VecDeque<CommitFault>,
+    needs_scan: Option<Step>,
+    always_needs_scan: bool,
+    loses_a_row: bool,
+    creates_table: bool,
+    hangs_at: Option<Step>,
+    refused_value: Option<&'static str>,
+}
+
+impl FakeDatabase {
+    /// Every call of this step fails, until [`heal`](Self::heal).
+    pub(super) fn fail(&self, step: Step, kind: ErrorKind) {
+        self.fail_times(step, kind, usize::MAX);
+    }
+
+    /// The next calls of this step fail.
+    pub(super) fn fail_times(&self, step: Step, kind: ErrorKind, times: usize) {
+        self.state().faults.push((step, kind, times));
+    }
+
+    /// Every call fails, as when the server is down.
+    pub(super) fn stop(&self) {
+        for step in [Step::Begin, Step::LookUp, Step::Record, Step::RecordMove] {
+            self.fail(step, ErrorKind::Unreachable);
+        }
+    }
+
+    /// Removes all faults.
+    pub(super) fn heal(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.hangs_at = None;
+    }
+
+    /// Runs an action once, before the next call of this step.
+    pub(super) fn before(&self, step: Step, action: impl FnOnce() + Send + 'static) {
+        self.state().hooks.push((step, Box::new(action)));
+    }
+
+    /// The next COMMIT has an unknown result.
+    pub(super) fn lose_commit(&self, fault: CommitFault) {
+        self.state().commit_faults.push_back(fault);
+    }
+
+    /// A provisional schema is not enough: this step asks for a scan.
+    pub(super) fn needs_scan_at(&self, step: Step) {
+        self.state().needs_scan = Some(step);
+    }
+
+    /// No schema is enough, which breaks the contract.
+    pub(super) fn always_needs_scan(&self) {
+        self.state().always_needs_scan = true;
+    }
+
+    /// The database stores one row fewer than it receives.
+    pub(super) fn lose_a_row(&self) {
+        self.state().loses_a_row = true;
+    }
+
+    /// The table does not exist and is created from the first rows of a single-pass load.
+    pub(super) fn create_table_from_first_rows(&self) {
+        self.state().creates_table = true;
+    }
+
+    /// This step never returns: `Write` or `Commit`, before it takes effect.
+    pub(super) fn hang_at(&self, step: Step) {
+        self.state().hangs_at = Some(step);
+    }
+
+    /// The table cannot hold this value.
+    pub(super) fn refuse_value(&self, value: Option<&'static str>) {
+        self.state().refused_value = value;
+    }
+
+    /// Writes a ledger row, as another worker did.
+    pub(super) fn put_ledger(&self, source: &SourceId, state: LedgerState, rows: u64) {
+        self.state().put_ledger(source, state, RowCounts::inserted(rows), String::new(), None);
+    }
+
+    /// The committed rows, fields joined by commas.
+    pub(super) fn rows(&self) -> Vec<String> {
+        self.state().rows.iter().map(|(_, row)| row.clone()).collect()
+    }
+
+    /// Whether rows of this source are committed.
+    pub(super) fn has_rows_of(&self, source: &SourceId) -> bool {
+        self.state().rows.iter().any(|(id, _)| id == source)
+    }
+
+    /// All ledger rows.
+    pub(super) fn ledger(&self) -> Vec<LedgerRow> {
+        self.state().ledger.values().cloned().collect()
+    }
+
+    /// Number of calls of a step.
+    pub(super) fn calls(&self, step: Step) -> usize {
+        self.state().calls.iter().filter(|call| **call == step).count()
+    }
+
+    /// Number of calls that asked for fresh credentials.
+    pub(super) fn fresh_opens(&self) -> usize {
+        self.state().fresh_opens
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call, runs its hook, and fails if a fault is set.
+    fn call(&self, step: Step) -> Result<()> {
+        let hook = {
+            let mut state = self.state();
+            state.calls.push(step);
+            let index = state.hooks.iter().position(|(hooked, _)| *hooked == step);
+            index.map(|index| state.hooks.remove(index).1)
+        };
+        if let Some(action) = hook {
+            action();
+        }
+        let mut state = self.state();
+        match state.faults.iter_mut().find(|(failing, _, left)| *failing == step && *left > 0) {
+            Some((_, kind, left)) => {
+                *left -= 1;
+                Err(Error::new(*kind, format!("scripted failure at {step:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn hang_if(&self, step: Step) {
+        if self.state().hangs_at == Some(step) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn begin_now(&self, claim: &FileClaim, schema: FileSchema<'_>) -> Result<Begun> {
+        self.call(Step::Begin)?;
+        let mut state = self.state();
+        if let Some(entry) = state.entry_in_target(&claim.source.id) {
+            return Ok(Begun::AlreadyLoaded(entry));
+        }
+        let is_provisional = schema.body().is_none();
+        if state.always_needs_scan || (is_provisional && state.needs_scan == Some(Step::Begin)) {
+            return Ok(Begun::NeedsScan(ScanReason::TableMissing));
+        }
+        let content_id = schema.body().and_then(|body| body.content_id.clone());
+        if state.has_content(content_id.as_deref()) {
+            let id = &claim.source.id;
+            state.put_ledger(id, LedgerState::Duplicate, RowCounts::default(), String::new(), None);
+            return Ok(Begun::AlreadyLoaded(state.ledger[id].entry.clone()));
+        }
+        let guard = if is_provisional && state.creates_table { Guard::EveryValue } else { Guard::NotNeeded };
+        let columns = schema.schema().columns.iter().map(|column| column.name.clone()).collect();
+        let load = FakeLoad { database: self.clone(), claim: claim.clone(), columns, is_provisional, rows: Vec::new() };
+        Ok(Begun::Open { load: Box::new(load), guard })
+    }
+}
+
+impl State {
+    fn put_ledger(
+        &mut self,
+        source: &SourceId,
+        state: LedgerState,
+        counts: RowCounts,
+        reason: String,
+        content_id: Option<String>,
+    ) {
+        let (rows_parsed, rows_stored) = (counts.rows_parsed, counts.rows_stored);
+        let entry = LedgerEntry { state, rows_parsed, rows_stored, moved_to: None };
+        let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, content_id };
+        self.ledger.insert(source.clone(), row);
+    }
+
+    fn entry_in_target(&self, source: &SourceId) -> Option<LedgerEntry> {
+        self.ledger.get(source).map(|row| row.entry.clone()).filter(|entry| entry.state.is_in_target())
+    }
+
+    fn has_content(&self, content_id: Option<&str>) -> bool {
+        content_id.is_some() && self.ledger.values().any(|row| row.content_id.as_deref() == content_id)
+    }
+}
+
+impl std::fmt::Debug for FakeDatabase {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("FakeDatabase")
+    }
+}
+
+impl Destinations for FakeDatabase {
+    fn open<'a>(&'a self, _: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>> {
+        async move {
+            self.state().fresh_opens += usize::from(fresh);
+            self.call(Step::Open)?;
+            Ok(Box::new(self.clone()) as Box<dyn Destination>)
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}
+
+impl Destination for FakeDatabase {
+    fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
+        async move { self.begin_now(claim, schema) }.boxed()
+    }
+
+    fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>> {
+        async move {
+            self.call(Step::LookUp)?;
+            Ok(self.state().ledger.get(source_id).map(|row| row.entry.clone()))
+        }
+        .boxed()
+    }
+
+    fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::Record)?;
+            let mut state = self.state();
+            if state.entry_in_target(&claim.source.id).is_none() {
+                let LedgerOutcome { rows_parsed, rows_stored, rows_rejected, .. } = *outcome;
+                let counts = RowCounts { rows_parsed, rows_stored, rows_rejected, ..RowCounts::default() };
+                state.put_ledger(&claim.source.id, outcome.state, counts, outcome.reason.clone(), None);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn record_move<'a>(
+        &'a self,
+        source_id: &'a SourceId,
+        moved_to: &'a str,
+        _: Option<f64>,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::RecordMove)?;
+            if let Some(row) = self.state().ledger.get_mut(source_id) {
+                row.entry.moved_to = Some(moved_to.to_owned());
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn drop_stale_staging<'a>(&'a self, _: Duration, _: &'a [SourceId]) -> BoxFuture<'a, Result<Vec<String>>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+}

@@ -1,0 +1,277 @@
+//! One bucket, one catalog and one database for a test, and assertions on their contents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::FakeDatabase;
+use crate::catalog::{Catalog, GlueSettings};
+use crate::deadline::Deadline;
+use crate::destination::{
+    Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
+};
+use crate::error::Result;
+use crate::memory_aws::{BUCKET, MemoryAws};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
+use crate::pipeline::{Context, CostMeter, DatabaseSettings, Dedupe, PipelineConfig, process};
+use crate::replay::{ReplaySelection, replay};
+use crate::report::Report;
+use crate::route::{self, Prefixes, TableSettings};
+use crate::secret::CredentialSettings;
+use crate::store::Store;
+use spillway_formats::compression::DecodedLimits;
+use spillway_formats::csv::CsvDialect;
+use spillway_formats::decoder::ReadOptions;
+use spillway_formats::detect::FileFormat;
+use spillway_formats::limits::ReadLimits;
+use spillway_formats::reject::RejectLimit;
+use spillway_formats::schema::fallback::FallbackFormat;
+
+/// The key of the file that most tests load.
+pub(super) const KEY: &str = "uploads/a.csv";
+/// The contents of that file: two rows.
+pub(super) const FILE: &str = "id,note\n1,one\n2,two\n";
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It is buffered in memory, scanned, then loaded.
+    Buffered,
+    /// It is too large to buffer, so its rows are loaded while they are read.
+    SinglePass,
+}
+
+pub(super) struct Fixture {
+    pub(super) aws: MemoryAws,
+    pub(super) database: FakeDatabase,
+    pub(super) settings: PipelineConfig,
+}
+
+impl Fixture {
+    /// A bucket with one file, an empty database, and a retry budget of some milliseconds.
+    pub(super) fn new(reading: Reading) -> Self {
+        let mut settings = settings();
+        if reading == Reading::SinglePass {
+            settings.buffer_max_bytes = 0;
+        }
+        let fixture = Self { aws: MemoryAws::default(), database: FakeDatabase::default(), settings };
+        fixture.aws.put(KEY, FILE);
+        fixture
+    }
+
+    /// Allows this many rejected records per file.
+    pub(super) fn with_max_rejects(mut self, count: u64) -> Self {
+        self.settings.files.limits.rejects = RejectLimit::Count(count);
+        self
+    }
+
+    /// Waits this long for the database.
+    pub(super) fn with_retry_budget(mut self, budget: Duration) -> Self {
+        self.settings.database.retry_budget = budget;
+        self
+    }
+
+    /// Processes the file as a new worker. Fails if rows are in the database and in the fallback afterwards.
+    pub(super) async fn process(&self) -> Result<Report> {
+        self.process_key(KEY).await
+    }
+
+    /// Processes the object with this key as a new worker.
+    pub(super) async fn process_key(&self, key: &str) -> Result<Report> {
+        self.process_until(key, no_deadline()).await
+    }
+
+    pub(super) async fn process_until(&self, key: &str, deadline: Deadline) -> Result<Report> {
+        let result = process(&self.context(), &ObjectRef::new(BUCKET, key), deadline).await;
+        for key in self.fallback_keys() {
+            let name = key.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
+            let id = SourceId::parse(name).expect("the name of a fallback object is a source id");
+            assert!(!self.database.has_rows_of(&id), "the rows are in the database and in the fallback: {key}");
+        }
+        result
+    }
+
+    /// Replays the fallback as a new worker.
+    pub(super) async fn replay(&self) -> Vec<Result<Report>> {
+        replay(&self.context(), BUCKET, &ReplaySelection::default(), &no_deadline()).await.unwrap()
+    }
+
+    /// The current version of the object with this key.
+    pub(super) async fn version(&self, key: &str) -> ObjectVersion {
+        Store::new(&self.aws.config()).head(&ObjectRef::new(BUCKET, key)).await.unwrap()
+    }
+
+    /// Creates the expired lease of an earlier attempt at the file.
+    pub(super) async fn leave_lease(&self, commit_may_be_sent: bool, fallback_may_be_written: bool) {
+        let expires_at = Timestamp::now() - SignedDuration::from_secs(60);
+        self.put_lease(&self.version(KEY).await, expires_at, commit_may_be_sent, fallback_may_be_written);
+    }
+
+    /// Creates the live lease of another worker for this version.
+    pub(super) fn put_live_lease(&self, version: &ObjectVersion) {
+        self.put_lease(version, Timestamp::now() + SignedDuration::from_secs(60), false, false);
+    }
+
+    fn put_lease(
+        &self,
+        version: &ObjectVersion,
+        expires_at: Timestamp,
+        commit_may_be_sent: bool,
+        fallback_may_be_written: bool,
+    ) {
+        let document = json!({
+            "worker": "other", "token": "other", "acquired_at": expires_at, "expires_at": expires_at,
+            "commit_may_be_sent": commit_may_be_sent, "fallback_may_be_written": fallback_may_be_written,
+            "object": version.object,
+        });
+        let key = route::lease_key(&self.settings.prefixes, &version.id);
+        self.aws.put(&key, serde_json::to_vec(&document).unwrap());
+    }
+
+    /// An action that makes another worker take over the lease.
+    pub(super) fn steal_lease(&self) -> impl FnOnce() + Send + 'static {
+        let aws = self.aws.clone();
+        move || {
+            let key = aws.keys().into_iter().find(|key| key.starts_with("lease/")).expect("a lease is held");
+            let mut document: Value = serde_json::from_slice(&aws.get(&key).unwrap()).unwrap();
+            document["token"] = json!("successor");
+            aws.put(&key, serde_json::to_vec(&document).unwrap());
+        }
+    }
+
+    /// Whether the lease in the bucket notes a COMMIT and a fallback; `None` without a lease.
+    pub(super) fn lease_notes(&self) -> Option<(bool, bool)> {
+        let key = self.aws.keys().into_iter().find(|key| key.starts_with("lease/"))?;
+        let document: Value = serde_json::from_slice(&self.aws.get(&key)?).unwrap();
+        Some((document["commit_may_be_sent"] == true, document["fallback_may_be_written"] == true))
+    }
+
+    /// The kinds of objects in the bucket, by key, separated by spaces.
+    pub(super) fn objects(&self) -> String {
+        self.aws.keys().iter().map(|key| kind_of(key)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The rows in the fallback, as CSV without the column of nulls.
+    pub(super) fn fallback_rows(&self) -> Vec<String> {
+        let objects = self.fallback_keys().into_iter().filter_map(|key| self.aws.get(&key));
+        let lines =
+            objects.flat_map(|bytes| String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.map(|line| line.replace('"', "").trim_start_matches(',').to_owned()).collect()
+    }
+
+    fn fallback_keys(&self) -> Vec<String> {
+        self.aws.keys().into_iter().filter(|key| kind_of(key) == "fallback").collect()
+    }
+
+    /// The state of the only ledger row, if there is one.
+    pub(super) fn ledger_state(&self) -> Option<LedgerState> {
+        let ledger = self.database.ledger();
+        assert!(ledger.len() <= 1, "more than one ledger row: {ledger:?}");
+        ledger.first().map(|row| row.entry.state)
+    }
+
+    /// Asserts that the file's rows are in the table once, and that only the moved object is left in the bucket.
+    pub(super) fn assert_loaded(&self) {
+        assert_eq!(self.objects(), "processed");
+        assert_eq!(self.database.rows(), ["1,one", "2,two"]);
+        assert_eq!(self.ledger_state(), Some(LedgerState::Loaded));
+    }
+
+    /// Asserts that the file's rows are in the fallback once, and not in the table.
+    pub(super) fn assert_fell_back(&self) {
+        assert_eq!(self.objects(), "failed manifest fallback");
+        assert_eq!((self.database.rows().len(), self.fallback_rows().len()), (0, 2));
+        assert_eq!(self.aws.partitions(), 1);
+    }
+
+    /// Asserts that no row is stored, and that the bucket contains exactly these kinds of objects.
+    pub(super) fn assert_waits(&self, objects: &str) {
+        assert_eq!(self.objects(), objects);
+        assert!(self.database.rows().is_empty() && self.fallback_rows().is_empty());
+    }
+
+    fn context(&self) -> Context {
+        let config = self.aws.config();
+        Context {
+            store: Store::new(&config),
+            catalog: Catalog::new(&config, self.settings.glue.clone()),
+            destinations: Arc::new(self.database.clone()),
+            cost_meter: CostMeter::default(),
+            settings: self.settings.clone(),
+            worker: "worker".to_owned(),
+        }
+    }
+}
+
+/// A deadline that is never reached.
+fn no_deadline() -> Deadline {
+    Deadline::until_stopped(tokio::sync::watch::channel(false).1)
+}
+
+fn kind_of(key: &str) -> &'static str {
+    match key.split_once('/').map_or("", |(prefix, _)| prefix) {
+        "failed" if key.ends_with(".reason.json") => "reason",
+        "failed" => "failed",
+        "fallback" if key.starts_with("fallback/_manifests/") => "manifest",
+        "fallback" => "fallback",
+        "lease" => "lease",
+        "processed" => "processed",
+        "rejected" if key.ends_with(".jsonl") => "reject-errors",
+        "rejected" => "rejects",
+        "uploads" => "upload",
+        _ => "other",
+    }
+}
+
+fn settings() -> PipelineConfig {
+    let options = DestinationOptions {
+        tls: Tls::Off,
+        load_method: LoadMethod::Auto,
+        load_mode: LoadMode::Append,
+        unknown_columns: UnknownColumns::Refuse,
+        ledger_table: "spillway_ledger".to_owned(),
+        connect_timeout: Duration::from_secs(1),
+        atomic_max_bytes: 1 << 30,
+    };
+    let credentials = Credentials {
+        engine: Engine::MySql,
+        host: "localhost".to_owned(),
+        port: 3306,
+        user: "user".to_owned(),
+        password: SecretString::from(String::new()),
+        database: "database".to_owned(),
+    };
+    let csv = CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None };
+    let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
+    let limits = ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects: RejectLimit::Count(0) };
+    PipelineConfig {
+        region: "us-east-1".to_owned(),
+        prefixes: Prefixes {
+            upload: vec!["uploads/".to_owned()],
+            processed: "processed/".to_owned(),
+            failed: "failed/".to_owned(),
+            fallback: "fallback/".to_owned(),
+            lease: "lease/".to_owned(),
+            rejected: "rejected/".to_owned(),
+        },
+        // The rows of a CSV fallback can be read without a decoder.
+        glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned(), format: FallbackFormat::Csv },
+        database: DatabaseSettings {
+            credentials: CredentialSettings::Inline(credentials),
+            tables: TableSettings { patterns: Default::default(), default: Some("orders".to_owned()) },
+            options,
+            retry_budget: Duration::from_millis(5),
+        },
+        key_columns: Vec::new(),
+        dedupe: Dedupe::Content,
+        files: ReadOptions { format: FileFormat::Auto, csv, limits },
+        buffer_max_bytes: 1 << 20,
+        max_concurrent_files: 1,
+        lease: Duration::from_secs(60),
+        compute: None,
+        host: "host".to_owned(),
+    }
+}

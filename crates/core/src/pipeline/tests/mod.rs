@@ -1,0 +1,31 @@
+//! Tests of the whole pipeline in memory: every branch of what happened before, what the database says, and what fails.
+//!
+//! S3 and Glue are [`crate::memory_aws`], the database is [`FakeDatabase`]. Each test states the outcome, the objects
+//! in the bucket, and the contents of table and ledger afterwards. The drivers and SDK clients are tested elsewhere,
+//! against real servers.
+
+/// Each result of begin, duplicates, and files without rows.
+mod begin;
+/// COMMIT with a known and with an unknown result, and COMMIT that is never sent.
+mod commit;
+/// Leases, uploads and fallback objects of an earlier attempt.
+mod earlier_attempt;
+/// Each row of the failure table, and its retries.
+mod failure_table;
+/// A database that follows a script.
+mod fake_database;
+/// Fallback writes that fail halfway.
+mod fallback;
+/// A bucket, a catalog and a database for one test.
+mod fixture;
+/// Moves that fail halfway.
+mod moves;
+/// Objects that are missing, unreadable, or overwritten while they are read.
+mod object;
+/// Rejected files and rejected records.
+mod rejects;
+/// Replay of fallback objects.
+mod replay;
+
+use fake_database::{CommitFault, FakeDatabase, Step};
+use fixture::{FILE, Fixture, KEY, Reading};

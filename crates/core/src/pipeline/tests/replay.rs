@@ -1,0 +1,184 @@
+//! Replay of fallback objects: their rows are loaded exactly once.
+
+use rstest::rstest;
+
+use super::{CommitFault, Fixture, KEY, Reading, Step};
+use crate::destination::LedgerState;
+use crate::error::ErrorKind;
+use crate::object::ObjectVersion;
+use crate::report::Outcome;
+use spillway_formats::schema::fallback::FallbackFormat;
+
+/// A file that fell back while the database was down. Now the database is up.
+async fn fell_back(format: FallbackFormat) -> (Fixture, ObjectVersion) {
+    let mut fixture = Fixture::new(Reading::Buffered);
+    fixture.settings.glue.format = format;
+    let version = fixture.version(KEY).await;
+    fixture.database.stop();
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::FellBack);
+    fixture.database.heal();
+    (fixture, version)
+}
+
+/// Replays, and returns the only outcome or error kind.
+async fn replay(fixture: &Fixture) -> Result<Outcome, ErrorKind> {
+    let mut results = fixture.replay().await;
+    assert_eq!(results.len(), 1);
+    results.remove(0).map(|report| report.outcome).map_err(|error| error.kind())
+}
+
+fn assert_restored(fixture: &Fixture) {
+    fixture.assert_loaded();
+    assert_eq!(fixture.aws.partitions(), 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn replayed_rows_leave_the_fallback_and_the_object_moves(
+    #[values(FallbackFormat::Csv, FallbackFormat::Parquet)] format: FallbackFormat,
+) {
+    let (fixture, _) = fell_back(format).await;
+    let mut reports = fixture.replay().await;
+    let report = reports.remove(0).unwrap();
+    assert_eq!((report.outcome, report.rows_parsed, report.rows_stored), (Outcome::Replayed, 2, 2));
+    assert!(report.moved_to.unwrap().starts_with("processed/"));
+    assert_restored(&fixture);
+    assert!(fixture.replay().await.is_empty());
+}
+
+#[rstest]
+#[case(Step::Begin)]
+#[case(Step::Finalize)]
+#[tokio::test]
+async fn replay_that_the_database_rejects_keeps_the_fallback(
+    #[values(ErrorKind::Unreachable, ErrorKind::DataRefused)] kind: ErrorKind,
+    #[case] step: Step,
+) {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    fixture.database.fail(step, kind);
+    assert_eq!(replay(&fixture).await, Err(kind));
+    fixture.assert_fell_back();
+
+    fixture.database.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_restored(&fixture);
+}
+
+#[rstest]
+#[case(CommitFault::LostAfterCommit)]
+#[case(CommitFault::LostBeforeCommit)]
+#[tokio::test]
+async fn replay_with_a_commit_in_doubt_keeps_the_fallback(#[case] fault: CommitFault) {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    fixture.database.lose_commit(fault);
+    fixture.database.fail(Step::LookUp, ErrorKind::Unreachable);
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::CommitUnknown));
+    assert_eq!(fixture.objects(), "failed manifest fallback lease");
+
+    fixture.database.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_restored(&fixture);
+}
+
+#[rstest]
+#[case("DeleteObject", "fallback/orders/", "failed manifest fallback lease")]
+#[case("DeletePartition", "spare", "failed manifest lease")]
+#[case("DeleteObject", "_manifests/", "failed manifest lease")]
+#[tokio::test]
+async fn removal_that_fails_is_completed_by_the_next_replay(
+    #[case] operation: &'static str,
+    #[case] key_part: &str,
+    #[case] objects: &str,
+) {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    fixture.aws.fail(operation, key_part);
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::Service));
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), (objects, 2));
+
+    fixture.aws.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_restored(&fixture);
+}
+
+#[tokio::test]
+async fn manifest_without_an_object_and_without_loaded_rows_is_skipped() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.database.fail(Step::Begin, ErrorKind::TableMismatch);
+    fixture.aws.fail("CreateMultipartUpload", "fallback/");
+    fixture.process().await.unwrap_err();
+    fixture.aws.heal();
+    fixture.database.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Skipped));
+    fixture.assert_waits("manifest upload");
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
+    assert_eq!(fixture.database.rows().len(), 2);
+}
+
+#[tokio::test]
+async fn manifest_without_an_object_waits_while_the_ledger_cannot_be_read() {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let object = fixture.aws.keys().into_iter().find(|key| key.starts_with("fallback/orders/")).unwrap();
+    fixture.aws.delete(&object);
+    fixture.database.stop();
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::Unreachable));
+    assert_eq!(fixture.objects(), "failed manifest");
+}
+
+#[tokio::test]
+async fn rows_that_the_ledger_has_are_not_loaded_again() {
+    let (fixture, version) = fell_back(FallbackFormat::Csv).await;
+    fixture.database.put_ledger(&version.id, LedgerState::Loaded, 2);
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_eq!((fixture.database.calls(Step::Write), fixture.objects().as_str()), (0, "processed"));
+}
+
+#[tokio::test]
+async fn fallback_with_a_live_lease_is_left_to_its_holder() {
+    let (fixture, version) = fell_back(FallbackFormat::Csv).await;
+    fixture.put_live_lease(&version);
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::Busy));
+    assert_eq!(fixture.objects(), "failed manifest fallback lease");
+}
+
+#[tokio::test]
+async fn worker_that_lost_its_lease_does_not_commit_a_replay() {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    fixture.database.before(Step::Write, fixture.steal_lease());
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::LeaseLost));
+    assert_eq!(fixture.database.calls(Step::Commit), 0);
+    assert_eq!(fixture.objects(), "failed manifest fallback lease");
+}
+
+#[rstest]
+#[case::deleted("", "")]
+#[case::cannot_move("CopyObject", "failed")]
+#[tokio::test]
+async fn object_that_does_not_move_does_not_stop_the_replay(#[case] fault: &'static str, #[case] objects: &str) {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    if fault.is_empty() {
+        let key = fixture.aws.keys().into_iter().find(|key| key.starts_with("failed/")).unwrap();
+        fixture.aws.delete(&key);
+    } else {
+        fixture.aws.fail(fault, "processed/");
+    }
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), (objects, 2));
+}
+
+#[tokio::test]
+async fn fallback_that_fails_does_not_stop_the_others() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    fixture.database.stop();
+    fixture.process().await.unwrap();
+    fixture.process_key("uploads/b.csv").await.unwrap();
+    fixture.database.heal();
+    fixture.database.fail_times(Step::Begin, ErrorKind::TableMismatch, 1);
+    let results = fixture.replay().await;
+    assert_eq!(results.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true]);
+    // The partition stays as long as it has an object.
+    assert_eq!(fixture.aws.partitions(), 1);
+    assert!(fixture.replay().await.iter().all(Result::is_ok));
+    assert_eq!((fixture.database.rows().len(), fixture.aws.partitions()), (3, 0));
+    assert_eq!(fixture.objects(), "processed processed");
+}
