@@ -28,7 +28,7 @@ use crate::policy;
 /// The longest time spent on retries, even if more time is left.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// Number of stopped tasks of one object after which the launch fails.
+/// The number of stopped tasks of one object after which the launch fails.
 const MAX_STOPPED: usize = 5;
 
 /// The variables through which the task learns its object.

@@ -40,21 +40,13 @@ fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a st
     let mut open: Option<&'a Piece> = None;
     let mut wanted = String::new();
     for piece in pieces {
-        let is_bound = match piece {
-            Piece::Literal(literal) => {
-                wanted.push_str(literal);
-                true
-            }
-            Piece::Part(name) => match bound(parts, name) {
-                Some(value) => {
-                    wanted.push_str(value);
-                    true
-                }
-                None => false,
-            },
-            Piece::Any => false,
+        let known = match piece {
+            Piece::Literal(literal) => Some(literal.as_str()),
+            Piece::Part(name) => bound(parts, name),
+            Piece::Any => None,
         };
-        if is_bound {
+        if let Some(known) = known {
+            wanted.push_str(known);
             continue;
         }
         let start = match open {
@@ -88,12 +80,14 @@ fn min_bytes(piece: &Piece, text: &str) -> Option<usize> {
     }
 }
 
+/// Adds the part that an open piece has matched.
 fn close<'a>(open: Option<&'a Piece>, text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) {
     if let Some(Piece::Part(name)) = open {
         parts.push((name, text));
     }
 }
 
+/// The text of a part, if it has one.
 fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     parts.iter().find(|part| part.0 == name).map(|part| part.1)
 }

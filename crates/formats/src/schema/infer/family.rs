@@ -21,7 +21,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// Whether the next value keeps the type of the column. Numbers are counted in.
+    /// Whether the next value keeps the type of the column. A number is added to the numbers so far.
     #[inline]
     pub(super) fn accepts(&mut self, text: &[u8], kind: FieldKind) -> bool {
         match self {
