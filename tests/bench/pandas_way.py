@@ -1,6 +1,6 @@
-"""What many scripts do, for `make bench`: pandas.read_csv from S3, then DataFrame.to_sql. Called as `pandas_way.py KEY TABLE`.
+"""Loads a CSV file from S3 with pandas.read_csv and DataFrame.to_sql, for `make bench`: `pandas_way.py KEY TABLE`.
 
-Everything is left as pandas has it, types too: the table is taken as it is, or made by pandas where it is missing.
+All options and types are the defaults of pandas. It uses an existing table as it is, and creates a missing one.
 """
 
 import os

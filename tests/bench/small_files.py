@@ -1,7 +1,8 @@
-"""A script by hand, for `make bench`: every CSV below a prefix into a table, one after the other. `small_files.py PREFIX TABLE`.
+"""A hand-written script for `make bench` that loads every CSV file under a prefix: `small_files.py PREFIX TABLE`.
 
-For each file: get it, insert its rows by one statement together with a row of a ledger, commit, copy the object to `processed/`,
-delete the source. One connection for all of them. No lease, no look at what the server stored, no fallback.
+For each file, it inserts the rows with one statement and a ledger row, commits, copies the object to `processed/`, and
+deletes the source. One connection loads all files, one after another. There is no lease, no check of the stored rows, and no
+fallback.
 """
 
 import csv
@@ -38,14 +39,14 @@ connection.commit()
 for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
     for listed in page.get("Contents", []):
         key = listed["Key"]
-        answer = s3.get_object(Bucket=bucket, Key=key)
-        header, *records = csv.reader(io.StringIO(answer["Body"].read().decode(), newline=""))
-        marks = "(" + ", ".join(["%s"] * len(header)) + ")"
+        response = s3.get_object(Bucket=bucket, Key=key)
+        header, *records = csv.reader(io.StringIO(response["Body"].read().decode(), newline=""))
+        placeholders = "(" + ", ".join(["%s"] * len(header)) + ")"
         cursor.execute(
-            "INSERT INTO script_ledger (object_key, etag, row_count) VALUES (%s, %s, %s)", (key, answer["ETag"], len(records))
+            "INSERT INTO script_ledger (object_key, etag, row_count) VALUES (%s, %s, %s)", (key, response["ETag"], len(records))
         )
         cursor.execute(
-            f"INSERT INTO {table} ({', '.join(header)}) VALUES " + ", ".join([marks] * len(records)),
+            f"INSERT INTO {table} ({', '.join(header)}) VALUES " + ", ".join([placeholders] * len(records)),
             [value for record in records for value in record],
         )
         connection.commit()

@@ -230,7 +230,7 @@ async fn parquet_keeps_its_own_types(#[case] over_the_spillway: Option<&str>, #[
 )]
 #[case::cut("a.json", b"[{\"a\":1},\n", "before the array's closing bracket (record 2, line 2, byte 10)")]
 #[case::scalar("a.jsonl", b"{\"a\":1}\n\"secret\"\n", "the record is not an object (record 2, line 2, byte 8)")]
-#[case::parquet("a.parquet", b"PAR1 and no footer", "does not end as Parquet does")]
+#[case::parquet("a.parquet", b"PAR1 and no footer", "does not end with the Parquet magic number")]
 #[tokio::test]
 async fn broken_files_are_rejected(#[case] name: &str, #[case] body: &[u8], #[case] reason: &str) -> Result<()> {
     let test_env = TestEnv::new().await?;

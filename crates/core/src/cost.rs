@@ -74,8 +74,8 @@ impl Requests {
 
 impl Compute {
     /// The cost of this time and these requests. Each object counts as one invocation.
-    pub fn dollars(self, held: Duration, requests: Requests) -> f64 {
-        let seconds = held.as_secs_f64();
+    pub fn dollars(self, time: Duration, requests: Requests) -> f64 {
+        let seconds = time.as_secs_f64();
         let gigabytes = |megabytes: u32| f64::from(megabytes) / 1024.0;
         let compute = match self {
             Self::Lambda { memory_mb } => gigabytes(memory_mb) * seconds * LAMBDA_GB_SECOND + LAMBDA_REQUEST,

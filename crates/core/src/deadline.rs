@@ -65,7 +65,7 @@ mod tests {
     async fn a_stop_reaches_every_clone() {
         let (sender, receiver) = watch::channel(false);
         let deadline = Deadline::until_stopped(receiver).clone();
-        sender.send(true).expect("the receiver lives");
+        sender.send(true).expect("the receiver exists");
         assert_eq!(deadline.reached().await.kind(), ErrorKind::Interrupted);
     }
 

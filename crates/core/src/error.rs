@@ -171,7 +171,7 @@ impl Error {
 }
 
 impl From<spillway_formats::Error> for Error {
-    /// An error of the store that a decoder has passed on comes out as it was.
+    /// Converts an error of a decoder. An error of the store that a decoder passes on is returned unchanged.
     fn from(error: spillway_formats::Error) -> Self {
         let kind = match error.kind() {
             spillway_formats::ErrorKind::Invalid => ErrorKind::FileBroken,
@@ -188,7 +188,7 @@ impl From<spillway_formats::Error> for Error {
         match (error.kind(), error.into_source()) {
             (_, None) => own,
             (spillway_formats::ErrorKind::Read, Some(source)) => match source.downcast::<Self>() {
-                Ok(passed_on) => *passed_on,
+                Ok(original) => *original,
                 Err(source) => own.with_source(source),
             },
             (spillway_formats::ErrorKind::Invalid | spillway_formats::ErrorKind::Internal, Some(source)) => {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn error_of_a_decoder_keeps_its_place_and_cause() {
+    fn error_of_a_decoder_keeps_its_position_and_cause() {
         let invalid = spillway_formats::Error::new(spillway_formats::ErrorKind::Invalid, "bad byte");
         let position = Position { record: 1, line: 2, byte: 3 };
         let error = Error::from(invalid.at(position).in_column("a").with_source("why"));

@@ -8,7 +8,7 @@
 #[cfg(feature = "failpoints")]
 static ARMED: std::sync::OnceLock<(String, std::path::PathBuf)> = std::sync::OnceLock::new();
 
-/// Arms one failpoint, for as long as this process lives. Only the first call has an effect.
+/// Arms one failpoint until the end of this process. Only the first call has an effect.
 #[cfg(feature = "failpoints")]
 pub(crate) fn arm(point: String, file: std::path::PathBuf) {
     let _ = ARMED.set((point, file));
@@ -47,9 +47,9 @@ pub enum Failpoint {
     RowsHalf,
     /// The server has confirmed all rows.
     RowsAll,
-    /// The file has rejected records; nothing was done about them.
+    /// The file has rejected records; they were not processed.
     BeforeRejects,
-    /// The reject files of earlier attempts are known and the lease is verified; nothing was deleted or written.
+    /// The reject files of earlier attempts were listed and the lease was verified; nothing was deleted or written.
     RejectsLookedUp,
     /// The reject files were written; no row of the file is committed.
     RejectsWritten,

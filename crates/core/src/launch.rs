@@ -4,15 +4,18 @@
 //! If a task has stopped and its object is still in place, another one is started. The retries are here: the SDK
 //! client's own are disabled.
 
+mod failure;
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ecs::Client;
-use aws_sdk_ecs::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ecs::operation::run_task::{RunTaskError, RunTaskOutput};
+use aws_sdk_ecs::operation::run_task::RunTaskOutput;
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AwsVpcConfiguration, ContainerOverride, Failure, KeyValuePair, LaunchType, NetworkConfiguration,
+    AssignPublicIp, AwsVpcConfiguration, ContainerOverride, KeyValuePair, LaunchType, NetworkConfiguration,
     TaskOverride,
 };
 use tracing::{info, warn};
@@ -22,10 +25,10 @@ use crate::failpoint::Failpoint;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::policy;
 
-/// Upper bound for the time spent on retries, whatever time is left.
+/// The longest time spent on retries, even if more time is left.
 const MAX_BUDGET: Duration = Duration::from_secs(60);
 
-/// Number of stopped tasks of one object after which the launch fails.
+/// The number of stopped tasks of one object after which the launch fails.
 const MAX_STOPPED: usize = 5;
 
 /// The variables through which the task learns its object.
@@ -145,7 +148,7 @@ impl Launcher {
             .client_token(token)
             .send()
             .await
-            .map_err(|error| self.rejection(error))?;
+            .map_err(|error| failure::of_call(error, &self.settings))?;
         self.started(&response)
     }
 
@@ -178,7 +181,7 @@ impl Launcher {
 
     /// The client token: 64 hex digits, the longest that ECS accepts.
     ///
-    /// Contains the settings too: ECS refuses a token that was used with other parameters.
+    /// Contains the settings too: ECS rejects a token that was used with other parameters.
     fn token(&self, source: &ObjectVersion) -> String {
         let settings = &self.settings;
         let (subnets, groups) = (settings.subnets.join(","), settings.security_groups.join(","));
@@ -197,214 +200,12 @@ impl Launcher {
     /// The started task. A successful response may report a failure and contain no task.
     fn started(&self, response: &RunTaskOutput) -> Result<StartedTask> {
         if let Some(failure) = response.failures().first() {
-            return Err(self.failure(failure));
+            return Err(failure::of_response(failure, &self.settings));
         }
         let nothing = || Error::new(ErrorKind::Service, "ECS started no task and returned no reason");
         let task = response.tasks().first().ok_or_else(nothing)?;
         let arn = task.task_arn().unwrap_or("(no ARN)").to_owned();
         let is_stopped = matches!(task.last_status(), Some("STOPPED" | "DEPROVISIONING" | "DELETED"));
         Ok(if is_stopped { StartedTask::Stopped { arn } } else { StartedTask::Running { arn } })
-    }
-
-    fn failure(&self, failure: &Failure) -> Error {
-        let reason = failure.reason().unwrap_or("no reason");
-        let detail = failure.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-        let what = failure.arn().unwrap_or(&self.settings.cluster);
-        let (kind, hint) = match reason {
-            reason if reason.starts_with("RESOURCE") || is_capacity(reason) => (ErrorKind::Throttled, ""),
-            "MISSING" => (ErrorKind::Settings, "; check ECS_CLUSTER and TASK_DEFINITION"),
-            _ => (ErrorKind::Service, ""),
-        };
-        Error::new(kind, format!("ECS started no task: {reason}{detail} for {what}{hint}"))
-    }
-
-    fn rejection<R>(&self, error: SdkError<RunTaskError, R>) -> Error
-    where
-        R: std::fmt::Debug + Send + Sync + 'static,
-    {
-        let settings = &self.settings;
-        let service = error.as_service_error();
-        let code = service.and_then(ProvideErrorMetadata::code).unwrap_or_default();
-        let message = service.and_then(ProvideErrorMetadata::message).unwrap_or_default();
-        let (kind, what) = match code {
-            code if code.contains("Throttl") || code == "LimitExceededException" || is_capacity(message) => {
-                (ErrorKind::Throttled, "ECS throttled the request or has no capacity".to_owned())
-            }
-            "AccessDeniedException" => (
-                ErrorKind::Forbidden,
-                "the role may not start the task; allow ecs:RunTask on the task definition and iam:PassRole on its roles"
-                    .to_owned(),
-            ),
-            "ClusterNotFoundException" => {
-                (ErrorKind::Settings, format!("the cluster {:?} does not exist; check ECS_CLUSTER", settings.cluster))
-            }
-            "ConflictException" => (
-                ErrorKind::Busy,
-                "another task was started for this object with other settings a moment ago".to_owned(),
-            ),
-            "ClientException" | "InvalidParameterException" | "PlatformTaskDefinitionIncompatibilityException"
-            | "PlatformUnknownException" | "UnsupportedFeatureException" => (
-                ErrorKind::Settings,
-                format!(
-                    "ECS rejected the task {:?}; check TASK_DEFINITION, CONTAINER_NAME, SUBNETS and SECURITY_GROUPS",
-                    settings.task_definition
-                ),
-            ),
-            _ => (ErrorKind::Service, "ECS failed or could not be reached".to_owned()),
-        };
-        Error::new(kind, what).with_source(error)
-    }
-}
-
-/// Whether a text reports missing capacity, for which ECS has no error code.
-fn is_capacity(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
-    ["capacity is unavailable", "reached the limit", "rate exceeded", "limit exceeded"]
-        .into_iter()
-        .any(|phrase| text.contains(phrase))
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use rstest::rstest;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::object::ObjectRef;
-    use crate::stub_server::{StubResponse, StubServer, response};
-
-    const ARN: &str = "arn:aws:ecs:us-east-1:123456789012:task/c/1";
-
-    fn settings() -> LaunchSettings {
-        LaunchSettings {
-            cluster: "c".into(),
-            task_definition: "spillway:3".into(),
-            container: "task".into(),
-            subnets: vec!["subnet-1".into(), "subnet-2".into()],
-            security_groups: vec!["sg-1".into()],
-            assign_public_ip: false,
-        }
-    }
-
-    fn source(version: Option<&str>) -> ObjectVersion {
-        let object =
-            ObjectRef { bucket: "b".into(), key: "uploads/a b+é.csv".into(), version_id: version.map(str::to_owned) };
-        ObjectVersion::new(object, "\"e\"".into(), 11 << 20, Timestamp::UNIX_EPOCH, None)
-    }
-
-    fn task(arn: &str, status: &str) -> StubResponse {
-        response(200, json!({"tasks": [{"taskArn": arn, "lastStatus": status}], "failures": []}))
-    }
-
-    fn failures(reason: &str) -> StubResponse {
-        response(200, json!({"tasks": [], "failures": [{"arn": "arn:x", "reason": reason, "detail": "why"}]}))
-    }
-
-    fn rejection(code: &str, message: &str) -> StubResponse {
-        response(400, json!({"__type": code, "message": message}))
-    }
-
-    async fn launch(responses: Vec<StubResponse>, budget_ms: u64) -> (Result<String>, Vec<Value>) {
-        let aws = StubServer::start(responses).await;
-        let launcher = Launcher::new(&aws.config(), settings());
-        let result = launcher.launch(&source(Some("v1")), Some(Duration::from_millis(budget_ms))).await;
-        (result, aws.request_bodies())
-    }
-
-    #[tokio::test]
-    async fn the_request_names_the_object_and_every_launch_setting() {
-        let (result, requests) = launch(vec![task(ARN, "PROVISIONING")], 0).await;
-        assert_eq!(result.unwrap(), ARN);
-        let token = requests[0]["clientToken"].as_str().unwrap().to_owned();
-        assert_eq!((token.len(), token.bytes().all(|byte| byte.is_ascii_hexdigit())), (64, true));
-        let expected = json!({
-            "cluster": "c",
-            "taskDefinition": "spillway:3",
-            "launchType": "FARGATE",
-            "platformVersion": "LATEST",
-            "count": 1,
-            "clientToken": token,
-            "startedBy": format!("spillway-{}", source(Some("v1")).id.short()),
-            "networkConfiguration": {"awsvpcConfiguration": {
-                "subnets": ["subnet-1", "subnet-2"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED",
-            }},
-            "overrides": {"containerOverrides": [{"name": "task", "environment": [
-                {"name": "S3_BUCKET", "value": "b"},
-                {"name": "CSV_KEY", "value": "uploads/a b+é.csv"},
-                {"name": "CSV_VERSION_ID", "value": "v1"},
-            ]}]},
-        });
-        assert_eq!(requests, [expected]);
-    }
-
-    #[tokio::test]
-    async fn the_token_depends_on_the_object_and_the_settings() {
-        let aws = StubServer::start(vec![task(ARN, "RUNNING")]).await;
-        let token = |settings: LaunchSettings, version| Launcher::new(&aws.config(), settings).token(&source(version));
-        let base = token(settings(), Some("v1"));
-        assert_eq!(base, token(settings(), Some("v1")));
-        assert_ne!(base, token(settings(), Some("v2")));
-        assert_ne!(base, token(LaunchSettings { task_definition: "spillway:4".into(), ..settings() }, Some("v1")));
-    }
-
-    #[rstest]
-    #[case(vec![rejection("ThrottlingException", "Rate exceeded"), task(ARN, "PENDING")])]
-    #[case(vec![rejection("ClientException", "You've reached the limit on the number of tasks you can run concurrently"), task(ARN, "PENDING")])]
-    #[case(vec![failures("RESOURCE:FARGATE"), failures("Capacity is unavailable at this time."), task(ARN, "PENDING")])]
-    #[case(vec![response(500, json!({"__type": "ServerException"})), task(ARN, "PENDING")])]
-    #[tokio::test]
-    async fn transient_failures_are_retried_with_the_same_token(#[case] responses: Vec<StubResponse>) {
-        let attempts = responses.len();
-        let (result, requests) = launch(responses, 30_000).await;
-        assert_eq!(result.unwrap(), ARN);
-        assert_eq!(requests.len(), attempts);
-        assert!(requests.iter().all(|request| request["clientToken"] == requests[0]["clientToken"]));
-    }
-
-    #[tokio::test]
-    async fn retries_end_with_the_budget() {
-        let (result, requests) = launch(vec![rejection("ThrottlingException", "Rate exceeded")], 300).await;
-        let error = result.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Throttled);
-        assert!(error.to_string().starts_with("s3://b/uploads/a b+é.csv: "), "{error}");
-        assert!(!requests.is_empty());
-    }
-
-    #[rstest]
-    #[case(failures("MISSING"), ErrorKind::Settings, "MISSING (why) for arn:x")]
-    #[case(rejection("ClusterNotFoundException", "Cluster not found."), ErrorKind::Settings, "ECS_CLUSTER")]
-    #[case(rejection("InvalidParameterException", "subnets can not be empty."), ErrorKind::Settings, "SUBNETS")]
-    #[case(rejection("ClientException", "TaskDefinition is inactive"), ErrorKind::Settings, "TASK_DEFINITION")]
-    #[case(rejection("AccessDeniedException", "no"), ErrorKind::Forbidden, "iam:PassRole")]
-    #[case(rejection("ConflictException", "token in use"), ErrorKind::Busy, "another task")]
-    #[tokio::test]
-    async fn permanent_failures_are_returned_at_once(
-        #[case] response: StubResponse,
-        #[case] kind: ErrorKind,
-        #[case] expected: &str,
-    ) {
-        let (result, requests) = launch(vec![response], 30_000).await;
-        let error = result.unwrap_err();
-        assert_eq!((error.kind(), requests.len()), (kind, 1), "{error}");
-        assert!(error.to_string().contains(expected), "{error}");
-    }
-
-    #[rstest]
-    #[case(response(200, json!({"tasks": [], "failures": []})), "ECS started no task and returned no reason")]
-    #[case(failures("ATTRIBUTE"), "ECS started no task: ATTRIBUTE (why) for arn:x")]
-    #[tokio::test]
-    async fn a_response_without_a_task_is_a_failure(#[case] response: StubResponse, #[case] expected: &str) {
-        let (result, _) = launch(vec![response], 0).await;
-        assert!(result.unwrap_err().to_string().ends_with(expected));
-    }
-
-    #[tokio::test]
-    async fn a_stopped_task_is_replaced_until_the_limit() {
-        let (result, requests) = launch(vec![task("arn:old", "STOPPED"), task(ARN, "PROVISIONING")], 30_000).await;
-        assert_eq!(result.unwrap(), ARN);
-        assert_ne!(requests[0]["clientToken"], requests[1]["clientToken"]);
-        let (result, requests) = launch(vec![task("arn:old", "STOPPED")], 30_000).await;
-        assert_eq!((result.unwrap_err().kind(), requests.len()), (ErrorKind::Service, MAX_STOPPED));
     }
 }

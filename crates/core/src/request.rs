@@ -20,7 +20,7 @@ use crate::store::read::ListedObject;
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
                         \"end_ts\"}, {\"rejects\"}, {\"replay\": {}} and {\"sweep\": {}}, each with \"bucket\" if it is not S3_BUCKET";
 
-/// The age in seconds from which a sweep regards a file, an upload or a staging table as left over.
+/// The default of [`SweepRequest::older_than_seconds`].
 const DEFAULT_AGE_SECONDS: u64 = 15 * 60;
 
 /// Which of the files under a prefix are loaded.
@@ -73,7 +73,7 @@ pub enum Request {
         /// Which of the fallback objects are replayed.
         selection: ReplaySelection,
     },
-    /// Load files that no event has delivered, and delete what dead workers left.
+    /// Load files that no event has delivered, and delete the leftovers of dead workers.
     Sweep {
         /// The bucket.
         bucket: String,
@@ -86,7 +86,7 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepRequest {
-    /// Files, uploads and staging tables younger than this are left alone; defaults to 900.
+    /// The minimum age in seconds of the files, uploads and staging tables to process; defaults to 900.
     #[serde(default)]
     pub older_than_seconds: Option<u64>,
 }
@@ -338,7 +338,7 @@ mod tests {
     )]
     #[case(r#"{"prefix": "a/", "start_ts": "2026-11-21", "end_ts": "2026-11-20"}"#, "start_ts is not before end_ts")]
     #[case(r#"{"prefix": "a/", "start_ts": "yesterday", "end_ts": "2026-11-20"}"#, "start_ts is \"yesterday\"")]
-    fn invalid_requests_are_refused(#[case] request: &str, #[case] expected: &str) {
+    fn invalid_requests_are_rejected(#[case] request: &str, #[case] expected: &str) {
         let error = parse(request).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::EventInvalid);
         assert!(error.to_string().starts_with(expected), "{error}");
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_leaves_the_last_quarter_of_an_hour_alone_by_default() {
+    fn sweep_ignores_the_last_15_minutes_by_default() {
         assert_eq!(SweepRequest::default().older_than(), Duration::from_secs(900));
     }
 }

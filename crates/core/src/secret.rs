@@ -1,7 +1,7 @@
 //! Reads the database's credentials from Secrets Manager or from the settings.
 //!
 //! Errors contain the secret's name and the field, never a value. Credentials are cached. The caller requests fresh
-//! ones when the database refuses the password, which may have been rotated.
+//! ones when the database rejects the password, which may have been rotated.
 
 use std::sync::Arc;
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_binary_secret_is_refused() {
+    async fn binary_secret_is_rejected() {
         let aws = StubServer::start(vec![response(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.to_string(), "the secret \"prod/db\" is binary; store JSON as text");

@@ -1,4 +1,4 @@
-//! Decompresses gzip and Zstandard: takes bytes in any chunks, returns pieces of bounded size.
+//! Decompresses gzip and Zstandard: accepts bytes in any chunks, returns pieces of bounded size.
 //!
 //! A file may have several members or frames. Zeros after the last gzip member are padding. A file is rejected if it ends
 //! early, does not match its checksum, exceeds its limits, or has other data after the compressed data.

@@ -1,10 +1,12 @@
-//! Fallback objects as CSV (`FALLBACK_FORMAT=csv`), as OpenCSVSerDe reads it.
+//! Writes and reads fallback objects as CSV (`FALLBACK_FORMAT=csv`) in the dialect of OpenCSVSerDe.
 //!
-//! One record has one field for every column of the catalog's table, in the table's order, each quoted, with a backslash
-//! before a quote or a backslash; there is no header line. That SerDe has no NULL, so the first field, `spillway_nulls`,
-//! names the columns that are NULL by their number in the table (the first column is 1), joined by `;`. Line breaks
-//! within fields survive here and in replay, but Athena reads line by line and does not take them, nor types:
-//! reasons why Parquet is the default.
+//! - A record has one field per column of the catalog's table, in the order of the table. There is no header.
+//! - Every field is quoted, with a backslash before a quote or a backslash.
+//! - OpenCSVSerDe has no NULL. So the first field, `spillway_nulls`, contains the numbers of the columns that are NULL, separated
+//!   by `;`. The first column of the table is number 1.
+//!
+//! A replay restores line breaks within fields, but Athena reads line by line and splits such a record. Athena also reads every
+//! column as a string. Therefore Parquet is the default.
 
 use std::io;
 use std::pin::Pin;
@@ -21,30 +23,34 @@ use crate::schema::value::Value;
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
 const ESCAPE: u8 = b'\\';
-/// A batch ends when it holds this many bytes or rows.
+/// A batch ends when its fields have this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// A batch also ends after this many rows.
 const BATCH_ROWS: usize = 1024;
 
-/// Encodes batches; the bytes that are finished can be taken at any time, so that memory stays flat.
+/// Encodes batches. Taking the finished bytes after each batch keeps memory bounded.
 pub struct CsvEncoder {
     columns: Vec<FallbackColumn>,
-    /// For each place of the table, from the second on, the file's column that goes there.
-    permits: Vec<Option<usize>>,
+    /// For each column of the table from the second on, the index of the file's column, if the file has it.
+    sources: Vec<Option<usize>>,
     record: ByteRecord,
     bytes: Vec<u8>,
 }
 
 impl CsvEncoder {
-    /// An encoder for a file with these columns, in file order.
+    /// An encoder for a file with these columns, in the order of the file.
     pub fn new(columns: &[FallbackColumn]) -> Self {
         let last_place = columns.iter().map(|column| column.place).max().unwrap_or(0);
-        let permits = (1..=last_place).map(|place| columns.iter().position(|column| column.place == place)).collect();
-        Self { columns: columns.to_vec(), permits, record: ByteRecord::new(), bytes: Vec::new() }
+        let sources = (1..=last_place).map(|place| columns.iter().position(|column| column.place == place)).collect();
+        Self { columns: columns.to_vec(), sources, record: ByteRecord::new(), bytes: Vec::new() }
     }
 
-    /// Encodes some rows. A field that is not what its column's type says is an error with its position.
+    /// Encodes the rows of a batch.
+    ///
+    /// # Errors
+    /// When a field is not a value of its column's type, with its position.
     pub async fn write(&mut self, batch: &Batch) -> Result<()> {
-        // The escape character is ours to double: the writer only puts it before quotes.
+        // The writer escapes quotes only. `fill_record` escapes backslashes.
         let mut writer = AsyncWriterBuilder::new()
             .has_headers(false)
             .quote_style(QuoteStyle::Always)
@@ -54,34 +60,35 @@ impl CsvEncoder {
             .create_writer(std::mem::take(&mut self.bytes));
         for row in 0..batch.rows() {
             self.fill_record(batch, row)?;
-            writer.write_byte_record(&self.record).await.map_err(not_encoded)?;
+            writer.write_byte_record(&self.record).await.map_err(encode_error)?;
         }
         self.bytes = writer.into_inner().await.map_err(|error| {
-            Error::new(ErrorKind::Internal, "rows could not be encoded as csv").with_source(error.to_string())
+            Error::new(ErrorKind::Internal, "cannot encode rows as CSV").with_source(error.to_string())
         })?;
         Ok(())
     }
 
-    /// The bytes that were finished since the last call, in file order.
+    /// The bytes that were finished since the last call.
     pub fn take_bytes(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// The rest of the file.
+    /// Ends the file and returns the rest of its bytes.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
     }
 
+    /// Sets the record to a row: first the numbers of the columns that are NULL, then the fields.
     fn fill_record(&mut self, batch: &Batch, row: usize) -> Result<()> {
-        let mut fields = Vec::with_capacity(self.permits.len());
+        let mut fields = Vec::with_capacity(self.sources.len());
         let mut nulls = Vec::new();
-        for (index, source) in self.permits.iter().enumerate() {
+        for (index, source) in self.sources.iter().enumerate() {
             let field = match source {
                 Some(column) => stored(&self.columns[*column], batch, row, *column)?,
                 None => None,
             };
             if field.is_none() {
-                // The first field is number 1, and `permits` begins with the second.
+                // Columns are numbered from 1, and `sources` starts with the second column.
                 nulls.push((index + 2).to_string());
             }
             fields.push(field.unwrap_or_default());
@@ -103,7 +110,7 @@ impl CsvEncoder {
     }
 }
 
-/// The field as it is stored, `None` for NULL.
+/// The field to store; `None` for NULL.
 fn stored<'a>(column: &FallbackColumn, batch: &'a Batch, row: usize, index: usize) -> Result<Option<&'a [u8]>> {
     let field = batch.field(row, index);
     match column.store(field) {
@@ -111,14 +118,15 @@ fn stored<'a>(column: &FallbackColumn, batch: &'a Batch, row: usize, index: usiz
         Some(_) => Ok(field),
         None => {
             let error =
-                Error::new(ErrorKind::Internal, "a value is not of the type that was chosen from the whole file");
+                Error::new(ErrorKind::Internal, "a value does not have the type that was inferred from the whole file");
             Err(error.at(batch.position(row)).in_column(&column.name))
         }
     }
 }
 
-/// The rows that [`CsvEncoder`] wrote with the same columns, in the file's own order of columns. Positions count records
-/// only.
+/// Reads the rows that [`CsvEncoder`] wrote with the same columns. Fields are in the order of `columns`.
+///
+/// Positions count records only.
 pub fn decode<Chunks, E>(columns: &[FallbackColumn], chunks: Chunks) -> BoxStream<'static, Result<Batch>>
 where
     Chunks: Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -132,7 +140,7 @@ where
         .terminator(Terminator::Any(b'\n'))
         .create_reader(ChunkReader { chunks: chunks.map_err(Error::read).boxed(), rest: Bytes::new() });
     let decoder = Decoder {
-        permits: columns.iter().map(|column| column.place).collect(),
+        places: columns.iter().map(|column| column.place).collect(),
         reader,
         record: ByteRecord::new(),
         record_number: 0,
@@ -145,25 +153,26 @@ where
 }
 
 struct Decoder {
-    permits: Vec<usize>,
+    /// The index in the record of each column.
+    places: Vec<usize>,
     reader: AsyncReader<ChunkReader>,
     record: ByteRecord,
     record_number: u64,
 }
 
 impl Decoder {
-    /// The next rows; none at the end.
+    /// The next rows; an empty batch after the last.
     async fn next(&mut self) -> Result<Batch> {
-        let mut batch = Batch::new(self.permits.len());
+        let mut batch = Batch::new(self.places.len());
         while batch.rows() < BATCH_ROWS && batch.size_bytes() < BATCH_BYTES {
-            if !self.reader.read_byte_record(&mut self.record).await.map_err(not_read)? {
+            if !self.reader.read_byte_record(&mut self.record).await.map_err(read_error)? {
                 break;
             }
             self.record_number += 1;
             let position = Position { record: self.record_number, line: self.record_number, byte: 0 };
-            let nulls = nulls(&self.record).ok_or_else(|| not_ours(position))?;
-            for place in &self.permits {
-                let field = self.record.get(*place).ok_or_else(|| not_ours(position))?;
+            let nulls = nulls(&self.record).ok_or_else(|| changed(position))?;
+            for place in &self.places {
+                let field = self.record.get(*place).ok_or_else(|| changed(position))?;
                 batch.push_field((!nulls.contains(place)).then_some(field));
             }
             batch.end_row(position);
@@ -172,7 +181,7 @@ impl Decoder {
     }
 }
 
-/// The places of the columns that are NULL, from the first field.
+/// The indexes of the columns that are NULL, from the first field; `None` if that field is invalid.
 fn nulls(record: &ByteRecord) -> Option<Vec<usize>> {
     let text = std::str::from_utf8(record.get(0)?).ok()?;
     if text.is_empty() {
@@ -181,11 +190,11 @@ fn nulls(record: &ByteRecord) -> Option<Vec<usize>> {
     text.split(';').map(|number| number.parse::<usize>().ok()?.checked_sub(1)).collect()
 }
 
-fn not_ours(position: Position) -> Error {
-    Error::new(ErrorKind::Internal, "the fallback object is not the csv that was written").at(position)
+fn changed(position: Position) -> Error {
+    Error::new(ErrorKind::Internal, "the fallback object is not the CSV that was written").at(position)
 }
 
-/// Chunks of bytes as something to read from.
+/// Reads from a stream of chunks.
 struct ChunkReader {
     chunks: BoxStream<'static, Result<Bytes>>,
     rest: Bytes,
@@ -206,21 +215,21 @@ impl AsyncRead for ChunkReader {
     }
 }
 
-fn not_encoded(error: csv_async::Error) -> Error {
-    Error::new(ErrorKind::Internal, "rows could not be encoded as csv").with_source(error)
+fn encode_error(error: csv_async::Error) -> Error {
+    Error::new(ErrorKind::Internal, "cannot encode rows as CSV").with_source(error)
 }
 
-/// What went wrong: our own error from a read as it was, anything else as a file that is not the one we wrote.
-fn not_read(error: csv_async::Error) -> Error {
-    let broken = |source: BoxError| {
-        Error::new(ErrorKind::Internal, "the fallback object is not the csv that was written").with_source(source)
+/// The error of this crate in `error`, or else an object that has changed since it was written.
+fn read_error(error: csv_async::Error) -> Error {
+    let changed = |source: BoxError| {
+        Error::new(ErrorKind::Internal, "the fallback object is not the CSV that was written").with_source(source)
     };
     if !error.is_io_error() {
-        return broken(Box::new(error));
+        return changed(Box::new(error));
     }
     match error.into_kind() {
-        csv_async::ErrorKind::Io(error) => error.downcast::<Error>().unwrap_or_else(|error| broken(Box::new(error))),
-        _ => broken("neither its form nor its source is at fault".into()),
+        csv_async::ErrorKind::Io(error) => error.downcast::<Error>().unwrap_or_else(|error| changed(Box::new(error))),
+        _ => changed("an error that is neither of the format nor of the source".into()),
     }
 }
 

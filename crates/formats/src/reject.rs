@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{Error, ErrorKind, Position, Result};
 
-/// The most rejected records per file, whatever the settings allow. It bounds memory.
+/// The most rejected records per file, even if the settings allow more. It bounds memory.
 pub const MAX_REJECTS: u64 = 100_000;
 
 /// How many bad records a file may have.

@@ -1,5 +1,5 @@
-//! A database, a local S3 and a schema for all contenders of one set, and what has to be done around each measured run:
-//! objects put in place, tables made and dropped, dirty pages written.
+//! The servers and the schema of one set, and the work around each measured run: storing objects, creating and dropping
+//! tables, flushing pages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,25 +20,27 @@ use crate::measure::Servers;
 
 /// The table that Spillway loads into.
 pub(crate) const LOADED: &str = "loaded";
-/// The table that another loads into: of the types that Spillway chose, and empty.
+/// The table that the others load into, created empty with the types that Spillway chose.
 pub(crate) const REFERENCE: &str = "reference";
-/// An empty table like Spillway's first one.
+/// An empty table with the columns of Spillway's first table.
 const SHAPE: &str = "shape";
 
 const BUFFER_POOL_MEGABYTES: u32 = 1_024;
+/// The number of times that the objects are fetched to measure the fetch alone.
 const FETCHES: usize = 3;
-const SETTLE_BOUND: Duration = Duration::from_secs(300);
-/// Pages and transactions: a server that nobody asks has a few of its own.
-const AT_REST: u64 = 100;
+/// The longest wait for InnoDB to become idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// InnoDB counts as idle below this number of dirty pages and old transactions. An unused server has a few.
+const IDLE_PAGES: u64 = 100;
 
-/// Where the contenders meet.
+/// The servers, and everything that the contenders share.
 #[derive(Debug)]
 pub(crate) struct Arena {
     /// The database.
     pub(crate) server: Database,
-    /// The schema of them all.
+    /// The schema of all contenders.
     pub(crate) schema: Schema,
-    /// The bucket of them all.
+    /// The account with the bucket of all contenders.
     pub(crate) account: Account,
     /// Scratch space for files.
     pub(crate) folder: Scratch,
@@ -53,7 +55,7 @@ impl Arena {
         let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..options };
         let (server, cloud) = (Database::start(engine, options).await?, Cloud::start().await?);
         let fixture = Fixture::new(cloud.account().await?, server.schema().await?);
-        // As it is deployed: what the tests have in a hurry gets its default again.
+        // The tests shorten these settings. Here they have their defaults, as in a deployment.
         let settings =
             fixture.settings().without("RDS_RETRY_SECONDS").without("LEASE_SECONDS").with("RDS_TABLE", LOADED);
         Ok(Self {
@@ -67,7 +69,7 @@ impl Arena {
         })
     }
 
-    /// Whose processor time is taken.
+    /// The servers whose processor time is measured.
     pub(crate) fn servers(&self) -> Result<Servers> {
         Ok(Servers { database: self.server.pid()?, s3: self.cloud.pid()? })
     }
@@ -80,7 +82,7 @@ impl Arena {
         Ok(format!("{} {number}", self.schema.engine.title()))
     }
 
-    /// The task, with one more setting that says what to load.
+    /// A command that runs the task with one more setting, which names the object or prefix to load.
     pub(crate) fn spillway(&self, name: &str, value: &str) -> Command {
         let mut command = Command::new(&self.task);
         let settings = self.settings.clone().with(name, value);
@@ -88,7 +90,7 @@ impl Arena {
         command
     }
 
-    /// One of the Python scripts beside this file, with the settings of the task.
+    /// A command that runs a Python script in `tests/bench` with the settings of the task.
     pub(crate) fn script(&self, name: &str, arguments: [&str; 2]) -> Result<Command> {
         let python = workspace().join(".venv-bench/bin/python");
         ensure!(python.is_file(), "{} is missing; run scripts/setup bench", python.display());
@@ -102,11 +104,11 @@ impl Arena {
     pub(crate) async fn put_file(&self, key: &str, file: &Path) -> Result<()> {
         let body = ByteStream::from_path(file).await?;
         let put = self.account.s3.put_object().bucket(&self.account.bucket).key(key).body(body).send();
-        put.await.with_context(|| format!("cannot put {key}"))?;
+        put.await.with_context(|| format!("cannot store {key}"))?;
         Ok(())
     }
 
-    /// Copies an object to where Spillway looks for it.
+    /// Copies an object within the bucket.
     pub(crate) async fn copy(&self, source: &str, key: &str) -> Result<()> {
         let bucket = &self.account.bucket;
         let copy = self.account.s3.copy_object().bucket(bucket).key(key).copy_source(format!("{bucket}/{source}"));
@@ -114,7 +116,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Deletes every object below the prefix.
+    /// Deletes every object under a prefix.
     pub(crate) async fn clear(&self, prefix: &str) -> Result<()> {
         for key in self.account.keys(prefix).await? {
             self.account.s3.delete_object().bucket(&self.account.bucket).key(&key).send().await?;
@@ -122,14 +124,14 @@ impl Arena {
         Ok(())
     }
 
-    /// How long it takes to read the objects one after the other and throw them away.
+    /// Measures the seconds to read the objects one after another and discard them.
     pub(crate) fn fetch_seconds(&self, keys: &[String]) -> Result<f64> {
         let list = self.folder.path().join("fetch");
         let (endpoint, bucket) = (self.cloud.endpoint(), &self.account.bucket);
         let lines = keys.iter().map(|key| format!("url = \"{endpoint}/{bucket}/{key}\"\noutput = \"/dev/null\"\n"));
         std::fs::write(&list, lines.collect::<String>())?;
         let fetch = || -> Result<f64> {
-            let begun = Instant::now();
+            let started = Instant::now();
             let status = Command::new("curl")
                 .args(["--silent", "--fail", "--header", &format!("Authorization: {}", self.account.credential("s3"))])
                 .arg("--config")
@@ -138,22 +140,22 @@ impl Arena {
                 .status()
                 .context("cannot run curl")?;
             ensure!(status.success(), "curl cannot fetch the objects: {status}");
-            Ok(begun.elapsed().as_secs_f64())
+            Ok(started.elapsed().as_secs_f64())
         };
         Ok(median((0..FETCHES).map(|_| fetch()).collect::<Result<_>>()?))
     }
 
-    /// Keeps the shape of the table that Spillway has made.
-    pub(crate) async fn keep_shape(&self) -> Result<()> {
-        self.make_like(SHAPE, LOADED).await
+    /// Remembers the columns of the table that Spillway created.
+    pub(crate) async fn save_shape(&self) -> Result<()> {
+        self.create_like(SHAPE, LOADED).await
     }
 
-    /// Makes the empty table that is to be loaded into.
-    pub(crate) async fn make_empty(&self, table: &str) -> Result<()> {
-        self.make_like(table, SHAPE).await
+    /// Creates an empty table with the remembered columns.
+    pub(crate) async fn create_empty(&self, table: &str) -> Result<()> {
+        self.create_like(table, SHAPE).await
     }
 
-    async fn make_like(&self, table: &str, like: &str) -> Result<()> {
+    async fn create_like(&self, table: &str, like: &str) -> Result<()> {
         let statement = match self.schema.engine {
             Engine::MariaDb => format!("CREATE TABLE {{schema}}.{table} LIKE {{schema}}.{like}"),
             Engine::Postgres => format!("CREATE TABLE {{schema}}.{table} (LIKE {{schema}}.{like} INCLUDING ALL)"),
@@ -161,13 +163,13 @@ impl Arena {
         self.server.execute(&self.schema, &statement).await
     }
 
-    /// Drops a table where it is there.
+    /// Drops a table if it exists.
     pub(crate) async fn drop_table(&self, table: &str) -> Result<()> {
         self.server.execute(&self.schema, &format!("DROP TABLE IF EXISTS {{schema}}.{table}")).await
     }
 
-    /// Has what earlier runs left to be written written and what they left to be purged purged, so that nobody pays for another.
-    pub(crate) async fn finalize(&self) -> Result<()> {
+    /// Waits until the server has written and purged everything of earlier runs, so that it does not count for the next one.
+    pub(crate) async fn settle(&self) -> Result<()> {
         match self.schema.engine {
             Engine::MariaDb => self.settle_innodb().await?,
             Engine::Postgres => self.server.execute(&self.schema, "CHECKPOINT").await?,
@@ -176,33 +178,36 @@ impl Arena {
         Ok(())
     }
 
-    /// InnoDB writes its pages and removes its history when it sees fit; a redo log that is half full would be the next one's.
+    /// Makes InnoDB write all dirty pages and purge old transactions, which it otherwise does at a time of its choice.
     async fn settle_innodb(&self) -> Result<()> {
         let default = self.server.query(&self.schema, "SELECT @@GLOBAL.innodb_max_dirty_pages_pct").await?;
         let default = default[0][0].clone().context("innodb_max_dirty_pages_pct has no value")?;
         self.server.execute(&self.schema, "SET GLOBAL innodb_max_dirty_pages_pct = 0").await?;
-        wait::until("InnoDB to come to rest", SETTLE_BOUND, async || {
+        wait::until("InnoDB to become idle", IDLE_TIMEOUT, async || {
             let left = "SELECT variable_value FROM information_schema.global_status WHERE variable_name \
                  IN ('Innodb_buffer_pool_pages_dirty', 'Innodb_history_list_length')";
             let left = self.server.query(&self.schema, left).await?;
             let left = left.into_iter().flatten().flatten().map(|count| count.parse::<u64>());
-            Ok(left.sum::<Result<u64, _>>()? < AT_REST)
+            Ok(left.sum::<Result<u64, _>>()? < IDLE_PAGES)
         })
         .await?;
         self.server.execute(&self.schema, &format!("SET GLOBAL innodb_max_dirty_pages_pct = {default}")).await
     }
 
-    /// Fails unless this many files of the run came to their good end: moved, and in the ledger with all their rows.
-    pub(crate) async fn ensure_moved(&self, prefix: &str, files: u64, rows: u64) -> Result<()> {
+    /// Fails unless this many files were moved and are in the ledger with all their rows.
+    pub(crate) async fn check_moved(&self, prefix: &str, files: u64, rows: u64) -> Result<()> {
         let query = format!(
             "SELECT COUNT(*), SUM(rows_stored) FROM {{schema}}.spillway_ledger \
              WHERE state = 'loaded' AND object_key LIKE '{prefix}%'"
         );
         let ledger = self.server.query(&self.schema, &query).await?;
         let expected = [files, rows].map(|number| Some(number.to_string()));
-        ensure!(ledger[0] == expected, "the ledger has {:?}, and not {expected:?}", ledger[0]);
+        ensure!(ledger[0] == expected, "the ledger has {:?} instead of {expected:?}", ledger[0]);
         let (waiting, moved) = (self.account.keys(prefix).await?.len(), self.account.keys("processed/").await?.len());
-        ensure!(waiting == 0 && moved as u64 == files, "{waiting} files still wait, {moved} were moved of {files}");
+        ensure!(
+            waiting == 0 && moved as u64 == files,
+            "{moved} of {files} files were moved, and {waiting} remain under {prefix}"
+        );
         Ok(())
     }
 }

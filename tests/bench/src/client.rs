@@ -1,5 +1,4 @@
-//! The databases' own command-line clients, as the schema's owner: the bulk loaders that Spillway is compared with, and
-//! queries with long answers.
+//! The command-line clients of the databases: the bulk loaders that Spillway is compared with, and queries with many rows.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +8,7 @@ use spillway_test_env::keeper::SERVER_PATH;
 
 use crate::data::Data;
 
-/// The bulk loader of the engine: what it is called in the report.
+/// The name of the engine's bulk loader in the report.
 pub(crate) fn loader_name(engine: Engine) -> &'static str {
     match engine {
         Engine::MariaDb => "`LOAD DATA LOCAL INFILE`",
@@ -17,8 +16,8 @@ pub(crate) fn loader_name(engine: Engine) -> &'static str {
     }
 }
 
-/// The client that loads the file into the table, with whatever its loader needs to come to the right values.
-pub(crate) fn loading(schema: &Schema, port: u16, file: &Path, table: &str, data: Data) -> Command {
+/// A command that loads a file into a table, with the options that the loader needs for correct values.
+pub(crate) fn load_command(schema: &Schema, port: u16, file: &Path, table: &str, data: Data) -> Command {
     let file = file.display();
     match schema.engine {
         Engine::MariaDb => {
@@ -33,16 +32,16 @@ pub(crate) fn loading(schema: &Schema, port: u16, file: &Path, table: &str, data
     }
 }
 
-/// The client that writes a query's rows to its standard output, a line each, without holding them.
-pub(crate) fn asking(schema: &Schema, port: u16, query: &str) -> Command {
+/// A command that writes the rows of a query to standard output, one per line, without buffering them.
+pub(crate) fn query_command(schema: &Schema, port: u16, query: &str) -> Command {
     match schema.engine {
         Engine::MariaDb => mariadb(schema, port, query),
         Engine::Postgres => psql(schema, port, &format!("\\copy ({query}) TO STDOUT")),
     }
 }
 
-/// The columns and the SET clause of LOAD DATA: empty fields are NULL where the column is no text that is always there,
-/// and `true` and `false` are 1 and 0.
+/// The column list and the SET clause of LOAD DATA. They turn empty fields of nullable columns into NULL, and `true` and
+/// `false` into 1 and 0.
 fn load_data_lists(data: Data) -> (String, String) {
     const OPTIONAL: [&str; 6] = ["account", "balance", "quantity", "born_on", "updated_at", "note"];
     const BOOLEANS: [&str; 2] = ["is_active", "is_member"];
@@ -64,7 +63,7 @@ fn load_data_lists(data: Data) -> (String, String) {
     (columns.join(", "), set)
 }
 
-/// Without TLS, which Spillway does not do without: the comparison is the harder for it.
+/// Runs a statement without TLS, which is an advantage over Spillway: it always uses TLS.
 fn mariadb(schema: &Schema, port: u16, statement: &str) -> Command {
     let mut command = Command::new("mariadb");
     command
@@ -78,7 +77,7 @@ fn mariadb(schema: &Schema, port: u16, statement: &str) -> Command {
     command
 }
 
-/// See [`mariadb`] for TLS.
+/// Runs a command line without TLS, like [`mariadb`].
 fn psql(schema: &Schema, port: u16, command_line: &str) -> Command {
     let mut command = Command::new("psql");
     command
@@ -99,7 +98,7 @@ mod tests {
     use crate::data::Data;
 
     #[test]
-    fn what_needs_no_conversion_gets_none() {
+    fn only_nullable_and_boolean_columns_are_converted() {
         assert_eq!(load_data_lists(Data::Orders), ("id, customer, product, cents".into(), String::new()));
         let (columns, set) = load_data_lists(Data::Wide);
         assert!(columns.contains("zip, country, @account, @balance"));

@@ -1,45 +1,45 @@
-//! The files that are loaded: the same bytes on every machine and in every run, written row by row.
+//! Generates the files to load. Their bytes are the same on every machine and in every run.
 
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
 
-/// What the rows of a file are.
+/// The kind of rows in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Data {
-    /// Four whole numbers, about 32 bytes a row.
+    /// Four integers, about 32 bytes per row.
     Orders,
-    /// Twenty columns with what careless loaders damage: see [`SPECIALS`].
+    /// Twenty columns, some with values that other loaders change; see [`SPECIALS`].
     Wide,
 }
 
-/// A column of [`Data::Wide`] whose values are compared one by one with what was written.
+/// A column of [`Data::Wide`] whose values are compared one by one with the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Special {
     /// The column's name.
     pub(crate) column: &'static str,
-    /// What is hard about it.
-    pub(crate) holds: &'static str,
-    /// Whether values are numbers, which are the same in any spelling.
+    /// The difficult values in it, for the report.
+    pub(crate) contents: &'static str,
+    /// Whether the values are numbers, whose spelling is ignored.
     pub(crate) is_number: bool,
     value: fn(u64) -> Option<String>,
 }
 
 impl Special {
-    /// The value in this row; none is NULL.
+    /// The value in this row; `None` for NULL.
     pub(crate) fn value(&self, row: u64) -> Option<String> {
         (self.value)(row)
     }
 }
 
-/// The columns that others get wrong.
+/// The columns that other loaders load incorrectly.
 pub(crate) const SPECIALS: [Special; 5] = [
-    Special { column: "zip", holds: "leading zeros", is_number: false, value: |row| Some(zip(row)) },
-    Special { column: "country", holds: "`NA` among the codes", is_number: false, value: |row| Some(country(row)) },
-    Special { column: "account", holds: "whole numbers beyond 2^53, and NULL", is_number: true, value: account },
-    Special { column: "balance", holds: "decimals of 24 digits, and NULL", is_number: true, value: balance },
-    Special { column: "note", holds: "NULL beside the empty string", is_number: false, value: note },
+    Special { column: "zip", contents: "leading zeros", is_number: false, value: |row| Some(zip(row)) },
+    Special { column: "country", contents: "`NA` among the codes", is_number: false, value: |row| Some(country(row)) },
+    Special { column: "account", contents: "whole numbers beyond 2^53, and NULL", is_number: true, value: account },
+    Special { column: "balance", contents: "decimals of 24 digits, and NULL", is_number: true, value: balance },
+    Special { column: "note", contents: "NULL and the empty string", is_number: false, value: note },
 ];
 
 const COUNTRIES: [&str; 12] = ["DE", "NA", "US", "FR", "IN", "BR", "JP", "ZA", "SE", "AT", "NG", "PL"];
@@ -75,7 +75,7 @@ impl Data {
         }
     }
 
-    /// The columns in which a loader that does not tell a quoted empty field from an unquoted one is wrong.
+    /// The columns that are wrong if a loader does not distinguish a quoted empty field from an unquoted one.
     pub(crate) fn ambiguous_columns(self) -> &'static [&'static str] {
         match self {
             Self::Orders => &[],
@@ -83,7 +83,7 @@ impl Data {
         }
     }
 
-    /// Writes a file of these rows, counted from 1; gives its size in bytes.
+    /// Writes a file with these rows, counted from 1; returns its size in bytes.
     pub(crate) fn write_file(self, path: &Path, rows: std::ops::Range<u64>) -> Result<u64> {
         let mut file = std::fs::File::create(path)?;
         let (mut block, mut written) = (self.header(), 0);
@@ -99,7 +99,7 @@ impl Data {
         Ok(written + block.len() as u64)
     }
 
-    /// A file of these rows in memory.
+    /// The bytes of a file with these rows.
     pub(crate) fn file(self, rows: std::ops::Range<u64>) -> Vec<u8> {
         let mut file = self.header();
         rows.for_each(|row| self.append_row(row, &mut file));
@@ -126,10 +126,10 @@ impl Data {
 
 fn append_wide(row: u64, out: &mut Vec<u8>) {
     let random = mixed(row, 1);
-    let optional = |usage: u64, text: String| if random.is_multiple_of(usage) { String::new() } else { text };
+    let optional = |one_in: u64, text: String| if random.is_multiple_of(one_in) { String::new() } else { text };
     let day = |seed: u64| format!("{:04}-{:02}-{:02}", 1950 + seed % 77, 1 + seed / 77 % 12, 1 + seed / 924 % 28);
     let time = |seed: u64| format!("{:02}:{:02}:{:02}", seed % 24, seed / 24 % 60, seed / 1_440 % 60);
-    let bit = |place: u32| random >> place & 1 == 1;
+    let bit = |index: u32| random >> index & 1 == 1;
     let fields = [
         row.to_string(),
         zip(row),
@@ -187,15 +187,15 @@ fn note(row: u64) -> Option<String> {
     }
 }
 
-/// A number that looks random and is the same for the same row and use: the finaliser of SplitMix64.
-fn mixed(row: u64, usage: u64) -> u64 {
-    let mut state = row.wrapping_mul(8).wrapping_add(usage).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// A pseudorandom number that depends only on the row and the stream: the finalizer of SplitMix64.
+fn mixed(row: u64, stream: u64) -> u64 {
+    let mut state = row.wrapping_mul(8).wrapping_add(stream).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)
 }
 
-/// Without the formatter: there are up to 128 million of them in a file.
+/// Writes a number without the formatter, which is too slow for the 128 million numbers of a large file.
 fn append_number(mut number: u64, end: u8, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut first = digits.len();
@@ -216,7 +216,7 @@ mod tests {
     use super::{Data, SPECIALS};
 
     #[test]
-    fn rows_do_not_depend_on_the_files_length() {
+    fn rows_do_not_depend_on_the_length_of_the_file() {
         for data in [Data::Orders, Data::Wide] {
             let (short, long) = (data.file(1..11), data.file(1..21));
             assert!(long.starts_with(&short), "{data:?}");
@@ -235,29 +235,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compared_is_what_was_written() {
+    fn special_values_are_those_in_the_file() {
         let columns = Data::Wide.columns();
         let file = String::from_utf8(Data::Wide.file(1..501)).unwrap();
         let body = file.split_once('\n').unwrap().1;
-        for (place, record) in body.replace(",\nand", ", and").lines().enumerate() {
-            // The two quoted texts with commas in them stand behind all special columns but the note.
+        for (index, record) in body.replace(",\nand", ", and").lines().enumerate() {
+            // Two quoted texts contain commas. All special columns are before them, except the note.
             let front: Vec<&str> = record.splitn(15, ',').collect();
             let back: Vec<&str> = record.rsplitn(5, ',').collect();
             for special in SPECIALS {
-                let index = columns.iter().position(|&name| name == special.column).unwrap();
-                let written = if index < 14 { front[index] } else { back[columns.len() - 1 - index] };
-                let expected = match special.value(place as u64 + 1) {
+                let column = columns.iter().position(|&name| name == special.column).unwrap();
+                let written = if column < 14 { front[column] } else { back[columns.len() - 1 - column] };
+                let expected = match special.value(index as u64 + 1) {
                     None => String::new(),
                     Some(text) if text.is_empty() => "\"\"".to_owned(),
                     Some(text) => text,
                 };
-                assert_eq!(written, expected, "{} in row {}", special.column, place + 1);
+                assert_eq!(written, expected, "{} in row {}", special.column, index + 1);
             }
         }
     }
 
     #[test]
-    fn a_few_rows_have_everything_that_is_hard() {
+    fn a_thousand_rows_contain_all_difficult_values() {
         let values = |column: usize| -> Vec<_> { (1..1_001).map(|row| SPECIALS[column].value(row)).collect() };
         assert!(values(0).iter().flatten().any(|zip| zip.starts_with('0')));
         assert!(values(1).contains(&Some("NA".into())));

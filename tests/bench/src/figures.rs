@@ -1,81 +1,81 @@
-//! What was measured, as it is kept in `docs/benchmarks.json` and shown in the report.
+//! The measured figures, as `docs/benchmarks.json` stores them and the report shows them.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// Who all others are compared with.
+/// The name of Spillway, with which all others are compared.
 pub(crate) const SPILLWAY: &str = "Spillway";
-/// Spillway where there is no table yet.
+/// The name of Spillway for the first file of a table.
 pub(crate) const SPILLWAY_NEW_TABLE: &str = "Spillway, new table";
 
 /// One measured run of one process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// From the process's start to its end.
+    /// The time from the start of the process to its end.
     pub(crate) seconds: f64,
     /// Processor time of the process.
     pub(crate) client_cpu_seconds: f64,
-    /// Processor time of the database meanwhile.
+    /// Processor time of the database during the run.
     pub(crate) server_cpu_seconds: f64,
-    /// Processor time of the local S3 meanwhile.
+    /// Processor time of the local S3 during the run.
     pub(crate) s3_cpu_seconds: f64,
-    /// The most memory the process had resident.
+    /// Peak resident memory of the process.
     pub(crate) peak_memory_bytes: u64,
 }
 
 /// All runs of one contender.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// What it is called.
+    /// Its name in the report.
     pub(crate) name: String,
-    /// Whether it took the file from S3, or from the local disk.
+    /// Whether it reads the file from S3; otherwise from the local disk.
     pub(crate) is_from_s3: bool,
-    /// In the order in which they were made.
+    /// The runs in their order.
     pub(crate) runs: Vec<Run>,
-    /// What the comparison of its table with Spillway's came to.
+    /// The result of the comparison with Spillway's table.
     pub(crate) content: String,
 }
 
 /// One set of data on one engine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Section {
-    /// The name by which `make bench SET=...` knows it.
+    /// The name for `make bench SET=...`.
     pub(crate) set: String,
-    /// What the data are.
+    /// A description of the data.
     pub(crate) about: String,
     /// The engine's value of `RDS_ENGINE`.
     pub(crate) engine: String,
     /// The engine's name and version.
     pub(crate) server: String,
     /// Cores and memory.
-    pub(crate) compute: String,
-    /// How many files.
+    pub(crate) machine: String,
+    /// The number of files.
     pub(crate) files: u64,
-    /// How many rows in all of them.
+    /// The number of rows in all files.
     pub(crate) rows: u64,
-    /// Their size.
+    /// The size of all files.
     pub(crate) bytes: u64,
-    /// Reading all of them from the local S3 and throwing them away.
+    /// The time to read all files from the local S3 and discard them.
     pub(crate) fetch_seconds: f64,
-    /// Who ran.
+    /// The contenders.
     pub(crate) entries: Vec<Entry>,
-    /// Values that are not what was written, by column.
+    /// The numbers of wrong values in the special columns.
     pub(crate) wrong: Vec<Wrong>,
 }
 
-/// How many values of each special column are not what was written.
+/// The number of wrong values in each special column of a table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Wrong {
-    /// Whose table it is.
+    /// The contender that loaded the table.
     pub(crate) name: String,
-    /// How many rows were compared.
+    /// The number of compared rows.
     pub(crate) rows: u64,
-    /// Wrong ones, in the order of [`crate::data::SPECIALS`].
+    /// The number of wrong values, in the order of [`crate::data::SPECIALS`].
     pub(crate) counts: Vec<u64>,
 }
 
 impl Entry {
-    /// The middle of a figure over all runs.
+    /// The median of a figure over all runs.
     pub(crate) fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
         median(self.runs.iter().map(figure).collect())
     }
@@ -92,13 +92,13 @@ impl Section {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// Spillway's own.
+    /// The entry of Spillway.
     pub(crate) fn spillway(&self) -> Result<&Entry> {
         self.entry(SPILLWAY).with_context(|| format!("{} on {} has no run of Spillway", self.set, self.engine))
     }
 }
 
-/// The middle value; of an even number, the mean of the two in the middle.
+/// The median; of an even number of values, the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -108,13 +108,13 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Puts new sections in the place of older ones of the same set and engine, in the order of `sets`, then by engine.
+/// Replaces older sections of the same set and engine. The result is in the order of `sets`, then by engine.
 pub(crate) fn merged(older: Vec<Section>, newer: Vec<Section>, sets: &[&str]) -> Vec<Section> {
     let is_replaced = |old: &Section| newer.iter().any(|new| (&new.set, &new.engine) == (&old.set, &old.engine));
     let mut all: Vec<Section> = older.into_iter().filter(|old| !is_replaced(old)).collect();
     all.extend(newer);
-    let place = |section: &Section| sets.iter().position(|set| *set == section.set).unwrap_or(usize::MAX);
-    all.sort_by(|one, other| (place(one), &one.engine).cmp(&(place(other), &other.engine)));
+    let set_index = |section: &Section| sets.iter().position(|set| *set == section.set).unwrap_or(usize::MAX);
+    all.sort_by(|one, other| (set_index(one), &one.engine).cmp(&(set_index(other), &other.engine)));
     all
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn merged(older: Vec<Section>, newer: Vec<Section>, sets: &[&str]) ->
 pub(crate) mod tests {
     use super::{Entry, Run, SPILLWAY, Section, median, merged};
 
-    /// A section in which Spillway takes two seconds and the loader one.
+    /// A section with Spillway at two seconds and the loader at one second.
     pub(crate) fn section(set: &str, engine: &str) -> Section {
         let run = |seconds| Run {
             seconds,
@@ -142,7 +142,7 @@ pub(crate) mod tests {
             about: "four whole numbers".into(),
             engine: engine.to_owned(),
             server: "MariaDB 10.11".into(),
-            compute: "2 cores, 24 GiB".into(),
+            machine: "2 cores, 24 GiB".into(),
             files: 1,
             rows: 1_000_000,
             bytes: 32_000_000,
@@ -153,13 +153,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_is_the_middle_value() {
         assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 9.0, 2.0]), 3.0);
     }
 
     #[test]
-    fn new_sections_replace_their_like_and_keep_the_order() {
+    fn new_sections_replace_older_ones_in_order() {
         let older = vec![section("b", "mariadb"), section("a", "postgres")];
         let mut newer = section("b", "mariadb");
         newer.rows = 7;

@@ -1,8 +1,10 @@
-//! `make bench`: Spillway beside the databases' own bulk loaders, pandas, and a script by hand, on the same files and servers.
+//! `make bench`: compares Spillway with the databases' bulk loaders, pandas and a hand-written script, on the same files and
+//! servers.
 //!
-//! Called as `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]`. The figures go to `docs/`, where they
-//! replace those of the same sets and engines; with `rows`, which is for trying it out, they are only printed.
-//! `bench start=FOLDER` is `make bench-start`, of the functions that were built there; `bench large=BINARY [rows=COUNT]` is `make bench-large`.
+//! - `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]` writes the figures to `docs/`, where they
+//!   replace those of the same sets and engines. With `rows` it is a trial run with small files, which only prints them.
+//! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
+//! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
@@ -30,13 +32,14 @@ use crate::arena::Arena;
 use crate::figures::{Section, merged};
 use crate::sets::Set;
 
-/// What the task may have resident, whatever the size of the file.
+/// The most memory that the task may use, for a file of any size.
 const MEMORY_LIMIT_BYTES: u64 = 96 << 20;
+/// The number of rounds, unless the command line sets it.
 const ROUNDS: usize = 3;
-/// The exit code of a process that was stopped from the keyboard.
+/// The exit code after Ctrl-C.
 const STOPPED: i32 = 130;
 
-/// What the command line asks for.
+/// The arguments of the command line.
 #[derive(Debug)]
 struct Plan {
     task: PathBuf,
@@ -52,7 +55,7 @@ async fn main() -> Result<()> {
     tokio::select! {
         ended = work => ended?,
         _ = tokio::signal::ctrl_c() => {
-            // The files are large. The servers end with this process.
+            // Removed because the files are large. The servers stop with this process.
             let _best_effort = std::fs::remove_dir_all(run::folder()?);
             std::process::exit(STOPPED);
         }
@@ -60,22 +63,22 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(words: Vec<String>) -> Result<()> {
-    let compute = compute()?;
+    let machine = machine()?;
     match words.first().and_then(|word| word.split_once('=')) {
-        Some(("start", folder)) => start::measure(Path::new(folder), &compute).await,
+        Some(("start", folder)) => start::measure(Path::new(folder), &machine).await,
         Some(("large", task)) => {
             let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
-            let rows = rows.map(str::parse).transpose().context("rows is no number")?;
-            println!("{}", large::measure(Path::new(task), rows, &compute).await?);
+            let rows = rows.map(str::parse).transpose().context("rows is not a number")?;
+            println!("{}", large::measure(Path::new(task), rows, &machine).await?);
             Ok(())
         }
-        _ => measure_sets(Plan::parse(words.into_iter())?, &compute).await,
+        _ => measure_sets(Plan::parse(words.into_iter())?, &machine).await,
     }
 }
 
-async fn measure_sets(plan: Plan, compute: &str) -> Result<()> {
-    let begun = Instant::now();
-    // A copy: it stays the same while others build.
+async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
+    let started = Instant::now();
+    // A copy, so that a build during the run does not change it.
     let folder = Scratch::new("bench_task")?;
     let task = folder.path().join("spillway-task");
     std::fs::copy(&plan.task, &task).with_context(|| format!("cannot copy {}", plan.task.display()))?;
@@ -84,7 +87,7 @@ async fn measure_sets(plan: Plan, compute: &str) -> Result<()> {
         for set in &plan.sets {
             let arena = Arena::open(engine, Options::default(), &task).await?;
             println!("{} on {}", set.name, arena.version().await?);
-            let section = rounds::run(&arena, set, plan.rounds, compute, |line| println!("{line}")).await;
+            let section = rounds::run(&arena, set, plan.rounds, machine, |line| println!("{line}")).await;
             sections.push(section.with_context(|| format!("{} on {} failed", set.name, engine.title()))?);
             if !plan.is_trial {
                 publish(&sections)?;
@@ -94,39 +97,39 @@ async fn measure_sets(plan: Plan, compute: &str) -> Result<()> {
     for section in &sections {
         println!("\n{}", report::part(section)?);
     }
-    println!("{:.0} minutes in all", begun.elapsed().as_secs_f64() / 60.0);
-    sections.iter().try_for_each(ensure_flat)
+    println!("{:.0} minutes in all", started.elapsed().as_secs_f64() / 60.0);
+    sections.iter().try_for_each(check_memory)
 }
 
 impl Plan {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
         let (mut task, mut set, mut engine, mut rounds, mut rows) = (None, None, None, None, None);
         for argument in arguments {
-            let (name, value) = argument.split_once('=').with_context(|| format!("{argument:?} is no NAME=VALUE"))?;
-            let kept = match name {
+            let (name, value) = argument.split_once('=').with_context(|| format!("{argument:?} is not NAME=VALUE"))?;
+            let argument = match name {
                 "task" => &mut task,
                 "set" => &mut set,
                 "engine" => &mut engine,
                 "rounds" => &mut rounds,
                 "rows" => &mut rows,
-                _ => bail!("{name:?} is no argument; there are task, set, engine, rounds and rows"),
+                _ => bail!("unknown argument {name:?}; accepted are task, set, engine, rounds and rows"),
             };
-            // What the Makefile has no value for is empty.
-            *kept = Some(value.to_owned()).filter(|value| !value.is_empty());
+            // The Makefile passes an empty value for an unset variable.
+            *argument = Some(value.to_owned()).filter(|value| !value.is_empty());
         }
-        let rows: Option<u64> = rows.map(|text| text.parse()).transpose().context("rows is no number")?;
-        let rounds = rounds.map_or(Ok(ROUNDS), |text| text.parse()).context("rounds is no number")?;
-        ensure!(rounds > 0 && rows != Some(0), "rounds and rows are at least 1");
+        let rows: Option<u64> = rows.map(|text| text.parse()).transpose().context("rows is not a number")?;
+        let rounds = rounds.map_or(Ok(ROUNDS), |text| text.parse()).context("rounds is not a number")?;
+        ensure!(rounds > 0 && rows != Some(0), "rounds and rows must be at least 1");
         let engines = match engine {
             None => vec![Engine::MariaDb, Engine::Postgres],
             Some(name) => {
-                let unknown = || format!("{name:?} is no engine; there are mariadb and postgres");
+                let unknown = || format!("unknown engine {name:?}; accepted are mariadb and postgres");
                 vec![Engine::of_name(&name).with_context(unknown)?]
             }
         };
         Ok(Self {
-            task: task.context("which binary of the task? task=PATH")?.into(),
-            sets: sets::chosen(set.as_deref(), rows)?,
+            task: task.context("task=PATH, the binary of the task, is missing")?.into(),
+            sets: sets::select(set.as_deref(), rows)?,
             engines,
             rounds,
             is_trial: rows.is_some(),
@@ -134,11 +137,11 @@ impl Plan {
     }
 }
 
-/// Writes figures, report and plot, with what earlier runs have measured of other sets.
+/// Writes figures, report and plot. Figures of other sets are kept.
 fn publish(sections: &[Section]) -> Result<()> {
     let path = |name| workspace().join("docs").join(name);
     let older = match std::fs::read(path("benchmarks.json")) {
-        Ok(text) => serde_json::from_slice(&text).context("docs/benchmarks.json is of another form; delete it")?,
+        Ok(text) => serde_json::from_slice(&text).context("docs/benchmarks.json has another structure; delete it")?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
@@ -148,16 +151,16 @@ fn publish(sections: &[Section]) -> Result<()> {
     Ok(std::fs::write(path("benchmarks.md"), report::page(&all)?)?)
 }
 
-/// Fails when Spillway has needed more memory than it may.
-fn ensure_flat(section: &Section) -> Result<()> {
+/// Fails if Spillway used more memory than [`MEMORY_LIMIT_BYTES`].
+fn check_memory(section: &Section) -> Result<()> {
     let peaks = section.spillway()?.runs.iter().map(|run| run.peak_memory_bytes);
     let (peak, limit) = (peaks.max().unwrap_or_default() >> 20, MEMORY_LIMIT_BYTES >> 20);
-    ensure!(peak < limit, "{} on {} took {peak} MiB; {limit} is the limit", section.set, section.server);
+    ensure!(peak < limit, "{} on {} used {peak} MiB; the limit is {limit} MiB", section.set, section.server);
     Ok(())
 }
 
-/// Cores and memory.
-fn compute() -> Result<String> {
+/// The cores and the memory of this machine.
+fn machine() -> Result<String> {
     let memory = std::fs::read_to_string("/proc/meminfo")?;
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).context("no MemTotal")?;
     let kibibytes: f64 = total.trim().trim_end_matches(" kB").parse()?;
@@ -174,10 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_makefile_leaves_empty_has_its_default() {
+    fn empty_arguments_have_their_defaults() {
         let default = plan(&["task=t", "set=", "engine=", "rounds=", "rows="]).unwrap();
         assert_eq!((default.rounds, default.engines.len(), default.is_trial), (3, 2, false));
-        assert!(default.sets.iter().all(|set| set.name != "orders-32m"), "half an hour, unasked for");
+        assert!(
+            default.sets.iter().all(|set| set.name != "orders-32m"),
+            "it takes half an hour, so it is not a default"
+        );
         let chosen = plan(&["task=t", "set=small,orders-32m", "engine=postgres", "rows=250"]).unwrap();
         assert_eq!(chosen.engines, [Engine::Postgres]);
         assert_eq!((chosen.sets[0].files, chosen.sets[1].rows_each, chosen.is_trial), (3, 250, true));
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused() {
+    fn invalid_arguments_are_rejected() {
         for arguments in
             [&["task=t", "set=orders"][..], &["task=t", "engine=oracle"], &["rounds=3"], &["task=t", "rounds=0"]]
         {

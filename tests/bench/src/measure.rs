@@ -1,5 +1,4 @@
-//! One stopwatch for everybody: a process from its start to its end, with its memory, its processor time, and what the
-//! servers spent meanwhile.
+//! Measures a process from its start to its end: time, memory, its processor time and that of the servers.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,32 +8,35 @@ use spillway_test_env::process;
 
 use crate::figures::Run;
 
-/// Memory is read this often; its high-water mark only ever grows, so little can be missed.
+/// The interval between two reads of the peak memory. The kernel keeps the peak, so only a late rise can be missed.
 const MEMORY_POLL: Duration = Duration::from_millis(10);
-/// A server's worker is counted for good once its parent has seen it end.
+/// The time for a server to wait for its ended workers, whose processor time it counts only then.
 const SETTLE: Duration = Duration::from_millis(200);
-/// In Linux every time in `/proc` is in hundredths of a second, whatever the kernel's own clock.
+/// Linux reports times in `/proc` in hundredths of a second.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The servers whose processor time is taken.
+/// The servers whose processor time is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Servers {
-    /// The database's first process.
+    /// The process id of the database's main process.
     pub(crate) database: u32,
-    /// The local S3's.
+    /// The process id of the local S3.
     pub(crate) s3: u32,
 }
 
-/// Runs a command to its good end.
+/// Runs a command and measures it.
+///
+/// # Errors
+/// When the command fails, with the end of its output.
 pub(crate) fn run(servers: Servers, command: &mut Command) -> Result<Run> {
     let before = (family_seconds(servers.database)?, family_seconds(servers.s3)?, reaped_seconds()?);
-    let begun = Instant::now();
+    let started = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = child.with_context(|| format!("cannot run {:?}", command.get_program()))?;
     let pid = child.id();
     let memory = std::thread::spawn(move || watch_memory(pid));
     let output = child.wait_with_output()?;
-    let seconds = begun.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let client_cpu_seconds = reaped_seconds()? - before.2;
     let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
     let lines: Vec<&str> = text.lines().collect();
@@ -46,11 +48,11 @@ pub(crate) fn run(servers: Servers, command: &mut Command) -> Result<Run> {
         client_cpu_seconds: to_milliseconds(client_cpu_seconds),
         server_cpu_seconds: to_milliseconds(family_seconds(servers.database)? - before.0),
         s3_cpu_seconds: to_milliseconds(family_seconds(servers.s3)? - before.1),
-        peak_memory_bytes: memory.join().map_err(|_| anyhow::anyhow!("the memory was not watched"))?,
+        peak_memory_bytes: memory.join().map_err(|_| anyhow::anyhow!("the thread that reads the memory panicked"))?,
     })
 }
 
-/// Whatever is behind them nobody has measured.
+/// Rounds to milliseconds, which is the precision of the measurement.
 fn to_milliseconds(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
 }
@@ -64,13 +66,13 @@ fn watch_memory(pid: u32) -> u64 {
     peak
 }
 
-/// The processor time of a process, its children that run, and those that ended.
+/// The processor time of a process, its running children, and its ended children.
 fn family_seconds(pid: u32) -> Result<f64> {
     let mut seconds = 0.0;
     for member in std::iter::once(pid).chain(process::children(pid)) {
-        // A child may be gone by now; its parent counts it then.
+        // A child may have ended since. Its parent counts it then.
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{member}/stat")) else { continue };
-        let (own, ended) = seconds_of(&stat).with_context(|| format!("/proc/{member}/stat reads otherwise"))?;
+        let (own, ended) = seconds_of(&stat).with_context(|| format!("/proc/{member}/stat has another format"))?;
         seconds += own + ended;
     }
     Ok(seconds)
@@ -79,11 +81,11 @@ fn family_seconds(pid: u32) -> Result<f64> {
 /// The processor time of all children of this process that have ended.
 fn reaped_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    Ok(seconds_of(&stat).context("/proc/self/stat reads otherwise")?.1)
+    Ok(seconds_of(&stat).context("/proc/self/stat has another format")?.1)
 }
 
-/// A process's own seconds, and those of its ended children: fields 14 to 17 of proc_pid_stat(5). The second field is a name
-/// that may hold blanks and brackets.
+/// The seconds of a process, and of its ended children: fields 14 to 17 of proc_pid_stat(5). The second field is a name that
+/// may contain spaces and parentheses.
 fn seconds_of(stat: &str) -> Option<(f64, f64)> {
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let seconds = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / TICKS_PER_SECOND);
@@ -95,7 +97,7 @@ mod tests {
     use super::seconds_of;
 
     #[test]
-    fn the_name_in_a_stat_line_may_hold_anything() {
+    fn process_name_may_contain_spaces_and_parentheses() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 119 0 0 0 150 50 30 20 9 0 1 0 5";
         assert_eq!(seconds_of(stat), Some((2.0, 0.5)));
     }

@@ -1,4 +1,4 @@
-//! The speeds as a bar chart in SVG: a panel with its own scale for rows and one for files.
+//! Draws the speeds as a bar chart in SVG, with one panel for rows and one for files.
 
 use std::fmt::Write;
 
@@ -7,14 +7,14 @@ use crate::report::rate;
 
 const WIDTH: f64 = 860.0;
 const NAMES_WIDTH: f64 = 220.0;
-/// What stands behind the longest bar.
+/// The width of the figure after the longest bar.
 const FIGURE_WIDTH: f64 = 100.0;
 const BAR_HEIGHT: f64 = 16.0;
 const LINE_HEIGHT: f64 = 22.0;
 const OWN_COLOUR: &str = "#1f6f8b";
 const OTHER_COLOUR: &str = "#a9b4bd";
 
-/// The whole picture.
+/// The chart of all sections. Each panel has its own scale.
 pub(crate) fn chart(sections: &[Section]) -> String {
     let (mut body, mut y) = (String::new(), 8.0);
     for (title, has_files) in [("rows per second", false), ("small files per second", true)] {
@@ -37,7 +37,7 @@ pub(crate) fn chart(sections: &[Section]) -> String {
     )
 }
 
-/// The bars of one set on one engine; gives where the next one begins.
+/// Draws the bars of one set on one engine below `top`; returns the position below them.
 fn group(body: &mut String, top: f64, section: &Section, most: f64) -> f64 {
     let mut y = top + LINE_HEIGHT + 6.0;
     text(body, 8.0, y, "fill=\"#555555\"", &format!("{}, {}", section.set, section.server));
@@ -47,9 +47,9 @@ fn group(body: &mut String, top: f64, section: &Section, most: f64) -> f64 {
         let width = speed / most * (WIDTH - NAMES_WIDTH - FIGURE_WIDTH);
         let colour = if entry.name.starts_with(SPILLWAY) { OWN_COLOUR } else { OTHER_COLOUR };
         let base = y - BAR_HEIGHT + 4.0;
-        let place = format!("x=\"{NAMES_WIDTH}\" y=\"{base:.1}\" width=\"{width:.1}\" height=\"{BAR_HEIGHT}\"");
-        // A write to a text cannot fail.
-        let _ = writeln!(body, "<rect {place} fill=\"{colour}\"/>");
+        let position = format!("x=\"{NAMES_WIDTH}\" y=\"{base:.1}\" width=\"{width:.1}\" height=\"{BAR_HEIGHT}\"");
+        // Writing to a string never fails.
+        let _ = writeln!(body, "<rect {position} fill=\"{colour}\"/>");
         text(body, NAMES_WIDTH - 8.0, y, "text-anchor=\"end\"", &entry.name.replace('`', ""));
         text(body, NAMES_WIDTH + width + 6.0, y, "", &short(speed));
     }
@@ -61,7 +61,7 @@ fn text(body: &mut String, x: f64, y: f64, attributes: &str, text: &str) {
     let _ = writeln!(body, "<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{text}</text>");
 }
 
-/// With as many digits as one can see.
+/// Formats a speed with two or three digits.
 fn short(speed: f64) -> String {
     match speed {
         1e6.. => format!("{:.2} M", speed / 1e6),
@@ -76,17 +76,17 @@ mod tests {
     use crate::figures::tests::section;
 
     #[test]
-    fn bars_are_as_long_as_speeds_are_high() {
+    fn length_of_a_bar_is_proportional_to_the_speed() {
         let svg = chart(&[section("orders-1m", "mariadb")]);
-        // The loader is twice as fast as Spillway, and takes the whole width.
+        // The loader is twice as fast as Spillway, so its bar has the whole width.
         assert!(svg.contains("width=\"270.0\"") && svg.contains("width=\"540.0\""), "{svg}");
         assert!(svg.contains(">500 k<") && svg.contains(">1.00 M<"), "{svg}");
         assert!(svg.contains("a &lt;loader&gt;") && !svg.contains("<loader>"), "{svg}");
-        assert!(!svg.contains("small files"), "a panel without bars: {svg}");
+        assert!(!svg.contains("small files"), "a panel has no bars: {svg}");
     }
 
     #[test]
-    fn files_have_a_scale_of_their_own() {
+    fn files_have_their_own_scale() {
         let mut small = section("small", "mariadb");
         small.files = 1_000;
         let svg = chart(&[section("orders-1m", "mariadb"), small]);

@@ -1,4 +1,5 @@
-//! The rounds of a set: everybody once in each, in an order that rotates, and every table compared before it is dropped.
+//! Runs the rounds of a set. Every contender runs once per round, in rotating order. Every table is compared before it is
+//! dropped.
 
 use std::path::{Path, PathBuf};
 
@@ -12,22 +13,22 @@ use crate::figures::{Entry, Run, SPILLWAY, SPILLWAY_NEW_TABLE, Section, Wrong};
 use crate::measure;
 use crate::sets::Set;
 
-/// As many rows of the wide set have everything that is hard; by pandas the whole of it takes minutes.
+/// The rows of the wide set that pandas loads. They contain all difficult values; the whole set would take minutes.
 const PANDAS_ROWS: u64 = 10_000;
 const SOURCE: &str = "source/";
 
-/// Who loads.
+/// A program that loads the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Contender {
-    /// Into a table that is there, as for every file but the first. Many files make it themselves, which is one of them to do.
+    /// Spillway into an existing table. With many files, the first of them creates the table.
     Spillway,
-    /// Where there is none yet.
+    /// Spillway into a new table.
     SpillwayNewTable,
-    /// The database's own bulk loader, from the local disk.
+    /// The bulk loader of the database, from the local disk.
     Loader,
-    /// `read_csv` and `to_sql`, from S3.
+    /// The functions `read_csv` and `to_sql` of pandas, from S3.
     Pandas,
-    /// A script by hand for many files, from S3.
+    /// A hand-written script for many files, from S3.
     Script,
 }
 
@@ -37,25 +38,25 @@ impl Contender {
     }
 }
 
-/// A set under way.
+/// The state of a set while it is measured.
 #[derive(Debug)]
 struct Rounds<'a> {
     arena: &'a Arena,
     set: &'a Set,
     file: PathBuf,
     bytes: u64,
-    /// What the first run of Spillway has stored.
+    /// The content of the table after the first run of Spillway.
     content: Option<Content>,
     entries: Vec<(Contender, Entry)>,
     wrong: Vec<Wrong>,
 }
 
-/// Runs a set; `say` gets a line for each run.
+/// Measures a set. `say` gets one line per run.
 pub(crate) async fn run(
     arena: &Arena,
     set: &Set,
     rounds: usize,
-    compute: &str,
+    machine: &str,
     say: impl Fn(&str) + Sync,
 ) -> Result<Section> {
     let file = arena.folder.path().join(format!("{}.csv", set.name));
@@ -63,29 +64,29 @@ pub(crate) async fn run(
     let sources = all.put_sources().await?;
     let fetch_seconds = arena.fetch_seconds(&sources)?;
     for round in 0..rounds {
-        // The first to run is who chooses the types.
+        // Spillway runs first, because it chooses the types of the tables.
         let mut order = match set.files {
             1 => vec![Contender::SpillwayNewTable, Contender::Loader, Contender::Spillway],
             _ => vec![Contender::Spillway, Contender::Script],
         };
-        let permits = order.len();
-        order.rotate_left(round % permits);
+        let contenders = order.len();
+        order.rotate_left(round % contenders);
         for contender in order {
-            say(&all.turn(contender, round).await?);
+            say(&all.run_contender(contender, round).await?);
         }
     }
     if set.has_pandas {
-        say(&all.turn(Contender::Pandas, rounds).await?);
+        say(&all.run_contender(Contender::Pandas, rounds).await?);
     }
     if set.data == Data::Wide {
-        all.judge_pandas().await?;
+        all.check_pandas().await?;
     }
     Ok(Section {
         set: set.name.to_owned(),
         about: set.about.to_owned(),
         engine: arena.schema.engine.name().to_owned(),
         server: arena.version().await?,
-        compute: compute.to_owned(),
+        machine: machine.to_owned(),
         files: set.files,
         rows: all.rows(),
         bytes: all.bytes,
@@ -100,7 +101,7 @@ impl Rounds<'_> {
         self.set.files * self.set.rows_each
     }
 
-    /// Generates the files and puts them where nobody picks them up; gives their keys.
+    /// Generates the files and stores them outside of the upload prefix; returns their keys.
     async fn put_sources(&mut self) -> Result<Vec<String>> {
         let (data, each) = (self.set.data, self.set.rows_each);
         if self.set.files == 1 {
@@ -119,40 +120,40 @@ impl Rounds<'_> {
         Ok(keys)
     }
 
-    /// One run of one contender: prepared, measured, compared, cleared away. Gives a line about it.
-    async fn turn(&mut self, contender: Contender, round: usize) -> Result<String> {
+    /// Prepares, measures and compares one run of a contender, and cleans up. Returns a line about it.
+    async fn run_contender(&mut self, contender: Contender, round: usize) -> Result<String> {
         let prefix = format!("uploads/{contender:?}-{round}/").to_lowercase();
         let table = if contender.is_spillway() { LOADED } else { REFERENCE };
         self.arena.drop_table(table).await?;
-        let makes_table = contender == Contender::SpillwayNewTable || (contender.is_spillway() && self.set.files > 1);
-        if !makes_table {
-            self.arena.make_empty(table).await?;
+        let creates_table = contender == Contender::SpillwayNewTable || (contender.is_spillway() && self.set.files > 1);
+        if !creates_table {
+            self.arena.create_empty(table).await?;
         }
         if contender.is_spillway() || contender == Contender::Script {
             for source in self.arena.account.keys(SOURCE).await? {
                 self.arena.copy(&source, &source.replace(SOURCE, &prefix)).await?;
             }
         }
-        self.arena.finalize().await?;
+        self.arena.settle().await?;
 
         let run = measure::run(self.arena.servers()?, &mut self.command(contender, &prefix)?)
             .with_context(|| format!("{contender:?} failed in round {}", round + 1))?;
 
         let compared = self.compare(contender, table).await?;
         if contender.is_spillway() {
-            self.arena.ensure_moved(&prefix, self.set.files, self.rows()).await?;
+            self.arena.check_moved(&prefix, self.set.files, self.rows()).await?;
         }
         if self.set.data == Data::Wide && self.wrong.iter().all(|wrong| wrong.name != self.name(contender)) {
-            self.judge(&self.name(contender), table, self.rows())?;
+            self.check_values(&self.name(contender), table, self.rows())?;
         }
         self.arena.drop_table(table).await?;
-        for moved in ["uploads/", "processed/"] {
-            self.arena.clear(moved).await?;
+        for prefix in ["uploads/", "processed/"] {
+            self.arena.clear(prefix).await?;
         }
         let name = self.name(contender);
         let line =
             format!("  {name}: {:.2} s, {:.0} rows/s; {compared}", run.seconds, self.rows() as f64 / run.seconds);
-        self.note(contender, run, compared);
+        self.add_run(contender, run, compared);
         Ok(line)
     }
 
@@ -162,7 +163,7 @@ impl Rounds<'_> {
             Contender::SpillwayNewTable => SPILLWAY_NEW_TABLE.to_owned(),
             Contender::Loader => client::loader_name(self.arena.schema.engine).to_owned(),
             Contender::Pandas => "pandas `to_sql`".to_owned(),
-            Contender::Script => "a script by hand".to_owned(),
+            Contender::Script => "hand-written script".to_owned(),
         }
     }
 
@@ -172,31 +173,36 @@ impl Rounds<'_> {
         Ok(match contender {
             Contender::Spillway if set.files > 1 => arena.spillway("CSV_PREFIX", prefix),
             Contender::Spillway | Contender::SpillwayNewTable => arena.spillway("CSV_KEY", &key),
-            Contender::Loader => client::loading(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data),
+            Contender::Loader => {
+                client::load_command(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data)
+            }
             Contender::Pandas => arena.script("pandas_way.py", [&format!("{SOURCE}{}.csv", set.name), REFERENCE])?,
             Contender::Script => arena.script("small_files.py", [prefix, REFERENCE])?,
         })
     }
 
-    /// Says what the table's content is like; Spillway's own has to be right.
+    /// Describes the content of the table.
+    ///
+    /// # Errors
+    /// When Spillway lost rows, or stored other values than in an earlier round.
     async fn compare(&mut self, contender: Contender, table: &str) -> Result<String> {
         let content = Content::of(&self.arena.server, &self.arena.schema, table, self.set.data).await?;
         if !contender.is_spillway() {
-            let own = self.content.as_ref().context("Spillway has not run yet")?;
-            return Ok(own.compared(&content, self.set.data));
+            let own = self.content.as_ref().context("Spillway has not run before")?;
+            return Ok(own.describe_difference(&content, self.set.data));
         }
         ensure!(content.rows == self.rows(), "Spillway stored {} rows of {}", content.rows, self.rows());
         match &self.content {
             Some(first) => ensure!(*first == content, "Spillway stored other values than in its first round"),
             None => {
-                self.arena.keep_shape().await?;
+                self.arena.save_shape().await?;
                 self.content = Some(content);
             }
         }
         Ok("all rows".into())
     }
 
-    fn note(&mut self, contender: Contender, run: Run, content: String) {
+    fn add_run(&mut self, contender: Contender, run: Run, content: String) {
         if let Some((_, entry)) = self.entries.iter_mut().find(|(known, _)| *known == contender) {
             entry.runs.push(run);
             if content.starts_with("wrong") {
@@ -209,8 +215,8 @@ impl Rounds<'_> {
         self.entries.push((contender, entry));
     }
 
-    /// Compares the special columns of a table, value by value, with what was written.
-    fn judge(&mut self, name: &str, table: &str, rows: u64) -> Result<()> {
+    /// Compares the special columns of a table with the file, value by value.
+    fn check_values(&mut self, name: &str, table: &str, rows: u64) -> Result<()> {
         let counts = wrong_values(&self.arena.schema, self.arena.server.port(), table, rows)?;
         let is_own = name == SPILLWAY || name == SPILLWAY_NEW_TABLE;
         ensure!(!is_own || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
@@ -218,8 +224,8 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    /// Lets pandas make a table of its own from the first rows, and counts what it got wrong.
-    async fn judge_pandas(&mut self) -> Result<()> {
+    /// Lets pandas create a table from the first rows, and counts the wrong values.
+    async fn check_pandas(&mut self) -> Result<()> {
         let rows = self.set.rows_each.min(PANDAS_ROWS);
         let file: &Path = &self.file.with_extension("head");
         self.set.data.write_file(file, 1..rows + 1)?;
@@ -227,6 +233,6 @@ impl Rounds<'_> {
         self.arena.put_file(&key, file).await?;
         self.arena.drop_table(REFERENCE).await?;
         measure::run(self.arena.servers()?, &mut self.arena.script("pandas_way.py", [&key, REFERENCE])?)?;
-        self.judge(&self.name(Contender::Pandas), REFERENCE, rows)
+        self.check_values(&self.name(Contender::Pandas), REFERENCE, rows)
     }
 }

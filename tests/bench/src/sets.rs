@@ -1,24 +1,25 @@
-//! The sets of data that can be chosen.
+//! The data sets that can be selected.
 
 use anyhow::{Result, bail};
 
 use crate::data::Data;
 
-/// Files of one kind, loaded by everybody.
+/// Files of one kind that every contender loads.
 #[derive(Debug, Clone)]
 pub(crate) struct Set {
     /// The name for `SET=`.
     pub(crate) name: &'static str,
-    /// What the data are.
+    /// A description of the data, for the report.
     pub(crate) about: &'static str,
-    /// What the rows are.
+    /// The kind of rows.
     pub(crate) data: Data,
-    /// How many files.
+    /// The number of files.
     pub(crate) files: u64,
-    /// How many rows in each.
+    /// The number of rows in each file.
     pub(crate) rows_each: u64,
-    /// Whether pandas loads the whole of it.
+    /// Whether pandas loads it too.
     pub(crate) has_pandas: bool,
+    /// Whether it is measured if no set is named.
     is_default: bool,
 }
 
@@ -46,26 +47,26 @@ pub(crate) fn names() -> Vec<&'static str> {
     SETS.iter().map(|set| set.name).collect()
 }
 
-/// The sets with these names, with commas between; `all` of them; none named: those that everybody can afford. `rows` makes
-/// each of them that small.
-pub(crate) fn chosen(names: Option<&str>, rows: Option<u64>) -> Result<Vec<Set>> {
-    let mut chosen: Vec<Set> = match names {
+/// The sets with these names, separated by commas; every set for `all`; the default sets for `None`. `rows` limits the
+/// number of rows.
+pub(crate) fn select(names: Option<&str>, rows: Option<u64>) -> Result<Vec<Set>> {
+    let mut selected: Vec<Set> = match names {
         None => SETS.into_iter().filter(|set| set.is_default).collect(),
         Some("all") => SETS.to_vec(),
         Some(names) => {
             let named = names.split(',').map(|name| match SETS.iter().find(|set| set.name == name.trim()) {
                 Some(set) => Ok(set.clone()),
-                None => bail!("{name:?} is no set; there are {}, and all", self::names().join(", ")),
+                None => bail!("unknown set {name:?}; accepted are all and {}", self::names().join(", ")),
             });
             named.collect::<Result<_>>()?
         }
     };
-    for set in &mut chosen {
+    for set in &mut selected {
         match (rows, set.files) {
             (None, _) => {}
             (Some(rows), 1) => set.rows_each = rows,
             (Some(rows), _) => set.files = rows.div_ceil(set.rows_each),
         }
     }
-    Ok(chosen)
+    Ok(selected)
 }

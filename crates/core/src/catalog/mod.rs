@@ -153,7 +153,7 @@ impl Catalog {
             let (assignment, change) = match self.table().await? {
                 None => {
                     let assignment = assign(&[])?;
-                    self.refuse_no_columns(&assignment)?;
+                    self.check_has_columns(&assignment)?;
                     self.create_database().await?;
                     let change = self.create_table(location, &assignment.added).await?;
                     (assignment, change)
@@ -284,8 +284,8 @@ impl Catalog {
         }
     }
 
-    /// A file without columns has no rows to keep, and Athena cannot read a table without columns.
-    fn refuse_no_columns(&self, assignment: &Assignment) -> Result<()> {
+    /// Fails for a file without columns: it has no rows to keep, and Athena cannot read a table without columns.
+    fn check_has_columns(&self, assignment: &Assignment) -> Result<()> {
         match assignment.columns.is_empty() {
             true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot be written to the fallback")),
             false => Ok(()),

@@ -80,12 +80,12 @@ pub(super) fn is_at(storage: Option<&StorageDescriptor>, folder: &str) -> bool {
 ///
 /// In a table with another folder, a partition of this one would replace a partition of the other.
 pub(super) fn check(table: &Table, full_name: &str, location: &str, format: FallbackFormat) -> Result<()> {
-    let refuse = |message: String| Err(Error::new(ErrorKind::Settings, message));
+    let mismatch = |message: String| Err(Error::new(ErrorKind::Settings, message));
     let storage = table.storage_descriptor.as_ref();
     let serde =
         storage.and_then(StorageDescriptor::serde_info).and_then(SerDeInfo::serialization_library).unwrap_or_default();
     if serde != serde_of(format) {
-        return refuse(format!(
+        return mismatch(format!(
             "glue table {full_name} uses the SerDe {serde:?}, but FALLBACK_FORMAT={} needs {:?}; restore FALLBACK_FORMAT or \
              choose another GLUE_TABLE",
             format.extension(),
@@ -94,19 +94,19 @@ pub(super) fn check(table: &Table, full_name: &str, location: &str, format: Fall
     }
     let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
     if keys != [PARTITION_KEY] {
-        return refuse(format!(
+        return mismatch(format!(
             "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; choose another GLUE_TABLE"
         ));
     }
     if !is_at(storage, location) {
-        return refuse(format!(
+        return mismatch(format!(
             "glue table {full_name} has the location {:?}, not {location:?}; each target table needs its own GLUE_TABLE",
             storage.and_then(StorageDescriptor::location).unwrap_or_default(),
         ));
     }
     let leads_with_nulls = columns(storage).first().is_some_and(|column| column.name == NULLS_COLUMN);
     if format == FallbackFormat::Csv && !leads_with_nulls {
-        return refuse(format!(
+        return mismatch(format!(
             "the first column of glue table {full_name} is not {NULLS_COLUMN:?}; choose another GLUE_TABLE"
         ));
     }
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn tables_of_another_format_or_folder_are_refused() {
+    fn tables_of_another_format_or_folder_are_rejected() {
         let csv = table(FallbackFormat::Csv, "s3://b/fallback/t/");
         let parquet = table(FallbackFormat::Parquet, "s3://b/fallback/t");
-        let refused = |table, location, format| check(table, "db.t", location, format).unwrap_err().to_string();
+        let message = |table, location, format| check(table, "db.t", location, format).unwrap_err().to_string();
         check(&csv, "db.t", "s3://b/fallback/t/", FallbackFormat::Csv).unwrap();
         check(&parquet, "db.t", "s3://b/fallback/t/", FallbackFormat::Parquet).unwrap();
-        assert!(refused(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("FALLBACK_FORMAT"));
-        assert!(refused(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("its own GLUE_TABLE"));
+        assert!(message(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("FALLBACK_FORMAT"));
+        assert!(message(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("its own GLUE_TABLE"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The form of a declaration: one setting with its name, accepted values, default, readers and text.
+//! The type of a declaration: one setting with its name, accepted values, default, readers and text.
 //!
 //! Parsing, error messages, `docs/settings.md` and the checks of `template.yaml` all read these declarations.
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 /// A setting whose value has the type `T`.
 #[derive(Debug)]
 pub struct Setting<T: 'static> {
-    /// Everything but the type.
+    /// The parts that do not depend on the type.
     pub info: Info,
     /// The accepted values.
     pub value: Value<T>,
@@ -127,7 +127,7 @@ pub struct Choice<T> {
 /// Why a text is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// The accepted form says it all.
+    /// It does not have the accepted form.
     Form,
     /// A sentence about a part of the text.
     Because(String),

@@ -48,8 +48,8 @@ impl TemplateFile {
         }
     }
 
-    /// Every place where the template sets a variable: its expression.
-    fn places(&self) -> [&BTreeMap<&'static str, &'static str>; 3] {
+    /// The variables that the template sets, with their expressions.
+    fn variables(&self) -> [&BTreeMap<&'static str, &'static str>; 3] {
         [&self.functions, &self.trigger, &self.task]
     }
 }
@@ -138,7 +138,7 @@ fn declared(name: &str) -> &'static dyn Declared {
 #[test]
 fn the_template_sets_only_declared_settings_from_their_own_parameters() {
     let template = TemplateFile::read();
-    for (name, expression) in template.places().into_iter().flatten() {
+    for (name, expression) in template.variables().into_iter().flatten() {
         let from: Vec<&str> =
             template.parameters.keys().filter(|parameter| refers_to(expression, parameter)).copied().collect();
         match declared(name).info().template {
@@ -228,7 +228,7 @@ fn a_parameter_allows_what_its_setting_accepts() {
 }
 
 #[test]
-fn the_template_is_read_whole() {
+fn whole_template_is_read() {
     let template = TemplateFile::read();
     assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (50, 39, 36));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));

@@ -1,4 +1,4 @@
-//! Settings that are read, and messages for those that are not valid.
+//! Values of settings, and messages for invalid ones.
 
 use std::ffi::OsString;
 

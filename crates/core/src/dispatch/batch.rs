@@ -64,7 +64,7 @@ impl BatchResult {
         let alarming: Vec<&Report> = self.reports.iter().filter(|report| report.needs_attention).collect();
         let total = self.reports.len() + self.failures.len();
         let kinds = || self.failures.iter().map(Error::kind);
-        // An interrupted task exits with 75 whatever else failed, so that it is started again.
+        // An interrupted task exits with 75 even if other objects failed, so that it is started again.
         let interrupted = kinds().find(|kind| *kind == ErrorKind::Interrupted);
         let kind = match (interrupted.or(kinds().next()), alarming.is_empty()) {
             (Some(kind), _) => kind,
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_batch_is_interrupted_whatever_else_failed() {
+    fn interrupted_takes_precedence_over_other_failures() {
         let failures = [ErrorKind::Throttled, ErrorKind::Interrupted].map(|kind| Error::new(kind, "x"));
         assert_eq!(results(failures.into(), vec![]).into_result().unwrap_err().kind(), ErrorKind::Interrupted);
     }
 
     #[test]
-    fn a_report_that_needs_attention_fails_the_batch() {
+    fn report_that_needs_attention_fails_the_batch() {
         let error = results(vec![], vec![report(true), report(false)]).into_result().unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_cut() {
+    fn long_list_is_truncated() {
         let failures = (0..13).map(|_| Error::new(ErrorKind::Busy, "held")).collect();
         let error = results(failures, vec![]).into_result().unwrap_err().to_string();
         assert!(error.starts_with("13 of 13") && error.ends_with("; and 3 more"), "{error}");

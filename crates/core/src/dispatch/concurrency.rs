@@ -59,7 +59,7 @@ impl Dispatcher {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Permits {
     count: usize,
-    /// Bytes that an object with one permit may buffer.
+    /// The bytes that an object with one permit may buffer.
     bytes: u64,
 }
 
@@ -73,7 +73,7 @@ impl Permits {
         Self { count, bytes: settings.buffer_max_bytes / count as u64 }
     }
 
-    /// Number of permits for an object of this size: one per `bytes` begun, at most all.
+    /// Number of permits for an object of this size: one per `bytes`, rounded up, and at most all.
     fn needed(self, size_bytes: u64) -> usize {
         match size_bytes.checked_div(self.bytes) {
             Some(more) => usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1).min(self.count),

@@ -21,7 +21,7 @@ pub struct RequestResult {
     /// The results of its objects.
     #[serde(flatten)]
     pub results: BatchResult,
-    /// What a sweep has deleted.
+    /// The leftovers that a sweep has deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared: Option<Cleared>,
 }
@@ -67,7 +67,7 @@ impl Dispatcher {
     }
 
     async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
-        self.refuse_to_replace_by_a_part(&object)?;
+        self.check_not_replaced_by_part(&object)?;
         let route = Route::of_requested(&object, &self.context.settings.prefixes);
         Ok(self.process_one(object, route, deadline).await)
     }
@@ -81,7 +81,7 @@ impl Dispatcher {
             );
             return Err(invalid(message));
         }
-        self.refuse_to_replace_by_a_part(&object)?;
+        self.check_not_replaced_by_part(&object)?;
         Ok(self.process_one(object, Route::Ingest, deadline).await)
     }
 
@@ -127,8 +127,8 @@ impl Dispatcher {
         self.context.store.list_matching(bucket, prefixes, |listed| is_file(&listed.key)).await
     }
 
-    /// Corrected records are only a part of their file, so they must not replace a whole table.
-    fn refuse_to_replace_by_a_part(&self, object: &ObjectRef) -> Result<()> {
+    /// Fails if corrected records would replace a whole table: they are only a part of their file.
+    fn check_not_replaced_by_part(&self, object: &ObjectRef) -> Result<()> {
         let settings = &self.context.settings;
         let is_part = route::rejects_table(&settings.prefixes, &object.key).is_some();
         if !is_part || settings.database.options.load_mode != LoadMode::Replace {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_keeps_its_shape() {
+    fn response_has_a_status_and_a_body() {
         let result = RequestResult::from(BatchResult::new("test"));
         assert_eq!(result.into_response().unwrap(), json!({"statusCode": 200, "body": "{\"reports\":[]}"}));
     }

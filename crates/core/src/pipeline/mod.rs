@@ -1,4 +1,4 @@
-//! One object from its name to its report. [`process`] and [`run`] contain the steps of the pipeline in order.
+//! One object from its name to its report. `process` and `run` contain the steps of the pipeline in order.
 //!
 //! After any call, the object's rows are in the target table once, or in the fallback once, or the object is still in
 //! place and the caller gets an error. Every step may be repeated. `exactly-once.md` in this folder explains why.

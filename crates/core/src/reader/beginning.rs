@@ -86,7 +86,7 @@ impl Beginning {
                 }
                 if let Some(inference) = &mut inference {
                     inference.observe(&batch);
-                    if !inference.makes_the_columns_of(schema) {
+                    if !inference.would_create_columns_of(schema) {
                         *stopped = Some(StopReason::TypeChanged);
                         return Ok(None);
                     }

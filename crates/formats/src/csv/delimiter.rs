@@ -1,6 +1,6 @@
 //! Detects the delimiter of a CSV file from its first records, if only one delimiter is possible.
 //!
-//! A header that another delimiter divides never becomes one column.
+//! A header that contains another delimiter never becomes one column.
 
 use memchr::memchr_iter;
 
@@ -16,13 +16,13 @@ const SAMPLE_RECORDS: usize = 100;
 
 /// The delimiter of a file that starts with `sample`.
 ///
-/// Each delimiter that divides the header gives a reading. Three tests drop readings, unless a test would drop all:
+/// Each delimiter that is in the header results in a reading. Three tests drop readings, unless a test would drop all:
 ///
 /// 1. records have different numbers of fields, or quotes are where RFC 4180 does not allow them
 /// 2. both
 /// 3. no other record has as many fields as the header
 ///
-/// Returns the delimiter of the one reading that remains. If no delimiter divides the header, the file has one column.
+/// Returns the delimiter of the one reading that remains. If the header contains no delimiter, the file has one column.
 ///
 /// # Errors
 /// When more than one reading remains. The number of fields is no evidence: a text column may contain any character.
@@ -39,7 +39,7 @@ pub(super) fn detect(sample: &[u8], is_whole_file: bool, quote: u8) -> Result<u8
         _ => {
             let names: Vec<String> = readings.iter().map(|reading| format!("the {}", reading.name)).collect();
             let message = format!(
-                "the delimiter may be {}, and each gives different columns; set CSV_DELIMITER to the right one",
+                "the delimiter may be {}, and each results in different columns; set CSV_DELIMITER to the right one",
                 names.join(" or ")
             );
             Err(Error::new(ErrorKind::Invalid, message))
@@ -158,8 +158,8 @@ pub(super) fn check_header(delimiter: u8, header: &[Vec<u8>], is_quoted: &[bool]
             let delimiter =
                 DELIMITERS.iter().find(|(known, _)| *known == delimiter).map_or("delimiter", |(_, name)| name);
             let message = format!(
-                "the header is divided by the {name}, not by the {delimiter}; divide fields by the {delimiter}, or quote \
-                 the column names that contain a {name}"
+                "the fields of the header are separated by the {name}, not by the {delimiter}; separate them by the \
+                 {delimiter}, or quote the column names that contain a {name}"
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }

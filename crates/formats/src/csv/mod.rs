@@ -1,6 +1,6 @@
-//! CSV (RFC 4180) as a push decoder: takes bytes in any chunks, returns whole batches, and uses bounded memory.
+//! CSV (RFC 4180) as a push decoder: accepts bytes in any chunks, returns whole batches, and uses bounded memory.
 //!
-//! The RFC leaves questions open. The answers here never change or lose a value without an error:
+//! The RFC does not define every case. These rules never change or lose a value without an error:
 //!
 //! - A file is UTF-8 with or without a byte order mark, UTF-16 with one, or in the configured encoding. It is rejected at its
 //!   first invalid byte.

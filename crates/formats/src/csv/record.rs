@@ -1,6 +1,6 @@
 //! Divides valid UTF-8 into records and fields: a state machine that runs over whole stretches of data at a time.
 //!
-//! The same file gives the same records and the same first error in any chunks: limits are checked at each delimiter, each
+//! The records and the first error of a file do not depend on its chunks: limits are checked at each delimiter, each
 //! line end and the end of each chunk, in the order of the bytes.
 
 use memchr::memchr;
@@ -14,9 +14,9 @@ use crate::limits::ReadLimits;
 use crate::reject::{RejectCode, Rejects};
 use crate::{Error, ErrorKind, Result};
 
-/// Means that there is no quote character. This byte never occurs in valid UTF-8.
+/// The quote of a dialect without quotes. This byte never occurs in valid UTF-8.
 const NO_QUOTE: u8 = 0xff;
-/// The longest header, whatever the limit for records is.
+/// The longest header, even if the limit for records is higher.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
 
 /// The part of a record that the next byte belongs to.
@@ -91,8 +91,8 @@ impl RecordReader {
     /// Reads valid UTF-8 that does not end within a character.
     pub(super) fn push(&mut self, text: &[u8]) -> Result<()> {
         let Some(sample) = &mut self.sample else { return self.read(text) };
-        let room = delimiter::SAMPLE_BYTES - sample.len();
-        let (sampled, rest) = text.split_at(room.min(text.len()));
+        let missing = delimiter::SAMPLE_BYTES - sample.len();
+        let (sampled, rest) = text.split_at(missing.min(text.len()));
         sample.extend_from_slice(sampled);
         if sample.len() < delimiter::SAMPLE_BYTES {
             return Ok(());

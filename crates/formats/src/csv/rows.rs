@@ -132,7 +132,7 @@ impl Rows {
         self.fields = 0;
     }
 
-    /// Makes the rows so far a batch that can be taken.
+    /// Ends the batch. It can be taken then.
     pub(super) fn end_batch(&mut self) {
         if !self.batch.is_empty() {
             let next = self.batch.next();

@@ -10,7 +10,7 @@ fn column(name: &str, file_type: ColumnType, place: usize) -> FallbackColumn {
     FallbackColumn { name: name.to_owned(), file_type, stored_type: ColumnType::Text, place }
 }
 
-/// Two columns in another order than the table has them, with a column of other files between.
+/// Two columns in another order than in the table, which has a column of other files between them.
 fn columns() -> Vec<FallbackColumn> {
     vec![column("note", ColumnType::Text, 3), column("id", ColumnType::Integer, 1)]
 }
@@ -53,8 +53,8 @@ async fn decoded(columns: &[FallbackColumn], bytes: &[u8], chunk_bytes: usize) -
     Ok(rows)
 }
 
-/// How OpenCSVSerDe reads a line: quotes around fields, the escape character before a quote or itself, nothing else.
-fn as_the_serde_reads(line: &str) -> Vec<String> {
+/// Reads a line as OpenCSVSerDe does: quotes around fields, and the escape character before a quote or itself.
+fn read_as_serde(line: &str) -> Vec<String> {
     let (mut fields, mut field, mut in_quotes) = (Vec::new(), String::new(), false);
     let mut characters = line.chars().peekable();
     while let Some(character) = characters.next() {
@@ -70,7 +70,7 @@ fn as_the_serde_reads(line: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_record_has_the_tables_columns_in_its_order() {
+async fn record_has_the_columns_of_the_table_in_its_order() {
     let rows = [row(&[Some("a \"b\" \\ c"), Some("1")]), row(&[Some(""), None]), row(&[None, Some("N/A")])];
     let text = String::from_utf8(encoded(&columns(), &rows).await.unwrap()).unwrap();
     assert_eq!(
@@ -78,23 +78,23 @@ async fn a_record_has_the_tables_columns_in_its_order() {
         concat!(
             "\"3\",\"1\",\"\",\"a \\\"b\\\" \\\\ c\"\n",
             "\"2;3\",\"\",\"\",\"\"\n",
-            // A null token in a column of numbers is NULL.
+            // A null token in a numeric column is NULL.
             "\"2;3;4\",\"\",\"\",\"\"\n",
         )
     );
-    let fields = as_the_serde_reads(text.lines().next().unwrap());
+    let fields = read_as_serde(text.lines().next().unwrap());
     assert_eq!(fields, ["3", "1", "", "a \"b\" \\ c"]);
 }
 
 #[tokio::test]
-async fn a_value_of_another_type_is_an_error_with_its_place() {
+async fn value_of_another_type_is_an_error_with_its_position() {
     let error = encoded(&columns(), &[row(&[None, Some("secret")])]).await.unwrap_err();
     assert_eq!((error.kind(), error.position().unwrap().record, error.column()), (ErrorKind::Internal, 1, Some("id")));
     assert!(!error.to_string().contains("secret"));
 }
 
 #[tokio::test]
-async fn what_a_read_fails_with_comes_out_as_it_was() {
+async fn error_of_a_read_is_returned_unchanged() {
     let chunks = [Ok(Bytes::from("\"\",\"1\"")), Err(io::Error::other("gone"))];
     let error = decode(&columns(), stream::iter(chunks)).try_collect::<Vec<_>>().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Read);
@@ -120,7 +120,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn every_text_and_null_makes_the_trip(
+    fn every_text_and_null_survives_a_round_trip(
         rows in prop::collection::vec(
             (prop::option::of(text()), prop::option::of(any::<i64>())).prop_map(|(note, id)| vec![note, id.map(|id| id.to_string())]),
             0..12,
@@ -128,17 +128,17 @@ proptest! {
         chunk_bytes in 1..40usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (bytes, back) = runtime.block_on(async {
+        let (bytes, restored) = runtime.block_on(async {
             let bytes = encoded(&columns(), &rows).await.unwrap();
-            let back = decoded(&columns(), &bytes, chunk_bytes).await.unwrap();
-            (bytes, back)
+            let restored = decoded(&columns(), &bytes, chunk_bytes).await.unwrap();
+            (bytes, restored)
         });
-        prop_assert_eq!(&back, &rows);
-        // Without line breaks within fields a line is a record, and the SerDe reads what we meant.
+        prop_assert_eq!(&restored, &rows);
+        // Without line breaks within fields, each line is a record, and OpenCSVSerDe must read the same text.
         if rows.iter().flatten().flatten().all(|text| !text.contains('\n')) {
             let text = String::from_utf8(bytes).unwrap();
             for (line, row) in text.split_terminator('\n').zip(&rows) {
-                let fields = as_the_serde_reads(line);
+                let fields = read_as_serde(line);
                 prop_assert_eq!(fields.len(), 4);
                 prop_assert_eq!(&fields[3], row[0].as_deref().unwrap_or_default());
             }

@@ -185,7 +185,7 @@ impl FrameReader {
         Ok(spaces + 1)
     }
 
-    /// The place after a byte outside of a record, or what is wrong with that byte.
+    /// The place after a byte outside of a record, or the reason why the byte is invalid there.
     fn next_place(&self, byte: u8) -> Result<Place, &'static str> {
         match (self.place, byte) {
             (Place::Start | Place::BetweenRecords, b'{') => Ok(Place::BetweenRecords),

@@ -1,4 +1,4 @@
-//! JSON (RFC 8259) as a push decoder: takes bytes in any chunks, returns whole batches, and uses bounded memory.
+//! JSON (RFC 8259) as a push decoder: accepts bytes in any chunks, returns whole batches, and uses bounded memory.
 //!
 //! A file is one array of objects, or a sequence of objects: one per line (JSON lines), one over many lines, or several of
 //! these. Each object is a record. Each key is a column, in order of first appearance. Rules beyond the RFC:

@@ -68,7 +68,7 @@ impl Rows {
         self.ready.pop_front()
     }
 
-    /// Makes the rows so far a batch that can be taken.
+    /// Ends the batch. It can be taken then.
     pub(super) fn end_batch(&mut self) {
         if !self.batch.is_empty() {
             let next = self.batch.next();
@@ -123,7 +123,7 @@ impl Rows {
     }
 }
 
-/// Adds a value, as it is in the file, to the open row. The error says what is wrong with the value.
+/// Adds a value, as it is in the file, to the open row. The error is the reason why the value is invalid.
 fn push(batch: &mut Batch, value: &str) -> Result<(), &'static str> {
     const LONE: &str = "an escape in a string is half of a surrogate pair";
     match value.as_bytes() {

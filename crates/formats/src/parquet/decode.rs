@@ -1,4 +1,4 @@
-//! Parquet back into batches of text fields, read by byte ranges.
+//! Reads the Parquet of a fallback object as batches of fields.
 
 use std::future::Future;
 use std::ops::Range;
@@ -17,33 +17,33 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::errors::ParquetError;
 
-use super::arrow_schema;
+use super::failure::unwrap_external;
 use super::ranges::Ranges;
+use super::{arrow_schema, decoded_rows};
 use crate::error::BoxError;
 use crate::schema::fallback::FallbackColumn;
 use crate::schema::value::{Value, write_text};
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
-/// A batch ends when it holds this many bytes or rows.
+/// A batch ends when its fields have this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
-const BATCH_ROWS: usize = 1024;
-/// What Arrow may hold decoded at once, by the average row.
-const DECODED_BYTES: u64 = 4 << 20;
 
-/// The rows of an object of `size_bytes` that [`super::ParquetEncoder`] wrote with the same columns, as text that parses
-/// to the same values. `read` gives the bytes of a range; one call per row group. Positions count records only.
-pub fn decode<Read, Answer, E>(
+/// Reads an object of `size_bytes` that [`super::ParquetEncoder`] wrote with the same columns.
+///
+/// Each field is text that parses to the value that was written. `read` returns the bytes of a range; it is called once per
+/// row group. Positions count records only.
+pub fn decode<Read, Fut, E>(
     columns: &[FallbackColumn],
     size_bytes: u64,
     read: Read,
 ) -> BoxStream<'static, Result<Batch>>
 where
-    Read: FnMut(Range<u64>) -> Answer + Send + 'static,
-    Answer: Future<Output = Result<Bytes, E>> + Send + 'static,
+    Read: FnMut(Range<u64>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     E: Into<BoxError> + 'static,
 {
     let ranges = Ranges::new(size_bytes, read);
-    let decoder = Decoder { columns: columns.to_vec(), stage: Stage::Closed(ranges), record: 0 };
+    let decoder = Decoder { columns: columns.to_vec(), state: State::Closed(ranges), record: 0 };
     let batches = stream::try_unfold(decoder, |mut decoder| async move {
         let batch = decoder.next().await?;
         Ok(batch.map(|batch| (batch, decoder)))
@@ -51,14 +51,18 @@ where
     Box::pin(batches)
 }
 
-/// Where a decoder stands.
-enum Stage {
+enum State {
+    /// The footer has not been read.
     Closed(Ranges),
-    Open { rows: ParquetRecordBatchStream<Ranges>, decoded: Option<Decoded> },
+    Open {
+        rows: ParquetRecordBatchStream<Ranges>,
+        decoded: Option<Decoded>,
+    },
+    /// After the end or an error.
     Done,
 }
 
-/// Some rows as Arrow has them, and how many of them were taken.
+/// Decoded rows, and how many of them were returned.
 struct Decoded {
     cells: Vec<Cells>,
     rows: usize,
@@ -67,36 +71,37 @@ struct Decoded {
 
 struct Decoder {
     columns: Vec<FallbackColumn>,
-    stage: Stage,
+    state: State,
+    /// The number of records returned.
     record: u64,
 }
 
 impl Decoder {
     async fn next(&mut self) -> Result<Option<Batch>> {
         loop {
-            match std::mem::replace(&mut self.stage, Stage::Done) {
-                Stage::Closed(ranges) => {
-                    self.stage = Stage::Open { rows: open(ranges, &self.columns).await?, decoded: None };
+            match std::mem::replace(&mut self.state, State::Done) {
+                State::Closed(ranges) => {
+                    self.state = State::Open { rows: open(ranges, &self.columns).await?, decoded: None };
                 }
-                Stage::Open { rows, decoded: Some(mut decoded) } => {
-                    let batch = self.take_batch(&mut decoded)?;
+                State::Open { rows, decoded: Some(mut decoded) } => {
+                    let batch = self.next_batch(&mut decoded)?;
                     let rest = (decoded.next_row < decoded.rows).then_some(decoded);
-                    self.stage = Stage::Open { rows, decoded: rest };
+                    self.state = State::Open { rows, decoded: rest };
                     return Ok(Some(batch));
                 }
-                Stage::Open { mut rows, decoded: None } => {
+                State::Open { mut rows, decoded: None } => {
                     let Some(record_batch) = rows.next().await else { return Ok(None) };
-                    let record_batch = record_batch.map_err(not_decoded)?;
+                    let record_batch = record_batch.map_err(decode_error)?;
                     let decoded = (record_batch.num_rows() > 0).then(|| decoded(&record_batch)).transpose()?;
-                    self.stage = Stage::Open { rows, decoded };
+                    self.state = State::Open { rows, decoded };
                 }
-                Stage::Done => return Ok(None),
+                State::Done => return Ok(None),
             }
         }
     }
 
-    /// The next rows of a decoded batch, as many as fit one of ours.
-    fn take_batch(&mut self, decoded: &mut Decoded) -> Result<Batch> {
+    /// A batch of as many decoded rows as fit.
+    fn next_batch(&mut self, decoded: &mut Decoded) -> Result<Batch> {
         let mut batch = Batch::new(self.columns.len());
         let mut text = Vec::new();
         while decoded.next_row < decoded.rows && batch.size_bytes() < BATCH_BYTES {
@@ -111,7 +116,8 @@ impl Decoder {
                         batch.push_field(Some(&text));
                     }
                     None => {
-                        let error = Error::new(ErrorKind::Internal, "a stored value is not what the manifest says");
+                        let error =
+                            Error::new(ErrorKind::Internal, "a stored value does not have the type in the manifest");
                         return Err(error.at(position).in_column(&column.name));
                     }
                 }
@@ -123,20 +129,16 @@ impl Decoder {
     }
 }
 
-/// Reads the footer and checks the file's columns against ours.
+/// Reads the footer, and checks that the file has these columns.
 async fn open(ranges: Ranges, columns: &[FallbackColumn]) -> Result<ParquetRecordBatchStream<Ranges>> {
-    // Views point into the pages, so that a long text which is repeated a thousand times is there once.
+    // A view points into its page, so a repeated long text is in memory only once.
     let options = ArrowReaderOptions::new().with_schema(arrow_schema(columns, &DataType::Utf8View));
-    let builder = ParquetRecordBatchStreamBuilder::new_with_options(ranges, options).await.map_err(not_decoded)?;
-    let row_bytes = |group: &parquet::file::metadata::RowGroupMetaData| {
-        u64::try_from(group.total_byte_size()).unwrap_or(0) / u64::try_from(group.num_rows()).unwrap_or(1).max(1)
-    };
-    let widest = builder.metadata().row_groups().iter().map(row_bytes).max().unwrap_or(0).max(1);
-    let rows = usize::try_from(DECODED_BYTES / widest).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS);
-    builder.with_batch_size(rows).build().map_err(not_decoded)
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(ranges, options).await.map_err(decode_error)?;
+    let rows = decoded_rows(builder.metadata());
+    builder.with_batch_size(rows).build().map_err(decode_error)
 }
 
-/// One column of some rows.
+/// A column of decoded rows.
 enum Cells {
     Boolean(BooleanArray),
     Integer(Int64Array),
@@ -149,7 +151,7 @@ enum Cells {
 }
 
 impl Cells {
-    /// The typed view of a column, or `None` for a type we never write.
+    /// The cells of an array, or `None` for a type that the encoder never writes.
     fn of(array: &ArrayRef) -> Option<Self> {
         let cells = match array.data_type() {
             DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
@@ -199,20 +201,13 @@ impl Cells {
 fn decoded(record_batch: &RecordBatch) -> Result<Decoded> {
     let cells = record_batch.columns().iter().map(Cells::of).collect::<Option<Vec<_>>>();
     let cells =
-        cells.ok_or_else(|| Error::new(ErrorKind::Internal, "a parquet column has a type that is never written"))?;
+        cells.ok_or_else(|| Error::new(ErrorKind::Internal, "a column has a type that fallback objects never have"))?;
     Ok(Decoded { cells, rows: record_batch.num_rows(), next_row: 0 })
 }
 
-/// What went wrong: our own error from a read as it was, anything else as a file that is not the one we wrote.
-fn not_decoded(error: ParquetError) -> Error {
-    let broken = |source: BoxError| {
-        Error::new(ErrorKind::Internal, "the fallback object is not the parquet that was written").with_source(source)
-    };
-    match error {
-        ParquetError::External(source) => match source.downcast::<Error>() {
-            Ok(ours) => *ours,
-            Err(source) => broken(source),
-        },
-        other => broken(Box::new(other)),
-    }
+/// The error of this crate in `error`, or else an object that has changed since it was written.
+fn decode_error(error: ParquetError) -> Error {
+    unwrap_external(error, |source| {
+        Error::new(ErrorKind::Internal, "the fallback object is not the Parquet that was written").with_source(source)
+    })
 }

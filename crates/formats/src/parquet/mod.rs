@@ -1,20 +1,26 @@
-//! Parquet, written and read: fallback objects, and the files that users bring ([`ParquetReader`]).
+//! Parquet: fallback objects, written and read, and the files of users, read by [`ParquetReader`].
 //!
-//! Fallback objects are typed, snappy-compressed, exact: integers, doubles, booleans, dates, timestamps in microseconds and decimals are themselves, so that Athena, Redshift
-//! Spectrum and Spark read them as such; a missing value and an empty string stay apart. Both directions hold a row
-//! group at most, and a row group is bounded by bytes.
+//! Fallback objects are compressed with Snappy and keep the type of each column: integers, doubles, booleans, dates,
+//! decimals, and timestamps in microseconds. Athena, Redshift Spectrum and Spark read them as such. A missing value and an
+//! empty string stay different. Writing and reading hold at most one row group, and its size is bounded.
 
 mod cells;
+mod checked_ranges;
+mod columns;
 mod counts;
 mod decode;
 mod encode;
+mod failure;
 mod footer;
+mod pages;
 mod ranges;
 mod reader;
+mod thrift;
 
 use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use crate::schema::ColumnType;
 use crate::schema::fallback::FallbackColumn;
@@ -23,7 +29,12 @@ pub use decode::decode;
 pub use encode::ParquetEncoder;
 pub use reader::{ParquetLimits, ParquetReader};
 
-/// The Arrow schema of a fallback object. Text is `text_type`, which differs between writing and reading.
+/// The most bytes that Arrow decodes at a time, estimated from the average row.
+const DECODED_BYTES: u64 = 4 << 20;
+/// The most rows that Arrow decodes at a time.
+const DECODED_ROWS: usize = 1024;
+
+/// The Arrow schema of a fallback object. Text has the type `text_type`, which differs between writing and reading.
 fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {
     let field = |column: &FallbackColumn| {
         let data_type = match column.stored_type {
@@ -39,6 +50,15 @@ fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {
         Field::new(&column.name, data_type, true)
     };
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// The number of rows to decode at a time, from the row group with the longest average row.
+fn decoded_rows(metadata: &ParquetMetaData) -> usize {
+    let row_bytes = |group: &RowGroupMetaData| {
+        u64::try_from(group.total_byte_size()).unwrap_or(0) / u64::try_from(group.num_rows()).unwrap_or(1).max(1)
+    };
+    let longest = metadata.row_groups().iter().map(row_bytes).max().unwrap_or(0).max(1);
+    usize::try_from(DECODED_BYTES / longest).unwrap_or(DECODED_ROWS).clamp(1, DECODED_ROWS)
 }
 
 #[cfg(test)]

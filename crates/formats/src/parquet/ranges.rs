@@ -1,4 +1,4 @@
-//! An object as the Parquet reader wants it: bytes by ranges, asked for in as few requests as its columns allow.
+//! Reads byte ranges of an object for the Parquet crate, in as few requests as possible.
 
 use std::future::Future;
 use std::ops::Range;
@@ -12,24 +12,25 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
+use super::failure::external;
 use crate::error::BoxError;
 use crate::{Error, Result};
 
-/// The footer of nearly every object is shorter.
+/// The bytes at the end that are read first. Nearly every footer is shorter.
 pub(super) const FOOTER_GUESS_BYTES: usize = 64 << 10;
 
-/// The object as the Parquet reader wants it.
+/// An object that is read by byte ranges.
 pub(super) struct Ranges {
     read: Box<dyn FnMut(Range<u64>) -> BoxFuture<'static, Result<Bytes>> + Send>,
     size_bytes: u64,
 }
 
 impl Ranges {
-    /// An object of `size_bytes`; `read` gives the bytes of a range.
-    pub(super) fn new<Read, Answer, E>(size_bytes: u64, mut read: Read) -> Self
+    /// An object of `size_bytes`. `read` returns the bytes of a range.
+    pub(super) fn new<Read, Fut, E>(size_bytes: u64, mut read: Read) -> Self
     where
-        Read: FnMut(Range<u64>) -> Answer + Send + 'static,
-        Answer: Future<Output = Result<Bytes, E>> + Send + 'static,
+        Read: FnMut(Range<u64>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
         E: Into<BoxError> + 'static,
     {
         Self { read: Box::new(move |range| read(range).map_err(Error::read).boxed()), size_bytes }
@@ -47,32 +48,31 @@ impl Ranges {
 
 impl AsyncFileReader for Ranges {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        let answer = (self.read)(range);
-        async move { answer.await.map_err(|error| ParquetError::External(Box::new(error))) }.boxed()
+        (self.read)(range).map_err(external).boxed()
     }
 
-    /// All columns of a row group lie side by side and are wanted together: one request instead of one per column.
+    /// Reads adjacent ranges with one request: all columns of a row group are adjacent, and are usually read together.
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
             let start = ranges.iter().map(|range| range.start).min().unwrap_or(0);
             let end = ranges.iter().map(|range| range.end).max().unwrap_or(0);
-            let wanted: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-            let mut answers = Vec::with_capacity(ranges.len());
-            if end - start > wanted {
+            let needed: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+            let mut chunks = Vec::with_capacity(ranges.len());
+            if end - start > needed {
                 for range in ranges {
-                    answers.push(self.get_bytes(range).await?);
+                    chunks.push(self.get_bytes(range).await?);
                 }
-                return Ok(answers);
+                return Ok(chunks);
             }
             let all = self.get_bytes(start..end).await?;
             for range in ranges {
                 let (from, to) = ((range.start - start) as usize, (range.end - start) as usize);
                 if to > all.len() {
-                    return Err(ParquetError::EOF("a range was answered with too few bytes".to_owned()));
+                    return Err(ParquetError::EOF("fewer bytes than requested were returned for a range".to_owned()));
                 }
-                answers.push(all.slice(from..to));
+                chunks.push(all.slice(from..to));
             }
-            Ok(answers)
+            Ok(chunks)
         }
         .boxed()
     }

@@ -30,11 +30,11 @@ fn batch(rows: &[Row], first_record: u64) -> Batch {
     batch
 }
 
-fn encoded(columns: &[FallbackColumn], rows: &[Row], rows_a_batch: usize) -> Vec<u8> {
+fn encoded(columns: &[FallbackColumn], rows: &[Row], rows_per_batch: usize) -> Vec<u8> {
     let mut encoder = ParquetEncoder::new(columns).unwrap();
     let mut bytes = Vec::new();
-    for (index, rows) in rows.chunks(rows_a_batch).enumerate() {
-        encoder.write(&batch(rows, (index * rows_a_batch) as u64 + 1)).unwrap();
+    for (index, rows) in rows.chunks(rows_per_batch).enumerate() {
+        encoder.write(&batch(rows, (index * rows_per_batch) as u64 + 1)).unwrap();
         bytes.extend(encoder.take_bytes());
     }
     bytes.extend(encoder.finish().unwrap());
@@ -58,12 +58,12 @@ async fn decoded(columns: &[FallbackColumn], bytes: Vec<u8>) -> crate::Result<Ve
     Ok(rows)
 }
 
-fn trip(columns: &[FallbackColumn], rows: &[Row], rows_a_batch: usize) -> Vec<Row> {
+fn round_trip(columns: &[FallbackColumn], rows: &[Row], rows_per_batch: usize) -> Vec<Row> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(decoded(columns, encoded(columns, rows, rows_a_batch))).unwrap()
+    runtime.block_on(decoded(columns, encoded(columns, rows, rows_per_batch))).unwrap()
 }
 
-/// The text a value comes back as.
+/// The text that a field has after a round trip.
 fn canonical(column_type: ColumnType, field: Option<&str>) -> Option<String> {
     let value = parse(column_type, field.map(str::as_bytes)).unwrap();
     let mut text = Vec::new();
@@ -84,7 +84,7 @@ const ALL_TYPES: [ColumnType; 10] = [
     ColumnType::Text,
 ];
 
-/// A field that is of the type.
+/// Fields that are values of the type.
 fn field(column_type: ColumnType) -> BoxedStrategy<String> {
     let decimal = |whole: &str, scale: u8| {
         proptest::string::string_regex(&format!("-?[1-9][0-9]{{0,{whole}}}\\.[0-9]{{1,{scale}}}")).unwrap().boxed()
@@ -128,23 +128,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_type_and_null_makes_the_trip(rows in prop::collection::vec(row(), 0..40), rows_a_batch in 1..9usize) {
+    fn every_type_and_null_survives_a_round_trip(rows in prop::collection::vec(row(), 0..40), rows_per_batch in 1..9usize) {
         let expected: Vec<Row> = rows
             .iter()
             .map(|row| row.iter().zip(ALL_TYPES).map(|(field, kind)| canonical(kind, field.as_deref())).collect())
             .collect();
-        prop_assert_eq!(trip(&columns(&ALL_TYPES), &rows, rows_a_batch), expected);
+        prop_assert_eq!(round_trip(&columns(&ALL_TYPES), &rows, rows_per_batch), expected);
     }
 }
 
 #[test]
-fn missing_and_empty_text_stay_apart() {
+fn missing_and_empty_text_stay_different() {
     let rows = vec![vec![Some(String::new())], vec![None], vec![Some("NA".to_owned())]];
-    assert_eq!(trip(&columns(&[ColumnType::Text]), &rows, 2), rows);
+    assert_eq!(round_trip(&columns(&[ColumnType::Text]), &rows, 2), rows);
 }
 
 #[test]
-fn a_value_of_another_type_is_an_error_with_its_place() {
+fn value_of_another_type_is_an_error_with_its_position() {
     let columns = columns(&[ColumnType::Integer]);
     let mut encoder = ParquetEncoder::new(&columns).unwrap();
     let error = encoder.write(&batch(&[vec![Some("1".into())], vec![Some("secret".into())]], 7)).unwrap_err();
@@ -153,13 +153,13 @@ fn a_value_of_another_type_is_an_error_with_its_place() {
 }
 
 #[test]
-fn memory_stays_flat_while_a_large_file_is_written() {
+fn memory_is_bounded_while_a_large_file_is_written() {
     let columns = columns(&[ColumnType::Integer, ColumnType::Text]);
     let mut encoder = ParquetEncoder::new(&columns).unwrap();
     let noise: String = (0..1 << 20).map(|_| fastrand::alphanumeric()).collect();
     let mut pieces = 0;
     for start in (0..4_000u64).step_by(100) {
-        // About two megabytes a batch that do not compress.
+        // About two megabytes per batch, which do not compress.
         let text = |_| {
             let start = fastrand::usize(..noise.len() - 20_000);
             noise[start..start + 20_000].to_owned()
@@ -170,11 +170,11 @@ fn memory_stays_flat_while_a_large_file_is_written() {
         pieces += usize::from(!piece.is_empty());
         assert!(encoder.writer_memory() < 80 << 20);
     }
-    assert!(pieces >= 2, "row groups are finished on the way: {pieces}");
+    assert!(pieces >= 2, "row groups end before the file does: {pieces}");
 }
 
 #[tokio::test]
-async fn long_texts_come_in_several_batches() {
+async fn long_texts_are_returned_in_several_batches() {
     let columns = columns(&[ColumnType::Text]);
     let rows: Vec<Row> = (0..6).map(|_| vec![Some("x".repeat(700_000))]).collect();
     let bytes = Bytes::from(encoded(&columns, &rows, 6));
@@ -186,7 +186,7 @@ async fn long_texts_come_in_several_batches() {
 }
 
 #[tokio::test]
-async fn what_a_read_fails_with_comes_out_as_it_was() {
+async fn error_of_a_read_is_returned_unchanged() {
     let columns = columns(&[ColumnType::Text]);
     let read = |_| ready(Err(std::io::Error::other("gone")));
     let error = decode(&columns, 1_000, read).try_collect::<Vec<_>>().await.unwrap_err();
@@ -195,17 +195,17 @@ async fn what_a_read_fails_with_comes_out_as_it_was() {
 }
 
 #[tokio::test]
-async fn another_file_is_an_error_and_no_panic() {
+async fn another_file_is_an_error() {
     let text = columns(&[ColumnType::Text]);
     let good = encoded(&text, &[vec![Some("abc".into())]], 1);
-    let cut = good[..good.len() - 3].to_vec();
-    let mut spoilt = good.clone();
-    spoilt[8..20].fill(0xff);
+    let truncated = good[..good.len() - 3].to_vec();
+    let mut corrupt = good.clone();
+    corrupt[8..20].fill(0xff);
     for (bytes, columns) in [
         (b"id,name\n1,x\n".to_vec(), text.clone()),
         (Vec::new(), text.clone()),
-        (cut, text.clone()),
-        (spoilt, text.clone()),
+        (truncated, text.clone()),
+        (corrupt, text.clone()),
         (good.clone(), columns(&[ColumnType::Integer])),
         (good, columns(&[ColumnType::Text, ColumnType::Text])),
     ] {

@@ -1,7 +1,7 @@
-//! How a file's columns are called and stored in the fallback: decided by the catalog, obeyed by the encoders.
+//! The names and types of a file's columns in the fallback. The catalog chooses them, and the encoders use them.
 //!
-//! The catalog decides because its table outlives the file: an earlier file may have made a column of that name with
-//! another type. What is stored as another type comes back as the file's own.
+//! The catalog chooses because its table contains earlier files, one of which may have created a column of the same name with
+//! another type. A value that is stored in another type is restored in the file's type.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::value::{Value, parse, write_text};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FallbackFormat {
-    /// Typed and compressed. The default.
+    /// Typed and compressed. This is the default.
     Parquet,
     /// Every column is a string.
     Csv,
@@ -31,35 +31,35 @@ impl FallbackFormat {
     }
 }
 
-/// Where one column of a file goes in the fallback. They stand in file order.
+/// A column of a file in the fallback.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackColumn {
     /// The column's name in the catalog and in the Parquet file, lower case.
     pub name: String,
-    /// What the file's values are, and what replay reads them as again.
+    /// The type of the values in the file, in which a replay restores them.
     pub file_type: ColumnType,
-    /// What they are stored as. Every value of the file survives in it.
+    /// The type in which they are stored. It holds every value of the file.
     pub stored_type: ColumnType,
-    /// The column's place in the catalog's table, from 0. CSV is read by place, Parquet by name.
+    /// The index of the column in the catalog's table, from 0. CSV is read by index, Parquet by name.
     pub place: usize,
 }
 
 impl FallbackColumn {
-    /// The value to store for a field, or `None` when the field is not what the schema says.
+    /// The value to store for a field, or `None` if the field does not have the file's type.
     ///
-    /// What is stored as text keeps the file's own spelling, but a null token of a column that is not text is NULL there
-    /// too.
+    /// A value that is stored as text keeps its spelling. A null token is NULL unless the file's type is text.
     pub fn store<'a>(&self, field: Option<&'a [u8]>) -> Option<Value<'a>> {
         let value = parse(self.file_type, field)?;
         if value == Value::Null || self.stored_type == self.file_type {
             return Some(value);
         }
-        // Text that merely looks like another type would come back with another spelling.
+        // Text that looks like a value of another type would be restored in another spelling.
         if self.file_type == ColumnType::Text { None } else { parse(self.stored_type, field) }
     }
 
-    /// The value of the file's own type for one that was stored, or `None` when this was not stored by
-    /// [`FallbackColumn::store`]. Text, and with it JSON, stays text: it is the file's own spelling.
+    /// A stored value in the file's type, or `None` if [`FallbackColumn::store`] did not store it.
+    ///
+    /// Text and JSON are returned unchanged, because they are the spelling of the file.
     pub fn restore<'a>(&self, stored: Value<'a>) -> Option<Value<'a>> {
         match (stored, self.file_type) {
             (Value::Null, _) | (Value::Json(_), _) | (Value::Text(_), _) => Some(stored),
@@ -102,7 +102,7 @@ impl FallbackColumn {
     }
 }
 
-/// The decimal that a float was made from: the digits by which [`parse`] has judged that it survives, no others.
+/// The decimal that was stored as a float: its digits are those of the float's shortest text, as [`parse`] has checked.
 fn decimal(value: f64, precision: u8, scale: u8) -> Option<Value<'static>> {
     let mut text = Vec::new();
     write_text(&Value::Double(value), &mut text);
@@ -112,7 +112,7 @@ fn decimal(value: f64, precision: u8, scale: u8) -> Option<Value<'static>> {
     let unscaled: i128 = format!("{whole}{fraction}").parse().ok()?;
     let exponent = exponent.parse::<i32>().ok()? - i32::try_from(fraction.len()).ok()?;
     match u8::try_from(-exponent) {
-        Ok(digits_behind) => rescaled(unscaled, digits_behind, precision, scale),
+        Ok(fraction_digits) => rescaled(unscaled, fraction_digits, precision, scale),
         Err(_) => {
             let factor = 10i128.checked_pow(u32::try_from(exponent).ok()?)?;
             rescaled(unscaled.checked_mul(factor)?, 0, precision, scale)
@@ -120,7 +120,7 @@ fn decimal(value: f64, precision: u8, scale: u8) -> Option<Value<'static>> {
     }
 }
 
-/// The same number with another scale, when it has one.
+/// The same number with another scale, or `None` if it does not fit.
 fn rescaled(unscaled: i128, from_scale: u8, precision: u8, scale: u8) -> Option<Value<'static>> {
     let factor = 10i128.checked_pow(u32::from(from_scale.abs_diff(scale)))?;
     let rescaled = match from_scale <= scale {
@@ -138,8 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// A field's text after the trip through another type.
-    fn trip(file_type: ColumnType, stored_type: ColumnType, field: &str) -> Option<String> {
+    /// The text of a field after a round trip through another type.
+    fn round_trip(file_type: ColumnType, stored_type: ColumnType, field: &str) -> Option<String> {
         let column = FallbackColumn { name: "c".to_owned(), file_type, stored_type, place: 0 };
         let mut text = Vec::new();
         write_text(&column.restore(column.store(Some(field.as_bytes()))?)?, &mut text);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_as_another_type_comes_back_as_the_files_own() {
+    fn value_in_another_type_is_restored_in_the_files_type() {
         let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
         for (file_type, stored_type, field, expected) in [
             (ColumnType::Integer, decimal(12, 2), "-5", "-5"),
@@ -159,42 +159,46 @@ mod tests {
             (decimal(5, 2), decimal(12, 4), "1.50", "1.50"),
             (decimal(5, 2), ColumnType::Double, "-0.25", "-0.25"),
             (decimal(20, 0), ColumnType::Double, "10000000000000000000", "10000000000000000000"),
-            // Two decimals of this length are as near to the float; which one it was must be known.
+            // Two decimals of this length are equally near to the float. The right one must be restored.
             (decimal(18, 1), ColumnType::Double, "2189498951600788.2", "2189498951600788.2"),
             (decimal(30, 12), ColumnType::Double, "0.000000015000", "0.000000015000"),
             (decimal(38, 2), ColumnType::Double, "-150000000000000000000.00", "-150000000000000000000.00"),
             (ColumnType::Double, decimal(12, 4), "1.5", "1.5"),
             (ColumnType::Instant, ColumnType::Text, "2024-05-01T10:00:00+02:00", "2024-05-01T10:00:00+02:00"),
         ] {
-            assert_eq!(trip(file_type, stored_type, field).as_deref(), Some(expected), "{file_type:?} {stored_type:?}");
+            assert_eq!(
+                round_trip(file_type, stored_type, field).as_deref(),
+                Some(expected),
+                "{file_type:?} {stored_type:?}"
+            );
         }
     }
 
     proptest! {
         #[test]
-        fn a_decimal_that_survives_as_a_float_comes_back(mantissa in any::<i64>(), keep in 1..19usize, scale in 0..18u8) {
+        fn decimal_that_a_float_holds_is_restored(mantissa in any::<i64>(), keep in 1..19usize, scale in 0..18u8) {
             let digits: String = mantissa.unsigned_abs().to_string().chars().take(keep).collect();
             let file_type = ColumnType::Decimal { precision: 38, scale };
             let mut text = Vec::new();
             write_text(&Value::Decimal { unscaled: digits.parse().unwrap(), scale }, &mut text);
             let text = String::from_utf8(text).unwrap();
             if parse(ColumnType::Double, Some(text.as_bytes())).is_some() {
-                prop_assert_eq!(trip(file_type, ColumnType::Double, &text), Some(text));
+                prop_assert_eq!(round_trip(file_type, ColumnType::Double, &text), Some(text));
             }
         }
     }
 
     #[test]
-    fn a_value_that_would_not_come_back_is_not_stored() {
-        assert_eq!(trip(ColumnType::Text, ColumnType::Integer, "7"), None);
-        assert_eq!(trip(ColumnType::Integer, ColumnType::Integer, "x"), None);
-        assert_eq!(trip(ColumnType::Json, ColumnType::Text, "{\"a\""), None);
-        assert_eq!(trip(ColumnType::Double, ColumnType::Decimal { precision: 3, scale: 1 }, "1.25"), None);
+    fn value_that_could_not_be_restored_is_not_stored() {
+        assert_eq!(round_trip(ColumnType::Text, ColumnType::Integer, "7"), None);
+        assert_eq!(round_trip(ColumnType::Integer, ColumnType::Integer, "x"), None);
+        assert_eq!(round_trip(ColumnType::Json, ColumnType::Text, "{\"a\""), None);
+        assert_eq!(round_trip(ColumnType::Double, ColumnType::Decimal { precision: 3, scale: 1 }, "1.25"), None);
     }
 
     #[test]
-    fn a_null_token_is_null_as_text_too_but_stays_text_in_a_text_column() {
-        assert_eq!(trip(ColumnType::Integer, ColumnType::Text, "N/A").as_deref(), Some(""));
-        assert_eq!(trip(ColumnType::Text, ColumnType::Text, "N/A").as_deref(), Some("N/A"));
+    fn null_token_is_null_unless_the_column_is_text() {
+        assert_eq!(round_trip(ColumnType::Integer, ColumnType::Text, "N/A").as_deref(), Some(""));
+        assert_eq!(round_trip(ColumnType::Text, ColumnType::Text, "N/A").as_deref(), Some("N/A"));
     }
 }

@@ -1,20 +1,21 @@
-//! Types chosen from every value of a file: each column starts as anything and only ever loses types.
+//! Chooses the types of columns from every value of a file. A column starts with all types, and values only remove types.
 //!
-//! The families (truth values, numbers, dates, dates with times, instants) share no spelling, so a column is settled into
-//! one by its first value and becomes text at the first value of another. The usual value then costs one strict parse.
-//! Where the file tells strings and nested values apart from the rest ([`FieldKind`]), its word counts: a string is a date,
-//! a time or text and never a number, and only what is nested is JSON.
+//! The families (booleans, numbers, dates, dates with times, instants) share no spelling. So the first value decides the family
+//! of a column, and at the first value of another family it becomes text. Most values are parsed only once.
+//!
+//! If the file distinguishes strings and nested values ([`FieldKind`]), that counts: a string is a date, a time or text, but
+//! never a number, and only nested values are JSON.
 
+mod family;
 mod numbers;
 
-use numbers::{NumberKind, Numbers};
+use family::Family;
 
-use super::value::number::Number;
-use super::value::{is_null_token, parse_boolean, time};
-use super::{Candidates, Column, ColumnType, Schema, TypeReason};
+use super::value::is_null_token;
+use super::{Column, ColumnType, Schema, TypeReason};
 use crate::{Batch, FieldKind};
 
-/// Watches all values of a file and then says what its columns are.
+/// Infers the schema of one file from its batches.
 #[derive(Debug)]
 pub struct Inference {
     columns: Vec<ColumnState>,
@@ -23,12 +24,12 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Starts with the columns' final names (see [`super::header::column_names`]), in file order.
+    /// Starts with the final names of the columns (see [`super::header::column_names`]), in the order of the file.
     pub fn new(names: Vec<String>) -> Self {
         Self { columns: names.into_iter().map(ColumnState::new).collect(), rows: 0, null_tokens: true }
     }
 
-    /// Takes null tokens for values like any other: the file says in another way what is missing.
+    /// Treats null tokens as ordinary values, because the file marks missing values in another way.
     #[must_use]
     pub fn without_null_tokens(mut self) -> Self {
         self.null_tokens = false;
@@ -36,7 +37,7 @@ impl Inference {
         self
     }
 
-    /// Starts with columns whose types the file itself declares. A column of which some value is not of its type is text.
+    /// Starts with the types that the file declares. A column with a value of another type becomes text.
     pub fn declared(columns: impl IntoIterator<Item = (String, ColumnType)>) -> Self {
         let column = |(name, column_type)| ColumnState {
             family: if column_type == ColumnType::Text { Family::Text } else { Family::Open },
@@ -46,10 +47,12 @@ impl Inference {
         Self { columns: columns.into_iter().map(column).collect(), rows: 0, null_tokens: true }.without_null_tokens()
     }
 
-    /// Looks at every value of a batch. It is as wide as the one before, or wider: then it has new columns at its end, which
-    /// all rows so far lack. Their names are known at the end, see [`Inference::finish_as`].
+    /// Adds the values of a batch.
+    ///
+    /// The batch may be wider than the one before: the new columns are at its end, and missing in all earlier rows. Their names
+    /// are passed to [`Inference::finish_as`].
     pub fn observe(&mut self, batch: &Batch) {
-        debug_assert!(batch.width() >= self.columns.len(), "a batch that is narrower than the one before");
+        debug_assert!(batch.width() >= self.columns.len(), "a batch is narrower than the one before");
         let (has_missing, null_tokens) = (self.rows > 0, self.null_tokens);
         self.columns.resize_with(batch.width().max(self.columns.len()), || ColumnState {
             has_missing,
@@ -67,18 +70,18 @@ impl Inference {
         }
     }
 
-    /// Whether the values so far would still make a table with the columns of this schema, which has others behind them. Only for a
-    /// file that declares no types.
-    pub fn makes_the_columns_of(&self, schema: &Schema) -> bool {
+    /// Whether a table created for the values so far would have the columns of `schema`, which may have more columns at its
+    /// end. Only for a file that does not declare types.
+    pub fn would_create_columns_of(&self, schema: &Schema) -> bool {
         self.columns
             .iter()
             .zip(&schema.columns)
-            .all(|(seen, made)| seen.family.column_type().with_headroom() == made.column_type.with_headroom())
+            .all(|(seen, column)| seen.family.column_type().with_headroom() == column.column_type.with_headroom())
     }
 
-    /// The schema, once every batch was seen, with the columns' names as they turned out to be.
+    /// The schema after all batches, with the final names of the columns.
     pub fn finish_as(mut self, names: Vec<String>) -> Schema {
-        debug_assert!(names.len() >= self.columns.len(), "a column without a name");
+        debug_assert!(names.len() >= self.columns.len(), "a column has no name");
         self.columns.resize_with(names.len(), || ColumnState::new(String::new()));
         for (column, name) in self.columns.iter_mut().zip(names) {
             column.name = name;
@@ -86,29 +89,31 @@ impl Inference {
         self.finish()
     }
 
-    /// The schema, once every batch was seen. A column without any value is text.
+    /// The schema after all batches. A column without values is text.
     pub fn finish(self) -> Schema {
         Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect() }
     }
 }
 
+/// The values of one column so far.
 #[derive(Debug)]
 struct ColumnState {
     name: String,
     family: Family,
-    /// The type that the file declares.
+    /// The type that the file declares, if it does.
     declared: Option<ColumnType>,
+    /// The number of values that are neither missing nor null tokens.
     values: u64,
     has_missing: bool,
     has_null_tokens: bool,
-    /// Whether null tokens mean that there is no value.
+    /// Whether null tokens mean NULL.
     null_tokens: bool,
-    /// A value is the empty string, which only text can tell from NULL.
+    /// Whether a value is the empty string, which only a text column distinguishes from NULL.
     has_empty: bool,
-    /// A value is a string in a file that writes strings apart.
+    /// Whether a value is a string in a file that distinguishes strings.
     has_strings: bool,
     max_bytes: u64,
-    /// The record whose value cost the column its last type, and what that value is or is not.
+    /// The record whose value removed the last narrower type, and the reason.
     forced: Option<(u64, &'static str)>,
 }
 
@@ -133,7 +138,7 @@ impl ColumnState {
     fn observe(&mut self, text: &[u8], kind: FieldKind, record: impl Fn() -> u64) {
         self.max_bytes = self.max_bytes.max(text.len() as u64);
         self.has_strings |= kind == FieldKind::String;
-        if self.family.holds(text, kind) {
+        if self.family.accepts(text, kind) {
             self.values += 1;
         } else if self.null_tokens && kind == FieldKind::Plain && is_null_token(text) {
             self.has_null_tokens = true;
@@ -144,11 +149,11 @@ impl ColumnState {
         }
     }
 
-    /// A value that the column as it is does not hold: the first one, or one that costs a type.
+    /// Adds a value that the family does not accept: the first value, or one that removes a type.
     #[cold]
     fn narrow(&mut self, text: &[u8], kind: FieldKind, record: u64) {
         let before = self.family;
-        self.family = before.widened_to(text, kind);
+        self.family = before.widened_by(text, kind);
         self.forced = before.loss(&self.family, text, kind).map(|loss| (record, loss));
     }
 
@@ -157,13 +162,13 @@ impl ColumnState {
             self.family = Family::Text;
         }
         let column_type = match self.declared {
-            Some(declared) if self.family.is_all(declared) => {
+            Some(declared) if self.family.fits(declared) => {
                 self.forced = None;
                 declared
             }
             Some(_) => {
                 if !matches!(self.family, Family::Text) {
-                    // What cost the column a narrower type says nothing of the declared one.
+                    // A lost narrower type does not explain why the declared type does not fit.
                     self.forced = None;
                 }
                 self.family = Family::Text;
@@ -171,7 +176,7 @@ impl ColumnState {
             }
             None => self.family.column_type(),
         };
-        // In a text column a null token is a text like any other.
+        // In a text column a null token is ordinary text.
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
         let type_reason = TypeReason { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
         let candidates = self.family.candidates();
@@ -188,9 +193,9 @@ impl ColumnState {
 
     fn reason(&self) -> String {
         match (self.declared, self.forced) {
-            (Some(ColumnType::Text), _) => return "the file says so".to_owned(),
-            (Some(_), None) if !matches!(self.family, Family::Text) => return "the file says so".to_owned(),
-            (Some(_), None) => return "a value is not of the type that the file says".to_owned(),
+            (Some(ColumnType::Text), _) => return "the file declares it".to_owned(),
+            (Some(_), None) if !matches!(self.family, Family::Text) => return "the file declares it".to_owned(),
+            (Some(_), None) => return "a value does not have the type that the file declares".to_owned(),
             (Some(_) | None, _) => {}
         }
         if let Some((record, loss)) = self.forced {
@@ -212,155 +217,7 @@ impl ColumnState {
     }
 }
 
-/// What all values of a column so far are.
-#[derive(Debug, Clone, Copy)]
-enum Family {
-    /// There was no value yet.
-    Open,
-    Boolean,
-    Number(Numbers),
-    Date,
-    DateTime,
-    Instant,
-    Json,
-    Text,
-}
-
-impl Family {
-    /// Whether the next value leaves the column the type it has.
-    #[inline]
-    fn holds(&mut self, text: &[u8], kind: FieldKind) -> bool {
-        match self {
-            Self::Open => false,
-            Self::Boolean => kind != FieldKind::String && parse_boolean(text).is_some(),
-            Self::Number(numbers) => {
-                kind != FieldKind::String
-                    && (numbers.hold_short(text)
-                        || Number::scan(text).is_some_and(|number| numbers.acquire_lease(&number)))
-            }
-            Self::Date => time::parse_date(text).is_some(),
-            Self::DateTime => time::parse_date_time(text).is_some(),
-            Self::Instant => time::parse_instant(text).is_some(),
-            Self::Json => kind == FieldKind::Nested,
-            Self::Text => true,
-        }
-    }
-
-    /// The family once a value that it does not hold has come.
-    fn widened_to(self, text: &[u8], kind: FieldKind) -> Self {
-        match self {
-            Self::Open => Self::of(text, kind),
-            Self::Number(_) if kind == FieldKind::String => Self::Text,
-            Self::Number(numbers) => {
-                Number::scan(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
-            }
-            // Dates and dates with times are kept apart too: midnight is not the same as no time of day.
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
-        }
-    }
-
-    /// What one value is.
-    fn of(text: &[u8], kind: FieldKind) -> Self {
-        let number = if kind == FieldKind::Plain { Number::scan(text) } else { None };
-        if let Some(number) = number {
-            Self::numbers(Numbers::ANY.with(&number))
-        } else if kind == FieldKind::Nested {
-            Self::Json
-        } else if kind == FieldKind::Plain && parse_boolean(text).is_some() {
-            Self::Boolean
-        } else if time::parse_date(text).is_some() {
-            Self::Date
-        } else if time::parse_date_time(text).is_some() {
-            Self::DateTime
-        } else if time::parse_instant(text).is_some() {
-            Self::Instant
-        } else {
-            Self::Text
-        }
-    }
-
-    /// Numbers that no kind of number holds all of are text.
-    fn numbers(numbers: Numbers) -> Self {
-        if numbers.kind() == NumberKind::None { Self::Text } else { Self::Number(numbers) }
-    }
-
-    /// What to say of the value that led from this family to `after`; nothing when no narrower type was lost.
-    fn loss(&self, after: &Self, text: &[u8], kind: FieldKind) -> Option<&'static str> {
-        match (self, after) {
-            (_, Self::Number(numbers)) => match numbers.kind() {
-                NumberKind::Integer | NumberKind::None => None,
-                NumberKind::Decimal => Some("not a 64-bit integer"),
-                NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
-            },
-            (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is no date"),
-            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan(text).is_some() => {
-                Some("a number that neither a decimal nor a double column holds exactly")
-            }
-            (Self::Open, Self::Text) => Some("neither a number, a date nor true or false"),
-            (Self::Boolean, _) => Some("neither true nor false"),
-            (Self::Number(_), _) => Some("not a number"),
-            (Self::Date, _) => Some("not a date"),
-            (Self::DateTime, _) => Some("not a date with a time of day"),
-            (Self::Instant, _) => Some("not a date with a time of day and an offset"),
-            (Self::Json, _) => Some("not a nested JSON value"),
-            (Self::Open | Self::Text, _) => None,
-        }
-    }
-
-    /// The narrowest type that holds every value.
-    fn column_type(&self) -> ColumnType {
-        match self {
-            Self::Boolean => ColumnType::Boolean,
-            Self::Number(numbers) => numbers.column_type(),
-            Self::Date => ColumnType::Date,
-            Self::DateTime => ColumnType::DateTime,
-            Self::Instant => ColumnType::Instant,
-            Self::Json => ColumnType::Json,
-            Self::Open | Self::Text => ColumnType::Text,
-        }
-    }
-
-    /// Whether every value is of a type.
-    fn is_all(&self, column_type: ColumnType) -> bool {
-        match (self, column_type) {
-            (Self::Open, _)
-            | (Self::Boolean, ColumnType::Boolean)
-            | (Self::Date, ColumnType::Date)
-            | (Self::DateTime, ColumnType::DateTime)
-            | (Self::Instant, ColumnType::Instant)
-            | (Self::Json, ColumnType::Json)
-            | (Self::Text, ColumnType::Text) => true,
-            (Self::Number(numbers), ColumnType::Integer) => numbers.integer,
-            (Self::Number(numbers), ColumnType::Double) => numbers.double,
-            (Self::Number(numbers), ColumnType::Decimal { precision, scale }) => numbers
-                .decimal
-                .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
-            (
-                Self::Boolean | Self::Number(_) | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text,
-                _,
-            ) => false,
-        }
-    }
-
-    fn candidates(&self) -> Candidates {
-        let numbers = match self {
-            Self::Open => Numbers::ANY,
-            Self::Number(numbers) => *numbers,
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Numbers::NONE,
-        };
-        Candidates {
-            boolean: matches!(self, Self::Open | Self::Boolean),
-            integer: numbers.integer,
-            decimal: numbers.decimal,
-            double: numbers.double,
-            date: matches!(self, Self::Open | Self::Date),
-            date_time: matches!(self, Self::Open | Self::DateTime),
-            instant: matches!(self, Self::Open | Self::Instant),
-        }
-    }
-}
-
-/// `10001` as `10,001`.
+/// Formats 10001 as `10,001`.
 fn with_thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);

@@ -1,7 +1,7 @@
-//! Column names and types, chosen from the whole file and only when every value survives the trip.
+//! Column names and types. A column gets a type only if every value of the file keeps its meaning in it.
 //!
-//! Here are the words; `infer` watches values and decides, `value` reads one value as a type and writes it back.
-//! How a type is called in an engine or in Glue is that room's business.
+//! [`infer`] chooses the types, and [`value`] parses and writes single values. The adapters know the names that engines and
+//! Glue have for a type.
 
 pub mod fallback;
 pub mod header;
@@ -10,39 +10,40 @@ pub mod value;
 
 use serde::{Deserialize, Serialize};
 
-/// What all values of a column are. Ordered from narrow to wide only by `infer`, never by derive.
+/// The type of all values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
-    /// `true` and `false`, also `True` and `TRUE`.
+    /// `true` and `false`, in lower, upper or title case.
     Boolean,
-    /// Whole numbers that fit 64 bits with sign, written without leading zeros or a plus sign.
+    /// Signed 64-bit integers, written without leading zeros or a plus sign.
     Integer,
-    /// Exact decimal numbers; at most 38 digits, of which `scale` stand behind the point.
+    /// Exact decimal numbers of at most 38 digits.
     Decimal {
-        /// All digits, 1 to 38.
+        /// The number of digits, 1 to 38.
         precision: u8,
-        /// Digits behind the point, 0 to `precision`, at most 30.
+        /// The number of digits after the point: 0 to `precision`, at most 30.
         scale: u8,
     },
-    /// Numbers that a 64-bit float keeps exactly as written.
+    /// Numbers that a 64-bit float holds exactly as written.
     Double,
-    /// A day, `YYYY-MM-DD`, years 1000 to 9999.
+    /// A date, `YYYY-MM-DD`, in the years 1000 to 9999.
     Date,
-    /// Date and time of day without an offset, with up to microseconds.
+    /// Date and time of day without an offset, with at most microseconds.
     DateTime,
-    /// An instant: date and time with an offset or `Z`; kept in UTC, with up to microseconds.
+    /// Date and time of day with an offset or `Z`, stored in UTC, with at most microseconds.
     Instant,
-    /// Objects and arrays as JSON text, byte for byte as they stand in the file, white space included. Only a format that
-    /// has nested values gives them: a CSV field that begins with `{` is text.
+    /// Objects and arrays as JSON, byte for byte as in the file. Only formats with nested values have this type: a CSV field
+    /// that starts with `{` is text.
     Json,
-    /// Anything else, byte for byte (UTF-8).
+    /// Any other text in UTF-8, byte for byte.
     Text,
 }
 
 impl ColumnType {
-    /// The type a new column gets for values of this one: decimals with room in front of the point for later files. Up to
-    /// 18 digits cost the same space in every engine.
+    /// The type of a new column for values of this type: a decimal gets more digits before the point, for later files.
+    ///
+    /// Decimals of up to 18 digits use the same space in every engine.
     #[must_use]
     pub fn with_headroom(self) -> Self {
         match self {
@@ -60,63 +61,64 @@ impl ColumnType {
     }
 }
 
-/// Which types every value of a column so far could be stored as without loss. Grows only narrower.
+/// The types in which every value of a column can be stored without loss. More values only remove types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
-    /// As [`ColumnType::Boolean`].
+    /// [`ColumnType::Boolean`].
     pub boolean: bool,
-    /// As [`ColumnType::Integer`].
+    /// [`ColumnType::Integer`].
     pub integer: bool,
-    /// As a decimal with at least these digits in front of and behind the point, when both together are at most 38.
+    /// A decimal with at least this many digits before and after the point, together at most 38.
     pub decimal: Option<(u8, u8)>,
-    /// As [`ColumnType::Double`].
+    /// [`ColumnType::Double`].
     pub double: bool,
-    /// As [`ColumnType::Date`].
+    /// [`ColumnType::Date`].
     pub date: bool,
-    /// As [`ColumnType::DateTime`].
+    /// [`ColumnType::DateTime`].
     pub date_time: bool,
-    /// As [`ColumnType::Instant`].
+    /// [`ColumnType::Instant`].
     pub instant: bool,
 }
 
-/// Why a column has the type it has, for `plan`, logs and reasons.
+/// Why a column has its type, for logs and messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeReason {
-    /// The record whose value ruled out the last narrower type, where one did.
+    /// The record whose value ruled out the last narrower type, if any did.
     pub forced_by_record: Option<u64>,
-    /// In words, without the value: "record 10,001 is not a 64-bit integer".
+    /// The reason in words, without the value: "record 10,001 is not a 64-bit integer".
     pub reason: String,
 }
 
 /// One column of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
-    /// The name in the database and, lowercased, in Glue: unique in any letter case, at most 63 bytes, never empty.
+    /// The name in the database and, in lower case, in Glue. Unique regardless of letter case, 1 to 63 bytes.
     pub name: String,
-    /// What all values are.
+    /// The type of all values.
     pub column_type: ColumnType,
-    /// Whether a value is missing, or a null token in a column that is not text, in any record.
+    /// Whether any value is missing, or is a null token and the column is not text.
     pub has_nulls: bool,
-    /// Whether the null tokens (see [`value::is_null_token`]) stand for NULL when the values go into an existing column
-    /// that is not text. Not where the file writes strings and nulls apart: there they are words like any other.
-    #[serde(default = "yes")]
+    /// Whether null tokens (see [`value::is_null_token`]) mean NULL in an existing column that is not text.
+    ///
+    /// `false` if the file distinguishes strings from nulls: then a null token is a string like any other.
+    #[serde(default = "default_null_tokens")]
     pub null_tokens: bool,
-    /// The longest value in bytes, to choose how text is stored.
+    /// The length of the longest value in bytes. It decides how text is stored.
     pub max_bytes: u64,
-    /// The types that would do as well, for tables that exist already.
+    /// All possible types, for tables that already exist.
     pub candidates: Candidates,
-    /// Why this type.
+    /// Why the column has its type.
     pub type_reason: TypeReason,
 }
 
-/// What manifests without the field mean: they were written when all files were CSV.
-fn yes() -> bool {
+/// The value in a manifest without the field, which was written when all files were CSV.
+fn default_null_tokens() -> bool {
     true
 }
 
-/// All columns of a file, in file order.
+/// The columns of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Schema {
-    /// In file order; empty for an empty file.
+    /// The columns in the order of the file. An empty file has none.
     pub columns: Vec<Column>,
 }

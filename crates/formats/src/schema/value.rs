@@ -1,7 +1,7 @@
-//! One value read as a type, strictly, and written back: the same value comes out of the trip or none at all.
+//! Parses a field as a value of a type, strictly, and writes it back. A round trip returns the same value.
 //!
-//! A field is read as exactly one spelling family per type; blanks, plus signs, leading zeros and the like make it text.
-//! How an engine names a type, or says NULL, is not here.
+//! Each type accepts few spellings: a field with spaces, a plus sign or leading zeros is text. NULL has no text here,
+//! because its spelling depends on the engine.
 
 pub mod json;
 pub(super) mod number;
@@ -10,54 +10,54 @@ pub(super) mod time;
 use super::ColumnType;
 use number::Number;
 
-/// One value of a column, typed.
+/// A value of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing: the field is missing, or holds a null token in a column that is not text.
+    /// The field is missing, or is a null token in a column that is not text.
     Null,
     /// `true` or `false`.
     Boolean(bool),
-    /// A whole number of 64 bits.
+    /// A signed 64-bit integer.
     Integer(i64),
-    /// `unscaled` divided by ten to the power of `scale`; read with the column's own scale.
+    /// `unscaled` divided by ten to the power of `scale`, which is the scale of the column.
     Decimal {
-        /// All digits, without the point.
+        /// All digits without the point.
         unscaled: i128,
-        /// How many of the digits stand behind the point.
+        /// The number of digits after the point.
         scale: u8,
     },
     /// A finite 64-bit float.
     Double(f64),
-    /// A day.
+    /// A date.
     Date {
         /// Days since 1970-01-01.
         days: i32,
     },
-    /// Date and time of day, of no particular time zone.
+    /// Date and time of day without a time zone.
     DateTime {
-        /// Microseconds since 1970-01-01 00:00:00 on the same clock.
+        /// Microseconds since 1970-01-01 00:00:00 in the same time zone.
         micros: i64,
     },
-    /// An instant.
+    /// Date and time of day in UTC.
     Instant {
         /// Microseconds since 1970-01-01T00:00:00Z.
         micros: i64,
     },
-    /// An object or an array, as JSON.
+    /// An object or array, as JSON.
     Json(&'a str),
     /// Any text.
     Text(&'a str),
 }
 
-/// Whether a field says "no value", in words of which the letter case counts, or by being empty.
+/// Whether a field is one of the null tokens, case-sensitive, or empty.
 pub fn is_null_token(field: &[u8]) -> bool {
     matches!(field, b"" | b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
 }
 
-/// Reads a field as a value of a type, or `None` when it is no such value.
+/// Parses a field as a value of a type; `None` if it is not one.
 ///
-/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type but text, so a
-/// quoted empty field (`""`) is an empty string in text columns and NULL in all others.
+/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type except text. So a
+/// quoted empty field (`""`) is an empty string in a text column and NULL in all others.
 pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>> {
     let Some(text) = field else {
         return Some(Value::Null);
@@ -94,10 +94,10 @@ pub(super) fn parse_boolean(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// Writes the text that MySQL and its relatives take for a value, unquoted and unescaped.
+/// Writes a value as MySQL and MariaDB accept it, without quotes and escapes.
 ///
-/// Booleans are `1` and `0`, decimals have exactly their scale, an instant is its date and time in UTC without an offset,
-/// fractions of a second have six digits or none. [`Value::Null`] writes nothing: how NULL is said depends on the statement.
+/// Booleans are `1` and `0`. Decimals have exactly their scale. An instant is its date and time in UTC without an offset.
+/// Fractions of a second have six digits or none. [`Value::Null`] writes nothing, because its text depends on the statement.
 pub fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) {
     match *value {
         Value::Null => {}
@@ -111,7 +111,7 @@ pub fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes the text that [`parse`] reads as the same value of the same type; [`Value::Null`] writes nothing.
+/// Writes the text that [`parse`] returns as the same value. [`Value::Null`] writes nothing.
 pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
     match *value {
         Value::Boolean(value) => out.extend_from_slice(if value { b"true" } else { b"false" }),
@@ -130,11 +130,11 @@ pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The shortest digits that give the same float back, with an exponent where the plain form would be long.
+/// Writes the shortest digits that parse to the same float, with an exponent if they would be long without one.
 fn write_double(value: f64, out: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format(value);
-    // The sign of zero would not come back from `-0`.
+    // `-0` is not accepted as a number, so negative zero is `-0.0`.
     let short = if value == 0.0 && value.is_sign_negative() { None } else { text.strip_suffix(".0") };
     out.extend_from_slice(short.unwrap_or(text).as_bytes());
 }
@@ -143,7 +143,7 @@ fn write_unscaled(unscaled: i128, scale: u8, out: &mut Vec<u8>) {
     if unscaled < 0 {
         out.push(b'-');
     }
-    // 39 digits are the most a 128-bit number has; a scale never asks for more than 38 and a leading zero.
+    // A 128-bit number has at most 39 digits. A scale needs at most 38 digits and a leading zero.
     let mut digits = [b'0'; 64];
     let mut start = digits.len();
     let mut rest = unscaled.unsigned_abs();

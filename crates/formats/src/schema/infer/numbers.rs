@@ -1,21 +1,21 @@
-//! Which kinds of number a column's values still allow: each number can only take some away.
+//! The kinds of number that hold every number of a column. More numbers only remove kinds.
 
 use crate::schema::ColumnType;
 use crate::schema::value::number::{Number, short_integer};
 
-/// The most digits a decimal has, in front of and behind the point together.
+/// The most digits of a decimal, before and after the point together.
 const DECIMAL_DIGITS: u8 = 38;
 
-/// Which kinds of number hold every number so far.
+/// The kinds of number that hold every number so far.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Numbers {
     pub(super) integer: bool,
-    /// The most digits in front of and behind the point.
+    /// The most digits before and after the point of any number.
     pub(super) decimal: Option<(u8, u8)>,
     pub(super) double: bool,
 }
 
-/// The narrowest kind of number that is left.
+/// The narrowest kind that holds every number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NumberKind {
     Integer,
@@ -28,9 +28,9 @@ impl Numbers {
     pub(super) const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true };
     pub(super) const NONE: Self = Self { integer: false, decimal: None, double: false };
 
-    /// Takes a short integer in while there were only integers: no other kind of number is lost by it.
+    /// Adds a short integer if all numbers so far are integers. It removes no kind. Returns whether it was added.
     #[inline]
-    pub(super) fn hold_short(&mut self, text: &[u8]) -> bool {
+    pub(super) fn try_add_short(&mut self, text: &[u8]) -> bool {
         let Self { integer: true, decimal: Some((whole, _)), .. } = self else {
             return false;
         };
@@ -39,17 +39,18 @@ impl Numbers {
         digits.is_some()
     }
 
-    /// Takes a number in, unless the narrowest kind would be another one then.
+    /// Adds a number unless that changes the narrowest kind. Returns whether it was added.
     #[inline]
-    pub(super) fn acquire_lease(&mut self, number: &Number<'_>) -> bool {
-        let with = self.with(number);
-        let holds = with.kind() == self.kind();
-        if holds {
-            *self = with;
+    pub(super) fn try_add(&mut self, number: &Number<'_>) -> bool {
+        let with_number = self.with(number);
+        let is_same_kind = with_number.kind() == self.kind();
+        if is_same_kind {
+            *self = with_number;
         }
-        holds
+        is_same_kind
     }
 
+    /// The kinds that also hold `number`.
     #[inline]
     pub(super) fn with(self, number: &Number<'_>) -> Self {
         let decimal = match (self.decimal, number.decimal_digits()) {
@@ -62,7 +63,7 @@ impl Numbers {
         Self {
             integer: self.integer && number.integer().is_some(),
             decimal,
-            double: self.double && number.survives_double(),
+            double: self.double && number.fits_double(),
         }
     }
 

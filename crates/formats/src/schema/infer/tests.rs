@@ -7,12 +7,12 @@ use super::*;
 use crate::Position;
 use crate::schema::value::{Value, parse};
 
-/// A field that the file leaves out. `""` in a table below is an empty string that was written as one.
+/// A missing field. `""` in the tables below is an empty string.
 const MISSING: &str = "(missing)";
 
 fn column(values: &[&str]) -> Column {
     let mut inference = Inference::new(vec!["c".to_owned()]);
-    // Small batches, so that what is remembered from one to the next counts.
+    // Small batches, so that the state between batches is tested.
     for (index, chunk) in values.chunks(3).enumerate() {
         let mut batch = Batch::new(1);
         for (row, value) in chunk.iter().enumerate() {
@@ -25,22 +25,22 @@ fn column(values: &[&str]) -> Column {
     inference.finish().columns.remove(0)
 }
 
-fn shown(column_type: ColumnType) -> String {
+fn type_name(column_type: ColumnType) -> String {
     match column_type {
         ColumnType::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
         other => format!("{other:?}").to_lowercase(),
     }
 }
 
-/// Values, the type, and whether the column has nulls.
+/// Values, their type, and whether the column has nulls.
 const COLUMNS: &[(&[&str], &str, bool)] = &[
-    // Nothing at all.
+    // No values.
     (&[], "text", false),
     (&[MISSING, MISSING], "text", true),
     (&[""], "text", false),
     (&["NULL", "NA"], "text", false),
     (&["NULL", MISSING], "text", true),
-    // Truth values.
+    // Booleans.
     (&["true", "false"], "boolean", false),
     (&["TRUE", "False", "true"], "boolean", false),
     (&["true", "NULL", "false"], "boolean", true),
@@ -143,7 +143,7 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&["2024-01-01T10:00:00", "2024-01-01T10:00:00Z"], "text", false),
     (&["9999-12-31T23:00:00-02:00"], "text", false),
     (&["2024-01-01 10:00 Europe/Berlin"], "text", false),
-    // Texts.
+    // Text.
     (&["=cmd|' /C calc'!A0", "@SUM(1)", "+1"], "text", false),
     (&["C:\\new\\t", "\\."], "text", false),
     (&["2024-01-01", "true", "1"], "text", false),
@@ -151,20 +151,20 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
 ];
 
 #[test]
-fn the_type_is_the_narrowest_that_every_value_survives() {
+fn type_is_the_narrowest_that_holds_every_value() {
     for (values, expected, has_nulls) in COLUMNS {
         let column = column(values);
-        assert_eq!((shown(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{values:?}");
+        assert_eq!((type_name(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{values:?}");
     }
     assert!(COLUMNS.len() >= 60);
 }
 
 #[test]
-fn the_order_of_values_does_not_change_the_type() {
+fn order_of_values_does_not_change_the_type() {
     for (values, expected, has_nulls) in COLUMNS {
         let reversed: Vec<&str> = values.iter().rev().copied().collect();
         let column = column(&reversed);
-        assert_eq!((shown(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{reversed:?}");
+        assert_eq!((type_name(column.column_type).as_str(), column.has_nulls), (*expected, *has_nulls), "{reversed:?}");
     }
 }
 
@@ -174,13 +174,13 @@ fn the_order_of_values_does_not_change_the_type() {
 #[case("9223372036854775808", "decimal(19,0)", "record 10,001 is not a 64-bit integer")]
 #[case("1e-3", "double", "record 10,001 is not an exact decimal of at most 38 digits")]
 #[case("1e400", "text", "record 10,001 is a number that neither a decimal nor a double column holds exactly")]
-fn a_late_change_is_seen_and_named(#[case] last: &str, #[case] expected: &str, #[case] reason: &str) {
+fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected: &str, #[case] reason: &str) {
     let numbers: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
     let mut values: Vec<&str> = numbers.iter().map(String::as_str).collect();
     values.push(last);
     values.extend(["10001", "10002"]);
     let column = column(&values);
-    assert_eq!(shown(column.column_type), expected);
+    assert_eq!(type_name(column.column_type), expected);
     assert_eq!((column.type_reason.forced_by_record, column.type_reason.reason.as_str()), (Some(10_001), reason));
 }
 
@@ -194,7 +194,7 @@ fn a_late_change_is_seen_and_named(#[case] last: &str, #[case] expected: &str, #
 #[case(&["2024-01-01 10:00Z", "secret"], Some(2), "record 2 is not a date with a time of day and an offset")]
 #[case(&[MISSING], None, "no record has a value")]
 #[case(&["NULL"], None, "every value is a null token")]
-fn a_reason_names_the_record_and_never_the_value(
+fn reason_contains_the_record_but_not_the_value(
     #[case] values: &[&str],
     #[case] record: Option<u64>,
     #[case] reason: &str,
@@ -204,7 +204,7 @@ fn a_reason_names_the_record_and_never_the_value(
 }
 
 #[test]
-fn other_types_that_would_do_are_known() {
+fn candidates_are_all_types_that_hold_the_values() {
     let integers = column(&["12", "-3"]).candidates;
     assert_eq!((integers.integer, integers.decimal, integers.double), (true, Some((2, 0)), true));
     assert!(!integers.boolean && !integers.date && !integers.date_time && !integers.instant);
@@ -219,13 +219,13 @@ fn other_types_that_would_do_are_known() {
 }
 
 #[test]
-fn the_longest_value_is_measured_in_bytes() {
+fn longest_value_is_measured_in_bytes() {
     assert_eq!(column(&["é", "abc", MISSING]).max_bytes, 3);
     assert_eq!(column(&["éé", "abc"]).max_bytes, 4);
 }
 
 #[test]
-fn columns_do_not_disturb_each_other() {
+fn columns_are_independent() {
     let mut batch = Batch::new(3);
     for (record, row) in [["1", "x", MISSING], ["2.5", "y", "true"]].iter().enumerate() {
         for value in row {
@@ -236,12 +236,12 @@ fn columns_do_not_disturb_each_other() {
     let mut inference = Inference::new(["a", "b", "c"].map(str::to_owned).to_vec());
     inference.observe(&batch);
     let schema = inference.finish();
-    let types: Vec<String> = schema.columns.iter().map(|column| shown(column.column_type)).collect();
+    let types: Vec<String> = schema.columns.iter().map(|column| type_name(column.column_type)).collect();
     assert_eq!(types, ["decimal(2,1)", "text", "boolean"]);
     assert_eq!(schema.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
 }
 
-/// One column of fields with their kinds.
+/// The column of these fields and kinds.
 fn column_of_kinds(fields: &[(FieldKind, &str)]) -> Column {
     let mut batch = Batch::new(1);
     for (index, (kind, text)) in fields.iter().enumerate() {
@@ -261,7 +261,7 @@ use FieldKind::{Nested, Plain, String as Quoted};
 #[case(&[(Nested, "{}"), (Plain, "1")], "text", "record 2 is not a nested JSON value")]
 #[case(&[(Plain, "1"), (Nested, "{}")], "text", "record 2 is not a number")]
 #[case(&[(Nested, "{}"), (Quoted, "NULL")], "text", "record 2 is not a nested JSON value")]
-#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "record 1 is a string that is no date")]
+#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "record 1 is a string that is not a date")]
 #[case(&[(Plain, "1"), (Quoted, "2")], "text", "record 2 is not a number")]
 #[case(&[(Plain, "true"), (Quoted, "true")], "text", "record 2 is neither true nor false")]
 #[case(&[(Quoted, "2024-01-01"), (Quoted, "2024-02-29")], "date", "every value is a date, 2 in all")]
@@ -269,18 +269,18 @@ use FieldKind::{Nested, Plain, String as Quoted};
 #[case(&[(Quoted, "2024-01-01"), (Quoted, "NA")], "text", "record 2 is not a date")]
 #[case(&[(Plain, "1"), (Quoted, "")], "text", "record 2 is not a number")]
 #[case(&[(Plain, "1"), (Plain, "-2.50")], "decimal(3,2)", "record 2 is not a 64-bit integer")]
-fn what_the_file_says_of_a_value_counts(
+fn kind_of_a_field_limits_its_types(
     #[case] fields: &[(FieldKind, &str)],
     #[case] expected: &str,
     #[case] reason: &str,
 ) {
     let column = column_of_kinds(fields);
-    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
+    assert_eq!((type_name(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
     assert_eq!((column.has_nulls, column.null_tokens), (false, !fields.iter().any(|(kind, _)| *kind == Quoted)));
 }
 
 #[test]
-fn a_column_may_appear_late_and_is_missing_before() {
+fn late_column_is_missing_in_earlier_rows() {
     let batch = |rows: &[&[&str]]| {
         let mut batch = Batch::new(rows[0].len());
         for row in rows {
@@ -294,26 +294,26 @@ fn a_column_may_appear_late_and_is_missing_before() {
     inference.observe(&batch(&[&["1", "x"]]));
     inference.observe(&batch(&[&["2", "y", "true"]]));
     let schema = inference.finish_as(names(&["a", "b", "c"]));
-    let told: Vec<(&str, String, bool)> = schema
+    let columns: Vec<(&str, String, bool)> = schema
         .columns
         .iter()
-        .map(|column| (column.name.as_str(), shown(column.column_type), column.has_nulls))
+        .map(|column| (column.name.as_str(), type_name(column.column_type), column.has_nulls))
         .collect();
     let expected = [("a", "integer", false), ("b", "text", false), ("c", "boolean", true)];
-    assert_eq!(told, expected.map(|(name, shown, nulls)| (name, shown.to_owned(), nulls)));
+    assert_eq!(columns, expected.map(|(name, kind, nulls)| (name, kind.to_owned(), nulls)));
 }
 
 #[rstest]
-#[case(ColumnType::Double, &[(Plain, "1"), (Plain, "2")], "double", "the file says so")]
+#[case(ColumnType::Double, &[(Plain, "1"), (Plain, "2")], "double", "the file declares it")]
 #[case(ColumnType::Double, &[(Plain, "1.5"), (Quoted, "NaN")], "text", "record 2 is not a number")]
-#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1.50")], "decimal(5,2)", "the file says so")]
-#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1000.00")], "text", "a value is not of the type that the file says")]
-#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00")], "datetime", "the file says so")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1.50")], "decimal(5,2)", "the file declares it")]
+#[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1000.00")], "text", "a value does not have the type that the file declares")]
+#[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00")], "datetime", "the file declares it")]
 #[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00"), (Plain, "2024-01-01 00:00:00.000000001")], "text",
     "record 2 is not a date with a time of day")]
-#[case(ColumnType::Text, &[(Quoted, "1"), (Quoted, "NULL")], "text", "the file says so")]
-#[case(ColumnType::Boolean, &[], "boolean", "the file says so")]
-fn a_declared_type_holds_when_every_value_is_of_it(
+#[case(ColumnType::Text, &[(Quoted, "1"), (Quoted, "NULL")], "text", "the file declares it")]
+#[case(ColumnType::Boolean, &[], "boolean", "the file declares it")]
+fn declared_type_is_kept_if_every_value_has_it(
     #[case] declared: ColumnType,
     #[case] fields: &[(FieldKind, &str)],
     #[case] expected: &str,
@@ -327,7 +327,7 @@ fn a_declared_type_holds_when_every_value_is_of_it(
     let mut inference = Inference::declared([("c".to_owned(), declared)]);
     inference.observe(&batch);
     let column = inference.finish().columns.remove(0);
-    assert_eq!((shown(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
+    assert_eq!((type_name(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));
     assert!(!column.null_tokens && !column.has_nulls);
 }
 
@@ -343,23 +343,23 @@ fn field() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// The promise of the whole room: every value of a column reads as the column's type, and says the same.
+    /// The guarantee of this module: every value of a column parses as the type of the column.
     #[test]
-    fn every_value_reads_as_the_chosen_type(values in proptest::collection::vec(field(), 0..6)) {
+    fn every_value_parses_as_the_chosen_type(values in proptest::collection::vec(field(), 0..6)) {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let column = column(&values);
         for value in values.iter().filter(|value| **value != MISSING) {
             let read = parse(column.column_type, Some(value.as_bytes()));
-            prop_assert!(read.is_some(), "{value:?} is no {:?}", column.column_type);
+            prop_assert!(read.is_some(), "{value:?} is not a {:?}", column.column_type);
             if read == Some(Value::Null) {
                 prop_assert!(column.has_nulls && is_null_token(value.as_bytes()));
             }
-            for (candidates, column_type) in [
+            for (is_candidate, column_type) in [
                 (column.candidates.integer, ColumnType::Integer),
                 (column.candidates.double, ColumnType::Double),
                 (column.candidates.date, ColumnType::Date),
             ] {
-                prop_assert!(!candidates || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
+                prop_assert!(!is_candidate || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
             }
         }
     }

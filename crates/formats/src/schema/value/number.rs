@@ -1,20 +1,21 @@
-//! Numbers as they are written: one scan over the bytes, then what the number is exactly, as 64-bit integer, decimal or double.
+//! Parses the text of a number, and returns its exact value as a 64-bit integer, a decimal or a double.
 //!
-//! The grammar is JSON's: `-`, digits without leading zeros, a point with digits behind it, an exponent. A minus sign before
-//! a plain zero is refused, and so is everything else: plus signs, blanks, separators, `.5`, `5.`.
+//! The grammar is that of JSON: `-`, digits without leading zeros, a point with digits after it, an exponent. Everything else
+//! is rejected: plus signs, spaces, separators, `.5`, `5.`, and also `-0`.
 
-/// The most digits a decimal has.
+/// The most digits of a decimal.
 const DECIMAL_DIGITS: usize = 38;
-/// The most digits a decimal has behind the point.
+/// The most digits of a decimal after the point.
 pub(in crate::schema) const DECIMAL_SCALE: usize = 30;
-/// As many digits always fit 64 bits.
+/// Any number of this many digits fits 64 bits.
 const U64_DIGITS: usize = 19;
-/// A float keeps every decimal of 15 digits.
+/// A float holds every decimal of 15 digits exactly.
 const DOUBLE_SAFE_LIMIT: u64 = 1_000_000_000_000_000;
+/// The most digits of a short integer.
 const SHORT_DIGITS: usize = 15;
 
-/// The value and the digits of a whole number of at most 15 digits: the short way for most numbers there are. Integer,
-/// decimal and double hold each of them.
+/// The value and the number of digits of an integer of at most 15 digits. This is the fast path for most numbers: integer,
+/// decimal and double columns hold all of them.
 #[inline]
 pub(in crate::schema) fn short_integer(text: &[u8]) -> Option<(i64, u8)> {
     let (negative, digits) = match text {
@@ -36,20 +37,20 @@ pub(in crate::schema) fn short_integer(text: &[u8]) -> Option<(i64, u8)> {
     (!digits.is_empty()).then_some((value, digits.len() as u8))
 }
 
-/// A number as it is written.
+/// A number as written.
 pub(in crate::schema) struct Number<'a> {
     text: &'a [u8],
     negative: bool,
     whole_digits: usize,
     fraction_digits: usize,
-    /// What stands behind `e`, kept within bounds in which adding digit counts cannot overflow.
+    /// The number after `e`, limited so that adding numbers of digits cannot overflow.
     exponent: Option<i64>,
-    /// All digits as one number; only right while they are at most [`U64_DIGITS`].
+    /// All digits as one number; valid only if they are at most [`U64_DIGITS`].
     mantissa: u64,
 }
 
 impl<'a> Number<'a> {
-    /// Reads the whole text as a number.
+    /// Parses a text that is exactly one number.
     #[inline]
     pub(in crate::schema) fn scan(text: &'a [u8]) -> Option<Self> {
         let negative = text.first() == Some(&b'-');
@@ -76,7 +77,7 @@ impl<'a> Number<'a> {
         (rest.is_empty() && !plain_minus_zero).then_some(number)
     }
 
-    /// The number as a 64-bit integer; `None` with a point or an exponent, or out of range.
+    /// The number as a 64-bit integer; `None` if it has a point or an exponent, or is out of range.
     #[inline]
     pub(in crate::schema) fn integer(&self) -> Option<i64> {
         if self.fraction_digits > 0 || self.exponent.is_some() || self.whole_digits > U64_DIGITS {
@@ -85,7 +86,7 @@ impl<'a> Number<'a> {
         if self.negative { 0i64.checked_sub_unsigned(self.mantissa) } else { i64::try_from(self.mantissa).ok() }
     }
 
-    /// Digits in front of and behind the point, when the number is an exact decimal. A zero in front counts.
+    /// The numbers of digits before and after the point, if a decimal holds the number. A zero before the point counts.
     #[inline]
     pub(in crate::schema) fn decimal_digits(&self) -> Option<(u8, u8)> {
         let fits = self.exponent.is_none()
@@ -95,8 +96,9 @@ impl<'a> Number<'a> {
         fits.then_some((self.whole_digits as u8, self.fraction_digits as u8))
     }
 
-    /// The number times ten to the power of `scale`, when a decimal of that form holds it exactly. Zeros at the end of
-    /// the fraction may go beyond the scale.
+    /// The number times ten to the power of `scale`, if such a decimal holds it exactly.
+    ///
+    /// The fraction may be longer than the scale if only zeros are beyond it.
     pub(in crate::schema) fn decimal(&self, precision: u8, scale: u8) -> Option<i128> {
         let scale = usize::from(scale);
         if self.exponent.is_some() || self.whole_digits > DECIMAL_DIGITS || (self.negative && self.is_zero()) {
@@ -120,7 +122,7 @@ impl<'a> Number<'a> {
         (unscaled < limit).then_some(if self.negative { -unscaled } else { unscaled })
     }
 
-    /// The number as a float, when the shortest text for that float means the same number.
+    /// The number as a float, if the shortest text of that float is the same number.
     pub(in crate::schema) fn double(&self) -> Option<f64> {
         let text = std::str::from_utf8(self.text).ok()?;
         if self.is_short() {
@@ -133,13 +135,13 @@ impl<'a> Number<'a> {
         (shortest == written).then_some(value)
     }
 
-    /// Whether [`Number::double`] keeps the number.
+    /// Whether [`Number::double`] returns a float.
     #[inline]
-    pub(in crate::schema) fn survives_double(&self) -> bool {
+    pub(in crate::schema) fn fits_double(&self) -> bool {
         self.is_short() || self.double().is_some()
     }
 
-    /// Few enough digits that no float loses them: the short way for nearly every number there is.
+    /// Whether the digits are so few that a float always holds them. This is the fast path for nearly every number.
     #[inline]
     fn is_short(&self) -> bool {
         if self.whole_digits + self.fraction_digits > U64_DIGITS {
@@ -165,7 +167,7 @@ impl<'a> Number<'a> {
         whole.iter().chain(fraction).map(|byte| byte - b'0')
     }
 
-    /// The number without zeros at its end; `None` when a float cannot have so many digits.
+    /// The number without zeros at its end; `None` if a float cannot have so many digits.
     fn significant_digits(&self) -> Option<Significant> {
         let mut significant = Significant { mantissa: self.mantissa, exponent: self.exponent.unwrap_or(0) };
         significant.exponent -= self.fraction_digits as i64;
@@ -194,14 +196,14 @@ impl<'a> Number<'a> {
     }
 }
 
-/// A number as `mantissa` times ten to the power of `exponent`, the mantissa without zeros at its end.
+/// `mantissa` times ten to the power of `exponent`. The mantissa has no zeros at its end.
 #[derive(PartialEq)]
 struct Significant {
     mantissa: u64,
     exponent: i64,
 }
 
-/// Counts the digits in front and adds them to `mantissa`, which wraps when there are too many.
+/// Counts the digits at the start and appends them to `mantissa`, which wraps if there are too many.
 #[inline]
 fn scan_digits(text: &[u8], mantissa: &mut u64) -> usize {
     let mut count = 0;
@@ -228,7 +230,7 @@ fn scan_exponent(text: &[u8]) -> Option<i64> {
     let mut exponent: i64 = 0;
     for byte in digits {
         let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
-        // Beyond this nothing is a finite float, and the sums above stay far from overflow.
+        // No float has such an exponent, and the sums above are far from overflow.
         exponent = (exponent * 10 + i64::from(digit)).min(1_000_000_000_000);
     }
     Some(if negative { -exponent } else { exponent })

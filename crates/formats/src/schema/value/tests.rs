@@ -1,4 +1,4 @@
-//! Each spelling that is a value, each that is not, and the trip there and back.
+//! Spellings that are values, spellings that are not, and round trips.
 
 use jiff::civil;
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn text_of(value: &Value<'_>) -> String {
 #[case(ColumnType::Text, "C:\\new\t=cmd|", "C:\\new\t=cmd|")]
 #[case(ColumnType::Text, "NULL", "NULL")]
 #[case(ColumnType::Text, "", "")]
-fn a_value_is_written_as_the_database_takes_it(
+fn value_is_written_as_the_database_accepts_it(
     #[case] column_type: ColumnType,
     #[case] text: &str,
     #[case] written: &str,
@@ -65,7 +65,7 @@ fn a_value_is_written_as_the_database_takes_it(
     let value = read(column_type, text);
     assert_eq!(value.map(canonical).unwrap_or_default(), written, "{text}");
     if let Some(value) = value {
-        assert_eq!(read(column_type, &text_of(&value)), Some(value), "{text} and back");
+        assert_eq!(read(column_type, &text_of(&value)), Some(value), "round trip of {text}");
     }
 }
 
@@ -83,14 +83,14 @@ fn a_value_is_written_as_the_database_takes_it(
     "2023-02-29 12:00", "2024-01-01 12", "2024-01-01 12:00:00,5", "12:00"])]
 #[case(ColumnType::Instant, &["2024-01-01 12:00", "2024-01-01Z", "2024-01-01 12:00z", "2024-01-01 12:00+1", "2024-01-01 12:00 +01:00",
     "2024-01-01 12:00+16:00", "2024-01-01 12:00+01:60", "9999-12-31T23:30:00-01:00", "1000-01-01T00:30:00+01:00", "2024-01-01 12:00 UTC"])]
-fn anything_else_is_no_value_of_the_type(#[case] column_type: ColumnType, #[case] texts: &[&str]) {
+fn other_spellings_are_not_values_of_the_type(#[case] column_type: ColumnType, #[case] texts: &[&str]) {
     for text in texts {
         assert_eq!(read(column_type, text), None, "{column_type:?} {text:?}");
     }
 }
 
 #[test]
-fn null_tokens_are_null_everywhere_but_in_text() {
+fn null_tokens_are_null_except_in_text() {
     for token in ["NULL", "NA", "N/A", "NaN", "\\N"] {
         for column_type in [ColumnType::Boolean, ColumnType::Integer, DECIMAL, ColumnType::Double, ColumnType::Instant]
         {
@@ -98,20 +98,20 @@ fn null_tokens_are_null_everywhere_but_in_text() {
         }
         assert_eq!(read(ColumnType::Text, token), Some(Value::Text(token)));
     }
-    for no_token in ["null", "na", "n/a", "nan", "None", "-", " "] {
-        assert_eq!(read(ColumnType::Integer, no_token), None, "{no_token}");
+    for other in ["null", "na", "n/a", "nan", "None", "-", " "] {
+        assert_eq!(read(ColumnType::Integer, other), None, "{other}");
     }
     assert_eq!(parse(ColumnType::Text, None), Some(Value::Null));
     assert_eq!(parse(ColumnType::Date, None), Some(Value::Null));
 }
 
 #[test]
-fn text_that_is_not_utf8_is_no_value() {
+fn text_that_is_not_utf8_is_not_a_value() {
     assert_eq!(parse(ColumnType::Text, Some(b"caf\xe9")), None);
 }
 
 #[test]
-fn the_calendar_agrees_with_another_one_on_every_day_of_its_first_and_last_cycle() {
+fn calendar_agrees_with_jiff_in_the_first_and_last_400_years() {
     let epoch = civil::date(1970, 1, 1);
     for (first, last) in [((1000, 1, 1), (1400, 3, 1)), ((9599, 12, 1), (9999, 12, 31))] {
         let mut day = civil::date(first.0, first.1, first.2);
@@ -132,7 +132,7 @@ fn the_calendar_agrees_with_another_one_on_every_day_of_its_first_and_last_cycle
 
 proptest! {
     #[test]
-    fn no_bytes_make_parsing_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+    fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
         for column_type in [
             ColumnType::Boolean, ColumnType::Integer, DECIMAL, ColumnType::Double, ColumnType::Date, ColumnType::DateTime,
             ColumnType::Instant, ColumnType::Text,
@@ -142,39 +142,39 @@ proptest! {
     }
 
     #[test]
-    fn every_float_makes_the_trip(bits in any::<u64>()) {
+    fn floats_survive_a_round_trip(bits in any::<u64>()) {
         let value = f64::from_bits(bits);
         prop_assume!(value.is_finite());
         let text = text_of(&Value::Double(value));
-        let Some(Value::Double(back)) = read(ColumnType::Double, &text) else { panic!("{text} is refused") };
+        let Some(Value::Double(back)) = read(ColumnType::Double, &text) else { panic!("{text} is rejected") };
         prop_assert_eq!(back.to_bits(), value.to_bits());
     }
 
     #[test]
-    fn a_short_decimal_is_kept_by_a_float(mantissa in 0u64..1_000_000_000_000_000, scale in 0usize..15) {
-        // What the short way takes without looking is also what the long way finds.
+    fn float_holds_every_short_decimal(mantissa in 0u64..1_000_000_000_000_000, scale in 0usize..15) {
+        // The fast path must agree with the slow one.
         let padded = format!("{mantissa:016}");
         let (whole, fraction) = padded.split_at(16 - scale);
         let whole = whole.trim_start_matches('0');
         let text = format!("{}{}{fraction}", if whole.is_empty() { "0" } else { whole }, if scale > 0 { "." } else { "" });
-        let shown: f64 = text.parse().unwrap();
+        let value: f64 = text.parse().unwrap();
         let number = Number::scan(text.as_bytes()).unwrap();
-        prop_assert!(number.survives_double());
-        prop_assert_eq!(number.double(), Some(shown));
-        let shortest = format!("{shown}");
+        prop_assert!(number.fits_double());
+        prop_assert_eq!(number.double(), Some(value));
+        let shortest = format!("{value}");
         let trimmed = if scale > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
         prop_assert_eq!(shortest, trimmed);
     }
 
     #[test]
-    fn zeros_around_a_float_do_not_count(bits in any::<u64>(), before in 0usize..30, after in 0usize..30) {
+    fn zeros_around_a_float_are_ignored(bits in any::<u64>(), before in 0usize..30, after in 0usize..30) {
         let value = f64::from_bits(bits).abs();
         prop_assume!(value.is_finite());
         let digits = format!("{value:e}");
         let (digits, exponent) = digits.split_once('e').unwrap();
         let exponent: i64 = exponent.parse().unwrap();
         let plain = digits.replace('.', "");
-        // Exactly between two shortest texts either may be chosen, and only one of them is taken for the float.
+        // If two shortest texts are equally near to the float, either may be written, and only that one is accepted.
         let exact = format!("{value:.60e}").replace('.', "");
         let beyond = exact.split_once('e').unwrap().0[plain.len()..].trim_end_matches('0');
         prop_assume!(beyond != "5");
@@ -185,7 +185,7 @@ proptest! {
             let expected = if value == 0.0 && text.starts_with("00") { None } else { Some(Value::Double(value)) };
             prop_assert_eq!(read(ColumnType::Double, &text), expected, "{}", text);
         }
-        // One more digit than the shortest text has is another number, though it is the same float.
+        // A text with one more digit is another number, but has the same nearest float.
         if plain.len() == 17 {
             let text = format!("{digits}1e{exponent}");
             prop_assert_eq!(read(ColumnType::Double, &text), None);
@@ -193,14 +193,14 @@ proptest! {
     }
 
     #[test]
-    fn every_decimal_makes_the_trip(unscaled in -99_999_999_999_999_999_999_999_999_999_999_999_999i128..=99_999_999_999_999_999_999_999_999_999_999_999_999, scale in 0u8..=30) {
+    fn decimals_survive_a_round_trip(unscaled in -99_999_999_999_999_999_999_999_999_999_999_999_999i128..=99_999_999_999_999_999_999_999_999_999_999_999_999, scale in 0u8..=30) {
         let value = Value::Decimal { unscaled, scale };
         let text = text_of(&value);
         prop_assert_eq!(read(ColumnType::Decimal { precision: 38, scale }, &text), Some(value), "{}", text);
     }
 
     #[test]
-    fn every_instant_makes_the_trip(micros in -30_610_224_000_000_000i64..253_402_300_800_000_000) {
+    fn instants_survive_a_round_trip(micros in -30_610_224_000_000_000i64..253_402_300_800_000_000) {
         for value in [Value::Instant { micros }, Value::DateTime { micros }] {
             let column_type = if matches!(value, Value::Instant { .. }) { ColumnType::Instant } else { ColumnType::DateTime };
             let text = text_of(&value);

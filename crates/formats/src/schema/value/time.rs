@@ -1,16 +1,17 @@
-//! Dates and times of day as they are written in files: ISO 8601's calendar form with `T` or a blank between date and time.
+//! Parses and writes dates and times of day in ISO 8601, with `T` or a space between date and time.
 //!
-//! Years 1000 to 9999, days that exist, hours 0 to 23, at most six digits of a second. The calendar is the proleptic
-//! Gregorian one, counted in days from 1970-01-01.
+//! Accepted are years 1000 to 9999, existing days, hours 0 to 23, and at most six digits of a second. The calendar is the
+//! proleptic Gregorian one, counted in days from 1970-01-01.
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
 const MICROS_PER_DAY: i64 = 24 * 60 * MICROS_PER_MINUTE;
-/// 1000-01-01 and 10000-01-01, in days.
+/// 1000-01-01 in days.
 const FIRST_DAY: i64 = -354_285;
+/// 10000-01-01 in days, the first day out of range.
 const END_DAY: i64 = 2_932_897;
 
-/// Reads `YYYY-MM-DD` as days since 1970-01-01.
+/// Parses `YYYY-MM-DD`; returns days since 1970-01-01.
 #[inline]
 pub(in crate::schema) fn parse_date(text: &[u8]) -> Option<i32> {
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text else {
@@ -23,13 +24,13 @@ pub(in crate::schema) fn parse_date(text: &[u8]) -> Option<i32> {
     exists.then(|| days_since_epoch(year, month, day))
 }
 
-/// Reads date and time without an offset as microseconds since 1970-01-01 00:00:00.
+/// Parses date and time without an offset; returns microseconds since 1970-01-01 00:00:00.
 pub(in crate::schema) fn parse_date_time(text: &[u8]) -> Option<i64> {
     let (micros, rest) = split_date_time(text)?;
     rest.is_empty().then_some(micros)
 }
 
-/// Reads date and time with an offset (`Z`, `±HH`, `±HHMM`, `±HH:MM`) as microseconds since 1970-01-01T00:00:00Z.
+/// Parses date and time with an offset (`Z`, `±HH`, `±HHMM`, `±HH:MM`); returns microseconds since 1970-01-01T00:00:00Z.
 pub(in crate::schema) fn parse_instant(text: &[u8]) -> Option<i64> {
     let (local_micros, rest) = split_date_time(text)?;
     let micros = local_micros - parse_offset(rest)?;
@@ -51,9 +52,9 @@ pub(in crate::schema) fn write_date(days: i32, out: &mut Vec<u8>) {
     write_two(day, out);
 }
 
-/// Writes `YYYY-MM-DD HH:MM:SS`, with six digits of a second where they are not all zero.
+/// Writes `YYYY-MM-DD HH:MM:SS`, with six digits of a fraction unless it is zero.
 pub(in crate::schema) fn write_date_time(micros: i64, out: &mut Vec<u8>) {
-    // A 64-bit count of microseconds spans fewer days than 32 bits hold.
+    // 32 bits hold the days of any 64-bit number of microseconds.
     write_date(micros.div_euclid(MICROS_PER_DAY) as i32, out);
     let of_day = micros.rem_euclid(MICROS_PER_DAY);
     let minutes = of_day / MICROS_PER_MINUTE;
@@ -71,7 +72,7 @@ pub(in crate::schema) fn write_date_time(micros: i64, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads the date and time in front and gives what follows them.
+/// Parses date and time at the start of a text; returns microseconds and the rest of the text.
 fn split_date_time(text: &[u8]) -> Option<(i64, &[u8])> {
     let (date, rest) = text.split_at_checked(10)?;
     let [b'T' | b' ', h1, h2, b':', m1, m2, rest @ ..] = rest else {
@@ -93,11 +94,11 @@ fn split_date_time(text: &[u8]) -> Option<(i64, &[u8])> {
     if !(1..=6).contains(&digits) {
         return None;
     }
-    let shown = fraction[..digits].iter().fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0'));
-    Some((micros + shown * 10i64.pow(6 - digits as u32), &fraction[digits..]))
+    let value = fraction[..digits].iter().fold(0, |sum, byte| sum * 10 + i64::from(byte - b'0'));
+    Some((micros + value * 10i64.pow(6 - digits as u32), &fraction[digits..]))
 }
 
-/// An offset in microseconds east of UTC. The world's own lie between -12:00 and +14:00.
+/// Parses an offset; returns microseconds east of UTC. Offsets in use are between -12:00 and +14:00.
 fn parse_offset(text: &[u8]) -> Option<i64> {
     let (sign, hour, minute) = match *text {
         [b'Z'] => return Some(0),
@@ -133,7 +134,7 @@ fn days_in_month(year: i32, month: i32) -> i32 {
     }
 }
 
-/// Days from 1970-01-01. Years are counted from March, so that the leap day is a year's last.
+/// The days from 1970-01-01 to a date. Years start in March here, so that the leap day is the last of a year.
 fn days_since_epoch(year: i32, month: i32, day: i32) -> i32 {
     let year_from_march = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
@@ -141,7 +142,7 @@ fn days_since_epoch(year: i32, month: i32, day: i32) -> i32 {
     year_from_march * 365 + leap_days + day_of_year - 719_468
 }
 
-/// Year, month and day of a count of days: the inverse of [`days_since_epoch`], for any count.
+/// Year, month and day of any number of days: the inverse of [`days_since_epoch`].
 fn civil_date(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -1,0 +1,93 @@
+//! Matches keys. A match never backtracks.
+
+use super::{KeyParts, Piece, TablePattern};
+
+impl TablePattern {
+    /// Matches a key; returns the table and the parts.
+    pub(super) fn match_key(&self, key: &str) -> Option<KeyParts> {
+        let mut parts: Vec<(&str, &str)> = Vec::new();
+        let mut rest = Some(key);
+        for segment in &self.segments {
+            let (text, below) = match rest?.split_once('/') {
+                Some((text, below)) => (text, Some(below)),
+                None => (rest?, None),
+            };
+            match_segment(segment, text, &mut parts)?;
+            rest = below;
+        }
+        if rest.is_some() != self.has_tail {
+            return None;
+        }
+        let mut table = String::new();
+        for piece in &self.table {
+            match piece {
+                Piece::Literal(text) => table.push_str(text),
+                Piece::Part(name) => table.push_str(bound(&parts, name)?),
+                Piece::Any => return None,
+            }
+        }
+        let parts = parts.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
+        Some(KeyParts { table, parts })
+    }
+}
+
+/// Matches one segment and adds its new parts.
+///
+/// An open piece is `*` or a part without a text yet. The text after it is searched from the left, so each open piece
+/// matches as little as possible. The text after the last open piece must be the end of the segment.
+fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
+    let mut rest = text;
+    let mut open: Option<&'a Piece> = None;
+    let mut wanted = String::new();
+    for piece in pieces {
+        let known = match piece {
+            Piece::Literal(literal) => Some(literal.as_str()),
+            Piece::Part(name) => bound(parts, name),
+            Piece::Any => None,
+        };
+        if let Some(known) = known {
+            wanted.push_str(known);
+            continue;
+        }
+        let start = match open {
+            None => rest.starts_with(wanted.as_str()).then_some(0)?,
+            Some(before) => {
+                let min = min_bytes(before, rest)?;
+                min + rest[min..].find(wanted.as_str())?
+            }
+        };
+        close(open, &rest[..start], parts);
+        rest = &rest[start + wanted.len()..];
+        open = Some(piece);
+        wanted.clear();
+    }
+    let left = rest.strip_suffix(wanted.as_str())?;
+    match open {
+        None => left.is_empty().then_some(()),
+        Some(before) => {
+            min_bytes(before, left)?;
+            close(open, left, parts);
+            Some(())
+        }
+    }
+}
+
+/// The minimum length in bytes of the match of an open piece, or `None` when the text is shorter.
+fn min_bytes(piece: &Piece, text: &str) -> Option<usize> {
+    match piece {
+        Piece::Part(_) => text.chars().next().map(char::len_utf8),
+        Piece::Any | Piece::Literal(_) => Some(0),
+    }
+}
+
+/// Adds the part that an open piece has matched.
+fn close<'a>(open: Option<&'a Piece>, text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) {
+    if let Some(Piece::Part(name)) = open {
+        parts.push((name, text));
+    }
+}
+
+/// The text of a part, if it has one.
+fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+    parts.iter().find(|part| part.0 == name).map(|part| part.1)
+}

@@ -1,0 +1,34 @@
+//! Derives a table name from a text of a key.
+
+/// The longest table name that both engines accept, in bytes.
+const MAX_TABLE_BYTES: usize = 63;
+/// The prefix of Spillway's own tables.
+const OWN_TABLE_PREFIX: &str = "spillway_";
+
+/// Converts a text from a key to a table name: in lower case, so that it is equal in every engine and in Glue.
+///
+/// Quotes, dots and spaces within are allowed, because identifiers are always quoted.
+///
+/// # Errors
+/// The reason why the text is not a valid table name.
+pub(crate) fn table_name(text: &str, ledger_table: &str) -> Result<String, String> {
+    let name = text.to_lowercase();
+    let why = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > MAX_TABLE_BYTES {
+        format!("has {} bytes, and a table name has at most {MAX_TABLE_BYTES}", name.len())
+    } else if name.chars().any(char::is_control) {
+        "contains a control character".to_owned()
+    } else if name.chars().any(|character| character > '\u{ffff}') {
+        "contains a character above U+FFFF, which MySQL does not allow in names".to_owned()
+    } else if name.trim() != name {
+        "starts or ends with white space".to_owned()
+    } else if name.starts_with(OWN_TABLE_PREFIX) {
+        format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables")
+    } else if name == ledger_table.to_lowercase() {
+        "is the name of the ledger".to_owned()
+    } else {
+        return Ok(name);
+    };
+    Err(why)
+}

@@ -1,0 +1,43 @@
+//! Bad records that are rejected one by one.
+
+use super::*;
+
+#[test]
+fn bad_lines_are_rejected_byte_for_byte_in_any_chunks() {
+    let bad = [
+        "{\"a\": 2, \"b\": [1, 2}\r\n",
+        "{\"a\": 3, \"only here\": \"cut off\n",
+        "[\"not an object\"]\n",
+        "{\"a\": 4, \"a\": 5}",
+        "oops {\"a\": 6}\n",
+        "{\"a\": 7",
+    ];
+    let file = format!(
+        "{{\"a\": 1}}\n{}{}{}\n{{\"a\": 8, \"late\": true}}\n{} \n{}{{\"a\": 9}}\n{}",
+        bad[0], bad[1], bad[2], bad[3], bad[4], bad[5]
+    );
+    for chunk_bytes in 1..=file.len() {
+        let ((keys, rows), rejects) = read_with_rejects(&file, chunk_bytes).unwrap();
+        assert_eq!(keys, ["a", "late"]);
+        let fields: Vec<Vec<String>> = rows.into_iter().map(|(_, fields)| fields).collect();
+        assert_eq!(fields, [["p1", "-"], ["p8", "ptrue"], ["p9", "-"]]);
+        let records: Vec<&str> = rejects.iter().map(|(record, _)| record.as_str()).collect();
+        assert_eq!(records, bad, "in chunks of {chunk_bytes}");
+    }
+}
+
+#[test]
+fn only_a_record_with_a_certain_end_is_rejected_alone() {
+    let ((_, rows), rejects) = read_with_rejects("[{\"a\": 1}, {\"a\": nope}, {\"a\": 3}]", 5).unwrap();
+    assert_eq!((rows.len(), rejects.len(), rejects[0].0.as_str()), (2, 1, "{\"a\": nope}"));
+    assert!(read_with_rejects("[{\"a\": 1}, 2, {\"a\": 3}]", 5).is_err());
+    // Either the brace of the last object is one too many, or that of the object before is missing.
+    assert!(read_with_rejects("{\n\"a\": 1\n}\n{\"a\": [}\n{\"a\": 2}\n", 5).is_err());
+}
+
+#[test]
+fn more_bad_lines_than_allowed_are_an_error() {
+    let file = "{\"a\": 1}\n".to_owned() + &"oops\n".repeat(10);
+    let error = read_with_rejects(&file, 7).expect_err("ten of nine");
+    assert!(error.message().contains("MAX_REJECTS"), "{error}");
+}

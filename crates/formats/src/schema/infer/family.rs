@@ -1,0 +1,157 @@
+//! The families of types: the values of two families share no spelling, so a column belongs to one family only.
+
+use super::numbers::{NumberKind, Numbers};
+use crate::FieldKind;
+use crate::schema::value::number::Number;
+use crate::schema::value::{parse_boolean, time};
+use crate::schema::{Candidates, ColumnType};
+
+/// The family of all values of a column so far.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Family {
+    /// No value so far.
+    Open,
+    Boolean,
+    Number(Numbers),
+    Date,
+    DateTime,
+    Instant,
+    Json,
+    Text,
+}
+
+impl Family {
+    /// Whether the next value keeps the type of the column. A number is added to the numbers so far.
+    #[inline]
+    pub(super) fn accepts(&mut self, text: &[u8], kind: FieldKind) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Boolean => kind != FieldKind::String && parse_boolean(text).is_some(),
+            Self::Number(numbers) => {
+                kind != FieldKind::String
+                    && (numbers.try_add_short(text)
+                        || Number::scan(text).is_some_and(|number| numbers.try_add(&number)))
+            }
+            Self::Date => time::parse_date(text).is_some(),
+            Self::DateTime => time::parse_date_time(text).is_some(),
+            Self::Instant => time::parse_instant(text).is_some(),
+            Self::Json => kind == FieldKind::Nested,
+            Self::Text => true,
+        }
+    }
+
+    /// The family after a value that this family does not accept.
+    pub(super) fn widened_by(self, text: &[u8], kind: FieldKind) -> Self {
+        match self {
+            Self::Open => Self::of(text, kind),
+            Self::Number(_) if kind == FieldKind::String => Self::Text,
+            Self::Number(numbers) => {
+                Number::scan(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
+            }
+            // Dates and dates with times have no common type: a date is not the same as its midnight.
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
+        }
+    }
+
+    /// The family of one value.
+    fn of(text: &[u8], kind: FieldKind) -> Self {
+        let number = if kind == FieldKind::Plain { Number::scan(text) } else { None };
+        if let Some(number) = number {
+            Self::numbers(Numbers::ANY.with(&number))
+        } else if kind == FieldKind::Nested {
+            Self::Json
+        } else if kind == FieldKind::Plain && parse_boolean(text).is_some() {
+            Self::Boolean
+        } else if time::parse_date(text).is_some() {
+            Self::Date
+        } else if time::parse_date_time(text).is_some() {
+            Self::DateTime
+        } else if time::parse_instant(text).is_some() {
+            Self::Instant
+        } else {
+            Self::Text
+        }
+    }
+
+    /// The family of numbers; text if no single type holds all of them.
+    fn numbers(numbers: Numbers) -> Self {
+        if numbers.kind() == NumberKind::None { Self::Text } else { Self::Number(numbers) }
+    }
+
+    /// Why a value changed this family to `after`: the end of a sentence that starts with "record N is". `None` if the column
+    /// lost no narrower type.
+    pub(super) fn loss(&self, after: &Self, text: &[u8], kind: FieldKind) -> Option<&'static str> {
+        match (self, after) {
+            (_, Self::Number(numbers)) => match numbers.kind() {
+                NumberKind::Integer | NumberKind::None => None,
+                NumberKind::Decimal => Some("not a 64-bit integer"),
+                NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
+            },
+            (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is not a date"),
+            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan(text).is_some() => {
+                Some("a number that neither a decimal nor a double column holds exactly")
+            }
+            (Self::Open, Self::Text) => Some("neither a number, a date nor true or false"),
+            (Self::Boolean, _) => Some("neither true nor false"),
+            (Self::Number(_), _) => Some("not a number"),
+            (Self::Date, _) => Some("not a date"),
+            (Self::DateTime, _) => Some("not a date with a time of day"),
+            (Self::Instant, _) => Some("not a date with a time of day and an offset"),
+            (Self::Json, _) => Some("not a nested JSON value"),
+            (Self::Open | Self::Text, _) => None,
+        }
+    }
+
+    /// The narrowest type that holds every value.
+    pub(super) fn column_type(&self) -> ColumnType {
+        match self {
+            Self::Boolean => ColumnType::Boolean,
+            Self::Number(numbers) => numbers.column_type(),
+            Self::Date => ColumnType::Date,
+            Self::DateTime => ColumnType::DateTime,
+            Self::Instant => ColumnType::Instant,
+            Self::Json => ColumnType::Json,
+            Self::Open | Self::Text => ColumnType::Text,
+        }
+    }
+
+    /// Whether every value is a value of `column_type`.
+    pub(super) fn fits(&self, column_type: ColumnType) -> bool {
+        match (self, column_type) {
+            (Self::Open, _)
+            | (Self::Boolean, ColumnType::Boolean)
+            | (Self::Date, ColumnType::Date)
+            | (Self::DateTime, ColumnType::DateTime)
+            | (Self::Instant, ColumnType::Instant)
+            | (Self::Json, ColumnType::Json)
+            | (Self::Text, ColumnType::Text) => true,
+            (Self::Number(numbers), ColumnType::Integer) => numbers.integer,
+            (Self::Number(numbers), ColumnType::Double) => numbers.double,
+            (Self::Number(numbers), ColumnType::Decimal { precision, scale }) => numbers
+                .decimal
+                .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
+            (
+                Self::Boolean | Self::Number(_) | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text,
+                _,
+            ) => false,
+        }
+    }
+
+    /// All types that hold every value.
+    pub(super) fn candidates(&self) -> Candidates {
+        let numbers = match self {
+            Self::Open => Numbers::ANY,
+            Self::Number(numbers) => *numbers,
+            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Numbers::NONE,
+        };
+        Candidates {
+            boolean: matches!(self, Self::Open | Self::Boolean),
+            integer: numbers.integer,
+            decimal: numbers.decimal,
+            double: numbers.double,
+            date: matches!(self, Self::Open | Self::Date),
+            date_time: matches!(self, Self::Open | Self::DateTime),
+            instant: matches!(self, Self::Open | Self::Instant),
+        }
+    }
+}
