@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rstest::rstest;
 use serde_json::json;
@@ -129,6 +130,14 @@ impl Proxied {
         Ok(Self { server, schema, proxy })
     }
 
+    /// A connection through the proxy with an uncommitted row.
+    async fn insert_uncommitted(&self) -> Result<Conn> {
+        let mut connection = self.schema.connect(self.proxy.port()).await?;
+        connection.query_drop("START TRANSACTION").await?;
+        connection.query_drop("INSERT INTO t VALUES (1)").await?;
+        Ok(connection)
+    }
+
     async fn rows(&self) -> Result<usize> {
         Ok(self.server.query(&format!("SELECT a FROM {}.t", self.schema.name)).await?.len())
     }
@@ -138,9 +147,7 @@ impl Proxied {
 async fn proxy_drops_commit_response_and_rows_stay() -> Result<()> {
     for fault in [CommitFault::CutAfterCommit, CommitFault::RefuseAfterCommit, CommitFault::StallAfterCommit] {
         let proxied = Proxied::new().await?;
-        let mut connection = proxied.schema.connect(proxied.proxy.port()).await?;
-        connection.query_drop("START TRANSACTION").await?;
-        connection.query_drop("INSERT INTO t VALUES (1)").await?;
+        let mut connection = proxied.insert_uncommitted().await?;
         proxied.proxy.fail_next_commit(fault);
         let commit = tokio::time::timeout(Duration::from_secs(1), connection.query_drop("COMMIT")).await;
         match fault {
@@ -161,9 +168,7 @@ async fn proxy_drops_commit_response_and_rows_stay() -> Result<()> {
 #[tokio::test]
 async fn proxy_drops_commit_and_no_rows_stay() -> Result<()> {
     let proxied = Proxied::new().await?;
-    let mut connection = proxied.schema.connect(proxied.proxy.port()).await?;
-    connection.query_drop("START TRANSACTION").await?;
-    connection.query_drop("INSERT INTO t VALUES (1)").await?;
+    let mut connection = proxied.insert_uncommitted().await?;
     proxied.proxy.fail_next_commit(CommitFault::DropCommit);
     assert!(connection.query_drop("COMMIT").await.is_err(), "a dropped COMMIT succeeded");
     assert_eq!(proxied.proxy.counts().dropped_commits.load(Ordering::SeqCst), 1);

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use rstest::rstest;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
@@ -81,7 +81,7 @@ async fn ledger_resolves_doubt_at_once(
 ) -> Result<()> {
     let proxied = Proxied::in_mode(engine, mode, fault).await?;
     let response = proxied.test_env.deliver(&proxied.settings, &[&proxied.object]).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     let counts = proxied.proxy.counts();
     let faults = (counts.dropped_responses.load(Ordering::SeqCst), counts.dropped_commits.load(Ordering::SeqCst));
     assert_eq!(faults, if fault == CommitFault::DropCommit { (0, 1) } else { (1, 0) }, "the fault did not occur");

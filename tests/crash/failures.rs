@@ -55,7 +55,7 @@ async fn stopped_database_falls_back(#[values(Engine::MariaDb, Engine::Postgres)
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     test_env.server.stop().await?;
     let (response, _) = fall_back(&test_env, &test_env.settings(), &object, "unreachable").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     test_env.server.start_again().await?;
     ensure_replay_restores(&test_env, &test_env.settings()).await
 }
@@ -74,7 +74,7 @@ async fn unreachable_database_falls_back(
     proxy.set(mode).await?;
     let settings = test_env.settings().with("RDS_PORT", proxy.port());
     let (response, _) = fall_back(&test_env, &settings, &object, "unreachable").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     proxy.set(Mode::Pass).await?;
     ensure_replay_restores(&test_env, &settings).await
 }
@@ -92,7 +92,7 @@ async fn database_without_free_connections_falls_back(
     }
     ensure!(clients.len() >= 5, "only {} clients could connect", clients.len());
     let (response, _) = fall_back(&test_env, &test_env.settings(), &object, "capacity").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     drop(clients);
     ensure_replay_restores(&test_env, &test_env.settings()).await
 }
@@ -104,7 +104,7 @@ async fn wrong_password_falls_back(#[values(Engine::MariaDb, Engine::Postgres)] 
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     let settings = test_env.settings().with("RDS_PASSWORD", "pass-wrong");
     let (response, reason) = fall_back(&test_env, &settings, &object, "credentials").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     let has_password = reason.contains("pass-wrong") || response.logs.contains("pass-wrong");
     assert!(!has_password, "the password is in a message");
     ensure_replay_restores(&test_env, &test_env.settings()).await
@@ -116,7 +116,7 @@ async fn read_only_database_falls_back(#[values(Engine::MariaDb, Engine::Postgre
     let mut test_env = TestEnv::with_own_server(engine, Options { read_only: true, ..Options::default() }).await?;
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     let (response, _) = fall_back(&test_env, &test_env.settings(), &object, "failover").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     test_env
         .sql(match engine {
             Engine::MariaDb => "SET GLOBAL read_only = 0",
@@ -158,7 +158,7 @@ async fn unsuitable_table_falls_back(
     };
     test_env.sql(&table.replace("{table}", TABLE).replace("{not durable}", &not_durable)).await?;
     let (response, reason) = fall_back(&test_env, &test_env.settings(), &object, kind).await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     let (state, recorded) = test_env.ledger(KEY).await?.context("the ledger has no entry")?;
     assert_eq!((state.as_str(), recorded), ("fell_back", reason.clone()));
     if kind == "data_refused" {
@@ -191,7 +191,7 @@ async fn missing_privilege_falls_back(#[values(Engine::MariaDb, Engine::Postgres
     };
     test_env.sql(&take).await?;
     let (response, _) = fall_back(&test_env, &test_env.settings(), &object, "privilege").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     test_env.sql(&give).await?;
     ensure_replay_restores(&test_env, &test_env.settings()).await
 }
@@ -203,7 +203,7 @@ async fn missing_schema_falls_back(#[values(Engine::MariaDb, Engine::Postgres)] 
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     let settings = test_env.settings().with("RDS_DB", "nowhere");
     let (response, _) = fall_back(&test_env, &settings, &object, "privilege").await?;
-    assert!(!response.is_failure(), "{}", response.body);
+    response.ensure_success()?;
     ensure_replay_restores(&test_env, &test_env.settings()).await
 }
 

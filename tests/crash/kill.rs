@@ -12,7 +12,6 @@ use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, Input, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
@@ -122,10 +121,7 @@ async fn single_pass(engine: Engine, point: Failpoint) -> Result<()> {
 
 async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> Result<()> {
     let (test_env, settings, object) = prepare(engine, scenario).await?;
-    let pause = Pause::at(&point.name())?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.wait_for(&pause, REACH_TIMEOUT).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, &point.name(), &object).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "the trigger was not killed: {killed:?}");
     ensure_old_rows(&test_env, scenario).await?;

@@ -100,7 +100,7 @@ async fn notifications_of_files_load_every_row() -> Result<()> {
             put(&test_env, key).await?;
         }
         let response = call(&test_env, name).await?;
-        ensure!(!response.is_failure(), "{name}: {} {}", response.body, response.logs);
+        response.ensure_success().with_context(|| name.to_string())?;
         let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         assert_eq!(rows[0][0], Some((4 * loadable.len()).to_string()), "{name}: {}", response.body);
         assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new(), "{name}");
@@ -120,7 +120,7 @@ async fn irrelevant_notifications_write_nothing() -> Result<()> {
         "s3-removed.json",
     ] {
         let response = call(&test_env, name).await?;
-        ensure!(!response.is_failure(), "{name}: {} {}", response.body, response.logs);
+        response.ensure_success().with_context(|| name.to_string())?;
     }
     assert_eq!(test_env.fixture.account.keys("").await?, Vec::<String>::new());
     assert_eq!(
@@ -156,7 +156,7 @@ async fn ingest_requests_process_the_named_files() -> Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
         put(&test_env, "uploads/refunds.csv").await?;
         let response = call(&test_env, name).await?;
-        ensure!(!response.is_failure(), "{name}: {} {}", response.body, response.logs);
+        response.ensure_success().with_context(|| name.to_string())?;
         assert_eq!(response.body["statusCode"], 200, "{name}");
         assert_eq!(test_env.fixture.account.keys("uploads/").await?, left, "{name}: {}", response.body);
     }
@@ -173,7 +173,7 @@ async fn raw_zone_request_loads_two_tables() -> Result<()> {
         put(&test_env, &format!("data/batch/{table}/year=2026/month=11/day=20/hhmm=0830/{table}_part1.csv")).await?;
     }
     let response = Function::ingest(&settings)?.invoke(&sample(&test_env, "ingest-raw-zone.json")?).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     for table in ["orders", "refunds"] {
         let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{table}")).await?;
         assert_eq!(rows, [[Some("4".to_owned())]], "{table}");
@@ -193,7 +193,7 @@ async fn shop_event_notification_loads_two_tables() -> Result<()> {
         test_env.fixture.account.put(&key, lines(topic, 100..103, &[])).await?;
     }
     let response = Function::trigger(&settings)?.invoke(&event).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     for topic in [Topic::Sale, Topic::Inventory] {
         let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{}", topic.folder())).await?;
         assert_eq!(rows, [[Some("3".to_owned())]], "{topic:?}");
@@ -207,12 +207,12 @@ async fn time_window_request_loads_files_in_window() -> Result<()> {
     let test_env = TestEnv::new().await?;
     put(&test_env, "uploads/orders.csv").await?;
     let response = call(&test_env, "ingest-window.json").await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     let mut window = sample(&test_env, "ingest-window.json")?;
     window["start_ts"] = "2020-01-01".into();
     window["end_ts"] = "2100-01-01".into();
     let response = Function::ingest(&test_env.settings())?.invoke(&window).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new());
     Ok(())
 }

@@ -85,7 +85,8 @@ pub(crate) trait Engine {
             load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,
             ledger_table: "spillway_ledger".into(),
-            connect_timeout: Duration::from_secs(5),
+            // Long enough for eight connections at once on a busy machine.
+            connect_timeout: Duration::from_secs(20),
             atomic_max_bytes: u64::MAX,
         };
         change(&mut credentials, &mut options);

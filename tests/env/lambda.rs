@@ -44,6 +44,21 @@ impl Response {
         self.error_type().is_some() || self.body == ""
     }
 
+    /// Fails with the body and the logs if the function failed.
+    pub fn ensure_success(&self) -> Result<()> {
+        ensure!(!self.is_failure(), "the function failed: {} {}", self.body, self.logs);
+        Ok(())
+    }
+
+    /// The reports in the response of the trigger or of the ingest function.
+    pub fn reports(&self) -> Result<Vec<Value>> {
+        let body: Value = match self.body["body"].as_str() {
+            Some(text) => serde_json::from_str(text)?,
+            None => self.body.clone(),
+        };
+        Ok(body["reports"].as_array().with_context(|| format!("no reports in {body}"))?.clone())
+    }
+
     /// Whether the function was killed, according to the emulator's log.
     pub fn was_killed(&self) -> bool {
         self.logs.contains("exited: signal: killed")

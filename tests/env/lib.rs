@@ -22,6 +22,7 @@ pub mod proxy;
 pub mod roles;
 pub mod run;
 pub mod sample_events;
+pub mod server;
 pub mod settings;
 pub mod task;
 mod template;

@@ -3,6 +3,7 @@
 //! Most tests use a schema of the server that the whole run shares ([`MariaDb::shared`]). A test that stops or
 //! reconfigures the server starts its own ([`MariaDb::start`]), which takes about a second.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::database::Engine;
 pub use crate::database::{Options, Rows, Schema};
 use crate::keeper::{self, Owner};
 use crate::process::Signal;
-use crate::tls::Certificates;
+use crate::server::Server;
 use crate::{run, template, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,11 +24,14 @@ const FULL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A MariaDB server.
 #[derive(Debug)]
-pub struct MariaDb {
-    folder: PathBuf,
-    port: u16,
-    owner: Owner,
-    options: Options,
+pub struct MariaDb(Server);
+
+impl Deref for MariaDb {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
 }
 
 impl MariaDb {
@@ -38,7 +42,7 @@ impl MariaDb {
             server.start_again().await
         })
         .await?;
-        Ok(Self { port: keeper::port(&folder)?, folder, owner: Owner::Run, options: Options::default() })
+        Ok(Self(Server::shared(folder)?))
     }
 
     /// Starts a server for this test alone. It stops when the value is dropped.
@@ -51,12 +55,12 @@ impl MariaDb {
 
     /// Shuts the server down: transactions are rolled back, and the port is closed.
     pub async fn stop(&self) -> Result<()> {
-        keeper::end(self.owner, &self.folder, Signal::Terminate).await
+        self.end(Signal::Terminate).await
     }
 
     /// Kills the server, as if its machine was lost.
     pub async fn kill(&self) -> Result<()> {
-        keeper::end(self.owner, &self.folder, Signal::Kill).await
+        self.end(Signal::Kill).await
     }
 
     /// Starts the stopped server, on the same port and data.
@@ -67,21 +71,6 @@ impl MariaDb {
             Ok(self.administrator().await.is_ok())
         })
         .await
-    }
-
-    /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The server's first process.
-    pub fn pid(&self) -> Result<u32> {
-        keeper::pid(&self.folder)
-    }
-
-    /// The certificates of the server and of its private authority.
-    pub fn certificates(&self) -> Certificates {
-        Certificates::in_folder(&self.folder.join("tls"))
     }
 
     /// Connects as the administrator.
@@ -126,15 +115,7 @@ impl MariaDb {
 
     /// Creates a schema with a user who has all privileges in it and none elsewhere.
     pub async fn schema(&self) -> Result<Schema> {
-        let name = run::unique("t");
-        let schema = Schema {
-            engine: Engine::MariaDb,
-            port: self.port,
-            authority: self.certificates().authority(),
-            user: name.clone(),
-            password: format!("pass-{name}"),
-            name,
-        };
+        let schema = self.new_schema(Engine::MariaDb);
         self.execute(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4", schema.name)).await?;
         self.execute(&format!("CREATE USER '{}'@'%' IDENTIFIED BY '{}'", schema.user, schema.password)).await?;
         self.execute(&format!("GRANT ALL ON {}.* TO '{}'@'%'", schema.name, schema.user)).await?;
@@ -142,11 +123,10 @@ impl MariaDb {
     }
 
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        template::copy("mariadb", &folder.join("data"), initialize)?;
-        std::fs::create_dir_all(folder.join("tmp"))?;
-        Certificates::create(&folder.join("tls"))?;
-        Ok(Self { port: keeper::reserve_port(&folder)?, folder, owner, options })
+        let server = Server::create(folder, owner, options)?;
+        template::copy("mariadb", &server.folder.join("data"), initialize)?;
+        std::fs::create_dir_all(server.folder.join("tmp"))?;
+        Ok(Self(server))
     }
 
     fn command(&self) -> Vec<String> {
@@ -161,7 +141,7 @@ impl MariaDb {
             format!("--tmpdir={}", self.folder.join("tmp").display()),
             format!("--socket={}", self.folder.join("socket").display()),
             format!("--pid-file={}", self.folder.join("server.pid").display()),
-            format!("--port={}", self.port),
+            format!("--port={}", self.port()),
             format!("--ssl-ca={}", tls.authority().display()),
             format!("--ssl-cert={}", tls.server().display()),
             format!("--ssl-key={}", tls.server_key().display()),
@@ -181,7 +161,7 @@ impl MariaDb {
     fn login(&self, user: &str, password: &str, schema: Option<&str>) -> OptsBuilder {
         OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
-            .tcp_port(self.port)
+            .tcp_port(self.port())
             .user(Some(user))
             .pass(Some(password))
             .db_name(schema)

@@ -4,6 +4,7 @@
 //! reconfigures the server starts its own ([`Postgres::start`]). The server does not run as root. If the tests do, they run
 //! it as the user `postgres`, which its package creates.
 
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use crate::database::{Engine, Options, Rows, Schema};
 use crate::keeper::{self, Owner};
 use crate::process::{self, Signal};
-use crate::tls::Certificates;
+use crate::server::Server;
 use crate::{run, template, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,11 +26,14 @@ const ADMINISTRATOR: &str = "postgres";
 
 /// A PostgreSQL server.
 #[derive(Debug)]
-pub struct Postgres {
-    folder: PathBuf,
-    port: u16,
-    owner: Owner,
-    options: Options,
+pub struct Postgres(Server);
+
+impl Deref for Postgres {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
 }
 
 impl Postgres {
@@ -40,7 +44,7 @@ impl Postgres {
             server.start_again().await
         })
         .await?;
-        Ok(Self { port: keeper::port(&folder)?, folder, owner: Owner::Run, options: Options::default() })
+        Ok(Self(Server::shared(folder)?))
     }
 
     /// Starts a server for this test alone. It stops when the value is dropped.
@@ -53,13 +57,13 @@ impl Postgres {
 
     /// Shuts the server down: transactions are rolled back, and the port is closed.
     pub async fn stop(&self) -> Result<()> {
-        keeper::end(self.owner, &self.folder, Signal::Interrupt).await
+        self.end(Signal::Interrupt).await
     }
 
     /// Kills the server and all its child processes, as if its machine was lost.
     pub async fn kill(&self) -> Result<()> {
         let workers = process::children(keeper::pid(&self.folder)?);
-        keeper::end(self.owner, &self.folder, Signal::Kill).await?;
+        self.end(Signal::Kill).await?;
         for worker in workers {
             // A worker that has noticed the end of its parent has exited.
             let _gone_already = process::send(Signal::Kill, worker);
@@ -79,28 +83,13 @@ impl Postgres {
         .await
     }
 
-    /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The server's first process.
-    pub fn pid(&self) -> Result<u32> {
-        keeper::pid(&self.folder)
-    }
-
-    /// The certificates of the server and of its private authority.
-    pub fn certificates(&self) -> Certificates {
-        Certificates::in_folder(&self.folder.join("tls"))
-    }
-
     /// Connects to a database as the administrator.
     ///
     /// Retries while the server is full: it notices closed connections late.
     pub async fn administrator(&self, database: &str) -> Result<Client> {
         let begun = Instant::now();
         loop {
-            let mut config = login(self.port, ADMINISTRATOR, "", database);
+            let mut config = login(self.port(), ADMINISTRATOR, "", database);
             match open(config.options("-c default_transaction_read_only=off")).await {
                 Err(error) if is_full(&error) && begun.elapsed() < FULL_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -123,15 +112,7 @@ impl Postgres {
 
     /// Creates a database with a user who owns it.
     pub async fn schema(&self) -> Result<Schema> {
-        let name = run::unique("t");
-        let schema = Schema {
-            engine: Engine::Postgres,
-            port: self.port,
-            authority: self.certificates().authority(),
-            user: name.clone(),
-            password: format!("pass-{name}"),
-            name,
-        };
+        let schema = self.new_schema(Engine::Postgres);
         self.execute(ADMINISTRATOR, &format!("CREATE ROLE {} LOGIN PASSWORD '{}'", schema.user, schema.password))
             .await?;
         self.execute(ADMINISTRATOR, &format!("CREATE DATABASE {} OWNER {}", schema.name, schema.user)).await?;
@@ -141,13 +122,12 @@ impl Postgres {
     }
 
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        template::copy("postgres", &folder.join("data"), initialize)?;
-        Certificates::create(&folder.join("tls"))?;
+        let server = Server::create(folder, owner, options)?;
+        template::copy("postgres", &server.folder.join("data"), initialize)?;
         if is_root()? {
-            run::command(Command::new("chown").args(["-R", "postgres"]).arg(folder.join("tls")))?;
+            run::command(Command::new("chown").args(["-R", "postgres"]).arg(server.folder.join("tls")))?;
         }
-        Ok(Self { port: keeper::reserve_port(&folder)?, folder, owner, options })
+        Ok(Self(server))
     }
 
     fn command(&self) -> Result<Vec<String>> {
@@ -158,7 +138,7 @@ impl Postgres {
         let read_only = if self.options.read_only { "on" } else { "off" };
         for setting in [
             "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={}", self.port),
+            format!("port={}", self.port()),
             // No socket: clients must use the port.
             "unix_socket_directories=".to_owned(),
             format!("ssl={}", if self.options.tls { "on" } else { "off" }),

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Object};
 use crate::database::{Database, Engine, Options, Rows};
+use crate::failpoint::Pause;
 use crate::fixture::{Counted, Fixture};
-use crate::lambda::{Function, Response};
+use crate::lambda::{Call, Function, Response};
 use crate::settings::Settings;
 use crate::task::{Finished, Task};
 
@@ -84,6 +85,29 @@ impl TestEnv {
         }
     }
 
+    /// Starts the trigger for an object, and waits until it has paused at the failpoint.
+    pub async fn pause_trigger(&self, settings: &Settings, failpoint: &str, object: &Object) -> Result<(Call, Pause)> {
+        let pause = Pause::at(failpoint)?;
+        let trigger = Function::trigger(&settings.clone().and(&pause.settings()))?;
+        let mut call = trigger.start(&self.fixture.event(&[object])).await?;
+        call.wait_for(&pause, TIMEOUT).await?;
+        Ok((call, pause))
+    }
+
+    /// Delivers the notification of each object in a call of its own, all at the same time.
+    pub async fn deliver_concurrently(&self, settings: &Settings, objects: &[&Object]) -> Result<Vec<Response>> {
+        let trigger = Function::trigger(settings)?;
+        let mut calls = Vec::new();
+        for object in objects {
+            calls.push(trigger.start(&self.fixture.event(&[object])).await?);
+        }
+        let mut responses = Vec::new();
+        for call in calls {
+            responses.push(call.finish().await?);
+        }
+        Ok(responses)
+    }
+
     /// Runs the task for one object until it exits with code 0.
     pub async fn run_task_until_done(&self, settings: &Settings, key: &str) -> Result<Finished> {
         let start = Instant::now();
@@ -106,10 +130,8 @@ impl TestEnv {
     /// Requests a replay and returns its reports.
     pub async fn replay(&self, settings: &Settings) -> Result<Vec<Value>> {
         let response = self.invoke_ingest(settings, &json!({"replay": {}})).await?;
-        ensure!(!response.is_failure(), "the replay failed: {} {}", response.body, response.logs);
-        let body = response.body["body"].as_str().context("the response has no body")?;
-        let body: Value = serde_json::from_str(body)?;
-        Ok(body["reports"].as_array().context("the response has no reports")?.clone())
+        response.ensure_success()?;
+        response.reports()
     }
 
     /// Sweeps until no lease is left. The leases of killed workers must expire first.

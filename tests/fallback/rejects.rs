@@ -1,15 +1,11 @@
 //! Rejected records: they are written byte for byte, once, and can be corrected and loaded.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::{Engine, Rows, texts};
-use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, Input, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::test_env::TestEnv;
 
 const KEY: &str = "uploads/orders.csv";
@@ -145,7 +141,7 @@ async fn corrected_rejects_load_once() -> Result<()> {
     test_env.fixture.account.put(&key, corrected).await?;
     for _ in 0..2 {
         let response = test_env.invoke_ingest(&settings, &json!({ "rejects": key })).await?;
-        ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+        response.ensure_success()?;
     }
     let rows = test_env.rows("SELECT CONCAT(id, ''), name FROM {schema}.orders ORDER BY id").await?;
     assert_eq!(rows, [["1", "a"], ["2", "b"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec()));
@@ -169,7 +165,7 @@ async fn corrected_rejects_keep_key_columns_of_original() -> Result<()> {
     let corrected = String::from_utf8(records)?.replace("2\n", "2,b\n");
     test_env.fixture.account.put(&key, corrected).await?;
     let response = test_env.invoke_ingest(&settings, &json!({ "rejects": key })).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     let keys = test_env.fixture.account.keys("rejected/orders/").await?;
     let again = keys.iter().find(|again| again.ends_with(".csv")).context("no record was rejected again")?;
     let notes_key = again.replace(".csv", ".jsonl");
@@ -193,10 +189,7 @@ async fn worker_killed_after_writing_rejects_duplicates_nothing() -> Result<()> 
     let mut test_env = TestEnv::new().await?;
     let object = upload(&mut test_env, KEY, 200).await?;
     let settings = test_env.settings().with("MAX_REJECTS", 3);
-    let pause = Pause::at("RejectsWritten")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.wait_for(&pause, Duration::from_secs(60)).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, "RejectsWritten", &object).await?;
     let written = rejects(&test_env).await?;
     ensure!(call.kill().await?.was_killed(), "the function was not killed");
     test_env.deliver_until_accepted(&settings, &[&object]).await?;

@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_test_env::athena;
+use spillway_test_env::cloud::Object;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fallback::describe;
 use spillway_test_env::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE};
 use spillway_test_env::lambda::Function;
+use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 /// Quotes, line breaks, NULL, empty texts, dates, times, decimals, booleans, and texts that look like numbers.
@@ -137,14 +139,9 @@ async fn three_concurrent_fallbacks_replay_completely() -> Result<()> {
     for (name, records) in [("one", 30), ("two", 40), ("three", 50)] {
         objects.push(test_env.fixture.upload(&format!("uploads/{name}.csv"), records).await?);
     }
-    let trigger = Function::trigger(&settings)?;
-    let mut calls = Vec::new();
-    for object in &objects {
-        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
-    }
-    for call in calls {
-        let response = call.finish().await?;
-        ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    let objects: Vec<&Object> = objects.iter().collect();
+    for response in test_env.deliver_concurrently(&settings, &objects).await? {
+        response.ensure_success()?;
     }
     assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 120 });
     test_env.ensure_exactly_once().await?;
@@ -167,14 +164,20 @@ async fn three_concurrent_fallbacks_replay_completely() -> Result<()> {
     test_env.ensure_exactly_once().await
 }
 
-#[tokio::test]
-async fn concurrent_replays_load_once() -> Result<()> {
+/// An environment with a file of 200 rows in the fallback, and without the table that rejected it.
+async fn with_fallback() -> Result<(TestEnv, Settings)> {
     let mut test_env = TestEnv::new().await?;
     let settings = test_env.settings();
     test_env.sql(UNSUITABLE_TABLE).await?;
     let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     test_env.sql("DROP TABLE {schema}.orders").await?;
+    Ok((test_env, settings))
+}
+
+#[tokio::test]
+async fn concurrent_replays_load_once() -> Result<()> {
+    let (test_env, settings) = with_fallback().await?;
     let ingest = Function::ingest(&settings)?;
     let mut calls = Vec::new();
     for _ in 0..3 {
@@ -195,12 +198,7 @@ async fn concurrent_replays_load_once() -> Result<()> {
 #[case::lease_written("LeaseWritten")]
 #[tokio::test]
 async fn killed_replay_completes_once(#[case] point: &str) -> Result<()> {
-    let mut test_env = TestEnv::new().await?;
-    let settings = test_env.settings();
-    test_env.sql(UNSUITABLE_TABLE).await?;
-    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
-    test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    test_env.sql("DROP TABLE {schema}.orders").await?;
+    let (test_env, settings) = with_fallback().await?;
 
     let pause = Pause::at(point)?;
     let mut call =

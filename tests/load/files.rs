@@ -98,7 +98,7 @@ async fn compression_is_detected_by_content(
 #[rstest]
 #[case::truncated("the gzip data ends early")]
 #[case::checksum("the gzip data cannot be decoded")]
-#[case::garbage("something that is no gzip data follows")]
+#[case::garbage("other data follows the end of the gzip data")]
 #[case::archive("the object is a zip archive")]
 #[case::twice("the object is compressed more than once")]
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn broken_compressed_file_is_rejected(#[case] reason: &str) -> Result<()> 
             let checksum = body.len() - 6;
             body[checksum] ^= 1;
         }
-        "something that is no gzip data follows" => body.extend(b"trailing"),
+        "other data follows the end of the gzip data" => body.extend(b"trailing"),
         "the object is a zip archive" => body = b"PK\x03\x04 and so on".to_vec(),
         _ => body = gzip(&body).await?,
     }

@@ -228,10 +228,10 @@ async fn parquet_keeps_its_types(#[case] fallback_format: Option<&str>, #[case] 
 #[case::twice(
     "a.json",
     b"{\"a\":1}\n{\"a\":1,\"a\":2}\n",
-    "the key \"a\" is there twice at line 2, byte 17 (record 2, line 2, byte 8)"
+    "the key \"a\" occurs twice at line 2, byte 17 (record 2, line 2, byte 8)"
 )]
 #[case::cut("a.json", b"[{\"a\":1},\n", "before the array's closing bracket (record 2, line 2, byte 10)")]
-#[case::scalar("a.jsonl", b"{\"a\":1}\n\"secret\"\n", "the record is no object (record 2, line 2, byte 8)")]
+#[case::scalar("a.jsonl", b"{\"a\":1}\n\"secret\"\n", "the record is not an object (record 2, line 2, byte 8)")]
 #[case::parquet("a.parquet", b"PAR1 and no footer", "does not end as Parquet does")]
 #[tokio::test]
 async fn broken_files_are_rejected(#[case] name: &str, #[case] body: &[u8], #[case] reason: &str) -> Result<()> {

@@ -1,16 +1,12 @@
 //! The load modes replace and merge in the whole pipeline: fallback and replay, files without rows, bad records, and
 //! killed workers.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::{Engine, Rows, texts};
-use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::Counted;
-use spillway_test_env::lambda::Function;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
@@ -145,7 +141,7 @@ async fn corrected_rejects_merge_but_never_replace(
     ensure!(refused.is_failure(), "two records replaced the table: {}", refused.body);
     assert_eq!(orders(&test_env).await?.len(), 3);
     let response = test_env.invoke_ingest(&settings, &request).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     assert_eq!(orders(&test_env).await?, texts(&[["1", "ONE"], ["2", "TWO"], ["3", "three"], ["4", "no key"]]));
     Ok(())
 }
@@ -165,10 +161,7 @@ async fn killed_merge_completes_once(
     let first = test_env.fixture.upload("uploads/1/orders.csv", 120).await?;
     test_env.deliver_until_accepted(&settings, &[&first]).await?;
     let second = test_env.fixture.upload("uploads/2/orders.csv", 200).await?;
-    let pause = Pause::at(point)?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&second])).await?;
-    call.wait_for(&pause, Duration::from_secs(60)).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, point, &second).await?;
     ensure!(call.kill().await?.was_killed(), "the function was not killed");
     let rows = if point == "AfterCommit" { 200 } else { 120 };
     assert_eq!(test_env.count().await?, Counted { database: rows, fallback: 0 });

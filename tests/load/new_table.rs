@@ -3,23 +3,18 @@
 //! The table is created in the transaction of its rows, with the types of the file's beginning. It becomes visible together
 //! with the rows.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use futures_util::future::{join_all, try_join_all};
 use rstest::rstest;
 use serde_json::json;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
-use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, file};
-use spillway_test_env::lambda::{Call, Function};
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 use crate::load::files::gzip;
 
-const TIMEOUT: Duration = Duration::from_secs(60);
 const ROWS: usize = 20_000;
 /// The number of the last record, whose value decides the column's type.
 const LATE_RECORD: usize = 20_001;
@@ -29,15 +24,6 @@ async fn ready() -> Result<(TestEnv, Settings)> {
     let test_env = TestEnv::on(Engine::Postgres).await?;
     let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0);
     Ok((test_env, settings))
-}
-
-/// Starts the trigger for this object, and waits until it has paused at the failpoint.
-async fn pause_trigger(test_env: &TestEnv, settings: &Settings, point: &str, object: &Object) -> Result<(Call, Pause)> {
-    let pause = Pause::at(point)?;
-    let trigger = Function::trigger(&settings.clone().and(&pause.settings()))?;
-    let mut call = trigger.start(&test_env.fixture.event(&[object])).await?;
-    call.wait_for(&pause, TIMEOUT).await?;
-    Ok((call, pause))
 }
 
 async fn has_table(test_env: &TestEnv) -> bool {
@@ -51,7 +37,7 @@ async fn broken_file_leaves_no_table() -> Result<()> {
     body.truncate(body.len() - 5);
     let object = test_env.fixture.account.put("uploads/cut off.csv.gz", body).await?;
     test_env.fixture.expect_no_rows(object.clone());
-    let (call, pause) = pause_trigger(&test_env, &settings, "RowsFirst", &object).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "RowsFirst", &object).await?;
     ensure!(!has_table(&test_env).await, "the table is visible before its rows");
     pause.release()?;
     let response = call.finish().await?;
@@ -104,12 +90,12 @@ async fn second_file_for_new_table_conflicts_then_loads() -> Result<()> {
     let (mut test_env, settings) = ready().await?;
     let first = test_env.fixture.upload("uploads/first.csv", 300).await?;
     let second = test_env.fixture.upload("uploads/second.csv", 200).await?;
-    let (call, pause) = pause_trigger(&test_env, &settings, "RowsFirst", &first).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "RowsFirst", &first).await?;
     let conflicting = test_env.deliver(&settings, &[&second]).await?;
     assert_eq!(conflicting.error_type(), Some("conflict"), "{} {}", conflicting.body, conflicting.logs);
     ensure!(!has_table(&test_env).await, "the second worker created the table");
     pause.release()?;
-    ensure!(!call.finish().await?.is_failure(), "the first file was not loaded");
+    call.finish().await?.ensure_success()?;
     test_env.deliver_until_accepted(&settings, &[&second]).await?;
     assert_eq!(test_env.count().await?, Counted { database: 500, fallback: 0 });
     test_env.ensure_exactly_once().await
@@ -152,7 +138,7 @@ async fn killed_worker_leaves_table_only_with_its_rows(
 ) -> Result<()> {
     let (mut test_env, settings) = ready().await?;
     let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
-    let (call, _pause) = pause_trigger(&test_env, &settings, point, &object).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, point, &object).await?;
     ensure!(call.kill().await?.was_killed(), "the function was not killed");
     assert_eq!(has_table(&test_env).await, point == "AfterCommit");
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
@@ -167,10 +153,10 @@ async fn merge_creates_its_table_before_rows() -> Result<()> {
     let (mut test_env, settings) = ready().await?;
     let settings = settings.with("LOAD_MODE", "merge").with("MERGE_KEY", "file,record");
     let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
-    let (call, pause) = pause_trigger(&test_env, &settings, "RowsFirst", &object).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "RowsFirst", &object).await?;
     ensure!(has_table(&test_env).await, "the table does not exist");
     pause.release()?;
-    ensure!(!call.finish().await?.is_failure(), "the file was not loaded");
+    call.finish().await?.ensure_success()?;
     let keys = test_env.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'orders'").await?;
     ensure!(keys.first().and_then(|row| row[0].clone()).context("no key")?.contains("(file, record)"), "{keys:?}");
     test_env.ensure_exactly_once().await

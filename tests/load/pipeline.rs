@@ -21,7 +21,7 @@ async fn upload_is_loaded_recorded_and_moved(
     let mut test_env = TestEnv::on(engine).await?;
     let object = test_env.fixture.upload("uploads/2026/day one/orders+100%.csv", 50).await?;
     let response = test_env.deliver(&test_env.settings(), &[&object]).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     assert_eq!(outcomes(&response), ["loaded"]);
     assert_eq!(test_env.count().await?, Counted { database: 50, fallback: 0 });
     let keys = test_env.fixture.account.keys("processed/").await?;
@@ -51,20 +51,12 @@ async fn duplicate_event_loads_once(
     let mut test_env = TestEnv::on(engine).await?;
     let object = test_env.fixture.upload("uploads/orders.csv", 400).await?;
     let settings = test_env.settings();
-    let trigger = Function::trigger(&settings)?;
-    let event = test_env.fixture.event(&[&object]);
     let mut responses = Vec::new();
     if at_once {
-        let mut calls = Vec::new();
-        for _ in 0..times {
-            calls.push(trigger.start(&event).await?);
-        }
-        for call in calls {
-            responses.push(call.finish().await?);
-        }
+        responses = test_env.deliver_concurrently(&settings, &vec![&object; times]).await?;
     } else {
         for _ in 0..times {
-            responses.push(trigger.invoke(&event).await?);
+            responses.push(test_env.deliver(&settings, &[&object]).await?);
         }
     }
     let loaded = responses.iter().filter(|response| outcomes(response) == ["loaded"]).count();
@@ -113,7 +105,7 @@ async fn broken_file_does_not_stop_other_files_of_an_event() -> Result<()> {
     let broken = test_env.fixture.account.put("uploads/broken.csv", "a,b\n1,\"not closed\n").await?;
     let good = test_env.fixture.upload("uploads/good.csv", 10).await?;
     let response = test_env.deliver(&test_env.settings(), &[&broken, &good]).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    response.ensure_success()?;
     assert_eq!(outcomes(&response), ["rejected", "loaded"]);
     let failed = test_env.fixture.account.keys("failed/").await?;
     assert_eq!(failed.len(), 2, "{failed:?}");

@@ -1,21 +1,16 @@
 //! Single-pass loads into an existing table. They have the same result as two-pass loads, whatever the file contains.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::json;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
-use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 use crate::load::files::{gzip, upload};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
 const KEY: &str = "uploads/orders.csv";
 /// The number of rows in the file that creates the table.
 const FIRST_ROWS: usize = 40;
@@ -57,10 +52,7 @@ async fn broken_file_is_rolled_back_after_rows_were_sent(
 ) -> Result<()> {
     let (mut test_env, settings) = ready_in_mode(engine, mode).await?;
     let object = upload_truncated(&mut test_env).await?;
-    let pause = Pause::at("RowsFirst")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.wait_for(&pause, TIMEOUT).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "RowsFirst", &object).await?;
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
     pause.release()?;
     let response = call.finish().await?;
@@ -166,10 +158,7 @@ async fn rejects_of_earlier_attempt_are_deleted() -> Result<()> {
     test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
     let object = test_env.fixture.account.put(KEY, "id,name\n1,a\n2,too long\n").await?;
     let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0).with("MAX_REJECTS", 1);
-    let pause = Pause::at("RejectsWritten")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.wait_for(&pause, TIMEOUT).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, "RejectsWritten", &object).await?;
     ensure!(call.kill().await?.was_killed(), "the function was not killed");
     assert_eq!(test_env.fixture.account.keys("rejected/").await?.len(), 2);
     test_env.sql("ALTER TABLE {schema}.orders MODIFY name VARCHAR(50)").await?;
@@ -188,12 +177,9 @@ async fn file_that_decompresses_beyond_one_transaction_is_staged() -> Result<()>
     ensure!(2 * object.size_bytes < text.len() as u64, "the file is not compressible enough");
     let settings = settings.with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
     // Only staged loads reach this failpoint.
-    let pause = Pause::at("AfterInsertSelect")?;
-    let mut call =
-        Function::trigger(&settings.and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.wait_for(&pause, TIMEOUT).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "AfterInsertSelect", &object).await?;
     pause.release()?;
-    ensure!(!call.finish().await?.is_failure(), "the file was not loaded");
+    call.finish().await?.ensure_success()?;
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS + 20_000, fallback: 0 });
     test_env.ensure_exactly_once().await
 }

@@ -4,10 +4,10 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::athena;
+use spillway_test_env::cloud::Object;
 use spillway_test_env::database::{Database, Engine};
 use spillway_test_env::fallback::describe;
 use spillway_test_env::fixture::{GLUE_DATABASE, GLUE_TABLE, file};
-use spillway_test_env::lambda::{Function, Response};
 use spillway_test_env::sample_events::{Topic, lines};
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
@@ -19,7 +19,7 @@ fn by_pattern(test_env: &TestEnv, pattern: &str) -> Settings {
     test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern)
 }
 
-async fn put(test_env: &TestEnv, key: &str, records: usize) -> Result<spillway_test_env::cloud::Object> {
+async fn put(test_env: &TestEnv, key: &str, records: usize) -> Result<Object> {
     test_env.fixture.account.put(key, file(key, records).0).await
 }
 
@@ -52,14 +52,6 @@ async fn tables(test_env: &TestEnv) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn reports(response: &Response) -> Result<Vec<Value>> {
-    let body: Value = match response.body["body"].as_str() {
-        Some(text) => serde_json::from_str(text)?,
-        None => response.body.clone(),
-    };
-    Ok(body["reports"].as_array().with_context(|| format!("no reports in {body}"))?.clone())
-}
-
 /// The outcome and the table of each report.
 fn summaries(reports: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
@@ -79,8 +71,8 @@ async fn prefix_request_loads_three_tables(#[values(Engine::MariaDb, Engine::Pos
         }
     }
     let response = test_env.invoke_ingest(&settings, &json!({"prefix": "data/batch/"})).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
-    let reports = reports(&response)?;
+    response.ensure_success()?;
+    let reports = response.reports()?;
     assert_eq!(reports.len(), 12, "{reports:#?}");
     for (table, records) in counts {
         let expected: Vec<String> = (1..=4).map(|part| format!("{table}_part{part} {}", records + part)).collect();
@@ -92,7 +84,7 @@ async fn prefix_request_loads_three_tables(#[values(Engine::MariaDb, Engine::Pos
     assert_eq!(ledger, ["order_lines 210", "orders 130", "refunds 38"]);
     // A second request finds no files.
     let again = test_env.invoke_ingest(&settings, &json!({"prefix": "data/batch/"})).await?;
-    assert_eq!(self::reports(&again)?.len(), 0);
+    assert_eq!(again.reports()?.len(), 0);
     Ok(())
 }
 
@@ -103,8 +95,8 @@ async fn objects_of_one_event_load_into_their_own_tables() -> Result<()> {
     let sales = put(&test_env, "uploads/sales_eu/2026/a.csv", 20).await?;
     let stock = put(&test_env, "uploads/Stock/a.csv", 30).await?;
     let response = test_env.deliver(&settings, &[&sales, &stock]).await?;
-    ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
-    assert_eq!(summaries(&reports(&response)?), ["loaded sales", "loaded stock"]);
+    response.ensure_success()?;
+    assert_eq!(summaries(&response.reports()?), ["loaded sales", "loaded stock"]);
     assert_eq!(rows_by_file(&test_env, "sales").await?, ["a 20"]);
     assert_eq!(rows_by_file(&test_env, "stock").await?, ["a 30"]);
     assert_eq!(tables(&test_env).await?, ["sales", "stock"]);
@@ -127,8 +119,8 @@ async fn key_without_a_table_is_rejected_with_reason() -> Result<()> {
         let object = put(&test_env, key, 3).await?;
         let good = put(&test_env, "uploads/good/a.csv", 3).await?;
         let response = test_env.deliver(&settings, &[&object, &good]).await?;
-        ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
-        assert_eq!(reports(&response)?[0]["outcome"], "rejected", "{}", response.body);
+        response.ensure_success()?;
+        assert_eq!(response.reports()?[0]["outcome"], "rejected", "{}", response.body);
         let name = key
             .strip_prefix("uploads/")
             .and_then(|rest| rest.strip_suffix(".csv"))
@@ -142,7 +134,7 @@ async fn key_without_a_table_is_rejected_with_reason() -> Result<()> {
         assert_eq!(test_env.ledger(key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
         // A second delivery has nothing to do.
         let again = test_env.deliver(&settings, &[&object]).await?;
-        assert_eq!(summaries(&reports(&again)?), ["skipped -"]);
+        assert_eq!(summaries(&again.reports()?), ["skipped -"]);
     }
     assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new());
     assert_eq!(tables(&test_env).await?, ["good"]);
@@ -156,7 +148,7 @@ async fn unmatched_key_uses_the_default_table() -> Result<()> {
     let stray = put(&test_env, "uploads/stray.csv", 3).await?;
     let named = put(&test_env, "uploads/refunds/a.csv", 4).await?;
     let response = test_env.deliver_until_accepted(&settings, &[&stray, &named]).await?;
-    assert_eq!(summaries(&reports(&response)?), ["loaded orders", "loaded refunds"]);
+    assert_eq!(summaries(&response.reports()?), ["loaded orders", "loaded refunds"]);
     Ok(())
 }
 
@@ -183,8 +175,8 @@ async fn table_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postgres
     for (index, name) in names.iter().enumerate() {
         let object = put(&test_env, &format!("uploads/{name}/file{index}.csv"), 3 + index).await?;
         let response = test_env.deliver(&settings, &[&object]).await?;
-        ensure!(!response.is_failure(), "{name}: {} {}", response.body, response.logs);
-        assert_eq!(summaries(&reports(&response)?), [format!("loaded {name}")]);
+        response.ensure_success().with_context(|| name.to_string())?;
+        assert_eq!(summaries(&response.reports()?), [format!("loaded {name}")]);
         assert_eq!(rows_by_file(&test_env, name).await?, [format!("file{index} {}", 3 + index)]);
     }
     expected.push("victim".to_owned());
@@ -227,14 +219,9 @@ async fn two_tables_fall_back_and_replay_separately(
         objects.push(put(&test_env, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
         objects.push(put(&test_env, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
     }
-    let trigger = Function::trigger(&settings)?;
-    let mut calls = Vec::new();
-    for object in &objects {
-        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
-    }
-    for call in calls {
-        let response = call.finish().await?;
-        ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+    let objects: Vec<&Object> = objects.iter().collect();
+    for response in test_env.deliver_concurrently(&settings, &objects).await? {
+        response.ensure_success()?;
     }
     let account = &test_env.fixture.account;
     let tables = account.glue.get_tables().database_name(GLUE_DATABASE).send().await?;
@@ -260,7 +247,7 @@ async fn two_tables_fall_back_and_replay_separately(
     }
     // First one table is replayed, then the rest.
     let one = test_env.invoke_ingest(&settings, &json!({"replay": {"table": names[1]}})).await?;
-    assert_eq!(summaries(&reports(&one)?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
+    assert_eq!(summaries(&one.reports()?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
     assert_eq!(
         summaries(&test_env.replay(&settings).await?),
         [format!("replayed {}", names[0]), format!("replayed {}", names[0])]
@@ -304,7 +291,7 @@ async fn changed_pattern_keeps_table_of_fallback() -> Result<()> {
     for (settings, expected) in [(&before, "loaded orders"), (&after, "already_loaded other")] {
         let object = put(&test_env, "uploads/orders/b.csv", 3).await?;
         let response = test_env.deliver_until_accepted(settings, &[&object]).await?;
-        assert_eq!(summaries(&reports(&response)?), [expected]);
+        assert_eq!(summaries(&response.reports()?), [expected]);
     }
     Ok(())
 }
@@ -316,7 +303,7 @@ async fn sweep_covers_every_upload_prefix() -> Result<()> {
     let sale = put(&test_env, "sale_events/2026/a.csv", 3).await?;
     let stray = put(&test_env, "other_events/a.csv", 3).await?;
     let response = test_env.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
-    assert_eq!(summaries(&reports(&response)?), ["loaded sale_events", "skipped -"]);
+    assert_eq!(summaries(&response.reports()?), ["loaded sale_events", "skipped -"]);
     put(&test_env, "sale_events/b.csv", 4).await?;
     put(&test_env, "inventory_events/b.csv", 5).await?;
     test_env.sweep(&settings).await?;
@@ -339,7 +326,7 @@ async fn whole_bucket_as_upload_prefix_excludes_own_prefixes() -> Result<()> {
     // The notification for the moved copy is skipped.
     let moved = test_env.fixture.account.list("processed/").await?;
     let response = test_env.deliver(&settings, &[&moved[0]]).await?;
-    assert_eq!(summaries(&reports(&response)?), ["skipped -"]);
+    assert_eq!(summaries(&response.reports()?), ["skipped -"]);
     test_env.sweep(&settings).await?;
     assert_eq!(rows_by_file(&test_env, "orders").await?, ["full 3", "part 4"]);
     assert_eq!(rows_by_file(&test_env, "refunds").await?, ["full 5"]);
@@ -461,7 +448,7 @@ async fn broken_json_events_reject_only_their_file() -> Result<()> {
     let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
     let response = test_env.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
     assert_eq!(
-        summaries(&reports(&response)?),
+        summaries(&response.reports()?),
         ["rejected sale_events", "loaded sale_events", "loaded inventory_events"]
     );
     let failed = account.keys("failed/broken.").await?;
@@ -515,7 +502,7 @@ async fn corrected_json_events_load_after_rejection(
     account.put(&keys[0], corrected).await?;
     for _twice in 0..2 {
         let response = test_env.invoke_ingest(&settings, &json!({ "rejects": keys[0] })).await?;
-        ensure!(!response.is_failure(), "{} {}", response.body, response.logs);
+        response.ensure_success()?;
     }
     assert_eq!(
         joined_rows(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
