@@ -1,10 +1,9 @@
-//! `make demo`: Spillway on a local AWS and a private MariaDB (with `ENGINE=postgres` a PostgreSQL), from the first upload to
-//! the last replay, in plain lines.
+//! `make demo`: shows Spillway on a local AWS and a private MariaDB, or PostgreSQL with `ENGINE=postgres`.
 //!
-//! The template is deployed as it is, the binaries are the real ones, and every number that is shown was asked of the
-//! database, S3 or Athena. Nothing is left running.
+//! It deploys the template and runs the real binaries. Every printed number is read from the database, S3 or Athena. All
+//! processes end with the demo.
 
-#![expect(clippy::print_stdout, reason = "a demo talks")]
+#![expect(clippy::print_stdout, reason = "the demo prints its output")]
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use spillway_test_env::deploy::Deployment;
 use spillway_test_env::fixture::TABLE;
 use spillway_test_env::{athena, wait};
 
-const BOUND: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 const GLUE: &str = "ingest_fallback_db";
 const FALLBACK: &str = "ingest_fallback_table";
 
@@ -25,13 +24,13 @@ const FALLBACK: &str = "ingest_fallback_table";
 async fn main() -> Result<()> {
     let name = std::env::args().nth(1).unwrap_or_else(|| Engine::MariaDb.name().to_owned());
     let engine =
-        Engine::of_name(&name).with_context(|| format!("{name:?} is no engine; there are mariadb and postgres"))?;
-    let mut demo = Demo::begin(engine).await?;
+        Engine::from_name(&name).with_context(|| format!("{name:?} is not an engine; use mariadb or postgres"))?;
+    let mut demo = Demo::start(engine).await?;
     demo.small_files().await?;
     demo.large_file().await?;
     demo.outage().await?;
     demo.replay().await?;
-    demo.end().await
+    demo.finish().await
 }
 
 struct Demo {
@@ -45,22 +44,25 @@ struct Demo {
 }
 
 impl Demo {
-    async fn begin(engine: Engine) -> Result<Self> {
+    async fn start(engine: Engine) -> Result<Self> {
         let begun = Instant::now();
-        println!("Spillway: S3 files into a database exactly once, and over the spillway when it cannot take them.");
+        println!(
+            "Spillway loads files from S3 into a database exactly once. If the database is down or rejects a file,"
+        );
+        println!("its rows stay queryable in S3 until they are replayed.");
         println!(
             "\nStarting a private {} and a local AWS, and deploying template.yaml to it with `sam deploy` ...",
             engine.title()
         );
         let (server, cloud) = (Database::start(engine, Options::default()).await?, Cloud::start().await?);
         let schema = server.schema().await?;
-        let stack = Deployment::make(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
+        let stack = Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
         println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
         Ok(Self { begun, step_begun: begun, server, schema, stack, uploaded: 0, _cloud: cloud })
     }
 
     async fn small_files(&mut self) -> Result<()> {
-        self.step("1. Three files, 100,000 rows: quotes, line breaks, missing values, dates, decimals. S3 starts the trigger.");
+        self.step("1. Three files with 100,000 rows: quotes, line breaks, missing values, dates, decimals. S3 starts the trigger.");
         for (key, rows) in [
             ("uploads/2026/orders north.csv", 40_000),
             ("uploads/2026/orders south.csv", 50_000),
@@ -68,9 +70,9 @@ impl Demo {
         ] {
             self.upload(key, rows).await?;
         }
-        self.arrived().await?;
-        self.say_rows().await?;
-        self.say_objects("processed/").await?;
+        self.wait_for_rows().await?;
+        self.print_rows().await?;
+        self.print_objects("processed/").await?;
         let sample = format!(
             "SELECT order_id, customer, amount, ordered_on, note FROM {{schema}}.{TABLE} WHERE order_id IN (3, 4, 5) ORDER BY order_id, customer LIMIT 3"
         );
@@ -83,29 +85,31 @@ impl Demo {
     }
 
     async fn large_file(&mut self) -> Result<()> {
-        self.step("2. A file too large for the trigger: it starts a Fargate task, which here is run as a process.");
+        self.step(
+            "2. A file is too large for the trigger, which starts a Fargate task. Here the task is a local process.",
+        );
         self.upload("uploads/2026/orders archive.csv", 250_000).await?;
-        let tasks = self.stack.recorded_tasks(1, BOUND).await?;
-        let finished = self.stack.run_task(&tasks[0], BOUND).await?;
+        let tasks = self.stack.recorded_tasks(1, TIMEOUT).await?;
+        let finished = self.stack.run_task(&tasks[0], TIMEOUT).await?;
         ensure!(finished.code() == Some(0), "the task failed: {}", finished.logs);
-        self.arrived().await?;
+        self.wait_for_rows().await?;
         println!("  the task:      exit code 0, at most {} MB of memory", finished.peak_memory_bytes >> 20);
-        self.say_rows().await
+        self.print_rows().await
     }
 
     async fn outage(&mut self) -> Result<()> {
         self.step("3. The database stops. One more file arrives.");
         self.server.stop().await?;
         self.upload("uploads/2026/orders night.csv", 5_000).await?;
-        wait::until("the file to fall back", BOUND, async || {
+        wait::until("the file to fall back", TIMEOUT, async || {
             Ok(!self.stack.account.keys("failed/").await?.is_empty()
                 && self.stack.account.keys("lease/").await?.is_empty())
         })
         .await?;
-        self.say_objects("failed/").await?;
+        self.print_objects("failed/").await?;
         let query = format!("SELECT COUNT(*), SUM(amount), MIN(ordered_on), MAX(ordered_on) FROM {FALLBACK}");
         println!("  Athena:        {query}");
-        for row in athena::rows(&self.stack.account, GLUE, &query).await? {
+        for row in athena::query(&self.stack.account, GLUE, &query).await? {
             println!(
                 "                 {}",
                 row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(", ")
@@ -115,22 +119,22 @@ impl Demo {
     }
 
     async fn replay(&mut self) -> Result<()> {
-        self.step("4. The database is back. The ingest function is asked to replay what fell back.");
+        self.step("4. The database is back. The ingest function replays the file.");
         self.server.start_again().await?;
-        let answer = self.stack.ask(&json!({"replay": {}})).await?;
-        for report in answer["reports"].as_array().into_iter().flatten() {
+        let response = self.stack.invoke_ingest(&json!({"replay": {}})).await?;
+        for report in response["reports"].as_array().into_iter().flatten() {
             println!("  replayed:      {} rows of {}", report["rows_stored"], report["object"]["key"]);
         }
-        let again = self.stack.ask(&json!({"replay": {}})).await?;
-        println!("  asked again:   {} files to replay", again["reports"].as_array().map_or(0, Vec::len));
-        self.say_rows().await?;
+        let again = self.stack.invoke_ingest(&json!({"replay": {}})).await?;
+        println!("  a second time: {} files to replay", again["reports"].as_array().map_or(0, Vec::len));
+        self.print_rows().await?;
         let left = self.stack.account.keys("fallback/").await?.len();
         println!("  fallback:      {left} objects left");
         ensure!(left == 0, "the fallback is not empty");
         Ok(())
     }
 
-    async fn end(self) -> Result<()> {
+    async fn finish(self) -> Result<()> {
         let rows = self.rows().await?;
         ensure!(rows == self.uploaded, "{} rows were uploaded, {rows} are in the database", self.uploaded);
         println!(
@@ -142,10 +146,10 @@ impl Demo {
         let history = "SELECT state, rows_stored, object_key, COALESCE(moved_to, '') FROM {schema}.spillway_ledger \
                        ORDER BY started_at";
         for row in self.server.query(&self.schema, history).await? {
-            let cell = |place: usize| row[place].as_deref().unwrap_or_default();
+            let cell = |index: usize| row[index].as_deref().unwrap_or_default();
             println!("  {:<9} {:>7} rows  {}  ->  {}", cell(0), cell(1), cell(2), cell(3));
         }
-        println!("\nNext: `make test` checks all of it, `make deploy` puts it into your account. See README.md.");
+        println!("\nNext: `make test` runs all tests, `make deploy` deploys to your account. See README.md.");
         Ok(())
     }
 
@@ -162,36 +166,36 @@ impl Demo {
         Ok(())
     }
 
-    /// Waits until every row that was uploaded is in the database and no object is left to be worked on.
-    async fn arrived(&self) -> Result<()> {
+    /// Waits until every uploaded row is in the database, and no upload and no lease is left.
+    async fn wait_for_rows(&self) -> Result<()> {
         let account = &self.stack.account;
-        wait::until("the rows to arrive", BOUND, async || {
+        wait::until("the rows in the database", TIMEOUT, async || {
             let is_done = account.keys("uploads/").await?.is_empty() && account.keys("lease/").await?.is_empty();
             Ok(is_done && self.rows().await? == self.uploaded)
         })
         .await
     }
 
-    /// The rows of the target; none while the table is still to be made.
+    /// The number of rows in the destination table; 0 before the table is created.
     async fn rows(&self) -> Result<usize> {
-        let made = format!(
+        let table_exists = format!(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = '{{schema}}' AND table_name = '{TABLE}'"
         );
-        if self.server.query(&self.schema, &made).await?.is_empty() {
+        if self.server.query(&self.schema, &table_exists).await?.is_empty() {
             return Ok(0);
         }
         let count = self.server.query(&self.schema, &format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         Ok(count[0][0].as_deref().unwrap_or_default().parse()?)
     }
 
-    async fn say_rows(&self) -> Result<()> {
+    async fn print_rows(&self) -> Result<()> {
         let seconds = self.step_begun.elapsed().as_secs_f64();
-        let place = format!("in {}:", self.schema.engine.title());
-        println!("  {place:<14} {} rows, {seconds:.1} s after the step began", self.rows().await?);
+        let label = format!("in {}:", self.schema.engine.title());
+        println!("  {label:<14} {} rows, {seconds:.1} s after the step began", self.rows().await?);
         Ok(())
     }
 
-    async fn say_objects(&self, prefix: &str) -> Result<()> {
+    async fn print_objects(&self, prefix: &str) -> Result<()> {
         for key in self.stack.account.keys(prefix).await? {
             println!("  moved to:      {key}");
         }
@@ -199,7 +203,7 @@ impl Demo {
     }
 }
 
-/// Orders as a shop would export them, with what breaks careless loaders.
+/// A CSV file with orders, including texts that loaders often damage.
 fn orders(key: &str, rows: usize) -> Vec<u8> {
     const NOTES: [&str; 6] =
         ["", "\"gift, please wrap\"", "\"two\nlines\"", "\"she said \"\"yes\"\"\"", "C:\\temp\\new", "\"naïve ☂\""];

@@ -1,10 +1,11 @@
-//! The harness is tested first: a proxy that swallows nothing, or a verdict that sees nothing, would let every other
-//! test pass.
+//! Tests of the test environment. With a proxy that injects no fault, or a verdict that finds no problem, other tests would
+//! pass for the wrong reason.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rstest::rstest;
 use serde_json::json;
@@ -15,23 +16,23 @@ use spillway_test_env::fixture::{self, Counted, Fixture};
 use spillway_test_env::lambda::Function;
 use spillway_test_env::mariadb::MariaDb;
 use spillway_test_env::process::{self, Signal};
-use spillway_test_env::proxy::{Mode, Proxy, Swallow};
+use spillway_test_env::proxy::{CommitFault, Mode, Proxy};
 use spillway_test_env::run::Scratch;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
 use spillway_test_env::wire::ClientStream;
 use spillway_test_env::{athena, event, fallback};
 
-const BOUND: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn the_shared_server_gives_each_test_a_schema_and_closed_doors_elsewhere() -> Result<()> {
+async fn schema_owner_cannot_write_to_other_schemas() -> Result<()> {
     let server = MariaDb::shared().await?;
     let (first, second) = (server.schema().await?, server.schema().await?);
     let mut connection = first.connect(server.port()).await?;
     connection.query_drop("CREATE TABLE a (b INT)").await?;
     let elsewhere = connection.query_drop(format!("CREATE TABLE {}.a (b INT)", second.name)).await;
-    assert!(elsewhere.is_err(), "a schema's owner can write into another test's schema");
+    assert!(elsewhere.is_err(), "the owner of a schema can write to another schema");
     Ok(())
 }
 
@@ -42,19 +43,19 @@ async fn tls_is_verified_against_the_private_authority() -> Result<()> {
     let cipher: Option<(String, String)> = connection.query_first("SHOW STATUS LIKE 'Ssl_cipher'").await?;
     assert!(!cipher.context("no cipher is reported")?.1.is_empty(), "the connection is not encrypted");
     assert!(
-        server.connect_verified(&server.certificates().stranger()).await.is_err(),
-        "a stranger's signature is accepted"
+        server.connect_verified(&server.certificates().untrusted_authority()).await.is_err(),
+        "a certificate of an untrusted authority is accepted"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_comes_back_on_its_port_with_its_data() -> Result<()> {
+async fn restarted_server_keeps_port_and_data() -> Result<()> {
     let server = MariaDb::start(Options::default()).await?;
     let schema = server.schema().await?;
     server.execute(&format!("CREATE TABLE {}.kept AS SELECT 1 AS one", schema.name)).await?;
     server.kill().await?;
-    assert!(server.administrator().await.is_err(), "a killed server answers");
+    assert!(server.administrator().await.is_err(), "a killed server accepts connections");
     server.start_again().await?;
     server.stop().await?;
     server.start_again().await?;
@@ -74,7 +75,7 @@ async fn options_reach_the_server() -> Result<()> {
 }
 
 #[test]
-fn a_commit_is_found_however_the_bytes_are_cut() {
+fn mysql_commit_is_found_in_split_packets() {
     let packet = |number: u8, text: &str| {
         let mut packet = vec![u8::try_from(text.len() + 1).expect("short"), 0, 0, number, 3];
         packet.extend_from_slice(text.as_bytes());
@@ -90,11 +91,11 @@ fn a_commit_is_found_however_the_bytes_are_cut() {
         let found = (stream.has_commit(first), stream.has_commit(second));
         assert_eq!(found, (false, true), "cut at {cut}");
     }
-    assert!(!ClientStream::default().has_commit(&bytes[..before]), "data was taken for a COMMIT");
+    assert!(!ClientStream::default().has_commit(&bytes[..before]), "data was mistaken for a COMMIT");
 }
 
 #[test]
-fn a_commit_of_postgresql_is_found_however_the_bytes_are_cut() {
+fn postgres_commit_is_found_in_split_messages() {
     let message = |letter: &str, text: &str| {
         let length = u32::try_from(text.len() + 5).expect("short").to_be_bytes();
         [letter.as_bytes(), &length, text.as_bytes(), &[0]].concat()
@@ -110,16 +111,17 @@ fn a_commit_of_postgresql_is_found_however_the_bytes_are_cut() {
         let found = (stream.has_commit(first), stream.has_commit(second));
         assert_eq!(found, (false, true), "cut at {cut}");
     }
-    assert!(!ClientStream::default().has_commit(&bytes[..before]), "data was taken for a COMMIT");
+    assert!(!ClientStream::default().has_commit(&bytes[..before]), "data was mistaken for a COMMIT");
 }
 
-struct Behind {
+/// A server with a table, and a proxy in front of it.
+struct Proxied {
     server: MariaDb,
     schema: Schema,
     proxy: Proxy,
 }
 
-impl Behind {
+impl Proxied {
     async fn new() -> Result<Self> {
         let server = MariaDb::shared().await?;
         let schema = server.schema().await?;
@@ -128,73 +130,77 @@ impl Behind {
         Ok(Self { server, schema, proxy })
     }
 
+    /// A connection through the proxy with an uncommitted row.
+    async fn insert_uncommitted(&self) -> Result<Conn> {
+        let mut connection = self.schema.connect(self.proxy.port()).await?;
+        connection.query_drop("START TRANSACTION").await?;
+        connection.query_drop("INSERT INTO t VALUES (1)").await?;
+        Ok(connection)
+    }
+
     async fn rows(&self) -> Result<usize> {
         Ok(self.server.query(&format!("SELECT a FROM {}.t", self.schema.name)).await?.len())
     }
 }
 
 #[tokio::test]
-async fn the_proxy_swallows_a_commits_answer_and_the_rows_are_committed() -> Result<()> {
-    for swallow in [Swallow::ThenCut, Swallow::ThenRefuse, Swallow::ThenStall] {
-        let behind = Behind::new().await?;
-        let mut connection = behind.schema.connect(behind.proxy.port()).await?;
-        connection.query_drop("START TRANSACTION").await?;
-        connection.query_drop("INSERT INTO t VALUES (1)").await?;
-        behind.proxy.swallow_next_commit(swallow);
+async fn proxy_drops_commit_response_and_rows_stay() -> Result<()> {
+    for fault in [CommitFault::CutAfterCommit, CommitFault::RefuseAfterCommit, CommitFault::StallAfterCommit] {
+        let proxied = Proxied::new().await?;
+        let mut connection = proxied.insert_uncommitted().await?;
+        proxied.proxy.fail_next_commit(fault);
         let commit = tokio::time::timeout(Duration::from_secs(1), connection.query_drop("COMMIT")).await;
-        match swallow {
-            Swallow::ThenStall => assert!(commit.is_err(), "a stalled COMMIT was answered"),
-            Swallow::ThenCut | Swallow::ThenRefuse | Swallow::Lost => {
+        match fault {
+            CommitFault::StallAfterCommit => assert!(commit.is_err(), "a stalled COMMIT returned"),
+            CommitFault::CutAfterCommit | CommitFault::RefuseAfterCommit | CommitFault::DropCommit => {
                 assert!(commit?.is_err(), "a cut COMMIT succeeded")
             }
         }
-        behind.proxy.swallowed(BOUND).await?;
-        assert_eq!(behind.proxy.counts().commits.load(Ordering::SeqCst), 1);
-        assert_eq!(behind.rows().await?, 1, "the server did not commit: nothing was swallowed");
-        let again = behind.schema.connect(behind.proxy.port()).await;
-        assert_eq!(again.is_ok(), swallow != Swallow::ThenRefuse);
+        proxied.proxy.wait_for_dropped_response(TIMEOUT).await?;
+        assert_eq!(proxied.proxy.counts().commits.load(Ordering::SeqCst), 1);
+        assert_eq!(proxied.rows().await?, 1, "the server did not commit");
+        let again = proxied.schema.connect(proxied.proxy.port()).await;
+        assert_eq!(again.is_ok(), fault != CommitFault::RefuseAfterCommit);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn the_proxy_loses_a_commit_and_nothing_is_committed() -> Result<()> {
-    let behind = Behind::new().await?;
-    let mut connection = behind.schema.connect(behind.proxy.port()).await?;
-    connection.query_drop("START TRANSACTION").await?;
-    connection.query_drop("INSERT INTO t VALUES (1)").await?;
-    behind.proxy.swallow_next_commit(Swallow::Lost);
-    assert!(connection.query_drop("COMMIT").await.is_err(), "a lost COMMIT succeeded");
-    assert_eq!(behind.proxy.counts().lost.load(Ordering::SeqCst), 1);
-    assert_eq!(behind.rows().await?, 0, "the COMMIT was not lost");
+async fn proxy_drops_commit_and_no_rows_stay() -> Result<()> {
+    let proxied = Proxied::new().await?;
+    let mut connection = proxied.insert_uncommitted().await?;
+    proxied.proxy.fail_next_commit(CommitFault::DropCommit);
+    assert!(connection.query_drop("COMMIT").await.is_err(), "a dropped COMMIT succeeded");
+    assert_eq!(proxied.proxy.counts().dropped_commits.load(Ordering::SeqCst), 1);
+    assert_eq!(proxied.rows().await?, 0, "the COMMIT was not dropped");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_proxy_passes_refuses_cuts_and_stalls() -> Result<()> {
-    let behind = Behind::new().await?;
-    let mut connection = behind.schema.connect(behind.proxy.port()).await?;
+async fn proxy_passes_refuses_cuts_and_stalls() -> Result<()> {
+    let proxied = Proxied::new().await?;
+    let mut connection = proxied.schema.connect(proxied.proxy.port()).await?;
     connection.query_drop("INSERT INTO t VALUES (1)").await?;
-    assert_eq!(behind.rows().await?, 1, "the proxy does not pass");
+    assert_eq!(proxied.rows().await?, 1, "the proxy does not forward the statement");
 
-    behind.proxy.cut();
+    proxied.proxy.cut();
     assert!(connection.query_drop("INSERT INTO t VALUES (2)").await.is_err(), "a cut connection works");
 
-    behind.proxy.set(Mode::Refuse).await?;
-    assert!(behind.schema.connect(behind.proxy.port()).await.is_err(), "a closed port takes connections");
+    proxied.proxy.set(Mode::Refuse).await?;
+    assert!(proxied.schema.connect(proxied.proxy.port()).await.is_err(), "a closed port accepts connections");
 
-    behind.proxy.set(Mode::Pass).await?;
-    let mut connection = behind.schema.connect(behind.proxy.port()).await?;
-    behind.proxy.set(Mode::Stall).await?;
+    proxied.proxy.set(Mode::Pass).await?;
+    let mut connection = proxied.schema.connect(proxied.proxy.port()).await?;
+    proxied.proxy.set(Mode::Stall).await?;
     let stalled =
         tokio::time::timeout(Duration::from_millis(500), connection.query_drop("INSERT INTO t VALUES (3)")).await;
-    assert!(stalled.is_err(), "a stalled connection answers");
-    assert_eq!(behind.rows().await?, 1, "a stalled connection reaches the server");
+    assert!(stalled.is_err(), "a stalled connection responds");
+    assert_eq!(proxied.rows().await?, 1, "a stalled connection reaches the server");
     Ok(())
 }
 
 #[tokio::test]
-async fn accounts_of_the_local_aws_do_not_meet() -> Result<()> {
+async fn cloud_accounts_are_isolated() -> Result<()> {
     let cloud = Cloud::shared().await?;
     let (first, second) = (cloud.account().await?, cloud.account().await?);
     let object = first.put("uploads/a b+c.csv", "a\n1\n").await?;
@@ -206,13 +212,13 @@ async fn accounts_of_the_local_aws_do_not_meet() -> Result<()> {
 }
 
 #[tokio::test]
-async fn athena_reads_what_glue_describes() -> Result<()> {
+async fn athena_reads_glue_tables() -> Result<()> {
     let account = Cloud::shared().await?.account().await?;
     account.put("table/one.csv", "1,a\n2,b\n").await?;
     register(&account, "table/").await?;
-    let rows = athena::rows(&account, "lake", "SELECT number, letter FROM letters ORDER BY number DESC").await?;
+    let rows = athena::query(&account, "lake", "SELECT number, letter FROM letters ORDER BY number DESC").await?;
     assert_eq!(rows, [["2", "b"], ["1", "a"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec()));
-    assert!(athena::rows(&account, "lake", "SELECT nothing FROM letters").await.is_err(), "a wrong query succeeds");
+    assert!(athena::query(&account, "lake", "SELECT nothing FROM letters").await.is_err(), "a wrong query succeeds");
     assert!(fallback::describe(&account, "lake", "none").await?.is_none());
     Ok(())
 }
@@ -233,43 +239,43 @@ async fn register(account: &Account, folder: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_emulator_gives_a_functions_answer_and_tells_its_errors() -> Result<()> {
+async fn emulator_returns_responses_and_errors() -> Result<()> {
     let folder = Scratch::new("script")?;
     let echo = script(&folder, "echo", r#"{"seen":true}"#, "response")?;
-    let answer = echo.invoke(&json!({"any": "event"})).await?;
-    assert_eq!((answer.is_failure(), &answer.body["seen"]), (false, &json!(true)), "{}", answer.logs);
-    assert!(!answer.was_killed());
-    assert!(answer.logs.contains("a line of log"), "{}", answer.logs);
+    let response = echo.invoke(&json!({"any": "event"})).await?;
+    assert_eq!((response.is_failure(), &response.body["seen"]), (false, &json!(true)), "{}", response.logs);
+    assert!(!response.was_killed());
+    assert!(response.logs.contains("a line of log"), "{}", response.logs);
 
     let failing = script(&folder, "failing", r#"{"errorType":"Broken","errorMessage":"on purpose"}"#, "error")?;
-    let answer = failing.invoke(&json!({})).await?;
-    assert!(answer.is_failure());
-    assert_eq!((answer.error_type(), answer.error_message()), (Some("Broken"), "on purpose"), "{}", answer.logs);
+    let response = failing.invoke(&json!({})).await?;
+    assert!(response.is_failure());
+    assert_eq!((response.error_type(), response.error_message()), (Some("Broken"), "on purpose"), "{}", response.logs);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_call_can_be_killed_where_it_waits() -> Result<()> {
+async fn paused_function_can_be_killed() -> Result<()> {
     let folder = Scratch::new("script")?;
     let path = executable(&folder, "waiting", "#!/bin/sh\n: >\"$SPILLWAY_FAILPOINT_FILE\"\nexec sleep 60\n")?;
     let pause = Pause::at("Anywhere")?;
-    let mut call = Function::of(&path, &pause.settings()).start(&json!({})).await?;
-    call.reaches(&pause, BOUND).await?;
+    let mut call = Function::new(&path, &pause.settings()).start(&json!({})).await?;
+    call.wait_for(&pause, TIMEOUT).await?;
     let function = call.function_process().await?;
-    let answer = call.kill().await?;
+    let response = call.kill().await?;
     assert!(!process::is_alive(function));
-    assert!(answer.was_killed() && answer.is_failure(), "{answer:?}");
+    assert!(response.was_killed() && response.is_failure(), "{response:?}");
     Ok(())
 }
 
-/// A function in a few lines of shell that takes one event and answers it.
-fn script(folder: &Scratch, name: &str, answer: &str, verb: &str) -> Result<Function> {
+/// A function in shell that responds to each event with the same text.
+fn script(folder: &Scratch, name: &str, response: &str, verb: &str) -> Result<Function> {
     let code = format!(
         "#!/bin/sh\necho a line of log\napi=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime\n\
          while id=$(curl -sS -D - -o /dev/null \"$api/invocation/next\" | tr -d '\\r' | sed -n 's/^Lambda-Runtime-Aws-Request-Id: //Ip'); do\n\
-         curl -sS -X POST -d '{answer}' \"$api/invocation/$id/{verb}\" >/dev/null || exit\ndone\n"
+         curl -sS -X POST -d '{response}' \"$api/invocation/$id/{verb}\" >/dev/null || exit\ndone\n"
     );
-    Ok(Function::of(&executable(folder, name, &code)?, &Settings::default()))
+    Ok(Function::new(&executable(folder, name, &code)?, &Settings::default()))
 }
 
 fn executable(folder: &Scratch, name: &str, code: &str) -> Result<std::path::PathBuf> {
@@ -281,18 +287,18 @@ fn executable(folder: &Scratch, name: &str, code: &str) -> Result<std::path::Pat
 }
 
 #[tokio::test]
-async fn a_killed_process_says_which_signal_ended_it_and_how_much_memory_it_had() -> Result<()> {
+async fn killed_process_reports_its_signal() -> Result<()> {
     for signal in [Signal::Kill, Signal::Terminate] {
         let folder = Scratch::new("script")?;
         let path = executable(&folder, "sleeper", "#!/bin/sh\nexec sleep 60\n")?;
         let task = Task::start_binary(&path, &Settings::default())?;
         task.signal(signal)?;
-        let finished = task.finish(BOUND).await?;
+        let finished = task.finish(TIMEOUT).await?;
         assert!(finished.was_ended_by(signal), "{:?}", finished.status);
         assert_eq!(finished.code(), None);
     }
     let task = Task::start_binary("/bin/ls".as_ref(), &Settings::default())?;
-    let finished = task.finish(BOUND).await?;
+    let finished = task.finish(TIMEOUT).await?;
     assert_eq!(finished.code(), Some(0));
     assert!(finished.logs.contains("Cargo.toml"), "{}", finished.logs);
     Ok(())
@@ -300,7 +306,7 @@ async fn a_killed_process_says_which_signal_ended_it_and_how_much_memory_it_had(
 
 #[rstest]
 #[tokio::test]
-async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced(
+async fn verdict_finds_lost_duplicate_unexpected_and_misplaced(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let server = Database::shared(engine).await?;
@@ -312,9 +318,9 @@ async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced(
     load_by_hand(&fixture, &server).await?;
     let body = fixture.account.get(&object.key).await?;
     fixture.account.put("processed/day one/orders.0123456789abcdef.csv", body).await?;
-    assert_eq!(fixture.verdict(&server).await?.misplaced.len(), 1, "an object at two places is not seen");
+    assert_eq!(fixture.verdict(&server).await?.misplaced.len(), 1, "an object under two prefixes was not found");
     fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(&object.key).send().await?;
-    fixture.ensure_kept(&server).await?;
+    fixture.ensure_exactly_once(&server).await?;
     assert_eq!(fixture.count(&server).await?, Counted { database: 7, fallback: 0 });
 
     let table = format!("{{schema}}.{}", fixture::TABLE);
@@ -325,12 +331,12 @@ async fn the_verdict_sees_what_is_lost_doubled_unexpected_and_misplaced(
     fixture.account.put(&format!("fallback/{}/dt=2026-01-01/x.parquet", fixture::TABLE), "").await?;
     execute("CREATE TABLE {schema}.spillway_staging_1 (a INT)").await?;
     let verdict = fixture.verdict(&server).await?;
-    assert_eq!((verdict.lost.len(), verdict.doubled.len(), verdict.unexpected.len()), (1, 1, 1), "{verdict:#?}");
+    assert_eq!((verdict.lost.len(), verdict.duplicated.len(), verdict.unexpected.len()), (1, 1, 1), "{verdict:#?}");
     assert_eq!((verdict.ledger.len(), verdict.left_over.len()), (1, 3), "{verdict:#?}");
     Ok(())
 }
 
-/// What a loader would do: the rows and the ledger's row.
+/// Stores the rows and a ledger entry, as a load does.
 async fn load_by_hand(fixture: &Fixture, server: &Database) -> Result<()> {
     let table = format!("{{schema}}.{}", fixture::TABLE);
     let execute = async |statement: &str| server.execute(&fixture.schema, statement).await;
@@ -345,6 +351,6 @@ async fn load_by_hand(fixture: &Fixture, server: &Database) -> Result<()> {
 }
 
 #[test]
-fn keys_are_encoded_as_notifications_have_them() {
+fn notification_keys_are_form_encoded() {
     assert_eq!(event::encoded_key("uploads/a b+c%2Bd=é.csv"), "uploads/a+b%2Bc%252Bd%3D%C3%A9.csv");
 }

@@ -1,72 +1,76 @@
-//! Spillway against real servers: MariaDB, PostgreSQL, a local AWS, the Lambda runtime emulator, and processes that are killed.
+//! Integration tests with real servers: MariaDB, PostgreSQL, a local AWS and the Lambda runtime emulator.
 
-// The environment itself: each part does what the tests rely on.
+// The test environment: each part does what the other tests rely on.
 mod env_check;
-// The S3 store alone: reads, moves, leases, uploads.
+// The S3 store: reads, moves, leases, uploads.
 mod store;
 
-// What every engine promises.
+// Destinations: what every engine must do, and what is specific to one.
 mod engines {
-    // The list of tests that each engine's module runs.
+    // The fixture of the conformance tests, which the module of each engine runs.
     mod conformance;
-    // The same list for the load modes other than append.
+    // Conformance tests for appending loads.
+    mod conformance_append;
+    // Conformance tests for failures of connections, servers and COMMIT.
+    mod conformance_failures;
+    // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
-    // MariaDB: the lists, every error class, every column type.
+    // MySQL's destination on MariaDB: conformance, column types, errors.
     mod mysql;
-    // PostgreSQL: the lists, every error class, every column type.
+    // PostgreSQL's destination: conformance, column types, errors.
     mod postgres;
-    // What only PostgreSQL does when rows are replaced or merged.
+    // PostgreSQL's destination with the load modes replace and merge.
     mod postgres_modes;
 }
 
-// From the upload to the rows.
+// Loads: from the upload to the rows.
 mod load {
-    // Files as people have them: compressed, truncated, misnamed.
+    // Compressed, truncated and misnamed files, and CSV dialects.
     mod files;
-    // JSON and Parquet in the whole pipeline, and the same rows in every format.
+    // JSON and Parquet, and the same rows in every format.
     mod formats;
-    // The load modes other than append: fallback, replay, files without rows, bad records.
+    // The load modes replace and merge: fallback, replay, files without rows, bad records.
     mod modes;
-    // Large files for a table that is created in the transaction of its rows.
+    // Large files for a table that is created in the same transaction as its rows.
     mod new_table;
-    // One file, and the same event many times.
+    // One file, duplicate events, and events with several files.
     mod pipeline;
-    // Files that are loaded while they are read.
+    // Single-pass loads of large files.
     mod single_pass;
-    // Many tables: their names come from the key, in the database and in Glue.
+    // Several tables, which the key names in the database and in Glue.
     mod tables;
 }
 
-// Rows that are not in the database.
+// Rows in the fallback, and rejected records.
 mod fallback {
-    // Rows in S3 and Glue, as Athena reads them.
+    // Fallback writes to S3 and Glue, read with Athena.
     mod catalog;
-    // Rejected records: kept apart, corrected, loaded.
+    // Rejected records, which are written to S3, corrected and loaded.
     mod rejects;
-    // Everything that fell back is readable by SQL, and can be replayed.
+    // Fallback rows, read with SQL and replayed.
     mod replay;
 }
 
 // Outages, crashes and stalls.
 mod crash {
-    // COMMIT without an answer: the rows are stored once, and never in two places.
+    // COMMIT without a response: the rows are stored once.
     mod commit_in_doubt;
-    // Each database failure has the outcome that the failure table names.
+    // Each database failure has the outcome in the failure table.
     mod failures;
-    // kill -9 at every failpoint, in the function and in the task.
+    // `kill -9` at every failpoint, in the function and in the task.
     mod kill;
-    // A worker that stalls until another one has taken over must not finish its work.
+    // A worker that stalls until another one has taken over its lease.
     mod stall;
 }
 
-// The functions, the task and the stack.
+// The deployed functions, the task and the stack.
 mod deploy {
-    // The deployed template: files are uploaded, and the stack does the rest.
+    // The deployed template, used through S3 and Lambda.
     mod e2e;
     // The roles of the template allow what the code calls, and nothing else.
     mod permissions;
-    // The sample events in events/, each through the real functions.
+    // The sample events in events/, sent to the functions.
     mod samples;
-    // The task as a process: its modes, exit codes and signals.
+    // The task as a process: modes, exit codes and signals.
     mod task;
 }

@@ -1,4 +1,4 @@
-//! The store against a real server: keys of every kind, moves that are repeated or overtaken, uploads, versions, leases.
+//! The store on the local AWS: keys with special characters, moves, uploads, versions and leases.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use spillway_core::store::moves::{CopyLimits, ObjectDisposition};
 use spillway_core::store::write::{Created, Deleted};
 use spillway_test_env::cloud::{Account, Cloud};
 
-/// Keys that are easily encoded once too often or once too little.
+/// Keys that are often encoded twice or not at all.
 const HOSTILE_KEYS: &[&str] = &[
     "a b.csv",
     "a+b.csv",
@@ -42,9 +42,9 @@ const HOSTILE_KEYS: &[&str] = &[
     "~tilde_dash-dot.",
 ];
 
-/// Short enough to wait for, long enough for a renewal on a machine that does much else.
+/// Short enough for a test, and long enough for a renewal on a busy machine.
 const TTL: Duration = Duration::from_secs(3);
-/// A lease that nobody renews has expired by now, also with the margin between two clocks.
+/// The time after which an abandoned lease has expired, including the margin for clock differences.
 const EXPIRED: Duration = Duration::from_millis(3_000 + 1_000 + 300);
 
 async fn account() -> Result<(Account, Store)> {
@@ -54,7 +54,7 @@ async fn account() -> Result<(Account, Store)> {
 }
 
 async fn store(account: &Account) -> Store {
-    let credentials = Credentials::new(&account.id, "test", None, None, "the test's own account");
+    let credentials = Credentials::new(&account.id, "test", None, None, "test account");
     let config = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .endpoint_url(format!("http://127.0.0.1:{}", account.port))
@@ -77,10 +77,10 @@ async fn read(store: &Store, source: &ObjectVersion) -> spillway_core::error::Re
 }
 
 fn kind<T: std::fmt::Debug>(result: spillway_core::error::Result<T>) -> ErrorKind {
-    result.expect_err("this cannot succeed").kind()
+    result.expect_err("the call succeeded").kind()
 }
 
-/// Bytes that differ everywhere, so that no part can stand for another.
+/// Pseudorandom bytes, so that every part is different.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -95,7 +95,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_key_is_read_listed_and_moved_as_itself() -> Result<()> {
+async fn every_key_is_read_listed_and_moved() -> Result<()> {
     let (account, store) = account().await?;
     let long = "k".repeat(1_000);
     let keys: Vec<&str> = HOSTILE_KEYS.iter().copied().chain([long.as_str()]).collect();
@@ -114,7 +114,9 @@ async fn every_key_is_read_listed_and_moved_as_itself() -> Result<()> {
         listed.extend(page);
     }
     for object in &listed {
-        let source = sources.get(&object.key).with_context(|| format!("listed but never put: {}", object.key))?;
+        let source = sources
+            .get(&object.key)
+            .with_context(|| format!("an object was listed that was not put: {}", object.key))?;
         assert_eq!((&object.etag, object.size_bytes), (&source.etag, source.size_bytes), "{}", object.key);
     }
     assert_eq!(listed.len(), keys.len());
@@ -140,7 +142,7 @@ fn small_parts() -> CopyLimits {
 }
 
 #[tokio::test]
-async fn a_move_can_be_repeated() -> Result<()> {
+async fn move_can_be_repeated() -> Result<()> {
     let (account, store) = account().await?;
     for (limits, key) in [(CopyLimits::default(), "a"), (small_parts(), "b")] {
         let source = source(&account, &store, &format!("uploads/{key}"), "a,b\n1,2\n").await?;
@@ -150,7 +152,7 @@ async fn a_move_can_be_repeated() -> Result<()> {
         assert_eq!((again.is_copied, again.source), (false, ObjectDisposition::Gone));
         assert_eq!(account.get(&destination).await?, b"a,b\n1,2\n");
 
-        // A producer sends the very same bytes once more while an earlier attempt's move is repeated: one object is left.
+        // A producer uploads the same bytes again while the move is repeated. One object is left.
         account.put(&source.object.key, "a,b\n1,2\n").await?;
         let third = store.move_object_with(&source, &destination, &limits).await?;
         assert_eq!((third.is_copied, third.source), (false, ObjectDisposition::Deleted));
@@ -160,21 +162,21 @@ async fn a_move_can_be_repeated() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_move_overwrites_nothing() -> Result<()> {
+async fn move_overwrites_nothing() -> Result<()> {
     let (account, store) = account().await?;
     let source = source(&account, &store, "uploads/a", "ours").await?;
-    account.put("processed/a", "else").await?;
-    // Who has looked at the source copies it on a condition that this server does not know; so another one moves it.
+    account.put("processed/a", "theirs").await?;
+    // MiniStack ignores the condition with which a store copies an object that it has read, so a new store moves it.
     let mover = self::store(&account).await;
     assert_eq!(kind(mover.move_object(&source, "processed/a").await), ErrorKind::DestinationTaken);
     assert_eq!(account.get("uploads/a").await?, b"ours");
-    assert_eq!(account.get("processed/a").await?, b"else");
+    assert_eq!(account.get("processed/a").await?, b"theirs");
     assert_eq!(kind(store.move_object(&source, "uploads/a").await), ErrorKind::Internal);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_newer_object_stays_where_it_is() -> Result<()> {
+async fn move_keeps_newer_object() -> Result<()> {
     let (account, store) = account().await?;
     let old = source(&account, &store, "uploads/a", "old").await?;
     account.put("uploads/a", "new").await?;
@@ -183,7 +185,7 @@ async fn a_newer_object_stays_where_it_is() -> Result<()> {
     assert_eq!(kind(read(&store, &old).await), ErrorKind::SourceChanged);
     assert_eq!(account.keys("").await?, ["uploads/a"]);
 
-    // Overwritten after the copy: the copy stands, the newer object stays.
+    // An object that is overwritten after the copy is not deleted, and the copy is kept.
     let new = store.head(&ObjectRef::new(&account.bucket, "uploads/a")).await?;
     store.move_object(&new, "processed/a").await?;
     account.put("uploads/a", "newest").await?;
@@ -194,7 +196,7 @@ async fn a_newer_object_stays_where_it_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_large_object_moves_in_parts() -> Result<()> {
+async fn large_object_moves_in_parts() -> Result<()> {
     let (account, store) = account().await?;
     let bytes = noise(23 * 1024 * 1024 + 7);
     account.put("uploads/large", bytes.clone()).await?;
@@ -203,13 +205,13 @@ async fn a_large_object_moves_in_parts() -> Result<()> {
     let limits = CopyLimits { single_max_bytes: part_bytes, part_bytes, concurrency: 3 };
     assert_eq!(store.move_object_with(&source, "processed/large", &limits).await?.source, ObjectDisposition::Deleted);
     assert!(account.get("processed/large").await? == bytes, "the copy has other bytes");
-    assert!(account.list("processed/").await?[0].etag.ends_with("-5"), "it was not copied in five parts");
+    assert!(account.list("processed/").await?[0].etag.ends_with("-5"), "the object was not copied in five parts");
     assert_eq!(account.open_uploads().await?, Vec::<String>::new());
     Ok(())
 }
 
 #[tokio::test]
-async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
+async fn move_deletes_only_the_copied_version() -> Result<()> {
     let (account, store) = account().await?;
     account.keep_versions().await?;
     let first = source(&account, &store, "uploads/a", "first").await?;
@@ -217,7 +219,7 @@ async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
     assert_ne!(first.id, second.id);
     assert!(first.object.version_id.is_some());
 
-    // The event of the first one comes late: its bytes are still there.
+    // The first version can still be read after the second was written.
     assert_eq!(read(&store, &first).await?, b"first");
     store.move_object(&first, "processed/first").await?;
     assert_eq!(account.get("uploads/a").await?, b"second");
@@ -233,7 +235,7 @@ async fn of_two_versions_only_the_moved_one_goes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn absent_and_misnamed_are_told_apart() -> Result<()> {
+async fn missing_object_and_missing_bucket_have_different_errors() -> Result<()> {
     let (account, store) = account().await?;
     assert_eq!(kind(store.head(&ObjectRef::new(&account.bucket, "none")).await), ErrorKind::SourceMissing);
     assert_eq!(kind(store.head(&ObjectRef::new("no-such-bucket-here", "none")).await), ErrorKind::Settings);
@@ -245,7 +247,7 @@ async fn absent_and_misnamed_are_told_apart() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_many_creators_one_wins() -> Result<()> {
+async fn concurrent_creators_have_one_winner() -> Result<()> {
     let (account, store) = account().await?;
     let mut creators = tokio::task::JoinSet::new();
     for number in 0..16 {
@@ -267,7 +269,7 @@ async fn of_many_creators_one_wins() -> Result<()> {
 }
 
 #[tokio::test]
-async fn conditions_hold_for_puts_and_deletes() -> Result<()> {
+async fn puts_and_deletes_honor_conditions() -> Result<()> {
     let (account, store) = account().await?;
     let bucket = account.bucket.as_str();
     let put_if = async |etag: &str, body| store.put_if(bucket, "a", etag, Bytes::from_static(body), "text/plain").await;
@@ -284,7 +286,7 @@ async fn conditions_hold_for_puts_and_deletes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
+async fn upload_is_visible_only_when_complete() -> Result<()> {
     let (account, store) = account().await?;
     let large = noise(20 * 1024 * 1024 + 3);
     for (key, bytes) in
@@ -294,19 +296,23 @@ async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
         for piece in bytes.chunks(1_000_003) {
             upload.write(piece).await?;
         }
-        assert_eq!(account.keys(key).await?, Vec::<String>::new(), "seen too early");
-        let Created::New { etag } = upload.finish_new().await? else { anyhow::bail!("{key} was there already") };
+        assert_eq!(
+            account.keys(key).await?,
+            Vec::<String>::new(),
+            "the object is visible before the upload is complete"
+        );
+        let Created::New { etag } = upload.finish_new().await? else { anyhow::bail!("{key} existed before") };
         assert!(account.get(key).await? == bytes, "{key} has other bytes");
         assert_eq!(store.head(&ObjectRef::new(&account.bucket, key)).await?.etag, etag);
 
         let mut second = store.upload(&account.bucket, key, "text/csv");
-        second.write(b"else").await?;
+        second.write(b"theirs").await?;
         assert_eq!(second.finish_new().await?, Created::Exists);
         assert!(account.get(key).await? == bytes, "{key} was overwritten");
     }
     assert_eq!(account.open_uploads().await?, Vec::<String>::new());
     let source = store.head(&ObjectRef::new(&account.bucket, "large")).await?;
-    assert!(read(&store, &source).await? == large, "read back, it has other bytes");
+    assert!(read(&store, &source).await? == large, "the object has other bytes");
     let range = store.read_range(&source.object, &source.etag, 7..9_000_000).await?;
     assert!(range == large[7..9_000_000], "the range has other bytes");
     let stale = store.read_range(&source.object, "\"e\"", 0..1).await;
@@ -314,9 +320,9 @@ async fn an_upload_is_seen_whole_or_not_at_all() -> Result<()> {
     Ok(())
 }
 
-/// A server that answers with all there is, as the local one does for a version, is read as one that gives the range.
+/// MiniStack returns the whole object for a range of a version. The store then returns only the range.
 #[tokio::test]
-async fn a_range_of_one_version_is_that_versions_range() -> Result<()> {
+async fn range_read_returns_the_requested_version() -> Result<()> {
     let (account, store) = account().await?;
     account.keep_versions().await?;
     let (older, newer) = (noise(3 << 20), noise(2 << 20));
@@ -332,7 +338,7 @@ async fn a_range_of_one_version_is_that_versions_range() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_abandoned_upload_is_swept_when_it_is_old_enough() -> Result<()> {
+async fn old_abandoned_upload_is_aborted() -> Result<()> {
     let (account, store) = account().await?;
     let live = format!("fallback/{}.parquet", id());
     for key in ["fallback/a b+c%.parquet", "fallback/b", "elsewhere/c", &live] {
@@ -354,7 +360,7 @@ async fn an_abandoned_upload_is_swept_when_it_is_old_enough() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stopped_writer_cannot_complete() -> Result<()> {
+async fn aborted_upload_cannot_complete() -> Result<()> {
     let (account, store) = account().await?;
     let mut upload = store.upload(&account.bucket, "fallback/a", "x/y");
     upload.write(b"rows").await?;
@@ -366,7 +372,7 @@ async fn a_stopped_writer_cannot_complete() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_listing_has_every_page_in_order() -> Result<()> {
+async fn listing_returns_every_page_in_order() -> Result<()> {
     let (account, store) = account().await?;
     let mut writers = tokio::task::JoinSet::new();
     for worker in 0..8 {
@@ -403,7 +409,7 @@ fn lease_key() -> String {
     format!("lease/{}", id())
 }
 
-/// The object that the leases are about.
+/// The object of the leases.
 fn leased(bucket: &str) -> ObjectRef {
     ObjectRef::new(bucket, "uploads/leased.csv")
 }
@@ -413,14 +419,14 @@ async fn acquire(account: &Account, store: &Store, worker: &str) -> spillway_cor
 }
 
 #[tokio::test]
-async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result<()> {
+async fn lease_has_one_holder_and_is_renewed() -> Result<()> {
     let (account, store) = account().await?;
-    // Longer than elsewhere: here a renewal that is late would be taken for none.
+    // Twice the usual time, so that a late renewal does not look like a missing one.
     let ttl = 2 * TTL;
     let ours = Lease::acquire(&store, &leased(&account.bucket), lease_key(), "first", ttl).await?;
     assert_eq!(ours.previous_holder(), None);
     tokio::time::sleep(ttl + (EXPIRED - TTL)).await;
-    let refused = acquire(&account, &store, "second").await.expect_err("two hold it");
+    let refused = acquire(&account, &store, "second").await.expect_err("two workers hold the lease");
     assert_eq!(refused.kind(), ErrorKind::Busy);
     assert!(refused.to_string().contains("worker first holds lease/"), "{refused}");
     ours.verify().await?;
@@ -429,7 +435,7 @@ async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result
     let listed = lease::leases(&store, &account.bucket, "lease/").await?;
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].source_id, listed[0].worker.as_str()), (&id(), "first"));
-    assert!(listed[0].commit_may_be_sent, "renewal has lost the note");
+    assert!(listed[0].commit_may_be_sent, "the renewal has lost the flag");
     assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
     ours.release().await?;
     assert_eq!(account.keys("").await?, Vec::<String>::new());
@@ -438,35 +444,35 @@ async fn a_lease_is_held_by_one_and_kept_as_long_as_its_worker_lives() -> Result
 }
 
 #[tokio::test]
-async fn a_worker_that_was_taken_over_cannot_commit_or_undo_it() -> Result<()> {
+async fn expired_holder_cannot_commit_or_release() -> Result<()> {
     let (account, store) = account().await?;
-    // A worker that stands still: its lease runs out, and nothing of it has noticed.
+    // The lease of a stalled worker expires, and the worker does not notice.
     let (bucket, key) = (account.bucket.clone(), format!("lease/{}", id()));
     let frozen = Lease::acquire(&store, &leased(&bucket), lease_key(), "frozen", Duration::from_secs(3_600)).await?;
     let note = account.get(&key).await?;
     let mut note: serde_json::Value = serde_json::from_slice(&note)?;
     note["expires_at"] = "2026-01-01T00:00:00Z".into();
-    note["token"] = "of one that died".into();
+    note["token"] = "of a dead worker".into();
     account.put(&key, note.to_string()).await?;
 
-    let heir = acquire(&account, &store, "heir").await?;
-    assert_eq!(heir.previous_holder().map(|left| left.worker.as_str()), Some("frozen"));
+    let successor = acquire(&account, &store, "successor").await?;
+    assert_eq!(successor.previous_holder().map(|holder| holder.worker.as_str()), Some("frozen"));
     assert_eq!(kind(frozen.fence_before_commit().await), ErrorKind::LeaseLost);
     assert_eq!(kind(frozen.verify().await), ErrorKind::LeaseLost);
     assert_eq!(kind(frozen.fence_before_fallback().await), ErrorKind::LeaseLost);
     frozen.release().await?;
-    heir.fence_before_commit().await?;
-    heir.release().await?;
+    successor.fence_before_commit().await?;
+    successor.release().await?;
     assert_eq!(account.keys("").await?, Vec::<String>::new());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
+async fn lease_survives_lost_renewal_response() -> Result<()> {
     let (account, store) = account().await?;
     let key = format!("lease/{}", id());
     let ours = Lease::acquire(&store, &leased(&account.bucket), lease_key(), "w", Duration::from_secs(3_600)).await?;
-    // As if a renewal had been stored without its answer reaching us: same token, other ETag.
+    // As after a renewal whose response was lost: the same token, another ETag.
     let touch = async || {
         let mut note: serde_json::Value = serde_json::from_slice(&account.get(&key).await?)?;
         note["expires_at"] = "2100-01-01T00:00:00Z".into();
@@ -482,42 +488,42 @@ async fn a_lease_whose_answer_was_lost_is_still_ours() -> Result<()> {
 }
 
 #[tokio::test]
-async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> {
+async fn successor_inherits_commit_and_fallback_flags() -> Result<()> {
     let (account, store) = account().await?;
     account.put("uploads/leased.csv", "a\n1\n").await?;
-    // Died after it had noted the COMMIT.
+    // This worker dies after it has recorded that a COMMIT may be sent.
     let died = acquire(&account, &store, "died").await?;
     died.fence_before_commit().await?;
     drop(died);
     assert_eq!(kind(acquire(&account, &store, "early").await), ErrorKind::Busy);
     tokio::time::sleep(EXPIRED).await;
-    // A note that matters is not swept with its lease.
+    // An expired lease with a flag is not deleted.
     assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
 
     let second = acquire(&account, &store, "second").await?;
-    let left = second.previous_holder().context("nothing is inherited")?.clone();
-    assert!(left.commit_may_be_sent && !left.fallback_may_be_written);
-    // The attempt fails without having asked the database: the note goes on, without waiting for an expiry.
+    let previous = second.previous_holder().context("no previous holder")?.clone();
+    assert!(previous.commit_may_be_sent && !previous.fallback_may_be_written);
+    // This attempt abandons the lease without a response from the database. Its successor inherits the flag at once.
     second.abandon().await?;
     let third = acquire_soon(&account, &store, "third").await?;
-    assert!(third.previous_holder().is_some_and(|left| left.commit_may_be_sent), "the note was lost on the way");
+    assert!(third.previous_holder().is_some_and(|holder| holder.commit_may_be_sent), "the flag was lost");
     third.fence_before_fallback().await?;
     third.abandon().await?;
     let fourth = acquire_soon(&account, &store, "fourth").await?;
-    assert!(fourth.previous_holder().is_some_and(|left| left.commit_may_be_sent && left.fallback_may_be_written));
+    assert!(fourth.previous_holder().is_some_and(|holder| holder.commit_may_be_sent && holder.fallback_may_be_written));
     fourth.release().await?;
 
     let fifth = acquire(&account, &store, "fifth").await?;
-    assert_eq!(fifth.previous_holder(), None, "a known end leaves nothing behind");
+    assert_eq!(fifth.previous_holder(), None, "a released lease has no previous holder");
     fifth.fence_before_commit().await?;
     fifth.abandon().await?;
     let sixth = acquire_soon(&account, &store, "sixth").await?;
-    assert!(sixth.previous_holder().is_some_and(|left| left.commit_may_be_sent));
+    assert!(sixth.previous_holder().is_some_and(|holder| holder.commit_may_be_sent));
     sixth.release().await?;
     acquire(&account, &store, "seventh").await?.abandon().await?;
-    assert_eq!(account.keys("lease/").await?, Vec::<String>::new(), "an attempt without notes leaves nothing");
+    assert_eq!(account.keys("lease/").await?, Vec::<String>::new(), "an abandoned lease without flags is deleted");
 
-    // Once the object is gone nobody can come any more who would have to know.
+    // If the object is deleted, no later attempt needs the flag.
     let eighth = acquire(&account, &store, "eighth").await?;
     eighth.fence_before_commit().await?;
     eighth.abandon().await?;
@@ -528,24 +534,24 @@ async fn notes_that_matter_are_inherited_until_the_end_is_known() -> Result<()> 
     Ok(())
 }
 
-/// A lease that was left expired can be had within the blink that its last write took.
+/// Acquires an abandoned lease, which has expired a few milliseconds after its last write.
 async fn acquire_soon(account: &Account, store: &Store, worker: &str) -> spillway_core::error::Result<Lease> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     acquire(account, store, worker).await
 }
 
 #[tokio::test]
-async fn of_many_heirs_one_wins() -> Result<()> {
+async fn concurrent_successors_have_one_winner() -> Result<()> {
     let (account, store) = account().await?;
     drop(acquire(&account, &store, "died").await?);
     tokio::time::sleep(EXPIRED).await;
-    let mut heirs = tokio::task::JoinSet::new();
+    let mut successors = tokio::task::JoinSet::new();
     for number in 0..8 {
         let (account, store) = (account.clone(), store.clone());
-        heirs.spawn(async move { acquire(&account, &store, &number.to_string()).await });
+        successors.spawn(async move { acquire(&account, &store, &number.to_string()).await });
     }
     let (mut held, mut refused) = (Vec::new(), 0);
-    while let Some(ended) = heirs.join_next().await {
+    while let Some(ended) = successors.join_next().await {
         match ended? {
             Ok(lease) => held.push(lease),
             Err(error) => {
@@ -559,7 +565,7 @@ async fn of_many_heirs_one_wins() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_sweep_drops_what_nobody_needs() -> Result<()> {
+async fn cleanup_deletes_expired_leases() -> Result<()> {
     let (account, store) = account().await?;
     let note = |expires_at: &str, commit: bool| {
         format!(

@@ -12,13 +12,12 @@ use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, Input, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
-use spillway_test_env::test_env::{TASK_BOUND, TestEnv};
+use spillway_test_env::test_env::{TASK_TIMEOUT, TestEnv};
 
-const REACH_BOUND: Duration = Duration::from_secs(90);
+const REACH_TIMEOUT: Duration = Duration::from_secs(90);
 const CLUSTER: &str = "spillway";
 /// The number of rows in the older file that is replaced.
 const OLD_ROWS: usize = 150;
@@ -122,10 +121,7 @@ async fn single_pass(engine: Engine, point: Failpoint) -> Result<()> {
 
 async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> Result<()> {
     let (test_env, settings, object) = prepare(engine, scenario).await?;
-    let pause = Pause::at(&point.name())?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.reaches(&pause, REACH_BOUND).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, &point.name(), &object).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "the trigger was not killed: {killed:?}");
     ensure_old_rows(&test_env, scenario).await?;
@@ -165,9 +161,9 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
     let (test_env, settings, object) = prepare(engine, scenario).await?;
     let pause = Pause::at(&point.name())?;
     let task = Task::start(&settings.clone().and(&pause.settings()).with("CSV_KEY", &object.key))?;
-    pause.reached(REACH_BOUND).await?;
+    pause.wait_until_reached(REACH_TIMEOUT).await?;
     task.signal(Signal::Kill)?;
-    let killed = task.finish(TASK_BOUND).await?;
+    let killed = task.finish(TASK_TIMEOUT).await?;
     ensure!(killed.was_ended_by(Signal::Kill), "the task was not killed: {:?}", killed.status);
     ensure_old_rows(&test_env, scenario).await?;
 
@@ -182,7 +178,7 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
 /// Reconciles, then checks that each row exists once and that nothing is left over.
 async fn finish(test_env: &TestEnv, settings: &Settings) -> Result<()> {
     test_env.sweep(settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 /// Declares each failpoint with its test name, scenario, runners and engines; generates [`scenario`] and the tests.

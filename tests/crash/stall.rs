@@ -13,9 +13,9 @@ use spillway_test_env::fixture::{Counted, Input, file};
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::{Finished, Task};
-use spillway_test_env::test_env::{TASK_BOUND, TestEnv};
+use spillway_test_env::test_env::{TASK_TIMEOUT, TestEnv};
 
-const REACH_BOUND: Duration = Duration::from_secs(90);
+const REACH_TIMEOUT: Duration = Duration::from_secs(90);
 /// Longer than a lease: five seconds in the tests, and one more for clock differences.
 const LEASE_OVER: Duration = Duration::from_secs(8);
 const ROWS: usize = 200;
@@ -30,8 +30,8 @@ impl StalledTask {
     async fn at(failpoint: &str, settings: &Settings, object: &Object) -> Result<Self> {
         let pause = Pause::at(failpoint)?;
         let task = Task::start(&settings.clone().and(&pause.settings()).with("CSV_KEY", &object.key))?;
-        pause.reached(REACH_BOUND).await?;
-        task.signal(Signal::Halt)?;
+        pause.wait_until_reached(REACH_TIMEOUT).await?;
+        task.signal(Signal::Stop)?;
         tokio::time::sleep(LEASE_OVER).await;
         Ok(Self { task, pause })
     }
@@ -39,8 +39,8 @@ impl StalledTask {
     /// Lets the task continue and returns how it ended.
     async fn resume(self) -> Result<Finished> {
         self.pause.release()?;
-        self.task.signal(Signal::GoOn)?;
-        self.task.finish(TASK_BOUND).await
+        self.task.signal(Signal::Continue)?;
+        self.task.finish(TASK_TIMEOUT).await
     }
 
     /// Lets the task continue and fails unless it exits with code 1.
@@ -101,7 +101,7 @@ async fn stalled(
         assert_eq!(test_env.count().await?, ALL_LOADED);
     }
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 async fn run_successor(test_env: &TestEnv, settings: &Settings, object: &Object, successor: Successor) -> Result<()> {
@@ -119,7 +119,7 @@ async fn run_successor(test_env: &TestEnv, settings: &Settings, object: &Object,
             assert_eq!(test_env.count().await?, ALL_LOADED);
         }
         Successor::IsLockedOut => {
-            let other = Task::run(&settings.clone().with("CSV_KEY", &object.key), TASK_BOUND).await?;
+            let other = Task::run(&settings.clone().with("CSV_KEY", &object.key), TASK_TIMEOUT).await?;
             ensure!(other.code() == Some(1), "the other task did not fail: {:?} {}", other.status, other.logs);
             assert_eq!(test_env.count().await?, NO_ROWS);
         }
@@ -150,7 +150,7 @@ async fn stalled_worker_writes_no_rejects_after_successor_loads(
     if has_predecessor {
         let dead = StalledTask::at("RejectsWritten", &settings, &object).await?;
         dead.task.signal(Signal::Kill)?;
-        dead.task.finish(TASK_BOUND).await?;
+        dead.task.finish(TASK_TIMEOUT).await?;
     }
     let stalled = StalledTask::at(point, &settings, &object).await?;
     test_env.sql("DROP TABLE {schema}.orders").await?;
@@ -163,7 +163,7 @@ async fn stalled_worker_writes_no_rejects_after_successor_loads(
     assert_eq!(test_env.fixture.account.get(&rejects[0]).await?, [&header, BAD].concat());
     assert_eq!(test_env.count().await?, ALL_LOADED);
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 #[tokio::test]

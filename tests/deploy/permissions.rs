@@ -1,9 +1,14 @@
 //! The template's roles allow every AWS operation that the code calls, and nothing else.
 //!
-//! [`CODE`] and [`SERVICES`] say which role needs which actions on which resources. The tests compare them with the source, from
-//! which the operations are read, and with the policies of `template.yaml`. IAM has its own rules for which action a request needs:
-//! a named version needs `GetObjectVersion`, a copy reads its source with its tags, a conditional write is a `PutObject`, and S3
-//! answers 404 instead of 403 for a missing key only to callers that may list the bucket.
+//! [`CODE`] and [`SERVICES`] list the actions that each role needs on each resource. The tests compare them with the
+//! operations in the source and with the policies in `template.yaml`.
+//!
+//! IAM's rules for the actions of a request:
+//!
+//! - A request with a version needs `GetObjectVersion`.
+//! - A copy reads its source and the tags of its source.
+//! - A conditional write needs `PutObject`.
+//! - S3 returns 404 instead of 403 for a missing key only to callers that may list the bucket.
 
 mod calls;
 mod policy;
@@ -17,7 +22,7 @@ use rstest::rstest;
 use policy::{Role, Target};
 use template::{ACCOUNT, REGION, Template};
 
-/// What the code calls.
+/// The operations that the code calls.
 const CODE: &str = "
 operation               | roles               | resources                         | actions
 HeadObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
@@ -59,7 +64,7 @@ RunTask                 | trigger ingest      | task-definition                 
 RunTask                 | trigger ingest      | task-roles                        | iam:PassRole
 ";
 
-/// What Lambda and ECS do with the same roles.
+/// The operations of Lambda and ECS with the same roles.
 const SERVICES: &str = "
 operation               | roles               | resources                         | actions
 write the log           | trigger             | trigger-log                       | logs:CreateLogStream logs:PutLogEvents
@@ -124,7 +129,7 @@ fn role_name(name: &str) -> Result<&'static str> {
     })
 }
 
-/// Examples of a resource, as requests name it; none where these parameters do not use it.
+/// Examples of a resource, as requests name it; none if the parameters do not use it.
 fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
     let bucket = format!("arn:aws:s3:::{}", template.parameter("BucketName")?);
     let below = |parameter: &str| {
@@ -142,15 +147,15 @@ fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "lease" => below("LeasePrefix")?,
         "rejected" => below("RejectedPrefix")?,
         "bucket" => vec![bucket],
-        // Glue checks an action on everything above the resource too.
+        // Glue also checks an action on the catalog and the database of the resource.
         "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
         "glue-table" => {
             let mut tables = vec![format!("table/{database}/{table}")];
             if template.holds("HasTablePattern")? {
                 tables.push(format!("table/{database}/other"));
             }
-            let above = ["catalog".to_owned(), format!("database/{database}")];
-            above.iter().chain(&tables).map(|resource| glue(resource)).collect()
+            let parents = ["catalog".to_owned(), format!("database/{database}")];
+            parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
         }
         "secret" => {
             let secret = template.parameter("DatabaseSecretName")?;
@@ -199,7 +204,7 @@ fn template(parameters: &[(&str, &str)]) -> Result<Template> {
 }
 
 #[test]
-fn the_table_names_every_operation_in_the_source_and_no_other() -> Result<()> {
+fn table_lists_every_operation_in_the_source() -> Result<()> {
     let called: BTreeSet<String> = calls::operations()?.into_keys().collect();
     let named: BTreeSet<String> = Need::read(CODE)?.iter().map(|need| need.operation.to_owned()).collect();
     let difference: Vec<_> = called.symmetric_difference(&named).collect();
@@ -217,40 +222,40 @@ fn the_table_names_every_operation_in_the_source_and_no_other() -> Result<()> {
 #[case::whole_bucket(&[("UploadPrefix", "/")])]
 #[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]
 #[case::other_prefixes(&[("UploadPrefix", "in/"), ("ProcessedPrefix", "done/"), ("FailedPrefix", "bad/"), ("FallbackPrefix", "fb/")])]
-fn the_roles_allow_what_the_table_needs_and_nothing_else(#[case] parameters: &[(&str, &str)]) -> Result<()> {
+fn roles_allow_exactly_the_table(#[case] parameters: &[(&str, &str)]) -> Result<()> {
     let template = template(parameters)?;
     let (roles, needs) = (template.roles()?, Need::all()?);
-    let mut wrong = refused(&template, &roles, &needs)?;
-    wrong.extend(needless(&template, &roles, &needs)?);
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let mut problems = missing_permissions(&template, &roles, &needs)?;
+    problems.extend(unused_permissions(&template, &roles, &needs)?);
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }
 
-/// What the table needs and a role does not allow.
-fn refused(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
-    let mut refused = Vec::new();
+/// The actions that the table needs and a role does not allow.
+fn missing_permissions(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
     for need in needs {
         for name in &need.roles {
             let wanted = role_name(name)?;
             let role = roles.iter().find(|role| role.name == wanted).with_context(|| format!("no role {wanted}"))?;
             for target in need.targets(template)? {
                 let missing = need.actions.iter().filter(|action| !role.allows(action, &target));
-                refused.extend(missing.map(|action| {
+                problems.extend(missing.map(|action| {
                     format!("{} may not {action} on {}, which {} needs", role.name, target.arn, need.operation)
                 }));
             }
         }
     }
-    Ok(refused)
+    Ok(problems)
 }
 
-/// What a statement allows and no role that has the statement needs.
-fn needless(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
-    let mut needless = Vec::new();
+/// The actions that a statement allows and no role with the statement needs.
+fn unused_permissions(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
     let statements: Vec<(&Role, _)> =
         roles.iter().flat_map(|role| role.statements.iter().map(move |statement| (role, statement))).collect();
     for (index, (_, statement)) in statements.iter().enumerate() {
-        // A managed policy is in several roles and is looked at once.
+        // A managed policy is in several roles, and is checked once.
         if statements[..index].iter().any(|(_, earlier)| earlier == statement) {
             continue;
         }
@@ -273,15 +278,15 @@ fn needless(template: &Template, roles: &[Role], needs: &[Need]) -> Result<Vec<S
             .actions
             .iter()
             .flat_map(|action| statement.resources.iter().map(move |resource| (action.as_str(), resource.as_str())));
-        needless.extend(allowed.filter(|pair| !needed.contains(pair)).map(|(action, resource)| {
-            format!("{} allows {action} on {resource}, which nothing needs", statement.name)
+        problems.extend(allowed.filter(|pair| !needed.contains(pair)).map(|(action, resource)| {
+            format!("{} allows {action} on {resource}, which no operation needs", statement.name)
         }));
     }
-    Ok(needless)
+    Ok(problems)
 }
 
 #[test]
-fn only_the_ingest_function_may_replay() -> Result<()> {
+fn only_ingest_function_may_replay() -> Result<()> {
     let template = template(&[])?;
     let replay = [
         ("fallback", vec!["s3:GetObjectVersion"]),

@@ -1,5 +1,4 @@
-//! Athena over Glue tables: a query is started, waited for and read. It speaks the service's JSON over HTTP itself, since
-//! these three calls are not worth another SDK.
+//! Queries Glue tables with Athena. It sends the three requests over HTTP, to avoid one more SDK.
 
 use std::time::Duration;
 
@@ -7,12 +6,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cloud::Account;
+use crate::database::Rows;
 use crate::{http, wait};
 
-const QUERY_BOUND: Duration = Duration::from_secs(60);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs the query and gives its rows without the header; every value as text, NULL as none.
-pub async fn rows(account: &Account, database: &str, query: &str) -> Result<Vec<Vec<Option<String>>>> {
+/// Runs the query and returns its rows without the header. Values are text, and `None` for NULL.
+pub async fn query(account: &Account, database: &str, query: &str) -> Result<Rows> {
     let start = json!({
         "QueryString": query,
         "QueryExecutionContext": {"Database": database},
@@ -20,16 +20,20 @@ pub async fn rows(account: &Account, database: &str, query: &str) -> Result<Vec<
     });
     let id = call(account, "StartQueryExecution", &start).await?["QueryExecutionId"].clone();
     let by_id = json!({"QueryExecutionId": id});
-    wait::until("Athena to end the query", QUERY_BOUND, async || {
+    wait::until("Athena to finish the query", QUERY_TIMEOUT, async || {
         let status = &call(account, "GetQueryExecution", &by_id).await?["QueryExecution"]["Status"];
-        let state = status["State"].as_str().context("Athena gave no state")?;
-        ensure!(!["FAILED", "CANCELLED"].contains(&state), "Athena refused «{query}»: {}", status["StateChangeReason"]);
+        let state = status["State"].as_str().context("the status of the query has no state")?;
+        ensure!(
+            !["FAILED", "CANCELLED"].contains(&state),
+            "the query {query:?} failed: {}",
+            status["StateChangeReason"]
+        );
         Ok(state == "SUCCEEDED")
     })
     .await?;
     let results = call(account, "GetQueryResults", &by_id).await?;
-    ensure!(results["NextToken"].is_null(), "more than one page of results for «{query}»");
-    let rows = results["ResultSet"]["Rows"].as_array().context("Athena gave no rows")?;
+    ensure!(results["NextToken"].is_null(), "the query {query:?} has more than one page of results");
+    let rows = results["ResultSet"]["Rows"].as_array().context("the results have no rows")?;
     rows.iter().skip(1).map(cells).collect()
 }
 
@@ -46,7 +50,7 @@ async fn call(account: &Account, action: &str, body: &Value) -> Result<Value> {
         ("Content-Type", "application/x-amz-json-1.1"),
         ("Authorization", &credential),
     ];
-    let answer = http::post(account.port, "/", &headers, &body.to_string()).await?;
-    ensure!(answer.status == 200, "Athena's {action} answered {}: {}", answer.status, answer.body);
-    serde_json::from_str(&answer.body).with_context(|| format!("Athena's {action} answered something that is not JSON"))
+    let response = http::post(account.port, "/", &headers, &body.to_string()).await?;
+    ensure!(response.status == 200, "Athena's {action} returned {}: {}", response.status, response.body);
+    serde_json::from_str(&response.body).with_context(|| format!("the response of Athena's {action} is not JSON"))
 }

@@ -1,6 +1,6 @@
-//! The local AWS: one MiniStack for the whole run, and an account of its own for each test, so that tests never meet.
+//! The local AWS: one MiniStack for the whole run. Each test has its own account, so that tests do not affect each other.
 //!
-//! What MiniStack does differently from AWS, and so cannot prove, is listed in `scripts/README.md`.
+//! `docs/testing.md` lists the differences between MiniStack and AWS.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ use crate::{http, run, wait};
 
 /// The region of every account.
 pub const REGION: &str = "us-east-1";
-const START_BOUND: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether MiniStack checks a request against the policies of its caller's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
-    /// Every caller may do everything.
+    /// Every request is allowed.
     Ignored,
-    /// As on AWS, with the exceptions in `docs/testing.md`.
+    /// Requests are checked as on AWS, with the exceptions in `docs/testing.md`.
     Enforced,
 }
 
@@ -43,16 +43,15 @@ impl Cloud {
         let folder =
             keeper::shared("cloud", async |folder| Self::launch(folder, Owner::Run, Roles::Ignored).await.map(drop))
                 .await?;
-        let port = std::fs::read_to_string(folder.join("port"))?.trim().parse().context("the port file is broken")?;
-        Ok(Self { folder, port, owner: Owner::Run, roles: Roles::Ignored })
+        Ok(Self { port: keeper::port(&folder)?, folder, owner: Owner::Run, roles: Roles::Ignored })
     }
 
-    /// A MiniStack for this test alone; it ends with the value.
+    /// Starts a MiniStack for this test alone. It stops when the value is dropped.
     pub async fn start() -> Result<Self> {
         Self::start_with(Roles::Ignored).await
     }
 
-    /// The same, with roles ignored or enforced.
+    /// Like [`Cloud::start`], with roles ignored or enforced.
     pub async fn start_with(roles: Roles) -> Result<Self> {
         Self::launch(run::folder()?.join(run::unique("cloud")), Owner::Test, roles).await
     }
@@ -72,35 +71,34 @@ impl Cloud {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What MiniStack and the functions that it runs wrote last.
+    /// The last log lines of MiniStack and of the functions that it runs.
     pub fn log_tail(&self) -> String {
         keeper::log_tail(&self.folder)
     }
 
-    /// A new account with an empty bucket.
+    /// Creates an account with an empty bucket.
     pub async fn account(&self) -> Result<Account> {
         let account = self.account_without_bucket().await?;
-        account.s3.create_bucket().bucket(&account.bucket).send().await.context("cannot make the test's bucket")?;
+        account.s3.create_bucket().bucket(&account.bucket).send().await.context("cannot create the test's bucket")?;
         Ok(account)
     }
 
-    /// A new account; its bucket is still to be made.
+    /// Creates an account without a bucket.
     pub async fn account_without_bucket(&self) -> Result<Account> {
         let mut hasher = DefaultHasher::new();
         run::unique("account").hash(&mut hasher);
-        // An account's number has twelve digits.
+        // An account id has twelve digits.
         let number = hasher.finish() % 1_000_000_000_000;
         Ok(Account::new(self.port, self.endpoint(), format!("{number:012}")).await)
     }
 
     async fn launch(folder: PathBuf, owner: Owner, roles: Roles) -> Result<Self> {
         std::fs::create_dir_all(folder.join("tmp"))?;
-        let port = run::free_port()?;
-        std::fs::write(folder.join("port"), port.to_string())?;
+        let port = keeper::reserve_port(&folder)?;
         let cloud = Self { folder, port, owner, roles };
         let command = [run::tool("ministack")?.display().to_string()];
         keeper::start(owner, &cloud.folder, &command, &cloud.environment()).await?;
-        wait::until("MiniStack to answer", START_BOUND, async || {
+        wait::until("MiniStack to respond", START_TIMEOUT, async || {
             keeper::ensure_alive(&cloud.folder)?;
             Ok(http::get(port, "/_ministack/health").await.is_ok_and(|health| health.status == 200))
         })
@@ -133,10 +131,10 @@ impl Drop for Cloud {
     }
 }
 
-/// An account of the local AWS, with one bucket and the clients to look at it.
+/// An account of the local AWS, with one bucket and clients.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The twelve digits.
+    /// The account id.
     pub id: String,
     /// The account's bucket: the value of `S3_BUCKET`.
     pub bucket: String,
@@ -154,7 +152,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// The settings by which a binary under test reaches this account and bucket.
+    /// The settings of a binary that uses this account and bucket.
     pub fn settings(&self) -> Settings {
         Settings::default()
             .with("AWS_ACCESS_KEY_ID", &self.id)
@@ -165,32 +163,32 @@ impl Account {
             .with("S3_BUCKET", &self.bucket)
     }
 
-    /// The header that names this account to MiniStack, which checks no signature.
+    /// The `Authorization` header for this account. MiniStack does not check the signature.
     pub fn credential(&self, service: &str) -> String {
         let scope = format!("{}/20260101/{REGION}/{service}/aws4_request", self.id);
         format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=none")
     }
 
-    /// Keeps every version of an object from now on.
+    /// Turns versioning of the bucket on.
     pub async fn keep_versions(&self) -> Result<()> {
         let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
         self.s3.put_bucket_versioning().bucket(&self.bucket).versioning_configuration(enabled).send().await?;
         Ok(())
     }
 
-    /// Stores an object; the answer is what S3 knows about it.
+    /// Stores an object, and returns it as S3 describes it.
     pub async fn put(&self, key: &str, body: impl Into<bytes::Bytes>) -> Result<Object> {
         let body = body.into();
         let size_bytes = body.len() as u64;
         let put = self.s3.put_object().bucket(&self.bucket).key(key).body(ByteStream::from(body)).send();
-        let answer = put.await.with_context(|| format!("cannot put {key}"))?;
-        let etag = answer.e_tag().context("PutObject answered without an ETag")?.trim_matches('"').to_owned();
+        let response = put.await.with_context(|| format!("cannot put {key}"))?;
+        let etag = response.e_tag().context("the response of PutObject has no ETag")?.trim_matches('"').to_owned();
         Ok(Object { key: key.to_owned(), size_bytes, etag })
     }
 
-    /// Reads an object whole.
+    /// Reads an object.
     pub async fn get(&self, key: &str) -> Result<Vec<u8>> {
-        let answer = self
+        let response = self
             .s3
             .get_object()
             .bucket(&self.bucket)
@@ -198,7 +196,7 @@ impl Account {
             .send()
             .await
             .with_context(|| format!("cannot get {key}"))?;
-        Ok(answer.body.collect().await?.to_vec())
+        Ok(response.body.collect().await?.to_vec())
     }
 
     /// Every object whose key begins with the prefix.
@@ -222,13 +220,13 @@ impl Account {
         Ok(self.list(prefix).await?.into_iter().map(|object| object.key).collect())
     }
 
-    /// The keys of multipart uploads that nobody completed or aborted.
+    /// The keys of unfinished multipart uploads.
     pub async fn open_uploads(&self) -> Result<Vec<String>> {
-        let answer = self.s3.list_multipart_uploads().bucket(&self.bucket).send().await?;
-        Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
+        let response = self.s3.list_multipart_uploads().bucket(&self.bucket).send().await?;
+        Ok(response.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
     }
 
-    /// What was handed to Fargate: for each recorded RunTask of the cluster, the environment of its container.
+    /// The container's environment in each RunTask request that MiniStack has recorded for the cluster.
     pub async fn tasks(&self, cluster: &str) -> Result<Vec<Settings>> {
         let listed = self.ecs.list_tasks().cluster(cluster).send().await?;
         if listed.task_arns().is_empty() {
@@ -263,10 +261,10 @@ impl Account {
     }
 }
 
-/// An object as S3 lists it.
+/// An object, as S3 lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
-    /// The whole key.
+    /// The key.
     pub key: String,
     /// The size.
     pub size_bytes: u64,
@@ -275,7 +273,7 @@ pub struct Object {
 }
 
 async fn configuration(endpoint: &str, account: &str) -> SdkConfig {
-    let credentials = aws_sdk_s3::config::Credentials::new(account, "test", None, None, "the test's own account");
+    let credentials = aws_sdk_s3::config::Credentials::new(account, "test", None, None, "test account");
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(REGION))
         .endpoint_url(endpoint)

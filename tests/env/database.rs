@@ -1,4 +1,4 @@
-//! A database of either engine, as the tests use it: started, stopped, asked, and with a schema of its own for each test.
+//! A database server of any engine. Each test has its own schema.
 
 use std::path::PathBuf;
 
@@ -11,10 +11,18 @@ use crate::postgres::{self, Postgres};
 use crate::settings::Settings;
 use crate::tls::Certificates;
 
+/// Rows of a query: each value as text, and `None` for NULL.
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// Rows with these values, none of which is NULL.
+pub fn texts<const N: usize>(rows: &[[&str; N]]) -> Rows {
+    rows.iter().map(|row| row.iter().map(|text| Some((*text).to_owned())).collect()).collect()
+}
+
 /// The engines that tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// MariaDB, for all that speaks MySQL.
+    /// MariaDB, for the engines with the MySQL protocol.
     MariaDb,
     /// PostgreSQL.
     Postgres,
@@ -22,11 +30,11 @@ pub enum Engine {
 
 impl Engine {
     /// The engine of this name.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::MariaDb, Self::Postgres].into_iter().find(|engine| engine.name() == name)
     }
 
-    /// What people call it.
+    /// The product's name.
     pub fn title(self) -> &'static str {
         match self {
             Self::MariaDb => "MariaDB",
@@ -43,7 +51,7 @@ impl Engine {
     }
 }
 
-/// A private server of either engine.
+/// A private server of any engine.
 #[derive(Debug)]
 pub enum Database {
     /// MariaDB.
@@ -53,7 +61,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// The engine's server that all tests of this run share. Nobody stops it or changes its settings.
+    /// The engine's server that all tests of this run share. Tests must not stop it or change its settings.
     pub async fn shared(engine: Engine) -> Result<Self> {
         Ok(match engine {
             Engine::MariaDb => Self::MariaDb(MariaDb::shared().await?),
@@ -61,7 +69,7 @@ impl Database {
         })
     }
 
-    /// A server for this test alone; it ends with the value.
+    /// Starts a server for this test alone. It stops when the value is dropped.
     pub async fn start(engine: Engine, options: Options) -> Result<Self> {
         Ok(match engine {
             Engine::MariaDb => Self::MariaDb(MariaDb::start(options).await?),
@@ -69,7 +77,7 @@ impl Database {
         })
     }
 
-    /// Ends the server in good order: what runs is rolled back, the port refuses.
+    /// Shuts the server down: transactions are rolled back, and the port is closed.
     pub async fn stop(&self) -> Result<()> {
         match self {
             Self::MariaDb(server) => server.stop().await,
@@ -77,7 +85,7 @@ impl Database {
         }
     }
 
-    /// Ends the server as a lost machine would.
+    /// Kills the server, as if its machine was lost.
     pub async fn kill(&self) -> Result<()> {
         match self {
             Self::MariaDb(server) => server.kill().await,
@@ -109,7 +117,7 @@ impl Database {
         }
     }
 
-    /// The private authority and its files.
+    /// The certificates of the server and of its private authority.
     pub fn certificates(&self) -> Certificates {
         match self {
             Self::MariaDb(server) => server.certificates(),
@@ -117,7 +125,7 @@ impl Database {
         }
     }
 
-    /// A new, empty schema (in PostgreSQL a database) with a user who may do everything in it.
+    /// Creates a schema (in PostgreSQL a database) with a user who has all privileges in it.
     pub async fn schema(&self) -> Result<Schema> {
         match self {
             Self::MariaDb(server) => server.schema().await,
@@ -134,8 +142,8 @@ impl Database {
         }
     }
 
-    /// Runs a query as the administrator; `{schema}` stands for the schema. Every value as text, NULL as none.
-    pub async fn query(&self, schema: &Schema, query: &str) -> Result<Vec<Vec<Option<String>>>> {
+    /// Runs a query as the administrator; `{schema}` stands for the schema. Values are text, and `None` for NULL.
+    pub async fn query(&self, schema: &Schema, query: &str) -> Result<Rows> {
         let query = query.replace("{schema}", schema.sql_name());
         match self {
             Self::MariaDb(server) => server.query(&query).await,
@@ -143,7 +151,7 @@ impl Database {
         }
     }
 
-    /// The transactions that the schema's user has open.
+    /// The number of open transactions of the schema's user.
     pub async fn open_transactions(&self, schema: &Schema) -> Result<usize> {
         let user = &schema.user;
         let query = match self {
@@ -159,20 +167,20 @@ impl Database {
     }
 }
 
-/// How the server is set up.
+/// The configuration of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whether clients of MariaDB may send LOAD DATA LOCAL.
+    /// Whether MariaDB allows LOAD DATA LOCAL.
     pub local_infile: bool,
-    /// Whether transactions may write nothing, as on a replica; MariaDB still lets administrators.
+    /// Whether the server is read-only, as a replica is. MariaDB exempts administrators.
     pub read_only: bool,
-    /// Whether a PostgreSQL offers TLS.
+    /// Whether PostgreSQL offers TLS.
     pub tls: bool,
-    /// How many connections there may be, besides one for administrators.
+    /// The number of connections, in addition to one for administrators.
     pub max_connections: u32,
-    /// The memory for pages; the redo log of InnoDB is as large.
+    /// The size of the page cache, and of InnoDB's redo log.
     pub buffer_pool_megabytes: u32,
-    /// Whether MariaDB writes a binary log, of rows, to the disk at each COMMIT.
+    /// Whether MariaDB writes a row-based binary log and syncs it at each COMMIT.
     pub binary_log: bool,
 }
 
@@ -189,23 +197,25 @@ impl Default for Options {
     }
 }
 
-/// A schema of its own for one test.
+/// The schema of one test.
 #[derive(Debug, Clone)]
 pub struct Schema {
     /// The schema's name: the value of `RDS_DB`.
     pub name: String,
-    /// Who owns it.
+    /// The user who owns it.
     pub user: String,
     /// The owner's password.
     pub password: String,
-    /// Where it is.
+    /// The engine of its server.
     pub engine: Engine,
-    pub(crate) port: u16,
-    pub(crate) authority: PathBuf,
+    /// The server's port on 127.0.0.1.
+    pub port: u16,
+    /// The file with the certificate of the server's authority.
+    pub authority: PathBuf,
 }
 
 impl Schema {
-    /// The database settings of a binary under test, TLS verified.
+    /// The database settings of a binary under test, with verified TLS.
     pub fn settings(&self) -> Settings {
         Settings::default()
             .with("RDS_ENGINE", self.engine.name())
@@ -218,7 +228,7 @@ impl Schema {
             .with("RDS_CA_FILE", self.authority.display())
     }
 
-    /// The name by which SQL reaches its tables: in PostgreSQL they lie in a database of their own.
+    /// The schema's name in SQL. In PostgreSQL each test has a database of its own, with the schema `public`.
     pub fn sql_name(&self) -> &str {
         match self.engine {
             Engine::MariaDb => &self.name,
@@ -226,7 +236,7 @@ impl Schema {
         }
     }
 
-    /// A connection as the schema's owner, without TLS, to any port: the server's or a proxy's.
+    /// Connects as the schema's owner, without TLS, to the port of the server or of a proxy.
     pub async fn client(&self, port: u16) -> Result<DatabaseClient> {
         Ok(match self.engine {
             Engine::MariaDb => DatabaseClient::MariaDb(Box::new(self.connect(port).await?)),
@@ -236,7 +246,7 @@ impl Schema {
         })
     }
 
-    /// A connection to a MariaDB as the schema's owner, without TLS, to any port: the server's or a proxy's.
+    /// Connects to MariaDB as the schema's owner, without TLS, to the port of the server or of a proxy.
     pub async fn connect(&self, port: u16) -> Result<Conn> {
         let login = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -249,12 +259,12 @@ impl Schema {
     }
 }
 
-/// An open connection of either engine. It is closed with the value.
+/// An open connection to a server of any engine. It closes when the value is dropped.
 #[derive(Debug)]
 pub enum DatabaseClient {
-    /// To MariaDB.
+    /// A connection to MariaDB.
     MariaDb(Box<Conn>),
-    /// To PostgreSQL.
+    /// A connection to PostgreSQL.
     Postgres(tokio_postgres::Client),
 }
 

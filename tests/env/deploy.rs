@@ -1,4 +1,4 @@
-//! The real template on the local AWS: deployed by `scripts/deploy-local`, used through S3 and Lambda alone.
+//! Deploys the template to the local AWS with `scripts/deploy-local`. Tests use the stack through S3 and Lambda.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,14 +20,14 @@ const SECRET: &str = "spillway/database";
 /// A deployed stack.
 #[derive(Debug)]
 pub struct Deployment {
-    /// The account, whose bucket is the stack's.
+    /// The account, with the bucket of the stack.
     pub account: Account,
     outputs: Value,
 }
 
 impl Deployment {
-    /// Deploys the template for this schema, with more parameters as `Name=Value`.
-    pub async fn make(cloud: &Cloud, server: &Database, schema: &Schema, parameters: &[&str]) -> Result<Self> {
+    /// Deploys the template for this schema, with additional parameters as `Name=Value`.
+    pub async fn deploy(cloud: &Cloud, server: &Database, schema: &Schema, parameters: &[&str]) -> Result<Self> {
         let mut account = cloud.account_without_bucket().await?;
         account.bucket = format!("spillway-demo-{}", account.id);
         let secret = json!({
@@ -54,36 +54,36 @@ impl Deployment {
         Ok(Self { account, outputs })
     }
 
-    /// Invokes the stack's ingest function and gives what it answered.
-    pub async fn ask(&self, request: &Value) -> Result<Value> {
+    /// Invokes the stack's ingest function and returns the body of its response.
+    pub async fn invoke_ingest(&self, request: &Value) -> Result<Value> {
         let path = format!("/2015-03-31/functions/{}/invocations", self.output("IngestFunctionName")?);
         let credential = self.account.credential("lambda");
-        let answer =
+        let response =
             http::post(self.account.port, &path, &[("Authorization", &credential)], &request.to_string()).await?;
-        let answer: Value = serde_json::from_str(&answer.body).context("the function's answer is not JSON")?;
-        ensure!(answer["errorType"].is_null(), "the ingest function failed: {answer}");
-        let body = answer["body"].as_str().context("the answer has no body")?;
+        let response: Value = serde_json::from_str(&response.body).context("the function's response is not JSON")?;
+        ensure!(response["errorType"].is_null(), "the ingest function failed: {response}");
+        let body = response["body"].as_str().context("the response has no body")?;
         Ok(serde_json::from_str(body)?)
     }
 
-    /// Waits until the stack has handed so many objects to Fargate; the settings of each task, definition and overrides.
-    pub async fn recorded_tasks(&self, count: usize, bound: Duration) -> Result<Vec<Settings>> {
+    /// Waits for this number of RunTask requests, and returns the settings of each task: its definition with overrides.
+    pub async fn recorded_tasks(&self, count: usize, timeout: Duration) -> Result<Vec<Settings>> {
         let cluster = self.output("ClusterName")?;
         let tasks = async || self.account.tasks(cluster).await;
-        wait::until("the trigger to start tasks", bound, async || Ok(tasks().await?.len() >= count)).await?;
+        wait::until("the trigger to start tasks", timeout, async || Ok(tasks().await?.len() >= count)).await?;
         let definition = self.output("TaskDefinitionArn")?;
         let described = self.account.ecs.describe_task_definition().task_definition(definition).send().await?;
         let containers = described.task_definition().map(|task| task.container_definitions()).unwrap_or_default();
         let environment = containers.first().context("the task definition has no container")?.environment();
-        let standing = environment.iter().fold(self.account.settings(), |settings, pair| {
+        let defaults = environment.iter().fold(self.account.settings(), |settings, pair| {
             settings.with(pair.name().unwrap_or_default(), pair.value().unwrap_or_default())
         });
-        Ok(tasks().await?.iter().map(|overrides| standing.clone().and(overrides)).collect())
+        Ok(tasks().await?.iter().map(|overrides| defaults.clone().and(overrides)).collect())
     }
 
-    /// Does what Fargate would: runs the deployed task with these settings.
-    pub async fn run_task(&self, settings: &Settings, bound: Duration) -> Result<Finished> {
-        Task::start_binary(&PathBuf::from(self.output("TaskBinary")?), settings)?.finish(bound).await
+    /// Runs the deployed task binary with these settings, as Fargate would.
+    pub async fn run_task(&self, settings: &Settings, timeout: Duration) -> Result<Finished> {
+        Task::start_binary(&PathBuf::from(self.output("TaskBinary")?), settings)?.finish(timeout).await
     }
 
     /// An output of the stack.

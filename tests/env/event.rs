@@ -1,16 +1,16 @@
-//! S3's notifications as S3 sends them: keys form-encoded, several records in one event if asked for.
+//! Notifications in the format of S3: form-encoded keys, one or more records per event.
 
 use serde_json::{Value, json};
 
 use crate::cloud::Object;
 
-/// One notification with a record for each object.
+/// A notification with a record for each object.
 pub fn object_created(bucket: &str, objects: &[&Object]) -> Value {
-    let records: Vec<Value> = objects.iter().enumerate().map(|(place, object)| record(bucket, place, object)).collect();
+    let records: Vec<Value> = objects.iter().enumerate().map(|(index, object)| record(bucket, index, object)).collect();
     json!({"Records": records})
 }
 
-/// The key as a notification carries it: a space is `+`, and all but a few characters are percent-encoded.
+/// The key as in a notification: a space becomes `+`, and most other characters are percent-encoded.
 pub fn encoded_key(key: &str) -> String {
     let mut encoded = String::with_capacity(key.len());
     for byte in key.bytes() {
@@ -25,7 +25,7 @@ pub fn encoded_key(key: &str) -> String {
     encoded
 }
 
-fn record(bucket: &str, place: usize, object: &Object) -> Value {
+fn record(bucket: &str, index: usize, object: &Object) -> Value {
     json!({
         "eventVersion": "2.1",
         "eventSource": "aws:s3",
@@ -43,7 +43,7 @@ fn record(bucket: &str, place: usize, object: &Object) -> Value {
                 "key": encoded_key(&object.key),
                 "size": object.size_bytes,
                 "eTag": object.etag,
-                "sequencer": format!("0055AED6DCD9028{place:X}"),
+                "sequencer": format!("0055AED6DCD9028{index:X}"),
             },
         },
     })

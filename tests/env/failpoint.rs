@@ -1,4 +1,4 @@
-//! Holds a process under test at a named point of the road, so that it can be ended exactly there.
+//! Pauses a process under test at a failpoint, so that a test can kill it there.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::run::Scratch;
 use crate::settings::Settings;
 use crate::wait;
 
-/// A point at which one process is to wait. The process makes the file when it gets there and waits until it is gone.
+/// A failpoint at which one process pauses. The process creates a file there, and waits until the file is deleted.
 #[derive(Debug)]
 pub struct Pause {
     point: String,
@@ -18,33 +18,33 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// A pause at the point with this name (see `spillway_core::failpoint`).
+    /// A pause at the failpoint with this name (see `spillway_core::failpoint`).
     pub fn at(point: &str) -> Result<Self> {
         let folder = Scratch::new("pause")?;
         Ok(Self { point: point.to_owned(), file: folder.path().join("reached"), _folder: folder })
     }
 
-    /// The settings that make a process wait there.
+    /// The settings that make a process pause there.
     pub fn settings(&self) -> Settings {
         Settings::default().with("SPILLWAY_FAILPOINT", &self.point).with("SPILLWAY_FAILPOINT_FILE", self.file.display())
     }
 
-    /// The point's name.
+    /// The failpoint's name.
     pub fn point(&self) -> &str {
         &self.point
     }
 
-    /// Waits until the process is at the point: proof that the point is on its road.
-    pub async fn reached(&self, bound: Duration) -> Result<()> {
-        wait::until(&format!("the process to reach {}", self.point), bound, async || Ok(self.is_reached())).await
+    /// Waits until the process has reached the failpoint.
+    pub async fn wait_until_reached(&self, timeout: Duration) -> Result<()> {
+        wait::until(&format!("the process to reach {}", self.point), timeout, async || Ok(self.is_reached())).await
     }
 
-    /// Whether the process is at the point.
+    /// Whether the process has reached the failpoint.
     pub fn is_reached(&self) -> bool {
         self.file.exists()
     }
 
-    /// Lets the process go on.
+    /// Lets the process continue.
     pub fn release(&self) -> Result<()> {
         Ok(std::fs::remove_file(&self.file)?)
     }

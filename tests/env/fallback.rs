@@ -1,5 +1,6 @@
-//! What the Glue catalog says is in the fallback: the registered partitions, and the rows of the Parquet objects in their
-//! folders. An object that no partition covers is reported, not read: Athena would not see it either.
+//! Reads the fallback through the Glue catalog: the registered partitions, and the rows of their Parquet objects.
+//!
+//! An object outside all partitions is reported but not read, because Athena does not read it either.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +11,23 @@ use parquet::record::Field;
 
 use crate::cloud::Account;
 
-/// One row: each column's value as text, NULL as none.
+/// One row: the value of each column as text, and `None` for NULL.
 pub type FallbackRow = BTreeMap<String, Option<String>>;
 
-/// What is registered, and what lies there without being registered.
+/// The registered and unregistered content of a fallback table.
 #[derive(Debug, Default)]
 pub struct Fallback {
-    /// The rows of every object under a registered partition.
+    /// The rows of every object in a registered partition.
     pub rows: Vec<FallbackRow>,
-    /// The objects under a registered partition.
+    /// The objects in a registered partition.
     pub objects: Vec<String>,
-    /// Objects of the fallback that no partition covers.
+    /// The objects outside all partitions.
     pub unregistered: Vec<String>,
-    /// Registered partitions whose folder is empty.
+    /// The registered partitions without objects.
     pub empty_partitions: Vec<String>,
 }
 
-/// Reads the fallback of one table; all of it is empty when Glue does not know the table.
+/// Reads the fallback of one table. Without a Glue table, only `unregistered` has content.
 pub async fn read(account: &Account, database: &str, table: &str, prefix: &str) -> Result<Fallback> {
     let mut fallback = Fallback { unregistered: data_objects(account, prefix).await?, ..Fallback::default() };
     let Some(description) = describe(account, database, table).await? else { return Ok(fallback) };
@@ -45,23 +46,23 @@ pub async fn read(account: &Account, database: &str, table: &str, prefix: &str) 
     Ok(fallback)
 }
 
-/// The table as Glue has it; none when there is no such database or table.
+/// The Glue table; none if the database or the table does not exist.
 pub async fn describe(account: &Account, database: &str, table: &str) -> Result<Option<Table>> {
     match account.glue.get_table().database_name(database).name(table).send().await {
-        Ok(answer) => Ok(answer.table),
+        Ok(response) => Ok(response.table),
         Err(error) if error.as_service_error().is_some_and(|service| service.is_entity_not_found_exception()) => {
             Ok(None)
         }
-        Err(error) => Err(error).context("cannot ask Glue for the table"),
+        Err(error) => Err(error).context("cannot read the table from Glue"),
     }
 }
 
-/// The folder of each registered partition, as a key's prefix.
+/// The key prefix of each registered partition.
 async fn partition_folders(account: &Account, database: &str, table: &str) -> Result<Vec<String>> {
     let bucket = format!("s3://{}/", account.bucket);
-    let answer = account.glue.get_partitions().database_name(database).table_name(table).send().await?;
+    let response = account.glue.get_partitions().database_name(database).table_name(table).send().await?;
     let mut folders = Vec::new();
-    for partition in answer.partitions() {
+    for partition in response.partitions() {
         let location = partition
             .storage_descriptor()
             .and_then(|storage| storage.location())
@@ -74,7 +75,7 @@ async fn partition_folders(account: &Account, database: &str, table: &str) -> Re
     Ok(folders)
 }
 
-/// The objects that an engine reads: all but those it takes for hidden.
+/// The objects that a query engine reads. It ignores names that begin with `_` or `.`.
 async fn data_objects(account: &Account, prefix: &str) -> Result<Vec<String>> {
     let is_hidden = |key: &str| key.split('/').any(|part| part.starts_with(['_', '.']));
     Ok(account.keys(prefix).await?.into_iter().filter(|key| !is_hidden(key)).collect())
@@ -83,7 +84,7 @@ async fn data_objects(account: &Account, prefix: &str) -> Result<Vec<String>> {
 async fn rows(account: &Account, key: &str, table: &Table) -> Result<Vec<FallbackRow>> {
     let body = bytes::Bytes::from(account.get(key).await?);
     let reader = SerializedFileReader::new(body).with_context(|| format!("{key} is not Parquet"))?;
-    let known: Vec<&str> = table
+    let columns: Vec<&str> = table
         .storage_descriptor()
         .map(|storage| storage.columns())
         .unwrap_or_default()
@@ -95,7 +96,10 @@ async fn rows(account: &Account, key: &str, table: &Table) -> Result<Vec<Fallbac
         let row = row.with_context(|| format!("{key} has a row that cannot be read"))?;
         let mut values = FallbackRow::new();
         for (name, value) in row.get_column_iter() {
-            ensure!(known.contains(&name.as_str()), "{key} has the column {name}, which the Glue table does not have");
+            ensure!(
+                columns.contains(&name.as_str()),
+                "{key} has the column {name}, which the Glue table does not have"
+            );
             values.insert(name.clone(), text(value));
         }
         rows.push(values);

@@ -1,7 +1,7 @@
-//! The ledger of truth: what was uploaded, counted against what the database and the registered fallback hold.
+//! Uploads files, and compares their rows with the rows in the database and in the registered fallback.
 //!
-//! Every row carries its file, its number and a checksum over its text, so that a row which is lost, doubled, cut or
-//! mixed up with another is seen. [`Fixture::verdict`] also looks for whatever a run should not leave behind.
+//! Every row contains its file name, its record number and a checksum of its text. [`Fixture::verdict`] finds rows that
+//! are lost, duplicated, truncated or mixed up, and objects that a run should not leave.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,74 +15,74 @@ use crate::database::{Database, Schema};
 use crate::settings::Settings;
 use crate::{event, fallback, wait};
 
-/// The target table of every world.
+/// The destination table of every fixture.
 pub const TABLE: &str = "orders";
 /// The Glue database and table that the settings name.
 pub const GLUE_DATABASE: &str = "ingest_fallback_db";
 /// See [`GLUE_DATABASE`].
 pub const GLUE_TABLE: &str = "ingest_fallback_table";
 const LEDGER: &str = "spillway_ledger";
-/// Texts that a careless loader damages; every file has all of them, so every file has the same widths.
+/// Texts that loaders often damage. Every file has all of them, so the columns have the same width in every file.
 const NOTES: [&str; 6] =
     ["plain", "comma, inside", "a \"quoted\" word", "two\nlines", "back\\slash \\N\\t", "naïve ☂ 雨"];
-/// The server sees within moments that a killed client is gone.
-const ROLLBACK_BOUND: Duration = Duration::from_secs(20);
+/// The time in which the server must notice that a client was killed.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// One uploaded file and the rows that are in it.
+/// An uploaded file and its rows.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// What S3 knows about it.
+    /// The object, as S3 describes it.
     pub object: Object,
-    /// The rows, as (file, record, checksum).
+    /// The rows, as `file record checksum`.
     pub rows: Vec<String>,
 }
 
-/// One bucket, one schema, and what was put into the one to arrive in the other.
+/// A bucket, a schema, and the files that were uploaded.
 #[derive(Debug)]
 pub struct Fixture {
     /// The account with the bucket.
     pub account: Account,
-    /// The schema with the target.
+    /// The schema with the destination table.
     pub schema: Schema,
-    /// What was uploaded.
+    /// The uploaded files.
     pub inputs: Vec<Input>,
-    /// Rows that the ledger counts as stored, and that a later file has replaced.
+    /// The number of rows that the ledger counts as stored, and that a later file has replaced.
     replaced_rows: usize,
 }
 
-/// What a run came to; all of it is empty when the promise was kept.
+/// The problems that a run has left. Every list is empty if each row exists exactly once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Rows that were uploaded and are nowhere.
+    /// Uploaded rows that are neither in the database nor in the fallback.
     pub lost: Vec<String>,
-    /// Rows that are there more often than they were uploaded, in the database, the fallback or both.
-    pub doubled: Vec<String>,
-    /// Rows that nobody uploaded, or whose text does not fit their checksum.
+    /// Rows that exist more often than they were uploaded, in the database, the fallback or both.
+    pub duplicated: Vec<String>,
+    /// Rows that were not uploaded, or whose text does not match their checksum.
     pub unexpected: Vec<String>,
-    /// Objects that are not under exactly one prefix, or still wait.
+    /// Objects that are not under exactly one prefix, or are still under the upload prefix.
     pub misplaced: Vec<String>,
-    /// Differences between the ledger and what is in the table.
+    /// Differences between the ledger and the table.
     pub ledger: Vec<String>,
     /// Leases, multipart uploads, staging tables, transactions, unregistered fallback objects.
     pub left_over: Vec<String>,
 }
 
-/// How many rows are where.
+/// The numbers of rows in the database and in the fallback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Rows in the target table.
+    /// Rows in the destination table.
     pub database: usize,
     /// Rows in the registered fallback.
     pub fallback: usize,
 }
 
 impl Fixture {
-    /// A new, empty world.
+    /// A fixture without files.
     pub fn new(account: Account, schema: Schema) -> Self {
         Self { account, schema, inputs: Vec::new(), replaced_rows: 0 }
     }
 
-    /// The settings of a binary that works in this world.
+    /// The settings of a binary that uses this bucket and schema.
     pub fn settings(&self) -> Settings {
         self.account
             .settings()
@@ -94,7 +94,7 @@ impl Fixture {
             .with("LEASE_SECONDS", 5)
     }
 
-    /// Uploads a new file with this many rows; the file's own name is in each of them.
+    /// Uploads a file with this number of rows. Each row contains the file's name.
     pub async fn upload(&mut self, key: &str, records: usize) -> Result<Object> {
         let (body, rows) = file(key, records);
         let object = self.account.put(key, body).await?;
@@ -102,7 +102,7 @@ impl Fixture {
         Ok(object)
     }
 
-    /// Uploads a file whose every note is this long and does not compress: a large file in few rows.
+    /// Uploads a large file with few rows: each note has this length and is incompressible.
     pub async fn upload_large(&mut self, key: &str, records: usize, note_bytes: usize) -> Result<Object> {
         let (body, rows) = large_file(key, records, note_bytes);
         let object = self.account.put(key, body).await?;
@@ -110,7 +110,7 @@ impl Fixture {
         Ok(object)
     }
 
-    /// Notes that a loaded object's rows are to be gone: a later file replaces the table.
+    /// Expects that the rows of a loaded object are replaced by those of a later file.
     pub fn expect_replaced(&mut self, object: &Object) {
         for input in self.inputs.iter_mut().filter(|input| input.object.key == object.key) {
             self.replaced_rows += input.rows.len();
@@ -118,24 +118,24 @@ impl Fixture {
         }
     }
 
-    /// Notes an object whose rows are to be nowhere: it must only come to an end.
+    /// Expects that the object is moved, and that none of its rows are stored.
     pub fn expect_no_rows(&mut self, object: Object) {
         self.inputs.push(Input { object, rows: Vec::new() });
     }
 
-    /// The notification that S3 would send for these objects.
+    /// The notification that S3 sends for these objects.
     pub fn event(&self, objects: &[&Object]) -> Value {
         event::object_created(&self.account.bucket, objects)
     }
 
-    /// How many rows are in the target and in the registered fallback.
+    /// The numbers of rows in the destination table and in the registered fallback.
     pub async fn count(&self, server: &Database) -> Result<Counted> {
         Ok(Counted { database: self.database_rows(server).await?.len(), fallback: self.fallback_rows().await?.0.len() })
     }
 
-    /// Compares what was uploaded with what arrived, and looks for what should not be left behind.
+    /// Compares the uploaded rows with the stored rows, and looks for leftovers.
     pub async fn verdict(&self, server: &Database) -> Result<Verdict> {
-        self.no_transaction(server).await?;
+        self.wait_for_rollbacks(server).await?;
         let in_database = self.database_rows(server).await?;
         let (in_fallback, mut left_over) = self.fallback_rows().await?;
         let mut balance: BTreeMap<&str, i64> = BTreeMap::new();
@@ -153,7 +153,7 @@ impl Fixture {
         left_over.extend(self.left_over(server).await?);
         Ok(Verdict {
             lost: apply(&|_, surplus| surplus < 0),
-            doubled: apply(&|row, surplus| surplus > 0 && is_known(row)),
+            duplicated: apply(&|row, surplus| surplus > 0 && is_known(row)),
             unexpected: apply(&|row, surplus| surplus > 0 && !is_known(row)),
             misplaced: self.misplaced().await?,
             ledger: self.ledger_differences(server, in_database.len()).await?,
@@ -161,21 +161,21 @@ impl Fixture {
         })
     }
 
-    /// Fails unless every row is in exactly one place, every object has one end, and nothing is left behind.
-    pub async fn ensure_kept(&self, server: &Database) -> Result<()> {
+    /// Fails unless every row and every object exists exactly once and nothing is left over.
+    pub async fn ensure_exactly_once(&self, server: &Database) -> Result<()> {
         let verdict = self.verdict(server).await?;
-        ensure!(verdict == Verdict::default(), "the promise is broken: {verdict:#?}");
+        ensure!(verdict == Verdict::default(), "a row, an object or a leftover is wrong: {verdict:#?}");
         Ok(())
     }
 
-    /// The rows of the target table; none when there is no such table.
+    /// The rows of the destination table; none if the table does not exist.
     async fn database_rows(&self, server: &Database) -> Result<Vec<String>> {
         if !self.has_table(server, TABLE).await? {
             return Ok(Vec::new());
         }
         let count = server.query(&self.schema, &format!("SELECT COUNT(*) FROM {{schema}}.{TABLE}")).await?;
         if count == [[Some("0".to_owned())]] {
-            // The tests' own tables may lack the columns that are asked for next.
+            // A table that a test has created may lack the columns of the next query.
             return Ok(Vec::new());
         }
         let query = format!("SELECT file, record, checksum, note FROM {{schema}}.{TABLE}");
@@ -183,7 +183,7 @@ impl Fixture {
         Ok(rows.iter().map(|row| checked(&[&row[0], &row[1], &row[2], &row[3]])).collect())
     }
 
-    /// The rows of the registered fallback, and what is wrong with its registration.
+    /// The rows of the registered fallback, and the problems of its registration.
     async fn fallback_rows(&self) -> Result<(Vec<String>, Vec<String>)> {
         let prefix = format!("fallback/{TABLE}/");
         let found = fallback::read(&self.account, GLUE_DATABASE, GLUE_TABLE, &prefix).await?;
@@ -198,23 +198,27 @@ impl Fixture {
         Ok((rows.collect(), unregistered.chain(empty).collect()))
     }
 
-    /// Every input must be exactly once under one of the three prefixes, and no longer where it was uploaded.
+    /// The inputs that are not exactly once under one of the three prefixes, or still under the upload prefix.
     async fn misplaced(&self) -> Result<Vec<String>> {
-        let mut permits: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut keys_by_etag: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for prefix in ["uploads/", "processed/", "failed/"] {
             for object in self.account.list(prefix).await? {
-                permits.entry(object.etag).or_default().push(object.key);
+                keys_by_etag.entry(object.etag).or_default().push(object.key);
             }
         }
-        let place = |input: &Input| permits.get(&input.object.etag).cloned().unwrap_or_default();
+        let keys = |input: &Input| keys_by_etag.get(&input.object.etag).cloned().unwrap_or_default();
         let is_right = |keys: &[String]| keys.len() == 1 && !keys[0].starts_with("uploads/");
-        let wrong = self.inputs.iter().map(|input| (input, place(input))).filter(|(_, keys)| !is_right(keys));
+        let wrong = self.inputs.iter().map(|input| (input, keys(input))).filter(|(_, keys)| !is_right(keys));
         Ok(wrong.map(|(input, keys)| format!("{} is at {keys:?}", input.object.key)).collect())
     }
 
     async fn ledger_differences(&self, server: &Database, rows_in_table: usize) -> Result<Vec<String>> {
         if !self.has_table(server, LEDGER).await? {
-            return Ok(if rows_in_table == 0 { Vec::new() } else { vec!["there are rows and no ledger".to_owned()] });
+            return Ok(if rows_in_table == 0 {
+                Vec::new()
+            } else {
+                vec!["the table has rows, but there is no ledger".to_owned()]
+            });
         }
         let ledger = format!("{{schema}}.{LEDGER}");
         let sum = format!("SELECT COALESCE(SUM(rows_stored), 0) FROM {ledger} WHERE state = 'loaded'");
@@ -239,10 +243,10 @@ impl Fixture {
         Ok(found)
     }
 
-    /// Waits until the server has rolled back whatever a killed client left open.
-    async fn no_transaction(&self, server: &Database) -> Result<()> {
+    /// Waits until the server has rolled back the transactions of killed clients.
+    async fn wait_for_rollbacks(&self, server: &Database) -> Result<()> {
         let is_done = async || Ok(server.open_transactions(&self.schema).await? == 0);
-        wait::until("every transaction to end", ROLLBACK_BOUND, is_done).await
+        wait::until("every transaction to end", ROLLBACK_TIMEOUT, is_done).await
     }
 
     async fn has_table(&self, server: &Database, table: &str) -> Result<bool> {
@@ -253,14 +257,14 @@ impl Fixture {
     }
 }
 
-/// A CSV file and its rows as (file, record, checksum).
+/// A CSV file and its rows as `file record checksum`.
 pub fn file(key: &str, count: usize) -> (Vec<u8>, Vec<String>) {
     let name = file_name(key);
     let notes = (1..=count).map(|record| NOTES[record % NOTES.len()].to_owned());
-    written(name, notes)
+    csv_file(name, notes)
 }
 
-/// A CSV file of long notes; see [`Fixture::upload_large`].
+/// A CSV file with long notes; see [`Fixture::upload_large`].
 pub fn large_file(key: &str, count: usize, note_bytes: usize) -> (Vec<u8>, Vec<String>) {
     let name = file_name(key);
     let note = |record: usize| {
@@ -273,18 +277,18 @@ pub fn large_file(key: &str, count: usize, note_bytes: usize) -> (Vec<u8>, Vec<S
         note.truncate(note_bytes);
         note
     };
-    written(name, (1..=count).map(note))
+    csv_file(name, (1..=count).map(note))
 }
 
 fn file_name(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or(key).trim_end_matches(".csv")
 }
 
-fn written(name: &str, notes: impl Iterator<Item = String>) -> (Vec<u8>, Vec<String>) {
+fn csv_file(name: &str, notes: impl Iterator<Item = String>) -> (Vec<u8>, Vec<String>) {
     let mut body = String::from("file,record,checksum,note\n");
     let mut rows = Vec::new();
-    for (place, note) in notes.enumerate() {
-        let record = place + 1;
+    for (index, note) in notes.enumerate() {
+        let record = index + 1;
         let checksum = checksum(name, &record.to_string(), &note);
         body.push_str(&format!("{name},{record},{checksum},\"{}\"\n", note.replace('"', "\"\"")));
         rows.push(format!("{name} {record} {checksum}"));
@@ -292,7 +296,7 @@ fn written(name: &str, notes: impl Iterator<Item = String>) -> (Vec<u8>, Vec<Str
     (body.into_bytes(), rows)
 }
 
-/// The records of the file with this name: file, record, checksum, note.
+/// The records of a file: file name, record number, checksum, note.
 pub fn records(file: &str, count: usize) -> impl Iterator<Item = (String, usize, String, &'static str)> {
     (1..=count).map(move |record| {
         let note = NOTES[record % NOTES.len()];
@@ -303,17 +307,17 @@ pub fn records(file: &str, count: usize) -> impl Iterator<Item = (String, usize,
 fn checksum(file: &str, record: &str, note: &str) -> String {
     let digest = Sha256::digest(format!("{file}\0{record}\0{note}"));
     let hexadecimal: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    // A letter in front, so that no column of checksums looks like numbers.
+    // The letter keeps type inference from finding a column of numbers.
     format!("c{hexadecimal}")
 }
 
-/// A row as it was uploaded, or a description of what is wrong with it, which matches no uploaded row.
+/// The row as it was uploaded, or a description of the problem, which matches no uploaded row.
 fn checked(values: &[&Option<String>; 4]) -> String {
     let [Some(file), Some(record), Some(stored), Some(note)] = values else {
         return format!("a row with NULL: {values:?}");
     };
     if checksum(file, record, note) != *stored {
-        return format!("{file} {record} {stored}, whose text does not fit its checksum");
+        return format!("{file} {record} {stored}, whose text does not match its checksum");
     }
     format!("{file} {record} {stored}")
 }

@@ -1,13 +1,14 @@
-//! One HTTP request over loopback, for what no SDK speaks: the runtime emulator, MiniStack's health, Athena's JSON.
-//! HTTP/1.0 keeps it small: no chunks, and the answer ends where the connection does.
+//! Sends one HTTP request over loopback, where the tests use no SDK: to the runtime emulator, MiniStack and Athena.
+//!
+//! It uses HTTP/1.0, without chunks: the response ends with the connection.
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// The body, as text.
@@ -15,12 +16,12 @@ pub struct Answer {
 }
 
 /// Sends a GET without a body.
-pub async fn get(port: u16, path: &str) -> Result<Answer> {
+pub async fn get(port: u16, path: &str) -> Result<Response> {
     send(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")).await
 }
 
-/// Sends a POST with a body and more headers.
-pub async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer> {
+/// Sends a POST with a body and additional headers.
+pub async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
     let mut request = format!(
         "POST {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
@@ -31,14 +32,14 @@ pub async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -
     send(port, &format!("{request}\r\n{body}")).await
 }
 
-async fn send(port: u16, request: &str) -> Result<Answer> {
+async fn send(port: u16, request: &str) -> Result<Response> {
     let mut stream =
-        TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("nobody listens on port {port}"))?;
+        TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("cannot connect to port {port}"))?;
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.context("the connection broke before the answer was whole")?;
-    let answer = String::from_utf8(answer).context("the answer is not UTF-8")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no headers")?;
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("the answer has no status")?;
-    Ok(Answer { status, body: body.to_owned() })
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.context("the connection closed before the end of the response")?;
+    let response = String::from_utf8(response).context("the response is not UTF-8")?;
+    let (head, body) = response.split_once("\r\n\r\n").context("the response has no headers")?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("the response has no status")?;
+    Ok(Response { status, body: body.to_owned() })
 }

@@ -1,7 +1,7 @@
-//! Servers that end with the process they belong to, however that process ends.
+//! Starts servers that end with the process that owns them, also when that process is killed.
 //!
-//! Each server runs under a small shell script that watches the test (or nextest, for a server that all tests of a run
-//! share) and, when that is gone, kills the server and removes its folder. A test that is killed leaves nothing behind.
+//! Each server runs under a shell script, the keeper. The keeper watches the test, or nextest if all tests of the run share
+//! the server. When that process ends, the keeper kills the server and deletes its folder.
 
 use std::fs::File;
 use std::future::Future;
@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{self, Signal};
 use crate::{run, wait};
 
 const SCRIPT: &str = include_str!("keeper.sh");
+/// The time limit for the end of a server.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Whose end is the server's end.
+/// The process that owns a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// This test process alone.
@@ -34,7 +36,7 @@ impl Owner {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Test => "test",
             Self::Run => "run",
@@ -42,13 +44,13 @@ impl Owner {
     }
 }
 
-/// Starts the command in the folder under a keeper; the answer is the server's process.
+/// Starts the command in the folder under a keeper, and returns the process id of the server.
 pub async fn start(owner: Owner, folder: &Path, command: &[String], environment: &[(String, String)]) -> Result<u32> {
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
     let pid_file = folder.join("pid");
-    remove_if_there(&pid_file)?;
+    remove_if_exists(&pid_file)?;
     let keeper = Command::new("sh")
-        .args(["-c", SCRIPT, "keeper", &owner.pid().to_string(), owner.word()])
+        .args(["-c", SCRIPT, "keeper", &owner.pid().to_string(), owner.name()])
         .args([folder, &pid_file])
         .args(command)
         .env_clear()
@@ -58,7 +60,7 @@ pub async fn start(owner: Owner, folder: &Path, command: &[String], environment:
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
-        // A group of its own: the runner signals the test's group, and the keeper must live to clean up.
+        // In its own process group, because the runner signals the test's group, and the keeper must survive to clean up.
         .process_group(0)
         .spawn()
         .context("cannot run sh")?;
@@ -67,26 +69,46 @@ pub async fn start(owner: Owner, folder: &Path, command: &[String], environment:
     pid(folder)
 }
 
-/// The process of the server in this folder.
+/// The process id of the server in this folder.
 pub fn pid(folder: &Path) -> Result<u32> {
     let path = folder.join("pid");
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("no server was started in {}", folder.display()))?;
-    text.trim().parse().with_context(|| format!("{} holds no process number", path.display()))
+    text.trim().parse().with_context(|| format!("{} does not contain a process id", path.display()))
 }
 
-/// Fails with the end of the server's log when the server in this folder has ended.
+/// Fails with the last log lines if the server in this folder has ended.
 pub fn ensure_alive(folder: &Path) -> Result<()> {
     if !process::is_alive(pid(folder)?) {
-        bail!("the server in {} ended; its log ends with:\n{}", folder.display(), log_tail(folder));
+        bail!("the server in {} has ended; its last log lines:\n{}", folder.display(), log_tail(folder));
     }
     Ok(())
 }
 
-/// Kills the server and removes its folder: the end of a server that belongs to one test.
+/// Reserves a port for the server in this folder.
+pub(crate) fn reserve_port(folder: &Path) -> Result<u16> {
+    let port = run::free_port()?;
+    std::fs::write(folder.join("port"), port.to_string())?;
+    Ok(port)
+}
+
+/// The port of the server in this folder.
+pub(crate) fn port(folder: &Path) -> Result<u16> {
+    std::fs::read_to_string(folder.join("port"))?.trim().parse().context("the port file is damaged")
+}
+
+/// Sends a signal to the server in this folder and waits for its end. Fails if other tests share the server.
+pub(crate) async fn end(owner: Owner, folder: &Path, signal: Signal) -> Result<()> {
+    ensure!(owner == Owner::Test, "a server that all tests share must not be stopped");
+    let pid = pid(folder)?;
+    process::send(signal, pid)?;
+    process::wait_for_end(pid, STOP_TIMEOUT).await
+}
+
+/// Kills the server of a test and deletes its folder.
 pub fn remove(folder: &Path) {
     if let Ok(pid) = pid(folder) {
-        // An error here means that it has ended already, which is what is wanted.
+        // An error means that the server has ended.
         let _gone_already = process::send(Signal::Kill, pid);
     }
     let _removed_by_keeper = std::fs::remove_dir_all(folder);
@@ -95,9 +117,9 @@ pub fn remove(folder: &Path) {
     }
 }
 
-/// Starts a server that all tests of the run share, unless one of them did before; the answer is its folder.
+/// Returns the folder of a server that all tests of the run share, and starts the server if no test has done so.
 ///
-/// The lock makes the others wait until the one that starts it is done, and `ready` tells them that it is.
+/// The file `ready` shows that the server has started. A lock makes concurrent tests wait for it.
 pub async fn shared<Start, Done>(name: &str, start: Start) -> Result<PathBuf>
 where
     Start: FnOnce(PathBuf) -> Done,
@@ -126,17 +148,17 @@ pub fn log_tail(folder: &Path) -> String {
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// The search path of every server and binary under test; nothing else of the environment is handed on.
+/// The search path of every server and binary under test. They inherit no other environment variable.
 pub const SERVER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn remove_if_there(path: &Path) -> Result<()> {
+fn remove_if_exists(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// Waits for the keeper in the background, so that it is not left as a zombie.
+/// Waits for the keeper in the background, so that it does not become a zombie.
 fn reap(mut keeper: Child) {
     std::thread::spawn(move || keeper.wait());
 }

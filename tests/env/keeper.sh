@@ -1,6 +1,6 @@
-# Runs one server and sees to it that it does not outlive the process it belongs to.
-# $1 the process to watch, $2 "run" when that is the whole run's or "test", $3 the server's folder, $4 where to write the
-# server's pid, $5... the server's command line
+# Runs one server, and kills it when the process that owns it ends.
+# $1: the process to watch. $2: "run" if all tests of the run share the server, "test" if not. $3: the server's folder.
+# $4: the file for the server's pid. $5...: the server's command line.
 watched=$1 owner=$2 folder=$3 pid_file=$4
 shift 4
 "$@" &
@@ -12,7 +12,7 @@ if ! kill -0 "$watched" 2>/dev/null; then
     wait "$server" 2>/dev/null
     rm -rf "$folder"
     rm -f "$folder.lock"
-    # The last keeper of a run takes the run's folder away.
+    # The last keeper of a run deletes the run's folder.
     run=$(dirname "$folder")
     if [ "$owner" = run ] && ! ls "$run"/*/pid >/dev/null 2>&1; then rm -rf "$run"; fi
 fi

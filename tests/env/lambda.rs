@@ -1,5 +1,7 @@
-//! The Lambda binaries under the runtime emulator that SAM carries: one emulator for each call, since it takes one call
-//! at a time. The answer tells a function's error from its result, which the emulator's HTTP status does not.
+//! Runs the Lambda binaries under the runtime emulator that SAM contains.
+//!
+//! The emulator processes one call at a time, so each call starts its own. Its HTTP status does not show a function's error,
+//! so [`Response`] reads it from the body.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use crate::run::Scratch;
 use crate::settings::Settings;
 use crate::{http, keeper, run, wait};
 
-const START_BOUND: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 const TIMEOUT_SECONDS: u32 = 120;
 
 /// A function: a binary, its settings and its timeout.
@@ -27,66 +29,81 @@ pub struct Function {
     timeout_seconds: u32,
 }
 
-/// What a call ended with.
+/// The response to a call.
 #[derive(Debug)]
-pub struct Answer {
-    /// The JSON that the function gave, or the error's JSON.
+pub struct Response {
+    /// The JSON that the function returned, or the JSON of its error.
     pub body: Value,
-    /// What the emulator and the function wrote to their standard output and error.
+    /// The standard output and error of the emulator and the function.
     pub logs: String,
 }
 
-impl Answer {
-    /// Whether Lambda would deliver the event again: the function failed, or it died and the emulator has nothing to say.
+impl Response {
+    /// Whether Lambda would retry the event: the function failed, or it was killed and the body is empty.
     pub fn is_failure(&self) -> bool {
         self.error_type().is_some() || self.body == ""
     }
 
-    /// Whether the function was killed, as the emulator saw it.
+    /// Fails with the body and the logs if the function failed.
+    pub fn ensure_success(&self) -> Result<()> {
+        ensure!(!self.is_failure(), "the function failed: {} {}", self.body, self.logs);
+        Ok(())
+    }
+
+    /// The reports in the response of the trigger or of the ingest function.
+    pub fn reports(&self) -> Result<Vec<Value>> {
+        let body: Value = match self.body["body"].as_str() {
+            Some(text) => serde_json::from_str(text)?,
+            None => self.body.clone(),
+        };
+        Ok(body["reports"].as_array().with_context(|| format!("no reports in {body}"))?.clone())
+    }
+
+    /// Whether the function was killed, according to the emulator's log.
     pub fn was_killed(&self) -> bool {
         self.logs.contains("exited: signal: killed")
     }
 
-    /// The error's type, when the function failed.
+    /// The error's type, if the function failed.
     pub fn error_type(&self) -> Option<&str> {
         self.body["errorType"].as_str()
     }
 
-    /// The error's message, or nothing.
+    /// The error's message; empty if the function succeeded.
     pub fn error_message(&self) -> &str {
         self.body["errorMessage"].as_str().unwrap_or_default()
     }
 }
 
 impl Function {
-    /// The trigger.
+    /// The trigger function.
     pub fn trigger(settings: &Settings) -> Result<Self> {
-        Ok(Self::of(&run::binary("spillway-trigger")?, settings))
+        Ok(Self::new(&run::binary("spillway-trigger")?, settings))
     }
 
     /// The ingest function.
     pub fn ingest(settings: &Settings) -> Result<Self> {
-        Ok(Self::of(&run::binary("spillway-ingest")?, settings))
+        Ok(Self::new(&run::binary("spillway-ingest")?, settings))
     }
 
-    /// Any binary that speaks the Lambda runtime's interface.
-    pub fn of(binary: &Path, settings: &Settings) -> Self {
+    /// A function in any binary that implements the Lambda runtime interface.
+    pub fn new(binary: &Path, settings: &Settings) -> Self {
         Self { binary: binary.to_owned(), settings: settings.clone(), timeout_seconds: TIMEOUT_SECONDS }
     }
 
-    /// With another timeout, which is also the deadline that the function is told.
+    /// Sets the timeout, from which the function's deadline follows.
     #[must_use]
     pub fn with_timeout(mut self, seconds: u32) -> Self {
         self.timeout_seconds = seconds;
         self
     }
 
-    /// Calls it once, from its start to its answer.
-    pub async fn invoke(&self, event: &Value) -> Result<Answer> {
-        self.start(event).await?.answer().await
+    /// Calls the function once and waits for the response.
+    pub async fn invoke(&self, event: &Value) -> Result<Response> {
+        self.start(event).await?.finish().await
     }
 
-    /// Starts a call; meanwhile the process may be watched and killed.
+    /// Starts a call. Until it finishes, the process can be observed and killed.
     pub async fn start(&self, event: &Value) -> Result<Call> {
         let folder = Scratch::new("lambda")?;
         let port = run::free_port()?;
@@ -107,84 +124,83 @@ impl Function {
             .stderr(log)
             .spawn()
             .context("cannot run the runtime emulator")?;
-        // From here on the value's end is the emulator's end.
-        let mut call = Call { emulator, folder, answer: None };
-        wait::until("the runtime emulator to listen", START_BOUND, async || {
+        // The emulator ends when this value is dropped.
+        let mut call = Call { emulator, folder, response: None };
+        wait::until("the runtime emulator to listen", START_TIMEOUT, async || {
             Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
         })
         .await?;
         let event = event.to_string();
-        call.answer = Some(tokio::spawn(async move {
+        call.response = Some(tokio::spawn(async move {
             http::post(port, "/2015-03-31/functions/function/invocations", &[], &event).await
         }));
         Ok(call)
     }
 }
 
-/// A call under way. The function and its emulator end with the value.
+/// A call in progress. The function and its emulator end when the value is dropped.
 #[derive(Debug)]
 pub struct Call {
     emulator: Child,
     folder: Scratch,
-    answer: Option<JoinHandle<Result<http::Answer>>>,
+    response: Option<JoinHandle<Result<http::Response>>>,
 }
 
 impl Call {
-    /// The function's own process, as soon as the emulator has started it.
+    /// The process id of the function, as soon as the emulator has started it.
     pub async fn function_process(&self) -> Result<u32> {
         let emulator = self.emulator.id();
-        wait::until("the emulator to start the function", START_BOUND, async || {
+        wait::until("the emulator to start the function", START_TIMEOUT, async || {
             Ok(!process::children(emulator).is_empty())
         })
         .await?;
         process::children(emulator).first().copied().context("the function ended at once")
     }
 
-    /// Kills the function where it is, and gives what the emulator then says.
-    pub async fn kill(self) -> Result<Answer> {
+    /// Kills the function, and returns the emulator's response.
+    pub async fn kill(self) -> Result<Response> {
         let function = self.function_process().await?;
         process::send(Signal::Kill, function)?;
-        process::ended(function, START_BOUND).await?;
-        self.answer().await
+        process::wait_for_end(function, START_TIMEOUT).await?;
+        self.finish().await
     }
 
-    /// Waits until the function is held at the point: proof that the point is on its road. An answer instead shows which other
-    /// road it went.
-    pub async fn reaches(&mut self, pause: &Pause, bound: Duration) -> Result<()> {
+    /// Waits until the function has paused at the failpoint. Fails with the response if the function returns instead.
+    pub async fn wait_for(&mut self, pause: &Pause, timeout: Duration) -> Result<()> {
         let start = Instant::now();
         while !pause.is_reached() {
-            if self.answer.as_ref().is_some_and(JoinHandle::is_finished) {
-                let answer = self.answered().await?;
-                bail!("the function never came to {}: {} {}", pause.point(), answer.body, answer.logs);
+            if self.response.as_ref().is_some_and(JoinHandle::is_finished) {
+                let response = self.response().await?;
+                bail!("the function did not reach {}: {} {}", pause.point(), response.body, response.logs);
             }
-            ensure!(start.elapsed() < bound, "waited {bound:?} in vain for the function to reach {}", pause.point());
+            ensure!(start.elapsed() < timeout, "waited {timeout:?} for the function to reach {}", pause.point());
             tokio::time::sleep(wait::PAUSE).await;
         }
         Ok(())
     }
 
-    /// The most memory that the function has had resident so far.
+    /// The peak resident memory of the function.
     pub async fn peak_memory_bytes(&self) -> Result<u64> {
         process::peak_memory_bytes(self.function_process().await?).context("the function has ended")
     }
 
-    /// Waits for the answer.
-    pub async fn answer(mut self) -> Result<Answer> {
-        self.answered().await
+    /// Waits for the response, then ends the function.
+    pub async fn finish(mut self) -> Result<Response> {
+        self.response().await
     }
 
-    /// Waits for the answer; the function waits for its next call, as long as this value lives.
-    pub async fn answered(&mut self) -> Result<Answer> {
-        let answer = self.answer.take().context("the call has not begun")?.await??;
+    /// Waits for the response. The function waits for its next call until this value is dropped.
+    pub async fn response(&mut self) -> Result<Response> {
+        let response = self.response.take().context("the call has no pending response")?.await??;
         let logs = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let body = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
-        Ok(Answer { body, logs })
+        let body = serde_json::from_str(&response.body).unwrap_or(Value::String(response.body));
+        Ok(Response { body, logs })
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // The function first: killing the emulator alone would leave it behind.
+        // The function first, because it survives the end of the emulator.
         for function in process::children(self.emulator.id()) {
             let _ended_already = process::send(Signal::Kill, function);
         }

@@ -1,8 +1,8 @@
-//! The real parts that Spillway is proved against: a private MariaDB, a local AWS, a proxy that misbehaves on demand,
-//! the Lambda runtime emulator, the task as a process, and a ledger of truth that counts rows.
+//! The environment of the integration tests: database servers, a local AWS, a fault-injecting proxy, the Lambda runtime
+//! emulator, the task as a process, and a check of every row.
 //!
-//! It knows Spillway only from outside: binaries, settings, tables and objects. Nothing here reaches into the core,
-//! and nothing that it starts outlives the test run (see [`keeper`]).
+//! It uses Spillway only from outside, through binaries, settings, tables and objects. It does not depend on the core
+//! crate. Every process that it starts ends with the test run (see [`keeper`]).
 
 pub mod athena;
 pub mod cloud;
@@ -22,8 +22,10 @@ pub mod proxy;
 pub mod roles;
 pub mod run;
 pub mod sample_events;
+pub mod server;
 pub mod settings;
 pub mod task;
+mod template;
 pub mod test_env;
 pub mod tls;
 pub mod wait;

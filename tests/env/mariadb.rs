@@ -1,51 +1,51 @@
-//! A private MariaDB on loopback: its own data folder and port, TLS signed by a private authority, started, stopped,
-//! killed and started again on the same port and data.
+//! A private MariaDB on loopback, with its own data folder, port and certificate. It restarts on the same port and data.
 //!
-//! Most tests take a schema of the server that the whole run shares ([`MariaDb::shared`]); a test that stops, starves or
+//! Most tests use a schema of the server that the whole run shares ([`MariaDb::shared`]). A test that stops or
 //! reconfigures the server starts its own ([`MariaDb::start`]), which takes about a second.
 
-use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 
 use crate::database::Engine;
-pub use crate::database::{Options, Schema};
+pub use crate::database::{Options, Rows, Schema};
 use crate::keeper::{self, Owner};
-use crate::process::{self, Signal};
-use crate::tls::Certificates;
-use crate::{run, wait};
+use crate::process::Signal;
+use crate::server::Server;
+use crate::{run, template, wait};
 
-const START_BOUND: Duration = Duration::from_secs(30);
-const STOP_BOUND: Duration = Duration::from_secs(30);
-const FULL_BOUND: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const FULL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A MariaDB server.
 #[derive(Debug)]
-pub struct MariaDb {
-    folder: PathBuf,
-    port: u16,
-    owner: Owner,
-    options: Options,
+pub struct MariaDb(Server);
+
+impl Deref for MariaDb {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
 }
 
 impl MariaDb {
-    /// The server that all tests of this run share. Nobody stops it or changes its settings.
+    /// The server that all tests of this run share. Tests must not stop it or change its settings.
     pub async fn shared() -> Result<Self> {
         let folder = keeper::shared("mariadb", async |folder| {
             let server = Self::create(folder, Owner::Run, Options::default())?;
             server.start_again().await
         })
         .await?;
-        let port = std::fs::read_to_string(folder.join("port"))?.trim().parse().context("the port file is broken")?;
-        Ok(Self { folder, port, owner: Owner::Run, options: Options::default() })
+        Ok(Self(Server::shared(folder)?))
     }
 
-    /// A server for this test alone; it ends with the value.
+    /// Starts a server for this test alone. It stops when the value is dropped.
     pub async fn start(options: Options) -> Result<Self> {
         let folder = run::folder()?.join(run::unique("mariadb"));
         let server = Self::create(folder, Owner::Test, options)?;
@@ -53,12 +53,12 @@ impl MariaDb {
         Ok(server)
     }
 
-    /// Ends the server in good order: what runs is rolled back, the port refuses.
+    /// Shuts the server down: transactions are rolled back, and the port is closed.
     pub async fn stop(&self) -> Result<()> {
         self.end(Signal::Terminate).await
     }
 
-    /// Ends the server as a lost machine would.
+    /// Kills the server, as if its machine was lost.
     pub async fn kill(&self) -> Result<()> {
         self.end(Signal::Kill).await
     }
@@ -66,41 +66,27 @@ impl MariaDb {
     /// Starts the stopped server, on the same port and data.
     pub async fn start_again(&self) -> Result<()> {
         keeper::start(self.owner, &self.folder, &self.command(), &[]).await?;
-        wait::until("MariaDB to answer", START_BOUND, async || {
+        wait::until("MariaDB to accept connections", START_TIMEOUT, async || {
             keeper::ensure_alive(&self.folder)?;
             Ok(self.administrator().await.is_ok())
         })
         .await
     }
 
-    /// The port on 127.0.0.1.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The server's first process.
-    pub fn pid(&self) -> Result<u32> {
-        keeper::pid(&self.folder)
-    }
-
-    /// The private authority and its files.
-    pub fn certificates(&self) -> Certificates {
-        Certificates::in_folder(&self.folder.join("tls"))
-    }
-
-    /// A connection that may do everything. A server that was full a moment ago has not yet noticed who left, and is
-    /// asked again.
+    /// Connects as the administrator.
+    ///
+    /// Retries while the server is full: it notices closed connections late.
     pub async fn administrator(&self) -> Result<Conn> {
         const TOO_MANY_CONNECTIONS: u16 = 1040;
         let begun = Instant::now();
         loop {
             match Conn::new(self.login("root", "", None)).await {
                 Err(mysql_async::Error::Server(rejection))
-                    if rejection.code == TOO_MANY_CONNECTIONS && begun.elapsed() < FULL_BOUND =>
+                    if rejection.code == TOO_MANY_CONNECTIONS && begun.elapsed() < FULL_TIMEOUT =>
                 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                answer => return Ok(answer?),
+                connected => return Ok(connected?),
             }
         }
     }
@@ -112,32 +98,24 @@ impl MariaDb {
         Ok(connection.disconnect().await?)
     }
 
-    /// Runs one query as the administrator; every value as text, NULL as none.
-    pub async fn query(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {
+    /// Runs one query as the administrator. Values are text, and `None` for NULL.
+    pub async fn query(&self, query: &str) -> Result<Rows> {
         let mut connection = self.administrator().await?;
         let rows: Vec<Row> = connection.query(query).await.with_context(|| format!("refused: {query}"))?;
         connection.disconnect().await?;
         rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect()
     }
 
-    /// A connection whose TLS trusts only this authority.
+    /// Connects with TLS that trusts only this authority.
     pub async fn connect_verified(&self, authority: &Path) -> Result<Conn> {
         let tls =
             SslOpts::default().with_root_certs(vec![authority.to_owned().into()]).with_disable_built_in_roots(true);
         Ok(Conn::new(self.login("root", "", None).ssl_opts(tls)).await?)
     }
 
-    /// A new, empty schema with a user who may do everything in it and nothing elsewhere.
+    /// Creates a schema with a user who has all privileges in it and none elsewhere.
     pub async fn schema(&self) -> Result<Schema> {
-        let name = run::unique("t");
-        let schema = Schema {
-            engine: Engine::MariaDb,
-            port: self.port,
-            authority: self.certificates().authority(),
-            user: name.clone(),
-            password: format!("pass-{name}"),
-            name,
-        };
+        let schema = self.new_schema(Engine::MariaDb);
         self.execute(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4", schema.name)).await?;
         self.execute(&format!("CREATE USER '{}'@'%' IDENTIFIED BY '{}'", schema.user, schema.password)).await?;
         self.execute(&format!("GRANT ALL ON {}.* TO '{}'@'%'", schema.name, schema.user)).await?;
@@ -145,13 +123,10 @@ impl MariaDb {
     }
 
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
-        std::fs::create_dir_all(&folder)?;
-        copy_template(&folder.join("data"))?;
-        std::fs::create_dir_all(folder.join("tmp"))?;
-        Certificates::make(&folder.join("tls"))?;
-        let port = run::free_port()?;
-        std::fs::write(folder.join("port"), port.to_string())?;
-        Ok(Self { folder, port, owner, options })
+        let server = Server::create(folder, owner, options)?;
+        template::copy("mariadb", &server.folder.join("data"), initialize)?;
+        std::fs::create_dir_all(server.folder.join("tmp"))?;
+        Ok(Self(server))
     }
 
     fn command(&self) -> Vec<String> {
@@ -162,11 +137,11 @@ impl MariaDb {
                 .to_vec();
         command.extend([
             format!("--datadir={}", self.folder.join("data").display()),
-            // A server that starts deletes what it finds of temporary tables, another server's too.
+            // At start a server deletes all temporary tables in this folder, also those of other servers.
             format!("--tmpdir={}", self.folder.join("tmp").display()),
             format!("--socket={}", self.folder.join("socket").display()),
             format!("--pid-file={}", self.folder.join("server.pid").display()),
-            format!("--port={}", self.port),
+            format!("--port={}", self.port()),
             format!("--ssl-ca={}", tls.authority().display()),
             format!("--ssl-cert={}", tls.server().display()),
             format!("--ssl-key={}", tls.server_key().display()),
@@ -183,17 +158,10 @@ impl MariaDb {
         command
     }
 
-    async fn end(&self, signal: Signal) -> Result<()> {
-        ensure!(self.owner == Owner::Test, "the server that all tests share is not to be stopped");
-        let pid = keeper::pid(&self.folder)?;
-        process::send(signal, pid)?;
-        process::ended(pid, STOP_BOUND).await
-    }
-
     fn login(&self, user: &str, password: &str, schema: Option<&str>) -> OptsBuilder {
         OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
-            .tcp_port(self.port)
+            .tcp_port(self.port())
             .user(Some(user))
             .pass(Some(password))
             .db_name(schema)
@@ -209,42 +177,22 @@ impl Drop for MariaDb {
     }
 }
 
-/// Copies an initialised data folder; it is made once and kept between runs beside the build's output.
-fn copy_template(destination: &Path) -> Result<()> {
-    let own = std::env::current_exe()?;
-    let build_folder = own.parent().context("this process has no folder")?;
-    let template = build_folder.join("spillway-mariadb-template");
-    let lock = File::options().create(true).append(true).open(template.with_extension("lock"))?;
-    lock.lock().context("cannot lock the template of the data folder")?;
-    if !template.exists() {
-        let unfinished = template.with_extension("unfinished");
-        let _none_left_over = std::fs::remove_dir_all(&unfinished);
-        let output = Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--user=root",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-            ])
-            .arg(format!("--datadir={}", unfinished.display()))
-            .output()
-            .context("cannot run mariadb-install-db; install mariadb-server")?;
-        ensure!(output.status.success(), "mariadb-install-db failed: {}", String::from_utf8_lossy(&output.stderr));
-        std::fs::rename(&unfinished, &template)?;
-    }
-    drop(lock);
-    let copied =
-        Command::new("cp").arg("-a").args([template.as_path(), destination]).status().context("cannot run cp")?;
-    ensure!(copied.success(), "cannot copy {} to {}", template.display(), destination.display());
-    Ok(())
+/// Creates a data folder.
+fn initialize(folder: &Path) -> Result<()> {
+    run::command(
+        Command::new("mariadb-install-db")
+            .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal"])
+            .args(["--skip-test-db", "--skip-name-resolve"])
+            .arg(format!("--datadir={}", folder.display())),
+    )
+    .context("cannot create a data folder; install mariadb-server")
 }
 
-/// A value of the text protocol as the server wrote it.
+/// A value of the text protocol.
 fn text(value: Value) -> Result<Option<String>> {
     match value {
         Value::NULL => Ok(None),
         Value::Bytes(bytes) => Ok(Some(String::from_utf8(bytes).context("a value is not UTF-8")?)),
-        typed => anyhow::bail!("the text protocol gave a typed value: {typed:?}"),
+        typed => anyhow::bail!("the text protocol returned a typed value: {typed:?}"),
     }
 }

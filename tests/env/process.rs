@@ -1,5 +1,5 @@
-//! Processes by number: signals, life, children, peak memory. Signals go through the shell's own `kill`, since the
-//! workspace forbids unsafe code.
+//! Signals, state, children and peak memory of a process. Signals are sent with the shell's `kill`, because the workspace
+//! forbids unsafe code.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,64 +12,64 @@ use crate::wait;
 /// The signals that tests send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// The end without a word, as by an out-of-memory kill or a lost machine.
+    /// SIGKILL, as after an out-of-memory kill or the loss of a machine.
     Kill,
-    /// The end without waiting for clients, and with the server's own cleaning up.
+    /// SIGQUIT: PostgreSQL disconnects its clients and frees its shared memory.
     Quit,
-    /// The end once what runs was rolled back.
+    /// SIGINT: PostgreSQL rolls back open transactions and shuts down.
     Interrupt,
-    /// The polite end, as by a stopped Fargate task.
+    /// SIGTERM, as for a stopped Fargate task.
     Terminate,
-    /// A halt that the process does not notice, as by a machine that stalls.
-    Halt,
-    /// The end of the halt.
-    GoOn,
+    /// SIGSTOP: the process stalls and does not notice.
+    Stop,
+    /// SIGCONT: the process continues.
+    Continue,
 }
 
 impl Signal {
-    /// The number by which a dead process's status names the signal.
+    /// The number of the signal in an exit status.
     pub fn number(self) -> i32 {
         match self {
             Self::Kill => 9,
             Self::Interrupt => 2,
             Self::Quit => 3,
             Self::Terminate => 15,
-            Self::Halt => 19,
-            Self::GoOn => 18,
+            Self::Stop => 19,
+            Self::Continue => 18,
         }
     }
 }
 
-/// Sends the signal; an error when there is no such process.
+/// Sends a signal. Fails if the process does not exist.
 pub fn send(signal: Signal, pid: u32) -> Result<()> {
     let status = Command::new("sh")
         .args(["-c", "kill \"-$1\" \"$2\"", "kill", &signal.number().to_string(), &pid.to_string()])
         .stderr(Stdio::null())
         .status()
         .context("cannot run sh")?;
-    ensure!(status.success(), "process {pid} is not there to be signalled");
+    ensure!(status.success(), "cannot send {signal:?}: process {pid} does not exist");
     Ok(())
 }
 
-/// When this process was started, in the kernel's ticks since the machine was.
+/// The start time of this process, in kernel ticks since boot.
 pub fn started_ticks() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in brackets is the second field and may hold anything; the start is the twenty-second.
+    // The second field, the name in parentheses, may contain any character. The start time is field 22.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Whether the process runs; one that has ended but was not waited for does not.
+/// Whether the process runs. A zombie does not.
 pub fn is_alive(pid: u32) -> bool {
     status_field(pid, "State:").is_some_and(|state| !state.starts_with('Z') && !state.starts_with('X'))
 }
 
 /// Waits until the process has ended.
-pub async fn ended(pid: u32, bound: Duration) -> Result<()> {
-    wait::until(&format!("the end of process {pid}"), bound, async || Ok(!is_alive(pid))).await
+pub async fn wait_for_end(pid: u32, timeout: Duration) -> Result<()> {
+    wait::until(&format!("the end of process {pid}"), timeout, async || Ok(!is_alive(pid))).await
 }
 
-/// The processes that this one started and that still run.
+/// The running child processes.
 pub fn children(parent: u32) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -79,7 +79,7 @@ pub fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The most memory that the process has had resident so far.
+/// The peak resident memory of the process.
 pub fn peak_memory_bytes(pid: u32) -> Option<u64> {
     let kibibytes = status_field(pid, "VmHWM:")?;
     Some(kibibytes.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)

@@ -1,7 +1,8 @@
-//! A TCP proxy in front of MariaDB that passes, refuses, stalls, cuts, or forwards a COMMIT and keeps its answer.
+//! A TCP proxy in front of a database server that injects faults: it refuses, stalls or cuts connections, or drops a COMMIT
+//! or its response.
 //!
-//! It reads the protocol, so what must find a COMMIT runs with `RDS_TLS=off`. It counts what it did: a test that injects a
-//! fault also proves that the fault happened.
+//! It finds a COMMIT by reading the protocol, so tests that need this use `RDS_TLS=off`. It counts faults, so that a test can
+//! check that its fault occurred.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,44 +18,44 @@ use tokio::task::JoinHandle;
 use crate::wire::ClientStream;
 use crate::{run, wait};
 
-/// What the proxy does to all connections, present and future.
+/// The behavior of the proxy for all current and new connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Bytes go both ways.
+    /// The proxy forwards bytes in both directions.
     Pass,
-    /// Nobody listens, and what was open is cut: the database is gone.
+    /// The port is closed, and open connections are cut, as if the database was down.
     Refuse,
-    /// Connections are taken and kept, and not a byte goes either way.
+    /// The proxy accepts connections and forwards nothing.
     Stall,
 }
 
-/// What happens to the connection whose COMMIT got no answer, and to everybody afterwards.
+/// A fault during COMMIT. The server receives and executes the COMMIT, except with `DropCommit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Swallow {
-    /// That connection is cut; others pass.
-    ThenCut,
-    /// That connection stays open and silent; others pass.
-    ThenStall,
-    /// That connection is cut and the database is gone: the proxy refuses.
-    ThenRefuse,
-    /// The COMMIT itself is lost: it never reaches the server, and the connection is cut.
-    Lost,
+pub enum CommitFault {
+    /// The response is dropped and the connection is cut. Other connections pass.
+    CutAfterCommit,
+    /// The response is dropped and the connection stays open. Other connections pass.
+    StallAfterCommit,
+    /// The response is dropped, the connection is cut, and the mode becomes [`Mode::Refuse`].
+    RefuseAfterCommit,
+    /// The COMMIT does not reach the server, and the connection is cut.
+    DropCommit,
 }
 
-/// What the proxy has done so far.
+/// The counters of the proxy.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Connections that were taken.
+    /// Accepted connections.
     pub connections: AtomicU32,
     /// COMMITs that clients sent.
     pub commits: AtomicU32,
-    /// COMMITs that never reached the server.
-    pub lost: AtomicU32,
-    /// Answers to a COMMIT that the server gave and the client never got.
-    pub swallowed: AtomicU32,
+    /// COMMITs that were not forwarded to the server.
+    pub dropped_commits: AtomicU32,
+    /// Responses to a COMMIT that were not forwarded to the client.
+    pub dropped_responses: AtomicU32,
 }
 
-/// The proxy; it ends with the value.
+/// A running proxy. It stops when the value is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -67,21 +68,21 @@ pub struct Proxy {
 struct Shared {
     server_port: u16,
     mode: watch::Sender<Mode>,
-    /// Changes when all open connections are to be cut.
+    /// A change cuts all open connections.
     cut: watch::Sender<u32>,
-    swallow: Mutex<Option<Swallow>>,
+    commit_fault: Mutex<Option<CommitFault>>,
     counts: Counts,
 }
 
 impl Proxy {
-    /// Starts a proxy that passes everything to the server's port.
+    /// Starts a proxy in [`Mode::Pass`] in front of the server's port.
     pub async fn start(server_port: u16) -> Result<Self> {
         let port = run::free_port()?;
         let shared = Arc::new(Shared {
             server_port,
             mode: watch::Sender::new(Mode::Pass),
             cut: watch::Sender::new(0),
-            swallow: Mutex::new(None),
+            commit_fault: Mutex::new(None),
             counts: Counts::default(),
         });
         let (report, listening) = watch::channel(false);
@@ -91,40 +92,38 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// The proxy's own port on 127.0.0.1.
+    /// The port of the proxy on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What the proxy has done so far.
+    /// The counters.
     pub fn counts(&self) -> &Counts {
         &self.shared.counts
     }
 
-    /// Changes the mode, and waits until the port is open or closed accordingly.
+    /// Changes the mode, and waits until the port is open or closed.
     pub async fn set(&self, mode: Mode) -> Result<()> {
         self.shared.mode.send_replace(mode);
         self.listens(mode != Mode::Refuse).await
     }
 
-    /// Cuts every open connection; new ones pass.
+    /// Cuts every open connection. New connections pass.
     pub fn cut(&self) {
         self.shared.cut.send_modify(|generation| *generation += 1);
     }
 
-    /// Keeps the server's answer to the next COMMIT from its client, or the COMMIT from the server.
-    pub fn swallow_next_commit(&self, swallow: Swallow) {
-        *self.shared.swallow.lock().unwrap_or_else(PoisonError::into_inner) = Some(swallow);
+    /// Injects a fault into the next COMMIT.
+    pub fn fail_next_commit(&self, fault: CommitFault) {
+        *self.shared.commit_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
     }
 
-    /// Waits until a COMMIT's answer was given by the server and swallowed here.
-    pub async fn swallowed(&self, bound: Duration) -> Result<()> {
+    /// Waits until the proxy has dropped the response to a COMMIT.
+    pub async fn wait_for_dropped_response(&self, timeout: Duration) -> Result<()> {
         let counts = self.counts();
-        wait::until(
-            "a COMMIT's answer to be swallowed",
-            bound,
-            async || Ok(counts.swallowed.load(Ordering::SeqCst) > 0),
-        )
+        wait::until("the proxy to drop the response to a COMMIT", timeout, async || {
+            Ok(counts.dropped_responses.load(Ordering::SeqCst) > 0)
+        })
         .await
     }
 
@@ -146,7 +145,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Listens while the mode is not `Refuse`; ends when the port cannot be bound, which closes the report.
+/// Listens while the mode is not `Refuse`. Ends if it cannot bind the port, which closes `report`.
 async fn accept(port: u16, shared: Arc<Shared>, report: watch::Sender<bool>) {
     let mut mode = shared.mode.subscribe();
     loop {
@@ -176,16 +175,16 @@ async fn accept(port: u16, shared: Arc<Shared>, report: watch::Sender<bool>) {
     }
 }
 
-/// One connection, until either side ends it or it is cut.
+/// Forwards one connection until one side closes it or it is cut.
 async fn serve(client: TcpStream, shared: Arc<Shared>) {
     let mut cut = shared.cut.subscribe();
     let Ok(server) = TcpStream::connect(("127.0.0.1", shared.server_port)).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (swallowing, swallow) = watch::channel(None);
+    let (set_fault, fault) = watch::channel(None);
     tokio::select! {
-        () = forward_client(from_client, to_server, &shared, &swallowing) => {}
-        () = forward_server(from_server, to_client, &shared, swallow) => {}
+        () = forward_client(from_client, to_server, &shared, &set_fault) => {}
+        () = forward_server(from_server, to_client, &shared, fault) => {}
         _ = cut.changed() => {}
     }
 }
@@ -194,7 +193,7 @@ async fn forward_client(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     shared: &Shared,
-    swallowing: &watch::Sender<Option<Swallow>>,
+    set_fault: &watch::Sender<Option<CommitFault>>,
 ) {
     let mut packets = ClientStream::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -206,14 +205,14 @@ async fn forward_client(
         }
         if packets.has_commit(&buffer[..read]) {
             shared.counts.commits.fetch_add(1, Ordering::SeqCst);
-            // Before the COMMIT goes out, so that its answer cannot slip through.
-            let armed = shared.swallow.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if armed == Some(Swallow::Lost) {
-                shared.counts.lost.fetch_add(1, Ordering::SeqCst);
+            // Before the COMMIT is forwarded, so that its response is not forwarded either.
+            let fault = shared.commit_fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if fault == Some(CommitFault::DropCommit) {
+                shared.counts.dropped_commits.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            if armed.is_some() {
-                swallowing.send_replace(armed);
+            if fault.is_some() {
+                set_fault.send_replace(fault);
             }
         }
         if to.write_all(&buffer[..read]).await.is_err() {
@@ -226,7 +225,7 @@ async fn forward_server(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     shared: &Shared,
-    swallow: watch::Receiver<Option<Swallow>>,
+    fault: watch::Receiver<Option<CommitFault>>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     let mut mode = shared.mode.subscribe();
@@ -235,23 +234,23 @@ async fn forward_server(
         if read == 0 || mode.wait_for(|&now| now != Mode::Stall).await.is_err() {
             return;
         }
-        let swallow_now = *swallow.borrow();
-        match swallow_now {
-            None | Some(Swallow::Lost) => {
+        let fault = *fault.borrow();
+        match fault {
+            None | Some(CommitFault::DropCommit) => {
                 if to.write_all(&buffer[..read]).await.is_err() {
                     return;
                 }
             }
-            Some(Swallow::ThenStall) => {
-                shared.counts.swallowed.fetch_add(1, Ordering::SeqCst);
+            Some(CommitFault::StallAfterCommit) => {
+                shared.counts.dropped_responses.fetch_add(1, Ordering::SeqCst);
             }
-            Some(Swallow::ThenCut) => {
-                shared.counts.swallowed.fetch_add(1, Ordering::SeqCst);
+            Some(CommitFault::CutAfterCommit) => {
+                shared.counts.dropped_responses.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            Some(Swallow::ThenRefuse) => {
+            Some(CommitFault::RefuseAfterCommit) => {
                 shared.mode.send_replace(Mode::Refuse);
-                shared.counts.swallowed.fetch_add(1, Ordering::SeqCst);
+                shared.counts.dropped_responses.fetch_add(1, Ordering::SeqCst);
                 return;
             }
         }

@@ -1,4 +1,4 @@
-//! The roles of a deployed stack, on a MiniStack that enforces them: what it gets wrong, and credentials for the task.
+//! The roles of a deployed stack, on a MiniStack that enforces them.
 
 use std::fmt::Write;
 
@@ -22,12 +22,13 @@ impl Deployment {
     /// The role with this logical name in the template.
     pub async fn role(&self, logical_name: &str) -> Result<Role<'_>> {
         let query = [("Action", "DescribeStackResource"), ("StackName", STACK), ("LogicalResourceId", logical_name)];
-        let answer = ask(&self.account, "cloudformation", &query).await?;
-        Ok(Role { account: &self.account, name: element(&answer, "PhysicalResourceId")?.to_owned() })
+        let response = call(&self.account, "cloudformation", &query).await?;
+        Ok(Role { account: &self.account, name: element(&response, "PhysicalResourceId")?.to_owned() })
     }
 
-    /// Allows the requests that MiniStack checks against a resource which AWS does not check: GetDatabase against a table that
-    /// has the database's name, and RunTask against the cluster.
+    /// Allows the requests that MiniStack checks against the wrong resource.
+    ///
+    /// It checks GetDatabase against a table with the database's name, and RunTask against the cluster.
     pub async fn allow_misread_requests(&self) -> Result<()> {
         let account = &self.account.id;
         let cluster = self.output("ClusterName")?;
@@ -43,10 +44,10 @@ impl Deployment {
         Ok(())
     }
 
-    /// Credentials of the task's role, as ECS gives them to a task.
+    /// Credentials of the task's role, as ECS provides them to a task.
     ///
-    /// The role trusts ECS alone, and MiniStack's ECS assumes no role. So the account is trusted here instead; what the role
-    /// allows stays as deployed.
+    /// The deployed role trusts only ECS, and MiniStack's ECS does not assume roles. So this changes the role to trust the
+    /// account. The role's permissions stay as deployed.
     pub async fn task_credentials(&self) -> Result<Settings> {
         let (account, role) = (&self.account, self.role("TaskRole").await?);
         let trust = json!({
@@ -58,16 +59,16 @@ impl Deployment {
         role.change("UpdateAssumeRolePolicy", &[("PolicyDocument", &trust.to_string())]).await?;
         let arn = format!("arn:aws:iam::{}:role/{}", account.id, role.name);
         let query = [("Action", "AssumeRole"), ("RoleArn", arn.as_str()), ("RoleSessionName", "task")];
-        let answer = ask(account, "sts", &query).await?;
+        let response = call(account, "sts", &query).await?;
         Ok(Settings::default()
-            .with("AWS_ACCESS_KEY_ID", element(&answer, "AccessKeyId")?)
-            .with("AWS_SECRET_ACCESS_KEY", element(&answer, "SecretAccessKey")?)
-            .with("AWS_SESSION_TOKEN", element(&answer, "SessionToken")?))
+            .with("AWS_ACCESS_KEY_ID", element(&response, "AccessKeyId")?)
+            .with("AWS_SECRET_ACCESS_KEY", element(&response, "SecretAccessKey")?)
+            .with("AWS_SESSION_TOKEN", element(&response, "SessionToken")?))
     }
 }
 
 impl Role<'_> {
-    /// Adds a policy with one statement, or replaces the one with this name.
+    /// Adds a policy with one statement, or replaces the policy of this name.
     pub async fn put_policy(&self, name: &str, effect: &str, action: &str, resource: &str) -> Result<()> {
         let policy: Value = json!({
             "Version": "2012-10-17",
@@ -76,25 +77,25 @@ impl Role<'_> {
         self.change("PutRolePolicy", &[("PolicyName", name), ("PolicyDocument", &policy.to_string())]).await
     }
 
-    /// Deletes a policy that was added.
+    /// Deletes an added policy.
     pub async fn delete_policy(&self, name: &str) -> Result<()> {
         self.change("DeleteRolePolicy", &[("PolicyName", name)]).await
     }
 
     async fn change(&self, action: &str, fields: &[(&str, &str)]) -> Result<()> {
         let query = [&[("Action", action), ("RoleName", &self.name)], fields].concat();
-        ask(self.account, "iam", &query).await.map(drop)
+        call(self.account, "iam", &query).await.map(drop)
     }
 }
 
-/// Calls an AWS API of the query kind, which answers with XML.
-async fn ask(account: &Account, service: &str, fields: &[(&str, &str)]) -> Result<String> {
+/// Sends a request to an AWS query API, and returns the XML of the response.
+async fn call(account: &Account, service: &str, fields: &[(&str, &str)]) -> Result<String> {
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     let credential = account.credential(service);
     let headers = [("Authorization", credential.as_str()), ("Content-Type", "application/x-www-form-urlencoded")];
-    let answer = http::post(account.port, "/", &headers, &fields.join("&")).await?;
-    ensure!(answer.status == 200, "{service} refused {fields:?}: {}", answer.body);
-    Ok(answer.body)
+    let response = http::post(account.port, "/", &headers, &fields.join("&")).await?;
+    ensure!(response.status == 200, "{service} rejected {fields:?}: {}", response.body);
+    Ok(response.body)
 }
 
 fn encoded(text: &str) -> String {

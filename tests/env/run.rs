@@ -1,11 +1,12 @@
-//! The test run: its folder, the process it ends with, and where the built binaries and the Python tools are.
+//! The test run: its folder, its lead process, and the paths of the built binaries and of the Python tools.
 //!
-//! Under nextest every test is a process of its own; they find each other by the run's id. Elsewhere (`cargo test`,
-//! the demo) the one process is the run.
+//! With nextest every test is a process, and all tests of a run share the run's id. With `cargo test` and in the demo, one
+//! process is the run.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,16 +14,15 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process;
 
-/// Ports below the range that the kernel hands to outgoing connections, so that nobody takes one between our look and
-/// the server's bind.
+/// Ports below the kernel's range for outgoing connections, which could take a port between our check and the server's bind.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// What names this run to all its test processes.
+/// The id that all test processes of this run share.
 pub fn id() -> String {
     nextest_run().unwrap_or_else(|| format!("pid-{}", std::process::id()))
 }
 
-/// The process whose end is the end of the run: nextest itself, or this process.
+/// The process that ends with the run: nextest, or this process.
 pub fn lead_process() -> u32 {
     match nextest_run() {
         Some(_) => std::os::unix::process::parent_id(),
@@ -30,27 +30,28 @@ pub fn lead_process() -> u32 {
     }
 }
 
-/// The folder of this run, made if it is missing. It lies under the system's temporary folder because a socket's path
-/// may not be longer than 107 bytes.
+/// The folder of this run, which is created if it is missing.
+///
+/// It is in the system's temporary folder, because the path of a socket has at most 107 bytes.
 pub fn folder() -> Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("spillway-{}", id()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
 }
 
-/// A folder for one process or script under test; it goes with the value.
+/// A temporary folder for one process or script. It is deleted when the value is dropped.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// An empty folder in the run's own.
+    /// Creates an empty folder in the folder of the run.
     pub fn new(prefix: &str) -> Result<Self> {
         let path = folder()?.join(unique(prefix));
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -65,25 +66,27 @@ impl Drop for Scratch {
     }
 }
 
-/// A name that no other test of this run has. A process's number alone would not do: a long run uses up all there are, and
-/// they come again.
+/// A name that no other test of this run uses.
+///
+/// It contains the start time of the process, because the kernel reuses process ids during a long run.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let (process, started) = (std::process::id(), process::started_ticks().unwrap_or_default());
     format!("{prefix}_{process}_{started}_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A port on loopback that nobody listens on, and that no other test takes while this process lives: a server may be killed
-/// and started again, and even a new one takes a while until it listens.
+/// A free port on loopback, reserved for this process until it ends.
+///
+/// The reservation keeps other tests away while a server starts, and while a killed server is not running.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     static RESERVED: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
     let first = (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
     for _ in 0..PORTS.len() {
-        // 131 is prime to the range's length, so each process walks all of it, in leaps.
-        let leap = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(131);
-        let port = PORTS.start + (first.wrapping_add(leap)) % (PORTS.end - PORTS.start);
-        // A name that the kernel keeps as long as the socket is open, for all processes that see the same ports.
+        // 131 and the length of the range have no common divisor, so the steps reach every port.
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(131);
+        let port = PORTS.start + (first.wrapping_add(step)) % (PORTS.end - PORTS.start);
+        // The kernel reserves an abstract socket name for all processes until the socket is closed.
         let name = SocketAddr::from_abstract_name(format!("spillway-test-port-{port}"))?;
         let Ok(reservation) = UnixDatagram::bind_addr(&name) else { continue };
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -94,12 +97,12 @@ pub fn free_port() -> Result<u16> {
     anyhow::bail!("no free port on loopback between {} and {}", PORTS.start, PORTS.end)
 }
 
-/// The workspace's root.
+/// The root folder of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a folder of the workspace")
 }
 
-/// A binary of the workspace, as built beside the one that runs now.
+/// The path of a binary of the workspace, in the same build folder as this process.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("this process does not know its own binary")?;
     let mut folder = own.parent().context("this process has no folder")?;
@@ -120,14 +123,21 @@ pub fn optimized_task() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A tool in the Python environment that `scripts/setup` makes.
+/// The path of a tool in the Python environment that `scripts/setup` creates.
 pub fn tool(name: &str) -> Result<PathBuf> {
     let path = workspace().join(".venv/bin").join(name);
     ensure!(path.is_file(), "{} is missing; run scripts/setup", path.display());
     Ok(path)
 }
 
-/// The Lambda runtime emulator that SAM carries.
+/// Runs a command, and fails with its standard error if the command fails.
+pub(crate) fn command(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The path of the Lambda runtime emulator that SAM contains.
 pub fn runtime_emulator() -> Result<PathBuf> {
     let libraries = workspace().join(".venv/lib");
     let found = std::fs::read_dir(&libraries)
@@ -138,7 +148,7 @@ pub fn runtime_emulator() -> Result<PathBuf> {
     found.context("the runtime emulator is missing; run scripts/setup")
 }
 
-#[expect(clippy::disallowed_methods, reason = "nextest's own variable, not a setting of Spillway's")]
+#[expect(clippy::disallowed_methods, reason = "a variable of nextest, not a setting of Spillway")]
 fn nextest_run() -> Option<String> {
     std::env::var("NEXTEST_RUN_ID").ok()
 }

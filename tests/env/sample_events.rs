@@ -1,20 +1,21 @@
-//! Events of shops as their systems send them: sales and changes of stock, as JSON, some of them broken. The same number
-//! gives the same event, so that what arrives can be compared with what was sent.
+//! Sample events of shops as JSON: sales and changes of stock, some of them damaged.
+//!
+//! The same number yields the same event, so that stored rows can be compared with events.
 
 use serde_json::{Value, json};
 
-/// What an event is about, and so which folder it is put into.
+/// The subject of an event, which decides its folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// Something was sold.
+    /// A sale.
     Sale,
-    /// A shop's stock has changed.
+    /// A change of a shop's stock.
     Inventory,
 }
 
 const CATEGORIES: [&str; 4] = ["books", "garden", "toys", "wine & spirits"];
-/// Seconds from one event to the next.
-const PACE_SECONDS: u64 = 7;
+/// Seconds between two events.
+const INTERVAL_SECONDS: u64 = 7;
 
 impl Topic {
     /// The folder of its events, and the name of their table.
@@ -25,9 +26,9 @@ impl Topic {
         }
     }
 
-    /// One event. Some fields are there only now and then, as in real ones.
+    /// One event. Some fields are optional, as in real events.
     pub fn event(self, number: u64) -> Value {
-        let seconds = number * PACE_SECONDS;
+        let seconds = number * INTERVAL_SECONDS;
         let ts = format!("2026-11-20T{:02}:{:02}:{:02}Z", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
         let mut event = json!({
             "request_id": format!("{}-{number:08}", if self == Self::Sale { "s" } else { "i" }),
@@ -56,7 +57,7 @@ impl Topic {
         event
     }
 
-    /// An event that was cut off on its way: no JSON any more.
+    /// A truncated event, which is not valid JSON.
     pub fn broken(self, number: u64) -> String {
         let mut text = self.event(number).to_string();
         text.truncate(text.len() / 2);
@@ -64,7 +65,7 @@ impl Topic {
     }
 }
 
-/// One file of events, one on each line; those with these numbers are broken.
+/// A file with one event per line. Those with the numbers in `broken` are truncated.
 pub fn lines(topic: Topic, numbers: std::ops::Range<u64>, broken: &[u64]) -> String {
     let line = |number: u64| match broken.contains(&number) {
         true => topic.broken(number),

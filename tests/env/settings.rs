@@ -1,4 +1,4 @@
-//! Settings for a binary under test: environment variables by name, and nothing that the test's own environment has.
+//! Settings for a binary under test: its environment variables. It does not inherit those of the test.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 pub struct Settings(BTreeMap<String, String>);
 
 impl Settings {
-    /// With one more variable, or another value for it.
+    /// Adds a variable, or replaces its value.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.0.insert(name.to_owned(), value.to_string());
         self
     }
 
-    /// Without the variable.
+    /// Removes a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.0.remove(name);
         self
     }
 
-    /// With all variables of the other; they win.
+    /// Adds all variables of `other`, which replace existing values.
     #[must_use]
     pub fn and(mut self, other: &Self) -> Self {
         self.0.extend(other.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));

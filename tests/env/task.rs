@@ -1,4 +1,4 @@
-//! The task binary as a process of its own: exit code, output, peak memory, and signals on the way.
+//! Runs the task binary as a process: signals, exit code, output and peak memory.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -11,10 +11,10 @@ use crate::process::{self, Signal};
 use crate::settings::Settings;
 use crate::{keeper, run};
 
-/// Memory is read this often; its high-water mark only ever grows, so little can be missed.
+/// The interval between two reads of the peak memory, which only grows.
 const MEMORY_POLL: Duration = Duration::from_millis(10);
 
-/// A task that runs. It is killed when the value goes.
+/// A running task. It is killed when the value is dropped.
 #[derive(Debug)]
 pub struct Task {
     child: Child,
@@ -24,28 +24,28 @@ pub struct Task {
 /// A task that has ended.
 #[derive(Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to its standard output and error, where the logs go.
+    /// The standard output and error.
     pub logs: String,
-    /// The most memory that it had resident.
+    /// The peak resident memory.
     pub peak_memory_bytes: u64,
 }
 
 impl Finished {
-    /// The exit code; none when a signal ended it.
+    /// The exit code; none if a signal ended the task.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// Whether this signal ended it.
+    /// Whether this signal ended the task.
     pub fn was_ended_by(&self, signal: Signal) -> bool {
         self.status.signal() == Some(signal.number())
     }
 }
 
 impl Task {
-    /// Starts `spillway-task` with these settings and no others.
+    /// Starts `spillway-task` with only these settings.
     pub fn start(settings: &Settings) -> Result<Self> {
         Self::start_binary(&run::binary("spillway-task")?, settings)
     }
@@ -62,31 +62,31 @@ impl Task {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run {}", binary.display()))?;
-        let pid = child.id().context("the task has no process number")?;
+        let pid = child.id().context("the task has no process id")?;
         Ok(Self { child, pid })
     }
 
-    /// Runs it to its end.
-    pub async fn run(settings: &Settings, bound: Duration) -> Result<Finished> {
-        Self::start(settings)?.finish(bound).await
+    /// Runs the task and waits for its end.
+    pub async fn run(settings: &Settings, timeout: Duration) -> Result<Finished> {
+        Self::start(settings)?.finish(timeout).await
     }
 
-    /// Its process number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the task.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::send(signal, self.pid)
     }
 
-    /// Waits for its end.
-    pub async fn finish(self, bound: Duration) -> Result<Finished> {
+    /// Waits for the end of the task.
+    pub async fn finish(self, timeout: Duration) -> Result<Finished> {
         let pid = self.pid;
         let memory = tokio::spawn(watch_memory(pid));
-        let ended = tokio::time::timeout(bound, self.child.wait_with_output()).await;
-        let output = ended.with_context(|| format!("the task did not end within {bound:?}"))??;
+        let ended = tokio::time::timeout(timeout, self.child.wait_with_output()).await;
+        let output = ended.with_context(|| format!("the task did not end within {timeout:?}"))??;
         let logs = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Ok(Finished { status: output.status, logs, peak_memory_bytes: memory.await? })
     }

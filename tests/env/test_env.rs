@@ -1,48 +1,47 @@
-//! A world with its servers and the deliveries that S3, Lambda, ECS and the schedule would make: once, again until the
-//! event is accepted, and the sweep at the end.
+//! A fixture with its servers, and the requests that S3, Lambda, ECS and the schedule send.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cloud::{Cloud, Object};
-use crate::database::{Database, Engine, Options};
+use crate::database::{Database, Engine, Options, Rows};
+use crate::failpoint::Pause;
 use crate::fixture::{Counted, Fixture};
-use crate::lambda::{Answer, Function};
+use crate::lambda::{Call, Function, Response};
 use crate::settings::Settings;
 use crate::task::{Finished, Task};
 
-/// How long an event is delivered again and again, and how long a sweep may find something. A dead worker's lease alone
-/// holds a file for five seconds in the tests.
-const BOUND: Duration = Duration::from_secs(90);
+/// The time limit for repeated deliveries and sweeps. In the tests the lease of a dead worker expires after five seconds.
+const TIMEOUT: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long one run of the task may take.
-pub const TASK_BOUND: Duration = Duration::from_secs(120);
+/// The time limit for one run of the task.
+pub const TASK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A world with its servers.
+/// A fixture with its servers.
 #[derive(Debug)]
 pub struct TestEnv {
     /// The local AWS.
     pub cloud: Cloud,
     /// The database.
     pub server: Database,
-    /// What was uploaded.
+    /// The uploaded files, the bucket and the schema.
     pub fixture: Fixture,
 }
 
 impl TestEnv {
-    /// On the servers that all tests share, with MariaDB: for what is the same on every engine.
+    /// Uses the shared servers, with MariaDB. For behavior that does not depend on the engine.
     pub async fn new() -> Result<Self> {
         Self::on(Engine::MariaDb).await
     }
 
-    /// On the servers that all tests share, with this engine.
+    /// Uses the shared servers, with this engine.
     pub async fn on(engine: Engine) -> Result<Self> {
         Self::with(Database::shared(engine).await?).await
     }
 
-    /// On a database of its own, which may be stopped.
+    /// Uses a database server for this test alone, which the test may stop.
     pub async fn with_own_server(engine: Engine, options: Options) -> Result<Self> {
         Self::with(Database::start(engine, options).await?).await
     }
@@ -53,97 +52,118 @@ impl TestEnv {
         Ok(Self { cloud, server, fixture })
     }
 
-    /// The settings of a binary in this world.
+    /// The settings of a binary that uses this environment.
     pub fn settings(&self) -> Settings {
         self.fixture.settings()
     }
 
-    /// Runs a statement as the administrator; `{schema}` stands for the world's schema.
+    /// Runs a statement as the administrator; `{schema}` stands for the fixture's schema.
     pub async fn sql(&self, statement: &str) -> Result<()> {
         self.server.execute(&self.fixture.schema, statement).await
     }
 
-    /// Runs a query as the administrator; `{schema}` stands for the world's schema.
-    pub async fn rows(&self, query: &str) -> Result<Vec<Vec<Option<String>>>> {
+    /// Runs a query as the administrator; `{schema}` stands for the fixture's schema.
+    pub async fn rows(&self, query: &str) -> Result<Rows> {
         self.server.query(&self.fixture.schema, query).await
     }
 
-    /// Delivers the notification of these objects to the trigger, once.
-    pub async fn deliver(&self, settings: &Settings, objects: &[&Object]) -> Result<Answer> {
+    /// Delivers the notification for these objects to the trigger, once.
+    pub async fn deliver(&self, settings: &Settings, objects: &[&Object]) -> Result<Response> {
         Function::trigger(settings)?.invoke(&self.fixture.event(objects)).await
     }
 
-    /// Delivers it until the trigger accepts it, as Lambda does with an event that failed.
-    pub async fn deliver_until_accepted(&self, settings: &Settings, objects: &[&Object]) -> Result<Answer> {
+    /// Delivers the notification until the trigger succeeds, as Lambda retries a failed event.
+    pub async fn deliver_until_accepted(&self, settings: &Settings, objects: &[&Object]) -> Result<Response> {
         let start = Instant::now();
         loop {
-            let answer = self.deliver(settings, objects).await?;
-            if !answer.is_failure() {
-                return Ok(answer);
+            let response = self.deliver(settings, objects).await?;
+            if !response.is_failure() {
+                return Ok(response);
             }
-            ensure!(start.elapsed() < BOUND, "the event is still not accepted: {} {}", answer.body, answer.logs);
+            ensure!(start.elapsed() < TIMEOUT, "the event is still not accepted: {} {}", response.body, response.logs);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Runs the task for one object until it says that all is done.
+    /// Starts the trigger for an object, and waits until it has paused at the failpoint.
+    pub async fn pause_trigger(&self, settings: &Settings, failpoint: &str, object: &Object) -> Result<(Call, Pause)> {
+        let pause = Pause::at(failpoint)?;
+        let trigger = Function::trigger(&settings.clone().and(&pause.settings()))?;
+        let mut call = trigger.start(&self.fixture.event(&[object])).await?;
+        call.wait_for(&pause, TIMEOUT).await?;
+        Ok((call, pause))
+    }
+
+    /// Delivers the notification of each object in a call of its own, all at the same time.
+    pub async fn deliver_concurrently(&self, settings: &Settings, objects: &[&Object]) -> Result<Vec<Response>> {
+        let trigger = Function::trigger(settings)?;
+        let mut calls = Vec::new();
+        for object in objects {
+            calls.push(trigger.start(&self.fixture.event(&[object])).await?);
+        }
+        let mut responses = Vec::new();
+        for call in calls {
+            responses.push(call.finish().await?);
+        }
+        Ok(responses)
+    }
+
+    /// Runs the task for one object until it exits with code 0.
     pub async fn run_task_until_done(&self, settings: &Settings, key: &str) -> Result<Finished> {
         let start = Instant::now();
         let settings = settings.clone().with("CSV_KEY", key);
         loop {
-            let finished = Task::run(&settings, TASK_BOUND).await?;
+            let finished = Task::run(&settings, TASK_TIMEOUT).await?;
             if finished.code() == Some(0) {
                 return Ok(finished);
             }
-            ensure!(start.elapsed() < BOUND, "the task still fails: {:?} {}", finished.status, finished.logs);
+            ensure!(start.elapsed() < TIMEOUT, "the task still fails: {:?} {}", finished.status, finished.logs);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// Asks the ingest function for something.
-    pub async fn ask(&self, settings: &Settings, request: &Value) -> Result<Answer> {
+    /// Sends a request to the ingest function.
+    pub async fn invoke_ingest(&self, settings: &Settings, request: &Value) -> Result<Response> {
         Function::ingest(settings)?.invoke(request).await
     }
 
-    /// Asks for a replay; the reports in the answer.
+    /// Requests a replay and returns its reports.
     pub async fn replay(&self, settings: &Settings) -> Result<Vec<Value>> {
-        let answer = self.ask(settings, &json!({"replay": {}})).await?;
-        ensure!(!answer.is_failure(), "the replay failed: {} {}", answer.body, answer.logs);
-        let body = answer.body["body"].as_str().context("the answer has no body")?;
-        let body: Value = serde_json::from_str(body)?;
-        Ok(body["reports"].as_array().context("the answer has no reports")?.clone())
+        let response = self.invoke_ingest(settings, &json!({"replay": {}})).await?;
+        response.ensure_success()?;
+        response.reports()
     }
 
-    /// Sweeps until no lease is left: those of killed workers first have to expire.
+    /// Sweeps until no lease is left. The leases of killed workers must expire first.
     pub async fn sweep(&self, settings: &Settings) -> Result<()> {
         self.sweep_until(settings, <[String]>::is_empty).await
     }
 
-    /// Sweeps until the leases that are left are as they should be.
+    /// Sweeps until the remaining leases meet the condition.
     pub async fn sweep_until(&self, settings: &Settings, is_done: impl Fn(&[String]) -> bool) -> Result<()> {
         let start = Instant::now();
         loop {
-            let answer = self.ask(settings, &json!({"sweep": {"older_than_seconds": 0}})).await?;
+            let response = self.invoke_ingest(settings, &json!({"sweep": {"older_than_seconds": 0}})).await?;
             let leases = self.fixture.account.keys("lease/").await?;
-            if !answer.is_failure() && is_done(&leases) {
+            if !response.is_failure() && is_done(&leases) {
                 return Ok(());
             }
-            ensure!(start.elapsed() < BOUND, "the sweep leaves {leases:?}: {} {}", answer.body, answer.logs);
+            ensure!(start.elapsed() < TIMEOUT, "the sweep leaves {leases:?}: {} {}", response.body, response.logs);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// How many rows are where.
+    /// The numbers of rows in the database and in the fallback.
     pub async fn count(&self) -> Result<Counted> {
         self.fixture.count(&self.server).await
     }
 
-    /// Fails unless every row is in exactly one place, every object has one end, and nothing is left behind.
-    pub async fn ensure_kept(&self) -> Result<()> {
-        self.fixture.ensure_kept(&self.server).await
+    /// Fails unless every row and every object exists exactly once and nothing is left over.
+    pub async fn ensure_exactly_once(&self) -> Result<()> {
+        self.fixture.ensure_exactly_once(&self.server).await
     }
 
-    /// The ledger's state and reason for a key; none when the ledger does not know it.
+    /// The latest state and reason of a key in the ledger; none if the ledger has no entry.
     pub async fn ledger(&self, key: &str) -> Result<Option<(String, String)>> {
         let query = format!(
             "SELECT state, COALESCE(reason, '') FROM {{schema}}.spillway_ledger WHERE object_key = '{key}' ORDER BY started_at DESC"
@@ -153,7 +173,7 @@ impl TestEnv {
         Ok(rows.first().map(|row| (value(&row[0]), value(&row[1]))))
     }
 
-    /// Why each file fell back, by its key: what the manifests beside the fallback say.
+    /// The key and the reason of each fallback write, from the manifests.
     pub async fn fallback_reasons(&self) -> Result<Vec<(String, String)>> {
         let mut reasons = Vec::new();
         for key in self.fixture.account.keys("fallback/_manifests/").await? {

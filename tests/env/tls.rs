@@ -1,28 +1,30 @@
-//! A private certificate authority and a server certificate for loopback, made by openssl, so that TLS is verified for
-//! real. A second authority, which signed nothing, is there for the test that verification refuses.
+//! A private certificate authority and a server certificate for loopback, created with openssl. A second authority, which
+//! has signed nothing, tests that verification fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
-/// The files that openssl made.
+use crate::run;
+
+/// A folder with the keys and certificates of a server and two authorities.
 #[derive(Debug, Clone)]
 pub struct Certificates {
     folder: PathBuf,
 }
 
 impl Certificates {
-    /// Those that were made in this folder before.
+    /// The existing certificates in this folder.
     pub fn in_folder(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// Makes both authorities and the server's certificate in the folder.
-    pub fn make(folder: &Path) -> Result<Self> {
+    /// Creates both authorities and the server's certificate in the folder.
+    pub fn create(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("server.ext"), "subjectAltName = IP:127.0.0.1, DNS:localhost\n")?;
-        for authority in ["ca", "stranger"] {
+        for authority in ["ca", "untrusted"] {
             let (key, certificate) = (format!("{authority}.key"), format!("{authority}.pem"));
             let subject = format!("/CN=spillway tests {authority}");
             let arguments = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -45,9 +47,9 @@ impl Certificates {
         self.folder.join("ca.pem")
     }
 
-    /// An authority that signed nothing here.
-    pub fn stranger(&self) -> PathBuf {
-        self.folder.join("stranger.pem")
+    /// The authority that has signed nothing.
+    pub fn untrusted_authority(&self) -> PathBuf {
+        self.folder.join("untrusted.pem")
     }
 
     /// The server's certificate.
@@ -62,7 +64,5 @@ impl Certificates {
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> Result<()> {
-    let output = Command::new("openssl").args(arguments).current_dir(folder).output().context("cannot run openssl")?;
-    ensure!(output.status.success(), "openssl {} failed: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    run::command(Command::new("openssl").args(arguments).current_dir(folder))
 }

@@ -1,23 +1,23 @@
-//! Waiting with a bound: tests poll for what they wait for and never trust a sleep.
+//! Polls for a condition, with a time limit. Tests wait for conditions instead of sleeping.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Between two looks.
+/// The pause between two checks.
 pub(crate) const PAUSE: Duration = Duration::from_millis(20);
 
-/// Polls until the condition holds; after the bound an error says what never came.
-pub async fn until<Condition, Answer>(what: &str, bound: Duration, mut condition: Condition) -> Result<()>
+/// Polls until the condition holds. After the time limit it fails with a description of the condition.
+pub async fn until<Condition, Check>(what: &str, timeout: Duration, mut condition: Condition) -> Result<()>
 where
-    Condition: FnMut() -> Answer,
-    Answer: Future<Output = Result<bool>>,
+    Condition: FnMut() -> Check,
+    Check: Future<Output = Result<bool>>,
 {
     let start = Instant::now();
     while !condition().await? {
-        if start.elapsed() > bound {
-            bail!("waited {bound:?} for this, in vain: {what}");
+        if start.elapsed() > timeout {
+            bail!("waited {timeout:?} for {what}");
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -1,32 +1,33 @@
-//! Just enough of the client protocols of MySQL and PostgreSQL to find a COMMIT in what a client sends, however the bytes
-//! are cut.
+//! Finds a COMMIT in the bytes that a client of MySQL or PostgreSQL sends, wherever reads split them.
 
-/// As much of a message as is kept; a COMMIT is far shorter.
-const KEPT_BYTES: usize = 32;
+/// The number of buffered bytes of a message. A COMMIT is shorter.
+const BUFFER_BYTES: usize = 32;
 
-/// What a client speaks, known by the first bytes that it sends.
+/// A client protocol, detected by the first bytes of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Protocol {
-    /// Packets of a length (3 bytes, the lowest first) and a number.
+    /// Packets with a length (3 bytes, little-endian) and a sequence number.
     MySql,
-    /// Messages of a letter and a length (4 bytes, the highest first, itself counted); before the client is greeted, only
-    /// of a length.
+    /// Messages with a type letter and a length (4 bytes, big-endian, including itself). The startup message has no letter.
     Postgres {
-        /// The client's first message has ended.
-        is_begun: bool,
+        /// Whether the startup message has ended.
+        has_started: bool,
     },
 }
 
 impl Protocol {
-    /// A greeting of PostgreSQL is shorter than 64 KiB, so its first two bytes are zero; MySQL's are those of a length.
-    fn of(first: &[u8]) -> Self {
-        if first[..2] == [0, 0] { Self::Postgres { is_begun: false } } else { Self::MySql }
+    /// The protocol of these first bytes.
+    ///
+    /// A startup message of PostgreSQL is shorter than 64 KiB, so it begins with two zero bytes. A packet of MySQL begins
+    /// with the low bytes of its length.
+    fn detect(first: &[u8]) -> Self {
+        if first[..2] == [0, 0] { Self::Postgres { has_started: false } } else { Self::MySql }
     }
 
     fn header_bytes(self) -> usize {
         match self {
-            Self::MySql | Self::Postgres { is_begun: false } => 4,
-            Self::Postgres { is_begun: true } => 5,
+            Self::MySql | Self::Postgres { has_started: false } => 4,
+            Self::Postgres { has_started: true } => 5,
         }
     }
 
@@ -40,12 +41,12 @@ impl Protocol {
         }
     }
 
-    /// Whether a whole message says COMMIT. A packet of LOAD DATA's rows may read the same but has a higher number.
+    /// Whether a complete message is a COMMIT. A packet with rows of LOAD DATA has a higher sequence number.
     fn is_commit(self, header: &[u8], body: &[u8]) -> bool {
         const COM_QUERY: u8 = 3;
         let statement = match self {
             Self::MySql if header[3] == 0 && body.first() == Some(&COM_QUERY) => &body[1..],
-            Self::Postgres { is_begun: true } if header[0] == b'Q' => body,
+            Self::Postgres { has_started: true } if header[0] == b'Q' => body,
             Self::MySql | Self::Postgres { .. } => return false,
         };
         let statement = String::from_utf8_lossy(statement);
@@ -54,7 +55,7 @@ impl Protocol {
     }
 }
 
-/// Follows one client's stream of messages.
+/// Reads the messages of one client.
 #[derive(Debug, Default)]
 pub struct ClientStream {
     protocol: Option<Protocol>,
@@ -64,7 +65,7 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    /// Takes the next bytes; true when a COMMIT ended within them.
+    /// Reads the next bytes, and returns whether a COMMIT ends within them.
     pub fn has_commit(&mut self, mut bytes: &[u8]) -> bool {
         let mut found = false;
         while !bytes.is_empty() {
@@ -74,13 +75,13 @@ impl ClientStream {
                 self.header.extend_from_slice(&bytes[..taken]);
                 bytes = &bytes[taken..];
                 if self.header.len() == wanted {
-                    let protocol = *self.protocol.get_or_insert_with(|| Protocol::of(&self.header));
+                    let protocol = *self.protocol.get_or_insert_with(|| Protocol::detect(&self.header));
                     self.remaining_bytes = protocol.body_bytes(&self.header);
                     self.body.clear();
                 }
             } else {
                 let taken = bytes.len().min(self.remaining_bytes);
-                let kept = taken.min(KEPT_BYTES - self.body.len());
+                let kept = taken.min(BUFFER_BYTES - self.body.len());
                 self.body.extend_from_slice(&bytes[..kept]);
                 self.remaining_bytes -= taken;
                 bytes = &bytes[taken..];
@@ -92,12 +93,12 @@ impl ClientStream {
         found
     }
 
-    /// Ends the message; whether it was a COMMIT.
+    /// Ends the message, and returns whether it is a COMMIT.
     fn end_message(&mut self) -> bool {
         let Some(protocol) = self.protocol else { return false };
         let is_commit = protocol.is_commit(&self.header, &self.body);
-        if protocol == (Protocol::Postgres { is_begun: false }) {
-            self.protocol = Some(Protocol::Postgres { is_begun: true });
+        if protocol == (Protocol::Postgres { has_started: false }) {
+            self.protocol = Some(Protocol::Postgres { has_started: true });
         }
         self.header.clear();
         is_commit

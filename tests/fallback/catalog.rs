@@ -1,5 +1,4 @@
-//! The spillway against a real server: rows go into S3 and the Glue catalog, Athena reads them as they were, and they come
-//! back the same.
+//! Fallback writes to S3 and the Glue catalog of the local AWS. Athena and replay read the same rows back.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +24,12 @@ use spillway_test_env::cloud::{Account, Cloud};
 
 type Row = Vec<Option<String>>;
 
-/// The day on which every source of these tests was written, unless they say otherwise.
+/// The default day on which a source was written.
 const DAY: &str = "2026-11-20";
-const DATABASE: &str = "spill";
+const DATABASE: &str = "lake";
 const TABLE: &str = "orders_fallback";
 
-/// A world of its own: an account with a bucket, and the rooms under test.
+/// An account with a bucket, and the store and the catalog under test.
 struct Fixture {
     account: Account,
     store: Store,
@@ -51,45 +50,45 @@ impl Fixture {
         Ok(Self { account, store, catalog, settings })
     }
 
-    /// Lets a file fall back and gives its manifest.
+    /// Writes a file to the fallback and returns its manifest.
     async fn fallback_write(&self, file: &File) -> Result<Manifest> {
-        self.try_spill(file).await?;
-        fallback::find(&self.store, &self.settings, &file.source).await?.context("what was written is not found")
+        self.write(file).await?;
+        fallback::find(&self.store, &self.settings, &file.source).await?.context("the written object is not found")
     }
 
-    async fn try_spill(&self, file: &File) -> Result<(), Error> {
+    async fn write(&self, file: &File) -> Result<(), Error> {
         let schema = file.schema();
-        let fallback_write = file.as_spill(&schema);
+        let fallback_write = file.as_fallback_write(&schema);
         fallback::write(&self.store, &self.catalog, &self.settings, &fallback_write, file.stream(), async || Ok(()))
             .await
     }
 
-    /// The rows as replay reads them.
+    /// The rows of a fallback object, as replay reads them.
     async fn rows_of(&self, manifest: &Manifest) -> Result<Vec<Row>> {
         let batches: Vec<Batch> = fallback::open_rows(&self.store, manifest).await?.try_collect().await?;
         Ok(batches.iter().flat_map(rows_of).collect())
     }
 
     async fn athena(&self, query: &str) -> Result<Vec<Row>> {
-        athena::rows(&self.account, DATABASE, query).await
+        athena::query(&self.account, DATABASE, query).await
     }
 
     /// The table's columns as `name type`.
     async fn table_columns(&self) -> Result<Vec<String>> {
-        let answer = self.account.glue.get_table().database_name(DATABASE).name(TABLE).send().await?;
-        let table = answer.table.context("no table")?;
+        let response = self.account.glue.get_table().database_name(DATABASE).name(TABLE).send().await?;
+        let table = response.table.context("no table")?;
         Ok(columns_of(table.storage_descriptor()))
     }
 
-    /// Location and columns of each registered partition.
+    /// The location and the columns of each registered partition.
     async fn partitions(&self) -> Result<BTreeMap<String, (String, Vec<String>)>> {
-        let answer = self.account.glue.get_partitions().database_name(DATABASE).table_name(TABLE).send().await?;
+        let response = self.account.glue.get_partitions().database_name(DATABASE).table_name(TABLE).send().await?;
         let partition = |partition: &aws_sdk_glue::types::Partition| {
             let storage = partition.storage_descriptor();
             let location = storage.and_then(|storage| storage.location()).unwrap_or_default().to_owned();
             (partition.values().join("/"), (location, columns_of(storage)))
         };
-        Ok(answer.partitions().iter().map(partition).collect())
+        Ok(response.partitions().iter().map(partition).collect())
     }
 
     async fn fallback_keys(&self) -> Result<Vec<String>> {
@@ -107,9 +106,9 @@ fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig>
         ("S3_BUCKET", &account.bucket),
         ("CSV_KEY", "uploads/x.csv"),
         ("RDS_HOST", "127.0.0.1"),
-        ("RDS_USER", "nobody"),
+        ("RDS_USER", "unused"),
         ("RDS_PASSWORD", "x"),
-        ("RDS_DB", "none"),
+        ("RDS_DB", "unused"),
         ("RDS_TABLE", "orders"),
         ("GLUE_DATABASE", DATABASE),
         ("GLUE_TABLE", TABLE),
@@ -119,7 +118,7 @@ fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig>
 }
 
 async fn config(endpoint: &str, account: &str) -> SdkConfig {
-    let credentials = Credentials::new(account, "test", None, None, "the test's own account");
+    let credentials = Credentials::new(account, "test", None, None, "test account");
     aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .endpoint_url(endpoint)
@@ -128,7 +127,7 @@ async fn config(endpoint: &str, account: &str) -> SdkConfig {
         .await
 }
 
-/// A file that the database did not take.
+/// A file that is written to the fallback.
 struct File {
     source: ObjectVersion,
     names: Vec<String>,
@@ -170,9 +169,9 @@ impl File {
         Box::pin(stream::once(future::ready(Ok(self.batch()))))
     }
 
-    fn as_spill<'a>(&'a self, schema: &'a Schema) -> FallbackWrite<'a> {
+    fn as_fallback_write<'a>(&'a self, schema: &'a Schema) -> FallbackWrite<'a> {
         let rows = self.rows.len() as u64;
-        let reason = "unreachable: the test says so";
+        let reason = "unreachable: for the test";
         FallbackWrite {
             source: &self.source,
             table: "orders",
@@ -194,15 +193,15 @@ fn row(fields: &[Option<&str>]) -> Row {
     fields.iter().map(|field| field.map(str::to_owned)).collect()
 }
 
-/// The kind of an error that must have come.
+/// The kind and the message of the error of a call that must fail.
 fn kind<T>(result: Result<T, Error>) -> Result<(ErrorKind, String)> {
     match result {
-        Ok(_) => bail!("this must fail"),
+        Ok(_) => bail!("the call succeeded"),
         Err(error) => Ok((error.kind(), error.to_string())),
     }
 }
 
-/// Every type, quotes, line breaks, NULL and the empty string.
+/// A file with every type, quotes, line breaks, NULL and the empty string.
 fn orders(account: &Account) -> File {
     File::new(
         account,
@@ -227,7 +226,7 @@ fn orders(account: &Account) -> File {
 }
 
 #[tokio::test]
-async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
+async fn athena_and_replay_read_same_rows() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let file = orders(&fixture.account);
     let manifest = fixture.fallback_write(&file).await?;
@@ -279,26 +278,26 @@ async fn athena_reads_what_fell_back_and_replay_the_same() -> Result<()> {
     expected[1][4] = Some("false".to_owned());
     expected[2][7] = Some("2026-01-01 00:00:00Z".to_owned());
     let mut back = fixture.rows_of(&manifest).await?;
-    // How an exponent is spelled is not ours to say.
-    let weight = back[0][3].take().context("a weight is lost")?;
+    // The spelling of an exponent may change.
+    let weight = back[0][3].take().context("the weight is lost")?;
     assert_eq!((weight.parse::<f64>(), expected[0][3].take()), (Ok(1.5e300), Some("1.5e300".to_owned())));
     assert_eq!(back, expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn three_writers_at_once_on_one_new_table_all_are_seen() -> Result<()> {
+async fn three_concurrent_writers_register_in_new_table() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let files = [
         File::new(&fixture.account, "uploads/a.csv", &["id", "a"], &[&[Some("1"), Some("x")], &[Some("2"), Some("y")]]),
         File::new(&fixture.account, "uploads/b.csv", &["b", "id"], &[&[Some("2026-01-01"), Some("3")]]),
         File::new(&fixture.account, "uploads/c.csv", &["id", "c"], &[&[Some("4"), Some("0.5")]]),
     ];
-    future::try_join_all(files.iter().map(|file| fixture.try_spill(file))).await?;
+    future::try_join_all(files.iter().map(|file| fixture.write(file))).await?;
 
     let mut columns = fixture.table_columns().await?;
     let partitions = fixture.partitions().await?;
-    assert_eq!(partitions.get(DAY).context("no partition")?.1, columns, "the partition has every column of the table");
+    assert_eq!(partitions.get(DAY).context("no partition")?.1, columns, "the partition lacks columns of the table");
     columns.sort();
     assert_eq!(columns, ["a string", "b date", "c decimal(18,1)", "id bigint"]);
     let rows = fixture.athena(&format!("SELECT id, a, b, c FROM {TABLE} ORDER BY id")).await?;
@@ -317,7 +316,7 @@ async fn three_writers_at_once_on_one_new_table_all_are_seen() -> Result<()> {
 }
 
 #[tokio::test]
-async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()> {
+async fn files_with_different_types_stay_readable() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let files = [
         File::new(&fixture.account, "uploads/1.csv", &["id", "amount"], &[&[Some("1"), Some("5")]]),
@@ -329,7 +328,7 @@ async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()>
     for file in &files {
         manifests.push(fixture.fallback_write(file).await?);
     }
-    // What is no integer finds the string column that was made before; a column without values goes where it is.
+    // Values that are not integers use the existing string column. A column without values uses the first column.
     assert_eq!(fixture.table_columns().await?, ["id bigint", "amount bigint", "amount__string string"]);
     let rows = fixture.athena(&format!("SELECT id, amount, amount__string, dt FROM {TABLE} ORDER BY id")).await?;
     let expected = [
@@ -344,7 +343,7 @@ async fn files_that_disagree_about_a_type_do_not_hide_each_other() -> Result<()>
     }
     assert_eq!(fixture.partitions().await?.into_keys().collect::<Vec<_>>(), [DAY, "2026-11-21"]);
     let listed = fallback::list(&fixture.store, &fixture.account.bucket, &fixture.settings, Some("orders")).await?;
-    assert_eq!(listed, manifests, "oldest first");
+    assert_eq!(listed, manifests, "not sorted by age");
     Ok(())
 }
 
@@ -359,7 +358,7 @@ async fn writing_and_registering_twice_changes_nothing() -> Result<()> {
     assert_eq!(fixture.account.list("fallback/").await?, objects);
     assert_eq!(fixture.account.open_uploads().await?, Vec::<String>::new());
 
-    // Somebody deletes the partition, then the table.
+    // Registering again restores a deleted partition and a deleted table.
     let glue = &fixture.account.glue;
     glue.delete_partition().database_name(DATABASE).table_name(TABLE).partition_values(DAY).send().await?;
     fallback::register_found(&fixture.catalog, &fixture.settings, &first).await?;
@@ -371,7 +370,7 @@ async fn writing_and_registering_twice_changes_nothing() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_taken_out_takes_its_partition_along_when_it_was_the_last() -> Result<()> {
+async fn removing_last_file_removes_its_partition() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let first = fixture.fallback_write(&orders(&fixture.account)).await?;
     let second =
@@ -379,7 +378,7 @@ async fn what_is_taken_out_takes_its_partition_along_when_it_was_the_last() -> R
     let remove = |manifest| fallback::remove(&fixture.store, &fixture.catalog, &fixture.settings, manifest);
 
     remove(&first).await?;
-    assert_eq!(fixture.partitions().await?.len(), 1, "the other file is still in it");
+    assert_eq!(fixture.partitions().await?.len(), 1, "the partition still contains the other file");
     assert_eq!(fallback::find(&fixture.store, &fixture.settings, &first.source).await?, None);
     assert_eq!(fixture.athena(&format!("SELECT id FROM {TABLE}")).await?, [row(&[Some("2")])]);
     assert_eq!(kind(fallback::open_rows(&fixture.store, &first).await)?.0, ErrorKind::SourceMissing);
@@ -392,12 +391,12 @@ async fn what_is_taken_out_takes_its_partition_along_when_it_was_the_last() -> R
 }
 
 #[tokio::test]
-async fn a_writer_that_may_not_go_on_leaves_nothing_to_see() -> Result<()> {
+async fn stopped_writer_leaves_no_visible_object() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let file = orders(&fixture.account);
     let schema = file.schema();
-    let fallback_write = file.as_spill(&schema);
-    let lost = async || Err(Error::new(ErrorKind::LeaseLost, "somebody has taken over"));
+    let fallback_write = file.as_fallback_write(&schema);
+    let lost = async || Err(Error::new(ErrorKind::LeaseLost, "another worker has taken over"));
     let end =
         fallback::write(&fixture.store, &fixture.catalog, &fixture.settings, &fallback_write, file.stream(), lost)
             .await;
@@ -409,23 +408,23 @@ async fn a_writer_that_may_not_go_on_leaves_nothing_to_see() -> Result<()> {
     assert_eq!(kind(end)?.0, ErrorKind::Internal);
 
     let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
-    assert_eq!(fixture.fallback_keys().await?, [manifest_key], "only what is known beforehand");
+    assert_eq!(fixture.fallback_keys().await?, [manifest_key], "only the manifest may exist");
     assert_eq!(fixture.account.open_uploads().await?, Vec::<String>::new());
     assert_eq!(fallback::find(&fixture.store, &fixture.settings, &file.source).await?, None);
-    // The next attempt goes all the way.
+    // The next attempt succeeds.
     assert_eq!(fixture.fallback_write(&file).await?.rows, 4);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_object_without_its_manifest_is_not_taken_for_none() -> Result<()> {
+async fn object_without_manifest_is_an_error() -> Result<()> {
     for format in FallbackFormat::ALL {
         let fixture = Fixture::new(format).await?;
         let file = orders(&fixture.account);
         fixture.fallback_write(&file).await?;
         let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
         fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(&manifest_key).send().await?;
-        // Whatever form is written now.
+        // Whatever format the settings have now.
         for format in FallbackFormat::ALL {
             let fixture = Fixture::at(fixture.account.clone(), format).await?;
             let (kind, message) = kind(fallback::find(&fixture.store, &fixture.settings, &file.source).await)?;
@@ -437,27 +436,27 @@ async fn an_object_without_its_manifest_is_not_taken_for_none() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_catalog_that_does_not_answer_stops_the_fallback_before_it_begins() -> Result<()> {
+async fn unreachable_catalog_stops_fallback_before_writing() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let file = orders(&fixture.account);
-    let nobody = config("http://127.0.0.1:9", &fixture.account.id).await;
-    let deaf = Fixture { catalog: Catalog::new(&nobody, fixture.settings.glue.clone()), ..fixture };
-    assert_eq!(kind(deaf.try_spill(&file).await)?.0, ErrorKind::Service);
-    assert_eq!(deaf.fallback_keys().await?, Vec::<String>::new());
+    let closed_port = config("http://127.0.0.1:9", &fixture.account.id).await;
+    let fixture = Fixture { catalog: Catalog::new(&closed_port, fixture.settings.glue.clone()), ..fixture };
+    assert_eq!(kind(fixture.write(&file).await)?.0, ErrorKind::Service);
+    assert_eq!(fixture.fallback_keys().await?, Vec::<String>::new());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
+async fn table_with_other_format_or_location_is_rejected() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Parquet).await?;
     let manifest = fixture.fallback_write(&orders(&fixture.account)).await?;
     let other = File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]]);
 
     let csv = Fixture::at(fixture.account.clone(), FallbackFormat::Csv).await?;
-    let (refused, message) = kind(csv.try_spill(&other).await)?;
+    let (refused, message) = kind(csv.write(&other).await)?;
     assert_eq!(refused, ErrorKind::Settings);
-    assert!(message.contains("FALLBACK_FORMAT=csv") && message.contains("spill.orders_fallback"), "{message}");
-    // What was written before is still found, registered, read and taken out.
+    assert!(message.contains("FALLBACK_FORMAT=csv") && message.contains("lake.orders_fallback"), "{message}");
+    // Existing objects of the other format can still be found, registered and read.
     assert_eq!(fallback::find(&csv.store, &csv.settings, &manifest.source).await?, Some(manifest.clone()));
     fallback::register_found(&csv.catalog, &csv.settings, &manifest).await?;
     assert_eq!(csv.rows_of(&manifest).await?.len(), 4);
@@ -465,7 +464,7 @@ async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
     let mut elsewhere = Fixture::at(fixture.account.clone(), FallbackFormat::Parquet).await?;
     elsewhere.settings.database.tables.default = Some("customers".to_owned());
     let schema = other.schema();
-    let fallback_write = FallbackWrite { table: "customers", ..other.as_spill(&schema) };
+    let fallback_write = FallbackWrite { table: "customers", ..other.as_fallback_write(&schema) };
     let Fixture { store, catalog, settings, .. } = &elsewhere;
     let written = fallback::write(store, catalog, settings, &fallback_write, other.stream(), async || Ok(())).await;
     let (refused, message) = kind(written)?;
@@ -475,7 +474,7 @@ async fn a_table_of_another_form_or_place_is_refused() -> Result<()> {
 }
 
 #[tokio::test]
-async fn csv_is_read_by_athena_and_brings_everything_back() -> Result<()> {
+async fn csv_fallback_is_readable_and_replays_unchanged() -> Result<()> {
     let fixture = Fixture::new(FallbackFormat::Csv).await?;
     let plain = File::new(
         &fixture.account,
@@ -489,7 +488,7 @@ async fn csv_is_read_by_athena_and_brings_everything_back() -> Result<()> {
     assert_eq!(
         fixture.table_columns().await?,
         ["spillway_nulls string", "id string", "note string", "extra string"],
-        "appended, so that the first file's records still mean what they did"
+        "new columns are not at the end, so the first file's records change their meaning"
     );
     let query = format!("SELECT id, note, spillway_nulls FROM {TABLE} ORDER BY id");
     let expected = [
@@ -498,17 +497,17 @@ async fn csv_is_read_by_athena_and_brings_everything_back() -> Result<()> {
         row(&[Some("3"), Some(""), Some("")]),
         row(&[Some("4"), Some(""), Some("3")]),
     ];
-    let told = |rows: Vec<Row>| -> Vec<Row> {
+    let without_nulls = |rows: Vec<Row>| -> Vec<Row> {
         rows.into_iter().map(|row| row.into_iter().map(|field| Some(field.unwrap_or_default())).collect()).collect()
     };
-    assert_eq!(told(fixture.athena(&query).await?), expected);
+    assert_eq!(without_nulls(fixture.athena(&query).await?), expected);
     assert_eq!(fixture.rows_of(&wider_manifest).await?, wider.rows);
 
-    // Quotes and line breaks make the way there and back; the local Athena cannot read them.
+    // Replay reads quotes and line breaks back. The local Athena cannot read them.
     let mut everything = orders(&fixture.account);
     let manifest = fixture.fallback_write(&everything).await?;
     everything.rows[3][1] = Some("NULL".to_owned());
-    assert_eq!(fixture.rows_of(&manifest).await?, everything.rows, "every field as it was spelled");
+    assert_eq!(fixture.rows_of(&manifest).await?, everything.rows, "a field has another spelling");
     assert_eq!(manifest.key, format!("fallback/orders/dt={DAY}/{}.csv", everything.source.id));
     Ok(())
 }

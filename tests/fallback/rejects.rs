@@ -1,27 +1,23 @@
-//! Bad records are set aside one by one where the settings allow it: byte for byte, once, and on their way back in.
-
-use std::time::Duration;
+//! Rejected records: they are written byte for byte, once, and can be corrected and loaded.
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::cloud::Object;
-use spillway_test_env::database::Engine;
-use spillway_test_env::failpoint::Pause;
+use spillway_test_env::database::{Engine, Rows, texts};
 use spillway_test_env::fixture::{Counted, Input, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::test_env::TestEnv;
 
 const KEY: &str = "uploads/orders.csv";
 const HEADER: &[u8] = b"file,record,checksum,note\n";
-/// Too few fields, too many with a line end in quotes, and one that goes on after its quote.
+/// Records with too few fields, with too many fields and a quoted line break, and with text after a closing quote.
 const BAD: [&[u8]; 3] = [b"orders,short\n", b"orders,1,c,\"two\nlines\",more\n", b"orders,2,\"c\"x,\"\n"];
 
-/// Uploads a file of good records with the bad ones in front, in the middle and at the end.
+/// Uploads a file with good records, and bad ones at its beginning, in the middle and at its end.
 async fn upload(test_env: &mut TestEnv, key: &str, records: usize) -> Result<Object> {
     let (body, rows) = file(key, records);
     let good = &body[HEADER.len()..];
-    // Every sixth record is plain text on one line.
+    // Every sixth note is `plain`, on one line.
     let middle = good.windows(6).position(|part| part == b"plain\"").context("no plain record")? + 7;
     let body = [HEADER, BAD[0], &good[..middle], BAD[1], &good[middle..], BAD[2]].concat();
     let object = test_env.fixture.account.put(key, body).await?;
@@ -29,7 +25,7 @@ async fn upload(test_env: &mut TestEnv, key: &str, records: usize) -> Result<Obj
     Ok(object)
 }
 
-/// The rejects of the only source that has some: their key, their bytes, and the notes.
+/// The reject file of the only source that has one: its key, its bytes, and the entries of its report.
 async fn rejects(test_env: &TestEnv) -> Result<(String, Vec<u8>, Vec<Value>)> {
     let keys = test_env.fixture.account.keys("rejected/").await?;
     ensure!(keys.len() == 2 && keys[0].ends_with(".csv") && keys[1].ends_with(".jsonl"), "{keys:?}");
@@ -38,29 +34,22 @@ async fn rejects(test_env: &TestEnv) -> Result<(String, Vec<u8>, Vec<Value>)> {
     Ok((keys[0].clone(), records, notes.lines().map(serde_json::from_str).collect::<Result<_, _>>()?))
 }
 
-/// What the ledger has counted for the loaded source: parsed, stored, rejected.
-async fn counted(test_env: &TestEnv, key: &str) -> Result<Vec<Vec<Option<String>>>> {
+/// The ledger's counts of parsed, stored and rejected rows, and the state.
+async fn ledger_counts(test_env: &TestEnv, key: &str) -> Result<Rows> {
     let columns = "CONCAT(rows_parsed, ''), CONCAT(rows_stored, ''), CONCAT(rows_rejected, ''), state";
     test_env.rows(&format!("SELECT {columns} FROM {{schema}}.spillway_ledger WHERE object_key = '{key}'")).await
 }
 
-fn texts(values: [&str; 4]) -> Vec<Vec<Option<String>>> {
-    vec![values.map(|value| Some(value.to_owned())).to_vec()]
-}
-
 #[rstest]
-#[case::held("8388608", "3")]
+#[case::buffered("8388608", "3")]
 #[case::streamed("0", "2%")]
 #[tokio::test]
-async fn bad_records_are_set_aside_and_the_rest_is_loaded(
-    #[case] acquire_lease: &str,
-    #[case] limit: &str,
-) -> Result<()> {
+async fn bad_records_are_rejected_and_the_rest_loads(#[case] buffer_bytes: &str, #[case] limit: &str) -> Result<()> {
     let mut test_env = TestEnv::new().await?;
     let object = upload(&mut test_env, KEY, 200).await?;
-    let settings = test_env.settings().with("MAX_REJECTS", limit).with("BUFFER_MAX_BYTES", acquire_lease);
-    let answer = test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    let report = &answer.body["reports"][0];
+    let settings = test_env.settings().with("MAX_REJECTS", limit).with("BUFFER_MAX_BYTES", buffer_bytes);
+    let response = test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let report = &response.body["reports"][0];
     assert_eq!(
         (&report["rows_parsed"], &report["rows_stored"], &report["rows_rejected"]),
         (&json!(203), &json!(200), &json!(3))
@@ -74,29 +63,29 @@ async fn bad_records_are_set_aside_and_the_rest_is_loaded(
         (&notes[0]["record"], &notes[0]["line"], &notes[0]["byte"]),
         (&json!(1), &json!(2), &json!(HEADER.len()))
     );
-    assert_eq!(counted(&test_env, KEY).await?, texts(["203", "200", "3", "loaded"]));
+    assert_eq!(ledger_counts(&test_env, KEY).await?, texts(&[["203", "200", "3", "loaded"]]));
     assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 #[rstest]
 #[case::none("0", "4 fields expected")]
 #[case::count("2", "more than 2 records are bad")]
-#[case::usage("1%", "3 of 203 records are bad")]
+#[case::share("1%", "3 of 203 records are bad")]
 #[tokio::test]
-async fn more_than_the_limit_refuse_the_whole_file(#[case] limit: &str, #[case] reason: &str) -> Result<()> {
+async fn too_many_bad_records_reject_the_file(#[case] limit: &str, #[case] reason: &str) -> Result<()> {
     let mut test_env = TestEnv::new().await?;
     let object = upload(&mut test_env, KEY, 200).await?;
     for input in &mut test_env.fixture.inputs {
         input.rows.clear();
     }
     test_env.deliver_until_accepted(&test_env.settings().with("MAX_REJECTS", limit), &[&object]).await?;
-    let (state, why) = test_env.ledger(KEY).await?.context("the ledger does not know it")?;
+    let (state, why) = test_env.ledger(KEY).await?.context("the ledger has no entry")?;
     assert_eq!(state, "rejected");
     ensure!(why.contains(reason), "{why}");
     assert_eq!(test_env.fixture.account.keys("rejected/").await?, Vec::<String>::new());
     assert_eq!(test_env.count().await?, Counted::default());
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 #[rstest]
@@ -104,7 +93,7 @@ async fn more_than_the_limit_refuse_the_whole_file(#[case] limit: &str, #[case] 
 #[case::insert(Engine::MariaDb, "insert")]
 #[case::copy(Engine::Postgres, "auto")]
 #[tokio::test]
-async fn values_that_do_not_fit_are_set_aside_too(#[case] engine: Engine, #[case] method: &str) -> Result<()> {
+async fn values_that_do_not_fit_are_rejected(#[case] engine: Engine, #[case] method: &str) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
     let text = "id,name\n1,a\nx,b\n2\n3,\"too long\"\n4,d\n";
@@ -119,13 +108,13 @@ async fn values_that_do_not_fit_are_set_aside_too(#[case] engine: Engine, #[case
     let expected =
         [(Some("value_refused"), Some("id")), (Some("field_count"), None), (Some("value_refused"), Some("name"))];
     assert_eq!(seen, expected);
-    ensure!(!notes.iter().any(|note| note.to_string().contains("too long\\\"")), "a value is in the notes: {notes:?}");
-    assert_eq!(counted(&test_env, KEY).await?, texts(["5", "2", "3", "loaded"]));
+    ensure!(!notes.iter().any(|note| note.to_string().contains("too long\\\"")), "a value is in the report: {notes:?}");
+    assert_eq!(ledger_counts(&test_env, KEY).await?, texts(&[["5", "2", "3", "loaded"]]));
     Ok(())
 }
 
 #[tokio::test]
-async fn too_many_values_make_the_file_fall_back_with_the_bad_records_set_aside() -> Result<()> {
+async fn too_many_bad_values_fall_back_without_bad_records() -> Result<()> {
     let test_env = TestEnv::new().await?;
     test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5)) ENGINE=InnoDB").await?;
     let object = test_env.fixture.account.put(KEY, "id,name\n1,a\nx,b\n2\ny,c\n").await?;
@@ -133,16 +122,16 @@ async fn too_many_values_make_the_file_fall_back_with_the_bad_records_set_aside(
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     let (_, records, _) = rejects(&test_env).await?;
     assert_eq!(String::from_utf8(records)?, "id,name\n2\n");
-    assert_eq!(counted(&test_env, KEY).await?, texts(["4", "3", "1", "fell_back"]));
+    assert_eq!(ledger_counts(&test_env, KEY).await?, texts(&[["4", "3", "1", "fell_back"]]));
     test_env.sql("DROP TABLE {schema}.orders").await?;
     let reports = test_env.replay(&settings).await?;
     assert_eq!((&reports[0]["rows_stored"], &reports[0]["rows_rejected"]), (&json!(3), &json!(1)));
-    assert_eq!(counted(&test_env, KEY).await?, texts(["4", "3", "1", "loaded"]));
+    assert_eq!(ledger_counts(&test_env, KEY).await?, texts(&[["4", "3", "1", "loaded"]]));
     Ok(())
 }
 
 #[tokio::test]
-async fn corrected_rejects_are_loaded_once_into_their_table() -> Result<()> {
+async fn corrected_rejects_load_once() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = test_env.settings().with("MAX_REJECTS", 1);
     let object = test_env.fixture.account.put(KEY, "id,name\n1,a\n2\n").await?;
@@ -151,20 +140,20 @@ async fn corrected_rejects_are_loaded_once_into_their_table() -> Result<()> {
     let corrected = String::from_utf8(records)?.replace("2\n", "2,b\n");
     test_env.fixture.account.put(&key, corrected).await?;
     for _ in 0..2 {
-        let answer = test_env.ask(&settings, &json!({ "rejects": key })).await?;
-        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+        let response = test_env.invoke_ingest(&settings, &json!({ "rejects": key })).await?;
+        response.ensure_success()?;
     }
     let rows = test_env.rows("SELECT CONCAT(id, ''), name FROM {schema}.orders ORDER BY id").await?;
     assert_eq!(rows, [["1", "a"], ["2", "b"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec()));
     let processed = test_env.fixture.account.keys("processed/rejected/orders/").await?;
     assert_eq!(processed.len(), 1, "{processed:?}");
-    let refused = test_env.ask(&settings, &json!({"rejects": "uploads/orders.csv"})).await?;
-    ensure!(refused.is_failure(), "a key that is no file of rejects was taken");
+    let refused = test_env.invoke_ingest(&settings, &json!({"rejects": "uploads/orders.csv"})).await?;
+    ensure!(refused.is_failure(), "a key that is not a reject file was accepted");
     Ok(())
 }
 
 #[tokio::test]
-async fn corrected_rejects_have_the_parts_of_the_first_files_key() -> Result<()> {
+async fn corrected_rejects_keep_key_columns_of_original() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = test_env.settings().without("RDS_TABLE").with("MAX_REJECTS", 2);
     let settings = settings.with("TABLE_PATTERN", "uploads/{region}/{table}.csv").with("KEY_COLUMNS", "region");
@@ -172,43 +161,40 @@ async fn corrected_rejects_have_the_parts_of_the_first_files_key() -> Result<()>
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     let (key, records, notes) = rejects(&test_env).await?;
     assert_eq!(notes[0]["object_key"], json!("uploads/north/orders.csv"));
-    // One of them is still wrong: what is left out of it came from the first file too.
+    // One record is still bad. Its new reject file refers to the original file too.
     let corrected = String::from_utf8(records)?.replace("2\n", "2,b\n");
     test_env.fixture.account.put(&key, corrected).await?;
-    let answer = test_env.ask(&settings, &json!({ "rejects": key })).await?;
-    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let response = test_env.invoke_ingest(&settings, &json!({ "rejects": key })).await?;
+    response.ensure_success()?;
     let keys = test_env.fixture.account.keys("rejected/orders/").await?;
-    let again = keys.iter().find(|again| again.ends_with(".csv")).context("nothing was left out again")?;
+    let again = keys.iter().find(|again| again.ends_with(".csv")).context("no record was rejected again")?;
     let notes_key = again.replace(".csv", ".jsonl");
     let notes = test_env.fixture.account.get(&notes_key).await?;
     ensure!(String::from_utf8(notes)?.contains(r#""object_key":"uploads/north/orders.csv""#));
     let rows = test_env.rows("SELECT CONCAT(id, ''), region FROM {schema}.orders ORDER BY id").await?;
     assert_eq!(rows, [["1", "north"], ["2", "north"]].map(|row| row.map(|value| Some(value.to_owned())).to_vec()));
 
-    // Without the notes the columns would be empty: the file waits, and says why.
+    // Without the report the key columns would be empty, so the file is rejected with this reason.
     test_env.fixture.account.s3.delete_object().bucket(&test_env.fixture.account.bucket).key(&notes_key).send().await?;
-    let answer = test_env.ask(&settings, &json!({ "rejects": again })).await?;
-    let (state, why) = test_env.ledger(again).await?.context("the ledger does not know it")?;
-    assert_eq!(state, "rejected", "{} {}", answer.body, answer.logs);
+    let response = test_env.invoke_ingest(&settings, &json!({ "rejects": again })).await?;
+    let (state, why) = test_env.ledger(again).await?.context("the ledger has no entry")?;
+    assert_eq!(state, "rejected", "{} {}", response.body, response.logs);
     ensure!(why.contains("object_key") && why.contains("KEY_COLUMNS"), "{why}");
     assert_eq!(test_env.rows("SELECT id FROM {schema}.orders").await?.len(), 2);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_once_they_are_written_leaves_nothing_twice() -> Result<()> {
+async fn worker_killed_after_writing_rejects_duplicates_nothing() -> Result<()> {
     let mut test_env = TestEnv::new().await?;
     let object = upload(&mut test_env, KEY, 200).await?;
     let settings = test_env.settings().with("MAX_REJECTS", 3);
-    let pause = Pause::at("RejectsWritten")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.reaches(&pause, Duration::from_secs(60)).await?;
+    let (call, _pause) = test_env.pause_trigger(&settings, "RejectsWritten", &object).await?;
     let written = rejects(&test_env).await?;
-    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    ensure!(call.kill().await?.was_killed(), "the function was not killed");
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     assert_eq!(rejects(&test_env).await?, written);
-    assert_eq!(counted(&test_env, KEY).await?, texts(["203", "200", "3", "loaded"]));
+    assert_eq!(ledger_counts(&test_env, KEY).await?, texts(&[["203", "200", "3", "loaded"]]));
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }

@@ -1,36 +1,37 @@
-//! The fallback as Athena's user sees it: values equal to the source's, no file hides another, and a replay that takes
-//! every row home exactly once.
+//! The fallback, read with Athena and replayed: values are equal to those of the files, and each row is loaded once.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_test_env::athena;
+use spillway_test_env::cloud::Object;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fallback::describe;
 use spillway_test_env::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE};
 use spillway_test_env::lambda::Function;
+use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
-/// Quotes, newlines, NULL beside the empty text, dates, times, decimals, booleans, and text that looks like numbers.
+/// Quotes, line breaks, NULL, empty texts, dates, times, decimals, booleans, and texts that look like numbers.
 const TYPED: &str = "id,name,price,paid,day,moment,code,empty\n\
     1,\"He said \"\"no\"\"\",10.50,true,2026-01-31,2026-01-31T23:59:59,00123,\"\"\n\
     2,\"two\nlines, and a comma\",-0.05,false,2024-02-29,2024-02-29T00:00:00,00007,x\n\
     3,,,,,,,\n";
 
-/// A table that takes no file of ours, so that all of them fall back at once.
-const NARROW: &str = "CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB";
+/// A table without the files' columns, so that every file falls back.
+const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB";
 
 #[tokio::test]
-async fn sql_over_the_fallback_gives_what_the_file_says() -> Result<()> {
+async fn sql_over_fallback_returns_file_values() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let account = &test_env.fixture.account;
-    test_env.sql(NARROW).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     let object = account.put("uploads/typed.csv", TYPED).await?;
     test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
 
     let query = format!("SELECT id, name, price, paid, day, moment, code, empty FROM {GLUE_TABLE} ORDER BY id");
-    let rows = athena::rows(account, GLUE_DATABASE, &query).await?;
+    let rows = athena::query(account, GLUE_DATABASE, &query).await?;
     let expected: [[Option<&str>; 8]; 3] = [
         [
             Some("1"),
@@ -90,13 +91,13 @@ async fn sql_over_the_fallback_gives_what_the_file_says() -> Result<()> {
 #[case::parquet("parquet")]
 #[case::csv("csv")]
 #[tokio::test]
-async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Result<()> {
+async fn replay_restores_every_value(#[case] format: &str) -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = test_env.settings().with("FALLBACK_FORMAT", format);
-    test_env.sql(NARROW).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     let object = test_env.fixture.account.put("uploads/typed.csv", TYPED).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    ensure!(test_env.fallback_reasons().await?.len() == 1, "it did not fall back");
+    ensure!(test_env.fallback_reasons().await?.len() == 1, "the file did not fall back");
     test_env.sql("DROP TABLE {schema}.orders").await?;
     let reports = test_env.replay(&settings).await?;
     ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
@@ -111,45 +112,40 @@ async fn what_fell_back_comes_home_value_for_value(#[case] format: &str) -> Resu
 }
 
 #[tokio::test]
-async fn what_came_home_is_known_when_it_is_uploaded_again() -> Result<()> {
+async fn replayed_file_is_a_duplicate_when_uploaded_again() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let (account, settings) = (&test_env.fixture.account, test_env.settings());
-    test_env.sql(NARROW).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     let object = account.put("uploads/typed.csv", TYPED).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     test_env.sql("DROP TABLE {schema}.orders").await?;
-    ensure!(test_env.replay(&settings).await?.len() == 1, "nothing came home");
+    ensure!(test_env.replay(&settings).await?.len() == 1, "nothing was replayed");
 
     let again = account.put("uploads/typed.csv", TYPED).await?;
-    let answer = test_env.deliver(&settings, &[&again]).await?;
-    ensure!(!answer.is_failure(), "it reached no end: {} {}", answer.body, answer.logs);
-    ensure!(account.keys("uploads/").await?.is_empty(), "the second copy still waits");
+    let response = test_env.deliver(&settings, &[&again]).await?;
+    ensure!(!response.is_failure(), "the second delivery failed: {} {}", response.body, response.logs);
+    ensure!(account.keys("uploads/").await?.is_empty(), "the second object was not moved");
     let count = test_env.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
     assert_eq!(count, [[Some("3".to_owned())]]);
     Ok(())
 }
 
 #[tokio::test]
-async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() -> Result<()> {
+async fn three_concurrent_fallbacks_replay_completely() -> Result<()> {
     let mut test_env = TestEnv::new().await?;
     let settings = test_env.settings();
-    test_env.sql(NARROW).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     let mut objects = Vec::new();
     for (name, records) in [("one", 30), ("two", 40), ("three", 50)] {
         objects.push(test_env.fixture.upload(&format!("uploads/{name}.csv"), records).await?);
     }
-    let trigger = Function::trigger(&settings)?;
-    let mut calls = Vec::new();
-    for object in &objects {
-        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
-    }
-    for call in calls {
-        let answer = call.answer().await?;
-        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let objects: Vec<&Object> = objects.iter().collect();
+    for response in test_env.deliver_concurrently(&settings, &objects).await? {
+        response.ensure_success()?;
     }
     assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 120 });
-    test_env.ensure_kept().await?;
-    let counted = athena::rows(
+    test_env.ensure_exactly_once().await?;
+    let counted = athena::query(
         &test_env.fixture.account,
         GLUE_DATABASE,
         &format!("SELECT file, COUNT(*) FROM {GLUE_TABLE} GROUP BY file ORDER BY 2"),
@@ -163,31 +159,37 @@ async fn three_files_that_fall_back_at_once_are_all_there_and_all_come_home() ->
     test_env.sql("DROP TABLE {schema}.orders").await?;
     assert_eq!(test_env.replay(&settings).await?.len(), 3);
     assert_eq!(test_env.count().await?, Counted { database: 120, fallback: 0 });
-    assert_eq!(test_env.replay(&settings).await?.len(), 0, "a second replay found something");
+    assert_eq!(test_env.replay(&settings).await?.len(), 0, "a second replay found files");
     assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
-#[tokio::test]
-async fn replays_at_once_store_the_rows_once() -> Result<()> {
+/// An environment with a file of 200 rows in the fallback, and without the table that rejected it.
+async fn with_fallback() -> Result<(TestEnv, Settings)> {
     let mut test_env = TestEnv::new().await?;
     let settings = test_env.settings();
-    test_env.sql(NARROW).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     test_env.sql("DROP TABLE {schema}.orders").await?;
+    Ok((test_env, settings))
+}
+
+#[tokio::test]
+async fn concurrent_replays_load_once() -> Result<()> {
+    let (test_env, settings) = with_fallback().await?;
     let ingest = Function::ingest(&settings)?;
     let mut calls = Vec::new();
     for _ in 0..3 {
         calls.push(ingest.start(&serde_json::json!({"replay": {}})).await?);
     }
     for call in calls {
-        call.answer().await?;
+        call.finish().await?;
     }
     test_env.replay(&settings).await?;
     assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 #[rstest]
@@ -195,23 +197,19 @@ async fn replays_at_once_store_the_rows_once() -> Result<()> {
 #[case::after_commit("AfterCommit")]
 #[case::lease_written("LeaseWritten")]
 #[tokio::test]
-async fn a_replay_that_is_killed_is_done_once_by_the_next(#[case] point: &str) -> Result<()> {
-    let mut test_env = TestEnv::new().await?;
-    let settings = test_env.settings();
-    test_env.sql(NARROW).await?;
-    let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
-    test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    test_env.sql("DROP TABLE {schema}.orders").await?;
+async fn killed_replay_completes_once(#[case] point: &str) -> Result<()> {
+    let (test_env, settings) = with_fallback().await?;
 
     let pause = Pause::at(point)?;
     let mut call =
         Function::ingest(&settings.clone().and(&pause.settings()))?.start(&serde_json::json!({"replay": {}})).await?;
-    call.reaches(&pause, Duration::from_secs(60)).await?;
-    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    call.wait_for(&pause, Duration::from_secs(60)).await?;
+    ensure!(call.kill().await?.was_killed(), "the function was not killed");
 
+    // The lease of the killed replay expires after five seconds.
     tokio::time::sleep(Duration::from_secs(6)).await;
     test_env.replay(&settings).await?;
     assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }

@@ -1,4 +1,4 @@
-//! JSON and Parquet on the whole road: into the table, over the spillway and back; and the same rows in every format.
+//! JSON and Parquet in the whole pipeline, loaded or replayed from the fallback, and the same rows in every format.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use arrow_array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
     Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
 };
-use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use rstest::rstest;
@@ -18,9 +17,10 @@ use spillway_test_env::database::Engine;
 use spillway_test_env::fallback;
 use spillway_test_env::fixture::{GLUE_DATABASE, GLUE_TABLE};
 use spillway_test_env::test_env::TestEnv;
-use tokio::io::AsyncWriteExt;
 
-/// Lines with nested values, keys that come and go, and words that other formats take for NULL.
+use crate::load::files::{gzip, zstd};
+
+/// Lines with nested values, optional keys, and texts that mean NULL in other formats.
 const EVENTS: &str = concat!(
     "{\"id\": 1, \"ts\": \"2024-05-01T10:00:00+02:00\", \"sku\": \"007\", \"tags\": [\"a\", {\"b\": 0.10}], \"big\": 9007199254740993}\n",
     "{\"sku\": \"NULL\", \"id\": 2, \"tags\": null, \"late\": true}\r\n",
@@ -64,20 +64,20 @@ async fn types(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
     Ok(test_env.rows(&query).await?.into_iter().filter_map(|mut row| row.remove(0)).collect())
 }
 
-/// An existing table that lacks the file's columns: the file falls back. Without it, a replay makes a new one.
-const IN_THE_WAY: &str = "CREATE TABLE {schema}.orders (other INT)";
+/// A table without the file's columns, so that the file falls back. After it is dropped, a replay creates a new table.
+const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (other INT)";
 
-/// Loads an object: at once, or over the spillway and back.
-async fn arrive(test_env: &TestEnv, key: &str, body: &[u8], over_the_spillway: Option<&str>) -> Result<()> {
+/// Uploads and loads an object. With a format, it falls back in this format first, and is replayed.
+async fn upload_and_load(test_env: &TestEnv, key: &str, body: &[u8], fallback_format: Option<&str>) -> Result<()> {
     let object = test_env.fixture.account.put(key, body.to_vec()).await?;
-    let Some(format) = over_the_spillway else {
+    let Some(format) = fallback_format else {
         test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
         return Ok(());
     };
     let settings = test_env.settings().with("FALLBACK_FORMAT", format);
-    test_env.sql(IN_THE_WAY).await?;
+    test_env.sql(UNSUITABLE_TABLE).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    let (state, why) = test_env.ledger(key).await?.context("the ledger does not know it")?;
+    let (state, why) = test_env.ledger(key).await?.context("the ledger has no entry")?;
     ensure!(state == "fell_back", "{state}: {why}");
     test_env.sql("DROP TABLE {schema}.orders").await?;
     let reports = test_env.replay(&settings).await?;
@@ -86,13 +86,13 @@ async fn arrive(test_env: &TestEnv, key: &str, body: &[u8], over_the_spillway: O
 }
 
 #[rstest]
-#[case::at_once(None)]
-#[case::over_parquet(Some("parquet"))]
-#[case::over_csv(Some("csv"))]
+#[case::loaded(None)]
+#[case::replayed_from_parquet(Some("parquet"))]
+#[case::replayed_from_csv(Some("csv"))]
 #[tokio::test]
-async fn json_lines_arrive_with_nested_values_and_late_keys(#[case] over_the_spillway: Option<&str>) -> Result<()> {
+async fn json_lines_load_with_nested_values_and_late_keys(#[case] fallback_format: Option<&str>) -> Result<()> {
     let test_env = TestEnv::new().await?;
-    arrive(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), over_the_spillway).await?;
+    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), fallback_format).await?;
     let rows = test_env.rows(&format!("SELECT {EVENT_COLUMNS} FROM {{schema}}.orders ORDER BY id")).await?;
     assert_eq!(rows, event_rows());
     let expected = [
@@ -110,15 +110,15 @@ async fn json_lines_arrive_with_nested_values_and_late_keys(#[case] over_the_spi
     Ok(())
 }
 
-/// What a string says is never taken for NULL or squeezed into a number, in an existing table either.
+/// The JSON string `NA` is neither NULL nor a number, so it does not fit a number column.
 #[tokio::test]
-async fn a_word_in_json_is_no_null_in_a_column_of_numbers() -> Result<()> {
+async fn json_string_in_number_column_is_not_null() -> Result<()> {
     let test_env = TestEnv::new().await?;
     test_env.sql("CREATE TABLE {schema}.orders (id BIGINT, n BIGINT)").await?;
     let body = b"{\"id\": 1, \"n\": \"42\"}\n{\"id\": 2, \"n\": \"NA\"}\n";
     let object = test_env.fixture.account.put("uploads/words.json", body.to_vec()).await?;
     test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
-    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger does not know it")?;
+    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger has no entry")?;
     ensure!(state == "fell_back" && why.contains("record 2") && why.contains("column n"), "{state}: {why}");
     let found = fallback::read(&test_env.fixture.account, GLUE_DATABASE, GLUE_TABLE, "fallback/orders/").await?;
     let words: Vec<_> = found.rows.iter().map(|row| row["n"].as_deref()).collect();
@@ -126,11 +126,11 @@ async fn a_word_in_json_is_no_null_in_a_column_of_numbers() -> Result<()> {
     Ok(())
 }
 
-/// PostgreSQL takes the same files; its `json` keeps the text too.
+/// PostgreSQL loads the same files. Its type `json` keeps the text of nested values.
 #[tokio::test]
-async fn json_and_parquet_arrive_in_postgres() -> Result<()> {
+async fn json_and_parquet_load_into_postgres() -> Result<()> {
     let test_env = TestEnv::on(Engine::Postgres).await?;
-    arrive(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), None).await?;
+    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), None).await?;
     let rows = test_env.rows("SELECT id, sku, tags, big, \"Late_2\" FROM {schema}.orders ORDER BY id").await?;
     let expected: Vec<Vec<Option<String>>> =
         event_rows().iter().map(|row| [0, 2, 3, 4, 6].map(|place| row[place].clone()).to_vec()).collect();
@@ -152,7 +152,7 @@ async fn json_and_parquet_arrive_in_postgres() -> Result<()> {
     Ok(())
 }
 
-/// A Parquet file with every kind of column.
+/// A Parquet file with a column of every type.
 fn every_type() -> Result<Vec<u8>> {
     let mut tags = ListBuilder::new(StringBuilder::new());
     tags.append_value([Some("a\"b"), None]);
@@ -183,17 +183,19 @@ fn parquet_file(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) ->
 }
 
 #[rstest]
-#[case::at_once(None, 67_108_864)]
-#[case::by_ranges(None, 0)]
-#[case::over_parquet(Some("parquet"), 67_108_864)]
+#[case::buffered(None, 67_108_864)]
+#[case::read_by_ranges(None, 0)]
+#[case::replayed_from_parquet(Some("parquet"), 67_108_864)]
 #[tokio::test]
-async fn parquet_keeps_its_own_types(#[case] over_the_spillway: Option<&str>, #[case] held: u64) -> Result<()> {
+async fn parquet_keeps_its_types(#[case] fallback_format: Option<&str>, #[case] buffer_bytes: u64) -> Result<()> {
     let test_env = TestEnv::new().await?;
-    match over_the_spillway {
-        Some(_) => arrive(&test_env, "uploads/types.parquet", &every_type()?, over_the_spillway).await?,
+    match fallback_format {
+        Some(_) => upload_and_load(&test_env, "uploads/types.parquet", &every_type()?, fallback_format).await?,
         None => {
             let object = test_env.fixture.account.put("uploads/types.parquet", every_type()?).await?;
-            test_env.deliver_until_accepted(&test_env.settings().with("BUFFER_MAX_BYTES", held), &[&object]).await?;
+            test_env
+                .deliver_until_accepted(&test_env.settings().with("BUFFER_MAX_BYTES", buffer_bytes), &[&object])
+                .await?;
         }
     }
     let expected = [
@@ -238,14 +240,14 @@ async fn broken_files_are_rejected(#[case] name: &str, #[case] body: &[u8], #[ca
     test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
     let keys = test_env.fixture.account.keys("failed/").await?;
     let reason_key = keys.iter().find(|key| key.ends_with(".reason.json")).context("no reason")?;
-    let told: Value = serde_json::from_slice(&test_env.fixture.account.get(reason_key).await?)?;
-    let why = told["reason"].as_str().unwrap_or_default();
-    ensure!(keys.len() == 2 && why.contains(reason) && !why.contains("secret"), "{keys:?}: {told}");
+    let report: Value = serde_json::from_slice(&test_env.fixture.account.get(reason_key).await?)?;
+    let why = report["reason"].as_str().unwrap_or_default();
+    ensure!(keys.len() == 2 && why.contains(reason) && !why.contains("secret"), "{keys:?}: {report}");
     Ok(())
 }
 
-/// The columns of a table with their types, as every engine tells them.
-async fn kinds(test_env: &TestEnv, table: &str) -> Result<Vec<Vec<Option<String>>>> {
+/// The columns of a table with their types in `information_schema`, which every engine has.
+async fn data_types(test_env: &TestEnv, table: &str) -> Result<Vec<Vec<Option<String>>>> {
     let query = format!(
         "SELECT column_name, data_type FROM information_schema.columns \
          WHERE table_schema = '{{schema}}' AND table_name = '{table}' ORDER BY ordinal_position"
@@ -253,7 +255,7 @@ async fn kinds(test_env: &TestEnv, table: &str) -> Result<Vec<Vec<Option<String>
     test_env.rows(&query).await
 }
 
-/// How many rows a table has, and a checksum over every value of them.
+/// The number of rows of a table, and a checksum of all values.
 async fn dump(test_env: &TestEnv, table: &str) -> Result<(usize, String)> {
     let query = format!("SELECT id, amount, ratio, flag, day, note FROM {{schema}}.{table} ORDER BY id");
     let rows = test_env.rows(&query).await?;
@@ -262,10 +264,10 @@ async fn dump(test_env: &TestEnv, table: &str) -> Result<(usize, String)> {
     Ok((rows.len(), hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
-/// How many rows the matrix has.
+/// The number of rows in each file of the matrix.
 const ROWS: i64 = 50_000;
 
-/// One row of the matrix: the same values whatever the format.
+/// One row of the matrix, which is the same in every format.
 struct MatrixRow {
     id: i64,
     amount: Option<i128>,
@@ -275,7 +277,7 @@ struct MatrixRow {
     note: Option<String>,
 }
 
-/// Quotes, delimiters, newlines, words that could be NULL, and gaps.
+/// A row with quotes, delimiters, line breaks, texts that may mean NULL, and missing values.
 fn matrix_row(id: i64) -> MatrixRow {
     let notes =
         ["plain", "a \"quoted\" word", "two\nlines", "comma, semicolon; tab\t", "NULL", "", "naïve ☂ 🦀", "\\N\\"];
@@ -325,7 +327,7 @@ fn csv(delimiter: char) -> Vec<u8> {
 fn json_objects() -> impl Iterator<Item = String> {
     (1..=ROWS).map(matrix_row).map(|row| {
         let mut members = vec![format!("\"id\":{}", row.id)];
-        // A gap is a null or no key at all.
+        // A missing value is null, or its key is missing.
         match row.amount {
             Some(amount) => members.push(format!("\"amount\":{}", amount_text(amount))),
             None if row.id % 2 == 0 => members.push("\"amount\":null".to_owned()),
@@ -353,24 +355,10 @@ fn matrix_parquet() -> Result<Vec<u8>> {
     parquet_file(columns, WriterProperties::builder().set_max_row_group_row_count(Some(20_000)).build())
 }
 
-async fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = GzipEncoder::new(Vec::new());
-    encoder.write_all(bytes).await?;
-    encoder.shutdown().await?;
-    Ok(encoder.into_inner())
-}
-
-async fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = ZstdEncoder::new(Vec::new());
-    encoder.write_all(bytes).await?;
-    encoder.shutdown().await?;
-    Ok(encoder.into_inner())
-}
-
-/// The same rows in every format, plain and compressed, make the same table.
+/// The same rows in every format, uncompressed and compressed, create the same table.
 #[rstest]
 #[tokio::test]
-async fn the_same_rows_in_every_format_make_the_same_table(
+async fn same_rows_in_every_format_create_same_table(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
@@ -395,11 +383,11 @@ async fn the_same_rows_in_every_format_make_the_same_table(
         test_env.fixture.account.put(&key, body).await?;
         let settings = test_env.settings().with("RDS_TABLE", &table).with("BUFFER_MAX_BYTES", 1_000_000);
         test_env.run_task_until_done(&settings, &key).await?;
-        let found = (kinds(&test_env, &table).await?, dump(&test_env, &table).await?);
+        let found = (data_types(&test_env, &table).await?, dump(&test_env, &table).await?);
         ensure!(found.1.0 == ROWS as usize, "{ending}: {found:?}");
         match &first {
             None => first = Some(found),
-            Some(expected) => ensure!(found == *expected, "{ending}: {found:?}, but Parquet made {expected:?}"),
+            Some(expected) => ensure!(found == *expected, "{ending}: {found:?}, but Parquet created {expected:?}"),
         }
     }
     Ok(())

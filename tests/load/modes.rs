@@ -1,47 +1,36 @@
-//! Replacing and merging on the whole road, on every engine: a file that falls back comes home in its mode, files without
-//! rows say what they say, bad records stay out, and a worker that dies leaves nothing half done.
-
-use std::time::Duration;
+//! The load modes replace and merge in the whole pipeline: fallback and replay, files without rows, bad records, and
+//! killed workers.
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::cloud::Object;
-use spillway_test_env::database::Engine;
-use spillway_test_env::failpoint::Pause;
+use spillway_test_env::database::{Engine, Rows, texts};
 use spillway_test_env::fixture::Counted;
-use spillway_test_env::lambda::Function;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
-type Rows = Vec<Vec<Option<String>>>;
-
-fn texts<const N: usize>(rows: &[[&str; N]]) -> Rows {
-    rows.iter().map(|row| row.iter().map(|text| Some((*text).to_owned())).collect()).collect()
-}
-
 async fn upload(test_env: &TestEnv, settings: &Settings, key: &str, body: &str) -> Result<(Object, Value)> {
     let object = test_env.fixture.account.put(key, body.to_owned()).await?;
-    let answer = test_env.deliver_until_accepted(settings, &[&object]).await?;
-    Ok((object, answer.body["reports"][0].clone()))
+    let response = test_env.deliver_until_accepted(settings, &[&object]).await?;
+    Ok((object, response.body["reports"][0].clone()))
 }
 
-/// The table's rows of an id and a note, a missing note as a dash.
+/// The ids and notes in the table, with a dash for NULL.
 async fn orders(test_env: &TestEnv) -> Result<Rows> {
     test_env.rows("SELECT CONCAT(id, ''), COALESCE(note, '-') FROM {schema}.orders ORDER BY id").await
 }
 
 async fn ensure_no_fallback(test_env: &TestEnv, settings: &Settings) -> Result<()> {
-    ensure!(test_env.replay(settings).await?.is_empty(), "a second replay found something");
+    ensure!(test_env.replay(settings).await?.is_empty(), "a second replay found files");
     assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
     Ok(())
 }
 
-/// A file that fell back replaces the table when it comes home, once; one that is older than what the table holds by then does
-/// not, and leaves the fallback all the same.
+/// A replayed file replaces the table, unless a newer file has replaced it. In both cases it leaves the fallback.
 #[rstest]
 #[tokio::test]
-async fn a_replace_comes_home_unless_a_newer_file_has_the_table(
+async fn replay_replaces_unless_a_newer_file_was_loaded(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let mut test_env = TestEnv::on(engine).await?;
@@ -51,7 +40,7 @@ async fn a_replace_comes_home_unless_a_newer_file_has_the_table(
     test_env.deliver_until_accepted(&settings, &[&late]).await?;
     assert_eq!(test_env.count().await?, Counted { database: 0, fallback: 30 });
     test_env.sql("DROP TABLE {schema}.orders").await?;
-    // S3 keeps whole seconds, and of two files of one second the key decides.
+    // S3 stores times in whole seconds. Of two files with the same time, the later key is newer.
     let newer = test_env.fixture.upload("uploads/2-newer.csv", 40).await?;
     test_env.deliver_until_accepted(&settings, &[&newer]).await?;
     let reports = test_env.replay(&settings).await?;
@@ -63,7 +52,7 @@ async fn a_replace_comes_home_unless_a_newer_file_has_the_table(
     test_env.sql("ALTER TABLE {schema}.orders DROP COLUMN note").await?;
     let newest = test_env.fixture.upload("uploads/3-newest.csv", 50).await?;
     test_env.deliver_until_accepted(&settings, &[&newest]).await?;
-    ensure!(test_env.fallback_reasons().await?.len() == 1, "it did not fall back");
+    ensure!(test_env.fallback_reasons().await?.len() == 1, "the file did not fall back");
     test_env.sql("ALTER TABLE {schema}.orders ADD COLUMN note TEXT").await?;
     let reports = test_env.replay(&settings).await?;
     assert_eq!((&reports[0]["outcome"], &reports[0]["rows_stored"]), (&json!("replayed"), &json!(50)), "{reports:?}");
@@ -76,13 +65,13 @@ async fn a_replace_comes_home_unless_a_newer_file_has_the_table(
         .iter_mut()
         .filter(|input| input.object.key == late.key)
         .for_each(|input| input.rows.clear());
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
-/// A file that fell back is merged when it comes home: of a key that comes twice in it the last row counts, as in the file itself.
+/// A replayed file is merged in its own order, so the last row of each key is stored.
 #[rstest]
 #[tokio::test]
-async fn a_merge_comes_home_in_the_file_s_order(
+async fn replay_merges_in_file_order(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
     #[values("parquet", "csv")] format: &str,
 ) -> Result<()> {
@@ -98,7 +87,7 @@ async fn a_merge_comes_home_in_the_file_s_order(
 
     test_env.sql("ALTER TABLE {schema}.orders ADD COLUMN more INT").await?;
     let reports = test_env.replay(&settings).await?;
-    let report = reports.first().context("nothing came home")?;
+    let report = reports.first().context("nothing was replayed")?;
     let counts = ["rows_stored", "rows_updated", "rows_unchanged"].map(|name| report[name].clone());
     assert_eq!((&report["outcome"], counts), (&json!("replayed"), [3, 1, 1].map(Value::from)), "{report}");
     assert_eq!(orders(&test_env).await?, texts(&[["1", "one"], ["2", "last"], ["3", "three"], ["4", "last"]]));
@@ -106,10 +95,10 @@ async fn a_merge_comes_home_in_the_file_s_order(
     ensure_no_fallback(&test_env, &settings).await
 }
 
-/// An empty object does not say what the table should be, so the table keeps its rows; a header alone says that it is empty.
+/// An empty object is rejected, and the table keeps its rows. A header without rows empties the table.
 #[rstest]
 #[tokio::test]
-async fn an_empty_file_replaces_nothing_and_a_header_everything(
+async fn empty_file_keeps_rows_and_header_alone_deletes_them(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
@@ -127,55 +116,53 @@ async fn an_empty_file_replaces_nothing_and_a_header_everything(
     Ok(())
 }
 
-/// Bad records stay out of a merge, those without a key among them, and come back corrected; in a replace they do not, as they
-/// would be the whole table.
+/// A merge rejects bad records, including those without a key, and loads them once they are corrected. With replace they
+/// are not loaded, because they would become the whole table.
 #[rstest]
 #[tokio::test]
-async fn corrected_records_are_merged_and_never_replace_a_table(
+async fn corrected_rejects_merge_but_never_replace(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "id").with("MAX_REJECTS", 2);
     upload(&test_env, &settings, "uploads/a.csv", "id,note\n1,one\n2,two\n").await?;
-    let (_, report) = upload(&test_env, &settings, "uploads/b.csv", "id,note\n3,three\n2,TWO\n,nobody\n1\n").await?;
+    let (_, report) = upload(&test_env, &settings, "uploads/b.csv", "id,note\n3,three\n2,TWO\n,no key\n1\n").await?;
     let counts = ["rows_parsed", "rows_stored", "rows_updated", "rows_rejected"].map(|name| report[name].clone());
     assert_eq!(counts, [4, 2, 1, 2].map(Value::from), "{report}");
     assert_eq!(orders(&test_env).await?, texts(&[["1", "one"], ["2", "TWO"], ["3", "three"]]));
 
     let rejects = report["rejects"].as_str().context("no rejects")?;
     let records = String::from_utf8(test_env.fixture.account.get(rejects).await?)?;
-    assert_eq!(records, "id,note\n,nobody\n1\n");
-    test_env.fixture.account.put(rejects, "id,note\n4,nobody\n1,ONE\n").await?;
+    assert_eq!(records, "id,note\n,no key\n1\n");
+    test_env.fixture.account.put(rejects, "id,note\n4,no key\n1,ONE\n").await?;
     let request = json!({ "rejects": rejects });
-    let refused = test_env.ask(&settings.clone().with("LOAD_MODE", "replace").without("MERGE_KEY"), &request).await?;
-    ensure!(refused.is_failure(), "two records took a table's place: {}", refused.body);
+    let refused =
+        test_env.invoke_ingest(&settings.clone().with("LOAD_MODE", "replace").without("MERGE_KEY"), &request).await?;
+    ensure!(refused.is_failure(), "two records replaced the table: {}", refused.body);
     assert_eq!(orders(&test_env).await?.len(), 3);
-    let answer = test_env.ask(&settings, &request).await?;
-    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-    assert_eq!(orders(&test_env).await?, texts(&[["1", "ONE"], ["2", "TWO"], ["3", "three"], ["4", "nobody"]]));
+    let response = test_env.invoke_ingest(&settings, &request).await?;
+    response.ensure_success()?;
+    assert_eq!(orders(&test_env).await?, texts(&[["1", "ONE"], ["2", "TWO"], ["3", "three"], ["4", "no key"]]));
     Ok(())
 }
 
-/// A merge that is killed, staged in committed chunks where the engine does that, changes nothing or all, and is done once by the
-/// next worker; the sweep finds what the dead one has left.
+/// A merge that is killed has changed no row or all rows, also if it is staged. The next worker completes it once, and the
+/// sweep deletes leftovers.
 #[rstest]
 #[tokio::test]
-async fn a_merge_that_is_killed_is_done_once(
+async fn killed_merge_completes_once(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
     #[values("RowsAll", "BeforeLedgerEnd", "AfterCommit")] point: &str,
 ) -> Result<()> {
     let mut test_env = TestEnv::on(engine).await?;
     let settings =
         test_env.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "record,file").with("ATOMIC_MAX_BYTES", 1);
-    // The rows carry the last part of the key, so those of the first file are among those of the second.
+    // Rows contain the last part of the key, so the second file repeats the rows of the first.
     let first = test_env.fixture.upload("uploads/1/orders.csv", 120).await?;
     test_env.deliver_until_accepted(&settings, &[&first]).await?;
     let second = test_env.fixture.upload("uploads/2/orders.csv", 200).await?;
-    let pause = Pause::at(point)?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&second])).await?;
-    call.reaches(&pause, Duration::from_secs(60)).await?;
-    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    let (call, _pause) = test_env.pause_trigger(&settings, point, &second).await?;
+    ensure!(call.kill().await?.was_killed(), "the function was not killed");
     let rows = if point == "AfterCommit" { 200 } else { 120 };
     assert_eq!(test_env.count().await?, Counted { database: rows, fallback: 0 });
 
@@ -185,5 +172,5 @@ async fn a_merge_that_is_killed_is_done_once(
                   FROM {schema}.spillway_ledger WHERE object_key = 'uploads/2/orders.csv'";
     assert_eq!(test_env.rows(counts).await?, texts(&[["200", "0", "120"]]));
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }

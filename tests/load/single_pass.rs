@@ -1,28 +1,22 @@
-//! Files that are loaded while they are read, into a table that is there already: what becomes of them is the same as of
-//! files that are read first, whatever turns up on the way.
-
-use std::time::Duration;
+//! Single-pass loads into an existing table. They have the same result as two-pass loads, whatever the file contains.
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::json;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
-use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, file};
-use spillway_test_env::lambda::Function;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 use crate::load::files::{gzip, upload};
 
-const BOUND: Duration = Duration::from_secs(60);
 const KEY: &str = "uploads/orders.csv";
-/// The rows of the file that has made the table.
+/// The number of rows in the file that creates the table.
 const FIRST_ROWS: usize = 40;
 const ROWS: usize = 200;
 
-/// A stage whose table is there, and settings by which no file is held in memory.
+/// An environment with the table, and settings without a buffer for small files.
 async fn ready(engine: Engine) -> Result<(TestEnv, Settings)> {
     ready_in_mode(engine, "append").await
 }
@@ -36,12 +30,13 @@ async fn ready_in_mode(engine: Engine, mode: &str) -> Result<(TestEnv, Settings)
     Ok((test_env, settings.with("BUFFER_MAX_BYTES", 0)))
 }
 
-/// A file whose end is missing, which nobody knows who has not come there. S3 keeps whole seconds, and of two files of one second
-/// the key decides which may replace the other: this one comes after the first.
-async fn upload_cut_off(test_env: &mut TestEnv) -> Result<Object> {
-    let mut body = gzip(&file("cut off", 20_000).0).await?;
+/// Uploads a truncated gzip file; the damage shows only at its end.
+///
+/// S3 stores times in whole seconds. If the first file has the same time, this key makes the file the newer one.
+async fn upload_truncated(test_env: &mut TestEnv) -> Result<Object> {
+    let mut body = gzip(&file("truncated", 20_000).0).await?;
     body.truncate(body.len() - 5);
-    let object = test_env.fixture.account.put("uploads/last, cut off.csv.gz", body).await?;
+    let object = test_env.fixture.account.put("uploads/last, truncated.csv.gz", body).await?;
     test_env.fixture.expect_no_rows(object.clone());
     Ok(object)
 }
@@ -51,38 +46,35 @@ async fn upload_cut_off(test_env: &mut TestEnv) -> Result<Object> {
 #[case::replace("replace")]
 #[case::merge("merge")]
 #[tokio::test]
-async fn rows_are_sent_before_the_file_was_read_to_its_end_and_taken_back_when_it_is_broken(
+async fn broken_file_is_rolled_back_after_rows_were_sent(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
     #[case] mode: &str,
 ) -> Result<()> {
     let (mut test_env, settings) = ready_in_mode(engine, mode).await?;
-    let object = upload_cut_off(&mut test_env).await?;
-    let pause = Pause::at("RowsFirst")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.reaches(&pause, BOUND).await?;
+    let object = upload_truncated(&mut test_env).await?;
+    let (call, pause) = test_env.pause_trigger(&settings, "RowsFirst", &object).await?;
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
     pause.release()?;
-    let answer = call.answer().await?;
-    assert_eq!(answer.body["reports"][0]["outcome"], json!("rejected"), "{} {}", answer.body, answer.logs);
+    let response = call.finish().await?;
+    assert_eq!(response.body["reports"][0]["outcome"], json!("rejected"), "{} {}", response.body, response.logs);
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS, fallback: 0 });
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
 #[rstest]
 #[tokio::test]
-async fn the_same_bytes_are_a_duplicate_although_all_rows_were_sent(
+async fn duplicate_content_is_detected_after_rows_were_sent(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let (mut test_env, settings) = ready(engine).await?;
-    // Only there are the same bytes under the same key another source.
+    // Only with versions are the same bytes under the same key a second source.
     test_env.fixture.account.keep_versions().await?;
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     let body = file(KEY, ROWS).0;
     let again = test_env.fixture.account.put(KEY, body.clone()).await?;
-    let answer = test_env.deliver_until_accepted(&settings, &[&again]).await?;
-    let report = &answer.body["reports"][0];
+    let response = test_env.deliver_until_accepted(&settings, &[&again]).await?;
+    let report = &response.body["reports"][0];
     assert_eq!((&report["outcome"], &report["rows_parsed"]), (&json!("already_loaded"), &json!(ROWS)), "{report}");
     let states = format!("SELECT state FROM {{schema}}.spillway_ledger WHERE object_key = '{KEY}' ORDER BY started_at");
     assert_eq!(
@@ -98,24 +90,27 @@ async fn the_same_bytes_are_a_duplicate_although_all_rows_were_sent(
 
 #[rstest]
 #[tokio::test]
-async fn eight_deliveries_at_once_store_the_rows_once(
+async fn eight_concurrent_deliveries_load_once(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let (mut test_env, settings) = ready(engine).await?;
     let object = test_env.fixture.upload(KEY, ROWS).await?;
     let event = [&object];
     let deliveries = futures_util::future::join_all((0..8).map(|_| test_env.deliver(&settings, &event))).await;
-    ensure!(deliveries.into_iter().any(|answer| answer.is_ok_and(|answer| !answer.is_failure())), "nobody has loaded");
+    ensure!(
+        deliveries.into_iter().any(|response| response.is_ok_and(|response| !response.is_failure())),
+        "no delivery loaded the file"
+    );
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS + ROWS, fallback: 0 });
     test_env.sweep(&settings).await?;
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
-/// The value stands behind the beginning of the file, and thousands of rows are with the server when it comes.
+/// The value comes after the scanned beginning of the file, when thousands of rows have been sent.
 #[rstest]
 #[tokio::test]
-async fn a_value_that_does_not_fit_makes_all_of_the_file_fall_back(
+async fn late_value_that_does_not_fit_falls_back_whole_file(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
@@ -124,7 +119,7 @@ async fn a_value_that_does_not_fit_makes_all_of_the_file_fall_back(
     let object = test_env.fixture.account.put(KEY, format!("id,name\n{rows}20000,too long\n")).await?;
     let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0);
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    let (state, why) = test_env.ledger(KEY).await?.context("the ledger does not know it")?;
+    let (state, why) = test_env.ledger(KEY).await?.context("the ledger has no entry")?;
     ensure!(state == "fell_back" && why.contains("record 20001") && why.contains("column name"), "{state}: {why}");
     assert_eq!(test_env.rows("SELECT id FROM {schema}.orders").await?.len(), 0);
     test_env.sql("DROP TABLE {schema}.orders").await?;
@@ -133,12 +128,12 @@ async fn a_value_that_does_not_fit_makes_all_of_the_file_fall_back(
     Ok(())
 }
 
-/// The same row is left out where the settings allow it; so is a record that is broken.
+/// With `MAX_REJECTS`, a late bad value and a late bad record are rejected.
 #[rstest]
 #[case::a_value("20000,too long\n")]
 #[case::a_record("20000\n")]
 #[tokio::test]
-async fn what_is_bad_is_left_out(
+async fn bad_values_and_records_are_rejected(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
     #[case] bad: &str,
 ) -> Result<()> {
@@ -147,8 +142,8 @@ async fn what_is_bad_is_left_out(
     let rows: String = (0..20_000).map(|id| format!("{id},name\n")).collect();
     let object = test_env.fixture.account.put(KEY, format!("id,name\n{rows}{bad}")).await?;
     let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0).with("MAX_REJECTS", 1);
-    let answer = test_env.deliver_until_accepted(&settings, &[&object]).await?;
-    let report = &answer.body["reports"][0];
+    let response = test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let report = &response.body["reports"][0];
     assert_eq!((&report["rows_stored"], &report["rows_rejected"]), (&json!(20_000), &json!(1)), "{report}");
     let keys = test_env.fixture.account.keys("rejected/").await?;
     let records = test_env.fixture.account.get(keys.first().context("no rejects")?).await?;
@@ -156,18 +151,15 @@ async fn what_is_bad_is_left_out(
     Ok(())
 }
 
-/// What an earlier attempt has set aside goes when all rows fit the table after all.
+/// Rejects of an earlier attempt are deleted if all rows fit the table at the next attempt.
 #[tokio::test]
-async fn nothing_stays_set_aside_of_a_file_that_is_loaded_whole() -> Result<()> {
+async fn rejects_of_earlier_attempt_are_deleted() -> Result<()> {
     let test_env = TestEnv::new().await?;
     test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
     let object = test_env.fixture.account.put(KEY, "id,name\n1,a\n2,too long\n").await?;
     let settings = test_env.settings().with("BUFFER_MAX_BYTES", 0).with("MAX_REJECTS", 1);
-    let pause = Pause::at("RejectsWritten")?;
-    let mut call =
-        Function::trigger(&settings.clone().and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.reaches(&pause, BOUND).await?;
-    ensure!(call.kill().await?.was_killed(), "it was not killed");
+    let (call, _pause) = test_env.pause_trigger(&settings, "RejectsWritten", &object).await?;
+    ensure!(call.kill().await?.was_killed(), "the function was not killed");
     assert_eq!(test_env.fixture.account.keys("rejected/").await?.len(), 2);
     test_env.sql("ALTER TABLE {schema}.orders MODIFY name VARCHAR(50)").await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
@@ -176,31 +168,28 @@ async fn nothing_stays_set_aside_of_a_file_that_is_loaded_whole() -> Result<()> 
     Ok(())
 }
 
-/// What comes out of a compressed file shows only in the end, and may be more than one transaction should take.
+/// The decompressed size of a file is known only at its end, and may exceed the limit of one transaction.
 #[tokio::test]
-async fn a_file_that_grows_beyond_one_transaction_is_staged() -> Result<()> {
+async fn file_that_decompresses_beyond_one_transaction_is_staged() -> Result<()> {
     let (mut test_env, settings) = ready(Engine::MariaDb).await?;
-    let (text, rows) = file("grows", 20_000);
-    let object = upload(&mut test_env, "uploads/grows.csv.gz", gzip(&text).await?, rows).await?;
-    ensure!(2 * object.size_bytes < text.len() as u64, "it does not grow");
+    let (text, rows) = file("compressible", 20_000);
+    let object = upload(&mut test_env, "uploads/compressible.csv.gz", gzip(&text).await?, rows).await?;
+    ensure!(2 * object.size_bytes < text.len() as u64, "the file is not compressible enough");
     let settings = settings.with("ATOMIC_MAX_BYTES", object.size_bytes + 1);
-    // Only what is staged comes by here.
-    let pause = Pause::at("AfterInsertSelect")?;
-    let mut call =
-        Function::trigger(&settings.and(&pause.settings()))?.start(&test_env.fixture.event(&[&object])).await?;
-    call.reaches(&pause, BOUND).await?;
+    // Only staged loads reach this failpoint.
+    let (call, pause) = test_env.pause_trigger(&settings, "AfterInsertSelect", &object).await?;
     pause.release()?;
-    ensure!(!call.answer().await?.is_failure(), "it was not loaded");
+    call.finish().await?.ensure_success()?;
     assert_eq!(test_env.count().await?, Counted { database: FIRST_ROWS + 20_000, fallback: 0 });
-    test_env.ensure_kept().await
+    test_env.ensure_exactly_once().await
 }
 
-/// Keys that come late in JSON are columns too, whether the table has them or they are added.
+/// JSON keys that first appear late become columns, which the table has or which are added.
 #[rstest]
-#[case::the_table_has_them("{\"id\": -1, \"late\": \"x\"}")]
-#[case::they_are_added("{\"id\": -1}")]
+#[case::existing_column("{\"id\": -1, \"late\": \"x\"}")]
+#[case::added_column("{\"id\": -1}")]
 #[tokio::test]
-async fn columns_that_come_late_get_their_values(
+async fn late_json_keys_become_columns(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
     #[case] first: &str,
 ) -> Result<()> {
@@ -218,21 +207,21 @@ async fn columns_that_come_late_get_their_values(
     Ok(())
 }
 
-/// Columns of the key stand behind those of the file in one pass as in two.
+/// Key columns follow the file's columns, in a single-pass load as in a two-pass load.
 #[rstest]
 #[tokio::test]
-async fn columns_of_the_key_are_filled(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+async fn key_columns_are_filled(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings().with("KEY_COLUMNS", "source_row,source_key");
-    for (acquire_lease, key) in [(8 << 20, "uploads/held.csv"), (0, "uploads/streamed.csv")] {
+    for (buffer_bytes, key) in [(8 << 20, "uploads/buffered.csv"), (0, "uploads/streamed.csv")] {
         let object = test_env.fixture.account.put(key, "id\n7\n8\n").await?;
-        test_env.deliver_until_accepted(&settings.clone().with("BUFFER_MAX_BYTES", acquire_lease), &[&object]).await?;
+        test_env.deliver_until_accepted(&settings.clone().with("BUFFER_MAX_BYTES", buffer_bytes), &[&object]).await?;
     }
     let query =
         "SELECT CONCAT(id, ''), CONCAT(source_row, ''), source_key FROM {schema}.orders ORDER BY source_key, id";
     let expected = [
-        ["7", "1", "uploads/held.csv"],
-        ["8", "2", "uploads/held.csv"],
+        ["7", "1", "uploads/buffered.csv"],
+        ["8", "2", "uploads/buffered.csv"],
         ["7", "1", "uploads/streamed.csv"],
         ["8", "2", "uploads/streamed.csv"],
     ];

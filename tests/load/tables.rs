@@ -1,29 +1,29 @@
-//! Many tables beside one: the key names the table, in the database, the fallback and the catalog alike.
+//! Several tables: the key names the table in the database, in the fallback and in the catalog.
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::athena;
+use spillway_test_env::cloud::Object;
 use spillway_test_env::database::{Database, Engine};
 use spillway_test_env::fallback::describe;
 use spillway_test_env::fixture::{GLUE_DATABASE, GLUE_TABLE, file};
-use spillway_test_env::lambda::{Answer, Function};
 use spillway_test_env::sample_events::{Topic, lines};
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 const RAW_ZONE: &str = "data/batch/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
 
-/// Settings under which the key alone names the table.
+/// Settings with a table pattern and without a default table.
 fn by_pattern(test_env: &TestEnv, pattern: &str) -> Settings {
     test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", pattern)
 }
 
-async fn put(test_env: &TestEnv, key: &str, records: usize) -> Result<spillway_test_env::cloud::Object> {
+async fn put(test_env: &TestEnv, key: &str, records: usize) -> Result<Object> {
     test_env.fixture.account.put(key, file(key, records).0).await
 }
 
-/// A table of the test's schema as its engine's SQL calls it.
+/// A quoted table name with its schema.
 fn quoted(test_env: &TestEnv, table: &str) -> String {
     match test_env.server {
         Database::MariaDb(_) => format!("{{schema}}.`{}`", table.replace('`', "``")),
@@ -31,46 +31,36 @@ fn quoted(test_env: &TestEnv, table: &str) -> String {
     }
 }
 
-/// The rows that a query gives, each on a line.
-async fn lines_of(test_env: &TestEnv, query: &str) -> Result<Vec<String>> {
+/// The rows of a query, with the values of each row separated by spaces.
+async fn joined_rows(test_env: &TestEnv, query: &str) -> Result<Vec<String>> {
     let rows = test_env.rows(query).await?;
     Ok(rows.iter().map(|row| row.iter().flatten().cloned().collect::<Vec<_>>().join(" ")).collect())
 }
 
-/// How many rows of which file are in a table, by the file's name.
+/// The number of rows of each file in a table, in the order of the file names.
 async fn rows_by_file(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
     let table = quoted(test_env, table);
-    lines_of(test_env, &format!("SELECT file, COUNT(*) FROM {table} GROUP BY file ORDER BY file")).await
+    joined_rows(test_env, &format!("SELECT file, COUNT(*) FROM {table} GROUP BY file ORDER BY file")).await
 }
 
-/// The tables there are, but for the ledger.
+/// The tables in the schema, without the ledger.
 async fn tables(test_env: &TestEnv) -> Result<Vec<String>> {
     let query = "SELECT table_name FROM information_schema.tables WHERE table_schema = '{schema}' \
          AND table_name <> 'spillway_ledger'";
-    let mut names = lines_of(test_env, query).await?;
+    let mut names = joined_rows(test_env, query).await?;
     names.sort();
     Ok(names)
 }
 
-fn reports(answer: &Answer) -> Result<Vec<Value>> {
-    let body: Value = match answer.body["body"].as_str() {
-        Some(text) => serde_json::from_str(text)?,
-        None => answer.body.clone(),
-    };
-    Ok(body["reports"].as_array().with_context(|| format!("no reports in {body}"))?.clone())
-}
-
 /// The outcome and the table of each report.
-fn told(reports: &[Value]) -> Vec<String> {
+fn summaries(reports: &[Value]) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     reports.iter().map(|report| format!("{} {}", text(&report["outcome"]), text(&report["table"]))).collect()
 }
 
 #[rstest]
 #[tokio::test]
-async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_table(
-    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-) -> Result<()> {
+async fn prefix_request_loads_three_tables(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     let settings = by_pattern(&test_env, RAW_ZONE);
     let counts = [("orders", 30), ("order_lines", 50), ("refunds", 7)];
@@ -80,9 +70,9 @@ async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_tab
             put(&test_env, &key, records + part).await?;
         }
     }
-    let answer = test_env.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
-    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-    let reports = reports(&answer)?;
+    let response = test_env.invoke_ingest(&settings, &json!({"prefix": "data/batch/"})).await?;
+    response.ensure_success()?;
+    let reports = response.reports()?;
     assert_eq!(reports.len(), 12, "{reports:#?}");
     for (table, records) in counts {
         let expected: Vec<String> = (1..=4).map(|part| format!("{table}_part{part} {}", records + part)).collect();
@@ -90,32 +80,32 @@ async fn a_raw_zone_of_three_tables_goes_through_one_prefix_request_table_by_tab
     }
     assert_eq!(tables(&test_env).await?, ["order_lines", "orders", "refunds"]);
     let query = "SELECT target_table, SUM(rows_stored) FROM {schema}.spillway_ledger GROUP BY 1 ORDER BY 1";
-    let ledger = lines_of(&test_env, query).await?;
+    let ledger = joined_rows(&test_env, query).await?;
     assert_eq!(ledger, ["order_lines 210", "orders 130", "refunds 38"]);
-    // Once more: nothing is left to load, and nothing is doubled.
-    let again = test_env.ask(&settings, &json!({"prefix": "data/batch/"})).await?;
-    assert_eq!(self::reports(&again)?.len(), 0);
+    // A second request finds no files.
+    let again = test_env.invoke_ingest(&settings, &json!({"prefix": "data/batch/"})).await?;
+    assert_eq!(again.reports()?.len(), 0);
     Ok(())
 }
 
 #[tokio::test]
-async fn two_objects_of_one_event_land_each_in_its_own_table() -> Result<()> {
+async fn objects_of_one_event_load_into_their_own_tables() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "uploads/sales_*/** => sales, uploads/{table}/**");
     let sales = put(&test_env, "uploads/sales_eu/2026/a.csv", 20).await?;
     let stock = put(&test_env, "uploads/Stock/a.csv", 30).await?;
-    let answer = test_env.deliver(&settings, &[&sales, &stock]).await?;
-    ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-    assert_eq!(told(&reports(&answer)?), ["loaded sales", "loaded stock"]);
+    let response = test_env.deliver(&settings, &[&sales, &stock]).await?;
+    response.ensure_success()?;
+    assert_eq!(summaries(&response.reports()?), ["loaded sales", "loaded stock"]);
     assert_eq!(rows_by_file(&test_env, "sales").await?, ["a 20"]);
     assert_eq!(rows_by_file(&test_env, "stock").await?, ["a 30"]);
     assert_eq!(tables(&test_env).await?, ["sales", "stock"]);
     Ok(())
 }
 
-/// It neither vanishes nor comes again for ever: it is set aside with a reason that names key and patterns.
+/// A key without a table is moved to `failed/`, with a reason that names the key and the patterns.
 #[tokio::test]
-async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
+async fn key_without_a_table_is_rejected_with_reason() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     for (key, expected) in [
@@ -128,10 +118,13 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
     ] {
         let object = put(&test_env, key, 3).await?;
         let good = put(&test_env, "uploads/good/a.csv", 3).await?;
-        let answer = test_env.deliver(&settings, &[&object, &good]).await?;
-        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
-        assert_eq!(reports(&answer)?[0]["outcome"], "rejected", "{}", answer.body);
-        let name = key.strip_prefix("uploads/").and_then(|rest| rest.strip_suffix(".csv")).context("a key of ours")?;
+        let response = test_env.deliver(&settings, &[&object, &good]).await?;
+        response.ensure_success()?;
+        assert_eq!(response.reports()?[0]["outcome"], "rejected", "{}", response.body);
+        let name = key
+            .strip_prefix("uploads/")
+            .and_then(|rest| rest.strip_suffix(".csv"))
+            .context("the key has another form")?;
         let failed = test_env.fixture.account.keys(&format!("failed/{name}.")).await?;
         assert_eq!(failed.len(), 2, "{failed:?}");
         let note: Value = serde_json::from_slice(&test_env.fixture.account.get(&failed[1]).await?)?;
@@ -139,9 +132,9 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
         let reason = note["reason"].as_str().unwrap_or_default();
         assert!(reason.contains(&format!("/{key}: ")) && reason.contains(expected), "{reason}");
         assert_eq!(test_env.ledger(key).await?.map(|(state, _)| state).as_deref(), Some("rejected"));
-        // The event comes again, and the sweep comes by: there is nothing left to do.
+        // A second delivery has nothing to do.
         let again = test_env.deliver(&settings, &[&object]).await?;
-        assert_eq!(told(&reports(&again)?), ["skipped -"]);
+        assert_eq!(summaries(&again.reports()?), ["skipped -"]);
     }
     assert_eq!(test_env.fixture.account.keys("uploads/").await?, Vec::<String>::new());
     assert_eq!(tables(&test_env).await?, ["good"]);
@@ -149,20 +142,20 @@ async fn a_key_that_gives_no_table_is_refused_by_name() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_no_pattern_matches_goes_to_the_fixed_table_where_there_is_one() -> Result<()> {
+async fn unmatched_key_uses_the_default_table() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = test_env.settings().with("TABLE_PATTERN", "uploads/{table}/**");
     let stray = put(&test_env, "uploads/stray.csv", 3).await?;
     let named = put(&test_env, "uploads/refunds/a.csv", 4).await?;
-    let answer = test_env.deliver_until_accepted(&settings, &[&stray, &named]).await?;
-    assert_eq!(told(&reports(&answer)?), ["loaded orders", "loaded refunds"]);
+    let response = test_env.deliver_until_accepted(&settings, &[&stray, &named]).await?;
+    assert_eq!(summaries(&response.reports()?), ["loaded orders", "loaded refunds"]);
     Ok(())
 }
 
-/// Whatever a key calls its table, it is quoted: the table has that very name, and nothing else happens.
+/// A table name from a key is quoted, whatever it contains.
 #[rstest]
 #[tokio::test]
-async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+async fn table_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     test_env.sql("CREATE TABLE {schema}.victim (id INT)").await?;
@@ -181,9 +174,9 @@ async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postg
     let mut expected: Vec<String> = names.map(str::to_owned).to_vec();
     for (index, name) in names.iter().enumerate() {
         let object = put(&test_env, &format!("uploads/{name}/file{index}.csv"), 3 + index).await?;
-        let answer = test_env.deliver(&settings, &[&object]).await?;
-        ensure!(!answer.is_failure(), "{name}: {} {}", answer.body, answer.logs);
-        assert_eq!(told(&reports(&answer)?), [format!("loaded {name}")]);
+        let response = test_env.deliver(&settings, &[&object]).await?;
+        response.ensure_success().with_context(|| name.to_string())?;
+        assert_eq!(summaries(&response.reports()?), [format!("loaded {name}")]);
         assert_eq!(rows_by_file(&test_env, name).await?, [format!("file{index} {}", 3 + index)]);
     }
     expected.push("victim".to_owned());
@@ -192,9 +185,9 @@ async fn a_tables_name_is_never_executed(#[values(Engine::MariaDb, Engine::Postg
     Ok(())
 }
 
-/// Keys that differ in letter case alone name one table, in the database as in Glue, where names are lower case.
+/// Keys that differ only in letter case name one table, as in Glue, whose names are lower case.
 #[tokio::test]
-async fn letter_case_makes_no_second_table() -> Result<()> {
+async fn letter_case_does_not_create_second_table() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "uploads/{table}/*.csv");
     for (key, records) in
@@ -210,10 +203,10 @@ async fn letter_case_makes_no_second_table() -> Result<()> {
 
 #[rstest]
 #[case::plain(Engine::MariaDb, ["orders", "refunds"], ["orders", "refunds"])]
-#[case::hard(Engine::MariaDb, ["größe", "a-b"], ["gr__e__", "a_b__"])]
+#[case::encoded_in_glue(Engine::MariaDb, ["größe", "a-b"], ["gr__e__", "a_b__"])]
 #[case::postgres(Engine::Postgres, ["orders", "a\"b"], ["orders", "a_b__"])]
 #[tokio::test]
-async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
+async fn two_tables_fall_back_and_replay_separately(
     #[case] engine: Engine,
     #[case] names: [&str; 2],
     #[case] glue_starts: [&str; 2],
@@ -226,14 +219,9 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
         objects.push(put(&test_env, &format!("uploads/{name}/a{index}.csv"), 10 + index).await?);
         objects.push(put(&test_env, &format!("uploads/{name}/b{index}.csv"), 20 + index).await?);
     }
-    let trigger = Function::trigger(&settings)?;
-    let mut calls = Vec::new();
-    for object in &objects {
-        calls.push(trigger.start(&test_env.fixture.event(&[object])).await?);
-    }
-    for call in calls {
-        let answer = call.answer().await?;
-        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+    let objects: Vec<&Object> = objects.iter().collect();
+    for response in test_env.deliver_concurrently(&settings, &objects).await? {
+        response.ensure_success()?;
     }
     let account = &test_env.fixture.account;
     let tables = account.glue.get_tables().database_name(GLUE_DATABASE).send().await?;
@@ -242,7 +230,7 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
     assert_eq!(glue.len(), 2, "{glue:?}");
     for (index, (name, start)) in glue.iter().zip(glue_starts).enumerate() {
         assert!(name == start || name.starts_with(start) && start.ends_with("__"), "{glue:?}");
-        let rows = athena::rows(
+        let rows = athena::query(
             account,
             GLUE_DATABASE,
             &format!("SELECT file, COUNT(*) FROM {name} GROUP BY file ORDER BY file"),
@@ -252,16 +240,16 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
             [[format!("a{index}"), (10 + index).to_string()], [format!("b{index}"), (20 + index).to_string()]];
         assert_eq!(rows, expected.map(|row| row.map(Some).to_vec()), "{name}");
     }
-    assert!(describe(account, GLUE_DATABASE, GLUE_TABLE).await?.is_none(), "the fixed table's is nobody's here");
+    assert!(describe(account, GLUE_DATABASE, GLUE_TABLE).await?.is_none(), "Glue has a table for the default table");
 
     for name in names {
         test_env.sql(&format!("DROP TABLE {}", quoted(&test_env, name))).await?;
     }
-    // One table, and then all that is left.
-    let one = test_env.ask(&settings, &json!({"replay": {"table": names[1]}})).await?;
-    assert_eq!(told(&reports(&one)?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
+    // First one table is replayed, then the rest.
+    let one = test_env.invoke_ingest(&settings, &json!({"replay": {"table": names[1]}})).await?;
+    assert_eq!(summaries(&one.reports()?), [format!("replayed {}", names[1]), format!("replayed {}", names[1])]);
     assert_eq!(
-        told(&test_env.replay(&settings).await?),
+        summaries(&test_env.replay(&settings).await?),
         [format!("replayed {}", names[0]), format!("replayed {}", names[0])]
     );
     for (index, name) in names.iter().enumerate() {
@@ -278,9 +266,9 @@ async fn two_tables_that_fall_back_at_once_are_two_in_glue_and_both_come_home(
     Ok(())
 }
 
-/// What is in the fallback keeps the table it was meant for, in the database and in Glue.
+/// Rows in the fallback keep their table in the database and in Glue.
 #[tokio::test]
-async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Result<()> {
+async fn changed_pattern_keeps_table_of_fallback() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let before = by_pattern(&test_env, "uploads/{table}/*.csv");
     test_env.sql("CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB").await?;
@@ -289,33 +277,33 @@ async fn a_pattern_that_changes_leaves_what_fell_back_where_it_belongs() -> Resu
     test_env.deliver_until_accepted(&before, &[&object]).await?;
     test_env.sql("DROP TABLE {schema}.orders").await?;
 
-    // By the new pattern such keys give another table, or none at all.
+    // With the new patterns, the same keys name another table or none.
     let after = by_pattern(&test_env, "uploads/orders/*.csv => other");
     let nothing = by_pattern(&test_env, "elsewhere/{table}/*.csv");
-    assert_eq!(told(&test_env.replay(&nothing).await?), ["replayed orders"]);
+    assert_eq!(summaries(&test_env.replay(&nothing).await?), ["replayed orders"]);
     assert_eq!(rows_by_file(&test_env, "orders").await?, ["a 5"]);
     let partitions =
         test_env.fixture.account.glue.get_partitions().database_name(GLUE_DATABASE).table_name("orders").send().await?;
     assert_eq!(partitions.partitions(), []);
     assert_eq!(test_env.fixture.account.keys("fallback/").await?, Vec::<String>::new());
 
-    // The same bytes under the same key are loaded once, whatever table they would go to now.
+    // The same bytes under the same key are loaded once, although the key now names another table.
     for (settings, expected) in [(&before, "loaded orders"), (&after, "already_loaded other")] {
         let object = put(&test_env, "uploads/orders/b.csv", 3).await?;
-        let answer = test_env.deliver_until_accepted(settings, &[&object]).await?;
-        assert_eq!(told(&reports(&answer)?), [expected]);
+        let response = test_env.deliver_until_accepted(settings, &[&object]).await?;
+        assert_eq!(summaries(&response.reports()?), [expected]);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn files_arrive_in_several_places_and_the_sweep_knows_them_all() -> Result<()> {
+async fn sweep_covers_every_upload_prefix() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "{table}/**").with("UPLOAD_PREFIX", "sale_events/, inventory_events/");
     let sale = put(&test_env, "sale_events/2026/a.csv", 3).await?;
     let stray = put(&test_env, "other_events/a.csv", 3).await?;
-    let answer = test_env.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
-    assert_eq!(told(&reports(&answer)?), ["loaded sale_events", "skipped -"]);
+    let response = test_env.deliver_until_accepted(&settings, &[&sale, &stray]).await?;
+    assert_eq!(summaries(&response.reports()?), ["loaded sale_events", "skipped -"]);
     put(&test_env, "sale_events/b.csv", 4).await?;
     put(&test_env, "inventory_events/b.csv", 5).await?;
     test_env.sweep(&settings).await?;
@@ -328,17 +316,17 @@ async fn files_arrive_in_several_places_and_the_sweep_knows_them_all() -> Result
 }
 
 #[tokio::test]
-async fn the_whole_bucket_is_uploaded_to_but_for_what_is_our_own() -> Result<()> {
+async fn whole_bucket_as_upload_prefix_excludes_own_prefixes() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "{tenant}/{table}/{version}/{file}.csv").with("UPLOAD_PREFIX", "/");
     let first = put(&test_env, "acme/orders/1/full.csv", 3).await?;
     test_env.deliver_until_accepted(&settings, &[&first]).await?;
     put(&test_env, "umbrella/orders/7/part.csv", 4).await?;
     put(&test_env, "acme/refunds/1/full.csv", 5).await?;
-    // The notification of our own copy comes too, and so does the sweep.
+    // The notification for the moved copy is skipped.
     let moved = test_env.fixture.account.list("processed/").await?;
-    let answer = test_env.deliver(&settings, &[&moved[0]]).await?;
-    assert_eq!(told(&reports(&answer)?), ["skipped -"]);
+    let response = test_env.deliver(&settings, &[&moved[0]]).await?;
+    assert_eq!(summaries(&response.reports()?), ["skipped -"]);
     test_env.sweep(&settings).await?;
     assert_eq!(rows_by_file(&test_env, "orders").await?, ["full 3", "part 4"]);
     assert_eq!(rows_by_file(&test_env, "refunds").await?, ["full 5"]);
@@ -351,7 +339,7 @@ async fn the_whole_bucket_is_uploaded_to_but_for_what_is_our_own() -> Result<()>
 const DATED: &str = "uploads/{table}/year={year}/month={month}/*.csv, uploads/{table}/*.csv";
 
 #[tokio::test]
-async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()> {
+async fn key_columns_are_added_in_database_and_fallback() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, DATED).with("KEY_COLUMNS", "month, source_key, source_row, loaded_at");
     let keys = ["uploads/t/year=2026/month=01/a.csv", "uploads/t/year=2026/month=10/b.csv", "uploads/t/c.csv"];
@@ -366,25 +354,21 @@ async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()
             })
         })
         .collect();
-    // First into the fallback, and home from there; then plainly.
+    // The files fall back, and are replayed.
     test_env.sql("CREATE TABLE {schema}.t (nothing INT) ENGINE=InnoDB").await?;
-    let objects = async || -> Result<()> {
-        for key in keys {
-            let object = put(&test_env, key, 2).await?;
-            test_env.deliver_until_accepted(&settings, &[&object]).await?;
-        }
-        Ok(())
-    };
-    objects().await?;
+    for key in keys {
+        let object = put(&test_env, key, 2).await?;
+        test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    }
     let account = &test_env.fixture.account;
     let query = format!("SELECT {columns} FROM t ORDER BY file, source_row");
-    assert_eq!(athena::rows(account, GLUE_DATABASE, &query).await?, expected);
+    assert_eq!(athena::query(account, GLUE_DATABASE, &query).await?, expected);
     let table = describe(account, GLUE_DATABASE, "t").await?.context("Glue has no table")?;
     let storage = table.storage_descriptor().context("the table has no storage descriptor")?;
     let types: Vec<&str> = storage.columns().iter().skip(4).filter_map(|column| column.r#type()).collect();
     assert_eq!(types, ["string", "string", "bigint", "timestamp"]);
     test_env.sql("DROP TABLE {schema}.t").await?;
-    assert_eq!(told(&test_env.replay(&settings).await?), ["replayed t"; 3]);
+    assert_eq!(summaries(&test_env.replay(&settings).await?), ["replayed t"; 3]);
     let query = format!("SELECT {columns} FROM {{schema}}.t ORDER BY file, source_row");
     assert_eq!(test_env.rows(&query).await?, expected);
     let times = "SELECT COUNT(DISTINCT loaded_at), MIN(loaded_at) > NOW() - INTERVAL 1 DAY FROM {schema}.t";
@@ -394,7 +378,7 @@ async fn the_key_adds_columns_in_the_database_and_in_the_fallback() -> Result<()
 }
 
 #[tokio::test]
-async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<()> {
+async fn file_column_takes_precedence_over_key_column() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, DATED).with("KEY_COLUMNS", "month,year");
     let body = "id,Month\n1,march\n2,april\n";
@@ -408,10 +392,10 @@ async fn a_column_of_the_file_keeps_its_name_before_one_of_the_key() -> Result<(
     Ok(())
 }
 
-/// Events as the shops' systems send them: many in one object, and one in each of several.
+/// JSON events of two topics, in one file with many events and in files with one event each.
 #[rstest]
 #[tokio::test]
-async fn json_events_of_two_topics_land_in_two_tables_once(
+async fn json_events_of_two_topics_load_once_into_two_tables(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
@@ -432,7 +416,7 @@ async fn json_events_of_two_topics_land_in_two_tables_once(
     for (topic, count) in [(Topic::Sale, 40), (Topic::Inventory, 4)] {
         let table = quoted(&test_env, topic.folder());
         let found =
-            lines_of(&test_env, &format!("SELECT request_id, sku, qty FROM {table} ORDER BY request_id")).await?;
+            joined_rows(&test_env, &format!("SELECT request_id, sku, qty FROM {table} ORDER BY request_id")).await?;
         let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
         let expected: Vec<String> = (0..count)
             .map(|number| topic.event(number))
@@ -440,43 +424,48 @@ async fn json_events_of_two_topics_land_in_two_tables_once(
             .collect();
         assert_eq!(found, expected);
     }
-    // What only some events say is NULL in the others.
+    // Optional fields are NULL where they are missing.
     let sales = quoted(&test_env, Topic::Sale.folder());
-    let told =
-        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(priority_shipping), COUNT(sales) FROM {sales}")).await?;
-    assert_eq!(told, ["40 20 40"]);
-    let told = lines_of(&test_env, &format!("SELECT COUNT(DISTINCT source_row), MAX(source_row) FROM {sales}")).await?;
-    assert_eq!(told, ["40 40"]);
+    let found =
+        joined_rows(&test_env, &format!("SELECT COUNT(*), COUNT(priority_shipping), COUNT(sales) FROM {sales}"))
+            .await?;
+    assert_eq!(found, ["40 20 40"]);
+    let found =
+        joined_rows(&test_env, &format!("SELECT COUNT(DISTINCT source_row), MAX(source_row) FROM {sales}")).await?;
+    assert_eq!(found, ["40 40"]);
     assert_eq!(tables(&test_env).await?, ["inventory_events", "sale_events"]);
     Ok(())
 }
 
-/// An event that was cut off makes its file broken, and the file alone: it is set aside whole, with the place in the reason.
+/// A truncated event rejects its whole file, with the position in the reason. Other files are loaded.
 #[tokio::test]
-async fn broken_json_events_are_refused_by_their_place_and_the_others_are_loaded() -> Result<()> {
+async fn broken_json_events_reject_only_their_file() -> Result<()> {
     let test_env = TestEnv::new().await?;
     let settings = by_pattern(&test_env, "{table}/**").with("UPLOAD_PREFIX", "sale_events/,inventory_events/");
     let account = &test_env.fixture.account;
     let broken = account.put("sale_events/broken.jsonl", lines(Topic::Sale, 0..40, &[7, 23])).await?;
     let good = account.put("sale_events/good.jsonl", lines(Topic::Sale, 40..50, &[])).await?;
     let stock = account.put("inventory_events/1.json", Topic::Inventory.event(1).to_string()).await?;
-    let answer = test_env.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
-    assert_eq!(told(&reports(&answer)?), ["rejected sale_events", "loaded sale_events", "loaded inventory_events"]);
+    let response = test_env.deliver_until_accepted(&settings, &[&broken, &good, &stock]).await?;
+    assert_eq!(
+        summaries(&response.reports()?),
+        ["rejected sale_events", "loaded sale_events", "loaded inventory_events"]
+    );
     let failed = account.keys("failed/broken.").await?;
     let note: Value = serde_json::from_slice(&account.get(&failed[1]).await?)?;
     assert_eq!((&note["kind"], &note["record"]), (&json!("file_broken"), &json!(8)), "{note}");
     let sales = quoted(&test_env, Topic::Sale.folder());
     assert_eq!(
-        lines_of(&test_env, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?,
+        joined_rows(&test_env, &format!("SELECT COUNT(*), MIN(request_id) FROM {sales}")).await?,
         ["10 s-00000040"]
     );
     Ok(())
 }
 
-/// Where bad records may be left out, the events that are cut off are set aside as they are, and loaded once they are mended.
+/// With `MAX_REJECTS`, truncated events are rejected byte for byte, and loaded once they are corrected.
 #[rstest]
 #[tokio::test]
-async fn broken_json_events_are_set_aside_and_come_back_mended(
+async fn corrected_json_events_load_after_rejection(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
@@ -492,10 +481,10 @@ async fn broken_json_events_are_set_aside_and_come_back_mended(
     }
     let (sales, stocks) = (quoted(&test_env, Topic::Sale.folder()), quoted(&test_env, Topic::Inventory.folder()));
     assert_eq!(
-        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        joined_rows(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
         ["38 38"]
     );
-    assert_eq!(lines_of(&test_env, &format!("SELECT COUNT(*) FROM {stocks}")).await?, ["1"]);
+    assert_eq!(joined_rows(&test_env, &format!("SELECT COUNT(*) FROM {stocks}")).await?, ["1"]);
 
     let keys = account.keys("rejected/sale_events/").await?;
     ensure!(keys.len() == 2 && keys[0].ends_with(".json") && keys[1].ends_with(".jsonl"), "{keys:?}");
@@ -503,20 +492,20 @@ async fn broken_json_events_are_set_aside_and_come_back_mended(
     assert_eq!(String::from_utf8(account.get(&keys[0]).await?)?, bad);
     let notes = String::from_utf8(account.get(&keys[1]).await?)?;
     let notes: Vec<Value> = notes.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let permits: Vec<_> = notes.iter().map(|note| (&note["record"], &note["line"], &note["code"])).collect();
-    assert_eq!(permits, [(&json!(8), &json!(8), &json!("not_json")), (&json!(24), &json!(24), &json!("not_json"))]);
+    let positions: Vec<_> = notes.iter().map(|note| (&note["record"], &note["line"], &note["code"])).collect();
+    assert_eq!(positions, [(&json!(8), &json!(8), &json!("not_json")), (&json!(24), &json!(24), &json!("not_json"))]);
     let ledger =
         "SELECT rows_parsed, rows_stored, rows_rejected FROM {schema}.spillway_ledger WHERE object_key LIKE 'sale%'";
-    assert_eq!(lines_of(&test_env, ledger).await?, ["40 38 2"]);
+    assert_eq!(joined_rows(&test_env, ledger).await?, ["40 38 2"]);
 
-    let mended = lines(Topic::Sale, 7..8, &[]) + &lines(Topic::Sale, 23..24, &[]);
-    account.put(&keys[0], mended).await?;
+    let corrected = lines(Topic::Sale, 7..8, &[]) + &lines(Topic::Sale, 23..24, &[]);
+    account.put(&keys[0], corrected).await?;
     for _twice in 0..2 {
-        let answer = test_env.ask(&settings, &json!({ "rejects": keys[0] })).await?;
-        ensure!(!answer.is_failure(), "{} {}", answer.body, answer.logs);
+        let response = test_env.invoke_ingest(&settings, &json!({ "rejects": keys[0] })).await?;
+        response.ensure_success()?;
     }
     assert_eq!(
-        lines_of(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
+        joined_rows(&test_env, &format!("SELECT COUNT(*), COUNT(DISTINCT request_id) FROM {sales}")).await?,
         ["40 40"]
     );
     Ok(())

@@ -124,7 +124,7 @@ impl Plan {
             None => vec![Engine::MariaDb, Engine::Postgres],
             Some(name) => {
                 let unknown = || format!("unknown engine {name:?}; accepted are mariadb and postgres");
-                vec![Engine::of_name(&name).with_context(unknown)?]
+                vec![Engine::from_name(&name).with_context(unknown)?]
             }
         };
         Ok(Self {

@@ -68,7 +68,7 @@ impl Starter {
     fn new(name: &'static str, binary: PathBuf, settings: &Settings, event: Value) -> Result<Self> {
         let file = std::fs::metadata(&binary).with_context(|| format!("{} is not built", binary.display()))?;
         let zipped_bytes = zipped_bytes(&binary)?;
-        let function = Function::of(&binary, settings);
+        let function = Function::new(&binary, settings);
         let (response_times, memory_bytes) = (Vec::new(), Vec::new());
         Ok(Self { name, function, event, bytes: file.len(), zipped_bytes, response_times, memory_bytes })
     }
@@ -76,7 +76,7 @@ impl Starter {
     async fn start(&mut self) -> Result<()> {
         let mut call = self.function.start(&self.event).await?;
         let started = Instant::now();
-        let response = call.answered().await?;
+        let response = call.response().await?;
         self.response_times.push(started.elapsed());
         ensure!(!response.is_failure(), "{} failed: {} {}", self.name, response.body, response.logs);
         self.memory_bytes.push(call.peak_memory_bytes().await?);
@@ -109,9 +109,9 @@ fn zipped_bytes(binary: &Path) -> Result<u64> {
 async fn inline_load(test_env: TestEnv, trigger: &Path) -> Result<(f64, u64)> {
     let object = test_env.fixture.account.put("uploads/orders.csv", Data::Orders.file(1..LOADED_ROWS + 1)).await?;
     ensure!((10_000_000..11_000_000).contains(&object.size_bytes), "{} bytes are loaded", object.size_bytes);
-    let mut call = Function::of(trigger, &as_deployed(&test_env)).start(&test_env.fixture.event(&[&object])).await?;
+    let mut call = Function::new(trigger, &as_deployed(&test_env)).start(&test_env.fixture.event(&[&object])).await?;
     let started = Instant::now();
-    let response = call.answered().await?;
+    let response = call.response().await?;
     let seconds = started.elapsed().as_secs_f64();
     let report = &response.body["reports"][0];
     ensure!(

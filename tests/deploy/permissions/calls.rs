@@ -1,7 +1,7 @@
-//! The AWS operations that the code calls, found in its source.
+//! Finds the AWS operations that the code calls in its source.
 //!
-//! Every SDK client is a field called `client`, and every request ends with `.send()`. Each file must have as many of the one
-//! as of the other, so that no operation hides behind another name.
+//! Every SDK client is a field with the name `client`, and every request ends with `.send()`. A check that each file has the
+//! same number of both finds operations that are called in another way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use spillway_test_env::run;
 
-/// The SDK crates whose operations the table knows.
+/// The SDK crates whose operations are in the table.
 const SDKS: [&str; 4] = ["aws_sdk_ecs", "aws_sdk_glue", "aws_sdk_s3", "aws_sdk_secretsmanager"];
 
-/// Each operation in the SDK's own spelling, such as `GetObject`, with the files that call it.
+/// The name of each operation, such as `GetObject`, with the files that call it.
 pub(super) fn operations() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in sources()? {
         let source = code(&std::fs::read_to_string(&file)?);
         let name = file.strip_prefix(run::workspace())?.display().to_string();
         for sdk in words_after(&source, "aws_sdk_").map(|word| format!("aws_sdk_{word}")) {
-            ensure!(SDKS.contains(&sdk.as_str()), "{name} uses {sdk}, whose operations this test does not know");
+            ensure!(SDKS.contains(&sdk.as_str()), "{name} uses {sdk}, which this test does not support");
         }
         let sent = source.matches(".send()").count();
         if sent == 0 && !source.contains("aws_sdk_") {
-            // The database clients are fields of the same name.
+            // Database clients are also fields with the name `client`.
             continue;
         }
         let methods: Vec<&str> = words_after(&source, "client.").filter(|method| *method != "clone").collect();
         let started = methods.len();
         ensure!(
             started == sent,
-            "{name} starts {started} requests by a field called client ({methods:?}) and sends {sent}; this test must find all"
+            "{name} has {started} calls on a field `client` ({methods:?}) and {sent} calls of `send`; the numbers must be equal"
         );
         for method in methods {
             found.entry(operation(method)).or_default().insert(name.clone());
@@ -40,7 +40,7 @@ pub(super) fn operations() -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(found)
 }
 
-/// Every Rust file of the crates, except files that are tests as a whole.
+/// Every Rust file of the crates, except test files.
 fn sources() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(run::workspace().join("crates"))? {

@@ -1,4 +1,4 @@
-//! Roles and their statements, evaluated as IAM does: an action on an ARN, in the context of its request.
+//! Evaluates the statements of roles as IAM does: an action on an ARN, with the context of its request.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(super) struct Role {
     pub(super) statements: Vec<Statement>,
 }
 
-/// One statement. All of them allow.
+/// One statement, whose effect is `Allow`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Statement {
     /// The policy and the statement's `Sid`.
@@ -34,7 +34,7 @@ struct Condition {
     values: Vec<String>,
 }
 
-/// What a request is about.
+/// The resource and the context of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     /// The ARN.
@@ -58,7 +58,10 @@ impl Statement {
 
     fn read(policy: &str, statement: &Value) -> Result<Self> {
         let name = format!("{policy}/{}", statement["Sid"].as_str().unwrap_or("(no Sid)"));
-        ensure!(statement["Effect"] == "Allow", "{name} does not allow, and this test knows nothing else");
+        ensure!(
+            statement["Effect"] == "Allow",
+            "{name} has another effect than Allow, which this test does not support"
+        );
         let known = ["Sid", "Effect", "Action", "Resource", "Condition"];
         let fields = statement.as_object().context("a statement has no fields")?;
         ensure!(fields.keys().all(|field| known.contains(&field.as_str())), "{name} has unknown fields");
@@ -77,11 +80,11 @@ impl Statement {
 
     /// Whether the statement allows the action.
     pub(super) fn allows(&self, action: &str, target: &Target) -> bool {
-        let is_meant = self.resources.iter().any(|resource| self.applies(resource, target));
-        is_meant && self.actions.iter().any(|allowed| allowed == action)
+        let applies = self.resources.iter().any(|resource| self.applies(resource, target));
+        applies && self.actions.iter().any(|allowed| allowed == action)
     }
 
-    /// Whether the statement's conditions hold and this one of its resources is the target.
+    /// Whether the statement's conditions hold and the resource matches the target.
     pub(super) fn applies(&self, resource: &str, target: &Target) -> bool {
         let holds = |condition: &Condition| {
             target.context.get(condition.key.as_str()).is_some_and(|value| condition.values.contains(value))
@@ -90,7 +93,7 @@ impl Statement {
     }
 }
 
-/// IAM's wildcards: `*` for any characters, `?` for one.
+/// Whether a text matches a pattern with IAM's wildcards: `*` for any characters, `?` for one.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
@@ -102,7 +105,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 fn texts(value: &Value) -> Result<Vec<String>> {
-    let text = |item: &Value| item.as_str().map(str::to_owned).with_context(|| format!("{item} is no text"));
+    let text = |item: &Value| item.as_str().map(str::to_owned).with_context(|| format!("{item} is not a string"));
     list(value).iter().map(text).collect()
 }
 

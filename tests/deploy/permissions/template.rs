@@ -1,7 +1,7 @@
-//! `template.yaml` for one set of parameters: its conditions and intrinsic functions evaluated.
+//! Evaluates the conditions and intrinsic functions of `template.yaml` for one set of parameters.
 //!
-//! SAM's own parser reads the YAML, so `!Sub` and the other tags mean here what they mean in a deployment. A resource has no
-//! ARN before it is deployed: `Ref` of a resource gives its logical name, `GetAtt` gives `Name.Attribute`.
+//! SAM's parser reads the YAML, so tags such as `!Sub` have the same meaning as in a deployment. A resource has no ARN before
+//! it is deployed, so `Ref` of a resource returns its logical name, and `GetAtt` returns `Name.Attribute`.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -28,7 +28,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Reads the template of the workspace. Parameters that are not given have their defaults.
+    /// Reads the template of the workspace. Other parameters have their defaults.
     pub(super) fn read(parameters: &[(&str, &str)]) -> Result<Self> {
         let output = Command::new(run::tool("python")?)
             .args(["-c", PARSER])
@@ -73,7 +73,7 @@ impl Template {
         let properties = self.resolve(properties)?.context("a role without properties")?;
         let mut statements = Vec::new();
         for managed in list(&properties["ManagedPolicyArns"]) {
-            let managed = managed.as_str().context("the name of a managed policy is no text")?;
+            let managed = managed.as_str().context("the name of a managed policy is not a string")?;
             let policy = &self.document["Resources"][managed]["Properties"]["PolicyDocument"];
             ensure!(!policy.is_null(), "{name} has a policy that this test cannot read: {managed}");
             let policy = self.resolve(policy)?.context("an empty policy")?;
@@ -114,7 +114,9 @@ impl Template {
     fn call(&self, function: &str, argument: &Value) -> Result<Option<Value>> {
         match function {
             "Ref" => self.reference(argument.as_str().context("Ref of no name")?),
-            "Fn::Sub" => Ok(Some(self.substituted(argument.as_str().context("only Sub of a text is known")?)?.into())),
+            "Fn::Sub" => {
+                Ok(Some(self.substituted(argument.as_str().context("only Sub of a string is supported")?)?.into()))
+            }
             "Fn::GetAtt" => Ok(Some(match argument {
                 Value::String(attribute) => attribute.clone().into(),
                 _ => list(argument).iter().map(plain).collect::<Option<Vec<_>>>().context("GetAtt")?.join(".").into(),
@@ -126,7 +128,7 @@ impl Template {
             }
             "Fn::Select" => {
                 let [index, items] = list(argument) else { bail!("Select takes two values") };
-                let index = usize::try_from(index.as_u64().context("the index of Select is no number")?)?;
+                let index = usize::try_from(index.as_u64().context("the index of Select is not a number")?)?;
                 let items = self.resolve(items)?.context("Select of nothing")?;
                 Ok(list(&items).get(index).cloned())
             }
@@ -172,7 +174,7 @@ impl Template {
         for part in parts {
             let (name, rest) = part.split_once('}').with_context(|| format!("an open brace in {text:?}"))?;
             let value = if name.contains('.') { Some(name.into()) } else { self.reference(name)? };
-            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is no text"))?;
+            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is not a string"))?;
             result += rest;
         }
         Ok(result)

@@ -1,0 +1,423 @@
+//! Conformance tests for appending loads, which every engine runs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::join_all;
+use spillway_core::destination::{
+    Begun, CommitResult, Guard, LedgerOutcome, LedgerState, RowCounts, ScanReason, UnknownColumns,
+};
+use spillway_core::error::ErrorKind;
+
+use crate::engines::conformance::{
+    Claim, Engine, File, LoadResult, TABLE, body_with_content, claim, claim_of_size, count, expect_already_loaded,
+    expect_loaded, load, load_body, open, states, wait_for_rollback, write,
+};
+
+/// Calls a macro with this module's name and the name of each of its tests.
+macro_rules! for_each_test {
+    ($callback:ident) => {
+        $callback!(conformance_append:
+            broken_file_stores_nothing,
+            content_claimed_after_its_rows_stores_once,
+            duplicate_content_is_recorded,
+            eight_sources_with_equal_content_load_once,
+            eight_workers_create_missing_tables,
+            eight_workers_load_one_file_once,
+            empty_files_load,
+            every_type_round_trips,
+            file_loads_once,
+            large_file_leaves_no_staging_table,
+            load_replaces_a_recorded_outcome,
+            load_without_finalize_is_rolled_back,
+            open_claim_excludes_others_until_rolled_back,
+            provisional_schema_creates_no_table,
+            provisional_table_appears_with_its_rows,
+            unknown_columns_are_added_on_request,
+        );
+    };
+}
+pub(crate) use for_each_test;
+
+/// Calls a macro with the name of each test for engines that have staging tables.
+macro_rules! for_each_staging_test {
+    ($callback:ident) => {
+        $callback!(conformance_append:
+            cleanup_drops_stale_staging_tables,
+            two_staged_loads_of_one_file_store_once,
+        );
+    };
+}
+pub(crate) use for_each_staging_test;
+
+/// A claim on a source of which only the beginning was read.
+fn provisional_claim(key: &str) -> Claim {
+    Claim { body: None, ..claim(key) }
+}
+
+/// A claim whose content id repeats one letter.
+fn claim_with_content(key: &str, letter: char) -> Claim {
+    Claim { body: Some(body_with_content(letter)), ..claim(key) }
+}
+
+/// A file loads once into a table that is created for it. The second attempt finds the ledger entry.
+pub(crate) async fn file_loads_once(engine: &impl Engine) -> Result<()> {
+    let (destination, claim, file) = (engine.destination(), claim("a.csv"), File::orders(2000));
+    let loaded = expect_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!(loaded, RowCounts::inserted(2000));
+    let entry = expect_already_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::Loaded, 2000, 2000));
+    assert_eq!(count(engine).await?, 2000);
+    let sums = engine.rows(&format!("SELECT SUM(id), SUM(amount), MAX(note) FROM {TABLE}")).await?;
+    assert_eq!(sums, [["2001000", "2001500.00", "note 999"].map(|text| Some(text.to_owned()))]);
+    Ok(())
+}
+
+/// Values of every type of a new table, and every ASCII character, are read back as they were stored.
+pub(crate) async fn every_type_round_trips<E: Engine>(engine: &E) -> Result<()> {
+    let names = ["flag", "whole", "precise", "number", "day_", "moment", "instant_", "words"];
+    let every_ascii: String = (u8::from(!E::STORES_NUL)..=127).map(char::from).collect();
+    let file = File::new(
+        &names,
+        &[
+            &[
+                Some("true"),
+                Some("-9223372036854775808"),
+                Some("-1234567890123456.123456789012345678"),
+                Some("1e300"),
+                Some("2024-02-29"),
+                Some("2024-01-02 03:04:05.123456"),
+                Some("2024-01-02T03:04:05+02:00"),
+                Some(&every_ascii),
+            ],
+            &[
+                Some("false"),
+                Some("9223372036854775807"),
+                Some("0.1"),
+                Some("-0.5"),
+                Some("9999-12-31"),
+                Some("1000-01-01T00:00:00"),
+                Some("2024-01-02T03:04:05Z"),
+                Some(""),
+            ],
+            &[None, None, Some("NA"), Some("NaN"), None, None, None, None],
+            &[Some("true"), Some("0"), None, Some("3"), None, None, None, Some("NULL")],
+            &[Some("true"), Some("0"), None, Some("3"), None, None, None, Some("\\N")],
+            &[Some("true"), Some("0"), None, Some("3"), None, None, None, Some("ÿ😀 \u{a0} ")],
+        ],
+    );
+    expect_loaded(load(&engine.destination(), &claim("types.csv"), &file).await?)?;
+    let rows = engine.rows(&format!("SELECT {} FROM {TABLE}", names.join(", "))).await?;
+    let typed = |row: usize, text| {
+        let values = E::TYPED[row].into_iter().chain([text]);
+        values.map(|value: &str| Some(value.to_owned())).collect::<Vec<_>>()
+    };
+    let untyped = |text: &str| {
+        let mut row = vec![None; 8];
+        (row[0], row[1]) = (Some(E::TYPED[0][0].to_owned()), Some("0".to_owned()));
+        (row[3], row[7]) = (Some("3".to_owned()), Some(text.to_owned()));
+        row
+    };
+    let expected = [
+        typed(0, every_ascii.as_str()),
+        typed(1, ""),
+        vec![None; 8],
+        untyped("NULL"),
+        untyped("\\N"),
+        untyped("ÿ😀 \u{a0} "),
+    ];
+    assert_eq!(rows, expected);
+    Ok(())
+}
+
+/// Of eight workers that load the same source at once, one commits. The others conflict or find the ledger entry.
+pub(crate) async fn eight_workers_load_one_file_once(engine: &impl Engine) -> Result<()> {
+    let (claim, file) = (claim("race.csv"), File::orders(300));
+    let destination = engine.destination();
+    for round in 0..3 {
+        let ends = join_all((0..8).map(|_| load(&destination, &claim, &file))).await;
+        let mut stored = 0;
+        for end in ends {
+            match end {
+                Ok(LoadResult::Loaded(_)) => stored += 1,
+                Ok(LoadResult::AlreadyLoaded(entry)) => assert_eq!(entry.state, LedgerState::Loaded),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+            }
+        }
+        assert_eq!(stored, usize::from(round == 0), "round {round}");
+        assert_eq!(count(engine).await?, 300);
+    }
+    Ok(())
+}
+
+/// Of eight sources with equal content, one commits. The others are duplicates or conflict.
+pub(crate) async fn eight_sources_with_equal_content_load_once(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(300));
+    let claims: Vec<Claim> = (0..8).map(|id| claim_with_content(&format!("copy-{id}.csv"), 'c')).collect();
+    let mut stored = 0;
+    for _ in 0..2 {
+        for end in join_all(claims.iter().map(|claim| load(&destination, claim, &file))).await {
+            match end {
+                Ok(LoadResult::Loaded(_)) => stored += 1,
+                Ok(LoadResult::AlreadyLoaded(_)) => {}
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+            }
+        }
+    }
+    for claim in &claims {
+        let entry = expect_already_loaded(load(&destination, claim, &file).await?)?;
+        ensure!(entry.state.is_in_target(), "{entry:?}");
+    }
+    assert_eq!((stored, count(engine).await?), (1, 300));
+    let loaded = states(engine).await?.into_iter().filter(|state| state == "loaded").count();
+    assert_eq!(loaded, 1);
+    Ok(())
+}
+
+/// A second source with equal content is recorded as a duplicate, with the number of its parsed rows.
+pub(crate) async fn duplicate_content_is_recorded(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(5));
+    expect_loaded(load(&destination, &claim_with_content("a.csv", 'a'), &file).await?)?;
+    let second = claim_with_content("b.csv", 'a');
+    let entry = expect_already_loaded(load(&destination, &second, &file).await?)?;
+    assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::Duplicate, 5, 0));
+    assert_eq!(destination.look_up(&second.source.id).await?, Some(entry));
+    expect_loaded(load(&destination, &claim_with_content("c.csv", 'b'), &file).await?)?;
+    assert_eq!(states(engine).await?, ["loaded", "duplicate", "loaded"]);
+    Ok(())
+}
+
+/// A content id that is claimed after the rows excludes duplicates, as one that is claimed before them, and is recorded.
+pub(crate) async fn content_claimed_after_its_rows_stores_once(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(300));
+    expect_loaded(load(&destination, &claim("first.csv"), &file).await?)?;
+    let copies: Vec<Claim> = (0..4).map(|id| provisional_claim(&format!("copy-{id}.csv"))).collect();
+    let body = || body_with_content('c');
+    let mut stored = 0;
+    for end in join_all(copies.iter().map(|copy| load_body(&destination, copy, &file, body()))).await {
+        match end {
+            Ok(claimed) => stored += u64::from(expect_loaded(claimed).is_ok()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+        }
+    }
+    assert_eq!((stored, count(engine).await?), (1, 600));
+    let later = load_body(&destination, &provisional_claim("later.csv"), &file, body())
+        .await
+        .err()
+        .context("the duplicate was loaded")?;
+    assert_eq!(later.kind(), ErrorKind::Conflict);
+    let entry = expect_already_loaded(load(&destination, &claim_with_content("later.csv", 'c'), &file).await?)?;
+    assert_eq!((entry.state, entry.rows_parsed), (LedgerState::Duplicate, 300));
+    let sql = "SELECT body_sha256 FROM spillway_ledger WHERE content_id IS NOT NULL";
+    assert_eq!(engine.rows(sql).await?, [[Some("0".repeat(64))]]);
+    Ok(())
+}
+
+/// A provisional schema creates no table unless the claim allows it.
+pub(crate) async fn provisional_schema_creates_no_table(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(3));
+    let (claim, schema) = (provisional_claim("a.csv"), file.schema());
+    let begun = destination.begin(&claim, claim.schema(&schema)).await?;
+    ensure!(matches!(begun, Begun::NeedsScan(ScanReason::TableMissing)), "the claim succeeded without a table");
+    ensure!(engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_err(), "the table exists");
+    Ok(())
+}
+
+/// A table of a provisional schema becomes visible only together with its rows. An engine whose DDL commits the
+/// transaction requires a scan instead.
+pub(crate) async fn provisional_table_appears_with_its_rows(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(300));
+    let provisional = |key: &str| Claim { may_create_table: true, ..provisional_claim(key) };
+    let (claim, schema) = (provisional("a.csv"), file.schema());
+    let table_exists = async || engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_ok();
+    let mut opened = match destination.begin(&claim, claim.schema(&schema)).await? {
+        Begun::Open { load, guard } => {
+            assert_eq!(guard, Guard::EveryValue);
+            load
+        }
+        Begun::AlreadyLoaded(entry) => bail!("loaded before: {entry:?}"),
+        Begun::NeedsScan(reason) => {
+            assert_eq!(reason, ScanReason::TableMissing);
+            ensure!(!table_exists().await, "the table exists");
+            return Ok(());
+        }
+    };
+    write(&mut *opened, file.stream()).await?;
+    ensure!(!table_exists().await, "the table is visible before COMMIT");
+    drop(opened);
+    wait_for_rollback(&destination, &claim).await?;
+    ensure!(!table_exists().await, "the table exists after ROLLBACK");
+    expect_loaded(load_body(&destination, &claim, &file, body_with_content('a')).await?)?;
+    expect_loaded(load_body(&destination, &provisional("b.csv"), &file, body_with_content('b')).await?)?;
+    assert_eq!(count(engine).await?, 600);
+    Ok(())
+}
+
+/// While a claim is open, other claims and look-ups conflict within seconds. After a rollback the file can be loaded.
+pub(crate) async fn open_claim_excludes_others_until_rolled_back(engine: &impl Engine) -> Result<()> {
+    let (destination, claim, file) = (engine.destination(), claim("held.csv"), File::orders(3000));
+    let schema = file.schema();
+    let mut open_load = open(&destination, &claim, &schema).await?;
+    write(&mut *open_load, file.stream()).await?;
+    let second = tokio::time::timeout(Duration::from_secs(15), load(&destination, &claim, &file)).await?;
+    assert_eq!(second.err().context("the second claim succeeded")?.kind(), ErrorKind::Conflict);
+    let start = std::time::Instant::now();
+    let looked_up = destination.look_up(&claim.source.id).await;
+    assert_eq!(looked_up.err().context("the look-up succeeded")?.kind(), ErrorKind::Conflict);
+    ensure!(start.elapsed() < Duration::from_secs(2), "the look-up took {:?}", start.elapsed());
+    drop(open_load);
+    wait_for_rollback(&destination, &claim).await?;
+    assert_eq!(count(engine).await?, 0);
+    expect_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!(count(engine).await?, 3000);
+    Ok(())
+}
+
+/// A file that ends within a record stores nothing, and the load returns the file's error.
+pub(crate) async fn broken_file_stores_nothing(engine: &impl Engine) -> Result<()> {
+    let (destination, claim, file) = (engine.destination(), claim("broken.csv"), File::orders(5000));
+    let schema = file.schema();
+    let mut open_load = open(&destination, &claim, &schema).await?;
+    let error = write(&mut *open_load, file.broken_stream()).await.err().context("the load succeeded")?;
+    assert_eq!(error.kind(), ErrorKind::FileBroken);
+    assert_eq!(destination.look_up(&claim.source.id).await?, None, "the claim is released when the error is returned");
+    ensure!(open_load.finalize(claim.body(), RowCounts::inserted(5000)).await.is_err(), "a failed load was finalized");
+    assert_eq!(count(engine).await?, 0);
+    Ok(())
+}
+
+/// Rows that were written but not finalized are rolled back.
+pub(crate) async fn load_without_finalize_is_rolled_back(engine: &impl Engine) -> Result<()> {
+    let (destination, claim, file) = (engine.destination(), claim("unfinalized.csv"), File::orders(10));
+    let schema = file.schema();
+    let mut open_load = open(&destination, &claim, &schema).await?;
+    write(&mut *open_load, file.stream()).await?;
+    drop(open_load);
+    wait_for_rollback(&destination, &claim).await?;
+    assert_eq!(count(engine).await?, 0);
+    Ok(())
+}
+
+/// A recorded fallback can be claimed again. After the load, recording the fallback again changes nothing.
+pub(crate) async fn load_replaces_a_recorded_outcome(engine: &impl Engine) -> Result<()> {
+    let (destination, claim, file) = (engine.destination(), claim_with_content("outcome.csv", 'f'), File::orders(4));
+    assert_eq!(destination.look_up(&claim.source.id).await?, None);
+    let outcome = LedgerOutcome {
+        state: LedgerState::FellBack,
+        body_sha256: Some("0".repeat(64)),
+        rows_parsed: 4,
+        rows_stored: 4,
+        rows_rejected: 0,
+        reason: "the table was full".into(),
+    };
+    destination.record(&claim, &outcome).await?;
+    destination.record(&claim, &outcome).await?;
+    let entry = destination.look_up(&claim.source.id).await?.context("no entry")?;
+    assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::FellBack, 4, 4));
+    expect_loaded(load(&destination, &claim, &file).await?)?;
+    destination.record(&claim, &outcome).await?;
+    destination.record_move(&claim.source.id, "processed/outcome.csv", Some(0.012_345_6)).await?;
+    let entry = destination.look_up(&claim.source.id).await?.context("no entry")?;
+    assert_eq!(entry.state, LedgerState::Loaded);
+    assert_eq!(entry.moved_to.as_deref(), Some("processed/outcome.csv"));
+    // Recording the move without a cost keeps the known cost.
+    destination.record_move(&claim.source.id, "processed/outcome.csv", None).await?;
+    let attempts = engine.rows("SELECT attempt, rows_stored, reason, cost_usd FROM spillway_ledger").await?;
+    assert_eq!(attempts, [[Some("3".to_owned()), Some("4".to_owned()), None, Some("0.012346".to_owned())]]);
+    Ok(())
+}
+
+/// A file without columns is loaded. A file with only a header is loaded and creates its table.
+pub(crate) async fn empty_files_load(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination();
+    let nothing = RowCounts::default();
+    assert_eq!(expect_loaded(load(&destination, &claim("nothing.csv"), &File::new(&[], &[])).await?)?, nothing);
+    assert_eq!(
+        expect_loaded(load(&destination, &claim("header.csv"), &File::new(&["id", "note"], &[])).await?)?,
+        nothing
+    );
+    assert_eq!(count(engine).await?, 0);
+    assert_eq!(states(engine).await?, ["loaded", "loaded"]);
+    Ok(())
+}
+
+/// Neither a completed load nor a broken file leaves a staging table, whether or not the engine stages large files.
+pub(crate) async fn large_file_leaves_no_staging_table(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination_with_staging_above(1000);
+    let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(5000));
+    let schema = file.schema();
+    let mut open_load = open(&destination, &claim, &schema).await?;
+    ensure!(write(&mut *open_load, file.broken_stream()).await.is_err(), "the load succeeded");
+    drop(open_load);
+    assert_eq!(destination.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    let loaded = expect_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!(loaded.rows_stored, 5000);
+    assert_eq!(count(engine).await?, 5000);
+    expect_already_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!(destination.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Of two workers that stage the same source, one commits.
+pub(crate) async fn two_staged_loads_of_one_file_store_once(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination_with_staging_above(1000);
+    let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(500));
+    let schema = file.schema();
+    let mut first = open(&destination, &claim, &schema).await?;
+    let mut second = open(&destination, &claim, &schema).await?;
+    let loaded = write(&mut *first, file.stream()).await?;
+    write(&mut *second, file.stream()).await?;
+    let ready = first.finalize(claim.body(), loaded).await?;
+    let error = second.finalize(claim.body(), loaded).await.err().context("both loads were finalized")?;
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
+    assert_eq!(count(engine).await?, 500);
+    assert_eq!(destination.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Cleanup drops staging tables of dead attempts. It keeps recent tables, those of active sources, and tables of users.
+pub(crate) async fn cleanup_drops_stale_staging_tables(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination_with_staging_above(1000);
+    let (claim, schema) = (claim_of_size("large.csv", 100_000), File::orders(5).schema());
+    drop(open(&destination, &claim, &schema).await?);
+    engine.rows(&format!("CREATE TABLE spillway_staging_of_mine LIKE {TABLE}")).await?;
+    let day = Duration::from_secs(86_400);
+    assert_eq!(destination.drop_stale_staging(day, &[]).await?, Vec::<String>::new());
+    assert_eq!(
+        destination.drop_stale_staging(Duration::ZERO, std::slice::from_ref(&claim.source.id)).await?,
+        Vec::<String>::new()
+    );
+    let dropped = destination.drop_stale_staging(Duration::ZERO, &[]).await?;
+    assert_eq!(dropped.len(), 1);
+    ensure!(dropped[0].contains(claim.source.id.short()), "{dropped:?}");
+    engine.rows("SELECT * FROM spillway_staging_of_mine").await?;
+    Ok(())
+}
+
+/// Eight workers that need the same missing table and ledger all load their files.
+pub(crate) async fn eight_workers_create_missing_tables(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(20));
+    let claims: Vec<Claim> = (0..8).map(|id| claim(&format!("new-{id}.csv"))).collect();
+    for end in join_all(claims.iter().map(|claim| load(&destination, claim, &file))).await {
+        expect_loaded(end?)?;
+    }
+    assert_eq!(count(engine).await?, 160);
+    Ok(())
+}
+
+/// A column of the file that differs from a table's column only in letter case is the same column. Missing columns are
+/// added, also by two workers at once.
+pub(crate) async fn unknown_columns_are_added_on_request<E: Engine>(engine: &E) -> Result<()> {
+    let id = format!("{quote}ID{quote}", quote = E::IDENTIFIER_QUOTE);
+    engine.rows(&format!("CREATE TABLE {TABLE} ({id} BIGINT)")).await?;
+    let destination = engine.with(|_, options| options.unknown_columns = UnknownColumns::Add);
+    let (first, second, file) = (claim("a.csv"), claim("b.csv"), File::orders(2));
+    let (first, second) = tokio::join!(load(&destination, &first, &file), load(&destination, &second, &file));
+    expect_loaded(first?)?;
+    expect_loaded(second?)?;
+    let rows = engine.rows(&format!("SELECT {id}, amount, note FROM {TABLE} ORDER BY 1")).await?;
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[0], ["1", "1.25", "note 1"].map(|text| Some(text.to_owned())));
+    Ok(())
+}
