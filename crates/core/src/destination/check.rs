@@ -1,6 +1,7 @@
 //! Value checks that every engine shares: digits, floats, times and lengths.
 //!
-//! Each engine checks a value by the storage of its column before the value is sent. The error never contains the value.
+//! Each engine checks a value by the storage of its column before the value is sent. The error never contains the
+//! value.
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;

@@ -4,12 +4,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::column::TableColumn;
-use super::idle::Reusable;
+use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
-use super::{
-    CommitResult, Credentials, DestinationOptions, FileClaim, FileSchema, Guard, LoadMethod, RowCounts, ScanReason,
-};
+use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, Guard, LoadMethod, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
@@ -17,15 +15,12 @@ use crate::object::SourceId;
 /// A connection that loads rows. Dropping it closes it, and then the server rolls back.
 ///
 /// The caller keeps this order: `plan`, `start`, `send`, `apply`, `commit`.
-pub(super) trait LoadConnection: LedgerConnection + TableConnection + Reusable + Sized + 'static {
+pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 'static {
     /// The columns of the checked table, and how rows are written to it.
     type Plan: Debug + Send + Sync;
 
     /// Whether staging tables outlive their connection, so that they must be dropped.
     const HAS_STAGING_TABLES: bool;
-
-    /// Connects.
-    fn open(credentials: &Credentials, options: &DestinationOptions) -> impl Future<Output = Result<Self>> + Send;
 
     /// Checks the table and creates what is missing, outside of any transaction.
     fn plan(&mut self, request: &Request<'_>) -> impl Future<Output = Result<PlanResult<Self::Plan>>> + Send;

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Credentials;
+use super::{Credentials, DestinationOptions};
 use crate::error::Result;
 
 /// Idle connections to servers of one engine. Clones share them.
@@ -41,15 +41,22 @@ impl<C> Clone for Idle<C> {
     }
 }
 
-/// A connection that can be used again.
-pub(super) trait Reusable: Send {
+/// A session on a server, on a connection that can be used for several loads.
+pub(super) trait Session: Send + Sized {
+    /// Connects and sets up the session. The host name is resolved for each connection.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
+    fn open(credentials: &Credentials, options: &DestinationOptions) -> impl Future<Output = Result<Self>> + Send;
+
     /// Whether the server still responds.
     fn is_alive(&mut self) -> impl Future<Output = bool> + Send;
+
     /// Ends the session and closes the connection.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-impl<C: Reusable> Idle<C> {
+impl<C: Session> Idle<C> {
     /// Removes and returns an idle connection of this login that still works.
     pub(super) async fn take(&self, credentials: &Credentials) -> Option<C> {
         let login = Login::of(credentials);

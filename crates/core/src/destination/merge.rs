@@ -100,8 +100,8 @@ pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], mode: &LoadMode) -
 pub(super) fn key_too_long(table: &str, key: &[&Column]) -> Error {
     let names: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
     let message = format!(
-        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; create table {table} with \
-         a unique index over them",
+        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; create table {table} \
+         with a unique index over them",
         names.join(", ")
     );
     Error::new(ErrorKind::TableMismatch, message)
@@ -157,8 +157,8 @@ impl MergeCounts {
         let Self { staged, latest, known, updated, inserted } = self;
         if latest > staged || updated > known || known + inserted != latest {
             let message = format!(
-                "the row counts of the merge are inconsistent: {staged} rows staged, {latest} distinct keys, {known} keys \
-                 known, {updated} rows updated, {inserted} rows inserted"
+                "the row counts of the merge are inconsistent: {staged} rows staged, {latest} distinct keys, {known} \
+                 keys known, {updated} rows updated, {inserted} rows inserted"
             );
             return Err(Error::new(ErrorKind::Internal, message));
         }

@@ -191,8 +191,8 @@ pub enum CommitResult {
 /// A database that stores each source's rows at most once.
 ///
 /// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
-/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call retries:
-/// the caller does, as the failure table says.
+/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call
+/// retries: the caller does, as the failure table says.
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///

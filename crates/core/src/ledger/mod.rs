@@ -1,9 +1,9 @@
 //! The ledger: one row per source, written in the transaction of its rows, and the load history that users query.
 //!
 //! A worker claims a source by locking its ledger row: at most one transaction holds the lock, and a source whose row
-//! says `loaded` is never loaded again. [`SqlLedger`] contains the statements once for all databases, over a [`Dialect`]
-//! and a [`LedgerConnection`]. This module does not know how rows are loaded, so the ledger may be in another database
-//! than the rows.
+//! says `loaded` is never loaded again. [`SqlLedger`] contains the statements once for all databases, over a
+//! [`Dialect`] and a [`LedgerConnection`]. This module does not know how rows are loaded, so the ledger may be in
+//! another database than the rows.
 
 mod claim;
 mod dialect;
@@ -84,8 +84,8 @@ pub struct LedgerEntry {
 
 /// Row counts of a load.
 ///
-/// Every parsed row is counted once: as inserted (`rows_stored` minus updated and unchanged rows), updated, unchanged, or
-/// superseded by a later row of the same file (`rows_parsed` minus `rows_stored`).
+/// Every parsed row is counted once: as inserted (`rows_stored` minus updated and unchanged rows), updated, unchanged,
+/// or superseded by a later row of the same file (`rows_parsed` minus `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
     /// Records of the file that were not rejected.

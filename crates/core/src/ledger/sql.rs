@@ -15,8 +15,8 @@ use crate::object::SourceId;
 /// Number of characters that the column `reason` stores.
 const REASON_CHARACTERS: usize = 8000;
 
-/// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's open
-/// transaction.
+/// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
+/// open transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SqlLedger<'a> {
     table: &'a str,

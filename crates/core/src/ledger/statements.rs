@@ -13,11 +13,11 @@ pub(super) const ORIGINAL: &str =
 pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {modified_micros} FROM {ledger} WHERE current_of = ? FOR UPDATE";
 
-pub(super) const INSERT: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, version_id, etag, size_bytes, body_sha256, \
-     target_table, state, attempt, worker, tool_version, started_at) \
+pub(super) const INSERT: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, version_id, etag, size_bytes, \
+     body_sha256, target_table, state, attempt, worker, tool_version, started_at) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'loading', 1, ?, ?, ?) {or_keep}";
-pub(super) const INSERT_LOOK_UP: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, etag, size_bytes, body_sha256, \
-     target_table, state, worker, tool_version, started_at) \
+pub(super) const INSERT_LOOK_UP: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, etag, size_bytes, \
+     body_sha256, target_table, state, worker, tool_version, started_at) \
      VALUES (?, '', '', '', 0, '', '', 'loading', '', '', {now}) {or_keep}";
 pub(super) const CLAIM_AGAIN: &str = "UPDATE {ledger} SET state = 'loading', attempt = attempt + 1, content_id = NULL, \
      body_sha256 = ?, target_table = ?, worker = ?, tool_version = ?, started_at = ?, committed_at = NULL, \
@@ -27,12 +27,12 @@ pub(super) const CLAIM_CONTENT: &str = "UPDATE {ledger} SET content_id = ? WHERE
 pub(super) const CLAIM_BODY: &str = "UPDATE {ledger} SET body_sha256 = ?, content_id = ? WHERE source_id = ?";
 pub(super) const RELEASE_TABLE: &str = "UPDATE {ledger} SET current_of = NULL WHERE source_id = ?";
 pub(super) const CLAIM_TABLE: &str = "UPDATE {ledger} SET current_of = ?, source_modified_at = ? WHERE source_id = ?";
-pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', content_id = NULL, committed_at = {now}, \
+pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', content_id = NULL, \
+     committed_at = {now}, reason = ? WHERE source_id = ?";
+pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, \
      reason = ? WHERE source_id = ?";
-pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, reason = ? \
-     WHERE source_id = ?";
-pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, rows_stored = ?, \
-     rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
+pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
+     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";

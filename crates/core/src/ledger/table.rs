@@ -57,7 +57,8 @@ pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
 
 /// Returns one statement for each column that is not in `found`.
 ///
-/// The statements do not use IF NOT EXISTS, because PostgreSQL may add a second index to an existing unique column then.
+/// The statements do not use IF NOT EXISTS, because PostgreSQL may add a second index to an existing unique column
+/// then.
 pub(super) fn add_statements<D: Dialect>(table: &str, found: &[String]) -> Vec<String> {
     let missing = ADDED_COLUMNS.iter().filter(|(name, _, _)| found.iter().all(|column| column != name));
     missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()

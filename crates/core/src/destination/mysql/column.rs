@@ -28,8 +28,8 @@ const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLAB
 
 /// MariaDB's JSON columns: LONGTEXT with a constraint of the column's name.
 ///
-/// This is a separate query, because a subquery opens every table of the server for each column. MariaDB 10.11 crashed on
-/// such a subquery while other sessions created and dropped tables.
+/// This is a separate query, because a subquery opens every table of the server for each column. MariaDB 10.11 crashed
+/// on such a subquery while other sessions created and dropped tables.
 const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
      WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
 

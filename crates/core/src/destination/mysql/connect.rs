@@ -1,7 +1,7 @@
 //! A connection: TLS, session settings, and running statements.
 //!
-//! The driver has no time limits, so every call here has one. A connection is always closed promptly, because the server
-//! rolls back and releases its locks only when the connection ends.
+//! The driver has no time limits, so every call here has one. A connection is always closed promptly, because the
+//! server rolls back and releases its locks only when the connection ends.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 
 use super::failure::failure;
 use crate::destination::failure::{Phase, connection_lost, read_only, timed_out, unexpected_response};
-use crate::destination::idle::Reusable;
+use crate::destination::idle::Session;
 use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, Result};
@@ -25,8 +25,8 @@ const IDLE_SECONDS: u32 = 90;
 /// - `NO_AUTO_VALUE_ON_ZERO`: a 0 in an AUTO_INCREMENT column stays 0.
 /// - `sql_notes`: the server warns of truncated digits.
 /// - `innodb_lock_wait_timeout`: a second claim on the same source fails within 3 seconds.
-/// - `max_statement_time`: a limit for queries must not stop a long load. Only MariaDB has this setting, and only MariaDB
-///   runs a comment of this form.
+/// - `max_statement_time`: a limit for queries must not stop a long load. Only MariaDB has this setting, and only
+///   MariaDB runs a comment of this form.
 fn session_settings() -> String {
     format!(
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
@@ -68,24 +68,6 @@ pub(in crate::destination) struct Connection {
 }
 
 impl Connection {
-    /// Connects and sets up the session. The host name is resolved for each connection.
-    ///
-    /// # Errors
-    /// [`crate::error::ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
-    pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
-        let limit = options.connect_timeout;
-        let connecting = Conn::new(connect_options(credentials, options));
-        let conn = tokio::time::timeout(limit, connecting)
-            .await
-            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
-            .map_err(|error| failure(Phase::Connecting, &context, error))?;
-        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
-        let mut connection = Self { conn: Some(conn), facts };
-        connection.set_up(&context).await?;
-        Ok(connection)
-    }
-
     async fn set_up(&mut self, connecting: &str) -> Result<()> {
         let context = "cannot set up the session";
         self.run(context, &session_settings()).await?;
@@ -181,7 +163,21 @@ impl Connection {
     }
 }
 
-impl Reusable for Connection {
+impl Session for Connection {
+    async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
+        let limit = options.connect_timeout;
+        let connecting = Conn::new(connect_options(credentials, options));
+        let conn = tokio::time::timeout(limit, connecting)
+            .await
+            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
+            .map_err(|error| failure(Phase::Connecting, &context, error))?;
+        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
+        let mut connection = Self { conn: Some(conn), facts };
+        connection.set_up(&context).await?;
+        Ok(connection)
+    }
+
     async fn is_alive(&mut self) -> bool {
         let Ok(conn) = self.conn() else { return false };
         let response = tokio::time::timeout(CLOSE_TIMEOUT, conn.ping()).await;

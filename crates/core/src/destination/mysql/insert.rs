@@ -1,7 +1,7 @@
 //! Sends rows by INSERT with many rows per statement, for servers that do not allow LOAD DATA LOCAL.
 //!
-//! A statement is smaller than the server's `max_allowed_packet`. In strict mode most invalid values are errors, and the
-//! others are warnings. Both fail the load.
+//! A statement is smaller than the server's `max_allowed_packet`. In strict mode most invalid values are errors, and
+//! the others are warnings. Both fail the load.
 
 use std::time::Duration;
 

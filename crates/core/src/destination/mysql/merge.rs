@@ -4,8 +4,8 @@
 //!
 //! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON DUPLICATE KEY UPDATE`
 //!   would match by any unique index, and could update the wrong row.
-//! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending, so
-//!   batches and chunks do not change the result.
+//! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending,
+//!   so batches and chunks do not change the result.
 //! - Keys are equal if the unique index finds them equal, with the collation of the column.
 
 use super::codes::ER_DUP_ENTRY;

@@ -29,7 +29,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, Credentials, DestinationOptions, Guard, RowCounts, ScanReason};
+use crate::destination::{CommitResult, Guard, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
@@ -56,10 +56,6 @@ impl LoadConnection for Connection {
     type Plan = Plan;
 
     const HAS_STAGING_TABLES: bool = true;
-
-    async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        Self::connect(credentials, options).await
-    }
 
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         let Request { file, schema, options } = *request;

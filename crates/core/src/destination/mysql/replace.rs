@@ -2,9 +2,9 @@
 //!
 //! Every reader sees the old rows until COMMIT and the new rows after it. After a failure the old rows are still there.
 //!
-//! Renaming a new table instead would not work. DDL commits implicitly, so it cannot be part of the ledger's transaction.
-//! A reader with an older snapshot could find an empty table, and triggers, foreign keys and counters would remain on the
-//! old table.
+//! Renaming a new table instead would not work. DDL commits implicitly, so it cannot be part of the ledger's
+//! transaction. A reader with an older snapshot could find an empty table, and triggers, foreign keys and counters
+//! would remain on the old table.
 
 use super::column::TableColumn;
 use super::connect::Connection;

@@ -1,8 +1,9 @@
 //! Staging tables for files that are too large for one transaction.
 //!
 //! Rows are committed to the staging table in chunks. Then one INSERT .. SELECT copies them into the table, in the
-//! transaction of the ledger row. A staging table belongs to one attempt, and no other attempt reads it. Its name contains
-//! the first 16 hex digits of the source id, so that the cleanup can find out whether its source is still being loaded.
+//! transaction of the ledger row. A staging table belongs to one attempt, and no other attempt reads it. Its name
+//! contains the first 16 hex digits of the source id, so that the cleanup can find out whether its source is still
+//! being loaded.
 
 use std::time::Duration;
 

@@ -122,8 +122,8 @@ fn key_characters(column: &Column) -> Option<u64> {
     KEY_CHARACTERS.iter().find(|(bytes, _)| column.max_bytes <= *bytes).map(|(_, characters)| *characters)
 }
 
-/// Returns the type of a primary key column. Its collation does not pad, so keys that differ only in trailing spaces are
-/// different.
+/// Returns the type of a primary key column. Its collation does not pad, so keys that differ only in trailing spaces
+/// are different.
 fn key_type_sql(column: &Column, is_mariadb: bool) -> String {
     match (column.column_type, key_characters(column)) {
         (ColumnType::Text, Some(characters)) => {

@@ -1,8 +1,8 @@
 //! Checks a value against the type of its column before it is sent.
 //!
 //! A value that passes is stored as it is written: not rounded, truncated or guessed. Three conversions are exact and
-//! allowed: a date in a column of dates and times becomes its midnight, an instant in a column without a time zone becomes
-//! its time in UTC, and `true` and `false` in an integer column become 1 and 0.
+//! allowed: a date in a column of dates and times becomes its midnight, an instant in a column without a time zone
+//! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
     Rejection, check_characters, check_decimal, check_field, check_fraction, date, date_time, double, expand_exponent,

@@ -1,8 +1,8 @@
 //! A connection: TLS, session settings, and running statements.
 //!
 //! The driver has no time limits except for connecting, so every call here has one. A task runs the connection. After a
-//! timeout the task is aborted, which closes the socket. A connection is always closed promptly, because the server rolls
-//! back and releases its locks only when the connection ends.
+//! timeout the task is aborted, which closes the socket. A connection is always closed promptly, because the server
+//! rolls back and releases its locks only when the connection ends.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::failure::failure;
 use crate::destination::failure::{Phase, connection_lost, read_only, timed_out, unexpected_response};
-use crate::destination::idle::Reusable;
+use crate::destination::idle::Session;
 use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,26 +56,6 @@ pub(in crate::destination) struct Connection {
 }
 
 impl Connection {
-    /// Connects and sets up the session. The host name is resolved for each connection.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
-    pub(super) async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
-        if credentials.host.starts_with('/') {
-            let message = format!("{context}: this is a local socket, but a host name or address is required");
-            return Err(Error::new(ErrorKind::Unreachable, message));
-        }
-        let limit = options.connect_timeout;
-        let (client, task) = tokio::time::timeout(limit, open_session(credentials, options))
-            .await
-            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
-            .map_err(|error| failure(Phase::Connecting, &context, error))?;
-        let mut connection = Self { client: Some(client), task };
-        connection.set_up(&context).await?;
-        Ok(connection)
-    }
-
     async fn set_up(&mut self, connecting: &str) -> Result<()> {
         let context = "cannot set up the session";
         let (messages, end) = self.messages(STATEMENT_TIMEOUT, context, SESSION_SETTINGS).await?;
@@ -173,7 +153,23 @@ impl Connection {
     }
 }
 
-impl Reusable for Connection {
+impl Session for Connection {
+    async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
+        if credentials.host.starts_with('/') {
+            let message = format!("{context}: this is a local socket, but a host name or address is required");
+            return Err(Error::new(ErrorKind::Unreachable, message));
+        }
+        let limit = options.connect_timeout;
+        let (client, task) = tokio::time::timeout(limit, open_session(credentials, options))
+            .await
+            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
+            .map_err(|error| failure(Phase::Connecting, &context, error))?;
+        let mut connection = Self { client: Some(client), task };
+        connection.set_up(&context).await?;
+        Ok(connection)
+    }
+
     async fn is_alive(&mut self) -> bool {
         let Ok(client) = self.client() else { return false };
         let result = tokio::time::timeout(CLOSE_TIMEOUT, client.batch_execute("")).await;

@@ -1,7 +1,7 @@
 //! The merge key: the columns of a unique index, and how that index compares them.
 //!
-//! Keys are equal if the index finds them equal, with the collation and operator of the index. The collation of the column
-//! and the search path have no effect.
+//! Keys are equal if the index finds them equal, with the collation and operator of the index. The collation of the
+//! column and the search path have no effect.
 
 use tokio_postgres::Row;
 use tokio_postgres::error::DbError;

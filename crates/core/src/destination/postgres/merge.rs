@@ -2,8 +2,8 @@
 //!
 //! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
 //!
-//! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON CONFLICT DO UPDATE` would
-//!   not distinguish unchanged from updated rows, and would reject a file that contains a key twice.
+//! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON CONFLICT DO UPDATE`
+//!   would not distinguish unchanged from updated rows, and would reject a file that contains a key twice.
 //! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending.
 //! - DDL is part of a transaction here, so the staging tables are created in it and end with it.
 

@@ -1,8 +1,8 @@
 //! PostgreSQL: loads rows by COPY FROM STDIN, in the transaction of their ledger row.
 //!
 //! Each load has its own connection, without a pool. A transaction may have any size, because a rollback is cheap and
-//! blocks no other session, so no rows are committed in chunks. A merge stages its rows in a temporary table of the same
-//! transaction. The driver's types stay in this module.
+//! blocks no other session, so no rows are committed in chunks. A merge stages its rows in a temporary table of the
+//! same transaction. The driver's types stay in this module.
 
 mod check;
 mod codes;
@@ -28,9 +28,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{
-    CommitResult, Credentials, DestinationOptions, FileSchema, Guard, LoadMode, RowCounts, ScanReason,
-};
+use crate::destination::{CommitResult, FileSchema, Guard, LoadMode, RowCounts, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 
@@ -66,10 +64,6 @@ impl LoadConnection for Connection {
 
     /// Staging tables are temporary and end with their transaction.
     const HAS_STAGING_TABLES: bool = false;
-
-    async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        Self::connect(credentials, options).await
-    }
 
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         match prepare(self, request).await? {

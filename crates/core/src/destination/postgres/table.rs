@@ -19,15 +19,15 @@ use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
 use spillway_formats::schema::{Column, ColumnType, Schema};
 
-/// Maximum size of an identifier in bytes. The server truncates longer ones without an error, which can make two of them
-/// equal.
+/// Maximum size of an identifier in bytes. The server truncates longer ones without an error, which can make two of
+/// them equal.
 const MAX_NAME_BYTES: usize = 63;
 
 /// Approximate maximum size of a key in an index: a third of a page.
 const KEY_BYTES: u64 = 2600;
 
-/// The kind and persistence of a relation, whether it has row-level security or partitions that may lose rows, and which
-/// of the wanted columns it has.
+/// The kind and persistence of a relation, whether it has row-level security or partitions that may lose rows, and
+/// which of the wanted columns it has.
 const RELATION_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT c.oid AS id FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'p' \
@@ -39,8 +39,8 @@ const RELATION_SQL: &str = "\
               WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
 
-/// Returns an identifier in double quotes. Double quotes in it are doubled. The end of a name that is too long is replaced
-/// with its hash.
+/// Returns an identifier in double quotes. Double quotes in it are doubled. The end of a name that is too long is
+/// replaced with its hash.
 pub(super) fn quoted(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return format!("\"{}\"", name.replace('"', "\"\""));
@@ -83,8 +83,8 @@ pub(super) async fn relation(connection: &mut Connection, table: &str, wanted: &
 
 /// Whether a CREATE failed because another worker has created the same object at the same moment.
 ///
-/// IF NOT EXISTS does not prevent this error: both sessions find no object, and one of them violates a unique index of the
-/// server's catalog.
+/// IF NOT EXISTS does not prevent this error: both sessions find no object, and one of them violates a unique index of
+/// the server's catalog.
 pub(super) fn is_created_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_OBJECT))
 }
