@@ -83,7 +83,7 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
     report.rows_stored = manifest.rows;
     if exists {
         match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
-            LoadResult::Loaded(loaded) => loaded.count_in(&mut report),
+            LoadResult::Loaded(loaded) => loaded.copy_to(&mut report),
             LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
         }
     }

@@ -88,7 +88,7 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
     let port = port(&fields, name)?.or(settings.port);
     let engine = match settings.engine {
         Some(engine) => engine,
-        None => engine(&fields, name)?.unwrap_or(Engine::of_port(port)),
+        None => engine(&fields, name)?.unwrap_or(Engine::from_port(port)),
     };
     let missing = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
     let user = filled(&fields, "username", name)?.ok_or_else(|| missing("username", ""))?;
@@ -122,7 +122,7 @@ fn filled<'a>(fields: &'a Map<String, Value>, field: &str, name: &str) -> Result
 /// The field `engine`, with the values that RDS writes.
 fn engine(fields: &Map<String, Value>, name: &str) -> Result<Option<Engine>> {
     let Some(text) = filled(fields, "engine", name)? else { return Ok(None) };
-    let found = Engine::of_name(text);
+    let found = Engine::from_name(text);
     let supported = "supported are mysql, mariadb, aurora-mysql, postgres and aurora-postgresql";
     found.map(Some).ok_or_else(|| invalid(name, &format!("is for the engine {text:?}; {supported}")))
 }

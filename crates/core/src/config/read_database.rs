@@ -85,7 +85,7 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
     ];
     if let (Some(host), Some(user), Some(password), Some(database)) = (&host, user, password, &database) {
         let (host, database) = (host.clone(), database.clone());
-        let engine = engine.unwrap_or(Engine::of_port(port));
+        let engine = engine.unwrap_or(Engine::from_port(port));
         let port = port.unwrap_or(engine.default_port());
         return Ok(CredentialSettings::Inline(Credentials { engine, host, port, user, password, database }));
     }

@@ -1,6 +1,7 @@
-//! Checks of a value before it is sent that every engine's `check` uses: exact digits, times and lengths.
+//! Value checks that every engine shares: digits, floats, times and lengths.
 //!
-//! A rejected value is never part of the error.
+//! Each engine checks a value by the storage of its column before the value is sent. The error never contains the
+//! value.
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
@@ -11,10 +12,36 @@ use super::column::TableColumn;
 /// Why a value is rejected, as the rest of a sentence that begins with "the value".
 pub(super) type Rejection = &'static str;
 
-/// A merge key without a value.
+/// The rejection of a merge key without a value.
 const NO_KEY: Rejection = "is missing, but the column is part of the merge key";
-/// A NOT NULL column without a value.
+/// The rejection of NULL in a NOT NULL column.
 const NO_VALUE: Rejection = "is missing, but the column is NOT NULL";
+
+/// Checks one field of a row. Returns how the engine encodes it; the default is NULL.
+///
+/// # Errors
+/// [`ErrorKind::DataRefused`] with position and column when `encode` rejects the value, or when the column requires a
+/// value and has none.
+pub(super) fn check_field<'a, S, E: Default + PartialEq>(
+    column: &TableColumn<S>,
+    field: Option<&'a [u8]>,
+    position: Position,
+    encode: impl FnOnce(&'a [u8]) -> Result<E, Rejection>,
+) -> Result<E> {
+    let rejected = |reason| value_rejected(column, position, reason);
+    let value = match field {
+        Some(bytes) => encode(bytes).map_err(rejected)?,
+        None => E::default(),
+    };
+    let is_null = value == E::default();
+    if is_null && column.in_merge_key {
+        return Err(rejected(NO_KEY));
+    }
+    if is_null && !column.nullable {
+        return Err(rejected(NO_VALUE));
+    }
+    Ok(value)
+}
 
 /// The error for a rejected value.
 fn value_rejected<S>(column: &TableColumn<S>, position: Position, reason: Rejection) -> Error {
@@ -22,23 +49,8 @@ fn value_rejected<S>(column: &TableColumn<S>, position: Position, reason: Reject
     Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name)
 }
 
-/// Rejects NULL where the column needs a value, and adds the position to a rejection.
-pub(super) fn conclude<S, E>(
-    column: &TableColumn<S>,
-    position: Position,
-    checked: Result<E, Rejection>,
-    is_null: impl Fn(&E) -> bool,
-) -> Result<E> {
-    match checked {
-        Ok(value) if column.in_merge_key && is_null(&value) => Err(value_rejected(column, position, NO_KEY)),
-        Ok(value) if !column.nullable && is_null(&value) => Err(value_rejected(column, position, NO_VALUE)),
-        Ok(value) => Ok(value),
-        Err(reason) => Err(value_rejected(column, position, reason)),
-    }
-}
-
-/// Writes a number with an exponent as plain digits. Returns `false`, and writes nothing, for a number without an
-/// exponent.
+/// Writes a number with an exponent as plain digits. Returns `false` for a number without an exponent, which is not
+/// written.
 pub(super) fn expand_exponent(bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Rejection> {
     if !bytes.iter().any(|byte| matches!(byte, b'e' | b'E')) {
         return Ok(false);
@@ -71,29 +83,81 @@ pub(super) fn digit_counts(text: &[u8]) -> Option<(u64, u64)> {
     Some((whole_digits as u64, significant as u64))
 }
 
-/// Returns a date and time, an instant in UTC, or the midnight of a date, in microseconds since 1970-01-01.
-pub(super) fn moment(bytes: &[u8]) -> Result<i64, Rejection> {
-    if let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(bytes)) {
-        return Ok(micros);
+/// Checks that a number without an exponent fits into this many digits, `scale` of them after the decimal point.
+pub(super) fn check_decimal(text: &[u8], precision: u64, scale: u64) -> Result<(), Rejection> {
+    let (whole, fraction) = digit_counts(text).ok_or("is not a decimal number")?;
+    if fraction > scale {
+        return Err("has more digits after the decimal point than the column");
     }
-    if let Some(Value::Instant { micros }) = parse(ColumnType::Instant, Some(bytes)) {
-        return Ok(micros);
+    if whole > precision.saturating_sub(scale) {
+        return Err("has more digits before the decimal point than the column");
     }
-    match parse(ColumnType::Date, Some(bytes)) {
-        Some(Value::Date { days }) => Ok(i64::from(days) * 86_400_000_000),
-        _ => Err("is not a date and time"),
+    Ok(())
+}
+
+/// Returns a number that a 64-bit float stores exactly.
+pub(super) fn double(bytes: &[u8]) -> Result<f64, Rejection> {
+    match parse(ColumnType::Double, Some(bytes)) {
+        Some(Value::Double(value)) => Ok(value),
+        _ => Err("is not a number that a float stores exactly"),
     }
 }
 
-/// Checks that a column with so many decimals of a second stores the whole fraction.
-pub(super) fn fraction(micros: i64, digits: u32) -> Result<(), Rejection> {
-    let unit = 10i64.pow(6u32.saturating_sub(digits));
+/// Returns a number that a 32-bit float stores exactly.
+pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
+    let value = double(bytes)?;
+    // The shortest text of the 32-bit float must be the same number as the file's text.
+    if (value as f32).to_string().parse::<f64>() != Ok(value) {
+        return Err("has more digits than a 32-bit float stores");
+    }
+    Ok(value)
+}
+
+/// Returns a date in days since 1970-01-01.
+pub(super) fn date(bytes: &[u8]) -> Result<i32, Rejection> {
+    match parse(ColumnType::Date, Some(bytes)) {
+        Some(Value::Date { days }) => Ok(days),
+        _ => Err("is not a date (YYYY-MM-DD)"),
+    }
+}
+
+/// Returns a date and time in microseconds since 1970-01-01.
+///
+/// An instant is converted to UTC, and a date to its midnight. The column stores this many decimals of a second.
+pub(super) fn date_time(bytes: &[u8], fraction_digits: u32) -> Result<i64, Rejection> {
+    let micros = if let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(bytes)) {
+        micros
+    } else if let Some(Value::Instant { micros }) = parse(ColumnType::Instant, Some(bytes)) {
+        micros
+    } else if let Some(Value::Date { days }) = parse(ColumnType::Date, Some(bytes)) {
+        i64::from(days) * 86_400_000_000
+    } else {
+        return Err("is not a date and time");
+    };
+    check_fraction(micros, fraction_digits)?;
+    Ok(micros)
+}
+
+/// Checks that a column with this many decimals of a second stores the whole fraction.
+pub(super) fn check_fraction(micros: i64, fraction_digits: u32) -> Result<(), Rejection> {
+    let unit = 10i64.pow(6u32.saturating_sub(fraction_digits));
     if micros % unit == 0 { Ok(()) } else { Err("has a finer fraction of a second than the column") }
 }
 
+/// Checks a text against its column's limit in characters. A CHAR column removes trailing spaces.
+pub(super) fn check_characters(bytes: &[u8], max: u64, trims_spaces: bool) -> Result<(), Rejection> {
+    if has_more_characters(bytes, max) {
+        return Err("has more characters than the column");
+    }
+    if trims_spaces && bytes.last() == Some(&b' ') {
+        return Err("ends with a space, which a CHAR column does not preserve");
+    }
+    Ok(())
+}
+
 /// Whether a text has more than `max` characters.
-pub(super) fn has_more_characters(bytes: &[u8], max: u64) -> bool {
-    // A value never has more characters than bytes, so only longer values are counted.
+fn has_more_characters(bytes: &[u8], max: u64) -> bool {
+    // A text never has more characters than bytes, so only the characters of longer texts are counted.
     bytes.len() as u64 > max && bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count() as u64 > max
 }
 

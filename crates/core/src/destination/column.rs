@@ -2,6 +2,7 @@
 
 use super::{FileSchema, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Dialect;
 use spillway_formats::schema::{Column, Schema};
 
 /// A column of the table. `Storage` is how the engine stores its values.
@@ -9,58 +10,67 @@ use spillway_formats::schema::{Column, Schema};
 pub(super) struct TableColumn<Storage> {
     /// The name, as the table spells it.
     pub(super) name: String,
-    /// The type in SQL, for messages.
+    /// The type in SQL, for messages and for staging tables.
     pub(super) type_text: String,
     /// How values are stored.
     pub(super) storage: Storage,
-    /// The collation, where the engine needs it by name.
+    /// The collation, on engines that need its name.
     pub(super) collation: Option<String>,
-    /// The column is part of the merge key, so it needs a value.
+    /// The column is part of the merge key, so every row needs a value.
     pub(super) in_merge_key: bool,
     /// NULL is allowed.
     pub(super) nullable: bool,
     /// The column has a default value.
     pub(super) has_default: bool,
-    /// The server numbers rows that have no value here.
+    /// The server generates a number for rows that do not have this column.
     pub(super) auto_increment: bool,
-    /// The server computes the value, so none can be stored.
+    /// The server computes the value, so a file cannot contain one.
     pub(super) generated: bool,
     /// The file's null tokens mean NULL here, unless the column is text.
     pub(super) null_tokens: bool,
 }
 
+/// Returns the quoted names of columns, separated by commas.
+pub(super) fn quoted_list<'a, D: Dialect>(names: impl IntoIterator<Item = &'a String>) -> String {
+    names.into_iter().map(|name| D::quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the quoted names of the table's columns, separated by commas.
+pub(super) fn column_list<D: Dialect, S>(columns: &[TableColumn<S>]) -> String {
+    quoted_list::<D>(columns.iter().map(|column| &column.name))
+}
+
 /// The file's columns that the table does not have.
-pub(super) enum Missing<'a> {
-    /// The table has all of them.
+pub(super) enum MissingColumns<'a> {
+    /// The table has all columns.
     Nothing,
     /// These must be added.
     Add(Vec<&'a Column>),
-    /// Columns must be added, and only a scan of the whole file tells their types.
+    /// Columns must be added, and only a scan of the whole file can decide their types.
     NeedsScan,
 }
 
-/// Compares the table's columns with the file's.
+/// Returns the file's columns that the table does not have.
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when columns are missing that may not be added.
-pub(super) fn missing<'a, S>(
+pub(super) fn find_missing<'a, S>(
     table: &str,
     columns: &[TableColumn<S>],
     schema: FileSchema<'a>,
     unknown_columns: UnknownColumns,
-) -> Result<Missing<'a>> {
+) -> Result<MissingColumns<'a>> {
     let wanted = schema.schema().columns.iter();
     let missing: Vec<&Column> = wanted.filter(|column| find(columns, &column.name).is_none()).collect();
     match (unknown_columns, schema) {
-        _ if missing.is_empty() => Ok(Missing::Nothing),
-        (UnknownColumns::Refuse, _) => Err(lacks(table, &missing)),
-        (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(Missing::NeedsScan),
-        (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(Missing::Add(missing)),
+        _ if missing.is_empty() => Ok(MissingColumns::Nothing),
+        (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),
+        (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(MissingColumns::NeedsScan),
+        (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(MissingColumns::Add(missing)),
     }
 }
 
-/// The error for columns that the table does not have and that may not be added.
-fn lacks(table: &str, missing: &[&Column]) -> Error {
+fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
     let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
     let message = format!(
         "table {table} lacks {} of the file's columns: {}; add them or set UNKNOWN_COLUMNS=add",
@@ -70,42 +80,67 @@ fn lacks(table: &str, missing: &[&Column]) -> Error {
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// Returns the table's columns in the file's order.
-pub(super) fn fit<S: Clone>(table: &str, columns: &[TableColumn<S>], schema: &Schema) -> Result<Vec<TableColumn<S>>> {
-    let mut chosen: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
+/// Returns the table's columns in the order of the file's columns.
+///
+/// # Errors
+/// [`ErrorKind::TableMismatch`] when the table lacks a column of the file, computes one, or requires another one.
+pub(super) fn match_columns<S: Clone>(
+    table: &str,
+    columns: &[TableColumn<S>],
+    schema: &Schema,
+) -> Result<Vec<TableColumn<S>>> {
+    let mut matched: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
     for wanted in &schema.columns {
         let Some(column) = find(columns, &wanted.name) else {
-            let message = format!("table {table} has no column {}", wanted.name);
-            return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&wanted.name));
+            return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
         };
         if column.generated {
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
-            return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name));
+            return Err(mismatch(&column.name, message));
         }
-        chosen.push(TableColumn { null_tokens: wanted.null_tokens, ..column.clone() });
+        matched.push(TableColumn { null_tokens: wanted.null_tokens, ..column.clone() });
     }
     let is_filled = |column: &TableColumn<S>| {
         column.nullable
             || column.has_default
             || column.generated
-            || chosen.iter().any(|other| other.name == column.name)
+            || matched.iter().any(|other| other.name == column.name)
     };
-    match columns.iter().find(|column| !is_filled(column)) {
-        Some(column) => {
-            let message =
-                format!("the file has no column {}, which table {table} requires (NOT NULL, no default)", column.name);
-            Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name))
-        }
-        None => Ok(chosen),
+    if let Some(TableColumn { name, .. }) = columns.iter().find(|column| !is_filled(column)) {
+        let message = format!("the file has no column {name}, which table {table} requires (NOT NULL, no default)");
+        return Err(mismatch(name, message));
     }
+    Ok(matched)
 }
 
-/// Returns the column of this name, else the first one that differs only in letter case. No file has two such columns.
+fn mismatch(column: &str, message: String) -> Error {
+    Error::new(ErrorKind::TableMismatch, message).in_column(column)
+}
+
+/// Returns the column of this name, or else the first one that differs only in letter case. No file has two such
+/// columns.
 pub(super) fn find<'a, S>(columns: &'a [TableColumn<S>], name: &str) -> Option<&'a TableColumn<S>> {
     columns.iter().find(|column| column.name == name).or_else(|| {
         let lower = name.to_lowercase();
         columns.iter().find(|column| column.name.to_lowercase() == lower)
     })
+}
+
+/// Returns a nullable column with the name `c`.
+#[cfg(test)]
+pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> {
+    TableColumn {
+        name: "c".into(),
+        type_text: type_text.into(),
+        storage,
+        collation: None,
+        in_merge_key: false,
+        nullable: true,
+        has_default: false,
+        auto_increment: false,
+        generated: false,
+        null_tokens: true,
+    }
 }
 
 #[cfg(test)]
@@ -114,18 +149,7 @@ mod tests {
     use spillway_formats::schema::infer::Inference;
 
     fn named(name: &str) -> TableColumn<()> {
-        TableColumn {
-            name: name.into(),
-            type_text: "int".into(),
-            storage: (),
-            collation: None,
-            in_merge_key: false,
-            nullable: true,
-            has_default: false,
-            auto_increment: false,
-            generated: false,
-            null_tokens: true,
-        }
+        TableColumn { name: name.into(), ..nullable_column("int", ()) }
     }
 
     fn schema(names: &[&str]) -> Schema {
@@ -134,24 +158,26 @@ mod tests {
 
     #[test]
     fn columns_match_in_any_letter_case_and_keep_file_order() {
-        let chosen = fit("t", &[named("a"), named("b"), named("c"), named("C")], &schema(&["B", "a", "C"])).unwrap();
-        assert_eq!(chosen.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b", "a", "C"]);
+        let columns = [named("a"), named("b"), named("c"), named("C")];
+        let matched = match_columns("t", &columns, &schema(&["B", "a", "C"])).unwrap();
+        assert_eq!(matched.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b", "a", "C"]);
     }
 
     #[test]
     fn required_column_must_be_in_file() {
         let mut required = named("b");
         required.nullable = false;
-        let error = fit("t", &[named("a"), required.clone()], &schema(&["a"])).unwrap_err();
+        let error = match_columns("t", &[named("a"), required.clone()], &schema(&["a"])).unwrap_err();
         assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("b")));
         required.has_default = true;
-        assert!(fit("t", &[named("a"), required], &schema(&["a"])).is_ok());
+        assert!(match_columns("t", &[named("a"), required], &schema(&["a"])).is_ok());
     }
 
     #[test]
     fn generated_column_is_rejected() {
         let mut generated = named("a");
         generated.generated = true;
-        assert_eq!(fit("t", &[generated], &schema(&["a"])).unwrap_err().kind(), ErrorKind::TableMismatch);
+        let error = match_columns("t", &[generated], &schema(&["a"])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TableMismatch);
     }
 }

@@ -1,4 +1,4 @@
-//! Text encoding of values that several engines share.
+//! The text encoding of values that every engine shares.
 
 /// Writes a value with backslash escapes, as LOAD DATA and COPY read tab-separated text.
 pub(super) fn write_escaped(value: &[u8], out: &mut Vec<u8>) {

@@ -1,44 +1,41 @@
-//! What an SQL engine implements so that [`super::transaction`] can load rows into it.
+//! The contract of an SQL engine, which [`super::database`] and [`super::transaction`] load rows through.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use super::column::TableColumn;
-use super::idle::Reusable;
+use super::idle::Session;
 use super::rows::Rows;
-use super::{
-    CommitResult, Credentials, DestinationOptions, FileClaim, FileSchema, Guard, LoadMethod, RowCounts, ScanReason,
-};
+use super::table::TableConnection;
+use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, Guard, LoadMethod, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
 
-/// A connection that loads rows. Dropping it closes it, and the server rolls back.
+/// A connection that loads rows. Dropping it closes it, and then the server rolls back.
 ///
-/// `plan` and `start` come first, then `send`, `apply` and `commit`; [`super::transaction::Database`] keeps this order.
-pub(super) trait LoadConnection: LedgerConnection + Reusable + Sized + 'static {
-    /// How the engine stores a column's values.
-    type Storage: Send + Sync;
-
-    /// The checked table, and how rows get into it.
+/// The caller keeps this order: `plan`, `start`, `send`, `apply`, `commit`.
+pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 'static {
+    /// The columns of the checked table, and how rows are written to it.
     type Plan: Debug + Send + Sync;
 
     /// Whether staging tables outlive their connection, so that they must be dropped.
     const HAS_STAGING_TABLES: bool;
 
-    /// Connects.
-    fn open(credentials: &Credentials, options: &DestinationOptions) -> impl Future<Output = Result<Self>> + Send;
-
-    /// Checks the table, and creates it, its missing columns and staging tables, outside of any transaction.
-    fn plan(&mut self, request: &Request<'_>) -> impl Future<Output = Result<Planned<Self::Plan>>> + Send;
+    /// Checks the table and creates what is missing, outside of any transaction.
+    fn plan(&mut self, request: &Request<'_>) -> impl Future<Output = Result<PlanResult<Self::Plan>>> + Send;
 
     /// Completes the plan in the transaction that holds the claim. Not called for a staged plan.
-    fn start(&mut self, request: &Request<'_>, plan: &mut Self::Plan) -> impl Future<Output = Result<Started>> + Send;
+    fn start(
+        &mut self,
+        request: &Request<'_>,
+        plan: &mut Self::Plan,
+    ) -> impl Future<Output = Result<StartResult>> + Send;
 
-    /// The table's columns in the file's order; none for a file without columns.
+    /// Returns the table's columns in the file's order. Empty for a file without columns.
     fn columns(plan: &Self::Plan) -> &[TableColumn<Self::Storage>];
 
-    /// The staging table that rows are committed to first. The source is then claimed when they are copied.
+    /// Returns the staging table that rows are committed to in chunks. The source is then claimed after the last chunk.
     fn staging(plan: &Self::Plan) -> Option<&str>;
 
     /// Whether the connection can be used for another load after this one.
@@ -55,12 +52,13 @@ pub(super) trait LoadConnection: LedgerConnection + Reusable + Sized + 'static {
     fn send(
         &mut self,
         plan: &Self::Plan,
-        sending: &Sending<'_>,
+        options: &SendOptions<'_>,
         rows: &mut Rows<'_, Self::Storage>,
-    ) -> impl Future<Output = Result<Sent>> + Send;
+    ) -> impl Future<Output = Result<SendResult>> + Send;
 
-    /// Merges or copies staged rows into the table, in the open transaction. Returns the final counts, without the
-    /// rejected records.
+    /// Merges or copies staged rows into the table, in the open transaction.
+    ///
+    /// Returns how many rows are stored, updated and unchanged. `counts` are those of the sent rows, at least one.
     fn apply(
         &mut self,
         plan: &Self::Plan,
@@ -72,7 +70,7 @@ pub(super) trait LoadConnection: LedgerConnection + Reusable + Sized + 'static {
     /// Sends COMMIT.
     fn commit(&mut self, limit: Duration, transaction: Self::Transaction) -> impl Future<Output = CommitResult> + Send;
 
-    /// Drops the plan's staging table. The plan is not staged any more then.
+    /// Drops the staging table. The plan then has none.
     fn drop_staging(&mut self, _plan: &mut Self::Plan) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }
@@ -87,7 +85,7 @@ pub(super) trait LoadConnection: LedgerConnection + Reusable + Sized + 'static {
     }
 }
 
-/// A load that is about to begin.
+/// A request to load a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) file: &'a FileClaim,
@@ -96,43 +94,45 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The ledger that the file is claimed in.
+    /// Returns the ledger that the file is claimed in.
     pub(super) fn ledger(&self) -> SqlLedger<'a> {
         SqlLedger::new(&self.options.ledger_table)
     }
 
-    /// Size of the decompressed body; the object's size while that is not known.
+    /// Returns the size of the decompressed body, or the object's size while the former is not known.
     pub(super) fn size_bytes(&self) -> u64 {
         self.schema.body().map_or(self.file.source.size_bytes, |body| body.decoded_bytes)
     }
 }
 
 /// The result of [`LoadConnection::plan`].
-pub(super) enum Planned<Plan> {
+pub(super) enum PlanResult<Plan> {
     Ready(Plan),
     NeedsScan(ScanReason),
 }
 
 /// The result of [`LoadConnection::start`].
-pub(super) enum Started {
+pub(super) enum StartResult {
     Open(Guard),
     NeedsScan(ScanReason),
 }
 
-/// How rows are sent, apart from the plan.
+/// Options of [`LoadConnection::send`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sending<'a> {
+pub(super) struct SendOptions<'a> {
+    /// The table to load.
     pub(super) table: &'a str,
+    /// The statement that sends rows, on engines with more than one.
     pub(super) method: LoadMethod,
-    /// As many bytes fit into one transaction, on engines with such a limit.
+    /// Maximum size of a transaction, on engines that need a limit.
     pub(super) max_transaction_bytes: u64,
 }
 
 /// The result of [`LoadConnection::send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum SendResult {
     /// All rows were sent, and the server has stored this many.
     All { stored: u64 },
-    /// More rows than one transaction should contain.
+    /// The rows exceed the maximum size of a transaction.
     TooManyBytes,
 }

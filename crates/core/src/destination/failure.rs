@@ -1,4 +1,4 @@
-//! Failures that every engine's `failure` handles alike: a lost connection and a missing answer.
+//! Errors about a connection that are the same for every engine.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// The kind of a connection failure in this phase.
-    pub(super) fn broken(self) -> ErrorKind {
+    /// Returns the kind of a connection failure in this phase.
+    pub(super) fn connection_failure(self) -> ErrorKind {
         match self {
             Self::Connecting => ErrorKind::Unreachable,
             Self::Connected => ErrorKind::Failover,
@@ -23,7 +23,29 @@ impl Phase {
     }
 }
 
-/// The error for a call that was not answered in time.
-pub(super) fn timed_out(phase: Phase, doing: &str, limit: Duration) -> Error {
-    Error::new(phase.broken(), format!("{doing}: no answer within {} s", limit.as_secs()))
+/// The error for a server that did not respond in time.
+pub(super) fn timed_out(phase: Phase, context: &str, limit: Duration) -> Error {
+    let message = format!("{context}: the server did not respond within {} s", limit.as_secs());
+    Error::new(phase.connection_failure(), message)
+}
+
+/// The error for a call on a connection that was closed or lost before.
+pub(super) fn connection_lost() -> Error {
+    Error::new(ErrorKind::Failover, "the connection to the database is lost")
+}
+
+/// The error for a server that accepts no writes, which happens during a failover.
+pub(super) fn read_only(context: &str) -> Error {
+    Error::new(ErrorKind::Failover, format!("{context}: the server is read-only"))
+}
+
+/// The error for a server of another kind.
+pub(super) fn other_protocol(context: &str) -> Error {
+    let message = format!("{context}: the server does not use this database's protocol; check host, port and engine");
+    Error::new(ErrorKind::Unreachable, message)
+}
+
+/// The error for a response that lacks an expected row or column.
+pub(super) fn unexpected_response(context: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("{context}: the server's response does not have the expected form"))
 }

@@ -1,13 +1,12 @@
-//! Connections that are kept for the next file of the same run. For a small file, connecting is most of the server's
+//! Connections that stay open for the next file of the same run. For a small file, connecting is most of the server's
 //! work.
 //!
-//! A connection is kept only after a confirmed COMMIT or after statements outside of a transaction, so no transaction
-//! is open on it. It is kept only during a run: a function that sleeps between two invocations occupies no connection
-//! of the server.
+//! A connection is kept only after a confirmed COMMIT or after statements outside of a transaction, so it has no open
+//! transaction. All connections are closed at the end of the run, so that a function uses none between two invocations.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Credentials;
+use super::{Credentials, DestinationOptions};
 use crate::error::Result;
 
 /// Idle connections to servers of one engine. Clones share them.
@@ -42,16 +41,23 @@ impl<C> Clone for Idle<C> {
     }
 }
 
-/// A connection that can be used again.
-pub(super) trait Reusable: Send {
-    /// Whether the server still answers.
+/// A session on a server, on a connection that can be used for several loads.
+pub(super) trait Session: Send + Sized {
+    /// Connects and sets up the session. The host name is resolved for each connection.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Failover`] when the server is read-only, because that happens during a failover.
+    fn open(credentials: &Credentials, options: &DestinationOptions) -> impl Future<Output = Result<Self>> + Send;
+
+    /// Whether the server still responds.
     fn is_alive(&mut self) -> impl Future<Output = bool> + Send;
-    /// Says goodbye to the server and closes the connection.
+
+    /// Ends the session and closes the connection.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-impl<C: Reusable> Idle<C> {
-    /// Returns an idle connection of this login that still works.
+impl<C: Session> Idle<C> {
+    /// Removes and returns an idle connection of this login that still works.
     pub(super) async fn take(&self, credentials: &Credentials) -> Option<C> {
         let login = Login::of(credentials);
         loop {
@@ -66,18 +72,18 @@ impl<C: Reusable> Idle<C> {
         }
     }
 
-    /// Keeps a connection.
+    /// Keeps a connection for the next call of [`take`](Self::take).
     pub(super) fn keep(&self, credentials: &Credentials, connection: C) {
         self.kept().push((Login::of(credentials), connection));
     }
 
-    /// Keeps the connection after work that succeeded, and closes it otherwise.
-    pub(super) async fn release<T>(&self, credentials: &Credentials, connection: C, work: Result<T>) -> Result<T> {
-        match &work {
+    /// Keeps the connection after a success, and closes it after an error. Returns the result.
+    pub(super) async fn release<T>(&self, credentials: &Credentials, connection: C, result: Result<T>) -> Result<T> {
+        match &result {
             Ok(_) => self.keep(credentials, connection),
             Err(_) => connection.close().await,
         }
-        work
+        result
     }
 
     /// Closes all idle connections.

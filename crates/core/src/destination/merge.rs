@@ -1,7 +1,6 @@
-//! The parts of a merge that all engines share: which unique index is the key, how staged rows are numbered, and the
-//! counts.
+//! The parts of a merge that every engine shares: the choice of the key, the number of a staged row, and the counts.
 
-use crate::destination::RowCounts;
+use crate::destination::{LoadMode, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use spillway_formats::schema::{Column, ColumnType};
 
@@ -12,7 +11,7 @@ use super::column::{TableColumn, find};
 pub(super) struct UniqueIndex<Detail> {
     /// Its name.
     pub(super) name: String,
-    /// It belongs to the primary key.
+    /// The index belongs to the primary key.
     pub(super) is_primary: bool,
     /// The names of its columns, as the table spells them.
     pub(super) columns: Vec<String>,
@@ -20,10 +19,9 @@ pub(super) struct UniqueIndex<Detail> {
     pub(super) detail: Detail,
 }
 
-/// Returns the unique indexes over exactly the wanted columns, in any order, or the primary key's where none are
-/// wanted.
+/// Returns the unique indexes over exactly the wanted columns in any order, or the primary key where none are wanted.
 ///
-/// Returns at least one. `create_statement` returns the statement that would create one, for the error.
+/// The result is never empty. `create_statement` returns a statement that would create such an index, for the error.
 pub(super) fn key_indexes<D>(
     table: &str,
     wanted: &[String],
@@ -45,8 +43,8 @@ pub(super) fn key_indexes<D>(
     };
     let is_exact = indexes.iter().any(|index| has_all(index, str::eq));
     let same = if is_exact { str::eq } else { same_in_any_case };
-    let mut fitting: Vec<_> = indexes.into_iter().filter(|index| has_all(index, same)).collect();
-    if fitting.is_empty() {
+    let mut matching: Vec<_> = indexes.into_iter().filter(|index| has_all(index, same)).collect();
+    if matching.is_empty() {
         let message = format!(
             "table {table} has no unique index over exactly the columns of MERGE_KEY ({}); create one: {}",
             wanted.join(", "),
@@ -54,8 +52,9 @@ pub(super) fn key_indexes<D>(
         );
         return Err(Error::new(ErrorKind::TableMismatch, message));
     }
-    fitting.sort_by_key(|index| !index.is_primary);
-    Ok(fitting)
+    // The first index decides how keys are compared, and the primary key is the best choice.
+    matching.sort_by_key(|index| !index.is_primary);
+    Ok(matching)
 }
 
 fn same_in_any_case(left: &str, right: &str) -> bool {
@@ -74,39 +73,46 @@ pub(super) fn mark_key<S>(table: &str, key: &[String], columns: &mut [TableColum
     Ok(())
 }
 
-/// Returns the columns of a new table's primary key, in the order of `MERGE_KEY`.
-pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a Column>> {
-    let value_rejected = |message: String| Error::new(ErrorKind::TableMismatch, message);
+/// Returns the columns of a new table's primary key in the order of `MERGE_KEY`, and none in other load modes.
+pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], mode: &LoadMode) -> Result<Vec<&'a Column>> {
+    let LoadMode::Merge { key: wanted } = mode else { return Ok(Vec::new()) };
+    let mismatch = |message: String| Error::new(ErrorKind::TableMismatch, message);
     if wanted.is_empty() {
         let message = format!("table {table} does not exist, and a new table has no key to merge by; set MERGE_KEY");
-        return Err(value_rejected(message));
+        return Err(mismatch(message));
     }
     let mut key = Vec::with_capacity(wanted.len());
     for name in wanted {
-        let column = columns.iter().find(|column| same_in_any_case(&column.name, name)).ok_or_else(|| {
-            value_rejected(format!("the file has no column {name}, which MERGE_KEY names")).in_column(name)
-        })?;
+        let Some(column) = columns.iter().find(|column| same_in_any_case(&column.name, name)) else {
+            let message = format!("the file has no column {name}, which MERGE_KEY names");
+            return Err(mismatch(message).in_column(name));
+        };
         if column.column_type == ColumnType::Json {
-            return Err(
-                value_rejected(format!("column {name} is JSON, which cannot be part of a merge key")).in_column(name)
-            );
+            let message = format!("column {name} is JSON, which cannot be part of a merge key");
+            return Err(mismatch(message).in_column(name));
         }
         key.push(column);
     }
     Ok(key)
 }
 
-/// The error for a primary key that is too long for an index.
-pub(super) fn key_too_long(table: &str, wanted: &[String]) -> Error {
+/// The error for a new table's primary key that is too long for an index.
+pub(super) fn key_too_long(table: &str, key: &[&Column]) -> Error {
+    let names: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
     let message = format!(
-        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; create table {table} with \
-         a unique index over them",
-        wanted.join(", ")
+        "the columns of MERGE_KEY ({}) are too long together for the primary key of a new table; create table {table} \
+         with a unique index over them",
+        names.join(", ")
     );
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// Returns a name for the column that numbers the staged rows. No column of the file has it.
+/// The error for a new row whose key another transaction has inserted after the known keys were read.
+pub(super) fn key_conflict() -> Error {
+    Error::new(ErrorKind::Conflict, "another transaction inserted a row with the same key at the same time")
+}
+
+/// Returns a name for the column with the numbers of the staged rows. No column of the file has this name.
 pub(super) fn sequence_name<S>(columns: &[TableColumn<S>]) -> String {
     let mut name = "spillway_sequence".to_owned();
     while find(columns, &name).is_some() {
@@ -115,14 +121,26 @@ pub(super) fn sequence_name<S>(columns: &[TableColumn<S>]) -> String {
     name
 }
 
-/// The row counts of a merge.
+/// The table that a merge changes, and the rows that are staged for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counts {
+pub(super) struct MergeTarget<'a, S> {
+    pub(super) table: &'a str,
+    /// The table's columns in the file's order.
+    pub(super) columns: &'a [TableColumn<S>],
+    /// Number of staged rows, at least one.
+    pub(super) staged: u64,
+    /// Size of the file, for the time limits of the statements.
+    pub(super) size_bytes: u64,
+}
+
+/// The row counts of a merge, as its statements return them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MergeCounts {
     /// Staged rows.
     pub(super) staged: u64,
-    /// Staged rows that are the last one with their key.
+    /// Staged rows without a later row of the same key.
     pub(super) latest: u64,
-    /// Latest rows whose key the table already had.
+    /// Latest rows whose key existed in the table.
     pub(super) known: u64,
     /// Rows of the table that were updated.
     pub(super) updated: u64,
@@ -130,14 +148,17 @@ pub(super) struct Counts {
     pub(super) inserted: u64,
 }
 
-impl Counts {
-    /// Returns the counts of the load. A row that is counted twice or not at all is an error.
-    pub(super) fn add_up(self) -> Result<RowCounts> {
+impl MergeCounts {
+    /// Returns the counts of the load.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when a row was counted twice or not at all.
+    pub(super) fn total(self) -> Result<RowCounts> {
         let Self { staged, latest, known, updated, inserted } = self;
         if latest > staged || updated > known || known + inserted != latest {
             let message = format!(
-                "the rows do not add up: of {staged} staged rows {latest} have a key of their own, {known} are known, \
-                 {updated} were updated and {inserted} inserted"
+                "the row counts of the merge are inconsistent: {staged} rows staged, {latest} distinct keys, {known} \
+                 keys known, {updated} rows updated, {inserted} rows inserted"
             );
             return Err(Error::new(ErrorKind::Internal, message));
         }
@@ -191,17 +212,17 @@ mod tests {
 
     #[test]
     fn every_row_is_counted_once() {
-        let good = Counts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3 };
+        let good = MergeCounts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3 };
         let expected =
             RowCounts { rows_parsed: 9, rows_stored: 7, rows_updated: 3, rows_unchanged: 1, ..RowCounts::default() };
-        assert_eq!(good.add_up().unwrap(), expected);
+        assert_eq!(good.total().unwrap(), expected);
         for bad in [
-            Counts { latest: 10, inserted: 6, ..good },
-            Counts { updated: 5, ..good },
-            Counts { inserted: 2, ..good },
-            Counts { inserted: 4, ..good },
+            MergeCounts { latest: 10, inserted: 6, ..good },
+            MergeCounts { updated: 5, ..good },
+            MergeCounts { inserted: 2, ..good },
+            MergeCounts { inserted: 4, ..good },
         ] {
-            assert_eq!(bad.add_up().unwrap_err().kind(), ErrorKind::Internal, "{bad:?}");
+            assert_eq!(bad.total().unwrap_err().kind(), ErrorKind::Internal, "{bad:?}");
         }
     }
 }

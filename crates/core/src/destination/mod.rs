@@ -1,12 +1,14 @@
 //! Databases that rows are loaded into, and the protocol of a load.
 //!
-//! [`open`] connects the credentials to their engine. A load has three stages, and each is a type of its own:
-//! [`Destination::begin`] returns an [`OpenLoad`], that becomes a [`ReadyLoad`], and only a [`ReadyLoad`] can be
-//! committed. A driver's types stay inside its engine's module, and every failure is an [`Error`] with a kind from the
-//! failure table.
+//! [`open`] returns the destination of some credentials. A load has three stages, and each has its own type:
+//! [`Destination::begin`] returns an [`OpenLoad`], [`OpenLoad::finalize`] returns a [`ReadyLoad`], and only a
+//! [`ReadyLoad`] can be committed. A driver's types stay inside its engine's module. Every failure is an [`Error`] with
+//! a kind from the failure table.
 
 mod check;
+mod codes;
 mod column;
+mod database;
 mod encoding;
 mod engine;
 mod failure;
@@ -15,6 +17,7 @@ mod limits;
 mod merge;
 mod mysql;
 mod options;
+mod piece;
 mod postgres;
 mod redact;
 mod rows;
@@ -34,12 +37,12 @@ use crate::object::{ObjectVersion, SourceId};
 use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
+use database::Database;
 use idle::Idle;
 pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
-use transaction::Database;
 pub use value_rejects::ValueRejects;
 
-/// Returns the destination that the credentials name. It connects when it is first used.
+/// Returns the destination that the credentials name. Its first call connects.
 pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleConnections) -> Box<dyn Destination> {
     match credentials.engine {
         Engine::MySql => Box::new(Database::new(credentials, options, idle.mysql.clone())),
@@ -47,7 +50,7 @@ pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleCo
     }
 }
 
-/// Connections that one piece of work of a run leaves open for the next one. Clones share them.
+/// Open connections that a run can use again for its next file. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct IdleConnections {
     mysql: Idle<mysql::connect::Connection>,
@@ -73,8 +76,8 @@ pub struct FileClaim {
     pub worker: String,
     /// When this attempt started.
     pub started_at: Timestamp,
-    /// Collects rows with values that the check before sending rejects. Without it, or when it is full, such a row
-    /// fails the load.
+    /// Collects rows that are rejected by the check before sending. Without it, or when its limit is reached, such a
+    /// row fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
 }
 
@@ -85,28 +88,28 @@ pub enum FileSchema<'a> {
     Final {
         /// The columns.
         schema: &'a Schema,
-        /// The body that they were read from.
+        /// The body that was scanned.
         body: &'a Body,
     },
-    /// Only the file's beginning was read. The column names are binding, later values may need other types.
+    /// Only the file's beginning was read. The column names are final, but later values may need other types.
     Provisional {
         /// The columns.
         schema: &'a Schema,
-        /// The caller checks every later value against the types, so a missing table may be created from them in the
-        /// load's own transaction.
+        /// The load's transaction may create a missing table from these types. The caller then checks every later value
+        /// against them.
         may_create_table: bool,
     },
 }
 
 impl<'a> FileSchema<'a> {
-    /// The columns.
+    /// Returns the columns.
     pub fn schema(&self) -> &'a Schema {
         match self {
             Self::Final { schema, .. } | Self::Provisional { schema, .. } => schema,
         }
     }
 
-    /// The body, where it was read to its end.
+    /// Returns the body, if it was read to its end.
     pub fn body(&self) -> Option<&'a Body> {
         match self {
             Self::Final { body, .. } => Some(body),
@@ -122,13 +125,13 @@ pub struct Body {
     pub sha256: String,
     /// The identity of the content: the same bytes under the same key load once. `None` with `DEDUPE=version`.
     pub content_id: Option<String>,
-    /// Size of the decompressed body. Time limits and staging go by it.
+    /// Size of the decompressed body. Time limits and staging depend on it.
     pub decoded_bytes: u64,
 }
 
 /// The result of [`Destination::begin`].
 pub enum Begun {
-    /// The load is open: this worker alone can commit the source's rows.
+    /// The load is open: no other worker can commit the source's rows.
     Open {
         /// The load.
         load: Box<dyn OpenLoad>,
@@ -145,9 +148,9 @@ pub enum Begun {
 /// Whether later values of a file must be checked against its provisional schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The table has its own types.
+    /// The table existed, so its own types decide.
     NotNeeded,
-    /// The table was created from the provisional types: a value that would change a column's type must end the load.
+    /// The table was created from the provisional types. A value that does not fit them must fail the load.
     EveryValue,
 }
 
@@ -160,7 +163,7 @@ pub enum ScanReason {
     /// Columns must be added, and their types depend on every value.
     #[error("the table lacks columns of the file, and their types depend on every value of the file")]
     ColumnsMissing,
-    /// The file may be too large for one transaction, and only its whole size tells.
+    /// The file may be too large for one transaction, and its decompressed size is not known.
     #[error("the file may be too large for one transaction, so its decompressed size must be known")]
     SizeUnknown,
 }
@@ -170,26 +173,26 @@ pub enum ScanReason {
 pub enum WriteResult {
     /// The server has accepted all rows.
     Written(RowCounts),
-    /// The file must be read to its end first. The load is undone. Not returned for [`FileSchema::Final`].
+    /// The file must be read to its end first. The load was rolled back. Not returned for [`FileSchema::Final`].
     NeedsScan(ScanReason),
 }
 
 /// The result of a COMMIT.
 #[derive(Debug)]
 pub enum CommitResult {
-    /// The server has confirmed: the rows and their ledger row are stored.
+    /// The server has confirmed that the rows and their ledger row are stored.
     Committed,
-    /// The server has refused, or COMMIT was never sent: nothing is stored.
+    /// The server has rejected COMMIT, or COMMIT was never sent. Nothing is stored.
     NotCommitted(Error),
-    /// COMMIT was sent and not answered. Only the ledger can tell, see [`Destination::look_up`].
+    /// The server did not respond to COMMIT. Only the ledger shows the result, see [`Destination::look_up`].
     Unknown(Error),
 }
 
 /// A database that stores each source's rows at most once.
 ///
-/// Every call may be repeated with the same source by any number of workers at the same time. At most one commit of all
-/// of them is [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No
-/// call retries: the caller does, by the failure table.
+/// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
+/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call
+/// retries: the caller does, as the failure table says.
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///
@@ -211,7 +214,7 @@ pub trait Destination: Send + Sync {
     /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
     fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;
 
-    /// Writes the key that the object was moved to, and the total cost in US dollars where it is known.
+    /// Writes the key that the object was moved to, and the total cost in US dollars, if it is known.
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
@@ -236,18 +239,17 @@ pub trait OpenLoad: Send {
     /// are compared with the rows that were sent. Staged rows count as inserted.
     ///
     /// # Errors
-    /// After an error everything is undone while the server still answers, and the load cannot be finalized.
+    /// After an error the load is rolled back, if the server still responds, and it cannot be finalized.
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
 
     /// Completes everything but the COMMIT: rows are merged or copied from staging, and the ledger row says `loaded`.
     ///
-    /// `body` is the whole body, the same as in [`FileSchema::Final`] where the load began with one. Its content is
-    /// claimed here where it was not known before. `counts` are those of [`write`](Self::write), with `rows_rejected`
-    /// set by the caller.
+    /// `body` is the same as in [`FileSchema::Final`]. If the load began without it, its content is claimed here.
+    /// `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] when the same content is loaded, or being loaded, under another source id.
-    /// After an error everything is undone while the server still answers.
+    /// [`crate::error::ErrorKind::Conflict`] when another source with the same content is loaded, or being loaded.
+    /// After an error the load is rolled back, if the server still responds.
     fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
 }
 

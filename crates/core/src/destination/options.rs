@@ -14,8 +14,8 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Returns the engine of this name, as settings and the secrets that RDS writes spell it.
-    pub fn of_name(name: &str) -> Option<Self> {
+    /// Returns the engine of this name, as settings and the secrets of RDS spell it.
+    pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "mysql" | "mariadb" | "aurora" | "aurora-mysql" => Some(Self::MySql),
             "postgres" | "postgresql" | "aurora-postgresql" => Some(Self::Postgres),
@@ -23,8 +23,8 @@ impl Engine {
         }
     }
 
-    /// Returns the engine with this default port, and MySQL for all other ports.
-    pub fn of_port(port: Option<u16>) -> Self {
+    /// Returns the engine with this default port, and MySQL for every other port.
+    pub fn from_port(port: Option<u16>) -> Self {
         if port == Some(Self::Postgres.default_port()) { Self::Postgres } else { Self::MySql }
     }
 
@@ -57,7 +57,7 @@ pub struct Credentials {
 /// How rows are sent to MySQL and MariaDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadMethod {
-    /// LOAD DATA LOCAL where the server allows it, else INSERT.
+    /// LOAD DATA LOCAL if the server allows it, otherwise INSERT.
     Auto,
     /// LOAD DATA LOCAL only.
     LoadData,
@@ -104,17 +104,17 @@ impl LoadMode {
 pub struct DestinationOptions {
     /// Encryption of the connection.
     pub tls: Tls,
-    /// How rows are sent.
+    /// How rows are sent to MySQL and MariaDB.
     pub load_method: LoadMethod,
-    /// What the rows do to the rows of the table.
+    /// What a file's rows do to the rows of the table.
     pub load_mode: LoadMode,
-    /// The treatment of columns that the table does not have.
+    /// The treatment of file columns that the table does not have.
     pub unknown_columns: UnknownColumns,
     /// The ledger table's name.
     pub ledger_table: String,
-    /// Limit for one attempt to connect.
+    /// Time limit of one attempt to connect.
     pub connect_timeout: Duration,
-    /// Larger files are loaded through a staging table in committed chunks, on engines that need that.
+    /// Size above which a file is loaded through a staging table in committed chunks, on engines that need that.
     pub atomic_max_bytes: u64,
 }
 
@@ -126,6 +126,6 @@ pub enum Tls {
         /// One or more certificates as PEM.
         ca_pem: Vec<u8>,
     },
-    /// No encryption, because a setting asks for that explicitly.
+    /// No encryption. A setting must request this explicitly.
     Off,
 }

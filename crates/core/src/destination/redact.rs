@@ -1,4 +1,4 @@
-//! Which server messages may be quoted in errors and logs.
+//! Decides which server messages may be quoted in errors and logs.
 
 use crate::error::ErrorKind;
 

@@ -1,4 +1,4 @@
-//! The rows of one file, one at a time, for an engine that checks and sends them.
+//! The rows of a file, one at a time, for an engine that checks and sends them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct Rows<'a, S> {
     /// Index of the current row in `batch`, plus one.
     next: usize,
     position: Position,
-    /// Rows so far, without the rejected ones.
+    /// Number of rows so far, without the rejected rows.
     pub(super) accepted: u64,
     failpoints: RowFailpoints,
     columns: &'a [TableColumn<S>],
@@ -27,7 +27,7 @@ pub(super) struct Rows<'a, S> {
 }
 
 impl<'a, S> Rows<'a, S> {
-    /// The rows of a stream with these columns.
+    /// Returns a cursor before the first row of a stream with these columns.
     pub(super) fn new(stream: BatchStream<'a>, columns: &'a [TableColumn<S>], size_bytes: u64) -> Self {
         Self {
             stream,
@@ -47,13 +47,26 @@ impl<'a, S> Rows<'a, S> {
         self
     }
 
-    /// Rejects the current row for this error.
+    /// Appends the current row to `out`. Returns `false`, and appends nothing, for a rejected row.
     ///
     /// # Errors
-    /// The same error, when the load must fail because of it.
-    pub(super) fn reject_row(&mut self, error: Error) -> Result<()> {
-        let is_collected =
-            error.kind() == ErrorKind::DataRefused && self.rejects.as_ref().is_some_and(|rejects| rejects.note(&error));
+    /// An error of `encode` for which the load must fail. `out` then contains a part of the row.
+    pub(super) fn encode_row(
+        &mut self,
+        out: &mut Vec<u8>,
+        encode: impl FnOnce(&Self, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<bool> {
+        let start = out.len();
+        let Err(error) = encode(self, out) else { return Ok(true) };
+        self.reject_row(error)?;
+        out.truncate(start);
+        Ok(false)
+    }
+
+    /// Rejects the current row, or returns the error when the load must fail because of it.
+    fn reject_row(&mut self, error: Error) -> Result<()> {
+        let is_data = error.kind() == ErrorKind::DataRefused;
+        let is_collected = is_data && self.rejects.as_ref().is_some_and(|rejects| rejects.add(&error));
         if !is_collected {
             return Err(error);
         }
@@ -69,10 +82,8 @@ impl<'a, S> Rows<'a, S> {
             self.next = 0;
             if !self.batch.is_empty() && self.batch.width() != self.columns.len() {
                 let (width, expected) = (self.batch.width(), self.columns.len());
-                return Err(Error::new(
-                    ErrorKind::Internal,
-                    format!("a row has {width} fields, the schema {expected}"),
-                ));
+                let message = format!("a row has {width} fields, and the schema has {expected} columns");
+                return Err(Error::new(ErrorKind::Internal, message));
             }
         }
         self.position = self.batch.position(self.next);
@@ -81,12 +92,12 @@ impl<'a, S> Rows<'a, S> {
         Ok(true)
     }
 
-    /// The position of the current row in the file; at the end, of the last row.
+    /// Returns the position of the current row in the file, or of the last row at the end.
     pub(super) fn position(&self) -> Position {
         self.position
     }
 
-    /// The number of fields in each row.
+    /// Returns the number of fields in each row.
     pub(super) fn width(&self) -> usize {
         self.columns.len()
     }
@@ -97,18 +108,18 @@ impl<'a, S> Rows<'a, S> {
         self.columns.iter().enumerate().map(move |(index, column)| (column, self.batch.field(row, index)))
     }
 
-    /// Whether a failpoint needs the rows up to the current one to be sent now.
+    /// Whether the rows up to the current one must be sent now, because a failpoint follows.
     #[inline]
     pub(super) fn needs_flush(&self) -> bool {
         self.failpoints.needs_flush(self.position.byte)
     }
 
-    /// Reaches the failpoint that the sent rows have passed.
+    /// Reaches the failpoint at the position of the sent rows, if there is one.
     pub(super) async fn sent(&mut self) {
         self.failpoints.sent(self.position.byte).await;
     }
 
-    /// Reaches the failpoint at half of the file, when no row starts in the second half.
+    /// Reaches the failpoint in the middle of a file whose second half contains no start of a row.
     pub(super) async fn all_sent(&mut self) {
         self.failpoints.all_sent().await;
     }

@@ -1,37 +1,138 @@
-//! The table of a load, as every engine's `table` prepares it.
+//! Prepares the table of a load: creates what is missing, and checks that the table can store the file.
 
-use super::ScanReason;
-use super::column::TableColumn;
+use super::column::{MissingColumns, TableColumn, find_missing, match_columns, quoted_list};
+use super::engine::Request;
+use super::merge::mark_key;
+use super::{FileSchema, LoadMode, ScanReason};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Dialect;
 use spillway_formats::schema::Column;
 
-/// The result of checking a table against a file's columns.
+/// A connection that reads and changes the definition of a table. All changes are outside of any transaction.
+pub(super) trait TableConnection: Send {
+    /// How the engine stores a column's values.
+    type Storage: Clone + Send + Sync;
+
+    /// The key of a merge.
+    type Key: Send + Sync;
+
+    /// Whether the table exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TableMismatch`] when it is a view, or cannot keep committed rows.
+    fn has_table(&mut self, table: &str) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Creates the table, unless another worker has created it at the same moment.
+    fn create_table(
+        &mut self,
+        table: &str,
+        columns: &[Column],
+        mode: &LoadMode,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Rejects a table with a feature that would make a load in this mode wrong.
+    fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns the merge key over the wanted columns, or the primary key where none are wanted.
+    fn read_key(&mut self, table: &str, wanted: &[String]) -> impl Future<Output = Result<Self::Key>> + Send;
+
+    /// Returns the names of the key's columns, as the table spells them.
+    fn key_columns(key: &Self::Key) -> &[String];
+
+    /// Returns the columns of the table, in table order.
+    fn read_columns(&mut self, table: &str) -> impl Future<Output = Result<Vec<TableColumn<Self::Storage>>>> + Send;
+
+    /// Adds nullable columns, except for those that another worker has added at the same moment.
+    fn add_columns(&mut self, table: &str, columns: &[&Column]) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The result of [`prepare`].
 pub(super) enum Prepared<Storage, Key> {
     /// The table can store the file's rows.
     Ready {
-        /// The table's columns in the file's order; none for a file without columns.
+        /// The table's columns in the file's order. Empty for a file without columns.
         columns: Vec<TableColumn<Storage>>,
-        /// The key to merge by.
+        /// The merge key, in that load mode.
         key: Option<Key>,
     },
     /// The table or columns must be created from a final schema.
     NeedsScan(ScanReason),
 }
 
-/// Returns the column definitions of a CREATE TABLE, and its primary key where there is one.
-pub(super) fn definitions(
-    columns: &[Column],
-    key: &[&str],
-    quoted: impl Fn(&str) -> String,
-    definition: impl Fn(&Column) -> String,
-    key_definition: impl Fn(&Column) -> String,
-) -> String {
-    let mut definitions: Vec<String> = columns
-        .iter()
-        .map(|column| if key.contains(&column.name.as_str()) { key_definition(column) } else { definition(column) })
-        .collect();
-    if !key.is_empty() {
-        let names: Vec<String> = key.iter().map(|name| quoted(name)).collect();
-        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+/// Checks the table, and creates it and its missing columns from a final schema. Sends no DDL when nothing is missing.
+///
+/// A file without columns needs no table, so none is created for it.
+pub(super) async fn prepare<C: TableConnection>(
+    connection: &mut C,
+    request: &Request<'_>,
+) -> Result<Prepared<C::Storage, C::Key>> {
+    let Request { file, schema, options } = *request;
+    let (table, mode) = (file.table.as_str(), &options.load_mode);
+    let exists = connection.has_table(table).await?;
+    if schema.schema().columns.is_empty() {
+        return Ok(Prepared::Ready { columns: Vec::new(), key: None });
     }
-    definitions.join(", ")
+    if !exists {
+        match schema {
+            FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
+            FileSchema::Final { schema, .. } => connection.create_table(table, &schema.columns, mode).await?,
+        }
+    }
+    connection.reject_unsupported(table, mode).await?;
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => None,
+        LoadMode::Merge { key } => Some(connection.read_key(table, key).await?),
+    };
+    let mut table_columns = connection.read_columns(table).await?;
+    match find_missing(table, &table_columns, schema, options.unknown_columns)? {
+        MissingColumns::Nothing => {}
+        MissingColumns::Add(columns) => {
+            connection.add_columns(table, &columns).await?;
+            table_columns = connection.read_columns(table).await?;
+        }
+        MissingColumns::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
+    }
+    let mut columns = match_columns(table, &table_columns, schema.schema())?;
+    if let Some(key) = &key {
+        mark_key(table, C::key_columns(key), &mut columns)?;
+    }
+    Ok(Prepared::Ready { columns, key })
+}
+
+/// Returns a CREATE TABLE statement. Columns of the primary key are NOT NULL, and all others are nullable, because a
+/// later file may have missing values.
+pub(super) fn create_statement<D: Dialect>(
+    table: &str,
+    columns: &[Column],
+    key: &[&Column],
+    type_sql: impl Fn(&Column) -> String,
+    key_type_sql: impl Fn(&Column) -> String,
+) -> String {
+    let in_key = |column: &Column| key.iter().any(|other| other.name == column.name);
+    let definition = |column: &Column| match in_key(column) {
+        true => format!("{} {} NOT NULL", D::quoted(&column.name), key_type_sql(column)),
+        false => nullable_definition::<D>(column, &type_sql),
+    };
+    let mut definitions: Vec<String> = columns.iter().map(definition).collect();
+    if !key.is_empty() {
+        let key_list = quoted_list::<D>(key.iter().map(|column| &column.name));
+        definitions.push(format!("PRIMARY KEY ({key_list})"));
+    }
+    let definitions = definitions.join(", ");
+    let sql = format!("CREATE TABLE IF NOT EXISTS {} ({definitions}) {}", D::quoted(table), D::TABLE_OPTIONS);
+    sql.trim_end().to_owned()
+}
+
+/// Returns the definition of a nullable column.
+pub(super) fn nullable_definition<D: Dialect>(column: &Column, type_sql: impl Fn(&Column) -> String) -> String {
+    format!("{} {} NULL", D::quoted(&column.name), type_sql(column))
+}
+
+/// The error for a replaced table whose old rows are referenced by a foreign key with a cascading delete.
+pub(super) fn cascading_foreign_key(table: &str, constraint: &str, child: &str) -> Error {
+    let message = format!(
+        "table {table} cannot be replaced: the foreign key {constraint} of table {child} would change that table's \
+         rows when the old rows are deleted; change it to ON DELETE RESTRICT, or use another LOAD_MODE"
+    );
+    Error::new(ErrorKind::TableMismatch, message)
 }

@@ -1,4 +1,4 @@
-//! Collects the records whose values do not fit the table's columns.
+//! Collects the records whose values the table's columns cannot store.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,37 +6,36 @@ use spillway_formats::reject::{Reject, RejectCode};
 
 use crate::error::Error;
 
-/// Where a load notes the records whose values the table cannot take, as long as there is room.
+/// The rejected records of a load, up to a limit.
 #[derive(Debug, Default)]
 pub struct ValueRejects {
-    most: u64,
-    noted: Mutex<Vec<Reject>>,
+    limit: u64,
+    collected: Mutex<Vec<Reject>>,
 }
 
 impl ValueRejects {
-    /// Room for so many.
-    pub fn new(most: u64) -> Self {
-        Self { most, noted: Mutex::default() }
+    /// Returns an empty list for at most `limit` records.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, collected: Mutex::default() }
     }
 
-    /// Notes the record that the error is about; `false` when there is no room, and then the error counts.
-    pub fn note(&self, error: &Error) -> bool {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = (noted.len() as u64) < self.most;
-        if has_room {
-            noted.push(value_reject(error));
+    /// Adds the record that the error is about. Returns `false` when the limit is reached, so the load must fail.
+    pub fn add(&self, error: &Error) -> bool {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_below_limit = (collected.len() as u64) < self.limit;
+        if is_below_limit {
+            collected.push(reject(error));
         }
-        has_room
+        is_below_limit
     }
 
-    /// What was noted, in the file's order.
-    pub fn noted(&self) -> Vec<Reject> {
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the records in file order.
+    pub fn collected(&self) -> Vec<Reject> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// What is noted of a record that this error is about.
-fn value_reject(error: &Error) -> Reject {
+fn reject(error: &Error) -> Reject {
     Reject {
         position: error.position().unwrap_or_default(),
         code: RejectCode::ValueRefused,
@@ -51,11 +50,11 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn values_are_noted_while_there_is_room() {
+    fn records_are_collected_up_to_limit() {
         let rejects = ValueRejects::new(1);
         let error = Error::new(ErrorKind::DataRefused, "too long").in_column("c");
-        assert!(rejects.note(&error));
-        assert!(!rejects.note(&error));
-        assert_eq!(rejects.noted(), [value_reject(&error)]);
+        assert!(rejects.add(&error));
+        assert!(!rejects.add(&error));
+        assert_eq!(rejects.collected(), [reject(&error)]);
     }
 }

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The parts of the ledger's statements that dialects write differently.
+/// The parts of the ledger's statements that differ between databases.
 pub(crate) trait Dialect {
-    /// Begins a transaction in which each statement sees everything that is committed by then.
+    /// Begins a transaction in which each statement sees all rows that are committed before it starts.
     const BEGIN: &'static str;
-    /// The current time in UTC with microseconds, which moves on within a transaction.
+    /// The current time in UTC with microseconds, and not the start of the transaction.
     const NOW: &'static str;
-    /// Ends an INSERT that leaves an existing row with the same source id as it is, and then counts zero rows.
+    /// The end of an INSERT that does not change an existing row with the same source id, and returns zero rows then.
     const OR_KEEP: &'static str;
     /// `source_modified_at` in microseconds since 1970-01-01 UTC, as an integer.
     const MODIFIED_MICROS: &'static str;
@@ -21,22 +21,22 @@ pub(crate) trait Dialect {
     const KEYS: &'static str;
     /// Options after the parenthesis of CREATE TABLE.
     const TABLE_OPTIONS: &'static str;
-    /// An error ends the whole transaction, so a statement that may fail needs a savepoint.
+    /// Whether an error ends the whole transaction, so that a statement that may fail needs a savepoint.
     const ERROR_ENDS_TRANSACTION: bool;
-    /// Begins the transaction of a look-up, on databases where a row that another transaction has inserted is
-    /// invisible.
+    /// Begins the transaction of a look-up, on databases where an uncommitted row of another transaction cannot be
+    /// locked.
     ///
-    /// An open claim is then found by inserting a row with the same key. The transaction must not wait for a lock
-    /// longer than a moment.
+    /// The look-up then finds an open claim by inserting a row with the same key. A wait for a lock must end within
+    /// milliseconds.
     const BEGIN_LOOK_UP: Option<&'static str>;
 
-    /// The placeholder of a parameter, counted from 1.
+    /// Returns the placeholder of a parameter. The first one has number 1.
     fn placeholder(number: usize) -> Cow<'static, str>;
 
-    /// A quoted identifier.
+    /// Returns a quoted identifier.
     fn quoted(name: &str) -> String;
 
-    /// A column type.
+    /// Returns the type of a column in SQL.
     fn type_sql(column_type: SqlType) -> Cow<'static, str>;
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum SqlType {
     Count,
     /// A small number.
     Integer,
-    /// A moment in UTC with microseconds.
+    /// A point in time in UTC with microseconds.
     Time,
     /// US dollars with six decimals.
     Dollars,
@@ -66,7 +66,7 @@ pub(crate) enum Value<'a> {
     Text(Option<&'a str>),
     /// A count.
     Count(u64),
-    /// A moment.
+    /// A point in time.
     Time(Timestamp),
 }
 
@@ -116,12 +116,12 @@ pub(crate) enum Cell {
 pub(crate) struct Row(pub(crate) Vec<Cell>);
 
 impl Row {
-    /// A text.
+    /// Returns a text.
     pub(super) fn text(&self, index: usize) -> Result<String> {
         self.optional_text(index)?.ok_or_else(unexpected)
     }
 
-    /// A text or NULL.
+    /// Returns a text or NULL.
     pub(super) fn optional_text(&self, index: usize) -> Result<Option<String>> {
         match self.0.get(index) {
             Some(Cell::Text(text)) => Ok(Some(text.clone())),
@@ -130,13 +130,13 @@ impl Row {
         }
     }
 
-    /// A count.
+    /// Returns a count.
     pub(super) fn count(&self, index: usize) -> Result<u64> {
         let number = self.optional_integer(index)?.ok_or_else(unexpected)?;
         u64::try_from(number).map_err(|_| Error::new(ErrorKind::Internal, "the ledger contains a negative count"))
     }
 
-    /// A whole number or NULL.
+    /// Returns a whole number or NULL.
     pub(super) fn optional_integer(&self, index: usize) -> Result<Option<i64>> {
         match self.0.get(index) {
             Some(Cell::Integer(number)) => Ok(Some(*number)),
@@ -147,22 +147,22 @@ impl Row {
 }
 
 fn unexpected() -> Error {
-    Error::new(ErrorKind::Internal, "the ledger's answer does not have the expected columns")
+    Error::new(ErrorKind::Internal, "the ledger does not return the expected columns")
 }
 
 /// The result of a statement that changes rows.
 #[derive(Debug)]
-pub(crate) enum Executed {
-    /// It has changed, or found, this many rows.
+pub(crate) enum ExecuteResult {
+    /// The number of changed rows.
     Rows(u64),
-    /// It would have violated a unique constraint. It has changed nothing.
+    /// The statement would have violated a unique constraint, so no row was changed.
     UniqueViolation(Error),
     /// The table does not exist.
     NoTable(Error),
 }
 
-impl Executed {
-    /// The number of rows, for statements that neither violate a constraint nor lack their table.
+impl ExecuteResult {
+    /// Returns the number of rows. A missing table or a unique violation is an error.
     pub(super) fn rows(self) -> Result<u64> {
         match self {
             Self::Rows(rows) => Ok(rows),
@@ -173,50 +173,55 @@ impl Executed {
 
 /// A connection that the ledger's statements run on.
 ///
-/// `doing` says what failed, as in "cannot claim the source". Every error is an [`Error`] with a kind from the failure
-/// table. A statement has a time limit, and after it the connection is lost.
+/// `context` begins the error message and says what failed, as in "cannot claim the source". Every error has a kind
+/// from the failure table. A statement has a time limit, and the connection is lost when it is exceeded.
 pub(crate) trait LedgerConnection: Debug + Send {
     /// The dialect of the database.
     type Dialect: Dialect;
 
-    /// What COMMIT needs to know of the transaction.
+    /// What COMMIT needs to find out whether the transaction was committed.
     type Transaction: Debug + Send;
 
     /// Runs statements without parameters.
-    fn run(&mut self, doing: &str, sql: &str) -> impl Future<Output = Result<()>> + Send;
+    fn run(&mut self, context: &str, sql: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// Runs DDL. An object that another worker has created at the same moment is not an error.
-    fn create(&mut self, doing: &str, sql: &str) -> impl Future<Output = Result<()>> + Send;
+    /// Runs DDL. It is not an error if another worker has created the same object at the same moment.
+    fn create(&mut self, context: &str, sql: &str) -> impl Future<Output = Result<()>> + Send;
 
     /// Changes rows.
     fn execute(
         &mut self,
-        doing: &str,
+        context: &str,
         sql: &str,
         params: &[Value<'_>],
-    ) -> impl Future<Output = Result<Executed>> + Send;
+    ) -> impl Future<Output = Result<ExecuteResult>> + Send;
 
-    /// Changes one row, as the last statement before COMMIT. Returns `None` when no row was changed.
+    /// Changes one row in the last statement before COMMIT. Returns `None` when no row was changed.
     fn execute_last(
         &mut self,
-        doing: &str,
+        context: &str,
         sql: &str,
         params: &[Value<'_>],
     ) -> impl Future<Output = Result<Option<Self::Transaction>>> + Send;
 
     /// Reads rows.
-    fn query(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> impl Future<Output = Result<Vec<Row>>> + Send;
+    fn query(
+        &mut self,
+        context: &str,
+        sql: &str,
+        params: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// Returns which of the asked columns a table has, and `None` when there is no such table.
+    /// Returns those of the wanted columns that a table has, and `None` when the table does not exist.
     ///
     /// # Errors
     /// [`ErrorKind::TableMismatch`] when it is not a table with transactions.
     fn table_columns(
         &mut self,
         table: &str,
-        asked: &[&str],
+        wanted: &[&str],
     ) -> impl Future<Output = Result<Option<Vec<String>>>> + Send;
 
-    /// Rolls back, if the server still answers.
+    /// Rolls back, if the server still responds.
     fn roll_back(&mut self) -> impl Future<Output = ()> + Send;
 }

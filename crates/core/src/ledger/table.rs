@@ -1,4 +1,4 @@
-//! The ledger's table: its columns, and the statements that create them.
+//! The columns of the ledger table, and the statements that create them.
 
 use super::{Dialect, SqlType};
 
@@ -33,31 +33,32 @@ const COLUMNS: [Column; 22] = [
     ("cost_usd", SqlType::Dollars, "NULL"),
 ];
 
-/// Columns that ledgers of earlier versions lack.
+/// Columns that a ledger of an earlier version may lack.
 const ADDED_COLUMNS: [Column; 5] = [
     ("load_mode", SqlType::Text(8), "NULL"),
     ("rows_updated", SqlType::Count, "NULL"),
     ("rows_unchanged", SqlType::Count, "NULL"),
-    // The table that contains only this source's rows, because the source was the last to replace it.
+    // The table whose rows this source was the last to replace.
     ("current_of", SqlType::Text(64), "NULL UNIQUE"),
     ("source_modified_at", SqlType::Time, "NULL"),
 ];
 
-/// The names of the columns that an existing ledger may lack.
+/// Returns the names of the columns that an existing ledger may lack.
 pub(super) fn added_columns() -> [&'static str; 5] {
     ADDED_COLUMNS.map(|(name, _, _)| name)
 }
 
-/// The statement that creates a ledger.
+/// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
     let columns: Vec<String> = COLUMNS.iter().chain(&ADDED_COLUMNS).map(definition::<D>).collect();
     let (columns, keys, options) = (columns.join(", "), D::KEYS, D::TABLE_OPTIONS);
     format!("CREATE TABLE IF NOT EXISTS {} ({columns}, {keys}) {options}", D::quoted(table))
 }
 
-/// The statements that add the columns that are not among `found`, one each.
+/// Returns one statement for each column that is not in `found`.
 ///
-/// Without IF NOT EXISTS, because PostgreSQL may give an existing unique column a second index.
+/// The statements do not use IF NOT EXISTS, because PostgreSQL may add a second index to an existing unique column
+/// then.
 pub(super) fn add_statements<D: Dialect>(table: &str, found: &[String]) -> Vec<String> {
     let missing = ADDED_COLUMNS.iter().filter(|(name, _, _)| found.iter().all(|column| column != name));
     missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()

@@ -19,7 +19,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
     let mut report = match result {
         FileResult::Loaded(loaded) => {
             let mut report = attempt.report(Outcome::Loaded);
-            loaded.count_in(&mut report);
+            loaded.copy_to(&mut report);
             report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }

@@ -77,7 +77,7 @@ async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> R
         WriteResult::Written(counts) => counts,
         WriteResult::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
-    let values = value_rejects.map(|rejects| rejects.noted()).unwrap_or_default();
+    let values = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
     check_count(rows.rows, counts.rows_parsed + values.len() as u64)?;
     let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
     rejects::write(attempt, rows, values).await?;

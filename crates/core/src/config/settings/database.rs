@@ -12,7 +12,7 @@ settings! { Database DATABASE {
     /// The database engine. Defaults to the engine in the secret, else PostgreSQL on port 5432, else MySQL.
     RDS_ENGINE: Engine = Value::Text {
         form: "mysql, mariadb, postgres or postgresql",
-        parse: |text| Engine::of_name(&text.trim().to_ascii_lowercase()).ok_or(Reason::Form),
+        parse: |text| Engine::from_name(&text.trim().to_ascii_lowercase()).ok_or(Reason::Form),
     }, All, Template::Parameter("DatabaseEngine");
 
     /// Name or ARN of a Secrets Manager secret: JSON with `username`, `password`, `host`, `port`, `dbname` and `engine`.

@@ -1,4 +1,4 @@
-//! The table of values: for each column type what is sent, and what is refused.
+//! Tables of values for each column type: the sent text, and the rejected values.
 
 use rstest::rstest;
 
@@ -6,7 +6,7 @@ use super::super::column::column_of;
 use super::*;
 use crate::error::ErrorKind;
 
-/// `None` when refused; `Some("NULL!")` for NULL.
+/// Returns the text that is sent, `NULL!` for NULL, and `None` for a rejected value.
 fn sent(type_text: &str, value: &str) -> Option<String> {
     let mut scratch = Vec::new();
     let position = Position { record: 7, line: 8, byte: 90 };

@@ -1,8 +1,11 @@
 //! Error codes of MySQL and MariaDB, each with its symbolic name, the kind of failure, and the reason for a rejected
 //! row.
 //!
-//! Names are those of the servers' own lists; where MariaDB has no name for a code, or another one, it is MySQL's.
+//! A name is the one in the servers' own lists. If MariaDB has no name for a code, or another one, it is MySQL's.
 
+use crate::destination::codes::{
+    DUPLICATE_KEY, NO_REFERENCED_ROW, NO_VALUE, OUT_OF_RANGE, ROW_IS_REFERENCED, TOO_LONG, TRIGGER, find,
+};
 use crate::error::ErrorKind::{
     self, Capacity, Conflict, Credentials, DataRefused, DatabaseFull, Failover, Internal, Privilege, TableMismatch,
     Unreachable,
@@ -175,42 +178,45 @@ const CODES: [(u16, &str, ErrorKind); 150] = [
     (4166, "ER_LOAD_INFILE_CAPABILITY_DISABLED", Privilege),
 ];
 
-/// Why the server rejects a row, sorted by code.
+const PACKET_TOO_LARGE: &str = "a value is larger than max_allowed_packet";
+const WRONG_VALUE: &str =
+    "a value does not have its column's type, or contains characters that the column's character set lacks";
+const NOT_JSON: &str = "a value is not JSON";
+const CHECK_CONSTRAINT: &str = "a CHECK constraint of the table rejects a row";
+
+/// Reasons for rejected rows, sorted by code.
 #[rustfmt::skip]
 const REASONS: [(u16, &str, &str); 25] = [
-    (1022, "ER_DUP_KEY", "a row with the same unique key exists, in the table or in the file"),
-    (1048, "ER_BAD_NULL_ERROR", "a NOT NULL column has no value"),
-    (1062, "ER_DUP_ENTRY", "a row with the same unique key exists, in the table or in the file"),
-    (1153, "ER_NET_PACKET_TOO_LARGE", "a value is larger than max_allowed_packet"),
-    (1216, "ER_NO_REFERENCED_ROW", "a foreign key names a row that does not exist"),
-    (1217, "ER_ROW_IS_REFERENCED", "a foreign key of another table names a row that would be deleted"),
-    (1263, "ER_WARN_NULL_TO_NOTNULL", "a NOT NULL column has no value"),
-    (1264, "ER_WARN_DATA_OUT_OF_RANGE", "a value is out of the column's range"),
+    (1022, "ER_DUP_KEY", DUPLICATE_KEY),
+    (1048, "ER_BAD_NULL_ERROR", NO_VALUE),
+    (1062, "ER_DUP_ENTRY", DUPLICATE_KEY),
+    (1153, "ER_NET_PACKET_TOO_LARGE", PACKET_TOO_LARGE),
+    (1216, "ER_NO_REFERENCED_ROW", NO_REFERENCED_ROW),
+    (1217, "ER_ROW_IS_REFERENCED", ROW_IS_REFERENCED),
+    (1263, "ER_WARN_NULL_TO_NOTNULL", NO_VALUE),
+    (1264, "ER_WARN_DATA_OUT_OF_RANGE", OUT_OF_RANGE),
     (1265, "WARN_DATA_TRUNCATED", "a value would be cut or rounded"),
-    (1292, "ER_TRUNCATED_WRONG_VALUE", "a value is not of its column's type, or has characters its character set lacks"),
-    (1301, "ER_WARN_ALLOWED_PACKET_OVERFLOWED", "a value is larger than max_allowed_packet"),
-    (1366, "ER_TRUNCATED_WRONG_VALUE_FOR_FIELD", "a value is not of its column's type, or has characters its character set lacks"),
-    (1406, "ER_DATA_TOO_LONG", "a value is too long for its column"),
-    (1411, "ER_WRONG_VALUE_FOR_TYPE", "a value is not of its column's type, or has characters its character set lacks"),
-    (1451, "ER_ROW_IS_REFERENCED_2", "a foreign key of another table names a row that would be deleted"),
-    (1452, "ER_NO_REFERENCED_ROW_2", "a foreign key names a row that does not exist"),
-    (1525, "ER_WRONG_VALUE", "a value is not of its column's type, or has characters its character set lacks"),
-    (1586, "ER_DUP_ENTRY_WITH_KEY_NAME", "a row with the same unique key exists, in the table or in the file"),
-    (1644, "ER_SIGNAL_EXCEPTION", "a trigger of the table refuses a row"),
-    (1690, "ER_DATA_OUT_OF_RANGE", "a value is out of the column's range"),
-    (3140, "ER_INVALID_JSON_TEXT", "a value is not JSON"),
-    (3141, "ER_INVALID_JSON_TEXT_IN_PARAM", "a value is not JSON"),
-    (3819, "ER_CHECK_CONSTRAINT_VIOLATED", "a CHECK constraint of the table refuses a row"),
-    (4025, "ER_CONSTRAINT_FAILED", "a CHECK constraint of the table refuses a row"),
-    (4038, "ER_JSON_SYNTAX", "a value is not JSON"),
+    (1292, "ER_TRUNCATED_WRONG_VALUE", WRONG_VALUE),
+    (1301, "ER_WARN_ALLOWED_PACKET_OVERFLOWED", PACKET_TOO_LARGE),
+    (1366, "ER_TRUNCATED_WRONG_VALUE_FOR_FIELD", WRONG_VALUE),
+    (1406, "ER_DATA_TOO_LONG", TOO_LONG),
+    (1411, "ER_WRONG_VALUE_FOR_TYPE", WRONG_VALUE),
+    (1451, "ER_ROW_IS_REFERENCED_2", ROW_IS_REFERENCED),
+    (1452, "ER_NO_REFERENCED_ROW_2", NO_REFERENCED_ROW),
+    (1525, "ER_WRONG_VALUE", WRONG_VALUE),
+    (1586, "ER_DUP_ENTRY_WITH_KEY_NAME", DUPLICATE_KEY),
+    (1644, "ER_SIGNAL_EXCEPTION", TRIGGER),
+    (1690, "ER_DATA_OUT_OF_RANGE", OUT_OF_RANGE),
+    (3140, "ER_INVALID_JSON_TEXT", NOT_JSON),
+    (3141, "ER_INVALID_JSON_TEXT_IN_PARAM", NOT_JSON),
+    (3819, "ER_CHECK_CONSTRAINT_VIOLATED", CHECK_CONSTRAINT),
+    (4025, "ER_CONSTRAINT_FAILED", CHECK_CONSTRAINT),
+    (4038, "ER_JSON_SYNTAX", NOT_JSON),
 ];
 
 /// Returns the kind of failure of an error code. The SQLSTATE decides for a code that is not in the table.
 pub(super) fn kind_of(code: u16, state: &str) -> ErrorKind {
-    match CODES.binary_search_by_key(&code, |(code, _, _)| *code) {
-        Ok(place) => CODES[place].2,
-        Err(_) => kind_of_state(state),
-    }
+    find(&CODES, code).unwrap_or_else(|| kind_of_state(state))
 }
 
 fn kind_of_state(state: &str) -> ErrorKind {
@@ -225,11 +231,8 @@ fn kind_of_state(state: &str) -> ErrorKind {
 }
 
 /// Returns the reason for a rejected row.
-pub(super) fn reason(code: u16) -> &'static str {
-    match REASONS.binary_search_by_key(&code, |(code, _, _)| *code) {
-        Ok(place) => REASONS[place].2,
-        Err(_) => "a row was not stored as it is",
-    }
+pub(super) fn reason(code: u16) -> Option<&'static str> {
+    find(&REASONS, code)
 }
 
 /// Whether the server says that LOAD DATA LOCAL is switched off.
@@ -237,14 +240,15 @@ pub(super) fn is_local_infile_off(code: u16) -> bool {
     matches!(code, ER_NOT_ALLOWED_COMMAND | ER_CLIENT_LOCAL_FILES_DISABLED | ER_LOAD_INFILE_CAPABILITY_DISABLED)
 }
 
-/// Whether this answer to COMMIT leaves its result open: the session was killed or the server is shutting down.
-pub(super) fn leaves_commit_open(code: u16) -> bool {
+/// Whether COMMIT may have taken effect in spite of this error: the session was killed, or the server is shutting down.
+pub(super) fn leaves_commit_in_doubt(code: u16) -> bool {
     matches!(code, ER_SERVER_SHUTDOWN | ER_QUERY_INTERRUPTED | ER_CONNECTION_KILLED | ER_SESSION_WAS_KILLED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::codes::assert_consistent;
 
     /// The failure table of the design, line by line.
     const DESIGN: [(ErrorKind, &[u16]); 9] = [
@@ -269,17 +273,9 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_sorted_and_unique() {
-        assert!(CODES.is_sorted_by(|left, right| left.0 < right.0));
-        assert!(REASONS.is_sorted_by(|left, right| left.0 < right.0));
-    }
-
-    #[test]
-    fn reasons_have_the_names_of_their_codes() {
-        for (code, name, _) in REASONS {
-            let known = CODES.iter().find(|(known, _, _)| *known == code).map(|(_, name, _)| *name);
-            assert_eq!(known, Some(name), "{code}");
-        }
+    fn codes_are_sorted_and_have_one_name() {
+        assert_consistent(&CODES, &REASONS);
+        assert!(REASONS.iter().all(|(code, _, _)| find(&CODES, *code).is_some()));
     }
 
     #[test]

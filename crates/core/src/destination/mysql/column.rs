@@ -1,7 +1,7 @@
 //! The columns of a table as the server describes them, and how it stores their values.
 //!
-//! Types whose values the server may change without a warning have enough details for [`super::check`] to reject such
-//! values. The server checks the values of all other types.
+//! The server may change values of some types without a warning. The storage of such a type has enough details for
+//! [`super::check`] to reject these values. The server checks the values of all other types.
 
 use crate::error::Result;
 
@@ -28,8 +28,8 @@ const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLAB
 
 /// MariaDB's JSON columns: LONGTEXT with a constraint of the column's name.
 ///
-/// A query of its own, because a subquery for each column opens every table of the server each time. MariaDB 10.11
-/// crashed on such a subquery while other sessions created and dropped tables.
+/// This is a separate query, because a subquery opens every table of the server for each column. MariaDB 10.11 crashed
+/// on such a subquery while other sessions created and dropped tables.
 const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
      WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
 
@@ -52,16 +52,16 @@ pub(in crate::destination) enum Storage {
         precision: u64,
         /// Digits after the decimal point.
         scale: u64,
-        /// Negative numbers are not allowed.
+        /// Whether negative numbers are not allowed.
         unsigned: bool,
     },
     /// Floats of 64 or 32 bits.
     Float {
-        /// The float has 32 bits.
+        /// Whether the float has 32 bits.
         single: bool,
         /// Total digits and digits after the decimal point, of the deprecated `DOUBLE(10,2)` that rounds.
         digits: Option<(u64, u64)>,
-        /// Negative numbers are not allowed.
+        /// Whether negative numbers are not allowed.
         unsigned: bool,
     },
     /// Dates.
@@ -87,19 +87,19 @@ pub(in crate::destination) enum Storage {
     Characters {
         /// Maximum number of characters.
         max: u64,
-        /// CHAR: the server removes trailing spaces on reading.
+        /// Whether the server removes trailing spaces on reading, as it does for CHAR.
         trims_spaces: bool,
     },
     /// The TEXT types: limited by bytes.
     Text {
-        /// Maximum number of bytes, where the column stores UTF-8.
+        /// Maximum number of bytes, if the column stores UTF-8.
         max_bytes: Option<u64>,
     },
     /// The BINARY and BLOB types: limited by bytes.
     Bytes {
         /// Maximum number of bytes.
         max: u64,
-        /// BINARY: the server pads shorter values with zeros.
+        /// Whether the server pads shorter values with zeros, as it does for BINARY.
         fixed: bool,
     },
     /// BIT, written as a number.
@@ -113,20 +113,55 @@ pub(in crate::destination) enum Storage {
     Set(Vec<String>),
     /// JSON.
     Json {
-        /// MySQL: the server stores the parsed document instead of its text. Numbers are 64-bit integers and floats, a
-        /// key has one value, and keys are reordered. MariaDB stores the text.
+        /// Whether the server stores the parsed document instead of its text, as MySQL does and MariaDB does not.
+        ///
+        /// Numbers are then 64-bit integers and floats, a key has one value, and keys are reordered.
         is_parsed: bool,
     },
     /// Types that only the server can check: UUID, INET, geometry.
     ServerChecked,
 }
 
+/// How a column's values are compared, and whether the file's null tokens apply to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ValueClass {
+    /// Numbers, dates and times. A null token of the file means NULL.
+    Scalar,
+    /// Text with a collation, which may find different texts equal.
+    Text,
+    /// Bytes, documents, and types that only the server can check.
+    Opaque,
+}
+
+impl Storage {
+    /// Returns the class of the column's values.
+    pub(super) fn class(&self) -> ValueClass {
+        match self {
+            Self::Integer { .. }
+            | Self::Decimal { .. }
+            | Self::Float { .. }
+            | Self::Date
+            | Self::DateTime { .. }
+            | Self::Timestamp { .. }
+            | Self::Time { .. }
+            | Self::Year
+            | Self::Bits { .. } => ValueClass::Scalar,
+            Self::Characters { .. }
+            | Self::Text { .. }
+            | Self::Enum(_)
+            | Self::Set(_)
+            | Self::Json { is_parsed: false } => ValueClass::Text,
+            Self::Bytes { .. } | Self::Json { is_parsed: true } | Self::ServerChecked => ValueClass::Opaque,
+        }
+    }
+}
+
 /// Returns the columns of a table, in table order.
 pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TableColumn>> {
-    let doing = "cannot read the table's columns";
-    let rows: Vec<Described> = connection.rows(doing, COLUMNS_SQL, (table,)).await?;
+    let context = "cannot read the table's columns";
+    let rows: Vec<Described> = connection.rows(context, COLUMNS_SQL, (table,)).await?;
     let json_columns: Vec<String> = match connection.facts.is_mariadb {
-        true => connection.rows(doing, JSON_COLUMNS_SQL, (table,)).await?,
+        true => connection.rows(context, JSON_COLUMNS_SQL, (table,)).await?,
         false => Vec::new(),
     };
     Ok(rows.into_iter().map(|described| column(described, &json_columns)).collect())
@@ -198,8 +233,8 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Optio
         "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Storage::Bytes { max: length, fixed: false },
         "bit" => Storage::Bits { count: numbers.precision.map_or(1, |bits| bits.clamp(1, 64) as u32) },
         "json" => Storage::Json { is_parsed: true },
-        "enum" => Storage::Enum(words(type_text)),
-        "set" => Storage::Set(words(type_text)),
+        "enum" => Storage::Enum(members(type_text)),
+        "set" => Storage::Set(members(type_text)),
         _ => Storage::ServerChecked,
     }
 }
@@ -211,26 +246,27 @@ fn integer(bits: u32, unsigned: bool) -> Storage {
     Storage::Integer { min: i64::MIN >> (64 - bits), max: (i64::MAX as u64) >> (64 - bits) }
 }
 
-/// Returns the values of `enum('a','it''s')`, in which quotes are doubled.
-fn words(type_text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
+/// Returns the values of a type like `enum('a','it''s')`, in which quotes are doubled.
+fn members(type_text: &str) -> Vec<String> {
+    let mut members = Vec::new();
+    let mut member: Option<String> = None;
     let mut characters = type_text.chars().peekable();
     while let Some(character) = characters.next() {
-        match (&mut word, character) {
-            (None, '\'') => word = Some(String::new()),
+        match (&mut member, character) {
+            (None, '\'') => member = Some(String::new()),
             (None, _) => {}
             (Some(open), '\'') if characters.peek() == Some(&'\'') => {
                 characters.next();
                 open.push('\'');
             }
-            (Some(_), '\'') => words.extend(word.take()),
+            (Some(_), '\'') => members.extend(member.take()),
             (Some(open), other) => open.push(other),
         }
     }
-    words
+    members
 }
 
+/// Returns a nullable column of a type with the name `c`.
 #[cfg(test)]
 pub(super) fn column_of(type_text: &str) -> TableColumn {
     let data_type = type_text.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
@@ -242,18 +278,10 @@ pub(super) fn column_of(type_text: &str) -> TableColumn {
         .into_iter();
     let first = numbers.next();
     let numbers = Numbers { length: first, precision: first, scale: numbers.next(), fraction: first };
-    TableColumn {
-        name: "c".into(),
-        type_text: type_text.into(),
-        storage: storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
-        collation: None,
-        in_merge_key: false,
-        nullable: true,
-        has_default: false,
-        auto_increment: false,
-        generated: false,
-        null_tokens: true,
-    }
+    crate::destination::column::nullable_column(
+        type_text,
+        storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
+    )
 }
 
 #[cfg(test)]
@@ -270,6 +298,6 @@ mod tests {
 
     #[test]
     fn enum_values_may_contain_quotes_and_commas() {
-        assert_eq!(words("enum('a','it''s','b,c','')"), ["a", "it's", "b,c", ""]);
+        assert_eq!(members("enum('a','it''s','b,c','')"), ["a", "it's", "b,c", ""]);
     }
 }

@@ -9,26 +9,23 @@ use super::column::{Storage, TableColumn};
 
 /// The text format of a statement's rows.
 pub(super) trait RowFormat {
+    /// The byte between two fields.
+    const SEPARATOR: u8;
+
     /// Writes NULL.
     fn null(out: &mut Vec<u8>);
-    /// Writes a value, escaped.
+
+    /// Writes a value with escapes.
     fn value(column: &TableColumn, value: &[u8], out: &mut Vec<u8>);
-    /// Separates two fields.
-    const SEPARATOR: u8;
 }
 
-/// Appends the current row. Returns `false`, and appends nothing, for a rejected row. After an error `out` contains a
-/// part of a row.
+/// Appends the current row. Returns `false`, and appends nothing, for a rejected row.
 pub(super) fn write<F: RowFormat>(
     rows: &mut Rows<'_, Storage>,
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Result<bool> {
-    let start = out.len();
-    let Err(error) = write_fields::<F>(rows, scratch, out) else { return Ok(true) };
-    rows.reject_row(error)?;
-    out.truncate(start);
-    Ok(false)
+    rows.encode_row(out, |rows, out| write_fields::<F>(rows, scratch, out))
 }
 
 fn write_fields<F: RowFormat>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
@@ -45,7 +42,7 @@ fn write_fields<F: RowFormat>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, o
     Ok(())
 }
 
-/// SQL literals. Every value that is not an integer is a string; our SQL mode has backslash escapes.
+/// SQL literals. Every value that is not an integer is a string. The session's SQL mode has backslash escapes.
 pub(super) struct Literal;
 
 impl RowFormat for Literal {

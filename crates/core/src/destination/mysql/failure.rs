@@ -1,12 +1,13 @@
-//! Converts errors of the driver and the server into our errors, by the table in [`super::codes`].
+//! Converts errors of the driver and the server into Spillway's errors, by the table in [`super::codes`].
 //!
-//! Server messages may quote row values, as those of 1062, 1064 and 1366 do. So a message is kept as the source only
-//! where its kind never quotes values. Of all others the code and the SQLSTATE are kept.
+//! Server messages may quote row values, as those of 1062 (ER_DUP_ENTRY), 1064 (ER_PARSE_ERROR) and 1366
+//! (ER_TRUNCATED_WRONG_VALUE_FOR_FIELD) do. The error keeps a message as its source only if messages of its kind never
+//! quote values. Otherwise it keeps the code and the SQLSTATE.
 
 use mysql_async::{DriverError, IoError};
 
 use super::codes::{ER_VIEW_MULTIUPDATE, kind_of};
-use crate::destination::failure::Phase;
+use crate::destination::failure::{Phase, other_protocol, unexpected_response};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
 
@@ -18,31 +19,31 @@ struct ServerCode {
     state: String,
 }
 
-/// The error for a failed call; `doing` says what was tried, as in "cannot send the rows".
-pub(super) fn failure(phase: Phase, doing: &str, error: mysql_async::Error) -> Error {
+/// The error for a failed call; `context` says what was tried, as in "cannot send the rows".
+pub(super) fn failure(phase: Phase, context: &str, error: mysql_async::Error) -> Error {
     match error {
-        mysql_async::Error::Server(server) => server_failure(doing, &server),
+        mysql_async::Error::Server(server) => server_failure(context, &server),
         mysql_async::Error::Io(IoError::Tls(source)) => {
-            Error::new(ErrorKind::TlsRefused, format!("{doing}: TLS failed")).with_source(source)
+            Error::new(ErrorKind::TlsRefused, format!("{context}: TLS failed")).with_source(source)
         }
         mysql_async::Error::Io(IoError::Io(source)) => {
             let kind = match phase {
                 Phase::Connecting if is_tls(&source) => ErrorKind::TlsRefused,
-                phase => phase.broken(),
+                phase => phase.connection_failure(),
             };
-            Error::new(kind, doing).with_source(source)
+            Error::new(kind, context).with_source(source)
         }
-        mysql_async::Error::Driver(driver) => driver_failure(phase, doing, driver),
-        mysql_async::Error::Url(source) => Error::new(ErrorKind::Internal, doing).with_source(source),
-        mysql_async::Error::Other(source) => Error::new(ErrorKind::Internal, doing).with_source(source),
+        mysql_async::Error::Driver(driver) => driver_failure(phase, context, driver),
+        mysql_async::Error::Url(source) => Error::new(ErrorKind::Internal, context).with_source(source),
+        mysql_async::Error::Other(source) => Error::new(ErrorKind::Internal, context).with_source(source),
     }
 }
 
-/// The error for an error answer of the server.
-pub(super) fn server_failure(doing: &str, server: &mysql_async::ServerError) -> Error {
+/// Converts an error that the server returned.
+pub(super) fn server_failure(context: &str, server: &mysql_async::ServerError) -> Error {
     let kind = kind_of(server.code, &server.state);
-    let error = Error::new(kind, doing);
-    // Its message quotes the definition of a view.
+    let error = Error::new(kind, context);
+    // The message of this code quotes the definition of a view.
     if has_safe_messages(kind) && server.code != ER_VIEW_MULTIUPDATE {
         return error.with_source(server.clone());
     }
@@ -57,7 +58,7 @@ pub(super) fn server_code(error: &mysql_async::Error) -> Option<u16> {
     }
 }
 
-fn driver_failure(phase: Phase, doing: &str, driver: DriverError) -> Error {
+fn driver_failure(phase: Phase, context: &str, driver: DriverError) -> Error {
     let kind = match (&driver, phase) {
         (DriverError::NoClientSslFlagFromServer, _) => ErrorKind::TlsRefused,
         (
@@ -67,24 +68,21 @@ fn driver_failure(phase: Phase, doing: &str, driver: DriverError) -> Error {
             | DriverError::InvalidParsecSalt,
             _,
         ) => ErrorKind::Credentials,
-        (DriverError::ConnectionClosed, phase) => phase.broken(),
+        (DriverError::ConnectionClosed, phase) => phase.connection_failure(),
         (DriverError::PacketTooLarge, _) => ErrorKind::DatabaseFull,
-        // The driver's error may quote a packet of ours, so it is not kept as the source.
+        // The driver's error may quote a packet with row values, so it is not kept as the source.
         (DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder, Phase::Connecting) => {
-            return Error::new(ErrorKind::Unreachable, format!("{doing}: the server does not speak the protocol"));
+            return other_protocol(context);
         }
         (DriverError::FromValue { .. } | DriverError::FromRow { .. } | DriverError::UnexpectedPacket { .. }, _) => {
-            return Error::new(
-                ErrorKind::Internal,
-                format!("{doing}: the server's answer does not have the expected form"),
-            );
+            return unexpected_response(context);
         }
         (_, _) => ErrorKind::Internal,
     };
-    Error::new(kind, doing).with_source(driver)
+    Error::new(kind, context).with_source(driver)
 }
 
-/// Whether TLS failed. The driver reports that as an I/O error around the error of rustls.
+/// Whether TLS failed. The driver returns that as an I/O error whose source is the error of rustls.
 fn is_tls(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
@@ -125,7 +123,7 @@ mod tests {
     fn every_form_of_tls_failure_is_recognized() {
         let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         assert_eq!(failure(Phase::Connecting, "x", wrapped.into()).kind(), ErrorKind::TlsRefused);
-        let value_rejected = failure(Phase::Connecting, "x", DriverError::NoClientSslFlagFromServer.into());
-        assert_eq!(value_rejected.kind(), ErrorKind::TlsRefused);
+        let no_tls = failure(Phase::Connecting, "x", DriverError::NoClientSslFlagFromServer.into());
+        assert_eq!(no_tls.kind(), ErrorKind::TlsRefused);
     }
 }

@@ -1,26 +1,28 @@
 //! Sends rows by INSERT with many rows per statement, for servers that do not allow LOAD DATA LOCAL.
 //!
-//! A statement is smaller than the server's `max_allowed_packet`. In strict mode most invalid values are errors, the
-//! others are warnings; both fail the load.
+//! A statement is smaller than the server's `max_allowed_packet`. In strict mode most invalid values are errors, and
+//! the others are warnings. Both fail the load.
 
 use std::time::Duration;
 
 use super::column::{Storage, TableColumn};
 use super::connect::Connection;
 use super::encoding::{Literal, write};
-use super::rejection;
+use super::ledger::MySqlDialect;
+use super::rejection::{SentRows, check_error, check_stored};
 use super::table::quoted;
+use crate::destination::column::column_list;
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Position, Result};
 
 /// Maximum size of a statement, even where the server allows more.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
-/// Limit for one statement.
-const LIMIT: Duration = Duration::from_secs(120);
-const DOING: &str = "cannot insert the rows";
+/// Time limit of one statement.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(120);
+const CONTEXT: &str = "cannot insert the rows";
 
-/// Inserts rows into `table` until about `limit_bytes` were sent or the file ends. Returns how many, and whether the
-/// file has ended.
+/// Inserts rows into `table` until about `limit_bytes` were sent or the file ends. Returns the number of rows, and
+/// whether the file has ended.
 pub(super) async fn load(
     connection: &mut Connection,
     table: &str,
@@ -29,7 +31,7 @@ pub(super) async fn load(
     limit_bytes: u64,
 ) -> Result<(u64, bool)> {
     let accepted_before = rows.accepted;
-    // Leaves room for the packet's header.
+    // The rest is for the packet's header.
     let max_bytes = connection.facts.max_allowed_packet.saturating_sub(1024);
     let mut statement = Statement::new(table, columns);
     let (mut row, mut scratch) = (Vec::new(), Vec::new());
@@ -64,7 +66,7 @@ pub(super) async fn load(
 }
 
 fn too_large(position: Position) -> Error {
-    let message = "the record is larger than the server's max_allowed_packet; raise it";
+    let message = "the record is larger than the server's max_allowed_packet; increase this setting";
     Error::new(ErrorKind::DatabaseFull, message).at(position)
 }
 
@@ -78,8 +80,8 @@ struct Statement {
 
 impl Statement {
     fn new(table: &str, columns: &[TableColumn]) -> Self {
-        let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-        let head = format!("INSERT INTO {} ({}) VALUES ", quoted(table), names.join(", ")).into_bytes();
+        let list = column_list::<MySqlDialect, _>(columns);
+        let head = format!("INSERT INTO {} ({list}) VALUES ", quoted(table)).into_bytes();
         Self { head, body: Vec::new(), rows: 0, first_record: 1 }
     }
 
@@ -104,12 +106,11 @@ impl Statement {
         }
         let mut sql = self.head.clone();
         sql.append(&mut self.body);
-        let (sent_rows, first_record) = (std::mem::take(&mut self.rows), self.first_record);
-        let answer = connection.run_raw(LIMIT, DOING, sql.as_slice()).await?;
-        let outcome = rejection::checked(answer, DOING, columns, Some(first_record))?;
-        if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
-            return Err(rejection::from_warnings(connection, columns, Some(first_record), outcome, sent_rows).await);
-        }
+        let count = std::mem::take(&mut self.rows);
+        let rows = SentRows { columns, count, first_record: Some(self.first_record) };
+        let result = connection.run_raw(INSERT_TIMEOUT, CONTEXT, sql.as_slice()).await?;
+        let result = check_error(result, CONTEXT, &rows)?;
+        check_stored(connection, result, &rows).await?;
         Ok(sql.len() as u64)
     }
 }

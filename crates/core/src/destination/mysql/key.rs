@@ -1,9 +1,10 @@
-//! The key of a merge: the columns of a unique index, and the indexes over exactly these columns.
+//! The merge key: the columns of a unique index, and the indexes over exactly these columns.
 
-use super::column::TableColumn;
 use super::connect::Connection;
+use super::ledger::MySqlDialect;
 use super::table::quoted;
-use crate::destination::merge::{UniqueIndex, key_indexes, mark_key};
+use crate::destination::column::quoted_list;
+use crate::destination::merge::{UniqueIndex, key_indexes};
 use crate::error::Result;
 
 /// A row of `information_schema.STATISTICS`: index, column (`None` for an expression), prefix length, type of the
@@ -15,7 +16,7 @@ const UNIQUE_INDEXES_SQL: &str = "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, INDE
 
 /// The merge key of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MergeKey {
+pub(in crate::destination) struct MergeKey {
     /// The columns' names, as the table spells them.
     pub(super) columns: Vec<String>,
     /// The names of the unique indexes over exactly these columns.
@@ -23,26 +24,21 @@ pub(super) struct MergeKey {
 }
 
 impl MergeKey {
-    /// Reads the key of an existing table: the wanted columns, or the primary key where none are wanted.
+    /// Reads the key of an existing table over the wanted columns, or the primary key where none are wanted.
     pub(super) async fn of_table(connection: &mut Connection, table: &str, wanted: &[String]) -> Result<Self> {
-        let doing = "cannot read the table's indexes";
-        let rows: Vec<IndexColumn> = connection.rows(doing, UNIQUE_INDEXES_SQL, (table,)).await?;
+        let context = "cannot read the table's indexes";
+        let rows: Vec<IndexColumn> = connection.rows(context, UNIQUE_INDEXES_SQL, (table,)).await?;
         let indexes = key_indexes(table, wanted, whole_indexes(rows), || {
-            let columns: Vec<String> = wanted.iter().map(|name| quoted(name)).collect();
-            format!("ALTER TABLE {} ADD UNIQUE KEY ({})", quoted(table), columns.join(", "))
+            let columns = quoted_list::<MySqlDialect>(wanted);
+            format!("ALTER TABLE {} ADD UNIQUE KEY ({columns})", quoted(table))
         })?;
         let columns = indexes.first().map(|index| index.columns.clone()).unwrap_or_default();
         Ok(Self { columns, indexes: indexes.into_iter().map(|index| index.name).collect() })
     }
 
-    /// Marks the file's columns that are part of the key. The file must have all of them.
-    pub(super) fn mark(&self, table: &str, columns: &mut [TableColumn]) -> Result<()> {
-        mark_key(table, &self.columns, columns)
-    }
-
     /// Whether a message about a duplicate entry names this key.
     ///
-    /// It ends with the index's name. Newer servers write the table's name and a point before it.
+    /// The message ends with the index's name. Newer servers write the table's name and a dot before it.
     pub(super) fn is_named_by(&self, message: &str) -> bool {
         let end = message.rsplit_once(" for key '").map_or("", |(_, end)| end);
         self.indexes.iter().any(|index| {

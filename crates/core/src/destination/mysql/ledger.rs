@@ -1,26 +1,28 @@
-//! The ledger's SQL dialect on MySQL and MariaDB, and its statements on our connection.
+//! The SQL dialect of MySQL and MariaDB, and the ledger's statements on their connection.
 
 use std::borrow::Cow;
 
 use mysql_async::{Params, Value as MySqlValue};
 
 use super::codes::{ER_DUP_ENTRY, ER_DUP_FIELDNAME, ER_NO_SUCH_TABLE};
-use super::connect::{Connection, STATEMENT_LIMIT};
+use super::connect::Connection;
 use super::failure::{failure, server_code};
-use super::table::{TABLE_OPTIONS, exists, quoted};
-use crate::destination::failure::Phase;
-use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Cell, Dialect, Executed, LedgerConnection, Row, SqlType, Value};
+use super::table::{TABLE_OPTIONS, quoted};
+use crate::destination::failure::{Phase, unexpected_response};
+use crate::destination::limits::STATEMENT_TIMEOUT;
+use crate::destination::table::TableConnection;
+use crate::error::Result;
+use crate::ledger::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 
-/// MySQL's and MariaDB's SQL.
+/// The SQL of MySQL and MariaDB.
 #[derive(Debug)]
 pub(in crate::destination) struct MySqlDialect;
 
 impl Dialect for MySqlDialect {
     const BEGIN: &'static str = "BEGIN";
     const NOW: &'static str = "UTC_TIMESTAMP(6)";
-    // A plain INSERT would take a shared lock on an existing row, and two claims with shared locks deadlock. This one
-    // locks it exclusively.
+    // A plain INSERT would lock an existing row in shared mode, and two such claims deadlock. This one locks it
+    // exclusively.
     const OR_KEEP: &'static str = "ON DUPLICATE KEY UPDATE source_id = source_id";
     const MODIFIED_MICROS: &'static str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', source_modified_at)";
     const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at)";
@@ -51,57 +53,57 @@ impl Dialect for MySqlDialect {
 
 impl LedgerConnection for Connection {
     type Dialect = MySqlDialect;
-    /// An answer to COMMIT says everything.
+    /// The response to COMMIT is sufficient.
     type Transaction = ();
 
-    async fn run(&mut self, doing: &str, sql: &str) -> Result<()> {
-        let answer = self.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await?;
-        answer.map(drop).map_err(|error| failure(Phase::Connected, doing, error))
+    async fn run(&mut self, context: &str, sql: &str) -> Result<()> {
+        let result = self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await?;
+        result.map(drop).map_err(|error| failure(Phase::Connected, context, error))
     }
 
-    async fn create(&mut self, doing: &str, sql: &str) -> Result<()> {
-        match self.run_raw(STATEMENT_LIMIT, doing, sql.as_bytes()).await? {
+    async fn create(&mut self, context: &str, sql: &str) -> Result<()> {
+        match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
             Err(error) if server_code(&error) == Some(ER_DUP_FIELDNAME) => Ok(()),
-            answer => answer.map(drop).map_err(|error| failure(Phase::Connected, doing, error)),
+            result => result.map(drop).map_err(|error| failure(Phase::Connected, context, error)),
         }
     }
 
-    async fn execute(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Executed> {
-        let error = match self.execute_raw(doing, sql, positional(params)).await? {
-            Ok(outcome) => return Ok(Executed::Rows(outcome.affected_rows)),
+    async fn execute(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<ExecuteResult> {
+        let error = match self.execute_raw(context, sql, positional(params)).await? {
+            Ok(result) => return Ok(ExecuteResult::Rows(result.affected_rows)),
             Err(error) => error,
         };
         let code = server_code(&error);
-        let error = failure(Phase::Connected, doing, error);
+        let error = failure(Phase::Connected, context, error);
         match code {
-            Some(ER_DUP_ENTRY) => Ok(Executed::UniqueViolation(error)),
-            Some(ER_NO_SUCH_TABLE) => Ok(Executed::NoTable(error)),
+            Some(ER_DUP_ENTRY) => Ok(ExecuteResult::UniqueViolation(error)),
+            Some(ER_NO_SUCH_TABLE) => Ok(ExecuteResult::NoTable(error)),
             Some(_) | None => Err(error),
         }
     }
 
-    async fn execute_last(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Option<()>> {
-        let answer = self.execute_raw(doing, sql, positional(params)).await?;
-        let outcome = answer.map_err(|error| failure(Phase::Connected, doing, error))?;
-        Ok((outcome.affected_rows == 1).then_some(()))
+    async fn execute_last(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<Option<()>> {
+        let result = self.execute_raw(context, sql, positional(params)).await?;
+        let result = result.map_err(|error| failure(Phase::Connected, context, error))?;
+        Ok((result.affected_rows == 1).then_some(()))
     }
 
-    async fn query(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
-        let rows: Vec<mysql_async::Row> = self.rows(doing, sql, positional(params)).await?;
+    async fn query(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        let rows: Vec<mysql_async::Row> = self.rows(context, sql, positional(params)).await?;
         rows.iter().map(row).collect()
     }
 
-    async fn table_columns(&mut self, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
-        if !exists(self, table).await? {
+    async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
+        if !self.has_table(table).await? {
             return Ok(None);
         }
-        if asked.is_empty() {
+        if wanted.is_empty() {
             return Ok(Some(Vec::new()));
         }
         let sql =
             "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
         let mut columns: Vec<String> = self.rows("cannot read the ledger's columns", sql, (table,)).await?;
-        columns.retain(|column| asked.contains(&column.as_str()));
+        columns.retain(|column| wanted.contains(&column.as_str()));
         Ok(Some(columns))
     }
 
@@ -119,21 +121,21 @@ fn positional(params: &[Value<'_>]) -> Params {
     Params::Positional(params.iter().map(value).collect())
 }
 
+const READ_ROW: &str = "cannot read a row of the ledger";
+
 fn row(row: &mysql_async::Row) -> Result<Row> {
     let cell = |index: usize| match row.as_ref(index) {
         Some(MySqlValue::NULL) => Ok(Cell::Null),
         Some(MySqlValue::Bytes(bytes)) => Ok(Cell::Text(String::from_utf8_lossy(bytes).into_owned())),
         Some(MySqlValue::Int(number)) => Ok(Cell::Integer(*number)),
-        Some(MySqlValue::UInt(number)) => i64::try_from(*number).map(Cell::Integer).map_err(|_| unexpected()),
+        Some(MySqlValue::UInt(number)) => {
+            i64::try_from(*number).map(Cell::Integer).map_err(|_| unexpected_response(READ_ROW))
+        }
         Some(MySqlValue::Float(_) | MySqlValue::Double(_) | MySqlValue::Date(..) | MySqlValue::Time(..)) | None => {
-            Err(unexpected())
+            Err(unexpected_response(READ_ROW))
         }
     };
     (0..row.len()).map(cell).collect::<Result<_>>().map(Row)
-}
-
-fn unexpected() -> Error {
-    Error::new(ErrorKind::Internal, "the server's answer does not have the expected form")
 }
 
 #[cfg(test)]

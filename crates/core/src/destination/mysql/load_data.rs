@@ -1,4 +1,4 @@
-//! Sends rows by LOAD DATA LOCAL INFILE from memory, through a short queue to the driver.
+//! Sends rows by LOAD DATA LOCAL INFILE from memory, through a short queue that the driver reads.
 //!
 //! The server turns invalid values into warnings and skips duplicates. So a load succeeds only if the server has stored
 //! every row and has given no warning. When the rows' own stream fails, the stream to the server ends early, and the
@@ -20,22 +20,21 @@ use super::column::{Storage, TableColumn};
 use super::connect::Connection;
 use super::encoding::{Tsv, write};
 use super::failure::{failure, server_code};
-use super::rejection;
+use super::rejection::{SentRows, check_stored};
 use super::table::quoted;
 use crate::destination::failure::{Phase, timed_out};
+use crate::destination::limits::{PIECE_TIMEOUT, STORE_TIMEOUT};
+use crate::destination::piece::{is_full, new_buffer, take_pieces};
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Size of a piece that is queued for the driver.
-const PIECE_BYTES: usize = 256 * 1024;
 /// Maximum number of queued pieces.
 const QUEUE_PIECES: usize = 4;
-/// Limit for the server to accept the next piece.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// Limit for the server's answer after the last piece.
-const ANSWER_LIMIT: Duration = Duration::from_secs(300);
-/// Limit for the server's answer to an abandoned load.
-const ABANDON_LIMIT: Duration = Duration::from_secs(10);
+
+/// Limit for the server to respond after the rows' own stream has failed.
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CONTEXT: &str = "cannot load the rows";
 
 /// The result of one LOAD DATA.
 pub(super) enum LoadDataResult {
@@ -53,7 +52,6 @@ pub(super) async fn load(
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<LoadDataResult> {
-    let doing = "cannot load the rows";
     let accepted_before = rows.accepted;
     let sql = statement(table, columns);
     let (pieces, queue) = mpsc::channel::<Bytes>(QUEUE_PIECES);
@@ -70,98 +68,94 @@ pub(super) async fn load(
         }
         send(rows, pieces, limit_bytes).await
     };
-    let (answer, sent) = drive(conn.query_drop(sql), sending).await?;
-    match answer {
+    let (response, sent) = run_while_sending(conn.query_drop(sql), sending).await?;
+    match response {
         Err(error) if server_code(&error).is_some_and(is_local_infile_off) && sent.is_none() => {
             return Ok(LoadDataResult::NotAllowed);
         }
-        Err(error) => return Err(failure(Phase::Connected, doing, error)),
+        Err(error) => return Err(failure(Phase::Connected, CONTEXT, error)),
         Ok(()) => {}
     }
     let at_end =
         sent.transpose()?.ok_or_else(|| Error::new(ErrorKind::Internal, "LOAD DATA did not request any rows"))?;
-    let sent_rows = rows.accepted - accepted_before;
-    let outcome = connection.outcome()?;
-    if outcome.affected_rows != sent_rows || outcome.warnings > 0 {
-        let first_record = rows_first_record(rows, sent_rows);
-        return Err(rejection::from_warnings(connection, columns, Some(first_record), outcome, sent_rows).await);
-    }
-    Ok(LoadDataResult::Stored { rows: sent_rows, at_end })
+    let count = rows.accepted - accepted_before;
+    let result = connection.last_result()?;
+    let first_record = Some(first_record(rows, count));
+    check_stored(connection, result, &SentRows { columns, count, first_record }).await?;
+    Ok(LoadDataResult::Stored { rows: count, at_end })
 }
 
-/// The queued pieces, as the driver reads them.
+/// Returns the queued pieces as the stream that the driver reads.
 fn stream_of(queue: mpsc::Receiver<Bytes>) -> BoxStream<'static, std::io::Result<Bytes>> {
     let next = |mut queue: mpsc::Receiver<Bytes>| async { queue.recv().await.map(|piece| (Ok(piece), queue)) };
     futures_util::stream::unfold(queue, next).boxed()
 }
 
-/// Runs the statement while rows are sent. The rows' result is `None` when the statement ended first.
+/// Runs the statement while rows are sent. The result of sending is `None` when the statement ended first.
 ///
-/// After an error of the rows this waits for the statement, so that the connection can still roll back. The outer error
-/// is a stalled server, and then the connection must be closed.
-async fn drive<A>(
-    statement: impl Future<Output = A>,
+/// After an error of the rows' own stream, this waits for the statement, so that the connection can still roll back.
+///
+/// # Errors
+/// The error of the rows' own stream, or a timeout. After a timeout the connection must be closed.
+async fn run_while_sending<R>(
+    statement: impl Future<Output = R>,
     sending: impl Future<Output = Result<bool>>,
-) -> Result<(A, Option<Result<bool>>)> {
-    let doing = "cannot load the rows";
+) -> Result<(R, Option<Result<bool>>)> {
     let (statement, sending) = (pin!(statement), pin!(sending));
     match select(statement, sending).await {
-        Either::Left((answer, _)) => Ok((answer, None)),
-        Either::Right((Ok(at_end), statement)) => match tokio::time::timeout(ANSWER_LIMIT, statement).await {
-            Ok(answer) => Ok((answer, Some(Ok(at_end)))),
-            Err(_) => Err(timed_out(Phase::Connected, doing, ANSWER_LIMIT)),
+        Either::Left((response, _)) => Ok((response, None)),
+        Either::Right((Ok(at_end), statement)) => match tokio::time::timeout(STORE_TIMEOUT, statement).await {
+            Ok(response) => Ok((response, Some(Ok(at_end)))),
+            Err(_) => Err(timed_out(Phase::Connected, CONTEXT, STORE_TIMEOUT)),
         },
         Either::Right((Err(error), statement)) => {
-            // The rows' own error is returned. The server's answer to a part of a file does not matter.
-            let _ = tokio::time::timeout(ABANDON_LIMIT, statement).await;
+            // The response is about a part of the file, so it does not matter.
+            let _ = tokio::time::timeout(ABANDON_TIMEOUT, statement).await;
             Err(error)
         }
     }
 }
 
-/// Writes rows into pieces until the limit or the end. Returns whether the file has ended.
+/// Queues rows until the limit or the end. Returns whether the file has ended.
 async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_bytes: u64) -> Result<bool> {
-    let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
+    let mut buffer = new_buffer();
     let mut scratch = Vec::new();
     let mut sent_bytes = 0;
     while rows.advance().await? {
-        if !write::<Tsv>(rows, &mut scratch, &mut piece)? {
+        if !write::<Tsv>(rows, &mut scratch, &mut buffer)? {
             continue;
         }
-        piece.push(b'\n');
-        if piece.len() < PIECE_BYTES && !rows.needs_flush() {
+        buffer.push(b'\n');
+        if !is_full(&buffer) && !rows.needs_flush() {
             continue;
         }
-        sent_bytes += piece.len() as u64;
-        queue_piece(&pieces, &mut piece).await?;
+        sent_bytes += buffer.len() as u64;
+        queue_pieces(&pieces, &mut buffer).await?;
         rows.sent().await;
         if sent_bytes >= limit_bytes {
             return Ok(false);
         }
     }
-    queue_piece(&pieces, &mut piece).await?;
+    queue_pieces(&pieces, &mut buffer).await?;
     rows.all_sent().await;
     Ok(true)
 }
 
-async fn queue_piece(pieces: &mpsc::Sender<Bytes>, piece: &mut Vec<u8>) -> Result<()> {
-    let whole = Bytes::from(std::mem::replace(piece, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4)));
-    let mut start = 0;
-    while start < whole.len() {
-        let end = whole.len().min(start + 4 * PIECE_BYTES);
-        match tokio::time::timeout(STALL_LIMIT, pieces.send(whole.slice(start..end))).await {
-            Ok(Ok(())) => start = end,
-            // The statement has ended, and its own error says why.
+async fn queue_pieces(pieces: &mpsc::Sender<Bytes>, buffer: &mut Vec<u8>) -> Result<()> {
+    for piece in take_pieces(buffer) {
+        match tokio::time::timeout(PIECE_TIMEOUT, pieces.send(piece)).await {
+            Ok(Ok(())) => {}
+            // The statement has ended early, and its own error is returned instead.
             Ok(Err(_)) => std::future::pending::<()>().await,
-            Err(_) => return Err(timed_out(Phase::Connected, "the server does not accept the rows", STALL_LIMIT)),
+            Err(_) => return Err(timed_out(Phase::Connected, "cannot send the rows", PIECE_TIMEOUT)),
         }
     }
     Ok(())
 }
 
 /// Returns the record number of the first row of this LOAD DATA. A file's records are numbered without gaps.
-fn rows_first_record(rows: &Rows<'_, Storage>, sent_rows: u64) -> u64 {
-    if sent_rows == 0 { 1 } else { (rows.position().record + 1).saturating_sub(sent_rows) }
+fn first_record(rows: &Rows<'_, Storage>, count: u64) -> u64 {
+    if count == 0 { 1 } else { (rows.position().record + 1).saturating_sub(count) }
 }
 
 fn statement(table: &str, columns: &[TableColumn]) -> String {

@@ -2,34 +2,36 @@
 //!
 //! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
 //!
-//! - Rows match by the merge key only. `ON DUPLICATE KEY UPDATE` would match by any unique index and could update
-//!   another row than the file means. Here a violation of another unique index rejects the file.
-//! - Of rows with the same key the last one of the file is stored. Staged rows are numbered in the order of sending, so
-//!   batches and chunks do not change the result.
+//! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON DUPLICATE KEY UPDATE`
+//!   would match by any unique index, and could update the wrong row.
+//! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending,
+//!   so batches and chunks do not change the result.
 //! - Keys are equal if the unique index finds them equal, with the collation of the column.
 
 use super::codes::ER_DUP_ENTRY;
-use super::column::{Storage, TableColumn};
+use super::column::{Storage, TableColumn, ValueClass};
 use super::connect::Connection;
 use super::key::MergeKey;
-use super::rejection;
+use super::ledger::MySqlDialect;
+use super::rejection::{SentRows, check_error, from_warnings};
 use super::table::{TABLE_OPTIONS, quoted};
 use crate::destination::RowCounts;
+use crate::destination::column::{column_list, quoted_list};
 use crate::destination::limits::copy_timeout;
-use crate::destination::merge::{Counts, sequence_name};
-use crate::error::{Error, ErrorKind, Result};
+use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::error::Result;
 use crate::ledger::LedgerConnection;
 
 /// The lifetime of the staging table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
+pub(super) enum StagingLifetime {
     /// Until the connection ends.
-    Session,
-    /// Until it is dropped, for rows that are committed in chunks.
+    Connection,
+    /// Until the table is dropped, for rows that are committed in chunks.
     UntilDropped,
 }
 
-/// A merge: its staging table, and two lists of row numbers that end with the connection.
+/// A merge with its staging table, and two temporary tables of row numbers.
 #[derive(Debug)]
 pub(super) struct Merge {
     key: MergeKey,
@@ -39,7 +41,7 @@ pub(super) struct Merge {
     sequence: String,
     /// The table with the number of the last row of each key.
     latest: String,
-    /// The table with the numbers of the last rows whose key is known.
+    /// The table with the numbers of the last rows whose key exists in the table.
     known: String,
 }
 
@@ -50,30 +52,32 @@ impl Merge {
         key: MergeKey,
         columns: &[TableColumn],
         staging: String,
-        keep: Keep,
+        lifetime: StagingLifetime,
     ) -> Result<Self> {
         let sequence = sequence_name(columns);
         let (latest, known) = (format!("{staging}_latest"), format!("{staging}_known"));
         let merge = Self { key, staging, sequence, latest, known };
-        let doing = "cannot create the staging table";
-        connection.run(doing, &merge.staging_statement(columns, keep)).await?;
+        let context = "cannot create the staging table";
+        connection.run(context, &merge.staging_statement(columns, lifetime)).await?;
         for list in [&merge.latest, &merge.known] {
             let sequence = quoted(&merge.sequence);
             let sql = format!(
                 "CREATE TEMPORARY TABLE {} ({sequence} BIGINT UNSIGNED NOT NULL PRIMARY KEY) {TABLE_OPTIONS}",
                 quoted(list)
             );
-            connection.run(doing, &sql).await?;
+            connection.run(context, &sql).await?;
         }
         Ok(merge)
     }
 
+    /// Returns the statement that creates the staging table.
+    ///
     /// The staging table has the types and collations of the table, but not its keys, defaults and checks. These apply
     /// when rows are merged.
-    fn staging_statement(&self, columns: &[TableColumn], keep: Keep) -> String {
-        let what = match keep {
-            Keep::Session => "TEMPORARY TABLE",
-            Keep::UntilDropped => "TABLE",
+    fn staging_statement(&self, columns: &[TableColumn], lifetime: StagingLifetime) -> String {
+        let kind = match lifetime {
+            StagingLifetime::Connection => "TEMPORARY TABLE",
+            StagingLifetime::UntilDropped => "TABLE",
         };
         let mut definitions =
             vec![format!("{} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", quoted(&self.sequence))];
@@ -87,118 +91,127 @@ impl Merge {
                 .unwrap_or_default();
             format!("{} {}{collation} NULL", quoted(&column.name), column.type_text)
         }));
-        format!("CREATE {what} {} ({}) {TABLE_OPTIONS}", quoted(&self.staging), definitions.join(", "))
+        format!("CREATE {kind} {} ({}) {TABLE_OPTIONS}", quoted(&self.staging), definitions.join(", "))
     }
 
-    /// Merges the staged rows into the table, in the open transaction. Returns the final counts.
+    /// Merges the staged rows into the table, in the open transaction.
     ///
-    /// The table's rows with a known key are locked before any row is changed. So a known row cannot be changed or
-    /// deleted by another session, and if another session inserts a new key first, our INSERT fails.
+    /// The table's rows with a known key are locked before any row is changed. So no other session can change or delete
+    /// them, and if another session inserts a new key first, the INSERT of this merge fails.
     pub(super) async fn apply(
         &self,
         connection: &mut Connection,
-        table: &str,
-        columns: &[TableColumn],
-        staged: RowCounts,
-        size_bytes: u64,
+        target: &MergeTarget<'_, Storage>,
     ) -> Result<RowCounts> {
-        if staged.rows_parsed == 0 {
-            return Ok(staged);
+        let mut session = MergeSession { connection, merge: self, target };
+        let latest = session.change("cannot find the last row of each key", &self.latest_statement()).await?;
+        let known = session.change("cannot find the rows to update", &self.known_statement(target.table)).await?;
+        let mut updated = 0;
+        if known > 0
+            && let Some(sql) = self.update_statement(target)
+        {
+            updated = session.change("cannot update the rows", &sql).await?;
         }
-        let run = Run { connection, merge: self, columns, size_bytes, rows: staged.rows_stored };
-        self.apply_with(run, table).await.map(|counts| RowCounts { rows_parsed: staged.rows_parsed, ..counts })
+        let inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
+        MergeCounts { staged: target.staged, latest, known, updated, inserted }.total()
     }
 
-    async fn apply_with(&self, mut run: Run<'_>, table: &str) -> Result<RowCounts> {
-        let columns = run.columns;
-        let (latest, known, staging) = (quoted(&self.latest), quoted(&self.known), quoted(&self.staging));
-        let (table, number) = (quoted(table), quoted(&self.sequence));
-        let keys: Vec<String> = self.key.columns.iter().map(|name| quoted(name)).collect();
-        let same_key = keys.iter().map(|name| format!("t.{name} = s.{name}")).collect::<Vec<_>>().join(" AND ");
-        let names = columns.iter().map(|column| quoted(&column.name)).collect::<Vec<_>>();
+    fn latest_statement(&self) -> String {
+        let number = quoted(&self.sequence);
+        format!(
+            "INSERT INTO {} SELECT MAX({number}) FROM {} GROUP BY {}",
+            quoted(&self.latest),
+            quoted(&self.staging),
+            quoted_list::<MySqlDialect>(&self.key.columns)
+        )
+    }
 
-        let sql = format!("INSERT INTO {latest} SELECT MAX({number}) FROM {staging} GROUP BY {}", keys.join(", "));
-        let latest_rows = run.change("cannot find the last row of each key", &sql).await?;
-        let sql = format!(
-            "INSERT INTO {known} SELECT s.{number} FROM {latest} l STRAIGHT_JOIN {staging} s ON s.{number} = l.{number} \
-             STRAIGHT_JOIN {table} t ON {same_key} FOR UPDATE"
-        );
-        let known_rows = run.change("cannot find the rows to update", &sql).await?;
+    fn known_statement(&self, table: &str) -> String {
+        format!(
+            "INSERT INTO {} SELECT s.{number} FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} \
+             STRAIGHT_JOIN {} t ON {} FOR UPDATE",
+            quoted(&self.known),
+            quoted(&self.latest),
+            quoted(&self.staging),
+            quoted(table),
+            self.is_same_key(),
+            number = quoted(&self.sequence)
+        )
+    }
 
-        let values: Vec<&TableColumn> = columns.iter().filter(|column| !column.in_merge_key).collect();
-        let mut rows_updated = 0;
-        if known_rows > 0 && !values.is_empty() {
-            let set = |column: &&TableColumn| format!("t.{0} = s.{0}", quoted(&column.name));
-            let sql = format!(
-                "UPDATE {known} k STRAIGHT_JOIN {staging} s ON s.{number} = k.{number} STRAIGHT_JOIN {table} t ON {same_key} \
-                 SET {} WHERE NOT ({})",
-                values.iter().map(set).collect::<Vec<_>>().join(", "),
-                values.iter().map(|column| unchanged(column)).collect::<Vec<_>>().join(" AND ")
-            );
-            rows_updated = run.change("cannot update the rows", &sql).await?;
+    /// Returns `None` for a table whose columns are all part of the key.
+    fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> Option<String> {
+        let values: Vec<&TableColumn> = target.columns.iter().filter(|column| !column.in_merge_key).collect();
+        if values.is_empty() {
+            return None;
         }
-        let sql = format!(
-            "INSERT INTO {table} ({}) SELECT {} FROM {latest} l STRAIGHT_JOIN {staging} s ON s.{number} = l.{number} \
-             LEFT JOIN {known} k ON k.{number} = l.{number} WHERE k.{number} IS NULL ORDER BY l.{number}",
-            names.join(", "),
-            names.iter().map(|name| format!("s.{name}")).collect::<Vec<_>>().join(", ")
-        );
-        let inserted = run.change("cannot insert the new rows", &sql).await?;
-        Counts { staged: run.rows, latest: latest_rows, known: known_rows, updated: rows_updated, inserted }.add_up()
+        let set = |column: &&TableColumn| format!("t.{0} = s.{0}", quoted(&column.name));
+        Some(format!(
+            "UPDATE {} k STRAIGHT_JOIN {} s ON s.{number} = k.{number} STRAIGHT_JOIN {} t ON {} SET {} WHERE NOT ({})",
+            quoted(&self.known),
+            quoted(&self.staging),
+            quoted(target.table),
+            self.is_same_key(),
+            values.iter().map(set).collect::<Vec<_>>().join(", "),
+            values.iter().map(|column| is_unchanged(column)).collect::<Vec<_>>().join(" AND "),
+            number = quoted(&self.sequence)
+        ))
+    }
+
+    fn insert_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
+        let staged: Vec<String> = target.columns.iter().map(|column| format!("s.{}", quoted(&column.name))).collect();
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} \
+             LEFT JOIN {} k ON k.{number} = l.{number} WHERE k.{number} IS NULL ORDER BY l.{number}",
+            quoted(target.table),
+            column_list::<MySqlDialect, _>(target.columns),
+            staged.join(", "),
+            quoted(&self.latest),
+            quoted(&self.staging),
+            quoted(&self.known),
+            number = quoted(&self.sequence)
+        )
+    }
+
+    /// Returns the condition that a row of the table and a staged row have the same key.
+    fn is_same_key(&self) -> String {
+        let same = |name: &String| format!("t.{0} = s.{0}", quoted(name));
+        self.key.columns.iter().map(same).collect::<Vec<_>>().join(" AND ")
     }
 }
 
-/// The condition that both rows have the same bytes. A collation may find different texts equal.
-fn unchanged(column: &TableColumn) -> String {
+/// Returns the condition that both rows have the same bytes in a column.
+fn is_unchanged(column: &TableColumn) -> String {
     let name = quoted(&column.name);
-    match column.storage {
-        Storage::Characters { .. }
-        | Storage::Text { .. }
-        | Storage::Enum(_)
-        | Storage::Set(_)
-        | Storage::Json { is_parsed: false } => {
-            format!("CAST(t.{name} AS BINARY) <=> CAST(s.{name} AS BINARY)")
-        }
-        Storage::Integer { .. }
-        | Storage::Decimal { .. }
-        | Storage::Float { .. }
-        | Storage::Date
-        | Storage::DateTime { .. }
-        | Storage::Timestamp { .. }
-        | Storage::Time { .. }
-        | Storage::Year
-        | Storage::Bytes { .. }
-        | Storage::Bits { .. }
-        | Storage::Json { is_parsed: true }
-        | Storage::ServerChecked => format!("t.{name} <=> s.{name}"),
+    match column.storage.class() {
+        ValueClass::Text => format!("CAST(t.{name} AS BINARY) <=> CAST(s.{name} AS BINARY)"),
+        ValueClass::Scalar | ValueClass::Opaque => format!("t.{name} <=> s.{name}"),
     }
 }
 
 /// Runs the statements of one merge.
-struct Run<'a> {
+struct MergeSession<'a> {
     connection: &'a mut Connection,
     merge: &'a Merge,
-    columns: &'a [TableColumn],
-    size_bytes: u64,
-    /// Number of staged rows.
-    rows: u64,
+    target: &'a MergeTarget<'a, Storage>,
 }
 
-impl Run<'_> {
+impl MergeSession<'_> {
     /// Runs one statement. Returns the number of changed rows.
-    async fn change(&mut self, doing: &str, sql: &str) -> Result<u64> {
-        let answer = self.connection.run_raw(copy_timeout(self.size_bytes), doing, sql.as_bytes()).await?;
-        if let Err(mysql_async::Error::Server(server)) = &answer
+    async fn change(&mut self, context: &str, sql: &str) -> Result<u64> {
+        let MergeTarget { columns, staged, size_bytes, .. } = *self.target;
+        let result = self.connection.run_raw(copy_timeout(size_bytes), context, sql.as_bytes()).await?;
+        if let Err(mysql_async::Error::Server(server)) = &result
             && server.code == ER_DUP_ENTRY
             && self.merge.key.is_named_by(&server.message)
         {
-            let message = "another transaction has inserted a row with the same key meanwhile";
-            return Err(Error::new(ErrorKind::Conflict, message));
+            return Err(key_conflict());
         }
-        let outcome = rejection::checked(answer, doing, self.columns, None)?;
-        if outcome.warnings > 0 {
-            return Err(rejection::from_warnings(self.connection, self.columns, None, outcome, self.rows).await);
+        let rows = SentRows { columns, count: staged, first_record: None };
+        let result = check_error(result, context, &rows)?;
+        if result.warnings > 0 {
+            return Err(from_warnings(self.connection, result, &rows).await);
         }
-        Ok(outcome.affected_rows)
+        Ok(result.affected_rows)
     }
 }

@@ -1,8 +1,8 @@
-//! MySQL and MariaDB: rows by LOAD DATA LOCAL (or INSERT), and their ledger row, in one transaction.
+//! MySQL and MariaDB: loads rows by LOAD DATA LOCAL or INSERT, in the transaction of their ledger row.
 //!
-//! Each load has a connection of its own, without a pool. A file above `atomic_max_bytes` is loaded through a staging
-//! table, and so is every file that is merged (through a temporary one when it is small). The driver's types stay in
-//! this module.
+//! Each load has its own connection, without a pool. A file above `atomic_max_bytes` is loaded through a staging table.
+//! So is every merged file; its staging table is temporary unless the file is large. The driver's types stay in this
+//! module.
 
 mod check;
 mod codes;
@@ -24,70 +24,70 @@ mod write;
 
 use std::time::Duration;
 
-use crate::destination::engine::{LoadConnection, Planned, Request, Sending, Sent, Started};
+use crate::destination::engine::{LoadConnection, PlanResult, Request, SendOptions, SendResult, StartResult};
 use crate::destination::failure::Phase;
+use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
-use crate::destination::{CommitResult, Credentials, DestinationOptions, Guard, RowCounts, ScanReason};
+use crate::destination::table::{Prepared, prepare};
+use crate::destination::{CommitResult, Guard, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
 
-use codes::leaves_commit_open;
+use codes::leaves_commit_in_doubt;
 use column::{Storage, TableColumn};
 use connect::Connection;
 use failure::{failure, server_code};
-use merge::{Keep, Merge};
-use table::Prepared;
+use merge::{Merge, StagingLifetime};
+use rejection::SentRows;
 
-/// The table's columns, and how rows get into it.
+/// The table's columns, and how rows are written to it.
 #[derive(Debug)]
 pub(in crate::destination) struct Plan {
     /// The table's columns in the file's order.
     columns: Vec<TableColumn>,
     /// The staging table of a large file, which outlives the connection.
     staging: Option<String>,
-    /// The merge, in that mode.
+    /// The merge, in that load mode.
     merge: Option<Merge>,
 }
 
 impl LoadConnection for Connection {
-    type Storage = Storage;
     type Plan = Plan;
 
     const HAS_STAGING_TABLES: bool = true;
 
-    async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        Self::connect(credentials, options).await
-    }
-
-    async fn plan(&mut self, request: &Request<'_>) -> Result<Planned<Plan>> {
+    async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         let Request { file, schema, options } = *request;
-        let (columns, key) = match table::prepare(self, &file.table, schema, options).await? {
+        let (columns, key) = match prepare(self, request).await? {
             Prepared::Ready { columns, key } => (columns, key),
-            Prepared::NeedsScan(reason) => return Ok(Planned::NeedsScan(reason)),
+            Prepared::NeedsScan(reason) => return Ok(PlanResult::NeedsScan(reason)),
         };
         Failpoint::TableMade.reached().await;
         let is_large = request.size_bytes() > options.atomic_max_bytes && !columns.is_empty();
         if is_large && schema.body().is_none() {
-            return Ok(Planned::NeedsScan(ScanReason::SizeUnknown));
+            return Ok(PlanResult::NeedsScan(ScanReason::SizeUnknown));
         }
         let name = staging::name(&file.source.id);
-        // Content that is loaded already only needs its ledger row, without any staging.
+        // Content that is loaded already needs only its ledger row.
         let is_staged = is_large && !self.is_loaded_content(request).await?;
-        let merge = match (key, is_staged) {
-            (Some(key), true) => Some(Merge::prepare(self, key, &columns, name.clone(), Keep::UntilDropped).await?),
-            (Some(key), false) => Some(Merge::prepare(self, key, &columns, name.clone(), Keep::Session).await?),
-            (None, true) => {
-                staging::create(self, &name, &file.table).await?;
+        let merge = match key {
+            Some(key) => {
+                let lifetime = if is_staged { StagingLifetime::UntilDropped } else { StagingLifetime::Connection };
+                Some(Merge::prepare(self, key, &columns, name.clone(), lifetime).await?)
+            }
+            None => {
+                if is_staged {
+                    staging::create(self, &name, &file.table).await?;
+                }
                 None
             }
-            (None, false) => None,
         };
-        Ok(Planned::Ready(Plan { columns, staging: is_staged.then_some(name), merge }))
+        Ok(PlanResult::Ready(Plan { columns, staging: is_staged.then_some(name), merge }))
     }
 
-    async fn start(&mut self, _: &Request<'_>, _: &mut Plan) -> Result<Started> {
-        Ok(Started::Open(Guard::NotNeeded))
+    async fn start(&mut self, _: &Request<'_>, _: &mut Plan) -> Result<StartResult> {
+        Ok(StartResult::Open(Guard::NotNeeded))
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {
@@ -98,7 +98,7 @@ impl LoadConnection for Connection {
         plan.staging.as_deref()
     }
 
-    /// The temporary tables of a merge end with their connection.
+    /// A merge leaves temporary tables on its connection.
     fn is_reusable(plan: &Plan) -> bool {
         plan.merge.is_none()
     }
@@ -107,15 +107,23 @@ impl LoadConnection for Connection {
         replace::delete_rows(self, table, columns).await
     }
 
-    async fn send(&mut self, plan: &Plan, sending: &Sending<'_>, rows: &mut Rows<'_, Storage>) -> Result<Sent> {
-        write::send(self, plan, sending, rows).await
+    async fn send(
+        &mut self,
+        plan: &Plan,
+        options: &SendOptions<'_>,
+        rows: &mut Rows<'_, Storage>,
+    ) -> Result<SendResult> {
+        write::send(self, plan, options, rows).await
     }
 
     async fn apply(&mut self, plan: &Plan, table: &str, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
         match plan {
-            Plan { merge: Some(merge), columns, .. } => merge.apply(self, table, columns, counts, size_bytes).await,
+            Plan { merge: Some(merge), columns, .. } => {
+                merge.apply(self, &MergeTarget { table, columns, staged: counts.rows_stored, size_bytes }).await
+            }
             Plan { merge: None, staging: Some(staging), columns } => {
-                staging::copy_from_staging(self, staging, table, columns, counts.rows_stored, size_bytes).await?;
+                let rows = SentRows { columns, count: counts.rows_stored, first_record: Some(1) };
+                staging::copy_from_staging(self, staging, table, &rows, size_bytes).await?;
                 Ok(counts)
             }
             Plan { merge: None, staging: None, .. } => Ok(counts),
@@ -123,13 +131,13 @@ impl LoadConnection for Connection {
     }
 
     async fn commit(&mut self, limit: Duration, (): ()) -> CommitResult {
-        let doing = "COMMIT was not answered";
-        match self.run_raw(limit, doing, b"COMMIT").await {
+        let context = "the server did not respond to COMMIT";
+        match self.run_raw(limit, context, b"COMMIT").await {
             Ok(Ok(_)) => CommitResult::Committed,
-            Ok(Err(error)) if server_code(&error).is_some_and(|code| !leaves_commit_open(code)) => {
-                CommitResult::NotCommitted(failure(Phase::Connected, "the server refused COMMIT", error))
+            Ok(Err(error)) if server_code(&error).is_some_and(|code| !leaves_commit_in_doubt(code)) => {
+                CommitResult::NotCommitted(failure(Phase::Connected, "the server rejected COMMIT", error))
             }
-            Ok(Err(error)) => CommitResult::Unknown(failure(Phase::Connected, doing, error)),
+            Ok(Err(error)) => CommitResult::Unknown(failure(Phase::Connected, context, error)),
             Err(timeout) => CommitResult::Unknown(timeout),
         }
     }

@@ -1,44 +1,55 @@
-//! Converts the server's warnings and errors about sent rows into one error with record and column.
+//! Converts the server's errors and warnings about sent rows into one error with record and column.
 //!
-//! Server messages contain row values. Only two parts of their text are used: the row number at the end, and the name
-//! of a column of the table.
+//! Server messages contain row values. Only two parts of a message are used: the row number at the end, and the name of
+//! a column of the table.
 
+use crate::destination::codes::NOT_STORED;
 use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position, Result};
 
 use super::codes::{kind_of, reason};
 use super::column::TableColumn;
-use super::connect::{Connection, Outcome};
+use super::connect::{Connection, StatementResult};
 use super::failure::failure;
 
-/// Converts a server error about a statement's rows into an error with record and column.
-///
-/// Without `first_record` the statement's rows are not in file order, so the error names no record.
-pub(super) fn checked(
-    outcome: Result<Outcome, mysql_async::Error>,
-    doing: &str,
-    columns: &[TableColumn],
-    first_record: Option<u64>,
-) -> Result<Outcome> {
-    match outcome {
-        Ok(outcome) => Ok(outcome),
-        Err(mysql_async::Error::Server(server)) => {
-            Err(from_message(doing, server.code, &server.message, columns, first_record))
-        }
-        Err(error) => Err(failure(Phase::Connected, doing, error)),
+/// The rows that one statement sends, copies or changes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SentRows<'a> {
+    pub(super) columns: &'a [TableColumn],
+    /// Number of rows.
+    pub(super) count: u64,
+    /// The record of the first row. `None` if the rows are not in file order, and then an error names no record.
+    pub(super) first_record: Option<u64>,
+}
+
+/// Converts the server's error, if there is one.
+pub(super) fn check_error(
+    result: Result<StatementResult, mysql_async::Error>,
+    context: &str,
+    rows: &SentRows<'_>,
+) -> Result<StatementResult> {
+    result.map_err(|error| match error {
+        mysql_async::Error::Server(server) => from_message(context, server.code, &server.message, rows),
+        error => failure(Phase::Connected, context, error),
+    })
+}
+
+/// Checks that the last statement has stored every row without a warning.
+pub(super) async fn check_stored(
+    connection: &mut Connection,
+    result: StatementResult,
+    rows: &SentRows<'_>,
+) -> Result<()> {
+    if result.affected_rows == rows.count && result.warnings == 0 {
+        return Ok(());
     }
+    Err(from_warnings(connection, result, rows).await)
 }
 
 /// Reads the warnings of the last statement. Returns an error with the reason of the first real warning.
-pub(super) async fn from_warnings(
-    connection: &mut Connection,
-    columns: &[TableColumn],
-    first_record: Option<u64>,
-    outcome: Outcome,
-    sent_rows: u64,
-) -> Error {
-    let counts =
-        format!("the server stored {} of {sent_rows} rows with {} warnings", outcome.affected_rows, outcome.warnings);
+pub(super) async fn from_warnings(connection: &mut Connection, result: StatementResult, rows: &SentRows<'_>) -> Error {
+    let StatementResult { affected_rows, warnings } = result;
+    let counts = format!("the server stored {affected_rows} of {} rows with {warnings} warnings", rows.count);
     let warnings: Vec<(String, u16, String)> =
         match connection.rows("cannot read the warnings", "SHOW WARNINGS LIMIT 8", ()).await {
             Ok(warnings) => warnings,
@@ -46,23 +57,24 @@ pub(super) async fn from_warnings(
         };
     let worst = warnings.iter().find(|(level, _, _)| level != "Note").or(warnings.first());
     match worst {
-        Some((_, code, message)) => from_message(&counts, *code, message, columns, first_record),
+        Some((_, code, message)) => from_message(&counts, *code, message, rows),
         None => Error::new(ErrorKind::DataRefused, counts),
     }
 }
 
 /// The error for a server message about sent rows.
-fn from_message(what: &str, code: u16, message: &str, columns: &[TableColumn], first_record: Option<u64>) -> Error {
+fn from_message(context: &str, code: u16, message: &str, rows: &SentRows<'_>) -> Error {
     let kind = match kind_of(code, "") {
         // An unknown code about sent rows is about the data.
         ErrorKind::Internal => ErrorKind::DataRefused,
         kind => kind,
     };
-    let mut error = Error::new(kind, format!("{what}: {} (server code {code})", reason(code)));
-    if let (Some(first_record), Some(row)) = (first_record, row_number(message).filter(|row| *row > 0)) {
+    let reason = reason(code).unwrap_or(NOT_STORED);
+    let mut error = Error::new(kind, format!("{context}: {reason} (server code {code})"));
+    if let (Some(first_record), Some(row)) = (rows.first_record, row_number(message).filter(|row| *row > 0)) {
         error = error.at(Position { record: first_record + row - 1, line: 0, byte: 0 });
     }
-    if let Some(column) = column_name(message, columns) {
+    if let Some(column) = column_name(message, rows.columns) {
         error = error.in_column(column);
     }
     error
@@ -89,8 +101,9 @@ mod tests {
     use super::super::column::column_of;
     use super::*;
 
-    fn value_rejected(code: u16, message: &str) -> Error {
-        from_message("x", code, message, &[column_of("int(11)")], Some(101))
+    fn row_rejected(code: u16, message: &str) -> Error {
+        let columns = [column_of("int(11)")];
+        from_message("x", code, message, &SentRows { columns: &columns, count: 9, first_record: Some(101) })
     }
 
     #[test]
@@ -99,7 +112,7 @@ mod tests {
             "Out of range value for column 'c' at row 3",
             "Incorrect integer value: 'at row 9' for column `d`.`t`.`c` at row 3",
         ] {
-            let error = value_rejected(1264, message);
+            let error = row_rejected(1264, message);
             assert_eq!(error.position().map(|position| position.record), Some(103), "{message}");
             assert_eq!(error.column(), Some("c"), "{message}");
             assert_eq!(error.kind(), ErrorKind::DataRefused);
@@ -108,7 +121,7 @@ mod tests {
 
     #[test]
     fn error_does_not_quote_value() {
-        let error = value_rejected(1062, "Duplicate entry 'for column 'secret' at row x' for key 'PRIMARY'");
+        let error = row_rejected(1062, "Duplicate entry 'for column 'secret' at row x' for key 'PRIMARY'");
         assert_eq!((error.position(), error.column()), (None, None));
         assert!(!error.to_string().contains("secret"), "{error}");
     }

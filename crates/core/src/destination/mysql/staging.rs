@@ -1,15 +1,17 @@
 //! Staging tables for files that are too large for one transaction.
 //!
 //! Rows are committed to the staging table in chunks. Then one INSERT .. SELECT copies them into the table, in the
-//! transaction of the ledger row. A staging table belongs to one attempt, and the table of a dead attempt is never read
-//! again. Its name contains the first 16 hex digits of the source id, so that the cleanup finds its source.
+//! transaction of the ledger row. A staging table belongs to one attempt, and no other attempt reads it. Its name
+//! contains the first 16 hex digits of the source id, so that the cleanup can find out whether its source is still
+//! being loaded.
 
 use std::time::Duration;
 
-use super::column::TableColumn;
 use super::connect::Connection;
-use super::rejection;
+use super::ledger::MySqlDialect;
+use super::rejection::{SentRows, check_error, check_stored};
 use super::table::quoted;
+use crate::destination::column::column_list;
 use crate::destination::limits::copy_timeout;
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
@@ -28,8 +30,7 @@ pub(super) fn name(id: &SourceId) -> String {
 /// Creates an empty table with the columns, keys and checks of a table, but without its foreign keys and triggers.
 pub(super) async fn create(connection: &mut Connection, staging: &str, table: &str) -> Result<()> {
     let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(table));
-    connection.run("cannot create the staging table", &sql).await?;
-    Ok(())
+    connection.run("cannot create the staging table", &sql).await
 }
 
 /// Copies all rows into the table, in the open transaction. The table fills in defaults and generated columns.
@@ -37,30 +38,21 @@ pub(super) async fn copy_from_staging(
     connection: &mut Connection,
     staging: &str,
     table: &str,
-    columns: &[TableColumn],
-    rows: u64,
+    rows: &SentRows<'_>,
     size_bytes: u64,
 ) -> Result<()> {
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-    let names = names.join(", ");
-    let sql = format!("INSERT INTO {} ({names}) SELECT {names} FROM {}", quoted(table), quoted(staging));
-    let doing = "cannot copy the staged rows";
-    let answer = connection.run_raw(copy_timeout(size_bytes), doing, sql.as_bytes()).await?;
-    let outcome = rejection::checked(answer, doing, columns, Some(1))?;
-    if outcome.affected_rows != rows || outcome.warnings > 0 {
-        return Err(rejection::from_warnings(connection, columns, Some(1), outcome, rows).await);
-    }
-    Ok(())
+    let list = column_list::<MySqlDialect, _>(rows.columns);
+    let sql = format!("INSERT INTO {} ({list}) SELECT {list} FROM {}", quoted(table), quoted(staging));
+    let context = "cannot copy the staged rows";
+    let result = connection.run_raw(copy_timeout(size_bytes), context, sql.as_bytes()).await?;
+    let result = check_error(result, context, rows)?;
+    check_stored(connection, result, rows).await
 }
 
 /// Drops a staging table.
 pub(super) async fn drop_table(connection: &mut Connection, staging: &str) -> Result<()> {
     let sql = format!("DROP TABLE IF EXISTS {}", quoted(staging));
-    connection.run("cannot drop the staging table", &sql).await?;
-    Ok(())
+    connection.run("cannot drop the staging table", &sql).await
 }
 
 /// Drops staging tables that are older than `older_than` and whose source is not in `live`. Returns their names.
@@ -72,7 +64,7 @@ pub(super) async fn drop_stale(
     let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() \
          AND TABLE_NAME LIKE 'spillway\\_staging\\_%' AND CREATE_TIME <= NOW() - INTERVAL ? SECOND \
          ORDER BY TABLE_NAME";
-    let names: Vec<String> = connection.rows("cannot look for staging tables", sql, (older_than.as_secs(),)).await?;
+    let names: Vec<String> = connection.rows("cannot list the staging tables", sql, (older_than.as_secs(),)).await?;
     let mut dropped = Vec::new();
     for name in names {
         let is_dead = source_of(&name).is_some_and(|short| live.iter().all(|id| id.short() != short));

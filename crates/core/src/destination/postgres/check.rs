@@ -1,11 +1,12 @@
 //! Checks a value against the type of its column before it is sent.
 //!
 //! A value that passes is stored as it is written: not rounded, truncated or guessed. Three conversions are exact and
-//! allowed: a date in a column of dates and times is its midnight, an instant in a column without a time zone is its
-//! time in UTC, and `true` and `false` in an integer column are 1 and 0.
+//! allowed: a date in a column of dates and times becomes its midnight, an instant in a column without a time zone
+//! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Rejection, conclude, digit_counts, expand_exponent, fraction, has_more_characters, moment,
+    Rejection, check_characters, check_decimal, check_field, check_fraction, date, date_time, double, expand_exponent,
+    single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
@@ -13,10 +14,15 @@ use spillway_formats::schema::value::{Value, is_null_token, json, parse};
 
 use super::column::{Storage, TableColumn};
 
+/// The limits of a numeric without a size: digits before and after the decimal point.
+const MAX_WHOLE_DIGITS: u64 = 131_072;
+const MAX_SCALE: u64 = 16_383;
+
 /// A value that passed the check.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) enum Encoded<'a> {
     /// NULL.
+    #[default]
     Null,
     /// A boolean.
     Boolean(bool),
@@ -31,7 +37,7 @@ pub(super) enum Encoded<'a> {
     /// Microseconds since midnight.
     Time(i64),
     /// Microseconds since 1970-01-01 00:00:00, in UTC.
-    Moment(i64),
+    DateTime(i64),
     /// The 16 bytes of a UUID.
     Uuid([u8; 16]),
     /// The field's own bytes, as text.
@@ -45,16 +51,32 @@ pub(super) fn check<'a>(
     scratch: &'a mut Vec<u8>,
     position: Position,
 ) -> Result<Encoded<'a>> {
-    let checked = match field {
-        None => Ok(Encoded::Null),
-        Some(bytes) => check_bytes(column, bytes, scratch),
-    };
-    conclude(column, position, checked, |value| matches!(value, Encoded::Null))
+    check_field(column, field, position, |bytes| {
+        if column.null_tokens && column.storage.has_null_tokens() && is_null_token(bytes) {
+            return Ok(Encoded::Null);
+        }
+        check_value(column.storage, bytes, scratch)
+    })
 }
 
-fn check_bytes<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    match column.storage {
-        Storage::Characters { max, trims_spaces } => characters(max, trims_spaces, bytes),
+/// Checks a value that is not NULL.
+fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    match storage {
+        Storage::Boolean => boolean(bytes),
+        Storage::Integer { bytes: width } => integer(width, bytes),
+        Storage::Numeric { size } => decimal(size, bytes, scratch),
+        Storage::Real => single(bytes).map(Encoded::Double),
+        Storage::Double => double(bytes).map(Encoded::Double),
+        Storage::Date => date(bytes).map(Encoded::Date),
+        Storage::Time { fraction_digits } => time(fraction_digits, bytes),
+        Storage::Timestamp { fraction_digits } | Storage::Instant { fraction_digits } => {
+            date_time(bytes, fraction_digits).map(Encoded::DateTime)
+        }
+        Storage::Characters { max, trims_spaces } => {
+            check_characters(bytes, max.unwrap_or(u64::MAX), trims_spaces)?;
+            text(bytes)
+        }
+        Storage::Uuid => uuid(bytes),
         Storage::Json | Storage::Jsonb if !json::is_json(bytes) => Err("is not JSON"),
         Storage::Jsonb if !json::keeps_keys(bytes) => {
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
@@ -63,62 +85,7 @@ fn check_bytes<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u
         Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
         Storage::Span => text(bytes),
         Storage::Unsupported(reason) => Err(reason),
-        Storage::Boolean
-        | Storage::Integer { .. }
-        | Storage::Numeric { .. }
-        | Storage::Real
-        | Storage::Double
-        | Storage::Date
-        | Storage::Time { .. }
-        | Storage::Timestamp { .. }
-        | Storage::Instant { .. }
-        | Storage::Uuid => typed(column, bytes, scratch),
     }
-}
-
-/// Checks a number, date, time or UUID. A null token is NULL where the file uses null tokens.
-fn typed<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    if column.null_tokens && is_null_token(bytes) {
-        return Ok(Encoded::Null);
-    }
-    match column.storage {
-        Storage::Boolean => boolean(bytes),
-        Storage::Integer { bytes: width } => integer(width, bytes),
-        Storage::Numeric { size } => decimal(size, bytes, scratch),
-        Storage::Real => real(bytes),
-        Storage::Double => match parse(ColumnType::Double, Some(bytes)) {
-            Some(Value::Double(value)) => Ok(Encoded::Double(value)),
-            _ => Err("is not a number that a float stores exactly"),
-        },
-        Storage::Date => match parse(ColumnType::Date, Some(bytes)) {
-            Some(Value::Date { days }) => Ok(Encoded::Date(days)),
-            _ => Err("is not a date (YYYY-MM-DD)"),
-        },
-        Storage::Time { fraction_digits } => time(fraction_digits, bytes),
-        Storage::Timestamp { fraction_digits } | Storage::Instant { fraction_digits } => {
-            let micros = moment(bytes)?;
-            fraction(micros, fraction_digits)?;
-            Ok(Encoded::Moment(micros))
-        }
-        Storage::Uuid => uuid(bytes),
-        Storage::Characters { .. }
-        | Storage::Json
-        | Storage::Jsonb
-        | Storage::Enum
-        | Storage::ServerParsed
-        | Storage::Span
-        | Storage::Unsupported(_) => text(bytes),
-    }
-}
-
-fn characters(max: Option<u64>, trims_spaces: bool, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    if max.is_some_and(|max| has_more_characters(bytes, max)) {
-        return Err("has more characters than the column");
-    }
-    if trims_spaces && bytes.last() == Some(&b' ') {
-        return Err("ends with a space, which a char column does not preserve");
-    }
-    text(bytes)
 }
 
 /// Rejects text with a NUL character, which PostgreSQL cannot store.
@@ -162,27 +129,9 @@ fn integer(width: u8, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
 fn decimal<'a>(size: Option<(u64, u64)>, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
     let digits = if expand_exponent(bytes, scratch)? { scratch.as_slice() } else { bytes };
-    let (whole, fraction) = digit_counts(digits).ok_or("is not a decimal number")?;
-    // The limits of a numeric without a size.
-    let (precision, scale) = size.unwrap_or((131_072 + 16_383, 16_383));
-    if fraction > scale {
-        return Err("has more digits after the decimal point than the column");
-    }
-    if whole > precision - scale {
-        return Err("has more digits before the decimal point than the column");
-    }
+    let (precision, scale) = size.unwrap_or((MAX_WHOLE_DIGITS + MAX_SCALE, MAX_SCALE));
+    check_decimal(digits, precision, scale)?;
     Ok(Encoded::Decimal(digits))
-}
-
-fn real(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) else {
-        return Err("is not a number that a float stores exactly");
-    };
-    // The shortest text of the 32-bit float must be the same number as the file's text.
-    if (value as f32).to_string().parse::<f64>() != Ok(value) {
-        return Err("has more digits than a real stores");
-    }
-    Ok(Encoded::Double(value))
 }
 
 /// Checks a time of day: `HH:MM[:SS[.f+]]`.
@@ -191,7 +140,7 @@ fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     let mut day = b"1970-01-01 ".to_vec();
     day.extend_from_slice(bytes);
     let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(&day)) else { return Err(REASON) };
-    fraction(micros, fraction_digits)?;
+    check_fraction(micros, fraction_digits)?;
     Ok(Encoded::Time(micros))
 }
 
@@ -202,7 +151,7 @@ fn uuid(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     if bytes.len() != 36 {
         return Err(REASON);
     }
-    let mut place = 0;
+    let mut digit_count = 0;
     for (index, byte) in bytes.iter().enumerate() {
         if matches!(index, 8 | 13 | 18 | 23) {
             if *byte != b'-' {
@@ -211,8 +160,8 @@ fn uuid(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
             continue;
         }
         let digit = char::from(*byte).to_digit(16).ok_or(REASON)?;
-        digits[place / 2] = digits[place / 2] << 4 | digit as u8;
-        place += 1;
+        digits[digit_count / 2] = digits[digit_count / 2] << 4 | digit as u8;
+        digit_count += 1;
     }
     Ok(Encoded::Uuid(digits))
 }
@@ -225,7 +174,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn takes(name: &str, modifier: i32, value: &str) -> bool {
+    fn is_accepted(name: &str, modifier: i32, value: &str) -> bool {
         check(&column_of(name, modifier), Some(value.as_bytes()), &mut Vec::new(), Position::default()).is_ok()
     }
 
@@ -251,17 +200,17 @@ mod tests {
     #[case("interval", -1, &["1 day", "P1DT0.123456S"], &["0.1234567 s"])]
     #[case("interval", 3, &[], &["1 day"])]
     #[case("money", -1, &[], &["1.00"])]
-    fn values_are_taken_or_refused(
+    fn value_is_accepted_or_rejected(
         #[case] name: &str,
         #[case] modifier: i32,
         #[case] good: &[&str],
         #[case] bad: &[&str],
     ) {
         for value in good {
-            assert!(takes(name, modifier, value), "{name} {value:?}");
+            assert!(is_accepted(name, modifier, value), "{name} {value:?}");
         }
         for value in bad {
-            assert!(!takes(name, modifier, value), "{name} {value:?}");
+            assert!(!is_accepted(name, modifier, value), "{name} {value:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! SQLSTATE codes of PostgreSQL, each with its condition name, the kind of failure, and the reason for a rejected row.
 //!
-//! Names are those of appendix A of PostgreSQL's manual.
+//! A name is the one in appendix A of PostgreSQL's manual.
 
+use crate::destination::codes::{DUPLICATE_KEY, NO_VALUE, OUT_OF_RANGE, ROW_IS_REFERENCED, TOO_LONG, TRIGGER, find};
 use crate::error::ErrorKind::{
     self, Capacity, Conflict, Credentials, DataRefused, DatabaseFull, Failover, Internal, Privilege, TableMismatch,
 };
@@ -74,43 +75,42 @@ const CODES: [(&str, &str, ErrorKind); 56] = [
     ("F0001", "lock_file_exists", Failover),
 ];
 
-/// Why the server rejects a row, sorted by code.
+const WRONG_VALUE: &str = "a value does not have its column's type";
+const WRONG_CHARACTER: &str =
+    "a value contains characters that the database's encoding or the column's type cannot store";
+const WRONG_JSON: &str = "a value is not JSON that the column accepts";
+
+/// Reasons for rejected rows, sorted by code.
 #[rustfmt::skip]
 const REASONS: [(&str, &str, &str); 17] = [
-    ("22001", "string_data_right_truncation", "a value is too long for its column"),
-    ("22003", "numeric_value_out_of_range", "a value is out of the column's range"),
-    ("22007", "invalid_datetime_format", "a value is not of its column's type"),
-    ("22008", "datetime_field_overflow", "a value is not of its column's type"),
-    ("22021", "character_not_in_repertoire", "a value has characters that the database's encoding or type cannot hold"),
-    ("22030", "duplicate_json_object_key_value", "a value is not JSON that the column accepts"),
-    ("22032", "invalid_json_text", "a value is not JSON that the column accepts"),
-    ("22P02", "invalid_text_representation", "a value is not of its column's type"),
-    ("22P03", "invalid_binary_representation", "a value is not of its column's type"),
-    ("22P05", "untranslatable_character", "a value has characters that the database's encoding or type cannot hold"),
-    ("23001", "restrict_violation", "a foreign key of another table names a row that would be deleted"),
-    ("23502", "not_null_violation", "a column that must have a value has none"),
+    ("22001", "string_data_right_truncation", TOO_LONG),
+    ("22003", "numeric_value_out_of_range", OUT_OF_RANGE),
+    ("22007", "invalid_datetime_format", WRONG_VALUE),
+    ("22008", "datetime_field_overflow", WRONG_VALUE),
+    ("22021", "character_not_in_repertoire", WRONG_CHARACTER),
+    ("22030", "duplicate_json_object_key_value", WRONG_JSON),
+    ("22032", "invalid_json_text", WRONG_JSON),
+    ("22P02", "invalid_text_representation", WRONG_VALUE),
+    ("22P03", "invalid_binary_representation", WRONG_VALUE),
+    ("22P05", "untranslatable_character", WRONG_CHARACTER),
+    ("23001", "restrict_violation", ROW_IS_REFERENCED),
+    ("23502", "not_null_violation", NO_VALUE),
     ("23503", "foreign_key_violation", "a foreign key names a row that does not exist, or that would be deleted"),
-    ("23505", "unique_violation", "a row with the same unique key exists, in the table or in the file"),
-    ("23514", "check_violation", "a check or the bounds of the partitions refuse a row"),
-    ("23P01", "exclusion_violation", "an exclusion constraint refuses a row"),
-    ("P0001", "raise_exception", "a trigger of the table refuses a row"),
+    ("23505", "unique_violation", DUPLICATE_KEY),
+    ("23514", "check_violation", "a CHECK constraint or the bounds of the partitions reject a row"),
+    ("23P01", "exclusion_violation", "an exclusion constraint rejects a row"),
+    ("P0001", "raise_exception", TRIGGER),
 ];
 
 /// Returns the kind of failure of an SQLSTATE. Its class decides for a code that is not in the table; `None` for an
 /// unknown class.
 pub(super) fn kind_of(state: &str) -> Option<ErrorKind> {
-    match CODES.binary_search_by_key(&state, |(code, _, _)| *code) {
-        Ok(place) => Some(CODES[place].2),
-        Err(_) => kind_of_class(state.get(..2)?),
-    }
+    find(&CODES, state).or_else(|| kind_of_class(state.get(..2)?))
 }
 
 /// Returns the reason for a rejected row.
-pub(super) fn reason(state: &str) -> &'static str {
-    match REASONS.binary_search_by_key(&state, |(code, _, _)| *code) {
-        Ok(place) => REASONS[place].2,
-        Err(_) => "a row was not stored as it is",
-    }
+pub(super) fn reason(state: &str) -> Option<&'static str> {
+    find(&REASONS, state)
 }
 
 fn kind_of_class(class: &str) -> Option<ErrorKind> {
@@ -123,7 +123,7 @@ fn kind_of_class(class: &str) -> Option<ErrorKind> {
         "42" => Some(Internal),
         "53" => Some(Capacity),
         "54" => Some(TableMismatch),
-        // The caller decides.
+        // The caller decides the kind of an unknown class.
         _ => None,
     }
 }
@@ -131,6 +131,7 @@ fn kind_of_class(class: &str) -> Option<ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::codes::assert_consistent;
 
     /// The failure table of the design, line by line.
     const DESIGN: [(ErrorKind, &[&str]); 9] = [
@@ -162,16 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_sorted_and_unique() {
-        assert!(CODES.is_sorted_by(|left, right| left.0 < right.0));
-        assert!(REASONS.is_sorted_by(|left, right| left.0 < right.0));
-    }
-
-    #[test]
-    fn codes_have_one_name() {
-        for (code, name, _) in REASONS {
-            let known = CODES.iter().find(|(known, _, _)| *known == code).map(|(_, name, _)| *name);
-            assert!(known.is_none_or(|known| known == name), "{code}");
-        }
+    fn codes_are_sorted_and_have_one_name() {
+        assert_consistent(&CODES, &REASONS);
     }
 }

@@ -1,17 +1,17 @@
 //! The columns of a table as the server describes them, and how it stores their values.
 //!
-//! A domain has the storage of its base type, and the server checks the domain's constraints. Values of types that
-//! cannot be checked exactly here are sent as text, which the server parses as strictly as a literal.
+//! A domain has the storage of its base type, and the server checks the domain's constraints. Values that cannot be
+//! checked exactly here are sent as text, which the server parses as strictly as a literal.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connect::{Connection, value};
+use super::table::quoted;
 use crate::destination::check::Rejection;
 use crate::error::Result;
 
-/// Each column with its base type. The type modifier is that of the innermost domain that has one, else the column's
-/// own.
+/// Each column with its base type. The type modifier is the column's own, or that of the first domain that has one.
 const COLUMNS_SQL: &str = "\
     WITH RECURSIVE steps AS ( \
         SELECT a.attnum, a.atttypid AS type_id, a.atttypmod AS modifier, a.attnotnull AS required, false AS filled \
@@ -45,7 +45,7 @@ pub(in crate::destination) enum Storage {
     },
     /// Exact decimals.
     Numeric {
-        /// Total digits and digits after the decimal point. `None`: any number of digits.
+        /// Total digits and digits after the decimal point. `None` for any number of digits.
         size: Option<(u64, u64)>,
     },
     /// Floats of 32 bits.
@@ -73,12 +73,12 @@ pub(in crate::destination) enum Storage {
     Characters {
         /// Maximum number of characters, if there is one.
         max: Option<u64>,
-        /// `char(n)`: trailing spaces are not significant.
+        /// Whether trailing spaces are not significant, as in `char(n)`.
         trims_spaces: bool,
     },
     /// UUIDs.
     Uuid,
-    /// `json`: the text as it is written. The server checks it.
+    /// `json`: the text as it is written.
     Json,
     /// `jsonb`: the parsed document.
     Jsonb,
@@ -92,10 +92,35 @@ pub(in crate::destination) enum Storage {
     Unsupported(Rejection),
 }
 
-/// Returns the columns of a table, in table order. `relation` is its quoted name.
-pub(super) async fn describe(connection: &mut Connection, relation: &str) -> Result<Vec<TableColumn>> {
-    let doing = "cannot read the table's columns";
-    let rows = connection.rows(doing, COLUMNS_SQL, &[(&relation, Type::TEXT)]).await?;
+impl Storage {
+    /// Whether a null token of the file means NULL here: in numbers, dates, times and UUIDs, but not in text.
+    pub(super) fn has_null_tokens(self) -> bool {
+        match self {
+            Self::Boolean
+            | Self::Integer { .. }
+            | Self::Numeric { .. }
+            | Self::Real
+            | Self::Double
+            | Self::Date
+            | Self::Time { .. }
+            | Self::Timestamp { .. }
+            | Self::Instant { .. }
+            | Self::Uuid => true,
+            Self::Characters { .. }
+            | Self::Json
+            | Self::Jsonb
+            | Self::Enum
+            | Self::ServerParsed
+            | Self::Span
+            | Self::Unsupported(_) => false,
+        }
+    }
+}
+
+/// Returns the columns of a table, in table order.
+pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TableColumn>> {
+    let (context, relation) = ("cannot read the table's columns", quoted(table));
+    let rows = connection.rows(context, COLUMNS_SQL, &[(&relation, Type::TEXT)]).await?;
     rows.iter().map(column).collect()
 }
 
@@ -150,7 +175,7 @@ fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
         "char" => Storage::Unsupported("cannot be stored completely"),
         "interval" | "timetz" if modifier < 0 => Storage::Span,
         "interval" | "timetz" | "money" => Storage::Unsupported("may be rounded"),
-        // An array of a type with a size: elements that are too long are rounded as well.
+        // An array of a type with a size: the server also rounds elements that are too long.
         array if array.starts_with('_') && modifier >= 0 => Storage::Unsupported("may be rounded"),
         _ => Storage::ServerParsed,
     }
@@ -170,20 +195,10 @@ fn numeric(size: Option<u32>) -> Storage {
     }
 }
 
+/// Returns a nullable column of a type with the name `c`. The type `mood` is an enum.
 #[cfg(test)]
 pub(super) fn column_of(name: &str, modifier: i32) -> TableColumn {
-    TableColumn {
-        name: "c".into(),
-        type_text: name.into(),
-        storage: storage(name, if name == "mood" { "e" } else { "b" }, modifier),
-        nullable: true,
-        has_default: false,
-        auto_increment: false,
-        generated: false,
-        collation: None,
-        in_merge_key: false,
-        null_tokens: true,
-    }
+    crate::destination::column::nullable_column(name, storage(name, if name == "mood" { "e" } else { "b" }, modifier))
 }
 
 #[cfg(test)]

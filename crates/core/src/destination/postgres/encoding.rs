@@ -1,4 +1,4 @@
-//! Encodes rows for COPY: in the binary format if every column's type can be encoded here exactly, else as text.
+//! Encodes rows for COPY: in the binary format if every column's type can be encoded here exactly, otherwise as text.
 
 use crate::destination::encoding::write_escaped;
 use crate::destination::rows::Rows;
@@ -18,21 +18,21 @@ const MAX_SCALE: usize = 16_383;
 
 /// The format of one COPY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RowFormat {
-    /// Values in the server's binary format.
+pub(super) enum CopyFormat {
+    /// The server's binary format.
     Binary,
-    /// Values as text, which the server parses.
+    /// Text, which the server parses.
     Text,
 }
 
-impl RowFormat {
+impl CopyFormat {
     /// Returns the format for these columns.
     pub(super) fn of(columns: &[TableColumn]) -> Self {
         let is_parsed = |column: &TableColumn| matches!(column.storage, Storage::ServerParsed | Storage::Span);
         if columns.iter().any(is_parsed) { Self::Text } else { Self::Binary }
     }
 
-    /// The format's name in SQL.
+    /// Returns the format's name in SQL.
     pub(super) fn sql(self) -> &'static str {
         match self {
             Self::Binary => "binary",
@@ -57,14 +57,9 @@ impl RowFormat {
         }
     }
 
-    /// Appends the current row. Returns `false`, and appends nothing, for a rejected row. After an error `out` contains
-    /// a part of a row.
+    /// Appends the current row. Returns `false`, and appends nothing, for a rejected row.
     pub(super) fn write(self, rows: &mut Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<bool> {
-        let start = out.len();
-        let Err(error) = self.write_fields(rows, scratch, out) else { return Ok(true) };
-        rows.reject_row(error)?;
-        out.truncate(start);
-        Ok(false)
+        rows.encode_row(out, |rows, out| self.write_fields(rows, scratch, out))
     }
 
     fn write_fields(self, rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<()> {
@@ -98,7 +93,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
         Encoded::Boolean(value) => fixed([u8::from(*value)], out),
         Encoded::Integer(value) => {
             let width = if let Storage::Integer { bytes } = storage { bytes } else { 8 };
-            // The check has compared it with the column's range.
+            // The check has compared the value with the column's range.
             match width {
                 2 => fixed((*value as i16).to_be_bytes(), out),
                 4 => fixed((*value as i32).to_be_bytes(), out),
@@ -109,7 +104,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
         Encoded::Double(value) => fixed(value.to_be_bytes(), out),
         Encoded::Date(days) => fixed((days - EPOCH_DAYS).to_be_bytes(), out),
         Encoded::Time(micros) => fixed(micros.to_be_bytes(), out),
-        Encoded::Moment(micros) => fixed((micros - EPOCH_MICROS).to_be_bytes(), out),
+        Encoded::DateTime(micros) => fixed((micros - EPOCH_MICROS).to_be_bytes(), out),
         Encoded::Uuid(bytes) => fixed(*bytes, out),
         Encoded::Decimal(digits) => {
             let length_at = out.len();
@@ -138,7 +133,7 @@ fn fixed<const LENGTH: usize>(value: [u8; LENGTH], out: &mut Vec<u8>) {
     out.extend_from_slice(&value);
 }
 
-/// A record is limited to far fewer bytes than four bytes can count.
+/// Returns a length in four bytes. The size limit of a record is far below their maximum.
 #[inline]
 fn length_bytes(length: usize) -> [u8; 4] {
     i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
@@ -150,7 +145,7 @@ fn numeric(digits: &[u8], out: &mut Vec<u8>) {
     let point = memchr::memchr(b'.', unsigned).unwrap_or(unsigned.len());
     let whole = &unsigned[..point];
     let fraction = unsigned.get(point + 1..).unwrap_or_default();
-    // The check allows only zeros beyond this.
+    // The check allows only zeros after these digits.
     let fraction = &fraction[..fraction.len().min(MAX_SCALE)];
     let digit = |text: &[u8], index: usize| text.get(index).map_or(0, |byte| i16::from(byte - b'0'));
     let mut groups: Vec<i16> = Vec::with_capacity(unsigned.len() / GROUP + 2);
@@ -167,8 +162,8 @@ fn numeric(digits: &[u8], out: &mut Vec<u8>) {
         groups.push((start..start + GROUP).fold(0, |group, index| group * 10 + digit(fraction, index)));
     }
     let leading_zeros = groups.iter().take_while(|group| **group == 0).count();
-    let usage = groups.iter().rposition(|group| *group != 0).map_or(leading_zeros, |last| last + 1);
-    let groups = &groups[leading_zeros.min(usage)..usage];
+    let end = groups.iter().rposition(|group| *group != 0).map_or(leading_zeros, |last| last + 1);
+    let groups = &groups[leading_zeros.min(end)..end];
     weight = if groups.is_empty() { 0 } else { weight - leading_zeros as i32 };
     let is_negative = unsigned.len() < digits.len() && !groups.is_empty();
     let sign: i16 = if is_negative { 0x4000 } else { 0 };
@@ -192,13 +187,13 @@ fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
             out.drain(start..start + "1970-01-01 ".len());
         }
         // The session's time zone is UTC.
-        Encoded::Moment(micros) => write_canonical(&Value::DateTime { micros: *micros }, out),
+        Encoded::DateTime(micros) => write_canonical(&Value::DateTime { micros: *micros }, out),
         Encoded::Uuid(bytes) => {
             for byte in bytes {
                 out.extend_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
             }
         }
-        // The check allows no NUL, so the escapes are those of COPY.
+        // The check rejects NUL, whose escape COPY does not have.
         Encoded::Text(bytes) => write_escaped(bytes, out),
     }
 }
@@ -229,7 +224,7 @@ mod tests {
     #[case("0.00012345", &[2, -1, 0, 8, 1, 2345])]
     #[case("0.0000000001", &[1, -3, 0, 10, 100])]
     #[case("100000000.5000", &[4, 2, 0, 4, 1, 0, 0, 5000])]
-    fn a_decimal_goes_in_groups_of_four(#[case] digits: &str, #[case] expected: &[i16]) {
+    fn decimal_is_written_in_groups_of_four(#[case] digits: &str, #[case] expected: &[i16]) {
         assert_eq!(numbers(digits), expected);
     }
 
@@ -241,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn server_parsed_column_makes_copy_text() {
+    fn server_parsed_column_requires_text_format() {
         let columns = [column_of("int4", -1), column_of("text", -1)];
-        assert_eq!(RowFormat::of(&columns), RowFormat::Binary);
-        assert_eq!(RowFormat::of(&[columns[0].clone(), column_of("inet", -1)]), RowFormat::Text);
+        assert_eq!(CopyFormat::of(&columns), CopyFormat::Binary);
+        assert_eq!(CopyFormat::of(&[columns[0].clone(), column_of("inet", -1)]), CopyFormat::Text);
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! Converts errors of the driver and the server into our errors, by the table in [`super::codes`].
+//! Converts errors of the driver and the server into Spillway's errors, by the table in [`super::codes`].
 //!
-//! Server messages may quote row values: 22P02 does, and a trigger's message may contain anything. So a message is kept
-//! only where its kind never quotes values. Of all others the SQLSTATE is kept. DETAIL and CONTEXT are never kept.
+//! Server messages may quote row values: that of 22P02 (invalid_text_representation) does, and a trigger's message may
+//! contain anything. The error keeps a message only if messages of its kind never quote values. Otherwise it keeps only
+//! the SQLSTATE. It never keeps DETAIL and CONTEXT.
 
 use std::error::Error as StdError;
 
 use tokio_postgres::error::{DbError, Severity};
 
 use super::codes::{STATEMENT_COMPLETION_UNKNOWN, kind_of};
-use crate::destination::failure::Phase;
+use crate::destination::failure::{Phase, other_protocol};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
 
@@ -21,37 +22,38 @@ struct ServerError {
     message: String,
 }
 
-/// The error for a failed call; `doing` says what was tried, as in "cannot send the rows".
-pub(super) fn failure(phase: Phase, doing: &str, error: tokio_postgres::Error) -> Error {
-    if let Some(answer) = error.as_db_error() {
-        return server_failure(doing, answer);
+/// The error for a failed call; `context` says what was tried, as in "cannot send the rows".
+pub(super) fn failure(phase: Phase, context: &str, error: tokio_postgres::Error) -> Error {
+    if let Some(server) = error.as_db_error() {
+        return server_failure(context, server);
     }
-    // The driver's errors differ only in their texts.
-    let what = error.to_string();
-    let kind = match what.as_str() {
-        "error performing TLS handshake" if is_broken_off(&error) => ErrorKind::Unreachable,
+    // The driver does not export the kinds of its errors, so their texts are compared.
+    let text = error.to_string();
+    let kind = match text.as_str() {
+        "error performing TLS handshake" if is_closed_by_server(&error) => ErrorKind::Unreachable,
         "error performing TLS handshake" => ErrorKind::TlsRefused,
         "authentication error" => ErrorKind::Credentials,
-        "connection closed" | "error communicating with the server" | "error connecting to server" => phase.broken(),
+        "connection closed" | "error communicating with the server" | "error connecting to server" => {
+            phase.connection_failure()
+        }
         "unexpected message from server" | "error parsing response from server" if phase == Phase::Connecting => {
-            let message = format!("{doing}: the server does not speak the protocol");
-            return Error::new(ErrorKind::Unreachable, message);
+            return other_protocol(context);
         }
         _ => ErrorKind::Internal,
     };
     match kind {
-        // The driver's error may quote data of ours.
-        ErrorKind::Internal => Error::new(kind, format!("{doing}: {what}")),
-        kind => Error::new(kind, doing).with_source(error),
+        // The driver's error may quote row values.
+        ErrorKind::Internal => Error::new(kind, format!("{context}: {text}")),
+        kind => Error::new(kind, context).with_source(error),
     }
 }
 
-/// The error for an error answer of the server.
-pub(super) fn server_failure(doing: &str, answer: &DbError) -> Error {
-    let state = answer.code().code();
+/// Converts an error that the server returned.
+pub(super) fn server_failure(context: &str, server: &DbError) -> Error {
+    let state = server.code().code();
     let kind = kind_of(state).unwrap_or(ErrorKind::Internal);
-    let message = if has_safe_messages(kind) { format!(": {}", answer.message()) } else { String::new() };
-    Error::new(kind, doing).with_source(ServerError { state: state.to_owned(), message })
+    let message = if has_safe_messages(kind) { format!(": {}", server.message()) } else { String::new() };
+    Error::new(kind, context).with_source(ServerError { state: state.to_owned(), message })
 }
 
 /// Returns the SQLSTATE of a driver error.
@@ -59,18 +61,18 @@ pub(super) fn state(error: &tokio_postgres::Error) -> Option<&str> {
     error.code().map(tokio_postgres::error::SqlState::code)
 }
 
-/// Whether this answer to COMMIT leaves its result open. All other errors have aborted the transaction.
-pub(super) fn leaves_commit_open(error: &tokio_postgres::Error) -> bool {
-    let Some(answer) = error.as_db_error() else { return true };
-    let state = answer.code().code();
+/// Whether COMMIT may have taken effect in spite of this error. All other errors have aborted the transaction.
+pub(super) fn leaves_commit_in_doubt(error: &tokio_postgres::Error) -> bool {
+    let Some(server) = error.as_db_error() else { return true };
+    let state = server.code().code();
     // A server that shuts down, or that stops waiting for a standby, may have committed.
-    let is_end =
+    let may_have_committed =
         ["08", "57", "58", "XX"].iter().any(|class| state.starts_with(class)) || state == STATEMENT_COMPLETION_UNKNOWN;
-    is_end || answer.parsed_severity() != Some(Severity::Error)
+    may_have_committed || server.parsed_severity() != Some(Severity::Error)
 }
 
-/// Whether a TLS handshake was broken off by the server, without a result for the certificate.
-fn is_broken_off(error: &tokio_postgres::Error) -> bool {
+/// Whether the server closed the connection during the TLS handshake, so that TLS itself did not fail.
+fn is_closed_by_server(error: &tokio_postgres::Error) -> bool {
     let Some(source) = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()) else { return false };
     !source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }

@@ -1,23 +1,24 @@
-//! The key of a merge: the columns of a unique index, and how that index compares them.
+//! The merge key: the columns of a unique index, and how that index compares them.
 //!
-//! Keys are equal if the index finds them equal, with the index's collation and operator. The column's collation and
-//! the search path do not matter.
+//! Keys are equal if the index finds them equal, with the collation and operator of the index. The collation of the
+//! column and the search path have no effect.
 
 use tokio_postgres::Row;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::Type;
 
-use super::column::TableColumn;
 use super::connect::{Connection, value};
+use super::ledger::PostgresDialect;
 use super::table::quoted;
-use crate::destination::merge::{UniqueIndex, key_indexes, mark_key};
+use crate::destination::column::quoted_list;
+use crate::destination::merge::{UniqueIndex, key_indexes};
 use crate::error::Result;
 
 /// The columns of each unique index that applies to every row and is not deferred.
 ///
-/// Of the index: its name, whether it belongs to the primary key, and the names of it and of its partitions' indexes,
-/// as errors spell them. Of the column: its name, its collation and equality operator in the index, and whether GROUP
-/// BY uses the same equality.
+/// About the index: its name, whether it belongs to the primary key, and the names of the index and of its partitions'
+/// indexes, as errors spell them. About the column: its name, its collation and equality operator in the index, and
+/// whether GROUP BY uses the same equality.
 const UNIQUE_INDEXES_SQL: &str = "\
     SELECT CAST(x.relname AS text), i.indisprimary, \
         ARRAY(WITH RECURSIVE tree AS (SELECT i.indexrelid AS id \
@@ -50,7 +51,7 @@ struct Comparison {
     collation: Option<String>,
     /// The equality operator in SQL.
     equals: String,
-    /// GROUP BY and PARTITION BY use the same equality.
+    /// Whether GROUP BY and PARTITION BY use the same equality.
     is_default: bool,
 }
 
@@ -65,39 +66,31 @@ struct Detail {
 
 /// The merge key of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct MergeKey {
+pub(in crate::destination) struct MergeKey {
     /// The columns' names, as the table spells them.
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     comparisons: Vec<Comparison>,
     /// The names of the unique indexes over exactly these columns with the same comparisons.
     names: Vec<String>,
 }
 
 impl MergeKey {
-    /// Reads the key of an existing table: the wanted columns, or the primary key where none are wanted. `relation` is
-    /// its quoted name.
-    pub(super) async fn of_table(
-        connection: &mut Connection,
-        table: &str,
-        relation: &str,
-        wanted: &[String],
-    ) -> Result<Self> {
-        let doing = "cannot read the table's indexes";
-        let rows = connection.rows(doing, UNIQUE_INDEXES_SQL, &[(&relation, Type::TEXT)]).await?;
+    /// Reads the key of an existing table over the wanted columns, or the primary key where none are wanted.
+    pub(super) async fn of_table(connection: &mut Connection, table: &str, wanted: &[String]) -> Result<Self> {
+        let (context, relation) = ("cannot read the table's indexes", quoted(table));
+        let rows = connection.rows(context, UNIQUE_INDEXES_SQL, &[(&relation, Type::TEXT)]).await?;
         let mut indexes: Vec<UniqueIndex<Detail>> = Vec::new();
         for row in &rows {
             add(&mut indexes, row)?;
         }
         indexes.retain(|index| index.detail.comparisons.iter().all(|comparison| comparison.is_default));
-        let fitting = key_indexes(table, wanted, indexes, || {
-            let columns: Vec<String> = wanted.iter().map(|name| quoted(name)).collect();
-            format!("CREATE UNIQUE INDEX ON {relation} ({})", columns.join(", "))
+        let matching = key_indexes(table, wanted, indexes, || {
+            format!("CREATE UNIQUE INDEX ON {relation} ({})", quoted_list::<PostgresDialect>(wanted))
         })?;
-        Ok(Self::of_indexes(fitting))
+        Ok(Self::of_indexes(matching))
     }
 
-    /// The first index is the key. Another index over the same columns belongs to it if it compares them in the same
-    /// way.
+    /// The first index is the key. The names of other indexes are added if they compare the columns in the same way.
     fn of_indexes(indexes: Vec<UniqueIndex<Detail>>) -> Self {
         let mut key = Self { columns: Vec::new(), comparisons: Vec::new(), names: Vec::new() };
         for UniqueIndex { columns, detail, .. } in indexes {
@@ -113,16 +106,6 @@ impl MergeKey {
 
     fn has(&self, column: (&String, &Comparison)) -> bool {
         self.columns.iter().zip(&self.comparisons).any(|own| own == column)
-    }
-
-    /// Marks the file's columns that are part of the key. The file must have all of them.
-    pub(super) fn mark(&self, table: &str, columns: &mut [TableColumn]) -> Result<()> {
-        mark_key(table, &self.columns, columns)
-    }
-
-    /// Returns the columns' names, quoted.
-    pub(super) fn names(&self) -> String {
-        self.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the columns of a row, for GROUP BY and ORDER BY.
@@ -141,8 +124,8 @@ impl MergeKey {
     }
 
     /// Whether a unique violation is about this key.
-    pub(super) fn is_named_by(&self, answer: &DbError) -> bool {
-        let Some((schema, index)) = answer.schema().zip(answer.constraint()) else { return false };
+    pub(super) fn is_named_by(&self, violation: &DbError) -> bool {
+        let Some((schema, index)) = violation.schema().zip(violation.constraint()) else { return false };
         let name = format!("{schema}.{index}");
         self.names.contains(&name)
     }

@@ -1,4 +1,4 @@
-//! The ledger's SQL dialect on PostgreSQL, and its statements on our connection.
+//! The SQL dialect of PostgreSQL, and the ledger's statements on its connection.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -12,16 +12,16 @@ use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
-use crate::destination::failure::Phase;
-use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Cell, Dialect, Executed, LedgerConnection, Row, SqlType, Value};
+use crate::destination::failure::{Phase, unexpected_response};
+use crate::error::Result;
+use crate::ledger::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 
-/// PostgreSQL's SQL.
+/// The SQL of PostgreSQL.
 #[derive(Debug)]
 pub(in crate::destination) struct PostgresDialect;
 
 impl Dialect for PostgresDialect {
-    // Whatever the user's default isolation level is.
+    // The user's defaults may be different.
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const NOW: &'static str = "clock_timestamp()";
     const OR_KEEP: &'static str = "ON CONFLICT (source_id) DO NOTHING";
@@ -54,46 +54,46 @@ impl Dialect for PostgresDialect {
 
 impl LedgerConnection for Connection {
     type Dialect = PostgresDialect;
-    /// The transaction's number. The server is asked for its status after COMMIT.
+    /// The transaction's number. COMMIT queries its status.
     type Transaction = i64;
 
-    async fn run(&mut self, doing: &str, sql: &str) -> Result<()> {
-        self.run_raw(doing, sql).await?.map_err(|error| failure(Phase::Connected, doing, error))
+    async fn run(&mut self, context: &str, sql: &str) -> Result<()> {
+        self.run_raw(context, sql).await?.map_err(|error| failure(Phase::Connected, context, error))
     }
 
-    async fn create(&mut self, doing: &str, sql: &str) -> Result<()> {
-        match self.run_raw(doing, sql).await? {
+    async fn create(&mut self, context: &str, sql: &str) -> Result<()> {
+        match self.run_raw(context, sql).await? {
             Err(error) if is_created_by_another(&error) || state(&error) == Some(DUPLICATE_COLUMN) => Ok(()),
-            answer => answer.map_err(|error| failure(Phase::Connected, doing, error)),
+            result => result.map_err(|error| failure(Phase::Connected, context, error)),
         }
     }
 
-    async fn execute(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Executed> {
-        let error = match self.execute_raw(doing, sql, &typed(params)).await? {
-            Ok(rows) => return Ok(Executed::Rows(rows)),
+    async fn execute(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<ExecuteResult> {
+        let error = match self.execute_raw(context, sql, &typed(params)).await? {
+            Ok(rows) => return Ok(ExecuteResult::Rows(rows)),
             Err(error) => error,
         };
         let (is_violation, has_no_table) = (is_unique_violation(&error), state(&error) == Some(UNDEFINED_TABLE));
-        let error = failure(Phase::Connected, doing, error);
+        let error = failure(Phase::Connected, context, error);
         match (is_violation, has_no_table) {
-            (true, _) => Ok(Executed::UniqueViolation(error)),
-            (false, true) => Ok(Executed::NoTable(error)),
+            (true, _) => Ok(ExecuteResult::UniqueViolation(error)),
+            (false, true) => Ok(ExecuteResult::NoTable(error)),
             (false, false) => Err(error),
         }
     }
 
-    async fn execute_last(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Option<i64>> {
+    async fn execute_last(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<Option<i64>> {
         let sql = format!("{sql} RETURNING txid_current()");
-        let rows = self.rows(doing, &sql, &typed(params)).await?;
+        let rows = self.rows(context, &sql, &typed(params)).await?;
         rows.first().map(|row| value(row, 0)).transpose()
     }
 
-    async fn query(&mut self, doing: &str, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
-        self.rows(doing, sql, &typed(params)).await?.iter().map(row).collect()
+    async fn query(&mut self, context: &str, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>> {
+        self.rows(context, sql, &typed(params)).await?.iter().map(row).collect()
     }
 
-    async fn table_columns(&mut self, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
-        relation(self, table, asked).await
+    async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
+        relation(self, table, wanted).await
     }
 
     async fn roll_back(&mut self) {
@@ -101,7 +101,7 @@ impl LedgerConnection for Connection {
     }
 }
 
-/// Each parameter with its type, so that no round trip asks the server for it.
+/// Returns each parameter with its type, so that no round trip is needed to read the types.
 fn typed<'a>(params: &'a [Value<'_>]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let with_type = |param: &'a Value<'_>| {
         let param_type = match param {
@@ -134,7 +134,7 @@ fn row(row: &tokio_postgres::Row) -> Result<Row> {
     let cell = |(index, column): (usize, &tokio_postgres::Column)| match *column.type_() {
         Type::TEXT => Ok(value::<Option<String>>(row, index)?.map_or(Cell::Null, Cell::Text)),
         Type::INT8 => Ok(value::<Option<i64>>(row, index)?.map_or(Cell::Null, Cell::Integer)),
-        _ => Err(Error::new(ErrorKind::Internal, "the server's answer does not have the expected form")),
+        _ => Err(unexpected_response("cannot read a row of the ledger")),
     };
     row.columns().iter().enumerate().map(cell).collect::<Result<_>>().map(Row)
 }

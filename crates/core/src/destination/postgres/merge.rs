@@ -3,24 +3,27 @@
 //! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
 //!
 //! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON CONFLICT DO UPDATE`
-//!   would neither tell unchanged rows from updated ones nor accept a file that contains a key twice.
-//! - Of rows with the same key the last one of the file is stored. Staged rows are numbered in the order of sending.
+//!   would not distinguish unchanged from updated rows, and would reject a file that contains a key twice.
+//! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending.
 //! - DDL is part of a transaction here, so the staging tables are created in it and end with it.
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::column::TableColumn;
+use super::column::{Storage, TableColumn};
 use super::connect::{Connection, last_count};
 use super::key::MergeKey;
-use super::rejection;
+use super::ledger::PostgresDialect;
+use super::rejection::{self, check_count};
 use super::table::quoted;
 use crate::destination::RowCounts;
+use crate::destination::column::{column_list, quoted_list};
+use crate::destination::failure::unexpected_response;
 use crate::destination::limits::copy_timeout;
-use crate::destination::merge::{Counts, sequence_name};
-use crate::error::{Error, ErrorKind, Result};
+use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::error::Result;
 use crate::ledger::LedgerConnection;
 
-/// A merge: its two temporary tables, which end with the transaction.
+/// A merge with its two temporary tables, which end with the transaction.
 #[derive(Debug)]
 pub(super) struct Merge {
     key: MergeKey,
@@ -49,7 +52,7 @@ impl Merge {
             "CREATE TEMPORARY TABLE {0} ON COMMIT DROP AS SELECT {1} FROM {2} WITH NO DATA; \
              ALTER TABLE {0} ADD COLUMN {3} bigint GENERATED ALWAYS AS IDENTITY",
             temporary(&merge.staging),
-            names(columns, "").join(", "),
+            column_list::<PostgresDialect, _>(columns),
             quoted(table),
             quoted(&merge.sequence)
         );
@@ -57,42 +60,36 @@ impl Merge {
         Ok(merge)
     }
 
-    /// Merges the staged rows into the table, in the open transaction. Returns the final counts.
+    /// Merges the staged rows into the table, in the open transaction.
     ///
-    /// The table's rows with a known key are locked before any row is changed. So a known row cannot be changed or
-    /// deleted by another session, and if another session inserts a new key first, our INSERT fails.
+    /// The table's rows with a known key are locked before any row is changed. So no other session can change or delete
+    /// them, and if another session inserts a new key first, the INSERT of this merge fails.
     pub(super) async fn apply(
         &self,
         connection: &mut Connection,
-        table: &str,
-        columns: &[TableColumn],
-        staged: RowCounts,
-        size_bytes: u64,
+        target: &MergeTarget<'_, Storage>,
     ) -> Result<RowCounts> {
-        if staged.rows_parsed == 0 {
-            return Ok(staged);
-        }
-        let mut run = Run { connection, merge: self, columns, size_bytes };
-        let superseded = run.change("cannot find the last row of each key", &self.superseded_statement()).await?;
-        let latest = staged.rows_stored.saturating_sub(superseded);
-        let (known, differing) = run.find_known(&self.known_statement(table, columns)).await?;
+        let (table, staged) = (target.table, target.staged);
+        let mut session = MergeSession { connection, merge: self, target };
+        let superseded = session.change("cannot find the last row of each key", &self.superseded_statement()).await?;
+        let latest = staged.saturating_sub(superseded);
+        let (known, differing) = session.find_known(&self.known_statement(target)).await?;
         let mut updated = 0;
         if differing > 0 {
-            updated = run.change("cannot update the rows", &self.update_statement(table, columns)).await?;
+            updated = session.change("cannot update the rows", &self.update_statement(target)).await?;
             check_count(table, "updated", updated, differing)?;
         }
         let new = latest.saturating_sub(known);
         let mut inserted = 0;
         if new > 0 {
-            inserted = run.change("cannot insert the new rows", &self.insert_statement(table, columns)).await?;
+            inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
             check_count(table, "inserted", inserted, new)?;
         }
-        let counts = Counts { staged: staged.rows_stored, latest, known, updated, inserted }.add_up()?;
-        Ok(RowCounts { rows_parsed: staged.rows_parsed, ..counts })
+        MergeCounts { staged, latest, known, updated, inserted }.total()
     }
 
-    /// Deletes staged rows with a later row of the same key. A new table has no statistics, so ANALYZE collects them
-    /// for the planner.
+    /// Returns statements that delete staged rows with a later row of the same key. A new table has no statistics, so
+    /// ANALYZE collects them for the planner.
     fn superseded_statement(&self) -> String {
         let (staging, number) = (temporary(&self.staging), quoted(&self.sequence));
         format!(
@@ -100,18 +97,18 @@ impl Merge {
              DELETE FROM {staging} WHERE {number} IN (SELECT n.{number} FROM (SELECT s.{number}, \
              lead(s.{number}) OVER (PARTITION BY {} ORDER BY s.{number}) AS later FROM {staging} s) n \
              WHERE n.later IS NOT NULL)",
-            self.key.names(),
+            quoted_list::<PostgresDialect>(&self.key.columns),
             self.key.of_row("s")
         )
     }
 
-    /// Locks the table's rows with a key of the file, as UPDATE does.
+    /// Returns statements that lock the table's rows with a key of the file, as UPDATE does, and count them.
     ///
-    /// The rows are locked in the order of their keys, so that two merges wait for each other and do not deadlock.
+    /// The rows are locked in the order of their keys, so that two merges of the same keys do not deadlock.
     /// Values are compared byte by byte, because a collation or a type may find different values equal, and not every
     /// type has an equality.
-    fn known_statement(&self, table: &str, columns: &[TableColumn]) -> String {
-        let values: Vec<&TableColumn> = columns.iter().filter(|column| !column.in_merge_key).collect();
+    fn known_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
+        let values: Vec<&TableColumn> = target.columns.iter().filter(|column| !column.in_merge_key).collect();
         let row = |alias: &str| format!("CAST(ROW({}) AS record)", names(values.iter().copied(), alias).join(", "));
         let differs = match values.is_empty() {
             true => "false".to_owned(),
@@ -125,18 +122,18 @@ impl Merge {
             temporary(&self.known),
             quoted(&self.sequence),
             temporary(&self.staging),
-            quoted(table),
+            quoted(target.table),
             self.key.is_same("t", "s"),
             self.key.of_row("t")
         )
     }
 
-    fn update_statement(&self, table: &str, columns: &[TableColumn]) -> String {
-        let values = columns.iter().filter(|column| !column.in_merge_key);
+    fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
+        let values = target.columns.iter().filter(|column| !column.in_merge_key);
         let set: Vec<String> = values.map(|column| format!("{0} = s.{0}", quoted(&column.name))).collect();
         format!(
             "UPDATE {} t SET {} FROM {} k JOIN {} s ON s.{number} = k.{number} WHERE k.differs AND {}",
-            quoted(table),
+            quoted(target.table),
             set.join(", "),
             temporary(&self.known),
             temporary(&self.staging),
@@ -145,13 +142,13 @@ impl Merge {
         )
     }
 
-    fn insert_statement(&self, table: &str, columns: &[TableColumn]) -> String {
+    fn insert_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} s \
              WHERE NOT EXISTS (SELECT FROM {} k WHERE k.{number} = s.{number}) ORDER BY s.{number}",
-            quoted(table),
-            names(columns, "").join(", "),
-            names(columns, "s.").join(", "),
+            quoted(target.table),
+            column_list::<PostgresDialect, _>(target.columns),
+            names(target.columns, "s.").join(", "),
             temporary(&self.staging),
             temporary(&self.known),
             number = quoted(&self.sequence)
@@ -167,33 +164,23 @@ fn names<'a>(columns: impl IntoIterator<Item = &'a TableColumn>, row: &str) -> V
     columns.into_iter().map(|column| format!("{row}{}", quoted(&column.name))).collect()
 }
 
-/// Checks a row count. A trigger can skip rows, and only the count shows that.
-fn check_count(table: &str, what: &str, rows: u64, expected: u64) -> Result<()> {
-    if rows == expected {
-        return Ok(());
-    }
-    let message = format!("the server {what} {rows} of {expected} rows: a trigger of table {table} skips rows");
-    Err(Error::new(ErrorKind::DataRefused, message))
-}
-
 /// Runs the statements of one merge.
-struct Run<'a> {
+struct MergeSession<'a> {
     connection: &'a mut Connection,
     merge: &'a Merge,
-    columns: &'a [TableColumn],
-    size_bytes: u64,
+    target: &'a MergeTarget<'a, Storage>,
 }
 
-impl Run<'_> {
+impl MergeSession<'_> {
     /// Runs statements. Returns the number of rows that the last one has changed.
-    async fn change(&mut self, doing: &str, sql: &str) -> Result<u64> {
-        last_count(doing, &self.send(doing, sql).await?)
+    async fn change(&mut self, context: &str, sql: &str) -> Result<u64> {
+        last_count(context, &self.send(context, sql).await?)
     }
 
-    /// Finds the rows to update. Returns how many keys are known, and how many of these rows differ.
+    /// Finds the rows to update. Returns the number of known keys, and the number of these rows that differ.
     async fn find_known(&mut self, sql: &str) -> Result<(u64, u64)> {
-        let doing = "cannot find the rows to update";
-        let messages = self.send(doing, sql).await?;
+        let context = "cannot find the rows to update";
+        let messages = self.send(context, sql).await?;
         let counts = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
                 let count = |name: &str| row.try_get(name).ok().flatten()?.parse::<u64>().ok();
@@ -201,21 +188,19 @@ impl Run<'_> {
             }
             _ => None,
         });
-        counts
-            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("{doing}: the server does not return a row count")))
+        counts.ok_or_else(|| unexpected_response(context))
     }
 
-    async fn send(&mut self, doing: &str, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
-        let error = match self.connection.run_within(copy_timeout(self.size_bytes), doing, sql).await? {
+    async fn send(&mut self, context: &str, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
+        let error = match self.connection.run_within(copy_timeout(self.target.size_bytes), context, sql).await? {
             Ok(messages) => return Ok(messages),
             Err(error) => error,
         };
         if rejection::is_unique_violation(&error)
-            && error.as_db_error().is_some_and(|answer| self.merge.key.is_named_by(answer))
+            && error.as_db_error().is_some_and(|violation| self.merge.key.is_named_by(violation))
         {
-            let message = "another transaction has inserted a row with the same key meanwhile";
-            return Err(Error::new(ErrorKind::Conflict, message));
+            return Err(key_conflict());
         }
-        Err(rejection::of_statement(doing, error, self.columns))
+        Err(rejection::of_statement(context, error, self.target.columns))
     }
 }

@@ -8,13 +8,20 @@ use tokio_postgres::error::DbError;
 use super::codes::{UNIQUE_VIOLATION, kind_of, reason};
 use super::column::TableColumn;
 use super::failure::{failure, server_failure, state};
+use crate::destination::codes::NOT_STORED;
 use crate::destination::failure::Phase;
-use crate::error::{Error, ErrorKind, Position};
+use crate::error::{Error, ErrorKind, Position, Result};
 
-/// The error for an error answer to a COPY. `first_record` is the record of its first row.
-pub(super) fn of_rows(doing: &str, answer: &DbError, table: &str, columns: &[TableColumn], first_record: u64) -> Error {
-    let mut error = row_rejected(doing, answer, columns);
-    if let Some((line, rest)) = place(answer.where_().unwrap_or_default(), table) {
+/// Converts an error that the server returned for a COPY. `first_record` is the record of its first row.
+pub(super) fn of_rows(
+    context: &str,
+    server: &DbError,
+    table: &str,
+    columns: &[TableColumn],
+    first_record: u64,
+) -> Error {
+    let mut error = row_rejected(context, server, columns);
+    if let Some((line, rest)) = copy_line(server.where_().unwrap_or_default(), table) {
         error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
         if let Some(column) = column(rest, columns).filter(|_| error.column().is_none()) {
             error = error.in_column(column);
@@ -23,12 +30,21 @@ pub(super) fn of_rows(doing: &str, answer: &DbError, table: &str, columns: &[Tab
     error
 }
 
-/// The error of a statement whose rows are not in file order, so the error names no record.
-pub(super) fn of_statement(doing: &str, error: tokio_postgres::Error, columns: &[TableColumn]) -> Error {
+/// Converts an error of a statement whose rows are not in file order. The result names no record.
+pub(super) fn of_statement(context: &str, error: tokio_postgres::Error, columns: &[TableColumn]) -> Error {
     match error.as_db_error() {
-        Some(answer) => row_rejected(doing, answer, columns),
-        None => failure(Phase::Connected, doing, error),
+        Some(server) => row_rejected(context, server, columns),
+        None => failure(Phase::Connected, context, error),
     }
+}
+
+/// Checks a row count. A trigger can skip rows, and only the count shows that.
+pub(super) fn check_count(table: &str, action: &str, rows: u64, expected: u64) -> Result<()> {
+    if rows == expected {
+        return Ok(());
+    }
+    let message = format!("the server {action} {rows} of {expected} rows: a trigger of table {table} skips rows");
+    Err(Error::new(ErrorKind::DataRefused, message))
 }
 
 /// Whether a unique constraint was violated.
@@ -36,16 +52,17 @@ pub(super) fn is_unique_violation(error: &tokio_postgres::Error) -> bool {
     state(error) == Some(UNIQUE_VIOLATION)
 }
 
-fn row_rejected(doing: &str, answer: &DbError, columns: &[TableColumn]) -> Error {
-    let state = answer.code().code();
+fn row_rejected(context: &str, server: &DbError, columns: &[TableColumn]) -> Error {
+    let state = server.code().code();
     // An unknown code about sent rows is about the data: a trigger may raise any SQLSTATE.
     let kind = kind_of(state).unwrap_or(ErrorKind::DataRefused);
     if kind != ErrorKind::DataRefused {
-        return server_failure(doing, answer);
+        return server_failure(context, server);
     }
-    let constraint = answer.constraint().map(|name| format!(", constraint {name}")).unwrap_or_default();
-    let error = Error::new(kind, format!("{doing}: {} (SQLSTATE {state}{constraint})", reason(state)));
-    match answer.column().and_then(|name| known(columns, name)) {
+    let reason = reason(state).unwrap_or(NOT_STORED);
+    let constraint = server.constraint().map(|name| format!(", constraint {name}")).unwrap_or_default();
+    let error = Error::new(kind, format!("{context}: {reason} (SQLSTATE {state}{constraint})"));
+    match server.column().and_then(|name| known_column(columns, name)) {
         Some(column) => error.in_column(column),
         None => error,
     }
@@ -53,8 +70,8 @@ fn row_rejected(doing: &str, answer: &DbError, columns: &[TableColumn]) -> Error
 
 /// Returns the line in "COPY orders, line 7, column c: …", and the text after the number.
 ///
-/// The words are in the server's language. Values occur only after the number.
-fn place<'a>(context: &'a str, table: &str) -> Option<(u64, &'a str)> {
+/// The context is in the server's language. Values occur only after the number.
+fn copy_line<'a>(context: &'a str, table: &str) -> Option<(u64, &'a str)> {
     let head = format!("COPY {table}, ");
     let rest = context.lines().find_map(|line| line.strip_prefix(head.as_str()))?;
     let start = rest.find(|character: char| character.is_ascii_digit())?;
@@ -66,15 +83,15 @@ fn place<'a>(context: &'a str, table: &str) -> Option<(u64, &'a str)> {
 /// Returns the column in ", column c: …", if it is one of `columns`.
 fn column<'a>(rest: &str, columns: &'a [TableColumn]) -> Option<&'a str> {
     let rest = rest.strip_prefix(", column ")?;
-    let is_it = |name: &&str| rest.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
-    columns.iter().map(|column| column.name.as_str()).find(is_it).or_else(|| {
+    let is_named = |name: &&str| rest.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(": "));
+    columns.iter().map(|column| column.name.as_str()).find(is_named).or_else(|| {
         // "…, column c, null input"
         let name = rest.split_once(", ")?.0;
-        known(columns, name)
+        known_column(columns, name)
     })
 }
 
-fn known<'a>(columns: &'a [TableColumn], name: &str) -> Option<&'a str> {
+fn known_column<'a>(columns: &'a [TableColumn], name: &str) -> Option<&'a str> {
     columns.iter().map(|column| column.name.as_str()).find(|known| *known == name)
 }
 
@@ -92,10 +109,10 @@ mod tests {
             ("PL/pgSQL function guard() line 2 at RAISE\nCOPY orders, line 7: \"1\tcolumn c\"", 7, None),
             ("COPY orders, line 1, column secret: \"x\"", 1, None),
         ] {
-            let (found, rest) = place(context, "orders").unwrap();
+            let (found, rest) = copy_line(context, "orders").unwrap();
             assert_eq!((found, column(rest, &columns)), (line, expected), "{context}");
         }
-        assert!(place("COPY other, line 3", "orders").is_none());
-        assert!(place("", "orders").is_none());
+        assert!(copy_line("COPY other, line 3", "orders").is_none());
+        assert!(copy_line("", "orders").is_none());
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! Every reader sees the old rows until COMMIT and the new rows after it. After a failure the old rows are still there.
 //!
-//! TRUNCATE would not do: it blocks all readers until COMMIT, and readers with an older snapshot would see an empty
-//! table.
+//! TRUNCATE would not work: it blocks all readers until COMMIT, and readers with an older snapshot see an empty table.
 
 use tokio_postgres::types::Type;
 
@@ -13,7 +12,6 @@ use super::rejection;
 use super::table::quoted;
 use crate::destination::limits::copy_timeout;
 use crate::error::{Error, ErrorKind, Result};
-use crate::failpoint::Failpoint;
 
 /// The size of the rows, and whether a BEFORE DELETE row trigger may keep some of them (`tgtype`: row 1, before 2,
 /// delete 8).
@@ -26,27 +24,26 @@ const OLD_ROWS_SQL: &str = "\
                 AND g.tgenabled <> 'D' AND g.tgtype & 11 = 11) \
     FROM parts";
 
-const DOING: &str = "cannot delete the rows that the file replaces";
+const CONTEXT: &str = "cannot delete the rows that the file replaces";
 
 /// Deletes all rows in the open transaction.
 pub(super) async fn delete_rows(connection: &mut Connection, table: &str, columns: &[TableColumn]) -> Result<()> {
     let name = quoted(table);
     let (size_bytes, has_trigger): (i64, bool) =
-        match connection.rows(DOING, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
+        match connection.rows(CONTEXT, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
             Some(row) => (value(row, 0)?, value(row, 1)?),
             None => (0, true),
         };
     let limit = copy_timeout(u64::try_from(size_bytes).unwrap_or(0));
-    let answer = connection.run_within(limit, DOING, &format!("DELETE FROM {name}")).await?;
-    answer.map_err(|error| rejection::of_statement(DOING, error, columns))?;
+    let result = connection.run_within(limit, CONTEXT, &format!("DELETE FROM {name}")).await?;
+    result.map_err(|error| rejection::of_statement(CONTEXT, error, columns))?;
     if has_trigger {
-        let answer = connection.run_within(limit, DOING, &format!("SELECT FROM {name} LIMIT 1")).await?;
-        let left = answer.map_err(|error| rejection::of_statement(DOING, error, columns))?;
-        if last_count(DOING, &left)? > 0 {
-            let message = format!("{DOING}: a trigger of table {table} keeps some of them");
+        let result = connection.run_within(limit, CONTEXT, &format!("SELECT FROM {name} LIMIT 1")).await?;
+        let remaining = result.map_err(|error| rejection::of_statement(CONTEXT, error, columns))?;
+        if last_count(CONTEXT, &remaining)? > 0 {
+            let message = format!("{CONTEXT}: a trigger of table {table} keeps some of them");
             return Err(Error::new(ErrorKind::DataRefused, message));
         }
     }
-    Failpoint::OldRowsDeleted.reached().await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Creates a missing table from the file's schema, or checks that an existing table can store the file.
+//! Tables of PostgreSQL: creates them, and reads and changes their definition.
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -7,25 +7,27 @@ use super::column::{Storage, TableColumn, describe};
 use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
+use super::ledger::PostgresDialect;
 use super::unsupported;
-use crate::destination::column::{Missing, fit, missing};
+use crate::destination::LoadMode;
+use crate::destination::column::match_columns;
 use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::definitions;
-use crate::destination::{DestinationOptions, FileSchema, LoadMode, ScanReason};
+use crate::destination::table::{TableConnection, create_statement, nullable_definition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
 use spillway_formats::schema::{Column, ColumnType, Schema};
 
-/// Maximum size of an identifier in bytes. The server truncates longer ones without an error, and two of them may
-/// become equal.
+/// Maximum size of an identifier in bytes. The server truncates longer ones without an error, which can make two of
+/// them equal.
 const MAX_NAME_BYTES: usize = 63;
 
 /// Approximate maximum size of a key in an index: a third of a page.
 const KEY_BYTES: u64 = 2600;
 
-/// The kind of a relation, row-level security, partitions that may lose rows, and which of the asked columns it has.
+/// The kind and persistence of a relation, whether it has row-level security or partitions that may lose rows, and
+/// which of the wanted columns it has.
 const RELATION_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT c.oid AS id FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind = 'p' \
@@ -37,8 +39,8 @@ const RELATION_SQL: &str = "\
               WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
 
-/// Returns an identifier in double quotes. Double quotes in it are doubled. A name that is too long is truncated and
-/// ends with its hash.
+/// Returns an identifier in double quotes. Double quotes in it are doubled. The end of a name that is too long is
+/// replaced with its hash.
 pub(super) fn quoted(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return format!("\"{}\"", name.replace('"', "\"\""));
@@ -48,13 +50,13 @@ pub(super) fn quoted(name: &str) -> String {
     format!("\"{}_{hash}\"", front.replace('"', "\"\""))
 }
 
-/// Returns which of the asked columns a table has, and `None` when there is no such table.
+/// Returns those of the wanted columns that a table has, and `None` when the table does not exist.
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when it is not a table, or may lose committed rows.
-pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[&str]) -> Result<Option<Vec<String>>> {
+pub(super) async fn relation(connection: &mut Connection, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
     let name = quoted(table);
-    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&asked, Type::TEXT_ARRAY)];
+    let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&wanted, Type::TEXT_ARRAY)];
     let rows = connection.rows("cannot look up the table", RELATION_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (kind, persistence): (String, String) = (value(row, 0)?, value(row, 1)?);
@@ -81,127 +83,88 @@ pub(super) async fn relation(connection: &mut Connection, table: &str, asked: &[
 
 /// Whether a CREATE failed because another worker has created the same object at the same moment.
 ///
-/// IF NOT EXISTS does not prevent that: both sessions find no object, and one violates a unique index of the server's
-/// catalog.
+/// IF NOT EXISTS does not prevent this error: both sessions find no object, and one of them violates a unique index of
+/// the server's catalog.
 pub(super) fn is_created_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_OBJECT))
 }
 
-/// The table, checked against a file's columns.
-pub(super) type Prepared = crate::destination::table::Prepared<Storage, MergeKey>;
+impl TableConnection for Connection {
+    type Storage = Storage;
+    type Key = MergeKey;
 
-/// Checks the table, and creates it and its missing columns from a final schema. Runs outside of any transaction, and
-/// sends no DDL when everything is in place.
-///
-/// A file without columns needs no table and gets none.
-pub(super) async fn prepare(
-    connection: &mut Connection,
-    table: &str,
-    schema: FileSchema<'_>,
-    options: &DestinationOptions,
-) -> Result<Prepared> {
-    let found = relation(connection, table, &[]).await?;
-    let columns = &schema.schema().columns;
-    if columns.is_empty() {
-        return Ok(Prepared::Ready { columns: Vec::new(), key: None });
+    async fn has_table(&mut self, table: &str) -> Result<bool> {
+        Ok(relation(self, table, &[]).await?.is_some())
     }
-    let name = quoted(table);
-    if found.is_none() {
-        match schema {
-            FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
-            FileSchema::Final { .. } => create(connection, table, columns, &options.load_mode).await?,
-        }
-    }
-    let key = match &options.load_mode {
-        LoadMode::Append => None,
-        LoadMode::Replace => {
-            unsupported::refuse_replace(connection, table, &name).await?;
-            None
-        }
-        LoadMode::Merge { key } => {
-            unsupported::refuse_merge(connection, table, &name).await?;
-            Some(MergeKey::of_table(connection, table, &name, key).await?)
-        }
-    };
-    let mut table_columns = describe(connection, &name).await?;
-    match missing(table, &table_columns, schema, options.unknown_columns)? {
-        Missing::Nothing => {}
-        Missing::Add(columns) => {
-            let doing = "cannot add the file's new columns to the table";
-            connection.run(doing, &add_statement(&name, &columns)).await?;
-            table_columns = describe(connection, &name).await?;
-        }
-        Missing::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
-    }
-    let mut columns = fit(table, &table_columns, schema.schema())?;
-    if let Some(key) = &key {
-        key.mark(table, &mut columns)?;
-    }
-    Ok(Prepared::Ready { columns, key })
-}
 
-async fn create(connection: &mut Connection, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-    connection.create("cannot create the table", &create_statement(table, columns, mode)?).await
+    async fn create_table(&mut self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
+        self.create("cannot create the table", &create_table_statement(table, columns, mode)?).await
+    }
+
+    async fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> Result<()> {
+        match mode {
+            LoadMode::Append => Ok(()),
+            LoadMode::Replace => unsupported::reject_replace(self, table).await,
+            LoadMode::Merge { .. } => unsupported::reject_merge(self, table).await,
+        }
+    }
+
+    async fn read_key(&mut self, table: &str, wanted: &[String]) -> Result<MergeKey> {
+        MergeKey::of_table(self, table, wanted).await
+    }
+
+    fn key_columns(key: &MergeKey) -> &[String] {
+        &key.columns
+    }
+
+    async fn read_columns(&mut self, table: &str) -> Result<Vec<TableColumn>> {
+        describe(self, table).await
+    }
+
+    async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
+        let addition = |column: &&Column| {
+            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
+        };
+        let additions: Vec<String> = columns.iter().map(addition).collect();
+        let sql = format!("ALTER TABLE {} {}", quoted(table), additions.join(", "));
+        self.run("cannot add the file's new columns to the table", &sql).await
+    }
 }
 
 /// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another
 /// worker has created it at the same moment.
 ///
-/// Another worker that creates the same table waits for the end of this transaction, and this one for theirs, within
-/// the lock timeout.
+/// If two workers create the same table, each waits for the end of the other's transaction, within the lock timeout.
 pub(super) async fn create_in_transaction(
     connection: &mut Connection,
     table: &str,
     schema: &Schema,
 ) -> Result<Option<Vec<TableColumn>>> {
-    let doing = "cannot create the table in the transaction of its rows";
-    let sql = create_statement(table, &schema.columns, &LoadMode::Append)?;
-    match connection.run_raw(doing, &sql).await? {
+    let context = "cannot create the table in the transaction of its rows";
+    let sql = create_table_statement(table, &schema.columns, &LoadMode::Append)?;
+    match connection.run_raw(context, &sql).await? {
         Ok(()) => {}
         Err(error) if is_created_by_another(&error) => return Ok(None),
-        Err(error) => return Err(failure(Phase::Connected, doing, error)),
+        Err(error) => return Err(failure(Phase::Connected, context, error)),
     }
-    // Since the first look, another session may have created a view or another relation of this name.
+    // Another session may have created a view or another relation of this name after the table was looked up.
     relation(connection, table, &[]).await?;
-    let table_columns = describe(connection, &quoted(table)).await?;
-    fit(table, &table_columns, schema).map(Some)
+    let table_columns = describe(connection, table).await?;
+    match_columns(table, &table_columns, schema).map(Some)
 }
 
-/// Returns one statement for all columns. It skips columns that another worker has added meanwhile.
-fn add_statement(name: &str, missing: &[&Column]) -> String {
-    let additions: Vec<String> =
-        missing.iter().map(|column| format!("ADD COLUMN IF NOT EXISTS {}", definition(column))).collect();
-    format!("ALTER TABLE {name} {}", additions.join(", "))
-}
-
-fn create_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
-    let key = match mode {
-        LoadMode::Append | LoadMode::Replace => Vec::new(),
-        LoadMode::Merge { key } => key_columns(table, columns, key)?,
-    };
-    let key_definition =
-        |column: &Column| format!("{} {} NOT NULL", quoted(&column.name), type_sql(column.column_type));
-    let definitions = definitions(columns, &key, quoted, definition, key_definition);
-    Ok(format!("CREATE TABLE IF NOT EXISTS {} ({definitions})", quoted(table)))
-}
-
-/// Returns the columns of a new table's primary key, in the order of `MERGE_KEY`.
-fn key_columns<'a>(table: &str, columns: &'a [Column], wanted: &[String]) -> Result<Vec<&'a str>> {
-    let key = new_key(table, columns, wanted)?;
-    let bytes = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
-    if key.iter().map(bytes).sum::<u64>() > KEY_BYTES {
-        return Err(key_too_long(table, wanted));
+fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+    let key = new_key(table, columns, mode)?;
+    let size = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
+    if key.iter().map(size).sum::<u64>() > KEY_BYTES {
+        return Err(key_too_long(table, &key));
     }
-    Ok(key.into_iter().map(|column| column.name.as_str()).collect())
+    Ok(create_statement::<PostgresDialect>(table, columns, &key, type_sql, type_sql))
 }
 
-fn definition(column: &Column) -> String {
-    format!("{} {} NULL", quoted(&column.name), type_sql(column.column_type))
-}
-
-/// The type of a column in a created table. Columns are nullable, because a later file may have missing values.
-fn type_sql(column_type: ColumnType) -> String {
-    match column_type.with_headroom() {
+/// Returns the type of a column in a created table.
+fn type_sql(column: &Column) -> String {
+    match column.column_type.with_headroom() {
         ColumnType::Boolean => "boolean".into(),
         ColumnType::Integer => "bigint".into(),
         ColumnType::Decimal { precision, scale } => format!("numeric({precision},{scale})"),
@@ -240,21 +203,21 @@ mod tests {
         inference.observe(&batch);
         let columns = inference.finish().columns;
         assert_eq!(
-            create_statement("t", &columns, &LoadMode::Append).unwrap(),
+            create_table_statement("t", &columns, &LoadMode::Append).unwrap(),
             "CREATE TABLE IF NOT EXISTS \"t\" (\"flag\" boolean NULL, \"Id\" bigint NULL, \"price\" numeric(18,2) NULL, \
              \"number\" double precision NULL, \"day\" date NULL, \"at\" timestamp(6) NULL, \"seen\" timestamptz(6) NULL, \
              \"note\" text NULL)"
         );
         let merge = |key: &str| LoadMode::Merge { key: vec![key.into()] };
-        let sql = create_statement("t", &columns[1..3], &merge("ID")).unwrap();
+        let sql = create_table_statement("t", &columns[1..3], &merge("ID")).unwrap();
         let expected = "CREATE TABLE IF NOT EXISTS \"t\" (\"Id\" bigint NOT NULL, \"price\" numeric(18,2) NULL, \
                         PRIMARY KEY (\"Id\"))";
         assert_eq!(sql, expected);
-        assert!(create_statement("t", &columns, &merge("missing")).is_err());
+        assert!(create_table_statement("t", &columns, &merge("missing")).is_err());
         let mut long = columns;
         long[7].max_bytes = KEY_BYTES;
-        assert!(create_statement("t", &long, &merge("note")).is_ok());
+        assert!(create_table_statement("t", &long, &merge("note")).is_ok());
         long[7].max_bytes += 1;
-        assert!(create_statement("t", &long, &merge("note")).is_err());
+        assert!(create_table_statement("t", &long, &merge("note")).is_err());
     }
 }

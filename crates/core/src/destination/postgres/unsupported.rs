@@ -1,12 +1,14 @@
-//! Features of a table that keep it from being replaced or merged into, found before any row is sent.
+//! Features of a table that prevent a replace or a merge, found before any row is sent.
 
 use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::{Connection, value};
+use super::table::quoted;
+use crate::destination::table::cascading_foreign_key;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A rule that rewrites the statements, whether other tables inherit from this one (apart from partitions), and a
-/// foreign key of another table that changes its rows when rows are deleted here, with that table.
+/// The first rule that rewrites the statements; whether other tables inherit from this one, apart from partitions; and
+/// the first foreign key that changes rows of another table when rows are deleted here, with that table.
 const FEATURES_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT CAST(CAST(CAST($1 AS text) AS regclass) AS oid) AS id \
@@ -27,31 +29,27 @@ const DELETE: &str = "4";
 const UPDATE_AND_INSERT: &str = "23";
 
 /// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
-pub(super) async fn refuse_replace(connection: &mut Connection, table: &str, relation: &str) -> Result<()> {
-    let Some(found) = find(connection, relation, DELETE).await? else { return Ok(()) };
+pub(super) async fn reject_replace(connection: &mut Connection, table: &str) -> Result<()> {
+    let Some(found) = find(connection, table, DELETE).await? else { return Ok(()) };
     if let Some((constraint, child)) = found.foreign_key {
-        let message = format!(
-            "table {table} cannot be replaced: the foreign key {constraint} of table {child} would change that table's rows \
-             when the old rows are deleted; change it to ON DELETE RESTRICT, or use another LOAD_MODE"
-        );
-        return Err(Error::new(ErrorKind::TableMismatch, message));
+        return Err(cascading_foreign_key(table, &constraint, &child));
     }
-    refuse_common(table, "replaced", found.rule, found.has_children)
+    reject_common(table, "replaced", found.rule, found.has_children)
 }
 
 /// Rejects a table if a rule rewrites the statements of a merge, or if its key does not apply to inherited rows.
-pub(super) async fn refuse_merge(connection: &mut Connection, table: &str, relation: &str) -> Result<()> {
-    let Some(found) = find(connection, relation, UPDATE_AND_INSERT).await? else { return Ok(()) };
-    refuse_common(table, "merged into", found.rule, found.has_children)
+pub(super) async fn reject_merge(connection: &mut Connection, table: &str) -> Result<()> {
+    let Some(found) = find(connection, table, UPDATE_AND_INSERT).await? else { return Ok(()) };
+    reject_common(table, "merged into", found.rule, found.has_children)
 }
 
-fn refuse_common(table: &str, what: &str, rule: Option<String>, has_children: bool) -> Result<()> {
+fn reject_common(table: &str, action: &str, rule: Option<String>, has_children: bool) -> Result<()> {
     let message = match rule {
         Some(rule) => format!(
-            "table {table} cannot be {what}: its rule {rule} rewrites the statements; drop the rule, or use another LOAD_MODE"
+            "table {table} cannot be {action}: its rule {rule} rewrites the statements; drop the rule, or use another LOAD_MODE"
         ),
         None if has_children => format!(
-            "table {table} cannot be {what}: other tables inherit from it, and their rows would count as its own; use \
+            "table {table} cannot be {action}: other tables inherit from it, and their rows would count as its own; use \
              partitions, or another LOAD_MODE"
         ),
         None => return Ok(()),
@@ -65,10 +63,11 @@ struct UnsupportedFeatures {
     foreign_key: Option<(String, String)>,
 }
 
-async fn find(connection: &mut Connection, relation: &str, events: &str) -> Result<Option<UnsupportedFeatures>> {
+async fn find(connection: &mut Connection, table: &str, events: &str) -> Result<Option<UnsupportedFeatures>> {
+    let relation = quoted(table);
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&relation, Type::TEXT), (&events, Type::TEXT)];
-    let doing = "cannot read the table's rules and the foreign keys to it";
-    let rows = connection.rows(doing, FEATURES_SQL, &params).await?;
+    let context = "cannot read the table's rules and the foreign keys to it";
+    let rows = connection.rows(context, FEATURES_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let (constraint, child): (Option<String>, Option<String>) = (value(row, 2)?, value(row, 3)?);
     let (rule, has_children) = (value(row, 0)?, value(row, 1)?);

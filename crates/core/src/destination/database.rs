@@ -1,0 +1,200 @@
+//! Opens loads and writes outcomes: the steps of a [`Destination`] that every SQL engine shares.
+//!
+//! [`Database`] is the destination of every engine whose connection implements [`LoadConnection`]. It decides when a
+//! connection is opened, kept or closed, and in which order a file is claimed. [`super::transaction`] is the open load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::engine::{LoadConnection, PlanResult, Request, StartResult};
+use super::idle::Idle;
+use super::transaction::Load;
+use super::{
+    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry,
+    LedgerOutcome, LoadMode, ScanReason,
+};
+use crate::error::Result;
+use crate::failpoint::Failpoint;
+use crate::ledger::{Claim, ClaimResult, Dialect, SqlLedger};
+use crate::object::SourceId;
+
+/// The database that credentials name. Each call uses an idle connection or opens a new one.
+#[derive(Debug)]
+pub(super) struct Database<C> {
+    pub(super) credentials: Credentials,
+    pub(super) options: DestinationOptions,
+    pub(super) idle: Idle<C>,
+}
+
+impl<C: LoadConnection> Database<C> {
+    /// Returns the database without connecting to it.
+    pub(super) fn new(credentials: Credentials, options: DestinationOptions, idle: Idle<C>) -> Arc<Self> {
+        Arc::new(Self { credentials, options, idle })
+    }
+
+    async fn connect(&self) -> Result<C> {
+        match self.idle.take(&self.credentials).await {
+            Some(connection) => Ok(connection),
+            None => C::open(&self.credentials, &self.options).await,
+        }
+    }
+
+    /// Keeps the connection after a success, and closes it after an error. Returns the result.
+    async fn release<T>(&self, connection: C, result: Result<T>) -> Result<T> {
+        self.idle.release(&self.credentials, connection, result).await
+    }
+
+    pub(super) fn ledger(&self) -> SqlLedger<'_> {
+        SqlLedger::new(&self.options.ledger_table)
+    }
+
+    /// Runs the steps of [`Destination::begin`] on a connection. The caller rolls back unless a load is open.
+    async fn begin_on(&self, connection: &mut C, request: &Request<'_>) -> Result<BeginResult<C::Plan>> {
+        let (file, ledger) = (request.file, self.ledger());
+        ledger.ensure(connection).await?;
+        if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
+            return Ok(BeginResult::AlreadyLoaded(entry));
+        }
+        let mut plan = match connection.plan(request).await? {
+            PlanResult::Ready(plan) => plan,
+            PlanResult::NeedsScan(reason) => return Ok(BeginResult::NeedsScan(reason)),
+        };
+        if C::staging(&plan).is_some() {
+            return Ok(BeginResult::Open(plan, Guard::NotNeeded));
+        }
+        match self.begin_claim(connection, &claim_of(file, request.schema.body()), &plan).await? {
+            ClaimResult::Claimed => {}
+            ClaimResult::AlreadyLoaded(entry) => return Ok(BeginResult::AlreadyLoaded(entry)),
+        }
+        match connection.start(request, &mut plan).await? {
+            StartResult::Open(guard) => Ok(BeginResult::Open(plan, guard)),
+            StartResult::NeedsScan(reason) => Ok(BeginResult::NeedsScan(reason)),
+        }
+    }
+
+    /// Begins a transaction and claims the source in it, and the table where the file replaces it.
+    pub(super) async fn begin_claim(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+        plan: &C::Plan,
+    ) -> Result<ClaimResult> {
+        connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
+        Failpoint::Begun.reached().await;
+        let mut result = self.ledger().claim(connection, claim).await?;
+        if result == ClaimResult::Claimed && self.replaces(plan) {
+            result = self.ledger().claim_table(connection, claim).await?;
+        }
+        if result == ClaimResult::Claimed {
+            Failpoint::Claimed.reached().await;
+        }
+        Ok(result)
+    }
+
+    /// Whether the file replaces the table's rows. A file without columns does not.
+    pub(super) fn replaces(&self, plan: &C::Plan) -> bool {
+        !C::columns(plan).is_empty() && self.options.load_mode == LoadMode::Replace
+    }
+}
+
+/// The result of [`Database::begin_on`].
+enum BeginResult<Plan> {
+    Open(Plan, Guard),
+    AlreadyLoaded(LedgerEntry),
+    NeedsScan(ScanReason),
+}
+
+/// Returns the claim as the ledger stores it.
+pub(super) fn claim_of<'a>(file: &'a FileClaim, body: Option<&'a Body>) -> Claim<'a> {
+    Claim {
+        source: &file.source,
+        table: &file.table,
+        worker: &file.worker,
+        started_at: file.started_at,
+        body_sha256: body.map(|body| body.sha256.as_str()),
+        content_id: body.and_then(|body| body.content_id.as_deref()),
+    }
+}
+
+impl<C: LoadConnection> Destination for Arc<Database<C>> {
+    fn begin<'a>(&'a self, file: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let request = Request { file, schema, options: &self.options };
+            let result = match self.begin_on(&mut connection, &request).await {
+                Ok(BeginResult::Open(plan, guard)) => {
+                    let (file, body) = (file.clone(), schema.body().cloned());
+                    let load = Load { database: self.clone(), connection, file, body, plan };
+                    return Ok(Begun::Open { load: Box::new(load), guard });
+                }
+                Ok(BeginResult::AlreadyLoaded(entry)) => Ok(Begun::AlreadyLoaded(entry)),
+                Ok(BeginResult::NeedsScan(reason)) => {
+                    connection.roll_back().await;
+                    Ok(Begun::NeedsScan(reason))
+                }
+                Err(error) => {
+                    connection.roll_back().await;
+                    Err(error)
+                }
+            };
+            connection.close().await;
+            result
+        }
+        .boxed()
+    }
+
+    fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let entry = self.ledger().look_up(&mut connection, source_id).await;
+            self.release(connection, entry).await
+        }
+        .boxed()
+    }
+
+    fn record<'a>(&'a self, file: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let claim = Claim { body_sha256: outcome.body_sha256.as_deref(), ..claim_of(file, None) };
+            let recorded = async {
+                self.ledger().ensure(&mut connection).await?;
+                self.ledger().record(&mut connection, &claim, outcome).await
+            }
+            .await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn record_move<'a>(
+        &'a self,
+        source_id: &'a SourceId,
+        moved_to: &'a str,
+        cost_usd: Option<f64>,
+    ) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn drop_stale_staging<'a>(
+        &'a self,
+        older_than: Duration,
+        live: &'a [SourceId],
+    ) -> BoxFuture<'a, Result<Vec<String>>> {
+        async move {
+            if !C::HAS_STAGING_TABLES {
+                return Ok(Vec::new());
+            }
+            let mut connection = self.connect().await?;
+            let dropped = connection.drop_stale_staging(older_than, live).await;
+            self.release(connection, dropped).await
+        }
+        .boxed()
+    }
+}

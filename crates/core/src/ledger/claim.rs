@@ -1,0 +1,229 @@
+//! The steps of a claim, in the order in which a transaction runs them.
+//!
+//! A new row is inserted without its content id, so the INSERT can violate only the primary key. A statement of its own
+//! sets the content id. If it violates the unique constraint, the same bytes are loaded, or being loaded, under another
+//! source id. Only rows of loaded sources keep a content id.
+
+use super::statements::{
+    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, DUPLICATE, ENTRY_LOCKED, INSERT, ORIGINAL,
+    RELEASE_TABLE, SUPERSEDED,
+};
+use super::{
+    Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, SqlLedger, truncated,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectVersion;
+
+/// Number of characters that the column `worker` stores.
+const WORKER_CHARACTERS: usize = 255;
+
+impl SqlLedger<'_> {
+    /// Claims the source in the open transaction, and its content if that is known. After an error the caller rolls
+    /// back.
+    pub(crate) async fn claim<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+    ) -> Result<ClaimResult> {
+        if let Some(entry) = self.claim_source(connection, claim).await? {
+            connection.roll_back().await;
+            return Ok(ClaimResult::AlreadyLoaded(entry));
+        }
+        let Some(content_id) = claim.content_id else { return Ok(ClaimResult::Claimed) };
+        let context = "cannot claim the content";
+        let has_savepoint = C::Dialect::ERROR_ENDS_TRANSACTION;
+        if has_savepoint {
+            connection.run(context, "SAVEPOINT content").await?;
+        }
+        let params = [content_id.into(), claim.source.id.as_str().into()];
+        match self.execute(connection, context, CLAIM_CONTENT, &params).await? {
+            ExecuteResult::Rows(_) => {
+                if has_savepoint {
+                    connection.run(context, "RELEASE SAVEPOINT content").await?;
+                }
+                Ok(ClaimResult::Claimed)
+            }
+            ExecuteResult::UniqueViolation(_) => {
+                if has_savepoint {
+                    connection.run(context, "ROLLBACK TO SAVEPOINT content").await?;
+                }
+                self.end_as_duplicate(connection, claim, content_id).await
+            }
+            ExecuteResult::NoTable(error) => Err(error),
+        }
+    }
+
+    /// Locks the source's row for this attempt, and inserts a missing row. Returns the entry of a source that needs no
+    /// load.
+    pub(super) async fn claim_source<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+    ) -> Result<Option<LedgerEntry>> {
+        let (context, source) = ("cannot claim the source", claim.source);
+        let params = [
+            source.id.as_str().into(),
+            (&source.object.bucket).into(),
+            (&source.object.key).into(),
+            source.object.version_id.as_deref().into(),
+            (&source.etag).into(),
+            source.size_bytes.into(),
+            claim.body_sha256.unwrap_or_default().into(),
+            claim.table.into(),
+            truncated(claim.worker, WORKER_CHARACTERS).into(),
+            env!("CARGO_PKG_VERSION").into(),
+            claim.started_at.into(),
+        ];
+        // While another transaction inserts the same row, this waits until that transaction ends, within the lock
+        // timeout.
+        if self.execute(connection, context, INSERT, &params).await?.rows()? == 1 {
+            return Ok(None);
+        }
+        let Some(entry) = self.query_entry(connection, context, ENTRY_LOCKED, &source.id).await? else {
+            // Another transaction deleted the row after the INSERT. No row is locked, so nothing may be loaded.
+            let message = "the source's ledger row was deleted while it was claimed";
+            return Err(Error::new(ErrorKind::Conflict, message));
+        };
+        if entry.state.is_in_target() {
+            return Ok(Some(entry));
+        }
+        self.claim_again(connection, claim).await?;
+        Ok(None)
+    }
+
+    /// Starts another attempt in the row of a source that fell back or was rejected.
+    async fn claim_again<C: LedgerConnection>(&self, connection: &mut C, claim: &Claim<'_>) -> Result<()> {
+        let params = [
+            claim.body_sha256.unwrap_or_default().into(),
+            claim.table.into(),
+            truncated(claim.worker, WORKER_CHARACTERS).into(),
+            env!("CARGO_PKG_VERSION").into(),
+            claim.started_at.into(),
+            claim.source.id.as_str().into(),
+        ];
+        self.execute(connection, "cannot claim the source again", CLAIM_AGAIN, &params).await?.rows()?;
+        Ok(())
+    }
+
+    /// Writes the body of a source that was claimed before its body was known, and claims its content.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the content is loaded, or being loaded, under another source id.
+    pub(crate) async fn claim_body<C: LedgerConnection>(&self, connection: &mut C, claim: &Claim<'_>) -> Result<()> {
+        let params =
+            [claim.body_sha256.unwrap_or_default().into(), claim.content_id.into(), claim.source.id.as_str().into()];
+        match self.execute(connection, "cannot claim the content", CLAIM_BODY, &params).await? {
+            ExecuteResult::Rows(_) => Ok(()),
+            ExecuteResult::UniqueViolation(_) => {
+                let message = "the same content is loaded, or being loaded, as another source";
+                Err(Error::new(ErrorKind::Conflict, message))
+            }
+            ExecuteResult::NoTable(error) => Err(error),
+        }
+    }
+
+    /// Claims the table for a claimed source that replaces its rows.
+    ///
+    /// Only one source can hold a table. An older source does not replace a newer one, see
+    /// [`CurrentSource::is_newer_than`].
+    pub(crate) async fn claim_table<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+    ) -> Result<ClaimResult> {
+        let context = "cannot claim the table";
+        if let Some(row) = self.query(connection, context, CURRENT, &[claim.table.into()]).await?.first() {
+            let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
+            let current = CurrentSource { source_id, key, modified_micros };
+            if current.is_newer_than(claim.source) {
+                return self.end_as_superseded(connection, claim, &current.source_id).await;
+            }
+            self.execute(connection, context, RELEASE_TABLE, &[(&current.source_id).into()]).await?.rows()?;
+        }
+        let params = [claim.table.into(), claim.source.last_modified.into(), claim.source.id.as_str().into()];
+        match self.execute(connection, context, CLAIM_TABLE, &params).await? {
+            ExecuteResult::Rows(_) => Ok(ClaimResult::Claimed),
+            ExecuteResult::UniqueViolation(_) => {
+                Err(Error::new(ErrorKind::Conflict, "another worker replaced the table at the same time"))
+            }
+            ExecuteResult::NoTable(error) => Err(error),
+        }
+    }
+
+    /// Writes into the claimed row that a newer file has replaced the table, and commits.
+    async fn end_as_superseded<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+        newer_id: &str,
+    ) -> Result<ClaimResult> {
+        let context = "cannot record that the file is superseded";
+        let reason = format!("the newer source {newer_id} has replaced the table already");
+        let params = [(&reason).into(), claim.source.id.as_str().into()];
+        self.execute(connection, context, SUPERSEDED, &params).await?.rows()?;
+        connection.run(context, "COMMIT").await?;
+        let state = LedgerState::Superseded;
+        Ok(ClaimResult::AlreadyLoaded(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
+    }
+
+    /// Writes into the claimed row that its content is loaded under another source id, and commits.
+    async fn end_as_duplicate<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+        content_id: &str,
+    ) -> Result<ClaimResult> {
+        let context = "cannot record that the file is a duplicate";
+        let original = self.query(connection, context, ORIGINAL, &[content_id.into()]).await?;
+        let Some(original) = original.first() else {
+            return Err(Error::new(ErrorKind::Conflict, "another worker is loading the same content"));
+        };
+        let (original_id, rows_parsed) = (original.text(0)?, original.count(1)?);
+        let reason = format!("the same content is loaded as source {original_id}");
+        let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
+        self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
+        connection.run(context, "COMMIT").await?;
+        let state = LedgerState::Duplicate;
+        Ok(ClaimResult::AlreadyLoaded(LedgerEntry { state, rows_parsed, rows_stored: 0, moved_to: None }))
+    }
+}
+
+/// The source that was the last to replace a table, read from its ledger row.
+#[derive(Debug)]
+struct CurrentSource {
+    source_id: String,
+    key: String,
+    /// S3's `LastModified`, in microseconds since 1970-01-01 UTC.
+    modified_micros: Option<i64>,
+}
+
+impl CurrentSource {
+    /// Whether this source is newer than another, so that its rows stay in the table.
+    ///
+    /// The later `LastModified` is newer; at the same time, the greater key. Keys are compared here byte by byte,
+    /// because a database's collation may find different keys equal.
+    fn is_newer_than(&self, other: &ObjectVersion) -> bool {
+        let other = (Some(other.last_modified.as_microsecond()), other.object.key.as_str());
+        (self.modified_micros, self.key.as_str()) > other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::ObjectRef;
+
+    #[test]
+    fn newer_source_has_later_time_then_greater_key() {
+        let noon = "2026-11-20T12:00:00Z".parse().unwrap();
+        let source = ObjectVersion::new(ObjectRef::new("bucket", "b"), "e".into(), 1, noon, None);
+        let micros = noon.as_microsecond();
+        let is_newer = |key: &str, modified_micros| {
+            CurrentSource { source_id: String::new(), key: key.into(), modified_micros }.is_newer_than(&source)
+        };
+        assert!(is_newer("a", Some(micros + 1)) && !is_newer("c", Some(micros - 1)));
+        assert!(is_newer("c", Some(micros)) && is_newer("ba", Some(micros)) && is_newer("\u{e4}", Some(micros)));
+        assert!(!is_newer("b", Some(micros)) && !is_newer("a", Some(micros)) && !is_newer("Z", Some(micros)));
+        assert!(!is_newer("c", None));
+    }
+}

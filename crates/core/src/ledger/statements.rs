@@ -1,0 +1,40 @@
+//! The ledger's SQL statements. [`super::SqlLedger`] replaces the parts that differ between databases.
+//!
+//! Every statement names its columns, so a ledger may have more columns than this version uses, if they are nullable or
+//! have a default.
+
+pub(super) const ENTRY: &str = "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ?";
+pub(super) const ENTRY_LOCKED: &str =
+    "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ? FOR UPDATE";
+pub(super) const ENTRY_NOWAIT: &str =
+    "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ? FOR UPDATE NOWAIT";
+pub(super) const ORIGINAL: &str =
+    "SELECT source_id, rows_parsed FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
+pub(super) const CURRENT: &str =
+    "SELECT source_id, object_key, {modified_micros} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+
+pub(super) const INSERT: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, version_id, etag, size_bytes, \
+     body_sha256, target_table, state, attempt, worker, tool_version, started_at) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'loading', 1, ?, ?, ?) {or_keep}";
+pub(super) const INSERT_LOOK_UP: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, etag, size_bytes, \
+     body_sha256, target_table, state, worker, tool_version, started_at) \
+     VALUES (?, '', '', '', 0, '', '', 'loading', '', '', {now}) {or_keep}";
+pub(super) const CLAIM_AGAIN: &str = "UPDATE {ledger} SET state = 'loading', attempt = attempt + 1, content_id = NULL, \
+     body_sha256 = ?, target_table = ?, worker = ?, tool_version = ?, started_at = ?, committed_at = NULL, \
+     rows_parsed = 0, rows_stored = 0, rows_rejected = 0, rows_updated = NULL, rows_unchanged = NULL, reason = NULL \
+     WHERE source_id = ?";
+pub(super) const CLAIM_CONTENT: &str = "UPDATE {ledger} SET content_id = ? WHERE source_id = ?";
+pub(super) const CLAIM_BODY: &str = "UPDATE {ledger} SET body_sha256 = ?, content_id = ? WHERE source_id = ?";
+pub(super) const RELEASE_TABLE: &str = "UPDATE {ledger} SET current_of = NULL WHERE source_id = ?";
+pub(super) const CLAIM_TABLE: &str = "UPDATE {ledger} SET current_of = ?, source_modified_at = ? WHERE source_id = ?";
+pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', content_id = NULL, \
+     committed_at = {now}, reason = ? WHERE source_id = ?";
+pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, \
+     reason = ? WHERE source_id = ?";
+pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
+     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
+     WHERE source_id = ? AND state = 'loading'";
+pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
+     rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
+pub(super) const MOVED: &str = "UPDATE {ledger} SET moved_at = {now}, moved_to = ?, \
+     cost_usd = COALESCE(CAST(? AS DECIMAL(12,6)), cost_usd) WHERE source_id = ?";
