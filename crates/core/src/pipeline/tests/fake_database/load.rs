@@ -49,7 +49,7 @@ impl FakeLoad {
         let error = Error::new(ErrorKind::DataRefused, "the value does not fit the column");
         let error = error.at(batch.position(row)).in_column(self.columns[column].clone());
         match &self.claim.value_rejects {
-            Some(rejects) if rejects.note(&error) => Ok(()),
+            Some(rejects) if rejects.add(&error) => Ok(()),
             Some(_) | None => Err(error),
         }
     }
