@@ -65,6 +65,10 @@ mod crash {
 
 // The deployed functions, the task and the stack.
 mod deploy {
+    // Outcomes that need an operator: metrics, alarms and events, and no failed invocation.
+    mod attention;
+    // A burst of uploads waits in the queue, not for database connections.
+    mod burst;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
     // The roles of the template allow what the code calls, and nothing else.

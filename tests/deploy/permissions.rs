@@ -60,6 +60,12 @@ BatchUpdatePartition    | trigger ingest task | glue-table                      
 DeletePartition         | ingest              | glue-table                        | glue:DeletePartition
 GetSecretValue          | trigger ingest task | secret                            | secretsmanager:GetSecretValue
 GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
+GetObject               | trigger ingest task | bucket-key                        | kms:Decrypt
+PutObject               | trigger ingest task | bucket-key                        | kms:GenerateDataKey
+PutEvents               | trigger ingest task | event-bus                         | events:PutEvents
+ChangeMessageVisibility | trigger             | upload-queue                      | sqs:ChangeMessageVisibility
+GetSecretValue          | trigger ingest task | ca-secret                         | secretsmanager:GetSecretValue
+DescribeClusters        | trigger ingest      | cluster                           | ecs:DescribeClusters
 RunTask                 | trigger ingest      | task-definition                   | ecs:RunTask
 RunTask                 | trigger ingest      | task-roles                        | iam:PassRole
 ";
@@ -70,6 +76,7 @@ operation               | roles               | resources                       
 write the log           | trigger             | trigger-log                       | logs:CreateLogStream logs:PutLogEvents
 write the log           | ingest              | ingest-log                        | logs:CreateLogStream logs:PutLogEvents
 write the log           | execution           | task-log                          | logs:CreateLogStream logs:PutLogEvents
+receive uploads         | trigger             | upload-queue                      | sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes
 report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
 attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
 pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
@@ -136,7 +143,10 @@ fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         Ok::<_, anyhow::Error>(vec![format!("{bucket}/{}2026/a.csv", template.parameter(parameter)?)])
     };
     let glue = |resource: &str| format!("arn:aws:glue:{REGION}:{ACCOUNT}:{resource}");
-    let (database, table) = (template.parameter("GlueDatabase")?, template.parameter("GlueTable")?);
+    let table = template.parameter("GlueTable")?;
+    // The default name contains the first part of the stack's id.
+    let database = Some(template.parameter("GlueDatabase")?).filter(|name| !name.is_empty());
+    let database = database.unwrap_or("ingest_fallback_0a1b2c3d");
     let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
     let mut context = None;
     let arns = match name {
@@ -158,9 +168,16 @@ fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
             parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
         }
         "secret" => {
-            let secret = template.parameter("DatabaseSecretName")?;
-            vec![format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCd12")]
+            let (secret, arn) = (template.parameter("DatabaseSecretName")?, template.parameter("DatabaseSecretArn")?);
+            vec![if arn.is_empty() {
+                format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCd12")
+            } else {
+                arn.to_owned()
+            }]
         }
+        "ca-secret" if !template.holds("HasCaSecret")? => vec![],
+        "ca-secret" => vec![template.parameter("DatabaseCaSecretArn")?.to_owned()],
+        "cluster" => vec!["Cluster.Arn".to_owned()],
         "secret-key" => {
             context = Some(("kms:ViaService", service("secretsmanager")));
             if template.holds("HasSecretKey")? {
@@ -169,6 +186,15 @@ fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
                 vec![]
             }
         }
+        "bucket-key" => {
+            context = Some(("kms:ViaService", service("s3")));
+            if template.holds("HasBucketKey")? { vec![template.parameter("BucketKeyArn")?.to_owned()] } else { vec![] }
+        }
+        "event-bus" if !template.holds("HasEventBus")? => vec![],
+        "event-bus" => {
+            vec![format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{}", template.parameter("EventBusName")?)]
+        }
+        "upload-queue" => vec!["UploadQueue.Arn".to_owned()],
         "task-definition" => {
             context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
             vec!["TaskDefinition".to_owned()]
@@ -218,6 +244,10 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
     ("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1"), ("TaskImageUri", "example/spillway:1"),
     ("DatabaseSecretKeyArn", "arn:aws:kms:us-east-1:111122223333:key/1"),
 ])]
+#[case::secret_by_arn(&[("DatabaseSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:rds!db-1-AbCd12")])]
+#[case::certificates_in_a_secret(&[("DatabaseCaSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:ca-AbCd12")])]
+#[case::own_glue_database(&[("GlueDatabase", "fallback")])]
+#[case::bucket_key_and_events(&[("BucketKeyArn", "arn:aws:kms:us-east-1:111122223333:key/2"), ("EventBusName", "default")])]
 #[case::several_upload_prefixes(&[("MoreUploadPrefixes", "incoming/,late/")])]
 #[case::whole_bucket(&[("UploadPrefix", "/")])]
 #[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]

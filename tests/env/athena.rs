@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cloud::Account;
 use crate::database::Rows;
-use crate::{http, wait};
+use crate::{aws_json, wait};
 
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -43,14 +43,5 @@ fn cells(row: &Value) -> Result<Vec<Option<String>>> {
 }
 
 async fn call(account: &Account, action: &str, body: &Value) -> Result<Value> {
-    let target = format!("AmazonAthena.{action}");
-    let credential = account.credential("athena");
-    let headers = [
-        ("X-Amz-Target", target.as_str()),
-        ("Content-Type", "application/x-amz-json-1.1"),
-        ("Authorization", &credential),
-    ];
-    let response = http::post(account.port, "/", &headers, &body.to_string()).await?;
-    ensure!(response.status == 200, "Athena's {action} returned {}: {}", response.status, response.body);
-    serde_json::from_str(&response.body).with_context(|| format!("the response of Athena's {action} is not JSON"))
+    aws_json::call(account, "athena", &format!("AmazonAthena.{action}"), body).await
 }

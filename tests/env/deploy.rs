@@ -15,7 +15,8 @@ use crate::{fixture, http, run, wait};
 
 /// The name of the stack.
 pub const STACK: &str = "spillway";
-const SECRET: &str = "spillway/database";
+/// The name of the secret with the database's credentials.
+pub const SECRET: &str = "spillway/database";
 
 /// A deployed stack.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ impl Deployment {
         let output = Command::new(run::workspace().join("scripts/deploy-local"))
             .args([STACK, &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
             .args([format!("DatabaseTable={}", fixture::TABLE), "ScheduleState=DISABLED".to_owned()])
+            .arg(format!("GlueDatabase={}", fixture::GLUE_DATABASE))
             .args([
                 format!("DatabaseCaFile={}", server.certificates().authority().display()),
                 "SubnetIds=subnet-0123456789abcdef0".to_owned(),

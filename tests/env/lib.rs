@@ -4,7 +4,9 @@
 //! It uses Spillway only from outside, through binaries, settings, tables and objects. It does not depend on the core
 //! crate. Every process that it starts ends with the test run (see [`keeper`]).
 
+pub mod alarms;
 pub mod athena;
+pub mod aws_json;
 pub mod cloud;
 pub mod database;
 pub mod deploy;

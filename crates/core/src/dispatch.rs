@@ -10,7 +10,7 @@ mod run;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::batch::BatchResult;
 pub use self::run::RequestResult;
@@ -18,12 +18,15 @@ pub use self::run::RequestResult;
 use crate::aws::sdk_config;
 use crate::catalog::Catalog;
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::event::{self, EventItem};
 use crate::failpoint::Failpoint;
 use crate::launch::{LaunchSettings, Launcher};
+use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
+use crate::outcome_events::EventBus;
 use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, PipelineConfig};
+use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
 use crate::secret::Secrets;
@@ -32,10 +35,14 @@ use crate::store::Store;
 /// Processes events and requests: loads each object here or dispatches it to a task.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
-    /// The service name in metrics: `trigger`, `ingest` or `task`.
-    service: &'static str,
+    /// Writes the metrics of each object.
+    metrics: Metrics,
     /// The pipeline's context, for objects that this process loads.
     context: Context,
+    /// Publishes events about outcomes.
+    event_bus: Option<EventBus>,
+    /// Delays messages that failed.
+    upload_queue: Option<UploadQueue>,
     /// Starts the task for a large object; without it such an object fails.
     launcher: Option<Launcher>,
     /// The largest expected size in bytes that this process loads itself.
@@ -51,32 +58,98 @@ pub struct Tasks {
     pub launch: Option<LaunchSettings>,
 }
 
+/// How a program processes events and requests.
+#[derive(Debug, Clone)]
+pub struct DispatchSettings {
+    /// The service name in metrics: `trigger`, `ingest` or `task`.
+    pub service: &'static str,
+    /// The pipeline.
+    pub pipeline: PipelineConfig,
+    /// When an object is dispatched to a task; without it this process loads every object itself.
+    pub tasks: Option<Tasks>,
+    /// `UPLOAD_QUEUE_URL`: the queue whose messages this process receives.
+    pub upload_queue_url: Option<String>,
+}
+
 impl Dispatcher {
-    /// Builds every client. Without `tasks` this process loads every object itself.
-    pub async fn connect(service: &'static str, settings: PipelineConfig, tasks: Option<Tasks>) -> Self {
-        let config = Box::pin(sdk_config(&settings.region)).await;
+    /// Builds every client.
+    pub async fn connect(settings: DispatchSettings) -> Self {
+        let DispatchSettings { service, pipeline, tasks, upload_queue_url } = settings;
+        let config = Box::pin(sdk_config(&pipeline.region)).await;
         let inline_max_bytes = tasks.as_ref().map_or(u64::MAX, |tasks| tasks.above_bytes);
         let launch = tasks.and_then(|tasks| tasks.launch);
-        let secrets = Secrets::new(&config, settings.database.credentials.clone());
-        let context = Context {
-            store: Store::new(&config),
-            catalog: Catalog::new(&config, settings.glue.clone()),
-            destinations: Arc::new(ConfiguredDestinations::new(secrets)),
-            cost_meter: CostMeter::default(),
-            worker: format!("{service} on {}, process {}", settings.host, std::process::id()),
-            settings,
+        let secrets = Secrets::new(&config, pipeline.database.credentials.clone());
+        let ca_secret = pipeline.database.ca_secret.clone();
+        let event_bus = pipeline.event_bus.clone();
+        Self {
+            metrics: Metrics::new(&pipeline.stack, service),
+            event_bus: event_bus.map(|bus| EventBus::new(&config, bus, pipeline.stack.clone())),
+            upload_queue: upload_queue_url.map(|url| UploadQueue::new(&config, url)),
+            launcher: launch.map(|launch| Launcher::new(&config, launch)),
+            inline_max_bytes,
+            context: Context {
+                store: Store::new(&config),
+                catalog: Catalog::new(&config, pipeline.glue.clone()),
+                destinations: Arc::new(ConfiguredDestinations::new(secrets, ca_secret)),
+                cost_meter: CostMeter::default(),
+                worker: format!("{service} on {}, process {}", pipeline.host, std::process::id()),
+                settings: pipeline,
+            },
+        }
+    }
+
+    /// Processes every object that an event names, and returns the response to Lambda.
+    ///
+    /// For a batch of SQS messages the response names the messages that failed. For any other event it contains the reports.
+    ///
+    /// # Errors
+    /// When an event without SQS messages has an unknown shape, or when any of its objects failed.
+    pub async fn respond(&self, event: &Value, deadline: &Deadline) -> Result<Value> {
+        let response = match QueueMessage::of_event(event) {
+            // Boxed: the nested futures of the pipeline exceed the recursion limit of the compiler.
+            Some(messages) => Ok(Box::pin(self.process_messages(messages, deadline)).await),
+            None => Box::pin(self.process_event(event, deadline)).await.and_then(BatchResult::into_result).and_then(
+                |results| {
+                    serde_json::to_value(results).map_err(|error| {
+                        Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error)
+                    })
+                },
+            ),
         };
-        Self { service, context, launcher: launch.map(|launch| Launcher::new(&config, launch)), inline_max_bytes }
+        self.context.destinations.close().await;
+        response
+    }
+
+    /// Processes queue messages one after the other, so that each process has one database connection.
+    async fn process_messages(&self, messages: Vec<QueueMessage>, deadline: &Deadline) -> Value {
+        let mut failed = Vec::new();
+        for message in messages {
+            let result = match serde_json::from_str(&message.body) {
+                Ok(event) => self.process_event(&event, deadline).await,
+                Err(error) => Err(Error::new(ErrorKind::EventInvalid, "the message is not JSON").with_source(error)),
+            };
+            if let Err(error) = result.and_then(BatchResult::into_result) {
+                warn!(message = message.id, error = chain(&error), "a queue message failed and will be received again");
+                failed.push(message);
+            }
+        }
+        if let Some(queue) = &self.upload_queue {
+            queue.delay(&failed).await;
+        }
+        queue::partial_batch_response(&failed)
     }
 
     /// Processes every object that an event names. The result contains the outcome or the failure of each object.
-    ///
-    /// # Errors
-    /// When the event has an unknown shape.
-    pub async fn process_event(&self, event: &Value, deadline: &Deadline) -> Result<BatchResult> {
-        let items = event::parse(event)?;
+    async fn process_event(&self, event: &Value, deadline: &Deadline) -> Result<BatchResult> {
+        let items = match event::parse(event) {
+            Ok(items) => items,
+            Err(error) => {
+                self.metrics.failure(error.kind());
+                return Err(error);
+            }
+        };
         Failpoint::EventParsed.reached().await;
-        let mut results = BatchResult::new(self.service);
+        let mut results = BatchResult::new(&self.metrics);
         for item in items {
             match item {
                 EventItem::Object(object) => {
@@ -87,14 +160,21 @@ impl Dispatcher {
                 EventItem::Unreadable(error) => results.add(Err(error)),
             }
         }
-        self.context.destinations.close().await;
+        self.publish(&mut results).await;
         Ok(results)
+    }
+
+    /// Publishes the events about new results, if there is a bus.
+    async fn publish(&self, results: &mut BatchResult) {
+        let (reports, failures) = results.take_unpublished();
+        if let Some(bus) = &self.event_bus {
+            bus.publish(reports, failures).await;
+        }
     }
 
     /// Processes one object by its route.
     async fn process(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
         match route {
-            // Boxed: the nested futures of the pipeline exceed the recursion limit of the compiler.
             Route::Ingest => Box::pin(self.ingest(&object, deadline)).await.map_err(|error| error.for_object(&object)),
             Route::Skip { why } => {
                 info!(%object, why, "skipping an object");
@@ -123,6 +203,7 @@ impl Dispatcher {
 
     async fn dispatch_to_fargate(&self, source: ObjectVersion, deadline: &Deadline) -> Result<Report> {
         let Some(launcher) = &self.launcher else { return Err(self.cannot_dispatch(&source, deadline)) };
+        launcher.ensure_capacity().await?;
         let task = launcher.launch(&source, deadline.remaining()).await?;
         let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
         report.source_id = Some(source.id.to_string());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use aws_config::SdkConfig;
 use aws_config::retry::RetryConfig;
 use aws_sdk_ecs::Client;
+use aws_sdk_ecs::error::DisplayErrorContext;
 use aws_sdk_ecs::operation::run_task::RunTaskOutput;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, ContainerOverride, KeyValuePair, LaunchType, NetworkConfiguration,
@@ -57,6 +58,8 @@ pub struct LaunchSettings {
     pub security_groups: Vec<String>,
     /// Whether `ASSIGN_PUBLIC_IP` is `ENABLED`.
     pub assign_public_ip: bool,
+    /// `MAX_TASKS`: the largest number of tasks in the cluster.
+    pub max_tasks: u64,
 }
 
 /// Starts tasks. Clones share connections.
@@ -79,6 +82,34 @@ impl Launcher {
     pub(crate) fn new(config: &SdkConfig, settings: LaunchSettings) -> Self {
         let without_retries = aws_sdk_ecs::config::Builder::from(config).retry_config(RetryConfig::disabled());
         Self { client: Client::from_conf(without_retries.build()), settings }
+    }
+
+    /// Checks that the cluster has fewer tasks than `MAX_TASKS`.
+    ///
+    /// The check and the start are two requests, so tasks that start at the same moment can exceed the limit by their number.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Throttled`] at the limit: the object waits in place, and its event is received again. If ECS cannot
+    /// return the number of tasks, the object does not wait.
+    pub(crate) async fn ensure_capacity(&self) -> Result<()> {
+        let response = match self.client.describe_clusters().clusters(&self.settings.cluster).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                warn!(error = %DisplayErrorContext(error), "failed to count the tasks of the cluster, starting another one");
+                return Ok(());
+            }
+        };
+        let tasks: i32 = response
+            .clusters()
+            .iter()
+            .map(|cluster| cluster.running_tasks_count().saturating_add(cluster.pending_tasks_count()))
+            .sum();
+        let max_tasks = self.settings.max_tasks;
+        if u64::try_from(tasks).is_ok_and(|tasks| tasks >= max_tasks) {
+            let message = format!("{tasks} tasks are running, and MAX_TASKS is {max_tasks}; the object waits");
+            return Err(Error::new(ErrorKind::Throttled, message));
+        }
+        Ok(())
     }
 
     /// Starts the task that loads this source, and returns its ARN.

@@ -7,7 +7,7 @@
 //!
 //! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
 //! - pure modules: `event`, `route`, `policy`, `key_columns`, and the crate `spillway-formats`
-//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `secret`, [`telemetry`]
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
 //! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
@@ -31,10 +31,13 @@ mod launch;
 mod ledger;
 #[cfg(test)]
 mod memory_aws;
+mod metrics;
 pub mod object;
+mod outcome_events;
 mod pattern;
 pub mod pipeline;
 mod policy;
+mod queue;
 mod reader;
 mod reconcile;
 mod replay;

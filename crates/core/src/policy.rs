@@ -26,7 +26,7 @@ pub(crate) enum Action {
     FallBack,
     /// The file moves to the failed prefix with a reason. None of its rows is stored.
     Reject,
-    /// The call fails and the object stays in place. Lambda retries the event, then sends it to the failure queue.
+    /// The call fails and the object stays in place. Its event is received again, at most eight times.
     Fail,
 }
 
@@ -127,6 +127,19 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 event or a request in the documented form"),
     };
     Policy { retry, action, alert, hint }
+}
+
+/// Whether an error means that the database cannot be reached or used at all, whatever the file.
+pub(crate) fn is_outage(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Failover
+            | ErrorKind::Capacity
+            | ErrorKind::Unreachable
+            | ErrorKind::TlsRefused
+            | ErrorKind::Credentials
+            | ErrorKind::SecretInvalid
+    )
 }
 
 /// The delay before a retry: exponential, at most 10 seconds, times `unit` (0 to 1, random: full jitter).

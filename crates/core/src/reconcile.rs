@@ -1,35 +1,65 @@
-//! Finds files under the upload prefixes that no event has delivered.
+//! Finds files under the upload prefixes that no event has delivered, and measures what waits.
 //!
 //! Safe at any time and in parallel: the lease and the ledger decide whether a file found here is loaded. Deleting
 //! leftovers is the job of [`crate::cleanup`].
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::error::Result;
+use crate::fallback;
+use crate::metrics::Backlog;
 use crate::object::ObjectRef;
 use crate::pipeline::Context;
+use crate::report::{Outcome, Report};
 use crate::route::Route;
 use crate::store::read::ListedObject;
 
-/// Returns the files under the upload prefixes that are at least `older_than` old, oldest first.
+/// Returns the files under the upload prefixes, oldest first.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub(crate) async fn undelivered_files(
-    context: &Context,
-    bucket: &str,
-    older_than: Duration,
-) -> Result<Vec<ListedObject>> {
+pub(crate) async fn uploaded_files(context: &Context, bucket: &str) -> Result<Vec<ListedObject>> {
     let prefixes = &context.settings.prefixes;
-    let is_undelivered = |listed: &ListedObject| {
-        let route = Route::of(&ObjectRef::new(bucket, &listed.key), prefixes);
-        route == Route::Ingest && is_older(listed.last_modified, older_than)
-    };
-    let mut files = context.store.list_matching(bucket, &prefixes.upload, is_undelivered).await?;
+    let is_upload = |listed: &ListedObject| Route::of(&ObjectRef::new(bucket, &listed.key), prefixes) == Route::Ingest;
+    let mut files = context.store.list_matching(bucket, &prefixes.upload, is_upload).await?;
     files.sort_by_key(|listed| listed.last_modified);
     Ok(files)
+}
+
+/// Whether a file is so old that its event is overdue.
+pub(crate) fn is_overdue(file: &ListedObject, older_than: Duration) -> bool {
+    is_older(file.last_modified, older_than)
+}
+
+/// Measures what is left in the bucket after a sweep that found `files` and returned `reports`.
+///
+/// # Errors
+/// When the fallback cannot be listed.
+pub(crate) async fn backlog(
+    context: &Context,
+    bucket: &str,
+    files: &[ListedObject],
+    reports: &[Report],
+) -> Result<Backlog> {
+    // A file that was dispatched to a task waits for it.
+    let done = reports.iter().filter(|report| report.outcome != Outcome::HandedOver);
+    let done: HashSet<&str> = done.map(|report| report.object.key.as_str()).collect();
+    let waiting = || files.iter().filter(|file| !done.contains(file.key.as_str()));
+    let manifests = fallback::list(&context.store, bucket, &context.settings, None).await?;
+    Ok(Backlog {
+        waiting_files: waiting().count() as u64,
+        oldest_waiting_seconds: waiting().next().map_or(0, |oldest| age_seconds(oldest.last_modified)),
+        fallback_files: manifests.len() as u64,
+        fallback_rows: manifests.iter().map(|manifest| manifest.rows).sum(),
+        oldest_fallback_seconds: manifests.iter().map(|manifest| age_seconds(manifest.written_at)).max().unwrap_or(0),
+    })
+}
+
+fn age_seconds(time: Timestamp) -> u64 {
+    Timestamp::now().duration_since(time).as_secs().try_into().unwrap_or(0)
 }
 
 fn is_older(time: Timestamp, age: Duration) -> bool {
@@ -41,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_of_the_given_age_are_undelivered() {
+    fn only_files_of_the_given_age_are_overdue() {
         let minute_ago = Timestamp::now() - jiff::SignedDuration::from_secs(60);
         assert!(is_older(minute_ago, Duration::from_secs(59)));
         assert!(!is_older(minute_ago, Duration::from_secs(120)));

@@ -9,9 +9,10 @@ use tracing::{Instrument, info, info_span, warn};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
-use crate::object::{ObjectRef, ObjectVersion};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
 use crate::pipeline::{Assignment, Attempt, Context, FileRows, LoadResult, is_loaded, load};
+use crate::policy::{is_outage, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -27,34 +28,84 @@ pub struct ReplaySelection {
     pub limit: Option<usize>,
 }
 
-/// Replays fallback objects one after the other, and returns a result for each.
+/// The result of [`replay`].
+pub(crate) enum Replay {
+    /// One result per fallback object.
+    Done(Vec<Result<Report>>),
+    /// The database is unavailable. Nothing was tried.
+    Postponed(Postponed),
+}
+
+/// What waits in the fallback while the database is unavailable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Postponed {
+    /// Why the database is unavailable.
+    pub reason: String,
+    /// Number of fallback objects that wait.
+    pub files: usize,
+    /// Number of rows that wait.
+    pub rows: u64,
+}
+
+/// Replays fallback objects one after the other. One failure does not stop the others, except that nothing more is started
+/// once the deadline is reached.
 ///
-/// A failed object does not stop the others. After the deadline no other object is started.
+/// One query shows first whether the database is available. Without it, each object would wait `RDS_RETRY_SECONDS` for a
+/// database that is down, on every run of the schedule.
 ///
 /// # Errors
-/// When the fallback cannot be listed.
+/// Only when the fallback cannot be listed.
 pub(crate) async fn replay(
     context: &Context,
     bucket: &str,
     selection: &ReplaySelection,
     deadline: &Deadline,
-) -> Result<Vec<Result<Report>>> {
+) -> Result<Replay> {
     let tables = &context.settings.database.tables;
     let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
     let table = selection.table.as_deref().or(own_table);
-    let manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;
+    let mut manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;
+    manifests.truncate(selection.limit.unwrap_or(usize::MAX));
+    if let Some(first) = manifests.first()
+        && let Some(outage) = outage(context, &first.source.id, deadline).await
+    {
+        let reason = format!("{}: {} ({})", outage.kind(), chain(&outage), policy(outage.kind()).hint);
+        let rows = manifests.iter().map(|manifest| manifest.rows).sum();
+        warn!(reason, files = manifests.len(), rows, "the database is unavailable: the fallback is replayed later");
+        return Ok(Replay::Postponed(Postponed { reason, files: manifests.len(), rows }));
+    }
     let mut results = Vec::new();
-    for manifest in manifests.into_iter().take(selection.limit.unwrap_or(usize::MAX)) {
+    for manifest in manifests {
         let span = info_span!("replay", key = %manifest.source.object.key);
         let object = manifest.source.object.clone();
         let result = replay_one(context, &manifest, deadline).instrument(span).await;
-        let must_stop = result.as_ref().is_err_and(is_stop);
+        let is_over = result.as_ref().is_err_and(is_stop);
         results.push(result.map_err(|error| error.for_object(&object)));
-        if must_stop {
+        if is_over {
             break;
         }
     }
-    Ok(results)
+    Ok(Replay::Done(results))
+}
+
+/// The error that shows an outage, if the database cannot answer a query about a source.
+async fn outage(context: &Context, source_id: &SourceId, deadline: &Deadline) -> Option<Error> {
+    let look_up = async |fresh_credentials| {
+        let options = &context.settings.database.options;
+        context.destinations.open(options, fresh_credentials).await?.look_up(source_id).await
+    };
+    let query = async {
+        match look_up(false).await {
+            // The password may have been rotated since this process read the secret.
+            Err(error) if error.kind() == ErrorKind::Credentials => look_up(true).await,
+            result => result,
+        }
+    };
+    let result = tokio::select! {
+        result = query => result,
+        error = deadline.reached() => Err(error),
+    };
+    result.err().filter(|error| is_outage(error.kind()))
 }
 
 fn is_stop(error: &Error) -> bool {

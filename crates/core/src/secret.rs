@@ -46,12 +46,13 @@ pub(crate) struct Secrets {
     client: Client,
     settings: CredentialSettings,
     cached: Arc<Mutex<Option<Credentials>>>,
+    certificates: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Secrets {
     /// Returns a source that has not read anything yet.
     pub(crate) fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
-        Self { client: Client::new(config), settings, cached: Arc::default() }
+        Self { client: Client::new(config), settings, cached: Arc::default(), certificates: Arc::default() }
     }
 
     /// Returns the credentials; `fresh` reads the secret again instead of using the cache.
@@ -69,6 +70,20 @@ impl Secrets {
         let credentials = parse(&text, settings)?;
         *cached = Some(credentials.clone());
         Ok(credentials)
+    }
+
+    /// Returns the certificates in the secret `name` as PEM. They are read once per process.
+    pub(crate) async fn certificates(&self, name: &str) -> Result<Vec<u8>> {
+        let mut cached = self.certificates.lock().await;
+        if let Some(pem) = &*cached {
+            return Ok(pem.clone());
+        }
+        let pem = self.read(name).await?.into_bytes();
+        if memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----").is_none() {
+            return Err(invalid(name, "contains no certificate; store the certificates as PEM text"));
+        }
+        *cached = Some(pem.clone());
+        Ok(pem)
     }
 
     async fn read(&self, name: &str) -> Result<String> {
@@ -295,5 +310,20 @@ mod tests {
         let aws = StubServer::start(vec![response(200, json!({"ARN": "arn", "SecretBinary": "AAEC"}))]).await;
         let error = Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).get(false).await.unwrap_err();
         assert_eq!(error.to_string(), "the secret \"prod/db\" is binary; store JSON as text");
+    }
+
+    #[tokio::test]
+    async fn certificates_are_read_once_and_must_be_pem() {
+        let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let aws = StubServer::start(vec![response(200, json!({"SecretString": pem}))]).await;
+        let secrets = Secrets::new(&aws.config(), CredentialSettings::Secret(bare()));
+        assert_eq!(secrets.certificates("ca").await.unwrap(), pem.as_bytes());
+        assert_eq!(secrets.certificates("ca").await.unwrap(), pem.as_bytes());
+        assert_eq!(aws.request_bodies().len(), 1);
+        let aws = StubServer::start(vec![response(200, json!({"SecretString": "hunter2"}))]).await;
+        let error =
+            Secrets::new(&aws.config(), CredentialSettings::Secret(bare())).certificates("ca").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SecretInvalid);
+        assert!(error.to_string().contains("no certificate") && !error.to_string().contains("hunter2"), "{error}");
     }
 }

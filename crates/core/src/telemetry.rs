@@ -1,21 +1,12 @@
-//! Logs, and one metric line per object in CloudWatch's embedded metric format.
-//!
-//! Log lines go to standard error, metrics and reports to standard output; Lambda and ECS store both. Neither contains row
-//! values or secrets.
+//! Logs: lines on standard error, which Lambda and ECS store. They contain no row values and no secrets.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::report::Report;
-
-/// The CloudWatch namespace of the metrics.
-const NAMESPACE: &str = "Spillway";
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,77 +43,9 @@ pub fn init(settings: &LogSettings) -> Result<()> {
     installed.map_err(|error| Error::new(ErrorKind::Internal, "logging is set up already").with_source(error))
 }
 
-/// Writes the metrics of an object with an outcome.
-pub fn count(service: &str, report: &Report) {
-    let mut line = metrics(
-        service,
-        report.outcome.name(),
-        Timestamp::now(),
-        &[
-            ("Objects", "Count", 1),
-            ("Rows", "Count", report.rows_stored),
-            ("Bytes", "Bytes", report.size_bytes),
-            ("Duration", "Milliseconds", report.elapsed_ms),
-        ],
-    );
-    // A field for searches. As a dimension, each table would be a custom metric, which costs extra.
-    if let Some(table) = &report.table {
-        line["table"] = json!(table);
-    }
-    print(&line);
-}
-
-/// Writes the metric of an object that failed, by kind of error.
-pub fn count_failure(service: &str, kind: ErrorKind) {
-    print(&metrics(service, kind.name(), Timestamp::now(), &[("Failures", "Count", 1)]));
-}
-
-/// A metric line with the dimensions service, and service with outcome.
-fn metrics(service: &str, outcome: &str, now: Timestamp, numbers: &[(&str, &str, u64)]) -> Value {
-    let units: Vec<Value> = numbers.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
-    let mut line = json!({
-        "_aws": {
-            "Timestamp": now.as_millisecond(),
-            "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": [["service"], ["service", "outcome"]],
-                "Metrics": units,
-            }],
-        },
-        "service": service,
-        "outcome": outcome,
-    });
-    for (name, _, number) in numbers {
-        line[*name] = json!(number);
-    }
-    line
-}
-
-/// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.
-fn print(line: &Value) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_metric_line_has_the_embedded_format() {
-        let line =
-            metrics("trigger", "loaded", Timestamp::UNIX_EPOCH, &[("Objects", "Count", 1), ("Rows", "Count", 7)]);
-        assert_eq!(
-            line,
-            json!({
-                "_aws": {"Timestamp": 0, "CloudWatchMetrics": [{
-                    "Namespace": "Spillway",
-                    "Dimensions": [["service"], ["service", "outcome"]],
-                    "Metrics": [{"Name": "Objects", "Unit": "Count"}, {"Name": "Rows", "Unit": "Count"}],
-                }]},
-                "service": "trigger", "outcome": "loaded", "Objects": 1, "Rows": 7,
-            })
-        );
-    }
 
     #[test]
     fn invalid_directives_are_rejected_by_name() {

@@ -9,7 +9,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use spillway_core::config::IngestSettings;
 use spillway_core::deadline::Deadline;
-use spillway_core::dispatch::{Dispatcher, Tasks};
+use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Result, chain};
 use spillway_core::request::{DefaultRequest, Request};
 use spillway_core::telemetry::{self, LogSettings};
@@ -33,7 +33,9 @@ async fn start() -> anyhow::Result<Function> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     let settings = IngestSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
-    let dispatcher = Dispatcher::connect("ingest", settings.pipeline, Some(tasks)).await;
+    let dispatch =
+        DispatchSettings { service: "ingest", pipeline: settings.pipeline, tasks: Some(tasks), upload_queue_url: None };
+    let dispatcher = Dispatcher::connect(dispatch).await;
     Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.default_request })
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use spillway_core::config::TaskSettings;
 use spillway_core::deadline::Deadline;
-use spillway_core::dispatch::Dispatcher;
+use spillway_core::dispatch::{DispatchSettings, Dispatcher};
 use spillway_core::error::{Error, ErrorKind, Result, chain};
 use spillway_core::request::Request;
 use spillway_core::telemetry::{self, LogSettings};
@@ -26,7 +26,9 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let dispatcher = Dispatcher::connect("task", settings.pipeline, None).await;
+    let dispatch =
+        DispatchSettings { service: "task", pipeline: settings.pipeline, tasks: None, upload_queue_url: None };
+    let dispatcher = Dispatcher::connect(dispatch).await;
     match run(&dispatcher, settings.request.into(), &deadline).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

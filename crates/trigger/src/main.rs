@@ -1,6 +1,7 @@
 //! The trigger function: loads each object of an S3 event, here or in a Fargate task.
 //!
-//! Clients are built once per process. If an object fails, the invocation fails, so that Lambda retries the event.
+//! Clients are built once per process. If an object fails, its event is retried: the response names the failed messages of a
+//! queue, and an invocation without a queue fails.
 
 use std::time::SystemTime;
 
@@ -9,8 +10,8 @@ use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use spillway_core::config::TriggerSettings;
 use spillway_core::deadline::Deadline;
-use spillway_core::dispatch::{Dispatcher, Tasks};
-use spillway_core::error::{Error, ErrorKind, Result, chain};
+use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
+use spillway_core::error::chain;
 use spillway_core::telemetry::{self, LogSettings};
 
 #[tokio::main]
@@ -25,18 +26,19 @@ async fn start() -> anyhow::Result<Dispatcher> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     let settings = TriggerSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: settings.inline_max_bytes, launch: settings.launch };
-    Ok(Dispatcher::connect("trigger", settings.pipeline, Some(tasks)).await)
+    let settings = DispatchSettings {
+        service: "trigger",
+        pipeline: settings.pipeline,
+        tasks: Some(tasks),
+        upload_queue_url: settings.upload_queue_url,
+    };
+    Ok(Dispatcher::connect(settings).await)
 }
 
 async fn invoke(dispatcher: &Dispatcher, event: LambdaEvent<Value>) -> Result<Value, Diagnostic> {
     let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-    run(dispatcher, &event.payload, &Deadline::within(remaining))
+    dispatcher
+        .respond(&event.payload, &Deadline::within(remaining))
         .await
         .map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
-}
-
-async fn run(dispatcher: &Dispatcher, event: &Value, deadline: &Deadline) -> Result<Value> {
-    let results = dispatcher.process_event(event, deadline).await?.into_result()?;
-    serde_json::to_value(results)
-        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))
 }

@@ -17,6 +17,10 @@ pub(super) const ACCOUNT: &str = "111122223333";
 /// The region in every ARN.
 pub(super) const REGION: &str = "us-east-1";
 
+/// The id of the stack.
+const STACK_ID: &str =
+    "arn:aws:cloudformation:us-east-1:111122223333:stack/spillway/0a1b2c3d-1111-2222-3333-444455556666";
+
 const PARSER: &str = "import json, sys; from samtranslator.yaml_helper import yaml_parse; \
                       json.dump(yaml_parse(open(sys.argv[1]).read()), sys.stdout)";
 
@@ -114,8 +118,24 @@ impl Template {
     fn call(&self, function: &str, argument: &Value) -> Result<Option<Value>> {
         match function {
             "Ref" => self.reference(argument.as_str().context("Ref of no name")?),
-            "Fn::Sub" => {
-                Ok(Some(self.substituted(argument.as_str().context("only Sub of a string is supported")?)?.into()))
+            "Fn::Sub" => match list(argument) {
+                [text] => Ok(Some(self.substituted(text, &Value::Null)?.into())),
+                [text, variables] => {
+                    let variables = self.resolve(variables)?.unwrap_or_default();
+                    Ok(Some(self.substituted(text, &variables)?.into()))
+                }
+                _ => bail!("Sub takes a text and variables"),
+            },
+            "Fn::Join" => {
+                let [separator, items] = list(argument) else { bail!("Join takes two values") };
+                let items = self.resolve(items)?.context("Join of nothing")?;
+                let texts = list(&items).iter().map(plain).collect::<Option<Vec<_>>>().context("Join of no texts")?;
+                Ok(Some(texts.join(separator.as_str().unwrap_or_default()).into()))
+            }
+            "Fn::Split" => {
+                let [separator, text] = list(argument) else { bail!("Split takes two values") };
+                let text = self.resolve(text)?.and_then(|text| plain(&text)).context("Split of no text")?;
+                Ok(Some(text.split(separator.as_str().unwrap_or_default()).map(Value::from).collect()))
             }
             "Fn::GetAtt" => Ok(Some(match argument {
                 Value::String(attribute) => attribute.clone().into(),
@@ -156,6 +176,8 @@ impl Template {
             "AWS::Region" => REGION,
             "AWS::AccountId" => ACCOUNT,
             "AWS::URLSuffix" => "amazonaws.com",
+            "AWS::StackName" => "spillway",
+            "AWS::StackId" => STACK_ID,
             _ if !self.document["Resources"][name].is_null() => name,
             _ => {
                 let value = self.parameter(name)?;
@@ -168,13 +190,18 @@ impl Template {
         Ok(Some(pseudo.into()))
     }
 
-    fn substituted(&self, text: &str) -> Result<String> {
+    fn substituted(&self, text: &Value, variables: &Value) -> Result<String> {
+        let text = text.as_str().context("Sub of no text")?;
         let mut parts = text.split("${");
         let mut result = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let (name, rest) = part.split_once('}').with_context(|| format!("an open brace in {text:?}"))?;
-            let value = if name.contains('.') { Some(name.into()) } else { self.reference(name)? };
-            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is not a string"))?;
+            let value = match variables.get(name) {
+                Some(value) => Some(value.clone()),
+                None if name.contains('.') => Some(name.into()),
+                None => self.reference(name)?,
+            };
+            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is no text"))?;
             result += rest;
         }
         Ok(result)

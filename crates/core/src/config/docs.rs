@@ -12,7 +12,7 @@ use crate::policy::{Action, Retry, policy};
 const COMMAND: &str = "UPDATE_DOCS=1 cargo test -p spillway-core --lib generated_page";
 
 /// The sections of `docs/settings.md`, in order.
-const CATEGORIES: [Category; 11] = [
+const CATEGORIES: [Category; 12] = [
     Category::Storage,
     Category::Database,
     Category::Loading,
@@ -20,6 +20,7 @@ const CATEGORIES: [Category; 11] = [
     Category::Limits,
     Category::Fallback,
     Category::Tasks,
+    Category::Outcomes,
     Category::Request,
     Category::Logs,
     Category::Platform,
@@ -48,7 +49,7 @@ It decides what Spillway does next:
 - **Outcome**: what happens to the file.
   - *Falls back*: the rows are written to S3 and Glue, and the file moves to the failed prefix.
   - *Rejected*: the file moves to the failed prefix together with the reason. No row is loaded.
-  - *Stays in place*: the call fails. Lambda retries the event, then sends it to the failure queue.
+  - *Stays in place*: the call fails. The event is received again, at most eight times, and each sweep tries the file.
 - **Alert**: whether a person must look even if no row is lost. The log line is then an error, and the call fails.
 ";
 
@@ -95,6 +96,7 @@ fn title(category: Category) -> &'static str {
         Category::Limits => "Limits",
         Category::Fallback => "Fallback",
         Category::Tasks => "Fargate tasks",
+        Category::Outcomes => "Metrics, events and retries",
         Category::Request => "Default request",
         Category::Logs => "Logs",
         Category::Platform => "Set by the platform",
@@ -116,6 +118,7 @@ fn introduction(category: Category) -> &'static str {
             "Rows that the database does not accept are stored in S3 and can be queried through Glue."
         }
         Category::Tasks => "The functions start a Fargate task for an object that is too large for them.",
+        Category::Outcomes => "[Operations](operations.md) describes the metrics and events.",
         Category::Request => {
             "The task loads what these settings name. So does the ingest function when it is called without a request."
         }

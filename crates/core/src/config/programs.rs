@@ -1,5 +1,7 @@
 //! The settings of each program.
 
+use tracing_subscriber::filter::LevelFilter;
+
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
 use super::settings;
@@ -19,6 +21,8 @@ pub struct TriggerSettings {
     pub inline_max_bytes: u64,
     /// How a task is started; `None` without `ECS_CLUSTER`, when a large object fails.
     pub launch: Option<LaunchSettings>,
+    /// `UPLOAD_QUEUE_URL`.
+    pub upload_queue_url: Option<String>,
 }
 
 /// Settings of the ingest function.
@@ -55,6 +59,7 @@ impl TriggerSettings {
             pipeline: PipelineConfig::read(environment)?,
             inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
             launch: launch(environment)?,
+            upload_queue_url: environment.find(&settings::UPLOAD_QUEUE_URL)?,
         })
     }
 }
@@ -97,10 +102,15 @@ impl LogSettings {
         Self::read(&process())
     }
 
-    /// Reads the log settings. The level of AWS Lambda comes first, then `RUST_LOG`, then `LOG_LEVEL`.
+    /// Reads the log settings.
+    ///
+    /// In a function, `LOG_LEVEL` can only be less verbose than Lambda's own level: Lambda drops the lines above its level.
+    /// Elsewhere `RUST_LOG` comes first, then `LOG_LEVEL`.
     pub fn read(environment: &Environment) -> Result<Self> {
         let filter = match environment.find(&settings::AWS_LAMBDA_LOG_LEVEL)? {
-            Some(level) => level_filter(level),
+            Some(lambda) => {
+                level_filter(environment.find(&settings::LOG_LEVEL)?.map_or(lambda, |level| level.min(lambda)))
+            }
             None => match environment.find(&settings::RUST_LOG)? {
                 Some(directives) => directives,
                 None => level_filter(environment.get(&settings::LOG_LEVEL)?),
@@ -127,8 +137,8 @@ fn process() -> Environment {
 }
 
 /// Spillway's own modules at this level, all others at `warn` or less.
-fn level_filter(level: &str) -> String {
-    let others = if matches!(level, "error" | "off") { level } else { "warn" };
+fn level_filter(level: LevelFilter) -> String {
+    let others = level.min(LevelFilter::WARN);
     format!("{others},spillway={level}")
 }
 
@@ -144,6 +154,7 @@ fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
         subnets: environment.find(&settings::SUBNETS)?.unwrap_or_default(),
         security_groups: environment.find(&settings::SECURITY_GROUPS)?.unwrap_or_default(),
         assign_public_ip,
+        max_tasks: environment.get(&settings::MAX_TASKS)?,
     }))
 }
 

@@ -34,6 +34,8 @@ impl PipelineConfig {
             lease: environment.get(&settings::LEASE_SECONDS)?,
             compute: compute(environment)?,
             host: environment.host(),
+            stack: environment.get(&settings::STACK_NAME)?,
+            event_bus: environment.find(&settings::EVENT_BUS)?,
         })
     }
 }

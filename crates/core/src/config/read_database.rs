@@ -32,6 +32,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
         },
+        ca_secret: environment.find(&settings::RDS_CA_SECRET_NAME)?,
         retry_budget: environment.get(&settings::RDS_RETRY_SECONDS)?,
     })
 }

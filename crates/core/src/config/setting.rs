@@ -50,6 +50,8 @@ pub enum Category {
     Fallback,
     /// Fargate tasks.
     Tasks,
+    /// Metrics, events and retries of outcomes.
+    Outcomes,
     /// The default request of the task and the ingest function.
     Request,
     /// Logs.

@@ -1,5 +1,6 @@
 //! Values of settings, and messages for invalid ones.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use proptest::prelude::*;
@@ -60,7 +61,7 @@ fn required_settings_are_enough_and_defaults_apply() {
         DefaultRequest::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
     );
     let Tls::Verify { ca_pem } = pipeline.database.options.tls else { panic!("TLS is verified by default") };
-    assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 120);
+    assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 86);
 }
 
 #[rstest]
@@ -279,6 +280,8 @@ fn a_cluster_needs_a_task_definition_and_lists_may_have_spaces() {
 #[case(&[("LOG_LEVEL", "WARNING"), ("LOG_FORMAT", "Text")], "warn,spillway=warn", LogFormat::Text)]
 #[case(&[("LOG_LEVEL", "ERROR")], "error,spillway=error", LogFormat::Json)]
 #[case(&[("LOG_LEVEL", "debug"), ("RUST_LOG", "aws=trace")], "aws=trace", LogFormat::Json)]
+#[case(&[("AWS_LAMBDA_LOG_LEVEL", "INFO"), ("LOG_LEVEL", "WARN")], "warn,spillway=warn", LogFormat::Json)]
+#[case(&[("AWS_LAMBDA_LOG_LEVEL", "INFO"), ("LOG_LEVEL", "TRACE")], "warn,spillway=info", LogFormat::Json)]
 #[case(&[("AWS_LAMBDA_LOG_LEVEL", "DEBUG"), ("RUST_LOG", "aws=trace")], "warn,spillway=debug", LogFormat::Json)]
 #[case(&[("AWS_LAMBDA_LOG_FORMAT", "Text")], "warn,spillway=info", LogFormat::Text)]
 #[case(&[("AWS_LAMBDA_LOG_FORMAT", "Text"), ("LOG_FORMAT", "json")], "warn,spillway=info", LogFormat::Json)]
@@ -319,6 +322,26 @@ fn a_table_has_the_settings_of_the_environment() {
 fn an_unknown_log_level_is_rejected() {
     let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
     assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it accepts trace, debug, info, warn, error or off");
+}
+
+#[test]
+fn the_built_in_certificates_cover_the_documented_regions() {
+    let (bundle, readme) = (include_str!("../../certs/rds-ca-bundle.pem"), include_str!("../../certs/README.md"));
+    let name_of =
+        |line: &str| line.strip_prefix("# Amazon RDS ").and_then(|rest| rest.split(' ').next()).map(str::to_owned);
+    let covered: BTreeSet<String> = bundle.lines().filter_map(name_of).collect();
+    let listed = readme.split("Regions: ").nth(1).and_then(|rest| rest.split('.').next()).unwrap();
+    let listed: BTreeSet<String> = listed.split(',').map(|region| region.trim().replace('\n', "")).collect();
+    assert_eq!(covered, listed);
+    let certificates = bundle.matches("-----BEGIN CERTIFICATE-----").count();
+    assert_eq!(bundle.lines().filter(|line| line.starts_with("# ")).count(), certificates);
+    let expired: Vec<&str> = bundle
+        .lines()
+        .filter_map(|line| line.rsplit_once(", until "))
+        .filter(|(_, day)| *day < "2026-12")
+        .map(|(name, _)| name)
+        .collect();
+    assert!(expired.is_empty(), "{expired:?}");
 }
 
 proptest! {

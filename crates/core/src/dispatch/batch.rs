@@ -6,9 +6,9 @@ use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::metrics::Metrics;
 use crate::policy::policy;
 use crate::report::Report;
-use crate::telemetry;
 
 /// Number of failures that an error message lists in full.
 const MAX_LISTED: usize = 10;
@@ -24,27 +24,36 @@ pub struct BatchResult {
     /// One error per object that failed; such an object is still in place.
     #[serde(skip)]
     pub failures: Vec<Error>,
-    /// The service name in metrics.
+    /// Where the metrics of each object go.
     #[serde(skip)]
-    service: &'static str,
+    metrics: Metrics,
+    /// Number of reports and failures whose events are published.
+    #[serde(skip)]
+    published: (usize, usize),
 }
 
 impl BatchResult {
-    /// An empty result; `service` is the service name in metrics.
-    pub(crate) fn new(service: &'static str) -> Self {
-        Self { reports: Vec::new(), ignored: Vec::new(), failures: Vec::new(), service }
+    /// An empty result.
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            reports: Vec::new(),
+            ignored: Vec::new(),
+            failures: Vec::new(),
+            metrics: metrics.clone(),
+            published: (0, 0),
+        }
     }
 
     /// Adds the result of one object, writes its metrics and logs a failure.
     pub(crate) fn add(&mut self, result: Result<Report>) {
         match result {
             Ok(report) => {
-                telemetry::count(self.service, &report);
+                self.metrics.object(&report);
                 self.reports.push(report);
             }
             Err(failure) => {
                 log_failure(&failure);
-                telemetry::count_failure(self.service, failure.kind());
+                self.metrics.failure(failure.kind());
                 self.failures.push(failure);
             }
         }
@@ -56,33 +65,39 @@ impl BatchResult {
         self.ignored.push(format!("{what}: {why}"));
     }
 
-    /// Returns the results when every object has an outcome and no report needs attention.
+    /// Returns the reports and failures that were added since the last call.
+    pub(super) fn take_unpublished(&mut self) -> (&[Report], &[Error]) {
+        let (reports, failures) = self.published;
+        self.published = (self.reports.len(), self.failures.len());
+        (&self.reports[reports..], &self.failures[failures..])
+    }
+
+    /// Number of reports and failures whose events are not published yet.
+    pub(super) fn unpublished(&self) -> usize {
+        self.reports.len() + self.failures.len() - self.published.0 - self.published.1
+    }
+
+    /// Returns the results when every object has an outcome.
+    ///
+    /// A report that needs attention is not an error: its file has an outcome, so another attempt would change nothing.
+    /// Its own metric and event say so.
     ///
     /// # Errors
-    /// An error that lists the other objects. Its kind is the first failure's, or `interrupted` if any failure has it.
+    /// An error that lists the failures. Its kind is the first failure's, or `interrupted` if any failure has it.
     pub fn into_result(self) -> Result<Self> {
-        let alarming: Vec<&Report> = self.reports.iter().filter(|report| report.needs_attention).collect();
         let total = self.reports.len() + self.failures.len();
         let kinds = || self.failures.iter().map(Error::kind);
         // An interrupted task exits with 75 even if other objects failed, so that it is started again.
         let interrupted = kinds().find(|kind| *kind == ErrorKind::Interrupted);
-        let kind = match (interrupted.or(kinds().next()), alarming.is_empty()) {
-            (Some(kind), _) => kind,
-            (None, false) => ErrorKind::Internal,
-            (None, true) => return Ok(self),
-        };
-        let failures = self.failures.iter().map(|failure| format!("{}: {}", failure.kind(), chain(failure)));
-        let alarms = alarming.into_iter().map(|report| {
-            let reason = report.reason.as_deref().unwrap_or_default();
-            format!("{} {} and needs attention: {reason}", report.object, report.outcome.name())
-        });
-        let lines: Vec<String> = failures.chain(alarms).collect();
+        let Some(kind) = interrupted.or(kinds().next()) else { return Ok(self) };
+        let lines: Vec<String> =
+            self.failures.iter().map(|failure| format!("{}: {}", failure.kind(), chain(failure))).collect();
         let more = match lines.len().saturating_sub(MAX_LISTED) {
             0 => String::new(),
             more => format!("; and {more} more"),
         };
         let listed = lines[..lines.len().min(MAX_LISTED)].join("; ");
-        Err(Error::new(kind, format!("{} of {total} objects failed or need attention: {listed}{more}", lines.len())))
+        Err(Error::new(kind, format!("{} of {total} objects failed: {listed}{more}", lines.len())))
     }
 }
 
@@ -103,7 +118,7 @@ mod tests {
     use crate::report::Outcome;
 
     fn results(failures: Vec<Error>, reports: Vec<Report>) -> BatchResult {
-        BatchResult { reports, failures, ..BatchResult::new("test") }
+        BatchResult { reports, failures, ..BatchResult::new(&Metrics::new("test", "test")) }
     }
 
     fn report(needs_attention: bool) -> Report {
@@ -122,7 +137,7 @@ mod tests {
         let failure = Error::new(ErrorKind::Throttled, "slow down").for_object("s3://b/x");
         let error = results(vec![failure], vec![report(false)]).into_result().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Throttled);
-        assert_eq!(error.to_string(), "1 of 2 objects failed or need attention: throttled: s3://b/x: slow down");
+        assert_eq!(error.to_string(), "1 of 2 objects failed: throttled: s3://b/x: slow down");
     }
 
     #[test]
@@ -132,12 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn report_that_needs_attention_fails_the_batch() {
-        let error = results(vec![], vec![report(true), report(false)]).into_result().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "1 of 2 objects failed or need attention: s3://b/k fell_back and needs attention: internal: oops"
-        );
+    fn a_report_that_needs_attention_is_an_outcome() {
+        assert_eq!(results(vec![], vec![report(true), report(false)]).into_result().unwrap().reports.len(), 2);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::pipeline::PipelineConfig;
 use crate::route::Route;
 use crate::store::read::ListedObject;
 
+/// Number of results after which their events are published: the entries of one request.
+const EVENTS_AT_ONCE: usize = 10;
+
 impl Dispatcher {
     /// Processes listed objects of a bucket. Starts them and adds their results in the given order.
     ///
@@ -45,10 +48,13 @@ impl Dispatcher {
                 Some(result)
             })
             .buffered(permits.count);
-        let mut results = BatchResult::new(self.service);
+        let mut results = BatchResult::new(&self.metrics);
         while let Some(result) = finished.next().await {
             if let Some(result) = result {
                 results.add(result);
+            }
+            if results.unpublished() >= EVENTS_AT_ONCE {
+                self.publish(&mut results).await;
             }
         }
         results

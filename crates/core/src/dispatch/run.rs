@@ -2,15 +2,16 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::{BatchResult, Dispatcher};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::ObjectRef;
-use crate::reconcile::undelivered_files;
-use crate::replay::{ReplaySelection, replay};
+use crate::reconcile;
+use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
 use crate::store::read::ListedObject;
@@ -24,6 +25,9 @@ pub struct RequestResult {
     /// The leftovers that a sweep has deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared: Option<Cleared>,
+    /// What a replay has left alone because the database is unavailable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<Postponed>,
 }
 
 impl RequestResult {
@@ -32,7 +36,7 @@ impl RequestResult {
     /// # Errors
     /// When any object failed. The caller of a function may ignore the response, but not an error.
     pub fn into_response(self) -> Result<Value> {
-        let result = Self { results: self.results.into_result()?, cleared: self.cleared };
+        let result = Self { results: self.results.into_result()?, ..self };
         let body = serde_json::to_string(&result)
             .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))?;
         Ok(json!({ "statusCode": 200, "body": body }))
@@ -41,7 +45,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None }
+        Self { results, cleared: None, postponed: None }
     }
 }
 
@@ -51,19 +55,25 @@ impl Dispatcher {
     /// # Errors
     /// When the request's objects cannot be determined.
     pub async fn run(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
-        let result = match request {
+        // Boxed: the nested futures of the pipeline exceed the recursion limit of the compiler.
+        let mut result = Box::pin(self.run_request(request, deadline)).await;
+        self.context.destinations.close().await;
+        if let Ok(result) = &mut result {
+            self.publish(&mut result.results).await;
+        }
+        result
+    }
+
+    async fn run_request(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
+        match request {
             Request::Object(object) => self.run_object(object, deadline).await.map(RequestResult::from),
             Request::Rejects(object) => self.run_rejects(object, deadline).await.map(RequestResult::from),
             Request::Prefix { bucket, prefixes, selection } => {
                 self.run_prefix(&bucket, &prefixes, selection, deadline).await.map(RequestResult::from)
             }
-            Request::Replay { bucket, selection } => {
-                self.run_replay(&bucket, &selection, deadline).await.map(RequestResult::from)
-            }
+            Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
-        };
-        self.context.destinations.close().await;
-        result
+        }
     }
 
     async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
@@ -86,7 +96,7 @@ impl Dispatcher {
     }
 
     async fn process_one(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> BatchResult {
-        let mut results = BatchResult::new(self.service);
+        let mut results = BatchResult::new(&self.metrics);
         results.add(self.process(object, route, deadline).await);
         results
     }
@@ -102,20 +112,36 @@ impl Dispatcher {
         Ok(self.process_all(bucket, selection.apply(files), deadline).await)
     }
 
-    async fn run_replay(&self, bucket: &str, selection: &ReplaySelection, deadline: &Deadline) -> Result<BatchResult> {
-        let mut results = BatchResult::new(self.service);
-        for result in Box::pin(replay(&self.context, bucket, selection, deadline)).await? {
-            results.add(result);
+    async fn run_replay(
+        &self,
+        bucket: &str,
+        selection: &ReplaySelection,
+        deadline: &Deadline,
+    ) -> Result<RequestResult> {
+        let mut results = BatchResult::new(&self.metrics);
+        match Box::pin(replay(&self.context, bucket, selection, deadline)).await? {
+            Replay::Done(replayed) => replayed.into_iter().for_each(|result| results.add(result)),
+            Replay::Postponed(postponed) => {
+                return Ok(RequestResult { postponed: Some(postponed), ..RequestResult::from(results) });
+            }
         }
-        Ok(results)
+        Ok(results.into())
     }
 
     async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
         let (context, older_than) = (&self.context, sweep.older_than());
-        let files = Box::pin(undelivered_files(context, bucket, older_than)).await?;
-        let results = self.process_all(bucket, files, deadline).await;
+        let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
+        let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
+        let mut results = self.process_all(bucket, overdue, deadline).await;
+        self.publish(&mut results).await;
+        // Another worker has these files, so the sweep has nothing to do for them.
+        results.failures.retain(|failure| !is_owned_by_another(failure.kind()));
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
-        Ok(RequestResult { results, cleared: Some(cleared) })
+        match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
+            Ok(backlog) => self.metrics.backlog(&backlog),
+            Err(error) => warn!(error = %chain(&error), "failed to measure the backlog"),
+        }
+        Ok(RequestResult { cleared: Some(cleared), ..RequestResult::from(results) })
     }
 
     /// Every file under the prefixes, in the order of the listing, without objects that Spillway itself wrote.
@@ -143,13 +169,19 @@ impl Dispatcher {
     }
 }
 
+/// Whether a failure says that another worker is processing the file.
+fn is_owned_by_another(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Conflict)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
-    fn response_has_a_status_and_a_body() {
-        let result = RequestResult::from(BatchResult::new("test"));
+    fn a_response_keeps_its_shape() {
+        let result = RequestResult::from(BatchResult::new(&Metrics::new("test", "test")));
         assert_eq!(result.into_response().unwrap(), json!({"statusCode": 200, "body": "{\"reports\":[]}"}));
     }
 }

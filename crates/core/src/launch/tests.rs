@@ -18,6 +18,7 @@ fn settings() -> LaunchSettings {
         subnets: vec!["subnet-1".into(), "subnet-2".into()],
         security_groups: vec!["sg-1".into()],
         assign_public_ip: false,
+        max_tasks: 2,
     }
 }
 
@@ -140,4 +141,16 @@ async fn a_stopped_task_is_replaced_until_the_limit() {
     assert_ne!(requests[0]["clientToken"], requests[1]["clientToken"]);
     let (result, requests) = launch(vec![task("arn:old", "STOPPED")], 30_000).await;
     assert_eq!((result.unwrap_err().kind(), requests.len()), (ErrorKind::Service, MAX_STOPPED));
+}
+
+#[rstest]
+#[case(response(200, json!({"clusters": [{"runningTasksCount": 1, "pendingTasksCount": 0}]})), true)]
+#[case(response(200, json!({"clusters": [{"runningTasksCount": 1, "pendingTasksCount": 1}]})), false)]
+#[case(response(200, json!({"clusters": []})), true)]
+#[case(rejection("AccessDeniedException", "no"), true)]
+#[tokio::test]
+async fn objects_wait_at_the_limit_of_tasks(#[case] response: StubResponse, #[case] may_start: bool) {
+    let aws = StubServer::start(vec![response]).await;
+    let result = Launcher::new(&aws.config(), settings()).ensure_capacity().await;
+    assert_eq!(result.map_err(|error| error.kind()), if may_start { Ok(()) } else { Err(ErrorKind::Throttled) });
 }

@@ -42,6 +42,10 @@ pub struct PipelineConfig {
     pub compute: Option<Compute>,
     /// The host in this worker's name, for leases and the ledger.
     pub host: String,
+    /// `STACK_NAME`, for metrics and events.
+    pub stack: String,
+    /// `EVENT_BUS`: where events about outcomes are published, if anywhere.
+    pub event_bus: Option<String>,
 }
 
 /// The database.
@@ -49,6 +53,8 @@ pub struct PipelineConfig {
 pub struct DatabaseSettings {
     /// The credentials, or the secret with them.
     pub credentials: CredentialSettings,
+    /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
+    pub ca_secret: Option<String>,
     /// `TABLE_PATTERN` and `RDS_TABLE`.
     pub tables: TableSettings,
     /// How connections are opened and rows are loaded.

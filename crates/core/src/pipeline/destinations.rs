@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
 
-use crate::destination::{self, Destination, DestinationOptions, IdleConnections};
+use crate::destination::{self, Destination, DestinationOptions, IdleConnections, Tls};
 use crate::error::Result;
 use crate::secret::Secrets;
 
@@ -24,14 +24,16 @@ pub(crate) trait Destinations: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct ConfiguredDestinations {
     secrets: Secrets,
+    /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
+    ca_secret: Option<String>,
     /// Connections that the next object can reuse.
     idle: IdleConnections,
 }
 
 impl ConfiguredDestinations {
     /// Destinations with these credentials. Nothing is opened yet.
-    pub(crate) fn new(secrets: Secrets) -> Self {
-        Self { secrets, idle: IdleConnections::default() }
+    pub(crate) fn new(secrets: Secrets, ca_secret: Option<String>) -> Self {
+        Self { secrets, ca_secret, idle: IdleConnections::default() }
     }
 }
 
@@ -39,7 +41,11 @@ impl Destinations for ConfiguredDestinations {
     fn open<'a>(&'a self, options: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>> {
         Box::pin(async move {
             let credentials = self.secrets.get(fresh).await?;
-            Ok(destination::open(credentials, options.clone(), &self.idle))
+            let mut options = options.clone();
+            if let (Some(name), Tls::Verify { ca_pem }) = (&self.ca_secret, &mut options.tls) {
+                *ca_pem = self.secrets.certificates(name).await?;
+            }
+            Ok(destination::open(credentials, options, &self.idle))
         })
     }
 

@@ -21,10 +21,10 @@ settings! { Database DATABASE {
         Value::text("the name or ARN of a secret"), All, Template::Parameter("DatabaseSecretName");
 
     /// Host of the database. Used with a secret that has no `host`.
-    RDS_HOST: String = Value::text("a host name or address"), All, Template::NotSet;
+    RDS_HOST: String = Value::text("a host name or address"), All, Template::Parameter("DatabaseHost");
 
     /// Port of the database. Used with a secret that has no `port`. Defaults to 5432 for PostgreSQL, else 3306.
-    RDS_PORT: u16 = Value::number("port number", 1, 65_535), All, Template::NotSet;
+    RDS_PORT: u16 = Value::number("port number", 1, 65_535), All, Template::Parameter("DatabasePort");
 
     /// Database user, without a secret.
     RDS_USER: String = Value::text("a user name"), All, Template::NotSet;
@@ -34,7 +34,7 @@ settings! { Database DATABASE {
         Value::Text { form: "a password that is not empty", parse: |text| Ok(secret(text)) }, All, Template::NotSet;
 
     /// Name of the database with the tables and the ledger. Used with a secret that has no `dbname`.
-    RDS_DB: String = Value::text("the name of a database"), All, Template::NotSet;
+    RDS_DB: String = Value::text("the name of a database"), All, Template::Parameter("DatabaseName");
 
     /// `verify` checks the server's certificate and host name. `off` sends everything in plain text, also the password.
     RDS_TLS: bool = Value::Choice(&[Choice::new("verify", true), Choice::new("off", false)]),
@@ -42,6 +42,10 @@ settings! { Database DATABASE {
 
     /// Certificates to verify the server with. Defaults to the built-in RDS bundle.
     RDS_CA_FILE: String = Value::text("the path of a PEM file"), All, Template::Parameter("DatabaseCaFile");
+
+    /// Secret with the certificates to verify the server with, as PEM text. Takes precedence over `RDS_CA_FILE`.
+    RDS_CA_SECRET_NAME: String =
+        Value::text("the name or ARN of a secret"), All, Template::Parameter("DatabaseCaSecretArn");
 
     /// How long a worker retries while the database is unavailable. Then the file's rows go to the fallback.
     RDS_RETRY_SECONDS: Duration =

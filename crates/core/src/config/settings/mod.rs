@@ -17,7 +17,7 @@ pub use storage::*;
 use super::setting::Declared;
 
 /// The declarations, by category.
-const ALL: [&[&dyn Declared]; 11] = [
+const ALL: [&[&dyn Declared]; 12] = [
     storage::STORAGE,
     database::DATABASE,
     loading::LOADING,
@@ -25,6 +25,7 @@ const ALL: [&[&dyn Declared]; 11] = [
     files::LIMITS,
     fallback::FALLBACK,
     programs::TASKS,
+    programs::OUTCOMES,
     programs::REQUEST,
     programs::LOGS,
     programs::PLATFORM,

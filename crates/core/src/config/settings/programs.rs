@@ -1,4 +1,6 @@
-//! Tasks, the default request, logs, and values from the platform.
+//! Tasks, outcomes, the default request, logs, and values from the platform.
+
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
 use crate::request::PrefixMode;
@@ -26,9 +28,25 @@ settings! { Tasks TASKS {
     SECURITY_GROUPS: Vec<String> =
         Value::list("security group ids separated by commas"), Functions, Template::Parameter("SecurityGroupIds");
 
+    /// Largest number of tasks in the cluster. At the limit, further large objects wait. Tasks that start at the same moment
+    /// can exceed it.
+    MAX_TASKS: u64 = Value::number("number of tasks", 1, 5_000), Functions, Template::Parameter("MaxTasks"), default "20";
+
     /// Whether the task gets a public IP address.
     ASSIGN_PUBLIC_IP: bool = Value::Choice(&[Choice::new("DISABLED", false), Choice::new("ENABLED", true)]),
         Functions, Template::Parameter("AssignPublicIp"), default "DISABLED";
+}}
+
+settings! { Outcomes OUTCOMES {
+    /// EventBridge bus for events about outcomes, such as `default`. If it is unset, no events are published.
+    EVENT_BUS: String = Value::text("the name or ARN of an event bus"), All, Template::Parameter("EventBusName");
+
+    /// Name in metrics and events, which tells the stacks of one account apart.
+    STACK_NAME: String = Value::text("the name of a stack"), All, Template::Fixed, default "spillway";
+
+    /// SQS queue whose messages the function receives. With it, a failed message is received again after one minute, then
+    /// after two, up to 15. Without it, the message waits for the visibility timeout of its queue.
+    UPLOAD_QUEUE_URL: String = Value::text("the URL of a queue"), Trigger, Template::Fixed;
 }}
 
 settings! { Request REQUEST {
@@ -47,20 +65,20 @@ settings! { Request REQUEST {
 }}
 
 settings! { Logs LOGS {
-    /// Least important messages to log. `AWS_LAMBDA_LOG_LEVEL`, then `RUST_LOG`, take precedence.
-    LOG_LEVEL: &'static str = LEVELS, All, Template::Parameter("LogLevel"), default "info";
+    /// Least important messages to log. In a function, the less verbose of this and `AWS_LAMBDA_LOG_LEVEL` counts.
+    LOG_LEVEL: LevelFilter = LEVELS, All, Template::Parameter("LogLevel"), default "info";
 
     /// Format of log lines. Takes precedence over `AWS_LAMBDA_LOG_FORMAT`.
     LOG_FORMAT: LogFormat = FORMATS, All, Template::Fixed, default "json";
 
-    /// Log level for each module. Takes precedence over `LOG_LEVEL`.
+    /// Log level for each module. Takes precedence over `LOG_LEVEL` outside functions.
     RUST_LOG: String =
         Value::text("modules with levels, such as warn,spillway=debug"), All, Template::NotSet;
 }}
 
 settings! { Platform PLATFORM {
     /// Log level of the function. Set by AWS Lambda.
-    AWS_LAMBDA_LOG_LEVEL: &'static str = LEVELS, Functions, Template::NotSet;
+    AWS_LAMBDA_LOG_LEVEL: LevelFilter = LEVELS, Functions, Template::NotSet;
 
     /// Log format of the function. Set by AWS Lambda.
     AWS_LAMBDA_LOG_FORMAT: LogFormat = FORMATS, Functions, Template::NotSet;
@@ -94,11 +112,11 @@ const MEGABYTES: Value<u32> = Value::number("number of megabytes", 1, 1_000_000)
 const FORMATS: Value<LogFormat> =
     Value::Choice(&[Choice::new("json", LogFormat::Json), Choice::new("text", LogFormat::Text)]);
 
-const LEVELS: Value<&'static str> = Value::Choice(&[
-    Choice::new("trace", "trace"),
-    Choice::new("debug", "debug"),
-    Choice::new("info", "info"),
-    Choice { name: "warn", aliases: &["warning"], value: "warn" },
-    Choice { name: "error", aliases: &["fatal", "critical"], value: "error" },
-    Choice::new("off", "off"),
+const LEVELS: Value<LevelFilter> = Value::Choice(&[
+    Choice::new("trace", LevelFilter::TRACE),
+    Choice::new("debug", LevelFilter::DEBUG),
+    Choice::new("info", LevelFilter::INFO),
+    Choice { name: "warn", aliases: &["warning"], value: LevelFilter::WARN },
+    Choice { name: "error", aliases: &["fatal", "critical"], value: LevelFilter::ERROR },
+    Choice::new("off", LevelFilter::OFF),
 ]);

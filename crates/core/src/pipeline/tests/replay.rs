@@ -71,7 +71,7 @@ async fn replay_that_the_database_rejects_keeps_the_fallback(
 async fn replay_with_a_commit_in_doubt_keeps_the_fallback(#[case] fault: CommitFault) {
     let (fixture, _) = fell_back(FallbackFormat::Csv).await;
     fixture.database.lose_commit(fault);
-    fixture.database.fail(Step::LookUp, ErrorKind::Unreachable);
+    fixture.database.fail(Step::LookUp, ErrorKind::Privilege);
     assert_eq!(replay(&fixture).await, Err(ErrorKind::CommitUnknown));
     assert_eq!(fixture.objects(), "failed manifest fallback lease");
 
@@ -119,9 +119,21 @@ async fn manifest_without_an_object_waits_while_the_ledger_cannot_be_read() {
     let (fixture, _) = fell_back(FallbackFormat::Csv).await;
     let object = fixture.aws.keys().into_iter().find(|key| key.starts_with("fallback/orders/")).unwrap();
     fixture.aws.delete(&object);
-    fixture.database.stop();
-    assert_eq!(replay(&fixture).await, Err(ErrorKind::Unreachable));
+    fixture.database.fail(Step::LookUp, ErrorKind::Privilege);
+    assert_eq!(replay(&fixture).await, Err(ErrorKind::Privilege));
     assert_eq!(fixture.objects(), "failed manifest");
+}
+
+#[tokio::test]
+async fn replay_waits_for_an_unavailable_database_without_an_error() {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    fixture.database.stop();
+    let Replay::Postponed(postponed) = fixture.try_replay().await else { panic!("the replay was not postponed") };
+    assert_eq!((postponed.files, postponed.rows), (1, 2));
+    assert!(postponed.reason.starts_with("unreachable: "), "{}", postponed.reason);
+    assert_eq!(fixture.objects(), "failed manifest fallback");
+    fixture.database.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
 }
 
 #[tokio::test]
