@@ -73,6 +73,13 @@ impl Requests {
 }
 
 impl Compute {
+    /// The memory of the function or task in bytes.
+    pub fn memory_bytes(self) -> u64 {
+        match self {
+            Self::Lambda { memory_mb } | Self::Fargate { memory_mb, .. } => u64::from(memory_mb) << 20,
+        }
+    }
+
     /// The cost of this time and these requests. Each object counts as one invocation.
     pub fn dollars(self, time: Duration, requests: Requests) -> f64 {
         let seconds = time.as_secs_f64();

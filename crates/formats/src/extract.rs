@@ -121,6 +121,7 @@ mod tests {
         let limits = ReadLimits {
             max_record_bytes: 1 << 20,
             max_columns: 100,
+            max_memory_bytes: 1 << 30,
             decoded: DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 },
             rejects: RejectLimit::Count(10),
         };

@@ -10,6 +10,8 @@ pub struct ReadLimits {
     pub max_record_bytes: usize,
     /// The most columns.
     pub max_columns: usize,
+    /// The most memory in bytes that the decoder of a Parquet file may use.
+    pub max_memory_bytes: u64,
     /// Limits on a compressed file.
     pub decoded: DecodedLimits,
     /// How many bad records are rejected one by one. Beyond that, the whole file is rejected.

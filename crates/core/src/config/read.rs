@@ -17,10 +17,14 @@ use crate::pattern::TablePatterns;
 use crate::pipeline::PipelineConfig;
 use crate::route::Prefixes;
 
+/// The memory for a decoder where the size of the function or task is unknown: half of a task of the default size.
+const DEFAULT_DECODER_BYTES: u64 = 1 << 30;
+
 impl PipelineConfig {
     /// Reads the settings that every program needs.
     pub fn read(environment: &Environment) -> Result<Self> {
         let database = database(environment)?;
+        let compute = compute(environment)?;
         Ok(Self {
             region: environment.get(&settings::AWS_REGION)?,
             prefixes: prefixes(environment)?,
@@ -28,11 +32,11 @@ impl PipelineConfig {
             key_columns: key_columns(environment, &database.tables.patterns)?,
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
-            files: files(environment)?,
+            files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
             lease: environment.get(&settings::LEASE_SECONDS)?,
-            compute: compute(environment)?,
+            compute,
             host: environment.host(),
             stack: environment.get(&settings::STACK_NAME)?,
             event_bus: environment.find(&settings::EVENT_BUS)?,
@@ -49,7 +53,7 @@ fn compute(environment: &Environment) -> Result<Option<Compute>> {
     Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Compute::Fargate { cpu_units, memory_mb }))
 }
 
-fn files(environment: &Environment) -> Result<ReadOptions> {
+fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOptions> {
     let decoded = DecodedLimits {
         max_bytes: environment.get(&settings::MAX_DECODED_BYTES)?,
         max_ratio: environment.get(&settings::MAX_DECODED_RATIO)?,
@@ -57,6 +61,7 @@ fn files(environment: &Environment) -> Result<ReadOptions> {
     let limits = ReadLimits {
         max_record_bytes: environment.get(&settings::MAX_RECORD_BYTES)?,
         max_columns: environment.get(&settings::MAX_COLUMNS)?,
+        max_memory_bytes: compute.map_or(DEFAULT_DECODER_BYTES, |compute| compute.memory_bytes() / 2),
         decoded,
         rejects: environment.get(&settings::MAX_REJECTS)?,
     };

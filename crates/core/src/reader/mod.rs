@@ -134,7 +134,11 @@ impl FileReader {
 
     async fn parquet(&self) -> Result<ParquetReader> {
         let limits = self.options.limits;
-        let limits = ParquetLimits { max_record_bytes: limits.max_record_bytes, max_columns: limits.max_columns };
+        let limits = ParquetLimits {
+            max_record_bytes: limits.max_record_bytes,
+            max_columns: limits.max_columns,
+            max_memory_bytes: limits.max_memory_bytes,
+        };
         let (stored, object) = (self.stored.clone(), self.object.clone());
         let read = move |range: Range<u64>| {
             let (stored, object) = (stored.clone(), object.clone());

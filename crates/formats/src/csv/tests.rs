@@ -16,6 +16,7 @@ use crate::{Error, ErrorKind, Position};
 const LIMITS: ReadLimits = ReadLimits {
     max_record_bytes: 1 << 20,
     max_columns: 100,
+    max_memory_bytes: 1 << 30,
     decoded: DecodedLimits { max_bytes: 0, max_ratio: 0 },
     rejects: RejectLimit::Count(0),
 };

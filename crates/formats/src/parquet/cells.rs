@@ -24,6 +24,9 @@ use text::{NANOS_PER_DAY, NANOS_PER_SECOND};
 /// Why a value cannot be a field: the end of a sentence that starts with "the value".
 pub(super) type Unreadable = &'static str;
 
+/// The value alone is longer than the record may be.
+const TOO_LONG: Unreadable = "is longer than MAX_RECORD_BYTES";
+
 /// The most digits of a decimal column.
 const MAX_DECIMAL_DIGITS: u8 = 38;
 /// The most digits of a decimal column after the point.
@@ -67,8 +70,32 @@ fn decimal_type(precision: u8, scale: i8) -> ColumnType {
     }
 }
 
-/// Writes a value and returns its kind; `None` if it is missing. The type of the array is supported by [`column_type`].
-pub(super) fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<FieldKind>, Unreadable> {
+/// Writes a value of at most `max_bytes` and returns its kind; `None` if it is missing. The type of the array is supported by
+/// [`column_type`].
+///
+/// The length is checked before a string is copied, and after each element of a nested value: a few stored bytes can be a
+/// value that is larger than the memory.
+pub(super) fn write_within(
+    array: &dyn Array,
+    row: usize,
+    (out, max_bytes): (&mut Vec<u8>, usize),
+) -> Result<Option<FieldKind>, Unreadable> {
+    match array.data_type() {
+        DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_)
+            if !array.is_null(row) && utf8(array, row)?.len() > max_bytes =>
+        {
+            Err(TOO_LONG)
+        }
+        DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) if !array.is_null(row) => {
+            json::write_within(array, row, (out, max_bytes))?;
+            Ok(Some(FieldKind::Nested))
+        }
+        _ => write(array, row, out),
+    }
+}
+
+/// Writes a value that is not nested and returns its kind; `None` if it is missing.
+fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<FieldKind>, Unreadable> {
     if array.is_null(row) {
         return Ok(None);
     }
@@ -96,10 +123,6 @@ pub(super) fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<
         DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             out.extend_from_slice(utf8(array, row)?.as_bytes());
             return Ok(Some(FieldKind::String));
-        }
-        DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => {
-            json::write(array, row, out)?;
-            return Ok(Some(FieldKind::Nested));
         }
         _ => return Err("has a type that is not supported"),
     }

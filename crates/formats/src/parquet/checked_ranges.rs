@@ -17,25 +17,24 @@ use super::pages;
 use super::ranges::Ranges;
 use crate::Result;
 
-/// The most stored bytes of a row group, which is in memory as a whole.
-const MAX_ROW_GROUP_BYTES: u64 = 512 << 20;
-/// The most decompressed bytes of the pages of a row group that are in memory at the same time.
-const MAX_OPEN_PAGES_BYTES: u64 = 512 << 20;
-/// The most values of a column chunk with lists, because all of them may be in one row.
-pub(super) const MAX_LIST_VALUES: u64 = 64 << 20;
-
-/// Reads ranges, and checks that they are within the file, that their pages are of bounded size, and that the pages have
-/// as many values and rows as the footer declares.
+/// Reads ranges, and checks that they are within the file, that decoding them needs a bounded amount of memory, and that
+/// the pages have as many values and rows as the footer declares.
 pub(super) struct CheckedRanges {
     ranges: Ranges,
     metadata: Arc<ParquetMetaData>,
     chunks: Arc<Chunks>,
+    max_memory_bytes: u64,
 }
 
 impl CheckedRanges {
-    /// Ranges of the file with this footer and these column chunks.
-    pub(super) fn new(ranges: Ranges, metadata: Arc<ParquetMetaData>, chunks: Arc<Chunks>) -> Self {
-        Self { ranges, metadata, chunks }
+    /// Ranges of the file with this footer and these column chunks. A row group may need at most `max_memory_bytes`.
+    pub(super) fn new(
+        ranges: Ranges,
+        metadata: Arc<ParquetMetaData>,
+        chunks: Arc<Chunks>,
+        max_memory_bytes: u64,
+    ) -> Self {
+        Self { ranges, metadata, chunks, max_memory_bytes }
     }
 
     fn check_ranges(&self, ranges: &[Range<u64>]) -> Result<()> {
@@ -43,33 +42,37 @@ impl CheckedRanges {
         if ranges.iter().any(is_outside) {
             return Err(invalid("a column chunk is outside of the file; it may be truncated"));
         }
-        let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        if bytes > MAX_ROW_GROUP_BYTES {
-            return Err(invalid(format!(
-                "a row group has more than {MAX_ROW_GROUP_BYTES} bytes; write smaller row groups"
-            )));
+        self.check_memory(stored_bytes(ranges))
+    }
+
+    fn check_memory(&self, needed_bytes: u64) -> Result<()> {
+        match needed_bytes > self.max_memory_bytes {
+            false => Ok(()),
+            true => Err(invalid(format!(
+                "a row group needs {needed_bytes} bytes of memory, and this worker may use {}; write smaller row groups, or \
+                 give the worker more memory",
+                self.max_memory_bytes
+            ))),
         }
-        Ok(())
     }
 
     fn check_pages(&self, ranges: &[Range<u64>], chunks: &[Bytes]) -> Result<()> {
-        let mut open_bytes = 0;
+        // All stored bytes, the largest pages of each column, and all values of a list, which may be in one row.
+        let mut needed_bytes = stored_bytes(ranges);
         for (range, bytes) in ranges.iter().zip(chunks) {
             let chunk = self.chunks.at(range)?;
             let pages = pages::read_headers(bytes).map_err(invalid)?;
-            if chunk.is_list && pages.values > MAX_LIST_VALUES {
-                return Err(invalid("the lists of a row group have too many values; write smaller row groups"));
-            }
             chunk.check(&pages)?;
-            open_bytes += pages.open_bytes;
+            needed_bytes = needed_bytes
+                .saturating_add(pages.open_bytes)
+                .saturating_add(pages.values.saturating_mul(chunk.list_value_bytes));
         }
-        if open_bytes > MAX_OPEN_PAGES_BYTES {
-            return Err(invalid(format!(
-                "the pages of a row group need more than {MAX_OPEN_PAGES_BYTES} bytes at a time; write smaller pages"
-            )));
-        }
-        Ok(())
+        self.check_memory(needed_bytes)
     }
+}
+
+fn stored_bytes(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).fold(0, u64::saturating_add)
 }
 
 impl AsyncFileReader for CheckedRanges {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use arrow_array::RecordBatch;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream};
+use parquet::basic::Type as PhysicalType;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 
 use super::failure::{decode_error, invalid};
@@ -48,13 +49,29 @@ fn is_list(column: &ColumnChunkMetaData) -> bool {
     column.column_descr().max_rep_level() > 0
 }
 
+/// The memory of the definition level and the repetition level of a value.
+const LEVEL_BYTES: u64 = 4;
+
+/// The memory of a decoded value in bytes. A string is a view into its page.
+fn value_bytes(column: &ColumnChunkMetaData) -> u64 {
+    match column.column_type() {
+        PhysicalType::BOOLEAN => 1,
+        PhysicalType::INT32 | PhysicalType::FLOAT => 4,
+        PhysicalType::INT64 | PhysicalType::DOUBLE => 8,
+        PhysicalType::INT96 => 12,
+        PhysicalType::BYTE_ARRAY => 16,
+        PhysicalType::FIXED_LEN_BYTE_ARRAY => column.column_descr().type_length().try_into().unwrap_or(16),
+    }
+}
+
 /// The column chunks of a file, by the offset of their first byte.
 pub(super) struct Chunks(HashMap<u64, Chunk>);
 
 /// The declaration of one column chunk in the footer.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Chunk {
-    pub(super) is_list: bool,
+    /// The memory of a decoded value in bytes if it is within a list; 0 otherwise.
+    pub(super) list_value_bytes: u64,
     /// The offset after its last byte.
     end: u64,
     /// The number of the row group, from 1.
@@ -105,7 +122,7 @@ impl Chunk {
             |value: i64| u64::try_from(value).map_err(|_| invalid("a column chunk declares a negative number"));
         let range = unsigned(start)?..unsigned(start)?.saturating_add(unsigned(column.compressed_size())?);
         let chunk = Self {
-            is_list: is_list(column),
+            list_value_bytes: if is_list(column) { value_bytes(column) + LEVEL_BYTES } else { 0 },
             end: range.end,
             group: group_number,
             column: column.column_path().string(),

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use super::checked_ranges::MAX_LIST_VALUES;
 use super::failure::invalid;
 use super::ranges::{FOOTER_GUESS_BYTES, Ranges};
 use super::thrift::{CORRUPT, RejectReason, ThriftReader, wire};
@@ -115,7 +114,7 @@ fn check_tree(child_counts: &[i64]) -> Result<(), RejectReason> {
     Ok(())
 }
 
-/// Checks that the compression of every column is supported, and that no list has too many values.
+/// Checks that the compression of every column is supported.
 pub(super) fn check_row_groups(metadata: &ParquetMetaData) -> Result<()> {
     for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
         match column.compression() {
@@ -127,9 +126,6 @@ pub(super) fn check_row_groups(metadata: &ParquetMetaData) -> Result<()> {
             | Compression::ZSTD(_) => {}
             Compression::BROTLI(_) => return Err(unsupported("brotli")),
             Compression::LZO => return Err(unsupported("lzo")),
-        }
-        if column.column_descr().max_rep_level() > 0 && column.num_values() > MAX_LIST_VALUES as i64 {
-            return Err(invalid("the lists of a row group have too many values; write smaller row groups"));
         }
     }
     Ok(())

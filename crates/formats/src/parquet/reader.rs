@@ -36,6 +36,8 @@ pub struct ParquetLimits {
     pub max_record_bytes: usize,
     /// The most columns.
     pub max_columns: usize,
+    /// The most memory in bytes for a row group: its stored bytes, its open pages and the values of its lists.
+    pub max_memory_bytes: u64,
 }
 
 /// Reads one file, once.
@@ -79,7 +81,8 @@ impl ParquetReader {
         let chunks = Arc::new(Chunks::of(&metadata)?);
         let arrow = catch_panic(|| arrow_metadata(&metadata, TimeUnit::Microsecond))?;
         let columns = file_columns(&arrow, limits.max_columns)?;
-        let mut ranges = CheckedRanges::new(ranges, Arc::clone(&metadata), Arc::clone(&chunks));
+        let max_memory_bytes = limits.max_memory_bytes;
+        let mut ranges = CheckedRanges::new(ranges, Arc::clone(&metadata), Arc::clone(&chunks), max_memory_bytes);
         // The Parquet crate skips row groups without rows, so their pages are checked here.
         for range in chunks.without_rows() {
             ranges.get_bytes(range).await.map_err(decode_error)?;
@@ -87,7 +90,8 @@ impl ParquetReader {
         let all = CountedRows::new(catch_panic(|| stream(ranges, arrow).build())?, &metadata);
         let has_int96 = !int96_columns(&metadata).is_empty();
         let nanos = if has_int96 {
-            let ranges = CheckedRanges::new(Ranges::new(size_bytes, read), Arc::clone(&metadata), chunks);
+            let ranges = Ranges::new(size_bytes, read);
+            let ranges = CheckedRanges::new(ranges, Arc::clone(&metadata), chunks, max_memory_bytes);
             Some(int96_nanos(ranges, &metadata)?)
         } else {
             None
@@ -132,12 +136,13 @@ impl ParquetReader {
             let bytes_before = batch.size_bytes();
             for (index, column) in self.columns.iter().enumerate() {
                 text.clear();
-                push_value(&mut batch, &decoded, (index, column), &mut text)
+                let bytes_left = self.limits.max_record_bytes.saturating_sub(batch.size_bytes() - bytes_before);
+                push_value(&mut batch, &decoded, (index, column), (&mut text, bytes_left))
                     .map_err(|error| error.at(position).in_column(&column.name))?;
-            }
-            if batch.size_bytes() - bytes_before > self.limits.max_record_bytes {
-                let message = format!("the record is longer than {} bytes", self.limits.max_record_bytes);
-                return Err(Error::new(ErrorKind::Invalid, message).at(position));
+                if batch.size_bytes() - bytes_before > self.limits.max_record_bytes {
+                    let message = format!("the record is longer than {} bytes", self.limits.max_record_bytes);
+                    return Err(Error::new(ErrorKind::Invalid, message).at(position));
+                }
             }
             batch.end_row(position);
             decoded.next_row += 1;
@@ -147,17 +152,18 @@ impl ParquetReader {
     }
 }
 
-/// Adds the value of a column in the next decoded row to the open row of a batch. `text` is an empty buffer.
+/// Adds the value of a column in the next decoded row to the open row of a batch. `text` is an empty buffer, for a value of
+/// at most `max_bytes`.
 fn push_value(
     batch: &mut Batch,
     decoded: &Decoded,
     (index, column): (usize, &FileColumn),
-    text: &mut Vec<u8>,
+    (text, max_bytes): (&mut Vec<u8>, usize),
 ) -> Result<()> {
     let (array, row) = (decoded.all.column(index), decoded.next_row);
     let kind = match column.conversion {
         Conversion::Uuid => Ok(cells::write_uuid(array, row, text)),
-        Conversion::Plain | Conversion::Json => cells::write(array, row, text),
+        Conversion::Plain | Conversion::Json => cells::write_within(array, row, (text, max_bytes)),
         Conversion::Int96(nanos_index) => match &decoded.nanos {
             Some(nanos) => cells::write_int96(array, nanos.column(nanos_index), row, text),
             None => Err("is not read"),

@@ -254,7 +254,13 @@ fn settings() -> PipelineConfig {
     };
     let csv = CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None };
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
-    let limits = ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, decoded, rejects: RejectLimit::Count(0) };
+    let limits = ReadLimits {
+        max_record_bytes: 1 << 20,
+        max_columns: 100,
+        max_memory_bytes: 1 << 30,
+        decoded,
+        rejects: RejectLimit::Count(0),
+    };
     PipelineConfig {
         stack: "test".into(),
         event_bus: None,

@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 use super::*;
 use crate::schema::infer::Inference;
 
-const LIMITS: ParquetLimits = ParquetLimits { max_record_bytes: 1 << 20, max_columns: 100 };
+const LIMITS: ParquetLimits = ParquetLimits { max_record_bytes: 1 << 20, max_columns: 100, max_memory_bytes: 1 << 30 };
 
 /// The names and the inferred types of the columns, and the fields of each row as [`shown`] writes them.
 type Content = (Vec<(String, ColumnType)>, Vec<Vec<String>>);

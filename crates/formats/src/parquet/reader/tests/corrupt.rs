@@ -4,6 +4,8 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterVersion;
 use proptest::prelude::*;
 
+use arrow_array::builder::Int64Builder;
+
 use super::*;
 
 #[test]
@@ -70,4 +72,54 @@ proptest! {
         let file = [b"PAR1", &inside[..], &length.to_le_bytes(), b"PAR1"].concat();
         prop_assert_eq!(read(&file).unwrap_err().kind(), ErrorKind::Invalid);
     }
+}
+
+/// A file of one row, in which each of `columns` has a list of `values` zeros. It has a few kilobytes.
+fn list_bomb(columns: usize, values: usize) -> Vec<u8> {
+    let list = || {
+        let mut list = ListBuilder::new(Int64Builder::new());
+        list.values().append_slice(&vec![0; values]);
+        list.append(true);
+        Arc::new(list.finish()) as ArrayRef
+    };
+    let rows = RecordBatch::try_from_iter((0..columns).map(|column| (format!("c{column}"), list()))).unwrap();
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut file, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn lists_that_need_more_memory_than_allowed_are_rejected_before_they_are_decoded() {
+    // Each list alone is below the limit: 1.2 MB of 12 bytes a value.
+    let file = list_bomb(8, 100_000);
+    assert!(file.len() < 20_000, "{}", file.len());
+    let error = read_within(&file, ParquetLimits { max_memory_bytes: 4 << 20, ..LIMITS }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("bytes of memory, and this worker may use 4194304"), "{error}");
+    // With enough memory the values are decoded, but the record as JSON is longer than allowed.
+    let error = read_within(&file, LIMITS).unwrap_err();
+    assert!(error.message().contains("longer than"), "{error}");
+    let limits = ParquetLimits { max_record_bytes: 2 << 20, ..LIMITS };
+    assert_eq!(read_within(&file, limits).unwrap().1.len(), 1);
+}
+
+#[test]
+fn a_nested_value_ends_at_the_limit_of_the_record() {
+    let file = list_bomb(1, 1_000_000);
+    let error = read_within(&file, ParquetLimits { max_record_bytes: 1_000, ..LIMITS }).unwrap_err();
+    assert_eq!(error.to_string(), "the value is longer than MAX_RECORD_BYTES (record 1, column c0)");
+}
+
+#[test]
+fn a_long_text_is_rejected_before_it_is_copied() {
+    let text = "x".repeat(2_000_000);
+    let rows = RecordBatch::try_from_iter([("t", Arc::new(StringArray::from(vec![text])) as ArrayRef)]).unwrap();
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut file, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let error = read_within(&file, LIMITS).unwrap_err();
+    assert!(error.message().starts_with("the value is longer than MAX_RECORD_BYTES"), "{error}");
 }
