@@ -7,8 +7,10 @@ mod batch;
 mod concurrency;
 mod run;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use serde_json::Value;
 use tracing::{info, warn};
 
@@ -25,7 +27,7 @@ use crate::launch::{LaunchSettings, Launcher};
 use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
-use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, PipelineConfig};
+use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig};
 use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
@@ -91,6 +93,7 @@ impl Dispatcher {
                 store: Store::new(&config),
                 catalog: Catalog::new(&config, pipeline.glue.clone()),
                 destinations: Arc::new(ConfiguredDestinations::new(secrets, ca_secret)),
+                outage: KnownOutage::default(),
                 cost_meter: CostMeter::default(),
                 worker: format!("{service} on {}, process {}", pipeline.host, std::process::id()),
                 settings: pipeline,
@@ -172,8 +175,17 @@ impl Dispatcher {
         }
     }
 
-    /// Processes one object by its route.
+    /// Processes one object by its route. A panic fails only this object.
     async fn process(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
+        let name = object.to_string();
+        // The lease of the object is dropped without an end, so the panic counts as a death.
+        AssertUnwindSafe(self.process_by_route(object, route, deadline)).catch_unwind().await.unwrap_or_else(|_| {
+            let message = "a panic ended the attempt; its message is in the log of the process";
+            Err(Error::new(ErrorKind::Internal, message).for_object(name))
+        })
+    }
+
+    async fn process_by_route(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
         match route {
             Route::Ingest => Box::pin(self.ingest(&object, deadline)).await.map_err(|error| error.for_object(&object)),
             Route::Skip { why } => {

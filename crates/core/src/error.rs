@@ -68,6 +68,8 @@ error_kinds! {
     CommitUnknown = "commit_unknown";
     /// The file is invalid: its encoding, an unterminated quote, a wrong number of fields, or a limit is exceeded.
     FileBroken = "file_broken";
+    /// Three workers in a row died while they processed the file: they were killed, or ran out of memory or time.
+    Poison = "poison";
     /// The object key does not yield a valid table name.
     KeyRefused = "key_refused";
     /// The object was overwritten while it was processed (HTTP 412).

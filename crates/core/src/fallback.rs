@@ -213,6 +213,24 @@ pub async fn remove(store: &Store, catalog: &Catalog, settings: &PipelineConfig,
     store.delete(bucket, &route::manifest_key(&settings.prefixes, &manifest.source.id)).await
 }
 
+/// Deletes the manifest of a fallback that was not completed, and the partition if it is empty. May be repeated.
+///
+/// Call it only while holding the lease, after [`abort_writes`] and [`find`] have shown that no object exists.
+///
+/// # Errors
+/// When the manifest may still exist.
+pub async fn remove_incomplete(
+    store: &Store,
+    catalog: &Catalog,
+    settings: &PipelineConfig,
+    source: &ObjectVersion,
+) -> Result<()> {
+    match manifest::read_of(store, settings, source).await? {
+        Some((manifest, _)) => remove(store, catalog, settings, &manifest).await,
+        None => Ok(()),
+    }
+}
+
 /// An encoder for either format.
 enum Encoder {
     Parquet(Box<ParquetEncoder>),

@@ -98,6 +98,13 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             "no action needed: the next attempt reads the ledger to learn whether the rows are stored",
         ),
         ErrorKind::FileBroken => (Never, Reject, false, "correct the file and upload it again"),
+        ErrorKind::Poison => (
+            Never,
+            Reject,
+            true,
+            "find out why the workers died, give them more memory or time if needed, then move the file back under an \
+             upload prefix",
+        ),
         ErrorKind::KeyRefused => {
             (Never, Reject, false, "correct TABLE_PATTERN or the key, then move the file back under an upload prefix")
         }
@@ -142,6 +149,18 @@ pub(crate) fn is_outage(kind: ErrorKind) -> bool {
     )
 }
 
+/// Whether an error is the response of a database that can be used, whatever it says about the file.
+pub(crate) fn is_response(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Conflict
+            | ErrorKind::Privilege
+            | ErrorKind::TableMismatch
+            | ErrorKind::DataRefused
+            | ErrorKind::DatabaseFull
+    )
+}
+
 /// The delay before a retry: exponential, at most 10 seconds, times `unit` (0 to 1, random: full jitter).
 pub(crate) fn backoff(attempt: u32, unit: f64) -> Duration {
     const BASE: Duration = Duration::from_millis(100);
@@ -161,6 +180,17 @@ mod tests {
     #[test]
     fn an_unknown_commit_never_falls_back() {
         assert_eq!(policy(ErrorKind::CommitUnknown).action, Action::Fail);
+    }
+
+    /// A file that has waited for the database in vain has proved an outage.
+    #[test]
+    fn only_outages_are_retried_for_a_time() {
+        for kind in ErrorKind::ALL {
+            if matches!(policy(*kind).retry, Retry::Budget | Retry::FreshCredentials(_)) {
+                assert!(is_outage(*kind) && !is_response(*kind), "{kind}");
+                assert_eq!(policy(*kind).action, Action::FallBack, "{kind}");
+            }
+        }
     }
 
     #[test]

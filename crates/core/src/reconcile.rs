@@ -3,7 +3,7 @@
 //! Safe at any time and in parallel: the lease and the ledger decide whether a file found here is loaded. Deleting
 //! leftovers is the job of [`crate::cleanup`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use crate::object::ObjectRef;
 use crate::pipeline::Context;
 use crate::report::{Outcome, Report};
 use crate::route::Route;
+use crate::store::lease;
 use crate::store::read::ListedObject;
 
 /// Returns the files under the upload prefixes, oldest first.
@@ -32,6 +33,21 @@ pub(crate) async fn uploaded_files(context: &Context, bucket: &str) -> Result<Ve
 /// Whether a file is so old that its event is overdue.
 pub(crate) fn is_overdue(file: &ListedObject, older_than: Duration) -> bool {
     is_older(file.last_modified, older_than)
+}
+
+/// Returns the number of workers in a row that died with each object, by key. Other objects are not in the map.
+///
+/// # Errors
+/// When a lease cannot be read.
+pub(crate) async fn deaths(context: &Context, bucket: &str) -> Result<HashMap<String, u32>> {
+    let mut deaths = HashMap::new();
+    for found in lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await? {
+        let Some(object) = found.object.filter(|_| found.deaths > 0) else { continue };
+        // A key has more than one lease if the object was overwritten.
+        let most: &mut u32 = deaths.entry(object.key).or_default();
+        *most = (*most).max(found.deaths);
+    }
+    Ok(deaths)
 }
 
 /// Measures what is left in the bucket after a sweep that found `files` and returned `reports`.

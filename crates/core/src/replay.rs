@@ -105,6 +105,7 @@ async fn outage(context: &Context, source_id: &SourceId, deadline: &Deadline) ->
         result = query => result,
         error = deadline.reached() => Err(error),
     };
+    context.outage.observe(&result);
     result.err().filter(|error| is_outage(error.kind()))
 }
 

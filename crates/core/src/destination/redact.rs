@@ -20,6 +20,7 @@ pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
         | ErrorKind::Internal
         | ErrorKind::CommitUnknown
         | ErrorKind::FileBroken
+        | ErrorKind::Poison
         | ErrorKind::KeyRefused
         | ErrorKind::SourceChanged
         | ErrorKind::SourceMissing

@@ -3,18 +3,24 @@
 //! A small file spends most of its time waiting for S3 and the database. `MAX_CONCURRENT_FILES` limits how many run at
 //! once, and together they buffer no more than one large file may. Large files run alone. So do all files of a load
 //! mode in which the order decides the table's rows, or in which one file could block another.
+//!
+//! A file with which a worker has died comes last and runs alone. So it cannot keep the other files from being loaded,
+//! and no other file is counted as the cause when it ends the process again.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::{BatchResult, Dispatcher};
 use crate::deadline::Deadline;
 use crate::destination::{LoadMode, UnknownColumns};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, chain};
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
+use crate::reconcile;
 use crate::route::Route;
 use crate::store::read::ListedObject;
 
@@ -22,7 +28,8 @@ use crate::store::read::ListedObject;
 const EVENTS_AT_ONCE: usize = 10;
 
 impl Dispatcher {
-    /// Processes listed objects of a bucket. Starts them and adds their results in the given order.
+    /// Processes listed objects of a bucket. Starts them and adds their results in the given order, except that objects
+    /// with which a worker has died come last.
     ///
     /// After an interruption no further object is started.
     pub(super) async fn process_all(
@@ -32,11 +39,14 @@ impl Dispatcher {
         deadline: &Deadline,
     ) -> BatchResult {
         let permits = Permits::of(&self.context.settings);
+        let deaths = if is_any_order(&self.context.settings) { self.deaths(bucket).await } else { HashMap::new() };
+        let objects = suspects_last(objects, &deaths);
+        let deaths = &deaths;
         let is_interrupted = AtomicBool::new(false);
         let (free, is_interrupted) = (&Semaphore::new(permits.count), &is_interrupted);
         let mut finished = stream::iter(objects)
             .map(|ListedObject { key, size_bytes, .. }| async move {
-                let needed = permits.needed(size_bytes);
+                let needed = if deaths.contains_key(&key) { permits.count } else { permits.needed(size_bytes) };
                 let _permit = free.acquire_many(u32::try_from(needed).unwrap_or(u32::MAX)).await;
                 if is_interrupted.load(Ordering::Relaxed) {
                     return None;
@@ -59,6 +69,31 @@ impl Dispatcher {
         }
         results
     }
+
+    /// The number of workers that died with each object, by key.
+    async fn deaths(&self, bucket: &str) -> HashMap<String, u32> {
+        match reconcile::deaths(&self.context, bucket).await {
+            Ok(deaths) => deaths,
+            Err(error) => {
+                warn!(error = %chain(&error), "the leases of dead workers could not be read");
+                HashMap::new()
+            }
+        }
+    }
+}
+
+/// Whether the rows of the table do not depend on the order of the files, and no file could block another.
+fn is_any_order(settings: &PipelineConfig) -> bool {
+    let options = &settings.database.options;
+    // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
+    // while another transaction inserts into it.
+    options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse
+}
+
+/// Sorts the objects by the number of workers that died with them, and leaves other objects in their order.
+fn suspects_last(mut objects: Vec<ListedObject>, deaths: &HashMap<String, u32>) -> Vec<ListedObject> {
+    objects.sort_by_key(|object| deaths.get(&object.key).copied().unwrap_or_default());
+    objects
 }
 
 /// The permits that concurrent objects share; each object needs one or more.
@@ -71,11 +106,7 @@ struct Permits {
 
 impl Permits {
     fn of(settings: &PipelineConfig) -> Self {
-        let options = &settings.database.options;
-        // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
-        // while another transaction inserts into it.
-        let is_any_order = options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse;
-        let count = if is_any_order { settings.max_concurrent_files.max(1) } else { 1 };
+        let count = if is_any_order(settings) { settings.max_concurrent_files.max(1) } else { 1 };
         Self { count, bytes: settings.buffer_max_bytes / count as u64 }
     }
 
@@ -90,7 +121,29 @@ impl Permits {
 
 #[cfg(test)]
 mod tests {
-    use super::Permits;
+    use std::collections::HashMap;
+
+    use jiff::Timestamp;
+
+    use super::{Permits, suspects_last};
+    use crate::store::read::ListedObject;
+
+    #[test]
+    fn objects_with_deaths_come_last_and_others_keep_their_order() {
+        let object = |key: &str| ListedObject {
+            key: key.to_owned(),
+            size_bytes: 1,
+            etag: String::new(),
+            last_modified: Timestamp::UNIX_EPOCH,
+        };
+        let deaths = HashMap::from([("poison".to_owned(), 2), ("neighbor".to_owned(), 1)]);
+        let objects = ["poison", "b", "neighbor", "a"].map(object).to_vec();
+        let sorted = suspects_last(objects, &deaths);
+        assert_eq!(
+            sorted.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(),
+            ["b", "a", "neighbor", "poison"]
+        );
+    }
 
     #[test]
     fn small_objects_need_one_permit_and_large_ones_all() {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState};
-use crate::error::{Error, Result, chain};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::pipeline::{Attempt, FileResult, FileRows, is_loaded, rejects};
 use crate::policy::policy;
@@ -109,16 +109,42 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
 /// With other settings, the previous holder of the lease may have loaded it. Then it moves to the processed prefix.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
-        let mut report = attempt.report(Outcome::AlreadyLoaded).because("the ledger says loaded already");
-        finish(attempt, &mut report, MoveTo::Processed).await?;
-        return Ok(report);
+        return found_loaded(attempt).await;
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
     write_reason(attempt, &cause, &reason).await?;
     attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
+    report.needs_attention = policy(cause.kind()).alert;
     finish(attempt, &mut report, MoveTo::Failed).await?;
+    Ok(report)
+}
+
+/// Rejects a file whose workers died one after the other, without reading it.
+///
+/// # Errors
+/// When the ledger cannot be read. Without its answer the file waits, because one of those workers, or an earlier one
+/// whose lease is gone, may have loaded the rows.
+pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
+    if is_loaded(attempt).await? {
+        return found_loaded(attempt).await;
+    }
+    let context = attempt.context;
+    // The workers may have died after they wrote rejected records or the manifest of a fallback.
+    rejects::remove_earlier(attempt).await?;
+    fallback::remove_incomplete(&context.store, &context.catalog, &context.settings, &attempt.source).await?;
+    let message = format!(
+        "{} workers in a row died while they processed the file: they were killed, or ran out of memory or time",
+        attempt.earlier_deaths()
+    );
+    reject(attempt, Error::new(ErrorKind::Poison, message)).await
+}
+
+/// Moves a file whose rows are in the table, according to the ledger, to the processed prefix.
+async fn found_loaded(attempt: &Attempt<'_>) -> Result<Report> {
+    let mut report = attempt.report(Outcome::AlreadyLoaded).because("the ledger says loaded already");
+    finish(attempt, &mut report, MoveTo::Processed).await?;
     Ok(report)
 }
 

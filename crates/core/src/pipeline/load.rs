@@ -1,7 +1,7 @@
 //! The database part of the pipeline: claim, write, finalize, commit, with the retries of the failure table.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
@@ -22,7 +22,7 @@ pub(crate) enum LoadResult {
     AlreadyLoaded(LedgerEntry),
 }
 
-/// Loads the rows. Waits for the database within the budget.
+/// Loads the rows. Waits for the database within the budget, except during an outage that this process knows of.
 ///
 /// # Errors
 /// An error proves that nothing was committed, unless its kind is [`ErrorKind::CommitUnknown`].
@@ -30,7 +30,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
-    let mut fresh = false;
+    let mut fresh = attempt.starts_with_fresh_credentials();
     loop {
         let error = match load_once(attempt, rows, fresh).await {
             Ok(result) => return Ok(result),
@@ -42,8 +42,8 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
             Retry::Tries(most) => tries < most,
-            Retry::Budget => waited < budget,
-            Retry::FreshCredentials(most) => waited < budget.min(most),
+            Retry::Budget => may_wait(attempt, error.kind(), waited, budget, Duration::MAX),
+            Retry::FreshCredentials(most) => may_wait(attempt, error.kind(), waited, budget, most),
         };
         if !again {
             return Err(error);
@@ -52,6 +52,23 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
         fresh = error.kind() == ErrorKind::Credentials;
         tokio::time::sleep(delay).await;
     }
+}
+
+/// Whether a file waits longer for a database that is down, for at most `most` within the budget. If not, the outage is
+/// known to this process.
+fn may_wait(attempt: &Attempt<'_>, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
+    let outage = &attempt.context.outage;
+    let is_known = outage.kind().is_some();
+    let limit = budget.min(most);
+    if !is_known && waited < limit {
+        return true;
+    }
+    // A wait that the deadline has shortened may only show a short interruption.
+    let is_proved = limit == attempt.context.settings.database.retry_budget.min(most);
+    if is_known || is_proved {
+        outage.prove(kind);
+    }
+    false
 }
 
 /// The random share of a delay, so that workers do not retry at the same moment. Unit tests wait a thousandth of it.
@@ -65,7 +82,9 @@ async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> R
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
     let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
     let schema = FileSchema::Final { schema: &rows.schema, body: &body };
-    let mut load = match destination.begin(&claim, schema).await? {
+    let begun = destination.begin(&claim, schema).await;
+    attempt.context.outage.observe(&begun);
+    let mut load = match begun? {
         Begun::Open { load, .. } => load,
         Begun::AlreadyLoaded(entry) => {
             attempt.resolve_commit();
@@ -159,7 +178,9 @@ async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause:
 /// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
 /// claims the object version is open.
 pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
-    let entry = attempt.destination(false).await?.look_up(&attempt.source.id).await?;
+    let found = attempt.destination(false).await?.look_up(&attempt.source.id).await;
+    attempt.context.outage.observe(&found);
+    let entry = found?;
     attempt.resolve_commit();
     Ok(entry.is_some_and(|entry| entry.state.is_in_target()))
 }

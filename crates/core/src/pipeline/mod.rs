@@ -9,6 +9,7 @@ mod cost_meter;
 mod destinations;
 mod file_rows;
 mod finish;
+mod known_outage;
 mod load;
 mod rejects;
 mod single_pass;
@@ -24,6 +25,7 @@ pub use config::{DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations};
 pub(crate) use file_rows::FileRows;
+pub(crate) use known_outage::KnownOutage;
 pub(crate) use load::{LoadResult, is_loaded, load};
 
 use crate::catalog::Catalog;
@@ -43,6 +45,9 @@ use single_pass::SinglePass;
 /// How often processing starts again when the object was overwritten in the meantime.
 const OVERWRITTEN_RETRIES: u32 = 3;
 
+/// The number of workers in a row that may die with a file. The next worker does not process the file.
+pub(crate) const MAX_DEATHS: u32 = 3;
+
 /// The clients and settings of a run, for every object.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
@@ -52,6 +57,8 @@ pub(crate) struct Context {
     pub catalog: Catalog,
     /// Opens the database.
     pub destinations: Arc<dyn Destinations>,
+    /// The outage of the database that this process knows of.
+    pub outage: KnownOutage,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
     /// Settings.
@@ -93,6 +100,9 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
         return finish::already_fell_back(attempt, &manifest).await;
     }
     Failpoint::FallbackLookedUp.reached().await;
+    if attempt.earlier_deaths() >= MAX_DEATHS {
+        return finish::park(attempt).await;
+    }
     match load_file(attempt).await {
         Ok(loaded) => finish::loaded(attempt, loaded).await,
         Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {

@@ -31,7 +31,7 @@ const NEW_TABLE_MAX_BYTES: u64 = 256 << 20;
 pub(super) enum SinglePass {
     /// The rows are in the table.
     Done(LoadResult),
-    /// The database rejects the rows, and a retry would not change that. Nothing was committed.
+    /// The database rejects the rows, or is known to be down, and a retry would not change that. Nothing was committed.
     Rejected(Error),
     /// The file must be scanned first. Nothing was committed. A pass that only peeked at the first rows can be
     /// continued.
@@ -63,6 +63,10 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
         }
         (Retry::Never, Action::FallBack) => Ok(SinglePass::Rejected(error)),
         (Retry::Never, Action::Fail | Action::Reject) => Err(error),
+        (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.context.outage.kind().is_some() => {
+            attempt.context.outage.prove(kind);
+            Ok(SinglePass::Rejected(error))
+        }
         (Retry::Tries(_) | Retry::Budget | Retry::FreshCredentials(_), _) => {
             warn!(%kind, error = %chain(&error), "the single-pass load failed, scanning the file before the next try");
             Ok(SinglePass::NeedsScan(unread(beginning)))
@@ -72,11 +76,13 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
 
 /// Tries once to load the file; `None` if the file must be scanned.
 async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Beginning) -> Result<Option<LoadResult>> {
-    let destination = attempt.destination(false).await?;
+    let destination = attempt.destination(attempt.starts_with_fresh_credentials()).await?;
     let may_create_table = route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES;
     let schema = beginning.schema().clone();
     let schema = FileSchema::Provisional { schema: &schema, may_create_table };
-    let (mut load, guard) = match destination.begin(&attempt.claim(), schema).await? {
+    let begun = destination.begin(&attempt.claim(), schema).await;
+    attempt.context.outage.observe(&begun);
+    let (mut load, guard) = match begun? {
         Begun::Open { load, guard } => (load, guard),
         // The report needs the number of rejected records, which only a scan returns.
         Begun::AlreadyLoaded(_) if attempt.config.files.limits.rejects.is_on() => return Ok(None),

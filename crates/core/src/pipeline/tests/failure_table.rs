@@ -32,7 +32,7 @@ fn expected(kind: ErrorKind) -> Expected {
         | ErrorKind::DatabaseFull
         | ErrorKind::Internal
         | ErrorKind::SecretInvalid => Expected::FallsBack,
-        ErrorKind::FileBroken | ErrorKind::KeyRefused => Expected::Rejected,
+        ErrorKind::FileBroken | ErrorKind::Poison | ErrorKind::KeyRefused => Expected::Rejected,
         ErrorKind::Conflict
         | ErrorKind::CommitUnknown
         | ErrorKind::SourceChanged

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::FakeDatabase;
+use super::{FakeDatabase, Step};
 use crate::catalog::{Catalog, GlueSettings};
 use crate::deadline::Deadline;
 use crate::destination::{
@@ -16,7 +16,7 @@ use crate::destination::{
 use crate::error::Result;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
-use crate::pipeline::{Context, CostMeter, DatabaseSettings, Dedupe, PipelineConfig, process};
+use crate::pipeline::{Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, process};
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
 use crate::route::{self, Prefixes, TableSettings};
@@ -86,17 +86,33 @@ impl Fixture {
 
     pub(super) async fn process_until(&self, key: &str, deadline: Deadline) -> Result<Report> {
         let result = process(&self.context(), &ObjectRef::new(BUCKET, key), deadline).await;
+        self.assert_not_in_both_places();
+        result
+    }
+
+    /// Processes the object with this key in a process that has processed others.
+    pub(super) async fn process_in(&self, context: &Context, key: &str) -> Result<Report> {
+        let result = process(context, &ObjectRef::new(BUCKET, key), no_deadline()).await;
+        self.assert_not_in_both_places();
+        result
+    }
+
+    fn assert_not_in_both_places(&self) {
         for key in self.fallback_keys() {
             let name = key.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
             let id = SourceId::parse(name).expect("the name of a fallback object is a source id");
             assert!(!self.database.has_rows_of(&id), "the rows are in the database and in the fallback: {key}");
         }
-        result
     }
 
     /// Replays the fallback as a new worker.
     pub(super) async fn replay(&self) -> Vec<Result<Report>> {
-        match self.try_replay().await {
+        self.replay_in(&self.context()).await
+    }
+
+    /// Replays the fallback in a process that has processed other objects.
+    pub(super) async fn replay_in(&self, context: &Context) -> Vec<Result<Report>> {
+        match replay(context, BUCKET, &ReplaySelection::default(), &no_deadline()).await.unwrap() {
             Replay::Done(results) => results,
             Replay::Postponed(postponed) => panic!("the replay was postponed: {}", postponed.reason),
         }
@@ -114,27 +130,31 @@ impl Fixture {
 
     /// Creates the expired lease of an earlier attempt at the file.
     pub(super) async fn leave_lease(&self, commit_may_be_sent: bool, fallback_may_be_written: bool) {
+        self.leave_lease_with(json!({
+            "commit_may_be_sent": commit_may_be_sent, "fallback_may_be_written": fallback_may_be_written,
+        }))
+        .await;
+    }
+
+    /// Creates the expired lease of an earlier attempt at the file, with these fields.
+    pub(super) async fn leave_lease_with(&self, fields: Value) {
         let expires_at = Timestamp::now() - SignedDuration::from_secs(60);
-        self.put_lease(&self.version(KEY).await, expires_at, commit_may_be_sent, fallback_may_be_written);
+        self.put_lease(&self.version(KEY).await, expires_at, fields);
     }
 
     /// Creates the live lease of another worker for this version.
     pub(super) fn put_live_lease(&self, version: &ObjectVersion) {
-        self.put_lease(version, Timestamp::now() + SignedDuration::from_secs(60), false, false);
+        self.put_lease(version, Timestamp::now() + SignedDuration::from_secs(60), json!({}));
     }
 
-    fn put_lease(
-        &self,
-        version: &ObjectVersion,
-        expires_at: Timestamp,
-        commit_may_be_sent: bool,
-        fallback_may_be_written: bool,
-    ) {
-        let document = json!({
+    fn put_lease(&self, version: &ObjectVersion, expires_at: Timestamp, fields: Value) {
+        let mut document = json!({
             "worker": "other", "token": "other", "acquired_at": expires_at, "expires_at": expires_at,
-            "commit_may_be_sent": commit_may_be_sent, "fallback_may_be_written": fallback_may_be_written,
-            "object": version.object,
+            "commit_may_be_sent": false, "object": version.object,
         });
+        for (name, value) in fields.as_object().expect("the fields are an object") {
+            document[name] = value.clone();
+        }
         let key = route::lease_key(&self.settings.prefixes, &version.id);
         self.aws.put(&key, serde_json::to_vec(&document).unwrap());
     }
@@ -155,6 +175,21 @@ impl Fixture {
         let key = self.aws.keys().into_iter().find(|key| key.starts_with("lease/"))?;
         let document: Value = serde_json::from_slice(&self.aws.get(&key)?).unwrap();
         Some((document["commit_may_be_sent"] == true, document["fallback_may_be_written"] == true))
+    }
+
+    /// The number of acquisitions that have not ended, according to the lease in the bucket; `None` without a lease.
+    pub(super) fn unended_acquisitions(&self) -> Option<u64> {
+        let key = self.aws.keys().into_iter().find(|key| key.starts_with("lease/"))?;
+        let document: Value = serde_json::from_slice(&self.aws.get(&key)?).unwrap();
+        document["unended_acquisitions"].as_u64()
+    }
+
+    /// The lease in the bucket expires, as if its holder had died.
+    pub(super) fn expire_lease(&self) {
+        let key = self.aws.keys().into_iter().find(|key| key.starts_with("lease/")).expect("a lease exists");
+        let mut document: Value = serde_json::from_slice(&self.aws.get(&key).unwrap()).unwrap();
+        document["expires_at"] = json!(Timestamp::now() - SignedDuration::from_secs(60));
+        self.aws.put(&key, serde_json::to_vec(&document).unwrap());
     }
 
     /// The kinds of objects in the bucket, by key, separated by spaces.
@@ -201,12 +236,23 @@ impl Fixture {
         assert!(self.database.rows().is_empty() && self.fallback_rows().is_empty());
     }
 
-    fn context(&self) -> Context {
+    /// Starts an attempt at the file by a worker that dies while it sends rows.
+    pub(super) async fn die_while_writing(&self) {
+        self.database.hang_at(Step::Write);
+        let (context, object) = (self.context(), ObjectRef::new(BUCKET, KEY));
+        let attempt = process(&context, &object, no_deadline());
+        tokio::time::timeout(Duration::from_millis(50), attempt).await.expect_err("the worker has died");
+        self.database.heal();
+        self.expire_lease();
+    }
+
+    pub(super) fn context(&self) -> Context {
         let config = self.aws.config();
         Context {
             store: Store::new(&config),
             catalog: Catalog::new(&config, self.settings.glue.clone()),
             destinations: Arc::new(self.database.clone()),
+            outage: KnownOutage::default(),
             cost_meter: CostMeter::default(),
             settings: self.settings.clone(),
             worker: "worker".to_owned(),

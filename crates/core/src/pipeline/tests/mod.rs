@@ -22,6 +22,10 @@ mod fixture;
 mod moves;
 /// Objects that are missing, unreadable, or overwritten while they are read.
 mod object;
+/// Outages that the process knows of from another file.
+mod outage;
+/// Files with which workers have died.
+mod poison;
 /// Rejected files and rejected records.
 mod rejects;
 /// Replay of fallback objects.

@@ -66,7 +66,9 @@ impl Acquisition<'_> {
 
     async fn take_over(&self, expired: LeaseDocument, etag: &str) -> Result<Option<Lease>> {
         let bucket = &self.object.bucket;
+        let deaths = expired.deaths(Timestamp::now());
         let document = LeaseDocument {
+            unended_acquisitions: deaths.saturating_add(1),
             commit_may_be_sent: expired.commit_may_be_sent,
             fallback_may_be_written: expired.fallback_may_be_written,
             ..LeaseDocument::new(self.object, self.worker, self.ttl)
@@ -75,6 +77,7 @@ impl Acquisition<'_> {
             worker: expired.worker,
             commit_may_be_sent: expired.commit_may_be_sent,
             fallback_may_be_written: expired.fallback_may_be_written,
+            deaths,
         });
         if let Some(etag) = document::overwrite(self.store, bucket, &self.key, etag, &document).await? {
             return Ok(Some(self.lease(document, etag, previous_holder)));

@@ -28,6 +28,10 @@ pub(super) struct LeaseDocument {
     pub(super) commit_may_be_sent: bool,
     #[serde(default)]
     pub(super) fallback_may_be_written: bool,
+    /// Number of acquisitions in a row that have not ended the lease, including the current one. A worker that dies
+    /// leaves its own acquisition in this count.
+    #[serde(default)]
+    pub(super) unended_acquisitions: u32,
     /// The leased object. Once it is gone, no later attempt needs the other fields.
     pub(super) object: Option<ObjectRef>,
 }
@@ -44,6 +48,7 @@ impl LeaseDocument {
             expires_at: after(now, signed(ttl)),
             commit_may_be_sent: false,
             fallback_may_be_written: false,
+            unended_acquisitions: 1,
             object: Some(object.clone()),
         }
     }
@@ -56,6 +61,11 @@ impl LeaseDocument {
     /// Whether a COMMIT or a fallback write may be in doubt, so that the next attempt must read this document.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.commit_may_be_sent || self.fallback_may_be_written
+    }
+
+    /// Number of holders in a row that died with the lease, as of `now`. The current holder is dead if it has expired.
+    pub(super) fn deaths(&self, now: Timestamp) -> u32 {
+        self.unended_acquisitions.saturating_sub(u32::from(self.is_live(now)))
     }
 
     fn encode(&self) -> Bytes {

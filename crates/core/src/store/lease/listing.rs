@@ -8,7 +8,7 @@ use crate::object::{ObjectRef, SourceId};
 use crate::store::Store;
 use crate::store::write::Deleted;
 
-/// How long an expired lease is kept whose COMMIT or fallback write may be in doubt.
+/// How long an expired lease is kept whose COMMIT or fallback write may be in doubt, or whose holder died.
 ///
 /// Every attempt for the source takes that state over and renews it. A lease that has not changed for a day belongs to
 /// a source that no event and no reconciliation delivers any more; Lambda's own retries end after six hours.
@@ -29,6 +29,8 @@ pub struct LeaseInfo {
     pub commit_may_be_sent: bool,
     /// Whether a fallback object may have been written.
     pub fallback_may_be_written: bool,
+    /// Number of holders in a row that died.
+    pub deaths: u32,
     /// The leased object, if the lease names it.
     pub object: Option<ObjectRef>,
     key: String,
@@ -42,12 +44,14 @@ impl LeaseInfo {
             return Ok(false);
         }
         let is_in_doubt = self.commit_may_be_sent || self.fallback_may_be_written;
-        if !is_in_doubt || now > after(self.expires_at, IN_DOUBT_KEPT) {
+        let is_needed = is_in_doubt || self.deaths > 0;
+        if !is_needed || now > after(self.expires_at, IN_DOUBT_KEPT) {
             return Ok(true);
         }
-        let Some(object) = &self.object else { return Ok(false) };
+        let Some(object) = &self.object else { return Ok(!is_in_doubt) };
         match store.head(object).await {
-            Ok(_) => Ok(false),
+            // A newer object under the same key has a lease and a count of its own.
+            Ok(found) => Ok(!is_in_doubt && found.id != self.source_id),
             Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(true),
             Err(error) => Err(error),
         }
@@ -59,6 +63,7 @@ impl LeaseInfo {
 /// # Errors
 /// When the prefix cannot be listed or a lease cannot be read.
 pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<LeaseInfo>> {
+    let now = Timestamp::now();
     let mut found = Vec::new();
     let mut pages = store.list(bucket, prefix);
     while let Some(page) = pages.next().await? {
@@ -67,6 +72,7 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
             let Some((document, etag)) = document::read(store, bucket, &listed.key).await? else { continue };
             found.push(LeaseInfo {
                 source_id,
+                deaths: document.deaths(now),
                 worker: document.worker,
                 acquired_at: document.acquired_at,
                 expires_at: document.expires_at,

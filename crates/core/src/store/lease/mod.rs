@@ -30,6 +30,9 @@ pub struct PreviousHolder {
     pub commit_may_be_sent: bool,
     /// A fallback object may be about to appear: abort its uploads first, then check whether it exists.
     pub fallback_may_be_written: bool,
+    /// Number of holders in a row that died, including this one. A holder that released or abandoned the lease is not
+    /// counted.
+    pub deaths: u32,
 }
 
 /// A lease held by this worker, renewed in the background.
@@ -100,11 +103,13 @@ impl Lease {
         self.shared.delete(&mut state).await
     }
 
-    /// Ends the lease after a failed attempt. State that is in doubt stays in the expired lease for the next attempt.
+    /// Ends the lease after a failed attempt. State that is in doubt, and the number of earlier holders that died, stay
+    /// in the expired lease for the next attempt.
     pub async fn abandon(self) -> Result<()> {
         self.renewal.abort();
         let mut state = self.shared.state.lock().await;
-        if state.document.is_in_doubt() {
+        let has_dead_holders = state.document.unended_acquisitions > 1;
+        if state.document.is_in_doubt() || has_dead_holders {
             self.shared.expire(&mut state).await
         } else {
             self.shared.delete(&mut state).await
@@ -190,7 +195,10 @@ impl Shared {
 
     /// Writes the document as expired, so that the next attempt can take it over at once.
     async fn expire(&self, state: &mut State) -> Result<()> {
-        let expire = |document: &mut LeaseDocument| document.expires_at = after(Timestamp::now(), -CLOCK_MARGIN);
+        let expire = |document: &mut LeaseDocument| {
+            document.expires_at = after(Timestamp::now(), -CLOCK_MARGIN);
+            document.unended_acquisitions = document.unended_acquisitions.saturating_sub(1);
+        };
         match self.update(state, expire).await {
             // The successor has taken over the state too.
             Err(error) if error.kind() == ErrorKind::LeaseLost => Ok(()),

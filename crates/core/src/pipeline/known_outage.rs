@@ -1,0 +1,94 @@
+//! The outage of the database that this process knows of, so that not every file waits for the database on its own.
+//!
+//! It changes only how long a file waits, never its outcome. The first try of each file shows whether the outage has
+//! ended.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{ErrorKind, Result};
+use crate::policy::is_response;
+
+/// How long an outage stays known without another proof. A process that was idle in the meantime waits again.
+const KNOWN_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// The known outage. Clones share it, and a Lambda function keeps it between invocations.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownOutage(Arc<Mutex<Option<Proof>>>);
+
+/// The last proof of the outage.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    kind: ErrorKind,
+    at: Instant,
+}
+
+impl KnownOutage {
+    /// The kind of error that proved the outage; `None` if no outage is known.
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        self.kind_at(Instant::now())
+    }
+
+    fn kind_at(&self, now: Instant) -> Option<ErrorKind> {
+        self.proof().filter(|proof| now.duration_since(proof.at) < KNOWN_FOR).map(|proof| proof.kind)
+    }
+
+    /// Notes that a file has waited for the database in vain, or that the first try during a known outage failed.
+    pub(crate) fn prove(&self, kind: ErrorKind) {
+        *self.proof() = Some(Proof { kind, at: Instant::now() });
+    }
+
+    /// Ends the outage if the database has responded to a request, even with an error.
+    pub(crate) fn observe<T>(&self, result: &Result<T>) {
+        let is_available = match result {
+            Ok(_) => true,
+            Err(error) => is_response(error.kind()),
+        };
+        if is_available {
+            *self.proof() = None;
+        }
+    }
+
+    fn proof(&self) -> MutexGuard<'_, Option<Proof>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn outage_is_known_for_five_minutes_after_its_last_proof() {
+        let outage = KnownOutage::default();
+        let start = Instant::now();
+        assert_eq!(outage.kind_at(start), None);
+        outage.prove(ErrorKind::Unreachable);
+        let minute = Duration::from_secs(60);
+        assert_eq!(outage.kind_at(start + 4 * minute), Some(ErrorKind::Unreachable));
+        assert_eq!(outage.kind_at(start + 6 * minute), None);
+    }
+
+    #[test]
+    fn only_a_response_of_the_database_ends_the_outage() {
+        for kind in ErrorKind::ALL {
+            let outage = KnownOutage::default();
+            outage.prove(ErrorKind::Failover);
+            outage.clone().observe(&Err::<(), _>(Error::new(*kind, "x")));
+            let is_over = matches!(
+                kind,
+                ErrorKind::Conflict
+                    | ErrorKind::Privilege
+                    | ErrorKind::TableMismatch
+                    | ErrorKind::DataRefused
+                    | ErrorKind::DatabaseFull
+            );
+            assert_eq!(outage.kind().is_none(), is_over, "{kind}");
+        }
+        let outage = KnownOutage::default();
+        outage.prove(ErrorKind::Failover);
+        outage.observe(&Ok(()));
+        assert_eq!(outage.kind(), None);
+    }
+}
