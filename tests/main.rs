@@ -59,6 +59,8 @@ mod crash {
     mod failures;
     // `kill -9` at every failpoint, in the function and in the task.
     mod kill;
+    // Files with which workers die again and again, and many files during one outage.
+    mod poison;
     // A worker that stalls until another one has taken over its lease.
     mod stall;
 }

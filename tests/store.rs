@@ -541,6 +541,40 @@ async fn acquire_soon(account: &Account, store: &Store, worker: &str) -> spillwa
 }
 
 #[tokio::test]
+async fn holders_that_died_are_counted_and_others_are_not() -> Result<()> {
+    let (account, store) = account().await?;
+    account.put("uploads/leased.csv", "a\n1\n").await?;
+    let source = store.head(&leased(&account.bucket)).await?;
+    let key = format!("lease/{}", source.id);
+    let acquire = async |worker: &str| Lease::acquire(&store, &leased(&account.bucket), key.clone(), worker, TTL).await;
+    let deaths = |lease: &Lease| lease.previous_holder().map(|previous| previous.deaths);
+
+    drop(acquire("first").await?);
+    assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?[0].deaths, 0, "a live lease");
+    tokio::time::sleep(EXPIRED).await;
+    assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?[0].deaths, 1);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0, "the count is still needed");
+    let second = acquire("second").await?;
+    assert_eq!(deaths(&second), Some(1));
+    second.abandon().await?;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let third = acquire("third").await?;
+    assert_eq!(deaths(&third), Some(1), "the second holder abandoned the lease");
+    drop(third);
+    tokio::time::sleep(EXPIRED).await;
+    let fourth = acquire("fourth").await?;
+    assert_eq!(deaths(&fourth), Some(2));
+    fourth.release().await?;
+    assert_eq!(deaths(&acquire("fifth").await?), None, "a released lease has no count");
+
+    // An overwritten object has a count of its own.
+    tokio::time::sleep(EXPIRED).await;
+    account.put("uploads/leased.csv", "a\n2\n").await?;
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn concurrent_successors_have_one_winner() -> Result<()> {
     let (account, store) = account().await?;
     drop(acquire(&account, &store, "died").await?);

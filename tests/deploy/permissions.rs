@@ -35,7 +35,7 @@ GetObject               | trigger ingest task | bucket                          
 PutObject               | trigger ingest task | failed fallback lease             | s3:PutObject
 DeleteObject            | trigger ingest task | uploads rejected                  | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
 DeleteObject            | trigger ingest task | lease                             | s3:DeleteObject s3:GetObject
-DeleteObject            | ingest              | fallback                          | s3:DeleteObject
+DeleteObject            | trigger ingest task | fallback                          | s3:DeleteObject
 DeleteObject            | ingest              | failed                            | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
 CopyObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
 CopyObject              | ingest              | failed                            | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
@@ -47,7 +47,7 @@ UploadPartCopy          | ingest              | failed                          
 UploadPartCopy          | trigger ingest task | processed failed                  | s3:PutObject
 CompleteMultipartUpload | trigger ingest task | processed failed fallback rejected | s3:PutObject
 AbortMultipartUpload    | trigger ingest task | processed failed fallback rejected | s3:AbortMultipartUpload
-ListObjectsV2           | ingest task         | bucket                            | s3:ListBucket
+ListObjectsV2           | trigger ingest task | bucket                            | s3:ListBucket
 ListMultipartUploads    | trigger ingest task | bucket                            | s3:ListBucketMultipartUploads
 GetDatabase             | trigger ingest task | glue-database                     | glue:GetDatabase
 CreateDatabase          | trigger ingest task | glue-database                     | glue:CreateDatabase
@@ -57,7 +57,7 @@ UpdateTable             | trigger ingest task | glue-table                      
 GetPartition            | trigger ingest task | glue-table                        | glue:GetPartition
 CreatePartition         | trigger ingest task | glue-table                        | glue:CreatePartition
 BatchUpdatePartition    | trigger ingest task | glue-table                        | glue:BatchUpdatePartition
-DeletePartition         | ingest              | glue-table                        | glue:DeletePartition
+DeletePartition         | trigger ingest task | glue-table                        | glue:DeletePartition
 GetSecretValue          | trigger ingest task | secret                            | secretsmanager:GetSecretValue
 GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
 GetObject               | trigger ingest task | bucket-key                        | kms:Decrypt

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use spillway_test_env::athena;
 use spillway_test_env::cloud::Object;
+use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fallback::describe;
-use spillway_test_env::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE};
+use spillway_test_env::fixture::{Counted, GLUE_DATABASE, GLUE_TABLE, file};
 use spillway_test_env::lambda::Function;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
@@ -127,6 +128,54 @@ async fn replayed_file_is_a_duplicate_when_uploaded_again() -> Result<()> {
     ensure!(account.keys("uploads/").await?.is_empty(), "the second object was not moved");
     let count = test_env.rows("SELECT COUNT(*) FROM {schema}.orders").await?;
     assert_eq!(count, [[Some("3".to_owned())]]);
+    Ok(())
+}
+
+/// The same bytes under the same key, uploaded again after the table was repaired, or before.
+#[rstest]
+#[case::versions_are_kept(true, false, "loaded", 2)]
+#[case::versions_are_kept_and_uploaded_before_the_repair(true, true, "fell_back", 2)]
+// The second upload has the identity of the first one, which is in the fallback.
+#[case::versions_are_not_kept(false, false, "fell_back", 1)]
+#[tokio::test]
+async fn file_in_the_fallback_that_is_uploaded_again_is_loaded_once(
+    #[case] keeps_versions: bool,
+    #[case] is_uploaded_before_repair: bool,
+    #[case] outcome: &str,
+    #[case] processed: usize,
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let (account, settings) = (&test_env.fixture.account, test_env.settings());
+    if keeps_versions {
+        account.keep_versions().await?;
+    }
+    let (key, rows) = ("uploads/orders.csv", 200);
+    let (body, _) = file(key, rows);
+    test_env.sql("CREATE TABLE {schema}.orders (nothing INT)").await?;
+    let first = account.put(key, body.clone()).await?;
+    test_env.deliver_until_accepted(&settings, &[&first]).await?;
+    assert_eq!(test_env.count().await?, Counted { database: 0, fallback: rows });
+
+    if !is_uploaded_before_repair {
+        test_env.sql("DROP TABLE {schema}.orders").await?;
+    }
+    let again = account.put(key, body).await?;
+    let response = test_env.deliver_until_accepted(&settings, &[&again]).await?;
+    assert_eq!(response.reports()?[0]["outcome"], outcome);
+    if is_uploaded_before_repair {
+        test_env.sql("DROP TABLE {schema}.orders").await?;
+    }
+    let reports = test_env.replay(&settings).await?;
+    ensure!(reports.iter().all(|report| report["outcome"] == "replayed"), "{reports:?}");
+    assert_eq!(test_env.count().await?, Counted { database: rows, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    for prefix in ["uploads/", "failed/", "fallback/"] {
+        assert_eq!(account.keys(prefix).await?, Vec::<String>::new());
+    }
+    assert_eq!(account.keys("processed/").await?.len(), processed);
+    assert_eq!(test_env.replay(&settings).await?.len(), 0, "a second replay found files");
+    assert_eq!(test_env.count().await?, Counted { database: rows, fallback: 0 });
     Ok(())
 }
 

@@ -101,6 +101,19 @@ impl Dispatcher {
         }
     }
 
+    /// Processes objects with this context, without events, queue and tasks.
+    #[cfg(test)]
+    pub(crate) fn of_context(context: Context) -> Self {
+        Self {
+            metrics: Metrics::new("test", "test"),
+            context,
+            event_bus: None,
+            upload_queue: None,
+            launcher: None,
+            inline_max_bytes: u64::MAX,
+        }
+    }
+
     /// Processes every object that an event names, and returns the response to Lambda.
     ///
     /// For a batch of SQS messages the response names the messages that failed. For any other event it contains the reports.

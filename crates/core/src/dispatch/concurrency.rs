@@ -39,7 +39,10 @@ impl Dispatcher {
         deadline: &Deadline,
     ) -> BatchResult {
         let permits = Permits::of(&self.context.settings);
-        let deaths = if is_any_order(&self.context.settings) { self.deaths(bucket).await } else { HashMap::new() };
+        let deaths = match is_any_order(&self.context.settings) && objects.len() > 1 {
+            true => self.deaths(bucket).await,
+            false => HashMap::new(),
+        };
         let objects = suspects_last(objects, &deaths);
         let deaths = &deaths;
         let is_interrupted = AtomicBool::new(false);

@@ -33,6 +33,14 @@ impl KnownOutage {
         self.proof().filter(|proof| now.duration_since(proof.at) < KNOWN_FOR).map(|proof| proof.kind)
     }
 
+    /// Whether an error of this kind belongs to the known outage, so that waiting is in vain.
+    ///
+    /// A rejected password is another failure than a database that is down: the password may have been rotated
+    /// meanwhile, and reading the secret again helps.
+    pub(crate) fn explains(&self, kind: ErrorKind) -> bool {
+        self.kind().is_some_and(|known| kind != ErrorKind::Credentials || known == ErrorKind::Credentials)
+    }
+
     /// Notes that a file has waited for the database in vain, or that the first try during a known outage failed.
     pub(crate) fn prove(&self, kind: ErrorKind) {
         *self.proof() = Some(Proof { kind, at: Instant::now() });
@@ -68,6 +76,16 @@ mod tests {
         let minute = Duration::from_secs(60);
         assert_eq!(outage.kind_at(start + 4 * minute), Some(ErrorKind::Unreachable));
         assert_eq!(outage.kind_at(start + 6 * minute), None);
+    }
+
+    #[test]
+    fn rejected_password_is_an_outage_of_its_own() {
+        let outage = KnownOutage::default();
+        assert!(!outage.explains(ErrorKind::Unreachable), "no outage is known");
+        outage.prove(ErrorKind::Unreachable);
+        assert!(outage.explains(ErrorKind::Failover) && !outage.explains(ErrorKind::Credentials));
+        outage.prove(ErrorKind::Credentials);
+        assert!(outage.explains(ErrorKind::Failover) && outage.explains(ErrorKind::Credentials));
     }
 
     #[test]

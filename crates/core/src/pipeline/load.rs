@@ -58,7 +58,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
 /// known to this process.
 fn may_wait(attempt: &Attempt<'_>, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
     let outage = &attempt.context.outage;
-    let is_known = outage.kind().is_some();
+    let is_known = outage.explains(kind);
     let limit = budget.min(most);
     if !is_known && waited < limit {
         return true;

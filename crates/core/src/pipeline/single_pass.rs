@@ -63,7 +63,7 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
         }
         (Retry::Never, Action::FallBack) => Ok(SinglePass::Rejected(error)),
         (Retry::Never, Action::Fail | Action::Reject) => Err(error),
-        (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.context.outage.kind().is_some() => {
+        (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.context.outage.explains(kind) => {
             attempt.context.outage.prove(kind);
             Ok(SinglePass::Rejected(error))
         }

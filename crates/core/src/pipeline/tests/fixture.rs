@@ -13,12 +13,14 @@ use crate::deadline::Deadline;
 use crate::destination::{
     Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
 };
+use crate::dispatch::{BatchResult, Dispatcher};
 use crate::error::Result;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, process};
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
+use crate::request::{Request, SweepRequest};
 use crate::route::{self, Prefixes, TableSettings};
 use crate::secret::CredentialSettings;
 use crate::store::Store;
@@ -103,6 +105,13 @@ impl Fixture {
             let id = SourceId::parse(name).expect("the name of a fallback object is a source id");
             assert!(!self.database.has_rows_of(&id), "the rows are in the database and in the fallback: {key}");
         }
+    }
+
+    /// Sweeps as a new worker.
+    pub(super) async fn sweep(&self) -> BatchResult {
+        let sweep = SweepRequest { older_than_seconds: 0 };
+        let request = Request::Sweep { bucket: BUCKET.to_owned(), sweep };
+        Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap().results
     }
 
     /// Replays the fallback as a new worker.

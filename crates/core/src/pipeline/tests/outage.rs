@@ -129,6 +129,19 @@ async fn first_try_reads_the_secret_again_after_rejected_credentials(
     assert_eq!(fixture.database.fresh_opens() - before, fresh_opens);
 }
 
+/// The password was rotated while the database was down, so the first try finds the old one.
+#[rstest]
+#[tokio::test]
+async fn password_that_was_rotated_during_the_outage_is_read_again(
+    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
+) {
+    let (fixture, context) = known_outage(reading, ErrorKind::Unreachable).await;
+    fixture.database.heal();
+    fixture.database.fail_times(Step::Begin, ErrorKind::Credentials, 2);
+    assert_eq!(fixture.process_in(&context, NEXT).await.unwrap().outcome, Outcome::Loaded);
+    assert_eq!(context.outage.kind(), None);
+}
+
 #[rstest]
 #[case::not_an_outage(ErrorKind::TableMismatch)]
 #[case::no_retry(ErrorKind::TlsRefused)]

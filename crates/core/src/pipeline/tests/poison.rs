@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{CommitFault, FILE, Fixture, KEY, Reading, Step};
-use crate::destination::LedgerState;
+use crate::destination::{LedgerState, LoadMode};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
@@ -205,4 +205,61 @@ async fn parked_file_whose_move_fails_is_parked_by_the_next_worker() {
     fixture.aws.heal();
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Rejected);
     assert_parked(&fixture);
+}
+
+/// Two files, of which the first in the listing panics while it is read.
+#[tokio::test]
+async fn panic_fails_only_its_own_object_and_counts_as_a_death() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    fixture.aws.before("GetObject", KEY, 0, || panic!("a panic that the test expects"));
+    let results = fixture.sweep().await;
+    assert_eq!(results.reports.len(), 1);
+    assert_eq!(
+        (results.reports[0].object.key.as_str(), results.reports[0].outcome),
+        ("uploads/b.csv", Outcome::Loaded)
+    );
+    let kinds: Vec<_> = results.failures.iter().map(|failure| failure.kind()).collect();
+    assert_eq!((kinds, fixture.unended_acquisitions()), (vec![ErrorKind::Internal], Some(1)));
+    assert!(results.failures[0].to_string().contains(KEY), "{}", results.failures[0]);
+}
+
+#[rstest]
+#[case::no_deaths(0, ["1,one", "2,two", "3,three"])]
+#[case::one_death(1, ["3,three", "1,one", "2,two"])]
+#[case::two_deaths(2, ["3,three", "1,one", "2,two"])]
+#[tokio::test]
+async fn sweep_starts_a_file_with_deaths_after_the_others(
+    #[values(1, 4)] max_concurrent_files: usize,
+    #[case] deaths: u32,
+    #[case] rows: [&str; 3],
+) {
+    let mut fixture = after_deaths(Reading::Buffered, deaths).await;
+    fixture.settings.max_concurrent_files = max_concurrent_files;
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    let results = fixture.sweep().await;
+    assert_eq!((results.reports.len(), results.failures.len()), (2, 0));
+    if deaths > 0 || max_concurrent_files == 1 {
+        assert_eq!(fixture.database.rows(), rows);
+    }
+}
+
+/// In these modes the order of the files decides the rows of the table.
+#[tokio::test]
+async fn sweep_keeps_the_order_of_files_that_replace_each_other() {
+    let mut fixture = after_deaths(Reading::Buffered, 1).await;
+    fixture.settings.database.options.load_mode = LoadMode::Replace;
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    let results = fixture.sweep().await;
+    let keys: Vec<_> = results.reports.iter().map(|report| report.object.key.as_str()).collect();
+    assert_eq!(keys, [KEY, "uploads/b.csv"]);
+}
+
+#[tokio::test]
+async fn sweep_goes_on_without_the_counts_if_the_leases_cannot_be_read() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    fixture.aws.put(&format!("lease/{}", "1".repeat(64)), "not a lease");
+    let results = fixture.sweep().await;
+    assert_eq!((results.reports.len(), results.failures.len()), (2, 0));
 }
