@@ -312,7 +312,7 @@ async fn has_objects(store: &Store, bucket: &str, folder_key: &str) -> Result<bo
 }
 
 /// The `Location` of a target table's fallback.
-fn table_folder(bucket: &str, settings: &PipelineConfig, target_table: &str) -> String {
+pub(crate) fn table_folder(bucket: &str, settings: &PipelineConfig, target_table: &str) -> String {
     format!("s3://{bucket}/{}", route::fallback_table_prefix(&settings.prefixes, target_table))
 }
 

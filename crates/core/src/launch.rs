@@ -112,6 +112,11 @@ impl Launcher {
         Ok(())
     }
 
+    /// The settings.
+    pub(crate) fn settings(&self) -> &LaunchSettings {
+        &self.settings
+    }
+
     /// Starts the task that loads this source, and returns its ARN.
     ///
     /// Retries while ECS throttles or fails, for at most `remaining` and a minute. A repeated call for the same source

@@ -8,7 +8,7 @@
 //! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
 //! - pure modules: `event`, `route`, `policy`, `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`request`], [`dispatch`]
+//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -16,6 +16,7 @@
 mod aws;
 pub mod batch;
 pub mod catalog;
+pub mod check;
 mod cleanup;
 pub mod config;
 mod cost;
@@ -45,6 +46,7 @@ mod report;
 pub mod request;
 pub mod route;
 mod secret;
+pub mod status;
 pub mod store;
 #[cfg(test)]
 mod stub_server;

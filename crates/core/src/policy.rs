@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind, chain};
 
 /// How often a failed step is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +134,11 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::EventInvalid => (Never, Fail, true, "send an S3 event or a request in the documented form"),
     };
     Policy { retry, action, alert, hint }
+}
+
+/// An error with its kind, its causes and the advice, on one line.
+pub(crate) fn describe(error: &Error) -> String {
+    format!("{}: {} ({})", error.kind(), chain(error), policy(error.kind()).hint)
 }
 
 /// Whether an error means that the database cannot be reached or used at all, whatever the file.

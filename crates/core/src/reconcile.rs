@@ -74,7 +74,8 @@ pub(crate) async fn backlog(
     })
 }
 
-fn age_seconds(time: Timestamp) -> u64 {
+/// Returns the age of something that was written at this time, in seconds.
+pub(crate) fn age_seconds(time: Timestamp) -> u64 {
     Timestamp::now().duration_since(time).as_secs().try_into().unwrap_or(0)
 }
 

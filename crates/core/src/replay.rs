@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Assignment, Attempt, Context, FileRows, LoadResult, is_loaded, load};
-use crate::policy::{is_outage, policy};
+use crate::pipeline::{Assignment, Attempt, Context, FileRows, LoadResult, ask, is_loaded, load};
+use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -69,7 +69,7 @@ pub(crate) async fn replay(
     if let Some(first) = manifests.first()
         && let Some(outage) = outage(context, &first.source.id, deadline).await
     {
-        let reason = format!("{}: {} ({})", outage.kind(), chain(&outage), policy(outage.kind()).hint);
+        let reason = policy::describe(&outage);
         let rows = manifests.iter().map(|manifest| manifest.rows).sum();
         warn!(reason, files = manifests.len(), rows, "the database is unavailable: the fallback is replayed later");
         return Ok(Replay::Postponed(Postponed { reason, files: manifests.len(), rows }));
@@ -90,21 +90,7 @@ pub(crate) async fn replay(
 
 /// The error that shows an outage, if the database cannot answer a query about a source.
 async fn outage(context: &Context, source_id: &SourceId, deadline: &Deadline) -> Option<Error> {
-    let look_up = async |fresh_credentials| {
-        let options = &context.settings.database.options;
-        context.destinations.open(options, fresh_credentials).await?.look_up(source_id).await
-    };
-    let query = async {
-        match look_up(false).await {
-            // The password may have been rotated since this process read the secret.
-            Err(error) if error.kind() == ErrorKind::Credentials => look_up(true).await,
-            result => result,
-        }
-    };
-    let result = tokio::select! {
-        result = query => result,
-        error = deadline.reached() => Err(error),
-    };
+    let result = ask(context, deadline, async |destination| destination.look_up(source_id).await).await;
     context.outage.observe(&result);
     result.err().filter(|error| is_outage(error.kind()))
 }

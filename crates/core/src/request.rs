@@ -1,7 +1,10 @@
-//! Parses requests: one object, corrected rejects, the files under a prefix, a replay or a sweep. Pure.
+//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a status or a check. Pure.
 //!
 //! Parsing is strict: unknown fields and fields that do not go together are errors, because an ignored field would load
 //! the wrong files. [`crate::dispatch`] runs the request.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -14,11 +17,13 @@ use serde_json::Value;
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::replay::ReplaySelection;
+use crate::status::StatusRequest;
 use crate::store::read::ListedObject;
 
 /// The accepted requests, for error messages.
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}} and {\"sweep\": {}}, each with \"bucket\" if it is not S3_BUCKET";
+                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"status\": {}} and {\"check\": {}}, each with \
+                        \"bucket\" if it is not S3_BUCKET";
 
 /// The default of [`SweepRequest::older_than_seconds`].
 const DEFAULT_AGE_SECONDS: u64 = 15 * 60;
@@ -79,6 +84,18 @@ pub enum Request {
         bucket: String,
         /// The parameters.
         sweep: SweepRequest,
+    },
+    /// Report what waits, or where a file is.
+    Status {
+        /// The bucket.
+        bucket: String,
+        /// The parameters.
+        status: StatusRequest,
+    },
+    /// Test the deployment.
+    Check {
+        /// The bucket.
+        bucket: String,
     },
 }
 
@@ -153,6 +170,26 @@ struct SweepFields {
     sweep: SweepRequest,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatusFields {
+    bucket: Option<String>,
+    status: StatusRequest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckFields {
+    bucket: Option<String>,
+    #[serde(rename = "check")]
+    _check: NoFields,
+}
+
+/// An object without fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFields {}
+
 impl Request {
     /// Parses a request. `bucket` is the default bucket; an empty request means `default_request`, if there is one.
     ///
@@ -188,6 +225,22 @@ impl Request {
         if request.get("sweep").is_some() {
             let SweepFields { bucket, sweep } = deserialize(request)?;
             return Ok(Self::Sweep { bucket: or_default(bucket), sweep });
+        }
+        Self::parse_report(request, or_default)
+    }
+
+    /// Parses the requests that report and load nothing.
+    fn parse_report(request: &Value, or_default: impl Fn(Option<String>) -> String) -> Result<Self> {
+        if request.get("status").is_some() {
+            let StatusFields { bucket, status } = deserialize(request)?;
+            if status.key.as_ref().is_some_and(String::is_empty) {
+                return Err(invalid(format!("the key is empty; {ACCEPTED}")));
+            }
+            return Ok(Self::Status { bucket: or_default(bucket), status });
+        }
+        if request.get("check").is_some() {
+            let CheckFields { bucket, .. } = deserialize(request)?;
+            return Ok(Self::Check { bucket: or_default(bucket) });
         }
         Err(invalid(format!("unknown request; {ACCEPTED}")))
     }
@@ -263,133 +316,4 @@ fn parse_timestamp(field: &str, text: &str) -> Result<Timestamp> {
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::EventInvalid, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    macro_rules! sample {
-        ($name:literal) => {
-            include_str!(concat!("../../../events/", $name, ".json"))
-        };
-    }
-
-    fn parse(request: &str) -> Result<Request> {
-        Request::parse(&serde_json::from_str(request).expect("JSON"), "default", None)
-    }
-
-    fn prefix(selection: Selection) -> Request {
-        Request::Prefix { bucket: "spillway-data".into(), prefixes: vec!["uploads/".into()], selection }
-    }
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("a timestamp")
-    }
-
-    #[test]
-    fn sample_requests_are_parsed() {
-        let window = Selection::Window { start: at("2026-11-20T00:00:00Z"), end: at("2026-11-21T00:00:00Z") };
-        let selection = ReplaySelection { table: None, limit: Some(100) };
-        let sweep = SweepRequest { older_than_seconds: Some(3600) };
-        let object = ObjectRef::new("spillway-data", "uploads/orders.csv");
-        assert_eq!(parse(sample!("ingest-key")).unwrap(), Request::Object(object));
-        assert_eq!(parse(sample!("ingest-prefix-all")).unwrap(), prefix(Selection::All));
-        assert_eq!(parse(sample!("ingest-prefix-latest")).unwrap(), prefix(Selection::Latest));
-        assert_eq!(parse(sample!("ingest-window")).unwrap(), prefix(window));
-        assert_eq!(parse(sample!("ingest-replay")).unwrap(), Request::Replay { bucket: "default".into(), selection });
-        let folder = "rejected/orders/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.csv";
-        let rejects = Request::Rejects(ObjectRef::new("spillway-data", folder));
-        assert_eq!(parse(sample!("ingest-rejects")).unwrap(), rejects);
-        let raw_zone = Request::Prefix {
-            bucket: "spillway-data".into(),
-            prefixes: vec!["data/batch/".into()],
-            selection: Selection::All,
-        };
-        assert_eq!(parse(sample!("ingest-raw-zone")).unwrap(), raw_zone);
-        let selection = ReplaySelection { table: Some("orders".into()), limit: Some(100) };
-        let one_table = Request::Replay { bucket: "default".into(), selection };
-        assert_eq!(parse(sample!("ingest-replay-table")).unwrap(), one_table);
-        assert_eq!(parse(sample!("ingest-sweep")).unwrap(), Request::Sweep { bucket: "default".into(), sweep });
-    }
-
-    #[rstest]
-    #[case(r#"{"key": "a.csv", "prefix": "b/"}"#, "invalid request")]
-    #[case(r#"{"key": "a.csv", "sweep": {}}"#, "invalid request")]
-    #[case(r#"{"key": ""}"#, "the key is empty")]
-    #[case(r#"{"key": 7}"#, "invalid request")]
-    #[case(r#"{"prefix": "a/", "version_id": "v"}"#, "invalid request")]
-    #[case(r#"{"mode": "all"}"#, "unknown request")]
-    #[case(r#"{"bucket": "b"}"#, "unknown request")]
-    #[case(r#"{"keys": "a.csv"}"#, "unknown request")]
-    #[case("{}", "unknown request")]
-    #[case("7", "unknown request")]
-    #[case(r#"{"prefix": "a/", "mode": "newest"}"#, "invalid request")]
-    #[case(r#"{"replay": {"tabel": "t"}}"#, "invalid request")]
-    #[case(r#"{"sweep": {"older_than_seconds": -1}}"#, "invalid request")]
-    #[case(r#"{"prefix": "a/", "start_ts": "2026-11-20"}"#, "start_ts needs end_ts")]
-    #[case(r#"{"prefix": "a/", "end_ts": "2026-11-20"}"#, "end_ts needs start_ts")]
-    #[case(
-        r#"{"prefix": "a/", "mode": "all", "start_ts": "2026-11-20", "end_ts": "2026-11-21"}"#,
-        "mode cannot be combined with start_ts and end_ts"
-    )]
-    #[case(r#"{"prefix": "a/", "start_ts": "2026-11-21", "end_ts": "2026-11-20"}"#, "start_ts is not before end_ts")]
-    #[case(r#"{"prefix": "a/", "start_ts": "yesterday", "end_ts": "2026-11-20"}"#, "start_ts is \"yesterday\"")]
-    fn invalid_requests_are_rejected(#[case] request: &str, #[case] expected: &str) {
-        let error = parse(request).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::EventInvalid);
-        assert!(error.to_string().starts_with(expected), "{error}");
-    }
-
-    #[rstest]
-    #[case("2026-11-20T08:30:00+02:00", "2026-11-20T06:30:00Z")]
-    #[case("2026-11-20T08:30:00", "2026-11-20T08:30:00Z")]
-    #[case("2026-11-20", "2026-11-20T00:00:00Z")]
-    fn timestamps_are_parsed(#[case] text: &str, #[case] expected: &str) {
-        assert_eq!(parse_timestamp("start_ts", text).unwrap(), at(expected));
-    }
-
-    #[test]
-    fn an_empty_request_is_the_default_request() {
-        let prefixes = vec!["in/".to_owned(), "also/".to_owned()];
-        let default =
-            DefaultRequest::Prefix { bucket: "b".into(), prefixes: prefixes.clone(), mode: PrefixMode::Latest };
-        let expected = Request::Prefix { bucket: "b".into(), prefixes, selection: Selection::Latest };
-        for empty in [json!({}), Value::Null] {
-            assert_eq!(Request::parse(&empty, "other", Some(&default)).unwrap(), expected);
-        }
-        let named = Request::parse(&json!({"key": "k"}), "other", Some(&default)).unwrap();
-        assert_eq!(named, Request::Object(ObjectRef::new("other", "k")));
-    }
-
-    #[test]
-    fn files_are_selected_oldest_first() {
-        let file = |key: &str, time: &str| ListedObject {
-            key: key.into(),
-            size_bytes: 1,
-            etag: String::new(),
-            last_modified: at(time),
-        };
-        let files = vec![
-            file("c", "2026-11-20T00:00:02Z"),
-            file("b", "2026-11-20T00:00:01Z"),
-            file("a", "2026-11-20T00:00:01Z"),
-            file("d", "2026-11-20T00:00:00Z"),
-        ];
-        let keys =
-            |selection: Selection| selection.apply(files.clone()).into_iter().map(|file| file.key).collect::<String>();
-        assert_eq!(keys(Selection::All), "dabc");
-        assert_eq!(keys(Selection::Latest), "c");
-        let window = Selection::Window { start: at("2026-11-20T00:00:01Z"), end: at("2026-11-20T00:00:02Z") };
-        assert_eq!(keys(window), "ab");
-        assert!(Selection::Latest.apply(Vec::new()).is_empty());
-    }
-
-    #[test]
-    fn sweep_ignores_the_last_15_minutes_by_default() {
-        assert_eq!(SweepRequest::default().older_than(), Duration::from_secs(900));
-    }
 }

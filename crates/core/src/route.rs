@@ -3,6 +3,7 @@
 //! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every
 //! worker uses the same keys.
 
+mod moved;
 mod table;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use spillway_formats::schema::fallback::FallbackFormat;
 
+pub(crate) use moved::MovedName;
 pub use table::TableSettings;
 pub(crate) use table::{glue_table, key_parts};
 
@@ -137,17 +139,22 @@ pub(crate) fn time_needed(expected_bytes: u64) -> Duration {
 
 /// The key to which a loaded object is moved.
 pub(crate) fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination_key(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
+    moved::key(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
 }
 
 /// The key to which an object is moved whose rows fell back or whose file is broken.
 pub(crate) fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
-    destination_key(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
+    moved::key(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
 }
 
 /// The key of the reason for an object at [`failed_key`].
 pub(crate) fn reason_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     failed_key(prefixes, key, id) + REASON_SUFFIX
+}
+
+/// The key of the failed object that a reason belongs to; `None` for the key of another object.
+pub(crate) fn key_of_reason(key: &str) -> Option<&str> {
+    key.strip_suffix(REASON_SUFFIX)
 }
 
 /// The key of a source's lease.
@@ -173,7 +180,12 @@ pub(crate) fn errors_key_for(key: &str) -> String {
 }
 
 fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
-    format!("{}{}/{id}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
+    rejects_prefix(prefixes, table, id.as_str())
+}
+
+/// The prefix of the rejected records and errors of the sources of a table whose id begins with `id_start`.
+pub(crate) fn rejects_prefix(prefixes: &Prefixes, table: &str, id_start: &str) -> String {
+    format!("{}{}/{id_start}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
 }
 
 /// The table of a file of rejected records; `None` for other keys.
@@ -219,17 +231,6 @@ pub(crate) fn manifests_prefix(prefixes: &Prefixes) -> String {
 /// The key of the manifest of a source's fallback object.
 pub(crate) fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(prefixes))
-}
-
-/// The key's path below its upload prefix (or the complete key), with the short source id before the file ending.
-///
-/// If that exceeds `max_bytes`, the key consists of the complete source id instead.
-fn destination_key(prefix: &str, prefixes: &Prefixes, key: &str, id: &SourceId, max_bytes: usize) -> String {
-    let below = upload_prefix(prefixes, key).map_or(key, |upload| &key[upload.len()..]);
-    let name = FileName::of(below).filter(|name| !name.stem.is_empty());
-    let (stem, ending) = name.map_or((below, ""), |name| (name.stem, name.ending));
-    let kept = format!("{prefix}{stem}.{}{ending}", id.short());
-    if kept.len() <= max_bytes { kept } else { format!("{prefix}_long/{id}{ending}") }
 }
 
 #[cfg(test)]

@@ -104,6 +104,24 @@ impl Catalog {
         self.update_table(location, assign).await
     }
 
+    /// Returns what of the database and the table exists. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] when the existing table is not a fallback table of the folder `location` and this format.
+    pub(crate) async fn inspect(&self, location: Option<&str>) -> Result<&'static str> {
+        if !self.has_database().await? {
+            return Ok("the database does not exist yet; the first fallback creates it");
+        }
+        let Some(location) = location else { return Ok("the database exists") };
+        match self.table().await? {
+            None => Ok("the table does not exist yet; the first fallback creates it"),
+            Some(table) => {
+                table::check(&table, &self.full_name(), location, self.settings.format)?;
+                Ok("the table exists")
+            }
+        }
+    }
+
     /// Registers the partition `dt` at `folder` (`s3://…/dt=…/`) with the table's current columns.
     ///
     /// Updates an existing partition that has fewer columns or another location.
@@ -187,13 +205,20 @@ impl Catalog {
         }
     }
 
+    async fn has_database(&self) -> Result<bool> {
+        let database = &self.settings.database;
+        match self.client.get_database().name(database).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == "EntityNotFoundException" => Ok(false),
+            Err(error) => Err(failure("GetDatabase", database, error)),
+        }
+    }
+
     /// Creates the database if missing. Checks first, because a role may not be allowed to create databases.
     async fn create_database(&self) -> Result<()> {
         let database = &self.settings.database;
-        match self.client.get_database().name(database).send().await {
-            Ok(_) => return Ok(()),
-            Err(error) if code(&error) == "EntityNotFoundException" => {}
-            Err(error) => return Err(failure("GetDatabase", database, error)),
+        if self.has_database().await? {
+            return Ok(());
         }
         let input = DatabaseInput::builder().name(database).build();
         let input = input.map_err(|error| {

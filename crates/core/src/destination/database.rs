@@ -12,13 +12,13 @@ use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry,
-    LedgerOutcome, LoadMode, ScanReason,
+    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, HistoryEntry, LedgerEntry,
+    LedgerOutcome, LoadMode, Probe, ScanReason,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::ledger::{Claim, ClaimResult, Dialect, SqlLedger};
-use crate::object::SourceId;
+use crate::object::{ObjectRef, SourceId};
 
 /// The database that credentials name. Each call uses an idle connection or opens a new one.
 #[derive(Debug)]
@@ -150,6 +150,26 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let entry = self.ledger().look_up(&mut connection, source_id).await;
             self.release(connection, entry).await
+        }
+        .boxed()
+    }
+
+    fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let entries = self.ledger().history(&mut connection, object).await;
+            self.release(connection, entries).await
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
+        async move {
+            let mut connection = C::open(&self.credentials, &self.options).await?;
+            let probe = Probe::run(&mut connection, &self.options).await;
+            // Closing it drops the temporary table.
+            connection.close().await;
+            Ok(probe)
         }
         .boxed()
     }

@@ -22,6 +22,12 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Whether staging tables outlive their connection, so that they must be dropped.
     const HAS_STAGING_TABLES: bool;
 
+    /// Returns the name of the statement that this method sends rows by, as far as the server's settings tell.
+    ///
+    /// # Errors
+    /// When the server does not allow the method.
+    fn load_statement(&self, method: LoadMethod) -> Result<&'static str>;
+
     /// Checks the table and creates what is missing, outside of any transaction.
     fn plan(&mut self, request: &Request<'_>) -> impl Future<Output = Result<PlanResult<Self::Plan>>> + Send;
 

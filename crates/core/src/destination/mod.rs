@@ -19,6 +19,7 @@ mod mysql;
 mod options;
 mod piece;
 mod postgres;
+mod probe;
 mod redact;
 mod rows;
 mod table;
@@ -33,13 +34,14 @@ use jiff::Timestamp;
 
 use crate::batch::BatchStream;
 use crate::error::{Error, Result};
-use crate::object::{ObjectVersion, SourceId};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_formats::schema::Schema;
 
-pub use crate::ledger::{LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
+pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
 use database::Database;
 use idle::Idle;
 pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
 
 /// Returns the destination that the credentials name. Its first call connects.
@@ -210,6 +212,15 @@ pub trait Destination: Send + Sync {
     /// # Errors
     /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source.
     fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>>;
+
+    /// Returns the latest ledger rows of an object's key, newest first, and none without a ledger. Reads only.
+    fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>>;
+
+    /// Tries what a load needs, on a new connection, and leaves nothing in the database.
+    ///
+    /// # Errors
+    /// When it cannot connect. Later failures are in the result.
+    fn probe(&self) -> BoxFuture<'_, Result<Probe>>;
 
     /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
     fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;

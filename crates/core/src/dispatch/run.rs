@@ -5,15 +5,18 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{BatchResult, Dispatcher};
+use crate::check::{Check, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::launch::Launcher;
 use crate::object::ObjectRef;
 use crate::reconcile;
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
+use crate::status::{Status, status};
 use crate::store::read::ListedObject;
 
 /// The results of a request.
@@ -28,6 +31,12 @@ pub struct RequestResult {
     /// What a replay has left alone because the database is unavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postponed: Option<Postponed>,
+    /// The response to a status request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The result of a check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
 }
 
 impl RequestResult {
@@ -45,7 +54,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None }
+        Self { results, cleared: None, postponed: None, status: None, check: None }
     }
 }
 
@@ -73,7 +82,20 @@ impl Dispatcher {
             }
             Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
+            Request::Status { bucket, status: request } => {
+                let status = Box::pin(status(&self.context, &bucket, &request, deadline)).await?;
+                Ok(RequestResult { status: Some(status), ..self.without_reports() })
+            }
+            Request::Check { bucket } => {
+                let launch = self.launcher.as_ref().map(Launcher::settings);
+                let check = Box::pin(check(&self.context, launch, &bucket, deadline)).await;
+                Ok(RequestResult { check: Some(check), ..self.without_reports() })
+            }
         }
+    }
+
+    fn without_reports(&self) -> RequestResult {
+        BatchResult::new(&self.metrics).into()
     }
 
     async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {

@@ -15,8 +15,6 @@ pub(crate) trait Dialect {
     const NOW: &'static str;
     /// The end of an INSERT that does not change an existing row with the same source id, and returns zero rows then.
     const OR_KEEP: &'static str;
-    /// `source_modified_at` in microseconds since 1970-01-01 UTC, as an integer.
-    const MODIFIED_MICROS: &'static str;
     /// Keys and indexes of the ledger table, in its CREATE TABLE.
     const KEYS: &'static str;
     /// Options after the parenthesis of CREATE TABLE.
@@ -35,6 +33,12 @@ pub(crate) trait Dialect {
 
     /// Returns a quoted identifier.
     fn quoted(name: &str) -> String;
+
+    /// Returns a time column in microseconds since 1970-01-01 UTC, as an integer.
+    fn micros(column: &str) -> String;
+
+    /// Returns the statement that creates the index on `object_key`, on databases whose CREATE TABLE cannot contain it.
+    fn create_index(table: &str) -> Option<String>;
 
     /// Returns the type of a column in SQL.
     fn type_sql(column_type: SqlType) -> Cow<'static, str>;

@@ -7,6 +7,7 @@
 
 mod claim;
 mod dialect;
+mod history;
 mod sql;
 mod statements;
 mod table;
@@ -19,6 +20,7 @@ use crate::object::ObjectVersion;
 use crate::report::Report;
 
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
+pub use history::HistoryEntry;
 pub(crate) use sql::SqlLedger;
 
 /// A source's state in the ledger. The names are stored.

@@ -15,11 +15,14 @@ use crate::object::SourceId;
 /// Number of characters that the column `reason` stores.
 const REASON_CHARACTERS: usize = 8000;
 
+/// The time columns that statements read.
+const TIME_COLUMNS: [&str; 3] = ["source_modified_at", "started_at", "committed_at"];
+
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
 /// open transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SqlLedger<'a> {
-    table: &'a str,
+    pub(super) table: &'a str,
 }
 
 impl<'a> SqlLedger<'a> {
@@ -186,12 +189,11 @@ impl<'a> SqlLedger<'a> {
             }
             None => Cow::Borrowed(part),
         });
-        placeholders
-            .collect::<String>()
-            .replace("{now}", D::NOW)
-            .replace("{or_keep}", D::OR_KEEP)
-            .replace("{modified_micros}", D::MODIFIED_MICROS)
-            .replace("{ledger}", &D::quoted(self.table))
+        let mut sql = placeholders.collect::<String>().replace("{now}", D::NOW).replace("{or_keep}", D::OR_KEEP);
+        for column in TIME_COLUMNS {
+            sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
+        }
+        sql.replace("{ledger}", &D::quoted(self.table))
     }
 }
 

@@ -11,7 +11,12 @@ pub(super) const ENTRY_NOWAIT: &str =
 pub(super) const ORIGINAL: &str =
     "SELECT source_id, rows_parsed FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
-    "SELECT source_id, object_key, {modified_micros} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+    "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+
+/// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
+pub(super) const HISTORY: &str = "SELECT source_id, state, rows_parsed, rows_stored, rows_rejected, attempt, \
+     {micros:started_at}, {micros:committed_at}, moved_to, reason FROM {ledger} \
+     WHERE bucket = ? AND object_key = ? ORDER BY started_at DESC LIMIT 20";
 
 pub(super) const INSERT: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, version_id, etag, size_bytes, \
      body_sha256, target_table, state, attempt, worker, tool_version, started_at) \

@@ -52,7 +52,13 @@ pub(super) fn added_columns() -> [&'static str; 5] {
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
     let columns: Vec<String> = COLUMNS.iter().chain(&ADDED_COLUMNS).map(definition::<D>).collect();
     let (columns, keys, options) = (columns.join(", "), D::KEYS, D::TABLE_OPTIONS);
-    format!("CREATE TABLE IF NOT EXISTS {} ({columns}, {keys}) {options}", D::quoted(table))
+    let definition = format!("{} ({columns}, {keys}) {options}", D::quoted(table));
+    match D::create_index(table) {
+        None => format!("CREATE TABLE IF NOT EXISTS {definition}"),
+        // If another worker has created the table in the meantime, the first statement fails and the second one is not
+        // run. It would wait for that worker's transaction.
+        Some(index) => format!("CREATE TABLE {definition}; {index}"),
+    }
 }
 
 /// Returns one statement for each column that is not in `found`.

@@ -4,8 +4,10 @@ use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
 
+use crate::deadline::Deadline;
 use crate::destination::{self, Destination, DestinationOptions, IdleConnections, Tls};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::pipeline::Context;
 use crate::secret::Secrets;
 
 /// Opens destinations for a run.
@@ -51,5 +53,27 @@ impl Destinations for ConfiguredDestinations {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.idle.close())
+    }
+}
+
+/// Sends a query to the database in the settings, until the deadline.
+///
+/// If the database rejects the password, the secret is read again: it may have been rotated.
+pub(crate) async fn ask<T>(
+    context: &Context,
+    deadline: &Deadline,
+    query: impl AsyncFn(Box<dyn Destination>) -> Result<T>,
+) -> Result<T> {
+    let options = &context.settings.database.options;
+    let send = async |fresh| query(context.destinations.open(options, fresh).await?).await;
+    let response = async {
+        match send(false).await {
+            Err(error) if error.kind() == ErrorKind::Credentials => send(true).await,
+            result => result,
+        }
+    };
+    tokio::select! {
+        result = response => result,
+        error = deadline.reached() => Err(error),
     }
 }

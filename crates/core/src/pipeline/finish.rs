@@ -7,7 +7,7 @@ use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::pipeline::{Attempt, FileResult, FileRows, is_loaded, rejects};
-use crate::policy::policy;
+use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -52,8 +52,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         return loaded(attempt, loaded_before(rows)).await;
     }
-    let policy = policy(cause.kind());
-    let reason = format!("{}: {} ({})", cause.kind(), chain(&cause), policy.hint);
+    let reason = describe(&cause);
     // The failed load may have rejected more rows.
     rejects::write(attempt, rows, Vec::new()).await?;
     write_fallback(attempt, rows, &reason).await?;
@@ -67,7 +66,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
     attempt.record_outcome(&fell_back).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
     count_fallback(&mut report, rows.rows, rows.rows_rejected);
-    report.needs_attention = policy.alert;
+    report.needs_attention = policy(cause.kind()).alert;
     finish(attempt, &mut report, MoveTo::Failed).await?;
     Ok(report)
 }

@@ -23,7 +23,7 @@ use tracing::{Instrument, info, info_span};
 pub(crate) use attempt::{Assignment, Attempt};
 pub use config::{DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
-pub(crate) use destinations::{ConfiguredDestinations, Destinations};
+pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use load::{LoadResult, is_loaded, load};

@@ -24,8 +24,9 @@ impl Dialect for MySqlDialect {
     // A plain INSERT would lock an existing row in shared mode, and two such claims deadlock. This one locks it
     // exclusively.
     const OR_KEEP: &'static str = "ON DUPLICATE KEY UPDATE source_id = source_id";
-    const MODIFIED_MICROS: &'static str = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', source_modified_at)";
-    const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at)";
+    // A complete key of 1,024 characters is too large for an index.
+    const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at), \
+         KEY object (object_key(255))";
     const TABLE_OPTIONS: &'static str = TABLE_OPTIONS;
     const ERROR_ENDS_TRANSACTION: bool = false;
     const BEGIN_LOOK_UP: Option<&'static str> = None;
@@ -36,6 +37,14 @@ impl Dialect for MySqlDialect {
 
     fn quoted(name: &str) -> String {
         quoted(name)
+    }
+
+    fn micros(column: &str) -> String {
+        format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column})")
+    }
+
+    fn create_index(_: &str) -> Option<String> {
+        None
     }
 
     fn type_sql(column_type: SqlType) -> Cow<'static, str> {

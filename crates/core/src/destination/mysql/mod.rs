@@ -29,7 +29,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, Guard, RowCounts, ScanReason};
+use crate::destination::{CommitResult, Guard, LoadMethod, RowCounts, ScanReason};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
@@ -56,6 +56,10 @@ impl LoadConnection for Connection {
     type Plan = Plan;
 
     const HAS_STAGING_TABLES: bool = true;
+
+    fn load_statement(&self, method: LoadMethod) -> Result<&'static str> {
+        write::statement_name(self, method)
+    }
 
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         let Request { file, schema, options } = *request;

@@ -61,6 +61,19 @@ fn first_statement(method: LoadMethod, connection: &Connection) -> Statement {
     }
 }
 
+/// Returns the name of the statement for this method.
+///
+/// # Errors
+/// When only LOAD DATA may be used, and the server does not allow it.
+pub(super) fn statement_name(connection: &Connection, method: LoadMethod) -> Result<&'static str> {
+    match first_statement(method, connection) {
+        Statement::LoadData if connection.facts.local_infile => Ok("LOAD DATA LOCAL"),
+        Statement::LoadData => statement_without_load_data(method).map(|_| "INSERT"),
+        Statement::Insert if connection.facts.local_infile => Ok("INSERT"),
+        Statement::Insert => Ok("INSERT, because the server's local_infile is 0"),
+    }
+}
+
 fn statement_without_load_data(method: LoadMethod) -> Result<Statement> {
     match method {
         LoadMethod::Auto | LoadMethod::Insert => Ok(Statement::Insert),

@@ -25,7 +25,6 @@ impl Dialect for PostgresDialect {
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     const NOW: &'static str = "clock_timestamp()";
     const OR_KEEP: &'static str = "ON CONFLICT (source_id) DO NOTHING";
-    const MODIFIED_MICROS: &'static str = "CAST(round(extract(epoch FROM source_modified_at) * 1000000) AS bigint)";
     const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE (content_id)";
     const TABLE_OPTIONS: &'static str = "";
     const ERROR_ENDS_TRANSACTION: bool = true;
@@ -38,6 +37,15 @@ impl Dialect for PostgresDialect {
 
     fn quoted(name: &str) -> String {
         quoted(name)
+    }
+
+    fn micros(column: &str) -> String {
+        format!("CAST(round(extract(epoch FROM {column}) * 1000000) AS bigint)")
+    }
+
+    fn create_index(table: &str) -> Option<String> {
+        let index = quoted(&format!("{table}_object_key"));
+        Some(format!("CREATE INDEX IF NOT EXISTS {index} ON {} (object_key)", quoted(table)))
     }
 
     fn type_sql(column_type: SqlType) -> Cow<'static, str> {
@@ -133,6 +141,7 @@ impl ToSql for Value<'_> {
 fn row(row: &tokio_postgres::Row) -> Result<Row> {
     let cell = |(index, column): (usize, &tokio_postgres::Column)| match *column.type_() {
         Type::TEXT => Ok(value::<Option<String>>(row, index)?.map_or(Cell::Null, Cell::Text)),
+        Type::INT4 => Ok(value::<Option<i32>>(row, index)?.map_or(Cell::Null, |number| Cell::Integer(number.into()))),
         Type::INT8 => Ok(value::<Option<i64>>(row, index)?.map_or(Cell::Null, Cell::Integer)),
         _ => Err(unexpected_response("cannot read a row of the ledger")),
     };

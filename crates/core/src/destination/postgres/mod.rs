@@ -28,7 +28,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, FileSchema, Guard, LoadMode, RowCounts, ScanReason};
+use crate::destination::{CommitResult, FileSchema, Guard, LoadMethod, LoadMode, RowCounts, ScanReason};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 
@@ -64,6 +64,10 @@ impl LoadConnection for Connection {
 
     /// Staging tables are temporary and end with their transaction.
     const HAS_STAGING_TABLES: bool = false;
+
+    fn load_statement(&self, _: LoadMethod) -> Result<&'static str> {
+        Ok("COPY")
+    }
 
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         match prepare(self, request).await? {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::destination::{
-    Begun, Destination, DestinationOptions, FileClaim, FileSchema, Guard, LedgerEntry, LedgerOutcome, LedgerState,
-    RowCounts, ScanReason,
+    Begun, Destination, DestinationOptions, FileClaim, FileSchema, Guard, HistoryEntry, LedgerEntry, LedgerOutcome,
+    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::SourceId;
+use crate::object::{ObjectRef, SourceId};
 use crate::pipeline::Destinations;
 use load::FakeLoad;
 
@@ -28,6 +28,8 @@ pub(super) enum Step {
     Finalize,
     Commit,
     LookUp,
+    History,
+    Probe,
     Record,
     RecordMove,
 }
@@ -70,6 +72,8 @@ struct State {
     creates_table: bool,
     hangs_at: Option<Step>,
     refused_value: Option<&'static str>,
+    history: Vec<(String, HistoryEntry)>,
+    denies_create: bool,
 }
 
 impl FakeDatabase {
@@ -85,7 +89,7 @@ impl FakeDatabase {
 
     /// Every call fails, as when the server is down.
     pub(super) fn stop(&self) {
-        for step in [Step::Begin, Step::LookUp, Step::Record, Step::RecordMove] {
+        for step in [Step::Begin, Step::LookUp, Step::History, Step::Probe, Step::Record, Step::RecordMove] {
             self.fail(step, ErrorKind::Unreachable);
         }
     }
@@ -140,6 +144,16 @@ impl FakeDatabase {
     /// Writes a ledger row, as another worker did.
     pub(super) fn put_ledger(&self, source: &SourceId, state: LedgerState, rows: u64) {
         self.state().put_ledger(source, state, RowCounts::inserted(rows), String::new(), None);
+    }
+
+    /// Adds a row to the history of a key.
+    pub(crate) fn put_history(&self, key: &str, row: HistoryEntry) {
+        self.state().history.push((key.to_owned(), row));
+    }
+
+    /// The user may not create tables.
+    pub(crate) fn deny_create(&self) {
+        self.state().denies_create = true;
     }
 
     /// The committed rows, fields joined by commas.
@@ -275,6 +289,28 @@ impl Destination for FakeDatabase {
         async move {
             self.call(Step::LookUp)?;
             Ok(self.state().ledger.get(source_id).map(|row| row.entry.clone()))
+        }
+        .boxed()
+    }
+
+    fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>> {
+        async move {
+            self.call(Step::History)?;
+            Ok(self.state().history.iter().filter(|(key, _)| *key == object.key).map(|(_, row)| row.clone()).collect())
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
+        async move {
+            self.call(Step::Probe)?;
+            let state = self.state();
+            let table = match state.denies_create {
+                true => vec![Error::new(ErrorKind::Privilege, "cannot create a table")],
+                false => Vec::new(),
+            };
+            let ledger = if state.ledger.is_empty() { LedgerProbe::Missing } else { LedgerProbe::Usable };
+            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger) })
         }
         .boxed()
     }

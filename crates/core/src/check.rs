@@ -1,0 +1,248 @@
+//! The check after a deployment: tries everything that a load needs, and leaves nothing behind.
+//!
+//! A failure does not stop the tests after it. An item whose test needs a failed one says so.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::deadline::Deadline;
+use crate::destination::{LedgerProbe, Probe};
+use crate::error::{Error, Result, chain};
+use crate::fallback;
+use crate::launch::LaunchSettings;
+use crate::pipeline::{Context, PipelineConfig};
+use crate::policy::policy;
+use crate::secret::CredentialSettings;
+
+/// The end of most hints, which applies to a file and not to a check.
+const REPLAY_HINT: &str = ", then replay the fallback";
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Whether every item is.
+    pub ok: bool,
+    /// The items, in the order in which they were tried.
+    pub items: Vec<CheckItem>,
+}
+
+/// One thing that a load needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckItem {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it works.
+    pub ok: bool,
+    /// What was tried.
+    pub tried: String,
+    /// What was found, if that is worth knowing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// The reason of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How to correct the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl CheckItem {
+    fn passed(name: &'static str, tried: impl Into<String>, found: Option<String>) -> Self {
+        Self { name, ok: true, tried: tried.into(), found, reason: None, fix: None }
+    }
+
+    fn failed(name: &'static str, tried: impl Into<String>, reason: String, fix: &str) -> Self {
+        let (reason, fix) = (Some(reason), Some(fix.to_owned()));
+        Self { name, ok: false, tried: tried.into(), found: None, reason, fix }
+    }
+
+    /// The item of a test that returns what it found.
+    fn of(name: &'static str, tried: impl Into<String>, result: Result<Option<String>>) -> Self {
+        match result {
+            Ok(found) => Self::passed(name, tried, found),
+            Err(error) => Self::failed(name, tried, reason(&error), fix(&error)),
+        }
+    }
+
+    /// The item of a test that cannot run because another one failed.
+    fn not_tried(name: &'static str, tried: &str, cause: &str) -> Self {
+        Self::failed(name, tried, format!("not tried, because {cause:?} failed"), &format!("correct {cause:?} first"))
+    }
+}
+
+/// Checks the settings, S3, the secret, the database, the ledger, Glue and the settings of tasks.
+pub(crate) async fn check(
+    context: &Context,
+    launch: Option<&LaunchSettings>,
+    bucket: &str,
+    deadline: &Deadline,
+) -> Check {
+    let mut items = vec![settings(&context.settings, bucket), list(context, bucket).await];
+    items.push(CheckItem::of(
+        "bucket_write",
+        format!("write and delete an object under {}", context.settings.prefixes.lease),
+        write(context, bucket).await,
+    ));
+    items.extend(database(context, deadline).await);
+    items.push(glue(context, bucket).await);
+    items.push(tasks(launch));
+    Check { ok: items.iter().all(|item| item.ok), items }
+}
+
+/// The settings are complete and valid, or this process would not run.
+fn settings(settings: &PipelineConfig, bucket: &str) -> CheckItem {
+    let tables = &settings.database.tables;
+    let target = match &tables.default {
+        Some(table) if tables.patterns.is_empty() => format!("table {table}"),
+        Some(table) => format!("tables by TABLE_PATTERN, else {table}"),
+        None => "tables by TABLE_PATTERN".to_owned(),
+    };
+    let found = format!(
+        "bucket {bucket}, uploads under {}, {target}, load mode {}",
+        settings.prefixes.upload.iter().map(|prefix| format!("{prefix:?}")).collect::<Vec<_>>().join(", "),
+        settings.database.options.load_mode.name()
+    );
+    CheckItem::passed("settings", "read the settings of this function", Some(found))
+}
+
+async fn list(context: &Context, bucket: &str) -> CheckItem {
+    let listed = async {
+        for prefix in &context.settings.prefixes.upload {
+            context.store.list(bucket, prefix).next().await?;
+        }
+        Ok(None)
+    };
+    CheckItem::of("bucket", format!("list the upload prefixes of the bucket {bucket}"), listed.await)
+}
+
+/// Writes and deletes an object whose name is not a lease.
+async fn write(context: &Context, bucket: &str) -> Result<Option<String>> {
+    let key = format!("{}check-{:016x}", context.settings.prefixes.lease, fastrand::u64(..));
+    let body = Bytes::from_static(b"This object can be deleted.\n");
+    context.store.put_new(bucket, &key, body, "text/plain").await?;
+    context.store.delete(bucket, &key).await?;
+    Ok(None)
+}
+
+/// The secret, and what the database allows its user.
+async fn database(context: &Context, deadline: &Deadline) -> Vec<CheckItem> {
+    const CONNECT: &str = "connect to the database and log in";
+    let tried = match &context.settings.database.credentials {
+        CredentialSettings::Inline(_) => {
+            "read RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB from the settings".to_owned()
+        }
+        CredentialSettings::Secret(secret) => format!("read the secret {:?}", secret.name),
+    };
+    let opened = context.destinations.open(&context.settings.database.options, true).await;
+    let destination = match opened {
+        Ok(destination) => destination,
+        Err(error) => {
+            let mut items = vec![CheckItem::of("secret", tried, Err(error))];
+            items.push(CheckItem::not_tried("database", CONNECT, "secret"));
+            items.extend(not_probed("secret"));
+            return items;
+        }
+    };
+    let mut items = vec![CheckItem::passed("secret", tried, None)];
+    let probed = tokio::select! {
+        probed = destination.probe() => probed,
+        error = deadline.reached() => Err(error),
+    };
+    match probed {
+        Ok(probe) => {
+            items.push(CheckItem::passed("database", CONNECT, None));
+            items.extend(probe_items(probe, &context.settings));
+        }
+        Err(error) => {
+            items.push(CheckItem::of("database", CONNECT, Err(error)));
+            items.extend(not_probed("database"));
+        }
+    }
+    items
+}
+
+const LOAD_STATEMENT: (&str, &str) = ("load_statement", "read how rows can be sent");
+const TEMPORARY_TABLE: (&str, &str) = ("temporary_table", "create a temporary table and insert a row");
+const TABLE: (&str, &str) =
+    ("table", "create a table spillway_check_…, insert, read, update and delete a row, add a column, drop the table");
+const LEDGER: (&str, &str) = ("ledger", "read the ledger, and insert a row that is rolled back");
+
+fn not_probed(cause: &str) -> [CheckItem; 4] {
+    [LOAD_STATEMENT, TEMPORARY_TABLE, TABLE, LEDGER].map(|(name, tried)| CheckItem::not_tried(name, tried, cause))
+}
+
+fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
+    let Probe { load_statement, temporary_table, table, ledger } = probe;
+    let can_create = table.is_empty();
+    let of_table = match table.first() {
+        None => CheckItem::passed(TABLE.0, TABLE.1, None),
+        Some(first) => {
+            let reasons: Vec<String> = table.iter().map(reason).collect();
+            CheckItem::failed(TABLE.0, TABLE.1, reasons.join("; "), fix(first))
+        }
+    };
+    let of_ledger = match ledger {
+        Ok(LedgerProbe::Missing) if !can_create => CheckItem::failed(
+            LEDGER.0,
+            LEDGER.1,
+            format!("{} does not exist, and the user may not create it", settings.database.options.ledger_table),
+            "correct \"table\" first",
+        ),
+        Ok(LedgerProbe::Missing) => {
+            CheckItem::passed(LEDGER.0, LEDGER.1, Some("it does not exist yet; the first load creates it".to_owned()))
+        }
+        Ok(LedgerProbe::Usable) => CheckItem::passed(LEDGER.0, LEDGER.1, None),
+        Err(error) => CheckItem::of(LEDGER.0, LEDGER.1, Err(error)),
+    };
+    [
+        CheckItem::of(
+            LOAD_STATEMENT.0,
+            LOAD_STATEMENT.1,
+            load_statement.map(|name| Some(format!("rows are sent by {name}"))),
+        ),
+        CheckItem::of(TEMPORARY_TABLE.0, TEMPORARY_TABLE.1, temporary_table.map(|()| None)),
+        of_table,
+        of_ledger,
+    ]
+}
+
+async fn glue(context: &Context, bucket: &str) -> CheckItem {
+    let settings = &context.settings;
+    // Without a default table, the Glue tables are known only from the keys of files.
+    let table = settings.database.tables.default.as_deref();
+    let location = table.map(|table| (settings.glue_table(table), fallback::table_folder(bucket, settings, table)));
+    let result = match &location {
+        Some((table, folder)) => context.catalog.with_table(table).inspect(Some(folder)).await,
+        None => context.catalog.inspect(None).await,
+    };
+    let tried = format!("read the Glue database {} and its fallback table", settings.glue.database);
+    CheckItem::of("glue", tried, result.map(|found| Some(found.to_owned())))
+}
+
+/// Only the settings of tasks are checked: the role may not describe a cluster.
+fn tasks(launch: Option<&LaunchSettings>) -> CheckItem {
+    let tried = "read the settings of tasks; nothing was started";
+    match launch {
+        None => {
+            let found = "ECS_CLUSTER is not set, so a file that needs a Fargate task fails";
+            CheckItem::passed("tasks", tried, Some(found.to_owned()))
+        }
+        Some(launch) if launch.subnets.is_empty() => {
+            let reason = "SUBNETS is empty, and Fargate does not start a task without a subnet".to_owned();
+            CheckItem::failed("tasks", tried, reason, "set SUBNETS (SubnetIds in the template)")
+        }
+        Some(LaunchSettings { cluster, task_definition, subnets, .. }) => {
+            let found = format!("cluster {cluster}, task definition {task_definition}, {} subnets", subnets.len());
+            CheckItem::passed("tasks", tried, Some(found))
+        }
+    }
+}
+
+fn reason(error: &Error) -> String {
+    format!("{}: {}", error.kind(), chain(error))
+}
+
+fn fix(error: &Error) -> &'static str {
+    let hint = policy(error.kind()).hint;
+    hint.strip_suffix(REPLAY_HINT).unwrap_or(hint)
+}

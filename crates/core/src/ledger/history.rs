@@ -1,0 +1,86 @@
+//! The ledger rows of one object key, and a test of the ledger that changes nothing.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::statements::{HISTORY, INSERT_LOOK_UP};
+use super::{Dialect, LedgerConnection, LedgerState, Row, SqlLedger};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::{ObjectRef, SourceId};
+
+/// A row of the ledger, for people who look for a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryEntry {
+    /// The identity of the object's version.
+    pub source_id: String,
+    /// The state.
+    pub state: LedgerState,
+    /// Rows of the file.
+    pub rows_parsed: u64,
+    /// Rows that were stored in the table or in the fallback.
+    pub rows_stored: u64,
+    /// Rejected records of the file.
+    pub rows_rejected: u64,
+    /// Number of attempts that have reached the ledger.
+    pub attempt: u64,
+    /// When the last attempt started.
+    pub started_at: Timestamp,
+    /// When its outcome was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<Timestamp>,
+    /// The key that the object was moved to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
+    /// The reason for an outcome other than a load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl SqlLedger<'_> {
+    /// Returns the latest rows of an object's key, newest first, and none without a ledger. Locks nothing.
+    pub(crate) async fn history<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        object: &ObjectRef,
+    ) -> Result<Vec<HistoryEntry>> {
+        if !self.exists(connection).await? {
+            return Ok(Vec::new());
+        }
+        let params = [(&object.bucket).into(), (&object.key).into()];
+        self.query(connection, "cannot read the ledger", HISTORY, &params).await?.iter().map(history_entry).collect()
+    }
+
+    /// Whether the ledger's table exists.
+    pub(crate) async fn exists<C: LedgerConnection>(&self, connection: &mut C) -> Result<bool> {
+        Ok(connection.table_columns(self.table, &[]).await?.is_some())
+    }
+
+    /// Inserts a row into the existing ledger, and rolls back.
+    pub(crate) async fn try_insert<C: LedgerConnection>(&self, connection: &mut C, id: &SourceId) -> Result<()> {
+        let context = "cannot write the ledger";
+        connection.run(context, C::Dialect::BEGIN).await?;
+        let inserted = self.execute(connection, context, INSERT_LOOK_UP, &[id.as_str().into()]).await;
+        connection.roll_back().await;
+        inserted?.rows().map(drop)
+    }
+}
+
+fn history_entry(row: &Row) -> Result<HistoryEntry> {
+    Ok(HistoryEntry {
+        source_id: row.text(0)?,
+        state: LedgerState::from_name(&row.text(1)?)?,
+        rows_parsed: row.count(2)?,
+        rows_stored: row.count(3)?,
+        rows_rejected: row.count(4)?,
+        attempt: row.count(5)?,
+        started_at: row.optional_integer(6)?.map(time).transpose()?.unwrap_or(Timestamp::UNIX_EPOCH),
+        committed_at: row.optional_integer(7)?.map(time).transpose()?,
+        moved_to: row.optional_text(8)?,
+        reason: row.optional_text(9)?,
+    })
+}
+
+fn time(micros: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(micros)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the ledger contains an invalid time").with_source(error))
+}

@@ -1,0 +1,116 @@
+//! A file's state as a sentence for the user, with what to do next.
+
+use super::{FileState, FileStatus};
+use crate::destination::LedgerState;
+use crate::object::ObjectRef;
+use crate::pipeline::PipelineConfig;
+use crate::reconcile::age_seconds;
+use crate::route::Route;
+
+/// Returns the explanation of a state whose other fields are complete.
+pub(super) fn of(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -> String {
+    match status.state {
+        FileState::Waiting => waiting(status, settings, object),
+        FileState::Loading => loading(status),
+        FileState::Loaded => loaded(status),
+        FileState::FellBack => fell_back(status),
+        FileState::Rejected => rejected(status),
+        FileState::Unknown => unknown(status, settings, object),
+    }
+}
+
+fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -> String {
+    let prefixes = &settings.prefixes;
+    if let Route::Skip { why } = Route::of_requested(object, prefixes) {
+        return format!("the object is never loaded: {why}; ask for the key that the file was uploaded to");
+    }
+    if let Route::Skip { why } = Route::of(object, prefixes) {
+        return format!(
+            "no event and no sweep loads the object: {why}; move it to a key that is loaded, or send {{\"key\": {:?}}}",
+            object.key
+        );
+    }
+    let age = status.object.as_ref().map_or(0, |object| age_seconds(object.last_modified));
+    let next = match status.ledger.error {
+        None => "its event or the next sweep loads it",
+        Some(_) => "the database is unavailable, so the next attempt writes its rows to the fallback",
+    };
+    format!(
+        "the file has waited for {age} s and no worker has it; {next}; to load it now send {{\"key\": {:?}}}; if it \
+         waits long, search for the key in the log of the trigger function",
+        object.key
+    )
+}
+
+fn loading(status: &FileStatus) -> String {
+    let Some(lease) = &status.lease else { return "a worker is loading the file".to_owned() };
+    format!(
+        "the worker {:?} is loading the file; wait; if the worker is dead, another one takes over after {}",
+        lease.worker, lease.expires_at
+    )
+}
+
+fn loaded(status: &FileStatus) -> String {
+    let state = status.ledger.rows.first().map(|row| row.state);
+    let mut text = match state {
+        Some(LedgerState::Duplicate) => {
+            "the same bytes were loaded before, so the file was not loaded again; to load them twice set \
+             DEDUPE=version and upload the file again"
+        }
+        Some(LedgerState::Superseded) => "a newer file has replaced the table, so the rows of this one are not needed",
+        Some(LedgerState::Loaded) => "the rows are in the table",
+        Some(LedgerState::FellBack | LedgerState::Rejected) | None => {
+            "the object is under the processed prefix, so its rows are in the table"
+        }
+    }
+    .to_owned();
+    if status.object.is_some() {
+        text.push_str("; the object has not moved yet, and the next sweep moves it");
+    }
+    if !status.rejects.is_empty() {
+        text.push_str("; some records were rejected; correct them and load them with a rejects request");
+    }
+    text
+}
+
+fn fell_back(status: &FileStatus) -> String {
+    let Some(fallback) = &status.fallback else {
+        return "the object is under the failed prefix without a reason file, so its rows fell back; they are no longer \
+                in the fallback, so a replay has loaded them; the ledger shows when"
+            .to_owned();
+    };
+    format!(
+        "the rows are in the fallback, because the database did not accept them ({}); query them with Athena; a replay \
+         loads them when the cause is gone",
+        fallback.reason
+    )
+}
+
+fn rejected(status: &FileStatus) -> String {
+    let text = |field: &str| {
+        let reason = status.reason.as_ref().and_then(|reason| reason.content[field].as_str());
+        reason.map(str::to_owned)
+    };
+    let of_ledger = status.ledger.rows.first().and_then(|row| row.reason.clone());
+    let reason = text("reason").or(of_ledger).unwrap_or_else(|| "the reason is not known".to_owned());
+    let hint = text("hint").unwrap_or_else(|| "correct the file and upload it again".to_owned());
+    format!("the file was rejected and none of its rows is stored ({reason}); {hint}")
+}
+
+fn unknown(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -> String {
+    let ledger = match status.ledger.error {
+        None => "the ledger has no row of it",
+        Some(_) => "the ledger cannot be read now",
+    };
+    format!(
+        "no object has this key in the bucket {}, no file was moved from it, and {ledger}; check the key and the bucket; \
+         files are loaded from {}",
+        object.bucket,
+        upload_prefixes(settings)
+    )
+}
+
+fn upload_prefixes(settings: &PipelineConfig) -> String {
+    let name = |prefix: &String| if prefix.is_empty() { "the whole bucket".to_owned() } else { prefix.clone() };
+    settings.prefixes.upload.iter().map(name).collect::<Vec<_>>().join(", ")
+}
