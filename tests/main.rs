@@ -77,6 +77,8 @@ mod deploy {
     mod permissions;
     // The sample events in events/, sent to the functions.
     mod samples;
+    // Status of files and check of a deployment, on good and broken set-ups.
+    mod status;
     // The task as a process: modes, exit codes and signals.
     mod task;
 }

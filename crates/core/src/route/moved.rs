@@ -34,3 +34,29 @@ pub(super) fn key(prefix: &str, prefixes: &Prefixes, key: &str, id: &SourceId, m
     let kept = format!("{start}{}{ending}", id.short());
     if kept.len() <= max_bytes { kept } else { format!("{prefix}_long/{id}{ending}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("uploads/a.csv", "processed/a.0123456789abcdef.csv", Some("0123456789abcdef"))]
+    #[case("uploads/a/b.CSV.gz", "processed/a/b.0123456789abcdef.CSV.gz", Some("0123456789abcdef"))]
+    #[case("elsewhere/data.txt", "processed/elsewhere/data.txt.0123456789abcdef", Some("0123456789abcdef"))]
+    #[case("uploads/a.csv", "processed/a.b.0123456789abcdef.csv", None)]
+    #[case("uploads/a.csv", "processed/a.0123456789abcdef.csv.gz", None)]
+    #[case("uploads/a.csv", "processed/a.012345678.csv", None)]
+    fn short_id_is_read_from_a_moved_key(#[case] key: &str, #[case] moved: &str, #[case] expected: Option<&str>) {
+        let prefixes = Prefixes {
+            upload: vec!["uploads/".into()],
+            processed: "processed/".into(),
+            failed: "failed/".into(),
+            fallback: "fallback/".into(),
+            lease: "lease/".into(),
+            rejected: "rejected/".into(),
+        };
+        assert_eq!(MovedName::of("processed/", &prefixes, key).short_id(moved), expected);
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{FakeDatabase, Step};
 use crate::catalog::{Catalog, GlueSettings};
+use crate::check::{Check, check};
 use crate::deadline::Deadline;
 use crate::destination::{
     Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
@@ -23,6 +24,7 @@ use crate::report::Report;
 use crate::request::{Request, SweepRequest};
 use crate::route::{self, Prefixes, TableSettings};
 use crate::secret::CredentialSettings;
+use crate::status::{Status, StatusRequest, status};
 use crate::store::Store;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
@@ -130,6 +132,17 @@ impl Fixture {
     /// Replays the whole fallback if the database is available.
     pub(super) async fn try_replay(&self) -> Replay {
         replay(&self.context(), BUCKET, &ReplaySelection::default(), &no_deadline()).await.unwrap()
+    }
+
+    /// The status of a key, or of everything that waits.
+    pub(super) async fn status(&self, key: Option<&str>) -> Result<Status> {
+        let request = StatusRequest { key: key.map(str::to_owned) };
+        status(&self.context(), BUCKET, &request, &no_deadline()).await
+    }
+
+    /// The result of a check, without tasks.
+    pub(super) async fn check(&self) -> Check {
+        check(&self.context(), None, BUCKET, &no_deadline()).await
     }
 
     /// The current version of the object with this key.

@@ -30,6 +30,8 @@ mod poison;
 mod rejects;
 /// Replay of fallback objects.
 mod replay;
+/// Status and check.
+mod status;
 
 use fake_database::{CommitFault, FakeDatabase, Step};
 use fixture::{FILE, Fixture, KEY, Reading};
