@@ -111,7 +111,7 @@ impl Fixture {
 
     /// Sweeps as a new worker.
     pub(super) async fn sweep(&self) -> BatchResult {
-        let sweep = SweepRequest { older_than_seconds: 0 };
+        let sweep = SweepRequest { older_than_seconds: Some(0) };
         let request = Request::Sweep { bucket: BUCKET.to_owned(), sweep };
         Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap().results
     }

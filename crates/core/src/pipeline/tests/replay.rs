@@ -6,6 +6,7 @@ use super::{CommitFault, Fixture, KEY, Reading, Step};
 use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::object::ObjectVersion;
+use crate::replay::Replay;
 use crate::report::Outcome;
 use spillway_formats::schema::fallback::FallbackFormat;
 
