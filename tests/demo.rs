@@ -1,4 +1,4 @@
-//! `make demo`: shows Spillway on a local AWS and a private MariaDB, or PostgreSQL with `ENGINE=postgres`.
+//! `make demo`: shows Spillway on a local AWS emulator and a private MariaDB, or PostgreSQL with `ENGINE=postgres`.
 //!
 //! It deploys the template and runs the real binaries. Every printed number is read from the database, S3 or Athena. All
 //! processes end with the demo.
@@ -47,11 +47,11 @@ impl Demo {
     async fn start(engine: Engine) -> Result<Self> {
         let begun = Instant::now();
         println!(
-            "Spillway loads files from S3 into a database exactly once. If the database is down or rejects a file,"
+            "Spillway loads files from S3 into a database exactly once. If the database is down or refuses a file,"
         );
         println!("its rows stay queryable in S3 until they are replayed.");
         println!(
-            "\nStarting a private {} and a local AWS, and deploying template.yaml to it with `sam deploy` ...",
+            "\nStarting a private {} and a local AWS emulator, and deploying template.yaml to it with `sam deploy` ...",
             engine.title()
         );
         let (server, cloud) = (Database::start(engine, Options::default()).await?, Cloud::start().await?);
@@ -190,8 +190,8 @@ impl Demo {
 
     async fn print_rows(&self) -> Result<()> {
         let seconds = self.step_begun.elapsed().as_secs_f64();
-        let label = format!("in {}:", self.schema.engine.title());
-        println!("  {label:<14} {} rows, {seconds:.1} s after the step began", self.rows().await?);
+        let engine = self.schema.engine.title();
+        println!("  total in {engine}: {} rows, {seconds:.1} s after the step began", self.rows().await?);
         Ok(())
     }
 
