@@ -8,8 +8,8 @@ use crate::Position;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineEnd {
     Unknown,
-    LineFeed,
-    Return,
+    Lf,
+    Cr,
 }
 
 /// The position of the next byte, and that of the open record.
@@ -22,7 +22,7 @@ pub(super) struct Cursor {
     pub(super) line_end: LineEnd,
     line: u64,
     /// CRs in quotes that were read while the line end was unknown.
-    uncounted_returns: u64,
+    uncounted_crs: u64,
 }
 
 impl Cursor {
@@ -33,7 +33,7 @@ impl Cursor {
             record: Position { record: first_record, line: 1, byte: 0 },
             line_end: LineEnd::Unknown,
             line: 1,
-            uncounted_returns: 0,
+            uncounted_crs: 0,
         }
     }
 
@@ -53,16 +53,16 @@ impl Cursor {
     pub(super) fn count_lines(&mut self, part: &[u8]) {
         self.line += memchr_iter(b'\n', part).count() as u64;
         match self.line_end {
-            LineEnd::LineFeed => {}
-            LineEnd::Return => self.line += memchr_iter(b'\r', part).count() as u64,
-            LineEnd::Unknown => self.uncounted_returns += memchr_iter(b'\r', part).count() as u64,
+            LineEnd::Lf => {}
+            LineEnd::Cr => self.line += memchr_iter(b'\r', part).count() as u64,
+            LineEnd::Unknown => self.uncounted_crs += memchr_iter(b'\r', part).count() as u64,
         }
     }
 
     /// Sets the line end to a lone CR, so that the CRs before count as line ends too.
-    pub(super) fn set_return(&mut self) {
-        self.line_end = LineEnd::Return;
-        self.line += self.uncounted_returns;
+    pub(super) fn set_lone_cr(&mut self) {
+        self.line_end = LineEnd::Cr;
+        self.line += self.uncounted_crs;
     }
 
     /// Moves to the next record, which starts here, `lines` lines further.

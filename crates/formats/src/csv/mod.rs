@@ -1,6 +1,6 @@
 //! CSV (RFC 4180) as a push decoder: accepts bytes in any chunks, returns whole batches, and uses bounded memory.
 //!
-//! The RFC does not define every case. These rules never change or lose a value without an error:
+//! The RFC does not define every case. These rules decide the others:
 //!
 //! - A file is UTF-8 with or without a byte order mark, UTF-16 with one, or in the configured encoding. It is rejected at its
 //!   first invalid byte.
@@ -9,11 +9,13 @@
 //! - An unquoted empty field is missing. A quoted one is the empty string.
 //! - A record ends with LF or CR LF; more CRs before the LF count as one. If the header ends with a lone CR, every record
 //!   does. A lone CR or LF that breaks this rule outside quotes is rejected. The last record needs no line end.
-//! - An empty line is skipped, also in a file with one column. Write `""` there for an empty value.
+//! - An empty line is skipped. In a file with one column this loses an empty value without an error, unless it is
+//!   written as `""`.
 //! - Every record has as many fields as the header. A delimiter at the end of a line opens one more field, in the header too.
 //! - Positions count bytes of the file, and lines as an editor does. In a converted file they count bytes of the UTF-8 text.
-//! - If no delimiter is configured, the first records show it; see `delimiter`. A header that contains another common
-//!   delimiter more often than the right one is rejected. Quoted names do not count.
+//! - If no delimiter is configured, it is detected from the first records; see `delimiter`. A file is then rejected if
+//!   another common delimiter would divide its header into more columns. With a configured delimiter it is rejected only
+//!   if the header stays one column and contains another one. Quoted names, and files without a header, are not checked.
 //! - If bad records may be rejected, two faults reject only the record: another number of fields than the header, and text
 //!   after a closing quote. The latter record ends with its line. Every other fault rejects the file.
 //! - Configured null values are missing in every column, text included, unless they are quoted.

@@ -32,8 +32,8 @@ enum State {
     Quoted,
     /// After a quote that closes the field, unless another quote follows.
     AfterQuote,
-    /// After `returns` CRs, which are a line end if LF follows. `is_empty_line` if nothing was before them on the line.
-    AfterReturn { returns: u64, is_empty_line: bool },
+    /// After `crs` CRs, which are a line end if LF follows. `is_empty_line` if nothing was before them on the line.
+    AfterCr { crs: u64, is_empty_line: bool },
     /// In a bad record after its fault, up to the end of its line.
     BadRecord,
 }
@@ -114,8 +114,8 @@ impl RecordReader {
     pub(super) fn finish(&mut self) -> Result<()> {
         self.end_sample(true)?;
         match self.state {
-            State::RecordStart | State::AfterReturn { is_empty_line: true, .. } => {}
-            State::AfterReturn { is_empty_line: false, .. } | State::BadRecord => self.end_record()?,
+            State::RecordStart | State::AfterCr { is_empty_line: true, .. } => {}
+            State::AfterCr { is_empty_line: false, .. } | State::BadRecord => self.end_record()?,
             State::FieldStart => self.end_last_field(FieldEnd::Missing)?,
             State::Unquoted => self.end_last_field(FieldEnd::Unquoted)?,
             State::AfterQuote => self.end_last_field(FieldEnd::Quoted)?,
@@ -138,7 +138,7 @@ impl RecordReader {
                 State::Unquoted => self.read_unquoted(rest)?,
                 State::Quoted => self.read_quoted(rest)?,
                 State::AfterQuote => self.after_quote(*first)?,
-                State::AfterReturn { returns, is_empty_line } => self.after_return(*first, returns, is_empty_line)?,
+                State::AfterCr { crs, is_empty_line } => self.after_cr(*first, crs, is_empty_line)?,
                 State::BadRecord => self.skip_bad_record(rest)?,
             };
             rest = &rest[read..];
@@ -236,7 +236,7 @@ impl RecordReader {
 
     /// Skips the rest of a bad record. It ends with its line, quoted or not.
     fn skip_bad_record(&mut self, text: &[u8]) -> Result<usize> {
-        let line_end = if self.cursor.line_end == LineEnd::Return { b'\r' } else { b'\n' };
+        let line_end = if self.cursor.line_end == LineEnd::Cr { b'\r' } else { b'\n' };
         let end = memchr(line_end, text);
         let skipped = end.unwrap_or(text.len());
         self.cursor.offset += skipped as u64;
@@ -262,49 +262,49 @@ impl RecordReader {
     /// Reads the first byte of a line end: LF, or CR with or without LF after it.
     fn end_line(&mut self, byte: u8, is_empty_line: bool) -> Result<()> {
         match (byte, self.cursor.line_end) {
-            (b'\n', LineEnd::Return) => Err(self.invalid(
+            (b'\n', LineEnd::Cr) => Err(self.invalid(
                 "a newline is outside quotes, but the header ends with a lone carriage return; use one kind of line end",
             )),
-            (b'\n', LineEnd::Unknown | LineEnd::LineFeed) => {
-                self.cursor.line_end = LineEnd::LineFeed;
+            (b'\n', LineEnd::Unknown | LineEnd::Lf) => {
+                self.cursor.line_end = LineEnd::Lf;
                 self.cursor.offset += 1;
                 self.next_line(1, is_empty_line)
             }
-            (_, LineEnd::Return) => {
+            (_, LineEnd::Cr) => {
                 self.cursor.offset += 1;
                 self.next_line(1, is_empty_line)
             }
-            (_, LineEnd::Unknown | LineEnd::LineFeed) => {
+            (_, LineEnd::Unknown | LineEnd::Lf) => {
                 self.cursor.offset += 1;
-                self.state = State::AfterReturn { returns: 1, is_empty_line };
+                self.state = State::AfterCr { crs: 1, is_empty_line };
                 Ok(())
             }
         }
     }
 
     /// Decides by the next byte what the CRs before it were.
-    fn after_return(&mut self, byte: u8, returns: u64, is_empty_line: bool) -> Result<usize> {
+    fn after_cr(&mut self, byte: u8, crs: u64, is_empty_line: bool) -> Result<usize> {
         if !is_empty_line {
             self.check_size()?;
         }
         match (byte, self.cursor.line_end) {
             (b'\n', _) => {
-                self.cursor.line_end = LineEnd::LineFeed;
+                self.cursor.line_end = LineEnd::Lf;
                 self.cursor.offset += 1;
                 self.next_line(1, is_empty_line)?;
                 Ok(1)
             }
             (b'\r', _) => {
                 self.cursor.offset += 1;
-                self.state = State::AfterReturn { returns: returns + 1, is_empty_line };
+                self.state = State::AfterCr { crs: crs + 1, is_empty_line };
                 Ok(1)
             }
             (_, LineEnd::Unknown) => {
-                self.cursor.set_return();
-                self.next_line(returns, is_empty_line)?;
+                self.cursor.set_lone_cr();
+                self.next_line(crs, is_empty_line)?;
                 Ok(0)
             }
-            (_, LineEnd::LineFeed | LineEnd::Return) => Err(self.invalid(
+            (_, LineEnd::Lf | LineEnd::Cr) => Err(self.invalid(
                 "a carriage return outside quotes is not followed by a newline; quote the field that contains it",
             )),
         }
@@ -373,7 +373,7 @@ impl RecordReader {
             None if self.cursor.record.record == 0 => ("header", self.max_record_bytes.min(MAX_HEADER_BYTES)),
             None | Some(_) => ("record", self.max_record_bytes),
         };
-        let is_empty_line = matches!(self.state, State::AfterReturn { is_empty_line: true, .. });
+        let is_empty_line = matches!(self.state, State::AfterCr { is_empty_line: true, .. });
         if self.cursor.record_bytes() <= limit as u64 || is_empty_line {
             return Ok(());
         }

@@ -1,10 +1,11 @@
 //! Chooses the types of columns from every value of a file. A column starts with all types, and values only remove types.
 //!
-//! The families (booleans, numbers, dates, dates with times, instants) share no spelling. So the first value decides the family
-//! of a column, and at the first value of another family it becomes text. Most values are parsed only once.
+//! The types form families (booleans, numbers, dates, dates with times, instants). No text parses as a value of two
+//! families. So the first value decides the family of a column, and at the first value of another family the column
+//! becomes text. Most values are parsed only once.
 //!
-//! If the file distinguishes strings and nested values ([`FieldKind`]), that counts: a string is a date, a time or text, but
-//! never a number, and only nested values are JSON.
+//! If the file distinguishes strings and nested values ([`FieldKind`]), this limits the families: a string is a date, a
+//! date-time (with or without an offset) or text, but never a number. Only nested values are JSON.
 
 mod family;
 mod numbers;
@@ -145,13 +146,13 @@ impl ColumnState {
             self.has_empty |= text.is_empty();
         } else {
             self.values += 1;
-            self.narrow(text, kind, record());
+            self.observe_misfit(text, kind, record());
         }
     }
 
     /// Adds a value that the family does not accept: the first value, or one that removes a type.
     #[cold]
-    fn narrow(&mut self, text: &[u8], kind: FieldKind, record: u64) {
+    fn observe_misfit(&mut self, text: &[u8], kind: FieldKind, record: u64) {
         let before = self.family;
         self.family = before.widened_by(text, kind);
         self.forced = before.loss(&self.family, text, kind).map(|loss| (record, loss));
@@ -199,21 +200,24 @@ impl ColumnState {
             (Some(_) | None, _) => {}
         }
         if let Some((record, loss)) = self.forced {
-            return format!("record {} is {loss}", with_thousands(record));
+            return format!("the value in record {} is {loss}", with_thousands(record));
         }
-        let kind = match &self.family {
+        let (one, many) = match &self.family {
             Family::Open | Family::Text if self.has_null_tokens && self.values == 0 => {
                 return "every value is a null token".to_owned();
             }
             Family::Open | Family::Text => return "no record has a value".to_owned(),
-            Family::Boolean => "true or false",
-            Family::Number(_) => "a 64-bit integer",
-            Family::Date => "a date",
-            Family::DateTime => "a date with a time of day",
-            Family::Instant => "a date with a time of day and an offset",
-            Family::Json => "a nested JSON value",
+            Family::Boolean => ("a boolean", "booleans"),
+            Family::Number(_) => ("a 64-bit integer", "64-bit integers"),
+            Family::Date => ("a date", "dates"),
+            Family::DateTime => ("a date with a time of day", "dates with a time of day"),
+            Family::Instant => ("a date with a time of day and an offset", "dates with a time of day and an offset"),
+            Family::Json => ("a nested JSON value", "nested JSON values"),
         };
-        format!("every value is {kind}, {} in all", with_thousands(self.values))
+        match self.values {
+            1 => format!("the only value is {one}"),
+            values => format!("all {} values are {many}", with_thousands(values)),
+        }
     }
 }
 

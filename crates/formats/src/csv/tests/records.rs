@@ -74,11 +74,11 @@ fn valid_file_is_decoded(#[case] file: &str, #[case] expected: &str) {
 )]
 #[case::semicolons(
     "id;name;x\n1;2;3\n",
-    "the fields of the header are separated by the semicolon, not by the comma; separate them by the comma, or quote the column names that contain a semicolon (header, line 1, byte 0)"
+    "the header looks semicolon-separated, but the delimiter is the comma; set CSV_DELIMITER, or quote the column names that contain a semicolon (header, line 1, byte 0)"
 )]
 #[case::tabs(
     "id\tname\n",
-    "the fields of the header are separated by the tab, not by the comma; separate them by the comma, or quote the column names that contain a tab (header, line 1, byte 0)"
+    "the header looks tab-separated, but the delimiter is the comma; set CSV_DELIMITER, or quote the column names that contain a tab (header, line 1, byte 0)"
 )]
 fn invalid_file_is_rejected_with_the_position(#[case] file: &str, #[case] expected: &str) {
     assert_eq!(comparable(decode_whole(file)).unwrap_err(), expected);

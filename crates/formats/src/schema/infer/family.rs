@@ -1,4 +1,4 @@
-//! The families of types: the values of two families share no spelling, so a column belongs to one family only.
+//! The families of types. No text parses as a value of two families, so a column belongs to one family only.
 
 use super::numbers::{NumberKind, Numbers};
 use crate::FieldKind;
@@ -78,7 +78,7 @@ impl Family {
         if numbers.kind() == NumberKind::None { Self::Text } else { Self::Number(numbers) }
     }
 
-    /// Why a value changed this family to `after`: the end of a sentence that starts with "record N is". `None` if the column
+    /// Why a value changed this family to `after`: the end of a sentence that starts with "the value in record N is". `None` if the column
     /// lost no narrower type.
     pub(super) fn loss(&self, after: &Self, text: &[u8], kind: FieldKind) -> Option<&'static str> {
         match (self, after) {
@@ -91,7 +91,7 @@ impl Family {
             (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan(text).is_some() => {
                 Some("a number that neither a decimal nor a double column holds exactly")
             }
-            (Self::Open, Self::Text) => Some("neither a number, a date nor true or false"),
+            (Self::Open, Self::Text) => Some("not a number, a date or a boolean"),
             (Self::Boolean, _) => Some("neither true nor false"),
             (Self::Number(_), _) => Some("not a number"),
             (Self::Date, _) => Some("not a date"),

@@ -169,11 +169,15 @@ fn order_of_values_does_not_change_the_type() {
 }
 
 #[rstest]
-#[case("x", "text", "record 10,001 is not a number")]
-#[case("0.25", "decimal(7,2)", "record 10,001 is not a 64-bit integer")]
-#[case("9223372036854775808", "decimal(19,0)", "record 10,001 is not a 64-bit integer")]
-#[case("1e-3", "double", "record 10,001 is not an exact decimal of at most 38 digits")]
-#[case("1e400", "text", "record 10,001 is a number that neither a decimal nor a double column holds exactly")]
+#[case("x", "text", "the value in record 10,001 is not a number")]
+#[case("0.25", "decimal(7,2)", "the value in record 10,001 is not a 64-bit integer")]
+#[case("9223372036854775808", "decimal(19,0)", "the value in record 10,001 is not a 64-bit integer")]
+#[case("1e-3", "double", "the value in record 10,001 is not an exact decimal of at most 38 digits")]
+#[case(
+    "1e400",
+    "text",
+    "the value in record 10,001 is a number that neither a decimal nor a double column holds exactly"
+)]
 fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected: &str, #[case] reason: &str) {
     let numbers: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
     let mut values: Vec<&str> = numbers.iter().map(String::as_str).collect();
@@ -185,13 +189,13 @@ fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected
 }
 
 #[rstest]
-#[case(&["1", "2"], None, "every value is a 64-bit integer, 2 in all")]
-#[case(&["2024-01-01", "NULL"], None, "every value is a date, 1 in all")]
-#[case(&["a", "b"], Some(1), "record 1 is neither a number, a date nor true or false")]
-#[case(&["true", "secret"], Some(2), "record 2 is neither true nor false")]
-#[case(&["2024-01-01", "secret"], Some(2), "record 2 is not a date")]
-#[case(&["2024-01-01 10:00", "secret"], Some(2), "record 2 is not a date with a time of day")]
-#[case(&["2024-01-01 10:00Z", "secret"], Some(2), "record 2 is not a date with a time of day and an offset")]
+#[case(&["1", "2"], None, "all 2 values are 64-bit integers")]
+#[case(&["2024-01-01", "NULL"], None, "the only value is a date")]
+#[case(&["a", "b"], Some(1), "the value in record 1 is not a number, a date or a boolean")]
+#[case(&["true", "secret"], Some(2), "the value in record 2 is neither true nor false")]
+#[case(&["2024-01-01", "secret"], Some(2), "the value in record 2 is not a date")]
+#[case(&["2024-01-01 10:00", "secret"], Some(2), "the value in record 2 is not a date with a time of day")]
+#[case(&["2024-01-01 10:00Z", "secret"], Some(2), "the value in record 2 is not a date with a time of day and an offset")]
 #[case(&[MISSING], None, "no record has a value")]
 #[case(&["NULL"], None, "every value is a null token")]
 fn reason_contains_the_record_but_not_the_value(
@@ -256,19 +260,19 @@ fn column_of_kinds(fields: &[(FieldKind, &str)]) -> Column {
 use FieldKind::{Nested, Plain, String as Quoted};
 
 #[rstest]
-#[case(&[(Nested, "{}"), (Nested, "[1]")], "json", "every value is a nested JSON value, 2 in all")]
-#[case(&[(Plain, "{}"), (Plain, "[1]")], "text", "record 1 is neither a number, a date nor true or false")]
-#[case(&[(Nested, "{}"), (Plain, "1")], "text", "record 2 is not a nested JSON value")]
-#[case(&[(Plain, "1"), (Nested, "{}")], "text", "record 2 is not a number")]
-#[case(&[(Nested, "{}"), (Quoted, "NULL")], "text", "record 2 is not a nested JSON value")]
-#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "record 1 is a string that is not a date")]
-#[case(&[(Plain, "1"), (Quoted, "2")], "text", "record 2 is not a number")]
-#[case(&[(Plain, "true"), (Quoted, "true")], "text", "record 2 is neither true nor false")]
-#[case(&[(Quoted, "2024-01-01"), (Quoted, "2024-02-29")], "date", "every value is a date, 2 in all")]
-#[case(&[(Quoted, "2024-01-01T00:00Z")], "instant", "every value is a date with a time of day and an offset, 1 in all")]
-#[case(&[(Quoted, "2024-01-01"), (Quoted, "NA")], "text", "record 2 is not a date")]
-#[case(&[(Plain, "1"), (Quoted, "")], "text", "record 2 is not a number")]
-#[case(&[(Plain, "1"), (Plain, "-2.50")], "decimal(3,2)", "record 2 is not a 64-bit integer")]
+#[case(&[(Nested, "{}"), (Nested, "[1]")], "json", "all 2 values are nested JSON values")]
+#[case(&[(Plain, "{}"), (Plain, "[1]")], "text", "the value in record 1 is not a number, a date or a boolean")]
+#[case(&[(Nested, "{}"), (Plain, "1")], "text", "the value in record 2 is not a nested JSON value")]
+#[case(&[(Plain, "1"), (Nested, "{}")], "text", "the value in record 2 is not a number")]
+#[case(&[(Nested, "{}"), (Quoted, "NULL")], "text", "the value in record 2 is not a nested JSON value")]
+#[case(&[(Quoted, "1"), (Quoted, "2")], "text", "the value in record 1 is a string that is not a date")]
+#[case(&[(Plain, "1"), (Quoted, "2")], "text", "the value in record 2 is not a number")]
+#[case(&[(Plain, "true"), (Quoted, "true")], "text", "the value in record 2 is neither true nor false")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "2024-02-29")], "date", "all 2 values are dates")]
+#[case(&[(Quoted, "2024-01-01T00:00Z")], "instant", "the only value is a date with a time of day and an offset")]
+#[case(&[(Quoted, "2024-01-01"), (Quoted, "NA")], "text", "the value in record 2 is not a date")]
+#[case(&[(Plain, "1"), (Quoted, "")], "text", "the value in record 2 is not a number")]
+#[case(&[(Plain, "1"), (Plain, "-2.50")], "decimal(3,2)", "the value in record 2 is not a 64-bit integer")]
 fn kind_of_a_field_limits_its_types(
     #[case] fields: &[(FieldKind, &str)],
     #[case] expected: &str,
@@ -305,12 +309,12 @@ fn late_column_is_missing_in_earlier_rows() {
 
 #[rstest]
 #[case(ColumnType::Double, &[(Plain, "1"), (Plain, "2")], "double", "the file declares it")]
-#[case(ColumnType::Double, &[(Plain, "1.5"), (Quoted, "NaN")], "text", "record 2 is not a number")]
+#[case(ColumnType::Double, &[(Plain, "1.5"), (Quoted, "NaN")], "text", "the value in record 2 is not a number")]
 #[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1.50")], "decimal(5,2)", "the file declares it")]
 #[case(ColumnType::Decimal { precision: 5, scale: 2 }, &[(Plain, "1000.00")], "text", "a value does not have the type that the file declares")]
 #[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00")], "datetime", "the file declares it")]
 #[case(ColumnType::DateTime, &[(Plain, "2024-01-01 00:00:00"), (Plain, "2024-01-01 00:00:00.000000001")], "text",
-    "record 2 is not a date with a time of day")]
+    "the value in record 2 is not a date with a time of day")]
 #[case(ColumnType::Text, &[(Quoted, "1"), (Quoted, "NULL")], "text", "the file declares it")]
 #[case(ColumnType::Boolean, &[], "boolean", "the file declares it")]
 fn declared_type_is_kept_if_every_value_has_it(
