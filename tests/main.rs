@@ -1,4 +1,4 @@
-//! Integration tests with real servers: MariaDB, PostgreSQL, a local AWS and the Lambda runtime emulator.
+//! Integration tests with real databases (MariaDB, PostgreSQL), an emulated AWS and the Lambda runtime emulator.
 
 // The test environment: each part does what the other tests rely on.
 mod env_check;
@@ -55,9 +55,9 @@ mod fallback {
 mod crash {
     // COMMIT without a response: the rows are stored once.
     mod commit_in_doubt;
-    // Each database failure has the outcome in the failure table.
+    // Each database failure has the outcome that the retry policy names.
     mod failures;
-    // `kill -9` at every failpoint, in the function and in the task.
+    // `kill -9` at every failpoint that a test can reach, in the function and in the task.
     mod kill;
     // Files with which workers die again and again, and many files during one outage.
     mod poison;

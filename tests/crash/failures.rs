@@ -1,4 +1,4 @@
-//! The database failures of the failure table, caused on real servers: the outcome of the file, its time and its reason.
+//! The database failures that the retry policy lists, caused on real servers: the outcome of the file, its time and its reason.
 
 use std::time::{Duration, Instant};
 

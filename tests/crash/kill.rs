@@ -1,8 +1,9 @@
-//! Kills a worker (`kill -9`) at each failpoint, retries the file, and reconciles. Each row must exist exactly once, with no
-//! leftovers.
+//! Kills a worker (`kill -9`) at each failpoint that a test can reach, retries the file, and reconciles. Each row must
+//! exist exactly once, with no leftovers.
 //!
 //! One table, [`kill_points`], names each failpoint once. From it come the tests, as `FAILPOINT::RUNNER::ENGINE`, and the
-//! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it.
+//! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it. A
+//! runner loads the file: `inline` (the function), `in_task` (the task) or `single_pass` (the function, in one pass).
 
 use std::time::Duration;
 

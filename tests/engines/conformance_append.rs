@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
-    Begun, CommitResult, Guard, LedgerOutcome, LedgerState, RowCounts, ScanReason, UnknownColumns,
+    Begun, CommitResult, LedgerOutcome, LedgerState, RowCounts, ScanReason, UnknownColumns, ValueCheck,
 };
 use spillway_core::error::ErrorKind;
 
@@ -166,7 +166,7 @@ pub(crate) async fn eight_sources_with_equal_content_load_once(engine: &impl Eng
     }
     for claim in &claims {
         let entry = expect_already_loaded(load(&destination, claim, &file).await?)?;
-        ensure!(entry.state.is_in_target(), "{entry:?}");
+        ensure!(entry.state.needs_no_load(), "{entry:?}");
     }
     assert_eq!((stored, count(engine).await?), (1, 300));
     let loaded = states(engine).await?.into_iter().filter(|state| state == "loaded").count();
@@ -231,8 +231,8 @@ pub(crate) async fn provisional_table_appears_with_its_rows(engine: &impl Engine
     let (claim, schema) = (provisional("a.csv"), file.schema());
     let table_exists = async || engine.rows(&format!("SELECT * FROM {TABLE}")).await.is_ok();
     let mut opened = match destination.begin(&claim, claim.schema(&schema)).await? {
-        Begun::Open { load, guard } => {
-            assert_eq!(guard, Guard::EveryValue);
+        Begun::Open { load, value_check } => {
+            assert_eq!(value_check, ValueCheck::EveryValue);
             load
         }
         Begun::AlreadyLoaded(entry) => bail!("loaded before: {entry:?}"),

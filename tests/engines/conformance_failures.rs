@@ -126,7 +126,7 @@ pub(crate) async fn commit_without_response_is_in_doubt(engine: &impl Engine) ->
     proxy.wait_for_dropped_response(Duration::from_secs(5)).await?;
     proxy.set(Mode::Pass).await?;
     let entry = destination.look_up(&claim.source.id).await?.context("no entry")?;
-    assert!(entry.state.is_in_target());
+    assert!(entry.state.needs_no_load());
     Ok(())
 }
 

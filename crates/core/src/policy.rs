@@ -1,4 +1,4 @@
-//! The failure table: for each error kind the retries, the outcome, the alert and a hint. `docs/errors.md` shows it.
+//! The retry policy, a table: for each error kind the retries, the outcome, the alert and a hint. `docs/errors.md` shows it.
 //!
 //! No clock and no random numbers: the caller passes them. `RDS_RETRY_SECONDS` sets how long an outage is retried.
 
@@ -15,7 +15,7 @@ pub(crate) enum Retry {
     Tries(u32),
     /// For `RDS_RETRY_SECONDS`, each time on a new connection.
     Budget,
-    /// For at most this long within the budget, with the secret read again: the password may have been rotated.
+    /// For at most this long within the retry budget, with the secret read again: the password may have been rotated.
     FreshCredentials(Duration),
 }
 
@@ -30,20 +30,20 @@ pub(crate) enum Action {
     Fail,
 }
 
-/// One row of the failure table.
+/// The entry of one error kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Policy {
     /// The retries.
     pub retry: Retry,
     /// The outcome when they are used up.
     pub action: Action,
-    /// Whether a person must look even if no row is lost. The log line is then an error, and the run fails.
+    /// Whether an operator must act although no row is lost. The log line is then an error, and `NeedsAttention` counts it.
     pub alert: bool,
     /// The advice for the operator, in lower case and without a full stop.
     pub hint: &'static str,
 }
 
-/// The row of the failure table for this kind.
+/// Returns the entry of this kind.
 pub(crate) fn policy(kind: ErrorKind) -> Policy {
     use Action::{Fail, FallBack, Reject};
     use Retry::{Budget, FreshCredentials, Never, Tries};

@@ -85,7 +85,7 @@ pub struct Report {
     /// The reason for the outcome, unless it is a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Whether a person must look even if no row is lost. A run with such a report fails.
+    /// Whether an operator must act although no row is lost. The object has an outcome, so the run does not fail.
     #[serde(default)]
     pub needs_attention: bool,
 }

@@ -12,8 +12,8 @@ use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, Guard, HistoryEntry, LedgerEntry,
-    LedgerOutcome, LoadMode, Probe, ScanReason,
+    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry,
+    LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -62,14 +62,14 @@ impl<C: LoadConnection> Database<C> {
             PlanResult::NeedsScan(reason) => return Ok(BeginResult::NeedsScan(reason)),
         };
         if C::staging(&plan).is_some() {
-            return Ok(BeginResult::Open(plan, Guard::NotNeeded));
+            return Ok(BeginResult::Open(plan, ValueCheck::NotNeeded));
         }
         match self.begin_claim(connection, &claim_of(file, request.schema.body()), &plan).await? {
             ClaimResult::Claimed => {}
             ClaimResult::AlreadyLoaded(entry) => return Ok(BeginResult::AlreadyLoaded(entry)),
         }
         match connection.start(request, &mut plan).await? {
-            StartResult::Open(guard) => Ok(BeginResult::Open(plan, guard)),
+            StartResult::Open(value_check) => Ok(BeginResult::Open(plan, value_check)),
             StartResult::NeedsScan(reason) => Ok(BeginResult::NeedsScan(reason)),
         }
     }
@@ -101,7 +101,7 @@ impl<C: LoadConnection> Database<C> {
 
 /// The result of [`Database::begin_on`].
 enum BeginResult<Plan> {
-    Open(Plan, Guard),
+    Open(Plan, ValueCheck),
     AlreadyLoaded(LedgerEntry),
     NeedsScan(ScanReason),
 }
@@ -124,10 +124,10 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let request = Request { file, schema, options: &self.options };
             let result = match self.begin_on(&mut connection, &request).await {
-                Ok(BeginResult::Open(plan, guard)) => {
+                Ok(BeginResult::Open(plan, value_check)) => {
                     let (file, body) = (file.clone(), schema.body().cloned());
                     let load = Load { database: self.clone(), connection, file, body, plan };
-                    return Ok(Begun::Open { load: Box::new(load), guard });
+                    return Ok(Begun::Open { load: Box::new(load), value_check });
                 }
                 Ok(BeginResult::AlreadyLoaded(entry)) => Ok(Begun::AlreadyLoaded(entry)),
                 Ok(BeginResult::NeedsScan(reason)) => {

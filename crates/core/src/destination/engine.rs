@@ -7,7 +7,7 @@ use super::column::TableColumn;
 use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
-use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, Guard, LoadMethod, RowCounts, ScanReason};
+use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
 use crate::error::Result;
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
@@ -119,7 +119,7 @@ pub(super) enum PlanResult<Plan> {
 
 /// The result of [`LoadConnection::start`].
 pub(super) enum StartResult {
-    Open(Guard),
+    Open(ValueCheck),
     NeedsScan(ScanReason),
 }
 

@@ -3,7 +3,7 @@
 //! [`open`] returns the destination of some credentials. A load has three stages, and each has its own type:
 //! [`Destination::begin`] returns an [`OpenLoad`], [`OpenLoad::finalize`] returns a [`ReadyLoad`], and only a
 //! [`ReadyLoad`] can be committed. A driver's types stay inside its engine's module. Every failure is an [`Error`] with
-//! a kind from the failure table.
+//! a kind, for which [`crate::policy`] has the retries and the outcome.
 
 mod check;
 mod codes;
@@ -133,14 +133,15 @@ pub struct Body {
 
 /// The result of [`Destination::begin`].
 pub enum Begun {
-    /// The load is open: no other worker can commit the source's rows.
+    /// The load is open. It holds the claim, so no other worker can commit the source's rows. A load through a staging
+    /// table is the exception: [`OpenLoad::finalize`] claims the source.
     Open {
         /// The load.
         load: Box<dyn OpenLoad>,
         /// Whether the caller must check later values against the schema.
-        guard: Guard,
+        value_check: ValueCheck,
     },
-    /// The ledger says that nothing is left to load, see [`LedgerState::is_in_target`]. No transaction is open.
+    /// The ledger says that nothing is left to load, see [`LedgerState::needs_no_load`]. No transaction is open.
     AlreadyLoaded(LedgerEntry),
     /// The file must be read to its end first. Nothing was created, and no transaction is open. Not returned for
     /// [`FileSchema::Final`].
@@ -149,7 +150,7 @@ pub enum Begun {
 
 /// Whether later values of a file must be checked against its provisional schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guard {
+pub enum ValueCheck {
     /// The table existed, so its own types decide.
     NotNeeded,
     /// The table was created from the provisional types. A value that does not fit them must fail the load.
@@ -194,12 +195,13 @@ pub enum CommitResult {
 ///
 /// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
 /// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call
-/// retries: the caller does, as the failure table says.
+/// retries: the caller does, by the retry policy ([`crate::policy`]).
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///
     /// Creates the ledger, and the table and its missing columns from a final schema, checks that the table can store
-    /// the file, begins a transaction and claims the source in it. A source that fell back or was rejected can be
+    /// the file, begins a transaction and claims the source in it. A load through a staging table only checks that the
+    /// source needs a load, and claims it in [`OpenLoad::finalize`]. A source that fell back or was rejected can be
     /// claimed again.
     ///
     /// # Errors

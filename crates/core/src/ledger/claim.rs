@@ -84,7 +84,7 @@ impl SqlLedger<'_> {
             let message = "the source's ledger row was deleted while it was claimed";
             return Err(Error::new(ErrorKind::Conflict, message));
         };
-        if entry.state.is_in_target() {
+        if entry.state.needs_no_load() {
             return Ok(Some(entry));
         }
         self.claim_again(connection, claim).await?;

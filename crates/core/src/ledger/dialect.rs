@@ -178,7 +178,7 @@ impl ExecuteResult {
 /// A connection that the ledger's statements run on.
 ///
 /// `context` begins the error message and says what failed, as in "cannot claim the source". Every error has a kind
-/// from the failure table. A statement has a time limit, and the connection is lost when it is exceeded.
+/// with an entry in the retry policy ([`crate::policy`]). A statement has a time limit, and the connection is lost when it is exceeded.
 pub(crate) trait LedgerConnection: Debug + Send {
     /// The dialect of the database.
     type Dialect: Dialect;

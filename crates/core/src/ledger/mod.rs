@@ -2,8 +2,8 @@
 //!
 //! A worker claims a source by locking its ledger row: at most one transaction holds the lock, and a source whose row
 //! says `loaded` is never loaded again. [`SqlLedger`] contains the statements once for all databases, over a
-//! [`Dialect`] and a [`LedgerConnection`]. This module does not know how rows are loaded, so the ledger may be in
-//! another database than the rows.
+//! [`Dialect`] and a [`LedgerConnection`]. This module knows nothing about how rows are loaded; it only needs the load's
+//! connection.
 
 mod claim;
 mod dialect;
@@ -23,7 +23,9 @@ pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, Sq
 pub use history::HistoryEntry;
 pub(crate) use sql::SqlLedger;
 
-/// A source's state in the ledger. The names are stored.
+/// A source's committed state in the ledger. The names are stored.
+///
+/// A row also has the state `loading`, but only inside the open transaction that claims its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerState {
@@ -62,8 +64,8 @@ impl LedgerState {
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the ledger has an unknown state: {name}")))
     }
 
-    /// Whether nothing is left to load: the rows are in the table, or a newer file has replaced them.
-    pub fn is_in_target(self) -> bool {
+    /// Whether the source needs no load: its rows are in the table, or a newer file has replaced the table.
+    pub fn needs_no_load(self) -> bool {
         match self {
             Self::Loaded | Self::Duplicate | Self::Superseded => true,
             Self::FellBack | Self::Rejected => false,
@@ -90,7 +92,7 @@ pub struct LedgerEntry {
 /// or superseded by a later row of the same file (`rows_parsed` minus `rows_stored`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
-    /// Records of the file that were not rejected.
+    /// Records of the file that were not rejected. The ledger's column and the report add `rows_rejected` to it.
     pub rows_parsed: u64,
     /// Rows of the file that are in the table. A merge stores the last row of each key, every other load all rows.
     pub rows_stored: u64,
@@ -155,7 +157,7 @@ pub(crate) struct Claim<'a> {
 pub(crate) enum ClaimResult {
     /// The open transaction holds the claim.
     Claimed,
-    /// Nothing is left to load, see [`LedgerState::is_in_target`]. The transaction has ended.
+    /// Nothing is left to load, see [`LedgerState::needs_no_load`]. The transaction has ended.
     AlreadyLoaded(LedgerEntry),
 }
 

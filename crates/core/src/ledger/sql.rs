@@ -50,7 +50,7 @@ impl<'a> SqlLedger<'a> {
         id: &SourceId,
     ) -> Result<Option<LedgerEntry>> {
         let entry = self.query_entry(connection, "cannot read the ledger", ENTRY, id).await?;
-        Ok(entry.filter(|entry| entry.state.is_in_target()))
+        Ok(entry.filter(|entry| entry.state.needs_no_load()))
     }
 
     /// Whether this content is loaded under any source id. Does not wait for a lock.

@@ -217,9 +217,9 @@ impl<'a> Attempt<'a> {
         self.context.outage.kind() == Some(ErrorKind::Credentials)
     }
 
-    /// The destination with the current credentials; `fresh` reads the secret again.
-    pub(crate) async fn destination(&self, fresh: bool) -> Result<Box<dyn Destination>> {
-        self.context.destinations.open(&self.config.destination, fresh).await
+    /// The destination with the current credentials; `reread_secret` reads the secret again.
+    pub(crate) async fn destination(&self, reread_secret: bool) -> Result<Box<dyn Destination>> {
+        self.context.destinations.open(&self.config.destination, reread_secret).await
     }
 
     /// The ledger's record of a body with this checksum and this decompressed size.

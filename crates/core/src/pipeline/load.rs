@@ -1,4 +1,4 @@
-//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the failure table.
+//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the retry policy ([`crate::policy`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,17 +22,17 @@ pub(crate) enum LoadResult {
     AlreadyLoaded(LedgerEntry),
 }
 
-/// Loads the rows. Waits for the database within the budget, except during an outage that this process knows of.
+/// Loads the rows. Waits for the database within the retry budget, except during an outage that this process knows of.
 ///
 /// # Errors
-/// An error proves that nothing was committed, unless its kind is [`ErrorKind::CommitUnknown`].
+/// After an error this attempt committed nothing, unless the kind is [`ErrorKind::CommitUnknown`].
 pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<LoadResult> {
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
-    let mut fresh = attempt.starts_with_fresh_credentials();
+    let mut reread_secret = attempt.starts_with_fresh_credentials();
     loop {
-        let error = match load_once(attempt, rows, fresh).await {
+        let error = match load_once(attempt, rows, reread_secret).await {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
@@ -49,7 +49,7 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
             return Err(error);
         }
         warn!(kind = %error.kind(), error = %chain(&error), tries, "the load failed, retrying");
-        fresh = error.kind() == ErrorKind::Credentials;
+        reread_secret = error.kind() == ErrorKind::Credentials;
         tokio::time::sleep(delay).await;
     }
 }
@@ -76,8 +76,8 @@ fn jitter() -> f64 {
     if cfg!(test) { fastrand::f64() / 1000.0 } else { fastrand::f64() }
 }
 
-async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, fresh: bool) -> Result<LoadResult> {
-    let destination = attempt.destination(fresh).await?;
+async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, reread_secret: bool) -> Result<LoadResult> {
+    let destination = attempt.destination(reread_secret).await?;
     let value_rejects = value_rejects(attempt, rows);
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
     let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
@@ -145,7 +145,7 @@ pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> R
     }
 }
 
-/// Reads the ledger after a COMMIT without a response, within the budget.
+/// Reads the ledger after a COMMIT without a response, within the retry budget.
 async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
     warn!(error = %chain(&cause), "the server did not respond to COMMIT, reading the ledger");
     let started = Instant::now();
@@ -173,7 +173,7 @@ async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause:
     }
 }
 
-/// Whether the ledger says that this object version's rows are in the target table.
+/// Whether the ledger says that this object version needs no load.
 ///
 /// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
 /// claims the object version is open.
@@ -182,5 +182,5 @@ pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
     attempt.context.outage.observe(&found);
     let entry = found?;
     attempt.resolve_commit();
-    Ok(entry.is_some_and(|entry| entry.state.is_in_target()))
+    Ok(entry.is_some_and(|entry| entry.state.needs_no_load()))
 }

@@ -1,6 +1,7 @@
 //! One object from its name to its report. `process` and `run` contain the steps of the pipeline in order.
 //!
-//! After any call, the object's rows are in the target table once, or in the fallback once, or the object is still in
+//! After any call, the object's rows are in the target table once, or in the fallback once, or the file is rejected and
+//! no row is stored, or its rows are not needed (a duplicate, or superseded), or the object is gone, or it is still in
 //! place and the caller gets an error. Every step may be repeated. `exactly-once.md` in this folder explains why.
 
 mod attempt;
@@ -42,7 +43,7 @@ use crate::store::Store;
 
 use single_pass::SinglePass;
 
-/// How often processing starts again when the object was overwritten in the meantime.
+/// How many times processing restarts because the object was overwritten meanwhile.
 const OVERWRITTEN_RETRIES: u32 = 3;
 
 /// The number of workers in a row that may die with a file. The next worker does not process the file.
@@ -114,14 +115,17 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
 }
 
 /// open → decompress → parse → infer types → load.
+///
+/// Tries a single-pass load. Otherwise scans the file (types, row count), then loads it. A file that the database refused
+/// is scanned too, because the fallback needs its schema and row count.
 async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     let reader = attempt.open_reader().await?;
-    let (begun, rejection) = match single_pass::load(attempt, &reader).await? {
+    let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {
         SinglePass::Done(result) => return Ok(FileResult::of_single_pass(result)),
-        SinglePass::NeedsScan(begun) => (begun, None),
+        SinglePass::NeedsScan(peeked_rows) => (peeked_rows, None),
         SinglePass::Rejected(error) => (None, Some(error)),
     };
-    let scan = match begun {
+    let scan = match peeked_rows {
         Some(rows) => reader.continue_scan(rows).await?,
         None => reader.scan().await?,
     };
@@ -136,7 +140,7 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 
-/// The result of a file without a failure.
+/// Result of a load that succeeded.
 #[derive(Debug)]
 enum FileResult {
     /// This attempt loaded the rows.

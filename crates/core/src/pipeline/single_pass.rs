@@ -7,7 +7,7 @@
 //! start.
 //!
 //! Where DDL is transactional, a missing table is created in the transaction of its rows, with the types of the first
-//! rows. A guard then checks every value, and stops the load at the first value that needs another type.
+//! rows. Spillway then checks every value, and stops the load at the first value that needs another type.
 
 use std::fmt::Display;
 
@@ -82,8 +82,8 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
     let schema = FileSchema::Provisional { schema: &schema, may_create_table };
     let begun = destination.begin(&attempt.claim(), schema).await;
     attempt.context.outage.observe(&begun);
-    let (mut load, guard) = match begun? {
-        Begun::Open { load, guard } => (load, guard),
+    let (mut load, value_check) = match begun? {
+        Begun::Open { load, value_check } => (load, value_check),
         // The report needs the number of rejected records, which only a scan returns.
         Begun::AlreadyLoaded(_) if attempt.config.files.limits.rejects.is_on() => return Ok(None),
         Begun::AlreadyLoaded(entry) => {
@@ -92,7 +92,7 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
         }
         Begun::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };
-    let counts = match load.write(beginning.rows(reader, guard)).await? {
+    let counts = match load.write(beginning.rows(reader, value_check)).await? {
         WriteResult::Written(counts) => counts,
         WriteResult::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };

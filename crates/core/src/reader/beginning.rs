@@ -1,9 +1,9 @@
-//! The beginning of a file: a provisional schema from its first rows, and a guard that checks every later row.
+//! The beginning of a file: a provisional schema from its first rows, and a check of every later row.
 
 use futures_util::stream;
 
 use crate::batch::BatchStream;
-use crate::destination::Guard;
+use crate::destination::ValueCheck;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::reader::FileReader;
@@ -72,12 +72,12 @@ impl Beginning {
         &self.schema
     }
 
-    /// Returns all rows, from the first. The guard may end the stream early; [`Beginning::end`] returns the reason.
-    pub(crate) fn rows<'a>(&'a mut self, reader: &'a FileReader, guard: Guard) -> BatchStream<'a> {
+    /// Returns all rows, from the first. The check may end the stream early; [`Beginning::end`] returns the reason.
+    pub(crate) fn rows<'a>(&'a mut self, reader: &'a FileReader, value_check: ValueCheck) -> BatchStream<'a> {
         let Self { rows, names, schema, stopped } = self;
         let (width, schema) = (names.len(), &*schema);
-        let inference = (guard == Guard::EveryValue).then(|| rows.inference());
-        let guarded =
+        let inference = (value_check == ValueCheck::EveryValue).then(|| rows.inference());
+        let checked =
             stream::try_unfold((rows, inference, stopped), move |(rows, mut inference, stopped)| async move {
                 let Some(batch) = rows.next().await? else { return Ok(None) };
                 if batch.width() != width {
@@ -93,7 +93,7 @@ impl Beginning {
                 }
                 Ok(Some((batch, (rows, inference, stopped))))
             });
-        reader.with_key_fields(Box::pin(guarded))
+        reader.with_key_fields(Box::pin(checked))
     }
 
     /// Returns the end of the pass, after the stream of [`Beginning::rows`] has ended.

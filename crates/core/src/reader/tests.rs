@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use rstest::rstest;
 
 use super::*;
-use crate::destination::Guard;
+use crate::destination::ValueCheck;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
 use spillway_formats::compression::DecodedLimits;
@@ -81,20 +81,24 @@ async fn beginning_gives_a_provisional_schema_and_all_rows() {
     let reader = reader("a.csv", b"a\n1\n2\n", RejectLimit::Count(0));
     let mut beginning = reader.peek().await.unwrap().unwrap();
     assert_eq!(beginning.schema().columns[0].column_type, ColumnType::Integer);
-    let batches: Vec<Batch> = beginning.rows(&reader, Guard::EveryValue).try_collect().await.unwrap();
+    let batches: Vec<Batch> = beginning.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
     assert_eq!(batches.iter().map(Batch::rows).sum::<usize>(), 2);
     assert!(matches!(beginning.end().unwrap(), StreamEnd::Complete(_)));
 }
 
 #[rstest]
-#[case(Guard::EveryValue, "x", StopReason::TypeChanged)]
-#[case(Guard::NotNeeded, "1,2", StopReason::BadRecord)]
+#[case(ValueCheck::EveryValue, "x", StopReason::TypeChanged)]
+#[case(ValueCheck::NotNeeded, "1,2", StopReason::BadRecord)]
 #[tokio::test]
-async fn guard_stops_the_rows_before_the_end(#[case] guard: Guard, #[case] last: &str, #[case] expected: StopReason) {
+async fn guard_stops_the_rows_before_the_end(
+    #[case] value_check: ValueCheck,
+    #[case] last: &str,
+    #[case] expected: StopReason,
+) {
     let body = format!("a\n{}{last}\n", "1\n".repeat(300_000));
     let reader = reader("a.csv", body.as_bytes(), RejectLimit::Count(1));
     let mut beginning = reader.peek().await.unwrap().unwrap();
-    let batches: Vec<Batch> = beginning.rows(&reader, guard).try_collect().await.unwrap();
+    let batches: Vec<Batch> = beginning.rows(&reader, value_check).try_collect().await.unwrap();
     assert!(batches.iter().map(Batch::rows).sum::<usize>() <= 300_001);
     assert!(matches!(beginning.end().unwrap(), StreamEnd::Stopped(reason) if reason == expected));
     assert!(beginning.into_unread_rows().is_none(), "rows were read, so the pass cannot be continued");

@@ -85,7 +85,7 @@ pub struct Candidates {
 pub struct TypeReason {
     /// The record whose value ruled out the last narrower type, if any did.
     pub forced_by_record: Option<u64>,
-    /// The reason in words, without the value: "record 10,001 is not a 64-bit integer".
+    /// The reason in words, without the value: "the value in record 10,001 is not a 64-bit integer".
     pub reason: String,
 }
 

@@ -23,7 +23,7 @@ pub(super) const ER_SESSION_WAS_KILLED: u16 = 3169;
 pub(super) const ER_CLIENT_LOCAL_FILES_DISABLED: u16 = 3948;
 pub(super) const ER_LOAD_INFILE_CAPABILITY_DISABLED: u16 = 4166;
 
-/// The failure table, sorted by code.
+/// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
 const CODES: [(u16, &str, ErrorKind); 150] = [
     (1020, "ER_CHECKREAD", Conflict),
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::destination::codes::assert_consistent;
 
-    /// The failure table of the design, line by line.
+    /// The expected kind of each code, stated again.
     const DESIGN: [(ErrorKind, &[u16]); 9] = [
         (Conflict, &[1213, 1205, 3572]),
         (Failover, &[1290, 1792, 1836, 1053, 1927]),

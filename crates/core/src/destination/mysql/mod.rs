@@ -29,7 +29,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, Guard, LoadMethod, RowCounts, ScanReason};
+use crate::destination::{CommitResult, LoadMethod, RowCounts, ScanReason, ValueCheck};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
@@ -91,7 +91,7 @@ impl LoadConnection for Connection {
     }
 
     async fn start(&mut self, _: &Request<'_>, _: &mut Plan) -> Result<StartResult> {
-        Ok(StartResult::Open(Guard::NotNeeded))
+        Ok(StartResult::Open(ValueCheck::NotNeeded))
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {

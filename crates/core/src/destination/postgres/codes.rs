@@ -14,7 +14,7 @@ pub(super) const UNDEFINED_TABLE: &str = "42P01";
 pub(super) const UNIQUE_VIOLATION: &str = "23505";
 pub(super) const STATEMENT_COMPLETION_UNKNOWN: &str = "40003";
 
-/// The failure table, sorted by code.
+/// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
 const CODES: [(&str, &str, ErrorKind); 56] = [
     ("08004", "sqlserver_rejected_establishment_of_sqlconnection", Credentials),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::destination::codes::assert_consistent;
 
-    /// The failure table of the design, line by line.
+    /// The expected kind of each code, stated again.
     const DESIGN: [(ErrorKind, &[&str]); 9] = [
         (Conflict, &["40001", "40P01", "55P03"]),
         (Failover, &["25006", "57P01", "57P02", "57P03", "08000", "08006", "08P01", "58000", "58030"]),

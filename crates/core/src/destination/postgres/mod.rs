@@ -28,7 +28,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, FileSchema, Guard, LoadMethod, LoadMode, RowCounts, ScanReason};
+use crate::destination::{CommitResult, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 
@@ -90,14 +90,14 @@ impl LoadConnection for Connection {
                 let Some(columns) = created else { return Ok(StartResult::NeedsScan(ScanReason::TableMissing)) };
                 plan.columns = columns;
                 Failpoint::TableMade.reached().await;
-                return Ok(StartResult::Open(Guard::EveryValue));
+                return Ok(StartResult::Open(ValueCheck::EveryValue));
             }
             Step::PrepareMerge(key) => {
                 plan.step = Step::Merge(Merge::prepare(self, key, table, &plan.columns).await?);
             }
             step @ (Step::Send | Step::Merge(_)) => plan.step = step,
         }
-        Ok(StartResult::Open(Guard::NotNeeded))
+        Ok(StartResult::Open(ValueCheck::NotNeeded))
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {

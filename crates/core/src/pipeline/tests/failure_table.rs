@@ -1,4 +1,4 @@
-//! The failure table of `exactly-once.md`, stated here again, for each step of a load that can fail.
+//! The retry policy of `exactly-once.md`, stated here again, for each step of a load that can fail.
 
 use std::time::Duration;
 

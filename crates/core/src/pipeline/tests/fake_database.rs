@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::destination::{
-    Begun, Destination, DestinationOptions, FileClaim, FileSchema, Guard, HistoryEntry, LedgerEntry, LedgerOutcome,
-    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason,
+    Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry, LedgerOutcome,
+    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason, ValueCheck,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
@@ -228,10 +228,11 @@ impl FakeDatabase {
             state.put_ledger(id, LedgerState::Duplicate, RowCounts::default(), String::new(), None);
             return Ok(Begun::AlreadyLoaded(state.ledger[id].entry.clone()));
         }
-        let guard = if is_provisional && state.creates_table { Guard::EveryValue } else { Guard::NotNeeded };
+        let value_check =
+            if is_provisional && state.creates_table { ValueCheck::EveryValue } else { ValueCheck::NotNeeded };
         let columns = schema.schema().columns.iter().map(|column| column.name.clone()).collect();
         let load = FakeLoad { database: self.clone(), claim: claim.clone(), columns, is_provisional, rows: Vec::new() };
-        Ok(Begun::Open { load: Box::new(load), guard })
+        Ok(Begun::Open { load: Box::new(load), value_check })
     }
 }
 
@@ -251,7 +252,7 @@ impl State {
     }
 
     fn entry_in_target(&self, source: &SourceId) -> Option<LedgerEntry> {
-        self.ledger.get(source).map(|row| row.entry.clone()).filter(|entry| entry.state.is_in_target())
+        self.ledger.get(source).map(|row| row.entry.clone()).filter(|entry| entry.state.needs_no_load())
     }
 
     fn has_content(&self, content_id: Option<&str>) -> bool {

@@ -10,7 +10,7 @@ mod begin;
 mod commit;
 /// Leases, uploads and fallback objects of an earlier attempt.
 mod earlier_attempt;
-/// Each row of the failure table, and its retries.
+/// Each entry of the retry policy, and its retries.
 mod failure_table;
 /// A database that follows a script.
 mod fake_database;
