@@ -175,13 +175,23 @@ pub(super) async fn file(context: &Context, object: &ObjectRef, deadline: &Deadl
         moved: moved.into_iter().filter(|moved| !moved.is_reason).map(|moved| moved.file).collect(),
         ledger,
     };
-    status.state = match (&status.lease, &current) {
-        (Some(_), _) => FileState::Loading,
-        (None, Some(current)) => state_in_place(current, manifest.as_ref(), &status.ledger.rows),
-        (None, None) => latest.map_or(FileState::Unknown, |latest| latest.state),
-    };
+    status.state = state(&status, current.as_ref(), manifest.as_ref(), latest.as_ref());
     status.explanation = explanation::of(&status, &context.settings, object);
     Ok(status)
+}
+
+/// The state of the latest version. Every other field is set.
+fn state(
+    status: &FileStatus,
+    current: Option<&ObjectVersion>,
+    manifest: Option<&Manifest>,
+    latest: Option<&Trace>,
+) -> FileState {
+    match (&status.lease, current) {
+        (Some(_), _) => FileState::Loading,
+        (None, Some(current)) => state_in_place(current, manifest, &status.ledger.rows),
+        (None, None) => latest.map_or(FileState::Unknown, |latest| latest.state),
+    }
 }
 
 /// The version of the object that is at its key.

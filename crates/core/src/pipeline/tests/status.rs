@@ -43,7 +43,7 @@ fn assert_state(status: &Value, state: &str, explanation: &str) {
 
 #[rstest]
 #[case::database_is_up(false, "its event or the next sweep loads it")]
-#[case::database_is_down(true, "writes its rows to the fallback")]
+#[case::database_is_down(true, "may write its rows to the fallback")]
 #[tokio::test]
 async fn file_without_a_lease_waits(#[case] is_down: bool, #[case] explanation: &str) {
     let fixture = Fixture::new(Reading::Buffered);
@@ -147,7 +147,7 @@ async fn ledger_overrides_the_place_of_a_moved_object() {
     let id = fixture.version(KEY).await.id.to_string();
     fixture.aws.delete(KEY);
     fixture.aws.put(&format!("failed/a.{}.csv", &id[..16]), "id\n");
-    assert_state(&status_of(&fixture, KEY).await, "fell_back", "so a replay has loaded them");
+    assert_state(&status_of(&fixture, KEY).await, "fell_back", "a replay has loaded them unless they were deleted");
     fixture.database.put_history(KEY, entry(&id, LedgerState::Loaded, "2026-11-19T12:00:00Z"));
     assert_state(&status_of(&fixture, KEY).await, "loaded", "the rows are in the table");
 }

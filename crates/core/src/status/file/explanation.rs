@@ -33,7 +33,7 @@ fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -
     let age = status.object.as_ref().map_or(0, |object| age_seconds(object.last_modified));
     let next = match status.ledger.error {
         None => "its event or the next sweep loads it",
-        Some(_) => "the database is unavailable, so the next attempt writes its rows to the fallback",
+        Some(_) => "the database cannot be read now, so the next attempt may write its rows to the fallback",
     };
     format!(
         "the file has waited for {age} s and no worker has it; {next}; to load it now send {{\"key\": {:?}}}; if it \
@@ -75,8 +75,8 @@ fn loaded(status: &FileStatus) -> String {
 
 fn fell_back(status: &FileStatus) -> String {
     let Some(fallback) = &status.fallback else {
-        return "the object is under the failed prefix without a reason file, so its rows fell back; they are no longer \
-                in the fallback, so a replay has loaded them; the ledger shows when"
+        return "the object is under the failed prefix without a reason file, so its rows fell back; the fallback no \
+                longer contains them, so a replay has loaded them unless they were deleted; the ledger shows which"
             .to_owned();
     };
     format!(
