@@ -293,7 +293,7 @@ fn latest(manifest: Option<&Manifest>, moved: &[Moved], rows: &[HistoryEntry]) -
 /// The state of a version that is at its key and has no live lease.
 fn state_in_place(current: &ObjectVersion, manifest: Option<&Manifest>, rows: &[HistoryEntry]) -> FileState {
     let is_current = |row: &&HistoryEntry| row.source_id == current.id.as_str();
-    if rows.iter().find(is_current).is_some_and(|row| row.state.is_in_target()) {
+    if rows.iter().find(is_current).is_some_and(|row| row.state.needs_no_load()) {
         return FileState::Loaded;
     }
     match manifest.is_some_and(|manifest| manifest.source.id == current.id) {
