@@ -26,7 +26,7 @@ pub(crate) enum Action {
     FallBack,
     /// The file moves to the failed prefix with a reason. None of its rows is stored.
     Reject,
-    /// The call fails and the object stays in place. Its event is received again, at most eight times.
+    /// The call fails and the object stays in place. Its event is received up to eight times.
     Fail,
 }
 

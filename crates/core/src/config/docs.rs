@@ -49,7 +49,7 @@ It decides what Spillway does next:
 - **Outcome**: what happens to the file.
   - *Falls back*: the rows are written to S3 and Glue, and the file moves to the failed prefix.
   - *Rejected*: the file moves to the failed prefix together with the reason. No row is loaded.
-  - *Stays in place*: the call fails. The event is received again, at most eight times, and each sweep tries the file.
+  - *Stays in place*: the call fails. The event is received up to eight times, and each sweep tries the file.
 - **Alert**: whether an operator must act although no row is lost. The log line is then an error, and an alarm says so.
 ";
 

@@ -3,7 +3,7 @@
 //! [`open`] returns the destination of some credentials. A load has three stages, and each has its own type:
 //! [`Destination::begin`] returns an [`OpenLoad`], [`OpenLoad::finalize`] returns a [`ReadyLoad`], and only a
 //! [`ReadyLoad`] can be committed. A driver's types stay inside its engine's module. Every failure is an [`Error`] with
-//! a kind, for which [`crate::policy`] has the retries and the outcome.
+//! a kind, for which `crate::policy` has the retries and the outcome.
 
 mod check;
 mod codes;
@@ -195,7 +195,7 @@ pub enum CommitResult {
 ///
 /// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
 /// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call
-/// retries: the caller does, by the retry policy ([`crate::policy`]).
+/// retries: the caller does, by the retry policy (`crate::policy`).
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///
