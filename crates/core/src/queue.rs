@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
 use aws_lambda_events::sqs::SqsMessage;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::DisplayErrorContext;
@@ -15,6 +16,8 @@ use tracing::warn;
 
 /// The delay before a message is received for the second time.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
+/// Limit for one request, so that a network without a path to SQS does not use up the function's time.
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest delay.
 const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 
@@ -78,7 +81,9 @@ pub(crate) struct UploadQueue {
 impl UploadQueue {
     /// The queue with this URL.
     pub(crate) fn new(config: &SdkConfig, url: String) -> Self {
-        Self { client: Client::new(config), url }
+        let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
+        let settings = aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts);
+        Self { client: Client::from_conf(settings.build()), url }
     }
 
     /// Sets when failed messages are received again. If that fails, they wait for the visibility timeout of the queue.
