@@ -20,7 +20,7 @@ const REPLAY_HINT: &str = ", then replay the fallback";
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// Whether every item is.
+    /// Whether every item passed.
     pub ok: bool,
     /// The items, in the order in which they were tried.
     pub items: Vec<CheckItem>,
@@ -33,9 +33,9 @@ pub struct CheckItem {
     pub name: &'static str,
     /// Whether it works.
     pub ok: bool,
-    /// What was tried.
+    /// The test, in words.
     pub tried: String,
-    /// What was found, if that is worth knowing.
+    /// The result, if it says more than that the test passed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
     /// The reason of a failure.

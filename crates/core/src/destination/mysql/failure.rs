@@ -19,7 +19,7 @@ struct ServerCode {
     state: String,
 }
 
-/// The error for a failed call; `context` says what was tried, as in "cannot send the rows".
+/// The error for a failed call; `context` is the failed action, such as "cannot send the rows".
 pub(super) fn failure(phase: Phase, context: &str, error: mysql_async::Error) -> Error {
     match error {
         mysql_async::Error::Server(server) => server_failure(context, &server),

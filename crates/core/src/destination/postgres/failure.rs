@@ -22,7 +22,7 @@ struct ServerError {
     message: String,
 }
 
-/// The error for a failed call; `context` says what was tried, as in "cannot send the rows".
+/// The error for a failed call; `context` is the failed action, such as "cannot send the rows".
 pub(super) fn failure(phase: Phase, context: &str, error: tokio_postgres::Error) -> Error {
     if let Some(server) = error.as_db_error() {
         return server_failure(context, server);
