@@ -35,11 +35,11 @@ fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core) + package(spillway-formats)'
 
-# TASK=PATH uses a task that is already built. ROWS=COUNT makes a trial run with small files that writes no pages.
+# TASK=PATH uses a task that is already built. BASE=PATH compares it with another build, in the same rounds, and writes no pages. ROWS=COUNT makes a trial run with small files that writes no pages.
 bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
 	@scripts/setup bench
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench task="$(or $(TASK),$(target)/local/spillway-task)" \
-	  set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
+	  baseline=$(BASE) set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
 
 bench-large: $(if $(TASK),,build-optimized) build-local ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
 	@scripts/setup test

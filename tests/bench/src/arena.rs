@@ -46,12 +46,21 @@ pub(crate) struct Arena {
     pub(crate) folder: Scratch,
     cloud: Cloud,
     settings: Settings,
-    task: PathBuf,
+    tasks: Tasks,
+}
+
+/// The binaries of the task.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    /// The build that is measured.
+    pub(crate) measured: PathBuf,
+    /// Another build to compare it with.
+    pub(crate) baseline: Option<PathBuf>,
 }
 
 impl Arena {
     /// Starts the servers.
-    pub(crate) async fn open(engine: Engine, options: Options, task: &Path) -> Result<Self> {
+    pub(crate) async fn open(engine: Engine, options: Options, tasks: Tasks) -> Result<Self> {
         let options = Options { buffer_pool_megabytes: BUFFER_POOL_MEGABYTES, ..options };
         let (server, cloud) = (Database::start(engine, options).await?, Cloud::start().await?);
         let fixture = Fixture::new(cloud.account().await?, server.schema().await?);
@@ -65,7 +74,7 @@ impl Arena {
             folder: Scratch::new("bench")?,
             cloud,
             settings,
-            task: task.to_owned(),
+            tasks,
         })
     }
 
@@ -82,9 +91,24 @@ impl Arena {
         Ok(format!("{} {number}", self.schema.engine.title()))
     }
 
+    /// Whether another build is compared with the measured one.
+    pub(crate) fn has_baseline(&self) -> bool {
+        self.tasks.baseline.is_some()
+    }
+
     /// A command that runs the task with one more setting, which names the object or prefix to load.
     pub(crate) fn spillway(&self, name: &str, value: &str) -> Command {
-        let mut command = Command::new(&self.task);
+        self.run_task(&self.tasks.measured, name, value)
+    }
+
+    /// The same command for the other build.
+    pub(crate) fn baseline(&self, name: &str, value: &str) -> Result<Command> {
+        let task = self.tasks.baseline.as_ref().context("baseline=PATH is missing")?;
+        Ok(self.run_task(task, name, value))
+    }
+
+    fn run_task(&self, task: &Path, name: &str, value: &str) -> Command {
+        let mut command = Command::new(task);
         let settings = self.settings.clone().with(name, value);
         command.env_clear().env("PATH", SERVER_PATH).envs(settings.iter());
         command

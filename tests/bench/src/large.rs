@@ -15,7 +15,7 @@ use spillway_test_env::process::{self, Signal};
 use spillway_test_env::run::workspace;
 use spillway_test_env::wait;
 
-use crate::arena::{Arena, LOADED};
+use crate::arena::{Arena, LOADED, Tasks};
 use crate::data::Data;
 use crate::figures::Run;
 use crate::measure as stopwatch;
@@ -106,7 +106,8 @@ pub(crate) async fn measure(task: &Path, rows: Option<u64>, machine: &str) -> Re
 /// Measures on a new server, whose files have not grown.
 async fn figures(task: &Path, rows: u64, method: Method) -> Result<Figures> {
     let options = Options { binary_log: true, ..Options::default() };
-    let arena = Arena::open(Engine::MariaDb, options, task).await?;
+    let tasks = Tasks { measured: task.to_owned(), baseline: None };
+    let arena = Arena::open(Engine::MariaDb, options, tasks).await?;
     let columns: Vec<String> = Data::Orders.columns().iter().map(|name| format!("{name} BIGINT")).collect();
     let create_table = |table: &str| format!("CREATE TABLE {{schema}}.{table} ({})", columns.join(", "));
     arena.server.execute(&arena.schema, "SET GLOBAL innodb_autoextend_increment = 1").await?;

@@ -3,6 +3,7 @@
 //!
 //! - `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]` writes the figures to `docs/`, where they
 //!   replace those of the same sets and engines. With `rows` it is a trial run with small files, which only prints them.
+//!   With `baseline=BINARY` it also compares two builds of the task in the same rounds, and only prints the figures.
 //! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
 
@@ -28,7 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 use spillway_test_env::database::{Engine, Options};
 use spillway_test_env::run::{self, Scratch, workspace};
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Tasks};
 use crate::figures::{Section, merged};
 use crate::sets::Set;
 
@@ -46,6 +47,9 @@ struct Plan {
     sets: Vec<Set>,
     engines: Vec<Engine>,
     rounds: usize,
+    /// Another build of the task to compare with.
+    baseline: Option<PathBuf>,
+    /// Whether the figures are printed and not published.
     is_trial: bool,
 }
 
@@ -80,12 +84,19 @@ async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
     let started = Instant::now();
     // A copy, so that a build during the run does not change it.
     let folder = Scratch::new("bench_task")?;
-    let task = folder.path().join("spillway-task");
-    std::fs::copy(&plan.task, &task).with_context(|| format!("cannot copy {}", plan.task.display()))?;
+    let copy = |binary: &Path, name: &str| {
+        let copied = folder.path().join(name);
+        std::fs::copy(binary, &copied).with_context(|| format!("cannot copy {}", binary.display()))?;
+        anyhow::Ok(copied)
+    };
+    let tasks = Tasks {
+        measured: copy(&plan.task, "spillway-task")?,
+        baseline: plan.baseline.as_deref().map(|baseline| copy(baseline, "baseline-task")).transpose()?,
+    };
     let mut sections = Vec::new();
     for &engine in &plan.engines {
         for set in &plan.sets {
-            let arena = Arena::open(engine, Options::default(), &task).await?;
+            let arena = Arena::open(engine, Options::default(), tasks.clone()).await?;
             println!("{} on {}", set.name, arena.version().await?);
             let section = rounds::run(&arena, set, plan.rounds, machine, |line| println!("{line}")).await;
             sections.push(section.with_context(|| format!("{} on {} failed", set.name, engine.title()))?);
@@ -103,16 +114,18 @@ async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
 
 impl Plan {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut task, mut set, mut engine, mut rounds, mut rows) = (None, None, None, None, None);
+        let (mut task, mut baseline, mut set) = (None, None, None);
+        let (mut engine, mut rounds, mut rows) = (None, None, None);
         for argument in arguments {
             let (name, value) = argument.split_once('=').with_context(|| format!("{argument:?} is not NAME=VALUE"))?;
             let argument = match name {
                 "task" => &mut task,
+                "baseline" => &mut baseline,
                 "set" => &mut set,
                 "engine" => &mut engine,
                 "rounds" => &mut rounds,
                 "rows" => &mut rows,
-                _ => bail!("unknown argument {name:?}; accepted are task, set, engine, rounds and rows"),
+                _ => bail!("unknown argument {name:?}; accepted are task, baseline, set, engine, rounds and rows"),
             };
             // The Makefile passes an empty value for an unset variable.
             *argument = Some(value.to_owned()).filter(|value| !value.is_empty());
@@ -132,7 +145,8 @@ impl Plan {
             sets: sets::select(set.as_deref(), rows)?,
             engines,
             rounds,
-            is_trial: rows.is_some(),
+            is_trial: rows.is_some() || baseline.is_some(),
+            baseline: baseline.map(PathBuf::from),
         })
     }
 }
@@ -188,6 +202,8 @@ mod tests {
         assert_eq!(chosen.engines, [Engine::Postgres]);
         assert_eq!((chosen.sets[0].files, chosen.sets[1].rows_each, chosen.is_trial), (3, 250, true));
         assert_eq!(plan(&["task=t", "set=all"]).unwrap().sets.len(), 5);
+        let compared = plan(&["task=t", "baseline=b"]).unwrap();
+        assert!(compared.is_trial && compared.baseline == Some("b".into()), "a comparison is not published");
     }
 
     #[test]

@@ -24,6 +24,10 @@ enum Contender {
     Spillway,
     /// Spillway into a new table.
     SpillwayNewTable,
+    /// The other build of Spillway, with which this one is compared, into an existing table.
+    Baseline,
+    /// The other build of Spillway into a new table.
+    BaselineNewTable,
     /// The bulk loader of the database, from the local disk.
     Loader,
     /// The functions `read_csv` and `to_sql` of pandas, from S3.
@@ -34,7 +38,19 @@ enum Contender {
 
 impl Contender {
     fn is_spillway(self) -> bool {
-        matches!(self, Self::Spillway | Self::SpillwayNewTable)
+        matches!(self, Self::Spillway | Self::SpillwayNewTable | Self::Baseline | Self::BaselineNewTable)
+    }
+
+    /// The contenders of each round. Spillway is first, because it chooses the types of the tables.
+    fn of(set: &Set, has_baseline: bool) -> Vec<Self> {
+        match (set.files, has_baseline) {
+            (1, false) => vec![Self::SpillwayNewTable, Self::Loader, Self::Spillway],
+            (1, true) => {
+                vec![Self::SpillwayNewTable, Self::BaselineNewTable, Self::Loader, Self::Spillway, Self::Baseline]
+            }
+            (_, false) => vec![Self::Spillway, Self::Script],
+            (_, true) => vec![Self::Spillway, Self::Baseline],
+        }
     }
 }
 
@@ -64,21 +80,17 @@ pub(crate) async fn run(
     let sources = all.put_sources().await?;
     let fetch_seconds = arena.fetch_seconds(&sources)?;
     for round in 0..rounds {
-        // Spillway runs first, because it chooses the types of the tables.
-        let mut order = match set.files {
-            1 => vec![Contender::SpillwayNewTable, Contender::Loader, Contender::Spillway],
-            _ => vec![Contender::Spillway, Contender::Script],
-        };
+        let mut order = Contender::of(set, arena.has_baseline());
         let contenders = order.len();
         order.rotate_left(round % contenders);
         for contender in order {
             say(&all.run_contender(contender, round).await?);
         }
     }
-    if set.has_pandas {
+    if set.has_pandas && !arena.has_baseline() {
         say(&all.run_contender(Contender::Pandas, rounds).await?);
     }
-    if set.data == Data::Wide {
+    if set.data == Data::Wide && !arena.has_baseline() {
         all.check_pandas().await?;
     }
     Ok(Section {
@@ -125,7 +137,8 @@ impl Rounds<'_> {
         let prefix = format!("uploads/{contender:?}-{round}/").to_lowercase();
         let table = if contender.is_spillway() { LOADED } else { REFERENCE };
         self.arena.drop_table(table).await?;
-        let creates_table = contender == Contender::SpillwayNewTable || (contender.is_spillway() && self.set.files > 1);
+        let creates_table = matches!(contender, Contender::SpillwayNewTable | Contender::BaselineNewTable)
+            || (contender.is_spillway() && self.set.files > 1);
         if !creates_table {
             self.arena.create_empty(table).await?;
         }
@@ -161,6 +174,8 @@ impl Rounds<'_> {
         match contender {
             Contender::Spillway => SPILLWAY.to_owned(),
             Contender::SpillwayNewTable => SPILLWAY_NEW_TABLE.to_owned(),
+            Contender::Baseline => format!("{SPILLWAY}, baseline"),
+            Contender::BaselineNewTable => format!("{SPILLWAY_NEW_TABLE}, baseline"),
             Contender::Loader => client::loader_name(self.arena.schema.engine).to_owned(),
             Contender::Pandas => "pandas `to_sql`".to_owned(),
             Contender::Script => "hand-written script".to_owned(),
@@ -170,9 +185,10 @@ impl Rounds<'_> {
     fn command(&self, contender: Contender, prefix: &str) -> Result<std::process::Command> {
         let (arena, set) = (self.arena, self.set);
         let key = format!("{prefix}{}.csv", set.name);
+        let (setting, value) = if set.files == 1 { ("CSV_KEY", key.as_str()) } else { ("CSV_PREFIX", prefix) };
         Ok(match contender {
-            Contender::Spillway if set.files > 1 => arena.spillway("CSV_PREFIX", prefix),
-            Contender::Spillway | Contender::SpillwayNewTable => arena.spillway("CSV_KEY", &key),
+            Contender::Spillway | Contender::SpillwayNewTable => arena.spillway(setting, value),
+            Contender::Baseline | Contender::BaselineNewTable => arena.baseline(setting, value)?,
             Contender::Loader => {
                 client::load_command(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data)
             }
