@@ -1,9 +1,14 @@
-//! Databases that rows are loaded into, and the protocol of a load.
+//! The databases that rows are loaded into, and the steps of a load.
 //!
-//! [`open`] returns the destination of some credentials. A load has three stages, and each has its own type:
-//! [`Destination::begin`] returns an [`OpenLoad`], [`OpenLoad::finalize`] returns a [`ReadyLoad`], and only a
-//! [`ReadyLoad`] can be committed. A driver's types stay inside its engine's module. Every failure is an [`Error`] with
-//! a kind, for which `crate::policy` has the retries and the outcome.
+//! [`open`] returns the destination for given credentials. A load then has these steps:
+//!
+//! 1. [`Destination::begin`] claims the source and returns an [`OpenLoad`].
+//! 2. [`OpenLoad::write`] sends the rows.
+//! 3. [`OpenLoad::finalize`] writes the ledger row and returns a [`ReadyLoad`].
+//! 4. [`ReadyLoad::commit`] commits. Only a [`ReadyLoad`] has this method.
+//!
+//! The types of a driver stay inside the module of its engine. Every failure is an [`Error`] with a kind, for which
+//! `crate::policy` has the retries and the outcome.
 
 mod check;
 mod codes;
@@ -52,7 +57,7 @@ pub fn open(credentials: Credentials, options: DestinationOptions, idle: &IdleCo
     }
 }
 
-/// Open connections that a run can use again for its next file. Clones share them.
+/// Open connections that a run can reuse for its next file. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct IdleConnections {
     mysql: Idle<mysql::connect::Connection>,
@@ -60,14 +65,14 @@ pub struct IdleConnections {
 }
 
 impl IdleConnections {
-    /// Closes all connections, at the end of a run.
+    /// Closes all connections. Called at the end of a run.
     pub async fn close(&self) {
         self.mysql.close().await;
         self.postgres.close().await;
     }
 }
 
-/// A worker's claim on a file: the version of an object, for one table.
+/// A worker's request to load one source (object version) into one table.
 #[derive(Debug, Clone)]
 pub struct FileClaim {
     /// The version of the object that the rows are read from.
@@ -78,8 +83,8 @@ pub struct FileClaim {
     pub worker: String,
     /// When this attempt started.
     pub started_at: Timestamp,
-    /// Collects rows that are rejected by the check before sending. Without it, or when its limit is reached, such a
-    /// row fails the load.
+    /// Collects the rows that the check before sending refuses. If this is `None`, or its limit is reached, such a row
+    /// fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
 }
 
@@ -120,12 +125,13 @@ impl<'a> FileSchema<'a> {
     }
 }
 
-/// A body that was read to its end.
+/// Checksum, identity and size of a file's body that was read to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     /// SHA-256 of the stored bytes, in hex.
     pub sha256: String,
-    /// The identity of the content: the same bytes under the same key load once. `None` with `DEDUPE=version`.
+    /// A hash of bucket, key and body, so that the same bytes under the same key load once. `None` if they may load again:
+    /// with `DEDUPE=version`, and in replace mode.
     pub content_id: Option<String>,
     /// Size of the decompressed body. Time limits and staging depend on it.
     pub decoded_bytes: u64,
@@ -133,17 +139,17 @@ pub struct Body {
 
 /// The result of [`Destination::begin`].
 pub enum Begun {
-    /// The load is open. It holds the claim, so no other worker can commit the source's rows. A load through a staging
-    /// table is the exception: [`OpenLoad::finalize`] claims the source.
+    /// The load is open and holds the claim, so no other worker can commit the source's rows. A load through a staging table
+    /// is an exception: it claims the source in [`OpenLoad::finalize`].
     Open {
         /// The load.
         load: Box<dyn OpenLoad>,
         /// Whether the caller must check later values against the schema.
         value_check: ValueCheck,
     },
-    /// The ledger says that nothing is left to load, see [`LedgerState::needs_no_load`]. No transaction is open.
+    /// The ledger says that the source needs no load, see [`LedgerState::needs_no_load`]. No transaction is open.
     AlreadyLoaded(LedgerEntry),
-    /// The file must be read to its end first. Nothing was created, and no transaction is open. Not returned for
+    /// The file must be read to its end first. Nothing was created, and no transaction is open. Never returned for a
     /// [`FileSchema::Final`].
     NeedsScan(ScanReason),
 }
@@ -151,7 +157,7 @@ pub enum Begun {
 /// Whether later values of a file must be checked against its provisional schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueCheck {
-    /// The table existed, so its own types decide.
+    /// The table existed, so each value is checked against its column anyway.
     NotNeeded,
     /// The table was created from the provisional types. A value that does not fit them must fail the load.
     EveryValue,
@@ -176,7 +182,7 @@ pub enum ScanReason {
 pub enum WriteResult {
     /// The server has accepted all rows.
     Written(RowCounts),
-    /// The file must be read to its end first. The load was rolled back. Not returned for [`FileSchema::Final`].
+    /// The file must be read to its end first. The load was rolled back. Never returned for a [`FileSchema::Final`].
     NeedsScan(ScanReason),
 }
 
@@ -199,35 +205,40 @@ pub enum CommitResult {
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
     ///
-    /// Creates the ledger, and the table and its missing columns from a final schema, checks that the table can store
-    /// the file, begins a transaction and claims the source in it. A load through a staging table only checks that the
-    /// source needs a load, and claims it in [`OpenLoad::finalize`]. A source that fell back or was rejected can be
-    /// claimed again.
+    /// The steps are:
+    ///
+    /// 1. Create the ledger if it is missing. With a final schema, also create the table or its missing columns.
+    /// 2. Check that the table can store the file.
+    /// 3. Begin a transaction, and claim the source in it.
+    ///
+    /// A load through a staging table skips the third step. It only checks that the source needs a load, and claims the
+    /// source in [`OpenLoad::finalize`]. A source that fell back or was rejected can be claimed again.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Conflict`] while another worker holds the claim. After an error no transaction is
     /// open.
     fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>>;
 
-    /// Returns the source's ledger entry without waiting, and `None` without an entry or without a ledger.
+    /// Returns the source's ledger entry; `None` if the entry or the ledger does not exist. Does not wait for a lock.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source.
+    /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source. So a returned result is final:
+    /// no earlier transaction can still commit the source.
     fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>>;
 
-    /// Returns the latest ledger rows of an object's key, newest first, and none without a ledger. Reads only.
+    /// Returns the latest ledger rows of an object's key, newest first; none if the ledger does not exist. Reads only.
     fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>>;
 
-    /// Tries what a load needs, on a new connection, and leaves nothing in the database.
+    /// Tests what a load needs, on a new connection, and leaves nothing in the database.
     ///
     /// # Errors
-    /// When it cannot connect. Later failures are in the result.
+    /// When it cannot connect. The result contains later failures.
     fn probe(&self) -> BoxFuture<'_, Result<Probe>>;
 
     /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
     fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;
 
-    /// Writes the key that the object was moved to, and the total cost in US dollars, if it is known.
+    /// Writes into the ledger the key that the object was moved to, and the total cost in US dollars, if it is known.
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
@@ -235,8 +246,8 @@ pub trait Destination: Send + Sync {
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Drops staging tables of dead workers: those older than `older_than` whose source is not in `live`. Returns their
-    /// names.
+    /// Drops staging tables that are older than `older_than` and whose source is not in `live`, so that their workers must
+    /// be dead. Returns their names.
     fn drop_stale_staging<'a>(
         &'a self,
         older_than: Duration,
@@ -255,9 +266,9 @@ pub trait OpenLoad: Send {
     /// After an error the load is rolled back, if the server still responds, and it cannot be finalized.
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
 
-    /// Completes everything but the COMMIT: rows are merged or copied from staging, and the ledger row says `loaded`.
+    /// Does everything that is left except COMMIT: merges or copies staged rows, and writes `loaded` into the ledger row.
     ///
-    /// `body` is the same as in [`FileSchema::Final`]. If the load began without it, its content is claimed here.
+    /// `body` is the same as in [`FileSchema::Final`]. A load that began with a provisional schema claims its content here.
     /// `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
     ///
     /// # Errors

@@ -1,9 +1,11 @@
-//! The ledger: one row per source, written in the transaction of its rows, and the load history that users query.
+//! The ledger: a table with one row per source (object version). It decides whether a source is loaded.
 //!
-//! A worker claims a source by locking its ledger row: at most one transaction holds the lock, and a source whose row
-//! says `loaded` is never loaded again. [`SqlLedger`] contains the statements once for all databases, over a
-//! [`Dialect`] and a [`LedgerConnection`]. This module knows nothing about how rows are loaded; it only needs the load's
-//! connection.
+//! The row is written in the same transaction as the source's rows. Users query the table as the history of loads.
+//!
+//! A worker claims a source by locking its ledger row. At most one transaction holds that lock, and a source whose row says
+//! `loaded` is never loaded again. [`SqlLedger`] contains the statements for all databases. A [`Dialect`] and a
+//! [`LedgerConnection`] supply the differences. This module knows nothing about how rows are loaded; it only needs the
+//! load's connection.
 
 mod claim;
 mod dialect;
@@ -23,21 +25,21 @@ pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, Sq
 pub use history::HistoryEntry;
 pub(crate) use sql::SqlLedger;
 
-/// A source's committed state in the ledger. The names are stored.
+/// The committed state of a source in the ledger. The ledger stores its name.
 ///
-/// A row also has the state `loading`, but only inside the open transaction that claims its source.
+/// Inside the open transaction that claims the source, its row has the state `loading`, which is never committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LedgerState {
     /// The rows are in the table.
     Loaded,
-    /// The same bytes are in the table under another source id of the same key.
+    /// The same bytes were loaded before from another version of the same key, so these are not loaded.
     Duplicate,
     /// A newer file has replaced the table, so the rows of this one are not needed.
     Superseded,
     /// The rows are in the fallback.
     FellBack,
-    /// The file is broken; no row is stored.
+    /// The file is broken, its key yields no table, or it was parked. No row is stored.
     Rejected,
 }
 
@@ -64,7 +66,7 @@ impl LedgerState {
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the ledger has an unknown state: {name}")))
     }
 
-    /// Whether the source needs no load: its rows are in the table, or a newer file has replaced the table.
+    /// Whether the source needs no load: its rows were loaded, or a newer file has replaced the table.
     pub fn needs_no_load(self) -> bool {
         match self {
             Self::Loaded | Self::Duplicate | Self::Superseded => true,
@@ -73,7 +75,7 @@ impl LedgerState {
     }
 }
 
-/// The columns of a ledger row that decisions depend on.
+/// The part of a ledger row that the pipeline needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerEntry {
     /// The source's state.
@@ -88,17 +90,22 @@ pub struct LedgerEntry {
 
 /// Row counts of a load.
 ///
-/// Every parsed row is counted once: as inserted (`rows_stored` minus updated and unchanged rows), updated, unchanged,
-/// or superseded by a later row of the same file (`rows_parsed` minus `rows_stored`).
+/// Every parsed row belongs to one of four groups:
+///
+/// - inserted: `rows_stored` minus `rows_updated` and `rows_unchanged`
+/// - updated: `rows_updated`
+/// - unchanged: `rows_unchanged`
+/// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
-    /// Records of the file that were not rejected. The ledger's column and the report add `rows_rejected` to it.
+    /// Records of the file that were not rejected. In the ledger and in reports, `rows_parsed` also includes the rejected
+    /// ones.
     pub rows_parsed: u64,
     /// Rows of the file that are in the table. A merge stores the last row of each key, every other load all rows.
     pub rows_stored: u64,
-    /// Stored rows that have updated a row of the table, in a merge.
+    /// Stored rows that changed an existing row of the table, in a merge.
     pub rows_updated: u64,
-    /// Stored rows that are equal to a row of the table, in a merge.
+    /// Stored rows that the table already had, in a merge.
     pub rows_unchanged: u64,
     /// Rejected records of the file, in addition to `rows_parsed`.
     pub rows_rejected: u64,
@@ -119,16 +126,16 @@ impl RowCounts {
     }
 }
 
-/// An outcome other than a load, as it is written to the ledger.
+/// An outcome without a load (an empty, rejected or fallen back file), as the ledger stores it.
 #[derive(Debug, Clone)]
 pub struct LedgerOutcome {
     /// The state.
     pub state: LedgerState,
     /// SHA-256 of the body in hex, if the body was read to its end.
     pub body_sha256: Option<String>,
-    /// Rows of the file, up to the point where reading stopped.
+    /// Rows of the file; 0 if it was rejected.
     pub rows_parsed: u64,
-    /// Rows that were stored in the fallback.
+    /// Rows in the fallback.
     pub rows_stored: u64,
     /// Rejected records, in addition to `rows_parsed`.
     pub rows_rejected: u64,
@@ -148,7 +155,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) started_at: Timestamp,
     /// SHA-256 of the body in hex, if it is known.
     pub(crate) body_sha256: Option<&'a str>,
-    /// The identity of the content, if it is known and `DEDUPE=content`.
+    /// A hash of bucket, key and body, which identifies the content; `None` if the body is not known yet, or if the same
+    /// content may be loaded again.
     pub(crate) content_id: Option<&'a str>,
 }
 
@@ -157,7 +165,7 @@ pub(crate) struct Claim<'a> {
 pub(crate) enum ClaimResult {
     /// The open transaction holds the claim.
     Claimed,
-    /// Nothing is left to load, see [`LedgerState::needs_no_load`]. The transaction has ended.
+    /// The source needs no load, see [`LedgerState::needs_no_load`]. The transaction has ended.
     AlreadyLoaded(LedgerEntry),
 }
 

@@ -22,7 +22,7 @@ use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::lease::Lease;
 
-/// Limit for a ledger update on which no decision depends.
+/// Time limit for a ledger update that only informs users, and on which no decision depends.
 const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time kept for the fallback when an attempt with a deadline waits for the database.
@@ -115,7 +115,7 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Runs `work` until the deadline, then ends the lease.
+    /// Runs `work`, at most until the deadline, and then ends the lease.
     pub(crate) async fn run(self, work: impl AsyncFnOnce(&Self) -> Result<Report>) -> Result<Report> {
         let result = tokio::select! {
             result = work(&self) => result,
@@ -145,8 +145,8 @@ impl<'a> Attempt<'a> {
         self.table.as_deref().unwrap_or_default()
     }
 
-    /// Fails if another worker has taken over. On success, no successor wrote the objects that were read before this
-    /// call.
+    /// Fails if another worker has taken over the lease. On success, everything that was read before this call was written
+    /// by this worker or an earlier one, and not by a successor.
     pub(crate) async fn verify_lease(&self) -> Result<()> {
         self.lease.verify().await
     }
@@ -158,12 +158,12 @@ impl<'a> Attempt<'a> {
         Ok(())
     }
 
-    /// Notes that the ledger, or a claim that this attempt holds, has proved whether a COMMIT took effect.
+    /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
     pub(crate) fn resolve_commit(&self) {
         self.set_commit(CommitState::Resolved);
     }
 
-    /// Whether the ledger must be read before the rows may be stored elsewhere.
+    /// Whether the ledger must be read before the rows may be written to the fallback.
     pub(crate) fn is_commit_in_doubt(&self) -> bool {
         *self.commit.lock().unwrap_or_else(PoisonError::into_inner) == CommitState::InDoubt
     }
@@ -182,9 +182,9 @@ impl<'a> Attempt<'a> {
         self.lease.previous_holder().map_or(0, |previous| previous.deaths)
     }
 
-    /// Returns the fallback object of an earlier attempt.
+    /// Returns the manifest of the fallback object that an earlier attempt completed, if there is one.
     ///
-    /// After this call the previous holder of the lease can no longer complete one.
+    /// After this call the previous holder of the lease can no longer complete a fallback object.
     pub(crate) async fn earlier_fallback(&self) -> Result<Option<Manifest>> {
         let Context { store, settings, .. } = self.context;
         if self.lease.previous_holder().is_some_and(|previous| previous.fallback_may_be_written) {

@@ -1,6 +1,6 @@
-//! The rows of one file, with their schema and number.
+//! The rows of one file, with their schema and their number.
 //!
-//! They can be read any number of times: for each try to load them, and for the fallback.
+//! They can be read any number of times: once for each try to load them, and once for the fallback.
 
 use crate::batch::BatchStream;
 use crate::error::Result;
@@ -10,7 +10,7 @@ use crate::store::Store;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 
-/// Rows of a file that this attempt, or the attempt that wrote the fallback, has scanned.
+/// The rows of a scanned file. This attempt has scanned it, or the attempt that wrote the fallback.
 pub(crate) struct FileRows<'a> {
     pub(crate) schema: Schema,
     /// Number of good rows.
@@ -72,7 +72,7 @@ impl<'a> FileRows<'a> {
         }
     }
 
-    /// Whether a row with a value that the table rejects can be copied to the rejects.
+    /// Whether single rows can be copied to the rejects when the table refuses one of their values.
     pub(crate) fn can_reject_rows(&self) -> bool {
         self.scanned_file().is_some_and(|(_, scan)| scan.can_extract_records())
     }

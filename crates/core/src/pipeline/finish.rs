@@ -14,7 +14,7 @@ use crate::route;
 /// The reason for [`Outcome::Superseded`].
 const NEWER_FILE: &str = "a newer file has replaced the table already";
 
-/// Finishes a file whose rows are in the target table, or that has none: moves it to the processed prefix.
+/// Finishes a file without rows to load, or whose rows are in the target table: moves it to the processed prefix.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
     let mut report = match result {
         FileResult::Loaded(loaded) => {
@@ -34,7 +34,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
     Ok(report)
 }
 
-/// The report on rows that an earlier attempt loaded. Without counts of this attempt it contains those of the ledger.
+/// The report for a file that needs no load. The counts are those of this attempt, or else those of the ledger.
 fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
     let (outcome, reason) = match entry.state {
         LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
@@ -47,13 +47,15 @@ fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u
     report
 }
 
-/// Writes the rows to the fallback, because the database rejected them or is down, and nothing was committed.
+/// Writes the rows to the fallback, because the database refused them or is down, and moves the file.
+///
+/// If an earlier COMMIT is in doubt, the ledger is read first. A file that turns out to be loaded is finished instead.
 pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         return loaded(attempt, loaded_before(rows)).await;
     }
     let reason = describe(&cause);
-    // The failed load may have rejected more rows.
+    // The failed load may have written more rejects than the scan found. Those records belong to the fallback's rows.
     rejects::write(attempt, rows, Vec::new()).await?;
     write_fallback(attempt, rows, &reason).await?;
     let fell_back = LedgerOutcome {
@@ -86,14 +88,14 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_fallback()).await
 }
 
-/// The result for rows that the previous holder of the lease loaded, according to the ledger.
+/// The result for rows that the previous holder of the lease has loaded, as the ledger shows.
 fn loaded_before(rows: &FileRows<'_>) -> FileResult {
     let entry =
         LedgerEntry { state: LedgerState::Loaded, rows_parsed: rows.rows, rows_stored: rows.rows, moved_to: None };
     FileResult::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
 }
 
-/// Finishes a file whose fallback object exists. Registering it again changes nothing if it is registered.
+/// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the file.
 pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     fallback::register_found(&context.catalog, &context.settings, manifest).await?;
@@ -105,7 +107,7 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
 
 /// Moves a file that is broken, or whose key names no table, to the failed prefix, together with the reason.
 ///
-/// With other settings, the previous holder of the lease may have loaded it. Then it moves to the processed prefix.
+/// The previous holder of the lease may have loaded it with other settings. Then it moves to the processed prefix.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         return found_loaded(attempt).await;
@@ -120,11 +122,11 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     Ok(report)
 }
 
-/// Rejects a file whose workers died one after the other, without reading it.
+/// Rejects a file without reading it, because several workers in a row died while they processed it.
 ///
 /// # Errors
-/// When the ledger cannot be read. Without its answer the file waits, because one of those workers, or an earlier one
-/// whose lease is gone, may have loaded the rows.
+/// When the ledger cannot be read. The file then waits, because one of those workers, or an earlier one whose lease is
+/// gone, may have loaded the rows.
 pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
     if is_loaded(attempt).await? {
         return found_loaded(attempt).await;

@@ -1,7 +1,7 @@
-//! The outage of the database that this process knows of, so that not every file waits for the database on its own.
+//! Remembers that the database is down, so that not every file waits `RDS_RETRY_SECONDS` for it.
 //!
-//! It changes only how long a file waits, never its outcome. The first try of each file shows whether the outage has
-//! ended.
+//! This changes only how long a file waits, never its outcome. Each file is still tried once, which shows whether the
+//! outage has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use crate::error::{ErrorKind, Result};
 use crate::policy::is_response;
 
-/// How long an outage stays known without another proof. A process that was idle in the meantime waits again.
+/// How long an outage stays known without another failure. After that, the next file waits for the database again.
 const KNOWN_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// The known outage. Clones share it, and a Lambda function keeps it between invocations.
+/// The known outage, if any. Clones share it, and a Lambda function keeps it between invocations.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KnownOutage(Arc<Mutex<Option<Proof>>>);
 
-/// The last proof of the outage.
+/// The last failure that showed the outage.
 #[derive(Debug, Clone, Copy)]
 struct Proof {
     kind: ErrorKind,
@@ -33,15 +33,15 @@ impl KnownOutage {
         self.proof().filter(|proof| now.duration_since(proof.at) < KNOWN_FOR).map(|proof| proof.kind)
     }
 
-    /// Whether an error of this kind belongs to the known outage, so that waiting is in vain.
+    /// Whether the known outage explains an error of this kind, so that the file need not wait.
     ///
-    /// A rejected password is another failure than a database that is down: the password may have been rotated
-    /// meanwhile, and reading the secret again helps.
+    /// A database that is down does not explain a rejected password. The password may have been rotated, and then it helps
+    /// to read the secret again.
     pub(crate) fn explains(&self, kind: ErrorKind) -> bool {
         self.kind().is_some_and(|known| kind != ErrorKind::Credentials || known == ErrorKind::Credentials)
     }
 
-    /// Notes that a file has waited for the database in vain, or that the first try during a known outage failed.
+    /// Notes that a file has waited for the database without success, or that a try during a known outage has failed.
     pub(crate) fn prove(&self, kind: ErrorKind) {
         *self.proof() = Some(Proof { kind, at: Instant::now() });
     }

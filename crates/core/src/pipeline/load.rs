@@ -22,7 +22,7 @@ pub(crate) enum LoadResult {
     AlreadyLoaded(LedgerEntry),
 }
 
-/// Loads the rows. Waits for the database within the retry budget, except during an outage that this process knows of.
+/// Loads the rows, with the retries of the retry policy. During an outage that this process knows of, it does not wait.
 ///
 /// # Errors
 /// After an error this attempt committed nothing, unless the kind is [`ErrorKind::CommitUnknown`].
@@ -54,8 +54,9 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
     }
 }
 
-/// Whether a file waits longer for a database that is down, for at most `most` within the budget. If not, the outage is
-/// known to this process.
+/// Whether a file may wait longer for a database that is down: for at most `most`, within the retry budget.
+///
+/// If it may not, this process remembers the outage, unless only the deadline has ended the wait.
 fn may_wait(attempt: &Attempt<'_>, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
     let outage = &attempt.context.outage;
     let is_known = outage.explains(kind);
@@ -63,7 +64,7 @@ fn may_wait(attempt: &Attempt<'_>, kind: ErrorKind, waited: Duration, budget: Du
     if !is_known && waited < limit {
         return true;
     }
-    // A wait that the deadline has shortened may only show a short interruption.
+    // A wait that the deadline has shortened does not prove an outage: it may have been a short interruption.
     let is_proved = limit == attempt.context.settings.database.retry_budget.min(most);
     if is_known || is_proved {
         outage.prove(kind);
@@ -107,7 +108,7 @@ fn scanned_before(reason: ScanReason) -> Error {
     Error::new(ErrorKind::Internal, format!("the database asked for another scan of a scanned file: {reason}"))
 }
 
-/// The list for rows that the table rejects, if the settings allow more bad records.
+/// The list that collects rows with refused values; `None` if the settings allow no more bad records.
 fn value_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
     if !rows.can_reject_rows() {
         return None;
@@ -145,7 +146,7 @@ pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> R
     }
 }
 
-/// Reads the ledger after a COMMIT without a response, within the retry budget.
+/// Reads the ledger after a COMMIT without a response, until it can be read or the retry budget ends.
 async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
     warn!(error = %chain(&cause), "the server did not respond to COMMIT, reading the ledger");
     let started = Instant::now();

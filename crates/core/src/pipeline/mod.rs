@@ -1,8 +1,15 @@
-//! One object from its name to its report. `process` and `run` contain the steps of the pipeline in order.
+//! The pipeline: processes one object and returns its report. `process` and `run` contain the steps in order.
 //!
-//! After any call, the object's rows are in the target table once, or in the fallback once, or the file is rejected and
-//! no row is stored, or its rows are not needed (a duplicate, or superseded), or the object is gone, or it is still in
-//! place and the caller gets an error. Every step may be repeated. `exactly-once.md` in this folder explains why.
+//! After any call, exactly one of these statements is true:
+//!
+//! - The object's rows are in the target table once.
+//! - Its rows are in the fallback once.
+//! - The file is rejected, and no row is stored.
+//! - Its rows are not needed, because the file is a duplicate or superseded.
+//! - The object is gone.
+//! - The object is still in place, and the caller gets an error.
+//!
+//! Every step may be repeated. `exactly-once.md` in this folder explains why.
 
 mod attempt;
 mod config;
@@ -43,13 +50,13 @@ use crate::store::Store;
 
 use single_pass::SinglePass;
 
-/// How many times processing restarts because the object was overwritten meanwhile.
+/// Maximum number of restarts for one object. Processing restarts when the object was overwritten while it was read.
 const OVERWRITTEN_RETRIES: u32 = 3;
 
-/// The number of workers in a row that may die with a file. The next worker does not process the file.
+/// Number of workers in a row that died with a file, after which the next worker parks the file instead of reading it.
 pub(crate) const MAX_DEATHS: u32 = 3;
 
-/// The clients and settings of a run, for every object.
+/// The clients and settings that all objects of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     /// S3.
@@ -58,7 +65,7 @@ pub(crate) struct Context {
     pub catalog: Catalog,
     /// Opens the database.
     pub destinations: Arc<dyn Destinations>,
-    /// The outage of the database that this process knows of.
+    /// The database outage that this process has found, if any.
     pub outage: KnownOutage,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
@@ -71,7 +78,7 @@ pub(crate) struct Context {
 /// Loads one object, or writes its rows to the fallback, and returns the report.
 ///
 /// # Errors
-/// The object has no outcome. It is still in place, and the call may be repeated.
+/// When the object has no outcome. It is still in place, and the call may be repeated.
 pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Deadline) -> Result<Report> {
     let span = info_span!("object", bucket = %object.bucket, key = %object.key);
     let mut retries = 0;
@@ -114,10 +121,11 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     }
 }
 
-/// open → decompress → parse → infer types → load.
+/// Reads the file and loads its rows: open → decompress → parse → infer types → load.
 ///
-/// Tries a single-pass load. Otherwise scans the file (types, row count), then loads it. A file that the database refused
-/// is scanned too, because the fallback needs its schema and row count.
+/// Tries a single-pass load first, which reads the file once. If that is not possible, scans the file (types, row count)
+/// and then loads it. A file that the database refused is scanned too, because the fallback needs its schema and row
+/// count.
 async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     let reader = attempt.open_reader().await?;
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {
@@ -140,12 +148,12 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 
-/// Result of a load that succeeded.
+/// The result for a file that was read without a failure.
 #[derive(Debug)]
 enum FileResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
-    /// The rows were already in the table, or a newer file has replaced them there.
+    /// The rows were already in the table, or a newer file has replaced the table.
     AlreadyLoaded {
         entry: LedgerEntry,
         /// Good rows and rejected records, if this attempt counted them.
@@ -173,7 +181,7 @@ impl FileResult {
     }
 }
 
-/// The failure of a load.
+/// A failure, with the rows that can still be written to the fallback.
 struct Failure {
     error: Error,
     /// The file's rows for the fallback, if the file was scanned.
@@ -186,7 +194,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The result for a file without a header. It must not empty a table that it would replace.
+/// The result for an empty file. In replace mode it is an error, because such a file must not empty the table.
 fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
     match load_mode {
         LoadMode::Append | LoadMode::Merge { .. } => Ok(FileResult::Empty),
@@ -207,7 +215,7 @@ async fn current_version(context: &Context, object: &ObjectRef) -> Result<Option
     }
 }
 
-/// The table that the key names. Corrected rejects go to the table that they came from.
+/// The table of an object, from its key. Corrected records are loaded into the table that they came from.
 async fn route(context: &Context, source: &ObjectVersion) -> Result<Assignment> {
     let (settings, key) = (&context.settings, &source.object.key);
     match route::rejects_table(&settings.prefixes, key) {

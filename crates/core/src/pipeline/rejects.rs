@@ -1,9 +1,8 @@
-//! Writes the rejected records of a file, copied byte for byte, and a file with the error of each.
+//! Writes two objects for a file with bad records: the records, copied byte for byte, and the error of each.
 //!
-//! Both files are written before the rows are committed or the fallback is completed. If a worker dies in between, the
-//! next attempt writes them again. A worker looks for the files of earlier attempts, then verifies its lease, and
-//! changes only the versions that it found. So a worker that has lost its lease never changes the files of its
-//! successor.
+//! Both objects are written before the rows are committed or the fallback is completed. If a worker dies in between, the
+//! next attempt writes them again. A worker reads the ETags of existing objects, then verifies its lease, and changes only
+//! objects with these ETags. So a worker that has lost its lease never changes the objects of its successor.
 
 use std::collections::VecDeque;
 
@@ -48,7 +47,7 @@ fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     ]
 }
 
-/// Returns the key of the file that contained these corrected records, from their error file; `None` without one.
+/// Returns the key of the file that contained these records, from their error file; `None` without an error file.
 ///
 /// # Errors
 /// When S3 fails.
@@ -84,7 +83,7 @@ pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: 
     Ok(KeyParts { table, ..settings.key_parts(original_key)? })
 }
 
-/// Deletes the rejects of earlier attempts, none of which has committed.
+/// Deletes the rejects of earlier attempts. None of these attempts has committed.
 ///
 /// # Errors
 /// When they may still exist, or another worker has taken over. Then do not commit.
@@ -104,9 +103,9 @@ pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the ETags of the rejects of earlier attempts.
+/// Returns the ETags of the records and the errors that earlier attempts wrote; `None` for a missing object.
 ///
-/// If they will be changed, verifies the lease after reading them. That proves that no successor wrote them.
+/// If the caller will change the objects, verifies the lease after reading them. That proves that no successor wrote them.
 async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
     Failpoint::BeforeRejects.reached().await;
     let (store, bucket, [records, errors]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));

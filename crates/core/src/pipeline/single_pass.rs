@@ -1,10 +1,10 @@
 //! The single-pass load: reads a large file once, and sends its rows to the database as they are read.
 //!
 //! A scan finds the types of new columns, the bad records, the checksum that identifies a duplicate, the decompressed
-//! size, and the schema and row count of a fallback. Most files need none of these before they are loaded. So their
-//! rows are loaded without a scan, in a transaction that holds the claim. The body is claimed at the end, before
-//! COMMIT. If the load does need a scan, the transaction is rolled back, and the file is scanned and loaded from the
-//! start.
+//! size, and the schema and row count of a fallback. Most large files need none of these before they are loaded. So
+//! their rows are loaded without a scan, in a transaction that holds the claim on the source. After the last row, before
+//! COMMIT, the load also claims the content by its checksum. If the load turns out to need a scan, the transaction is
+//! rolled back, and the file is scanned and loaded from the start.
 //!
 //! Where DDL is transactional, a missing table is created in the transaction of its rows, with the types of the first
 //! rows. Spillway then checks every value, and stops the load at the first value that needs another type.
@@ -22,26 +22,29 @@ use crate::policy::{Action, Retry, policy};
 use crate::reader::{Beginning, FileReader, StreamEnd, StreamedRows};
 use crate::route;
 
-/// The largest expected size, decompressed, of a file whose table is created in the transaction of its rows. Other
-/// files for the same new table wait for that transaction; at a slow database's speed it takes no longer than a
-/// conflict is retried.
+/// Maximum expected size, decompressed, of a file whose table is created in the transaction of its rows.
+///
+/// Other files for the same new table wait for that transaction and get a conflict. Even on a slow database the
+/// transaction ends before their retries do.
 const NEW_TABLE_MAX_BYTES: u64 = 256 << 20;
 
 /// The result of a single-pass load.
 pub(super) enum SinglePass {
-    /// The rows are in the table.
+    /// The file needs no other pass: its rows are in the table, or not needed.
     Done(LoadResult),
-    /// The database rejects the rows, or is known to be down, and a retry would not change that. Nothing was committed.
+    /// The database refuses the rows, or is known to be down, so a retry is useless. Nothing was committed. The caller
+    /// scans the file for the fallback.
     Rejected(Error),
-    /// The file must be scanned first. Nothing was committed. A pass that only peeked at the first rows can be
-    /// continued.
+    /// The file must be scanned and then loaded. Nothing was committed. If this pass has only peeked at the first rows, it
+    /// contains them, and the scan continues the pass instead of starting another one.
     NeedsScan(Option<StreamedRows>),
 }
 
-/// Loads a large file in one pass. A small file is in memory, so that a scan is cheap.
+/// Loads a large file in one pass. A small file is buffered in memory, so its scan is cheap, and this returns `NeedsScan`.
 ///
 /// # Errors
-/// The object is broken, has changed, or cannot be read; the lease is lost; the result of a COMMIT is unknown.
+/// When the object is broken, has changed or cannot be read, when the lease is lost, or when the result of a COMMIT is
+/// unknown.
 pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<SinglePass> {
     if reader.is_buffered() {
         return Ok(SinglePass::NeedsScan(None));
