@@ -1,6 +1,6 @@
-//! The check after a deployment: tries everything that a load needs, and leaves nothing behind.
+//! The check request: tests everything that a load needs after a deployment, and leaves nothing behind.
 //!
-//! A failure does not stop the tests after it. An item whose test needs a failed one says so.
+//! A failure does not stop the later tests. An item whose test needs a failed item says so.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::pipeline::{Context, PipelineConfig};
 use crate::policy::policy;
 use crate::secret::CredentialSettings;
 
-/// The end of most hints, which applies to a file and not to a check.
+/// The end of most hints. It makes sense for a file only, so a check removes it.
 const REPLAY_HINT: &str = ", then replay the fallback";
 
 /// The result of a check.

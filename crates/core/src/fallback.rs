@@ -1,9 +1,13 @@
 //! The fallback: stores rows that the database did not accept in S3, and registers them in the Glue catalog.
 //!
-//! Each source has one data object, at a key derived from its identity. The object appears when its upload completes,
-//! unless the key exists. That is the commit point: every later attempt finds all rows or none, also while the database
-//! is down. The manifest and the catalog's columns, on which the object's types depend, are written before. The
-//! partition is registered after, because it can be registered at any later time.
+//! Each source has at most one data object, at a key derived from its identity. The object appears when its upload
+//! completes, and only if the key does not exist yet. That is the commit point: every later attempt finds all rows or
+//! none, even while the database is down. The steps are:
+//!
+//! 1. Write the manifest, which describes the object, and the columns of the Glue table, on which the object's types
+//!    depend.
+//! 2. Upload the rows and complete the upload.
+//! 3. Register the object's partition in Glue. If this fails, any later attempt can do it.
 
 mod manifest;
 
@@ -28,7 +32,7 @@ use spillway_formats::schema::fallback::FallbackFormat;
 
 pub use manifest::{Manifest, list};
 
-/// A fallback to write, except for its rows.
+/// Everything about a fallback to write, except its rows.
 #[derive(Debug, Clone, Copy)]
 pub struct FallbackWrite<'a> {
     /// The version of the object that contains the rows.
@@ -71,7 +75,7 @@ pub async fn find(store: &Store, settings: &PipelineConfig, source: &ObjectVersi
 
 /// Returns the key of this source's fallback object under the current settings.
 ///
-/// One GET for each format costs a sixth of a listing.
+/// Tries one GET for each format, which costs a sixth of a listing.
 async fn data_object(store: &Store, settings: &PipelineConfig, source: &ObjectVersion) -> Result<Option<String>> {
     // Without a table the key of the object is known only from its manifest.
     let Ok(parts) = settings.key_parts(&source.object.key) else { return Ok(None) };
@@ -145,8 +149,8 @@ pub async fn register_found(catalog: &Catalog, settings: &PipelineConfig, found:
     catalog.register(&found.dt, &partition_folder(bucket, settings, found)).await
 }
 
-/// Reads the rows of a fallback object, with the columns of the source in their order. The spelling of values may
-/// differ.
+/// Reads the rows of a fallback object, with the columns of the source in their order. A value may be spelled
+/// differently than in the source, but means the same.
 ///
 /// # Errors
 /// When the object cannot be read, or the number of rows differs from the manifest. `SourceMissing` when the object was
@@ -175,7 +179,7 @@ pub async fn open_rows(store: &Store, manifest: &Manifest) -> Result<BatchStream
     Ok(counted(rows, manifest.rows))
 }
 
-/// The same rows, with an error at the end when their number differs from the manifest.
+/// Returns the same rows, and an error at the end if their number differs from the manifest.
 fn counted(rows: BatchStream<'static>, declared: u64) -> BatchStream<'static> {
     Box::pin(stream::try_unfold((rows, 0), move |(mut rows, before)| async move {
         match rows.try_next().await? {

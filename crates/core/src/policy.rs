@@ -1,6 +1,7 @@
-//! The retry policy, a table: for each error kind the retries, the outcome, the alert and a hint. `docs/errors.md` shows it.
+//! The retry policy: a table with the retries, the outcome, the alert and a hint of each error kind.
 //!
-//! No clock and no random numbers: the caller passes them. `RDS_RETRY_SECONDS` sets how long an outage is retried.
+//! `docs/errors.md` is generated from it. The module uses no clock and no random numbers: the caller passes them.
+//! `RDS_RETRY_SECONDS` sets how long an outage is retried.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use crate::error::{Error, ErrorKind, chain};
 pub(crate) enum Retry {
     /// Never.
     Never,
-    /// Until this many tries have failed. The database is healthy but busy.
+    /// Until this many tries have failed. Used when the database is healthy but busy.
     Tries(u32),
-    /// For `RDS_RETRY_SECONDS`, each time on a new connection.
+    /// For `RDS_RETRY_SECONDS` (the retry budget), each time on a new connection.
     Budget,
     /// For at most this long within the retry budget, with the secret read again: the password may have been rotated.
     FreshCredentials(Duration),
@@ -22,7 +23,7 @@ pub(crate) enum Retry {
 /// The outcome for the file when no try is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Its rows are written to the fallback. Only if it is certain that they were not committed.
+    /// Its rows are written to the fallback, but only if it is certain that they were not committed.
     FallBack,
     /// The file moves to the failed prefix with a reason. None of its rows is stored.
     Reject,
@@ -37,7 +38,8 @@ pub(crate) struct Policy {
     pub retry: Retry,
     /// The outcome when they are used up.
     pub action: Action,
-    /// Whether an operator must act although no row is lost. The log line is then an error, and `NeedsAttention` counts it.
+    /// Whether an operator must act although no row is lost. The log line is then an error, and `NeedsAttention` counts
+    /// it.
     pub alert: bool,
     /// The advice for the operator, in lower case and without a full stop.
     pub hint: &'static str,
@@ -154,7 +156,7 @@ pub(crate) fn is_outage(kind: ErrorKind) -> bool {
     )
 }
 
-/// Whether an error is the response of a database that can be used, whatever it says about the file.
+/// Whether an error proves that the database works: it has responded, even if it refused the file.
 pub(crate) fn is_response(kind: ErrorKind) -> bool {
     matches!(
         kind,

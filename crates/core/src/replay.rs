@@ -1,7 +1,7 @@
 //! Replay: loads the rows of the fallback into the database, exactly once.
 //!
-//! A fallback object is loaded under the identity of its source. So the same lease, claim and ledger row protect it as
-//! the first load. The object is deleted only after the ledger says `loaded`.
+//! A fallback object is loaded under the identity of its source. So the lease, claim and ledger row that protected the
+//! first load protect the replay too. The object is deleted only after the ledger says that its source needs no load.
 
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
@@ -16,7 +16,7 @@ use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
 
-/// Which fallback objects are replayed.
+/// Selects the fallback objects to replay.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySelection {
@@ -47,14 +47,14 @@ pub struct Postponed {
     pub rows: u64,
 }
 
-/// Replays fallback objects one after the other. One failure does not stop the others, except that nothing more is started
-/// once the deadline is reached.
+/// Replays fallback objects one after the other. A failure does not stop the others, but no object is started after the
+/// deadline.
 ///
-/// One query shows first whether the database is available. Without it, each object would wait `RDS_RETRY_SECONDS` for a
-/// database that is down, on every run of the schedule.
+/// First, one query shows whether the database is available. Without that query, each object would wait
+/// `RDS_RETRY_SECONDS` for a database that is down, on every run of the schedule.
 ///
 /// # Errors
-/// Only when the fallback cannot be listed.
+/// When the fallback cannot be listed. The result contains the failures of single objects.
 pub(crate) async fn replay(
     context: &Context,
     bucket: &str,
@@ -88,7 +88,7 @@ pub(crate) async fn replay(
     Ok(Replay::Done(results))
 }
 
-/// The error that shows an outage, if the database cannot answer a query about a source.
+/// Returns the error of a query about a source, if it shows that the database is unavailable.
 async fn outage(context: &Context, source_id: &SourceId, deadline: &Deadline) -> Option<Error> {
     let result = ask(context, deadline, async |destination| destination.look_up(source_id).await).await;
     context.outage.observe(&result);
@@ -109,7 +109,7 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
     attempt.run(async |attempt| replay_rows(attempt, manifest).await).await
 }
 
-/// load → ledger → remove from catalog and fallback → move.
+/// Replays one object: load → ledger → remove from catalog and fallback → move.
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     let exists = attempt.earlier_fallback().await?.is_some();

@@ -26,7 +26,7 @@ const MAX_KEY_BYTES: usize = 1024;
 /// Suffix that turns the key of a failed object into the key of its reason.
 const REASON_SUFFIX: &str = ".reason.json";
 
-/// Assumed compression ratio of an object that has not been read yet.
+/// Assumed ratio of decompressed to stored bytes, for a compressed object that has not been read yet.
 const ASSUMED_COMPRESSION_RATIO: u64 = 10;
 
 /// The characters of a table name that are percent-encoded in a folder name.
@@ -39,7 +39,7 @@ pub struct Prefixes {
     pub upload: Vec<String>,
     /// `PROCESSED_PREFIX`: the destination of loaded files.
     pub processed: String,
-    /// `FAILED_PREFIX`: the destination of files that are invalid or whose rows are in the fallback.
+    /// `FAILED_PREFIX`: the destination of files that were rejected or whose rows are in the fallback.
     pub failed: String,
     /// `GLUE_FALLBACK_PREFIX`: the destination of rows that the database did not accept.
     pub fallback: String,
@@ -62,7 +62,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The route of an object named by an event: only files with a known name under an upload prefix are loaded.
+    /// The route of an object that an event names: only files with a known extension under an upload prefix are loaded.
     pub(crate) fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         let requested = Self::of_requested(object, prefixes);
         if requested != Self::Ingest {
@@ -77,7 +77,7 @@ impl Route {
         Self::Ingest
     }
 
-    /// The route of an object named by a request: any key except those that Spillway writes.
+    /// The route of an object that a request names: all keys are loaded except those that Spillway writes.
     pub(crate) fn of_requested(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
@@ -127,22 +127,22 @@ pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaini
     if expected_bytes <= inline_max_bytes && in_time { ExecutionMode::Inline } else { ExecutionMode::Task }
 }
 
-/// The time that must be left before a load of this size is started.
+/// The time that a load of this size may take. It is not started if less is left.
 ///
-/// A fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. A load that still runs out of
-/// time is rolled back, so this estimate need not be exact.
+/// The estimate is a fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. It need not
+/// be exact, because a load that runs out of time is rolled back.
 pub(crate) fn time_needed(expected_bytes: u64) -> Duration {
     const FIXED: Duration = Duration::from_secs(15);
     const BYTES_PER_SECOND: u64 = 1 << 20;
     FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
 
-/// The key to which a loaded object is moved.
+/// The key that a loaded object is moved to.
 pub(crate) fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     moved::key(&prefixes.processed, prefixes, key, id, MAX_KEY_BYTES)
 }
 
-/// The key to which an object is moved whose rows fell back or whose file is broken.
+/// The key that an object is moved to if its rows fell back or it was rejected.
 pub(crate) fn failed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
     moved::key(&prefixes.failed, prefixes, key, id, MAX_KEY_BYTES - REASON_SUFFIX.len())
 }

@@ -1,4 +1,5 @@
-//! Status: what waits, or where one file is and why. Reads only, and works while the database is down.
+//! The status request: shows what waits, or where one file is and why. Reads only, and works while the database is
+//! down.
 
 mod file;
 
@@ -100,9 +101,9 @@ pub struct LeaseStatus {
 /// Whether the database is available.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DatabaseStatus {
-    /// Whether it returns the result of a query.
+    /// Whether a query succeeds.
     pub available: bool,
-    /// The error, with advice.
+    /// The error, with advice; `None` if the database is available.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

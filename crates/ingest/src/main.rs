@@ -1,6 +1,7 @@
 //! The ingest function: runs a request, such as a prefix, a time window, a replay or a sweep.
 //!
-//! Clients are built once per process. If an object fails, the invocation fails: a caller may ignore a response.
+//! Clients are built once per process. If an object fails, the invocation fails, because a caller may ignore the
+//! response.
 
 use std::time::SystemTime;
 

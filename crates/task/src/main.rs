@@ -1,8 +1,11 @@
 //! The task: runs the request in its environment variables, without a deadline.
 //!
-//! Exit codes: 0 when every object was processed, 1 when some failed, 2 when a setting is invalid, 75 when a signal
-//! stopped the task and it must be started again. In that case the open transaction is rolled back and the lease is
-//! abandoned.
+//! Exit codes:
+//!
+//! - 0: every object has an outcome.
+//! - 1: some objects failed.
+//! - 2: a setting is missing or invalid.
+//! - 75: a signal stopped the task. The open transaction was rolled back and the lease abandoned. Start the task again.
 
 use std::io::Write;
 use std::process::ExitCode;

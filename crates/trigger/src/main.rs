@@ -1,7 +1,7 @@
-//! The trigger function: loads each object of an S3 event, here or in a Fargate task.
+//! The trigger function: loads each object of an S3 event in this process, or starts a Fargate task that loads it.
 //!
-//! Clients are built once per process. If an object fails, its event is retried: the response names the failed messages of a
-//! queue, and an invocation without a queue fails.
+//! Clients are built once per process. If an object fails, its event is retried. For messages of a queue, the response
+//! names those that failed. For an event without a queue, the invocation fails.
 
 use std::time::SystemTime;
 

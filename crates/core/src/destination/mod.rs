@@ -130,8 +130,8 @@ impl<'a> FileSchema<'a> {
 pub struct Body {
     /// SHA-256 of the stored bytes, in hex.
     pub sha256: String,
-    /// A hash of bucket, key and body, so that the same bytes under the same key load once. `None` if they may load again:
-    /// with `DEDUPE=version`, and in replace mode.
+    /// A hash of bucket, key and body, so that the same bytes under the same key load once. `None` if they may load
+    /// again: with `DEDUPE=version`, and in replace mode.
     pub content_id: Option<String>,
     /// Size of the decompressed body. Time limits and staging depend on it.
     pub decoded_bytes: u64,
@@ -139,8 +139,8 @@ pub struct Body {
 
 /// The result of [`Destination::begin`].
 pub enum Begun {
-    /// The load is open and holds the claim, so no other worker can commit the source's rows. A load through a staging table
-    /// is an exception: it claims the source in [`OpenLoad::finalize`].
+    /// The load is open and holds the claim, so no other worker can commit the source's rows. A load through a staging
+    /// table is an exception: it claims the source in [`OpenLoad::finalize`].
     Open {
         /// The load.
         load: Box<dyn OpenLoad>,
@@ -222,7 +222,8 @@ pub trait Destination: Send + Sync {
     /// Returns the source's ledger entry; `None` if the entry or the ledger does not exist. Does not wait for a lock.
     ///
     /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source. So a returned result is final:
+    /// [`crate::error::ErrorKind::Conflict`] while a transaction holds a claim on the source. So a returned result is
+    ///    final:
     /// no earlier transaction can still commit the source.
     fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>>;
 
@@ -246,8 +247,8 @@ pub trait Destination: Send + Sync {
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Drops staging tables that are older than `older_than` and whose source is not in `live`, so that their workers must
-    /// be dead. Returns their names.
+    /// Drops staging tables that are older than `older_than` and whose source is not in `live`, so that their workers
+    /// must be dead. Returns their names.
     fn drop_stale_staging<'a>(
         &'a self,
         older_than: Duration,
@@ -266,10 +267,11 @@ pub trait OpenLoad: Send {
     /// After an error the load is rolled back, if the server still responds, and it cannot be finalized.
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
 
-    /// Does everything that is left except COMMIT: merges or copies staged rows, and writes `loaded` into the ledger row.
+    /// Does everything that is left except COMMIT: merges or copies staged rows, and writes `loaded` into the ledger
+    /// row.
     ///
-    /// `body` is the same as in [`FileSchema::Final`]. A load that began with a provisional schema claims its content here.
-    /// `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
+    /// `body` is the same as in [`FileSchema::Final`]. A load that began with a provisional schema claims its content
+    /// here. `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Conflict`] when another source with the same content is loaded, or being loaded.

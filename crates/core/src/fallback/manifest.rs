@@ -1,4 +1,4 @@
-//! The manifest of a fallback object, which is written before the object.
+//! The manifest: a JSON object in S3 that describes one fallback object. It is written before that object.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -113,8 +113,8 @@ pub(super) async fn read_of(
 
 /// Prepares the catalog, and writes the manifest.
 ///
-/// The manifest of an earlier attempt is kept if it still applies. Then every attempt writes the same object, and any
-/// of them may complete it.
+/// The manifest of an earlier attempt is kept if it still applies. Then every attempt writes the same object, so any of
+/// them may complete its upload.
 pub(super) async fn finalize(
     store: &Store,
     catalog: &Catalog,

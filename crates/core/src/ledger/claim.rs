@@ -1,8 +1,8 @@
 //! The steps of a claim, in the order in which a transaction runs them.
 //!
-//! A new row is inserted without its content id, so the INSERT can violate only the primary key. A second statement sets
-//! the content id. If it violates the unique constraint, the same bytes are loaded, or being loaded, under another source
-//! id. Only rows of loaded sources keep a content id.
+//! A new row is inserted without its content id, so the INSERT can violate only the primary key. A second statement
+//! sets the content id. If it violates the unique constraint, the same bytes are loaded, or being loaded, under another
+//! source id. Only rows of loaded sources keep a content id.
 
 use super::statements::{
     CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, DUPLICATE, ENTRY_LOCKED, INSERT, ORIGINAL,

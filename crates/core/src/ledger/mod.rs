@@ -2,8 +2,8 @@
 //!
 //! The row is written in the same transaction as the source's rows. Users query the table as the history of loads.
 //!
-//! A worker claims a source by locking its ledger row. At most one transaction holds that lock, and a source whose row says
-//! `loaded` is never loaded again. [`SqlLedger`] contains the statements for all databases. A [`Dialect`] and a
+//! A worker claims a source by locking its ledger row. At most one transaction holds that lock, and a source whose row
+//! says `loaded` is never loaded again. [`SqlLedger`] contains the statements for all databases. A [`Dialect`] and a
 //! [`LedgerConnection`] supply the differences. This module knows nothing about how rows are loaded; it only needs the
 //! load's connection.
 
@@ -98,8 +98,8 @@ pub struct LedgerEntry {
 /// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
-    /// Records of the file that were not rejected. In the ledger and in reports, `rows_parsed` also includes the rejected
-    /// ones.
+    /// Records of the file that were not rejected. In the ledger and in reports, `rows_parsed` also includes the
+    /// rejected ones.
     pub rows_parsed: u64,
     /// Rows of the file that are in the table. A merge stores the last row of each key, every other load all rows.
     pub rows_stored: u64,
@@ -155,8 +155,8 @@ pub(crate) struct Claim<'a> {
     pub(crate) started_at: Timestamp,
     /// SHA-256 of the body in hex, if it is known.
     pub(crate) body_sha256: Option<&'a str>,
-    /// A hash of bucket, key and body, which identifies the content; `None` if the body is not known yet, or if the same
-    /// content may be loaded again.
+    /// A hash of bucket, key and body, which identifies the content; `None` if the body is not known yet, or if the
+    /// same content may be loaded again.
     pub(crate) content_id: Option<&'a str>,
 }
 

@@ -145,8 +145,8 @@ impl<'a> Attempt<'a> {
         self.table.as_deref().unwrap_or_default()
     }
 
-    /// Fails if another worker has taken over the lease. On success, everything that was read before this call was written
-    /// by this worker or an earlier one, and not by a successor.
+    /// Fails if another worker has taken over the lease. On success, everything that was read before this call was
+    /// written by this worker or an earlier one, and not by a successor.
     pub(crate) async fn verify_lease(&self) -> Result<()> {
         self.lease.verify().await
     }

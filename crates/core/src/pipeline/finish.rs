@@ -95,7 +95,8 @@ fn loaded_before(rows: &FileRows<'_>) -> FileResult {
     FileResult::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
 }
 
-/// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the file.
+/// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the
+/// file.
 pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     fallback::register_found(&context.catalog, &context.settings, manifest).await?;

@@ -35,8 +35,8 @@ impl KnownOutage {
 
     /// Whether the known outage explains an error of this kind, so that the file need not wait.
     ///
-    /// A database that is down does not explain a rejected password. The password may have been rotated, and then it helps
-    /// to read the secret again.
+    /// A database that is down does not explain a rejected password. The password may have been rotated, and then it
+    /// helps to read the secret again.
     pub(crate) fn explains(&self, kind: ErrorKind) -> bool {
         self.kind().is_some_and(|known| kind != ErrorKind::Credentials || known == ErrorKind::Credentials)
     }

@@ -1,4 +1,5 @@
-//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the retry policy ([`crate::policy`]).
+//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the retry policy
+//! ([`crate::policy`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -123,9 +123,9 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
 
 /// Reads the file and loads its rows: open → decompress → parse → infer types → load.
 ///
-/// Tries a single-pass load first, which reads the file once. If that is not possible, scans the file (types, row count)
-/// and then loads it. A file that the database refused is scanned too, because the fallback needs its schema and row
-/// count.
+/// Tries a single-pass load first, which reads the file once. If that is not possible, scans the file (types, row
+/// count) and then loads it. A file that the database refused is scanned too, because the fallback needs its schema and
+/// row count.
 async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     let reader = attempt.open_reader().await?;
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {

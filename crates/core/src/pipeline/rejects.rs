@@ -1,8 +1,9 @@
 //! Writes two objects for a file with bad records: the records, copied byte for byte, and the error of each.
 //!
-//! Both objects are written before the rows are committed or the fallback is completed. If a worker dies in between, the
-//! next attempt writes them again. A worker reads the ETags of existing objects, then verifies its lease, and changes only
-//! objects with these ETags. So a worker that has lost its lease never changes the objects of its successor.
+//! Both objects are written before the rows are committed or the fallback is completed. If a worker dies in between,
+//! the next attempt writes them again. A worker reads the ETags of existing objects, then verifies its lease, and
+//! changes only objects with these ETags. So a worker that has lost its lease never changes the objects of its
+//! successor.
 
 use std::collections::VecDeque;
 
@@ -105,7 +106,8 @@ pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
 
 /// Returns the ETags of the records and the errors that earlier attempts wrote; `None` for a missing object.
 ///
-/// If the caller will change the objects, verifies the lease after reading them. That proves that no successor wrote them.
+/// If the caller will change the objects, verifies the lease after reading them. That proves that no successor wrote
+/// them.
 async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
     Failpoint::BeforeRejects.reached().await;
     let (store, bucket, [records, errors]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
@@ -147,8 +149,8 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
         return Err(error);
     }
     for ((key, upload), etag) in keys.iter().zip([records, errors]).zip(found).rev() {
-        // Overwrite instead of delete and create: if a successor wrote the same bytes, the ETag is the same, and its object
-        // stays as it is.
+        // Overwrite instead of delete and create: if a successor wrote the same bytes, the ETag is the same, and its
+        // object stays as it is.
         let created = match etag {
             Some(etag) => upload.finish_over(&etag).await?,
             None => upload.finish_new().await?,

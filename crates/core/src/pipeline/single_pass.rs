@@ -2,9 +2,9 @@
 //!
 //! A scan finds the types of new columns, the bad records, the checksum that identifies a duplicate, the decompressed
 //! size, and the schema and row count of a fallback. Most large files need none of these before they are loaded. So
-//! their rows are loaded without a scan, in a transaction that holds the claim on the source. After the last row, before
-//! COMMIT, the load also claims the content by its checksum. If the load turns out to need a scan, the transaction is
-//! rolled back, and the file is scanned and loaded from the start.
+//! their rows are loaded without a scan, in a transaction that holds the claim on the source. After the last row,
+//! before COMMIT, the load also claims the content by its checksum. If the load turns out to need a scan, the
+//! transaction is rolled back, and the file is scanned and loaded from the start.
 //!
 //! Where DDL is transactional, a missing table is created in the transaction of its rows, with the types of the first
 //! rows. Spillway then checks every value, and stops the load at the first value that needs another type.
@@ -35,12 +35,13 @@ pub(super) enum SinglePass {
     /// The database refuses the rows, or is known to be down, so a retry is useless. Nothing was committed. The caller
     /// scans the file for the fallback.
     Rejected(Error),
-    /// The file must be scanned and then loaded. Nothing was committed. If this pass has only peeked at the first rows, it
-    /// contains them, and the scan continues the pass instead of starting another one.
+    /// The file must be scanned and then loaded. Nothing was committed. If this pass has only peeked at the first rows,
+    /// it contains them, and the scan continues the pass instead of starting another one.
     NeedsScan(Option<StreamedRows>),
 }
 
-/// Loads a large file in one pass. A small file is buffered in memory, so its scan is cheap, and this returns `NeedsScan`.
+/// Loads a large file in one pass. A small file is buffered in memory, so its scan is cheap, and this returns
+/// `NeedsScan`.
 ///
 /// # Errors
 /// When the object is broken, has changed or cannot be read, when the lease is lost, or when the result of a COMMIT is

@@ -67,7 +67,7 @@ impl FileReader {
 }
 
 impl Beginning {
-    /// The columns, with the types of the first rows.
+    /// The columns, with types inferred from the first rows only.
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
     }

@@ -1,8 +1,9 @@
 //! Reads one version of an object: its format, layout, schema and rows.
 //!
-//! A reader needs only the object's bytes and options: no lease, no ledger, no database. A first pass over all values
-//! ([`FileReader::scan`]) determines the schema and the layout. Later passes ([`FileReader::rows`]) use that layout and
-//! return the same rows. A single-pass load starts with the first rows ([`FileReader::peek`]).
+//! A reader needs only the object's bytes and options: no lease, no ledger, no database. The scan, a first pass over
+//! all values ([`FileReader::scan`]), determines the schema and the layout. Later passes ([`FileReader::rows`]) use
+//! that layout and return the same rows. A single-pass load does without a scan: it peeks at the first rows
+//! ([`FileReader::peek`]) and then reads on.
 
 mod beginning;
 mod bytes;

@@ -12,10 +12,10 @@ use tracing::Instrument;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Capacity of the queue. Some pieces decouple both sides; more would only use memory.
+/// Capacity of the queue in pieces. A few are enough that neither side waits for the other; more would only use memory.
 const QUEUE: usize = 4;
 
-/// The consumer's side of a task: receives its pieces in order, then its summary.
+/// The consumer's side of a task: receives the pieces in order, then the summary.
 #[derive(Debug)]
 pub(super) struct ReadAhead<Piece, Summary> {
     queue: mpsc::Receiver<Piece>,

@@ -1,4 +1,4 @@
-//! The rows of a CSV or JSON file, which is read from its first byte to its last in background tasks.
+//! The rows of a CSV or JSON file. Background tasks read the file from its first byte to its last.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +11,7 @@ use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::infer::Inference;
 
-/// The treatment of a bad record, within the configured limit.
+/// What a pass does with a bad record, as long as the configured limit is not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadRecords {
     /// The pass skips it and lists it in the summary.

@@ -1,7 +1,7 @@
-//! Where one file is: its object, lease, moved objects, fallback, reason, rejects and ledger rows.
+//! Finds one file: its object, lease, moved objects, fallback, reason, rejects and ledger rows.
 //!
-//! A moved object is found by its name, which contains the path of the upload. Files with the same path below two upload
-//! prefixes have the same name.
+//! A moved object is found by its name, which contains the path below the upload prefix. So a file with the same path
+//! below another upload prefix is found too.
 
 mod explanation;
 
@@ -27,7 +27,7 @@ const MAX_REASON_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileState {
-    /// The object is at its key, and no worker has it.
+    /// The object is at its key, and no worker is loading it.
     Waiting,
     /// A worker holds its lease.
     Loading,
@@ -35,7 +35,7 @@ pub enum FileState {
     Loaded,
     /// Its rows are in the fallback.
     FellBack,
-    /// It is invalid, and none of its rows is stored.
+    /// It is broken, its key yields no table, or it was parked. None of its rows is stored.
     Rejected,
     /// Nothing was found.
     Unknown,
@@ -133,7 +133,7 @@ struct Moved {
     file: StoredFile,
 }
 
-/// A trace of the file: a state that one of its versions had at some time.
+/// A state that a version of the file had at some time, as an object, a manifest or a ledger row shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Trace {
     at: Timestamp,
@@ -275,7 +275,7 @@ fn latest(manifest: Option<&Manifest>, moved: &[Moved], rows: &[HistoryEntry]) -
         state: FileState::of(row.state),
         id_start: row.source_id.clone(),
     });
-    // The ledger knows better than the place: a replayed file may still be under the failed prefix.
+    // The ledger is more reliable than the prefix: a replayed file may still be under the failed prefix.
     let is_in_ledger = |moved: &&Moved| rows.iter().any(|row| row.source_id.starts_with(&moved.id_start));
     let has_reason = |id: &str| moved.iter().any(|other| other.is_reason && other.id_start == id);
     let of_moved = moved.iter().filter(|moved| !is_in_ledger(moved)).map(|moved| Trace {
