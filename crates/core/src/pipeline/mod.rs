@@ -1,15 +1,15 @@
 //! The pipeline: processes one object and returns its report. `process` and `run` contain the steps in order.
 //!
-//! After any call, exactly one of these statements is true:
+//! After a call, one of these statements is true:
 //!
 //! - The object's rows are in the target table once.
 //! - Its rows are in the fallback once.
 //! - The file is rejected, and no row is stored.
 //! - Its rows are not needed, because the file is a duplicate or superseded.
-//! - The object is gone.
-//! - The object is still in place, and the caller gets an error.
+//! - The object is gone: an earlier call moved it, or it was deleted.
+//! - The caller gets an error, and the object is still in place. The next call finds out whether the rows are stored.
 //!
-//! Every step may be repeated. `exactly-once.md` in this folder explains why.
+//! So every call and every step may be repeated. `exactly-once.md` in this folder gives the reasons.
 
 mod attempt;
 mod config;
@@ -75,7 +75,7 @@ pub(crate) struct Context {
     pub worker: String,
 }
 
-/// Loads one object, or writes its rows to the fallback, and returns the report.
+/// Loads one object, or writes its rows to the fallback, or rejects it. Returns the report.
 ///
 /// # Errors
 /// When the object has no outcome. It is still in place, and the call may be repeated.
@@ -103,6 +103,9 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
 }
 
 /// Loads the file or handles its failure, then records the outcome, moves the object and returns the report.
+///
+/// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one with which too
+/// many workers died.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
