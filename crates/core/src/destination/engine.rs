@@ -22,7 +22,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Whether staging tables outlive their connection, so that they must be dropped.
     const HAS_STAGING_TABLES: bool;
 
-    /// Returns the name of the statement that this method sends rows by, as far as the server's settings tell.
+    /// Returns the name of the statement that sends rows with this load method, as far as the server's settings show.
     ///
     /// # Errors
     /// When the server does not allow the method.
