@@ -214,7 +214,8 @@ mod tests {
     }
 
     #[rstest]
-    #[case(sample!("s3-put"), &["s3://spillway-data/uploads/2026/café orders 50% + more=1.csv"])]
+    #[case(sample!("s3-put"), &["s3://spillway-data/uploads/orders.csv"])]
+    #[case(sample!("s3-odd-key"), &["s3://spillway-data/uploads/2026/café orders 50% + more=1.csv"])]
     #[case(sample!("s3-multi-record"), &["s3://spillway-data/uploads/orders.csv", "s3://spillway-data/uploads/customers.CSV"])]
     #[case(
         sample!("s3-shop-events"),

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::setting::{Declared, ReadBy, Template};
-use super::settings;
+use super::{Environment, IngestSettings, TriggerSettings, settings};
+use crate::secret::CredentialSettings;
 
 /// Parameters that have a default although the setting has none: a task needs a size.
 const ONLY_THE_PARAMETER_HAS_A_DEFAULT: [&str; 2] = ["TaskCpu", "TaskMemory"];
@@ -26,6 +27,8 @@ struct TemplateFile {
     parameters: BTreeMap<&'static str, Parameter>,
     /// Variables of both functions, with their expressions.
     functions: BTreeMap<&'static str, &'static str>,
+    /// Variables that only `sam local invoke` sets.
+    local: Vec<&'static str>,
     /// Variables of the trigger function alone.
     trigger: BTreeMap<&'static str, &'static str>,
     /// Variables of the task.
@@ -44,9 +47,12 @@ impl TemplateFile {
     fn read() -> Self {
         let text = include_str!("../../../../template.yaml");
         let trigger = section(section(text, "  TriggerFunction:"), "      Environment:");
+        let mut functions = variables(section(section(text, "Globals:"), "    Environment:"));
+        let local = remove_local(&mut functions);
         Self {
             parameters: parameters(section(text, "Parameters:")),
-            functions: variables(section(section(text, "Globals:"), "    Environment:")),
+            functions,
+            local,
             trigger: variables(trigger),
             task: variables(section(section(text, "  TaskDefinition:"), "          Environment:")),
         }
@@ -124,6 +130,14 @@ fn variables(text: &'static str) -> BTreeMap<&'static str, &'static str> {
         }
     }
     variables
+}
+
+/// Removes the variables that no deployed function has, and returns their names.
+fn remove_local(variables: &mut BTreeMap<&'static str, &'static str>) -> Vec<&'static str> {
+    let is_local = |expression: &str| expression == "!Ref AWS::NoValue";
+    let names = variables.iter().filter(|(_, expression)| is_local(expression)).map(|(name, _)| *name).collect();
+    variables.retain(|_, expression| !is_local(expression));
+    names
 }
 
 /// Whether an expression refers to a parameter or a resource.
@@ -235,6 +249,37 @@ fn a_parameter_allows_what_its_setting_accepts() {
             assert!(range == (min, max) || is_checked || is_narrower && is_within, "{name}: {range:?}");
         }
     }
+}
+
+/// `sam local invoke` passes only variables that the template lists. With empty values for the others, the variables of
+/// `events/env.json` are settings of both functions.
+#[test]
+fn variables_for_local_invocations_are_complete() {
+    let template = TemplateFile::read();
+    let text = include_str!("../../../../events/env.json");
+    let document: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut pairs = Vec::new();
+    for (name, value) in document["Parameters"].as_object().unwrap() {
+        let is_listed =
+            [&template.functions, &template.trigger].iter().any(|variables| variables.contains_key(name.as_str()));
+        assert!(is_listed || template.local.contains(&name.as_str()), "the template does not list {name}");
+        pairs.push((name.as_str(), value.as_str().unwrap()));
+    }
+    let environment = Environment::of(&pairs);
+    let trigger = TriggerSettings::read(&environment).unwrap();
+    assert!(matches!(trigger.pipeline.database.credentials, CredentialSettings::Inline(_)));
+    assert!(trigger.launch.is_none() && trigger.upload_queue_url.is_none());
+    assert_eq!(IngestSettings::read(&environment).unwrap().bucket, "spillway-data");
+}
+
+/// SAM cannot evaluate `AWS::NoValue` in a condition, and passes an empty value in its place.
+#[test]
+fn no_variable_of_a_function_depends_on_no_value() {
+    let template = TemplateFile::read();
+    for (name, expression) in template.functions.iter().chain(&template.trigger) {
+        assert!(!expression.contains("AWS::NoValue"), "{name}: {expression}");
+    }
+    assert_eq!(template.local, ["AWS_ENDPOINT_URL", "RDS_PASSWORD", "RDS_USER"]);
 }
 
 #[test]
