@@ -12,15 +12,18 @@
 
 mod calls;
 mod policy;
+mod targets;
 mod template;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
+use serde_json::{Value, json};
 
 use policy::{Role, Target};
-use template::{ACCOUNT, REGION, Template};
+use targets::{S3_RESOURCES, targets};
+use template::{Template, list};
 
 /// The operations that the code calls.
 const CODE: &str = "
@@ -65,9 +68,11 @@ PutObject               | trigger ingest task | bucket-key                      
 PutEvents               | trigger ingest task | event-bus                         | events:PutEvents
 ChangeMessageVisibility | trigger             | upload-queue                      | sqs:ChangeMessageVisibility
 GetSecretValue          | trigger ingest task | ca-secret                         | secretsmanager:GetSecretValue
+GetSecretValue          | trigger ingest task | ca-secret-key                     | kms:Decrypt
 DescribeClusters        | trigger ingest      | cluster                           | ecs:DescribeClusters
 RunTask                 | trigger ingest      | task-definition                   | ecs:RunTask
 RunTask                 | trigger ingest      | task-roles                        | iam:PassRole
+RunTask                 | trigger ingest      | tasks                             | ecs:TagResource
 ";
 
 /// The operations of Lambda and ECS with the same roles.
@@ -136,95 +141,6 @@ fn role_name(name: &str) -> Result<&'static str> {
     })
 }
 
-/// Examples of a resource, as requests name it; none if the parameters do not use it.
-fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
-    let bucket = format!("arn:aws:s3:::{}", template.parameter("BucketName")?);
-    let below = |parameter: &str| {
-        Ok::<_, anyhow::Error>(vec![format!("{bucket}/{}2026/a.csv", template.parameter(parameter)?)])
-    };
-    let glue = |resource: &str| format!("arn:aws:glue:{REGION}:{ACCOUNT}:{resource}");
-    let table = template.parameter("GlueTable")?;
-    // The default name contains the first part of the stack's id.
-    let database = Some(template.parameter("GlueDatabase")?).filter(|name| !name.is_empty());
-    let database = database.unwrap_or("ingest_fallback_0a1b2c3d");
-    let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
-    let mut context = None;
-    let arns = match name {
-        "uploads" => uploads(&bucket, template)?,
-        "processed" => below("ProcessedPrefix")?,
-        "failed" => below("FailedPrefix")?,
-        "fallback" => below("FallbackPrefix")?,
-        "lease" => below("LeasePrefix")?,
-        "rejected" => below("RejectedPrefix")?,
-        "bucket" => vec![bucket],
-        // Glue also checks an action on the catalog and the database of the resource.
-        "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
-        "glue-table" => {
-            let mut tables = vec![format!("table/{database}/{table}")];
-            if template.holds("HasTablePattern")? {
-                tables.push(format!("table/{database}/other"));
-            }
-            let parents = ["catalog".to_owned(), format!("database/{database}")];
-            parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
-        }
-        "secret" => {
-            let (secret, arn) = (template.parameter("DatabaseSecretName")?, template.parameter("DatabaseSecretArn")?);
-            vec![if arn.is_empty() {
-                format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCd12")
-            } else {
-                arn.to_owned()
-            }]
-        }
-        "ca-secret" if !template.holds("HasCaSecret")? => vec![],
-        "ca-secret" => vec![template.parameter("DatabaseCaSecretArn")?.to_owned()],
-        "cluster" => vec!["Cluster.Arn".to_owned()],
-        "secret-key" => {
-            context = Some(("kms:ViaService", service("secretsmanager")));
-            if template.holds("HasSecretKey")? {
-                vec![template.parameter("DatabaseSecretKeyArn")?.to_owned()]
-            } else {
-                vec![]
-            }
-        }
-        "bucket-key" => {
-            context = Some(("kms:ViaService", service("s3")));
-            if template.holds("HasBucketKey")? { vec![template.parameter("BucketKeyArn")?.to_owned()] } else { vec![] }
-        }
-        "event-bus" if !template.holds("HasEventBus")? => vec![],
-        "event-bus" => {
-            vec![format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{}", template.parameter("EventBusName")?)]
-        }
-        "upload-queue" => vec!["UploadQueue.Arn".to_owned()],
-        "task-definition" => {
-            context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
-            vec!["TaskDefinition".to_owned()]
-        }
-        "task-roles" => {
-            context = Some(("iam:PassedToService", "ecs-tasks.amazonaws.com".to_owned()));
-            vec!["TaskRole.Arn".to_owned(), "TaskExecutionRole.Arn".to_owned()]
-        }
-        "trigger-log" => vec!["TriggerLogGroup.Arn".to_owned()],
-        "ingest-log" => vec!["IngestLogGroup.Arn".to_owned()],
-        "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
-        "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
-        "interfaces" if !template.holds("InVpc")? => vec![],
-        // AWS checks these actions on no narrower resource.
-        "interfaces" | "registry" => vec!["*".to_owned()],
-        "image" if template.holds("HasImage")? => vec![format!("arn:aws:ecr:{REGION}:{ACCOUNT}:repository/spillway")],
-        "image" => vec!["Repository.Arn".to_owned()],
-        _ => anyhow::bail!("the tables name an unknown resource: {name}"),
-    };
-    let context: std::collections::BTreeMap<_, _> = context.into_iter().collect();
-    Ok(arns.into_iter().map(|arn| Target { arn, context: context.clone() }).collect())
-}
-
-/// An object below each upload prefix.
-fn uploads(bucket: &str, template: &Template) -> Result<Vec<String>> {
-    let more = template.parameter("MoreUploadPrefixes")?.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
-    let prefixes = [template.parameter("UploadPrefix")?].into_iter().chain(more);
-    Ok(prefixes.map(|prefix| format!("{bucket}/{}2026/a.csv", prefix.trim_start_matches('/'))).collect())
-}
-
 fn template(parameters: &[(&str, &str)]) -> Result<Template> {
     Template::read(&[&REQUIRED, parameters].concat())
 }
@@ -246,6 +162,15 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
 ])]
 #[case::secret_by_arn(&[("DatabaseSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:rds!db-1-AbCd12")])]
 #[case::certificates_in_a_secret(&[("DatabaseCaSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:ca-AbCd12")])]
+#[case::certificates_with_a_key(&[
+    ("DatabaseCaSecretArn", "arn:aws:secretsmanager:us-east-1:111122223333:secret:ca-AbCd12"),
+    ("DatabaseCaSecretKeyArn", "arn:aws:kms:us-east-1:111122223333:key/3"),
+])]
+#[case::image_of_another_account(&[
+    ("TaskImageUri", "444455556666.dkr.ecr.eu-west-1.amazonaws.com/spillway:1"),
+    ("TaskImageRepositoryArn", "arn:aws:ecr:eu-west-1:444455556666:repository/spillway"),
+])]
+#[case::bucket_of_another_account(&[("CreateBucket", "false"), ("BucketOwner", "444455556666")])]
 #[case::own_glue_database(&[("GlueDatabase", "fallback")])]
 #[case::bucket_key_and_events(&[("BucketKeyArn", "arn:aws:kms:us-east-1:111122223333:key/2"), ("EventBusName", "default")])]
 #[case::several_upload_prefixes(&[("MoreUploadPrefixes", "incoming/,late/")])]
@@ -346,5 +271,44 @@ fn only_ingest_function_may_replay() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// A bucket name that another account owns gives no access: a wrong name reads and writes nothing.
+#[test]
+fn no_role_may_use_a_bucket_of_another_account() -> Result<()> {
+    let template = template(&[])?;
+    for role in template.roles()? {
+        for name in S3_RESOURCES {
+            for target in targets(name, &template)? {
+                let foreign = Target { context: [("aws:ResourceAccount", "444455556666".to_owned())].into(), ..target };
+                for need in Need::all()?.iter().filter(|need| need.resources.contains(&name)) {
+                    let mut s3 = need.actions.iter().filter(|action| action.starts_with("s3:"));
+                    ensure!(!s3.any(|action| role.allows(action, &foreign)), "{} on {}", role.name, foreign.arn);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The bucket, the queues and the topic of the stack refuse plain HTTP.
+#[test]
+fn stack_refuses_requests_without_tls() -> Result<()> {
+    let with_email = [("NotificationEmail", "ops@example.com")];
+    let policies = template(&with_email)?.resource_policies()?;
+    let protected = ["Bucket", "UploadQueue", "DeadLetterQueue", "FailureQueue", "AlarmTopic"];
+    for name in protected {
+        let policy = policies.get(name).with_context(|| format!("{name} has no policy"))?;
+        let refuses = |statement: &Value| {
+            statement["Effect"] == "Deny"
+                && statement["Principal"] == "*"
+                && statement["Condition"] == json!({"Bool": {"aws:SecureTransport": "false"}})
+        };
+        ensure!(list(&policy["Statement"]).iter().any(refuses), "{name} accepts plain HTTP: {policy}");
+    }
+    ensure!(policies.len() == protected.len(), "policies of other resources: {policies:?}");
+    let without = template(&[("RequireTls", "false"), with_email[0]])?.resource_policies()?;
+    ensure!(without.keys().collect::<Vec<_>>() == ["FailureQueue", "UploadQueue"], "{without:?}");
     Ok(())
 }

@@ -16,8 +16,8 @@ use aws_sdk_ecs::Client;
 use aws_sdk_ecs::error::DisplayErrorContext;
 use aws_sdk_ecs::operation::run_task::RunTaskOutput;
 use aws_sdk_ecs::types::{
-    AssignPublicIp, AwsVpcConfiguration, ContainerOverride, KeyValuePair, LaunchType, NetworkConfiguration,
-    TaskOverride,
+    AssignPublicIp, AwsVpcConfiguration, CapacityProviderStrategyItem, ContainerOverride, KeyValuePair, LaunchType,
+    NetworkConfiguration, PropagateTags, TaskOverride,
 };
 use tracing::{info, warn};
 
@@ -43,6 +43,29 @@ pub(crate) struct ObjectVariables {
 pub(crate) const OBJECT_VARIABLES: ObjectVariables =
     ObjectVariables { bucket: "S3_BUCKET", key: "CSV_KEY", version_id: "CSV_VERSION_ID" };
 
+/// The capacity provider of ECS for spare capacity.
+const SPOT_PROVIDER: &str = "FARGATE_SPOT";
+
+/// The capacity that tasks run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskCapacity {
+    /// Capacity that AWS does not reclaim.
+    Fargate,
+    /// Spare capacity, which AWS may reclaim. The task then gets SIGTERM, rolls back and releases its lease. If it is killed
+    /// first, its lease expires. In both cases the next sweep starts another task.
+    Spot,
+}
+
+impl TaskCapacity {
+    /// The value of `TASK_CAPACITY`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fargate => "fargate",
+            Self::Spot => "spot",
+        }
+    }
+}
+
 /// How a Fargate task is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSettings {
@@ -60,6 +83,8 @@ pub struct LaunchSettings {
     pub assign_public_ip: bool,
     /// `MAX_TASKS`: the largest number of tasks in the cluster.
     pub max_tasks: u64,
+    /// `TASK_CAPACITY`.
+    pub capacity: TaskCapacity,
 }
 
 /// Starts tasks. Clones share connections.
@@ -170,21 +195,24 @@ impl Launcher {
     async fn run(&self, source: &ObjectVersion, token: &str) -> Result<StartedTask> {
         let settings = &self.settings;
         let network = NetworkConfiguration::builder().awsvpc_configuration(self.network()?).build();
-        let response = self
+        let request = self
             .client
             .run_task()
             .cluster(&settings.cluster)
             .task_definition(&settings.task_definition)
-            .launch_type(LaunchType::Fargate)
             .platform_version("LATEST")
             .count(1)
             .network_configuration(network)
             .overrides(self.overrides(source))
             .started_by(format!("spillway-{}", source.id.short()))
-            .client_token(token)
-            .send()
-            .await
-            .map_err(|error| failure::of_call(error, &self.settings))?;
+            .propagate_tags(PropagateTags::TaskDefinition)
+            .client_token(token);
+        // ECS accepts either a launch type or a strategy.
+        let request = match settings.capacity {
+            TaskCapacity::Fargate => request.launch_type(LaunchType::Fargate),
+            TaskCapacity::Spot => request.capacity_provider_strategy(spot()?),
+        };
+        let response = request.send().await.map_err(|error| failure::of_call(error, &self.settings))?;
         self.started(&response)
     }
 
@@ -230,6 +258,7 @@ impl Launcher {
             &subnets,
             &groups,
             &public_ip,
+            settings.capacity.name(),
         ])
     }
 
@@ -244,4 +273,11 @@ impl Launcher {
         let is_stopped = matches!(task.last_status(), Some("STOPPED" | "DEPROVISIONING" | "DELETED"));
         Ok(if is_stopped { StartedTask::Stopped { arn } } else { StartedTask::Running { arn } })
     }
+}
+
+/// The strategy that places a task on spare capacity.
+fn spot() -> Result<CapacityProviderStrategyItem> {
+    CapacityProviderStrategyItem::builder().capacity_provider(SPOT_PROVIDER).weight(1).build().map_err(|error| {
+        Error::new(ErrorKind::Internal, "cannot build the capacity strategy of a task").with_source(error)
+    })
 }

@@ -73,6 +73,28 @@ impl Template {
         roles.map(|(name, role)| self.role(name, &role["Properties"])).collect()
     }
 
+    /// The policies of the buckets, queues and topics that these parameters create, by the name of the resource.
+    pub(super) fn resource_policies(&self) -> Result<BTreeMap<String, Value>> {
+        let types = [
+            ("AWS::S3::BucketPolicy", "Bucket"),
+            ("AWS::SQS::QueuePolicy", "Queues"),
+            ("AWS::SNS::TopicPolicy", "Topics"),
+        ];
+        let mut policies = BTreeMap::new();
+        for resource in self.document["Resources"].as_object().context("the template has no resources")?.values() {
+            let Some((_, owner)) = types.iter().find(|(name, _)| resource["Type"] == *name) else { continue };
+            if resource["Condition"].as_str().is_some_and(|condition| !matches!(self.holds(condition), Ok(true))) {
+                continue;
+            }
+            let properties = self.resolve(&resource["Properties"])?.context("a policy without properties")?;
+            for name in list(&properties[*owner]) {
+                let name = name.as_str().context("the resource of a policy has no name")?;
+                policies.insert(name.to_owned(), properties["PolicyDocument"].clone());
+            }
+        }
+        Ok(policies)
+    }
+
     fn role(&self, name: &str, properties: &Value) -> Result<Role> {
         let properties = self.resolve(properties)?.context("a role without properties")?;
         let mut statements = Vec::new();

@@ -155,6 +155,7 @@ fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
         security_groups: environment.find(&settings::SECURITY_GROUPS)?.unwrap_or_default(),
         assign_public_ip,
         max_tasks: environment.get(&settings::MAX_TASKS)?,
+        capacity: environment.get(&settings::TASK_CAPACITY)?,
     }))
 }
 

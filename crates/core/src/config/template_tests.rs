@@ -285,7 +285,7 @@ fn no_variable_of_a_function_depends_on_no_value() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (61, 46, 42));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (71, 47, 42));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
     assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES", "UPLOAD_QUEUE_URL"]);

@@ -34,7 +34,8 @@ where
         }
         "AccessDeniedException" => (
             ErrorKind::Forbidden,
-            "the role may not start the task; allow ecs:RunTask on the task definition and iam:PassRole on its roles"
+            "the role may not start the task; allow ecs:RunTask on the task definition, ecs:TagResource \
+             on tasks and iam:PassRole on its roles"
                 .to_owned(),
         ),
         "ClusterNotFoundException" => {
@@ -50,7 +51,7 @@ where
         | "UnsupportedFeatureException" => (
             ErrorKind::Settings,
             format!(
-                "ECS rejected the task {:?}; check TASK_DEFINITION, CONTAINER_NAME, SUBNETS and SECURITY_GROUPS",
+                "ECS rejected the task {:?}; check TASK_DEFINITION, CONTAINER_NAME, SUBNETS, SECURITY_GROUPS and TASK_CAPACITY",
                 settings.task_definition
             ),
         ),

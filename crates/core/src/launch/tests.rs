@@ -19,6 +19,7 @@ fn settings() -> LaunchSettings {
         security_groups: vec!["sg-1".into()],
         assign_public_ip: false,
         max_tasks: 2,
+        capacity: TaskCapacity::Fargate,
     }
 }
 
@@ -41,8 +42,16 @@ fn rejection(code: &str, message: &str) -> StubResponse {
 }
 
 async fn launch(responses: Vec<StubResponse>, budget_ms: u64) -> (Result<String>, Vec<Value>) {
+    launch_with(settings(), responses, budget_ms).await
+}
+
+async fn launch_with(
+    settings: LaunchSettings,
+    responses: Vec<StubResponse>,
+    budget_ms: u64,
+) -> (Result<String>, Vec<Value>) {
     let aws = StubServer::start(responses).await;
-    let launcher = Launcher::new(&aws.config(), settings());
+    let launcher = Launcher::new(&aws.config(), settings);
     let result = launcher.launch(&source(Some("v1")), Some(Duration::from_millis(budget_ms))).await;
     (result, aws.request_bodies())
 }
@@ -61,6 +70,7 @@ async fn the_request_names_the_object_and_every_launch_setting() {
         "count": 1,
         "clientToken": token,
         "startedBy": format!("spillway-{}", source(Some("v1")).id.short()),
+        "propagateTags": "TASK_DEFINITION",
         "networkConfiguration": {"awsvpcConfiguration": {
             "subnets": ["subnet-1", "subnet-2"], "securityGroups": ["sg-1"], "assignPublicIp": "DISABLED",
         }},
@@ -73,6 +83,17 @@ async fn the_request_names_the_object_and_every_launch_setting() {
     assert_eq!(requests, [expected]);
 }
 
+/// ECS rejects a request with a launch type and a strategy.
+#[tokio::test]
+async fn spot_tasks_have_a_strategy_instead_of_a_launch_type() {
+    let spot = LaunchSettings { capacity: TaskCapacity::Spot, ..settings() };
+    let (result, requests) = launch_with(spot, vec![task(ARN, "PROVISIONING")], 0).await;
+    assert_eq!(result.unwrap(), ARN);
+    assert_eq!(requests[0]["launchType"], Value::Null);
+    let strategy = &requests[0]["capacityProviderStrategy"][0];
+    assert_eq!((&strategy["capacityProvider"], &strategy["weight"]), (&json!("FARGATE_SPOT"), &json!(1)));
+}
+
 #[tokio::test]
 async fn the_token_depends_on_the_object_and_the_settings() {
     let aws = StubServer::start(vec![task(ARN, "RUNNING")]).await;
@@ -81,6 +102,7 @@ async fn the_token_depends_on_the_object_and_the_settings() {
     assert_eq!(base, token(settings(), Some("v1")));
     assert_ne!(base, token(settings(), Some("v2")));
     assert_ne!(base, token(LaunchSettings { task_definition: "spillway:4".into(), ..settings() }, Some("v1")));
+    assert_ne!(base, token(LaunchSettings { capacity: TaskCapacity::Spot, ..settings() }, Some("v1")));
 }
 
 #[rstest]

@@ -3,6 +3,7 @@
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
+use crate::launch::TaskCapacity;
 use crate::request::PrefixMode;
 use crate::telemetry::LogFormat;
 
@@ -31,6 +32,13 @@ settings! { Tasks TASKS {
     /// Largest number of tasks in the cluster. At the limit, further large objects wait. Tasks that start at the same moment
     /// can exceed it.
     MAX_TASKS: u64 = Value::number("number of tasks", 1, 5_000), Functions, Template::Parameter("MaxTasks"), default "20";
+
+    /// `fargate` runs tasks on capacity that AWS does not reclaim. `spot` runs them on spare capacity, which costs about a third.
+    /// The next sweep starts an interrupted load again.
+    TASK_CAPACITY: TaskCapacity = Value::Choice(&[
+        Choice::new("fargate", TaskCapacity::Fargate),
+        Choice::new("spot", TaskCapacity::Spot),
+    ]), Functions, Template::Parameter("TaskCapacity"), default "fargate";
 
     /// Whether the task gets a public IP address.
     ASSIGN_PUBLIC_IP: bool = Value::Choice(&[Choice::new("DISABLED", false), Choice::new("ENABLED", true)]),

@@ -1,0 +1,114 @@
+//! The resources of the tables, as requests name them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::policy::Target;
+use super::template::{ACCOUNT, REGION, Template};
+
+/// The resources in the bucket. A request for them contains the owner of the bucket.
+pub(super) const S3_RESOURCES: [&str; 7] =
+    ["uploads", "processed", "failed", "fallback", "lease", "rejected", "bucket"];
+
+/// Examples of a resource, as requests name it; none if the parameters do not use it.
+pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
+    let bucket = format!("arn:aws:s3:::{}", template.parameter("BucketName")?);
+    let below = |parameter: &str| {
+        Ok::<_, anyhow::Error>(vec![format!("{bucket}/{}2026/a.csv", template.parameter(parameter)?)])
+    };
+    let glue = |resource: &str| format!("arn:aws:glue:{REGION}:{ACCOUNT}:{resource}");
+    let table = template.parameter("GlueTable")?;
+    // The default name contains the first part of the stack's id.
+    let database = Some(template.parameter("GlueDatabase")?).filter(|name| !name.is_empty());
+    let database = database.unwrap_or("ingest_fallback_0a1b2c3d");
+    let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
+    let mut context = S3_RESOURCES.contains(&name).then(|| bucket_owner(template)).transpose()?;
+    let arns = match name {
+        "uploads" => uploads(&bucket, template)?,
+        "processed" => below("ProcessedPrefix")?,
+        "failed" => below("FailedPrefix")?,
+        "fallback" => below("FallbackPrefix")?,
+        "lease" => below("LeasePrefix")?,
+        "rejected" => below("RejectedPrefix")?,
+        "bucket" => vec![bucket],
+        // Glue also checks an action on the catalog and the database of the resource.
+        "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
+        "glue-table" => {
+            let mut tables = vec![format!("table/{database}/{table}")];
+            if template.holds("HasTablePattern")? {
+                tables.push(format!("table/{database}/other"));
+            }
+            let parents = ["catalog".to_owned(), format!("database/{database}")];
+            parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
+        }
+        "secret" => {
+            let (secret, arn) = (template.parameter("DatabaseSecretName")?, template.parameter("DatabaseSecretArn")?);
+            vec![if arn.is_empty() {
+                format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{secret}-AbCd12")
+            } else {
+                arn.to_owned()
+            }]
+        }
+        "ca-secret" if !template.holds("HasCaSecret")? => vec![],
+        "ca-secret" => vec![template.parameter("DatabaseCaSecretArn")?.to_owned()],
+        "cluster" => vec!["Cluster.Arn".to_owned()],
+        "secret-key" | "ca-secret-key" => {
+            context = Some(("kms:ViaService", service("secretsmanager")));
+            let (condition, parameter) = match name {
+                "secret-key" => ("HasSecretKey", "DatabaseSecretKeyArn"),
+                _ => ("HasCaSecretKey", "DatabaseCaSecretKeyArn"),
+            };
+            if template.holds(condition)? { vec![template.parameter(parameter)?.to_owned()] } else { vec![] }
+        }
+        "bucket-key" => {
+            context = Some(("kms:ViaService", service("s3")));
+            if template.holds("HasBucketKey")? { vec![template.parameter("BucketKeyArn")?.to_owned()] } else { vec![] }
+        }
+        "event-bus" if !template.holds("HasEventBus")? => vec![],
+        "event-bus" => {
+            vec![format!("arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{}", template.parameter("EventBusName")?)]
+        }
+        "upload-queue" => vec!["UploadQueue.Arn".to_owned()],
+        "task-definition" => {
+            context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
+            vec!["TaskDefinition".to_owned()]
+        }
+        "task-roles" => {
+            context = Some(("iam:PassedToService", "ecs-tasks.amazonaws.com".to_owned()));
+            vec!["TaskRole.Arn".to_owned(), "TaskExecutionRole.Arn".to_owned()]
+        }
+        "tasks" => {
+            context = Some(("ecs:CreateAction", "RunTask".to_owned()));
+            vec![format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task/Cluster/0123456789abcdef")]
+        }
+        "trigger-log" => vec!["TriggerLogGroup.Arn".to_owned()],
+        "ingest-log" => vec!["IngestLogGroup.Arn".to_owned()],
+        "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
+        "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
+        "interfaces" if !template.holds("InVpc")? => vec![],
+        // AWS checks these actions on no narrower resource.
+        "interfaces" | "registry" => vec!["*".to_owned()],
+        "image" if template.holds("HasImageRepository")? => {
+            vec![template.parameter("TaskImageRepositoryArn")?.to_owned()]
+        }
+        "image" if template.holds("HasImage")? => vec![format!("arn:aws:ecr:{REGION}:{ACCOUNT}:repository/spillway")],
+        "image" => vec!["Repository.Arn".to_owned()],
+        _ => anyhow::bail!("the tables name an unknown resource: {name}"),
+    };
+    let context: BTreeMap<_, _> = context.into_iter().collect();
+    Ok(arns.into_iter().map(|arn| Target { arn, context: context.clone() }).collect())
+}
+
+/// The account that S3 reports as the owner of the bucket.
+fn bucket_owner(template: &Template) -> Result<(&'static str, String)> {
+    let owner = template.parameter("BucketOwner")?;
+    Ok(("aws:ResourceAccount", if owner.is_empty() { ACCOUNT } else { owner }.to_owned()))
+}
+
+/// An object below each upload prefix.
+fn uploads(bucket: &str, template: &Template) -> Result<Vec<String>> {
+    let more = template.parameter("MoreUploadPrefixes")?.split(',').map(str::trim).filter(|prefix| !prefix.is_empty());
+    let prefixes = [template.parameter("UploadPrefix")?].into_iter().chain(more);
+    Ok(prefixes.map(|prefix| format!("{bucket}/{}2026/a.csv", prefix.trim_start_matches('/'))).collect())
+}
