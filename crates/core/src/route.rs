@@ -18,7 +18,7 @@ use spillway_formats::schema::fallback::FallbackFormat;
 
 pub(crate) use moved::MovedName;
 pub use table::TableSettings;
-pub(crate) use table::{glue_table, key_parts};
+pub(crate) use table::{check_not_own, glue_table, key_parts};
 
 /// S3's limit for the length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;

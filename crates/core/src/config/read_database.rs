@@ -61,6 +61,9 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
             settings::TABLE_PATTERN.accepts()
         )));
     }
+    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == ledger_table.to_lowercase()) {
+        return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
+    }
     for table in patterns.fixed_tables() {
         if let Err(why) = pattern::table_name(table, ledger_table) {
             let text = environment.text(&settings::TABLE_PATTERN)?.unwrap_or_default();

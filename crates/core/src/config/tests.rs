@@ -84,6 +84,10 @@ fn required_settings_are_enough_and_defaults_apply() {
     "TABLE_PATTERN is \"a/** => Log\": the table name \"Log\" is the name of the ledger; it accepts patterns for keys such as \
      uploads/{table}/**, separated by spaces or commas"
 )]
+#[case(
+    &[("RDS_TABLE", "Spillway_Ledger")],
+    "RDS_TABLE is \"Spillway_Ledger\": it is the name of the ledger; it accepts a table name of at most 64 characters"
+)]
 #[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it accepts the name of a bucket")]
 #[case(
     &[("PROCESSED_PREFIX", "uploads/done")],

@@ -58,6 +58,12 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Whether the object is in this bucket, under the fallback prefix, and named after the source. A replay deletes it.
+    fn names_own_object(&self, settings: &PipelineConfig, bucket: &str) -> bool {
+        let file_name = self.key.strip_prefix(&settings.prefixes.fallback).and_then(|rest| rest.rsplit('/').next());
+        self.source.object.bucket == bucket && file_name.is_some_and(|name| name.starts_with(self.source.id.as_str()))
+    }
+
     /// The catalog for this object's Glue table and format, whatever the settings say now.
     pub(super) fn catalog(&self, catalog: &Catalog) -> Catalog {
         let catalog = catalog.with_format(self.format);
@@ -81,7 +87,7 @@ pub async fn list(
     let mut pages = store.list(bucket, &route::manifests_prefix(&settings.prefixes));
     while let Some(page) = pages.next().await? {
         let reads = page.into_iter().filter(|listed| listed.key.ends_with(".json")).map(|listed| async move {
-            match read(store, bucket, &listed.key).await {
+            match read(store, settings, bucket, &listed.key).await {
                 // `None` if a replay has deleted it since the listing.
                 Ok(found) => Ok(found.map(|(manifest, _)| manifest)),
                 Err(error) if error.kind() == ErrorKind::Internal => {
@@ -108,7 +114,7 @@ pub(super) async fn read_of(
     settings: &PipelineConfig,
     source: &ObjectVersion,
 ) -> Result<Option<(Manifest, String)>> {
-    read(store, &source.object.bucket, &route::manifest_key(&settings.prefixes, &source.id)).await
+    read(store, settings, &source.object.bucket, &route::manifest_key(&settings.prefixes, &source.id)).await
 }
 
 /// Prepares the catalog, and writes the manifest.
@@ -204,11 +210,15 @@ async fn keep(
     }
 }
 
-async fn read(store: &Store, bucket: &str, key: &str) -> Result<Option<(Manifest, String)>> {
+async fn read(store: &Store, settings: &PipelineConfig, bucket: &str, key: &str) -> Result<Option<(Manifest, String)>> {
     let Some(small) = store.read_small(bucket, key, MAX_BYTES).await? else { return Ok(None) };
-    let manifest = serde_json::from_slice(&small.bytes).map_err(|error| {
-        let message = "the object is not a manifest that this version can read";
-        Error::new(ErrorKind::Internal, message).with_source(error).for_object(ObjectRef::new(bucket, key))
-    })?;
+    let invalid = |message| Error::new(ErrorKind::Internal, message).for_object(ObjectRef::new(bucket, key));
+    let manifest: Manifest = serde_json::from_slice(&small.bytes)
+        .map_err(|error| invalid("the object is not a manifest that this version can read").with_source(error))?;
+    if !manifest.names_own_object(settings, bucket) || settings.check_not_own(&manifest.target_table).is_err() {
+        return Err(invalid(
+            "the manifest names an object or a table that a fallback never has; another program wrote it",
+        ));
+    }
     Ok(Some((manifest, small.etag)))
 }

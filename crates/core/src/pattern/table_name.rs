@@ -23,12 +23,20 @@ pub(crate) fn table_name(text: &str, ledger_table: &str) -> Result<String, Strin
         "contains a character above U+FFFF, which MySQL does not allow in names".to_owned()
     } else if name.trim() != name {
         "starts or ends with white space".to_owned()
-    } else if name.starts_with(OWN_TABLE_PREFIX) {
-        format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables")
-    } else if name == ledger_table.to_lowercase() {
-        "is the name of the ledger".to_owned()
+    } else if let Some(why) = own_table(&name, ledger_table) {
+        why
     } else {
         return Ok(name);
     };
     Err(why)
+}
+
+/// Returns how a table name belongs to Spillway itself; `None` for the names of other tables.
+pub(crate) fn own_table(name: &str, ledger_table: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    if name == ledger_table.to_lowercase() {
+        return Some("is the name of the ledger".to_owned());
+    }
+    name.starts_with(OWN_TABLE_PREFIX)
+        .then(|| format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables"))
 }

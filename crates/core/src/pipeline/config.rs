@@ -107,6 +107,14 @@ impl PipelineConfig {
         route::glue_table(&self.database.tables, &self.glue.table, table)
     }
 
+    /// Fails if a table that an object in the bucket names is one of Spillway's own.
+    ///
+    /// # Errors
+    /// See `route::check_not_own`.
+    pub(crate) fn check_not_own(&self, table: &str) -> Result<()> {
+        route::check_not_own(table, &self.database.tables, &self.database.options.ledger_table)
+    }
+
     /// The table of a key, and the named parts of the key.
     ///
     /// # Errors

@@ -71,8 +71,9 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
 /// Returns the table of corrected records, whatever the patterns say now, and the parts of the original file's key.
 ///
 /// # Errors
-/// When `KEY_COLUMNS` needs such parts and the original key is unknown.
+/// When the table is one of Spillway's own, or `KEY_COLUMNS` needs such parts and the original key is unknown.
 pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
+    settings.check_not_own(&table)?;
     if !settings.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
         return Ok(KeyParts { table, ..KeyParts::default() });
     }

@@ -43,6 +43,21 @@ pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -
     }
 }
 
+/// Fails if a table that an object in the bucket names is one of Spillway's own.
+///
+/// `RDS_TABLE` may have their prefix: the settings accept it unless it is the ledger.
+///
+/// # Errors
+/// [`ErrorKind::KeyRefused`].
+pub(crate) fn check_not_own(table: &str, tables: &TableSettings, ledger_table: &str) -> Result<()> {
+    match pattern::own_table(table, ledger_table) {
+        Some(why) if tables.default.as_deref() != Some(table) => {
+            Err(Error::new(ErrorKind::KeyRefused, format!("the table {table:?} {why}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The Glue table of a table: `default` for `RDS_TABLE`, its own name for a table that a pattern names.
 ///
 /// The name has lower-case letters, digits and `_`. Two tables never share one.

@@ -246,3 +246,16 @@ async fn corrected_rejects_are_loaded_into_their_table() {
     assert_eq!(fixture.database.rows(), ["2,corrected"]);
     assert_eq!(fixture.objects(), "processed upload");
 }
+
+/// The folder of rejects names their table. A request must not load rows into the ledger that way.
+#[tokio::test]
+async fn corrected_rejects_are_never_loaded_into_spillways_own_tables() {
+    let mut fixture = fixture(Reading::Buffered, Cause::NoTable);
+    fixture.settings.files.limits.rejects = spillway_formats::reject::RejectLimit::Count(1);
+    let id = fixture.version(KEY).await.id;
+    let key = route::rejects_key(&fixture.settings.prefixes, "spillway_ledger", KEY, &id);
+    fixture.aws.put(&key, "id,note\n2,forged\n");
+    let report = fixture.process_key(&key).await.unwrap();
+    assert_eq!(report.outcome, Outcome::Rejected, "{report:?}");
+    assert!(fixture.database.rows().is_empty());
+}

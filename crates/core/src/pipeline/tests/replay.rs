@@ -195,3 +195,21 @@ async fn fallback_that_fails_does_not_stop_the_others() {
     assert_eq!((fixture.database.rows().len(), fixture.aws.partitions()), (3, 0));
     assert_eq!(fixture.objects(), "processed processed");
 }
+
+/// Replay deletes the object that a manifest names, so it does not follow a manifest that another program wrote.
+#[rstest]
+#[case::other_object("fallback/", "processed/")]
+#[case::other_source("/dt=2026-11-20/", "/dt=2026-11-20/x")]
+#[case::ledger("\"target_table\": \"orders\"", "\"target_table\": \"spillway_ledger\"")]
+#[tokio::test]
+async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
+    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let key = fixture.aws.keys().into_iter().find(|key| key.contains("_manifests/")).unwrap();
+    let text = String::from_utf8(fixture.aws.get(&key).unwrap()).unwrap();
+    assert!(text.contains(from), "{text}");
+    fixture.aws.put(&key, text.replace(from, to));
+    let before = fixture.aws.keys();
+    assert!(fixture.replay().await.is_empty());
+    assert_eq!(fixture.aws.keys(), before);
+    assert!(fixture.database.rows().is_empty());
+}
