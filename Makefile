@@ -58,8 +58,8 @@ fmt: ## format the code
 lint: setup ## check format, lints, docs and template only
 	@scripts/check lint
 
-build: setup ## build the functions as they are deployed (slow: link-time optimization)
-	PATH="$$PWD/$(bin):$$PATH" sam build
+build: setup ## build the functions as they are deployed (slow: link-time optimization); ARCHITECTURE=arm64
+	@scripts/build $(ARCHITECTURE)
 
 # Without --tests, cargo would select other features and compile many dependencies again for the tests.
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
@@ -68,11 +68,11 @@ build-local: setup ## build what demo, tests and scripts/deploy-local run (dev p
 build-optimized: setup ## build the task that the benchmarks measure (profile local)
 	@cargo build --quiet --locked --profile local -p spillway-task
 
-deploy: build ## deploy to AWS, asking for the parameters
+deploy: build ## deploy to AWS, asking for the parameters; ARCHITECTURE=arm64
 	PATH="$$PWD/$(bin):$$PATH" sam deploy --guided
 
-image: ## build the Fargate task's image, and print the commands that push it
-	@scripts/image
+image: ## build the Fargate task's image, and print the commands that push it; ARCHITECTURE=arm64
+	@scripts/image $(ARCHITECTURE)
 
 clean-local: ## remove the files of local builds and deployments (not the target folder)
 	rm -rf .aws-sam .local
