@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::setting::{Declared, ReadBy, Template};
+use super::setting::{Category, Declared, ReadBy, Template};
 use super::{Environment, IngestSettings, TriggerSettings, settings};
 use crate::secret::CredentialSettings;
 
@@ -280,6 +280,20 @@ fn no_variable_of_a_function_depends_on_no_value() {
         assert!(!expression.contains("AWS::NoValue"), "{name}: {expression}");
     }
     assert_eq!(template.local, ["AWS_ENDPOINT_URL", "RDS_PASSWORD", "RDS_USER"]);
+}
+
+/// The guide names each setting that a deployment cannot change, except those of requests, logs, platform and tests.
+#[test]
+fn guide_names_each_setting_without_a_parameter() {
+    let guide = include_str!("../../../../docs/deploy.md");
+    let local = TemplateFile::read().local;
+    for info in settings::all().map(|setting| setting.info()) {
+        let is_of_deployment =
+            !matches!(info.category, Category::Request | Category::Logs | Category::Platform | Category::Testing);
+        if info.template == Template::NotSet && is_of_deployment && !local.contains(&info.name) {
+            assert!(guide.contains(&format!("`{}`", info.name)), "docs/deploy.md does not name {}", info.name);
+        }
+    }
 }
 
 #[test]
