@@ -37,6 +37,8 @@ mod load {
     mod pipeline;
     // Single-pass loads of large files.
     mod single_pass;
+    // Settings of single tables and rules for their columns.
+    mod table_settings;
     // Several tables, which the key names in the database and in Glue.
     mod tables;
 }

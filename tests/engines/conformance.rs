@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use spillway_core::batch::BatchStream;
 use spillway_core::config::secret;
 use spillway_core::destination::{
-    self, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim, FileSchema,
-    IdleConnections, LedgerEntry, LoadMethod, LoadMode, OpenLoad, ReadyLoad, RowCounts, Tls, UnknownColumns,
-    WriteResult,
+    self, Authentication, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim,
+    FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, OpenLoad, ReadyLoad, RowCounts, Tls,
+    UnknownColumns, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position, chain};
 use spillway_core::object::{ObjectRef, ObjectVersion};
@@ -77,6 +77,7 @@ pub(crate) trait Engine {
             user: schema.user.clone(),
             password: secret(schema.password.clone()),
             database: schema.name.clone(),
+            authentication: Authentication::Password,
         };
         let ca_pem = std::fs::read(&schema.authority).expect("the authority's file");
         let mut options = DestinationOptions {

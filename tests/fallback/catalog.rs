@@ -44,7 +44,7 @@ impl Fixture {
     }
 
     async fn at(account: Account, format: FallbackFormat) -> Result<Self> {
-        let settings = settings(&account, format)?;
+        let settings = settings(&account, format, "orders")?;
         let config = config(&format!("http://127.0.0.1:{}", account.port), &account.id).await;
         let (store, catalog) = (Store::new(&config), Catalog::new(&config, settings.glue.clone()));
         Ok(Self { account, store, catalog, settings })
@@ -101,7 +101,7 @@ fn columns_of(storage: Option<&aws_sdk_glue::types::StorageDescriptor>) -> Vec<S
     columns.iter().map(|column| format!("{} {}", column.name(), column.r#type().unwrap_or_default())).collect()
 }
 
-fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig> {
+fn settings(account: &Account, format: FallbackFormat, table: &str) -> Result<PipelineConfig> {
     let environment = Environment::of(&[
         ("S3_BUCKET", &account.bucket),
         ("CSV_KEY", "uploads/x.csv"),
@@ -109,7 +109,7 @@ fn settings(account: &Account, format: FallbackFormat) -> Result<PipelineConfig>
         ("RDS_USER", "unused"),
         ("RDS_PASSWORD", "x"),
         ("RDS_DB", "unused"),
-        ("RDS_TABLE", "orders"),
+        ("RDS_TABLE", table),
         ("GLUE_DATABASE", DATABASE),
         ("GLUE_TABLE", TABLE),
         ("FALLBACK_FORMAT", format.extension()),
@@ -462,7 +462,7 @@ async fn table_with_other_format_or_location_is_rejected() -> Result<()> {
     assert_eq!(csv.rows_of(&manifest).await?.len(), 4);
 
     let mut elsewhere = Fixture::at(fixture.account.clone(), FallbackFormat::Parquet).await?;
-    elsewhere.settings.database.tables.default = Some("customers".to_owned());
+    elsewhere.settings = settings(&fixture.account, FallbackFormat::Parquet, "customers")?;
     let schema = other.schema();
     let fallback_write = FallbackWrite { table: "customers", ..other.as_fallback_write(&schema) };
     let Fixture { store, catalog, settings, .. } = &elsewhere;

@@ -111,7 +111,7 @@ async fn key_without_a_table_is_rejected_with_reason() -> Result<()> {
     for (key, expected) in [
         (
             "uploads/stray.csv",
-            "the key matches no pattern of TABLE_PATTERN (uploads/{table}/*.csv), and RDS_TABLE is not set",
+            "the key matches no pattern of TABLE_PATTERN and the table settings (uploads/{table}/*.csv), and RDS_TABLE is not set",
         ),
         ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
         (&format!("uploads/{}/a.csv", "x".repeat(64)), "which has 64 bytes"),

@@ -10,7 +10,7 @@ use crate::destination::{LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
 use crate::launch::LaunchSettings;
-use crate::pipeline::{Context, PipelineConfig};
+use crate::pipeline::{Context, PipelineConfig, Refresh};
 use crate::policy::policy;
 use crate::secret::CredentialSettings;
 
@@ -77,7 +77,9 @@ pub(crate) async fn check(
     bucket: &str,
     deadline: &Deadline,
 ) -> Check {
-    let mut items = vec![settings(&context.settings, bucket), list(context, bucket).await];
+    let mut items = vec![settings(&context.settings, bucket)];
+    items.extend(table_settings(context).await);
+    items.push(list(context, bucket).await);
     items.push(CheckItem::of(
         "bucket_write",
         format!("write and delete an object under {}", context.settings.prefixes.lease),
@@ -91,7 +93,8 @@ pub(crate) async fn check(
 
 /// The settings are complete and valid, or this process would not run.
 fn settings(settings: &PipelineConfig, bucket: &str) -> CheckItem {
-    let tables = &settings.database.tables;
+    let rules = settings.database.tables.current();
+    let tables = &rules.routes;
     let target = match &tables.default {
         Some(table) if tables.patterns.is_empty() => format!("table {table}"),
         Some(table) => format!("tables by TABLE_PATTERN, else {table}"),
@@ -103,6 +106,17 @@ fn settings(settings: &PipelineConfig, bucket: &str) -> CheckItem {
         settings.database.options.load_mode.name()
     );
     CheckItem::passed("settings", "read the settings of this function", Some(found))
+}
+
+/// Reads the table settings again, if they are an object in S3.
+async fn table_settings(context: &Context) -> Option<CheckItem> {
+    let tables = &context.settings.database.tables;
+    let object = tables.object()?;
+    let result = match tables.refresh(&context.store).await {
+        Ok(Refresh::Current) => Ok(Some(format!("{} tables", tables.current().entries.len()))),
+        Ok(Refresh::KeptLast(error)) | Err(error) => Err(error),
+    };
+    Some(CheckItem::of("table_settings", format!("read {object}"), result))
 }
 
 async fn list(context: &Context, bucket: &str) -> CheckItem {
@@ -209,7 +223,8 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
 async fn glue(context: &Context, bucket: &str) -> CheckItem {
     let settings = &context.settings;
     // Without a default table, the Glue tables are known only from the keys of files.
-    let table = settings.database.tables.default.as_deref();
+    let rules = settings.database.tables.current();
+    let table = rules.routes.default.as_deref();
     let location = table.map(|table| (settings.glue_table(table), fallback::table_folder(bucket, settings, table)));
     let result = match &location {
         Some((table, folder)) => context.catalog.with_table(table).inspect(Some(folder)).await,

@@ -27,7 +27,7 @@ use crate::launch::{LaunchSettings, Launcher};
 use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
-use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig};
+use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Refresh};
 use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
@@ -165,6 +165,7 @@ impl Dispatcher {
             }
         };
         Failpoint::EventParsed.reached().await;
+        self.refresh_tables().await?;
         let mut results = BatchResult::new(&self.metrics);
         for item in items {
             match item {
@@ -178,6 +179,18 @@ impl Dispatcher {
         }
         self.publish(&mut results).await;
         Ok(results)
+    }
+
+    /// Reads the table settings again if they have changed. Invalid ones need attention.
+    ///
+    /// # Errors
+    /// When this process has not read valid ones before.
+    async fn refresh_tables(&self) -> Result<()> {
+        let refreshed = self.context.settings.database.tables.refresh(&self.context.store).await;
+        if let Ok(Refresh::KeptLast(error)) | Err(error) = &refreshed {
+            self.metrics.failure(error.kind());
+        }
+        refreshed.map(|_| ())
     }
 
     /// Publishes the events about new results, if there is a bus.

@@ -94,6 +94,12 @@ impl TablePatterns {
         self.0.is_empty()
     }
 
+    /// These patterns, and after them the others.
+    #[must_use]
+    pub fn followed_by(&self, others: &Self) -> Self {
+        Self(self.0.iter().chain(&others.0).cloned().collect())
+    }
+
     /// Whether any pattern has a part of this name.
     pub fn have_part(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| pattern.has_part(name))

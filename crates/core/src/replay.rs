@@ -61,7 +61,8 @@ pub(crate) async fn replay(
     selection: &ReplaySelection,
     deadline: &Deadline,
 ) -> Result<Replay> {
-    let tables = &context.settings.database.tables;
+    let rules = context.settings.database.tables.current();
+    let tables = &rules.routes;
     let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
     let table = selection.table.as_deref().or(own_table);
     let mut manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;

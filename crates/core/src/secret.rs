@@ -1,19 +1,25 @@
 //! Reads the database's credentials from Secrets Manager or from the settings.
 //!
+//! With IAM authentication, a token replaces the password.
+//!
 //! Errors contain the secret's name and the field, never a value. Credentials are cached. The caller requests fresh
 //! ones when the database rejects the password, which may have been rotated.
 
+mod iam;
+
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::destination::{Credentials, Engine};
+use crate::destination::{Authentication, Credentials, Engine};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The origin of the database credentials.
@@ -38,12 +44,17 @@ pub struct SecretSettings {
     pub port: Option<u16>,
     /// `RDS_DB`, if set.
     pub database: Option<String>,
+    /// `RDS_AUTH`.
+    pub authentication: Authentication,
 }
 
 /// The source of credentials. Clones share the cache.
 #[derive(Debug, Clone)]
 pub(crate) struct Secrets {
     client: Client,
+    /// What signs the tokens of IAM authentication.
+    signer: Option<SharedCredentialsProvider>,
+    region: String,
     settings: CredentialSettings,
     cached: Arc<Mutex<Option<Credentials>>>,
     certificates: Arc<Mutex<Option<Vec<u8>>>>,
@@ -52,11 +63,35 @@ pub(crate) struct Secrets {
 impl Secrets {
     /// Returns a source that has not read anything yet.
     pub(crate) fn new(config: &SdkConfig, settings: CredentialSettings) -> Self {
-        Self { client: Client::new(config), settings, cached: Arc::default(), certificates: Arc::default() }
+        Self {
+            client: Client::new(config),
+            signer: config.credentials_provider(),
+            region: config.region().map(ToString::to_string).unwrap_or_default(),
+            settings,
+            cached: Arc::default(),
+            certificates: Arc::default(),
+        }
     }
 
-    /// Returns the credentials; `fresh` reads the secret again instead of using the cache.
+    /// Returns the credentials; `fresh` reads the secret again instead of using the cache. A token is always new.
     pub(crate) async fn get(&self, fresh: bool) -> Result<Credentials> {
+        let credentials = self.login(fresh).await?;
+        match credentials.authentication {
+            Authentication::Password => Ok(credentials),
+            Authentication::Iam => self.with_token(credentials).await,
+        }
+    }
+
+    async fn with_token(&self, login: Credentials) -> Result<Credentials> {
+        let missing =
+            || Error::new(ErrorKind::Credentials, "there are no AWS credentials to sign a token for the database");
+        let signer = self.signer.as_ref().ok_or_else(missing)?;
+        let keys = signer.provide_credentials().await.map_err(|error| missing().with_source(error))?;
+        let password = iam::token(&login, &self.region, keys, SystemTime::now())?;
+        Ok(Credentials { password, ..login })
+    }
+
+    async fn login(&self, fresh: bool) -> Result<Credentials> {
         let settings = match &self.settings {
             CredentialSettings::Inline(credentials) => return Ok(credentials.clone()),
             CredentialSettings::Secret(settings) => settings,
@@ -107,8 +142,12 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
     };
     let missing = |field: &str, setting: &str| invalid(name, &format!("lacks the field {field:?}{setting}"));
     let user = filled(&fields, "username", name)?.ok_or_else(|| missing("username", ""))?;
-    // An empty password is valid.
-    let password = text_field(&fields, "password", name)?.ok_or_else(|| missing("password", ""))?;
+    // An empty password is valid, and a token replaces it.
+    let password = match (text_field(&fields, "password", name)?, settings.authentication) {
+        (Some(password), _) => password,
+        (None, Authentication::Iam) => "",
+        (None, Authentication::Password) => return Err(missing("password", "")),
+    };
     let host = filled(&fields, "host", name)?.or(settings.host.as_deref());
     let database = filled(&fields, "dbname", name)?.or(settings.database.as_deref());
     Ok(Credentials {
@@ -117,6 +156,7 @@ fn parse(text: &str, settings: &SecretSettings) -> Result<Credentials> {
         port: port.unwrap_or(engine.default_port()),
         user: user.to_owned(),
         password: SecretString::from(password),
+        authentication: settings.authentication,
         database: database.ok_or_else(|| missing("dbname", ", and RDS_DB is not set"))?.to_owned(),
     })
 }
@@ -200,7 +240,14 @@ mod tests {
     use crate::stub_server::{StubServer, response};
 
     fn bare() -> SecretSettings {
-        SecretSettings { name: "prod/db".into(), engine: None, host: None, port: None, database: None }
+        SecretSettings {
+            name: "prod/db".into(),
+            engine: None,
+            host: None,
+            port: None,
+            database: None,
+            authentication: Authentication::Password,
+        }
     }
 
     #[rstest]

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::columns::ColumnRules;
 use crate::csv::{CsvDecoder, CsvDialect};
 use crate::detect::{FileFormat, StreamFormat};
 use crate::json::JsonDecoder;
@@ -20,6 +21,8 @@ pub struct ReadOptions {
     pub format: FileFormat,
     /// The dialect of CSV files.
     pub csv: CsvDialect,
+    /// Rules for single columns. The reader of the batches applies them.
+    pub columns: ColumnRules,
     /// The limits for each file.
     pub limits: ReadLimits,
 }

@@ -111,6 +111,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::columns::ColumnRules;
     use crate::compression::DecodedLimits;
     use crate::csv::CsvDialect;
     use crate::detect::FileFormat;
@@ -125,7 +126,7 @@ mod tests {
             decoded: DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 },
             rejects: RejectLimit::Count(10),
         };
-        ReadOptions { format: FileFormat::Auto, csv: CsvDialect::default(), limits }
+        ReadOptions { format: FileFormat::Auto, csv: CsvDialect::default(), columns: ColumnRules::default(), limits }
     }
 
     fn extracted(layout: &Layout, file: &[u8], chunk_bytes: usize, starts: &[u64]) -> Result<Vec<(u64, String)>> {

@@ -5,6 +5,7 @@
 //! and passes them in, and settings arrive as [`decoder::ReadOptions`].
 
 pub mod batch;
+pub mod columns;
 pub mod compression;
 pub mod csv;
 pub mod decoder;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::setting::{Category, Declared, ReadBy, Template};
 use super::settings;
+use super::table_settings::OF_TABLE;
 use crate::error::ErrorKind;
 use crate::policy::{Action, Retry, policy};
 
@@ -34,6 +35,7 @@ Spillway reads its settings from environment variables. `template.yaml` sets mos
 functions and the task get the same values.
 
 - An empty value counts as unset.
+- A setting that is marked *Also per table* can have another value for single tables: see [table settings](table-settings.md).
 - Words are accepted in any letter case.
 - A missing or invalid setting stops the program at start. The message contains the name, the value and the accepted
   values.
@@ -65,7 +67,7 @@ fn the_generated_page_of_errors_is_up_to_date() {
 
 /// Compares a page with its file, or writes the file if `UPDATE_DOCS` is set.
 #[allow(clippy::disallowed_methods, reason = "a switch of the test run, not a setting")]
-fn check(path: &str, page: &str) {
+pub(super) fn check(path: &str, page: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&file, page).unwrap();
@@ -157,9 +159,14 @@ fn settings_row(setting: &dyn Declared) -> String {
         default,
         readers(info.read_by).to_owned(),
         parameter,
-        info.text.trim().to_owned(),
+        format!("{}{}", info.text.trim(), if is_per_table(setting) { " Also per table." } else { "" }),
     ];
     row(&cells)
+}
+
+/// Whether the table settings can set it.
+fn is_per_table(setting: &dyn Declared) -> bool {
+    OF_TABLE.iter().any(|other| other.info().name == setting.info().name)
 }
 
 /// The words as code, with "or" before the last one.

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use super::setting::{Declared, Setting, invalid};
 use super::settings;
@@ -12,15 +13,16 @@ use crate::error::{Error, ErrorKind, Result};
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 /// The environment that settings are read from.
+#[derive(Clone)]
 pub struct Environment {
-    lookup: Box<Lookup>,
+    lookup: Arc<Lookup>,
 }
 
 impl Environment {
     /// The environment of this process.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process() -> Self {
-        Self { lookup: Box::new(|name| std::env::var_os(name)) }
+        Self { lookup: Arc::new(|name| std::env::var_os(name)) }
     }
 
     /// An environment with only these variables.
@@ -28,13 +30,23 @@ impl Environment {
         let pairs: Vec<(String, OsString)> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
         let lookup = move |name: &str| pairs.iter().rfind(|pair| pair.0 == name).map(|pair| pair.1.clone());
-        Self { lookup: Box::new(lookup) }
+        Self { lookup: Arc::new(lookup) }
+    }
+
+    /// This environment, with other values for some variables.
+    pub(super) fn with(&self, values: Vec<(&'static str, String)>) -> Self {
+        let inner = self.lookup.clone();
+        let lookup = move |name: &str| match values.iter().find(|value| value.0 == name) {
+            Some((_, value)) => Some(OsString::from(value)),
+            None => inner(name),
+        };
+        Self { lookup: Arc::new(lookup) }
     }
 
     /// An environment that looks up every variable with this function.
     #[cfg(test)]
     pub(super) fn with_lookup(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
-        Self { lookup: Box::new(lookup) }
+        Self { lookup: Arc::new(lookup) }
     }
 
     /// The host in the worker's name: the log stream of a function, or the host name.

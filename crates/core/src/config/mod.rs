@@ -17,6 +17,9 @@ mod read;
 mod read_database;
 pub mod setting;
 pub mod settings;
+mod table_settings;
+#[cfg(test)]
+mod table_settings_tests;
 #[cfg(test)]
 mod template_tests;
 #[cfg(test)]

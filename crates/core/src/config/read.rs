@@ -1,5 +1,6 @@
 //! The settings of the pipeline, read from the environment and checked against each other.
 
+use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::ReadOptions;
@@ -9,6 +10,7 @@ use super::environment::Environment;
 use super::read_database::database;
 use super::setting::{Declared, Reason, invalid};
 use super::settings;
+use super::table_settings;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::error::Result;
@@ -22,14 +24,25 @@ const DEFAULT_DECODER_BYTES: u64 = 1 << 30;
 
 impl PipelineConfig {
     /// Reads the settings that every program needs.
+    ///
+    /// Table settings in S3 are read later: see [`crate::pipeline::Tables`].
     pub fn read(environment: &Environment) -> Result<Self> {
+        let mut config = Self::read_defaults(environment)?;
+        if let Some(location) = environment.find(&settings::SPILLWAY_CONFIG)? {
+            config.database.tables = table_settings::tables(&location, environment, &config)?;
+        }
+        Ok(config)
+    }
+
+    /// Reads the settings of all tables without settings of their own.
+    pub(super) fn read_defaults(environment: &Environment) -> Result<Self> {
         let database = database(environment)?;
         let compute = compute(environment)?;
         Ok(Self {
             region: environment.get(&settings::AWS_REGION)?,
             prefixes: prefixes(environment)?,
             glue: glue(environment)?,
-            key_columns: key_columns(environment, &database.tables.patterns)?,
+            key_columns: key_columns(environment, &database.tables.current().routes.patterns)?,
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
             files: files(environment, compute)?,
@@ -65,7 +78,12 @@ fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOpti
         decoded,
         rejects: environment.get(&settings::MAX_REJECTS)?,
     };
-    Ok(ReadOptions { format: environment.get(&settings::FILE_FORMAT)?, csv: csv(environment)?, limits })
+    Ok(ReadOptions {
+        format: environment.get(&settings::FILE_FORMAT)?,
+        csv: csv(environment)?,
+        columns: ColumnRules::default(),
+        limits,
+    })
 }
 
 fn csv(environment: &Environment) -> Result<CsvDialect> {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::environment::{Environment, settings_error};
 use super::setting::{Declared, Reason, invalid};
 use super::settings;
-use crate::destination::{Credentials, DestinationOptions, Engine, LoadMode, Tls};
+use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Tls};
 use crate::error::Result;
 use crate::pattern;
-use crate::pipeline::DatabaseSettings;
+use crate::pipeline::{DatabaseSettings, TableRules, Tables};
 use crate::route::TableSettings;
 use crate::secret::{CredentialSettings, SecretSettings};
 
@@ -22,7 +24,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
     let ledger_table = environment.get(&settings::LEDGER_TABLE)?;
     Ok(DatabaseSettings {
         credentials: credentials(environment)?,
-        tables: tables(environment, &ledger_table)?,
+        tables: Tables::fixed(TableRules::of_routes(tables(environment, &ledger_table)?)),
         options: DestinationOptions {
             tls: tls(environment)?,
             load_method: environment.get(&settings::RDS_LOAD_METHOD)?,
@@ -54,9 +56,9 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
 fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
     let default = environment.find(&settings::RDS_TABLE)?;
     let patterns = environment.find(&settings::TABLE_PATTERN)?.unwrap_or_default();
-    if patterns.is_empty() && default.is_none() {
+    if patterns.is_empty() && default.is_none() && environment.find(&settings::SPILLWAY_CONFIG)?.is_none() {
         return Err(settings_error(format!(
-            "neither RDS_TABLE nor TABLE_PATTERN is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
+            "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
             settings::RDS_TABLE.accepts(),
             settings::TABLE_PATTERN.accepts()
         )));
@@ -81,6 +83,12 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
     let user = environment.find(&settings::RDS_USER)?;
     let password = environment.find(&settings::RDS_PASSWORD)?;
     let database = environment.find(&settings::RDS_DB)?;
+    let authentication = environment.get(&settings::RDS_AUTH)?;
+    if authentication == Authentication::Iam && !environment.get(&settings::RDS_TLS)? {
+        return Err(invalid(&settings::RDS_AUTH, "iam", Reason::Because("a token needs RDS_TLS=verify".to_owned())));
+    }
+    // A token replaces the password.
+    let password = password.or_else(|| (authentication == Authentication::Iam).then(SecretString::default));
     let set = [
         ("RDS_HOST", host.is_some()),
         ("RDS_USER", user.is_some()),
@@ -91,7 +99,8 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
         let (host, database) = (host.clone(), database.clone());
         let engine = engine.unwrap_or(Engine::from_port(port));
         let port = port.unwrap_or(engine.default_port());
-        return Ok(CredentialSettings::Inline(Credentials { engine, host, port, user, password, database }));
+        let login = Credentials { engine, host, port, user, password, authentication, database };
+        return Ok(CredentialSettings::Inline(login));
     }
     let Some(name) = environment.find(&settings::RDS_SECRET_NAME)? else {
         let missing: Vec<&str> = set.into_iter().filter(|(_, is_set)| !is_set).map(|(name, _)| name).collect();
@@ -102,7 +111,7 @@ fn credentials(environment: &Environment) -> Result<CredentialSettings> {
             settings::RDS_SECRET_NAME.accepts(),
         )));
     };
-    Ok(CredentialSettings::Secret(SecretSettings { name, engine, host, port, database }))
+    Ok(CredentialSettings::Secret(SecretSettings { name, engine, host, port, database, authentication }))
 }
 
 fn tls(environment: &Environment) -> Result<Tls> {

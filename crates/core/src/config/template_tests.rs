@@ -279,7 +279,7 @@ fn no_variable_of_a_function_depends_on_no_value() {
     for (name, expression) in template.functions.iter().chain(&template.trigger) {
         assert!(!expression.contains("AWS::NoValue"), "{name}: {expression}");
     }
-    assert_eq!(template.local, ["AWS_ENDPOINT_URL", "RDS_PASSWORD", "RDS_USER"]);
+    assert_eq!(template.local, ["AWS_ENDPOINT_URL", "RDS_PASSWORD"]);
 }
 
 /// The guide names each setting that a deployment cannot change, except those of requests, logs, platform and tests.
@@ -299,7 +299,7 @@ fn guide_names_each_setting_without_a_parameter() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (71, 47, 42));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (74, 50, 45));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
     assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES", "UPLOAD_QUEUE_URL"]);

@@ -71,7 +71,7 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it accepts a port number from 1 to 65535")]
 #[case(
     &[("RDS_TABLE", "")],
-    "neither RDS_TABLE nor TABLE_PATTERN is set; set RDS_TABLE to a table name of at most 64 characters, or TABLE_PATTERN to \
+    "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to a table name of at most 64 characters, or TABLE_PATTERN to \
      patterns for keys such as uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(
@@ -183,7 +183,8 @@ fn a_prefix_gets_a_slash_and_a_glue_name_lower_case() {
 
 #[test]
 fn tables_come_from_patterns_a_setting_or_both() {
-    let tables = |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).unwrap().database.tables;
+    let tables =
+        |more: &[(&str, &str)]| PipelineConfig::read(&with(more)).unwrap().database.tables.current().routes.clone();
     assert!(tables(&[]).patterns.is_empty());
     let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
     assert_eq!((both.patterns.to_string().as_str(), both.default.as_deref()), ("uploads/{table}/**", Some("orders")));
@@ -314,11 +315,11 @@ fn a_table_has_the_settings_of_the_environment() {
         ("MAX_REJECTS", "5"),
     ];
     let pipeline = PipelineConfig::read(&with(&set)).unwrap();
-    let table = pipeline.table("events");
+    let table = pipeline.table("events", "events/1.csv");
     assert_eq!((table.name.as_str(), table.glue.table.as_str()), ("events", "events"));
     assert_eq!(table.destination.load_mode, LoadMode::Merge { key: vec!["id".to_owned()] });
     assert_eq!(table.files, pipeline.files);
-    assert_eq!(pipeline.table("orders").glue.table, "spare");
+    assert_eq!(pipeline.table("orders", "orders/1.csv").glue.table, "spare");
     assert_eq!(pipeline.key_parts("in/events/a.csv").unwrap().table, "events");
 }
 

@@ -45,7 +45,7 @@ use spillway_formats::schema::Schema;
 pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
 use database::Database;
 use idle::Idle;
-pub use options::{Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
 

@@ -37,6 +37,15 @@ impl Engine {
     }
 }
 
+/// How the server verifies the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authentication {
+    /// By a password.
+    Password,
+    /// By a token of IAM, which is sent in place of the password.
+    Iam,
+}
+
 /// Server, user and database of a connection, read from settings or from a secret.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -50,6 +59,8 @@ pub struct Credentials {
     pub user: String,
     /// Password; may be empty. `Debug` does not print it.
     pub password: SecretString,
+    /// Whether the password is one.
+    pub authentication: Authentication,
     /// The database (schema) that contains the loaded tables and the ledger.
     pub database: String,
 }

@@ -90,7 +90,9 @@ fn is_any_order(settings: &PipelineConfig) -> bool {
     let options = &settings.database.options;
     // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
     // while another transaction inserts into it.
-    options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse
+    options.load_mode == LoadMode::Append
+        && options.unknown_columns == UnknownColumns::Refuse
+        && settings.database.tables.current().is_any_order()
 }
 
 /// Sorts the objects by the number of workers that died with them, and leaves other objects in their order.

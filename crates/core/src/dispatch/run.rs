@@ -74,6 +74,10 @@ impl Dispatcher {
     }
 
     async fn run_request(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
+        // A status and a check must work with invalid table settings, which a check reports.
+        if !matches!(request, Request::Status { .. } | Request::Check { .. }) {
+            self.refresh_tables().await?;
+        }
         match request {
             Request::Object(object) => self.run_object(object, deadline).await.map(RequestResult::from),
             Request::Rejects(object) => self.run_rejects(object, deadline).await.map(RequestResult::from),
@@ -178,8 +182,8 @@ impl Dispatcher {
     /// Fails if corrected records would replace a whole table: they are only a part of their file.
     fn check_not_replaced_by_part(&self, object: &ObjectRef) -> Result<()> {
         let settings = &self.context.settings;
-        let is_part = route::rejects_table(&settings.prefixes, &object.key).is_some();
-        if !is_part || settings.database.options.load_mode != LoadMode::Replace {
+        let Some(table) = route::rejects_table(&settings.prefixes, &object.key) else { return Ok(()) };
+        if settings.table(&table, &object.key).destination.load_mode != LoadMode::Replace {
             return Ok(());
         }
         let message = format!(

@@ -96,7 +96,7 @@ impl<'a> Attempt<'a> {
         };
         let started_at = Timestamp::now();
         let parts = key.clone().unwrap_or_default();
-        let config = context.settings.table(&parts.table);
+        let config = context.settings.table(&parts.table, &original_key);
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
         Ok(Self {
             context,

@@ -1,6 +1,6 @@
 //! The settings of the pipeline, and those of one table.
 //!
-//! The environment sets the same values for every table. Only [`PipelineConfig::table`] depends on that.
+//! The environment sets the values of every table for which the table settings do not set others.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::destination::DestinationOptions;
 use crate::error::Result;
 use crate::key_columns::KeyColumn;
 use crate::pattern::KeyParts;
-use crate::route::{self, Prefixes, TableSettings};
+use crate::pipeline::Tables;
+use crate::route::{self, Prefixes};
 use crate::secret::CredentialSettings;
 
 /// The settings that every program needs to process an object.
@@ -55,8 +56,8 @@ pub struct DatabaseSettings {
     pub credentials: CredentialSettings,
     /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
     pub ca_secret: Option<String>,
-    /// `TABLE_PATTERN` and `RDS_TABLE`.
-    pub tables: TableSettings,
+    /// `TABLE_PATTERN`, `RDS_TABLE` and the table settings.
+    pub tables: Tables,
     /// How connections are opened and rows are loaded.
     pub options: DestinationOptions,
     /// `RDS_RETRY_SECONDS`: how long an outage is retried before a file falls back.
@@ -90,21 +91,29 @@ pub struct TableConfig {
 }
 
 impl PipelineConfig {
-    /// The settings of a table.
-    pub fn table(&self, name: &str) -> TableConfig {
+    /// The settings of a table for files with this key: those of its entry in the table settings, or else the defaults.
+    pub fn table(&self, name: &str, key: &str) -> TableConfig {
+        let own = self.database.tables.current().entry(name, key).map(|entry| entry.config.clone());
+        let config = own.unwrap_or_else(|| self.table_defaults(name));
+        let glue = GlueSettings { table: self.glue_table(name), ..config.glue };
+        TableConfig { name: name.to_owned(), glue, ..config }
+    }
+
+    /// The settings of a table without an entry.
+    pub(crate) fn table_defaults(&self, name: &str) -> TableConfig {
         TableConfig {
             name: name.to_owned(),
             destination: self.database.options.clone(),
             files: self.files.clone(),
             key_columns: self.key_columns.clone(),
             dedupe: self.dedupe,
-            glue: GlueSettings { table: self.glue_table(name), ..self.glue.clone() },
+            glue: self.glue.clone(),
         }
     }
 
     /// The name of a table's Glue table.
     pub fn glue_table(&self, table: &str) -> String {
-        route::glue_table(&self.database.tables, &self.glue.table, table)
+        route::glue_table(&self.database.tables.current().routes, &self.glue.table, table)
     }
 
     /// Fails if a table that an object in the bucket names is one of Spillway's own.
@@ -112,7 +121,7 @@ impl PipelineConfig {
     /// # Errors
     /// See `route::check_not_own`.
     pub(crate) fn check_not_own(&self, table: &str) -> Result<()> {
-        route::check_not_own(table, &self.database.tables, &self.database.options.ledger_table)
+        route::check_not_own(table, &self.database.tables.current().routes, &self.database.options.ledger_table)
     }
 
     /// The table of a key, and the named parts of the key.
@@ -120,6 +129,6 @@ impl PipelineConfig {
     /// # Errors
     /// See `route::key_parts`.
     pub fn key_parts(&self, key: &str) -> Result<KeyParts> {
-        route::key_parts(key, &self.database.tables, &self.database.options.ledger_table)
+        self.database.tables.current().key_parts(key, &self.database.options.ledger_table)
     }
 }

@@ -21,6 +21,7 @@ mod known_outage;
 mod load;
 mod rejects;
 mod single_pass;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,8 @@ pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use load::{LoadResult, is_loaded, load};
+pub(crate) use tables::Refresh;
+pub use tables::{TableEntry, TableRules, Tables};
 
 use crate::catalog::Catalog;
 use crate::deadline::Deadline;

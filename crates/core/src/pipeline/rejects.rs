@@ -74,7 +74,8 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
 /// When the table is one of Spillway's own, or `KEY_COLUMNS` needs such parts and the original key is unknown.
 pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
     settings.check_not_own(&table)?;
-    if !settings.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
+    let config = settings.table(&table, original_key.unwrap_or_default());
+    if !config.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
         return Ok(KeyParts { table, ..KeyParts::default() });
     }
     let original_key = original_key.ok_or_else(|| {

@@ -52,7 +52,7 @@ impl FileReader {
         let (decoded, format) = self.detect().await?;
         let Format::Streaming(format) = format else { return Ok(None) };
         let decoder = Decoder::new(format, &self.options);
-        let mut rows = StreamedRows::start(decoded, decoder, BadRecords::Stop);
+        let mut rows = StreamedRows::start(decoded, decoder, self.options.columns.clone(), BadRecords::Stop);
         let mut inference = rows.inference();
         let Some(first) = rows.peek().await? else { return Ok(None) };
         Failpoint::HeadersRead.reached().await;
@@ -60,6 +60,7 @@ impl FileReader {
         let (width, first_rows) = (first.width(), first.rows() as u64);
         let names = rows.first_names(width);
         let mut schema = inference.finish_as(names.clone());
+        self.options.columns.set_types(&mut schema)?;
         self.key_fields.extend(&mut schema, first_rows);
         Failpoint::Inferred.reached().await;
         Ok(Some(Beginning { rows, names, schema, stopped: None }))

@@ -7,6 +7,7 @@
 
 mod beginning;
 mod bytes;
+mod parquet_rows;
 mod read_ahead;
 mod scan;
 mod streamed;
@@ -31,6 +32,7 @@ pub(crate) use beginning::StopReason;
 pub(crate) use beginning::{Beginning, StreamEnd};
 pub(crate) use bytes::DecodedBytes;
 use bytes::{Checksum, StoredFile, hints};
+use parquet_rows::ParquetRows;
 pub(crate) use scan::ScanResult;
 use streamed::BadRecords;
 pub(crate) use streamed::StreamedRows;
@@ -89,15 +91,16 @@ impl FileReader {
         let rows: BatchStream<'a> = match layout {
             FileLayout::Streaming(layout) => {
                 let decoder = Decoder::with_layout(layout, &self.options);
-                let rows = StreamedRows::start(self.decoded(Checksum::Skip).await?, decoder, BadRecords::Reject);
+                let (bytes, rules) = (self.decoded(Checksum::Skip).await?, self.options.columns.clone());
+                let rows = StreamedRows::start(bytes, decoder, rules, BadRecords::Reject);
                 Box::pin(stream::try_unfold(rows, |mut rows| async {
                     let batch = rows.next().await?;
                     Ok(batch.map(|batch| (batch, rows)))
                 }))
             }
-            FileLayout::Parquet => Box::pin(stream::try_unfold(self.parquet().await?, |mut reader| async {
-                let batch = reader.next().await?;
-                Ok(batch.map(|batch| (batch, reader)))
+            FileLayout::Parquet => Box::pin(stream::try_unfold(self.parquet().await?, |mut rows| async {
+                let batch = rows.next().await?;
+                Ok(batch.map(|batch| (batch, rows)))
             })),
         };
         Ok(self.with_key_fields(rows))
@@ -133,7 +136,7 @@ impl FileReader {
         DecodedBytes::open(&self.stored, &self.object, self.options.limits.decoded, checksum).await
     }
 
-    async fn parquet(&self) -> Result<ParquetReader> {
+    async fn parquet(&self) -> Result<ParquetRows> {
         let limits = self.options.limits;
         let limits = ParquetLimits {
             max_record_bytes: limits.max_record_bytes,
@@ -145,7 +148,8 @@ impl FileReader {
             let (stored, object) = (stored.clone(), object.clone());
             async move { stored.read_range(&object, range).await }
         };
-        Ok(ParquetReader::open(self.object.size_bytes, read, limits).await?)
+        let reader = ParquetReader::open(self.object.size_bytes, read, limits).await?;
+        Ok(ParquetRows::new(reader, self.options.columns.clone()))
     }
 }
 

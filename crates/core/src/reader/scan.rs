@@ -4,15 +4,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::reader::beginning::StreamEnd;
 use crate::reader::bytes::BodySummary;
+use crate::reader::parquet_rows::ParquetRows;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::Batch;
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::detect::Format;
-use spillway_formats::parquet::ParquetReader;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
-use spillway_formats::schema::header::column_names;
 use spillway_formats::schema::infer::Inference;
 
 /// The result of a scan.
@@ -59,7 +58,7 @@ impl FileReader {
     }
 
     async fn scan_rows(&self, mut pass: FirstPass) -> Result<ScanResult> {
-        let mut inference = pass.inference();
+        let mut inference = pass.inference()?;
         let mut rows = 0;
         while let Some(batch) = pass.next().await? {
             if rows == 0 {
@@ -71,6 +70,7 @@ impl FileReader {
         let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
+        self.options.columns.set_types(&mut schema)?;
         self.key_fields.extend(&mut schema, rows);
         Failpoint::Inferred.reached().await;
         let BodySummary { sha256, decoded_bytes } = bytes;
@@ -85,7 +85,12 @@ impl FileReader {
         match format {
             Format::Streaming(format) => {
                 let decoder = Decoder::new(format, &self.options);
-                Ok(FirstPass::Streaming(StreamedRows::start(decoded, decoder, BadRecords::Reject)))
+                Ok(FirstPass::Streaming(StreamedRows::start(
+                    decoded,
+                    decoder,
+                    self.options.columns.clone(),
+                    BadRecords::Reject,
+                )))
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the Parquet file is compressed as a whole, so it cannot be read by byte ranges; \
@@ -93,8 +98,8 @@ impl FileReader {
                 Err(Error::new(ErrorKind::FileBroken, message))
             }
             Format::Parquet => {
-                let reader = self.parquet().await?;
-                Ok(FirstPass::Parquet(Box::new(reader), decoded.drain().await?))
+                let rows = self.parquet().await?;
+                Ok(FirstPass::Parquet(Box::new(rows), decoded.drain().await?))
             }
         }
     }
@@ -117,24 +122,21 @@ impl FileReader {
 enum FirstPass {
     Streaming(StreamedRows),
     /// Rows are read by byte ranges; the summary is that of a pass over all stored bytes.
-    Parquet(Box<ParquetReader>, BodySummary),
+    Parquet(Box<ParquetRows>, BodySummary),
 }
 
 impl FirstPass {
     async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
             Self::Streaming(rows) => rows.next().await,
-            Self::Parquet(reader, _) => Ok(reader.next().await?),
+            Self::Parquet(rows, _) => rows.next().await,
         }
     }
 
-    fn inference(&self) -> Inference {
+    fn inference(&self) -> Result<Inference> {
         match self {
-            Self::Streaming(rows) => rows.inference(),
-            Self::Parquet(reader, _) => {
-                let types = reader.columns().map(|(_, column_type)| column_type);
-                Inference::declared(parquet_names(reader).into_iter().zip(types))
-            }
+            Self::Streaming(rows) => Ok(rows.inference()),
+            Self::Parquet(rows, _) => rows.inference(),
         }
     }
 
@@ -145,14 +147,9 @@ impl FirstPass {
                 StreamEnd::Complete(summary) => Ok(summary),
                 StreamEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
             },
-            Self::Parquet(reader, bytes) => {
-                Ok(ScanSummary { column_names: parquet_names(&reader), layout: None, rejects: Vec::new(), bytes })
+            Self::Parquet(rows, bytes) => {
+                Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), bytes })
             }
         }
     }
-}
-
-fn parquet_names(reader: &ParquetReader) -> Vec<String> {
-    let names: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
-    column_names(&names)
 }

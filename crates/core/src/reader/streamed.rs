@@ -7,6 +7,7 @@ use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::read_ahead::ReadAhead;
 use spillway_formats::Batch;
+use spillway_formats::columns::ColumnRules;
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::infer::Inference;
@@ -42,7 +43,12 @@ pub(crate) struct StreamedRows {
 }
 
 impl StreamedRows {
-    pub(super) fn start(bytes: DecodedBytes, mut decoder: Decoder, bad_records: BadRecords) -> Self {
+    pub(super) fn start(
+        bytes: DecodedBytes,
+        mut decoder: Decoder,
+        rules: ColumnRules,
+        bad_records: BadRecords,
+    ) -> Self {
         let names = Arc::new(OnceLock::new());
         let has_null_tokens = decoder.has_null_tokens();
         let first_names = names.clone();
@@ -56,7 +62,13 @@ impl StreamedRows {
                     None => decoder.finish()?,
                 }
                 while let Some(batch) = decoder.take_batch() {
-                    first_names.get_or_init(|| decoder.column_names());
+                    if first_names.get().is_none() {
+                        let _first = first_names.set(rules.names(&decoder.column_names())?);
+                    }
+                    let batch = match rules.is_empty() {
+                        true => batch,
+                        false => rules.apply(&decoder.column_names(), &batch)?,
+                    };
                     batches.send(batch).await;
                 }
                 rejects.append(&mut decoder.take_rejects());
@@ -67,7 +79,7 @@ impl StreamedRows {
                     break;
                 }
             }
-            let (column_names, layout) = (decoder.column_names(), Some(decoder.layout()));
+            let (column_names, layout) = (rules.names(&decoder.column_names())?, Some(decoder.layout()));
             Ok(StreamEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens }

@@ -6,6 +6,7 @@ use super::*;
 use crate::destination::ValueCheck;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
+use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::detect::FileFormat;
@@ -18,6 +19,7 @@ fn options(rejects: RejectLimit) -> ReadOptions {
     ReadOptions {
         format: FileFormat::Auto,
         csv: CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None },
+        columns: ColumnRules::default(),
         limits: ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, max_memory_bytes: 1 << 30, decoded, rejects },
     }
 }

@@ -30,7 +30,10 @@ pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
             None => Err(Error::new(
                 ErrorKind::KeyRefused,
-                format!("the key matches no pattern of TABLE_PATTERN ({}), and RDS_TABLE is not set", tables.patterns),
+                format!(
+                    "the key matches no pattern of TABLE_PATTERN and the table settings ({}), and RDS_TABLE is not set",
+                    tables.patterns
+                ),
             )),
         };
     };
@@ -138,7 +141,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::KeyRefused);
         assert_eq!(
             error.to_string(),
-            "the key matches no pattern of TABLE_PATTERN (in/{table}/**, a/**), and RDS_TABLE is not set"
+            "the key matches no pattern of TABLE_PATTERN and the table settings (in/{table}/**, a/**), and RDS_TABLE is not set"
         );
         let both = settings("in/{table}/**", Some("Rest"));
         assert_eq!(table(&both, "in/x.csv").unwrap(), "Rest");

@@ -38,11 +38,11 @@ impl Inference {
         self
     }
 
-    /// Starts with the types that the file declares. A column with a value of another type becomes text.
-    pub fn declared(columns: impl IntoIterator<Item = (String, ColumnType)>) -> Self {
-        let column = |(name, column_type)| ColumnState {
-            family: if column_type == ColumnType::Text { Family::Text } else { Family::Open },
-            declared: Some(column_type),
+    /// Starts with the types that the file declares, if it does. A column with a value of another type becomes text.
+    pub fn declared(columns: impl IntoIterator<Item = (String, Option<ColumnType>)>) -> Self {
+        let column = |(name, declared)| ColumnState {
+            family: if declared == Some(ColumnType::Text) { Family::Text } else { Family::Open },
+            declared,
             ..ColumnState::new(name)
         };
         Self { columns: columns.into_iter().map(column).collect(), rows: 0, null_tokens: true }.without_null_tokens()

@@ -80,6 +80,25 @@ pub struct Candidates {
     pub instant: bool,
 }
 
+impl Candidates {
+    /// Whether every value is a value of the type. Every value is a text.
+    pub fn hold(&self, column_type: ColumnType) -> bool {
+        match column_type {
+            ColumnType::Boolean => self.boolean,
+            ColumnType::Integer => self.integer,
+            ColumnType::Decimal { precision, scale } => self
+                .decimal
+                .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
+            ColumnType::Double => self.double,
+            ColumnType::Date => self.date,
+            ColumnType::DateTime => self.date_time,
+            ColumnType::Instant => self.instant,
+            ColumnType::Json => false,
+            ColumnType::Text => true,
+        }
+    }
+}
+
 /// Why a column has its type, for logs and messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypeReason {

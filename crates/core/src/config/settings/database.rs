@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::config::secret;
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::Engine;
+use crate::destination::{Authentication, Engine};
 
 settings! { Database DATABASE {
     /// The database engine. Defaults to the engine in the secret, else PostgreSQL on port 5432, else MySQL.
@@ -27,7 +27,14 @@ settings! { Database DATABASE {
     RDS_PORT: u16 = Value::number("port number", 1, 65_535), All, Template::Parameter("DatabasePort");
 
     /// Database user, without a secret.
-    RDS_USER: String = Value::text("a user name"), All, Template::NotSet;
+    RDS_USER: String = Value::text("a user name"), All, Template::Parameter("DatabaseUser");
+
+    /// How the database verifies the user. `iam` signs a token of IAM database authentication for each connection; then
+    /// `RDS_PASSWORD` and the secret's password are not used, and `RDS_TLS=off` is not accepted.
+    RDS_AUTH: Authentication = Value::Choice(&[
+        Choice::new("password", Authentication::Password),
+        Choice::new("iam", Authentication::Iam),
+    ]), All, Template::Parameter("DatabaseAuthentication"), default "password";
 
     /// Password of the database user, without a secret.
     RDS_PASSWORD: SecretString =

@@ -16,6 +16,10 @@ settings! { Loading LOADING {
         parse: |text| TablePatterns::parse(text).map_err(Reason::Because),
     }, All, Template::Parameter("TablePattern");
 
+    /// Settings of single tables, as TOML: the path of a file, an object `s3://bucket/key`, or the text itself. See
+    /// `docs/table-settings.md`.
+    SPILLWAY_CONFIG: String = Value::text("a path, s3://bucket/key, or TOML"), All, Template::Parameter("TableSettings");
+
     /// Columns to add after the file's own columns: parts of the key, and where a row comes from.
     KEY_COLUMNS: Vec<String> = Value::list(
         "names of pattern parts, source_bucket, source_key, source_row or loaded_at, separated by commas",

@@ -13,7 +13,7 @@ use super::failure::failure;
 use crate::destination::failure::{Phase, connection_lost, read_only, timed_out, unexpected_response};
 use crate::destination::idle::Session;
 use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
-use crate::destination::{Credentials, DestinationOptions, Tls};
+use crate::destination::{Authentication, Credentials, DestinationOptions, Tls};
 use crate::error::{Error, Result};
 use crate::ledger::LedgerConnection;
 
@@ -216,6 +216,8 @@ fn connect_options(credentials: &Credentials, options: &DestinationOptions) -> O
         .tcp_port(credentials.port)
         .user(Some(credentials.user.clone()))
         .pass(Some(credentials.password.expose_secret().to_owned()))
+        // The server of RDS reads a token only as it is. The settings allow this only with TLS.
+        .enable_cleartext_plugin(credentials.authentication == Authentication::Iam)
         .db_name(Some(credentials.database.clone()))
         // A local socket would bypass TLS, and may belong to another database.
         .prefer_socket(false)

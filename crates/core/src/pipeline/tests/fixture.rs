@@ -12,13 +12,15 @@ use crate::catalog::{Catalog, GlueSettings};
 use crate::check::{Check, check};
 use crate::deadline::Deadline;
 use crate::destination::{
-    Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
+    Authentication, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
 };
-use crate::dispatch::{BatchResult, Dispatcher};
+use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
 use crate::error::Result;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
-use crate::pipeline::{Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, process};
+use crate::pipeline::{
+    Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
+};
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
 use crate::request::{Request, SweepRequest};
@@ -26,6 +28,7 @@ use crate::route::{self, Prefixes, TableSettings};
 use crate::secret::CredentialSettings;
 use crate::status::{Status, StatusRequest, status};
 use crate::store::Store;
+use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::ReadOptions;
@@ -107,6 +110,12 @@ impl Fixture {
             let id = SourceId::parse(name).expect("the name of a fallback object is a source id");
             assert!(!self.database.has_rows_of(&id), "the rows are in the database and in the fallback: {key}");
         }
+    }
+
+    /// Runs the request for one object in a new process.
+    pub(super) async fn run_one(&self, key: &str) -> Result<RequestResult> {
+        let request = Request::Object(ObjectRef::new(BUCKET, key));
+        Dispatcher::of_context(self.context()).run(request, &no_deadline()).await
     }
 
     /// Sweeps as a new worker.
@@ -319,6 +328,7 @@ fn settings() -> PipelineConfig {
         port: 3306,
         user: "user".to_owned(),
         password: SecretString::from(String::new()),
+        authentication: Authentication::Password,
         database: "database".to_owned(),
     };
     let csv = CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None };
@@ -347,13 +357,16 @@ fn settings() -> PipelineConfig {
         database: DatabaseSettings {
             ca_secret: None,
             credentials: CredentialSettings::Inline(credentials),
-            tables: TableSettings { patterns: Default::default(), default: Some("orders".to_owned()) },
+            tables: Tables::fixed(TableRules::of_routes(TableSettings {
+                patterns: Default::default(),
+                default: Some("orders".to_owned()),
+            })),
             options,
             retry_budget: Duration::from_millis(5),
         },
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
-        files: ReadOptions { format: FileFormat::Auto, csv, limits },
+        files: ReadOptions { format: FileFormat::Auto, csv, columns: ColumnRules::default(), limits },
         buffer_max_bytes: 1 << 20,
         max_concurrent_files: 1,
         lease: Duration::from_secs(60),

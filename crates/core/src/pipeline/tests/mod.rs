@@ -32,6 +32,8 @@ mod rejects;
 mod replay;
 /// Status and check.
 mod status;
+/// Table settings in S3.
+mod table_settings;
 
 use fake_database::{CommitFault, FakeDatabase, Step};
 use fixture::{FILE, Fixture, KEY, Reading};

@@ -7,6 +7,7 @@ use super::{FILE, Fixture, KEY, Reading, Step};
 use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::pattern::TablePatterns;
+use crate::pipeline::{TableRules, Tables};
 use crate::report::Outcome;
 use crate::route::{self, TableSettings};
 
@@ -26,7 +27,8 @@ fn fixture(reading: Reading, cause: Cause) -> Fixture {
         Cause::Broken => fixture.aws.put(KEY, ONE_BAD_RECORD),
         Cause::NoTable => {
             let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
-            fixture.settings.database.tables = TableSettings { patterns, default: None };
+            let rules = TableRules::of_routes(TableSettings { patterns, default: None });
+            fixture.settings.database.tables = Tables::fixed(rules);
         }
     }
     fixture

@@ -29,7 +29,7 @@ fn read_within(file: &[u8], limits: ParquetLimits) -> Result<Content> {
             async move { Ok::<_, std::io::Error>(bytes.slice(range.start as usize..range.end as usize)) }
         };
         let mut reader = ParquetReader::open(file.len() as u64, read, limits).await?;
-        let mut inference = Inference::declared(reader.columns().map(|(name, kind)| (name.to_owned(), kind)));
+        let mut inference = Inference::declared(reader.columns().map(|(name, kind)| (name.to_owned(), Some(kind))));
         let (mut batches, mut rows) = (Vec::new(), Vec::new());
         while let Some(batch) = reader.next().await? {
             inference.observe(&batch);

@@ -328,7 +328,7 @@ fn declared_type_is_kept_if_every_value_has_it(
         batch.push_kind(*kind, text.as_bytes());
         batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
     }
-    let mut inference = Inference::declared([("c".to_owned(), declared)]);
+    let mut inference = Inference::declared([("c".to_owned(), Some(declared))]);
     inference.observe(&batch);
     let column = inference.finish().columns.remove(0);
     assert_eq!((type_name(column.column_type).as_str(), column.type_reason.reason.as_str()), (expected, reason));

@@ -1,0 +1,116 @@
+//! `SPILLWAY_CONFIG`: settings of single tables, as TOML.
+//!
+//! An entry contains settings by their names in lower case, which replace the environment's values for its table. So each is
+//! read, checked and documented by the same declaration as the environment variable. Rules for columns exist only here.
+
+pub(super) mod columns;
+mod entry;
+#[cfg(test)]
+mod json_schema;
+
+use super::environment::{Environment, settings_error};
+use super::setting::Declared;
+use super::settings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectRef;
+use crate::pattern::TablePatterns;
+use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
+use crate::route::TableSettings;
+
+/// The settings that an entry can contain.
+pub(super) const OF_TABLE: [&dyn Declared; 17] = [
+    &settings::LOAD_MODE,
+    &settings::MERGE_KEY,
+    &settings::UNKNOWN_COLUMNS,
+    &settings::KEY_COLUMNS,
+    &settings::DEDUPE,
+    &settings::RDS_LOAD_METHOD,
+    &settings::ATOMIC_MAX_BYTES,
+    &settings::FILE_FORMAT,
+    &settings::CSV_DELIMITER,
+    &settings::CSV_QUOTE,
+    &settings::CSV_HEADER,
+    &settings::CSV_ENCODING,
+    &settings::NULL_VALUES,
+    &settings::MAX_REJECTS,
+    &settings::MAX_RECORD_BYTES,
+    &settings::MAX_COLUMNS,
+    &settings::FALLBACK_FORMAT,
+];
+
+/// The name of the array of entries.
+const TABLE: &str = "table";
+
+/// The tables of the environment together with the table settings at a location.
+///
+/// # Errors
+/// When the file cannot be read or is invalid. A file in S3 is read later.
+pub(super) fn tables(location: &str, environment: &Environment, defaults: &PipelineConfig) -> Result<Tables> {
+    let context = Context {
+        environment: environment.clone(),
+        routes: defaults.database.tables.current().routes.clone(),
+        ledger_table: defaults.database.options.ledger_table.clone(),
+    };
+    if let Some(address) = location.strip_prefix("s3://") {
+        let (bucket, key) = address
+            .split_once('/')
+            .filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty())
+            .ok_or_else(|| settings_error(format!("SPILLWAY_CONFIG is {location:?}; an object is s3://bucket/key")))?;
+        let initial = TableRules::of_routes(context.routes.clone());
+        return Ok(Tables::in_s3(ObjectRef::new(bucket, key), initial, move |text| rules(text, &context)));
+    }
+    // A path has one line, and no TOML without a line break contains an entry.
+    if location.contains('\n') {
+        return Ok(Tables::fixed(rules(location, &context)?));
+    }
+    let text = std::fs::read_to_string(location).map_err(|error| {
+        settings_error(format!("SPILLWAY_CONFIG is {location:?}: the file cannot be read")).with_source(error)
+    })?;
+    Ok(Tables::fixed(rules(&text, &context)?))
+}
+
+/// What the entries are added to.
+#[derive(Clone)]
+struct Context {
+    environment: Environment,
+    routes: TableSettings,
+    ledger_table: String,
+}
+
+/// The rules of a text.
+fn rules(text: &str, context: &Context) -> Result<TableRules> {
+    let document: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // The whole message quotes the line with the mistake.
+        settings_error(format!("the table settings are not valid TOML: {}", error.to_string().trim_end()))
+    })?;
+    let mut entries: Vec<TableEntry> = Vec::new();
+    for (name, value) in &document {
+        if name != TABLE {
+            return Err(settings_error(entry::unknown("the table settings", name, [TABLE])));
+        }
+        let tables =
+            value.as_array().ok_or_else(|| settings_error("the table settings: begin each table with [[table]]"))?;
+        for (index, table) in tables.iter().enumerate() {
+            let entry = entry::read(table, context).map_err(|error| in_entry(index, table, &error))?;
+            entries.push(entry);
+        }
+    }
+    let mut patterns = TablePatterns::default();
+    for entry in &entries {
+        patterns = patterns.followed_by(&entry.patterns);
+    }
+    let routes = TableSettings { patterns: patterns.followed_by(&context.routes.patterns), ..context.routes.clone() };
+    Ok(TableRules { routes, entries })
+}
+
+/// The error of an entry, with the place of the entry and the names as the entry spells them.
+fn in_entry(index: usize, table: &toml::Value, error: &Error) -> Error {
+    let mut message = error.message().to_owned();
+    for setting in OF_TABLE {
+        let name = setting.info().name;
+        message = message.replace(name, &name.to_lowercase());
+    }
+    let place = |name| table.get(name).and_then(toml::Value::as_str);
+    let place = place("name").or_else(|| place("pattern")).map(|name| format!(" ({name})")).unwrap_or_default();
+    Error::new(ErrorKind::Settings, format!("[[table]] {}{place} of the table settings: {message}", index + 1))
+}

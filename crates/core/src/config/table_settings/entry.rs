@@ -1,0 +1,119 @@
+//! One `[[table]]` of the table settings.
+
+use toml::Value;
+
+use super::{Context, OF_TABLE, columns};
+use crate::config::environment::settings_error;
+use crate::config::setting::Declared;
+use crate::config::settings;
+use crate::error::Result;
+use crate::pattern::{self, TablePatterns};
+use crate::pipeline::{PipelineConfig, TableEntry};
+
+/// The keys of an entry that are not settings.
+pub(super) const PATTERN: &str = "pattern";
+pub(super) const NAME: &str = "name";
+pub(super) const COLUMNS: &str = "columns";
+
+/// How similar a known key must be to be suggested, from 0 to 1.
+const SIMILAR: f64 = 0.6;
+
+/// Reads an entry.
+///
+/// # Errors
+/// When a key or a value is not accepted; the message names it.
+pub(super) fn read(table: &Value, context: &Context) -> Result<TableEntry> {
+    let table = table.as_table().ok_or_else(|| settings_error("begin each table with [[table]]"))?;
+    let (mut pattern, mut name, mut rules, mut values) = (None, None, None, Vec::new());
+    for (key, value) in table {
+        match key.as_str() {
+            PATTERN => pattern = Some(string(key, value)?),
+            NAME => name = Some(string(key, value)?),
+            COLUMNS => rules = Some(columns::read(value)?),
+            _ => values.push((setting(key)?.info().name, text(key, value)?)),
+        }
+    }
+    let pattern = pattern.map(|pattern| name.map_or_else(|| pattern.to_owned(), |name| format!("{pattern} => {name}")));
+    let (patterns, name) = route(pattern.as_deref(), name, context)?;
+    if let Some(pattern) = pattern {
+        // KEY_COLUMNS may name the parts of this pattern.
+        values.push((settings::TABLE_PATTERN.info.name, pattern));
+    }
+    let defaults = PipelineConfig::read_defaults(&context.environment.with(values))?;
+    let mut config = defaults.table_defaults("");
+    config.files.columns = rules.unwrap_or_default();
+    Ok(TableEntry { patterns, name, config })
+}
+
+/// The patterns of an entry, and its table if the name contains no parts of the key.
+fn route(pattern: Option<&str>, name: Option<&str>, context: &Context) -> Result<(TablePatterns, Option<String>)> {
+    let has_parts = name.is_some_and(|name| name.contains('{'));
+    let patterns = match (pattern, name) {
+        (None, None) => return Err(settings_error("name is missing; an entry needs a name, a pattern, or both")),
+        (None, Some(_)) if has_parts => {
+            return Err(settings_error(
+                "pattern is missing; the name contains parts of the key, and a pattern names them",
+            ));
+        }
+        (None, Some(_)) => TablePatterns::default(),
+        (Some(pattern), _) => {
+            TablePatterns::parse(pattern).map_err(|why| settings_error(format!("pattern is {pattern:?}: {why}")))?
+        }
+    };
+    let name = name.filter(|_| !has_parts).map(str::to_owned);
+    if let Some(name) = &name
+        && let Err(why) = pattern::table_name(name, &context.ledger_table)
+    {
+        return Err(settings_error(format!("name is {name:?}, which {why}")));
+    }
+    Ok((patterns, name))
+}
+
+/// The declaration of a key.
+fn setting(key: &str) -> Result<&'static dyn Declared> {
+    let found = OF_TABLE.into_iter().find(|setting| setting.info().name.to_lowercase() == key);
+    found.ok_or_else(|| {
+        let names: Vec<String> = OF_TABLE.iter().map(|setting| setting.info().name.to_lowercase()).collect();
+        let known = [PATTERN, NAME, COLUMNS].into_iter().chain(names.iter().map(String::as_str));
+        settings_error(unknown("an entry", key, known))
+    })
+}
+
+/// The message for an unknown key, with the most similar known one.
+pub(super) fn unknown<'a>(place: &str, key: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let similarity = |name: &&&str| strsim::normalized_damerau_levenshtein(name, &key.to_lowercase());
+    let nearest = known.iter().filter(|name| similarity(name) >= SIMILAR);
+    match nearest.max_by(|one, other| similarity(one).total_cmp(&similarity(other))) {
+        Some(nearest) => format!("{place} has no key {key}; did you mean {nearest}?"),
+        None => format!("{place} has no key {key}; it has {}", known.join(", ")),
+    }
+}
+
+/// A value that must be a string.
+pub(super) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
+    value.as_str().ok_or_else(|| settings_error(format!("{key} is {}; write it as a string", value.type_str())))
+}
+
+/// A value as the environment would spell it.
+fn text(key: &str, value: &Value) -> Result<String> {
+    let item = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(value) => Some(value.to_string()),
+        Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
+    };
+    let text = match value {
+        Value::Array(items) => items.iter().map(item).collect::<Option<Vec<String>>>().map(|items| items.join(",")),
+        value => item(value),
+    };
+    match text {
+        // The environment counts an empty value as unset.
+        Some(text) if text.is_empty() => Err(settings_error(format!("{key} is empty; remove it to use the default"))),
+        Some(text) => Ok(text),
+        None => Err(settings_error(format!(
+            "{key} is a TOML {}; write it as a string, a whole number, true or false, or a list of strings",
+            value.type_str()
+        ))),
+    }
+}

@@ -1,0 +1,181 @@
+//! The table of each key, and the settings of single tables. The file with these settings can change while a process runs.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use crate::destination::{LoadMode, UnknownColumns};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::object::ObjectRef;
+use crate::pattern::{KeyParts, TablePatterns};
+use crate::pipeline::TableConfig;
+use crate::route::{self, TableSettings};
+use crate::store::Store;
+
+/// The largest file of table settings, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Which table a key belongs to, and how its files are loaded.
+#[derive(Debug, Clone)]
+pub struct TableRules {
+    /// All patterns: those of the entries, then `TABLE_PATTERN`; and `RDS_TABLE`.
+    pub routes: TableSettings,
+    /// The entries of the table settings, in their order. The first that applies wins.
+    pub entries: Vec<TableEntry>,
+}
+
+/// One `[[table]]` of the table settings.
+#[derive(Debug, Clone)]
+pub struct TableEntry {
+    /// The pattern of the keys; empty if the entry applies to the table of its name only.
+    pub patterns: TablePatterns,
+    /// The name of the table, if it contains no parts of the key.
+    pub name: Option<String>,
+    /// The settings. Their table name is that of each table that the entry applies to.
+    pub config: TableConfig,
+}
+
+impl TableRules {
+    /// Rules without table settings.
+    pub fn of_routes(routes: TableSettings) -> Self {
+        Self { routes, entries: Vec::new() }
+    }
+
+    /// The entry for files with this key in this table: the first whose pattern gives the key this table, or else the first
+    /// with this name.
+    pub(crate) fn entry(&self, table: &str, key: &str) -> Option<&TableEntry> {
+        let by_key = |entry: &&TableEntry| entry.patterns.match_key(key).is_some_and(|found| found.table == table);
+        let by_name = |entry: &&TableEntry| entry.name.as_deref() == Some(table);
+        self.entries.iter().find(by_key).or_else(|| self.entries.iter().find(by_name))
+    }
+
+    /// The table of a key, and the named parts of the key.
+    ///
+    /// # Errors
+    /// See `route::key_parts`.
+    pub(crate) fn key_parts(&self, key: &str, ledger_table: &str) -> Result<KeyParts> {
+        route::key_parts(key, &self.routes, ledger_table)
+    }
+
+    /// Whether the result of no entry depends on the order of the files, and no file could block another.
+    pub(crate) fn is_any_order(&self) -> bool {
+        self.entries.iter().all(|entry| {
+            let options = &entry.config.destination;
+            options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse
+        })
+    }
+}
+
+/// The current rules, and the file in S3 that they come from, if any. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    current: Arc<RwLock<Arc<TableRules>>>,
+    file: Option<Arc<TableFile>>,
+}
+
+/// Reads the rules from the text of a file.
+type Parse = Box<dyn Fn(&str) -> Result<TableRules> + Send + Sync>;
+
+/// A file of table settings in S3.
+struct TableFile {
+    object: ObjectRef,
+    parse: Parse,
+    /// The version of the current rules; `None` before the first one was read.
+    etag: Mutex<Option<String>>,
+}
+
+impl fmt::Debug for TableFile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.object)
+    }
+}
+
+/// The result of [`Tables::refresh`].
+#[derive(Debug)]
+pub(crate) enum Refresh {
+    /// The rules are those of the current file.
+    Current,
+    /// The current file is invalid or could not be read. The rules are those of the last valid version.
+    KeptLast(Error),
+}
+
+impl Tables {
+    /// Rules that do not change.
+    pub fn fixed(rules: TableRules) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::new(rules))), file: None }
+    }
+
+    /// Rules from a file in S3. `initial` applies until [`Tables::refresh`] has read the file.
+    pub fn in_s3(
+        object: ObjectRef,
+        initial: TableRules,
+        parse: impl Fn(&str) -> Result<TableRules> + Send + Sync + 'static,
+    ) -> Self {
+        let file = TableFile { object, parse: Box::new(parse), etag: Mutex::new(None) };
+        Self { file: Some(Arc::new(file)), ..Self::fixed(initial) }
+    }
+
+    /// The current rules.
+    pub(crate) fn current(&self) -> Arc<TableRules> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The file in S3 that the rules come from, if any.
+    pub(crate) fn object(&self) -> Option<&ObjectRef> {
+        self.file.as_ref().map(|file| &file.object)
+    }
+
+    /// Reads the file again if it has changed. Rules without a file in S3 cost no request.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is invalid, and this process has read no valid version before. Without its rules,
+    /// rows could get into the wrong table.
+    pub(crate) async fn refresh(&self, store: &Store) -> Result<Refresh> {
+        let Some(file) = &self.file else { return Ok(Refresh::Current) };
+        let error = match self.read(file, store).await {
+            Ok(()) => return Ok(Refresh::Current),
+            Err(error) => error,
+        };
+        if file.etag.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(error);
+        }
+        warn!(error = %chain(&error), object = %file.object, "the table settings are not valid: the last valid version stays in use");
+        Ok(Refresh::KeptLast(error))
+    }
+
+    async fn read(&self, file: &TableFile, store: &Store) -> Result<()> {
+        let found = store.head(&file.object).await.map_err(|error| unreadable(file, error))?;
+        if file.etag.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(&found.etag) {
+            return Ok(());
+        }
+        if found.size_bytes > MAX_FILE_BYTES {
+            return Err(invalid(file, format!("it is longer than {MAX_FILE_BYTES} bytes")));
+        }
+        let bytes = match found.size_bytes {
+            0 => Bytes::new(),
+            size_bytes => {
+                let read = store.read_range(&file.object, &found.etag, 0..size_bytes).await;
+                read.map_err(|error| unreadable(file, error))?
+            }
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|_| invalid(file, "it is not valid UTF-8".to_owned()))?;
+        let rules = (file.parse)(text)?;
+        info!(object = %file.object, tables = rules.entries.len(), "the table settings were read");
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *file.etag.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.etag);
+        Ok(())
+    }
+}
+
+/// The error for a file that cannot be read. Of another object it would mean that the object needs no processing.
+fn unreadable(file: &TableFile, error: Error) -> Error {
+    let kind = if error.kind() == ErrorKind::SourceMissing { ErrorKind::Settings } else { error.kind() };
+    Error::new(kind, format!("the table settings in {} cannot be read", file.object)).with_source(error)
+}
+
+fn invalid(file: &TableFile, why: String) -> Error {
+    let message = format!("the table settings in {} cannot be used: {why}", file.object);
+    Error::new(ErrorKind::Settings, message)
+}

@@ -1,0 +1,43 @@
+//! The rows of a Parquet file after the rules for its columns.
+
+use crate::error::Result;
+use spillway_formats::Batch;
+use spillway_formats::columns::ColumnRules;
+use spillway_formats::parquet::ParquetReader;
+use spillway_formats::schema::header::column_names;
+use spillway_formats::schema::infer::Inference;
+
+/// The rows of a Parquet file, in order.
+pub(super) struct ParquetRows {
+    reader: ParquetReader,
+    /// The final names of the file's columns.
+    file_names: Vec<String>,
+    rules: ColumnRules,
+}
+
+impl ParquetRows {
+    pub(super) fn new(reader: ParquetReader, rules: ColumnRules) -> Self {
+        let header: Vec<Vec<u8>> = reader.columns().map(|(name, _)| name.as_bytes().to_vec()).collect();
+        Self { file_names: column_names(&header), reader, rules }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Batch>> {
+        let Some(batch) = self.reader.next().await? else { return Ok(None) };
+        match self.rules.is_empty() {
+            true => Ok(Some(batch)),
+            false => Ok(Some(self.rules.apply(&self.file_names, &batch)?)),
+        }
+    }
+
+    /// The names of the columns.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        Ok(self.rules.names(&self.file_names)?)
+    }
+
+    /// An inference that starts with the types that the file declares.
+    pub(super) fn inference(&self) -> Result<Inference> {
+        let types = self.reader.columns().map(|(_, column_type)| column_type);
+        let columns: Vec<_> = self.file_names.iter().cloned().zip(types).collect();
+        Ok(Inference::declared(self.rules.declared(&columns)?))
+    }
+}

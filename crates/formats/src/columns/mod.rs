@@ -1,0 +1,222 @@
+//! Rules for single columns: rename, ignore, fill, convert, or give a type. They apply to each batch before types are inferred.
+//!
+//! A rule finds its column by the column's final name in the file (see [`crate::schema::header`]), exactly or else in any
+//! letter case. The columns of rules with a default value come first, because they exist in every file.
+
+mod format;
+
+use std::borrow::Cow;
+
+use crate::batch::FieldKind;
+use crate::schema::value::is_null_token;
+use crate::schema::{ColumnType, Schema};
+use crate::{Batch, Error, ErrorKind, Position, Result};
+
+pub use format::{NumberFormat, ValueFormat};
+
+/// The rules for the columns of a file; none by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ColumnRules(Vec<ColumnRule>);
+
+/// A rule for one column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnRule {
+    /// The name of the column in the table.
+    pub name: String,
+    /// The name of the column in the file.
+    pub source: String,
+    /// What is kept of the column.
+    pub action: ColumnAction,
+}
+
+/// What is kept of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ColumnAction {
+    /// Nothing: the column is not loaded.
+    Ignore,
+    /// Its values.
+    Load {
+        /// The type of the column in a new table and in the fallback; inferred if `None`.
+        column_type: Option<ColumnType>,
+        /// How the file spells the values, if not in the usual way.
+        format: Option<ValueFormat>,
+        /// The value of a missing field, and of a column that the file does not have.
+        default: Option<String>,
+    },
+}
+
+impl ColumnRule {
+    fn default_value(&self) -> Option<&str> {
+        match &self.action {
+            ColumnAction::Ignore => None,
+            ColumnAction::Load { default, .. } => default.as_deref(),
+        }
+    }
+
+    fn format(&self) -> Option<&ValueFormat> {
+        match &self.action {
+            ColumnAction::Ignore => None,
+            ColumnAction::Load { format, .. } => format.as_ref(),
+        }
+    }
+}
+
+impl ColumnRules {
+    /// These rules. Each has another name, and another source.
+    pub fn new(rules: Vec<ColumnRule>) -> Self {
+        Self(rules)
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names of the columns after the rules, for the names of a file's columns.
+    ///
+    /// # Errors
+    /// When two columns get the same name.
+    pub fn names(&self, file: &[String]) -> Result<Vec<String>> {
+        Ok(self.plan(file)?.into_iter().map(|column| column.name).collect())
+    }
+
+    /// The batch after the rules. `file` are the names of its columns.
+    ///
+    /// # Errors
+    /// When two columns get the same name, or when a value does not have the format of its rule.
+    pub fn apply(&self, file: &[String], batch: &Batch) -> Result<Batch> {
+        let plan = self.plan(&file[..batch.width().min(file.len())])?;
+        let mut ruled = Batch::new(plan.len());
+        for row in 0..batch.rows() {
+            let position = batch.position(row);
+            for column in &plan {
+                column.push(batch, row, position, &mut ruled)?;
+            }
+            ruled.end_row(position);
+        }
+        Ok(ruled)
+    }
+
+    /// The columns after the rules with the types that the file declares. A filled or converted column has none.
+    ///
+    /// # Errors
+    /// When two columns get the same name.
+    pub fn declared(&self, file: &[(String, ColumnType)]) -> Result<Vec<(String, Option<ColumnType>)>> {
+        let names: Vec<String> = file.iter().map(|(name, _)| name.clone()).collect();
+        let declared = |column: PlannedColumn<'_>| {
+            let is_as_in_file =
+                column.rule.is_none_or(|rule| rule.format().is_none() && rule.default_value().is_none());
+            let column_type = column.source.filter(|_| is_as_in_file).map(|source| file[source].1);
+            (column.name, column_type)
+        };
+        Ok(self.plan(&names)?.into_iter().map(declared).collect())
+    }
+
+    /// Gives the columns the types of their rules.
+    ///
+    /// # Errors
+    /// When a value of a column does not have the type.
+    pub fn set_types(&self, schema: &mut Schema) -> Result<()> {
+        for rule in &self.0 {
+            let ColumnAction::Load { column_type: Some(wanted), .. } = &rule.action else { continue };
+            let Some(column) = schema.columns.iter_mut().find(|column| column.name == rule.name) else { continue };
+            if column.column_type == *wanted {
+                continue;
+            }
+            if !column.candidates.hold(*wanted) {
+                let message = format!(
+                    "the table settings give the column another type than its values have: {}",
+                    column.type_reason.reason
+                );
+                return Err(Error::new(ErrorKind::Invalid, message).in_column(&rule.name));
+            }
+            column.column_type = *wanted;
+            column.type_reason.reason = "the table settings name it".to_owned();
+            column.type_reason.forced_by_record = None;
+        }
+        Ok(())
+    }
+
+    /// The columns after the rules, in order.
+    fn plan(&self, file: &[String]) -> Result<Vec<PlannedColumn<'_>>> {
+        let sources: Vec<Option<usize>> = self.0.iter().map(|rule| position_of(&rule.source, file)).collect();
+        let filled = self.0.iter().zip(&sources).filter(|(rule, _)| rule.default_value().is_some());
+        let filled = filled.map(|(rule, source)| PlannedColumn::of_rule(rule, *source));
+        let others = file.iter().enumerate().filter_map(|(index, name)| {
+            let rule = sources.iter().position(|source| *source == Some(index)).map(|rule| &self.0[rule]);
+            match rule {
+                None => Some(PlannedColumn { name: name.clone(), source: Some(index), rule: None }),
+                Some(ColumnRule { action: ColumnAction::Ignore, .. }) => None,
+                Some(rule) if rule.default_value().is_some() => None,
+                Some(rule) => Some(PlannedColumn::of_rule(rule, Some(index))),
+            }
+        });
+        let plan: Vec<PlannedColumn<'_>> = filled.chain(others).collect();
+        check_names(&plan)?;
+        Ok(plan)
+    }
+}
+
+/// The index of a name, exactly or else in any letter case.
+fn position_of(wanted: &str, names: &[String]) -> Option<usize> {
+    let exact = names.iter().position(|name| name == wanted);
+    exact.or_else(|| names.iter().position(|name| name.to_lowercase() == wanted.to_lowercase()))
+}
+
+fn check_names(plan: &[PlannedColumn<'_>]) -> Result<()> {
+    for (index, column) in plan.iter().enumerate().filter(|(_, column)| column.rule.is_some()) {
+        let is_same = |(other, planned): (usize, &PlannedColumn<'_>)| {
+            other != index && planned.name.to_lowercase() == column.name.to_lowercase()
+        };
+        if plan.iter().enumerate().any(is_same) {
+            let message =
+                "two columns of the file get the same name by the table settings; ignore or rename one of them";
+            return Err(Error::new(ErrorKind::Invalid, message).in_column(&column.name));
+        }
+    }
+    Ok(())
+}
+
+/// A column after the rules.
+#[derive(Debug)]
+struct PlannedColumn<'a> {
+    name: String,
+    /// Its index in the file; `None` if the file does not have it.
+    source: Option<usize>,
+    rule: Option<&'a ColumnRule>,
+}
+
+impl<'a> PlannedColumn<'a> {
+    fn of_rule(rule: &'a ColumnRule, source: Option<usize>) -> Self {
+        Self { name: rule.name.clone(), source, rule: Some(rule) }
+    }
+
+    fn push(&self, batch: &Batch, row: usize, position: Position, out: &mut Batch) -> Result<()> {
+        let field = self.source.and_then(|source| batch.field(row, source).map(|field| (source, field)));
+        let default = self.rule.and_then(ColumnRule::default_value);
+        let Some((source, field)) = field else {
+            out.push_field(default.map(str::as_bytes));
+            return Ok(());
+        };
+        let kind = batch.kind(row, source);
+        match self.rule.and_then(ColumnRule::format) {
+            Some(format) if kind != FieldKind::Nested && !is_null_token(field) => {
+                let converted = format.convert(field).ok_or_else(|| self.misfit(format, position))?;
+                out.push_kind(FieldKind::Plain, &converted);
+            }
+            Some(_) | None => out.push_kind(kind, field),
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, format: &ValueFormat, position: Position) -> Error {
+        let message = format!("the value does not have the format {format} of the table settings");
+        Error::new(ErrorKind::Invalid, message).at(position).in_column(&self.name)
+    }
+}
+
+/// The bytes of a field after a conversion.
+type Converted<'a> = Cow<'a, [u8]>;
+
+#[cfg(test)]
+mod tests;

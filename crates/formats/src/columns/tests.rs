@@ -1,0 +1,164 @@
+use rstest::rstest;
+
+use super::*;
+use crate::schema::infer::Inference;
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn load(name: &str, source: &str) -> ColumnRule {
+    let action = ColumnAction::Load { column_type: None, format: None, default: None };
+    ColumnRule { name: name.to_owned(), source: source.to_owned(), action }
+}
+
+fn with_default(name: &str, default: &str) -> ColumnRule {
+    let action = ColumnAction::Load { column_type: None, format: None, default: Some(default.to_owned()) };
+    ColumnRule { action, ..load(name, name) }
+}
+
+fn ignored(source: &str) -> ColumnRule {
+    ColumnRule { action: ColumnAction::Ignore, ..load(source, source) }
+}
+
+fn batch(rows: &[&[Option<&str>]]) -> Batch {
+    let mut batch = Batch::new(rows[0].len());
+    for (index, row) in rows.iter().enumerate() {
+        row.iter().for_each(|field| batch.push_field(field.map(str::as_bytes)));
+        batch.end_row(Position { record: index as u64 + 1, line: 0, byte: 0 });
+    }
+    batch
+}
+
+fn rows(batch: &Batch) -> Vec<Vec<Option<String>>> {
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    (0..batch.rows()).map(|row| (0..batch.width()).map(|column| batch.field(row, column).map(text)).collect()).collect()
+}
+
+#[test]
+fn columns_are_renamed_ignored_and_filled() {
+    let rules = ColumnRules::new(vec![load("order_no", "ORDER ID"), ignored("note"), with_default("country", "NO")]);
+    let file = names(&["Order ID", "note", "total", "Country"]);
+    assert_eq!(rules.names(&file).unwrap(), ["country", "order_no", "total"]);
+    let ruled =
+        rules.apply(&file, &batch(&[&[Some("1"), Some("x"), None, Some("SE")], &[Some("2"), None, None, None]]));
+    let row = |fields: [Option<&str>; 3]| fields.map(|field| field.map(str::to_owned)).to_vec();
+    assert_eq!(
+        rows(&ruled.unwrap()),
+        [row([Some("SE"), Some("1"), None]), row([Some("NO"), Some("2"), None])],
+        "a missing field gets the default of its column's rule"
+    );
+}
+
+#[test]
+fn missing_column_with_a_default_is_added_in_the_same_place() {
+    let rules = ColumnRules::new(vec![with_default("country", "NO")]);
+    let narrow = rules.apply(&names(&["a"]), &batch(&[&[Some("1")]])).unwrap();
+    assert_eq!(rows(&narrow), [[Some("NO".to_owned()), Some("1".to_owned())]]);
+    // A JSON file can show the column later.
+    let wide = rules.apply(&names(&["a", "country"]), &batch(&[&[Some("1"), Some("SE")]])).unwrap();
+    assert_eq!(rows(&wide), [[Some("SE".to_owned()), Some("1".to_owned())]]);
+}
+
+#[test]
+fn two_columns_with_the_same_name_are_an_error() {
+    let rules = ColumnRules::new(vec![load("total", "sum")]);
+    let error = rules.names(&names(&["sum", "Total"])).unwrap_err();
+    assert_eq!(error.column(), Some("total"), "{error}");
+    assert!(rules.names(&names(&["sum", "other"])).is_ok());
+}
+
+fn converted(format: &ValueFormat, value: &str) -> Option<String> {
+    format.convert(value.as_bytes()).map(|bytes| String::from_utf8(bytes.into_owned()).unwrap())
+}
+
+#[rstest]
+#[case("%d/%m/%Y", "13/01/2024", Some("2024-01-13"))]
+#[case("%d/%m/%Y", "01/13/2024", None)]
+#[case("%d/%m/%Y", "13/01/2024 10:00", None)]
+#[case("%d.%m.%y", "01.02.24", Some("2024-02-01"))]
+#[case("%m/%d/%Y %H:%M", "01/13/2024 08:05", Some("2024-01-13T08:05:00"))]
+#[case("%d/%b/%Y:%H:%M:%S %z", "10/Oct/2000:13:55:36 -0700", Some("2000-10-10T20:55:36Z"))]
+fn dates_are_read_by_their_format(#[case] format: &str, #[case] value: &str, #[case] expected: Option<&str>) {
+    let format = ValueFormat::time(format).unwrap();
+    assert_eq!(converted(&format, value).as_deref(), expected);
+}
+
+#[rstest]
+#[case("%H:%M")]
+#[case("dd/mm/yyyy")]
+#[case("%Y-%q")]
+fn format_without_a_date_is_not_accepted(#[case] format: &str) {
+    assert!(ValueFormat::time(format).is_err());
+}
+
+#[rstest]
+#[case(ValueFormat::EpochSeconds, "1704067200", Some("2024-01-01T00:00:00Z"))]
+#[case(ValueFormat::EpochSeconds, "1704067200.25", Some("2024-01-01T00:00:00.25Z"))]
+#[case(ValueFormat::EpochSeconds, "-1", Some("1969-12-31T23:59:59Z"))]
+#[case(ValueFormat::EpochSeconds, "1.0000001", None)]
+#[case(ValueFormat::EpochSeconds, "1e9", None)]
+#[case(ValueFormat::EpochSeconds, "", None)]
+#[case(ValueFormat::EpochSeconds, "1.", None)]
+#[case(ValueFormat::EpochSeconds, "99999999999999999", None)]
+#[case(ValueFormat::EpochMilliseconds, "1704067200123", Some("2024-01-01T00:00:00.123Z"))]
+#[case(ValueFormat::EpochMilliseconds, "1704067200123.4560", Some("2024-01-01T00:00:00.123456Z"))]
+fn epochs_become_times(#[case] format: ValueFormat, #[case] value: &str, #[case] expected: Option<&str>) {
+    assert_eq!(converted(&format, value).as_deref(), expected);
+}
+
+#[rstest]
+#[case("1.234.567,89", Some("1234567.89"))]
+#[case("1234,5", Some("1234.5"))]
+#[case("-12 €", Some("-12"))]
+#[case("€ -1.000", Some("-1000"))]
+#[case("0,5%", Some("0.5"))]
+#[case("1,234.5", None)]
+#[case("12.34", None)]
+#[case("1.2345,0", None)]
+#[case("1,", None)]
+#[case(",5", None)]
+#[case("--1", None)]
+#[case("€", None)]
+#[case("12 kg", None)]
+fn numbers_are_read_by_their_separators(#[case] value: &str, #[case] expected: Option<&str>) {
+    let remove = names(&["€", "%"]);
+    let format = ValueFormat::Number(NumberFormat { decimal: ',', thousands: Some('.'), remove });
+    assert_eq!(converted(&format, value).as_deref(), expected);
+}
+
+#[test]
+fn value_in_another_format_is_an_error_without_the_value() {
+    let action = ColumnAction::Load { column_type: None, format: Some(ValueFormat::EpochSeconds), default: None };
+    let rules = ColumnRules::new(vec![ColumnRule { action, ..load("at", "ts") }]);
+    let error = rules.apply(&names(&["ts"]), &batch(&[&[Some("1")], &[Some("secret")]])).unwrap_err();
+    assert_eq!((error.position().map(|position| position.record), error.column()), (Some(2), Some("at")));
+    assert!(error.to_string().contains("epoch-seconds") && !error.to_string().contains("secret"), "{error}");
+    let nulls = rules.apply(&names(&["ts"]), &batch(&[&[None], &[Some("NULL")]])).unwrap();
+    assert_eq!(rows(&nulls), [[None], [Some("NULL".to_owned())]], "null tokens stay what they are");
+}
+
+fn schema(values: &[&str]) -> Schema {
+    let rows: Vec<[Option<&str>; 1]> = values.iter().map(|value| [Some(*value)]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let mut inference = Inference::new(names(&["zip"]));
+    inference.observe(&batch(&rows));
+    inference.finish()
+}
+
+fn typed(column_type: ColumnType) -> ColumnRules {
+    let action = ColumnAction::Load { column_type: Some(column_type), format: None, default: None };
+    ColumnRules::new(vec![ColumnRule { action, ..load("zip", "zip") }])
+}
+
+#[test]
+fn types_of_the_rules_replace_inferred_ones() {
+    let mut text = schema(&["123", "4567"]);
+    typed(ColumnType::Text).set_types(&mut text).unwrap();
+    assert_eq!(text.columns[0].column_type, ColumnType::Text);
+    let mut decimal = schema(&["12", "3"]);
+    typed(ColumnType::Decimal { precision: 10, scale: 2 }).set_types(&mut decimal).unwrap();
+    assert_eq!(decimal.columns[0].column_type, ColumnType::Decimal { precision: 10, scale: 2 });
+    let error = typed(ColumnType::Integer).set_types(&mut schema(&["1", "x"])).unwrap_err();
+    assert!(error.column() == Some("zip") && error.message().contains("record 2"), "{error}");
+}
