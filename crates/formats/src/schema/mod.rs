@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColumnType {
-    /// `true` and `false`, in lower, upper or title case.
+    /// `true` and `false`, in any letter case.
     Boolean,
     /// Signed 64-bit integers, written without leading zeros or a plus sign.
     Integer,

@@ -49,9 +49,19 @@ pub enum Value<'a> {
     Text(&'a str),
 }
 
-/// Whether a field is one of the null tokens, case-sensitive, or empty.
+/// The null tokens that are words. Letter case does not matter.
+pub const NULL_WORDS: [&str; 8] = ["NULL", "NA", "N/A", "NaN", "None", "nil", "#N/A", "<NA>"];
+
+/// Whether a field is one of the null tokens: [`NULL_WORDS`], `\N`, or empty. No value of any type but text is one.
+#[inline]
 pub fn is_null_token(field: &[u8]) -> bool {
-    matches!(field, b"" | b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
+    match field {
+        b"" | b"\\N" => true,
+        [b'N' | b'n' | b'#' | b'<', ..] if field.len() <= 4 => {
+            NULL_WORDS.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()))
+        }
+        _ => false,
+    }
 }
 
 /// Parses a field as a value of a type; `None` if it is not one.
@@ -65,10 +75,10 @@ pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>>
     let value = match column_type {
         ColumnType::Boolean => parse_boolean(text).map(Value::Boolean),
         ColumnType::Integer => parse_integer(text).map(Value::Integer),
-        ColumnType::Decimal { precision, scale } => Number::scan(text)
+        ColumnType::Decimal { precision, scale } => Number::scan_any(text)
             .and_then(|number| number.decimal(precision, scale))
             .map(|unscaled| Value::Decimal { unscaled, scale }),
-        ColumnType::Double => Number::scan(text).and_then(|number| number.double()).map(Value::Double),
+        ColumnType::Double => Number::scan_any(text).and_then(|number| number.double()).map(Value::Double),
         ColumnType::Date => time::parse_date(text).map(|days| Value::Date { days }),
         ColumnType::DateTime => time::parse_date_time(text).map(|micros| Value::DateTime { micros }),
         ColumnType::Instant => time::parse_instant(text).map(|micros| Value::Instant { micros }),
@@ -85,11 +95,11 @@ fn parse_integer(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// `true` and `false` in lower, upper and title case.
+/// `true` and `false` in any letter case.
 pub(super) fn parse_boolean(text: &[u8]) -> Option<bool> {
-    match text {
-        b"true" | b"True" | b"TRUE" => Some(true),
-        b"false" | b"False" | b"FALSE" => Some(false),
+    match text.len() {
+        4 if text.eq_ignore_ascii_case(b"true") => Some(true),
+        5 if text.eq_ignore_ascii_case(b"false") => Some(false),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ impl Family {
             Self::Number(numbers) => {
                 kind != FieldKind::String
                     && (numbers.try_add_short(text)
-                        || Number::scan(text).is_some_and(|number| numbers.try_add(&number)))
+                        || Number::scan_any(text).is_some_and(|number| numbers.try_add(&number)))
             }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
@@ -46,7 +46,7 @@ impl Family {
             Self::Open => Self::of(text, kind),
             Self::Number(_) if kind == FieldKind::String => Self::Text,
             Self::Number(numbers) => {
-                Number::scan(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
+                Number::scan_any(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
             }
             // Dates and dates with times have no common type: a date is not the same as its midnight.
             Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
@@ -55,7 +55,7 @@ impl Family {
 
     /// The family of one value.
     fn of(text: &[u8], kind: FieldKind) -> Self {
-        let number = if kind == FieldKind::Plain { Number::scan(text) } else { None };
+        let number = if kind == FieldKind::Plain { Number::scan_any(text) } else { None };
         if let Some(number) = number {
             Self::numbers(Numbers::ANY.with(&number))
         } else if kind == FieldKind::Nested {
@@ -88,7 +88,7 @@ impl Family {
                 NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
             },
             (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is not a date"),
-            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan(text).is_some() => {
+            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan_any(text).is_some() => {
                 Some("a number that neither a decimal nor a double column holds exactly")
             }
             (Self::Open, Self::Text) => Some("not a number, a date or a boolean"),

@@ -1,7 +1,7 @@
 //! Parses the text of a number, and returns its exact value as a 64-bit integer, a decimal or a double.
 //!
 //! The grammar is that of JSON: `-`, digits without leading zeros, a point with digits after it, an exponent. Everything else
-//! is rejected: plus signs, spaces, separators, `.5`, `5.`, and also `-0`.
+//! is rejected: plus signs, spaces, separators, and also `-0`. Only [`Number::scan_any`] also accepts `.5` and `5.`.
 
 /// The most digits of a decimal.
 const DECIMAL_DIGITS: usize = 38;
@@ -41,7 +41,10 @@ pub(in crate::schema) fn short_integer(text: &[u8]) -> Option<(i64, u8)> {
 pub(in crate::schema) struct Number<'a> {
     text: &'a [u8],
     negative: bool,
+    /// The digits before the point; 0 in `.5`.
     whole_digits: usize,
+    has_point: bool,
+    /// The digits after the point; 0 in `5.`.
     fraction_digits: usize,
     /// The number after `e`, limited so that adding numbers of digits cannot overflow.
     exponent: Option<i64>,
@@ -53,47 +56,64 @@ impl<'a> Number<'a> {
     /// Parses a text that is exactly one number.
     #[inline]
     pub(in crate::schema) fn scan(text: &'a [u8]) -> Option<Self> {
+        let number = Self::scan_parts(text)?;
+        let has_all_digits = number.whole_digits > 0 && (number.fraction_digits > 0 || !number.has_point);
+        has_all_digits.then_some(number)
+    }
+
+    /// Parses a number that may lack the digits on one side of its point: `.5` is `0.5`, and `5.` is `5.0`.
+    #[inline]
+    pub(in crate::schema) fn scan_any(text: &'a [u8]) -> Option<Self> {
+        let number = Self::scan_parts(text)?;
+        (number.whole_digits + number.fraction_digits > 0).then_some(number)
+    }
+
+    /// Parses a number in which the digits on both sides of the point may be missing.
+    #[inline]
+    fn scan_parts(text: &'a [u8]) -> Option<Self> {
         let negative = text.first() == Some(&b'-');
         let sign_length = usize::from(negative);
         let mut mantissa = 0;
         let whole_digits = scan_digits(&text[sign_length..], &mut mantissa);
-        if whole_digits == 0 || (whole_digits > 1 && text[sign_length] == b'0') {
+        if whole_digits > 1 && text[sign_length] == b'0' {
             return None;
         }
-        let mut number = Self { text, negative, whole_digits, fraction_digits: 0, exponent: None, mantissa };
+        let (has_point, fraction_digits) = (false, 0);
+        let mut number = Self { text, negative, whole_digits, has_point, fraction_digits, exponent: None, mantissa };
         let mut rest = &text[sign_length + whole_digits..];
         if let Some(after_point) = rest.strip_prefix(b".") {
+            number.has_point = true;
             number.fraction_digits = scan_digits(after_point, &mut number.mantissa);
-            if number.fraction_digits == 0 {
-                return None;
-            }
             rest = &after_point[number.fraction_digits..];
         }
         if let [b'e' | b'E', after_e @ ..] = rest {
             number.exponent = Some(scan_exponent(after_e)?);
             rest = &[];
         }
-        let plain_minus_zero = negative && number.fraction_digits == 0 && number.is_zero();
+        let plain_minus_zero = negative && !number.has_point && number.is_zero();
         (rest.is_empty() && !plain_minus_zero).then_some(number)
     }
 
     /// The number as a 64-bit integer; `None` if it has a point or an exponent, or is out of range.
     #[inline]
     pub(in crate::schema) fn integer(&self) -> Option<i64> {
-        if self.fraction_digits > 0 || self.exponent.is_some() || self.whole_digits > U64_DIGITS {
+        if self.has_point || self.exponent.is_some() || self.whole_digits > U64_DIGITS {
             return None;
         }
         if self.negative { 0i64.checked_sub_unsigned(self.mantissa) } else { i64::try_from(self.mantissa).ok() }
     }
 
-    /// The numbers of digits before and after the point, if a decimal holds the number. A zero before the point counts.
+    /// The numbers of digits before and after the point, if a decimal holds the number. A zero before the point counts, and so
+    /// does a zero beside a point whose other digits are missing.
     #[inline]
     pub(in crate::schema) fn decimal_digits(&self) -> Option<(u8, u8)> {
+        let whole_digits = self.whole_digits.max(1);
+        let fraction_digits = self.fraction_digits.max(usize::from(self.has_point));
         let fits = self.exponent.is_none()
-            && self.whole_digits + self.fraction_digits <= DECIMAL_DIGITS
-            && self.fraction_digits <= DECIMAL_SCALE
+            && whole_digits + fraction_digits <= DECIMAL_DIGITS
+            && fraction_digits <= DECIMAL_SCALE
             && !(self.negative && self.is_zero());
-        fits.then_some((self.whole_digits as u8, self.fraction_digits as u8))
+        fits.then_some((whole_digits as u8, fraction_digits as u8))
     }
 
     /// The number times ten to the power of `scale`, if such a decimal holds it exactly.
@@ -162,7 +182,7 @@ impl<'a> Number<'a> {
     fn digits(&self) -> impl Iterator<Item = u8> {
         let start = usize::from(self.negative);
         let whole = &self.text[start..start + self.whole_digits];
-        let fraction_start = start + self.whole_digits + usize::from(self.fraction_digits > 0);
+        let fraction_start = start + self.whole_digits + usize::from(self.has_point);
         let fraction = &self.text[fraction_start..fraction_start + self.fraction_digits];
         whole.iter().chain(fraction).map(|byte| byte - b'0')
     }
