@@ -235,6 +235,33 @@ async fn invalid_json_is_rejected_with_its_position() -> Result<()> {
     Ok(())
 }
 
+/// Spellings that mean one value are stored as that value.
+#[rstest]
+#[case("BIGINT", &[("1.0", "1"), ("1e3", "1000"), ("+5", "5"), ("tRUE", "1"), ("None", "NULL")])]
+#[case("BIGINT UNSIGNED", &[("18446744073709551615.0", "18446744073709551615")])]
+#[case("TINYINT(1)", &[("t", "1"), ("No", "0"), ("off", "0"), ("1.0", "1")])]
+#[case("DECIMAL(9,4)", &[(".5", "0.5000"), ("-.25", "-0.2500"), ("5.", "5.0000"), ("1.5e2", "150.0000"), ("nan", "NULL")])]
+#[case("DOUBLE", &[("-.25", "-0.25"), ("0.10000000000000001", "0.1"), ("<NA>", "NULL")])]
+#[case("DATE", &[("20240115", "2024-01-15"), ("2024/2/9", "2024-02-09"), ("2024-01-15T00:00:00.000", "2024-01-15")])]
+#[case("DATETIME(3)", &[("2024/1/15 9:30", "2024-01-15 09:30:00.000"), ("2024-01-15 09:30:00.250000000 -0700", "2024-01-15 16:30:00.250")])]
+#[case("TIME", &[("8:05:00", "08:05:00"), ("25:10:00", "25:10:00"), ("nil", "NULL")])]
+#[case("YEAR", &[("2024.0", "2024")])]
+#[case("UUID", &[("{6F9619FF-8B86-D011-B42D-00CF4FC964FF}", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+    ("6f9619ff8b86d011b42d00cf4fc964ff", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"), ("null", "NULL")])]
+#[case("VARCHAR(9)", &[("null", "null"), (".5", ".5"), ("tRUE", "tRUE"), ("2024/2/9", "2024/2/9")])]
+#[tokio::test]
+async fn spellings_are_stored_as_their_value(
+    #[case] definition: &str,
+    #[case] values: &[(&str, &str)],
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    let spellings: Vec<Option<&str>> = values.iter().map(|(spelling, _)| Some(*spelling)).collect();
+    let expected = values.iter().map(|(_, stored)| (*stored != "NULL").then(|| (*stored).to_owned())).collect();
+    assert_eq!(engine.store(definition, &spellings).await?, Ok(expected));
+    Ok(())
+}
+
 #[rstest]
 #[tokio::test]
 async fn bits_and_auto_increment_zeros_are_stored(

@@ -172,6 +172,99 @@ async fn existing_columns_store_values_unchanged(
     Ok(())
 }
 
+/// Spellings that mean one value are stored as that value, with binary COPY and with text COPY.
+#[rstest]
+#[case("int", &[("1.0", "1"), ("1e3", "1000"), ("+5", "5"), ("tRUE", "1"), ("None", "NULL")])]
+#[case("boolean", &[("t", "t"), ("No", "f"), ("OFF", "f"), ("y", "t"), ("1", "t"), ("0.0", "f"), ("n/a", "NULL")])]
+#[case("numeric(9,4)", &[(".5", "0.5000"), ("-.25", "-0.2500"), ("5.", "5.0000"), ("1.5e2", "150.0000"), ("nan", "NULL")])]
+#[case("double precision", &[("-.25", "-0.25"), ("0.10000000000000001", "0.1"), ("<NA>", "NULL")])]
+#[case("real", &[("0.100000001", "0.1"), ("0.10000000149011612", "0.1")])]
+#[case("date", &[("20240115", "2024-01-15"), ("2024/2/9", "2024-02-09"), ("2024-01-15T00:00:00.000", "2024-01-15")])]
+#[case("timestamp", &[("2024/1/15 9:30", "2024-01-15 09:30:00"), ("2024-01-15 09:30:00.250000000 -0700", "2024-01-15 16:30:00.25")])]
+#[case("timestamptz", &[("2024-01-15 09:30:00 UTC", "2024-01-15 09:30:00+00"), ("2024-01-15 09:30+00", "2024-01-15 09:30:00+00")])]
+#[case("time", &[("8:05:00", "08:05:00")])]
+#[case("interval", &[("25:10:00", "25:10:00"), ("8:05:00.000000000", "08:05:00"), ("nil", "NULL")])]
+#[case("uuid", &[("{6F9619FF-8B86-D011-B42D-00CF4FC964FF}", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"),
+    ("6f9619ff8b86d011b42d00cf4fc964ff", "6f9619ff-8b86-d011-b42d-00cf4fc964ff"), ("null", "NULL")])]
+#[case("varchar(9)", &[("null", "null"), (".5", ".5"), ("tRUE", "tRUE"), ("2024/2/9", "2024/2/9")])]
+#[tokio::test]
+async fn spellings_are_stored_as_their_value(
+    #[case] definition: &str,
+    #[case] values: &[(&str, &str)],
+    #[values("", ", also inet")] other_column: &str,
+) -> Result<()> {
+    let engine = Postgres::new().await?;
+    let spellings: Vec<Option<&str>> = values.iter().map(|(spelling, _)| Some(*spelling)).collect();
+    let expected = values.iter().map(|(_, stored)| (*stored != "NULL").then(|| (*stored).to_owned())).collect();
+    assert_eq!(engine.store(&format!("{definition}{other_column}"), &spellings).await?, Ok(expected));
+    Ok(())
+}
+
+/// What COPY TO writes as CSV is loaded into a table of the same shape.
+#[tokio::test]
+async fn exported_rows_are_loaded_again() -> Result<()> {
+    let engine = Postgres::new().await?;
+    let ddl = "CREATE TYPE mood AS ENUM ('calm', 'busy'); \
+               CREATE TABLE orders (id int PRIMARY KEY, active boolean NOT NULL, note text, tags text[], payload bytea, \
+               seen timestamptz, addr inet, token uuid, mood mood, pause interval, span daterange, doc jsonb, ratio float8)";
+    engine.execute(ddl).await?;
+    let names =
+        ["id", "active", "note", "tags", "payload", "seen", "addr", "token", "mood", "pause", "span", "doc", "ratio"];
+    let token = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+    let rows: [[Option<&str>; 13]; 3] = [
+        [
+            Some("1"),
+            Some("t"),
+            Some(""),
+            Some("{red,\"light blue\"}"),
+            Some("\\x00ff10"),
+            Some("2024-01-15 09:30:00+00"),
+            Some("10.1.0.0/16"),
+            Some(token),
+            Some("calm"),
+            Some("1 day 02:00:00"),
+            Some("[2024-01-01,2024-02-01)"),
+            Some("{\"a\": [1, 2]}"),
+            Some("0.1"),
+        ],
+        [
+            Some("2"),
+            Some("f"),
+            None,
+            Some("{}"),
+            None,
+            Some("2024-01-15 09:30:00.25+00"),
+            Some("::1"),
+            None,
+            Some("busy"),
+            None,
+            None,
+            Some("null"),
+            Some("-1.5e-09"),
+        ],
+        [
+            Some("3"),
+            Some("t"),
+            Some("say \"hi\""),
+            None,
+            Some("\\x"),
+            None,
+            None,
+            None,
+            None,
+            Some("-00:00:01"),
+            Some("empty"),
+            None,
+            None,
+        ],
+    ];
+    let slices: Vec<&[Option<&str>]> = rows.iter().map(|row| row.as_slice()).collect();
+    load(&engine.destination(), &claim("a.csv"), &File::new(&names, &slices)).await?;
+    let stored = engine.rows(&format!("SELECT {} FROM orders ORDER BY id", names.join(", "))).await?;
+    assert_eq!(stored, rows.map(|row| row.map(|value| value.map(str::to_owned)).to_vec()));
+    Ok(())
+}
+
 /// A value that our checks or the server reject stores no row and does not appear in the message.
 #[rstest]
 #[case("smallint", &["1", "32768"])]

@@ -1,11 +1,12 @@
 //! Value checks that every engine shares: digits, floats, times and lengths.
 //!
 //! Each engine checks a value by the storage of its column before the value is sent. The error never contains the
-//! value.
+//! value. A value is parsed strictly first. Only if that fails, its other spellings are tried
+//! ([`spillway_formats::schema::value::spelling`]).
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
-use spillway_formats::schema::value::{Value, parse};
+use spillway_formats::schema::value::{Value, parse, spelling};
 
 use super::column::TableColumn;
 
@@ -16,7 +17,6 @@ pub(super) type Rejection = &'static str;
 const NO_KEY: Rejection = "is missing, but the column is part of the merge key";
 /// The rejection of NULL in a NOT NULL column.
 const NO_VALUE: Rejection = "is missing, but the column is NOT NULL";
-
 /// Checks one field of a row. Returns how the engine encodes it; the default is NULL.
 ///
 /// # Errors
@@ -49,19 +49,6 @@ fn value_rejected<S>(column: &TableColumn<S>, position: Position, reason: Reject
     Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name)
 }
 
-/// Writes a number with an exponent as plain digits. Returns `false` for a number without an exponent, which is not
-/// written.
-pub(super) fn expand_exponent(bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, Rejection> {
-    if !bytes.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-        return Ok(false);
-    }
-    let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) else {
-        return Err("is not a number that can be stored exactly");
-    };
-    out.extend_from_slice(value.to_string().as_bytes());
-    Ok(true)
-}
-
 /// Counts the significant digits before and after the point, without leading and trailing zeros.
 ///
 /// Returns `None` for anything but `-?(0|[1-9][0-9]*)(.[0-9]+)?`, and for a negative zero, whose sign would be lost.
@@ -83,41 +70,81 @@ pub(super) fn digit_counts(text: &[u8]) -> Option<(u64, u64)> {
     Some((whole_digits as u64, significant as u64))
 }
 
-/// Checks that a number without an exponent fits into this many digits, `scale` of them after the decimal point.
-pub(super) fn check_decimal(text: &[u8], precision: u64, scale: u64) -> Result<(), Rejection> {
-    let (whole, fraction) = digit_counts(text).ok_or("is not a decimal number")?;
+/// Where the plain digits of a number are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digits {
+    /// The field itself.
+    Field,
+    /// The scratch buffer, because the field spells the number in another way.
+    Scratch,
+}
+
+/// Checks that a number fits into this many digits, `scale` of them after the decimal point. Returns where its plain
+/// digits are.
+pub(super) fn check_decimal(
+    bytes: &[u8],
+    (precision, scale): (u64, u64),
+    scratch: &mut Vec<u8>,
+) -> Result<Digits, Rejection> {
+    let (counts, digits) = match digit_counts(bytes) {
+        Some(counts) => (counts, Digits::Field),
+        None => {
+            scratch.clear();
+            let is_number = spelling::plain_number(bytes, scratch);
+            let counts = if is_number { digit_counts(scratch) } else { None };
+            (counts.ok_or("is not a decimal number")?, Digits::Scratch)
+        }
+    };
+    let (whole, fraction) = counts;
     if fraction > scale {
         return Err("has more digits after the decimal point than the column");
     }
     if whole > precision.saturating_sub(scale) {
         return Err("has more digits before the decimal point than the column");
     }
-    Ok(())
+    Ok(digits)
+}
+
+/// Returns the reason why a text is rejected in an integer column.
+pub(super) fn not_an_integer(bytes: &[u8]) -> Rejection {
+    match spelling::may_be_thousands(bytes) {
+        true => "may be a whole number or a number of thousands; write it without the point",
+        false => "is not an integer",
+    }
 }
 
 /// Returns a number that a 64-bit float stores exactly.
 pub(super) fn double(bytes: &[u8]) -> Result<f64, Rejection> {
     match parse(ColumnType::Double, Some(bytes)) {
         Some(Value::Double(value)) => Ok(value),
-        _ => Err("is not a number that a float stores exactly"),
+        _ => spelling::double(bytes).ok_or("is not a number that a float stores exactly"),
     }
 }
 
 /// Returns a number that a 32-bit float stores exactly.
 pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
-    let value = double(bytes)?;
-    // The shortest text of the 32-bit float must be the same number as the file's text.
-    if (value as f32).to_string().parse::<f64>() != Ok(value) {
-        return Err("has more digits than a 32-bit float stores");
+    if let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) {
+        // The shortest text of the 32-bit float must be the same number as the file's text.
+        if (value as f32).to_string().parse::<f64>() == Ok(value) {
+            return Ok(value);
+        }
     }
-    Ok(value)
+    match (spelling::single(bytes), spelling::double(bytes)) {
+        (Some(value), _) => {
+            // With its shortest text, which a column with a number of digits may require.
+            let shortest = value.to_string().parse().ok().filter(|shortest: &f64| *shortest as f32 == value);
+            Ok(shortest.unwrap_or(value.into()))
+        }
+        (None, Some(_)) => Err("has more digits than a 32-bit float stores"),
+        (None, None) => Err("is not a number that a float stores exactly"),
+    }
 }
 
 /// Returns a date in days since 1970-01-01.
 pub(super) fn date(bytes: &[u8]) -> Result<i32, Rejection> {
     match parse(ColumnType::Date, Some(bytes)) {
         Some(Value::Date { days }) => Ok(days),
-        _ => Err("is not a date (YYYY-MM-DD)"),
+        _ => spelling::date(bytes).ok_or("is not a date (YYYY-MM-DD)"),
     }
 }
 
@@ -132,7 +159,7 @@ pub(super) fn date_time(bytes: &[u8], fraction_digits: u32) -> Result<i64, Rejec
     } else if let Some(Value::Date { days }) = parse(ColumnType::Date, Some(bytes)) {
         i64::from(days) * 86_400_000_000
     } else {
-        return Err("is not a date and time");
+        spelling::date_time(bytes).ok_or("is not a date and time")?
     };
     check_fraction(micros, fraction_digits)?;
     Ok(micros)

@@ -14,6 +14,8 @@ mod check;
 mod codes;
 mod column;
 mod database;
+#[cfg(test)]
+mod documented_spellings;
 mod encoding;
 mod engine;
 mod failure;

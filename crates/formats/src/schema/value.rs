@@ -1,10 +1,11 @@
 //! Parses a field as a value of a type, strictly, and writes it back. A round trip returns the same value.
 //!
-//! Each type accepts few spellings: a field with spaces, a plus sign or leading zeros is text. NULL has no text here,
-//! because its spelling depends on the engine.
+//! Each type accepts few spellings: a field with spaces, a plus sign or leading zeros is text. A column whose type is
+//! known accepts more of them, see [`spelling`]. NULL has no text here, because its spelling depends on the engine.
 
 pub mod json;
 pub(super) mod number;
+pub mod spelling;
 pub(super) mod time;
 
 use super::ColumnType;

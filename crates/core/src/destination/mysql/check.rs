@@ -1,17 +1,16 @@
 //! Checks a value against the type of its column before it is sent.
 //!
-//! A value that passes is stored as it is written: not clamped, rounded, truncated, padded or guessed. Three
-//! conversions are exact and allowed: a date in a column of dates and times becomes its midnight, an instant becomes
-//! its time in UTC, and `true` and `false` in an integer column become 1 and 0.
+//! The value that passes is stored: not clamped, rounded, truncated, padded or guessed. Three conversions are exact and
+//! allowed: a date in a column of dates and times becomes its midnight, an instant becomes its time in UTC, and `true`
+//! and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Rejection, check_characters, check_decimal, check_field, date, date_time, digit_counts, double, expand_exponent,
-    single,
+    Digits, Rejection, check_characters, check_decimal, check_field, date, date_time, digit_counts, double,
+    not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
-use spillway_formats::schema::value::json;
-use spillway_formats::schema::value::{Value, is_null_token, parse, write_canonical};
+use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling, write_canonical};
 
 use super::column::{Storage, TableColumn, ValueClass};
 
@@ -50,8 +49,9 @@ pub(super) fn check<'a>(
 fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
     match storage {
-        Storage::Integer { min, max } => return integer(*min, *max, bytes, scratch),
-        Storage::Bits { count } => return integer(0, u64::MAX >> (64 - count), bytes, scratch),
+        Storage::Integer { min, max } => return integer((*min, *max), bytes, scratch),
+        Storage::Flag { min, max } => return flag((*min, *max), bytes, scratch),
+        Storage::Bits { count } => return integer((0, u64::MAX >> (64 - count)), bytes, scratch),
         Storage::Decimal { precision, scale, unsigned } => {
             return decimal((*precision, *scale), *unsigned, bytes, scratch);
         }
@@ -68,13 +68,14 @@ fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
             return Ok(canonical(Value::DateTime { micros }, scratch));
         }
         Storage::Time { fraction_digits } => check_time(bytes, *fraction_digits)?,
-        Storage::Year => check_year(bytes)?,
+        Storage::Year => return year(bytes, scratch),
         Storage::Characters { max, trims_spaces } => check_characters(bytes, *max, *trims_spaces)?,
         Storage::Text { max_bytes } => check_size(bytes, 0, max_bytes.unwrap_or(u64::MAX))?,
         Storage::Bytes { max, fixed } => check_size(bytes, if *fixed { *max } else { 0 }, *max)?,
         Storage::Enum(members) => check_enum(members, bytes)?,
         Storage::Set(members) => check_set(members, bytes)?,
         Storage::Json { is_parsed } => check_json(*is_parsed, bytes)?,
+        Storage::Uuid => return Ok(uuid(bytes, scratch)),
         Storage::ServerChecked => {}
     }
     Ok(Encoded::Bytes(bytes))
@@ -86,38 +87,61 @@ fn canonical<'a>(value: Value<'_>, scratch: &mut Vec<u8>) -> Encoded<'a> {
     Encoded::Scratch
 }
 
-fn integer<'a>(min: i64, max: u64, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    if let Some(Value::Integer(number)) = parse(ColumnType::Integer, Some(bytes)) {
-        let fits = number >= min && u64::try_from(number).map_or(true, |number| number <= max);
+/// Minimum and maximum of an integer column.
+type Range = (i64, u64);
+
+fn integer<'a>(range: Range, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    if let Some(fits) = fits(range, bytes) {
         return if fits { Ok(Encoded::Bytes(bytes)) } else { Err("is out of range") };
     }
     if let Some(value @ Value::Boolean(_)) = parse(ColumnType::Boolean, Some(bytes)) {
         return Ok(canonical(value, scratch));
     }
-    // More than 63 bits fit only into an unsigned 64-bit column.
-    match parse(ColumnType::Decimal { precision: 38, scale: 0 }, Some(bytes)) {
-        Some(Value::Decimal { unscaled, .. }) if bytes.contains(&b'.') || unscaled < 0 => {
-            Err("is not an integer in range")
-        }
-        Some(Value::Decimal { unscaled, .. }) if unscaled <= i128::from(max) => Ok(Encoded::Bytes(bytes)),
-        Some(Value::Decimal { .. }) => Err("is out of range"),
-        _ => Err("is not an integer"),
+    let is_whole = spelling::whole_number(bytes, scratch);
+    match if is_whole { fits(range, scratch) } else { None } {
+        Some(true) => Ok(Encoded::Scratch),
+        Some(false) => Err("is out of range"),
+        None => Err(not_an_integer(bytes)),
     }
 }
 
+/// Whether a whole number in plain digits is in range. `None` for other texts.
+fn fits((min, max): Range, digits: &[u8]) -> Option<bool> {
+    if let Some(Value::Integer(number)) = parse(ColumnType::Integer, Some(digits)) {
+        return Some(number >= min && u64::try_from(number).map_or(true, |number| number <= max));
+    }
+    // More than 63 bits fit only into an unsigned 64-bit column.
+    match parse(ColumnType::Decimal { precision: 38, scale: 0 }, Some(digits)) {
+        Some(Value::Decimal { .. }) if digits.contains(&b'.') => None,
+        Some(Value::Decimal { unscaled, .. }) => Some(unscaled >= i128::from(min) && unscaled <= i128::from(max)),
+        _ => None,
+    }
+}
+
+/// Checks a value of a boolean column, which is an integer column to the server.
+fn flag<'a>(range: Range, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    let rejection = match integer(range, bytes, scratch) {
+        Ok(encoded) => return Ok(encoded),
+        Err(rejection) => rejection,
+    };
+    scratch.clear();
+    spelling::boolean(bytes).map(|value| canonical(Value::Boolean(value), scratch)).ok_or(rejection)
+}
+
 fn decimal<'a>(
-    (precision, scale): (u64, u64),
+    size: (u64, u64),
     unsigned: bool,
     bytes: &'a [u8],
     scratch: &mut Vec<u8>,
 ) -> Result<Encoded<'a>, Rejection> {
-    let is_expanded = expand_exponent(bytes, scratch)?;
-    let text = if is_expanded { scratch.as_slice() } else { bytes };
-    check_decimal(text, precision, scale)?;
-    if unsigned && text.starts_with(b"-") {
+    let (encoded, is_negative) = match check_decimal(bytes, size, scratch)? {
+        Digits::Field => (Encoded::Bytes(bytes), bytes.starts_with(b"-")),
+        Digits::Scratch => (Encoded::Scratch, scratch.starts_with(b"-")),
+    };
+    if unsigned && is_negative {
         return Err("is negative, and the column is UNSIGNED");
     }
-    Ok(if is_expanded { Encoded::Scratch } else { Encoded::Bytes(bytes) })
+    Ok(encoded)
 }
 
 fn float<'a>(
@@ -139,7 +163,7 @@ fn float<'a>(
     Ok(canonical(Value::Double(value), scratch))
 }
 
-/// Checks `-?H{2,3}:MM:SS(.f+)?` up to 837:59:59. With any fraction this is below the type's limit of 838:59:59.
+/// Checks `-?H{1,3}:MM:SS(.f+)?` up to 837:59:59. With any fraction this is below the type's limit of 838:59:59.
 ///
 /// Shorter forms are rejected, because MySQL guesses what they mean.
 fn check_time(bytes: &[u8], fraction_digits: u32) -> Result<(), Rejection> {
@@ -154,19 +178,34 @@ fn check_time(bytes: &[u8], fraction_digits: u32) -> Result<(), Rejection> {
             && part.bytes().all(|byte| byte.is_ascii_digit())
             && part.parse::<u32>().is_ok_and(|number| number <= max)
     };
-    let is_clock = is_number(hours, 2..=3, 837) && is_number(minutes, 2..=2, 59) && is_number(seconds, 2..=2, 59);
+    let is_clock = is_number(hours, 1..=3, 837) && is_number(minutes, 2..=2, 59) && is_number(seconds, 2..=2, 59);
     let fraction_fits = !fraction.is_empty()
         && fraction.bytes().all(|byte| byte.is_ascii_digit())
         && fraction.trim_end_matches('0').len() <= fraction_digits as usize;
     if is_clock && fraction_fits { Ok(()) } else { Err(REASON) }
 }
 
-fn check_year(bytes: &[u8]) -> Result<(), Rejection> {
-    match parse(ColumnType::Integer, Some(bytes)) {
-        Some(Value::Integer(1901..=2155)) => Ok(()),
-        _ if bytes == b"0000" => Ok(()),
-        _ => Err("is not a year from 1901 to 2155"),
+fn year<'a>(bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    let is_year = |digits: &[u8]| matches!(parse(ColumnType::Integer, Some(digits)), Some(Value::Integer(1901..=2155)));
+    if is_year(bytes) || bytes == b"0000" {
+        return Ok(Encoded::Bytes(bytes));
     }
+    match spelling::whole_number(bytes, scratch) && is_year(scratch) {
+        true => Ok(Encoded::Scratch),
+        false => Err("is not a year from 1901 to 2155"),
+    }
+}
+
+/// Writes a UUID in the usual five groups. The server checks other texts.
+fn uuid<'a>(bytes: &'a [u8], scratch: &mut Vec<u8>) -> Encoded<'a> {
+    let Some(uuid) = spelling::uuid(bytes).filter(|_| bytes.len() != 36) else { return Encoded::Bytes(bytes) };
+    for (index, byte) in uuid.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            scratch.push(b'-');
+        }
+        scratch.extend_from_slice(format!("{byte:02x}").as_bytes());
+    }
+    Encoded::Scratch
 }
 
 /// Checks a size in bytes.

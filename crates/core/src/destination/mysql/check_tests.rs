@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::super::column::column_of;
 use super::*;
+use crate::destination::documented_spellings::{accepted, rejected};
 use crate::error::ErrorKind;
 
 /// Returns the text that is sent, `NULL!` for NULL, and `None` for a rejected value.
@@ -20,20 +21,22 @@ fn sent(type_text: &str, value: &str) -> Option<String> {
 }
 
 #[rstest]
-#[case("tinyint(4)", &["-128", "127", "0"], &["128", "-129", "1.0", "007", "+1", " 1", "1e2", "-0"])]
+#[case("tinyint(4)", &["-128", "127", "0", "1.0", "+1", "1e2", "-7.00"], &["128", "-129", "1.5", "1.000", "007", " 1", "1e3", "-0", "t", "yes"])]
+#[case("tinyint(1)", &["-128", "127", "1.0"], &["128", "2.5", "x", "tr"])]
 #[case("tinyint(3) unsigned", &["255"], &["256", "-1"])]
 #[case("int(11)", &["-2147483648", "2147483647"], &["2147483648", "abc"])]
 #[case("bigint(20)", &["9223372036854775807", "-9223372036854775808"], &["9223372036854775808"])]
-#[case("bigint(20) unsigned", &["18446744073709551615"], &["18446744073709551616", "-1", "9223372036854775808.0"])]
-#[case("decimal(5,2)", &["999.99", "-999.99", "1.500", "0", "0.01"], &["1000", "0.001", "1,5", "01", ".5", "-0.00"])]
-#[case("decimal(65,30)", &["12345678901234567890123456789012345.123456789012345678901234567891"], &["1e40"])]
+#[case("bigint(20) unsigned", &["18446744073709551615", "9223372036854775808.0"], &["18446744073709551616", "-1", "9223372036854775808.5"])]
+#[case("decimal(5,2)", &["999.99", "-999.99", "1.500", "0", "0.01", ".5", "-.25", "5.", "+5", "1.5e2", "007.50"],
+    &["1000", "0.001", "1,5", "01", "-0.00", "1e3", "1e-3", "1.5.0"])]
+#[case("decimal(65,30)", &["12345678901234567890123456789012345.123456789012345678901234567891", "1.2345678901234567890123456789e9"], &["1e40"])]
 #[case("decimal(4,1) unsigned", &["1.5"], &["-1.5"])]
-#[case("double", &["0.1", "1e300", "-2.5"], &["1e400", "0.10000000000000000001", "x"])]
-#[case("float", &["0.5", "16777216", "0.1"], &["16777217", "0.123456789"])]
+#[case("double", &["0.1", "1e300", "-2.5", ".5", "+5.", "0.10000000000000001"], &["1e400", "0.10000000000000000001", "x"])]
+#[case("float", &["0.5", "16777216", "0.1", "-.5"], &["16777217", "0.123456789"])]
 #[case("float(7,2)", &["12345.5"], &["1.125", "123456"])]
-#[case("date", &["2024-02-29"], &["2023-02-29", "0000-00-00", "2024-1-1", "2024-01-01 00:00:00"])]
-#[case("time(3)", &["10:11:12", "-100:00:00.125", "837:59:59"], &["1011", "10:11", "839:00:00", "10:11:12.1234", "24:60:00"])]
-#[case("year(4)", &["1999", "0000"], &["99", "1900", "2156"])]
+#[case("date", &["2024-02-29"], &["2023-02-29", "0000-00-00", "01/02/2024", "2024-01-01 00:00:01"])]
+#[case("time(3)", &["10:11:12", "8:05:00", "25:10:00", "-100:00:00.125", "837:59:59"], &["1011", "10:11", "839:00:00", "10:11:12.1234", "24:60:00"])]
+#[case("year(4)", &["1999", "0000", "2024.0"], &["99", "1900", "2156", "2024.5"])]
 #[case("char(3)", &["abc", "äöü", ""], &["abcd", "ab "])]
 #[case("varchar(3)", &["äöü", "ab "], &["äöüß"])]
 #[case("tinytext", &["x"], &[])]
@@ -59,19 +62,83 @@ fn value_is_sent_unchanged_or_rejected(#[case] type_text: &str, #[case] good: &[
 #[case("datetime(6)", "2024-01-02T03:04:05.123456", Some("2024-01-02 03:04:05.123456"))]
 #[case("datetime(6)", "2024-01-02T03:04:05+02:00", Some("2024-01-02 01:04:05"))]
 #[case("datetime", "2024-01-02", Some("2024-01-02 00:00:00"))]
+#[case("datetime", "2024/1/2 3:04", Some("2024-01-02 03:04:00"))]
+#[case("datetime(6)", "2024-01-02 03:04:05.123456000", Some("2024-01-02 03:04:05.123456"))]
+#[case("datetime(6)", "2024-01-02 03:04:05.1234567", None)]
+#[case("datetime", "2024-01-02 03:04:05 -0700", Some("2024-01-02 10:04:05"))]
+#[case("timestamp", "2024-01-02 03:04:05 UTC", Some("2024-01-02 03:04:05"))]
+#[case("date", "20240115", Some("2024-01-15"))]
+#[case("date", "2024/2/9", Some("2024-02-09"))]
+#[case("date", "2024-01-15T00:00:00.000", Some("2024-01-15"))]
 #[case("datetime", "2024-01-02 03:04:05.5", None)]
 #[case("datetime(3)", "2024-01-02 03:04:05.1234", None)]
 #[case("timestamp", "2038-01-19 03:14:07", Some("2038-01-19 03:14:07"))]
 #[case("timestamp", "2038-01-19 03:14:08", None)]
 #[case("timestamp", "1970-01-01 00:00:00", None)]
 #[case("tinyint(1)", "true", Some("1"))]
+#[case("float", "0.100000001", Some("0.1"))]
+#[case("float", "0.10000000149011612", Some("0.1"))]
+#[case("tinyint(1)", "T", Some("1"))]
+#[case("tinyint(1)", "no", Some("0"))]
+#[case("tinyint(1)", "Off", Some("0"))]
+#[case("tinyint(4)", "tRUE", Some("1"))]
+#[case("tinyint(4)", "t", None)]
+#[case("bigint(20) unsigned", "18446744073709551615.0", Some("18446744073709551615"))]
+#[case("uuid", "{6F9619FF-8B86-D011-B42D-00CF4FC964FF}", Some("6f9619ff-8b86-d011-b42d-00cf4fc964ff"))]
+#[case("uuid", "6f9619ff8b86d011b42d00cf4fc964ff", Some("6f9619ff-8b86-d011-b42d-00cf4fc964ff"))]
+#[case("uuid", "6F9619FF-8B86-D011-B42D-00CF4FC964FF", Some("6F9619FF-8B86-D011-B42D-00CF4FC964FF"))]
+#[case("uuid", "none", Some("NULL!"))]
 #[case("bit(1)", "FALSE", Some("0"))]
 #[case("decimal(6,1)", "1.5e3", Some("1500"))]
 #[case("int(11)", "NA", Some("NULL!"))]
+#[case("int(11)", "none", Some("NULL!"))]
+#[case("date", "#N/A", Some("NULL!"))]
+#[case("varchar(5)", "null", Some("null"))]
 #[case("varchar(5)", "NA", Some("NA"))]
 #[case("varchar(5)", "\\N", Some("\\N"))]
 fn value_is_sent_in_form_of_column(#[case] type_text: &str, #[case] value: &str, #[case] expected: Option<&str>) {
     assert_eq!(sent(type_text, value).as_deref(), expected);
+}
+
+/// The type of a documented kind of column.
+fn type_of(column: &str) -> &'static str {
+    match column {
+        "whole number" => "int(11)",
+        "decimal" => "decimal(9,4)",
+        "float" => "double",
+        "date" => "date",
+        "date and time" => "datetime(6)",
+        "time" => "time(6)",
+        "boolean" => "tinyint(1)",
+        "UUID" => "uuid",
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn documented_spellings_are_accepted() {
+    for row in accepted() {
+        let expected = match row.stored {
+            "true" => "1",
+            "false" => "0",
+            stored => stored,
+        };
+        for text in row.spellings {
+            let sent = sent(type_of(row.column), text).unwrap_or_else(|| panic!("{} {text}", row.column));
+            // The server accepts a time with one digit for the hour.
+            let sent = if row.column == "time" { format!("{sent:0>8}") } else { sent };
+            assert_eq!(sent, expected, "{} {text}", row.column);
+        }
+    }
+}
+
+#[test]
+fn documented_ambiguous_spellings_are_rejected() {
+    for row in rejected() {
+        for text in row.spellings {
+            assert_eq!(sent(type_of(row.column), text), None, "{} {text}", row.column);
+        }
+    }
 }
 
 #[test]

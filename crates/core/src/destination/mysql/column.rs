@@ -46,6 +46,13 @@ pub(in crate::destination) enum Storage {
         /// Maximum.
         max: u64,
     },
+    /// TINYINT(1), which stores integers and is meant for booleans.
+    Flag {
+        /// Minimum.
+        min: i64,
+        /// Maximum.
+        max: u64,
+    },
     /// Exact decimals.
     Decimal {
         /// Total digits.
@@ -118,14 +125,16 @@ pub(in crate::destination) enum Storage {
         /// Numbers are then 64-bit integers and floats, a key has one value, and keys are reordered.
         is_parsed: bool,
     },
-    /// Types that only the server can check: UUID, INET, geometry.
+    /// MariaDB's UUID. The server checks the values.
+    Uuid,
+    /// Types that only the server can check: INET, geometry.
     ServerChecked,
 }
 
 /// How a column's values are compared, and whether the file's null tokens apply to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueClass {
-    /// Numbers, dates and times. A null token of the file means NULL.
+    /// Numbers, dates, times and UUIDs. A null token of the file means NULL.
     Scalar,
     /// Text with a collation, which may find different texts equal.
     Text,
@@ -138,6 +147,7 @@ impl Storage {
     pub(super) fn class(&self) -> ValueClass {
         match self {
             Self::Integer { .. }
+            | Self::Flag { .. }
             | Self::Decimal { .. }
             | Self::Float { .. }
             | Self::Date
@@ -145,7 +155,8 @@ impl Storage {
             | Self::Timestamp { .. }
             | Self::Time { .. }
             | Self::Year
-            | Self::Bits { .. } => ValueClass::Scalar,
+            | Self::Bits { .. }
+            | Self::Uuid => ValueClass::Scalar,
             Self::Characters { .. }
             | Self::Text { .. }
             | Self::Enum(_)
@@ -172,6 +183,7 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         described;
     let is_json_text = json_columns.contains(&name);
     let extra = extra.to_ascii_uppercase();
+    let auto_increment = extra.contains("AUTO_INCREMENT");
     let numbers = Numbers { length, precision, scale, fraction };
     let storage = match is_json_text {
         true => Storage::Json { is_parsed: false },
@@ -184,8 +196,8 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         name,
         type_text: if is_json_text { "json".to_owned() } else { type_text },
         nullable: nullable.eq_ignore_ascii_case("YES"),
-        has_default: default.is_some() || extra.contains("AUTO_INCREMENT") || extra.contains("DEFAULT_GENERATED"),
-        auto_increment: extra.contains("AUTO_INCREMENT"),
+        has_default: default.is_some() || auto_increment || extra.contains("DEFAULT_GENERATED"),
+        auto_increment,
         generated: extra.contains("VIRTUAL GENERATED")
             || extra.contains("STORED GENERATED")
             || extra.contains("ROW START")
@@ -208,6 +220,7 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Optio
     let text = |max_bytes| Storage::Text { max_bytes: is_utf8.then_some(max_bytes) };
     let fraction_digits = numbers.fraction.map_or(0, |digits| digits.min(6) as u32);
     match data_type {
+        "tinyint" if type_text.to_ascii_lowercase().starts_with("tinyint(1)") => flag(unsigned),
         "tinyint" => integer(8, unsigned),
         "smallint" => integer(16, unsigned),
         "mediumint" => integer(24, unsigned),
@@ -235,15 +248,26 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Optio
         "json" => Storage::Json { is_parsed: true },
         "enum" => Storage::Enum(members(type_text)),
         "set" => Storage::Set(members(type_text)),
+        "uuid" => Storage::Uuid,
         _ => Storage::ServerChecked,
     }
 }
 
 fn integer(bits: u32, unsigned: bool) -> Storage {
-    if unsigned {
-        return Storage::Integer { min: 0, max: u64::MAX >> (64 - bits) };
+    let (min, max) = range(bits, unsigned);
+    Storage::Integer { min, max }
+}
+
+fn flag(unsigned: bool) -> Storage {
+    let (min, max) = range(8, unsigned);
+    Storage::Flag { min, max }
+}
+
+fn range(bits: u32, unsigned: bool) -> (i64, u64) {
+    match unsigned {
+        true => (0, u64::MAX >> (64 - bits)),
+        false => (i64::MIN >> (64 - bits), (i64::MAX as u64) >> (64 - bits)),
     }
-    Storage::Integer { min: i64::MIN >> (64 - bits), max: (i64::MAX as u64) >> (64 - bits) }
 }
 
 /// Returns the values of a type like `enum('a','it''s')`, in which quotes are doubled.
@@ -294,6 +318,8 @@ mod tests {
         assert_eq!(integer(24, false), Storage::Integer { min: -8_388_608, max: 8_388_607 });
         assert_eq!(integer(32, true), Storage::Integer { min: 0, max: 4_294_967_295 });
         assert_eq!(integer(64, true), Storage::Integer { min: 0, max: u64::MAX });
+        assert_eq!(column_of("tinyint(1)").storage, Storage::Flag { min: -128, max: 127 });
+        assert_eq!(column_of("tinyint(4)").storage, integer(8, false));
     }
 
     #[test]

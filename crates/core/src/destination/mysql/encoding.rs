@@ -53,7 +53,7 @@ impl RowFormat for Literal {
     }
 
     fn value(column: &TableColumn, value: &[u8], out: &mut Vec<u8>) {
-        if matches!(column.storage, Storage::Bits { .. } | Storage::Integer { .. }) {
+        if matches!(column.storage, Storage::Bits { .. } | Storage::Integer { .. } | Storage::Flag { .. }) {
             // The check allows only digits and a sign.
             out.extend_from_slice(value);
             return;

@@ -1,16 +1,16 @@
 //! Checks a value against the type of its column before it is sent.
 //!
-//! A value that passes is stored as it is written: not rounded, truncated or guessed. Three conversions are exact and
+//! The value that passes is stored: not rounded, truncated or guessed. Three conversions are exact and
 //! allowed: a date in a column of dates and times becomes its midnight, an instant in a column without a time zone
 //! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Rejection, check_characters, check_decimal, check_field, check_fraction, date, date_time, double, expand_exponent,
-    single,
+    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, date, date_time, double,
+    not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
-use spillway_formats::schema::value::{Value, is_null_token, json, parse};
+use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling};
 
 use super::column::{Storage, TableColumn};
 
@@ -44,7 +44,7 @@ pub(super) enum Encoded<'a> {
     Text(&'a [u8]),
 }
 
-/// Checks one field of a row. `scratch` receives the digits of a decimal that the file writes with an exponent.
+/// Checks one field of a row. `scratch` receives the plain digits of a number that the file spells in another way.
 pub(super) fn check<'a>(
     column: &TableColumn,
     field: Option<&'a [u8]>,
@@ -63,7 +63,7 @@ pub(super) fn check<'a>(
 fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     match storage {
         Storage::Boolean => boolean(bytes),
-        Storage::Integer { bytes: width } => integer(width, bytes),
+        Storage::Integer { bytes: width } => integer(width, bytes, scratch),
         Storage::Numeric { size } => decimal(size, bytes, scratch),
         Storage::Real => single(bytes).map(Encoded::Double),
         Storage::Double => double(bytes).map(Encoded::Double),
@@ -76,7 +76,9 @@ fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) 
             check_characters(bytes, max.unwrap_or(u64::MAX), trims_spaces)?;
             text(bytes)
         }
-        Storage::Uuid => uuid(bytes),
+        Storage::Uuid => spelling::uuid(bytes)
+            .map(Encoded::Uuid)
+            .ok_or("is not a UUID of 32 hex digits, in five groups or without hyphens"),
         Storage::Json | Storage::Jsonb if !json::is_json(bytes) => Err("is not JSON"),
         Storage::Jsonb if !json::keeps_keys(bytes) => {
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
@@ -96,74 +98,54 @@ fn text(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     }
 }
 
-/// Whether more than six digits follow a point.
+/// Whether a digit other than zero follows a point after six other digits.
 fn has_long_fraction(bytes: &[u8]) -> bool {
-    let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).count() > 6;
+    let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).skip(6).any(|byte| *byte != b'0');
     memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
 }
 
 fn boolean(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
     match parse(ColumnType::Boolean, Some(bytes)) {
         Some(Value::Boolean(value)) => Ok(Encoded::Boolean(value)),
-        // The reverse of the conversion for integer columns.
-        _ if bytes == b"1" => Ok(Encoded::Boolean(true)),
-        _ if bytes == b"0" => Ok(Encoded::Boolean(false)),
-        _ => Err("is not true or false"),
+        // Also 1 and 0, the reverse of the conversion for integer columns.
+        _ => spelling::boolean(bytes).map(Encoded::Boolean).ok_or("is not true or false"),
     }
 }
 
-fn integer(width: u8, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
+fn integer<'a>(width: u8, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     let unused_bits = 64 - 8 * u32::from(width);
-    match parse(ColumnType::Integer, Some(bytes)) {
-        Some(Value::Integer(number)) if (number << unused_bits) >> unused_bits == number => {
-            Ok(Encoded::Integer(number))
-        }
-        Some(Value::Integer(_)) => Err("is out of range"),
-        _ => match parse(ColumnType::Boolean, Some(bytes)) {
-            Some(Value::Boolean(value)) => Ok(Encoded::Integer(value.into())),
-            _ => Err("is not an integer in range"),
-        },
+    let in_range = |number: i64| match (number << unused_bits) >> unused_bits == number {
+        true => Ok(Encoded::Integer(number)),
+        false => Err("is out of range"),
+    };
+    if let Some(Value::Integer(number)) = parse(ColumnType::Integer, Some(bytes)) {
+        return in_range(number);
+    }
+    if let Some(Value::Boolean(value)) = parse(ColumnType::Boolean, Some(bytes)) {
+        return Ok(Encoded::Integer(value.into()));
+    }
+    scratch.clear();
+    let is_whole = spelling::whole_number(bytes, scratch);
+    match if is_whole { parse(ColumnType::Integer, Some(scratch)) } else { None } {
+        Some(Value::Integer(number)) => in_range(number),
+        _ if is_whole => Err("is out of range"),
+        _ => Err(not_an_integer(bytes)),
     }
 }
 
 fn decimal<'a>(size: Option<(u64, u64)>, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    scratch.clear();
-    let digits = if expand_exponent(bytes, scratch)? { scratch.as_slice() } else { bytes };
-    let (precision, scale) = size.unwrap_or((MAX_WHOLE_DIGITS + MAX_SCALE, MAX_SCALE));
-    check_decimal(digits, precision, scale)?;
-    Ok(Encoded::Decimal(digits))
+    let size = size.unwrap_or((MAX_WHOLE_DIGITS + MAX_SCALE, MAX_SCALE));
+    Ok(Encoded::Decimal(match check_decimal(bytes, size, scratch)? {
+        Digits::Field => bytes,
+        Digits::Scratch => scratch.as_slice(),
+    }))
 }
 
-/// Checks a time of day: `HH:MM[:SS[.f+]]`.
+/// Checks a time of day: `H:MM[:SS[.f+]]`.
 fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    const REASON: Rejection = "is not a time of day (HH:MM:SS)";
-    let mut day = b"1970-01-01 ".to_vec();
-    day.extend_from_slice(bytes);
-    let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(&day)) else { return Err(REASON) };
+    let micros = spelling::time_of_day(bytes).ok_or("is not a time of day (HH:MM:SS)")?;
     check_fraction(micros, fraction_digits)?;
     Ok(Encoded::Time(micros))
-}
-
-/// Checks 32 hex digits in the usual five groups. The server does not preserve their letter case.
-fn uuid(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    const REASON: Rejection = "is not a UUID of 32 hex digits in five groups";
-    let mut digits = [0u8; 16];
-    if bytes.len() != 36 {
-        return Err(REASON);
-    }
-    let mut digit_count = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 8 | 13 | 18 | 23) {
-            if *byte != b'-' {
-                return Err(REASON);
-            }
-            continue;
-        }
-        let digit = char::from(*byte).to_digit(16).ok_or(REASON)?;
-        digits[digit_count / 2] = digits[digit_count / 2] << 4 | digit as u8;
-        digit_count += 1;
-    }
-    Ok(Encoded::Uuid(digits))
 }
 
 #[cfg(test)]
@@ -171,7 +153,9 @@ mod tests {
     use rstest::rstest;
 
     use super::super::column::column_of;
+    use super::super::encoding;
     use super::*;
+    use crate::destination::documented_spellings::{accepted, rejected};
     use crate::error::ErrorKind;
 
     fn is_accepted(name: &str, modifier: i32, value: &str) -> bool {
@@ -179,25 +163,28 @@ mod tests {
     }
 
     #[rstest]
-    #[case("bool", -1, &["true", "FALSE", "1", "0"], &["yes", "2", "t"])]
-    #[case("int2", -1, &["-32768", "32767", "true"], &["32768", "1.0", "007", "+1", "1e2", "-0"])]
-    #[case("int4", -1, &["-2147483648", "2147483647"], &["2147483648", "abc"])]
-    #[case("int8", -1, &["9223372036854775807"], &["9223372036854775808", "-9223372036854775809"])]
-    #[case("numeric", ((5 << 16) | 2) + 4, &["999.99", "-999.99", "1.500", "0", "1.5e2"], &["1000", "0.001", "1,5", "01", "-0.00"])]
-    #[case("numeric", -1, &["123456789012345678901234567890123456789012345.5"], &["x", "Infinity"])]
-    #[case("float8", -1, &["0.1", "1e300"], &["1e400", "0.10000000000000000001"])]
-    #[case("float4", -1, &["0.5", "16777216", "0.1"], &["16777217", "0.123456789", "1e39"])]
-    #[case("date", -1, &["2024-02-29"], &["2023-02-29", "0000-00-00", "2024-01-01 00:00:00", "infinity"])]
-    #[case("time", 3, &["10:11:12", "10:11", "23:59:59.125"], &["24:00:00", "10:11:12.1234", "-01:00:00"])]
+    #[case("bool", -1, &["true", "FALSE", "1", "0", "t", "F", "yes", "n", "ON", "1.0", "none"], &["2", "maybe"])]
+    #[case("int2", -1, &["-32768", "32767", "true", "1.0", "+1", "1e2", "nil"], &["32768", "1.5", "1.000", "007", "-0", "t", "4e4"])]
+    #[case("int4", -1, &["-2147483648", "2147483647", "tRUE"], &["2147483648", "abc", "2147483648.0"])]
+    #[case("int8", -1, &["9223372036854775807", "9223372036854775807.0"], &["9223372036854775808", "-9223372036854775809"])]
+    #[case("numeric", ((5 << 16) | 2) + 4, &["999.99", "-999.99", "1.500", "0", "1.5e2", ".5", "5.", "+5", "007.5"],
+        &["1000", "0.001", "1,5", "01", "-0.00", "1e3"])]
+    #[case("numeric", -1, &["123456789012345678901234567890123456789012345.5", "1e300"], &["x", "Infinity"])]
+    #[case("float8", -1, &["0.1", "1e300", ".5", "0.10000000000000001"], &["1e400", "0.10000000000000000001"])]
+    #[case("float4", -1, &["0.5", "16777216", "0.1", "0.100000001", "0.10000000149011612"], &["16777217", "0.123456789", "1e39"])]
+    #[case("date", -1, &["2024-02-29", "20240229", "2024/2/9", "2024-01-01 00:00:00"],
+        &["2023-02-29", "0000-00-00", "2024-01-01 00:00:01", "infinity", "01/02/2024"])]
+    #[case("time", 3, &["10:11:12", "10:11", "23:59:59.125", "8:05:00"], &["24:00:00", "10:11:12.1234", "-01:00:00"])]
     #[case("timestamp", 3, &["2024-01-02 03:04:05.123", "2024-01-02", "2024-01-02T03:04:05Z"], &["2024-01-02 03:04:05.1234"])]
-    #[case("timestamptz", -1, &["2024-01-02 03:04:05.123456"], &["now", "2024-13-01T00:00:00Z"])]
+    #[case("timestamptz", -1, &["2024-01-02 03:04:05.123456", "2024-01-02 03:04:05.250000000+00", "2024-01-02 03:04:05 -0700"], &["now", "2024-13-01T00:00:00Z"])]
     #[case("varchar", 7, &["äöü", "ab "], &["äöüß", "a\0b"])]
     #[case("bpchar", 7, &["äöü", "a"], &["ab ", "abcd"])]
     #[case("text", -1, &["\\N", "NULL", ""], &["a\0"])]
-    #[case("uuid", -1, &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"], &["a0eebc99", "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1}"])]
+    #[case("uuid", -1, &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}",
+        "a0eebc999c0b4ef8bb6d6bb9bd380a11"], &["a0eebc99", "{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a1}"])]
     #[case("json", -1, &["{\"a\": 1, \"a\": 1e400}"], &["{", "NULL"])]
     #[case("jsonb", -1, &["[1e400, 123456789012345678901234567890.10]"], &["[{\"a\": 1, \"a\": 2}]", "{"])]
-    #[case("interval", -1, &["1 day", "P1DT0.123456S"], &["0.1234567 s"])]
+    #[case("interval", -1, &["1 day", "P1DT0.123456S", "25:10:00", "00:00:01.000000000", "NULL"], &["0.1234567 s", "0.0000001"])]
     #[case("interval", 3, &[], &["1 day"])]
     #[case("money", -1, &[], &["1.00"])]
     fn value_is_accepted_or_rejected(
@@ -211,6 +198,52 @@ mod tests {
         }
         for value in bad {
             assert!(!is_accepted(name, modifier, value), "{name} {value:?}");
+        }
+    }
+
+    /// The type of a documented kind of column, with its modifier.
+    fn type_of(column: &str) -> (&'static str, i32) {
+        match column {
+            "whole number" => ("int4", -1),
+            "decimal" => ("numeric", ((9 << 16) | 4) + 4),
+            "float" => ("float8", -1),
+            "date" => ("date", -1),
+            "date and time" => ("timestamp", -1),
+            "time" => ("time", -1),
+            "boolean" => ("bool", -1),
+            "UUID" => ("uuid", -1),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn documented_spellings_are_accepted() {
+        for row in accepted() {
+            let (name, modifier) = type_of(row.column);
+            let expected = match row.stored {
+                "true" => "t".to_owned(),
+                "false" => "f".to_owned(),
+                // The server accepts a UUID without hyphens.
+                stored if name == "uuid" => stored.replace('-', ""),
+                stored => stored.to_owned(),
+            };
+            for text in row.spellings {
+                let (mut scratch, mut sent) = (Vec::new(), Vec::new());
+                let column = column_of(name, modifier);
+                let value = check(&column, Some(text.as_bytes()), &mut scratch, Position::default());
+                encoding::text(&value.unwrap(), &mut sent);
+                assert_eq!(String::from_utf8_lossy(&sent), expected, "{} {text}", row.column);
+            }
+        }
+    }
+
+    #[test]
+    fn documented_ambiguous_spellings_are_rejected() {
+        for row in rejected() {
+            let (name, modifier) = type_of(row.column);
+            for text in row.spellings {
+                assert!(!is_accepted(name, modifier, text), "{} {text}", row.column);
+            }
         }
     }
 

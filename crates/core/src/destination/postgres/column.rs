@@ -93,7 +93,7 @@ pub(in crate::destination) enum Storage {
 }
 
 impl Storage {
-    /// Whether a null token of the file means NULL here: in numbers, dates, times and UUIDs, but not in text.
+    /// Whether a null token of the file means NULL here: in numbers, dates, times, intervals and UUIDs, but not in text.
     pub(super) fn has_null_tokens(self) -> bool {
         match self {
             Self::Boolean
@@ -105,13 +105,13 @@ impl Storage {
             | Self::Time { .. }
             | Self::Timestamp { .. }
             | Self::Instant { .. }
-            | Self::Uuid => true,
+            | Self::Uuid
+            | Self::Span => true,
             Self::Characters { .. }
             | Self::Json
             | Self::Jsonb
             | Self::Enum
             | Self::ServerParsed
-            | Self::Span
             | Self::Unsupported(_) => false,
         }
     }

@@ -173,7 +173,7 @@ fn numeric(digits: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes a value in COPY's text format: `\N` for NULL, and backslash escapes.
-fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
+pub(super) fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
     match value {
         Encoded::Null => out.extend_from_slice(b"\\N"),
         Encoded::Boolean(value) => out.push(if *value { b't' } else { b'f' }),

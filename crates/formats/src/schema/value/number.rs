@@ -155,6 +155,29 @@ impl<'a> Number<'a> {
         (shortest == written).then_some(value)
     }
 
+    /// The number as a float that was written with 17 digits, as C's `%.17g` does, although fewer would be enough.
+    #[cold]
+    pub(in crate::schema) fn long_double(&self) -> Option<f64> {
+        let text = std::str::from_utf8(self.text).ok()?;
+        let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
+        self.is_written_as(&format!("{value:.16e}")).then_some(value)
+    }
+
+    /// The number as a 32-bit float, if it is that float's shortest text or its text of 9 digits.
+    #[cold]
+    pub(in crate::schema) fn single(&self) -> Option<f32> {
+        let text = std::str::from_utf8(self.text).ok()?;
+        let value: f32 = text.parse().ok().filter(|value: &f32| value.is_finite())?;
+        let is_same = self.is_written_as(&format!("{value:e}")) || self.is_written_as(&format!("{value:.8e}"));
+        is_same.then_some(value)
+    }
+
+    /// Whether another text is the same number.
+    fn is_written_as(&self, text: &str) -> bool {
+        let other = Number::scan(text.as_bytes()).and_then(|number| number.significant_digits());
+        other.is_some() && other == self.significant_digits()
+    }
+
     /// Whether [`Number::double`] returns a float.
     #[inline]
     pub(in crate::schema) fn fits_double(&self) -> bool {
@@ -238,7 +261,8 @@ fn scan_digits(text: &[u8], mantissa: &mut u64) -> usize {
     count
 }
 
-fn scan_exponent(text: &[u8]) -> Option<i64> {
+/// Parses the number after `e`, limited so that adding numbers of digits cannot overflow.
+pub(super) fn scan_exponent(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),

@@ -3,9 +3,9 @@
 //! Accepted are years 1000 to 9999, existing days, hours 0 to 23, and at most six digits of a second. The calendar is the
 //! proleptic Gregorian one, counted in days from 1970-01-01.
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
-const MICROS_PER_DAY: i64 = 24 * 60 * MICROS_PER_MINUTE;
+pub(super) const MICROS_PER_SECOND: i64 = 1_000_000;
+pub(super) const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
+pub(super) const MICROS_PER_DAY: i64 = 24 * 60 * MICROS_PER_MINUTE;
 /// 1000-01-01 in days.
 const FIRST_DAY: i64 = -354_285;
 /// 10000-01-01 in days, the first day out of range.
@@ -33,7 +33,11 @@ pub(in crate::schema) fn parse_date_time(text: &[u8]) -> Option<i64> {
 /// Parses date and time with an offset (`Z`, `±HH`, `±HHMM`, `±HH:MM`); returns microseconds since 1970-01-01T00:00:00Z.
 pub(in crate::schema) fn parse_instant(text: &[u8]) -> Option<i64> {
     let (local_micros, rest) = split_date_time(text)?;
-    let micros = local_micros - parse_offset(rest)?;
+    in_range(local_micros - parse_offset(rest)?)
+}
+
+/// The microseconds, if they are in the years 1000 to 9999.
+pub(super) fn in_range(micros: i64) -> Option<i64> {
     (FIRST_DAY..END_DAY).contains(&micros.div_euclid(MICROS_PER_DAY)).then_some(micros)
 }
 
@@ -99,7 +103,7 @@ fn split_date_time(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// Parses an offset; returns microseconds east of UTC. Offsets in use are between -12:00 and +14:00.
-fn parse_offset(text: &[u8]) -> Option<i64> {
+pub(super) fn parse_offset(text: &[u8]) -> Option<i64> {
     let (sign, hour, minute) = match *text {
         [b'Z'] => return Some(0),
         [sign @ (b'+' | b'-'), h1, h2] => (sign, two_digits(h1, h2)?, 0),
