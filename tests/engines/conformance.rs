@@ -117,6 +117,7 @@ pub(crate) trait Engine {
 #[derive(Clone)]
 pub(crate) struct File {
     names: Vec<String>,
+    has_header: bool,
     batches: Vec<Batch>,
 }
 
@@ -140,7 +141,7 @@ impl File {
             }
             batches.push(batch);
         }
-        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), batches }
+        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), has_header: true, batches }
     }
 
     /// A file in which fields that begin like an object or an array are nested values.
@@ -157,7 +158,7 @@ impl File {
             }
             batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
         }
-        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), batches: vec![batch] }
+        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), has_header: true, batches: vec![batch] }
     }
 
     /// `count` rows with an id, an amount and a note.
@@ -166,9 +167,17 @@ impl File {
         Self::large(&["id", "amount", "note"], (1..=count).map(row).collect(), 777)
     }
 
+    /// The same file without a header, so that its names only count positions.
+    pub(crate) fn without_header(self) -> Self {
+        Self { has_header: false, ..self }
+    }
+
     /// The inferred schema.
     pub(crate) fn schema(&self) -> Schema {
         let mut inference = Inference::new(self.names.clone());
+        if !self.has_header {
+            inference = inference.without_header();
+        }
         self.batches.iter().for_each(|batch| inference.observe(batch));
         inference.finish()
     }

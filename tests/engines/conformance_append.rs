@@ -11,7 +11,7 @@ use spillway_core::error::ErrorKind;
 
 use crate::engines::conformance::{
     Claim, Engine, File, LoadResult, TABLE, body_with_content, claim, claim_of_size, count, expect_already_loaded,
-    expect_loaded, load, load_body, open, states, wait_for_rollback, write,
+    expect_loaded, load, load_body, load_error, open, states, wait_for_rollback, write,
 };
 
 /// Calls a macro with this module's name and the name of each of its tests.
@@ -27,6 +27,7 @@ macro_rules! for_each_test {
             empty_files_load,
             every_type_round_trips,
             file_loads_once,
+            file_without_header_is_matched_by_position,
             large_file_leaves_no_staging_table,
             load_replaces_a_recorded_outcome,
             load_without_finalize_is_rolled_back,
@@ -419,5 +420,33 @@ pub(crate) async fn unknown_columns_are_added_on_request<E: Engine>(engine: &E) 
     let rows = engine.rows(&format!("SELECT {id}, amount, note FROM {TABLE} ORDER BY 1")).await?;
     assert_eq!(rows.len(), 4);
     assert_eq!(rows[0], ["1", "1.25", "note 1"].map(|text| Some(text.to_owned())));
+    Ok(())
+}
+
+/// Without a header the fields are stored in the order of the table's columns, also before the file is read to its end.
+pub(crate) async fn file_without_header_is_matched_by_position(engine: &impl Engine) -> Result<()> {
+    let ddl =
+        format!("CREATE TABLE {TABLE} (number BIGINT NOT NULL, total DECIMAL(10,2) NOT NULL, remark VARCHAR(20))");
+    engine.rows(&ddl).await?;
+    let destination = engine.destination();
+    let first = File::new(&["col_1", "col_2", "col_3"], &[&[Some("1"), Some("19.90"), Some("a")]]).without_header();
+    expect_loaded(load(&destination, &claim("a.csv"), &first).await?)?;
+    let second = File::new(&["col_1", "col_2", "col_3"], &[&[Some("2.0"), Some(".5"), None]]).without_header();
+    expect_loaded(load(&destination, &provisional_claim("b.csv"), &second).await?)?;
+    let rows = engine.rows(&format!("SELECT number, total, remark FROM {TABLE} ORDER BY number")).await?;
+    assert_eq!(
+        rows,
+        [[Some("1"), Some("19.90"), Some("a")], [Some("2"), Some("0.50"), None]]
+            .map(|row| row.map(|value| value.map(str::to_owned)).to_vec())
+    );
+    let narrow = File::new(&["col_1", "col_2"], &[&[Some("3"), Some("1.00")]]);
+    for file in [narrow.clone().without_header(), narrow] {
+        let error = load_error(&destination, &claim("c.csv"), &file).await?;
+        assert_eq!(error.kind(), ErrorKind::TableMismatch);
+    }
+    let words = File::new(&["col_1", "col_2", "col_3"], &[&[Some("3"), Some("x"), None]]).without_header();
+    let error = load_error(&destination, &claim("d.csv"), &words).await?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::DataRefused, Some("total")));
+    assert_eq!(count(engine).await?, 2);
     Ok(())
 }

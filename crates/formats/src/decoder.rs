@@ -150,6 +150,14 @@ impl Decoder {
         }
     }
 
+    /// Whether the file contains the names of its columns.
+    pub fn has_names(&self) -> bool {
+        match self {
+            Self::Csv(decoder) => decoder.dialect().has_header,
+            Self::Json(_) => true,
+        }
+    }
+
     /// The layout of the file; complete after its end.
     pub fn layout(&self) -> Layout {
         match self {

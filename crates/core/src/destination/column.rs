@@ -1,5 +1,6 @@
 //! The columns of a table, and how a file's columns are matched to them. Each engine adds how it stores values.
 
+use super::matching::{Match, matches};
 use super::{FileSchema, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
@@ -60,8 +61,10 @@ pub(super) fn find_missing<'a, S>(
     schema: FileSchema<'a>,
     unknown_columns: UnknownColumns,
 ) -> Result<MissingColumns<'a>> {
-    let wanted = schema.schema().columns.iter();
-    let missing: Vec<&Column> = wanted.filter(|column| find(columns, &column.name).is_none()).collect();
+    let found = matches(table, columns, schema.schema())?;
+    let wanted = schema.schema().columns.iter().zip(found);
+    let missing: Vec<&Column> =
+        wanted.filter(|(_, found)| *found == Match::Missing).map(|(column, _)| column).collect();
     match (unknown_columns, schema) {
         _ if missing.is_empty() => Ok(MissingColumns::Nothing),
         (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),
@@ -90,10 +93,12 @@ pub(super) fn match_columns<S: Clone>(
     schema: &Schema,
 ) -> Result<Vec<TableColumn<S>>> {
     let mut matched: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
-    for wanted in &schema.columns {
-        let Some(column) = find(columns, &wanted.name) else {
+    let found = matches(table, columns, schema)?;
+    for (wanted, found) in schema.columns.iter().zip(found) {
+        let Match::Column(index) = found else {
             return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
         };
+        let column = &columns[index];
         if column.generated {
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
             return Err(mismatch(&column.name, message));
@@ -113,16 +118,22 @@ pub(super) fn match_columns<S: Clone>(
     Ok(matched)
 }
 
-fn mismatch(column: &str, message: String) -> Error {
+/// Returns the error for a file that does not fit the table.
+pub(super) fn mismatch(column: &str, message: String) -> Error {
     Error::new(ErrorKind::TableMismatch, message).in_column(column)
 }
 
-/// Returns the column of this name, or else the first one that differs only in letter case. No file has two such
-/// columns.
+/// Returns the column of this name, or else the first one that differs only in letter case.
 pub(super) fn find<'a, S>(columns: &'a [TableColumn<S>], name: &str) -> Option<&'a TableColumn<S>> {
-    columns.iter().find(|column| column.name == name).or_else(|| {
+    position(columns, name).map(|index| &columns[index])
+}
+
+/// Returns the index of the column of this name, or else of the first one that differs only in letter case. No file has
+/// two such columns.
+pub(super) fn position<S>(columns: &[TableColumn<S>], name: &str) -> Option<usize> {
+    columns.iter().position(|column| column.name == name).or_else(|| {
         let lower = name.to_lowercase();
-        columns.iter().find(|column| column.name.to_lowercase() == lower)
+        columns.iter().position(|column| column.name.to_lowercase() == lower)
     })
 }
 

@@ -21,6 +21,7 @@ mod engine;
 mod failure;
 mod idle;
 mod limits;
+mod matching;
 mod merge;
 mod mysql;
 mod options;

@@ -40,6 +40,7 @@ pub(crate) struct StreamedRows {
     /// The column names known with the first batch.
     names: Arc<OnceLock<Vec<String>>>,
     has_null_tokens: bool,
+    has_names: bool,
 }
 
 impl StreamedRows {
@@ -50,7 +51,7 @@ impl StreamedRows {
         bad_records: BadRecords,
     ) -> Self {
         let names = Arc::new(OnceLock::new());
-        let has_null_tokens = decoder.has_null_tokens();
+        let (has_null_tokens, has_names) = (decoder.has_null_tokens(), decoder.has_names());
         let first_names = names.clone();
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();
@@ -82,7 +83,7 @@ impl StreamedRows {
             let (column_names, layout) = (rules.names(&decoder.column_names())?, Some(decoder.layout()));
             Ok(StreamEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
         });
-        Self { rows, peeked: None, names, has_null_tokens }
+        Self { rows, peeked: None, names, has_null_tokens, has_names }
     }
 
     /// Peeks at the first rows. [`StreamedRows::next`] returns them again.
@@ -112,10 +113,14 @@ impl StreamedRows {
 
     /// An inference for these rows, which learns the columns from the batches.
     pub(super) fn inference(&self) -> Inference {
-        match self.has_null_tokens {
-            true => Inference::new(Vec::new()),
-            false => Inference::new(Vec::new()).without_null_tokens(),
+        let mut inference = Inference::new(Vec::new());
+        if !self.has_null_tokens {
+            inference = inference.without_null_tokens();
         }
+        if !self.has_names {
+            inference = inference.without_header();
+        }
+        inference
     }
 
     /// Returns the end of the pass, after [`StreamedRows::next`] has returned `None`.

@@ -22,12 +22,28 @@ pub struct Inference {
     columns: Vec<ColumnState>,
     rows: u64,
     null_tokens: bool,
+    names: NameSource,
+}
+
+/// Where the names of the columns come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NameSource {
+    File,
+    Positions,
 }
 
 impl Inference {
     /// Starts with the final names of the columns (see [`super::header::column_names`]), in the order of the file.
     pub fn new(names: Vec<String>) -> Self {
-        Self { columns: names.into_iter().map(ColumnState::new).collect(), rows: 0, null_tokens: true }
+        let columns = names.into_iter().map(ColumnState::new).collect();
+        Self { columns, rows: 0, null_tokens: true, names: NameSource::File }
+    }
+
+    /// Marks the names as positions, because the file has no header.
+    #[must_use]
+    pub fn without_header(mut self) -> Self {
+        self.names = NameSource::Positions;
+        self
     }
 
     /// Treats null tokens as ordinary values, because the file marks missing values in another way.
@@ -45,7 +61,8 @@ impl Inference {
             declared,
             ..ColumnState::new(name)
         };
-        Self { columns: columns.into_iter().map(column).collect(), rows: 0, null_tokens: true }.without_null_tokens()
+        let columns = columns.into_iter().map(column).collect();
+        Self { columns, rows: 0, null_tokens: true, names: NameSource::File }.without_null_tokens()
     }
 
     /// Adds the values of a batch.
@@ -92,7 +109,11 @@ impl Inference {
 
     /// The schema after all batches. A column without values is text.
     pub fn finish(self) -> Schema {
-        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect() }
+        let unnamed = match self.names {
+            NameSource::File => 0,
+            NameSource::Positions => self.columns.len(),
+        };
+        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect(), unnamed }
     }
 }
 

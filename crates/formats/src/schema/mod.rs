@@ -140,4 +140,12 @@ fn default_null_tokens() -> bool {
 pub struct Schema {
     /// The columns in the order of the file. An empty file has none.
     pub columns: Vec<Column>,
+    /// The number of columns at the start whose names the file does not contain: all columns of a file without a header.
+    ///
+    /// Such a name only counts positions (`col_1`), so an existing table is matched by position.
+    #[serde(default)]
+    pub unnamed: usize,
 }
+
+#[cfg(test)]
+mod tests;

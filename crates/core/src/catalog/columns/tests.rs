@@ -30,7 +30,10 @@ fn column(name: &str, column_type: ColumnType) -> Column {
 }
 
 fn schema(columns: &[(&str, ColumnType)]) -> Schema {
-    Schema { columns: columns.iter().map(|(name, column_type)| column(name, *column_type)).collect() }
+    Schema {
+        columns: columns.iter().map(|(name, column_type)| column(name, *column_type)).collect(),
+        ..Schema::default()
+    }
 }
 
 fn table(columns: &[(&str, &str)]) -> Vec<CatalogColumn> {
@@ -140,9 +143,9 @@ fn text_is_stored_as_another_type_only_without_values() {
     let existing = table(&[("code", "bigint")]);
     let mut empty = column("code", ColumnType::Text);
     empty.candidates.integer = true;
-    let full = Schema { columns: vec![empty.clone()] };
+    let full = Schema { columns: vec![empty.clone()], ..Schema::default() };
     empty.max_bytes = 0;
-    let empty = Schema { columns: vec![empty] };
+    let empty = Schema { columns: vec![empty], ..Schema::default() };
     assert_eq!(describe(&assign(&full, &existing, FallbackFormat::Parquet)).0, ["code__string: string @1"]);
     assert_eq!(describe(&assign(&empty, &existing, FallbackFormat::Parquet)).0, ["code: bigint @0"]);
 }
