@@ -31,6 +31,7 @@ macro_rules! for_each_test {
             large_file_leaves_no_staging_table,
             load_replaces_a_recorded_outcome,
             load_without_finalize_is_rolled_back,
+            names_match_as_people_write_them,
             open_claim_excludes_others_until_rolled_back,
             provisional_schema_creates_no_table,
             provisional_table_appears_with_its_rows,
@@ -448,5 +449,29 @@ pub(crate) async fn file_without_header_is_matched_by_position(engine: &impl Eng
     let error = load_error(&destination, &claim("d.csv"), &words).await?;
     assert_eq!((error.kind(), error.column()), (ErrorKind::DataRefused, Some("total")));
     assert_eq!(count(engine).await?, 2);
+    Ok(())
+}
+
+/// A name in the file matches a column that differs in spaces, hyphens and dots, unless two columns are possible.
+pub(crate) async fn names_match_as_people_write_them<E: Engine>(engine: &E) -> Result<()> {
+    let name = |name: &str| format!("{quote}{name}{quote}", quote = E::IDENTIFIER_QUOTE);
+    let ddl =
+        format!("CREATE TABLE {TABLE} (order_id BIGINT, {} DECIMAL(10,2), remark VARCHAR(20))", name("Net Total"));
+    engine.rows(&ddl).await?;
+    let file = File::new(
+        &["net-total", "Order\u{a0}ID", "\u{200b}Remark"],
+        &[&[Some("1.25"), Some("1"), Some("one")], &[Some("2.25"), Some("2"), None]],
+    );
+    expect_loaded(load(&engine.destination(), &claim("a.csv"), &file).await?)?;
+    let rows = engine.rows(&format!("SELECT order_id, {}, remark FROM {TABLE} ORDER BY 1", name("Net Total"))).await?;
+    assert_eq!(
+        rows,
+        [[Some("1"), Some("1.25"), Some("one")], [Some("2"), Some("2.25"), None]]
+            .map(|row| row.map(|value| value.map(str::to_owned)).to_vec())
+    );
+    let file = File::new(&["Order ID", "order-id"], &[&[Some("3"), Some("4")]]);
+    let error = load_error(&engine.destination(), &claim("b.csv"), &file).await?;
+    assert_eq!(error.kind(), ErrorKind::TableMismatch);
+    ensure!(error.message().contains("Order ID") && error.message().contains("order-id"), "{error}");
     Ok(())
 }

@@ -62,9 +62,17 @@ pub(super) fn find_missing<'a, S>(
     unknown_columns: UnknownColumns,
 ) -> Result<MissingColumns<'a>> {
     let found = matches(table, columns, schema.schema())?;
-    let wanted = schema.schema().columns.iter().zip(found);
-    let missing: Vec<&Column> =
-        wanted.filter(|(_, found)| *found == Match::Missing).map(|(column, _)| column).collect();
+    let mut missing: Vec<&Column> = Vec::new();
+    for (column, found) in schema.schema().columns.iter().zip(found) {
+        match (found, unknown_columns) {
+            (Match::Column(_), _) => {}
+            (Match::Missing, _) | (Match::Ambiguous(_), UnknownColumns::Add) => missing.push(column),
+            (Match::Ambiguous(reason), UnknownColumns::Refuse) => {
+                let message = format!("{reason}; rename columns, or set UNKNOWN_COLUMNS=add to add the file's column");
+                return Err(mismatch(&column.name, message));
+            }
+        }
+    }
     match (unknown_columns, schema) {
         _ if missing.is_empty() => Ok(MissingColumns::Nothing),
         (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),

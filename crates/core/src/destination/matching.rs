@@ -1,10 +1,14 @@
 //! Finds the column of an existing table for each column of a file: by name or, without a header, by position.
 //!
-//! Names are compared exactly, then in any letter case.
+//! Names are compared exactly, then in any letter case, then as people write them: `Order ID` is `order_id`. Two columns
+//! of a file never get the same column of the table, and a name that could mean two columns gets none.
+
+use std::collections::HashMap;
 
 use super::column::{TableColumn, mismatch, position};
 use crate::error::Result;
 use spillway_formats::schema::Schema;
+use spillway_formats::schema::header::loose_name;
 
 /// The column of the table for one column of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(super) enum Match {
     Column(usize),
     /// The table has no such column.
     Missing,
+    /// More than one pair of names is possible. The text says which.
+    Ambiguous(String),
 }
 
 impl Match {
@@ -33,7 +39,7 @@ pub(super) fn matches<S>(table: &str, columns: &[TableColumn<S>], schema: &Schem
     if schema.unnamed > 0 && has_positions {
         return by_position(table, columns, &by_name, schema.unnamed);
     }
-    Ok(by_name.into_iter().map(Match::of).collect())
+    Ok(by_loose_name(table, columns, schema, &by_name))
 }
 
 /// Assigns the first `unnamed` columns of the file to the table's columns in order. Generated columns are not counted, nor
@@ -58,6 +64,54 @@ fn by_position<S>(
     Ok(free.into_iter().map(Match::Column).chain(named.iter().copied().map(Match::of)).collect())
 }
 
+/// Compares the names that differ in more than letter case.
+fn by_loose_name<S>(table: &str, columns: &[TableColumn<S>], schema: &Schema, by_name: &[Option<usize>]) -> Vec<Match> {
+    let mut groups: HashMap<String, Group> = HashMap::new();
+    for (index, column) in schema.columns.iter().enumerate().filter(|(index, _)| by_name[*index].is_none()) {
+        if let Some(name) = loose_name(&column.name) {
+            groups.entry(name).or_default().in_file.push(index);
+        }
+    }
+    let mut found: Vec<Match> = by_name.iter().copied().map(Match::of).collect();
+    if groups.is_empty() {
+        return found;
+    }
+    for (index, column) in columns.iter().enumerate().filter(|(index, _)| !by_name.contains(&Some(*index))) {
+        if let Some(group) = loose_name(&column.name).and_then(|name| groups.get_mut(&name)) {
+            group.in_table.push(index);
+        }
+    }
+    for Group { in_file, in_table } in groups.into_values() {
+        let result = match (in_file.as_slice(), in_table.as_slice()) {
+            (_, []) => continue,
+            ([_], [index]) => Match::Column(*index),
+            ([index], candidates) => {
+                let names = names(candidates.iter().map(|index| columns[*index].name.as_str()));
+                let name = &schema.columns[*index].name;
+                Match::Ambiguous(format!("the file's column {name} may be any of the columns {names} of table {table}"))
+            }
+            (indexes, [candidate, ..]) => {
+                let names = names(indexes.iter().map(|index| schema.columns[*index].name.as_str()));
+                let name = &columns[*candidate].name;
+                Match::Ambiguous(format!("any of the file's columns {names} may be column {name} of table {table}"))
+            }
+        };
+        in_file.iter().for_each(|index| found[*index] = result.clone());
+    }
+    found
+}
+
+/// Columns whose names differ only in how people write them.
+#[derive(Debug, Default)]
+struct Group {
+    in_file: Vec<usize>,
+    in_table: Vec<usize>,
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(" and ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::column::nullable_column;
@@ -74,14 +128,60 @@ mod tests {
         Inference::new(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
-    /// The names of the table's columns, and `-` for a missing one.
+    /// The names of the table's columns, `-` for a missing one, `?` for an ambiguous one.
     fn matched(columns: &[&str], schema: &Schema) -> Vec<String> {
         let columns = table(columns);
         let name = |found: Match| match found {
             Match::Column(index) => columns[index].name.clone(),
             Match::Missing => "-".to_owned(),
+            Match::Ambiguous(_) => "?".to_owned(),
         };
         matches("t", &columns, schema).unwrap().into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn names_match_as_people_write_them() {
+        for (name, expected) in [
+            ("order_id", "order_id"),
+            ("ORDER_ID", "order_id"),
+            ("Order ID", "order_id"),
+            ("order-id", "order_id"),
+            ("order.id", "order_id"),
+            ("Order\u{a0}Id", "order_id"),
+            ("\u{200b}order_id\u{feff}", "order_id"),
+            ("order  -  id", "order_id"),
+            ("orderid", "-"),
+            ("order/id", "-"),
+            ("order_id_", "-"),
+            ("_", "-"),
+        ] {
+            assert_eq!(matched(&["id", "order_id"], &inference(&[name]).finish()), [expected], "{name:?}");
+        }
+    }
+
+    #[test]
+    fn each_column_is_used_once() {
+        let cases: [(&[&str], &[&str], &[&str]); 6] = [
+            (&["order_id", "order.id"], &["Order ID"], &["?"]),
+            (&["order_id"], &["Order ID", "order-id"], &["?", "?"]),
+            (&["order_id"], &["order_id", "Order ID"], &["order_id", "-"]),
+            (&["order_id", "order.id"], &["order.id", "Order ID"], &["order.id", "order_id"]),
+            (&["order_id", "Order ID"], &["order id", "ORDER_ID"], &["Order ID", "order_id"]),
+            (&["-", "_"], &["."], &["-"]),
+        ];
+        for (columns, file, expected) in cases {
+            assert_eq!(matched(columns, &inference(file).finish()), *expected, "{file:?} {columns:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_names_are_in_the_message() {
+        let found = matches("t", &table(&["order_id", "order.id"]), &inference(&["Order ID"]).finish()).unwrap();
+        let expected = "the file's column Order ID may be any of the columns order_id and order.id of table t";
+        assert_eq!(found, [Match::Ambiguous(expected.to_owned())]);
+        let found = matches("t", &table(&["order_id"]), &inference(&["Order ID", "order-id"]).finish()).unwrap();
+        let expected = "any of the file's columns Order ID and order-id may be column order_id of table t";
+        assert_eq!(found, vec![Match::Ambiguous(expected.to_owned()); 2]);
     }
 
     #[test]

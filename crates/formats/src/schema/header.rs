@@ -96,6 +96,30 @@ fn fold(name: &str) -> String {
         .collect()
 }
 
+/// A key that is equal for names that people write in different ways: letter case, spaces, hyphens, dots and underscores
+/// between words, and characters without width do not matter. `None` for a name without a letter or digit.
+pub fn loose_name(name: &str) -> Option<String> {
+    let visible: String = name.chars().filter(|character| !has_no_width(*character)).collect();
+    let mut key = String::with_capacity(visible.len());
+    for character in fold(visible.trim()).chars() {
+        match is_separator(character) {
+            true if key.ends_with('_') => {}
+            true => key.push('_'),
+            false => key.push(character),
+        }
+    }
+    key.contains(|character: char| character.is_alphanumeric()).then_some(key)
+}
+
+fn is_separator(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '-' | '_' | '.' | '\u{2010}'..='\u{2015}' | '\u{2212}')
+}
+
+/// Zero-width spaces and joiners, marks of the text direction, soft hyphens, and byte order marks.
+fn has_no_width(character: char) -> bool {
+    matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

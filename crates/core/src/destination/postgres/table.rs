@@ -23,6 +23,9 @@ use spillway_formats::schema::{Column, ColumnType, Schema};
 /// them equal.
 const MAX_NAME_BYTES: usize = 63;
 
+/// The columns that every table has, in lower case only. No other column may have these names.
+const SYSTEM_COLUMNS: [&str; 6] = ["tableoid", "cmax", "xmax", "cmin", "xmin", "ctid"];
+
 /// Approximate maximum size of a key in an index: a third of a page.
 const KEY_BYTES: u64 = 2600;
 
@@ -122,6 +125,7 @@ impl TableConnection for Connection {
     }
 
     async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
+        reject_system_columns(columns.iter().copied())?;
         let addition = |column: &&Column| {
             format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
         };
@@ -153,7 +157,21 @@ pub(super) async fn create_in_transaction(
     match_columns(table, &table_columns, schema).map(Some)
 }
 
+fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> Result<()> {
+    match columns.find(|column| SYSTEM_COLUMNS.contains(&column.name.as_str())) {
+        Some(Column { name, .. }) => {
+            let message = format!(
+                "{name} is the name of a system column, which PostgreSQL allows for no other column; rename the column \
+                 in the file"
+            );
+            Err(Error::new(ErrorKind::TableMismatch, message).in_column(name))
+        }
+        None => Ok(()),
+    }
+}
+
 fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+    reject_system_columns(columns.iter())?;
     let key = new_key(table, columns, mode)?;
     let size = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
     if key.iter().map(size).sum::<u64>() > KEY_BYTES {
@@ -183,6 +201,16 @@ mod tests {
     use super::*;
     use spillway_formats::Batch;
     use spillway_formats::schema::infer::Inference;
+
+    #[test]
+    fn name_of_a_system_column_is_rejected() {
+        let columns = |name: &str| Inference::new(vec!["id".to_owned(), name.to_owned()]).finish().columns;
+        for name in SYSTEM_COLUMNS {
+            let error = create_table_statement("t", &columns(name), &LoadMode::Append).unwrap_err();
+            assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some(name)));
+        }
+        assert!(create_table_statement("t", &columns("XMIN"), &LoadMode::Append).is_ok());
+    }
 
     #[test]
     fn quotes_are_doubled_and_long_names_stay_distinct() {
