@@ -19,6 +19,7 @@ macro_rules! for_each_test {
     ($callback:ident) => {
         $callback!(conformance_append:
             broken_file_stores_nothing,
+            column_without_values_gets_its_default,
             content_claimed_after_its_rows_stores_once,
             duplicate_content_is_recorded,
             eight_sources_with_equal_content_load_once,
@@ -473,5 +474,32 @@ pub(crate) async fn names_match_as_people_write_them<E: Engine>(engine: &E) -> R
     let error = load_error(&engine.destination(), &claim("b.csv"), &file).await?;
     assert_eq!(error.kind(), ErrorKind::TableMismatch);
     ensure!(error.message().contains("Order ID") && error.message().contains("order-id"), "{error}");
+    Ok(())
+}
+
+/// A NOT NULL column gets its default if no row has a value in it. If only some rows have one, the others are rejected.
+pub(crate) async fn column_without_values_gets_its_default(engine: &impl Engine) -> Result<()> {
+    let ddl = format!(
+        "CREATE TABLE {TABLE} (id BIGINT NOT NULL, level BIGINT NOT NULL DEFAULT 7, note VARCHAR(20) NOT NULL DEFAULT 'new')"
+    );
+    engine.rows(&ddl).await?;
+    let destination = engine.destination();
+    let names = ["level", "id", "note"];
+    let file = File::new(&names, &[&[None, Some("1"), None], &[None, Some("2"), None]]);
+    match destination.begin(&provisional_claim("a.csv"), provisional_claim("a.csv").schema(&file.schema())).await? {
+        Begun::NeedsScan(reason) => assert_eq!(reason, ScanReason::ColumnEmpty),
+        Begun::Open { .. } | Begun::AlreadyLoaded(_) => bail!("the first rows were not enough to know"),
+    }
+    expect_loaded(load(&destination, &claim("a.csv"), &file).await?)?;
+    let file = File::new(&names, &[&[None, Some("3"), Some("")], &[None, Some("4"), Some("x")]]);
+    expect_loaded(load(&destination, &claim("b.csv"), &file).await?)?;
+    let rows = engine.rows(&format!("SELECT id, level, note FROM {TABLE} ORDER BY id")).await?;
+    let expected = [["1", "7", "new"], ["2", "7", "new"], ["3", "7", ""], ["4", "7", "x"]];
+    assert_eq!(rows, expected.map(|row| row.map(|text| Some(text.to_owned())).to_vec()));
+    let file = File::new(&names, &[&[Some("1"), Some("5"), Some("x")], &[None, Some("6"), Some("x")]]);
+    let error = load_error(&destination, &claim("c.csv"), &file).await?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::DataRefused, Some("level")));
+    assert_eq!(error.position().map(|position| position.record), Some(2));
+    ensure!(error.message().contains("its default"), "{error}");
     Ok(())
 }

@@ -262,6 +262,33 @@ async fn spellings_are_stored_as_their_value(
     Ok(())
 }
 
+/// An empty field in an AUTO_INCREMENT column requests a number. A staging table would number the rows itself.
+#[rstest]
+#[tokio::test]
+async fn empty_auto_increment_is_numbered_by_the_server(
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+    #[values("VARCHAR(9)", "BIT(8)")] definition: &str,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    let ddl = format!("CREATE TABLE {TABLE} (id INT PRIMARY KEY AUTO_INCREMENT, c {definition}) AUTO_INCREMENT = 100");
+    engine.execute(&ddl).await?;
+    let file = File::new(
+        &["id", "c"],
+        &[&[None, Some("1")], &[Some("12"), Some("2")], &[Some("NA"), Some("3")], &[None, Some("4")]],
+    );
+    load(&engine.destination(), &claim("a.csv"), &file).await?;
+    let query = format!("SELECT c + 0, id = 12, id >= 100 FROM {TABLE} ORDER BY c + 0");
+    let expected = [["1", "0", "1"], ["2", "1", "0"], ["3", "0", "1"], ["4", "0", "1"]];
+    assert_eq!(engine.rows(&query).await?, expected.map(|row| row.map(|text| Some(text.to_owned()))));
+    let error = load_error(&engine.destination_with_staging_above(1), &claim("b.csv"), &file).await?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::DataRefused, Some("id")));
+    let file = File::new(&["id", "c"], &[&[None, Some("5")], &[None, Some("6")]]);
+    load(&engine.destination_with_staging_above(1), &claim("c.csv"), &file).await?;
+    let count = engine.rows(&format!("SELECT COUNT(DISTINCT id), MIN(id) FROM {TABLE} WHERE id >= 100")).await?;
+    assert_eq!(count, [[Some("5".to_owned()), Some("100".to_owned())]]);
+    Ok(())
+}
+
 #[rstest]
 #[tokio::test]
 async fn bits_and_auto_increment_zeros_are_stored(

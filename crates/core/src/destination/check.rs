@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, parse, spelling};
 
-use super::column::TableColumn;
+use super::column::{NullFill, TableColumn};
 
 /// Why a value is rejected, as the rest of a sentence that begins with "the value".
 pub(super) type Rejection = &'static str;
@@ -17,6 +17,9 @@ pub(super) type Rejection = &'static str;
 const NO_KEY: Rejection = "is missing, but the column is part of the merge key";
 /// The rejection of NULL in a NOT NULL column.
 const NO_VALUE: Rejection = "is missing, but the column is NOT NULL";
+/// The rejection of NULL in a NOT NULL column with a default, which also has a value in another row.
+const NO_DEFAULT: Rejection = "is missing, but the column is NOT NULL; its default applies only if the column has no value in any row of the file";
+
 /// Checks one field of a row. Returns how the engine encodes it; the default is NULL.
 ///
 /// # Errors
@@ -37,8 +40,8 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
     if is_null && column.in_merge_key {
         return Err(rejected(NO_KEY));
     }
-    if is_null && !column.nullable {
-        return Err(rejected(NO_VALUE));
+    if is_null && !column.nullable && column.null_fill == NullFill::Nothing {
+        return Err(rejected(if column.has_default { NO_DEFAULT } else { NO_VALUE }));
     }
     Ok(value)
 }

@@ -27,8 +27,23 @@ pub(super) struct TableColumn<Storage> {
     pub(super) auto_increment: bool,
     /// The server computes the value, so a file cannot contain one.
     pub(super) generated: bool,
+    /// What replaces NULL although the column is NOT NULL.
+    pub(super) null_fill: NullFill,
     /// The file's null tokens mean NULL here, unless the column is text.
     pub(super) null_tokens: bool,
+    /// The index of the file's field that is stored in the column.
+    pub(super) field: usize,
+}
+
+/// What replaces a NULL that is sent for a column that is NOT NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NullFill {
+    /// The server rejects NULL.
+    Nothing,
+    /// The next number of an AUTO_INCREMENT column.
+    NextNumber,
+    /// A BEFORE INSERT trigger may do so. Only the server knows.
+    Trigger,
 }
 
 /// Returns the quoted names of columns, separated by commas.
@@ -94,7 +109,8 @@ fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
 /// Returns the table's columns in the order of the file's columns.
 ///
 /// # Errors
-/// [`ErrorKind::TableMismatch`] when the table lacks a column of the file, computes one, or requires another one.
+/// [`ErrorKind::TableMismatch`] when the table lacks a column of the file, computes one that has a value in the file, or
+/// requires another one.
 pub(super) fn match_columns<S: Clone>(
     table: &str,
     columns: &[TableColumn<S>],
@@ -102,21 +118,22 @@ pub(super) fn match_columns<S: Clone>(
 ) -> Result<Vec<TableColumn<S>>> {
     let mut matched: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
     let found = matches(table, columns, schema)?;
-    for (wanted, found) in schema.columns.iter().zip(found) {
+    for (field, (wanted, found)) in schema.columns.iter().zip(found).enumerate() {
         let Match::Column(index) = found else {
             return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
         };
         let column = &columns[index];
-        if column.generated {
+        if column.generated && !wanted.is_empty() {
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
             return Err(mismatch(&column.name, message));
         }
-        matched.push(TableColumn { null_tokens: wanted.null_tokens, ..column.clone() });
+        matched.push(TableColumn { null_tokens: wanted.null_tokens, field, ..column.clone() });
     }
     let is_filled = |column: &TableColumn<S>| {
         column.nullable
             || column.has_default
             || column.generated
+            || column.null_fill == NullFill::Trigger
             || matched.iter().any(|other| other.name == column.name)
     };
     if let Some(TableColumn { name, .. }) = columns.iter().find(|column| !is_filled(column)) {
@@ -145,6 +162,38 @@ pub(super) fn position<S>(columns: &[TableColumn<S>], name: &str) -> Option<usiz
     })
 }
 
+/// Whether the columns without any value in the file are known.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum EmptyColumns {
+    /// They are known, and those that the server fills were removed.
+    LeftOut,
+    /// Some have no value in the first rows, and only a scan finds out whether any row has one.
+    NeedsScan,
+}
+
+/// Removes the columns that the server fills and that have no value in any row of the file: columns that the table
+/// computes, and NOT NULL columns with a default. COPY and LOAD DATA cannot request the default for single rows.
+///
+/// At least one column is kept if the server accepts it.
+pub(super) fn leave_out_empty<S>(columns: &mut Vec<TableColumn<S>>, schema: FileSchema<'_>) -> EmptyColumns {
+    let wanted = &schema.schema().columns;
+    let is_filled = |column: &TableColumn<S>| {
+        let by_default = column.has_default && !column.nullable && !column.in_merge_key;
+        (by_default || column.generated) && wanted[column.field].is_empty()
+    };
+    match schema {
+        FileSchema::Provisional { .. } => {
+            let needs_scan = |column: &TableColumn<S>| is_filled(column) && column.null_fill == NullFill::Nothing;
+            if columns.iter().any(needs_scan) { EmptyColumns::NeedsScan } else { EmptyColumns::LeftOut }
+        }
+        FileSchema::Final { .. } => {
+            let no_other = columns.iter().all(is_filled);
+            columns.retain(|column| !is_filled(column) || (no_other && !column.generated));
+            EmptyColumns::LeftOut
+        }
+    }
+}
+
 /// Returns a nullable column with the name `c`.
 #[cfg(test)]
 pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> {
@@ -158,13 +207,18 @@ pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> 
         has_default: false,
         auto_increment: false,
         generated: false,
+        null_fill: NullFill::Nothing,
         null_tokens: true,
+        field: 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::Body;
+    use crate::error::Position;
+    use spillway_formats::Batch;
     use spillway_formats::schema::infer::Inference;
 
     fn named(name: &str) -> TableColumn<()> {
@@ -192,11 +246,68 @@ mod tests {
         assert!(match_columns("t", &[named("a"), required], &schema(&["a"])).is_ok());
     }
 
+    /// The schema of one row.
+    fn schema_of(fields: &[(&str, Option<&str>)]) -> Schema {
+        let mut batch = Batch::new(fields.len());
+        fields.iter().for_each(|(_, field)| batch.push_field(field.map(str::as_bytes)));
+        batch.end_row(Position::default());
+        let mut inference = Inference::new(fields.iter().map(|(name, _)| (*name).to_owned()).collect());
+        inference.observe(&batch);
+        inference.finish()
+    }
+
     #[test]
-    fn generated_column_is_rejected() {
+    fn generated_column_with_a_value_is_rejected() {
         let mut generated = named("a");
         generated.generated = true;
-        let error = match_columns("t", &[generated], &schema(&["a"])).unwrap_err();
+        let error = match_columns("t", &[generated], &schema_of(&[("a", Some("1"))])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TableMismatch);
+    }
+
+    fn without_empty(columns: &[TableColumn<()>], schema: &Schema) -> Vec<(String, usize)> {
+        let mut matched = match_columns("t", columns, schema).unwrap();
+        let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0 };
+        let schema = FileSchema::Final { schema, body: &body };
+        assert_eq!(leave_out_empty(&mut matched, schema), EmptyColumns::LeftOut);
+        matched.into_iter().map(|column| (column.name, column.field)).collect()
+    }
+
+    #[test]
+    fn column_without_values_is_left_out_if_the_server_fills_it() {
+        let mut id = named("id");
+        (id.nullable, id.has_default) = (false, true);
+        let mut total = named("total");
+        total.generated = true;
+        let mut status = named("status");
+        status.has_default = true;
+        let columns = [id.clone(), named("b"), total.clone(), status];
+        let fields = [("total", None), ("b", Some("1")), ("id", None), ("status", None)];
+        let expected = [("b".to_owned(), 1), ("status".to_owned(), 3)];
+        assert_eq!(without_empty(&columns, &schema_of(&fields)), expected);
+        let fields = [("b", None), ("id", Some(""))];
+        let expected = [("b".to_owned(), 0), ("id".to_owned(), 1)];
+        assert_eq!(without_empty(&columns, &schema_of(&fields)), expected);
+        // A file without any other column.
+        assert_eq!(without_empty(&columns, &schema_of(&[("id", None)])), [("id".to_owned(), 0)]);
+        assert!(without_empty(&[total], &schema_of(&[("total", None)])).is_empty());
+        // An INSERT without the key would not find the row to update.
+        id.in_merge_key = true;
+        assert_eq!(without_empty(&[id, named("b")], &schema_of(&[("b", Some("1")), ("id", None)])).len(), 2);
+    }
+
+    #[test]
+    fn first_rows_do_not_show_that_a_column_is_empty() {
+        let mut id = named("id");
+        (id.nullable, id.has_default) = (false, true);
+        let schema = schema_of(&[("id", None), ("b", Some("1"))]);
+        for (null_fill, expected) in
+            [(NullFill::Nothing, EmptyColumns::NeedsScan), (NullFill::NextNumber, EmptyColumns::LeftOut)]
+        {
+            id.null_fill = null_fill;
+            let mut columns = match_columns("t", &[id.clone(), named("b")], &schema).unwrap();
+            let provisional = FileSchema::Provisional { schema: &schema, may_create_table: false };
+            assert_eq!(leave_out_empty(&mut columns, provisional), expected);
+            assert_eq!(columns.len(), 2);
+        }
     }
 }

@@ -126,7 +126,8 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let result = match self.begin_on(&mut connection, &request).await {
                 Ok(BeginResult::Open(plan, value_check)) => {
                     let (file, body) = (file.clone(), schema.body().cloned());
-                    let load = Load { database: self.clone(), connection, file, body, plan };
+                    let fields = schema.schema().columns.len();
+                    let load = Load { database: self.clone(), connection, file, body, plan, fields };
                     return Ok(Begun::Open { load: Box::new(load), value_check });
                 }
                 Ok(BeginResult::AlreadyLoaded(entry)) => Ok(Begun::AlreadyLoaded(entry)),

@@ -23,20 +23,23 @@ pub(super) struct Rows<'a, S> {
     pub(super) accepted: u64,
     failpoints: RowFailpoints,
     columns: &'a [TableColumn<S>],
+    /// Number of fields in each row of the file. Those of columns that were left out are not read.
+    fields: usize,
     rejects: Option<Arc<ValueRejects>>,
 }
 
 impl<'a, S> Rows<'a, S> {
-    /// Returns a cursor before the first row of a stream with these columns.
-    pub(super) fn new(stream: BatchStream<'a>, columns: &'a [TableColumn<S>], size_bytes: u64) -> Self {
+    /// Returns a cursor before the first row of a stream of rows with this number of fields, for these columns.
+    pub(super) fn new(stream: BatchStream<'a>, fields: usize, columns: &'a [TableColumn<S>], size_bytes: u64) -> Self {
         Self {
             stream,
-            batch: Batch::new(columns.len()),
+            batch: Batch::new(fields),
             next: 0,
             position: Position::default(),
             accepted: 0,
             failpoints: RowFailpoints::new(size_bytes),
             columns,
+            fields,
             rejects: None,
         }
     }
@@ -80,8 +83,8 @@ impl<'a, S> Rows<'a, S> {
             let Some(batch) = self.stream.next().await else { return Ok(false) };
             self.batch = batch?;
             self.next = 0;
-            if !self.batch.is_empty() && self.batch.width() != self.columns.len() {
-                let (width, expected) = (self.batch.width(), self.columns.len());
+            if !self.batch.is_empty() && self.batch.width() != self.fields {
+                let (width, expected) = (self.batch.width(), self.fields);
                 let message = format!("a row has {width} fields, and the schema has {expected} columns");
                 return Err(Error::new(ErrorKind::Internal, message));
             }
@@ -97,15 +100,15 @@ impl<'a, S> Rows<'a, S> {
         self.position
     }
 
-    /// Returns the number of fields in each row.
+    /// Returns the number of columns.
     pub(super) fn width(&self) -> usize {
         self.columns.len()
     }
 
-    /// Returns the fields of the current row, each with its column.
+    /// Returns the columns, each with its field of the current row.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&'a TableColumn<S>, Option<&[u8]>)> {
         let row = self.next - 1;
-        self.columns.iter().enumerate().map(move |(index, column)| (column, self.batch.field(row, index)))
+        self.columns.iter().map(move |column| (column, self.batch.field(row, column.field)))
     }
 
     /// Whether the rows up to the current one must be sent now, because a failpoint follows.

@@ -1,6 +1,9 @@
 //! Prepares the table of a load: creates what is missing, and checks that the table can store the file.
 
-use super::column::{MissingColumns, TableColumn, find_missing, match_columns, quoted_list};
+use super::column::{
+    EmptyColumns, MissingColumns, NullFill, TableColumn, find_missing, leave_out_empty, match_columns, mismatch,
+    quoted_list,
+};
 use super::engine::Request;
 use super::merge::mark_key;
 use super::{FileSchema, LoadMode, ScanReason};
@@ -96,7 +99,30 @@ pub(super) async fn prepare<C: TableConnection>(
     if let Some(key) = &key {
         mark_key(table, C::key_columns(key), &mut columns)?;
     }
+    reject_nulls_early(request, &mut columns);
+    if leave_out_empty(&mut columns, schema) == EmptyColumns::NeedsScan {
+        return Ok(Prepared::NeedsScan(ScanReason::ColumnEmpty));
+    }
+    if let ([], [first, ..]) = (columns.as_slice(), schema.schema().columns.as_slice()) {
+        let message = format!("table {table} computes every column of the file");
+        return Err(mismatch(&first.name, message));
+    }
     Ok(Prepared::Ready { columns, key })
+}
+
+/// Rejects NULL in a NOT NULL column before it is sent, where that is better than leaving it to the server.
+///
+/// A merge would set the column of known rows to NULL. And Spillway can set aside one row, but the server rejects all.
+fn reject_nulls_early<S>(request: &Request<'_>, columns: &mut [TableColumn<S>]) {
+    let is_merge = matches!(request.options.load_mode, LoadMode::Merge { .. });
+    let sets_rows_aside = request.file.value_rejects.is_some();
+    for column in columns {
+        match column.null_fill {
+            NullFill::NextNumber | NullFill::Trigger if is_merge => column.null_fill = NullFill::Nothing,
+            NullFill::Trigger if sets_rows_aside => column.null_fill = NullFill::Nothing,
+            NullFill::Nothing | NullFill::NextNumber | NullFill::Trigger => {}
+        }
+    }
 }
 
 /// Returns a CREATE TABLE statement. Columns of the primary key are NOT NULL, and all others are nullable, because a

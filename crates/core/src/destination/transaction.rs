@@ -26,14 +26,16 @@ pub(super) struct Load<C: LoadConnection> {
     /// The body, once it is known.
     pub(super) body: Option<Body>,
     pub(super) plan: C::Plan,
+    /// Number of fields in each row of the file.
+    pub(super) fields: usize,
 }
 
 impl<C: LoadConnection> Load<C> {
     async fn write_rows(&mut self, rows: BatchStream<'_>) -> Result<WriteResult> {
-        let Self { database, connection, file, body, plan } = self;
+        let Self { database, connection, file, body, plan, fields } = self;
         let columns = C::columns(plan);
         let size_bytes = size_bytes(file, body.as_ref());
-        let mut rows = Rows::new(rows, columns, size_bytes).with_rejects(file.value_rejects.clone());
+        let mut rows = Rows::new(rows, *fields, columns, size_bytes).with_rejects(file.value_rejects.clone());
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(WriteResult::Written(RowCounts::default())),

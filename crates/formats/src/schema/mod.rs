@@ -130,6 +130,15 @@ pub struct Column {
     pub type_reason: TypeReason,
 }
 
+impl Column {
+    /// Whether every field is missing. An empty string is a value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        // Without a value every type is possible. A null token has a length.
+        self.max_bytes == 0 && self.candidates.integer
+    }
+}
+
 /// The value in a manifest without the field, which was written when all files were CSV.
 fn default_null_tokens() -> bool {
     true

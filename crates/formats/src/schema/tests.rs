@@ -1,7 +1,32 @@
 //! Properties of a schema and its columns.
 
+use rstest::rstest;
+
 use super::Schema;
 use super::infer::Inference;
+use crate::{Batch, Position};
+
+#[rstest]
+#[case(&[], true)]
+#[case(&[None, None], true)]
+#[case(&[None, Some("NULL")], false)]
+#[case(&[None, Some("")], false)]
+#[case(&[Some(""), Some("")], false)]
+#[case(&[None, Some("1")], false)]
+#[case(&[Some("x")], false)]
+fn column_without_any_value_is_empty(#[case] fields: &[Option<&str>], #[case] expected: bool) {
+    let mut batch = Batch::new(1);
+    for field in fields {
+        batch.push_field(field.map(str::as_bytes));
+        batch.end_row(Position::default());
+    }
+    for inference in [Inference::new(vec!["c".to_owned()]), Inference::new(vec!["c".to_owned()]).without_null_tokens()]
+    {
+        let mut inference = inference;
+        inference.observe(&batch);
+        assert_eq!(inference.finish().columns[0].is_empty(), expected);
+    }
+}
 
 #[test]
 fn columns_without_header_are_unnamed() {

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::super::column::column_of;
 use super::*;
+use crate::destination::column::NullFill;
 use crate::destination::documented_spellings::{accepted, rejected};
 use crate::error::ErrorKind;
 
@@ -172,4 +173,7 @@ fn missing_value_needs_nullable_column() {
     (column.in_merge_key, column.nullable) = (false, false);
     column.has_default = true;
     assert_eq!(check_none(&column).unwrap_err().kind(), ErrorKind::DataRefused);
+    column.null_fill = NullFill::NextNumber;
+    assert_eq!(check_none(&column).unwrap(), Encoded::Null);
+    assert_eq!(check(&column, Some(b"none"), &mut Vec::new(), Position::default()).unwrap(), Encoded::Null);
 }

@@ -3,6 +3,7 @@
 //! The server may change values of some types without a warning. The storage of such a type has enough details for
 //! [`super::check`] to reject these values. The server checks the values of all other types.
 
+use crate::destination::column::NullFill;
 use crate::error::Result;
 
 use super::connect::Connection;
@@ -202,7 +203,9 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
             || extra.contains("STORED GENERATED")
             || extra.contains("ROW START")
             || extra.contains("ROW END"),
+        null_fill: if auto_increment { NullFill::NextNumber } else { NullFill::Nothing },
         null_tokens: true,
+        field: 0,
     }
 }
 

@@ -24,6 +24,7 @@ mod write;
 
 use std::time::Duration;
 
+use crate::destination::column::NullFill;
 use crate::destination::engine::{LoadConnection, PlanResult, Request, SendOptions, SendResult, StartResult};
 use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
@@ -63,7 +64,7 @@ impl LoadConnection for Connection {
 
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         let Request { file, schema, options } = *request;
-        let (columns, key) = match prepare(self, request).await? {
+        let (mut columns, key) = match prepare(self, request).await? {
             Prepared::Ready { columns, key } => (columns, key),
             Prepared::NeedsScan(reason) => return Ok(PlanResult::NeedsScan(reason)),
         };
@@ -75,6 +76,10 @@ impl LoadConnection for Connection {
         let name = staging::name(&file.source.id);
         // Content that is loaded already needs only its ledger row.
         let is_staged = is_large && !self.is_loaded_content(request).await?;
+        if is_staged {
+            // The staging table would number the rows from 1.
+            columns.iter_mut().for_each(|column| column.null_fill = NullFill::Nothing);
+        }
         let merge = match key {
             Some(key) => {
                 let lifetime = if is_staged { StagingLifetime::UntilDropped } else { StagingLifetime::Connection };

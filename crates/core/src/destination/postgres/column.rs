@@ -9,9 +9,11 @@ use tokio_postgres::types::Type;
 use super::connect::{Connection, value};
 use super::table::quoted;
 use crate::destination::check::Rejection;
+use crate::destination::column::NullFill;
 use crate::error::Result;
 
-/// Each column with its base type. The type modifier is the column's own, or that of the first domain that has one.
+/// Each column with its base type, and whether a BEFORE INSERT trigger of the table may fill it. The type modifier is the
+/// column's own, or that of the first domain that has one.
 const COLUMNS_SQL: &str = "\
     WITH RECURSIVE steps AS ( \
         SELECT a.attnum, a.atttypid AS type_id, a.atttypmod AS modifier, a.attnotnull AS required, false AS filled \
@@ -24,7 +26,9 @@ const COLUMNS_SQL: &str = "\
     SELECT CAST(a.attname AS text), pg_catalog.format_type(a.atttypid, a.atttypmod), s.required, \
         s.filled OR a.atthasdef OR a.attidentity <> '', CAST(a.attidentity AS text), \
         COALESCE(pg_catalog.to_jsonb(a) ->> 'attgenerated', '') <> '', \
-        CASE WHEN n.nspname = 'pg_catalog' THEN CAST(t.typname AS text) ELSE '' END, CAST(t.typtype AS text), s.modifier \
+        CASE WHEN n.nspname = 'pg_catalog' THEN CAST(t.typname AS text) ELSE '' END, CAST(t.typtype AS text), s.modifier, \
+        EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal \
+            AND g.tgenabled IN ('O', 'A') AND (g.tgtype & 7) = 7) \
     FROM steps s JOIN pg_catalog.pg_type t ON t.oid = s.type_id \
         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
         JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(CAST($1 AS text) AS regclass) AND a.attnum = s.attnum \
@@ -128,6 +132,8 @@ fn column(row: &Row) -> Result<TableColumn> {
     let required: bool = value(row, 2)?;
     let identity: String = value(row, 4)?;
     let generated: bool = value(row, 5)?;
+    // The bits of ROW, BEFORE and INSERT.
+    let has_trigger: bool = value(row, 9)?;
     let (name, kind, modifier): (String, String, i32) = (value(row, 6)?, value(row, 7)?, value(row, 8)?);
     Ok(TableColumn {
         name: value(row, 0)?,
@@ -140,7 +146,9 @@ fn column(row: &Row) -> Result<TableColumn> {
         generated: generated || identity == "a",
         collation: None,
         in_merge_key: false,
+        null_fill: if has_trigger { NullFill::Trigger } else { NullFill::Nothing },
         null_tokens: true,
+        field: 0,
     })
 }
 
