@@ -51,7 +51,9 @@ impl StreamedRows {
         bad_records: BadRecords,
     ) -> Self {
         let names = Arc::new(OnceLock::new());
-        let (has_null_tokens, has_names) = (decoder.has_null_tokens(), decoder.has_names());
+        let has_null_tokens = decoder.has_null_tokens();
+        // Rules that change the columns name them.
+        let has_names = decoder.has_names() || !rules.keep_columns();
         let first_names = names.clone();
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();

@@ -72,6 +72,14 @@ impl ColumnRules {
         self.0.is_empty()
     }
 
+    /// Whether the columns stay the same, in the same order and with the same names.
+    pub fn keep_columns(&self) -> bool {
+        self.0.iter().all(|rule| match &rule.action {
+            ColumnAction::Ignore => false,
+            ColumnAction::Load { default, .. } => default.is_none() && rule.name == rule.source,
+        })
+    }
+
     /// The names of the columns after the rules, for the names of a file's columns.
     ///
     /// # Errors

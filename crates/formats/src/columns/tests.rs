@@ -40,6 +40,7 @@ fn columns_are_renamed_ignored_and_filled() {
     let rules = ColumnRules::new(vec![load("order_no", "ORDER ID"), ignored("note"), with_default("country", "NO")]);
     let file = names(&["Order ID", "note", "total", "Country"]);
     assert_eq!(rules.names(&file).unwrap(), ["country", "order_no", "total"]);
+    assert!(!rules.keep_columns() && ColumnRules::new(vec![load("total", "total")]).keep_columns());
     let ruled =
         rules.apply(&file, &batch(&[&[Some("1"), Some("x"), None, Some("SE")], &[Some("2"), None, None, None]]));
     let row = |fields: [Option<&str>; 3]| fields.map(|field| field.map(str::to_owned)).to_vec();
