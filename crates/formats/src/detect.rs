@@ -1,7 +1,10 @@
 //! Detects the format and the compression of an object from its key, its headers and its first bytes.
 //!
 //! The first bytes alone decide the compression. The setting decides the format; otherwise the first bytes or the key do, if
-//! they are certain, and otherwise it is CSV. A known format that is not supported is rejected by name.
+//! they are certain, and otherwise it is CSV. A known format that is not supported is rejected by name, and so is a page of
+//! HTML or XML.
+
+mod page;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -168,12 +171,15 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
 /// The format of a file, from its first [`HEAD_BYTES`] bytes after decompression, or all if it has fewer.
 ///
 /// # Errors
-/// For a known format that is not supported, and for a file that is compressed more than once.
+/// For a known format that is not supported, for a page of HTML or XML, and for a file that is compressed more than once.
 pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Format> {
     if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) {
         return Err(unsupported("compressed more than once"));
     }
     reject_unsupported(head)?;
+    if setting != FileFormat::Parquet {
+        page::reject(head)?;
+    }
     let named = FileName::of(hints.key).map(|name| name.format);
     let is_tab_separated = named == Some(NamedFormat::TabSeparated)
         || hints.content_type.is_some_and(|header| header.starts_with("text/tab-separated-values"));
@@ -317,6 +323,16 @@ mod tests {
         let hints = Hints { key, ..HINTS };
         assert_eq!(format(FileFormat::Auto, hints, head).unwrap(), expected);
         assert_eq!(format(FileFormat::Json, hints, head).unwrap(), Format::Streaming(StreamFormat::Json));
+    }
+
+    #[test]
+    fn page_is_rejected_in_place_of_csv_and_json() {
+        for key in ["a.csv", "a.tsv", "a.json", "a"] {
+            for setting in [FileFormat::Auto, FileFormat::Csv, FileFormat::Json] {
+                let error = format(setting, Hints { key, ..HINTS }, b"<!DOCTYPE html>\n<html>\n").unwrap_err();
+                assert!(error.message().starts_with("the object is an HTML page"), "{error}");
+            }
+        }
     }
 
     #[test]
