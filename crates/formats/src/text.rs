@@ -1,6 +1,8 @@
 //! A file's bytes as UTF-8: drops the byte order mark, converts other encodings, and stops at the first invalid byte.
 //!
-//! A byte order mark overrides the configured encoding, because no text in another encoding starts with one.
+//! A byte order mark overrides the configured encoding, because no text in another encoding starts with one. Without both,
+//! a file is UTF-16 if every other of its first bytes is zero: no text in UTF-8 starts like that. The whole file must then
+//! be valid UTF-16.
 
 use std::ops::Range;
 
@@ -12,6 +14,8 @@ type Charset = &'static encoding_rs::Encoding;
 
 /// The number of bytes that tell the encodings apart.
 const HEAD_BYTES: usize = 4;
+/// The number of bytes that tell UTF-16 without a byte order mark.
+const UTF16_HEAD_BYTES: usize = 64;
 const CONVERTED_BYTES: usize = 16 * 1024;
 
 /// Turns the chunks of a file into chunks of valid UTF-8.
@@ -43,11 +47,11 @@ pub(crate) enum TextPiece<'a> {
 pub(crate) enum InvalidText {
     /// The file starts with the byte order mark of UTF-32.
     Utf32,
-    /// The file looks like UTF-16, but has no byte order mark.
+    /// The file looks like UTF-16, but has no byte order mark, and its first characters are not all Latin.
     Utf16WithoutMark,
     /// The next byte is not valid UTF-8.
     NotUtf8,
-    /// The file starts with the byte order mark of UTF-16, but the next bytes are not UTF-16.
+    /// The file starts as UTF-16, but the next bytes are not UTF-16.
     NotUtf16,
     /// The next bytes are not valid in the configured encoding.
     NotConfigured(Charset),
@@ -110,10 +114,13 @@ impl TextReader {
         is_last: bool,
     ) -> Result<Option<TextPiece<'a>>, InvalidText> {
         if let State::Unknown { head } = &mut self.state {
-            let (taken, rest) = input.split_at((HEAD_BYTES - head.len()).min(input.len()));
-            head.extend_from_slice(taken);
-            *input = rest;
-            if head.len() < HEAD_BYTES && !is_last {
+            let mut needed = HEAD_BYTES;
+            fill(head, needed, input);
+            if self.charset.is_none() && starts_like_utf16(head) {
+                needed = UTF16_HEAD_BYTES;
+                fill(head, needed, input);
+            }
+            if head.len() < needed && !is_last {
                 return Ok(None);
             }
             let head = std::mem::take(head);
@@ -136,7 +143,7 @@ impl TextReader {
             [0xef, 0xbb, 0xbf, ..] => (None, 3),
             _ if self.charset.is_some() => (self.charset, 0),
             // No text in UTF-8 starts like this.
-            [0, 1..=0xff, ..] | [1..=0xff, 0, ..] => return Err(InvalidText::Utf16WithoutMark),
+            _ if starts_like_utf16(head) => (Some(utf16_without_mark(head)?), 0),
             _ => (None, 0),
         };
         let rest = head[mark_bytes..].to_vec();
@@ -144,7 +151,7 @@ impl TextReader {
             None => State::Utf8(Partial { bytes: rest, returned: 0 }),
             Some(charset) => State::Converted(Box::new(Converter {
                 decoder: charset.new_decoder_without_bom_handling(),
-                is_marked: mark_bytes > 0,
+                is_detected: mark_bytes > 0 || self.charset.is_none(),
                 head: rest,
                 converted: vec![0; CONVERTED_BYTES],
                 is_malformed: false,
@@ -153,6 +160,29 @@ impl TextReader {
         };
         let is_converted = charset.is_some();
         Ok(TextPiece::Start { mark_bytes: if is_converted { 0 } else { mark_bytes as u64 }, is_converted })
+    }
+}
+
+/// Moves bytes from the front of `input` to `head` until that has `length` bytes.
+fn fill(head: &mut Vec<u8>, length: usize, input: &mut &[u8]) {
+    let (taken, rest) = input.split_at(length.saturating_sub(head.len()).min(input.len()));
+    head.extend_from_slice(taken);
+    *input = rest;
+}
+
+/// Whether one of the first two bytes is zero, as in UTF-16 whose first character is ASCII.
+fn starts_like_utf16(head: &[u8]) -> bool {
+    matches!(head, [0, 1..=0xff, ..] | [1..=0xff, 0, ..])
+}
+
+/// The byte order of UTF-16 without a byte order mark, from its first characters, which must all be Latin.
+fn utf16_without_mark(head: &[u8]) -> Result<Charset, InvalidText> {
+    let are_zero = |first: usize| head.iter().skip(first).step_by(2).all(|byte| *byte == 0);
+    let is_any_zero = |first: usize| head.iter().skip(first).step_by(2).any(|byte| *byte == 0);
+    match (are_zero(0) && !is_any_zero(1), are_zero(1) && !is_any_zero(0)) {
+        (true, _) => Ok(UTF_16BE),
+        (_, true) => Ok(UTF_16LE),
+        (false, false) => Err(InvalidText::Utf16WithoutMark),
     }
 }
 
@@ -212,8 +242,8 @@ impl Partial {
 /// Converts another encoding to UTF-8.
 struct Converter {
     decoder: Decoder,
-    /// Whether the file has a byte order mark.
-    is_marked: bool,
+    /// Whether the first bytes tell the encoding, which is UTF-16. Otherwise it is the configured one.
+    is_detected: bool,
     /// First bytes of the file that are not converted yet.
     head: Vec<u8>,
     converted: Vec<u8>,
@@ -251,7 +281,7 @@ impl Converter {
         if written > 0 {
             return Ok(Some(&self.converted[..written]));
         }
-        Err(match self.is_marked {
+        Err(match self.is_detected {
             true => InvalidText::NotUtf16,
             false => InvalidText::NotConfigured(self.decoder.encoding()),
         })

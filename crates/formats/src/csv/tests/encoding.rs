@@ -37,13 +37,46 @@ fn utf16_with_a_byte_order_mark_is_read(#[case] big_endian: bool) {
 }
 
 #[rstest]
+#[case(false)]
+#[case(true)]
+fn utf16_without_a_byte_order_mark_is_read_if_its_beginning_is_latin(#[case] big_endian: bool) {
+    // The first 32 characters decide.
+    for text in ["id,city\n1,Graz\n", "n\n", "id,city,größe\n1,\"Lyon\",2\n3,Oslo,4\n5,Środa Wielkopolska 🦀,город\n"]
+    {
+        let file = utf16(text, big_endian)[2..].to_vec();
+        let expected = decode_whole(text).unwrap();
+        for cut in 0..=file.len() {
+            assert_eq!(decode([&file[..cut], &file[cut..]], LIMITS).unwrap(), expected, "cut at {cut}");
+        }
+        assert_eq!(decode(file.chunks(1), LIMITS).unwrap(), expected);
+        let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
+        decoder.push(&file).unwrap();
+        decoder.finish().unwrap();
+        let dialect = decoder.dialect();
+        assert_eq!(dialect.encoding, Some(if big_endian { encoding_rs::UTF_16BE } else { encoding_rs::UTF_16LE }));
+        assert_eq!(decode_as(&dialect, [&file[..]], LIMITS).unwrap(), expected, "the second pass");
+    }
+}
+
+#[test]
+fn utf16_without_a_byte_order_mark_must_be_valid_to_its_end() {
+    let mut file = utf16(&"id,city\n1,Graz\n".repeat(10), false)[2..].to_vec();
+    file.extend(b"\x00\xd8x\0\n\0");
+    let error = decode([&file[..]], LIMITS).unwrap_err();
+    assert!(error.message().starts_with("the file begins as UTF-16 but is not valid UTF-16 here"), "{error}");
+}
+
+#[rstest]
 #[case::utf16_lone_surrogate(
     b"\xff\xfea\0\n\0\x00\xd8x\0\n\0",
     "the file begins as UTF-16 but is not valid UTF-16 here"
 )]
 #[case::utf16_truncated(b"\xff\xfea\0\n\0x", "the file begins as UTF-16 but is not valid UTF-16 here")]
-#[case::utf16_without_mark(b"a\0,\0b\0\n\0", "the file looks like UTF-16 without a byte order mark")]
-#[case::utf16_without_mark_big_endian(b"\0a\0,\0b\0\n", "the file looks like UTF-16 without a byte order mark")]
+#[case::utf16_not_latin(b"a\0,\0\x38\x04\n\0", "the file looks like UTF-16 without a byte order mark")]
+#[case::utf16_not_latin_big_endian(b"\0a\0,\x04\x38\0\n", "the file looks like UTF-16 without a byte order mark")]
+#[case::utf16_two_zeros(b"a\0\0\0\n\0", "the file looks like UTF-16 without a byte order mark")]
+#[case::zeros_by_chance(b"a\0b,c\n", "the file looks like UTF-16 without a byte order mark")]
+#[case::utf16_without_mark_odd(b"a\0,\0b\0\n", "the file begins as UTF-16 but is not valid UTF-16 here")]
 #[case::utf32(b"\xff\xfe\0\0a\0\0\0", "the file is UTF-32")]
 fn other_encodings_are_rejected_by_name(#[case] file: &[u8], #[case] expected: &str) {
     for cut in 0..=file.len() {

@@ -90,6 +90,18 @@ fn utf16_with_a_byte_order_mark_is_read() {
 }
 
 #[test]
+fn utf16_without_a_byte_order_mark_is_read() {
+    for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let text = "{\"a\":\"ä\",\"b\":[1, 2, 3, 4, 5, 6, 7]}\n{\"a\":\"🦀\"}";
+        let file: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();
+        for chunk_bytes in 1..9 {
+            let (keys, rows) = read_with(JsonDecoder::new(LIMITS), &file, chunk_bytes).unwrap();
+            assert_eq!((keys[0].as_str(), rows[0].1[0].as_str(), rows[1].1[0].as_str()), ("a", "sä", "s🦀"));
+        }
+    }
+}
+
+#[test]
 fn chunks_do_not_change_the_result() {
     let array = "[ {\"a\": \"\\\"\\u00e9ü🦀\\\\\", \"b\": [[], {\"x\": null}]} ,\n{\"b\": -1.5e3}\n ]\n";
     for file in [LINES, array] {
