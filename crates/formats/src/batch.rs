@@ -135,6 +135,19 @@ impl Batch {
         self.ends.len() - self.positions.len() * self.width
     }
 
+    /// The fields of the open row, with the open field last.
+    pub fn open_row(&self) -> impl Iterator<Item = &[u8]> {
+        let first = self.positions.len() * self.width;
+        let mut start = first.checked_sub(1).map_or(0, |last| self.ends[last] & Self::END) as usize;
+        let ends = self.ends[first..].iter().map(|end| (end & Self::END) as usize).chain([self.bytes.len()]);
+        ends.map(move |end| &self.bytes[std::mem::replace(&mut start, end)..end])
+    }
+
+    /// Whether all complete fields of the open row are missing.
+    pub fn is_open_row_missing(&self) -> bool {
+        self.ends[self.positions.len() * self.width..].iter().all(|end| end & Self::MISSING != 0)
+    }
+
     /// Removes the open row.
     pub fn discard_open_row(&mut self) {
         self.ends.truncate(self.positions.len() * self.width);

@@ -6,7 +6,8 @@ use std::ops::Range;
 use crate::decoder::{Decoder, Layout, ReadOptions};
 use crate::{Error, ErrorKind, Result};
 
-/// Returns the header and the wanted records of a file as they are in the file, line ends included.
+/// Returns the skipped lines above the header, the header and the wanted records of a file as they are in the file, line
+/// ends included.
 ///
 /// The caller pushes the decompressed file in chunks and takes the records after each push. Memory is bounded by the chunk and
 /// the longest record.
@@ -92,7 +93,7 @@ impl RecordFinder {
         Self { starts, found: Vec::new() }
     }
 
-    /// Keeps a record that has ended if it is wanted or the header.
+    /// Keeps a record that has ended if it is wanted, the header or a line above it.
     #[inline]
     pub(crate) fn record_ended(&mut self, record: Range<u64>, is_header: bool) {
         if is_header || self.starts.pop_front_if(|start| *start == record.start).is_some() {
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
     use crate::columns::ColumnRules;
     use crate::compression::DecodedLimits;
-    use crate::csv::CsvDialect;
+    use crate::csv::{CsvDialect, Detected};
     use crate::detect::FileFormat;
     use crate::limits::ReadLimits;
     use crate::reject::RejectLimit;
@@ -157,10 +158,22 @@ mod tests {
         #[case] starts: &[u64],
         #[case] expected: &[(u64, &str)],
     ) {
-        let layout = Layout::Csv(CsvDialect::default());
+        let layout = Layout::Csv(CsvDialect { detected: Some(Detected::default()), ..CsvDialect::default() });
         let expected: Vec<_> = expected.iter().map(|(start, text)| (*start, (*text).to_owned())).collect();
         for chunk_bytes in 1..=file.len() {
             assert_eq!(extracted(&layout, file.as_bytes(), chunk_bytes, starts).unwrap(), expected, "{chunk_bytes}");
+        }
+    }
+
+    #[test]
+    fn skipped_lines_are_returned_before_the_header() {
+        let dialect = CsvDialect { skip_lines: Some(2), detected: Some(Detected::default()), ..CsvDialect::default() };
+        let file = b"sep=,\n# x\na,b\n1,2\n3\n4,5\n";
+        let expected = [(0, "sep=,\n"), (6, "# x\n"), (10, "a,b\n"), (18, "3\n")];
+        let expected = expected.map(|(start, text)| (start, text.to_owned()));
+        for chunk_bytes in 1..=file.len() {
+            let found = extracted(&Layout::Csv(dialect.clone()), file, chunk_bytes, &[18]).unwrap();
+            assert_eq!(found, expected, "{chunk_bytes}");
         }
     }
 

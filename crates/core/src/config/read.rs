@@ -101,6 +101,7 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         has_header: environment.get(&settings::CSV_HEADER)?,
         encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
         null_values: null_values.map(|values| values.into_iter().map(String::into_bytes).collect()),
+        ..CsvDialect::default()
     })
 }
 

@@ -18,7 +18,7 @@ fn options(rejects: RejectLimit) -> ReadOptions {
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
     ReadOptions {
         format: FileFormat::Auto,
-        csv: CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None },
+        csv: CsvDialect { delimiter: None, ..CsvDialect::default() },
         columns: ColumnRules::default(),
         limits: ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, max_memory_bytes: 1 << 30, decoded, rejects },
     }

@@ -1,9 +1,12 @@
 //! Detects the delimiter of a CSV file from its first records, and rejects the file if more than one is likely.
 //!
-//! Also rejects a header that another common delimiter divides into more columns; see [`check_header`].
+//! Also rejects a header that another common delimiter divides into more columns, if the records agree; see
+//! [`check_header`].
 
 use memchr::memchr_iter;
 
+use super::dialect::ExtraField;
+use super::division::{Division, Sample, Syntax};
 use crate::{Error, ErrorKind, Result};
 
 /// The delimiters that are detected, with their names.
@@ -14,26 +17,32 @@ pub(super) const SAMPLE_BYTES: usize = 64 * 1024;
 /// The most records that are used.
 const SAMPLE_RECORDS: usize = 100;
 
-/// Returns the delimiter of a file that starts with `sample`.
+/// Returns the delimiter of a file that starts with `sample`. The delimiter of `syntax` does not matter.
 ///
-/// The candidates are the delimiters that divide the first record. Three filters follow. Each keeps the candidates for
+/// The candidates are the delimiters that divide the first record. Four filters follow. Each keeps the candidates for
 /// which its condition holds, or all of them if it holds for none:
 ///
 /// 1. every record has the same number of fields, and all quotes are where RFC 4180 allows them
 /// 2. one of these two
 /// 3. at least one other record has as many fields as the first
+/// 4. every record but the first has one more field than the first, which is empty
 ///
 /// If no delimiter divides the first record, the file has one column.
 ///
 /// # Errors
 /// When more than one candidate remains. The number of fields does not decide: a text column may contain any character.
-pub(super) fn detect(sample: &[u8], is_whole_file: bool, quote: u8) -> Result<u8> {
-    let mut candidates: Vec<Candidate> =
-        DELIMITERS.into_iter().map(|delimiter| Candidate::of(sample, is_whole_file, delimiter, quote)).collect();
+pub(super) fn detect(sample: Sample<'_>, syntax: Syntax) -> Result<u8> {
+    let is_free = |delimiter: u8| ![syntax.quote, syntax.escape, syntax.comment].contains(&delimiter);
+    let mut candidates: Vec<Candidate> = DELIMITERS
+        .into_iter()
+        .filter(|(delimiter, _)| is_free(*delimiter))
+        .map(|(delimiter, name)| Candidate::of(sample, Syntax { delimiter, ..syntax }, name))
+        .collect();
     candidates.retain(|candidate| candidate.fields > 1);
-    keep_better(&mut candidates, |candidate| candidate.is_uniform() && candidate.is_quoted_well);
-    keep_better(&mut candidates, |candidate| candidate.is_uniform() || candidate.is_quoted_well);
+    keep_better(&mut candidates, |candidate| candidate.is_uniform && candidate.is_quoted_well);
+    keep_better(&mut candidates, |candidate| candidate.is_uniform || candidate.is_quoted_well);
     keep_better(&mut candidates, |candidate| candidate.records_as_wide_as_first > 1);
+    keep_better(&mut candidates, |candidate| candidate.extra_field == ExtraField::Empty);
     match &candidates[..] {
         [] => Ok(b','),
         [only] => Ok(only.delimiter),
@@ -61,112 +70,76 @@ struct Candidate {
     name: &'static str,
     /// Number of fields in the first record; 0 if there is no record.
     fields: usize,
-    /// Number of records.
-    records: usize,
     /// Number of records with as many fields as the first record, including the first.
     records_as_wide_as_first: usize,
-    /// Whether every quote is at an end of its field, or doubled within it.
+    is_uniform: bool,
     is_quoted_well: bool,
+    extra_field: ExtraField,
 }
 
 impl Candidate {
-    fn of(sample: &[u8], is_whole_file: bool, (delimiter, name): (u8, &'static str), quote: u8) -> Self {
-        let candidate =
-            Self { delimiter, name, fields: 0, records: 0, records_as_wide_as_first: 0, is_quoted_well: true };
-        let mut scan = Scan { candidate, quote, fields: 1, place: Place::FieldStart, is_empty_line: true };
-        for byte in sample {
-            scan.read(*byte);
-            if scan.candidate.records == SAMPLE_RECORDS {
-                return scan.candidate;
-            }
+    fn of(sample: Sample<'_>, syntax: Syntax, name: &'static str) -> Self {
+        let division = Division::of(sample, syntax, SAMPLE_RECORDS);
+        let fields = division.first_width();
+        Self {
+            delimiter: syntax.delimiter,
+            name,
+            fields,
+            records_as_wide_as_first: division.widths().filter(|width| *width == fields).count(),
+            is_uniform: division.is_uniform(),
+            is_quoted_well: division.is_quoted_well(),
+            extra_field: division.extra_field(),
         }
-        // A record that the end of the sample cuts does not count, unless it is the only one.
-        if is_whole_file && scan.place != Place::Quoted || scan.candidate.records == 0 {
-            scan.end_record();
-        }
-        scan.candidate
-    }
-
-    fn is_uniform(&self) -> bool {
-        self.records_as_wide_as_first == self.records
     }
 }
 
-/// The part of a field that the next byte belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    FieldStart,
-    Unquoted,
-    Quoted,
-    /// After a quote that closes the field, unless another quote follows.
-    Closed,
+/// How the delimiter of a file became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DelimiterSource {
+    Setting,
+    /// The line `sep=` above the header.
+    SepLine,
+    Detected,
 }
 
-/// Divides a sample by one delimiter.
-struct Scan {
-    candidate: Candidate,
-    quote: u8,
-    /// Number of fields of the open record.
-    fields: usize,
-    place: Place,
-    /// Whether the open line is empty so far.
-    is_empty_line: bool,
-}
-
-impl Scan {
-    fn read(&mut self, byte: u8) {
-        let is_quote = byte == self.quote;
-        match self.place {
-            Place::Quoted if is_quote => self.place = Place::Closed,
-            Place::Quoted => {}
-            Place::FieldStart | Place::Closed if is_quote => {
-                self.place = Place::Quoted;
-                self.is_empty_line = false;
-            }
-            Place::FieldStart | Place::Unquoted | Place::Closed if matches!(byte, b'\n' | b'\r') => self.end_record(),
-            Place::FieldStart | Place::Unquoted | Place::Closed => {
-                self.is_empty_line = false;
-                if byte == self.candidate.delimiter {
-                    self.fields += 1;
-                    self.place = Place::FieldStart;
-                } else {
-                    self.candidate.is_quoted_well &= self.place != Place::Closed && !is_quote;
-                    self.place = Place::Unquoted;
-                }
-            }
-        }
+/// Rejects a header that another delimiter would divide into more columns, if it divides the records as evenly.
+///
+/// Delimiters in quoted fields do not count. A delimiter that the user has set is used if it divides the header at all.
+pub(super) fn check_header(
+    sample: Sample<'_>,
+    syntax: Syntax,
+    division: &Division<'_>,
+    source: DelimiterSource,
+) -> Result<()> {
+    let width = division.first_width();
+    if source != DelimiterSource::Detected && width > 1 {
+        return Ok(());
     }
-
-    fn end_record(&mut self) {
-        if !self.is_empty_line {
-            let candidate = &mut self.candidate;
-            if candidate.records == 0 {
-                candidate.fields = self.fields;
-            }
-            candidate.records += 1;
-            candidate.records_as_wide_as_first += usize::from(self.fields == candidate.fields);
-        }
-        (self.fields, self.place, self.is_empty_line) = (1, Place::FieldStart, true);
-    }
-}
-
-/// Rejects a header that another delimiter would divide into more columns. Delimiters in quoted fields do not count.
-pub(super) fn check_header(delimiter: u8, header: &[Vec<u8>], is_quoted: &[bool]) -> Result<()> {
-    for (other, name) in DELIMITERS.into_iter().filter(|(other, _)| *other != delimiter) {
-        let unquoted = header.iter().zip(is_quoted).filter(|(_, is_quoted)| !**is_quoted);
-        let count: usize = unquoted.map(|(field, _)| memchr_iter(other, field).count()).sum();
-        // There is one delimiter less than there are fields.
-        if count >= header.len() {
-            let delimiter = DELIMITERS
-                .iter()
-                .find(|(known, _)| *known == delimiter)
-                .map_or("another character".to_owned(), |(_, name)| format!("the {name}"));
+    let unquoted = |other: u8| -> usize {
+        let fields = division.rows().next().into_iter().flatten().filter(|field| !field.is_quoted);
+        fields.map(|field| memchr_iter(other, field.text).count()).sum()
+    };
+    // There is one delimiter less than there are fields.
+    let is_likely = |other: u8| other != syntax.delimiter && width > 0 && unquoted(other) >= width;
+    let divides_records = |other: u8| {
+        let by_other = Division::of(sample, Syntax { delimiter: other, ..syntax }, SAMPLE_RECORDS);
+        by_other.is_uniform() || by_other.extra_field() == ExtraField::Empty
+    };
+    match DELIMITERS.into_iter().find(|(other, _)| is_likely(*other) && divides_records(*other)) {
+        None => Ok(()),
+        Some((_, name)) => {
             let message = format!(
-                "the header looks {name}-separated, but the delimiter is {delimiter}; set CSV_DELIMITER, or quote the \
-                 column names that contain a {name}"
+                "the header looks {name}-separated, but the delimiter is {}; set CSV_DELIMITER, or quote the column \
+                 names that contain a {name}",
+                name_of(syntax.delimiter)
             );
-            return Err(Error::new(ErrorKind::Invalid, message));
+            Err(Error::new(ErrorKind::Invalid, message))
         }
     }
-    Ok(())
+}
+
+/// The name of a delimiter in messages.
+pub(super) fn name_of(delimiter: u8) -> String {
+    let name = DELIMITERS.iter().find(|(known, _)| *known == delimiter).map(|(_, name)| format!("the {name}"));
+    name.unwrap_or_else(|| "another character".to_owned())
 }

@@ -2,8 +2,8 @@
 //!
 //! The RFC does not define every case. These rules decide the others:
 //!
-//! - A file is UTF-8 with or without a byte order mark, UTF-16 with one, or in the configured encoding. It is rejected at its
-//!   first invalid byte.
+//! - A file is UTF-8 with or without a byte order mark, UTF-16 with one or with a Latin beginning, or in the configured
+//!   encoding. It is rejected at its first invalid byte.
 //! - A quote opens a quoted field only as the first byte of the field. Elsewhere outside quotes it is data. Inside quotes it
 //!   is doubled. After the closing quote, only a delimiter or a line end may follow.
 //! - An unquoted empty field is missing. A quoted one is the empty string.
@@ -12,19 +12,36 @@
 //! - An empty line is skipped. In a file with one column this loses an empty value without an error, unless it is
 //!   written as `""`.
 //! - Every record has as many fields as the header. A delimiter at the end of a line opens one more field, in the header too.
+//!   If every data record has one more field than the header, empty and unquoted, that field is dropped.
 //! - Positions count bytes of the file, and lines as an editor does. In a converted file they count bytes of the UTF-8 text.
+//! - A first line like `sep=;` names the delimiter and is not a record.
+//! - Lines above the header that begin with `#` are comments if they have another number of fields than the records, and the
+//!   header has the same. See `preamble` for the lines that are the header, and for those that can be both.
 //! - If no delimiter is configured, it is detected from the first records; see `delimiter`. A file is then rejected if
-//!   another common delimiter would divide its header into more columns. With a configured delimiter it is rejected only
-//!   if the header stays one column and contains another one. Quoted names, and files without a header, are not checked.
+//!   another common delimiter would divide its header into more columns, and the first records as evenly. With a configured
+//!   delimiter it is rejected only if the header stays one column. Quoted names, and files without a header, are not checked.
+//! - Single quotes around the text fields reject the file, unless the quote is configured otherwise.
+//! - A backslash is data. It escapes quotes in quotes if no escape is configured, the first records are broken without
+//!   escapes, and all of them are valid with them. A configured escape makes the next character literal, in and outside
+//!   quotes, but an unquoted `\N` stays as it is.
+//! - What the first 64 KiB decide is part of the [`CsvDialect`] for later passes. A later record that disagrees is an error.
 //! - If bad records may be rejected, two faults reject only the record: another number of fields than the header, and text
 //!   after a closing quote. The latter record ends with its line. Every other fault rejects the file.
 //! - Configured null values are missing in every column, text included, unless they are quoted.
 
 mod cursor;
 mod delimiter;
+mod dialect;
+mod division;
+mod escape;
+mod fault;
+mod preamble;
+mod reading;
 mod record;
 mod rows;
 mod search;
+mod sniff;
+mod state;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -34,35 +51,14 @@ use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::text::{TextPiece, TextReader};
 use crate::{Batch, Result};
+pub use dialect::{Backslash, BlankRecords, CsvDialect, Detected, ExtraField, ShortRecords};
 use record::RecordReader;
 
 const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark, or set CSV_ENCODING";
 
-/// How the text of a file is divided into records and fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CsvDialect {
-    /// The delimiter between two fields: an ASCII byte other than the quote, CR and LF. `None` detects it.
-    pub delimiter: Option<u8>,
-    /// The quote character: an ASCII byte. `None` means that delimiters always separate fields.
-    pub quote: Option<u8>,
-    /// Whether the first record contains the column names. If not, the columns are `col_1`, `col_2` and so on.
-    pub has_header: bool,
-    /// The encoding of a file without a byte order mark; UTF-8 if `None`.
-    pub encoding: Option<&'static encoding_rs::Encoding>,
-    /// Unquoted fields that mean NULL in every column. `None` means the usual null tokens, which are not NULL in text columns.
-    pub null_values: Option<Vec<Vec<u8>>>,
-}
-
-impl Default for CsvDialect {
-    fn default() -> Self {
-        Self { delimiter: Some(b','), quote: Some(b'"'), has_header: true, encoding: None, null_values: None }
-    }
-}
-
 /// Decodes one file. After an error the decoder must not be used again.
 #[derive(Debug)]
 pub struct CsvDecoder {
-    dialect: CsvDialect,
     text: TextReader,
     records: RecordReader,
 }
@@ -71,8 +67,7 @@ impl CsvDecoder {
     /// A decoder for one file of a dialect.
     pub fn new(dialect: CsvDialect, limits: ReadLimits) -> Self {
         let text = TextReader::new(dialect.encoding);
-        let records = RecordReader::new(&dialect, limits);
-        Self { dialect, text, records }
+        Self { text, records: RecordReader::new(dialect, limits) }
     }
 
     /// Decodes the next bytes of the file. Take the batches after each call.
@@ -112,10 +107,9 @@ impl CsvDecoder {
         self.records.rows.header()
     }
 
-    /// The dialect, with the delimiter and the encoding that were detected; complete after the end of the file.
+    /// The dialect, with all that was detected; complete after the end of the file.
     pub fn dialect(&self) -> CsvDialect {
-        let (delimiter, encoding) = (Some(self.records.delimiter()), self.text.converted_from());
-        CsvDialect { delimiter, encoding, ..self.dialect.clone() }
+        CsvDialect { encoding: self.text.converted_from(), ..self.records.dialect.clone() }
     }
 
     /// The next full batch, or the last one after the end of the file.
@@ -128,7 +122,8 @@ impl CsvDecoder {
         self.records.rejects.take()
     }
 
-    /// Sets, before the first byte, the starts of the records to find. The header is found too.
+    /// Sets, before the first byte, the starts of the records to find. The header and the skipped lines above it are found
+    /// too.
     pub(crate) fn find_records(&mut self, starts: VecDeque<u64>) {
         self.records.finder = Some(RecordFinder::new(starts));
     }

@@ -6,77 +6,82 @@
 use memchr::memchr;
 
 use super::cursor::{Cursor, LineEnd};
-use super::rows::{FieldEnd, Rows};
+use super::dialect::CsvDialect;
+use super::division::Sample;
+use super::rows::{FieldEnd, RecordEnd, Rows};
 use super::search::{ends_field, field_end};
-use super::{CsvDialect, delimiter};
+use super::state::{Complexity, Escape, NO_BYTE, State};
+use super::{delimiter, sniff};
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
 use crate::reject::{RejectCode, Rejects};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
-/// The quote of a dialect without quotes. This byte never occurs in valid UTF-8.
-const NO_QUOTE: u8 = 0xff;
 /// The longest header, even if the limit for records is higher.
-const MAX_HEADER_BYTES: usize = 1024 * 1024;
-
-/// The part of a record that the next byte belongs to.
-#[derive(Debug, Clone, Copy)]
-enum State {
-    /// At the start of a line, before a record.
-    RecordStart,
-    /// After a delimiter.
-    FieldStart,
-    /// In an unquoted field, after its first byte.
-    Unquoted,
-    /// Between quotes.
-    Quoted,
-    /// After a quote that closes the field, unless another quote follows.
-    AfterQuote,
-    /// After `crs` CRs, which are a line end if LF follows. `is_empty_line` if nothing was before them on the line.
-    AfterCr { crs: u64, is_empty_line: bool },
-    /// In a bad record after its fault, up to the end of its line.
-    BadRecord,
-}
+pub(super) const MAX_HEADER_BYTES: usize = 1024 * 1024;
 
 /// Divides text into records and collects them in batches.
 #[derive(Debug)]
 pub(super) struct RecordReader {
-    delimiter: u8,
-    quote: u8,
-    /// The first text, until the delimiter is known.
+    /// The dialect; complete once the sample has ended.
+    pub(super) dialect: CsvDialect,
+    pub(super) delimiter: u8,
+    pub(super) quote: u8,
+    pub(super) complexity: Complexity,
+    pub(super) escape: Option<Escape>,
+    pub(super) comment: u8,
+    /// The number of lines above the header that are still to be skipped.
+    pub(super) lines_to_skip: u64,
+    /// The first text, until the dialect is complete.
     sample: Option<Vec<u8>>,
-    max_record_bytes: usize,
+    pub(super) max_record_bytes: usize,
     /// A record up to this length is within every limit.
     short_record_bytes: u64,
-    state: State,
+    pub(super) state: State,
     pub(super) cursor: Cursor,
     pub(super) rows: Rows,
     pub(super) rejects: Rejects,
     pub(super) finder: Option<RecordFinder>,
     /// The fault of the open record.
-    fault: Option<Error>,
+    pub(super) fault: Option<Error>,
 }
 
 impl RecordReader {
-    pub(super) fn new(dialect: &CsvDialect, limits: ReadLimits) -> Self {
-        Self {
-            delimiter: dialect.delimiter.unwrap_or(b','),
-            quote: dialect.quote.unwrap_or(NO_QUOTE),
-            sample: dialect.delimiter.is_none().then(Vec::new),
+    pub(super) fn new(dialect: CsvDialect, limits: ReadLimits) -> Self {
+        let mut reader = Self {
+            delimiter: b',',
+            quote: NO_BYTE,
+            complexity: Complexity::Plain,
+            escape: None,
+            comment: NO_BYTE,
+            lines_to_skip: 0,
+            sample: dialect.is_incomplete().then(Vec::new),
             max_record_bytes: limits.max_record_bytes,
             short_record_bytes: limits.max_record_bytes.min(MAX_HEADER_BYTES) as u64,
             state: State::RecordStart,
             cursor: Cursor::new(u64::from(!dialect.has_header)),
-            rows: Rows::new(dialect, limits.max_columns),
+            rows: Rows::new(&dialect, limits.max_columns),
             rejects: Rejects::new(limits.rejects),
             finder: None,
             fault: None,
-        }
+            dialect,
+        };
+        reader.follow_dialect();
+        reader
     }
 
-    /// The delimiter; final once the sample has ended.
-    pub(super) fn delimiter(&self) -> u8 {
-        self.delimiter
+    /// Takes over the dialect, before the first record.
+    fn follow_dialect(&mut self) {
+        let dialect = &self.dialect;
+        self.delimiter = dialect.delimiter.unwrap_or(b',');
+        self.quote = dialect.quote.unwrap_or(NO_BYTE);
+        self.escape = dialect.escape();
+        self.comment = dialect.comment.unwrap_or(NO_BYTE);
+        let is_plain = self.escape.is_none() && dialect.comment.is_none();
+        self.complexity = if is_plain { Complexity::Plain } else { Complexity::Special };
+        self.lines_to_skip = dialect.skip_lines.unwrap_or(0) as u64;
+        self.state = self.line_start();
+        self.rows.follow(dialect);
     }
 
     /// Starts the text, after a byte order mark of so many bytes.
@@ -101,28 +106,30 @@ impl RecordReader {
         self.read(rest)
     }
 
-    /// Detects the delimiter from the text so far, unless it is known, and reads that text.
+    /// Completes the dialect from the text so far, unless it is complete, and reads that text.
     pub(super) fn end_sample(&mut self, is_whole_file: bool) -> Result<()> {
-        let Some(sample) = self.sample.take() else { return Ok(()) };
-        let delimiter = delimiter::detect(&sample, is_whole_file, self.quote);
-        self.delimiter = delimiter.map_err(|error| error.at(self.cursor.record))?;
-        self.rows.set_delimiter(self.delimiter);
-        self.read(&sample)
+        let Some(text) = self.sample.take() else { return Ok(()) };
+        let sample = Sample { text: &text, is_whole_file, start: self.cursor.record };
+        self.dialect = sniff::complete(sample, &self.dialect)?;
+        self.follow_dialect();
+        self.read(&text)
     }
 
     /// Ends the last record and the last batch.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.end_sample(true)?;
         match self.state {
-            State::RecordStart | State::AfterCr { is_empty_line: true, .. } => {}
+            State::RecordStart | State::SkippedLine | State::AfterCr { is_empty_line: true, .. } => {}
             State::AfterCr { is_empty_line: false, .. } | State::BadRecord => self.end_record()?,
             State::FieldStart => self.end_last_field(FieldEnd::Missing)?,
-            State::Unquoted => self.end_last_field(FieldEnd::Unquoted)?,
-            State::AfterQuote => self.end_last_field(FieldEnd::Quoted)?,
-            State::Quoted => {
-                let field = self.rows.open_field();
-                return Err(self.invalid(format!("the quote that opens field {field} is never closed")));
+            State::Unquoted | State::Escapable => self.end_last_field(FieldEnd::Unquoted)?,
+            State::NullToken => {
+                self.append_null_token();
+                self.end_last_field(FieldEnd::Unquoted)?;
             }
+            State::AfterQuote => self.end_last_field(FieldEnd::Quoted)?,
+            State::Quoted | State::AfterEscapeInQuotes => return Err(self.never_closed()),
+            State::AfterEscape => return Err(self.ends_after_escape()),
         }
         self.state = State::RecordStart;
         self.rows.end_batch();
@@ -140,6 +147,11 @@ impl RecordReader {
                 State::AfterQuote => self.after_quote(*first)?,
                 State::AfterCr { crs, is_empty_line } => self.after_cr(*first, crs, is_empty_line)?,
                 State::BadRecord => self.skip_bad_record(rest)?,
+                State::SkippedLine => self.skip_line(rest)?,
+                State::Escapable => self.read_escapable(rest)?,
+                State::AfterEscapeInQuotes => self.after_escape_in_quotes(*first)?,
+                State::AfterEscape => self.after_escape(*first)?,
+                State::NullToken => self.after_null_token(*first),
             };
             rest = &rest[read..];
         }
@@ -162,8 +174,11 @@ impl RecordReader {
                 self.end_field(FieldEnd::Missing)?;
             }
             self.end_line(first, at_record_start)?;
-        } else {
+        } else if self.complexity == Complexity::Plain {
             self.state = State::Unquoted;
+            return Ok(0);
+        } else {
+            self.start_special(first, at_record_start);
             return Ok(0);
         }
         Ok(1)
@@ -197,6 +212,9 @@ impl RecordReader {
     }
 
     fn read_quoted(&mut self, text: &[u8]) -> Result<usize> {
+        if let Some(escape) = self.escape {
+            return self.read_escaped_quoted(text, escape);
+        }
         let end = memchr(self.quote, text);
         let part = &text[..end.unwrap_or(text.len())];
         self.rows.append(part);
@@ -214,6 +232,7 @@ impl RecordReader {
     fn after_quote(&mut self, byte: u8) -> Result<usize> {
         self.check_size()?;
         if byte == self.quote {
+            self.check_doubled_quote()?;
             self.rows.append(&[byte]);
             self.cursor.offset += 1;
             self.state = State::Quoted;
@@ -223,7 +242,8 @@ impl RecordReader {
         } else {
             let field = self.rows.open_field();
             let what = "has text after its closing quote; double the quotes that belong to the value";
-            let error = self.invalid(format!("field {field} {what}"));
+            let hint = self.escape_hint();
+            let error = self.invalid(format!("field {field} {what}{hint}"));
             if !self.may_reject() {
                 return Err(error);
             }
@@ -234,23 +254,9 @@ impl RecordReader {
         Ok(1)
     }
 
-    /// Skips the rest of a bad record. It ends with its line, quoted or not.
-    fn skip_bad_record(&mut self, text: &[u8]) -> Result<usize> {
-        let line_end = if self.cursor.line_end == LineEnd::Cr { b'\r' } else { b'\n' };
-        let end = memchr(line_end, text);
-        let skipped = end.unwrap_or(text.len());
-        self.cursor.offset += skipped as u64;
-        self.check_size()?;
-        if end.is_none() {
-            return Ok(skipped);
-        }
-        self.end_line(line_end, false)?;
-        Ok(skipped + 1)
-    }
-
     /// Reads the delimiter or the first byte of the line end after a field.
     #[inline]
-    fn after_field(&mut self, byte: u8) -> Result<()> {
+    pub(super) fn after_field(&mut self, byte: u8) -> Result<()> {
         if byte == self.delimiter {
             self.cursor.offset += 1;
             self.state = State::FieldStart;
@@ -260,7 +266,7 @@ impl RecordReader {
     }
 
     /// Reads the first byte of a line end: LF, or CR with or without LF after it.
-    fn end_line(&mut self, byte: u8, is_empty_line: bool) -> Result<()> {
+    pub(super) fn end_line(&mut self, byte: u8, is_empty_line: bool) -> Result<()> {
         match (byte, self.cursor.line_end) {
             (b'\n', LineEnd::Cr) => Err(self.invalid(
                 "a newline is outside quotes, but the header ends with a lone carriage return; use one kind of line end",
@@ -311,16 +317,18 @@ impl RecordReader {
     }
 
     fn next_line(&mut self, lines: u64, is_empty_line: bool) -> Result<()> {
-        if !is_empty_line {
+        self.state = State::RecordStart;
+        if is_empty_line {
+            self.skipped(lines);
+        } else {
             self.end_record()?;
         }
         self.cursor.next_line(lines);
-        self.state = State::RecordStart;
         Ok(())
     }
 
     #[inline]
-    fn end_field(&mut self, end: FieldEnd) -> Result<()> {
+    pub(super) fn end_field(&mut self, end: FieldEnd) -> Result<()> {
         self.rows.end_field(end).map_err(|error| error.at(self.cursor.record))
     }
 
@@ -337,7 +345,8 @@ impl RecordReader {
             None => self.rows.end_record(start).map_err(|error| (RejectCode::FieldCount, error.at(start))),
         };
         match ended {
-            Ok(()) => {}
+            Ok(RecordEnd::Complete) => {}
+            Ok(RecordEnd::Blank) => return Ok(()),
             Err((code, error)) if may_reject => self.reject(code, &error)?,
             Err((_, error)) => return Err(error),
         }
@@ -349,43 +358,15 @@ impl RecordReader {
     }
 
     /// Whether a bad record may be rejected alone. The one that decides the number of fields may not.
-    fn may_reject(&self) -> bool {
+    pub(super) fn may_reject(&self) -> bool {
         self.rejects.is_on() && self.rows.header().is_some()
     }
 
-    #[cold]
-    fn reject(&mut self, code: RejectCode, error: &Error) -> Result<()> {
-        self.rows.discard_record();
-        self.rejects.add(code, error, self.cursor.record)
-    }
-
     #[inline]
-    fn check_size(&self) -> Result<()> {
+    pub(super) fn check_size(&self) -> Result<()> {
         match self.cursor.record_bytes() <= self.short_record_bytes {
             true => Ok(()),
             false => self.check_long_record(),
         }
-    }
-
-    #[cold]
-    fn check_long_record(&self) -> Result<()> {
-        let (what, limit) = match self.rows.header() {
-            None if self.cursor.record.record == 0 => ("header", self.max_record_bytes.min(MAX_HEADER_BYTES)),
-            None | Some(_) => ("record", self.max_record_bytes),
-        };
-        let is_empty_line = matches!(self.state, State::AfterCr { is_empty_line: true, .. });
-        if self.cursor.record_bytes() <= limit as u64 || is_empty_line {
-            return Ok(());
-        }
-        let mut message = format!("the {what} is longer than {limit} bytes");
-        if matches!(self.state, State::Quoted) {
-            message += &format!("; the quote that opens field {} may never be closed", self.rows.open_field());
-        }
-        Err(self.invalid(message))
-    }
-
-    #[cold]
-    fn invalid(&self, message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Invalid, message).at(self.cursor.record)
     }
 }

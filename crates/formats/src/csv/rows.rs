@@ -4,7 +4,10 @@
 
 use std::collections::VecDeque;
 
-use super::{CsvDialect, delimiter};
+use memchr::memmem;
+
+use super::dialect::{BlankRecords, CsvDialect, ExtraField, ShortRecords};
+use super::state::BACKSLASH;
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
 /// How a field ended.
@@ -18,20 +21,35 @@ pub(super) enum FieldEnd {
     Quoted,
 }
 
+/// How a record ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordEnd {
+    /// The record is the header or a row.
+    Complete,
+    /// The record has only delimiters and was dropped.
+    Blank,
+}
+
 /// Collects fields.
 #[derive(Debug)]
 pub(super) struct Rows {
-    delimiter: u8,
-    /// Whether the delimiter was detected; otherwise a setting names it.
-    is_delimiter_detected: bool,
     has_header: bool,
     null_values: Option<Vec<Vec<u8>>>,
+    blank_records: BlankRecords,
+    short_records: ShortRecords,
+    extra_field: ExtraField,
+    /// The quote, if a backslash before it is data.
+    unescaped_quote: Option<u8>,
     max_columns: usize,
     header: Option<Vec<Vec<u8>>>,
-    /// Whether each field of the header was quoted; empty after the header.
-    is_header_quoted: Vec<bool>,
     /// The most fields to keep of a record: those of the header, or the most that a header may have.
     width: usize,
+    /// The number of fields of a record that is complete without further checks; no number if all need them.
+    plain_width: usize,
+    /// Whether a field of the open record that is not kept is not missing.
+    has_value_beyond: bool,
+    /// Whether a field of the open record contained a configured null value.
+    has_null_value: bool,
     /// Number of complete fields of the open record.
     fields: usize,
     batch: Batch,
@@ -41,23 +59,28 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn new(dialect: &CsvDialect, max_columns: usize) -> Self {
         Self {
-            delimiter: dialect.delimiter.unwrap_or(b','),
-            is_delimiter_detected: false,
             has_header: dialect.has_header,
             null_values: dialect.null_values.clone(),
+            blank_records: dialect.blank_records,
+            short_records: dialect.short_records,
+            extra_field: ExtraField::Absent,
+            unescaped_quote: None,
             max_columns,
             header: None,
-            is_header_quoted: Vec::new(),
             width: max_columns,
+            plain_width: max_columns,
+            has_value_beyond: false,
+            has_null_value: false,
             fields: 0,
             batch: Batch::default(),
             ready: VecDeque::new(),
         }
     }
 
-    pub(super) fn set_delimiter(&mut self, delimiter: u8) {
-        self.delimiter = delimiter;
-        self.is_delimiter_detected = true;
+    /// Takes over what was detected, before the first record.
+    pub(super) fn follow(&mut self, dialect: &CsvDialect) {
+        self.extra_field = dialect.detected.unwrap_or_default().extra_field;
+        self.unescaped_quote = if dialect.escape().is_none() { dialect.quote } else { None };
     }
 
     #[inline]
@@ -72,6 +95,11 @@ impl Rows {
     /// The number of the open field, from 1.
     pub(super) fn open_field(&self) -> usize {
         self.fields + 1
+    }
+
+    /// Whether the open field is empty so far, or not kept.
+    pub(super) fn is_open_field_empty(&self) -> bool {
+        self.batch.open_field().is_empty()
     }
 
     /// Appends to the open field. Fields beyond the width are only counted.
@@ -94,42 +122,106 @@ impl Rows {
             };
             if is_null {
                 self.batch.clear_open_field();
+                self.has_null_value = true;
             }
             self.batch.end_field(is_null || end == FieldEnd::Missing);
+        } else {
+            self.has_value_beyond |= end != FieldEnd::Missing;
         }
         self.fields += 1;
         if self.header.is_none() {
-            self.check_header_field(end)?;
+            self.check_header_field()?;
         }
         Ok(())
     }
 
     /// Ends the record that started at `start`. The first one is the header.
     #[inline]
-    pub(super) fn end_record(&mut self, start: Position) -> Result<()> {
+    pub(super) fn end_record(&mut self, start: Position) -> Result<RecordEnd> {
         if self.header.is_none() {
-            self.end_header()?;
+            if self.is_dropped() {
+                self.discard_record();
+                return Ok(RecordEnd::Blank);
+            }
+            self.end_header();
             if self.has_header {
-                return Ok(());
+                return Ok(RecordEnd::Complete);
             }
         }
-        if self.fields != self.width {
-            let first = self.first_record_name();
-            let message = format!("{} fields expected, as in the {first}, but {} found", self.width, self.fields);
-            return Err(invalid(message));
+        if self.fields != self.plain_width && self.check_width()? == RecordEnd::Blank {
+            return Ok(RecordEnd::Blank);
         }
         self.fields = 0;
         self.batch.end_row(start);
         if self.batch.is_full() {
             self.end_batch();
         }
-        Ok(())
+        Ok(RecordEnd::Complete)
+    }
+
+    /// Checks a record with another number of fields than the header, or any record if the dialect requires it.
+    #[inline(never)]
+    fn check_width(&mut self) -> Result<RecordEnd> {
+        if self.is_dropped() {
+            self.discard_record();
+            return Ok(RecordEnd::Blank);
+        }
+        let expected = self.width + usize::from(self.extra_field == ExtraField::Empty);
+        let is_filled = self.short_records == ShortRecords::Fill && self.fields < expected;
+        if !is_filled && (self.fields != expected || self.has_value_beyond) {
+            return Err(self.wrong_width(expected));
+        }
+        for _ in self.fields..self.width {
+            self.batch.push_field(None);
+        }
+        (self.has_value_beyond, self.has_null_value) = (false, false);
+        Ok(RecordEnd::Complete)
+    }
+
+    #[cold]
+    fn wrong_width(&self, expected: usize) -> Error {
+        let (first, hint) = (self.first_record_name(), self.escape_hint());
+        invalid(match self.extra_field {
+            ExtraField::Absent => {
+                format!("{} fields expected, as in the {first}, but {} found{hint}", self.width, self.fields)
+            }
+            ExtraField::Empty if self.fields == expected => {
+                "the field after the last column is empty in the first records, but here it has a value; name the column \
+                 in the header"
+                    .to_owned()
+            }
+            ExtraField::Empty => format!(
+                "{} fields and an empty one expected, as in the {first} and the first records, but {} found{hint}",
+                self.width, self.fields
+            ),
+        })
+    }
+
+    /// Whether the open record contains only delimiters, and the dialect skips such records.
+    fn is_dropped(&self) -> bool {
+        self.blank_records == BlankRecords::Skip
+            && !self.has_value_beyond
+            && !self.has_null_value
+            && self.batch.is_open_row_missing()
+    }
+
+    /// What to say in an error about a backslash in the open record that may escape a quote.
+    #[cold]
+    pub(super) fn escape_hint(&self) -> &'static str {
+        let Some(quote) = self.unescaped_quote else { return "" };
+        let may_escape =
+            |field: &[u8]| field.ends_with(&[BACKSLASH]) || memmem::find(field, &[BACKSLASH, quote]).is_some();
+        match self.batch.open_row().any(may_escape) {
+            true => "; if a backslash escapes quotes in this file, set CSV_ESCAPE to it",
+            false => "",
+        }
     }
 
     /// Drops the open record.
     pub(super) fn discard_record(&mut self) {
         self.batch.discard_open_row();
         self.fields = 0;
+        (self.has_value_beyond, self.has_null_value) = (false, false);
     }
 
     /// Ends the batch. It can be taken then.
@@ -143,39 +235,33 @@ impl Rows {
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
         let batches = self.ready.iter().chain([&self.batch]);
-        batches.map(Batch::memory_bytes).sum::<usize>() + self.is_header_quoted.capacity()
+        batches.map(Batch::memory_bytes).sum::<usize>()
     }
 
     #[cold]
-    fn check_header_field(&mut self, end: FieldEnd) -> Result<()> {
+    fn check_header_field(&self) -> Result<()> {
         if self.fields > self.max_columns {
             let message = format!("the {} has more than {} columns", self.first_record_name(), self.max_columns);
             return Err(invalid(message));
         }
-        self.is_header_quoted.push(end == FieldEnd::Quoted);
         Ok(())
     }
 
     #[cold]
-    fn end_header(&mut self) -> Result<()> {
-        if !self.has_header {
-            self.is_header_quoted = Vec::new();
+    fn end_header(&mut self) {
+        if self.has_header {
+            let header = self.batch.take_open_row();
+            self.width = header.len();
+            self.fields = 0;
+            self.batch = Batch::new(self.width);
+            self.header = Some(header);
+        } else {
             self.width = self.fields;
             self.batch.widen(self.width);
             self.header = Some(vec![Vec::new(); self.width]);
-            return Ok(());
         }
-        let header = self.batch.take_open_row();
-        // A delimiter that a setting names is used if it divides the header at all.
-        if self.is_delimiter_detected || header.len() == 1 {
-            delimiter::check_header(self.delimiter, &header, &self.is_header_quoted)?;
-        }
-        self.is_header_quoted = Vec::new();
-        self.width = header.len();
-        self.fields = 0;
-        self.batch = Batch::new(self.width);
-        self.header = Some(header);
-        Ok(())
+        let is_plain = self.extra_field == ExtraField::Absent && self.blank_records == BlankRecords::Keep;
+        self.plain_width = if is_plain { self.width } else { usize::MAX };
     }
 
     fn first_record_name(&self) -> &'static str {

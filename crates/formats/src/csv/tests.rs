@@ -1,12 +1,18 @@
 //! Valid and invalid files, each also in chunks of every size, and a comparison with another reader.
 
+mod comments;
 mod delimiter;
 mod dialect;
 mod encoding;
+mod escape;
+mod layout;
 mod limits;
 mod properties;
 mod records;
 mod rejects;
+mod sep_line;
+mod single_quotes;
+mod widths;
 
 use super::*;
 use crate::compression::DecodedLimits;
@@ -102,6 +108,44 @@ fn utf16(text: &str, big_endian: bool) -> Vec<u8> {
 /// The dialect that detects the delimiter.
 fn detecting() -> CsvDialect {
     CsvDialect { delimiter: None, ..CsvDialect::default() }
+}
+
+/// The default dialect, in which the first records decide nothing more.
+fn strict() -> CsvDialect {
+    CsvDialect { detected: Some(Detected::default()), ..CsvDialect::default() }
+}
+
+/// The table as [`shown`] writes it, or the message of the error, of a file in chunks of every size and in two passes.
+fn read_in_every_way(dialect: &CsvDialect, file: &str) -> Result<String, String> {
+    let bytes = file.as_bytes();
+    let first = comparable(decode_as(dialect, [bytes], LIMITS));
+    for cut in 0..=bytes.len() {
+        let again = comparable(decode_as(dialect, [&bytes[..cut], &bytes[cut..]], LIMITS));
+        assert_eq!(again, first, "cut at {cut}");
+    }
+    assert_eq!(comparable(decode_as(dialect, bytes.chunks(1), LIMITS)), first);
+    if first.is_ok() {
+        let mut decoder = CsvDecoder::new(dialect.clone(), LIMITS);
+        decoder.push(bytes).unwrap();
+        decoder.finish().unwrap();
+        let complete = decoder.dialect();
+        assert!(!complete.is_incomplete());
+        for chunk_bytes in [1, bytes.len().max(1)] {
+            let second = comparable(decode_as(&complete, bytes.chunks(chunk_bytes), LIMITS));
+            assert_eq!(second, first, "the second pass, in chunks of {chunk_bytes}");
+        }
+    }
+    first.map(|table| shown(&table))
+}
+
+/// Checks a file against its rows as [`shown`] writes them, or against a part of its error after `!`.
+fn check(dialect: &CsvDialect, file: &str, expected: &str) {
+    let found = read_in_every_way(dialect, file);
+    match (found, expected.strip_prefix('!')) {
+        (Ok(found), None) => assert_eq!(found, expected, "{file:?}"),
+        (Err(error), Some(part)) => assert!(error.contains(part), "{error}"),
+        (found, _) => panic!("{file:?} results in {found:?} instead of {expected:?}"),
+    }
 }
 
 /// Like [`decode_as`], with at most `max_rejects` rejected records.

@@ -331,7 +331,7 @@ fn settings() -> PipelineConfig {
         authentication: Authentication::Password,
         database: "database".to_owned(),
     };
-    let csv = CsvDialect { delimiter: None, quote: Some(b'"'), has_header: true, encoding: None, null_values: None };
+    let csv = CsvDialect { delimiter: None, ..CsvDialect::default() };
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
     let limits = ReadLimits {
         max_record_bytes: 1 << 20,

@@ -29,7 +29,11 @@ use super::*;
 )]
 #[case::tabs_and_commas("name\tage\nDoe, J\t5\nRoe, R\t6\n", "name|age/Doe, J|5/Roe, R|6")]
 #[case::pipe_in_the_header_only("a|b,c\n1,2\n3,4\n", "a|b|c/1|2/3|4")]
-#[case::both_delimiters_uneven("a|b|c,d\n1|2|3,4\n1|2,3\n", "rejected")]
+#[case::wider_header_of_uneven_records("a|b|c,d\n1|2|3,4\n1|2,3\n", "a|b|c|d/1|2|3|4/1|2|3")]
+#[case::wider_header_only("a|b|c,d\n1,2\n3,4\n", "a|b|c|d/1|2/3|4")]
+#[case::wider_header_of_quoted_records("a|b|c,d\n\"1|2|3\",4\n", "a|b|c|d/1|2|3|4")]
+#[case::columns_by_the_header_only("id,code|zone\n1,A|1\n2,B|2\n", "rejected")]
+#[case::extra_field("a;b,c\n1;2;\n3;4;\n", "a|b,c/1|2/3|4")]
 #[case::uneven("a;b;c\n1;2\n", "rejected")]
 #[case::header_only("a;b", "a|b")]
 #[case::empty("", "")]
@@ -66,6 +70,16 @@ fn ambiguous_delimiter_is_an_error_with_the_candidates_and_the_setting() {
         assert!(shown(&table).starts_with(expected), "{}", shown(&table));
         assert_eq!(table.rows[0].len(), if delimiter == b',' { 3 } else { 4 });
     }
+}
+
+#[rstest]
+#[case::records_agree("a;b;c\n1;2;3\n4;5;6\n", "!the header looks semicolon-separated, but the delimiter is the comma")]
+#[case::no_records("a;b;c\n", "!set CSV_DELIMITER")]
+#[case::extra_field("a;b\n1;2;\n", "!the header looks semicolon-separated")]
+#[case::records_without("a;b;c\n1\n2\n", "a;b;c/1/2")]
+#[case::uneven_records("a;b;c\n1;2\n3\n", "a;b;c/1;2/3")]
+fn header_that_contains_another_delimiter_is_checked_by_the_records(#[case] file: &str, #[case] expected: &str) {
+    check(&CsvDialect::default(), file, expected);
 }
 
 #[test]

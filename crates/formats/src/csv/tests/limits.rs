@@ -50,8 +50,10 @@ fn memory_bytes(decoder: &CsvDecoder) -> usize {
 #[case::header_without_end(b"a", b"aaaaaaaaaaa")]
 #[case::wide_header(b"a", b",,,,,,,,,,,")]
 #[case::empty_lines_then_returns(b"a\n\n\r", b"\r\r\r\r\r\r\r\r\r\r\rx")]
+#[case::comment_without_end(b"#", b"# # # # # #")]
 fn endless_file_is_rejected_in_bounded_memory(#[case] start: &[u8], #[case] more: &[u8]) {
-    let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
+    let dialect = CsvDialect { comment: Some(b'#'), ..CsvDialect::default() };
+    let mut decoder = CsvDecoder::new(dialect, LIMITS);
     decoder.push(start).unwrap();
     let chunk = more.repeat(1000);
     // One of these chunks exceeds a limit.
@@ -64,7 +66,7 @@ fn endless_file_is_rejected_in_bounded_memory(#[case] start: &[u8], #[case] more
 
 #[test]
 fn batch_is_returned_as_soon_as_it_is_full() {
-    let mut decoder = CsvDecoder::new(CsvDialect::default(), LIMITS);
+    let mut decoder = CsvDecoder::new(strict(), LIMITS);
     decoder.push(b"a,b\n").unwrap();
     assert_eq!(decoder.header().map(<[Vec<u8>]>::len), Some(2));
     let mut rows = 0;

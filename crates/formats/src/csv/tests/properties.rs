@@ -16,16 +16,34 @@ fn dialect() -> impl Strategy<Value = CsvDialect> {
         Some(encoding_rs::ISO_2022_JP),
     ]);
     let null_values = prop::sample::select(vec![None, Some(vec![b"ab".to_vec(), b"".to_vec()])]);
-    (delimiter, quote, any::<bool>(), encoding, null_values).prop_map(
+    let basic = (delimiter, quote, any::<bool>(), encoding, null_values).prop_map(
         |(delimiter, quote, has_header, encoding, null_values)| CsvDialect {
             delimiter,
             quote,
             has_header,
             encoding,
             null_values,
+            ..CsvDialect::default()
+        },
+    );
+    let escape = prop::sample::select(vec![None, None, Some(b'\\'), Some(b'"')]);
+    let comment = prop::sample::select(vec![None, None, Some(b'#')]);
+    let skip_lines = prop::sample::select(vec![None, None, Some(0), Some(2)]);
+    let detected = prop::sample::select(vec![None, None, Some(Detected::default()), Some(ALL_DETECTED)]);
+    (basic, escape, comment, skip_lines, detected, any::<bool>(), any::<bool>()).prop_map(
+        |(basic, escape, comment, skip_lines, detected, skips_blank, fills_short)| CsvDialect {
+            escape,
+            comment,
+            skip_lines,
+            blank_records: if skips_blank { BlankRecords::Skip } else { BlankRecords::Keep },
+            short_records: if fills_short { ShortRecords::Fill } else { ShortRecords::Refuse },
+            detected,
+            ..basic
         },
     )
 }
+
+const ALL_DETECTED: Detected = Detected { backslash: Backslash::Escape, extra_field: ExtraField::Empty };
 
 /// Writes a record, with quotes around an empty string and around special characters.
 fn write_record(record: &[Field], line_end: &str, out: &mut Vec<u8>) {
@@ -43,6 +61,28 @@ fn write_record(record: &[Field], line_end: &str, out: &mut Vec<u8>) {
         } else {
             out.extend_from_slice(value);
         }
+    }
+    out.extend_from_slice(line_end.as_bytes());
+}
+
+/// Writes a record as Spark does, with quotes around every field and a backslash before quotes and backslashes.
+fn write_escaped_record(record: &[Field], extra: bool, line_end: &str, out: &mut Vec<u8>) {
+    for (index, field) in record.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let Some(value) = field else { continue };
+        out.push(b'"');
+        for byte in value {
+            if matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+        out.push(b'"');
+    }
+    if extra {
+        out.push(b',');
     }
     out.extend_from_slice(line_end.as_bytes());
 }
@@ -73,8 +113,14 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(&b"\xff\xfe"[..]),
         1 => Just(&b"\xe2\x82"[..]),
         1 => Just(&b"\0"[..]),
+        1 => Just(&b"#"[..]),
+        1 => Just(&b"'"[..]),
+        2 => Just(&b"\\"[..]),
+        1 => Just(&b"\\N"[..]),
+        1 => Just(&b",\n"[..]),
     ];
-    proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    let start = prop::sample::select(vec![&b""[..], b"", b"", b"sep=;\n", b"# x\n", b"#a,b\n", b"\xef\xbb\xbfsep=,\r"]);
+    (start, proptest::collection::vec(piece, 0..40)).prop_map(|(start, pieces)| [start, &pieces.concat()].concat())
 }
 
 /// The records that the csv-async crate reads; `None` if it rejects the file. Missing fields are empty.
@@ -123,12 +169,66 @@ proptest! {
             }
             if !rejects.is_empty() {
                 let extracted = extract(&dialect, &file, &rejects);
-                prop_assert_eq!(extracted.len(), rejects.len() + usize::from(dialect.has_header));
+                let (above, records) = extracted.split_at(extracted.len() - rejects.len());
+                prop_assert!(above.len() >= usize::from(dialect.has_header));
+                for (record, reject) in records.iter().zip(&rejects) {
+                    prop_assert!(file[reject.position.byte as usize..].starts_with(record));
+                }
                 let mut records: Vec<u64> = table.positions.iter().map(|position| position.record).collect();
                 records.extend(rejects.iter().map(|reject| reject.position.record));
                 records.sort_unstable();
                 prop_assert_eq!(&records, &(1..=records.len() as u64).collect::<Vec<_>>());
             }
+        }
+    }
+
+    #[test]
+    fn second_pass_reads_the_same_rows(file in noise(), dialect in dialect()) {
+        let limits = ReadLimits { rejects: RejectLimit::Count(1000), ..LIMITS };
+        let mut decoder = CsvDecoder::new(dialect.clone(), limits);
+        if decoder.push(&file).and_then(|()| decoder.finish()).is_ok() {
+            let first = decode_with_rejects_within(&dialect, [&file[..]], limits).unwrap();
+            let complete = decoder.dialect();
+            let second = decode_with_rejects_within(&complete, file.chunks(1), limits).unwrap();
+            prop_assert_eq!(&second, &first);
+            if !first.1.is_empty() {
+                prop_assert_eq!(extract(&complete, &file, &first.1), extract(&dialect, &file, &first.1));
+            }
+        }
+    }
+
+    #[test]
+    fn detection_does_not_change_valid_records(records in table()) {
+        // A header of one record, so that the first lines are as varied as the others.
+        let mut file = Vec::new();
+        for record in &records {
+            write_record(record, "\n", &mut file);
+        }
+        let strict = decode_as(&strict(), [&file[..]], LIMITS).unwrap();
+        prop_assert_eq!(decode_whole(&file).unwrap(), strict);
+    }
+
+    #[test]
+    fn records_with_escapes_are_read(records in table(), line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")], extra in any::<bool>()) {
+        let mut file = Vec::new();
+        let header: Vec<Field> = (0..records[0].len()).map(|index| Some(format!("c{index}").into_bytes())).collect();
+        write_record(&header, line_end, &mut file);
+        for record in &records {
+            write_escaped_record(record, extra, line_end, &mut file);
+        }
+        let configured = CsvDialect { escape: Some(b'\\'), ..CsvDialect::default() };
+        let read = decode_as(&configured, [&file[..]], LIMITS).unwrap();
+        prop_assert_eq!(&read.rows, &records);
+        for cut in 0..=file.len() {
+            prop_assert_eq!(&decode_as(&configured, [&file[..cut], &file[cut..]], LIMITS).unwrap(), &read);
+        }
+        // The reading without escapes may be valid too. If not, escapes are detected.
+        let without = |extra_field| {
+            let detected = Some(Detected { backslash: Backslash::Data, extra_field });
+            decode_as(&CsvDialect { detected, ..CsvDialect::default() }, [&file[..]], LIMITS)
+        };
+        if without(ExtraField::Absent).is_err() && without(ExtraField::Empty).is_err() {
+            prop_assert_eq!(decode_whole(&file).unwrap().rows, records);
         }
     }
 
@@ -160,7 +260,7 @@ proptest! {
 
     #[test]
     fn csv_async_agrees_on_accepted_files(file in noise()) {
-        if let Ok(table) = decode_whole(&file) {
+        if let Ok(table) = decode_as(&strict(), [&file[..]], LIMITS) {
             let mut records: Vec<Vec<Vec<u8>>> = table.header.into_iter().collect();
             records.extend(table.rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()));
             // csv-async does not read UTF-16. It also drops a byte order mark, and a second mark is text here.

@@ -48,7 +48,10 @@ fn valid_file_is_decoded(#[case] file: &str, #[case] expected: &str) {
     "3 fields expected, as in the header, but 2 found (record 2, line 3, byte 12)"
 )]
 #[case::long_row("a,b\n1,2\n\n1,2,3\n", "2 fields expected, as in the header, but 3 found (record 2, line 4, byte 9)")]
-#[case::trailing_comma("a,b\n1,2,\n", "2 fields expected, as in the header, but 3 found (record 1, line 2, byte 4)")]
+#[case::trailing_comma(
+    "a,b\n1,2\n3,4,\n",
+    "2 fields expected, as in the header, but 3 found (record 2, line 3, byte 8)"
+)]
 #[case::short_last_row("a,b\n1", "2 fields expected, as in the header, but 1 found (record 1, line 2, byte 4)")]
 #[case::line_of_spaces_is_not_empty(
     "a,b\n  \n",

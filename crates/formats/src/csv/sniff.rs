@@ -1,0 +1,99 @@
+//! Detects, from the first text of a file, what its dialect leaves open. Every later record must agree.
+
+use super::delimiter::{self, DelimiterSource};
+use super::dialect::{CsvDialect, Detected, ExtraField};
+use super::division::{Division, Sample, Syntax};
+use super::preamble;
+use super::reading::Reading;
+use crate::schema::value::is_null_token;
+use crate::{Error, ErrorKind, Result};
+
+/// Returns the complete dialect of a file that starts with `sample`.
+///
+/// # Errors
+/// When the file can be read in two ways, or contradicts a setting. The message names the setting that decides.
+pub(super) fn complete(sample: Sample<'_>, dialect: &CsvDialect) -> Result<CsvDialect> {
+    let above = preamble::detect(sample, dialect)?;
+    let delimiter = above.delimiter.or(dialect.delimiter);
+    let sample = sample.after(above.bytes, above.lines);
+    let reading = Reading::of(sample, dialect, delimiter).map_err(|error| error.at(sample.start))?;
+    let Reading { syntax, backslash, division } = &reading;
+    let source = match (above.delimiter, dialect.delimiter) {
+        (_, Some(_)) => DelimiterSource::Setting,
+        (Some(_), None) => DelimiterSource::SepLine,
+        (None, None) => DelimiterSource::Detected,
+    };
+    if dialect.has_header {
+        check_header(sample, *syntax, division, source)?;
+    }
+    check_single_quotes(sample, dialect, division)?;
+    let extra_field = if dialect.has_header { division.extra_field() } else { ExtraField::Absent };
+    Ok(CsvDialect {
+        delimiter: Some(syntax.delimiter),
+        skip_lines: Some(above.lines),
+        detected: Some(Detected { backslash: *backslash, extra_field }),
+        ..dialect.clone()
+    })
+}
+
+fn check_header(sample: Sample<'_>, syntax: Syntax, division: &Division<'_>, source: DelimiterSource) -> Result<()> {
+    let (bytes, lines) = division.first_start();
+    delimiter::check_header(sample, syntax, division, source)
+        .map_err(|error| error.at(sample.after(bytes, lines).start))
+}
+
+/// Rejects a file in which single quotes are around the text fields, so that they would become part of the values.
+///
+/// Every field that begins with one also ends with one, and no field has double quotes. All names have them, or a column
+/// has them in all its data fields while the other columns have none.
+fn check_single_quotes(sample: Sample<'_>, dialect: &CsvDialect, division: &Division<'_>) -> Result<()> {
+    if dialect.quote != Some(b'"') || memchr::memchr(b'\'', sample.text).is_none() {
+        return Ok(());
+    }
+    let mut columns = vec![SingleQuotes::default(); division.first_width()];
+    let mut names = SingleQuotes::default();
+    for (record, row) in division.rows().enumerate() {
+        for (column, field) in row.enumerate() {
+            if field.is_quoted {
+                return Ok(());
+            }
+            let seen = match dialect.has_header && record == 0 {
+                true => Some(&mut names),
+                false => columns.get_mut(column),
+            };
+            if !seen.is_none_or(|seen| seen.see(field.text)) {
+                return Ok(());
+            }
+        }
+    }
+    let has_records = division.records() > usize::from(dialect.has_header);
+    let are_names_quoted = names.with > 0 && names.without == 0;
+    let is_column_quoted = columns.iter().any(|column| column.with > 0);
+    let are_columns_whole = columns.iter().all(|column| column.with == 0 || column.without == 0);
+    if !has_records || !are_names_quoted && !(is_column_quoted && are_columns_whole) {
+        return Ok(());
+    }
+    let message = "single quotes are around the text fields, but the quote character is the double quote; set CSV_QUOTE to \
+                   the single quote, or to none if the quotes belong to the values";
+    let (bytes, lines) = division.first_start();
+    Err(Error::new(ErrorKind::Invalid, message).at(sample.after(bytes, lines).start))
+}
+
+/// The number of fields with and without single quotes. Empty fields and null tokens do not count.
+#[derive(Debug, Clone, Copy, Default)]
+struct SingleQuotes {
+    with: usize,
+    without: usize,
+}
+
+impl SingleQuotes {
+    /// Counts a field; returns whether a single quote at its start also ends it.
+    fn see(&mut self, field: &[u8]) -> bool {
+        match field {
+            [b'\'', .., b'\''] => self.with += 1,
+            [b'\'', ..] => return false,
+            _ => self.without += usize::from(!field.is_empty() && !is_null_token(field)),
+        }
+        true
+    }
+}
