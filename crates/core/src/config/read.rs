@@ -9,7 +9,7 @@ use spillway_formats::limits::ReadLimits;
 use super::environment::Environment;
 use super::read_database::database;
 use super::setting::{Declared, Reason, invalid};
-use super::settings;
+use super::settings::{self, CsvEscape};
 use super::table_settings;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
@@ -93,6 +93,23 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         let text = environment.text(&settings::CSV_DELIMITER)?.unwrap_or_default();
         return Err(invalid(&settings::CSV_DELIMITER, &text, Reason::Form));
     }
+    let escape = match environment.get(&settings::CSV_ESCAPE)? {
+        CsvEscape::Auto => None,
+        // A dialect whose escape character is the quote has doubled quotes only.
+        CsvEscape::None => quote,
+        CsvEscape::Character(byte) => Some(byte),
+    };
+    let comment = environment.get(&settings::CSV_COMMENT)?;
+    let clashes = |byte: Option<u8>, others: &[Option<u8>]| byte.is_some() && others.contains(&byte);
+    let unusable: Option<&dyn Declared> = match (clashes(escape, &[delimiter]), clashes(comment, &[delimiter, quote])) {
+        (true, _) => Some(&settings::CSV_ESCAPE),
+        (false, true) => Some(&settings::CSV_COMMENT),
+        (false, false) => None,
+    };
+    if let Some(setting) = unusable {
+        let why = "it is also the delimiter or the quote".to_owned();
+        return Err(invalid(setting, &environment.text(setting)?.unwrap_or_default(), Reason::Because(why)));
+    }
     let encoding = environment.get(&settings::CSV_ENCODING)?;
     let null_values: Option<Vec<String>> = environment.find(&settings::NULL_VALUES)?;
     Ok(CsvDialect {
@@ -101,7 +118,12 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         has_header: environment.get(&settings::CSV_HEADER)?,
         encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
         null_values: null_values.map(|values| values.into_iter().map(String::into_bytes).collect()),
-        ..CsvDialect::default()
+        escape,
+        comment,
+        skip_lines: environment.get(&settings::CSV_SKIP_LINES)?,
+        blank_records: environment.get(&settings::CSV_BLANK_RECORDS)?,
+        short_records: environment.get(&settings::CSV_SHORT_RECORDS)?,
+        detected: None,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 17] = [
+pub(super) const OF_TABLE: [&dyn Declared; 22] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -31,6 +31,11 @@ pub(super) const OF_TABLE: [&dyn Declared; 17] = [
     &settings::CSV_QUOTE,
     &settings::CSV_HEADER,
     &settings::CSV_ENCODING,
+    &settings::CSV_ESCAPE,
+    &settings::CSV_COMMENT,
+    &settings::CSV_SKIP_LINES,
+    &settings::CSV_BLANK_RECORDS,
+    &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,
     &settings::MAX_REJECTS,
     &settings::MAX_RECORD_BYTES,

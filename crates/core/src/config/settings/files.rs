@@ -5,6 +5,7 @@ use std::time::Duration;
 use encoding_rs::Encoding;
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
+use spillway_formats::csv::{BlankRecords, ShortRecords};
 use spillway_formats::detect::FileFormat;
 use spillway_formats::reject::RejectLimit;
 
@@ -34,6 +35,37 @@ settings! { Files FILES {
     /// `col_2` and so on.
     CSV_HEADER: bool = Value::Choice(&[Choice::new("true", true), Choice::new("false", false)]),
         All, Template::Parameter("CsvHeader"), default "true";
+
+    /// Character that makes the next one literal in CSV. `auto` detects a backslash that escapes quotes. With `none`, only
+    /// doubled quotes escape.
+    CSV_ESCAPE: CsvEscape = Value::Text {
+        form: "auto, none or one ASCII character",
+        parse: escape,
+    }, All, Template::NotSet, default "auto";
+
+    /// First character of CSV lines that are skipped. `auto` detects lines above the header that begin with `#`.
+    CSV_COMMENT: Option<u8> = Value::Text {
+        form: "auto or one ASCII character other than the delimiter and the quote",
+        parse: character_or_auto,
+    }, All, Template::NotSet, default "auto";
+
+    /// Number of lines above the CSV header that are skipped; empty lines count. `auto` detects comments and the `sep=` line of
+    /// Excel.
+    CSV_SKIP_LINES: Option<usize> = Value::Text {
+        form: "auto, or a number of lines up to 1000",
+        parse: skip_lines,
+    }, All, Template::NotSet, default "auto";
+
+    /// Action for CSV records of nothing but delimiters. `keep` loads them as rows of NULLs, `skip` skips them.
+    CSV_BLANK_RECORDS: BlankRecords =
+        Value::Choice(&[Choice::new("keep", BlankRecords::Keep), Choice::new("skip", BlankRecords::Skip)]),
+        All, Template::NotSet, default "keep";
+
+    /// Action for CSV records with fewer fields than the header. `refuse` treats them as bad records, `fill` loads NULL for
+    /// the fields at their end.
+    CSV_SHORT_RECORDS: ShortRecords =
+        Value::Choice(&[Choice::new("refuse", ShortRecords::Refuse), Choice::new("fill", ShortRecords::Fill)]),
+        All, Template::NotSet, default "refuse";
 
     /// Encoding of CSV files without a byte order mark.
     CSV_ENCODING: &'static Encoding = Value::Text {
@@ -86,6 +118,45 @@ fn delimiter(text: &str) -> Result<Option<u8>, Reason> {
         ("tab" | "\\t", _) => Ok(Some(b'\t')),
         (_, [byte]) if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Ok(Some(*byte)),
         _ => Err(Reason::Form),
+    }
+}
+
+/// How values are escaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CsvEscape {
+    /// Detected in each file.
+    Auto,
+    /// Only by doubled quotes.
+    None,
+    /// By this character.
+    Character(u8),
+}
+
+fn escape(text: &str) -> Result<CsvEscape, Reason> {
+    match (text.to_ascii_lowercase().as_str(), text.as_bytes()) {
+        ("auto", _) => Ok(CsvEscape::Auto),
+        ("none", _) => Ok(CsvEscape::None),
+        (_, [byte]) if is_character(*byte) => Ok(CsvEscape::Character(*byte)),
+        _ => Err(Reason::Form),
+    }
+}
+
+fn character_or_auto(text: &str) -> Result<Option<u8>, Reason> {
+    match (text.to_ascii_lowercase().as_str(), text.as_bytes()) {
+        ("auto", _) => Ok(None),
+        (_, [byte]) if is_character(*byte) => Ok(Some(*byte)),
+        _ => Err(Reason::Form),
+    }
+}
+
+fn is_character(byte: u8) -> bool {
+    byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0)
+}
+
+fn skip_lines(text: &str) -> Result<Option<usize>, Reason> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "auto" => Ok(None),
+        number => number.parse().ok().filter(|lines| *lines <= 1000).map(Some).ok_or(Reason::Form),
     }
 }
 
