@@ -25,6 +25,8 @@ mod engines {
 
 // Loads: from the upload to the rows.
 mod load {
+    // Files as people have them, from `tests/cases`.
+    mod cases;
     // Compressed, truncated and misnamed files, and CSV dialects.
     mod files;
     // JSON and Parquet, and the same rows in every format.

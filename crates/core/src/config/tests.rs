@@ -363,3 +363,26 @@ proptest! {
         prop_assert!(value.contains(&password) || !shown.concat().contains(&password));
     }
 }
+
+#[rstest]
+#[case::detected(&[], (None, None, None))]
+#[case::only_doubled_quotes(&[("CSV_ESCAPE", "none")], (Some(b'"'), None, None))]
+#[case::backslash(&[("CSV_ESCAPE", "\\"), ("CSV_COMMENT", "#"), ("CSV_SKIP_LINES", "3")], (Some(b'\\'), Some(b'#'), Some(3)))]
+#[case::words_in_any_case(&[("CSV_ESCAPE", "Auto"), ("CSV_COMMENT", "AUTO"), ("CSV_SKIP_LINES", " auto ")], (None, None, None))]
+fn csv_details_are_detected_or_set(
+    #[case] more: &[(&str, &str)],
+    #[case] expected: (Option<u8>, Option<u8>, Option<usize>),
+) {
+    let csv = PipelineConfig::read(&with(more)).unwrap().files.csv;
+    assert_eq!((csv.escape, csv.comment, csv.skip_lines), expected);
+}
+
+#[rstest]
+#[case(&[("CSV_ESCAPE", ";"), ("CSV_DELIMITER", ";")], "CSV_ESCAPE")]
+#[case(&[("CSV_COMMENT", "\"")], "CSV_COMMENT")]
+#[case(&[("CSV_COMMENT", "//")], "CSV_COMMENT")]
+#[case(&[("CSV_SKIP_LINES", "-1")], "CSV_SKIP_LINES")]
+fn csv_characters_must_differ(#[case] more: &[(&str, &str)], #[case] name: &str) {
+    let message = message(&with(more));
+    assert!(message.starts_with(name), "{message}");
+}
