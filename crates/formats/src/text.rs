@@ -175,8 +175,11 @@ fn starts_like_utf16(head: &[u8]) -> bool {
     matches!(head, [0, 1..=0xff, ..] | [1..=0xff, 0, ..])
 }
 
-/// The byte order of UTF-16 without a byte order mark, from its first characters, which must all be Latin.
+/// The byte order of UTF-16 without a byte order mark, from its first characters: at least two, and all Latin.
 fn utf16_without_mark(head: &[u8]) -> Result<Charset, InvalidText> {
+    if head.len() < HEAD_BYTES {
+        return Err(InvalidText::Utf16WithoutMark);
+    }
     let are_zero = |first: usize| head.iter().skip(first).step_by(2).all(|byte| *byte == 0);
     let is_any_zero = |first: usize| head.iter().skip(first).step_by(2).any(|byte| *byte == 0);
     match (are_zero(0) && !is_any_zero(1), are_zero(1) && !is_any_zero(0)) {

@@ -75,6 +75,7 @@ fn utf16_without_a_byte_order_mark_must_be_valid_to_its_end() {
 #[case::utf16_not_latin(b"a\0,\0\x38\x04\n\0", "the file looks like UTF-16 without a byte order mark")]
 #[case::utf16_not_latin_big_endian(b"\0a\0,\x04\x38\0\n", "the file looks like UTF-16 without a byte order mark")]
 #[case::utf16_two_zeros(b"a\0\0\0\n\0", "the file looks like UTF-16 without a byte order mark")]
+#[case::utf16_one_character(b"\n\0", "the file looks like UTF-16 without a byte order mark")]
 #[case::zeros_by_chance(b"a\0b,c\n", "the file looks like UTF-16 without a byte order mark")]
 #[case::utf16_without_mark_odd(b"a\0,\0b\0\n", "the file begins as UTF-16 but is not valid UTF-16 here")]
 #[case::utf32(b"\xff\xfe\0\0a\0\0\0", "the file is UTF-32")]

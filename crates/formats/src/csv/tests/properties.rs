@@ -263,10 +263,11 @@ proptest! {
         if let Ok(table) = decode_as(&strict(), [&file[..]], LIMITS) {
             let mut records: Vec<Vec<Vec<u8>>> = table.header.into_iter().collect();
             records.extend(table.rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()));
-            // csv-async does not read UTF-16. It also drops a byte order mark, and a second mark is text here.
+            // csv-async does not read UTF-16, marked or not. It also drops a byte order mark, and a second mark is text here.
             let mark = "\u{feff}".as_bytes();
             let text = file.strip_prefix(mark).unwrap_or(&file);
-            if !text.starts_with(b"\xff\xfe") && !text.starts_with(mark) {
+            let is_utf16 = text.starts_with(b"\xff\xfe") || text.iter().take(2).any(|byte| *byte == 0);
+            if !is_utf16 && !text.starts_with(mark) {
                 prop_assert_eq!(Some(records), read_with_csv_async(text));
             }
         }
