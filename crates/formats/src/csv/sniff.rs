@@ -70,7 +70,8 @@ fn check_single_quotes(sample: Sample<'_>, dialect: &CsvDialect, division: &Divi
     let are_names_quoted = names.with > 0 && names.without == 0;
     let is_column_quoted = columns.iter().any(|column| column.with > 0);
     let are_columns_whole = columns.iter().all(|column| column.with == 0 || column.without == 0);
-    if !has_records || !are_names_quoted && !(is_column_quoted && are_columns_whole) {
+    let are_fields_quoted = are_names_quoted || is_column_quoted && are_columns_whole;
+    if !has_records || !are_fields_quoted {
         return Ok(());
     }
     let message = "single quotes are around the text fields, but the quote character is the double quote; set CSV_QUOTE to \
