@@ -209,6 +209,30 @@ proptest! {
     }
 
     #[test]
+    fn records_below_other_lines_are_read(
+        records in table(),
+        above in prop::sample::select(vec!["", "sep=,", "# one", "# one\n\n## two\n", "sep=,\n# one"]),
+        line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")],
+        extra in any::<bool>(),
+    ) {
+        let mut file = above.replace('\n', line_end).into_bytes();
+        if !above.is_empty() {
+            file.extend_from_slice(line_end.as_bytes());
+        }
+        let header: Vec<Field> = (0..records[0].len()).map(|index| Some(format!("c{index}").into_bytes())).collect();
+        write_record(&header, line_end, &mut file);
+        for record in &records {
+            write_record(record, if extra { "," } else { "" }, &mut file);
+            file.extend_from_slice(line_end.as_bytes());
+        }
+        let read = decode_as(&detecting(), [&file[..]], LIMITS).unwrap();
+        prop_assert_eq!(&read.rows, &records);
+        for cut in 0..=file.len() {
+            prop_assert_eq!(&decode_as(&detecting(), [&file[..cut], &file[cut..]], LIMITS).unwrap(), &read);
+        }
+    }
+
+    #[test]
     fn records_with_escapes_are_read(records in table(), line_end in prop_oneof![Just("\n"), Just("\r\n"), Just("\r")], extra in any::<bool>()) {
         let mut file = Vec::new();
         let header: Vec<Field> = (0..records[0].len()).map(|index| Some(format!("c{index}").into_bytes())).collect();
