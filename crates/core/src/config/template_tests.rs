@@ -296,6 +296,44 @@ fn guide_names_each_setting_without_a_parameter() {
     }
 }
 
+/// Returns the metrics of a dashboard widget: namespace, name and last dimension. `.` and `...` repeat the values above.
+fn metrics_of(widget: &serde_json::Value) -> Vec<[String; 3]> {
+    let mut found: Vec<[String; 3]> = Vec::new();
+    for metric in widget["properties"]["metrics"].as_array().unwrap() {
+        let texts: Vec<&str> = metric.as_array().unwrap().iter().filter_map(|part| part.as_str()).collect();
+        let Some(last) = texts.last() else { continue };
+        let above = found.last().cloned().unwrap_or_default();
+        let value = |index: usize| match texts[0] {
+            "..." => above[index].clone(),
+            _ if texts[index] == "." => above[index].clone(),
+            _ => texts[index].to_owned(),
+        };
+        found.push([value(0), value(1), (*last).to_owned()]);
+    }
+    found
+}
+
+/// Alarms and dashboard show metrics that Spillway writes. With a wrong name they would stay empty, without an error.
+#[test]
+fn alarms_and_dashboard_use_metrics_that_exist() {
+    let text = include_str!("../../../../template.yaml");
+    let (metrics, report) = (include_str!("../metrics.rs"), include_str!("../report.rs"));
+    let body = section(section(text, "  Dashboard:"), "      DashboardBody: !Sub |");
+    let dashboard: serde_json::Value = serde_json::from_str(body).unwrap();
+    let shown: Vec<_> = dashboard["widgets"].as_array().unwrap().iter().flat_map(metrics_of).collect();
+    let own: Vec<_> = shown.iter().filter(|[namespace, ..]| namespace == "Spillway").collect();
+    let alarms = text.split("Namespace: Spillway\n").skip(1).map(|rest| rest.lines().next().unwrap());
+    let named = alarms.map(|line| line.trim().strip_prefix("MetricName: ").unwrap());
+    for name in own.iter().map(|[_, name, _]| name.as_str()).chain(named) {
+        assert!(metrics.contains(&format!("(\"{name}\", \"")), "no metric {name}");
+    }
+    let outcomes: Vec<_> = own.iter().filter(|[_, name, _]| name == "Objects").map(|[.., outcome]| outcome).collect();
+    assert_eq!(outcomes.len(), 7);
+    for outcome in outcomes {
+        assert!(report.contains(&format!("=> \"{outcome}\"")), "no outcome {outcome}");
+    }
+}
+
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
