@@ -6,6 +6,7 @@ use super::{CommitFault, Fixture, KEY, Reading, Step};
 use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::object::ObjectVersion;
+use crate::pattern::TablePatterns;
 use crate::replay::Replay;
 use crate::report::Outcome;
 use spillway_formats::schema::fallback::FallbackFormat;
@@ -203,7 +204,9 @@ async fn fallback_that_fails_does_not_stop_the_others() {
 #[case::ledger("\"target_table\": \"orders\"", "\"target_table\": \"spillway_ledger\"")]
 #[tokio::test]
 async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
+    // With patterns, a replay selects the manifests of every table.
+    fixture.settings.database.tables.patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
     let key = fixture.aws.keys().into_iter().find(|key| key.contains("_manifests/")).unwrap();
     let text = String::from_utf8(fixture.aws.get(&key).unwrap()).unwrap();
     assert!(text.contains(from), "{text}");
