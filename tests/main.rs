@@ -25,6 +25,8 @@ mod engines {
 
 // Loads: from the upload to the rows.
 mod load {
+    // Bytes of Parquet files in binary and text columns, and through the fallback.
+    mod binary;
     // Files as people have them, from `tests/cases`.
     mod cases;
     // Compressed, truncated and misnamed files, and CSV dialects.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -68,7 +68,12 @@ async fn types(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
 const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (other INT)";
 
 /// Uploads and loads an object. With a format, it falls back in this format first, and is replayed.
-async fn upload_and_load(test_env: &TestEnv, key: &str, body: &[u8], fallback_format: Option<&str>) -> Result<()> {
+pub(super) async fn upload_and_load(
+    test_env: &TestEnv,
+    key: &str,
+    body: &[u8],
+    fallback_format: Option<&str>,
+) -> Result<()> {
     let object = test_env.fixture.account.put(key, body.to_vec()).await?;
     let Some(format) = fallback_format else {
         test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
@@ -175,7 +180,7 @@ fn every_type() -> Result<Vec<u8>> {
     parquet_file(columns, WriterProperties::default())
 }
 
-fn parquet_file(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) -> Result<Vec<u8>> {
+pub(super) fn parquet_file(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) -> Result<Vec<u8>> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))?;
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties))?;
     writer.write(&batch)?;

@@ -133,6 +133,7 @@ impl KeyField {
             column_type: self.column_type,
             has_nulls,
             null_tokens: false,
+            is_binary: false,
             max_bytes: max_bytes as u64,
             candidates: Candidates {
                 boolean: false,

@@ -31,7 +31,7 @@ impl fmt::Display for Position {
 pub enum FieldKind {
     /// Nothing (CSV), or a number or boolean as written (JSON).
     Plain,
-    /// A string in a format that distinguishes strings: never a number, a boolean or a null token.
+    /// A string or bytes in a format that distinguishes them: never a number, a boolean or a null token.
     String,
     /// An object or an array, as JSON.
     Nested,

@@ -4,10 +4,12 @@
 //! - Every field is quoted, with a backslash before a quote or a backslash.
 //! - OpenCSVSerDe has no NULL. So the first field, `spillway_nulls`, contains the numbers of the columns that are NULL, separated
 //!   by `;`. The first column of the table is number 1.
+//! - Bytes that are not text are pairs of hex digits, which Athena's `from_hex` reads.
 //!
 //! A replay restores line breaks within fields, but Athena reads line by line and splits such a record. Athena also reads every
 //! column as a string. Therefore Parquet is the default.
 
+use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,6 +20,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{AsyncRead, Stream, StreamExt, TryStreamExt};
 
 use crate::error::BoxError;
+use crate::schema::ColumnType;
 use crate::schema::fallback::FallbackColumn;
 use crate::schema::value::Value;
 use crate::{Batch, Error, ErrorKind, Position, Result};
@@ -98,11 +101,11 @@ impl CsvEncoder {
         let mut escaped = Vec::new();
         for field in fields {
             escaped.clear();
-            for byte in field {
-                if *byte == ESCAPE {
+            for byte in field.iter().copied() {
+                if byte == ESCAPE {
                     escaped.push(ESCAPE);
                 }
-                escaped.push(*byte);
+                escaped.push(byte);
             }
             self.record.push_field(&escaped);
         }
@@ -111,17 +114,31 @@ impl CsvEncoder {
 }
 
 /// The field to store; `None` for NULL.
-fn stored<'a>(column: &FallbackColumn, batch: &'a Batch, row: usize, index: usize) -> Result<Option<&'a [u8]>> {
+fn stored<'a>(column: &FallbackColumn, batch: &'a Batch, row: usize, index: usize) -> Result<Option<Cow<'a, [u8]>>> {
     let field = batch.field(row, index);
     match column.store(field) {
         Some(Value::Null) => Ok(None),
-        Some(_) => Ok(field),
+        Some(Value::Binary(bytes)) => Ok(Some(Cow::Owned(hex(bytes)))),
+        Some(_) => Ok(field.map(Cow::Borrowed)),
         None => {
             let error =
                 Error::new(ErrorKind::Internal, "a value does not have the type that was inferred from the whole file");
             Err(error.at(batch.position(row)).in_column(&column.name))
         }
     }
+}
+
+/// Two hex digits for each byte.
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]).collect()
+}
+
+/// The bytes of which [`hex`] returns this text.
+fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4) | digit(*low)?)).collect()
 }
 
 /// Reads the rows that [`CsvEncoder`] wrote with the same columns. Fields are in the order of `columns`.
@@ -139,12 +156,7 @@ where
         .escape(Some(ESCAPE))
         .terminator(Terminator::Any(b'\n'))
         .create_reader(ChunkReader { chunks: chunks.map_err(Error::read).boxed(), rest: Bytes::new() });
-    let decoder = Decoder {
-        places: columns.iter().map(|column| column.place).collect(),
-        reader,
-        record: ByteRecord::new(),
-        record_number: 0,
-    };
+    let decoder = Decoder { columns: columns.to_vec(), reader, record: ByteRecord::new(), record_number: 0 };
     let batches = stream::try_unfold(decoder, |mut decoder| async move {
         let batch = decoder.next().await?;
         Ok((!batch.is_empty()).then_some((batch, decoder)))
@@ -153,8 +165,7 @@ where
 }
 
 struct Decoder {
-    /// The index in the record of each column.
-    places: Vec<usize>,
+    columns: Vec<FallbackColumn>,
     reader: AsyncReader<ChunkReader>,
     record: ByteRecord,
     record_number: u64,
@@ -163,7 +174,7 @@ struct Decoder {
 impl Decoder {
     /// The next rows; an empty batch after the last.
     async fn next(&mut self) -> Result<Batch> {
-        let mut batch = Batch::new(self.places.len());
+        let mut batch = Batch::new(self.columns.len());
         while batch.rows() < BATCH_ROWS && batch.size_bytes() < BATCH_BYTES {
             if !self.reader.read_byte_record(&mut self.record).await.map_err(read_error)? {
                 break;
@@ -171,9 +182,15 @@ impl Decoder {
             self.record_number += 1;
             let position = Position { record: self.record_number, line: self.record_number, byte: 0 };
             let nulls = nulls(&self.record).ok_or_else(|| changed(position))?;
-            for place in &self.places {
-                let field = self.record.get(*place).ok_or_else(|| changed(position))?;
-                batch.push_field((!nulls.contains(place)).then_some(field));
+            for column in &self.columns {
+                let field = self.record.get(column.place).ok_or_else(|| changed(position))?;
+                if nulls.contains(&column.place) {
+                    batch.push_field(None);
+                } else if column.file_type == ColumnType::Binary {
+                    batch.push_field(Some(&from_hex(field).ok_or_else(|| changed(position))?));
+                } else {
+                    batch.push_field(Some(field));
+                }
             }
             batch.end_row(position);
         }

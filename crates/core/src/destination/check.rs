@@ -174,6 +174,14 @@ pub(super) fn check_fraction(micros: i64, fraction_digits: u32) -> Result<(), Re
     if micros % unit == 0 { Ok(()) } else { Err("has a finer fraction of a second than the column") }
 }
 
+/// Checks that bytes of the file are text, for a column that does not store bytes.
+pub(super) fn check_utf8(bytes: &[u8]) -> Result<(), Rejection> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("is binary and not UTF-8 text, and the column does not store bytes"),
+    }
+}
+
 /// Checks a text against its column's limit in characters. A CHAR column removes trailing spaces.
 pub(super) fn check_characters(bytes: &[u8], max: u64, trims_spaces: bool) -> Result<(), Rejection> {
     if has_more_characters(bytes, max) {

@@ -31,6 +31,8 @@ pub(super) struct TableColumn<Storage> {
     pub(super) null_fill: NullFill,
     /// The file's null tokens mean NULL here, unless the column is text.
     pub(super) null_tokens: bool,
+    /// The file declares bytes that are not text. They may be UTF-8 in spite of that.
+    pub(super) is_binary: bool,
     /// The index of the file's field that is stored in the column.
     pub(super) field: usize,
 }
@@ -127,7 +129,8 @@ pub(super) fn match_columns<S: Clone>(
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
             return Err(mismatch(&column.name, message));
         }
-        matched.push(TableColumn { null_tokens: wanted.null_tokens, field, ..column.clone() });
+        let (null_tokens, is_binary) = (wanted.null_tokens, wanted.is_binary);
+        matched.push(TableColumn { null_tokens, is_binary, field, ..column.clone() });
     }
     let is_filled = |column: &TableColumn<S>| {
         column.nullable
@@ -209,6 +212,7 @@ pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> 
         generated: false,
         null_fill: NullFill::Nothing,
         null_tokens: true,
+        is_binary: false,
         field: 0,
     }
 }

@@ -2,7 +2,6 @@ use futures_util::TryStreamExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::schema::ColumnType;
 
 type Row = Vec<Option<String>>;
 
@@ -105,6 +104,31 @@ async fn error_of_a_read_is_returned_unchanged() {
 async fn another_file_is_an_error() {
     for bytes in ["id,note\n1,2\n", "\"\",\"1\"\n", "\"x\",\"1\",\"\",\"n\"\n"] {
         assert_eq!(decoded(&columns(), bytes.as_bytes(), 64).await.unwrap_err().kind(), ErrorKind::Internal, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_stored_in_hex() {
+    let columns = [column("raw", ColumnType::Binary, 1)];
+    let mut values: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    values.extend([Vec::new(), b"\\x41".to_vec(), b"\"\n\r,;\\N".to_vec(), (0..=255).collect()]);
+    let mut batch = Batch::new(1);
+    for (index, value) in values.iter().enumerate() {
+        batch.push_field(Some(value));
+        batch.end_row(Position { record: index as u64 + 1, line: 0, byte: 0 });
+    }
+    let mut encoder = CsvEncoder::new(&columns);
+    encoder.write(&batch).await.unwrap();
+    let bytes = encoder.finish();
+    assert!(bytes.starts_with(b"\"\",\"00\"\n\"\",\"01\"\n") && bytes.is_ascii());
+    let batches: Vec<Batch> =
+        decode(&columns, stream::iter([Ok::<_, Error>(Bytes::from(bytes))])).try_collect().await.unwrap();
+    let restored: Vec<Vec<u8>> =
+        batches.iter().flat_map(|batch| (0..batch.rows()).map(|row| batch.field(row, 0).unwrap().to_vec())).collect();
+    assert_eq!(restored, values);
+    for broken in ["\"\",\"0\"\n", "\"\",\"0g\"\n"] {
+        let error = decoded(&columns, broken.as_bytes(), 64).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{broken}");
     }
 }
 

@@ -47,12 +47,8 @@ pub(super) fn column_type(data_type: &DataType) -> Option<ColumnType> {
         DataType::Timestamp(_, None) => ColumnType::DateTime,
         DataType::Timestamp(_, Some(_)) => ColumnType::Instant,
         DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) => ColumnType::Json,
-        DataType::Utf8View
-        | DataType::BinaryView
-        | DataType::FixedSizeBinary(_)
-        | DataType::Time32(_)
-        | DataType::Time64(_)
-        | DataType::Null => ColumnType::Text,
+        DataType::BinaryView | DataType::FixedSizeBinary(_) => ColumnType::Binary,
+        DataType::Utf8View | DataType::Time32(_) | DataType::Time64(_) | DataType::Null => ColumnType::Text,
         _ => return None,
     })
 }
@@ -81,10 +77,13 @@ pub(super) fn write_within(
     (out, max_bytes): (&mut Vec<u8>, usize),
 ) -> Result<Option<FieldKind>, Unreadable> {
     match array.data_type() {
-        DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_)
-            if !array.is_null(row) && utf8(array, row)?.len() > max_bytes =>
-        {
-            Err(TOO_LONG)
+        DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) if !array.is_null(row) => {
+            let value = bytes(array, row);
+            if value.len() > max_bytes {
+                return Err(TOO_LONG);
+            }
+            out.extend_from_slice(value);
+            Ok(Some(FieldKind::String))
         }
         DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) if !array.is_null(row) => {
             json::write_within(array, row, (out, max_bytes))?;
@@ -94,7 +93,7 @@ pub(super) fn write_within(
     }
 }
 
-/// Writes a value that is not nested and returns its kind; `None` if it is missing.
+/// Writes a value that is not nested and returns its kind; `None` if it is missing. Bytes must be UTF-8.
 fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<FieldKind>, Unreadable> {
     if array.is_null(row) {
         return Ok(None);
@@ -120,8 +119,12 @@ fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<Fiel
         }
         DataType::Timestamp(unit, zone) => write_timestamp(array, row, (*unit, zone.is_some()), out),
         DataType::Time32(_) | DataType::Time64(_) => return write_time_of_day(array, row, out).map(Some),
-        DataType::Utf8View | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            out.extend_from_slice(utf8(array, row)?.as_bytes());
+        DataType::Utf8View => {
+            out.extend_from_slice(bytes(array, row));
+            return Ok(Some(FieldKind::String));
+        }
+        DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            out.extend_from_slice(utf8(bytes(array, row))?);
             return Ok(Some(FieldKind::String));
         }
         _ => return Err("has a type that is not supported"),
@@ -200,14 +203,21 @@ fn write_time_of_day(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result
     Ok(FieldKind::String)
 }
 
-/// The text of a string, or of bytes that are UTF-8.
-fn utf8(array: &dyn Array, row: usize) -> Result<&str, Unreadable> {
-    let bytes = match array.data_type() {
-        DataType::Utf8View => return Ok(array.as_string_view().value(row)),
+/// The bytes of a string or of bytes.
+fn bytes(array: &dyn Array, row: usize) -> &[u8] {
+    match array.data_type() {
+        DataType::Utf8View => array.as_string_view().value(row).as_bytes(),
         DataType::BinaryView => array.as_binary_view().value(row),
         _ => array.as_fixed_size_binary().value(row),
-    };
-    std::str::from_utf8(bytes).map_err(|_| "is not UTF-8 text; write the column as text, or leave it out")
+    }
+}
+
+/// The same bytes, if they are UTF-8.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&[u8], Unreadable> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => Ok(bytes),
+        Err(_) => Err("is not UTF-8 text; write the column as text, or leave it out"),
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(super) enum Conversion {
     Uuid,
     /// Text that is JSON.
     Json,
+    /// Bytes that the file declares as one of a set of names. They must be UTF-8.
+    Enum,
     /// A timestamp of 96 bits. It is read twice: in microseconds, and in nanoseconds as this column of the second read.
     Int96(usize),
 }
@@ -59,11 +61,13 @@ fn file_column(field: &Field, parquet_type: &Type) -> Result<FileColumn> {
         (Some(LogicalType::Json), _) | (None, ConvertedType::JSON) if field.data_type() == &DataType::Utf8View => {
             Conversion::Json
         }
+        (Some(LogicalType::Enum), _) | (None, ConvertedType::ENUM) => Conversion::Enum,
         _ => Conversion::Plain,
     };
     let column_type = match conversion {
         Conversion::Json => Some(ColumnType::Json),
-        Conversion::Plain | Conversion::Uuid | Conversion::Int96(_) => cells::column_type(field.data_type()),
+        Conversion::Uuid | Conversion::Enum => Some(ColumnType::Text),
+        Conversion::Plain | Conversion::Int96(_) => cells::column_type(field.data_type()),
     };
     if let Some(column_type) = column_type.filter(|_| is_supported(field.data_type())) {
         return Ok(FileColumn { name: field.name().clone(), column_type, conversion });

@@ -6,8 +6,8 @@ use std::ops::Range;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
-    StringViewArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType, TimeUnit};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 
 use super::failure::unwrap_external;
 use super::ranges::Ranges;
-use super::{arrow_schema, decoded_rows};
+use super::{ByteArrays, arrow_schema, decoded_rows};
 use crate::error::BoxError;
 use crate::schema::fallback::FallbackColumn;
 use crate::schema::value::{Value, write_text};
@@ -131,8 +131,7 @@ impl Decoder {
 
 /// Reads the footer, and checks that the file has these columns.
 async fn open(ranges: Ranges, columns: &[FallbackColumn]) -> Result<ParquetRecordBatchStream<Ranges>> {
-    // A view points into its page, so a repeated long text is in memory only once.
-    let options = ArrowReaderOptions::new().with_schema(arrow_schema(columns, &DataType::Utf8View));
+    let options = ArrowReaderOptions::new().with_schema(arrow_schema(columns, ByteArrays::Views));
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(ranges, options).await.map_err(decode_error)?;
     let rows = decoded_rows(builder.metadata());
     builder.with_batch_size(rows).build().map_err(decode_error)
@@ -148,6 +147,7 @@ enum Cells {
     DateTime(TimestampMicrosecondArray),
     Instant(TimestampMicrosecondArray),
     Text(StringViewArray),
+    Binary(BinaryViewArray),
 }
 
 impl Cells {
@@ -167,6 +167,7 @@ impl Cells {
                 if zone.is_some() { Self::Instant(micros) } else { Self::DateTime(micros) }
             }
             DataType::Utf8View => Self::Text(array.as_string_view().clone()),
+            DataType::BinaryView => Self::Binary(array.as_binary_view().clone()),
             _ => return None,
         };
         Some(cells)
@@ -181,6 +182,7 @@ impl Cells {
             Self::Date(array) => array,
             Self::DateTime(array) | Self::Instant(array) => array,
             Self::Text(array) => array,
+            Self::Binary(array) => array,
         };
         if array.is_null(row) {
             return Value::Null;
@@ -194,6 +196,7 @@ impl Cells {
             Self::DateTime(array) => Value::DateTime { micros: array.value(row) },
             Self::Instant(array) => Value::Instant { micros: array.value(row) },
             Self::Text(array) => Value::Text(array.value(row)),
+            Self::Binary(array) => Value::Binary(array.value(row)),
         }
     }
 }

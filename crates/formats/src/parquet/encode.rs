@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{
-    BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
+    BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
 };
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use super::arrow_schema;
+use super::{ByteArrays, arrow_schema};
 use crate::schema::ColumnType;
 use crate::schema::fallback::FallbackColumn;
 use crate::schema::value::Value;
@@ -37,7 +37,7 @@ pub struct ParquetEncoder {
 impl ParquetEncoder {
     /// An encoder for a file with these columns, in the order of the file.
     pub fn new(columns: &[FallbackColumn]) -> Result<Self> {
-        let schema = arrow_schema(columns, &DataType::Utf8);
+        let schema = arrow_schema(columns, ByteArrays::Owned);
         let properties = WriterProperties::builder()
             .set_compression(Compression::SNAPPY)
             .set_created_by(format!("spillway version {}", env!("CARGO_PKG_VERSION")))
@@ -123,6 +123,7 @@ fn array(batch: &Batch, index: usize, column: &FallbackColumn) -> Result<ArrayRe
         ColumnType::Json | ColumnType::Text => {
             build!(StringBuilder::new(), Value::Json(value) | Value::Text(value) => value)
         }
+        ColumnType::Binary => build!(BinaryBuilder::new(), Value::Binary(value) => value),
     };
     Ok(array)
 }

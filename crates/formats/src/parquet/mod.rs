@@ -1,7 +1,7 @@
 //! Parquet: fallback objects, written and read, and the files of users, read by [`ParquetReader`].
 //!
 //! Fallback objects are compressed with Snappy and keep the type of each column: integers, doubles, booleans, dates,
-//! decimals, and timestamps in microseconds. Athena, Redshift Spectrum and Spark read them as such. A missing value and an
+//! decimals, bytes, and timestamps in microseconds. Athena, Redshift Spectrum and Spark read them as such. A missing value and an
 //! empty string stay different. Writing and reading hold at most one row group, and its size is bounded.
 
 mod cells;
@@ -34,8 +34,21 @@ const DECODED_BYTES: u64 = 4 << 20;
 /// The most rows that Arrow decodes at a time.
 const DECODED_ROWS: usize = 1024;
 
-/// The Arrow schema of a fallback object. Text has the type `text_type`, which differs between writing and reading.
-fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {
+/// How Arrow holds text and bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByteArrays {
+    /// Each value is copied, for writing.
+    Owned,
+    /// A value points into its page, for reading. So a repeated long text is in memory only once.
+    Views,
+}
+
+/// The Arrow schema of a fallback object.
+fn arrow_schema(columns: &[FallbackColumn], byte_arrays: ByteArrays) -> SchemaRef {
+    let (text_type, binary_type) = match byte_arrays {
+        ByteArrays::Owned => (DataType::Utf8, DataType::Binary),
+        ByteArrays::Views => (DataType::Utf8View, DataType::BinaryView),
+    };
     let field = |column: &FallbackColumn| {
         let data_type = match column.stored_type {
             ColumnType::Boolean => DataType::Boolean,
@@ -46,6 +59,7 @@ fn arrow_schema(columns: &[FallbackColumn], text_type: &DataType) -> SchemaRef {
             ColumnType::DateTime => DataType::Timestamp(TimeUnit::Microsecond, None),
             ColumnType::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             ColumnType::Json | ColumnType::Text => text_type.clone(),
+            ColumnType::Binary => binary_type.clone(),
         };
         Field::new(&column.name, data_type, true)
     };

@@ -164,6 +164,9 @@ fn push_value(
     let kind = match column.conversion {
         Conversion::Uuid => Ok(cells::write_uuid(array, row, text)),
         Conversion::Plain | Conversion::Json => cells::write_within(array, row, (text, max_bytes)),
+        Conversion::Enum => {
+            cells::write_within(array, row, (text, max_bytes)).and_then(|kind| cells::utf8(text).map(|_| kind))
+        }
         Conversion::Int96(nanos_index) => match &decoded.nanos {
             Some(nanos) => cells::write_int96(array, nanos.column(nanos_index), row, text),
             None => Err("is not read"),

@@ -71,7 +71,7 @@ fn canonical(column_type: ColumnType, field: Option<&str>) -> Option<String> {
     (value != crate::schema::value::Value::Null).then(|| String::from_utf8(text).unwrap())
 }
 
-const ALL_TYPES: [ColumnType; 10] = [
+const ALL_TYPES: [ColumnType; 11] = [
     ColumnType::Boolean,
     ColumnType::Integer,
     ColumnType::Decimal { precision: 12, scale: 2 },
@@ -82,6 +82,7 @@ const ALL_TYPES: [ColumnType; 10] = [
     ColumnType::Instant,
     ColumnType::Json,
     ColumnType::Text,
+    ColumnType::Binary,
 ];
 
 /// Fields that are values of the type.
@@ -111,7 +112,7 @@ fn field(column_type: ColumnType) -> BoxedStrategy<String> {
         ColumnType::Json => any::<Vec<String>>()
             .prop_map(|values| format!("{{\n \"v\": {} }}", serde_json::to_string(&values).unwrap()))
             .boxed(),
-        ColumnType::Text => prop_oneof![
+        ColumnType::Text | ColumnType::Binary => prop_oneof![
             any::<String>(),
             prop::sample::select(vec!["", "NULL", "\\N", "\"", "\\", "a\nb", "\r\n", ",", "\\\"", "\u{0}"])
                 .prop_map_into()
@@ -134,6 +135,33 @@ proptest! {
             .map(|row| row.iter().zip(ALL_TYPES).map(|(field, kind)| canonical(kind, field.as_deref())).collect())
             .collect();
         prop_assert_eq!(round_trip(&columns(&ALL_TYPES), &rows, rows_per_batch), expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_bytes_survive_a_round_trip(values in prop::collection::vec(prop::option::of(any::<Vec<u8>>()), 0..20)) {
+        let columns = columns(&[ColumnType::Binary]);
+        let mut batch = Batch::new(1);
+        for (index, value) in values.iter().enumerate() {
+            batch.push_field(value.as_deref());
+            batch.end_row(Position { record: index as u64 + 1, line: 0, byte: 0 });
+        }
+        let mut encoder = ParquetEncoder::new(&columns).unwrap();
+        encoder.write(&batch).unwrap();
+        let bytes = Bytes::from(encoder.finish().unwrap());
+        let size_bytes = bytes.len() as u64;
+        let read =
+            move |range: Range<u64>| ready(Ok::<_, std::io::Error>(bytes.slice(range.start as usize..range.end as usize)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let batches: Vec<Batch> = runtime.block_on(decode(&columns, size_bytes, read).try_collect()).unwrap();
+        let restored: Vec<Option<Vec<u8>>> = batches
+            .iter()
+            .flat_map(|batch| (0..batch.rows()).map(|row| batch.field(row, 0).map(<[u8]>::to_vec)))
+            .collect();
+        prop_assert_eq!(restored, values);
     }
 }
 

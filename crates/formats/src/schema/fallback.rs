@@ -53,8 +53,14 @@ impl FallbackColumn {
         if value == Value::Null || self.stored_type == self.file_type {
             return Some(value);
         }
-        // Text that looks like a value of another type would be restored in another spelling.
-        if self.file_type == ColumnType::Text { None } else { parse(self.stored_type, field) }
+        match (self.file_type, self.stored_type) {
+            (ColumnType::Text, ColumnType::Binary) => parse(ColumnType::Binary, field),
+            // CSV, which stores bytes in hex.
+            (ColumnType::Binary, ColumnType::Text) => Some(value),
+            // Text that looks like a value of another type would be restored in another spelling.
+            (ColumnType::Text | ColumnType::Binary, _) | (_, ColumnType::Binary) => None,
+            (_, stored_type) => parse(stored_type, field),
+        }
     }
 
     /// A stored value in the file's type, or `None` if [`FallbackColumn::store`] did not store it.
@@ -68,7 +74,9 @@ impl FallbackColumn {
             | (Value::Double(_), ColumnType::Double)
             | (Value::Date { .. }, ColumnType::Date)
             | (Value::DateTime { .. }, ColumnType::DateTime)
-            | (Value::Instant { .. }, ColumnType::Instant) => Some(stored),
+            | (Value::Instant { .. }, ColumnType::Instant)
+            | (Value::Binary(_), ColumnType::Binary) => Some(stored),
+            (Value::Binary(bytes), ColumnType::Text) => std::str::from_utf8(bytes).ok().map(Value::Text),
             (Value::Integer(value), ColumnType::Decimal { precision, scale }) => {
                 rescaled(value.into(), 0, precision, scale)
             }
@@ -95,7 +103,8 @@ impl FallbackColumn {
                 | Value::Double(_)
                 | Value::Date { .. }
                 | Value::DateTime { .. }
-                | Value::Instant { .. },
+                | Value::Instant { .. }
+                | Value::Binary(_),
                 _,
             ) => None,
         }
@@ -171,6 +180,8 @@ mod tests {
             (decimal(38, 2), ColumnType::Double, "-150000000000000000000.00", "-150000000000000000000.00"),
             (ColumnType::Double, decimal(12, 4), "1.5", "1.5"),
             (ColumnType::Instant, ColumnType::Text, "2024-05-01T10:00:00+02:00", "2024-05-01T10:00:00+02:00"),
+            (ColumnType::Text, ColumnType::Binary, "\\x41", "\\x41"),
+            (ColumnType::Binary, ColumnType::Text, "", ""),
         ] {
             assert_eq!(
                 round_trip(file_type, stored_type, field).as_deref(),
@@ -197,6 +208,8 @@ mod tests {
     #[test]
     fn value_that_could_not_be_restored_is_not_stored() {
         assert_eq!(round_trip(ColumnType::Text, ColumnType::Integer, "7"), None);
+        assert_eq!(round_trip(ColumnType::Binary, ColumnType::Integer, "7"), None);
+        assert_eq!(round_trip(ColumnType::Integer, ColumnType::Binary, "7"), None);
         assert_eq!(round_trip(ColumnType::Integer, ColumnType::Integer, "x"), None);
         assert_eq!(round_trip(ColumnType::Json, ColumnType::Text, "{\"a\""), None);
         assert_eq!(round_trip(ColumnType::Double, ColumnType::Decimal { precision: 3, scale: 1 }, "1.25"), None);

@@ -6,6 +6,9 @@
 //!
 //! If the file distinguishes strings and nested values ([`FieldKind`]), this limits the families: a string is a date, a
 //! date-time (with or without an offset) or text, but never a number. Only nested values are JSON.
+//!
+//! Bytes that the file does not declare as text are text if every value is UTF-8 without NUL, because old writers do not
+//! declare their strings as text.
 
 mod family;
 mod numbers;
@@ -54,10 +57,11 @@ impl Inference {
         self
     }
 
-    /// Starts with the types that the file declares, if it does. A column with a value of another type becomes text.
+    /// Starts with the types that the file declares, if it does. A column with a value of another type becomes text, and bytes that
+    /// are all UTF-8 become text too.
     pub fn declared(columns: impl IntoIterator<Item = (String, Option<ColumnType>)>) -> Self {
-        let column = |(name, declared)| ColumnState {
-            family: if declared == Some(ColumnType::Text) { Family::Text } else { Family::Open },
+        let column = |(name, declared): (String, Option<ColumnType>)| ColumnState {
+            family: declared.map_or(Family::Open, Family::declared),
             declared,
             ..ColumnState::new(name)
         };
@@ -184,6 +188,7 @@ impl ColumnState {
             self.family = Family::Text;
         }
         let column_type = match self.declared {
+            Some(ColumnType::Binary) => self.family.column_type(),
             Some(declared) if self.family.fits(declared) => {
                 self.forced = None;
                 declared
@@ -207,6 +212,7 @@ impl ColumnState {
             column_type,
             has_nulls,
             null_tokens: self.null_tokens && !self.has_strings,
+            is_binary: self.declared == Some(ColumnType::Binary),
             max_bytes: self.max_bytes,
             candidates,
             type_reason,
@@ -215,6 +221,7 @@ impl ColumnState {
 
     fn reason(&self) -> String {
         match (self.declared, self.forced) {
+            (Some(ColumnType::Binary), _) => {}
             (Some(ColumnType::Text), _) => return "the file declares it".to_owned(),
             (Some(_), None) if !matches!(self.family, Family::Text) => return "the file declares it".to_owned(),
             (Some(_), None) => return "a value does not have the type that the file declares".to_owned(),
@@ -228,12 +235,14 @@ impl ColumnState {
                 return "every value is a null token".to_owned();
             }
             Family::Open | Family::Text => return "no record has a value".to_owned(),
+            Family::Bytes if self.values == 0 => return "no record has a value".to_owned(),
             Family::Boolean => ("a boolean", "booleans"),
             Family::Number(_) => ("a 64-bit integer", "64-bit integers"),
             Family::Date => ("a date", "dates"),
             Family::DateTime => ("a date with a time of day", "dates with a time of day"),
             Family::Instant => ("a date with a time of day and an offset", "dates with a time of day and an offset"),
             Family::Json => ("a nested JSON value", "nested JSON values"),
+            Family::Bytes | Family::Binary => ("UTF-8 text", "UTF-8 text"),
         };
         match self.values {
             1 => format!("the only value is {one}"),

@@ -38,6 +38,8 @@ pub enum ColumnType {
     Json,
     /// Any other text in UTF-8, byte for byte.
     Text,
+    /// Bytes that are not text. Only Parquet has this type.
+    Binary,
 }
 
 impl ColumnType {
@@ -56,7 +58,8 @@ impl ColumnType {
             | Self::DateTime
             | Self::Instant
             | Self::Json
-            | Self::Text => self,
+            | Self::Text
+            | Self::Binary => self,
         }
     }
 }
@@ -122,6 +125,11 @@ pub struct Column {
     /// `false` if the file distinguishes strings from nulls: then a null token is a string like any other.
     #[serde(default = "default_null_tokens")]
     pub null_tokens: bool,
+    /// Whether the file declares bytes that are not text. Binary columns of a table get exactly these bytes.
+    ///
+    /// The type is still text if every value is UTF-8, because old writers do not declare their strings as text.
+    #[serde(default)]
+    pub is_binary: bool,
     /// The length of the longest value in bytes. It decides how text is stored.
     pub max_bytes: u64,
     /// All possible types, for tables that already exist.

@@ -48,6 +48,8 @@ pub enum Value<'a> {
     Json(&'a str),
     /// Any text.
     Text(&'a str),
+    /// Any bytes.
+    Binary(&'a [u8]),
 }
 
 /// The null tokens that are words. Letter case does not matter.
@@ -67,8 +69,8 @@ pub fn is_null_token(field: &[u8]) -> bool {
 
 /// Parses a field as a value of a type; `None` if it is not one.
 ///
-/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type except text. So a
-/// quoted empty field (`""`) is an empty string in a text column and NULL in all others.
+/// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type except text and
+/// bytes. So a quoted empty field (`""`) is an empty string in a text column and NULL in all others.
 pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>> {
     let Some(text) = field else {
         return Some(Value::Null);
@@ -85,6 +87,7 @@ pub fn parse(column_type: ColumnType, field: Option<&[u8]>) -> Option<Value<'_>>
         ColumnType::Instant => time::parse_instant(text).map(|micros| Value::Instant { micros }),
         ColumnType::Json => json::parse_nested(text).map(Value::Json),
         ColumnType::Text => return std::str::from_utf8(text).ok().map(Value::Text),
+        ColumnType::Binary => return Some(Value::Binary(text)),
     };
     value.or_else(|| is_null_token(text).then_some(Value::Null))
 }
@@ -119,6 +122,7 @@ pub fn write_canonical(value: &Value<'_>, out: &mut Vec<u8>) {
         Value::Date { days } => time::write_date(days, out),
         Value::DateTime { micros } | Value::Instant { micros } => time::write_date_time(micros, out),
         Value::Json(text) | Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Binary(bytes) => out.extend_from_slice(bytes),
     }
 }
 
@@ -137,7 +141,8 @@ pub fn write_text(value: &Value<'_>, out: &mut Vec<u8>) {
         | Value::Date { .. }
         | Value::DateTime { .. }
         | Value::Json(_)
-        | Value::Text(_) => write_canonical(value, out),
+        | Value::Text(_)
+        | Value::Binary(_) => write_canonical(value, out),
     }
 }
 

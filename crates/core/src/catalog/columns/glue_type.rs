@@ -23,6 +23,7 @@ pub(super) fn glue_type(column_type: ColumnType) -> String {
         ColumnType::Date => "date".to_owned(),
         ColumnType::DateTime | ColumnType::Instant => "timestamp".to_owned(),
         ColumnType::Json | ColumnType::Text => "string".to_owned(),
+        ColumnType::Binary => "binary".to_owned(),
     }
 }
 
@@ -37,7 +38,8 @@ pub(super) fn type_name_part(column_type: ColumnType) -> String {
         | ColumnType::DateTime
         | ColumnType::Instant
         | ColumnType::Json
-        | ColumnType::Text => glue_type(column_type),
+        | ColumnType::Text
+        | ColumnType::Binary => glue_type(column_type),
     }
 }
 
@@ -45,11 +47,16 @@ pub(super) fn type_name_part(column_type: ColumnType) -> String {
 ///
 /// Types that Spillway never creates store nothing; another program's table may have them.
 pub(super) fn stored_as(glue_type: &str, column: &Column, format: FallbackFormat) -> Option<ColumnType> {
-    if glue_type == "string" {
-        return Some(ColumnType::Text);
+    let is_bytes = column.column_type == ColumnType::Binary;
+    match (glue_type, format) {
+        // The CSV of the fallback spells bytes in hex.
+        ("string", FallbackFormat::Csv) => return Some(ColumnType::Text),
+        ("string", FallbackFormat::Parquet) => return (!is_bytes).then_some(ColumnType::Text),
+        ("binary", FallbackFormat::Parquet) => return column.is_binary.then_some(ColumnType::Binary),
+        (_, _) => {}
     }
     // Text that could be a number stays text. Only a text column without values may be stored as another type.
-    let is_open = column.column_type != ColumnType::Text || column.max_bytes == 0;
+    let is_open = !is_bytes && (column.column_type != ColumnType::Text || column.max_bytes == 0);
     if format == FallbackFormat::Csv || !is_open {
         return None;
     }

@@ -23,6 +23,7 @@ fn column(name: &str, column_type: ColumnType) -> Column {
         column_type,
         has_nulls: false,
         null_tokens: true,
+        is_binary: column_type == ColumnType::Binary,
         max_bytes: 5,
         candidates,
         type_reason,
@@ -115,6 +116,35 @@ fn json_is_stored_as_a_string() {
     let schema = schema(&[("tags", ColumnType::Json), ("size", ColumnType::Json)]);
     let (columns, _) = describe(&assign(&schema, &table(&[("size", "bigint")]), FallbackFormat::Parquet));
     assert_eq!(columns, ["tags: string @1", "size__string: string @2"]);
+}
+
+#[test]
+fn bytes_are_stored_as_binary_and_in_csv_as_a_string() {
+    let file = schema(&[("raw", ColumnType::Binary), ("size", ColumnType::Binary), ("note", ColumnType::Binary)]);
+    let existing = table(&[("size", "bigint"), ("note", "string")]);
+    let (columns, added) = describe(&assign(&file, &existing, FallbackFormat::Parquet));
+    assert_eq!(columns, ["raw: binary @2", "size__binary: binary @3", "note__binary: binary @4"]);
+    assert_eq!(added, ["raw binary", "size__binary binary", "note__binary binary"]);
+    let (columns, _) = describe(&assign(&file, &[], FallbackFormat::Csv));
+    assert_eq!(columns, ["raw: string @1", "size: string @2", "note: string @3"]);
+}
+
+#[test]
+fn bytes_that_are_text_fit_string_and_binary() {
+    let mut file = schema(&[("raw", ColumnType::Text)]);
+    file.columns[0].is_binary = true;
+    for (existing, expected) in [
+        (&[][..], "raw: string @0"),
+        (&[("raw", "string")][..], "raw: string @0"),
+        (&[("raw", "binary")][..], "raw: binary @0"),
+    ] {
+        assert_eq!(describe(&assign(&file, &table(existing), FallbackFormat::Parquet)).0, [expected]);
+    }
+    file.columns[0].is_binary = false;
+    assert_eq!(
+        describe(&assign(&file, &table(&[("raw", "binary")]), FallbackFormat::Parquet)).0,
+        ["raw__string: string @1"]
+    );
 }
 
 #[test]

@@ -5,14 +5,14 @@
 //! and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Digits, Rejection, check_characters, check_decimal, check_field, date, date_time, digit_counts, double,
+    Digits, Rejection, check_characters, check_decimal, check_field, check_utf8, date, date_time, digit_counts, double,
     not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling, write_canonical};
 
-use super::column::{Storage, TableColumn, ValueClass};
+use super::column::{Storage, TableColumn, ValueClass, is_sent_in_hex};
 
 /// The range of TIMESTAMP in microseconds: 1970-01-01 00:00:01 to 2038-01-19 03:14:07.999999.
 const TIMESTAMP_MICROS: std::ops::RangeInclusive<i64> = 1_000_000..=2_147_483_647_999_999;
@@ -40,6 +40,9 @@ pub(super) fn check<'a>(
         let can_be_null = column.null_tokens && column.storage.class() == ValueClass::Scalar;
         if can_be_null && is_null_token(bytes) {
             return Ok(Encoded::Null);
+        }
+        if column.is_binary && !is_sent_in_hex(column) {
+            check_utf8(bytes)?;
         }
         check_value(&column.storage, bytes, scratch)
     })

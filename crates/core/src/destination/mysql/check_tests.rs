@@ -143,6 +143,23 @@ fn documented_ambiguous_spellings_are_rejected() {
 }
 
 #[test]
+fn bytes_need_a_binary_column_or_utf8() {
+    let stored = |type_text: &str, value: &'static [u8]| {
+        let mut column = column_of(type_text);
+        column.is_binary = true;
+        let checked = check(&column, Some(value), &mut Vec::new(), Position::default());
+        checked.is_ok_and(|encoded| encoded == Encoded::Bytes(value))
+    };
+    for type_text in ["varbinary(4)", "blob", "longblob", "binary(4)"] {
+        assert!(stored(type_text, b"\\x41") && stored(type_text, b"\xff\0\xfe\x80"), "{type_text}");
+    }
+    assert!(!stored("binary(4)", b"\xff") && !stored("varbinary(2)", b"\xff\xff\xff"));
+    for type_text in ["varchar(9)", "text", "char(9)"] {
+        assert!(stored(type_text, b"\\x41") && !stored(type_text, b"\xff"), "{type_text}");
+    }
+}
+
+#[test]
 fn rejection_names_record_and_column_without_value() {
     let position = Position { record: 7, line: 8, byte: 90 };
     let error = check(&column_of("int(11)"), Some(b"top secret"), &mut Vec::new(), position).unwrap_err();

@@ -205,8 +205,14 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
             || extra.contains("ROW END"),
         null_fill: if auto_increment { NullFill::NextNumber } else { NullFill::Nothing },
         null_tokens: true,
+        is_binary: false,
         field: 0,
     }
+}
+
+/// Whether values are sent as pairs of hex digits, because the server would check and convert text by its character set.
+pub(super) fn is_sent_in_hex(column: &TableColumn) -> bool {
+    column.is_binary && matches!(column.storage, Storage::Bytes { .. })
 }
 
 struct Numbers {

@@ -1,11 +1,11 @@
 //! Encodes rows for INSERT and LOAD DATA. Each value is checked before it is written.
 
-use crate::destination::encoding::write_escaped;
+use crate::destination::encoding::{write_escaped, write_hex};
 use crate::destination::rows::Rows;
 use crate::error::Result;
 
 use super::check::{Encoded, check};
-use super::column::{Storage, TableColumn};
+use super::column::{Storage, TableColumn, is_sent_in_hex};
 
 /// The text format of a statement's rows.
 pub(super) trait RowFormat {
@@ -42,7 +42,7 @@ fn write_fields<F: RowFormat>(rows: &Rows<'_, Storage>, scratch: &mut Vec<u8>, o
     Ok(())
 }
 
-/// SQL literals. Every value that is not an integer is a string. The session's SQL mode has backslash escapes.
+/// SQL literals. Every value that is neither an integer nor bytes is a string. The session's SQL mode has backslash escapes.
 pub(super) struct Literal;
 
 impl RowFormat for Literal {
@@ -58,6 +58,12 @@ impl RowFormat for Literal {
             out.extend_from_slice(value);
             return;
         }
+        if is_sent_in_hex(column) {
+            out.extend_from_slice(b"x'");
+            write_hex(value, out);
+            out.push(b'\'');
+            return;
+        }
         out.push(b'\'');
         for &byte in value {
             match byte {
@@ -70,7 +76,7 @@ impl RowFormat for Literal {
     }
 }
 
-/// Tab-separated values with backslash escapes, and `\N` for NULL.
+/// Tab-separated values with backslash escapes, and `\N` for NULL. The statement decodes hex digits.
 pub(super) struct Tsv;
 
 impl RowFormat for Tsv {
@@ -80,8 +86,11 @@ impl RowFormat for Tsv {
         out.extend_from_slice(b"\\N");
     }
 
-    fn value(_: &TableColumn, value: &[u8], out: &mut Vec<u8>) {
-        write_escaped(value, out);
+    fn value(column: &TableColumn, value: &[u8], out: &mut Vec<u8>) {
+        match is_sent_in_hex(column) {
+            true => write_hex(value, out),
+            false => write_escaped(value, out),
+        }
     }
 }
 
@@ -95,6 +104,22 @@ mod tests {
         let mut out = Vec::new();
         Literal::value(&column_of("text"), b"'; DROP TABLE t; -- \\'\0", &mut out);
         assert_eq!(String::from_utf8_lossy(&out), "'\\'; DROP TABLE t; -- \\\\\\'\\0'");
+    }
+
+    #[test]
+    fn bytes_are_sent_in_hex() {
+        let mut column = column_of("varbinary(9)");
+        column.is_binary = true;
+        let (mut literal, mut tsv) = (Vec::new(), Vec::new());
+        for value in [&b"\\x\xff"[..], b""] {
+            Literal::value(&column, value, &mut literal);
+            Tsv::value(&column, value, &mut tsv);
+            tsv.push(b'\t');
+        }
+        assert_eq!((literal.as_slice(), tsv.as_slice()), (&b"x'5c78ff'x''"[..], &b"5c78ff\t\t"[..]));
+        column.is_binary = false;
+        Tsv::value(&column, b"a\\", &mut tsv);
+        assert_eq!(tsv, b"5c78ff\t\ta\\\\");
     }
 
     #[test]

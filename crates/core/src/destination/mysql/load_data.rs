@@ -16,7 +16,7 @@ use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
 use super::codes::is_local_infile_off;
-use super::column::{Storage, TableColumn};
+use super::column::{Storage, TableColumn, is_sent_in_hex};
 use super::connect::Connection;
 use super::encoding::{Tsv, write};
 use super::failure::{failure, server_code};
@@ -161,14 +161,19 @@ fn first_record(rows: &Rows<'_, Storage>, count: u64) -> u64 {
 fn statement(table: &str, columns: &[TableColumn]) -> String {
     let mut names = Vec::with_capacity(columns.len());
     let mut settings = Vec::new();
-    let has_bits = columns.iter().any(|column| matches!(column.storage, Storage::Bits { .. }));
+    let is_converted = |column: &TableColumn| matches!(column.storage, Storage::Bits { .. }) || is_sent_in_hex(column);
+    let has_conversions = columns.iter().any(is_converted);
     for (index, column) in columns.iter().enumerate() {
         let name = quoted(&column.name);
         if matches!(column.storage, Storage::Bits { .. }) {
             // A BIT column would store the bits of the digits' characters.
             names.push(format!("@v{index}"));
             settings.push(format!("{name} = CAST(@v{index} AS UNSIGNED)"));
-        } else if column.auto_increment && has_bits {
+        } else if is_sent_in_hex(column) {
+            // The server would reject bytes that are not valid in the character set of the statement.
+            names.push(format!("@v{index}"));
+            settings.push(format!("{name} = UNHEX(@v{index})"));
+        } else if column.auto_increment && has_conversions {
             // With a SET clause MariaDB replaces a 0 in such a column, in spite of NO_AUTO_VALUE_ON_ZERO.
             names.push(format!("@v{index}"));
             settings.push(format!("{name} = @v{index}"));
@@ -200,5 +205,17 @@ mod tests {
         bits.name = "b`d".into();
         let sql = statement("t", &[column_of("text"), bits]);
         assert!(sql.ends_with("(`c`, @v1) SET `b``d` = CAST(@v1 AS UNSIGNED)"), "{sql}");
+    }
+
+    #[test]
+    fn bytes_use_a_variable() {
+        let (mut id, mut raw) = (column_of("bigint(20)"), column_of("longblob"));
+        id.auto_increment = true;
+        raw.name = "raw".into();
+        let columns = [id, raw.clone()];
+        assert!(statement("t", &columns).ends_with("(`c`, `raw`)"));
+        raw.is_binary = true;
+        let sql = statement("t", &[columns[0].clone(), raw]);
+        assert!(sql.ends_with("(@v0, @v1) SET `c` = @v0, `raw` = UNHEX(@v1)"), "{sql}");
     }
 }

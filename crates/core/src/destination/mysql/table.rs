@@ -13,13 +13,14 @@ use super::key::MergeKey;
 use super::ledger::MySqlDialect;
 use super::unsupported;
 
-/// Text of at most this size gets a TEXT column. Its limit of 65,535 bytes allows longer values in later files.
+/// Values of at most this size get a TEXT or BLOB column. Its limit of 65,535 bytes allows longer values in later files.
 const SHORT_TEXT_BYTES: u64 = 16_383;
 
 /// Maximum size of a key in InnoDB. A character has up to four bytes.
 const KEY_BYTES: u64 = 3072;
 
-/// The sizes of a text column in a key: the maximum bytes of the file's values, and the characters of the column.
+/// The sizes of a text or binary column in a key: the maximum bytes of the file's values, and the characters or bytes of the
+/// column.
 const KEY_CHARACTERS: [(u64, u64); 2] = [(127, 255), (768, 768)];
 
 /// Options of created tables. The collation compares bytes, so different texts are never equal.
@@ -105,7 +106,8 @@ fn check_key_size(table: &str, key: &[&Column]) -> Result<()> {
     for column in key {
         key_bytes += match (column.column_type, key_characters(column)) {
             (ColumnType::Text, Some(characters)) => 4 * characters,
-            (ColumnType::Text, None) => {
+            (ColumnType::Binary, Some(bytes)) => bytes,
+            (ColumnType::Text | ColumnType::Binary, None) => {
                 let Column { name, max_bytes, .. } = column;
                 let message =
                     format!("column {name} has values that are too long for a primary key ({max_bytes} bytes)");
@@ -117,7 +119,7 @@ fn check_key_size(table: &str, key: &[&Column]) -> Result<()> {
     if key_bytes > KEY_BYTES { Err(key_too_long(table, key)) } else { Ok(()) }
 }
 
-/// Returns the characters of a text column in a key, and `None` when its values are too long for a key.
+/// Returns the characters or bytes of a column in a key, and `None` when its values are too long for a key.
 fn key_characters(column: &Column) -> Option<u64> {
     KEY_CHARACTERS.iter().find(|(bytes, _)| column.max_bytes <= *bytes).map(|(_, characters)| *characters)
 }
@@ -130,6 +132,7 @@ fn key_type_sql(column: &Column, is_mariadb: bool) -> String {
             let collation = if is_mariadb { "utf8mb4_nopad_bin" } else { "utf8mb4_0900_bin" };
             format!("VARCHAR({characters}) COLLATE {collation}")
         }
+        (ColumnType::Binary, Some(bytes)) => format!("VARBINARY({bytes})"),
         (_, _) => type_sql(column),
     }
 }
@@ -147,6 +150,8 @@ fn type_sql(column: &Column) -> String {
         ColumnType::Json => "JSON".into(),
         ColumnType::Text if column.max_bytes <= SHORT_TEXT_BYTES => "TEXT".into(),
         ColumnType::Text => "LONGTEXT".into(),
+        ColumnType::Binary if column.max_bytes <= SHORT_TEXT_BYTES => "BLOB".into(),
+        ColumnType::Binary => "LONGBLOB".into(),
     }
 }
 
@@ -171,6 +176,7 @@ mod tests {
             column_type,
             has_nulls: false,
             null_tokens: true,
+            is_binary: column_type == ColumnType::Binary,
             max_bytes,
             candidates,
             type_reason,
@@ -186,13 +192,16 @@ mod tests {
             column("note", ColumnType::Text, 16_383),
             column("body", ColumnType::Text, 16_384),
             column("tags", ColumnType::Json, 9),
+            column("raw", ColumnType::Binary, 16_383),
+            column("file", ColumnType::Binary, 16_384),
         ];
         let sql = create_table_statement("or`ders", &columns, &LoadMode::Append, true).unwrap();
         assert_eq!(
             sql,
             format!(
                 "CREATE TABLE IF NOT EXISTS `or``ders` (`id` BIGINT NULL, `a``b` DECIMAL(18,2) NULL, \
-                 `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL, `tags` JSON NULL) \
+                 `at` DATETIME(6) NULL, `note` TEXT NULL, `body` LONGTEXT NULL, `tags` JSON NULL, \
+                 `raw` BLOB NULL, `file` LONGBLOB NULL) \
                  {TABLE_OPTIONS}"
             )
         );
@@ -228,6 +237,8 @@ mod tests {
         };
         assert!(!is_rejected(&[column("a", ColumnType::Text, 768)]));
         assert!(is_rejected(&[column("a", ColumnType::Text, 769)]));
+        assert!(!is_rejected(&[column("a", ColumnType::Binary, 768)]));
+        assert!(is_rejected(&[column("a", ColumnType::Binary, 769)]));
         assert!(is_rejected(&[column("a", ColumnType::Text, 768), column("b", ColumnType::Text, 1)]));
     }
 }

@@ -5,7 +5,7 @@
 //! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, date, date_time, double,
+    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, check_utf8, date, date_time, double,
     not_an_integer, single,
 };
 use crate::error::{Position, Result};
@@ -42,6 +42,8 @@ pub(super) enum Encoded<'a> {
     Uuid([u8; 16]),
     /// The field's own bytes, as text.
     Text(&'a [u8]),
+    /// The field's own bytes, which need not be text.
+    Bytes(&'a [u8]),
 }
 
 /// Checks one field of a row. `scratch` receives the plain digits of a number that the file spells in another way.
@@ -54,6 +56,11 @@ pub(super) fn check<'a>(
     check_field(column, field, position, |bytes| {
         if column.null_tokens && column.storage.has_null_tokens() && is_null_token(bytes) {
             return Ok(Encoded::Null);
+        }
+        match (column.is_binary, column.storage) {
+            (true, Storage::Bytea) => return Ok(Encoded::Bytes(bytes)),
+            (true, _) => check_utf8(bytes)?,
+            (false, _) => {}
         }
         check_value(column.storage, bytes, scratch)
     })
@@ -83,7 +90,7 @@ fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) 
         Storage::Jsonb if !json::keeps_keys(bytes) => {
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
         }
-        Storage::Json | Storage::Jsonb | Storage::Enum | Storage::ServerParsed => text(bytes),
+        Storage::Json | Storage::Jsonb | Storage::Enum | Storage::Bytea | Storage::ServerParsed => text(bytes),
         Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
         Storage::Span => text(bytes),
         Storage::Unsupported(reason) => Err(reason),
@@ -245,6 +252,20 @@ mod tests {
                 assert!(!is_accepted(name, modifier, text), "{} {text}", row.column);
             }
         }
+    }
+
+    #[test]
+    fn bytes_need_a_bytea_column_or_utf8() {
+        let is_accepted = |name: &str, value: &[u8]| {
+            let mut column = column_of(name, -1);
+            column.is_binary = true;
+            check(&column, Some(value), &mut Vec::new(), Position::default()).is_ok()
+        };
+        assert!(is_accepted("bytea", b"\\x41") && is_accepted("bytea", b"\xff\0") && is_accepted("bytea", b""));
+        for name in ["text", "varchar", "inet", "json"] {
+            assert!(!is_accepted(name, b"\xff"), "{name}");
+        }
+        assert!(is_accepted("text", b"\\x41") && !is_accepted("text", b"a\0"));
     }
 
     #[test]

@@ -88,7 +88,9 @@ pub(in crate::destination) enum Storage {
     Jsonb,
     /// Enum types. The server checks their values.
     Enum,
-    /// Types that only the server can parse: `bytea`, arrays, ranges, network addresses, and types of extensions.
+    /// `bytea`. Bytes of the file are stored as they are. Text is sent as text, which the server parses.
+    Bytea,
+    /// Types that only the server can parse: arrays, ranges, network addresses, and types of extensions.
     ServerParsed,
     /// Intervals and times with an offset. The server parses them and rounds to a microsecond.
     Span,
@@ -115,6 +117,7 @@ impl Storage {
             | Self::Json
             | Self::Jsonb
             | Self::Enum
+            | Self::Bytea
             | Self::ServerParsed
             | Self::Unsupported(_) => false,
         }
@@ -148,6 +151,7 @@ fn column(row: &Row) -> Result<TableColumn> {
         in_merge_key: false,
         null_fill: if has_trigger { NullFill::Trigger } else { NullFill::Nothing },
         null_tokens: true,
+        is_binary: false,
         field: 0,
     })
 }
@@ -178,6 +182,7 @@ fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
         "uuid" => Storage::Uuid,
         "json" => Storage::Json,
         "jsonb" => Storage::Jsonb,
+        "bytea" => Storage::Bytea,
         // The server would truncate, round or drop the rest of a value without an error.
         "name" => Storage::Unsupported("cannot be stored completely"),
         "char" => Storage::Unsupported("cannot be stored completely"),

@@ -1,6 +1,6 @@
 //! Encodes rows for COPY: in the binary format if every column's type can be encoded here exactly, otherwise as text.
 
-use crate::destination::encoding::write_escaped;
+use crate::destination::encoding::{write_escaped, write_hex};
 use crate::destination::rows::Rows;
 use crate::error::Result;
 use spillway_formats::schema::value::{Value, write_canonical};
@@ -28,7 +28,10 @@ pub(super) enum CopyFormat {
 impl CopyFormat {
     /// Returns the format for these columns.
     pub(super) fn of(columns: &[TableColumn]) -> Self {
-        let is_parsed = |column: &TableColumn| matches!(column.storage, Storage::ServerParsed | Storage::Span);
+        let is_parsed = |column: &TableColumn| {
+            matches!(column.storage, Storage::ServerParsed | Storage::Span)
+                || (column.storage == Storage::Bytea && !column.is_binary)
+        };
         if columns.iter().any(is_parsed) { Self::Text } else { Self::Binary }
     }
 
@@ -119,7 +122,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
             out.push(1);
             out.extend_from_slice(bytes);
         }
-        Encoded::Text(bytes) => {
+        Encoded::Text(bytes) | Encoded::Bytes(bytes) => {
             out.extend_from_slice(&length_bytes(bytes.len()));
             out.extend_from_slice(bytes);
         }
@@ -188,18 +191,15 @@ pub(super) fn text(value: &Encoded<'_>, out: &mut Vec<u8>) {
         }
         // The session's time zone is UTC.
         Encoded::DateTime(micros) => write_canonical(&Value::DateTime { micros: *micros }, out),
-        Encoded::Uuid(bytes) => {
-            for byte in bytes {
-                out.extend_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
-            }
+        Encoded::Uuid(bytes) => write_hex(bytes, out),
+        Encoded::Bytes(bytes) => {
+            // COPY reads the two backslashes as one, and bytea reads hex digits after `\x`.
+            out.extend_from_slice(b"\\\\x");
+            write_hex(bytes, out);
         }
         // The check rejects NUL, whose escape COPY does not have.
         Encoded::Text(bytes) => write_escaped(bytes, out),
     }
-}
-
-fn hex(digit: u8) -> u8 {
-    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
 }
 
 #[cfg(test)]
@@ -240,6 +240,18 @@ mod tests {
         let columns = [column_of("int4", -1), column_of("text", -1)];
         assert_eq!(CopyFormat::of(&columns), CopyFormat::Binary);
         assert_eq!(CopyFormat::of(&[columns[0].clone(), column_of("inet", -1)]), CopyFormat::Text);
+        let mut bytea = column_of("bytea", -1);
+        assert_eq!(CopyFormat::of(std::slice::from_ref(&bytea)), CopyFormat::Text);
+        bytea.is_binary = true;
+        assert_eq!(CopyFormat::of(&[bytea]), CopyFormat::Binary);
+    }
+
+    #[test]
+    fn bytes_are_sent_as_they_are_or_in_hex() {
+        let (mut as_text, mut as_binary) = (Vec::new(), Vec::new());
+        text(&Encoded::Bytes(b"\\x\xff"), &mut as_text);
+        binary(Storage::Bytea, &Encoded::Bytes(b"\\x\xff"), &mut as_binary);
+        assert_eq!((as_text.as_slice(), as_binary.as_slice()), (&b"\\\\x5c78ff"[..], &b"\0\0\0\x03\\x\xff"[..]));
     }
 
     #[test]

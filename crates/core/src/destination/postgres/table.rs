@@ -173,7 +173,8 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
 fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
     reject_system_columns(columns.iter())?;
     let key = new_key(table, columns, mode)?;
-    let size = |column: &&Column| if column.column_type == ColumnType::Text { column.max_bytes } else { 20 };
+    let has_any_size = |column: &Column| matches!(column.column_type, ColumnType::Text | ColumnType::Binary);
+    let size = |column: &&Column| if has_any_size(column) { column.max_bytes } else { 20 };
     if key.iter().map(size).sum::<u64>() > KEY_BYTES {
         return Err(key_too_long(table, &key));
     }
@@ -193,6 +194,7 @@ fn type_sql(column: &Column) -> String {
         // jsonb would change the spelling of numbers and the order of keys, drop repeated keys, and reject \u0000.
         ColumnType::Json => "json".into(),
         ColumnType::Text => "text".into(),
+        ColumnType::Binary => "bytea".into(),
     }
 }
 

@@ -59,8 +59,13 @@ fn read(file: &[u8]) -> Result<Content> {
     read_within(file, LIMITS)
 }
 
+/// The text of a field, or its bytes in hex after `0x` if it is not UTF-8; `-` if it is missing.
 fn shown(batch: &Batch, row: usize, column: usize) -> String {
-    batch.field(row, column).map_or("-".to_owned(), |field| String::from_utf8(field.to_vec()).unwrap())
+    let Some(field) = batch.field(row, column) else { return "-".to_owned() };
+    match std::str::from_utf8(field) {
+        Ok(text) => text.to_owned(),
+        Err(_) => field.iter().fold("0x".to_owned(), |hex, byte| format!("{hex}{byte:02x}")),
+    }
 }
 
 fn written(columns: Vec<(&str, ArrayRef)>, properties: WriterProperties) -> Vec<u8> {

@@ -1,5 +1,7 @@
 //! The families of types. No text parses as a value of two families, so a column belongs to one family only.
 
+use memchr::memchr;
+
 use super::numbers::{NumberKind, Numbers};
 use crate::FieldKind;
 use crate::schema::value::number::Number;
@@ -18,9 +20,29 @@ pub(super) enum Family {
     Instant,
     Json,
     Text,
+    /// Declared bytes, all of which are text so far.
+    Bytes,
+    /// Declared bytes, of which a value is not text.
+    Binary,
 }
 
 impl Family {
+    /// The family of a column of a declared type before its first value.
+    pub(super) fn declared(column_type: ColumnType) -> Self {
+        match column_type {
+            ColumnType::Text => Self::Text,
+            ColumnType::Binary => Self::Bytes,
+            ColumnType::Boolean
+            | ColumnType::Integer
+            | ColumnType::Decimal { .. }
+            | ColumnType::Double
+            | ColumnType::Date
+            | ColumnType::DateTime
+            | ColumnType::Instant
+            | ColumnType::Json => Self::Open,
+        }
+    }
+
     /// Whether the next value keeps the type of the column. A number is added to the numbers so far.
     #[inline]
     pub(super) fn accepts(&mut self, text: &[u8], kind: FieldKind) -> bool {
@@ -36,7 +58,8 @@ impl Family {
             Self::DateTime => time::parse_date_time(text).is_some(),
             Self::Instant => time::parse_instant(text).is_some(),
             Self::Json => kind == FieldKind::Nested,
-            Self::Text => true,
+            Self::Text | Self::Binary => true,
+            Self::Bytes => is_text(text),
         }
     }
 
@@ -48,6 +71,7 @@ impl Family {
             Self::Number(numbers) => {
                 Number::scan_any(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
             }
+            Self::Bytes | Self::Binary => Self::Binary,
             // Dates and dates with times have no common type: a date is not the same as its midnight.
             Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
         }
@@ -98,7 +122,8 @@ impl Family {
             (Self::DateTime, _) => Some("not a date with a time of day"),
             (Self::Instant, _) => Some("not a date with a time of day and an offset"),
             (Self::Json, _) => Some("not a nested JSON value"),
-            (Self::Open | Self::Text, _) => None,
+            (Self::Bytes, _) => Some("not UTF-8 text without NUL"),
+            (Self::Open | Self::Text | Self::Binary, _) => None,
         }
     }
 
@@ -111,7 +136,8 @@ impl Family {
             Self::DateTime => ColumnType::DateTime,
             Self::Instant => ColumnType::Instant,
             Self::Json => ColumnType::Json,
-            Self::Open | Self::Text => ColumnType::Text,
+            Self::Open | Self::Text | Self::Bytes => ColumnType::Text,
+            Self::Binary => ColumnType::Binary,
         }
     }
 
@@ -124,14 +150,23 @@ impl Family {
             | (Self::DateTime, ColumnType::DateTime)
             | (Self::Instant, ColumnType::Instant)
             | (Self::Json, ColumnType::Json)
-            | (Self::Text, ColumnType::Text) => true,
+            | (Self::Text | Self::Bytes, ColumnType::Text)
+            | (Self::Bytes | Self::Binary, ColumnType::Binary) => true,
             (Self::Number(numbers), ColumnType::Integer) => numbers.integer,
             (Self::Number(numbers), ColumnType::Double) => numbers.double,
             (Self::Number(numbers), ColumnType::Decimal { precision, scale }) => numbers
                 .decimal
                 .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
             (
-                Self::Boolean | Self::Number(_) | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text,
+                Self::Boolean
+                | Self::Number(_)
+                | Self::Date
+                | Self::DateTime
+                | Self::Instant
+                | Self::Json
+                | Self::Text
+                | Self::Bytes
+                | Self::Binary,
                 _,
             ) => false,
         }
@@ -142,7 +177,14 @@ impl Family {
         let numbers = match self {
             Self::Open => Numbers::ANY,
             Self::Number(numbers) => *numbers,
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Numbers::NONE,
+            Self::Boolean
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Json
+            | Self::Text
+            | Self::Bytes
+            | Self::Binary => Numbers::NONE,
         };
         Candidates {
             boolean: matches!(self, Self::Open | Self::Boolean),
@@ -154,4 +196,9 @@ impl Family {
             instant: matches!(self, Self::Open | Self::Instant),
         }
     }
+}
+
+/// Whether bytes are text in every engine: UTF-8, and without NUL, which PostgreSQL cannot store in text.
+fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok() && memchr(0, bytes).is_none()
 }

@@ -345,6 +345,32 @@ fn declared_type_is_kept_if_every_value_has_it(
     assert!(!column.null_tokens && !column.has_nulls);
 }
 
+#[rstest]
+#[case::text(&[Some(&b"abc"[..]), Some("\u{e4}".as_bytes())], ColumnType::Text, "all 2 values are UTF-8 text")]
+#[case::one_text(&[Some(&b"\\x41"[..]), None], ColumnType::Text, "the only value is UTF-8 text")]
+#[case::late_bytes(&[Some(&b"abc"[..]), Some(&b"\xff"[..]), Some(&b"d"[..])], ColumnType::Binary, "the value in record 2 is not UTF-8 text without NUL")]
+#[case::nul(&[Some(&b"a\0"[..])], ColumnType::Binary, "the value in record 1 is not UTF-8 text without NUL")]
+#[case::no_values(&[None], ColumnType::Text, "no record has a value")]
+fn declared_bytes_are_text_if_every_value_is(
+    #[case] fields: &[Option<&[u8]>],
+    #[case] expected: ColumnType,
+    #[case] reason: &str,
+) {
+    let mut batch = Batch::new(1);
+    for (index, field) in fields.iter().enumerate() {
+        match field {
+            Some(bytes) => batch.push_kind(Quoted, bytes),
+            None => batch.push_field(None),
+        }
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+    }
+    let mut inference = Inference::declared([("c".to_owned(), ColumnType::Binary)]);
+    inference.observe(&batch);
+    let column = inference.finish().columns.remove(0);
+    assert_eq!((column.column_type, column.type_reason.reason.as_str()), (expected, reason));
+    assert!(column.is_binary && !column.null_tokens);
+}
+
 fn field() -> impl Strategy<Value = String> {
     prop_oneof![
         "-?[0-9]{1,20}",

@@ -1,14 +1,14 @@
 //! The values of each type.
 
 use arrow_array::builder::{
-    ArrayBuilder, Int32Builder, ListBuilder, MapBuilder, StringBuilder, StringDictionaryBuilder,
+    ArrayBuilder, BinaryBuilder, Int32Builder, ListBuilder, MapBuilder, StringBuilder, StringDictionaryBuilder,
 };
 use arrow_array::types::{Decimal256Type, DecimalType, Int32Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, Decimal256Array,
-    Float32Array, Float64Array, Int8Array, Int64Array, LargeStringArray, StringArray, Time32MillisecondArray,
-    Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray, UInt64Array,
+    Float32Array, Float64Array, Int8Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray,
+    Time32MillisecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
 use arrow_schema::{DataType, Field, FieldRef};
 use parquet::data_type::{ByteArray, ByteArrayType, FixedLenByteArray, FixedLenByteArrayType, Int96, Int96Type};
@@ -75,16 +75,44 @@ fn strings_are_never_interpreted() {
     use ColumnType::Text;
     check(StringArray::from(vec![Some("007"), None, Some(""), Some("NULL")]), Text, &["007", "-", "", "NULL"]);
     check(LargeStringArray::from(vec!["2024-01-01", "🦀\0"]), Text, &["2024-01-01", "🦀\0"]);
-    check(BinaryArray::from(vec![&b"abc"[..]]), Text, &["abc"]);
     let mut dictionary = StringDictionaryBuilder::<Int32Type>::new();
     ["x", "y", "x"].iter().for_each(|value| dictionary.append_value(value));
     dictionary.append_null();
     check(dictionary.finish(), Text, &["x", "y", "x", "-"]);
-    let file =
-        written(vec![("c", Arc::new(BinaryArray::from(vec![&b"ok"[..], b"\xff"])))], WriterProperties::default());
-    let error = read(&file).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(error.to_string().ends_with("(record 2, column c)"), "{error}");
+}
+
+#[test]
+fn bytes_are_text_only_if_every_value_is() {
+    use ColumnType::{Binary, Text};
+    check(BinaryArray::from(vec![&b"abc"[..], b"\\x41", b""]), Text, &["abc", "\\x41", ""]);
+    check(BinaryArray::from(vec![Some(&b"ok"[..]), Some(b"\xff"), None]), Binary, &["ok", "0xff", "-"]);
+    check(LargeBinaryArray::from(vec![&b"a\0"[..]]), Binary, &["a\0"]);
+    let mut fixed = FixedSizeBinaryBuilder::new(2);
+    [b"ab", b"\xfe\xff"].iter().for_each(|value| fixed.append_value(value).unwrap());
+    check(fixed.finish(), Binary, &["ab", "0xfeff"]);
+    let mut list = ListBuilder::new(BinaryBuilder::new());
+    list.append_value([Some(b"a"), None]);
+    check(list.finish(), ColumnType::Json, &[r#"["a",null]"#]);
+    let mut list = ListBuilder::new(BinaryBuilder::new());
+    list.append_value([Some(b"\xff")]);
+    assert_invalid(&written(vec![("c", Arc::new(list.finish()))], WriterProperties::default()), "is not UTF-8 text");
+}
+
+#[test]
+fn enum_is_text_and_must_be_utf8() {
+    let written = |value: &[u8]| {
+        let schema = Arc::new(parse_message_type("message m { required binary kind (ENUM); }").unwrap());
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[ByteArray::from(value.to_vec())], None, None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.into_inner().unwrap()
+    };
+    let (columns, rows) = read(&written(b"NEW")).unwrap();
+    assert_eq!((columns[0].1, rows[0][0].as_str()), (ColumnType::Text, "NEW"));
+    assert_invalid(&written(b"\xff"), "is not UTF-8 text");
 }
 
 #[test]
