@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, NullArray,
     RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
 };
 use parquet::arrow::ArrowWriter;
@@ -154,6 +154,27 @@ async fn json_and_parquet_load_into_postgres() -> Result<()> {
         "[\"a\\\"b\",null]",
     ];
     assert_eq!(test_env.rows(query).await?[0], expected.map(|value| Some(value.to_owned())));
+    Ok(())
+}
+
+/// pandas writes a column without values with the type null, and its index as a column.
+#[tokio::test]
+async fn parquet_column_of_the_type_null_is_null() -> Result<()> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let columns = || -> Vec<(&str, ArrayRef)> {
+        vec![("a", Arc::new(NullArray::new(2))), ("__index_level_0__", Arc::new(Int64Array::from(vec![7, 8])))]
+    };
+    let body = parquet_file(columns(), WriterProperties::default())?;
+    upload_and_load(&test_env, "uploads/new.parquet", &body, None).await?;
+    let rows = test_env.rows("SELECT a, __index_level_0__ FROM {schema}.orders ORDER BY 2").await?;
+    assert_eq!(rows, [[None, Some("7".to_owned())], [None, Some("8".to_owned())]]);
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    test_env.sql("CREATE TABLE {schema}.orders (a integer, __index_level_0__ bigint)").await?;
+    upload_and_load(&test_env, "uploads/existing.parquet", &body, None).await?;
+    assert_eq!(
+        test_env.rows("SELECT count(*), count(a) FROM {schema}.orders").await?,
+        [[Some("2".to_owned()), Some("0".to_owned())]]
+    );
     Ok(())
 }
 

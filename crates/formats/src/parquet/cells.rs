@@ -95,7 +95,7 @@ pub(super) fn write_within(
 
 /// Writes a value that is not nested and returns its kind; `None` if it is missing. Bytes must be UTF-8.
 fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<FieldKind>, Unreadable> {
-    if array.is_null(row) {
+    if is_missing(array, row) {
         return Ok(None);
     }
     match array.data_type() {
@@ -201,6 +201,11 @@ fn write_time_of_day(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result
     }
     text::time(nanos, out);
     Ok(FieldKind::String)
+}
+
+/// Whether a value is missing. An array of the type null has no mask of missing values.
+fn is_missing(array: &dyn Array, row: usize) -> bool {
+    array.is_null(row) || array.data_type() == &DataType::Null
 }
 
 /// The bytes of a string or of bytes.

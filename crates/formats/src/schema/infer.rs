@@ -206,7 +206,9 @@ impl ColumnState {
         // In a text column a null token is ordinary text.
         let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
         let type_reason = TypeReason { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
-        let candidates = self.family.candidates();
+        // A column without values fits every type, whatever the file declares.
+        let is_open = self.declared.is_some() && self.values == 0;
+        let candidates = if is_open { Family::Open.candidates() } else { self.family.candidates() };
         Column {
             name: self.name,
             column_type,

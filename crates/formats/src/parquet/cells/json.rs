@@ -26,7 +26,7 @@ impl Writer {
         if out.len() > self.max_bytes {
             return Err(TOO_LONG);
         }
-        if array.is_null(row) {
+        if super::is_missing(array, row) {
             out.extend_from_slice(b"null");
             return Ok(());
         }

@@ -369,6 +369,23 @@ fn declared_bytes_are_text_if_every_value_is(
     let column = inference.finish().columns.remove(0);
     assert_eq!((column.column_type, column.type_reason.reason.as_str()), (expected, reason));
     assert!(column.is_binary && !column.null_tokens);
+    assert_eq!(column.candidates.integer, fields.iter().all(Option::is_none));
+}
+
+#[test]
+fn declared_text_without_values_fits_every_type() {
+    for (field, is_open) in [(None, true), (Some(&b""[..]), false)] {
+        let mut batch = Batch::new(1);
+        batch.push_field(field);
+        batch.end_row(Position::default());
+        let mut inference = Inference::declared([("c".to_owned(), ColumnType::Text)]);
+        inference.observe(&batch);
+        let column = inference.finish().columns.remove(0);
+        assert_eq!(
+            (column.column_type, column.candidates.integer, column.candidates.date),
+            (ColumnType::Text, is_open, is_open)
+        );
+    }
 }
 
 fn field() -> impl Strategy<Value = String> {

@@ -6,7 +6,7 @@ use arrow_array::builder::{
 use arrow_array::types::{Decimal256Type, DecimalType, Int32Type};
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Date64Array, Decimal128Array, Decimal256Array,
-    Float32Array, Float64Array, Int8Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray,
+    Float32Array, Float64Array, Int8Array, Int64Array, LargeBinaryArray, LargeStringArray, NullArray, StringArray,
     Time32MillisecondArray, Time64NanosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray,
     TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
 };
@@ -96,6 +96,15 @@ fn bytes_are_text_only_if_every_value_is() {
     let mut list = ListBuilder::new(BinaryBuilder::new());
     list.append_value([Some(b"\xff")]);
     assert_invalid(&written(vec![("c", Arc::new(list.finish()))], WriterProperties::default()), "is not UTF-8 text");
+}
+
+/// pandas writes a column with only missing values with the type null.
+#[test]
+fn column_of_the_type_null_has_no_values() {
+    check(NullArray::new(2), ColumnType::Text, &["-", "-"]);
+    let fields: Vec<(FieldRef, ArrayRef)> =
+        vec![(Arc::new(Field::new("n", DataType::Null, true)), Arc::new(NullArray::new(1)))];
+    check(arrow_array::StructArray::from(fields), ColumnType::Json, &[r#"{"n":null}"#]);
 }
 
 #[test]
