@@ -157,6 +157,26 @@ async fn json_and_parquet_load_into_postgres() -> Result<()> {
     Ok(())
 }
 
+/// `json.dumps` of Python writes NaN.
+#[rstest]
+#[case(Engine::MariaDb)]
+#[case(Engine::Postgres)]
+#[tokio::test]
+async fn json_nan_is_null_and_infinity_is_rejected(#[case] engine: Engine) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let body = b"{\"id\": 1, \"temp\": 21.5, \"note\": \"NaN\"}\n{\"id\": 2, \"temp\": NaN, \"note\": NaN}\n";
+    upload_and_load(&test_env, "uploads/nan.jsonl", body, None).await?;
+    let rows = test_env.rows("SELECT id, temp, note FROM {schema}.orders ORDER BY id").await?;
+    let expected = [[Some("1"), Some("21.5"), Some("NaN")], [Some("2"), None, None]];
+    assert_eq!(rows, expected.map(|row| row.map(|value| value.map(str::to_owned)).to_vec()));
+    let body = b"{\"id\": 3, \"temp\": -Infinity}\n".to_vec();
+    let object = test_env.fixture.account.put("uploads/infinity.jsonl", body).await?;
+    test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    let (state, why) = test_env.ledger(&object.key).await?.context("the ledger has no entry")?;
+    ensure!(state == "rejected" && why.contains("record 1") && why.contains("column temp"), "{state}: {why}");
+    Ok(())
+}
+
 /// pandas writes a column without values with the type null, and its index as a column.
 #[tokio::test]
 async fn parquet_column_of_the_type_null_is_null() -> Result<()> {

@@ -6,6 +6,8 @@
 //! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one.
 //! - A string is the text that it means. A number or boolean is as written. `null` is missing, like an absent key. An object
 //!   or array is JSON as it is in the file, byte for byte (in UTF-8).
+//! - `NaN` is missing too, as Python and other writers write it. A record with `Infinity` or `-Infinity`, or with any of the
+//!   three within an object or array, is invalid.
 //! - A record has each key once. Parsers disagree on the meaning of a repeated key, so it is rejected.
 //! - Objects and arrays are nested at most [`MAX_DEPTH`](crate::schema::value::json::MAX_DEPTH) deep within a value.
 //! - Positions count bytes of the file, and lines by newlines. In a UTF-16 file they count bytes of the UTF-8 text.
@@ -18,6 +20,7 @@
 //! before. A decoder that is given the keys returns all rows in full width.
 
 mod frame;
+mod non_finite;
 mod record;
 
 use std::collections::VecDeque;

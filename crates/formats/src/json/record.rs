@@ -4,11 +4,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::ops::Range;
 
 use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::non_finite::{NonFinite, Replaced};
 use crate::{Batch, Error, ErrorKind, FieldKind, Position, Result};
 
 /// The most bytes of all keys together, the same as for a CSV header.
@@ -101,9 +103,37 @@ impl Rows {
     fn add(&mut self, record: &[u8], start: Position) -> Result<()> {
         let text = std::str::from_utf8(record)
             .map_err(|error| Error::new(ErrorKind::Internal, "a record ends within a character").with_source(error))?;
+        match self.locate(text, start) {
+            Ok(()) => self.push_row(start, |batch, cell| push(batch, &text[cell])),
+            Err(error) => {
+                let Some(replaced) = Replaced::of(text) else { return Err(error) };
+                self.forget_record(start.record);
+                self.locate(&replaced.text, start)?;
+                self.push_row(start, |batch, cell| push_replaced(batch, &replaced, cell))
+            }
+        }
+    }
+
+    /// Finds the value of each key.
+    fn locate(&mut self, text: &str, start: Position) -> Result<()> {
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
         let mut json = serde_json::Deserializer::from_str(text);
-        members.deserialize(&mut json).map_err(|error| invalid(&error, text, start))?;
+        members.deserialize(&mut json).map_err(|error| invalid(&error, text, start))
+    }
+
+    /// Forgets the values that were found in a record.
+    #[cold]
+    fn forget_record(&mut self, record: u64) {
+        self.cells.iter_mut().filter(|cell| cell.record == record).for_each(|cell| *cell = Cell::default());
+    }
+
+    /// Adds a row of the values that were found. `push` adds the value in a range of the record, or returns why it is invalid.
+    #[inline]
+    fn push_row(
+        &mut self,
+        start: Position,
+        push: impl Fn(&mut Batch, Range<usize>) -> Result<(), &'static str>,
+    ) -> Result<()> {
         if self.columns.keys.len() > self.batch.width() {
             self.end_batch();
             self.batch = Batch::new(self.columns.keys.len());
@@ -111,7 +141,7 @@ impl Rows {
         for (cell, key) in self.cells.iter().zip(&self.columns.keys) {
             if cell.record != start.record {
                 self.batch.push_field(None);
-            } else if let Err(what) = push(&mut self.batch, &text[cell.start..cell.end]) {
+            } else if let Err(what) = push(&mut self.batch, cell.start..cell.end) {
                 return Err(Error::new(ErrorKind::Invalid, what).at(start).in_column(key));
             }
         }
@@ -120,6 +150,23 @@ impl Rows {
             self.end_batch();
         }
         Ok(())
+    }
+}
+
+/// Adds a value of a record with numbers that are not finite.
+#[cold]
+fn push_replaced(batch: &mut Batch, replaced: &Replaced, cell: Range<usize>) -> Result<(), &'static str> {
+    const INFINITE: &str =
+        "the value is Infinity or -Infinity, which JSON does not have; write a number, null or a string";
+    const NESTED: &str = "the value contains NaN or Infinity, which JSON does not have; write null or a string";
+    match replaced.first_in(cell.clone()) {
+        None => push(batch, &replaced.text[cell]),
+        Some((place, _)) if place != cell.start => Err(NESTED),
+        Some((_, NonFinite::Infinity)) => Err(INFINITE),
+        Some((_, NonFinite::NaN)) => {
+            batch.push_field(None);
+            Ok(())
+        }
     }
 }
 

@@ -32,8 +32,17 @@ use super::*;
 #[case::trailing_comma_in_an_object("{\"a\":1,}", "record 1, line 1, byte 0", "trailing comma")]
 #[case::no_comma("[{\"a\":1} {\"a\":2}]", "record 2, line 1, byte 9", "a comma or")]
 #[case::comma_between_lines("{\"a\":1},\n{\"a\":2}", "record 2, line 1, byte 7", "not in an array")]
-#[case::nan("{\"a\":NaN}", "record 1, line 1, byte 0", "expected value at line 1, byte 5")]
-#[case::infinity("{\"a\":-Infinity}", "record 1, line 1, byte 0", "invalid number")]
+#[case::lower_case_nan("{\"a\":nan}", "record 1, line 1, byte 0", "expected ident at line 1, byte 6")]
+#[case::negative_nan("{\"a\":-NaN}", "record 1, line 1, byte 0", "invalid number")]
+#[case::nan_as_a_key("{NaN:1}", "record 1, line 1, byte 0", "key must be a string")]
+#[case::nan_before_a_fault("{\"a\":NaN,\"b\":x}", "record 1, line 1, byte 0", "expected value at line 1, byte 13")]
+#[case::infinity("{\"b\":1,\"a\":-Infinity}", "record 1, line 1, byte 0, column a", "the value is Infinity")]
+#[case::nested_nan("{\"a\":{\"b\":[1, NaN]}}", "record 1, line 1, byte 0, column a", "contains NaN or Infinity")]
+#[case::duplicate_key_with_nan(
+    "{\"a\":NaN,\"a\":1}",
+    "record 1, line 1, byte 0",
+    "the key \"a\" occurs twice at line 1"
+)]
 #[case::leading_zero("{\"a\":01}", "record 1, line 1, byte 0", "invalid number")]
 #[case::single_quotes("{'a':1}", "record 1, line 1, byte 0", "key must be a string")]
 #[case::duplicate_key(

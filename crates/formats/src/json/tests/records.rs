@@ -70,6 +70,19 @@ fn numbers_and_nested_values_keep_their_spelling() {
     );
 }
 
+/// As Python's `json.dumps` writes it.
+#[test]
+fn nan_is_a_missing_value() {
+    let file = "{\"a\": NaN, \"b\": \"NaN\", \"c\": [\"NaN\"]}\n{\"a\":1,\"b\":NaN}\n{\"late\":NaN,\"a\":\"x\"}";
+    for chunk_bytes in 1..file.len() {
+        let (keys, rows) = read_with(JsonDecoder::new(LIMITS), file.as_bytes(), chunk_bytes).unwrap();
+        assert_eq!(keys, ["a", "b", "c", "late"]);
+        let rows: Vec<Vec<String>> = rows.into_iter().map(|(_, row)| row).collect();
+        assert_eq!(rows, [vec!["-", "sNaN", "n[\"NaN\"]"], vec!["p1", "-", "-"], vec!["sx", "-", "-", "-"]]);
+    }
+    assert_eq!(fields("[{\"a\":NaN},{\"a\":-0.5}]"), [["-"], ["p-0.5"]]);
+}
+
 #[test]
 fn string_may_contain_any_character() {
     assert_eq!(fields("{\"a\":\"\\u0000\",\"b\":\"\",\"c\":\"{[\\\\\\\"\"}"), [["s\u{0}", "s", "s{[\\\""]]);

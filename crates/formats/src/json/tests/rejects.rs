@@ -36,6 +36,16 @@ fn only_a_record_with_a_certain_end_is_rejected_alone() {
 }
 
 #[test]
+fn infinity_rejects_only_its_record() {
+    for file in ["{\"a\": 1}\n{\"a\": Infinity}\n{\"a\": NaN}\n", "[{\"a\": 1}, {\"a\": Infinity}, {\"a\": NaN}]"] {
+        let ((_, rows), rejects) = read_with_rejects(file, 7).unwrap();
+        let fields: Vec<Vec<String>> = rows.into_iter().map(|(_, fields)| fields).collect();
+        assert_eq!((fields, rejects.len()), (vec![vec!["p1".to_owned()], vec!["-".to_owned()]], 1));
+        assert!(rejects[0].0.trim_end() == "{\"a\": Infinity}" && rejects[0].1.contains("the value is Infinity"));
+    }
+}
+
+#[test]
 fn more_bad_lines_than_allowed_are_an_error() {
     let file = "{\"a\": 1}\n".to_owned() + &"oops\n".repeat(10);
     let error = read_with_rejects(&file, 7).expect_err("ten of nine");
