@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, NullArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, NullArray,
     RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt64Array,
 };
 use parquet::arrow::ArrowWriter;
@@ -174,6 +174,46 @@ async fn json_nan_is_null_and_infinity_is_rejected(#[case] engine: Engine) -> Re
     test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
     let (state, why) = test_env.ledger(&object.key).await?.context("the ledger has no entry")?;
     ensure!(state == "rejected" && why.contains("record 1") && why.contains("column temp"), "{state}: {why}");
+    Ok(())
+}
+
+/// A Parquet FLOAT has its own shortest digits, so a new double column shows what the writer saw, and a column of 32 bits
+/// stores the same 32 bits.
+#[rstest]
+#[case(Engine::MariaDb, "FLOAT", "c + 0e0")]
+#[case(Engine::Postgres, "real", "c::float8")]
+#[tokio::test]
+async fn parquet_float_is_exact(
+    #[case] engine: Engine,
+    #[case] column_type: &str,
+    #[case] as_double: &str,
+) -> Result<()> {
+    let values = [0.1f32, -16_777_216.0, 3.402_823e38, 1.0e-45, 1.175_494_4e-38, 123_456.79, 0.0];
+    let test_env = TestEnv::on(engine).await?;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new((1..=values.len() as i64).map(Some).collect::<Int64Array>())),
+        ("c", Arc::new(values.iter().copied().map(Some).collect::<Float32Array>())),
+    ];
+    let body = parquet_file(columns, WriterProperties::default())?;
+    test_env.sql(&format!("CREATE TABLE {{schema}}.orders (id BIGINT, c {column_type})")).await?;
+    upload_and_load(&test_env, "uploads/existing.parquet", &body, None).await?;
+    let rows =
+        test_env.rows(&format!("SELECT CAST({as_double} AS CHAR(40)) FROM {{schema}}.orders ORDER BY id")).await?;
+    for (row, value) in rows.iter().zip(values) {
+        let stored: f64 = row[0].as_deref().unwrap_or_default().trim().parse()?;
+        ensure!(
+            (stored as f32).to_bits() == value.to_bits()
+                && (stored - f64::from(value)).abs() <= f64::from(value).abs() * 1e-14,
+            "{value:e}: {stored:e}"
+        );
+    }
+    test_env.sql("DROP TABLE {schema}.orders").await?;
+    upload_and_load(&test_env, "uploads/new.parquet", &body, None).await?;
+    let rows = test_env.rows("SELECT c FROM {schema}.orders ORDER BY id").await?;
+    assert_eq!(rows[0], [Some("0.1".to_owned())]);
+    for (row, value) in rows.iter().zip(values) {
+        ensure!(row[0].as_deref().unwrap_or_default().parse::<f64>()? == value.to_string().parse::<f64>()?, "{row:?}");
+    }
     Ok(())
 }
 

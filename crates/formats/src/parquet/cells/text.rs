@@ -115,6 +115,8 @@ pub(super) fn time(nanos: i128, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::ColumnType;
+    use crate::schema::value::parse;
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
@@ -163,6 +165,24 @@ mod tests {
                 }),
                 expected
             );
+        }
+    }
+
+    /// A database reads the digits as a 64-bit float first, and may round it to 32 bits.
+    #[test]
+    fn float32_survives_a_64_bit_float() {
+        let mut bits = 1u32;
+        for _ in 0..200_000 {
+            // A linear congruential generator, so that each run tests the same floats.
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = f32::from_bits(bits);
+            if value.is_finite() {
+                let text = written(|out| {
+                    float32(value, out);
+                });
+                assert!(parse(ColumnType::Double, Some(text.as_bytes())).is_some(), "{text}");
+                assert_eq!((text.parse::<f64>().unwrap() as f32).to_bits(), bits, "{text}");
+            }
         }
     }
 }
