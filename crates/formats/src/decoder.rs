@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::columns::ColumnRules;
 use crate::csv::{CsvDecoder, CsvDialect};
 use crate::detect::{FileFormat, StreamFormat};
-use crate::json::JsonDecoder;
+use crate::json::{JsonDecoder, JsonOptions};
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::schema::header::column_names;
@@ -21,6 +21,8 @@ pub struct ReadOptions {
     pub format: FileFormat,
     /// The dialect of CSV files.
     pub csv: CsvDialect,
+    /// How JSON files are read.
+    pub json: JsonOptions,
     /// Rules for single columns. The reader of the batches applies them.
     pub columns: ColumnRules,
     /// The limits for each file.
@@ -38,6 +40,8 @@ pub enum Layout {
         keys: Vec<String>,
         /// Whether positions are offsets in the file, because its text is not converted.
         is_plain: bool,
+        /// The key that may lead to the records of a file that was read as one record, see [`JsonDecoder::records_hint`].
+        records_hint: Option<String>,
     },
 }
 
@@ -59,7 +63,7 @@ impl Decoder {
                 let delimiter = options.csv.delimiter.or(Some(b'\t'));
                 Self::csv(CsvDialect { delimiter, ..options.csv.clone() }, options)
             }
-            StreamFormat::Json => Self::Json(Box::new(JsonDecoder::new(options.limits))),
+            StreamFormat::Json => Self::json(JsonDecoder::new(options.limits), options),
         }
     }
 
@@ -67,12 +71,16 @@ impl Decoder {
     pub fn with_layout(layout: &Layout, options: &ReadOptions) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), options),
-            Layout::Json { keys, .. } => Self::Json(Box::new(JsonDecoder::with_keys(keys, options.limits))),
+            Layout::Json { keys, .. } => Self::json(JsonDecoder::with_keys(keys, options.limits), options),
         }
     }
 
     fn csv(dialect: CsvDialect, options: &ReadOptions) -> Self {
         Self::Csv(Box::new(CsvDecoder::new(dialect, options.limits)))
+    }
+
+    fn json(decoder: JsonDecoder, options: &ReadOptions) -> Self {
+        Self::Json(Box::new(decoder.with_options(&options.json)))
     }
 
     /// Decodes the next bytes, in any chunks. Take the batches after each call.
@@ -162,7 +170,11 @@ impl Decoder {
     pub fn layout(&self) -> Layout {
         match self {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
-            Self::Json(decoder) => Layout::Json { keys: decoder.keys().to_vec(), is_plain: decoder.is_plain() },
+            Self::Json(decoder) => Layout::Json {
+                keys: decoder.keys().to_vec(),
+                is_plain: decoder.is_plain(),
+                records_hint: decoder.records_hint().map(str::to_owned),
+            },
         }
     }
 }

@@ -116,6 +116,7 @@ mod tests {
     use crate::compression::DecodedLimits;
     use crate::csv::{CsvDialect, Detected};
     use crate::detect::FileFormat;
+    use crate::json::{JsonOptions, RecordsPath};
     use crate::limits::ReadLimits;
     use crate::reject::RejectLimit;
 
@@ -127,7 +128,13 @@ mod tests {
             decoded: DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 },
             rejects: RejectLimit::Count(10),
         };
-        ReadOptions { format: FileFormat::Auto, csv: CsvDialect::default(), columns: ColumnRules::default(), limits }
+        ReadOptions {
+            format: FileFormat::Auto,
+            csv: CsvDialect::default(),
+            json: JsonOptions::default(),
+            columns: ColumnRules::default(),
+            limits,
+        }
     }
 
     fn extracted(layout: &Layout, file: &[u8], chunk_bytes: usize, starts: &[u64]) -> Result<Vec<(u64, String)>> {
@@ -181,10 +188,35 @@ mod tests {
     #[case::lines("{\"a\":1}\noops\n{\"a\":2}\n", &[8], &[(8, "oops\n")])]
     #[case::array("[{\"a\":1},\n {\"a\":x}]", &[1, 11], &[(1, "{\"a\":1}"), (11, "{\"a\":x}")])]
     fn json_records_are_returned(#[case] file: &str, #[case] starts: &[u64], #[case] expected: &[(u64, &str)]) {
-        let layout = Layout::Json { keys: vec!["a".to_owned()], is_plain: true };
+        let layout = json_layout();
         let expected: Vec<_> = expected.iter().map(|(start, text)| (*start, (*text).to_owned())).collect();
         for chunk_bytes in 1..=file.len() {
             assert_eq!(extracted(&layout, file.as_bytes(), chunk_bytes, starts).unwrap(), expected, "{chunk_bytes}");
+        }
+    }
+
+    fn json_layout() -> Layout {
+        Layout::Json { keys: vec!["a".to_owned()], is_plain: true, records_hint: None }
+    }
+
+    #[test]
+    fn json_records_within_a_document_are_returned() {
+        let file = format!("{{\"head\":\"{}\",\"data\":[{{\"a\":1}}, {{\"a\":x}}],\"tail\":[{{}}]}}", "h".repeat(100));
+        let start = file.find("{\"a\":x}").unwrap();
+        let json = JsonOptions { records_path: RecordsPath::parse("data") };
+        let options = ReadOptions { json, ..options() };
+        for chunk_bytes in 1..=file.len() {
+            let mut extractor = RecordExtractor::new(&json_layout(), &options, [start as u64]);
+            let mut records = Vec::new();
+            for chunk in file.as_bytes().chunks(chunk_bytes) {
+                extractor.push(chunk).unwrap();
+                while let Some(record) = extractor.next_record().unwrap() {
+                    records.push((record.start, record.bytes.to_vec()));
+                }
+                assert!(extractor.window.len() <= chunk_bytes + 40, "used bytes are dropped");
+            }
+            extractor.finish().unwrap();
+            assert_eq!(records, [(start as u64, b"{\"a\":x}".to_vec())]);
         }
     }
 }

@@ -4,6 +4,7 @@ use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::ReadOptions;
+use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 
 use super::environment::Environment;
@@ -81,6 +82,7 @@ fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOpti
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,
+        json: JsonOptions::default(),
         columns: ColumnRules::default(),
         limits,
     })

@@ -54,7 +54,7 @@ impl FileReader {
 
     /// Like [`FileReader::scan`], but continues a pass that has peeked at the first rows.
     pub(crate) async fn continue_scan(&self, rows: StreamedRows) -> Result<ScanResult> {
-        self.scan_rows(FirstPass::Streaming(rows)).await
+        self.scan_rows(FirstPass::Streaming(Box::new(rows))).await
     }
 
     async fn scan_rows(&self, mut pass: FirstPass) -> Result<ScanResult> {
@@ -85,12 +85,9 @@ impl FileReader {
         match format {
             Format::Streaming(format) => {
                 let decoder = Decoder::new(format, &self.options);
-                Ok(FirstPass::Streaming(StreamedRows::start(
-                    decoded,
-                    decoder,
-                    self.options.columns.clone(),
-                    BadRecords::Reject,
-                )))
+                let rules = self.options.columns.clone();
+                let rows = StreamedRows::start(decoded, decoder, rules, BadRecords::Reject);
+                Ok(FirstPass::Streaming(Box::new(rows)))
             }
             Format::Parquet if decoded.is_compressed() => {
                 let message = "the Parquet file is compressed as a whole, so it cannot be read by byte ranges; \
@@ -120,7 +117,7 @@ impl FileReader {
 
 /// The first pass over an object's rows.
 enum FirstPass {
-    Streaming(StreamedRows),
+    Streaming(Box<StreamedRows>),
     /// Rows are read by byte ranges; the summary is that of a pass over all stored bytes.
     Parquet(Box<ParquetRows>, BodySummary),
 }

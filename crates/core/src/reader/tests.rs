@@ -10,6 +10,7 @@ use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::detect::FileFormat;
+use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 use spillway_formats::reject::RejectLimit;
 use spillway_formats::schema::ColumnType;
@@ -20,6 +21,7 @@ fn options(rejects: RejectLimit) -> ReadOptions {
         format: FileFormat::Auto,
         csv: CsvDialect { delimiter: None, ..CsvDialect::default() },
         columns: ColumnRules::default(),
+        json: JsonOptions::default(),
         limits: ReadLimits { max_record_bytes: 1 << 20, max_columns: 100, max_memory_bytes: 1 << 30, decoded, rejects },
     }
 }

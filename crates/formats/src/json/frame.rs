@@ -1,9 +1,12 @@
 //! Divides valid UTF-8 into records: finds the start and end of each object in one pass, and buffers at most one object.
 //!
-//! This reader looks at strings and brackets only. The rest is checked once the record is complete.
+//! This reader looks at strings and brackets only. The rest is checked once the record is complete. With `JSON_RECORDS` the
+//! records are in an array within a document, and [`Envelope`] reads the rest of it.
 
 use memchr::{memchr, memchr_iter, memchr2};
 
+use super::envelope::{Envelope, EnvelopeRead};
+use super::nesting::Nesting;
 use super::record::Rows;
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
@@ -17,6 +20,8 @@ const KEPT_BUFFER_BYTES: usize = 1024 * 1024;
 /// What may come next outside of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
+    /// The document around the records.
+    Envelope,
     /// The bracket of an array, or the first record.
     Start,
     /// A record, or the end of the file.
@@ -40,17 +45,12 @@ enum Inside {
     Escape,
 }
 
-/// The open brackets, as bits. A set bit is a square bracket; the lowest bit is the innermost bracket.
-#[derive(Debug, Clone, Copy, Default)]
-struct Nesting {
-    squares: u128,
-    depth: usize,
-}
-
 /// Divides text into records.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     max_record_bytes: usize,
+    /// `None` if the records are not within a document.
+    envelope: Option<Envelope>,
     place: Place,
     /// `None` outside of a record.
     inside: Option<Inside>,
@@ -84,6 +84,7 @@ impl FrameReader {
     fn with_rows(limits: ReadLimits, rows: Rows) -> Self {
         Self {
             max_record_bytes: limits.max_record_bytes,
+            envelope: None,
             place: Place::Start,
             inside: None,
             nesting: Nesting::default(),
@@ -99,6 +100,11 @@ impl FrameReader {
         }
     }
 
+    /// Reads only the records within a document.
+    pub(super) fn within(self, envelope: Envelope) -> Self {
+        Self { envelope: Some(envelope), place: Place::Envelope, ..self }
+    }
+
     /// Number of bytes read.
     pub(super) fn offset(&self) -> u64 {
         self.offset
@@ -112,10 +118,17 @@ impl FrameReader {
         }
     }
 
+    /// The key of the only array of objects in the only record, if that record is in no array.
+    pub(super) fn records_hint(&self) -> Option<&str> {
+        let is_alone = self.start.record == 1 && self.place == Place::BetweenRecords;
+        self.rows.array_key().filter(|_| is_alone)
+    }
+
     /// Memory used by the batches and the open record.
     #[cfg(test)]
     pub(super) fn memory_bytes(&self) -> usize {
-        self.buffer.capacity() + self.rows.memory_bytes()
+        let envelope = self.envelope.as_ref().map_or(0, Envelope::memory_bytes);
+        envelope + self.buffer.capacity() + self.rows.memory_bytes()
     }
 
     /// Starts the text, after a byte order mark of so many bytes.
@@ -135,6 +148,7 @@ impl FrameReader {
             let read = match (&self.fault, self.inside) {
                 (Some(_), _) => self.skip_line(rest)?,
                 (None, Some(inside)) => self.read_record(rest, inside)?,
+                (None, None) if self.place == Place::Envelope => self.read_envelope(rest)?,
                 (None, None) => self.read_between(rest)?,
             };
             rest = &rest[read..];
@@ -155,12 +169,29 @@ impl FrameReader {
         }
         match self.place {
             Place::Start | Place::BetweenRecords | Place::AfterArray => {}
+            Place::Envelope => {
+                let end = self.envelope.as_ref().map_or(Ok(()), Envelope::finish);
+                end.map_err(|message| self.invalid(message))?;
+            }
             Place::ArrayStart | Place::AfterElement | Place::AfterComma => {
                 return Err(self.invalid("the file ends before the array's closing bracket"));
             }
         }
         self.rows.end_batch();
         Ok(())
+    }
+
+    /// Reads what is around the array of records, up to its opening bracket.
+    fn read_envelope(&mut self, text: &[u8]) -> Result<usize> {
+        let read = self.envelope.as_mut().map_or(Ok(EnvelopeRead::All), |envelope| envelope.read(text));
+        let (length, place) = match &read {
+            Ok(EnvelopeRead::All) => (text.len(), Place::Envelope),
+            Ok(EnvelopeRead::ArrayStart(length)) => (*length, Place::ArrayStart),
+            Err(fault) => (fault.offset, Place::Envelope),
+        };
+        self.place = place;
+        self.advance(&text[..length]);
+        read.map(|_| length).map_err(|fault| self.invalid(fault.message))
     }
 
     /// Reads white space and one bracket or comma, or up to the first byte of a record.
@@ -192,13 +223,14 @@ impl FrameReader {
             (Place::ArrayStart | Place::AfterComma, b'{') => Ok(Place::AfterElement),
             (Place::Start, b'[') => Ok(Place::ArrayStart),
             (Place::AfterElement, b',') => Ok(Place::AfterComma),
+            (Place::ArrayStart | Place::AfterElement, b']') if self.envelope.is_some() => Ok(Place::Envelope),
             (Place::ArrayStart | Place::AfterElement, b']') => Ok(Place::AfterArray),
             (Place::AfterComma, b']') => Err("a comma is before the array's closing bracket"),
             (Place::AfterElement, _) => Err("a comma or the array's closing bracket is missing"),
             (Place::AfterArray, _) => Err("the file continues after the array's closing bracket"),
             (Place::BetweenRecords, b',') => Err("a comma is between two records, but they are not in an array"),
             (Place::Start, _) => Err("the file starts with neither an object nor an array of objects"),
-            (Place::BetweenRecords | Place::ArrayStart | Place::AfterComma, _) => Err(NOT_AN_OBJECT),
+            (Place::Envelope | Place::BetweenRecords | Place::ArrayStart | Place::AfterComma, _) => Err(NOT_AN_OBJECT),
         }
     }
 
@@ -361,25 +393,3 @@ impl FrameReader {
 }
 
 const NOT_AN_OBJECT: &str = "the record is not an object";
-
-impl Nesting {
-    /// Reads a bracket. `None` if it nests too deeply, or closes a bracket of another kind.
-    #[inline]
-    fn read(&mut self, bracket: u8) -> Option<()> {
-        if matches!(bracket, b'{' | b'[') {
-            // The record itself is the first level.
-            if self.depth > MAX_DEPTH {
-                return None;
-            }
-            self.squares = (self.squares << 1) | u128::from(bracket == b'[');
-            self.depth += 1;
-        } else {
-            if (self.squares & 1 == 1) != (bracket == b']') {
-                return None;
-            }
-            self.squares >>= 1;
-            self.depth -= 1;
-        }
-        Some(())
-    }
-}

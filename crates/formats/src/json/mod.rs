@@ -16,11 +16,17 @@
 //! which it starts. A bad record then ends with its line. In other files only a record with a certain end can be rejected
 //! alone.
 //!
+//! With [`JsonOptions::records_path`] the file is a document, and its records are the elements of one array within it. The
+//! rest of the document is skipped.
+//!
 //! A key may first appear late. Each batch is as wide as the number of keys known by then; the column is missing in all rows
 //! before. A decoder that is given the keys returns all rows in full width.
 
+mod envelope;
 mod frame;
+mod nesting;
 mod non_finite;
+mod path;
 mod record;
 
 use std::collections::VecDeque;
@@ -31,9 +37,18 @@ use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::text::{TextPiece, TextReader};
 use crate::{Batch, Result};
+use envelope::Envelope;
 use frame::FrameReader;
+pub use path::RecordsPath;
 
 const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark";
+
+/// How JSON files are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JsonOptions {
+    /// The array of records within the document. `None` if the records are not within a document.
+    pub records_path: Option<RecordsPath>,
+}
 
 /// Decodes one file. After an error the decoder must not be used again.
 #[derive(Debug)]
@@ -51,6 +66,22 @@ impl JsonDecoder {
     /// A decoder for one file whose keys are known from an earlier pass.
     pub fn with_keys(keys: &[String], limits: ReadLimits) -> Self {
         Self { text: TextReader::new(None), frames: FrameReader::with_keys(keys, limits) }
+    }
+
+    /// The same decoder with these options. Call it before the first byte.
+    #[must_use]
+    pub fn with_options(self, options: &JsonOptions) -> Self {
+        match &options.records_path {
+            Some(path) => Self { frames: self.frames.within(Envelope::new(path.clone())), ..self },
+            None => self,
+        }
+    }
+
+    /// The key of the only array of objects, in a file that is one object; complete after the end of the file.
+    ///
+    /// Such a file may be a document around its records, which needs [`JsonOptions::records_path`].
+    pub fn records_hint(&self) -> Option<&str> {
+        self.frames.records_hint()
     }
 
     /// Decodes the next bytes of the file. Take the batches after each call.

@@ -24,6 +24,8 @@ pub(super) struct Rows {
     cells: Vec<Cell>,
     batch: Batch,
     ready: VecDeque<Batch>,
+    /// The key of the only array of objects in the first record.
+    array_key: Option<String>,
 }
 
 /// The keys of the file, in order of first appearance.
@@ -49,7 +51,7 @@ struct Cell {
 impl Rows {
     pub(super) fn new(max_columns: usize) -> Self {
         let columns = Columns { keys: Vec::new(), indexes: HashMap::new(), key_bytes: 0, max: Some(max_columns) };
-        Self { columns, cells: Vec::new(), batch: Batch::default(), ready: VecDeque::new() }
+        Self { columns, cells: Vec::new(), batch: Batch::default(), ready: VecDeque::new(), array_key: None }
     }
 
     pub(super) fn with_keys(keys: &[String]) -> Self {
@@ -59,11 +61,16 @@ impl Rows {
             cells: vec![Cell::default(); keys.len()],
             batch: Batch::new(keys.len()),
             ready: VecDeque::new(),
+            array_key: None,
         }
     }
 
     pub(super) fn keys(&self) -> &[String] {
         &self.columns.keys
+    }
+
+    pub(super) fn array_key(&self) -> Option<&str> {
+        self.array_key.as_deref()
     }
 
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
@@ -104,7 +111,12 @@ impl Rows {
         let text = std::str::from_utf8(record)
             .map_err(|error| Error::new(ErrorKind::Internal, "a record ends within a character").with_source(error))?;
         match self.locate(text, start) {
-            Ok(()) => self.push_row(start, |batch, cell| push(batch, &text[cell])),
+            Ok(()) => {
+                if start.record == 1 {
+                    self.array_key = self.find_array_key(text);
+                }
+                self.push_row(start, |batch, cell| push(batch, &text[cell]))
+            }
             Err(error) => {
                 let Some(replaced) = Replaced::of(text) else { return Err(error) };
                 self.forget_record(start.record);
@@ -119,6 +131,18 @@ impl Rows {
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
         let mut json = serde_json::Deserializer::from_str(text);
         members.deserialize(&mut json).map_err(|error| invalid(&error, text, start))
+    }
+
+    /// The key of the only array of objects in the first record.
+    fn find_array_key(&self, text: &str) -> Option<String> {
+        let is_array_of_objects = |cell: &Cell| {
+            let value = text.get(cell.start..cell.end).unwrap_or_default();
+            value.strip_prefix('[').is_some_and(|elements| elements.trim_start().starts_with('{'))
+        };
+        let mut arrays =
+            self.cells.iter().zip(&self.columns.keys).filter(|(cell, _)| cell.record == 1 && is_array_of_objects(cell));
+        let (_, key) = arrays.next()?;
+        arrays.next().is_none().then(|| key.clone())
     }
 
     /// Forgets the values that were found in a record.

@@ -1,5 +1,6 @@
 //! Valid and invalid files, each also in chunks of every size.
 
+mod envelope;
 mod invalid;
 mod limits;
 mod properties;

@@ -33,6 +33,7 @@ use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::ReadOptions;
 use spillway_formats::detect::FileFormat;
+use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 use spillway_formats::reject::RejectLimit;
 use spillway_formats::schema::fallback::FallbackFormat;
@@ -366,7 +367,13 @@ fn settings() -> PipelineConfig {
         },
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
-        files: ReadOptions { format: FileFormat::Auto, csv, columns: ColumnRules::default(), limits },
+        files: ReadOptions {
+            format: FileFormat::Auto,
+            csv,
+            json: JsonOptions::default(),
+            columns: ColumnRules::default(),
+            limits,
+        },
         buffer_max_bytes: 1 << 20,
         max_concurrent_files: 1,
         lease: Duration::from_secs(60),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn value() -> impl Strategy<Value = serde_json::Value> {
+pub(super) fn value() -> impl Strategy<Value = serde_json::Value> {
     let scalar = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map_into(),
