@@ -72,7 +72,11 @@ async fn each_table_is_loaded_by_its_entry(#[values(Engine::MariaDb, Engine::Pos
     let events = account.put("uploads/events/1.jsonl", b"{\"ts\": 1704067200123, \"id\": 1}\n".to_vec()).await?;
     test_env.deliver_until_accepted(&settings, &[&orders, &events]).await?;
     ensure!(test_env.rows(ORDER_QUERY).await? == text(&ORDER_ROWS), "{:?}", test_env.rows(ORDER_QUERY).await?);
-    let at = test_env.rows("SELECT CAST(at AS CHAR(23)) FROM {schema}.events").await?;
+    let in_utc = match engine {
+        Engine::MariaDb => "CAST(at AS CHAR(23))",
+        Engine::Postgres => "CAST(at AT TIME ZONE 'UTC' AS text)",
+    };
+    let at = test_env.rows(&format!("SELECT {in_utc} FROM {{schema}}.events")).await?;
     ensure!(at == text(&[["2024-01-01 00:00:00.123"]]), "{at:?}");
 
     // A key that no entry matches has no table, because RDS_TABLE is not set.

@@ -82,7 +82,7 @@ fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOpti
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,
-        json: JsonOptions::default(),
+        json: JsonOptions { records_path: environment.find(&settings::JSON_RECORDS)? },
         columns: ColumnRules::default(),
         limits,
     })

@@ -18,7 +18,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 22] = [
+pub(super) const OF_TABLE: [&dyn Declared; 23] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -37,6 +37,7 @@ pub(super) const OF_TABLE: [&dyn Declared; 22] = [
     &settings::CSV_BLANK_RECORDS,
     &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,
+    &settings::JSON_RECORDS,
     &settings::MAX_REJECTS,
     &settings::MAX_RECORD_BYTES,
     &settings::MAX_COLUMNS,

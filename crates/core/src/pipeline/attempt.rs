@@ -96,7 +96,11 @@ impl<'a> Attempt<'a> {
         };
         let started_at = Timestamp::now();
         let parts = key.clone().unwrap_or_default();
-        let config = context.settings.table(&parts.table, &original_key);
+        let mut config = context.settings.table(&parts.table, &original_key);
+        if route::rejects_table(&context.settings.prefixes, &source.object.key).is_some() {
+            // Corrected records are copied without the document around them.
+            config.files.json.records_path = None;
+        }
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
         Ok(Self {
             context,

@@ -131,7 +131,7 @@ impl ColumnRules {
             if column.column_type == *wanted {
                 continue;
             }
-            if !column.candidates.hold(*wanted) {
+            if column.column_type == ColumnType::Binary || !column.candidates.hold(*wanted) {
                 let message = format!(
                     "the table settings give the column another type than its values have: {}",
                     column.type_reason.reason

@@ -96,7 +96,7 @@ impl Candidates {
             ColumnType::Date => self.date,
             ColumnType::DateTime => self.date_time,
             ColumnType::Instant => self.instant,
-            ColumnType::Json => false,
+            ColumnType::Json | ColumnType::Binary => false,
             ColumnType::Text => true,
         }
     }

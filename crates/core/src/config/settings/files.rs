@@ -7,6 +7,7 @@ use encoding_rs::Encoding;
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 use spillway_formats::csv::{BlankRecords, ShortRecords};
 use spillway_formats::detect::FileFormat;
+use spillway_formats::json::RecordsPath;
 use spillway_formats::reject::RejectLimit;
 
 settings! { Files FILES {
@@ -72,6 +73,13 @@ settings! { Files FILES {
         form: "the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
         parse: |text| Encoding::for_label_no_replacement(text.as_bytes()).ok_or(Reason::Form),
     }, All, Template::Parameter("CsvEncoding"), default "utf-8";
+
+    /// Keys of the array that contains the records, in JSON files that are one document around them, such as `$.data` or
+    /// `Records`. Unset, each object of the file is a record.
+    JSON_RECORDS: RecordsPath = Value::Text {
+        form: "object keys separated by dots, such as $.data or result.rows",
+        parse: |text| RecordsPath::parse(text.trim()).ok_or(Reason::Form),
+    }, All, Template::NotSet;
 
     /// CSV fields that mean NULL in every column, unless they are quoted. They replace the default null tokens.
     NULL_VALUES: Vec<String> =

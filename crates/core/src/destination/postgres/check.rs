@@ -5,8 +5,8 @@
 //! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, check_utf8, date, date_time, double,
-    not_an_integer, single,
+    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, check_utf8, date, date_time,
+    double, not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;

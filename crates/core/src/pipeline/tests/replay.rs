@@ -7,8 +7,10 @@ use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::object::ObjectVersion;
 use crate::pattern::TablePatterns;
+use crate::pipeline::{TableRules, Tables};
 use crate::replay::Replay;
 use crate::report::Outcome;
+use crate::route::TableSettings;
 use spillway_formats::schema::fallback::FallbackFormat;
 
 /// A file that fell back while the database was down. Now the database is up.
@@ -206,7 +208,9 @@ async fn fallback_that_fails_does_not_stop_the_others() {
 async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
     let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
     // With patterns, a replay selects the manifests of every table.
-    fixture.settings.database.tables.patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
+    let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
+    let routes = TableSettings { patterns, default: Some("orders".to_owned()) };
+    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes));
     let key = fixture.aws.keys().into_iter().find(|key| key.contains("_manifests/")).unwrap();
     let text = String::from_utf8(fixture.aws.get(&key).unwrap()).unwrap();
     assert!(text.contains(from), "{text}");

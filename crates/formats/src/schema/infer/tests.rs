@@ -364,7 +364,7 @@ fn declared_bytes_are_text_if_every_value_is(
         }
         batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
     }
-    let mut inference = Inference::declared([("c".to_owned(), ColumnType::Binary)]);
+    let mut inference = Inference::declared([("c".to_owned(), Some(ColumnType::Binary))]);
     inference.observe(&batch);
     let column = inference.finish().columns.remove(0);
     assert_eq!((column.column_type, column.type_reason.reason.as_str()), (expected, reason));
@@ -378,7 +378,7 @@ fn declared_text_without_values_fits_every_type() {
         let mut batch = Batch::new(1);
         batch.push_field(field);
         batch.end_row(Position::default());
-        let mut inference = Inference::declared([("c".to_owned(), ColumnType::Text)]);
+        let mut inference = Inference::declared([("c".to_owned(), Some(ColumnType::Text))]);
         inference.observe(&batch);
         let column = inference.finish().columns.remove(0);
         assert_eq!(
