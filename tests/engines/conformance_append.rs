@@ -37,6 +37,7 @@ macro_rules! for_each_test {
             provisional_schema_creates_no_table,
             provisional_table_appears_with_its_rows,
             unknown_columns_are_added_on_request,
+            unknown_columns_are_ignored_on_request,
         );
     };
 }
@@ -406,6 +407,21 @@ pub(crate) async fn eight_workers_create_missing_tables(engine: &impl Engine) ->
         expect_loaded(end?)?;
     }
     assert_eq!(count(engine).await?, 160);
+    Ok(())
+}
+
+/// Columns that the table lacks are not loaded, but a name that may mean a column of the table is not ignored.
+pub(crate) async fn unknown_columns_are_ignored_on_request<E: Engine>(engine: &E) -> Result<()> {
+    engine.rows(&format!("CREATE TABLE {TABLE} (note VARCHAR(20), id BIGINT)")).await?;
+    let destination = engine.with(|_, options| options.unknown_columns = UnknownColumns::Ignore);
+    expect_loaded(load(&destination, &claim("a.csv"), &File::orders(2)).await?)?;
+    let rows = engine.rows(&format!("SELECT id FROM {TABLE} WHERE note IS NOT NULL ORDER BY id")).await?;
+    assert_eq!(rows.len(), 2);
+
+    engine.rows(&format!("DROP TABLE {TABLE}")).await?;
+    engine.rows(&format!("CREATE TABLE {TABLE} (other BIGINT)")).await?;
+    let refused = load(&destination, &claim("b.csv"), &File::orders(2)).await;
+    assert!(refused.is_err_and(|error| error.kind() == ErrorKind::TableMismatch), "no column is known");
     Ok(())
 }
 

@@ -64,6 +64,8 @@ pub(super) enum MissingColumns<'a> {
     Nothing,
     /// These must be added.
     Add(Vec<&'a Column>),
+    /// These are not loaded.
+    Ignore(Vec<&'a Column>),
     /// Columns must be added, and only a scan of the whole file can decide their types.
     NeedsScan,
 }
@@ -84,7 +86,8 @@ pub(super) fn find_missing<'a, S>(
         match (found, unknown_columns) {
             (Match::Column(_), _) => {}
             (Match::Missing, _) | (Match::Ambiguous(_), UnknownColumns::Add) => missing.push(column),
-            (Match::Ambiguous(reason), UnknownColumns::Refuse) => {
+            // A name that may mean a column of the table is not unknown, so its values must not be dropped.
+            (Match::Ambiguous(reason), UnknownColumns::Refuse | UnknownColumns::Ignore) => {
                 let message = format!("{reason}; rename columns, or set UNKNOWN_COLUMNS=add to add the file's column");
                 return Err(mismatch(&column.name, message));
             }
@@ -92,6 +95,12 @@ pub(super) fn find_missing<'a, S>(
     }
     match (unknown_columns, schema) {
         _ if missing.is_empty() => Ok(MissingColumns::Nothing),
+        (UnknownColumns::Ignore, _) if missing.len() < schema.schema().columns.len() => {
+            Ok(MissingColumns::Ignore(missing))
+        }
+        (UnknownColumns::Ignore, _) => {
+            Err(mismatch(&missing[0].name, format!("table {table} has none of the file's columns")))
+        }
         (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),
         (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(MissingColumns::NeedsScan),
         (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(MissingColumns::Add(missing)),
@@ -101,14 +110,14 @@ pub(super) fn find_missing<'a, S>(
 fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
     let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
     let message = format!(
-        "table {table} lacks {} of the file's columns: {}; add them or set UNKNOWN_COLUMNS=add",
+        "table {table} lacks {} of the file's columns: {}; add them, or set UNKNOWN_COLUMNS to add or ignore",
         missing.len(),
         names.join(", ")
     );
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// Returns the table's columns in the order of the file's columns.
+/// Returns the table's columns in the order of the file's columns, without unknown columns that are ignored.
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when the table lacks a column of the file, computes one that has a value in the file, or
@@ -117,11 +126,15 @@ pub(super) fn match_columns<S: Clone>(
     table: &str,
     columns: &[TableColumn<S>],
     schema: &Schema,
+    unknown_columns: UnknownColumns,
 ) -> Result<Vec<TableColumn<S>>> {
     let mut matched: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
     let found = matches(table, columns, schema)?;
     for (field, (wanted, found)) in schema.columns.iter().zip(found).enumerate() {
         let Match::Column(index) = found else {
+            if unknown_columns == UnknownColumns::Ignore {
+                continue;
+            }
             return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
         };
         let column = &columns[index];
@@ -236,7 +249,7 @@ mod tests {
     #[test]
     fn columns_match_in_any_letter_case_and_keep_file_order() {
         let columns = [named("a"), named("b"), named("c"), named("C")];
-        let matched = match_columns("t", &columns, &schema(&["B", "a", "C"])).unwrap();
+        let matched = match_columns("t", &columns, &schema(&["B", "a", "C"]), UnknownColumns::Refuse).unwrap();
         assert_eq!(matched.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b", "a", "C"]);
     }
 
@@ -244,10 +257,11 @@ mod tests {
     fn required_column_must_be_in_file() {
         let mut required = named("b");
         required.nullable = false;
-        let error = match_columns("t", &[named("a"), required.clone()], &schema(&["a"])).unwrap_err();
+        let error =
+            match_columns("t", &[named("a"), required.clone()], &schema(&["a"]), UnknownColumns::Refuse).unwrap_err();
         assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("b")));
         required.has_default = true;
-        assert!(match_columns("t", &[named("a"), required], &schema(&["a"])).is_ok());
+        assert!(match_columns("t", &[named("a"), required], &schema(&["a"]), UnknownColumns::Refuse).is_ok());
     }
 
     /// The schema of one row.
@@ -264,12 +278,13 @@ mod tests {
     fn generated_column_with_a_value_is_rejected() {
         let mut generated = named("a");
         generated.generated = true;
-        let error = match_columns("t", &[generated], &schema_of(&[("a", Some("1"))])).unwrap_err();
+        let error =
+            match_columns("t", &[generated], &schema_of(&[("a", Some("1"))]), UnknownColumns::Refuse).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TableMismatch);
     }
 
     fn without_empty(columns: &[TableColumn<()>], schema: &Schema) -> Vec<(String, usize)> {
-        let mut matched = match_columns("t", columns, schema).unwrap();
+        let mut matched = match_columns("t", columns, schema, UnknownColumns::Refuse).unwrap();
         let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0 };
         let schema = FileSchema::Final { schema, body: &body };
         assert_eq!(leave_out_empty(&mut matched, schema), EmptyColumns::LeftOut);
@@ -308,7 +323,7 @@ mod tests {
             [(NullFill::Nothing, EmptyColumns::NeedsScan), (NullFill::NextNumber, EmptyColumns::LeftOut)]
         {
             id.null_fill = null_fill;
-            let mut columns = match_columns("t", &[id.clone(), named("b")], &schema).unwrap();
+            let mut columns = match_columns("t", &[id.clone(), named("b")], &schema, UnknownColumns::Refuse).unwrap();
             let provisional = FileSchema::Provisional { schema: &schema, may_create_table: false };
             assert_eq!(leave_out_empty(&mut columns, provisional), expected);
             assert_eq!(columns.len(), 2);

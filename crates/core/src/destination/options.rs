@@ -83,6 +83,8 @@ pub enum UnknownColumns {
     Refuse,
     /// The columns are added to the table, nullable.
     Add,
+    /// The columns are not loaded.
+    Ignore,
 }
 
 /// What a file's rows do to the rows that the table already has.

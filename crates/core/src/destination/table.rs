@@ -1,5 +1,7 @@
 //! Prepares the table of a load: creates what is missing, and checks that the table can store the file.
 
+use tracing::info;
+
 use super::column::{
     EmptyColumns, MissingColumns, NullFill, TableColumn, find_missing, leave_out_empty, match_columns, mismatch,
     quoted_list,
@@ -93,9 +95,13 @@ pub(super) async fn prepare<C: TableConnection>(
             connection.add_columns(table, &columns).await?;
             table_columns = connection.read_columns(table).await?;
         }
+        MissingColumns::Ignore(columns) => {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            info!(table, columns = names.join(", "), "columns that the table lacks are not loaded");
+        }
         MissingColumns::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
     }
-    let mut columns = match_columns(table, &table_columns, schema.schema())?;
+    let mut columns = match_columns(table, &table_columns, schema.schema(), options.unknown_columns)?;
     if let Some(key) = &key {
         mark_key(table, C::key_columns(key), &mut columns)?;
     }

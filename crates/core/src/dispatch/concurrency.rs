@@ -91,7 +91,7 @@ fn is_any_order(settings: &PipelineConfig) -> bool {
     // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
     // while another transaction inserts into it.
     options.load_mode == LoadMode::Append
-        && options.unknown_columns == UnknownColumns::Refuse
+        && options.unknown_columns != UnknownColumns::Add
         && settings.database.tables.current().is_any_order()
 }
 

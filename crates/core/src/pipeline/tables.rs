@@ -63,7 +63,7 @@ impl TableRules {
     pub(crate) fn is_any_order(&self) -> bool {
         self.entries.iter().all(|entry| {
             let options = &entry.config.destination;
-            options.load_mode == LoadMode::Append && options.unknown_columns == UnknownColumns::Refuse
+            options.load_mode == LoadMode::Append && options.unknown_columns != UnknownColumns::Add
         })
     }
 }

@@ -38,10 +38,11 @@ settings! { Loading LOADING {
         All, Template::Parameter("MergeKey");
 
     /// Action for a file with columns that the table does not have. `refuse` sends its rows to the fallback, `add` adds
-    /// nullable columns to the table.
+    /// nullable columns to the table, `ignore` does not load these columns.
     UNKNOWN_COLUMNS: UnknownColumns = Value::Choice(&[
         Choice::new("refuse", UnknownColumns::Refuse),
         Choice::new("add", UnknownColumns::Add),
+        Choice::new("ignore", UnknownColumns::Ignore),
     ]), All, Template::Parameter("UnknownColumns"), default "refuse";
 
     /// `content` loads the same bytes under the same key once. `version` loads every upload.

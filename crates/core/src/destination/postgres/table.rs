@@ -9,11 +9,11 @@ use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
 use super::unsupported;
-use crate::destination::LoadMode;
 use crate::destination::column::match_columns;
 use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::table::{TableConnection, create_statement, nullable_definition};
+use crate::destination::{LoadMode, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
@@ -154,7 +154,7 @@ pub(super) async fn create_in_transaction(
     // Another session may have created a view or another relation of this name after the table was looked up.
     relation(connection, table, &[]).await?;
     let table_columns = describe(connection, table).await?;
-    match_columns(table, &table_columns, schema).map(Some)
+    match_columns(table, &table_columns, schema, UnknownColumns::Refuse).map(Some)
 }
 
 fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> Result<()> {
