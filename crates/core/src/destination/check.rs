@@ -25,6 +25,7 @@ const NO_DEFAULT: Rejection = "is missing, but the column is NOT NULL; its defau
 /// # Errors
 /// [`ErrorKind::DataRefused`] with position and column when `encode` rejects the value, or when the column requires a
 /// value and has none.
+#[inline]
 pub(super) fn check_field<'a, S, E: Default + PartialEq>(
     column: &TableColumn<S>,
     field: Option<&'a [u8]>,

@@ -30,6 +30,7 @@ pub(super) enum Encoded<'a> {
 }
 
 /// Checks one field of a row. `scratch` receives the text of [`Encoded::Scratch`].
+#[inline]
 pub(super) fn check<'a>(
     column: &TableColumn,
     field: Option<&'a [u8]>,
@@ -49,6 +50,7 @@ pub(super) fn check<'a>(
 }
 
 /// Checks a value that is not NULL.
+#[inline]
 fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
     match storage {

@@ -47,6 +47,7 @@ pub(super) enum Encoded<'a> {
 }
 
 /// Checks one field of a row. `scratch` receives the plain digits of a number that the file spells in another way.
+#[inline]
 pub(super) fn check<'a>(
     column: &TableColumn,
     field: Option<&'a [u8]>,
@@ -67,6 +68,7 @@ pub(super) fn check<'a>(
 }
 
 /// Checks a value that is not NULL.
+#[inline]
 fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     match storage {
         Storage::Boolean => boolean(bytes),
