@@ -122,17 +122,19 @@ async fn file_without_header_is_replayed_by_position(
     let test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings().with("FALLBACK_FORMAT", format);
     test_env.sql("CREATE TABLE {schema}.orders (nothing INT)").await?;
-    let body = "1.0,20240115,.5,null\n2.0,20240229,1.25,x\n";
+    let body = "1.0,20240115,.5,null,none\n2.0,20240229,1.25,x,.5\n";
     let object = test_env.fixture.account.put("uploads/plain.csv", body).await?;
     test_env.deliver_until_accepted(&settings.clone().with("CSV_HEADER", "false"), &[&object]).await?;
     ensure!(test_env.fallback_reasons().await?.len() == 1, "the file did not fall back");
     test_env.sql("DROP TABLE {schema}.orders").await?;
-    let ddl = "CREATE TABLE {schema}.orders (number INT NOT NULL, day DATE, rate DECIMAL(9,4), remark VARCHAR(9))";
+    let ddl = "CREATE TABLE {schema}.orders (number INT NOT NULL, day DATE, rate DECIMAL(9,4), \
+               remark VARCHAR(9), code VARCHAR(9))";
     test_env.sql(ddl).await?;
     let reports = test_env.replay(&settings).await?;
     ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
-    let query = "SELECT CONCAT(number, ''), CONCAT(day, ''), CONCAT(rate, ''), remark FROM {schema}.orders ORDER BY 1";
-    let expected = [["1", "2024-01-15", "0.5000", "null"], ["2", "2024-02-29", "1.2500", "x"]];
+    let query =
+        "SELECT CONCAT(number, ''), CONCAT(day, ''), CONCAT(rate, ''), remark, code FROM {schema}.orders ORDER BY 1";
+    let expected = [["1", "2024-01-15", "0.5000", "null", "none"], ["2", "2024-02-29", "1.2500", "x", ".5"]];
     assert_eq!(test_env.rows(query).await?, expected.map(|row| row.map(|text| Some(text.to_owned())).to_vec()));
     Ok(())
 }

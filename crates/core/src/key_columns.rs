@@ -134,6 +134,7 @@ impl KeyField {
             has_nulls,
             null_tokens: false,
             is_binary: false,
+            has_other_spellings: false,
             max_bytes: max_bytes as u64,
             candidates: Candidates {
                 boolean: false,

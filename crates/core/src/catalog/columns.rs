@@ -63,7 +63,9 @@ pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn], format: Fallba
         });
         let name = table[place].name.clone();
         used.insert(name.clone());
-        columns.push(FallbackColumn { name, file_type: column.column_type, stored_type, place });
+        // The text of the file, null tokens included.
+        let file_type = if column.has_other_spellings { ColumnType::Text } else { column.column_type };
+        columns.push(FallbackColumn { name, file_type, stored_type, place });
     }
     Assignment { columns, added: table.split_off(existing.len()) }
 }

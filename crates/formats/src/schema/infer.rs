@@ -15,7 +15,7 @@ mod numbers;
 
 use family::Family;
 
-use super::value::is_null_token;
+use super::value::{is_null_token, is_usual_null_token};
 use super::{Column, ColumnType, Schema, TypeReason};
 use crate::{Batch, FieldKind};
 
@@ -132,6 +132,8 @@ struct ColumnState {
     values: u64,
     has_missing: bool,
     has_null_tokens: bool,
+    /// Whether a null token is spelled in an unusual way.
+    has_odd_null_tokens: bool,
     /// Whether null tokens mean NULL.
     null_tokens: bool,
     /// Whether a value is the empty string, which only a text column distinguishes from NULL.
@@ -152,6 +154,7 @@ impl ColumnState {
             values: 0,
             has_missing: false,
             has_null_tokens: false,
+            has_odd_null_tokens: false,
             null_tokens: true,
             has_empty: false,
             has_strings: false,
@@ -168,6 +171,7 @@ impl ColumnState {
             self.values += 1;
         } else if self.null_tokens && kind == FieldKind::Plain && is_null_token(text) {
             self.has_null_tokens = true;
+            self.has_odd_null_tokens |= !is_usual_null_token(text);
             self.has_empty |= text.is_empty();
         } else {
             self.values += 1;
@@ -209,12 +213,14 @@ impl ColumnState {
         // A column without values fits every type, whatever the file declares.
         let is_open = self.declared.is_some() && self.values == 0;
         let candidates = if is_open { Family::Open.candidates() } else { self.family.candidates() };
+        let is_odd = self.has_odd_null_tokens || self.family.has_other_spellings();
         Column {
             name: self.name,
             column_type,
             has_nulls,
             null_tokens: self.null_tokens && !self.has_strings,
             is_binary: self.declared == Some(ColumnType::Binary),
+            has_other_spellings: is_odd && column_type != ColumnType::Text,
             max_bytes: self.max_bytes,
             candidates,
             type_reason,
@@ -238,7 +244,7 @@ impl ColumnState {
             }
             Family::Open | Family::Text => return "no record has a value".to_owned(),
             Family::Bytes if self.values == 0 => return "no record has a value".to_owned(),
-            Family::Boolean => ("a boolean", "booleans"),
+            Family::Boolean { .. } => ("a boolean", "booleans"),
             Family::Number(_) => ("a 64-bit integer", "64-bit integers"),
             Family::Date => ("a date", "dates"),
             Family::DateTime => ("a date with a time of day", "dates with a time of day"),

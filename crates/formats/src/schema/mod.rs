@@ -130,6 +130,11 @@ pub struct Column {
     /// The type is still text if every value is UTF-8, because old writers do not declare their strings as text.
     #[serde(default)]
     pub is_binary: bool,
+    /// Whether a value or a null token is spelled in a way that only the column's type explains: `.5`, `tRUE`, `none`.
+    ///
+    /// The fallback keeps such a column as text, so that a replay into a text column stores the text of the file.
+    #[serde(default)]
+    pub has_other_spellings: bool,
     /// The length of the longest value in bytes. It decides how text is stored.
     pub max_bytes: u64,
     /// All possible types, for tables that already exist.

@@ -28,6 +28,28 @@ fn column_without_any_value_is_empty(#[case] fields: &[Option<&str>], #[case] ex
     }
 }
 
+#[rstest]
+#[case(&[".5", "1.5"], true)]
+#[case(&["1.5", "2.5", "5."], true)]
+#[case(&["1", "none"], true)]
+#[case(&["true", "tRUE"], true)]
+#[case(&["fALSE", "true"], true)]
+#[case(&["1.5", "-2", "1e3", "NaN", "NA", "", "\\N"], false)]
+#[case(&["TRUE", "False"], false)]
+#[case(&[".5", "x"], false)]
+#[case(&["none", "null"], false)]
+#[case(&["2024-01-01"], false)]
+fn unusual_spellings_of_a_column_are_known(#[case] fields: &[&str], #[case] expected: bool) {
+    let mut inference = Inference::new(vec!["c".to_owned()]);
+    let mut batch = Batch::new(1);
+    for field in fields {
+        batch.push_field(Some(field.as_bytes()));
+        batch.end_row(Position::default());
+    }
+    inference.observe(&batch);
+    assert_eq!(inference.finish().columns[0].has_other_spellings, expected);
+}
+
 #[test]
 fn columns_without_header_are_unnamed() {
     let inference = || Inference::new(vec!["col_1".to_owned(), "col_2".to_owned()]);

@@ -67,6 +67,16 @@ pub fn is_null_token(field: &[u8]) -> bool {
     }
 }
 
+/// Whether a null token is spelled as most programs do. Text columns of the fallback keep the other spellings.
+pub(super) fn is_usual_null_token(token: &[u8]) -> bool {
+    matches!(token, b"" | b"NULL" | b"NA" | b"N/A" | b"NaN" | b"\\N")
+}
+
+/// Whether a boolean is in lower, upper or title case.
+pub(super) fn is_usual_boolean(boolean: &[u8]) -> bool {
+    matches!(boolean, b"true" | b"True" | b"TRUE" | b"false" | b"False" | b"FALSE")
+}
+
 /// Parses a field as a value of a type; `None` if it is not one.
 ///
 /// A missing field is [`Value::Null`] in every type. A null token ([`is_null_token`]) is `Null` in every type except text and

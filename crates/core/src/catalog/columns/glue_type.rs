@@ -8,6 +8,7 @@ pub(super) fn new_type(column: &Column, format: FallbackFormat) -> ColumnType {
     match format {
         // Glue has no JSON type. Athena's JSON functions read strings.
         FallbackFormat::Parquet if column.column_type == ColumnType::Json => ColumnType::Text,
+        FallbackFormat::Parquet if column.has_other_spellings => ColumnType::Text,
         FallbackFormat::Parquet => column.column_type.with_headroom(),
         FallbackFormat::Csv => ColumnType::Text,
     }
@@ -57,7 +58,7 @@ pub(super) fn stored_as(glue_type: &str, column: &Column, format: FallbackFormat
     }
     // Text that could be a number stays text. Only a text column without values may be stored as another type.
     let is_open = !is_bytes && (column.column_type != ColumnType::Text || column.max_bytes == 0);
-    if format == FallbackFormat::Csv || !is_open {
+    if format == FallbackFormat::Csv || !is_open || column.has_other_spellings {
         return None;
     }
     let candidates = column.candidates;

@@ -24,6 +24,7 @@ fn column(name: &str, column_type: ColumnType) -> Column {
         has_nulls: false,
         null_tokens: true,
         is_binary: column_type == ColumnType::Binary,
+        has_other_spellings: false,
         max_bytes: 5,
         candidates,
         type_reason,
@@ -197,4 +198,19 @@ fn csv_columns_at_another_position_are_not_assigned_again() {
     let moved = table(&[("spillway_nulls", "string"), ("other", "string")]);
     assert_eq!(assign_again(&first.columns, &moved, FallbackFormat::Csv), None);
     assert!(assign_again(&first.columns, &[], FallbackFormat::Csv).is_some());
+}
+
+#[test]
+fn column_with_other_spellings_keeps_its_text() {
+    for format in FallbackFormat::ALL {
+        let existing = table(&[("amount", "decimal(18,2)")]);
+        let mut amount = column("amount", ColumnType::Decimal { precision: 3, scale: 2 });
+        amount.candidates.decimal = Some((1, 2));
+        let schema = |column: &Column| Schema { columns: vec![column.clone()], ..Schema::default() };
+        amount.has_other_spellings = true;
+        for existing in [&existing[..], &[]] {
+            let assigned = assign(&schema(&amount), existing, format).columns.remove(0);
+            assert_eq!((assigned.file_type, assigned.stored_type), (ColumnType::Text, ColumnType::Text));
+        }
+    }
 }

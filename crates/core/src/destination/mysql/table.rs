@@ -177,6 +177,7 @@ mod tests {
             has_nulls: false,
             null_tokens: true,
             is_binary: column_type == ColumnType::Binary,
+            has_other_spellings: false,
             max_bytes,
             candidates,
             type_reason,

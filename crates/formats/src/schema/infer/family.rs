@@ -5,7 +5,7 @@ use memchr::memchr;
 use super::numbers::{NumberKind, Numbers};
 use crate::FieldKind;
 use crate::schema::value::number::Number;
-use crate::schema::value::{parse_boolean, time};
+use crate::schema::value::{is_usual_boolean, parse_boolean, time};
 use crate::schema::{Candidates, ColumnType};
 
 /// The family of all values of a column so far.
@@ -13,7 +13,10 @@ use crate::schema::{Candidates, ColumnType};
 pub(super) enum Family {
     /// No value so far.
     Open,
-    Boolean,
+    Boolean {
+        /// Whether a value is not in lower, upper or title case.
+        is_odd: bool,
+    },
     Number(Numbers),
     Date,
     DateTime,
@@ -48,7 +51,11 @@ impl Family {
     pub(super) fn accepts(&mut self, text: &[u8], kind: FieldKind) -> bool {
         match self {
             Self::Open => false,
-            Self::Boolean => kind != FieldKind::String && parse_boolean(text).is_some(),
+            Self::Boolean { is_odd } => {
+                let is_boolean = kind != FieldKind::String && parse_boolean(text).is_some();
+                *is_odd |= is_boolean && !is_usual_boolean(text);
+                is_boolean
+            }
             Self::Number(numbers) => {
                 kind != FieldKind::String
                     && (numbers.try_add_short(text)
@@ -73,7 +80,7 @@ impl Family {
             }
             Self::Bytes | Self::Binary => Self::Binary,
             // Dates and dates with times have no common type: a date is not the same as its midnight.
-            Self::Boolean | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
+            Self::Boolean { .. } | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
         }
     }
 
@@ -85,7 +92,7 @@ impl Family {
         } else if kind == FieldKind::Nested {
             Self::Json
         } else if kind == FieldKind::Plain && parse_boolean(text).is_some() {
-            Self::Boolean
+            Self::Boolean { is_odd: !is_usual_boolean(text) }
         } else if time::parse_date(text).is_some() {
             Self::Date
         } else if time::parse_date_time(text).is_some() {
@@ -116,7 +123,7 @@ impl Family {
                 Some("a number that neither a decimal nor a double column holds exactly")
             }
             (Self::Open, Self::Text) => Some("not a number, a date or a boolean"),
-            (Self::Boolean, _) => Some("neither true nor false"),
+            (Self::Boolean { .. }, _) => Some("neither true nor false"),
             (Self::Number(_), _) => Some("not a number"),
             (Self::Date, _) => Some("not a date"),
             (Self::DateTime, _) => Some("not a date with a time of day"),
@@ -127,10 +134,19 @@ impl Family {
         }
     }
 
+    /// Whether any value is spelled in a way that only the type explains.
+    pub(super) fn has_other_spellings(&self) -> bool {
+        match self {
+            Self::Boolean { is_odd } => *is_odd,
+            Self::Number(numbers) => numbers.lacks_digits,
+            Self::Open | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => false,
+        }
+    }
+
     /// The narrowest type that holds every value.
     pub(super) fn column_type(&self) -> ColumnType {
         match self {
-            Self::Boolean => ColumnType::Boolean,
+            Self::Boolean { .. } => ColumnType::Boolean,
             Self::Number(numbers) => numbers.column_type(),
             Self::Date => ColumnType::Date,
             Self::DateTime => ColumnType::DateTime,
@@ -145,7 +161,7 @@ impl Family {
     pub(super) fn fits(&self, column_type: ColumnType) -> bool {
         match (self, column_type) {
             (Self::Open, _)
-            | (Self::Boolean, ColumnType::Boolean)
+            | (Self::Boolean { .. }, ColumnType::Boolean)
             | (Self::Date, ColumnType::Date)
             | (Self::DateTime, ColumnType::DateTime)
             | (Self::Instant, ColumnType::Instant)
@@ -158,7 +174,7 @@ impl Family {
                 .decimal
                 .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
             (
-                Self::Boolean
+                Self::Boolean { .. }
                 | Self::Number(_)
                 | Self::Date
                 | Self::DateTime
@@ -177,7 +193,7 @@ impl Family {
         let numbers = match self {
             Self::Open => Numbers::ANY,
             Self::Number(numbers) => *numbers,
-            Self::Boolean
+            Self::Boolean { .. }
             | Self::Date
             | Self::DateTime
             | Self::Instant
@@ -187,7 +203,7 @@ impl Family {
             | Self::Binary => Numbers::NONE,
         };
         Candidates {
-            boolean: matches!(self, Self::Open | Self::Boolean),
+            boolean: matches!(self, Self::Open | Self::Boolean { .. }),
             integer: numbers.integer,
             decimal: numbers.decimal,
             double: numbers.double,

@@ -13,6 +13,8 @@ pub(super) struct Numbers {
     /// The most digits before and after the point of any number.
     pub(super) decimal: Option<(u8, u8)>,
     pub(super) double: bool,
+    /// Whether a number lacks the digits on one side of its point.
+    pub(super) lacks_digits: bool,
 }
 
 /// The narrowest kind that holds every number.
@@ -25,8 +27,8 @@ pub(super) enum NumberKind {
 }
 
 impl Numbers {
-    pub(super) const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true };
-    pub(super) const NONE: Self = Self { integer: false, decimal: None, double: false };
+    pub(super) const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true, lacks_digits: false };
+    pub(super) const NONE: Self = Self { integer: false, decimal: None, double: false, lacks_digits: false };
 
     /// Adds a short integer if all numbers so far are integers. It removes no kind. Returns whether it was added.
     #[inline]
@@ -64,6 +66,7 @@ impl Numbers {
             integer: self.integer && number.integer().is_some(),
             decimal,
             double: self.double && number.fits_double(),
+            lacks_digits: self.lacks_digits || !number.has_all_digits(),
         }
     }
 

@@ -56,9 +56,13 @@ impl<'a> Number<'a> {
     /// Parses a text that is exactly one number.
     #[inline]
     pub(in crate::schema) fn scan(text: &'a [u8]) -> Option<Self> {
-        let number = Self::scan_parts(text)?;
-        let has_all_digits = number.whole_digits > 0 && (number.fraction_digits > 0 || !number.has_point);
-        has_all_digits.then_some(number)
+        Self::scan_parts(text).filter(Self::has_all_digits)
+    }
+
+    /// Whether there are digits on both sides of the point, if there is one.
+    #[inline]
+    pub(in crate::schema) fn has_all_digits(&self) -> bool {
+        self.whole_digits > 0 && (self.fraction_digits > 0 || !self.has_point)
     }
 
     /// Parses a number that may lack the digits on one side of its point: `.5` is `0.5`, and `5.` is `5.0`.
