@@ -139,7 +139,14 @@ impl Family {
         match self {
             Self::Boolean { is_odd } => *is_odd,
             Self::Number(numbers) => numbers.lacks_digits,
-            Self::Open | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => false,
+            Self::Open
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Json
+            | Self::Text
+            | Self::Bytes
+            | Self::Binary => false,
         }
     }
 
