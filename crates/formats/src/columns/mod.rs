@@ -1,7 +1,10 @@
-//! Rules for single columns: rename, ignore, fill, convert, or give a type. They apply to each batch before types are inferred.
+//! Rules for single columns: rename, ignore, fill, convert, or set the type.
 //!
-//! A rule finds its column by the column's final name in the file (see [`crate::schema::header`]), exactly or else in any
-//! letter case. The columns of rules with a default value come first, because they exist in every file.
+//! All but the type apply to each batch, before types are inferred. The type applies to the inferred schema.
+//!
+//! A rule finds its column by its name in the file, after that was trimmed and made unique (see [`crate::schema::header`]). An
+//! exact match comes before one in another letter case. The columns of rules with a default value come first, in the order of the
+//! rules, because every file then has them at the same place.
 
 mod format;
 
@@ -25,20 +28,20 @@ pub struct ColumnRule {
     pub name: String,
     /// The name of the column in the file.
     pub source: String,
-    /// What is kept of the column.
+    /// Whether and how the column is loaded.
     pub action: ColumnAction,
 }
 
-/// What is kept of a column.
+/// Whether and how a column is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnAction {
-    /// Nothing: the column is not loaded.
+    /// The column is not loaded.
     Ignore,
-    /// Its values.
+    /// The column is loaded.
     Load {
         /// The type of the column in a new table and in the fallback; inferred if `None`.
         column_type: Option<ColumnType>,
-        /// How the file spells the values, if not in the usual way.
+        /// The spelling of the values in the file. `None` if no conversion is needed.
         format: Option<ValueFormat>,
         /// The value of a missing field, and of a column that the file does not have.
         default: Option<String>,
@@ -62,7 +65,7 @@ impl ColumnRule {
 }
 
 impl ColumnRules {
-    /// These rules. Each has another name, and another source.
+    /// Rules with distinct names and distinct sources.
     pub fn new(rules: Vec<ColumnRule>) -> Self {
         Self(rules)
     }
@@ -72,7 +75,7 @@ impl ColumnRules {
         self.0.is_empty()
     }
 
-    /// Whether the columns stay the same, in the same order and with the same names.
+    /// Whether all columns keep their names and their order.
     pub fn keep_columns(&self) -> bool {
         self.0.iter().all(|rule| match &rule.action {
             ColumnAction::Ignore => false,
@@ -80,7 +83,7 @@ impl ColumnRules {
         })
     }
 
-    /// The names of the columns after the rules, for the names of a file's columns.
+    /// The names of the columns after the rules. `file` contains the names of the file's columns.
     ///
     /// # Errors
     /// When two columns get the same name.
@@ -88,7 +91,7 @@ impl ColumnRules {
         Ok(self.plan(file)?.into_iter().map(|column| column.name).collect())
     }
 
-    /// The batch after the rules. `file` are the names of its columns.
+    /// Returns the batch after the rules. `file` contains the names of its columns.
     ///
     /// # Errors
     /// When two columns get the same name, or when a value does not have the format of its rule.
@@ -105,7 +108,7 @@ impl ColumnRules {
         Ok(ruled)
     }
 
-    /// The columns after the rules with the types that the file declares. A filled or converted column has none.
+    /// The columns after the rules with the types that the file declares, as Parquet does. A filled or converted column has none.
     ///
     /// # Errors
     /// When two columns get the same name.
@@ -120,7 +123,7 @@ impl ColumnRules {
         Ok(self.plan(&names)?.into_iter().map(declared).collect())
     }
 
-    /// Gives the columns the types of their rules.
+    /// Sets the columns' types to those of their rules.
     ///
     /// # Errors
     /// When a value of a column does not have the type.

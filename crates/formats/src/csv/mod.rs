@@ -2,29 +2,33 @@
 //!
 //! The RFC does not define every case. These rules decide the others:
 //!
-//! - A file is UTF-8 with or without a byte order mark, UTF-16 with one or with a Latin beginning, or in the configured
-//!   encoding. It is rejected at its first invalid byte.
-//! - A quote opens a quoted field only as the first byte of the field. Elsewhere outside quotes it is data. Inside quotes it
-//!   is doubled. After the closing quote, only a delimiter or a line end may follow.
+//! - A file is UTF-8, with or without a byte order mark, or UTF-16. UTF-16 without a mark is detected if the first characters are
+//!   Latin. A configured encoding applies to files without a mark. A file is rejected at its first invalid byte.
+//! - A quote opens a quoted field only as the first byte of the field. Elsewhere outside quotes it is data. Inside quotes, two
+//!   quotes mean one. After the closing quote, only a delimiter or a line end may follow.
 //! - An unquoted empty field is missing. A quoted one is the empty string.
 //! - A record ends with LF or CR LF; more CRs before the LF count as one. If the header ends with a lone CR, every record
-//!   does. A lone CR or LF that breaks this rule outside quotes is rejected. The last record needs no line end.
+//!   must end with CR. The other line end outside quotes is an error. The last record needs no line end.
 //! - An empty line is skipped. In a file with one column this loses an empty value without an error, unless it is
 //!   written as `""`.
-//! - Every record has as many fields as the header. A delimiter at the end of a line opens one more field, in the header too.
-//!   If every data record has one more field than the header, empty and unquoted, that field is dropped.
-//! - Positions count bytes of the file, and lines as an editor does. In a converted file they count bytes of the UTF-8 text.
+//! - Every record has as many fields as the header; [`ShortRecords`] can allow fewer. A delimiter at the end of a line opens one
+//!   more field, also in the header. If every data record has one more field than the header, empty and unquoted, that field is
+//!   dropped.
+//! - A record of delimiters only is a row of missing values, unless [`BlankRecords`] skips it.
+//! - A position is an offset in bytes and a line number, as an editor shows it. In a file that is converted to UTF-8, the offset is
+//!   one in the converted text.
 //! - A first line like `sep=;` names the delimiter and is not a record.
-//! - Lines above the header that begin with `#` are comments if they have another number of fields than the records, and the
-//!   header has the same. See `preamble` for the lines that are the header, and for those that can be both.
-//! - If no delimiter is configured, it is detected from the first records; see `delimiter`. A file is then rejected if
-//!   another common delimiter would divide its header into more columns, and the first records as evenly. With a configured
-//!   delimiter it is rejected only if the header stays one column. Quoted names, and files without a header, are not checked.
+//! - Lines above the header that begin with `#` are comments or the header, depending on their number of fields; see `preamble`.
+//!   A file in which such a line may be both is rejected. A configured comment character skips lines everywhere outside quotes.
+//! - If no delimiter is configured, it is detected from the first records; see `delimiter`. The file is then rejected if another
+//!   common delimiter divides the header into more columns, and the first records evenly. With a configured delimiter it is
+//!   rejected only if the header stays one column. Quoted names, and files without a header, are not checked.
 //! - Single quotes around the text fields reject the file, unless the quote is configured otherwise.
-//! - A backslash is data. It escapes quotes in quotes if no escape is configured, the first records are broken without
-//!   escapes, and all of them are valid with them. A configured escape makes the next character literal, in and outside
-//!   quotes, but an unquoted `\N` stays as it is.
-//! - What the first 64 KiB decide is part of the [`CsvDialect`] for later passes. A later record that disagrees is an error.
+//! - A backslash is data, unless an escape is configured or detected. It is detected if the first records are broken without
+//!   escapes, and all of them are valid with them; it then escapes quotes within quotes. A configured escape makes the next
+//!   character literal, in and outside quotes, but an unquoted `\N` stays as it is.
+//! - All decisions from the first 64 KiB are part of the [`CsvDialect`] for later passes. A later record that disagrees is an
+//!   error.
 //! - If bad records may be rejected, two faults reject only the record: another number of fields than the header, and text
 //!   after a closing quote. The latter record ends with its line. Every other fault rejects the file.
 //! - Configured null values are missing in every column, text included, unless they are quoted.
@@ -77,7 +81,7 @@ impl CsvDecoder {
         self.read(chunk, false)
     }
 
-    /// Ends the file. The last batch can be taken then.
+    /// Ends the file. Take the last batches after this call.
     pub fn finish(&mut self) -> Result<()> {
         self.read(&[], true)?;
         self.records.finish()

@@ -3,7 +3,8 @@
 //! A file is one array of objects, or a sequence of objects: one per line (JSON lines), one over many lines, or several of
 //! these. Each object is a record. Each key is a column, in order of first appearance. Rules beyond the RFC:
 //!
-//! - A file is UTF-8 with or without a byte order mark, or UTF-16 with one.
+//! - A file is UTF-8, with or without a byte order mark, or UTF-16. UTF-16 without a mark is detected if the first characters are
+//!   Latin.
 //! - A string is the text that it means. A number or boolean is as written. `null` is missing, like an absent key. An object
 //!   or array is JSON as it is in the file, byte for byte (in UTF-8).
 //! - `NaN` is missing too, as Python and other writers write it. A record with `Infinity` or `-Infinity`, or with any of the
@@ -46,7 +47,7 @@ const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte or
 /// How JSON files are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JsonOptions {
-    /// The array of records within the document. `None` if the records are not within a document.
+    /// The path to the array of records within a document. `None` if the records are not within one.
     pub records_path: Option<RecordsPath>,
 }
 
