@@ -1,7 +1,8 @@
 //! `SPILLWAY_CONFIG`: settings of single tables, as TOML.
 //!
-//! An entry contains settings by their names in lower case, which replace the environment's values for its table. So each is
-//! read, checked and documented by the same declaration as the environment variable. Rules for columns exist only here.
+//! The text is an array of entries, `[[table]]`. The keys of an entry are names of settings in lower case. Their values replace
+//! those of the environment variables for the entry's table. So one declaration reads, checks and documents both. An entry can
+//! also contain `pattern`, `name`, and `columns` with the rules for columns.
 
 pub(super) mod columns;
 mod entry;
@@ -47,10 +48,12 @@ pub(super) const OF_TABLE: [&dyn Declared; 23] = [
 /// The name of the array of entries.
 const TABLE: &str = "table";
 
-/// The tables of the environment together with the table settings at a location.
+/// The tables of the environment, and the table settings at a location: an object in S3, the text itself, or a path.
+///
+/// An object in S3 is read later, by [`Tables::refresh`].
 ///
 /// # Errors
-/// When the file cannot be read or is invalid. A file in S3 is read later.
+/// When the file on disk cannot be read, or the settings are invalid.
 pub(super) fn tables(location: &str, environment: &Environment, defaults: &PipelineConfig) -> Result<Tables> {
     let context = Context {
         environment: environment.clone(),
@@ -75,7 +78,7 @@ pub(super) fn tables(location: &str, environment: &Environment, defaults: &Pipel
     Ok(Tables::fixed(rules(&text, &context)?))
 }
 
-/// What the entries are added to.
+/// The settings that entries are based on.
 #[derive(Clone)]
 struct Context {
     environment: Environment,
@@ -83,7 +86,7 @@ struct Context {
     ledger_table: String,
 }
 
-/// The rules of a text.
+/// Parses the text of the table settings.
 fn rules(text: &str, context: &Context) -> Result<TableRules> {
     let document: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         // The whole message quotes the line with the mistake.
@@ -109,7 +112,7 @@ fn rules(text: &str, context: &Context) -> Result<TableRules> {
     Ok(TableRules { routes, entries })
 }
 
-/// The error of an entry, with the place of the entry and the names as the entry spells them.
+/// The error of an entry, with the number and name of the entry, and names of settings in lower case.
 fn in_entry(index: usize, table: &toml::Value, error: &Error) -> Error {
     let mut message = error.message().to_owned();
     for setting in OF_TABLE {

@@ -1,4 +1,4 @@
-//! The pipeline: processes one object and returns its report. `process` and `run` contain the steps in order.
+//! The pipeline: processes one object and returns its report. `process_version`, `run` and `load_file` list the steps in order.
 //!
 //! After a call, one of these statements is true:
 //!
@@ -94,7 +94,7 @@ pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Dea
     }
 }
 
-/// Processes the current version of the object: route → lease → run → report.
+/// Processes the current version of the object: table → lease → run → report.
 async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
     let usage = context.cost_meter.begin(&context.store);
     let Some(source) = current_version(context, object).await? else { return Ok(gone(object)) };
@@ -107,8 +107,8 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
 
 /// Loads the file or handles its failure, then records the outcome, moves the object and returns the report.
 ///
-/// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one with which too
-/// many workers died.
+/// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one that too many workers
+/// died with.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
@@ -130,8 +130,8 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
 /// Reads the file and loads its rows: open → decompress → parse → infer types → load.
 ///
 /// Tries a single-pass load first, which reads the file once. If that is not possible, scans the file (types, row
-/// count) and then loads it. A file that the database refused is scanned too, because the fallback needs its schema and
-/// row count.
+/// count) and then loads it. If the database refuses the file in a single pass, the file is scanned too, because the fallback
+/// needs its schema and row count.
 async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
     let reader = attempt.open_reader().await?;
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {

@@ -1,4 +1,6 @@
-//! The table of each key, and the settings of single tables. The file with these settings can change while a process runs.
+//! The table of each key, and the settings of single tables (`SPILLWAY_CONFIG`).
+//!
+//! If these settings are an object in S3, it can change while a process runs.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -17,23 +19,23 @@ use crate::store::Store;
 /// The largest file of table settings, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Which table a key belongs to, and how its files are loaded.
+/// The rules that choose a table and its settings for each key.
 #[derive(Debug, Clone)]
 pub struct TableRules {
-    /// All patterns: those of the entries, then `TABLE_PATTERN`; and `RDS_TABLE`.
+    /// The patterns of the entries, then those of `TABLE_PATTERN`; and `RDS_TABLE` for all other keys.
     pub routes: TableSettings,
-    /// The entries of the table settings, in their order. The first that applies wins.
+    /// The entries of the table settings, in the order of the file; `TableRules::entry` selects one.
     pub entries: Vec<TableEntry>,
 }
 
 /// One `[[table]]` of the table settings.
 #[derive(Debug, Clone)]
 pub struct TableEntry {
-    /// The pattern of the keys; empty if the entry applies to the table of its name only.
+    /// The patterns of the keys; empty if only the table's name selects the entry.
     pub patterns: TablePatterns,
-    /// The name of the table, if it contains no parts of the key.
+    /// The name of the table; `None` if it depends on the key.
     pub name: Option<String>,
-    /// The settings. Their table name is that of each table that the entry applies to.
+    /// The settings. `PipelineConfig::table` replaces their table name by that of the key's table.
     pub config: TableConfig,
 }
 
@@ -43,8 +45,9 @@ impl TableRules {
         Self { routes, entries: Vec::new() }
     }
 
-    /// The entry for files with this key in this table: the first whose pattern gives the key this table, or else the first
-    /// with this name.
+    /// The entry for files with this key in this table, if any.
+    ///
+    /// It is the first entry whose pattern matches the key and yields this table. If none does, it is the first with this name.
     pub(crate) fn entry(&self, table: &str, key: &str) -> Option<&TableEntry> {
         let by_key = |entry: &&TableEntry| entry.patterns.match_key(key).is_some_and(|found| found.table == table);
         let by_name = |entry: &&TableEntry| entry.name.as_deref() == Some(table);
@@ -59,7 +62,7 @@ impl TableRules {
         route::key_parts(key, &self.routes, ledger_table)
     }
 
-    /// Whether the result of no entry depends on the order of the files, and no file could block another.
+    /// Whether the entries allow files to be loaded in any order, and concurrently: all append rows and add no columns.
     pub(crate) fn is_any_order(&self) -> bool {
         self.entries.iter().all(|entry| {
             let options = &entry.config.destination;
@@ -169,7 +172,10 @@ impl Tables {
     }
 }
 
-/// The error for a file that cannot be read. Of another object it would mean that the object needs no processing.
+/// The error for a file that cannot be read.
+///
+/// A missing file has the kind `Settings`. The kind `SourceMissing` would mean that an uploaded object is gone and needs no
+/// processing.
 fn unreadable(file: &TableFile, error: Error) -> Error {
     let kind = if error.kind() == ErrorKind::SourceMissing { ErrorKind::Settings } else { error.kind() };
     Error::new(kind, format!("the table settings in {} cannot be read", file.object)).with_source(error)
