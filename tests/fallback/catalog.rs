@@ -175,6 +175,7 @@ impl File {
         FallbackWrite {
             source: &self.source,
             table: "orders",
+            original_key: &self.source.object.key,
             body_sha256: "0f",
             schema,
             rows,

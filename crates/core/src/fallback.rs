@@ -39,6 +39,8 @@ pub struct FallbackWrite<'a> {
     pub source: &'a ObjectVersion,
     /// The table that the rows were to be loaded into.
     pub table: &'a str,
+    /// The key of the file that first contained the records.
+    pub original_key: &'a str,
     /// SHA-256 of the source's body in hex.
     pub body_sha256: &'a str,
     /// The file's columns.

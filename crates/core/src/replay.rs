@@ -105,7 +105,8 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
     let source = manifest.source.clone();
     // The rows of the fallback object already contain the parts of the key.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
-    let assignment = Assignment { key: Ok(key), original_key: source.object.key.clone() };
+    let original_key = manifest.original_key.as_deref().unwrap_or(&manifest.source.object.key);
+    let assignment = Assignment { key: Ok(key), original_key: original_key.to_owned() };
     let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
     attempt.run(async |attempt| replay_rows(attempt, manifest).await).await
 }

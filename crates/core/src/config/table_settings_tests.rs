@@ -82,6 +82,16 @@ fn patterns_of_entries_come_before_the_setting() {
     assert_eq!(config.glue_table("stock_raw"), "stock_raw", "each table of a pattern has its own Glue table");
 }
 
+/// A table name from a key is in lower case.
+#[rstest]
+#[case::from_the_key("[[table]]\npattern = \"in/{table}/**\"\nload_mode = \"replace\"\n", "in/Orders/1.csv")]
+#[case::in_the_entry("[[table]]\npattern = \"in/*\"\nname = \"Orders\"\nload_mode = \"replace\"\n", "in/1.csv")]
+fn entry_applies_in_any_letter_case(#[case] text: &str, #[case] key: &str) {
+    let config = config(text).unwrap();
+    let table = table_of(&config, key);
+    assert_eq!((table.as_str(), config.table(&table, key).destination.load_mode), ("orders", LoadMode::Replace));
+}
+
 #[test]
 fn tables_need_no_other_setting() {
     let environment: Vec<(&str, &str)> = BASE.into_iter().filter(|(name, _)| *name != "RDS_TABLE").collect();

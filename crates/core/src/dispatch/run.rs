@@ -8,7 +8,6 @@ use super::{BatchResult, Dispatcher};
 use crate::check::{Check, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
-use crate::destination::LoadMode;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::launch::Launcher;
 use crate::object::ObjectRef;
@@ -103,7 +102,6 @@ impl Dispatcher {
     }
 
     async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
-        self.check_not_replaced_by_part(&object)?;
         let route = Route::of_requested(&object, &self.context.settings.prefixes);
         Ok(self.process_one(object, route, deadline).await)
     }
@@ -117,7 +115,6 @@ impl Dispatcher {
             );
             return Err(invalid(message));
         }
-        self.check_not_replaced_by_part(&object)?;
         Ok(self.process_one(object, Route::Ingest, deadline).await)
     }
 
@@ -177,21 +174,6 @@ impl Dispatcher {
             route == Route::Ingest && route::is_file(key)
         };
         self.context.store.list_matching(bucket, prefixes, |listed| is_file(&listed.key)).await
-    }
-
-    /// Fails if corrected records would replace a whole table: they are only a part of their file.
-    fn check_not_replaced_by_part(&self, object: &ObjectRef) -> Result<()> {
-        let settings = &self.context.settings;
-        let Some(table) = route::rejects_table(&settings.prefixes, &object.key) else { return Ok(()) };
-        if settings.table(&table, &object.key).destination.load_mode != LoadMode::Replace {
-            return Ok(());
-        }
-        let message = format!(
-            "with LOAD_MODE=replace the corrected records of {:?} would replace the whole table; upload the complete \
-             corrected file",
-            object.key
-        );
-        Err(invalid(message))
     }
 }
 

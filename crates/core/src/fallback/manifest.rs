@@ -33,6 +33,9 @@ pub struct Manifest {
     pub body_sha256: String,
     /// The table that the rows were to be loaded into.
     pub target_table: String,
+    /// The key of the file that first contained the records, if it is another than the source's. Its table settings apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_key: Option<String>,
     /// The Glue table of the object; `None` in old manifests means `GLUE_TABLE`.
     #[serde(default)]
     pub glue_table: Option<String>,
@@ -169,6 +172,7 @@ async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &Fall
         source: source.clone(),
         body_sha256: fallback_write.body_sha256.to_owned(),
         target_table: table.to_owned(),
+        original_key: Some(fallback_write.original_key.to_owned()).filter(|key| *key != source.object.key),
         glue_table: Some(glue_table),
         schema: fallback_write.schema.clone(),
         columns,

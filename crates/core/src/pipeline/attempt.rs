@@ -19,6 +19,7 @@ use crate::pipeline::cost_meter::{ObjectUsage, Usage};
 use crate::pipeline::{Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
+use crate::request::invalid;
 use crate::route;
 use crate::store::lease::Lease;
 
@@ -83,24 +84,25 @@ impl<'a> Attempt<'a> {
         usage: ObjectUsage,
     ) -> Result<Self> {
         let started = Instant::now();
+        let Assignment { key, original_key } = assignment;
+        let (key, key_error) = match key {
+            Ok(key) => (Some(key), None),
+            Err(error) => (None, Some(error)),
+        };
+        let parts = key.clone().unwrap_or_default();
+        let mut config = context.settings.table(&parts.table, &original_key);
+        if route::rejects_table(&context.settings.prefixes, &source.object.key).is_some() {
+            check_not_replaced_by_part(&config, &source.object.key)?;
+            // Corrected records are copied without the document around them.
+            config.files.json.records_path = None;
+        }
         let lease = acquire_lease(context, &source).await?;
         Failpoint::LeaseWritten.reached().await;
         let commit = match lease.previous_holder() {
             Some(previous) if previous.commit_may_be_sent => CommitState::InDoubt,
             Some(_) | None => CommitState::NotSent,
         };
-        let Assignment { key, original_key } = assignment;
-        let (key, key_error) = match key {
-            Ok(key) => (Some(key), None),
-            Err(error) => (None, Some(error)),
-        };
         let started_at = Timestamp::now();
-        let parts = key.clone().unwrap_or_default();
-        let mut config = context.settings.table(&parts.table, &original_key);
-        if route::rejects_table(&context.settings.prefixes, &source.object.key).is_some() {
-            // Corrected records are copied without the document around them.
-            config.files.json.records_path = None;
-        }
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
         Ok(Self {
             context,
@@ -290,6 +292,18 @@ impl<'a> Attempt<'a> {
             Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
         }
     }
+}
+
+/// Fails if corrected records would replace a whole table: they are only a part of their file.
+fn check_not_replaced_by_part(config: &TableConfig, key: &str) -> Result<()> {
+    if config.destination.load_mode != LoadMode::Replace {
+        return Ok(());
+    }
+    let message = format!(
+        "with LOAD_MODE=replace the corrected records of {key:?} would replace the whole table; upload the complete \
+         corrected file"
+    );
+    Err(invalid(message))
 }
 
 /// Acquires the lease, so that of two workers only one can finish this object version.

@@ -78,6 +78,7 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     let write = fallback::FallbackWrite {
         source: &attempt.source,
         table: attempt.table_name(),
+        original_key: &attempt.original_key,
         body_sha256: &rows.body_sha256,
         schema: &rows.schema,
         rows: rows.rows,

@@ -71,16 +71,19 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
 /// Returns the table of corrected records, whatever the patterns say now, and the parts of the original file's key.
 ///
 /// # Errors
-/// When the table is one of Spillway's own, or `KEY_COLUMNS` needs such parts and the original key is unknown.
+/// When the table is one of Spillway's own, or when `KEY_COLUMNS` or the table settings need the original key and it is
+/// unknown.
 pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
     settings.check_not_own(&table)?;
     let config = settings.table(&table, original_key.unwrap_or_default());
-    if !config.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_))) {
+    let needs_parts = config.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_)));
+    let needs_key = needs_parts || settings.database.tables.current().has_patterns_of_entries();
+    if !needs_parts && (!needs_key || original_key.is_some()) {
         return Ok(KeyParts { table, ..KeyParts::default() });
     }
     let original_key = original_key.ok_or_else(|| {
-        let message = "KEY_COLUMNS needs parts of the key of the file that contained these records, but their error file \
-             (.jsonl), which names that file in object_key, is missing or does not contain JSON lines; restore it";
+        let message = "KEY_COLUMNS or the table settings need the key of the file that contained these records, but their error \
+             file (.jsonl), which names that file in object_key, is missing or does not contain JSON lines; restore it";
         Error::new(ErrorKind::KeyRefused, message)
     })?;
     Ok(KeyParts { table, ..settings.key_parts(original_key)? })

@@ -49,9 +49,16 @@ impl TableRules {
     ///
     /// It is the first entry whose pattern matches the key and yields this table. If none does, it is the first with this name.
     pub(crate) fn entry(&self, table: &str, key: &str) -> Option<&TableEntry> {
-        let by_key = |entry: &&TableEntry| entry.patterns.match_key(key).is_some_and(|found| found.table == table);
-        let by_name = |entry: &&TableEntry| entry.name.as_deref() == Some(table);
+        // Names from keys are in lower case.
+        let is_table = |name: &str| name.to_lowercase() == table.to_lowercase();
+        let by_key = |entry: &&TableEntry| entry.patterns.match_key(key).is_some_and(|found| is_table(&found.table));
+        let by_name = |entry: &&TableEntry| entry.name.as_deref().is_some_and(is_table);
         self.entries.iter().find(by_key).or_else(|| self.entries.iter().find(by_name))
+    }
+
+    /// Whether an entry applies by the key of a file.
+    pub(crate) fn has_patterns_of_entries(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.patterns.is_empty())
     }
 
     /// The table of a key, and the named parts of the key.
@@ -100,7 +107,7 @@ impl fmt::Debug for TableFile {
 pub(crate) enum Refresh {
     /// The rules are those of the current file.
     Current,
-    /// The current file is invalid or could not be read. The rules are those of the last valid version.
+    /// The current file is invalid or missing. The rules are those of the last valid version.
     KeptLast(Error),
 }
 
@@ -133,15 +140,16 @@ impl Tables {
     /// Reads the file again if it has changed. Rules without a file in S3 cost no request.
     ///
     /// # Errors
-    /// When the file cannot be read or is invalid, and this process has read no valid version before. Without its rules,
-    /// rows could get into the wrong table.
+    /// When the file cannot be read, or when it is invalid and this process has read no valid version before. By outdated
+    /// rules, rows could get into the wrong table.
     pub(crate) async fn refresh(&self, store: &Store) -> Result<Refresh> {
         let Some(file) = &self.file else { return Ok(Refresh::Current) };
         let error = match self.read(file, store).await {
             Ok(()) => return Ok(Refresh::Current),
             Err(error) => error,
         };
-        if file.etag.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        let is_first = file.etag.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if is_first || error.kind() != ErrorKind::Settings {
             return Err(error);
         }
         warn!(error = %chain(&error), object = %file.object, "the table settings are not valid: the last valid version stays in use");

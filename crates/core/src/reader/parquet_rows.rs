@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use spillway_formats::Batch;
-use spillway_formats::columns::ColumnRules;
+use spillway_formats::columns::{ColumnRules, FileValues};
 use spillway_formats::parquet::ParquetReader;
 use spillway_formats::schema::header::column_names;
 use spillway_formats::schema::infer::Inference;
@@ -25,7 +25,7 @@ impl ParquetRows {
         let Some(batch) = self.reader.next().await? else { return Ok(None) };
         match self.rules.is_empty() {
             true => Ok(Some(batch)),
-            false => Ok(Some(self.rules.apply(&self.file_names, &batch)?)),
+            false => Ok(Some(self.rules.apply(&self.file_names, &batch, FileValues::Typed)?)),
         }
     }
 

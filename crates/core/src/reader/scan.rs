@@ -35,7 +35,8 @@ impl ScanResult {
     /// Whether single records can be copied from the file by their position.
     pub(crate) fn can_extract_records(&self) -> bool {
         match &self.layout {
-            FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none(),
+            // Without the other records, escapes could not be detected again.
+            FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none() && !dialect.has_detected_escape(),
             FileLayout::Streaming(Layout::Json { is_plain, .. }) => *is_plain,
             FileLayout::Parquet => false,
         }

@@ -7,7 +7,7 @@ use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::read_ahead::ReadAhead;
 use spillway_formats::Batch;
-use spillway_formats::columns::ColumnRules;
+use spillway_formats::columns::{ColumnRules, FileValues};
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::infer::Inference;
@@ -55,6 +55,7 @@ impl StreamedRows {
         // Rules that change the columns name them.
         let has_names = decoder.has_names() || !rules.keep_columns();
         let first_names = names.clone();
+        let values = if matches!(decoder, Decoder::Csv(_)) { FileValues::Texts } else { FileValues::Typed };
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();
             let mut rejects = Vec::new();
@@ -66,11 +67,14 @@ impl StreamedRows {
                 }
                 while let Some(batch) = decoder.take_batch() {
                     if first_names.get().is_none() {
+                        if !decoder.has_names() {
+                            rules.check_positions(&decoder.column_names())?;
+                        }
                         let _first = first_names.set(rules.names(&decoder.column_names())?);
                     }
                     let batch = match rules.is_empty() {
                         true => batch,
-                        false => rules.apply(&decoder.column_names(), &batch)?,
+                        false => rules.apply(&decoder.column_names(), &batch, values)?,
                     };
                     batches.send(batch).await;
                 }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::tz::TimeZone;
 
-use super::Converted;
+use super::{Converted, FileValues};
+use crate::batch::FieldKind;
 
 /// 2001-12-31T23:58:59Z: with it each part of a format is tried.
 const EXAMPLE_SECOND: i64 = 1_009_843_139;
@@ -37,6 +38,18 @@ pub struct NumberFormat {
 }
 
 impl ValueFormat {
+    /// Whether values of this kind are converted. A number that is not a text has no other spelling.
+    pub(super) fn applies_to(&self, kind: FieldKind, values: FileValues) -> bool {
+        let is_text = values == FileValues::Texts || kind == FieldKind::String;
+        match (kind, self) {
+            (FieldKind::Nested, _) => false,
+            (FieldKind::Plain | FieldKind::String, Self::Number(_)) => is_text,
+            (FieldKind::Plain | FieldKind::String, Self::Time(_) | Self::EpochSeconds | Self::EpochMilliseconds) => {
+                true
+            }
+        }
+    }
+
     /// Converts a value; `None` if it does not have this format.
     pub(super) fn convert<'a>(&self, value: &'a [u8]) -> Option<Converted<'a>> {
         let text = std::str::from_utf8(value).ok()?;
@@ -56,10 +69,18 @@ impl ValueFormat {
         let example =
             Timestamp::from_second(EXAMPLE_SECOND).map_err(|error| error.to_string())?.to_zoned(TimeZone::UTC);
         let written = strtime::format(format, &example).map_err(|error| error.to_string())?;
-        let is_read = BrokenDownTime::parse(format, &written).is_ok_and(|parsed| parsed.to_date().is_ok());
-        match is_read {
+        let Ok(parsed) = BrokenDownTime::parse(format, &written) else {
+            return Err("a date that is written with it cannot be read again".to_owned());
+        };
+        if parsed.to_date().ok() != Some(example.date()) {
+            return Err("it does not contain year, month and day, such as %d/%m/%Y".to_owned());
+        }
+        // An hour of a twelve-hour clock needs %p, and minutes need hours. The name of a time zone would be lost.
+        let has_time = parsed.minute().is_some() || parsed.second().is_some();
+        let is_whole = parsed.hour().map_or(!has_time, |hour| hour == example.hour());
+        match is_whole && parsed.iana_time_zone().is_none() {
             true => Ok(Self::Time(format.to_owned())),
-            false => Err("it does not contain year, month and day, such as %d/%m/%Y".to_owned()),
+            false => Err("it does not contain the whole time of day, such as %H:%M or %I:%M %p".to_owned()),
         }
     }
 }

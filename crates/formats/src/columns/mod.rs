@@ -11,6 +11,7 @@ mod format;
 use std::borrow::Cow;
 
 use crate::batch::FieldKind;
+use crate::schema::header::loose_name;
 use crate::schema::value::is_null_token;
 use crate::schema::{ColumnType, Schema};
 use crate::{Batch, Error, ErrorKind, Position, Result};
@@ -48,6 +49,15 @@ pub enum ColumnAction {
     },
 }
 
+/// How a file writes its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileValues {
+    /// Every value is a text, as in CSV.
+    Texts,
+    /// Numbers have a spelling of their own, as in JSON and Parquet.
+    Typed,
+}
+
 impl ColumnRule {
     fn default_value(&self) -> Option<&str> {
         match &self.action {
@@ -83,6 +93,34 @@ impl ColumnRules {
         })
     }
 
+    /// Checks the rules for a file without a header, whose names only count positions.
+    ///
+    /// # Errors
+    /// When a rule has another source than such a name, or when rules change the columns and another column has no rule.
+    pub fn check_positions(&self, file: &[String]) -> Result<()> {
+        let is_lost = |rule: &&ColumnRule| rule.default_value().is_none() && position_of(&rule.source, file).is_none();
+        if let Some(rule) = self.0.iter().find(is_lost) {
+            let message = format!(
+                "the file has no header, so its columns are col_1 to col_{}, but the rule in the table settings has the \
+                 source {}",
+                file.len(),
+                rule.source
+            );
+            return Err(Error::new(ErrorKind::Invalid, message).in_column(&rule.name));
+        }
+        if self.keep_columns() {
+            return Ok(());
+        }
+        match self.plan(file)?.into_iter().find(|column| column.rule.is_none()) {
+            None => Ok(()),
+            Some(unnamed) => {
+                let message = "the file has no header, and the table settings have a rule for other columns but not for this \
+                               one; add a rule with this source, which names the column or ignores it";
+                Err(Error::new(ErrorKind::Invalid, message).in_column(unnamed.name))
+            }
+        }
+    }
+
     /// The names of the columns after the rules. `file` contains the names of the file's columns.
     ///
     /// # Errors
@@ -95,13 +133,13 @@ impl ColumnRules {
     ///
     /// # Errors
     /// When two columns get the same name, or when a value does not have the format of its rule.
-    pub fn apply(&self, file: &[String], batch: &Batch) -> Result<Batch> {
+    pub fn apply(&self, file: &[String], batch: &Batch, values: FileValues) -> Result<Batch> {
         let plan = self.plan(&file[..batch.width().min(file.len())])?;
         let mut ruled = Batch::new(plan.len());
         for row in 0..batch.rows() {
             let position = batch.position(row);
             for column in &plan {
-                column.push(batch, row, position, &mut ruled)?;
+                column.push(batch, (row, position), values, &mut ruled)?;
             }
             ruled.end_row(position);
         }
@@ -168,10 +206,15 @@ impl ColumnRules {
     }
 }
 
-/// The index of a name, exactly or else in any letter case.
+/// The index of a name: exactly, or else in any letter case, or else as people write it, if only one name is meant.
 fn position_of(wanted: &str, names: &[String]) -> Option<usize> {
     let exact = names.iter().position(|name| name == wanted);
-    exact.or_else(|| names.iter().position(|name| name.to_lowercase() == wanted.to_lowercase()))
+    let in_any_case = || names.iter().position(|name| name.to_lowercase() == wanted.to_lowercase());
+    exact.or_else(in_any_case).or_else(|| {
+        let wanted = loose_name(wanted)?;
+        let mut meant = names.iter().enumerate().filter(|(_, name)| loose_name(name).as_ref() == Some(&wanted));
+        meant.next().map(|(index, _)| index).filter(|_| meant.next().is_none())
+    })
 }
 
 fn check_names(plan: &[PlannedColumn<'_>]) -> Result<()> {
@@ -202,7 +245,13 @@ impl<'a> PlannedColumn<'a> {
         Self { name: rule.name.clone(), source, rule: Some(rule) }
     }
 
-    fn push(&self, batch: &Batch, row: usize, position: Position, out: &mut Batch) -> Result<()> {
+    fn push(
+        &self,
+        batch: &Batch,
+        (row, position): (usize, Position),
+        values: FileValues,
+        out: &mut Batch,
+    ) -> Result<()> {
         let field = self.source.and_then(|source| batch.field(row, source).map(|field| (source, field)));
         let default = self.rule.and_then(ColumnRule::default_value);
         let Some((source, field)) = field else {
@@ -211,7 +260,7 @@ impl<'a> PlannedColumn<'a> {
         };
         let kind = batch.kind(row, source);
         match self.rule.and_then(ColumnRule::format) {
-            Some(format) if kind != FieldKind::Nested && !is_null_token(field) => {
+            Some(format) if format.applies_to(kind, values) && !is_null_token(field) => {
                 let converted = format.convert(field).ok_or_else(|| self.misfit(format, position))?;
                 out.push_kind(FieldKind::Plain, &converted);
             }

@@ -41,8 +41,11 @@ fn columns_are_renamed_ignored_and_filled() {
     let file = names(&["Order ID", "note", "total", "Country"]);
     assert_eq!(rules.names(&file).unwrap(), ["country", "order_no", "total"]);
     assert!(!rules.keep_columns() && ColumnRules::new(vec![load("total", "total")]).keep_columns());
-    let ruled =
-        rules.apply(&file, &batch(&[&[Some("1"), Some("x"), None, Some("SE")], &[Some("2"), None, None, None]]));
+    let ruled = rules.apply(
+        &file,
+        &batch(&[&[Some("1"), Some("x"), None, Some("SE")], &[Some("2"), None, None, None]]),
+        FileValues::Texts,
+    );
     let row = |fields: [Option<&str>; 3]| fields.map(|field| field.map(str::to_owned)).to_vec();
     assert_eq!(
         rows(&ruled.unwrap()),
@@ -54,10 +57,10 @@ fn columns_are_renamed_ignored_and_filled() {
 #[test]
 fn missing_column_with_a_default_is_added_in_the_same_place() {
     let rules = ColumnRules::new(vec![with_default("country", "NO")]);
-    let narrow = rules.apply(&names(&["a"]), &batch(&[&[Some("1")]])).unwrap();
+    let narrow = rules.apply(&names(&["a"]), &batch(&[&[Some("1")]]), FileValues::Texts).unwrap();
     assert_eq!(rows(&narrow), [[Some("NO".to_owned()), Some("1".to_owned())]]);
     // A JSON file can show the column later.
-    let wide = rules.apply(&names(&["a", "country"]), &batch(&[&[Some("1"), Some("SE")]])).unwrap();
+    let wide = rules.apply(&names(&["a", "country"]), &batch(&[&[Some("1"), Some("SE")]]), FileValues::Texts).unwrap();
     assert_eq!(rows(&wide), [[Some("SE".to_owned()), Some("1".to_owned())]]);
 }
 
@@ -89,6 +92,9 @@ fn dates_are_read_by_their_format(#[case] format: &str, #[case] value: &str, #[c
 #[case("%H:%M")]
 #[case("dd/mm/yyyy")]
 #[case("%Y-%q")]
+#[case::twelve_hours("%d/%m/%Y %I:%M")]
+#[case::minutes_without_hours("%d/%m/%Y %M")]
+#[case::time_zone("%d/%m/%Y %H:%M %Q")]
 fn format_without_a_date_is_not_accepted(#[case] format: &str) {
     assert!(ValueFormat::time(format).is_err());
 }
@@ -132,10 +138,11 @@ fn numbers_are_read_by_their_separators(#[case] value: &str, #[case] expected: O
 fn value_in_another_format_is_an_error_without_the_value() {
     let action = ColumnAction::Load { column_type: None, format: Some(ValueFormat::EpochSeconds), default: None };
     let rules = ColumnRules::new(vec![ColumnRule { action, ..load("at", "ts") }]);
-    let error = rules.apply(&names(&["ts"]), &batch(&[&[Some("1")], &[Some("secret")]])).unwrap_err();
+    let error =
+        rules.apply(&names(&["ts"]), &batch(&[&[Some("1")], &[Some("secret")]]), FileValues::Texts).unwrap_err();
     assert_eq!((error.position().map(|position| position.record), error.column()), (Some(2), Some("at")));
     assert!(error.to_string().contains("epoch-seconds") && !error.to_string().contains("secret"), "{error}");
-    let nulls = rules.apply(&names(&["ts"]), &batch(&[&[None], &[Some("NULL")]])).unwrap();
+    let nulls = rules.apply(&names(&["ts"]), &batch(&[&[None], &[Some("NULL")]]), FileValues::Texts).unwrap();
     assert_eq!(rows(&nulls), [[None], [Some("NULL".to_owned())]], "null tokens stay what they are");
 }
 
@@ -162,4 +169,41 @@ fn types_of_the_rules_replace_inferred_ones() {
     assert_eq!(decimal.columns[0].column_type, ColumnType::Decimal { precision: 10, scale: 2 });
     let error = typed(ColumnType::Integer).set_types(&mut schema(&["1", "x"])).unwrap_err();
     assert!(error.column() == Some("zip") && error.message().contains("record 2"), "{error}");
+}
+
+#[test]
+fn names_are_found_as_people_write_them() {
+    let rules = ColumnRules::new(vec![load("total", "total_amount"), ignored("internal_note")]);
+    let file = names(&["Total Amount", "Internal-Note", "other"]);
+    assert_eq!(rules.names(&file).unwrap(), ["total", "other"]);
+    let ambiguous = names(&["Total Amount", "total.amount"]);
+    assert_eq!(rules.names(&ambiguous).unwrap(), ambiguous, "a rule that may mean two columns applies to none");
+}
+
+#[test]
+fn typed_numbers_keep_their_value() {
+    let format = ValueFormat::Number(NumberFormat { decimal: ',', thousands: Some('.'), remove: Vec::new() });
+    let action = ColumnAction::Load { column_type: None, format: Some(format), default: None };
+    let rules = ColumnRules::new(vec![ColumnRule { action, ..load("total", "total") }]);
+    let mut typed = Batch::new(1);
+    for kind in [FieldKind::Plain, FieldKind::String] {
+        typed.push_kind(kind, b"5.000");
+        typed.end_row(Position::default());
+    }
+    let file = names(&["total"]);
+    let text =
+        |values| rows(&rules.apply(&file, &typed, values).unwrap()).concat().into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(text(FileValues::Typed), ["5.000", "5000"]);
+    assert_eq!(text(FileValues::Texts), ["5000", "5000"]);
+}
+
+#[test]
+fn rules_name_all_columns_of_a_file_without_header_or_none() {
+    let file = names(&["col_1", "col_2"]);
+    assert!(ColumnRules::default().check_positions(&file).is_ok());
+    let lost = ColumnRules::new(vec![load("total", "total")]).check_positions(&file).unwrap_err();
+    assert!(lost.column() == Some("total") && lost.message().contains("col_1 to col_2"), "{lost}");
+    let error = ColumnRules::new(vec![ignored("col_2")]).check_positions(&file).unwrap_err();
+    assert_eq!(error.column(), Some("col_1"), "{error}");
+    assert!(ColumnRules::new(vec![ignored("col_2"), load("id", "col_1")]).check_positions(&file).is_ok());
 }

@@ -108,6 +108,11 @@ impl CsvDialect {
         self.delimiter.is_none() || self.detected.is_none()
     }
 
+    /// Whether backslashes escape quotes although no escape character is set.
+    pub fn has_detected_escape(&self) -> bool {
+        self.escape.is_none() && self.detected.is_some_and(|detected| detected.backslash == Backslash::Escape)
+    }
+
     /// The escape character, configured or detected.
     pub(super) fn escape(&self) -> Option<Escape> {
         match (self.escape, self.detected) {

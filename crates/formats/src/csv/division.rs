@@ -107,6 +107,13 @@ impl<'a> Division<'a> {
         scan.division
     }
 
+    /// The text up to the end of the last complete record.
+    pub(super) fn complete_records(&self) -> &'a [u8] {
+        let fields = self.ends.last().copied().unwrap_or(0);
+        let end = fields.checked_sub(1).map_or(0, |last| self.fields[last].end as usize);
+        &self.text[..end]
+    }
+
     /// The number of records.
     pub(super) fn records(&self) -> usize {
         self.ends.len()

@@ -6,7 +6,7 @@ use memchr::{memchr, memchr2};
 
 use super::cursor::LineEnd;
 use super::delimiter;
-use super::dialect::CsvDialect;
+use super::dialect::{CsvDialect, ShortRecords};
 use super::division::{Division, Sample, SampledField};
 use super::reading::Reading;
 use crate::{Error, ErrorKind, Result};
@@ -51,6 +51,10 @@ fn skipped(sample: Sample<'_>, count: usize) -> Result<Preamble> {
             "the lines above the header (CSV_SKIP_LINES={count}) are longer than {} bytes",
             delimiter::SAMPLE_BYTES
         );
+        return Err(Error::new(ErrorKind::Invalid, message).at(sample.start));
+    }
+    if sample.is_whole_file && lines.rest.is_empty() && skipped > 0 && count > 0 {
+        let message = format!("the file has no line below the {count} lines that CSV_SKIP_LINES skips");
         return Err(Error::new(ErrorKind::Invalid, message).at(sample.start));
     }
     Ok(Preamble { bytes: lines.offset(), lines: skipped, delimiter: None })
@@ -143,7 +147,11 @@ impl<'a> Comments<'a> {
             Some(_) if could_be_comment => Err(self.ambiguous()),
             Some(_) => Ok((0, 0)),
             None if is_header(last) => self.decide_on_last(&below, is_header),
-            None if below.division.fits_header() => Ok(self.next.above()),
+            // A line that is wider than the records can be a header above short records.
+            None if self.dialect.short_records == ShortRecords::Fill && self.width_of(last, &below) > width => {
+                Err(self.ambiguous())
+            }
+            None if below.division.fits_header() && self.begins_with_names(&below) => Ok(self.next.above()),
             None => Ok((0, 0)),
         }
     }
@@ -177,21 +185,25 @@ impl<'a> Comments<'a> {
     /// A header has a name for each column, and none of them is a number. It differs from the records by a column of
     /// numbers. Without one, only a `#` before a space or another `#` looks like a comment.
     fn could_be_header(&self, hashed: Line<'_>, below: &Reading<'_>) -> bool {
-        let mut rows = below.division.rows();
-        let mut names = HashSet::new();
-        let mut is_name = |name| !is_like_number(name) && !name.is_empty() && names.insert(name);
-        let are_names = rows.next().into_iter().flatten().all(|field| is_name(value(&field)));
-        if !self.dialect.has_header || !are_names {
+        if !self.dialect.has_header || !self.begins_with_names(below) {
             return false;
         }
         let mut are_numbers = vec![true; below.division.first_width()];
         let mut records = 0;
-        for row in rows {
+        for row in below.division.rows().skip(1) {
             records += 1;
             are_numbers.iter_mut().zip(row).for_each(|(are, field)| *are &= is_like_number(value(&field)));
         }
         let has_numbers = records > 0 && are_numbers.contains(&true);
         has_numbers || hashed.text.get(1).is_none_or(|next| matches!(next, b' ' | b'\t' | b'#'))
+    }
+
+    /// Whether the first record can be a header: no field is empty, repeated or like a number. Without a header, any can.
+    fn begins_with_names(&self, below: &Reading<'_>) -> bool {
+        let mut names = HashSet::new();
+        let mut is_name = |name| !is_like_number(name) && !name.is_empty() && names.insert(name);
+        !self.dialect.has_header
+            || below.division.rows().next().into_iter().flatten().all(|field| is_name(value(&field)))
     }
 
     #[cold]

@@ -39,7 +39,10 @@ impl<'a> Reading<'a> {
             return Ok(reading);
         }
         let escaped = Self::with(sample, Syntax { escape: BACKSLASH, ..syntax }, Backslash::Escape);
-        let is_escaped = |reading: &Self| reading.division.is_sound() && reading.division.is_escaped_well();
+        let is_escaped = |reading: &Self| {
+            let shows_escape = memmem::find(reading.division.complete_records(), &[BACKSLASH, syntax.quote]).is_some();
+            shows_escape && reading.division.is_sound() && reading.division.is_escaped_well()
+        };
         Ok(escaped.ok().filter(is_escaped).unwrap_or(reading))
     }
 

@@ -77,6 +77,10 @@ impl RecordReader {
         self.quote = dialect.quote.unwrap_or(NO_BYTE);
         self.escape = dialect.escape();
         self.comment = dialect.comment.unwrap_or(NO_BYTE);
+        if self.escape == Some(Escape::Detected) {
+            // A file of rejected records might not show that backslashes are escapes.
+            self.rejects.turn_off();
+        }
         let is_plain = self.escape.is_none() && dialect.comment.is_none();
         self.complexity = if is_plain { Complexity::Plain } else { Complexity::Special };
         self.lines_to_skip = dialect.skip_lines.unwrap_or(0) as u64;

@@ -28,6 +28,7 @@ use super::*;
 #[case::header_of_one_column("#id\n1\n2\n", "#id/1/2")]
 #[case::header_of_hashtags("#tag\n#one\n#two\nthree\n", "#tag/#one/#two/three")]
 #[case::header_with_a_bad_record("#id,name\n1,x\n2,y,z\n", "!2 fields expected")]
+#[case::header_above_narrower_records("#id,name,note\n1,a\n2,b\n3,c\n", "!3 fields expected")]
 #[case::all_lines("#a\n#b\n", "#a/#b")]
 #[case::uneven_semicolons("# one\nx; y\nz\nq; r\n", "# one/x; y/z/q; r")]
 #[case::header_alone("#id,name\n", "#id|name")]
@@ -74,10 +75,18 @@ fn configured_comments_are_skipped_outside_quotes(#[case] file: &str, #[case] ex
 #[case::empty_lines_below(1, "Report\n\n\nid;name\n1;x\n", "id|name/1|x")]
 #[case::crlf(1, "Report\r\nid;name\r\n1;x\r\n", "id|name/1|x")]
 #[case::lone_cr(2, "Report\r\rid;name\r1;x\r", "id|name/1|x")]
-#[case::more_than_all(9, "Report\nid\n", "")]
+#[case::as_many_as_all(2, "Report\nid\n", "!no line below the 2 lines that CSV_SKIP_LINES skips")]
+#[case::more_than_all(9, "Report\nid\n", "!no line below the 9 lines")]
+#[case::empty_file(9, "", "")]
 #[case::none(0, "id\n1\n", "id/1")]
 fn configured_lines_are_skipped(#[case] lines: usize, #[case] file: &str, #[case] expected: &str) {
     check(&CsvDialect { skip_lines: Some(lines), ..detecting() }, file, expected);
+}
+
+#[test]
+fn header_above_short_records_may_be_a_comment() {
+    let dialect = CsvDialect { short_records: ShortRecords::Fill, ..detecting() };
+    check(&dialect, "#id,name,note\nx,y\n2,b\n3,c\n", "!may be a comment or the header");
 }
 
 #[test]

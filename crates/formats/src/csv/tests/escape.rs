@@ -110,3 +110,11 @@ fn positions_count_escaped_line_ends() {
     let table = decode_as(&dialect, [file.as_bytes()], LIMITS).unwrap();
     assert_eq!(table.positions[1], Position { record: 2, line: 6, byte: file.find("1,2").unwrap() as u64 });
 }
+
+/// The quote that an escape would leave open reaches the end of the first text. It proves nothing.
+#[test]
+fn open_quote_does_not_show_an_escape() {
+    let file = format!("id,p\n1,\"C:\\\"\n{}3,x,y\n{}", "2,xxxxxxxx\n".repeat(100), "2,xxxxxxxx\n".repeat(9000));
+    let error = decode_as(&detecting(), file.as_bytes().chunks(4096), LIMITS).unwrap_err();
+    assert!(error.message().contains("2 fields expected"), "{error}");
+}
