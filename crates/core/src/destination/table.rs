@@ -101,19 +101,32 @@ pub(super) async fn prepare<C: TableConnection>(
         }
         MissingColumns::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
     }
-    let mut columns = match_columns(table, &table_columns, schema.schema(), options.unknown_columns)?;
-    if let Some(key) = &key {
-        mark_key(table, C::key_columns(key), &mut columns)?;
+    let key_columns = key.as_ref().map_or(&[][..], C::key_columns);
+    match columns_to_send(request, &table_columns, key_columns)? {
+        Some(columns) => Ok(Prepared::Ready { columns, key }),
+        None => Ok(Prepared::NeedsScan(ScanReason::ColumnEmpty)),
     }
+}
+
+/// Returns the table's columns that receive a field of the file, in the order of the file. `None` if only a scan finds out
+/// whether the file has a value for one of them.
+fn columns_to_send<S: Clone>(
+    request: &Request<'_>,
+    table_columns: &[TableColumn<S>],
+    key_columns: &[String],
+) -> Result<Option<Vec<TableColumn<S>>>> {
+    let (table, schema) = (request.file.table.as_str(), request.schema);
+    let mut columns = match_columns(table, table_columns, schema.schema(), request.options.unknown_columns)?;
+    mark_key(table, key_columns, &mut columns)?;
     reject_nulls_early(request, &mut columns);
     if leave_out_empty(&mut columns, schema) == EmptyColumns::NeedsScan {
-        return Ok(Prepared::NeedsScan(ScanReason::ColumnEmpty));
+        return Ok(None);
     }
     if let ([], [first, ..]) = (columns.as_slice(), schema.schema().columns.as_slice()) {
         let message = format!("table {table} computes every column of the file");
         return Err(mismatch(&first.name, message));
     }
-    Ok(Prepared::Ready { columns, key })
+    Ok(Some(columns))
 }
 
 /// Rejects NULL in a NOT NULL column before it is sent, where that is better than leaving it to the server.

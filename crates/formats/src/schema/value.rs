@@ -55,16 +55,25 @@ pub enum Value<'a> {
 /// The null tokens that are words. Letter case does not matter.
 pub const NULL_WORDS: [&str; 8] = ["NULL", "NA", "N/A", "NaN", "None", "nil", "#N/A", "<NA>"];
 
+const MAX_NULL_TOKEN_BYTES: usize = 4;
+
 /// Whether a field is one of the null tokens: [`NULL_WORDS`], `\N`, or empty. No value of any type but text is one.
 #[inline]
 pub fn is_null_token(field: &[u8]) -> bool {
-    match field {
-        b"" | b"\\N" => true,
-        [b'N' | b'n' | b'#' | b'<', ..] if field.len() <= 4 => {
-            NULL_WORDS.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()))
-        }
-        _ => false,
+    // Length and first byte rule out nearly every value.
+    if field.len() > MAX_NULL_TOKEN_BYTES {
+        return false;
     }
+    match field.first() {
+        None => true,
+        Some(b'N' | b'n' | b'#' | b'<' | b'\\') => is_null_word(field),
+        Some(_) => false,
+    }
+}
+
+#[cold]
+fn is_null_word(field: &[u8]) -> bool {
+    field == b"\\N" || NULL_WORDS.iter().any(|word| field.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// Whether a null token is spelled as most programs do. Text columns of the fallback keep the other spellings.

@@ -52,14 +52,20 @@ impl Family {
         match self {
             Self::Open => false,
             Self::Boolean { is_odd } => {
-                let is_boolean = kind != FieldKind::String && parse_boolean(text).is_some();
-                *is_odd |= is_boolean && !is_usual_boolean(text);
+                if kind == FieldKind::String || is_usual_boolean(text) {
+                    return kind != FieldKind::String;
+                }
+                let is_boolean = parse_boolean(text).is_some();
+                *is_odd |= is_boolean;
                 is_boolean
             }
             Self::Number(numbers) => {
                 kind != FieldKind::String
                     && (numbers.try_add_short(text)
-                        || Number::scan_any(text).is_some_and(|number| numbers.try_add(&number)))
+                        || match Number::scan(text) {
+                            Some(number) => numbers.try_add(&number),
+                            None => numbers.try_add_odd(text),
+                        })
             }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
@@ -76,7 +82,7 @@ impl Family {
             Self::Open => Self::of(text, kind),
             Self::Number(_) if kind == FieldKind::String => Self::Text,
             Self::Number(numbers) => {
-                Number::scan_any(text).map_or(Self::Text, |number| Self::numbers(numbers.with(&number)))
+                Number::scan_any(text).map_or(Self::Text, |number| Self::numbers(numbers.with_any(&number)))
             }
             Self::Bytes | Self::Binary => Self::Binary,
             // Dates and dates with times have no common type: a date is not the same as its midnight.
@@ -88,7 +94,7 @@ impl Family {
     fn of(text: &[u8], kind: FieldKind) -> Self {
         let number = if kind == FieldKind::Plain { Number::scan_any(text) } else { None };
         if let Some(number) = number {
-            Self::numbers(Numbers::ANY.with(&number))
+            Self::numbers(Numbers::ANY.with_any(&number))
         } else if kind == FieldKind::Nested {
             Self::Json
         } else if kind == FieldKind::Plain && parse_boolean(text).is_some() {

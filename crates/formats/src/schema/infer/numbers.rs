@@ -44,7 +44,12 @@ impl Numbers {
     /// Adds a number unless that changes the narrowest kind. Returns whether it was added.
     #[inline]
     pub(super) fn try_add(&mut self, number: &Number<'_>) -> bool {
-        let with_number = self.with(number);
+        self.keep_kind(self.with(number, number.decimal_digits()))
+    }
+
+    /// Changes to `with_number` unless that changes the narrowest kind. Returns whether it was changed.
+    #[inline]
+    fn keep_kind(&mut self, with_number: Self) -> bool {
         let is_same_kind = with_number.kind() == self.kind();
         if is_same_kind {
             *self = with_number;
@@ -52,10 +57,25 @@ impl Numbers {
         is_same_kind
     }
 
-    /// The kinds that also hold `number`.
+    /// Adds a number that lacks the digits on one side of its point unless that changes the narrowest kind. Returns whether it
+    /// was added.
+    #[cold]
+    pub(super) fn try_add_odd(&mut self, text: &[u8]) -> bool {
+        Number::scan_any(text).is_some_and(|number| self.keep_kind(self.with_any(&number)))
+    }
+
+    /// The kinds that also hold `number`, in any spelling.
+    pub(super) fn with_any(self, number: &Number<'_>) -> Self {
+        Self {
+            lacks_digits: self.lacks_digits || !number.has_all_digits(),
+            ..self.with(number, number.any_decimal_digits())
+        }
+    }
+
+    /// The kinds that also hold `number`, which has these digits as a decimal.
     #[inline]
-    pub(super) fn with(self, number: &Number<'_>) -> Self {
-        let decimal = match (self.decimal, number.decimal_digits()) {
+    fn with(self, number: &Number<'_>, digits: Option<(u8, u8)>) -> Self {
+        let decimal = match (self.decimal, digits) {
             (Some((whole, fraction)), Some((more_whole, more_fraction))) => {
                 let both = (whole.max(more_whole), fraction.max(more_fraction));
                 (both.0 + both.1 <= DECIMAL_DIGITS).then_some(both)
@@ -66,7 +86,7 @@ impl Numbers {
             integer: self.integer && number.integer().is_some(),
             decimal,
             double: self.double && number.fits_double(),
-            lacks_digits: self.lacks_digits || !number.has_all_digits(),
+            lacks_digits: self.lacks_digits,
         }
     }
 

@@ -107,17 +107,25 @@ impl<'a> Number<'a> {
         if self.negative { 0i64.checked_sub_unsigned(self.mantissa) } else { i64::try_from(self.mantissa).ok() }
     }
 
-    /// The numbers of digits before and after the point, if a decimal holds the number. A zero before the point counts, and so
-    /// does a zero beside a point whose other digits are missing.
+    /// The numbers of digits before and after the point, if a decimal holds the number. A zero before the point counts.
     #[inline]
     pub(in crate::schema) fn decimal_digits(&self) -> Option<(u8, u8)> {
-        let whole_digits = self.whole_digits.max(1);
-        let fraction_digits = self.fraction_digits.max(usize::from(self.has_point));
+        self.fitting_digits(self.whole_digits, self.fraction_digits)
+    }
+
+    /// The same for a number that may lack the digits on one side of its point. A zero counts in their place.
+    #[cold]
+    pub(in crate::schema) fn any_decimal_digits(&self) -> Option<(u8, u8)> {
+        self.fitting_digits(self.whole_digits.max(1), self.fraction_digits.max(usize::from(self.has_point)))
+    }
+
+    #[inline]
+    fn fitting_digits(&self, whole: usize, fraction: usize) -> Option<(u8, u8)> {
         let fits = self.exponent.is_none()
-            && whole_digits + fraction_digits <= DECIMAL_DIGITS
-            && fraction_digits <= DECIMAL_SCALE
+            && whole + fraction <= DECIMAL_DIGITS
+            && fraction <= DECIMAL_SCALE
             && !(self.negative && self.is_zero());
-        fits.then_some((whole_digits as u8, fraction_digits as u8))
+        fits.then_some((whole as u8, fraction as u8))
     }
 
     /// The number times ten to the power of `scale`, if such a decimal holds it exactly.

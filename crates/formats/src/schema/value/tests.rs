@@ -112,6 +112,7 @@ fn null_tokens_are_null_except_in_text() {
     for other in ["-", " ", "\\n", "nul", "none ", "no", "nothing", "#NUM!", "-nan", "undefined", "?", "<>"] {
         assert_eq!(read(ColumnType::Integer, other), None, "{other}");
     }
+    assert!(NULL_WORDS.iter().all(|word| is_null_token(word.as_bytes())));
     assert_eq!(parse(ColumnType::Text, None), Some(Value::Null));
     assert_eq!(parse(ColumnType::Date, None), Some(Value::Null));
 }
