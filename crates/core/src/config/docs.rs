@@ -111,9 +111,10 @@ fn introduction(category: Category) -> &'static str {
     match category {
         Category::Storage => "All prefixes are in the same bucket as the files.",
         Category::Database => {
-            "Set either `RDS_SECRET_NAME`, or all of `RDS_HOST`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB`."
+            "Set either `RDS_SECRET_NAME`, or all of `RDS_HOST`, `RDS_USER`, `RDS_PASSWORD` and `RDS_DB`. With `RDS_AUTH=iam`, \
+             neither `RDS_PASSWORD` nor a secret is needed."
         }
-        Category::Loading => "At least one of `RDS_TABLE` and `TABLE_PATTERN` is required.",
+        Category::Loading => "At least one of `RDS_TABLE`, `TABLE_PATTERN` and `SPILLWAY_CONFIG` is required.",
         Category::Files => "The `CSV_` settings and `NULL_VALUES` apply only to CSV files.",
         Category::Limits => "Limits protect the database and the worker from damaged or unusually large files.",
         Category::Fallback => {

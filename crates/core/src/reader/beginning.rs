@@ -7,6 +7,7 @@ use crate::destination::ValueCheck;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::reader::FileReader;
+use crate::reader::scan::log_records_hint;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use spillway_formats::decoder::Decoder;
 use spillway_formats::detect::Format;
@@ -108,6 +109,10 @@ impl Beginning {
         match self.rows.end()? {
             StreamEnd::Complete(summary) if summary.column_names != self.names => {
                 Ok(StreamEnd::Stopped(StopReason::MoreColumns))
+            }
+            StreamEnd::Complete(summary) => {
+                log_records_hint(summary.layout.as_ref());
+                Ok(StreamEnd::Complete(summary))
             }
             end => Ok(end),
         }

@@ -1,5 +1,7 @@
 //! The scan: reads every value once, determines the column types, counts rows, lists bad records.
 
+use tracing::info;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::reader::beginning::StreamEnd;
@@ -69,6 +71,7 @@ impl FileReader {
             inference.observe(&batch);
         }
         let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
+        log_records_hint(layout.as_ref());
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
         self.options.columns.set_types(&mut schema)?;
@@ -113,6 +116,13 @@ impl FileReader {
         let message =
             format!("{bad} of {records} records are bad, more than MAX_REJECTS allows; the first: {}", first.reason);
         Err(Error::new(ErrorKind::FileBroken, message).at(first.position))
+    }
+}
+
+/// Tells the user about a document whose records may be within it. It was read as one record.
+pub(super) fn log_records_hint(layout: Option<&Layout>) {
+    if let Some(Layout::Json { records_hint: Some(key), .. }) = layout {
+        info!(key, "the file is one object with one array of objects; JSON_RECORDS can name it, if it contains the records");
     }
 }
 
