@@ -113,7 +113,7 @@ async fn key_without_a_table_is_rejected_with_reason() -> Result<()> {
             "uploads/stray.csv",
             "the key matches no pattern of TABLE_PATTERN and the table settings (uploads/{table}/*.csv), and RDS_TABLE is not set",
         ),
-        ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which begins with spillway_"),
+        ("uploads/spillway_ledger/a.csv", "\"spillway_ledger\" (by TABLE_PATTERN), which is the name of the ledger"),
         (&format!("uploads/{}/a.csv", "x".repeat(64)), "which has 64 bytes"),
     ] {
         let object = put(&test_env, key, 3).await?;

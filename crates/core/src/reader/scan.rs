@@ -122,7 +122,10 @@ impl FileReader {
 /// Tells the user about a document whose records may be within it. It was read as one record.
 pub(super) fn log_records_hint(layout: Option<&Layout>) {
     if let Some(Layout::Json { records_hint: Some(key), .. }) = layout {
-        info!(key, "the file is one object with one array of objects; JSON_RECORDS can name it, if it contains the records");
+        info!(
+            key,
+            "the file is one object with one array of objects; JSON_RECORDS can name it, if it contains the records"
+        );
     }
 }
 
