@@ -117,7 +117,7 @@ impl Tables {
         Self { current: Arc::new(RwLock::new(Arc::new(rules))), file: None }
     }
 
-    /// Rules from a file in S3. `initial` applies until [`Tables::refresh`] has read the file.
+    /// Rules from a file in S3. `initial` applies until a refresh has read the file.
     pub fn in_s3(
         object: ObjectRef,
         initial: TableRules,
