@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test test-large fuzz bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
+.PHONY: help setup demo quick test test-large fuzz fuzz-decoders bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -34,6 +34,9 @@ test-large: build-optimized ## load a file of 10 GB, decompressed, with the task
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core) + package(spillway-formats)'
+
+fuzz-decoders: ## fuzz the decoders with coverage guidance, with a nightly compiler; SECONDS=60 for each by default
+	@scripts/fuzz $(or $(SECONDS),60)
 
 # TASK=PATH uses a task that is already built. BASE=PATH compares it with another build, in the same rounds, and writes no pages. ROWS=COUNT makes a trial run with small files that writes no pages.
 bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
