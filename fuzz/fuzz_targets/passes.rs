@@ -1,13 +1,14 @@
 //! Two passes over a file, as a load makes them. Both must return the same rows, in whatever chunks the bytes arrive.
 
+use spillway_formats::Batch;
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::{Decoder, ReadOptions};
 use spillway_formats::detect::{FileFormat, StreamFormat};
+use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 use spillway_formats::reject::RejectLimit;
-use spillway_formats::Batch;
 
 type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
@@ -27,8 +28,13 @@ pub fn check(format: StreamFormat, input: &[u8]) {
     let Some((first, file)) = input.split_first() else { return };
     let rejects = if first & 1 == 0 { RejectLimit::Count(0) } else { RejectLimit::Count(8) };
     let csv = CsvDialect { delimiter: None, ..CsvDialect::default() };
-    let options =
-        ReadOptions { format: FileFormat::Auto, csv, columns: ColumnRules::default(), limits: limits(rejects) };
+    let options = ReadOptions {
+        format: FileFormat::Auto,
+        csv,
+        json: JsonOptions::default(),
+        columns: ColumnRules::default(),
+        limits: limits(rejects),
+    };
     let chunk = usize::from(first >> 1) + 1;
     let mut decoder = Decoder::new(format, &options);
     let Some(rows) = pass(&mut decoder, file.chunks(chunk)) else { return };
