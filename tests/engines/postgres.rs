@@ -210,7 +210,7 @@ async fn exported_rows_are_loaded_again() -> Result<()> {
     engine.execute(ddl).await?;
     let names =
         ["id", "active", "note", "tags", "payload", "seen", "addr", "token", "mood", "pause", "span", "doc", "ratio"];
-    // A dash stands for NULL.
+    // A dash means NULL.
     let rows = [
         "1|t||{red,\"light blue\"}|\\x00ff10|2024-01-15 09:30:00+00|10.1.0.0/16|6f9619ff-8b86-d011-b42d-00cf4fc964ff|calm\
          |1 day 02:00:00|[2024-01-01,2024-02-01)|{\"a\": [1, 2]}|0.1",

@@ -124,7 +124,7 @@ impl<'a> Division<'a> {
         self.ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)))
     }
 
-    /// The number of fields of the first record; 0 if there is none.
+    /// The number of fields of the first record; 0 without records.
     pub(super) fn first_width(&self) -> usize {
         self.ends.first().copied().unwrap_or(0)
     }

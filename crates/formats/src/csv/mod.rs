@@ -111,7 +111,7 @@ impl CsvDecoder {
         self.records.rows.header()
     }
 
-    /// The dialect, with all that was detected; complete after the end of the file.
+    /// The dialect with all detected details; complete after the end of the file.
     pub fn dialect(&self) -> CsvDialect {
         CsvDialect { encoding: self.text.converted_from(), ..self.records.dialect.clone() }
     }

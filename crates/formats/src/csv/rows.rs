@@ -77,7 +77,7 @@ impl Rows {
         }
     }
 
-    /// Takes over what was detected, before the first record.
+    /// Sets the detected dialect, before the first record.
     pub(super) fn follow(&mut self, dialect: &CsvDialect) {
         self.extra_field = dialect.detected.unwrap_or_default().extra_field;
         self.unescaped_quote = if dialect.escape().is_none() { dialect.quote } else { None };

@@ -241,8 +241,8 @@ impl Envelope {
     fn keep_key(&mut self, part: &[u8]) {
         // The longest spelling of a character has six bytes for each of its own.
         let max = 6 * self.next_key().len() + 1;
-        let room = max.saturating_sub(self.key.len());
-        self.key.extend_from_slice(&part[..part.len().min(room)]);
+        let free = max.saturating_sub(self.key.len());
+        self.key.extend_from_slice(&part[..part.len().min(free)]);
     }
 
     fn is_next_key(&self) -> bool {

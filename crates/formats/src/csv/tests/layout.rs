@@ -1,4 +1,4 @@
-//! What was detected is part of the dialect, and rejected records can be read again with the lines above them.
+//! The dialect contains the detected details, and rejected records can be read again with the lines above them.
 
 use rstest::rstest;
 
