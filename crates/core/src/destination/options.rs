@@ -131,6 +131,16 @@ pub struct DestinationOptions {
     pub atomic_max_bytes: u64,
 }
 
+impl DestinationOptions {
+    /// Whether the rows of the table do not depend on the order of the files, and no file could block another.
+    ///
+    /// Of two files that replace or update the same rows the later one wins. A column cannot be added to a table while
+    /// another transaction inserts into it.
+    pub(crate) fn allows_any_order(&self) -> bool {
+        self.load_mode == LoadMode::Append && self.unknown_columns != UnknownColumns::Add
+    }
+}
+
 /// Encryption of a connection.
 #[derive(Debug, Clone)]
 pub enum Tls {

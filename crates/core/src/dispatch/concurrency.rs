@@ -16,7 +16,6 @@ use tracing::warn;
 
 use super::{BatchResult, Dispatcher};
 use crate::deadline::Deadline;
-use crate::destination::{LoadMode, UnknownColumns};
 use crate::error::{ErrorKind, chain};
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
@@ -87,12 +86,7 @@ impl Dispatcher {
 
 /// Whether the rows of the table do not depend on the order of the files, and no file could block another.
 fn is_any_order(settings: &PipelineConfig) -> bool {
-    let options = &settings.database.options;
-    // Of two files that replace or update the same rows the later one wins. A column cannot be added to a table
-    // while another transaction inserts into it.
-    options.load_mode == LoadMode::Append
-        && options.unknown_columns != UnknownColumns::Add
-        && settings.database.tables.current().is_any_order()
+    settings.database.options.allows_any_order() && settings.database.tables.current().is_any_order()
 }
 
 /// Sorts the objects by the number of workers that died with them, and leaves other objects in their order.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use crate::destination::{LoadMode, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::ObjectRef;
 use crate::pattern::{KeyParts, TablePatterns};
@@ -71,10 +70,7 @@ impl TableRules {
 
     /// Whether the entries allow files to be loaded in any order, and concurrently: all append rows and add no columns.
     pub(crate) fn is_any_order(&self) -> bool {
-        self.entries.iter().all(|entry| {
-            let options = &entry.config.destination;
-            options.load_mode == LoadMode::Append && options.unknown_columns != UnknownColumns::Add
-        })
+        self.entries.iter().all(|entry| entry.config.destination.allows_any_order())
     }
 }
 
