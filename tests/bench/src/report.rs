@@ -14,7 +14,7 @@ only some of them again, run `make bench SET=... ENGINE=... ROUNDS=...`.
 
 ![Rows and files per second](benchmarks.svg)
 
-All contenders load the same file into the same server, in rounds with rotating order. The time is that of one process
+All contenders load the same file into the same server, in rounds with changing order. The time is that of one process
 from its start to its end.
 
 - *Spillway* is the task as it is deployed, with its default settings. Its time includes the start, the download from S3,
