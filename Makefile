@@ -64,9 +64,9 @@ lint: setup ## check format, lints, docs and template only
 build: setup ## build the functions as they are deployed (slow: link-time optimization); ARCHITECTURE=arm64
 	@scripts/build $(ARCHITECTURE)
 
-# Without --tests, cargo would select other features and compile many dependencies again for the tests.
+# The example selects the features of the tests, so that cargo compiles no dependency again for them. The tests are not compiled here.
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
-	@cargo build --locked --workspace --bins --tests $(if $(wildcard $(target)/debug/demo),--quiet)
+	@cargo build --locked --workspace --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
 build-optimized: setup ## build the task that the benchmarks measure (profile local)
 	@cargo build --quiet --locked --profile local -p spillway-task
