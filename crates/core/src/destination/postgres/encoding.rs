@@ -108,7 +108,6 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
         Encoded::Date(days) => fixed((days - EPOCH_DAYS).to_be_bytes(), out),
         Encoded::Time(micros) => fixed(micros.to_be_bytes(), out),
         Encoded::DateTime(micros) => fixed((micros - EPOCH_MICROS).to_be_bytes(), out),
-        Encoded::Uuid(bytes) => fixed(*bytes, out),
         Encoded::Decimal(digits) => {
             let length_at = out.len();
             out.extend_from_slice(&[0; 4]);
@@ -122,7 +121,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
             out.push(1);
             out.extend_from_slice(bytes);
         }
-        Encoded::Text(bytes) | Encoded::Bytes(bytes) => {
+        Encoded::Text(bytes) | Encoded::Bytes(bytes) | Encoded::Uuid(bytes) => {
             out.extend_from_slice(&length_bytes(bytes.len()));
             out.extend_from_slice(bytes);
         }
