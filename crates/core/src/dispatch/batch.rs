@@ -72,6 +72,12 @@ impl BatchResult {
         (&self.reports[reports..], &self.failures[failures..])
     }
 
+    /// Removes failures of these kinds, which are none of the whole request. Their events are published before.
+    pub(super) fn forget_failures(&mut self, is_forgotten: impl Fn(ErrorKind) -> bool) {
+        self.failures.retain(|failure| !is_forgotten(failure.kind()));
+        self.published.1 = self.published.1.min(self.failures.len());
+    }
+
     /// Number of reports and failures whose events are not published yet.
     pub(super) fn unpublished(&self) -> usize {
         self.reports.len() + self.failures.len() - self.published.0 - self.published.1
@@ -149,6 +155,16 @@ mod tests {
     #[test]
     fn a_report_that_needs_attention_is_an_outcome() {
         assert_eq!(results(vec![], vec![report(true), report(false)]).into_result().unwrap().reports.len(), 2);
+    }
+
+    #[test]
+    fn forgotten_failures_are_not_published_again() {
+        let failure = |kind| Error::new(kind, "x");
+        let mut results = results(vec![failure(ErrorKind::Busy), failure(ErrorKind::Throttled)], vec![report(false)]);
+        assert_eq!(results.take_unpublished().1.len(), 2);
+        results.forget_failures(|kind| kind == ErrorKind::Busy);
+        let (reports, failures) = results.take_unpublished();
+        assert_eq!((reports.len(), failures.len(), results.failures.len()), (0, 0, 1));
     }
 
     #[test]
