@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::deadline::Deadline;
-use crate::destination::{LedgerProbe, Probe};
+use crate::destination::{HistoryProbe, LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
 use crate::launch::LaunchSettings;
@@ -180,13 +180,15 @@ const TEMPORARY_TABLE: (&str, &str) = ("temporary_table", "create a temporary ta
 const TABLE: (&str, &str) =
     ("table", "create a table spillway_check_…, insert, read, update and delete a row, add a column, drop the table");
 const LEDGER: (&str, &str) = ("ledger", "read the ledger, and insert a row that is rolled back");
+const HISTORY: (&str, &str) = ("history", "look for the attempt history and the indexes; loads do not need them");
 
-fn not_probed(cause: &str) -> [CheckItem; 4] {
-    [LOAD_STATEMENT, TEMPORARY_TABLE, TABLE, LEDGER].map(|(name, tried)| CheckItem::not_tried(name, tried, cause))
+fn not_probed(cause: &str) -> [CheckItem; 5] {
+    [LOAD_STATEMENT, TEMPORARY_TABLE, TABLE, LEDGER, HISTORY]
+        .map(|(name, tried)| CheckItem::not_tried(name, tried, cause))
 }
 
-fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
-    let Probe { load_statement, temporary_table, table, ledger } = probe;
+fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
+    let Probe { load_statement, temporary_table, table, ledger, history } = probe;
     let can_create = table.is_empty();
     let of_table = match table.first() {
         None => CheckItem::passed(TABLE.0, TABLE.1, None),
@@ -217,7 +219,27 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
         CheckItem::of(TEMPORARY_TABLE.0, TEMPORARY_TABLE.1, temporary_table.map(|()| None)),
         of_table,
         of_ledger,
+        CheckItem::of(HISTORY.0, HISTORY.1, history.map(|probe| probe.map(history_state))),
     ]
+}
+
+/// What the history lacks. That fails no check: the next sweep creates it, if the user may.
+fn history_state(probe: HistoryProbe) -> String {
+    let HistoryProbe { table, exists, missing_indexes } = probe;
+    let mut lacks: Vec<String> = Vec::new();
+    if !exists {
+        lacks.push(format!("the table {table} does not exist, so failed attempts are only in the log"));
+    }
+    if !missing_indexes.is_empty() {
+        lacks.push(format!("without these indexes, requests read whole tables: {}", missing_indexes.join("; ")));
+    }
+    match lacks.is_empty() {
+        true => format!("failed attempts are in {table}"),
+        false => format!(
+            "{}; the next sweep creates what is missing, if the user may; else its owner must",
+            lacks.join("; ")
+        ),
+    }
 }
 
 async fn glue(context: &Context, bucket: &str) -> CheckItem {

@@ -34,6 +34,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
         },
+        history_days: environment.get(&settings::HISTORY_DAYS)?,
         ca_secret: environment.find(&settings::RDS_CA_SECRET_NAME)?,
         retry_budget: environment.get(&settings::RDS_RETRY_SECONDS)?,
     })
@@ -65,6 +66,11 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
     }
     if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == ledger_table.to_lowercase()) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
+    }
+    let attempts_table = pattern::attempts_table(ledger_table);
+    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == attempts_table.to_lowercase()) {
+        let why = "it is the name of the ledger's attempt history".to_owned();
+        return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why)));
     }
     for table in patterns.fixed_tables() {
         if let Err(why) = pattern::table_name(table, ledger_table) {

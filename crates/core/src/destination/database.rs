@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
 
 use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry,
-    LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck,
+    AttemptRecord, Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
+    HistoryUpkeep, LedgerEntry, LedgerOutcome, LoadMode, Probe, RunFilter, RunPage, ScanReason, ValueCheck,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -160,6 +161,39 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let entries = self.ledger().history(&mut connection, object).await;
             self.release(connection, entries).await
+        }
+        .boxed()
+    }
+
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let page = self.ledger().runs(&mut connection, filter).await;
+            self.release(connection, page).await
+        }
+        .boxed()
+    }
+
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_attempt(&mut connection, attempt).await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let kept = match self.ledger().exists(&mut connection).await {
+                Ok(true) => self.ledger().keep_history(&mut connection, before).await,
+                Ok(false) => Ok(HistoryUpkeep::default()),
+                Err(error) => Err(error),
+            };
+            // Its session waits for locks for a second only.
+            connection.close().await;
+            kept
         }
         .boxed()
     }

@@ -45,7 +45,10 @@ use crate::error::{Error, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_formats::schema::Schema;
 
-pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
+pub use crate::ledger::{
+    AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, RowCounts, Run,
+    RunCursor, RunFilter, RunOutcome, RunPage,
+};
 use database::Database;
 use idle::Idle;
 pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
@@ -235,6 +238,18 @@ pub trait Destination: Send + Sync {
 
     /// Returns the latest ledger rows of an object's key, newest first; none if the ledger does not exist. Reads only.
     fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>>;
+
+    /// Returns runs, from the ledger and the attempt history, newest first; none if the ledger does not exist. Reads only.
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>>;
+
+    /// Writes an attempt that did not load its file into the attempt history, whose table it creates if it is missing.
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>>;
+
+    /// Creates what the history lacks, and deletes attempts that started before a time, in small batches.
+    ///
+    /// # Errors
+    /// Also when the user may not create something. Old attempts are deleted nevertheless.
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>>;
 
     /// Tests what a load needs, on a new connection, and leaves nothing in the database.
     ///

@@ -80,7 +80,7 @@ fn history_entry(row: &Row) -> Result<HistoryEntry> {
     })
 }
 
-fn time(micros: i64) -> Result<Timestamp> {
+pub(super) fn time(micros: i64) -> Result<Timestamp> {
     Timestamp::from_microsecond(micros)
         .map_err(|error| Error::new(ErrorKind::Internal, "the ledger contains an invalid time").with_source(error))
 }

@@ -4,19 +4,18 @@
 
 use std::borrow::Cow;
 
+use tracing::warn;
+
 use super::statements::{ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
 use super::{
-    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, Row, RowCounts, Value,
-    table, truncated,
+    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, REASON_CHARACTERS, Row,
+    RowCounts, Value, table, truncated,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::SourceId;
 
-/// Number of characters that the column `reason` stores.
-const REASON_CHARACTERS: usize = 8000;
-
 /// The time columns that statements read.
-const TIME_COLUMNS: [&str; 3] = ["source_modified_at", "started_at", "committed_at"];
+const TIME_COLUMNS: [&str; 5] = ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at"];
 
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
 /// open transaction.
@@ -35,7 +34,11 @@ impl<'a> SqlLedger<'a> {
     pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C) -> Result<()> {
         let Some(found) = connection.table_columns(self.table, &table::added_columns()).await? else {
             let sql = table::create_statement::<C::Dialect>(self.table);
-            return connection.create("cannot create the ledger", &sql).await;
+            connection.create("cannot create the ledger", &sql).await?;
+            if let Err(error) = self.create_attempts(connection).await {
+                warn!(error = %chain(&error), "the attempt history was not created; failed attempts are only in the log");
+            }
+            return Ok(());
         };
         for sql in table::add_statements::<C::Dialect>(self.table, &found) {
             connection.create("cannot add the ledger's new columns", &sql).await?;
@@ -193,6 +196,7 @@ impl<'a> SqlLedger<'a> {
         for column in TIME_COLUMNS {
             sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
         }
+        let sql = sql.replace("{attempts}", &D::quoted(&self.attempts_table()));
         sql.replace("{ledger}", &D::quoted(self.table))
     }
 }

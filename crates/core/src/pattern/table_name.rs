@@ -1,5 +1,7 @@
 //! Derives a table name from a text of a key.
 
+use crate::object::hash_parts;
+
 /// The longest table name that both engines accept, in bytes.
 const MAX_TABLE_BYTES: usize = 63;
 /// The prefix of Spillway's own tables.
@@ -31,11 +33,26 @@ pub(crate) fn table_name(text: &str, ledger_table: &str) -> Result<String, Strin
     Err(why)
 }
 
+/// Returns the name of the attempt history that belongs to a ledger.
+pub(crate) fn attempts_table(ledger_table: &str) -> String {
+    const ENDING: &str = "_attempts";
+    if ledger_table.len() + ENDING.len() <= MAX_TABLE_BYTES {
+        return format!("{ledger_table}{ENDING}");
+    }
+    // A part of a hash keeps the names of two ledgers apart.
+    let hash = &hash_parts(&[ledger_table])[..8];
+    let end = ledger_table.floor_char_boundary(MAX_TABLE_BYTES - ENDING.len() - 1 - hash.len());
+    format!("{}_{hash}{ENDING}", &ledger_table[..end])
+}
+
 /// Returns how a table name belongs to Spillway itself; `None` for the names of other tables.
 pub(crate) fn own_table(name: &str, ledger_table: &str) -> Option<String> {
     let name = name.to_lowercase();
     if name == ledger_table.to_lowercase() {
         return Some("is the name of the ledger".to_owned());
+    }
+    if name == attempts_table(ledger_table).to_lowercase() {
+        return Some("is the name of the ledger's attempt history".to_owned());
     }
     name.starts_with(OWN_TABLE_PREFIX)
         .then(|| format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables"))

@@ -15,6 +15,7 @@ use crate::fallback::{self, Manifest};
 use crate::key_columns::KeyFields;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
+use crate::pipeline::attempt_notes::AttemptNote;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
 use crate::pipeline::{Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
@@ -128,7 +129,12 @@ impl<'a> Attempt<'a> {
             error = self.deadline.reached() => Err(error),
         };
         let elapsed = self.started.elapsed();
+        let note = result.as_ref().err().and_then(|error| AttemptNote::of_failure(&self, error));
         self.end_lease(result.is_ok()).await;
+        // Last, so that no other worker waits for the lease.
+        if let Some(note) = note {
+            note.write().await;
+        }
         let mut report = result?;
         report.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -223,6 +229,11 @@ impl<'a> Attempt<'a> {
         self.context.outage.kind() == Some(ErrorKind::Credentials)
     }
 
+    /// The time left until the deadline; `None` without one.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.deadline.remaining()
+    }
+
     /// The destination with the current credentials; `reread_secret` reads the secret again.
     pub(crate) async fn destination(&self, reread_secret: bool) -> Result<Box<dyn Destination>> {
         self.context.destinations.open(&self.config.destination, reread_secret).await
@@ -261,13 +272,19 @@ impl<'a> Attempt<'a> {
         report
     }
 
-    /// Writes an outcome other than a load into the ledger, if the database responds in time.
-    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome) {
+    /// Writes an outcome other than a load into the ledger, and an outcome after an error into the history too, if the
+    /// database responds in time.
+    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome, cause: Option<ErrorKind>) {
         let claim = self.claim();
-        self.record("the outcome could not be recorded in the ledger", async {
+        let is_recorded = self.record("the outcome could not be recorded in the ledger", async {
             self.destination(false).await?.record(&claim, outcome).await
-        })
-        .await;
+        });
+        // If the ledger cannot be written, neither can the history.
+        if is_recorded.await
+            && let Some(note) = cause.and_then(|kind| AttemptNote::of_outcome(self, kind, outcome))
+        {
+            note.write().await;
+        }
     }
 
     /// The cost so far in US dollars, where the kind of compute is known.
@@ -285,12 +302,14 @@ impl<'a> Attempt<'a> {
         .await;
     }
 
-    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) {
+    /// Returns whether it was written.
+    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) -> bool {
         match tokio::time::timeout(LEDGER_NOTE_TIMEOUT, writing).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => warn!(error = %chain(&error), "{failed}"),
             Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
         }
+        false
     }
 }
 

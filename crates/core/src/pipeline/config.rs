@@ -60,6 +60,8 @@ pub struct DatabaseSettings {
     pub tables: Tables,
     /// How connections are opened and rows are loaded.
     pub options: DestinationOptions,
+    /// `HISTORY_DAYS`: how long the attempt history keeps an attempt.
+    pub history_days: u64,
     /// `RDS_RETRY_SECONDS`: how long an outage is retried before a file falls back.
     pub retry_budget: Duration,
 }

@@ -26,7 +26,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
         FileResult::AlreadyLoaded { entry, counted } => already_loaded(attempt, &entry, counted),
         FileResult::Empty => {
             let reason = "the file is empty";
-            attempt.record_outcome(&outcome(LedgerState::Loaded, reason.to_owned())).await;
+            attempt.record_outcome(&outcome(LedgerState::Loaded, reason.to_owned()), None).await;
             attempt.report(Outcome::Loaded).because(reason)
         }
     };
@@ -65,7 +65,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
         rows_rejected: rows.rows_rejected,
         ..outcome(LedgerState::FellBack, reason.clone())
     };
-    attempt.record_outcome(&fell_back).await;
+    attempt.record_outcome(&fell_back, Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
     count_fallback(&mut report, rows.rows, rows.rows_rejected);
     report.needs_attention = policy(cause.kind()).alert;
@@ -117,7 +117,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
     write_reason(attempt, &cause, &reason).await?;
-    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone())).await;
+    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
     report.needs_attention = policy(cause.kind()).alert;
     finish(attempt, &mut report, MoveTo::Failed).await?;

@@ -12,6 +12,7 @@
 //! So every call and every step may be repeated. `exactly-once.md` in this folder gives the reasons.
 
 mod attempt;
+mod attempt_notes;
 mod config;
 mod cost_meter;
 mod destinations;

@@ -65,6 +65,10 @@ settings! { Loading LOADING {
 
     /// Table of the ledger, in the same database as the tables.
     LEDGER_TABLE: String = TABLE_NAME, All, Template::NotSet, default "spillway_ledger";
+
+    /// How long the attempt history beside the ledger keeps an attempt. Each sweep deletes older ones. The ledger keeps
+    /// every file.
+    HISTORY_DAYS: u64 = Value::number("number of days", 1, 36_500), All, Template::NotSet, default "90";
 }}
 
 const TABLE_NAME: Value<String> = Value::Text { form: "a table name of at most 64 characters", parse: table_name };

@@ -13,6 +13,7 @@ use crate::error::ErrorKind::{
 
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;
+pub(super) const ER_DUP_KEYNAME: u16 = 1061;
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
 pub(super) const ER_NO_SUCH_TABLE: u16 = 1146;
 pub(super) const ER_NOT_ALLOWED_COMMAND: u16 = 1148;

@@ -2,6 +2,7 @@
 //!
 //! It panics when a load breaks the protocol: rows of a source that are committed twice, or COMMIT without finalize.
 
+mod history;
 mod load;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,14 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
 
 use crate::destination::{
-    Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry, LedgerOutcome,
-    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason, ValueCheck,
+    AttemptRecord, Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, HistoryProbe,
+    HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, Probe, RowCounts, Run, RunFilter, RunPage,
+    ScanReason, ValueCheck,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
 use crate::pipeline::Destinations;
+use history::run_of;
 use load::FakeLoad;
 
 /// A step of the protocol.
@@ -31,6 +35,8 @@ pub(super) enum Step {
     History,
     Probe,
     Record,
+    RecordAttempt,
+    KeepHistory,
     RecordMove,
 }
 
@@ -74,6 +80,8 @@ struct State {
     refused_value: Option<&'static str>,
     history: Vec<(String, HistoryEntry)>,
     denies_create: bool,
+    attempts: Vec<AttemptRecord>,
+    history_probe: Option<HistoryProbe>,
 }
 
 impl FakeDatabase {
@@ -89,7 +97,16 @@ impl FakeDatabase {
 
     /// Every call fails, as when the server is down.
     pub(super) fn stop(&self) {
-        for step in [Step::Begin, Step::LookUp, Step::History, Step::Probe, Step::Record, Step::RecordMove] {
+        for step in [
+            Step::Begin,
+            Step::LookUp,
+            Step::History,
+            Step::Probe,
+            Step::Record,
+            Step::RecordAttempt,
+            Step::KeepHistory,
+            Step::RecordMove,
+        ] {
             self.fail(step, ErrorKind::Unreachable);
         }
     }
@@ -154,6 +171,16 @@ impl FakeDatabase {
     /// The user may not create tables.
     pub(crate) fn deny_create(&self) {
         self.state().denies_create = true;
+    }
+
+    /// What the attempt history lacks.
+    pub(super) fn put_history_probe(&self, probe: HistoryProbe) {
+        self.state().history_probe = Some(probe);
+    }
+
+    /// The attempts in the history, oldest first.
+    pub(super) fn attempts(&self) -> Vec<AttemptRecord> {
+        self.state().attempts.clone()
     }
 
     /// The committed rows, fields joined by commas.
@@ -302,6 +329,39 @@ impl Destination for FakeDatabase {
         .boxed()
     }
 
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>> {
+        async move {
+            self.call(Step::History)?;
+            let state = self.state();
+            let is_wanted = |run: &&Run| filter.key.as_ref().is_none_or(|key| run.key == *key);
+            let runs = state.attempts.iter().rev().map(run_of).collect::<Vec<_>>();
+            let runs = runs.iter().filter(is_wanted).take(filter.limit).cloned().collect();
+            Ok(RunPage { runs, next: None, has_history: true })
+        }
+        .boxed()
+    }
+
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::RecordAttempt)?;
+            self.hang_if(Step::RecordAttempt).await;
+            self.state().attempts.push(attempt.clone());
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+        async move {
+            self.call(Step::KeepHistory)?;
+            let mut state = self.state();
+            let count = state.attempts.len();
+            state.attempts.retain(|attempt| attempt.started_at >= before);
+            Ok(HistoryUpkeep { deleted: (count - state.attempts.len()) as u64 })
+        }
+        .boxed()
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
         async move {
             self.call(Step::Probe)?;
@@ -311,7 +371,8 @@ impl Destination for FakeDatabase {
                 false => Vec::new(),
             };
             let ledger = if state.ledger.is_empty() { LedgerProbe::Missing } else { LedgerProbe::Usable };
-            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger) })
+            let history = Ok(state.history_probe.clone());
+            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger), history })
         }
         .boxed()
     }

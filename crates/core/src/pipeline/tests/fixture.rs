@@ -126,6 +126,13 @@ impl Fixture {
         Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap().results
     }
 
+    /// Runs a request in a new process, and returns the result.
+    pub(super) async fn run(&self, request: &Value) -> Value {
+        let request = Request::parse(request, BUCKET, None).unwrap();
+        let result = Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap();
+        serde_json::to_value(result).unwrap()
+    }
+
     /// Replays the fallback as a new worker.
     pub(super) async fn replay(&self) -> Vec<Result<Report>> {
         self.replay_in(&self.context()).await
@@ -363,6 +370,7 @@ fn settings() -> PipelineConfig {
                 default: Some("orders".to_owned()),
             })),
             options,
+            history_days: 90,
             retry_budget: Duration::from_millis(5),
         },
         key_columns: Vec::new(),

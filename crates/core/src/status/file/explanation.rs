@@ -1,7 +1,7 @@
 //! A file's state as a sentence for the user, with what to do next.
 
 use super::{FileState, FileStatus};
-use crate::destination::LedgerState;
+use crate::destination::{LedgerState, RunOutcome};
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
 use crate::reconcile::age_seconds;
@@ -35,11 +35,25 @@ fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -
         None => "its event or the next sweep loads it",
         Some(_) => "the database cannot be read now, so the next attempt may write its rows to the fallback",
     };
+    let failed = failed_attempts(status);
     format!(
-        "the file has waited for {age} s and no worker has it; {next}; to load it now send {{\"key\": {:?}}}; if it \
+        "the file has waited for {age} s and no worker has it{failed}; {next}; to load it now send {{\"key\": {:?}}}; if it \
          waits long, search for the key in the log of the trigger function",
         object.key
     )
+}
+
+/// The latest failure of the version that waits, if the history has one.
+fn failed_attempts(status: &FileStatus) -> String {
+    let Some(last) = status.attempts.first().filter(|run| run.outcome == RunOutcome::Failed) else {
+        return String::new();
+    };
+    let count = match last.attempts {
+        1 => "an attempt".to_owned(),
+        count => format!("{count} attempts"),
+    };
+    let (kind, reason) = (last.error_kind.as_deref().unwrap_or_default(), last.reason.as_deref().unwrap_or_default());
+    format!("; {count} failed, the last one at {} ({kind}: {reason})", last.ended_at.unwrap_or(last.started_at))
 }
 
 fn loading(status: &FileStatus) -> String {
