@@ -30,6 +30,7 @@ use spillway_formats::parquet::{self, ParquetEncoder};
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::FallbackFormat;
 
+pub(crate) use manifest::ManifestPage;
 pub use manifest::{Manifest, list};
 
 /// Everything about a fallback to write, except its rows.

@@ -8,7 +8,7 @@
 //! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
+//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -30,6 +30,7 @@ pub mod fallback;
 mod key_columns;
 mod launch;
 mod ledger;
+pub mod listing;
 #[cfg(test)]
 mod memory_aws;
 mod metrics;

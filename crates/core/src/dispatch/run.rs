@@ -10,6 +10,7 @@ use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::launch::Launcher;
+use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::reconcile;
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
@@ -36,6 +37,9 @@ pub struct RequestResult {
     /// The result of a check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// The response to a list request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<List>,
 }
 
 impl RequestResult {
@@ -53,7 +57,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None, status: None, check: None }
+        Self { results, cleared: None, postponed: None, status: None, check: None, list: None }
     }
 }
 
@@ -73,8 +77,8 @@ impl Dispatcher {
     }
 
     async fn run_request(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
-        // A status and a check must work with invalid table settings, which a check reports.
-        if !matches!(request, Request::Status { .. } | Request::Check { .. }) {
+        // These must work with invalid table settings, which a check reports.
+        if !matches!(request, Request::Status { .. } | Request::Check { .. } | Request::List { .. }) {
             self.refresh_tables().await?;
         }
         match request {
@@ -93,6 +97,10 @@ impl Dispatcher {
                 let launch = self.launcher.as_ref().map(Launcher::settings);
                 let check = Box::pin(check(&self.context, launch, &bucket, deadline)).await;
                 Ok(RequestResult { check: Some(check), ..self.without_reports() })
+            }
+            Request::List { bucket, list: request } => {
+                let list = Box::pin(list(&self.context, &bucket, &request, deadline)).await?;
+                Ok(RequestResult { list: Some(list), ..self.without_reports() })
             }
         }
     }

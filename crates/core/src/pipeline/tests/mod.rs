@@ -18,6 +18,8 @@ mod fake_database;
 mod fallback;
 /// A bucket, a catalog and a database for one test.
 mod fixture;
+/// The attempt history, and lists of runs, fallbacks and rejects.
+mod history;
 /// Moves that fail halfway.
 mod moves;
 /// Objects that are missing, unreadable, or overwritten while they are read.
