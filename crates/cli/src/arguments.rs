@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{completions, config, events, load, plan, sample};
+use crate::commands::{check, completions, config, events, fallback, load, plan, rejects, runs, sample, status, sweep};
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
 #[derive(Debug, Parser)]
@@ -44,6 +44,21 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     /// Load files into a table, each exactly once
     Load(load::Arguments),
+    /// Show what waits, or where a file is and why
+    Status(status::Arguments),
+    /// Look after what was loaded: list, show, retry, report
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// Look after rows that the database did not accept
+    #[command(subcommand)]
+    Fallback(fallback::Command),
+    /// Look after records that were not loaded
+    #[command(subcommand)]
+    Rejects(rejects::Command),
+    /// Load files that no event delivered, and clean up after dead workers
+    Sweep(sweep::Arguments),
+    /// Test everything that a load needs
+    Check(check::Arguments),
     /// Check and explain the settings of tables
     #[command(subcommand)]
     Config(config::Command),

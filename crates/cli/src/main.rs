@@ -6,7 +6,10 @@ mod arguments;
 mod commands;
 mod exit;
 mod output;
+mod report;
+mod request;
 mod session;
+mod table;
 
 use std::process::ExitCode;
 

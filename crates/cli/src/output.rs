@@ -122,7 +122,7 @@ impl Output {
 
 /// The styles of one stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Styles(Color);
+pub(crate) struct Styles(pub(crate) Color);
 
 impl Styles {
     /// The text in this style, if the stream is a terminal.

@@ -7,7 +7,7 @@
 //!
 //! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
-//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, [`function`], `outcome_events`, `secret`, [`telemetry`], `metrics`
 //! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
@@ -27,6 +27,7 @@ pub mod error;
 mod event;
 pub mod failpoint;
 pub mod fallback;
+pub mod function;
 mod key_columns;
 mod launch;
 mod ledger;

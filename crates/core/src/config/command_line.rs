@@ -24,6 +24,14 @@ impl Environment {
         }
         Ok(process().with(values))
     }
+
+    /// `AWS_REGION`, for a command that needs no other setting.
+    ///
+    /// # Errors
+    /// When it is invalid.
+    pub fn region(&self) -> Result<String> {
+        self.get(&settings::AWS_REGION)
+    }
 }
 
 /// The setting of this name, in any letter case.
