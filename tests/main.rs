@@ -13,6 +13,8 @@ mod engines {
     mod conformance_append;
     // Conformance tests for failures of connections, servers and COMMIT.
     mod conformance_failures;
+    // Conformance tests for the attempt history and the list of runs.
+    mod conformance_history;
     // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
     // MySQL's destination on MariaDB: conformance, column types, errors.
@@ -81,6 +83,8 @@ mod deploy {
     mod e2e;
     // The roles of the template allow what the code calls, and nothing else.
     mod permissions;
+    // Lists of runs, fallbacks and rejects, by request and by the command line.
+    mod runs;
     // The sample events in events/, sent to the functions.
     mod samples;
     // Status of files and check of a deployment, on good and broken set-ups.

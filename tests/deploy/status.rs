@@ -126,7 +126,7 @@ async fn failed_items(test_env: &TestEnv, settings: &Settings) -> Result<Vec<(St
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let failed: Vec<_> = items.iter().filter(|item| item["ok"] == false).collect();
     ensure!(failed.iter().all(|item| !text(&item["fix"]).is_empty() && !text(&item["tried"]).is_empty()), "{check:#}");
-    ensure!(items.len() == 11 && check["ok"] == failed.is_empty(), "{check:#}");
+    ensure!(items.len() == 12 && check["ok"] == failed.is_empty(), "{check:#}");
     Ok(failed.iter().map(|item| (text(&item["name"]), text(&item["reason"]))).collect())
 }
 
@@ -152,7 +152,7 @@ async fn check_passes_and_leaves_nothing(#[values(Engine::MariaDb, Engine::Postg
     let object = test_env.fixture.upload("uploads/orders.csv", 10).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     assert_eq!(failed_items(&test_env, &settings).await?, []);
-    assert_eq!(test_env.rows(tables).await?.len(), 2);
+    assert_eq!(test_env.rows(tables).await?.len(), 3);
     let rows = test_env.rows("SELECT COUNT(*) FROM {schema}.spillway_ledger").await?;
     assert_eq!(rows, [[Some("1".to_owned())]]);
     Ok(())

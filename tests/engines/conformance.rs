@@ -59,6 +59,30 @@ pub(crate) trait Engine {
     /// Makes the server read-only for the schema's owner. Only for a server that no other test uses.
     fn make_read_only(&self) -> impl Future<Output = Result<()>>;
 
+    /// Statements of the administrator that drop the ledger's indexes for look-ups.
+    fn ledger_indexes(&self) -> [String; 3] {
+        match self.schema().engine {
+            database::Engine::MariaDb => ["object", "history", "state"]
+                .map(|index| format!("ALTER TABLE {{schema}}.spillway_ledger DROP INDEX {index}")),
+            database::Engine::Postgres => ["object_key", "started_at", "state"]
+                .map(|index| format!("DROP INDEX {{schema}}.spillway_ledger_{index}")),
+        }
+    }
+
+    /// The number of indexes of ledger and history, without those of their keys.
+    async fn index_count(&self) -> Result<usize> {
+        let query = match self.schema().engine {
+            database::Engine::MariaDb => {
+                "SELECT DISTINCT TABLE_NAME, INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() \
+                 AND NON_UNIQUE = 1 AND TABLE_NAME LIKE 'spillway%'"
+            }
+            database::Engine::Postgres => {
+                "SELECT indexname::text FROM pg_indexes WHERE tablename LIKE 'spillway%' AND indexdef NOT LIKE '%UNIQUE%'"
+            }
+        };
+        Ok(self.rows(query).await?.len())
+    }
+
     /// Runs a statement as the administrator.
     async fn administrate(&self, statement: &str) -> Result<()> {
         self.server().execute(self.schema(), statement).await

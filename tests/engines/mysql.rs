@@ -11,7 +11,7 @@ use spillway_core::error::{ErrorKind, chain};
 use spillway_test_env::database::{Database, Engine as TestEngine, Options, Rows, Schema};
 
 use crate::engines::conformance::{Engine, File, TABLE, claim, expect_loaded, load, load_column, load_error};
-use crate::engines::{conformance_append, conformance_failures, conformance_modes};
+use crate::engines::{conformance_append, conformance_failures, conformance_history, conformance_modes};
 
 /// MySQL's destination on MariaDB, with one load method.
 struct MySql {
@@ -135,6 +135,7 @@ conformance_append::for_each_test!(conformance_tests);
 conformance_append::for_each_staging_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
+conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);
 
 /// Existing columns store values exactly as sent.

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use crate::engines::conformance::{
     Engine, File, TABLE, TestDestination, claim, expect_loaded, load, load_column, load_error, open, prepare, write,
 };
-use crate::engines::{conformance_append, conformance_failures, conformance_modes};
+use crate::engines::{conformance_append, conformance_failures, conformance_history, conformance_modes};
 
 /// PostgreSQL's destination, with its own database.
 pub(crate) struct Postgres {
@@ -122,6 +122,7 @@ macro_rules! server_tests {
 conformance_append::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
+conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);
 
 /// Existing columns store values exactly as sent, with binary COPY and with text COPY, which an `inet` column requires.

@@ -68,6 +68,18 @@ impl Deployment {
         Ok(serde_json::from_str(body)?)
     }
 
+    /// The settings of the stack's ingest function.
+    pub async fn ingest_settings(&self) -> Result<Settings> {
+        let path = format!("/2015-03-31/functions/{}/configuration", self.output("IngestFunctionName")?);
+        let credential = self.account.credential("lambda");
+        let response = http::get_with(self.account.port, &path, &[("Authorization", &credential)]).await?;
+        let response: Value = serde_json::from_str(&response.body).context("the configuration is not JSON")?;
+        let variables = response["Environment"]["Variables"].as_object().context("the function has no variables")?;
+        Ok(variables.iter().fold(Settings::default(), |settings, (name, value)| {
+            settings.with(name, value.as_str().unwrap_or_default())
+        }))
+    }
+
     /// Waits for this number of RunTask requests, and returns the settings of each task: its definition with overrides.
     pub async fn recorded_tasks(&self, count: usize, timeout: Duration) -> Result<Vec<Settings>> {
         let cluster = self.output("ClusterName")?;
