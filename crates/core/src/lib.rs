@@ -6,7 +6,7 @@
 //! The modules by layer, from the bottom:
 //!
 //! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
-//! - pure modules: `event`, `route`, `policy`, `key_columns`, and the crate `spillway-formats`
+//! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
 //! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
@@ -37,7 +37,7 @@ pub mod object;
 mod outcome_events;
 mod pattern;
 pub mod pipeline;
-mod policy;
+pub mod policy;
 mod queue;
 mod reader;
 mod reconcile;

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod boundary_tests;
+mod command_line;
 #[cfg(test)]
 mod declaration_tests;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests;
 
 use secrecy::SecretString;
 
+pub use command_line::is_color_off;
 pub use environment::Environment;
 pub use programs::{IngestSettings, TaskSettings, TriggerSettings};
 

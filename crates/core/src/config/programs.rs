@@ -125,7 +125,7 @@ impl LogSettings {
 }
 
 /// The environment of this process. In builds for tests, also arms the failpoint that it names.
-fn process() -> Environment {
+pub(super) fn process() -> Environment {
     let environment = Environment::of_process();
     #[cfg(feature = "failpoints")]
     if let (Ok(Some(point)), Ok(Some(file))) =
@@ -137,7 +137,7 @@ fn process() -> Environment {
 }
 
 /// Spillway's own modules at this level, all others at `warn` or less.
-fn level_filter(level: LevelFilter) -> String {
+pub(super) fn level_filter(level: LevelFilter) -> String {
     let others = level.min(LevelFilter::WARN);
     format!("{others},spillway={level}")
 }

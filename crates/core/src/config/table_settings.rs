@@ -9,6 +9,8 @@ mod entry;
 #[cfg(test)]
 mod json_schema;
 
+pub(super) use entry::nearest;
+
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
 use super::settings;

@@ -183,7 +183,9 @@ fn the_template_sets_each_setting_for_each_program_that_reads_it() {
                 (false, false)
             }
             ReadBy::Task => (false, true),
-            ReadBy::TestBuilds => panic!("{} is for tests, and the template sets it", info.name),
+            ReadBy::CommandLine | ReadBy::TestBuilds => {
+                panic!("{} is not for deployed programs, and the template sets it", info.name)
+            }
         };
         assert_eq!(template.functions.contains_key(info.name), functions, "functions: {}", info.name);
         assert_eq!(template.task.contains_key(info.name), task, "task: {}", info.name);

@@ -82,6 +82,9 @@ settings! { Logs LOGS {
     /// Log level for each module. Takes precedence over `LOG_LEVEL` outside functions.
     RUST_LOG: String =
         Value::text("modules with levels, such as warn,spillway=debug"), All, Template::NotSet;
+
+    /// Any value turns off the colors of commands in a terminal.
+    NO_COLOR: String = Value::text("any text"), CommandLine, Template::NotSet;
 }}
 
 settings! { Platform PLATFORM {

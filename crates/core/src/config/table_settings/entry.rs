@@ -82,12 +82,17 @@ fn setting(key: &str) -> Result<&'static dyn Declared> {
 /// The message for an unknown key, with the most similar known one.
 pub(super) fn unknown<'a>(place: &str, key: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let similarity = |name: &&&str| strsim::normalized_damerau_levenshtein(name, &key.to_lowercase());
-    let nearest = known.iter().filter(|name| similarity(name) >= SIMILAR);
-    match nearest.max_by(|one, other| similarity(one).total_cmp(&similarity(other))) {
+    match nearest(&key.to_lowercase(), known.iter().copied()) {
         Some(nearest) => format!("{place} has no key {key}; did you mean {nearest}?"),
         None => format!("{place} has no key {key}; it has {}", known.join(", ")),
     }
+}
+
+/// The known name that is most similar to this one, if any is similar enough to be meant.
+pub(in crate::config) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |known: &str| strsim::normalized_damerau_levenshtein(known, name);
+    let similar = known.filter(|known| similarity(known) >= SIMILAR);
+    similar.max_by(|one, other| similarity(one).total_cmp(&similarity(other)))
 }
 
 /// A value that must be a string.
