@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
 use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
-use crate::error::{Error, ErrorKind, Result, chain};
+use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::key_columns::KeyFields;
@@ -215,12 +215,6 @@ impl<'a> Attempt<'a> {
             Some(remaining) => budget.min(remaining.saturating_sub(FALLBACK_RESERVE.min(remaining / 2))),
             None => budget,
         }
-    }
-
-    /// Whether the first try reads the secret again: a known outage was proved by a rejected password, and the password
-    /// may have been rotated since.
-    pub(crate) fn starts_with_fresh_credentials(&self) -> bool {
-        self.context.outage.kind() == Some(ErrorKind::Credentials)
     }
 
     /// The destination with the current credentials; `reread_secret` reads the secret again.

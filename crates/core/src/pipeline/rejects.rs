@@ -147,7 +147,8 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     };
     let mut records = store.upload(bucket, &keys[0], content_type);
     let mut errors = store.upload(bucket, &keys[1], "application/x-ndjson");
-    if let Err(error) = copy_records(attempt, reader, layout, rejects, &mut records, &mut errors).await {
+    let copied = copy_records(reader, layout, rejects, &attempt.original_key, (&mut records, &mut errors)).await;
+    if let Err(error) = copied {
         // Return the first error; the cleanup aborts uploads that could not be aborted here.
         let _ = records.abort().await;
         let _ = errors.abort().await;
@@ -168,14 +169,25 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     Ok(())
 }
 
-/// Reads the object once more, and copies its header and the rejected records, each with its error.
-async fn copy_records(
-    attempt: &Attempt<'_>,
+/// Receives rejected records or their errors: an object in S3 or a file of this machine.
+pub(crate) trait RejectWriter: Send {
+    /// Appends bytes.
+    fn append(&mut self, bytes: &[u8]) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl RejectWriter for Upload {
+    async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes).await
+    }
+}
+
+/// Reads the file once more, and copies its header and the rejected records, each with its error.
+pub(crate) async fn copy_records<W: RejectWriter>(
     reader: &FileReader,
     layout: &Layout,
     rejects: Vec<Reject>,
-    records: &mut Upload,
-    errors: &mut Upload,
+    original_key: &str,
+    (records, errors): (&mut W, &mut W),
 ) -> Result<()> {
     let starts = rejects.iter().map(|reject| reject.position.byte);
     let (mut bytes, mut extractor) = reader.records(layout, starts).await?;
@@ -190,12 +202,12 @@ async fn copy_records(
             }
         }
         while let Some(record) = extractor.next_record()? {
-            records.write(record.bytes).await?;
+            records.append(record.bytes).await?;
             if !record.bytes.ends_with(b"\n") && !record.bytes.ends_with(b"\r") {
-                records.write(b"\n").await?;
+                records.append(b"\n").await?;
             }
             if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == record.start) {
-                errors.write(&error_line(&attempt.original_key, &reject)?).await?;
+                errors.append(&error_line(original_key, &reject)?).await?;
             }
         }
     }
