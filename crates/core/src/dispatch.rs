@@ -101,6 +101,12 @@ impl Dispatcher {
         }
     }
 
+    /// Writes no metrics, for a process whose standard output is for its result.
+    #[must_use]
+    pub fn without_metrics(self) -> Self {
+        Self { metrics: self.metrics.silent(), ..self }
+    }
+
     /// Processes objects with this context, without events, queue and tasks.
     #[cfg(test)]
     pub(crate) fn of_context(context: Context) -> Self {

@@ -5,10 +5,10 @@
 //!
 //! The modules by layer, from the bottom:
 //!
-//! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
+//! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
-//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
+//! - composition: `reader`, `pipeline`, [`fallback`], [`local_load`], [`plan`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -30,6 +30,8 @@ pub mod fallback;
 mod key_columns;
 mod launch;
 mod ledger;
+pub mod local_file;
+pub mod local_load;
 #[cfg(test)]
 mod memory_aws;
 mod metrics;
@@ -37,12 +39,14 @@ pub mod object;
 mod outcome_events;
 mod pattern;
 pub mod pipeline;
+pub mod plan;
 pub mod policy;
+pub mod progress;
 mod queue;
 mod reader;
 mod reconcile;
 mod replay;
-mod report;
+pub mod report;
 pub mod request;
 pub mod route;
 mod secret;

@@ -76,7 +76,7 @@ pub struct Report {
     pub size_bytes: u64,
     /// The duration of this attempt in milliseconds.
     pub elapsed_ms: u64,
-    /// The cost in US dollars, if the size of the function or task is known; see [`crate::cost`].
+    /// The cost in US dollars, if the size of the function or task is known; see `cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// The new key of the object, if it moved.

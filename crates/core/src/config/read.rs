@@ -8,7 +8,7 @@ use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 
 use super::environment::Environment;
-use super::read_database::database;
+use super::read_database::{check_table_named, database};
 use super::setting::{Declared, Reason, invalid};
 use super::settings::{self, CsvEscape};
 use super::table_settings;
@@ -28,6 +28,12 @@ impl PipelineConfig {
     ///
     /// Table settings in S3 are read later: see [`crate::pipeline::Tables`].
     pub fn read(environment: &Environment) -> Result<Self> {
+        check_table_named(environment)?;
+        Self::read_without_table(environment)
+    }
+
+    /// Reads the settings of a command, which may name the table in another way.
+    pub(super) fn read_without_table(environment: &Environment) -> Result<Self> {
         let mut config = Self::read_defaults(environment)?;
         if let Some(location) = environment.find(&settings::SPILLWAY_CONFIG)? {
             config.database.tables = table_settings::tables(&location, environment, &config)?;

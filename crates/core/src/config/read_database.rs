@@ -53,16 +53,24 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     Ok(mode)
 }
 
+/// Fails if no setting names a table.
+pub(super) fn check_table_named(environment: &Environment) -> Result<()> {
+    let named: [&dyn Declared; 3] = [&settings::RDS_TABLE, &settings::TABLE_PATTERN, &settings::SPILLWAY_CONFIG];
+    for setting in named {
+        if environment.text(setting)?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(settings_error(format!(
+        "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
+        settings::RDS_TABLE.accepts(),
+        settings::TABLE_PATTERN.accepts()
+    )))
+}
+
 fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
     let default = environment.find(&settings::RDS_TABLE)?;
     let patterns = environment.find(&settings::TABLE_PATTERN)?.unwrap_or_default();
-    if patterns.is_empty() && default.is_none() && environment.find(&settings::SPILLWAY_CONFIG)?.is_none() {
-        return Err(settings_error(format!(
-            "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
-            settings::RDS_TABLE.accepts(),
-            settings::TABLE_PATTERN.accepts()
-        )));
-    }
     if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == ledger_table.to_lowercase()) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
     }

@@ -210,24 +210,55 @@ pub(super) fn leave_out_empty<S>(columns: &mut Vec<TableColumn<S>>, schema: File
     }
 }
 
+impl<S> TableColumn<S> {
+    /// Returns a nullable column without a default.
+    pub(super) fn nullable(name: &str, type_text: &str, storage: S) -> Self {
+        Self {
+            name: name.to_owned(),
+            type_text: type_text.to_owned(),
+            storage,
+            collation: None,
+            in_merge_key: false,
+            nullable: true,
+            has_default: false,
+            auto_increment: false,
+            generated: false,
+            null_fill: NullFill::Nothing,
+            null_tokens: true,
+            is_binary: false,
+            field: 0,
+        }
+    }
+}
+
+/// Returns the columns of a table that is created for a file. `describe` returns the type and the storage of a column;
+/// the columns of `key` are the primary key.
+pub(super) fn new_columns<S>(
+    columns: &[Column],
+    key: &[&Column],
+    describe: impl Fn(&Column, KeyPart) -> (String, S),
+) -> Vec<TableColumn<S>> {
+    let new = |(field, column): (usize, &Column)| {
+        let in_merge_key = key.iter().any(|other| other.name == column.name);
+        let (type_text, storage) = describe(column, if in_merge_key { KeyPart::Key } else { KeyPart::Other });
+        let (null_tokens, is_binary) = (column.null_tokens, column.is_binary);
+        let nullable = TableColumn::nullable(&column.name, &type_text, storage);
+        TableColumn { in_merge_key, nullable: !in_merge_key, null_tokens, is_binary, field, ..nullable }
+    };
+    columns.iter().enumerate().map(new).collect()
+}
+
+/// Whether a new column is part of the primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyPart {
+    Key,
+    Other,
+}
+
 /// Returns a nullable column with the name `c`.
 #[cfg(test)]
 pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> {
-    TableColumn {
-        name: "c".into(),
-        type_text: type_text.into(),
-        storage,
-        collation: None,
-        in_merge_key: false,
-        nullable: true,
-        has_default: false,
-        auto_increment: false,
-        generated: false,
-        null_fill: NullFill::Nothing,
-        null_tokens: true,
-        is_binary: false,
-        field: 0,
-    }
+    TableColumn::nullable("c", type_text, storage)
 }
 
 #[cfg(test)]

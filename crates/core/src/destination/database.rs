@@ -12,8 +12,8 @@ use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry,
-    LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck,
+    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, Inspection,
+    LedgerEntry, LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck, inspect,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -160,6 +160,16 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let entries = self.ledger().history(&mut connection, object).await;
             self.release(connection, entries).await
+        }
+        .boxed()
+    }
+
+    fn inspect<'a>(&'a self, file: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let request = Request { file, schema, options: &self.options };
+            let inspection = inspect::inspect(&mut connection, &request).await;
+            self.release(connection, inspection).await
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
 use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
-use crate::error::Result;
+use crate::error::{Position, Result};
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
 
@@ -37,6 +37,17 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
         request: &Request<'_>,
         plan: &mut Self::Plan,
     ) -> impl Future<Output = Result<StartResult>> + Send;
+
+    /// Checks a value as before it is sent.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::DataRefused`] with position and column.
+    fn check_value(
+        column: &TableColumn<Self::Storage>,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()>;
 
     /// Returns the table's columns in the file's order. Empty for a file without columns.
     fn columns(plan: &Self::Plan) -> &[TableColumn<Self::Storage>];

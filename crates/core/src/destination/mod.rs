@@ -20,6 +20,7 @@ mod encoding;
 mod engine;
 mod failure;
 mod idle;
+mod inspect;
 mod limits;
 mod matching;
 mod merge;
@@ -48,7 +49,10 @@ use spillway_formats::schema::Schema;
 pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
 use database::Database;
 use idle::Idle;
-pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, inspect_new};
+pub use options::{
+    Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Product, Tls, UnknownColumns,
+};
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
 
@@ -235,6 +239,12 @@ pub trait Destination: Send + Sync {
 
     /// Returns the latest ledger rows of an object's key, newest first; none if the ledger does not exist. Reads only.
     fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>>;
+
+    /// Returns what a load with a final schema would find and change. Reads only.
+    ///
+    /// # Errors
+    /// The error with which the load would fail before it sends a row.
+    fn inspect<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>>;
 
     /// Tests what a load needs, on a new connection, and leaves nothing in the database.
     ///

@@ -37,6 +37,17 @@ impl Engine {
     }
 }
 
+/// A database product. MySQL and MariaDB share an engine, but they differ in new tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// MySQL.
+    MySql,
+    /// MariaDB.
+    MariaDb,
+    /// PostgreSQL.
+    Postgres,
+}
+
 /// How the server verifies the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authentication {

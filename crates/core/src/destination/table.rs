@@ -27,6 +27,21 @@ pub(super) trait TableConnection: Send {
     /// [`ErrorKind::TableMismatch`] when it is a view, or cannot keep committed rows.
     fn has_table(&mut self, table: &str) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Returns the statement that creates the table.
+    ///
+    /// # Errors
+    /// When the file's columns cannot have a table.
+    fn create_sql(&self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<String>;
+
+    /// Returns the statements that add nullable columns.
+    ///
+    /// # Errors
+    /// When the table cannot have such a column.
+    fn add_sql(&self, table: &str, columns: &[&Column]) -> Result<Vec<String>>;
+
+    /// Returns the columns of a table that is created for the file, in the file's order.
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn<Self::Storage>>;
+
     /// Creates the table, unless another worker has created it at the same moment.
     fn create_table(
         &mut self,
@@ -110,7 +125,7 @@ pub(super) async fn prepare<C: TableConnection>(
 
 /// Returns the table's columns that receive a field of the file, in the order of the file. `None` if only a scan finds out
 /// whether the file has a value for one of them.
-fn columns_to_send<S: Clone>(
+pub(super) fn columns_to_send<S: Clone>(
     request: &Request<'_>,
     table_columns: &[TableColumn<S>],
     key_columns: &[String],

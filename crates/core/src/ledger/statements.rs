@@ -12,6 +12,8 @@ pub(super) const ORIGINAL: &str =
     "SELECT source_id, rows_parsed FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+pub(super) const CURRENT_NOW: &str =
+    "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ?";
 
 /// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
 pub(super) const HISTORY: &str = "SELECT source_id, state, rows_parsed, rows_stored, rows_rejected, attempt, \

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::key_columns::KeyFields;
-use crate::object::{ObjectVersion, hash_parts};
+use crate::object::{ObjectRef, ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
 use crate::pipeline::{Context, Dedupe, TableConfig};
@@ -224,15 +224,7 @@ impl<'a> Attempt<'a> {
 
     /// The ledger's record of a body with this checksum and this decompressed size.
     pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
-        let object = &self.source.object;
-        // A file that replaces the table may restore rows that another file has replaced in between.
-        let content_id = match (self.config.dedupe, &self.config.destination.load_mode) {
-            (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
-                Some(hash_parts(&[&object.bucket, &object.key, sha256]))
-            }
-            (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
-        };
-        Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+        object_body(&self.source.object, &self.config, sha256, decoded_bytes)
     }
 
     /// The claim on this object version in the ledger.
@@ -286,6 +278,18 @@ impl<'a> Attempt<'a> {
             Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
         }
     }
+}
+
+/// The ledger's record of the body of an object with this checksum and this decompressed size.
+pub(crate) fn object_body(object: &ObjectRef, config: &TableConfig, sha256: &str, decoded_bytes: u64) -> Body {
+    // A file that replaces the table may restore rows that another file has replaced in between.
+    let content_id = match (config.dedupe, &config.destination.load_mode) {
+        (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
+            Some(hash_parts(&[&object.bucket, &object.key, sha256]))
+        }
+        (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
+    };
+    Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
 }
 
 /// Fails if corrected records would replace a whole table: they are only a part of their file.

@@ -14,33 +14,40 @@ use crate::route;
 /// The reason for [`Outcome::Superseded`].
 const NEWER_FILE: &str = "a newer file has replaced the table already";
 
+/// The reason for [`Outcome::Loaded`] without rows.
+const EMPTY_FILE: &str = "the file is empty";
+
 /// Finishes a file without rows to load, or whose rows are in the target table: moves it to the processed prefix.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
-    let mut report = match result {
-        FileResult::Loaded(loaded) => {
-            let mut report = attempt.report(Outcome::Loaded);
-            loaded.copy_to(&mut report);
-            report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
-            report
-        }
-        FileResult::AlreadyLoaded { entry, counted } => already_loaded(attempt, &entry, counted),
-        FileResult::Empty => {
-            let reason = "the file is empty";
-            attempt.record_outcome(&outcome(LedgerState::Loaded, reason.to_owned())).await;
-            attempt.report(Outcome::Loaded).because(reason)
-        }
-    };
+    let mut report = describe_result(&result, |outcome| attempt.report(outcome));
+    if let FileResult::Empty = result {
+        attempt.record_outcome(&outcome(LedgerState::Loaded, EMPTY_FILE.to_owned())).await;
+    }
     finish(attempt, &mut report, MoveTo::Processed).await?;
     Ok(report)
 }
 
+/// Adds the counts and the reason of a result to the report of its outcome.
+pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) -> Report) -> Report {
+    match result {
+        FileResult::Loaded(loaded) => {
+            let mut report = report(Outcome::Loaded);
+            loaded.copy_to(&mut report);
+            report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
+            report
+        }
+        FileResult::AlreadyLoaded { entry, counted } => already_loaded(report, entry, *counted),
+        FileResult::Empty => report(Outcome::Loaded).because(EMPTY_FILE),
+    }
+}
+
 /// The report for a file that needs no load. The counts are those of this attempt, or else those of the ledger.
-fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
+fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
     let (outcome, reason) = match entry.state {
         LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
         state => (Outcome::AlreadyLoaded, format!("the ledger says {} already", state.name())),
     };
-    let mut report = attempt.report(outcome).because(reason);
+    let mut report = report(outcome).because(reason);
     report.rows_stored = entry.rows_stored;
     report.rows_rejected = counted.map_or(0, |(_, rejected)| rejected);
     report.rows_parsed = counted.map_or(entry.rows_parsed, |(rows, rejected)| rows + rejected);

@@ -30,11 +30,12 @@ use std::sync::Arc;
 
 use tracing::{Instrument, info, info_span};
 
-pub(crate) use attempt::{Assignment, Attempt};
+pub(crate) use attempt::{Assignment, Attempt, object_body};
 pub use config::{DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
+pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use load::{LoadResult, is_loaded, load};
 pub(crate) use load_attempt::LoadAttempt;

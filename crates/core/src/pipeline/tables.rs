@@ -128,6 +128,11 @@ impl Tables {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Number of entries of the table settings; `None` without table settings, or before a file in S3 was read.
+    pub fn entry_count(&self) -> Option<usize> {
+        Some(self.current().entries.len()).filter(|count| *count > 0)
+    }
+
     /// The file in S3 that the rules come from, if any.
     pub(crate) fn object(&self) -> Option<&ObjectRef> {
         self.file.as_ref().map(|file| &file.object)

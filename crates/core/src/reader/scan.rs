@@ -68,6 +68,7 @@ impl FileReader {
                 Failpoint::HeadersRead.reached().await;
             }
             rows += batch.rows() as u64;
+            self.progress.add_rows(batch.rows());
             inference.observe(&batch);
         }
         let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
@@ -93,7 +94,7 @@ impl FileReader {
                 let rows = StreamedRows::start(decoded, decoder, rules, BadRecords::Reject);
                 Ok(FirstPass::Streaming(Box::new(rows)))
             }
-            Format::Parquet if decoded.is_compressed() => {
+            Format::Parquet if decoded.compression().is_some() => {
                 let message = "the Parquet file is compressed as a whole, so it cannot be read by byte ranges; \
                      upload it uncompressed: Parquet compresses its columns itself";
                 Err(Error::new(ErrorKind::FileBroken, message))

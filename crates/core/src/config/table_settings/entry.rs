@@ -101,7 +101,7 @@ pub(super) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
 }
 
 /// A value as the environment would spell it.
-fn text(key: &str, value: &Value) -> Result<String> {
+pub(in crate::config) fn text(key: &str, value: &Value) -> Result<String> {
     let item = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),

@@ -299,9 +299,8 @@ fn members(type_text: &str) -> Vec<String> {
     members
 }
 
-/// Returns a nullable column of a type with the name `c`.
-#[cfg(test)]
-pub(super) fn column_of(type_text: &str) -> TableColumn {
+/// Returns the storage of a type in SQL with the collation of created tables, on MySQL.
+pub(super) fn storage_of(type_text: &str) -> Storage {
     let data_type = type_text.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     let mut numbers = type_text
         .split_once('(')
@@ -311,10 +310,13 @@ pub(super) fn column_of(type_text: &str) -> TableColumn {
         .into_iter();
     let first = numbers.next();
     let numbers = Numbers { length: first, precision: first, scale: numbers.next(), fraction: first };
-    crate::destination::column::nullable_column(
-        type_text,
-        storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
-    )
+    storage(&data_type, type_text, &numbers, Some("utf8mb4_bin"))
+}
+
+/// Returns a nullable column of a type with the name `c`.
+#[cfg(test)]
+pub(super) fn column_of(type_text: &str) -> TableColumn {
+    crate::destination::column::nullable_column(type_text, storage_of(type_text))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod merge;
 mod rejection;
 mod replace;
 mod staging;
-mod table;
+pub(super) mod table;
 mod unsupported;
 mod write;
 
@@ -31,7 +31,7 @@ use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{CommitResult, LoadMethod, RowCounts, ScanReason, ValueCheck};
-use crate::error::Result;
+use crate::error::{Position, Result};
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
 
@@ -97,6 +97,15 @@ impl LoadConnection for Connection {
 
     async fn start(&mut self, _: &Request<'_>, _: &mut Plan) -> Result<StartResult> {
         Ok(StartResult::Open(ValueCheck::NotNeeded))
+    }
+
+    fn check_value(
+        column: &TableColumn,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()> {
+        check::check(column, field, scratch, position).map(|_| ())
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {

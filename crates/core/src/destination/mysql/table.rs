@@ -1,13 +1,14 @@
 //! Tables of MySQL and MariaDB: creates them, and reads and changes their definition.
 
 use crate::destination::LoadMode;
+use crate::destination::column::{self, KeyPart};
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::table::{TableConnection, create_statement, nullable_definition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use spillway_formats::schema::{Column, ColumnType};
 
-use super::column::{Storage, TableColumn, describe};
+use super::column::{Storage, TableColumn, describe, storage_of};
 use super::connect::Connection;
 use super::key::MergeKey;
 use super::ledger::MySqlDialect;
@@ -59,8 +60,25 @@ impl TableConnection for Connection {
         Ok(true)
     }
 
+    fn create_sql(&self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+        create_table_statement(table, columns, mode, self.facts.is_mariadb)
+    }
+
+    fn add_sql(&self, table: &str, columns: &[&Column]) -> Result<Vec<String>> {
+        // One statement for each column, so that one that another worker has added does not prevent the others.
+        let statement = |column: &&Column| {
+            let definition = nullable_definition::<MySqlDialect>(column, type_sql);
+            format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table))
+        };
+        Ok(columns.iter().map(statement).collect())
+    }
+
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+        new_columns(columns, mode, self.facts.is_mariadb)
+    }
+
     async fn create_table(&mut self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        let sql = create_table_statement(table, columns, mode, self.facts.is_mariadb)?;
+        let sql = self.create_sql(table, columns, mode)?;
         self.run("cannot create the table", &sql).await
     }
 
@@ -84,21 +102,49 @@ impl TableConnection for Connection {
     }
 
     async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
-        // One statement for each column, so that one that another worker has added does not prevent the others.
-        for column in columns {
-            let definition = nullable_definition::<MySqlDialect>(column, type_sql);
-            let sql = format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table));
+        for sql in self.add_sql(table, columns)? {
             self.create("cannot add the file's new columns to the table", &sql).await?;
         }
         Ok(())
     }
 }
 
-fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Result<String> {
+/// Returns the statement that creates a table for a file.
+pub(in crate::destination) fn create_table_statement(
+    table: &str,
+    columns: &[Column],
+    mode: &LoadMode,
+    is_mariadb: bool,
+) -> Result<String> {
     let key = new_key(table, columns, mode)?;
     check_key_size(table, &key)?;
     let key_type_sql = |column: &Column| key_type_sql(column, is_mariadb);
     Ok(create_statement::<MySqlDialect>(table, columns, &key, type_sql, key_type_sql))
+}
+
+/// Returns the columns of a table that is created for a file.
+pub(in crate::destination) fn new_columns(columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Vec<TableColumn> {
+    let key = new_key("", columns, mode).unwrap_or_default();
+    column::new_columns(columns, &key, |column, part| {
+        let type_text = match part {
+            KeyPart::Key => key_type_sql(column, is_mariadb),
+            KeyPart::Other => type_sql(column),
+        };
+        let storage = match column.column_type {
+            // MariaDB stores JSON as text.
+            ColumnType::Json => Storage::Json { is_parsed: !is_mariadb },
+            ColumnType::Boolean
+            | ColumnType::Integer
+            | ColumnType::Decimal { .. }
+            | ColumnType::Double
+            | ColumnType::Date
+            | ColumnType::DateTime
+            | ColumnType::Instant
+            | ColumnType::Text
+            | ColumnType::Binary => storage_of(&type_text),
+        };
+        (type_text, storage)
+    })
 }
 
 fn check_key_size(table: &str, key: &[&Column]) -> Result<()> {

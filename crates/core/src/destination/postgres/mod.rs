@@ -15,7 +15,7 @@ mod ledger;
 mod merge;
 mod rejection;
 mod replace;
-mod table;
+pub(super) mod table;
 mod unsupported;
 mod write;
 
@@ -29,7 +29,7 @@ use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{CommitResult, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::Failpoint;
 
 use column::{Storage, TableColumn};
@@ -98,6 +98,15 @@ impl LoadConnection for Connection {
             step @ (Step::Send | Step::Merge(_)) => plan.step = step,
         }
         Ok(StartResult::Open(ValueCheck::NotNeeded))
+    }
+
+    fn check_value(
+        column: &TableColumn,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()> {
+        check::check(column, field, scratch, position).map(|_| ())
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {

@@ -9,7 +9,7 @@ use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
 use super::unsupported;
-use crate::destination::column::match_columns;
+use crate::destination::column::{self, match_columns};
 use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::table::{TableConnection, create_statement, nullable_definition};
@@ -100,8 +100,25 @@ impl TableConnection for Connection {
         Ok(relation(self, table, &[]).await?.is_some())
     }
 
+    fn create_sql(&self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+        create_table_statement(table, columns, mode)
+    }
+
+    fn add_sql(&self, table: &str, columns: &[&Column]) -> Result<Vec<String>> {
+        reject_system_columns(columns.iter().copied())?;
+        let addition = |column: &&Column| {
+            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
+        };
+        let additions: Vec<String> = columns.iter().map(addition).collect();
+        Ok(vec![format!("ALTER TABLE {} {}", quoted(table), additions.join(", "))])
+    }
+
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+        new_columns(columns, mode)
+    }
+
     async fn create_table(&mut self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        self.create("cannot create the table", &create_table_statement(table, columns, mode)?).await
+        self.create("cannot create the table", &self.create_sql(table, columns, mode)?).await
     }
 
     async fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> Result<()> {
@@ -125,13 +142,10 @@ impl TableConnection for Connection {
     }
 
     async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
-        reject_system_columns(columns.iter().copied())?;
-        let addition = |column: &&Column| {
-            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
-        };
-        let additions: Vec<String> = columns.iter().map(addition).collect();
-        let sql = format!("ALTER TABLE {} {}", quoted(table), additions.join(", "));
-        self.run("cannot add the file's new columns to the table", &sql).await
+        for sql in self.add_sql(table, columns)? {
+            self.run("cannot add the file's new columns to the table", &sql).await?;
+        }
+        Ok(())
     }
 }
 
@@ -170,7 +184,12 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
     }
 }
 
-fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+/// Returns the statement that creates a table for a file.
+pub(in crate::destination) fn create_table_statement(
+    table: &str,
+    columns: &[Column],
+    mode: &LoadMode,
+) -> Result<String> {
     reject_system_columns(columns.iter())?;
     let key = new_key(table, columns, mode)?;
     let has_any_size = |column: &Column| matches!(column.column_type, ColumnType::Text | ColumnType::Binary);
@@ -179,6 +198,30 @@ fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> R
         return Err(key_too_long(table, &key));
     }
     Ok(create_statement::<PostgresDialect>(table, columns, &key, type_sql, type_sql))
+}
+
+/// Returns the columns of a table that is created for a file.
+pub(in crate::destination) fn new_columns(columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+    let key = new_key("", columns, mode).unwrap_or_default();
+    column::new_columns(columns, &key, |column, _| (type_sql(column), new_storage(column.column_type)))
+}
+
+/// Returns the storage of a column in a created table.
+fn new_storage(column_type: ColumnType) -> Storage {
+    match column_type.with_headroom() {
+        ColumnType::Boolean => Storage::Boolean,
+        ColumnType::Integer => Storage::Integer { bytes: 8 },
+        ColumnType::Decimal { precision, scale } => {
+            Storage::Numeric { size: Some((u64::from(precision), u64::from(scale))) }
+        }
+        ColumnType::Double => Storage::Double,
+        ColumnType::Date => Storage::Date,
+        ColumnType::DateTime => Storage::Timestamp { fraction_digits: 6 },
+        ColumnType::Instant => Storage::Instant { fraction_digits: 6 },
+        ColumnType::Json => Storage::Json,
+        ColumnType::Text => Storage::Characters { max: None, trims_spaces: false },
+        ColumnType::Binary => Storage::Bytea,
+    }
 }
 
 /// Returns the type of a column in a created table.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::destination::{
-    Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry, LedgerOutcome,
-    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason, ValueCheck,
+    Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, Inspection, LedgerEntry,
+    LedgerOutcome, LedgerProbe, LedgerState, LoadMode, Probe, Product, RowCounts, ScanReason, ValueCheck, inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
@@ -300,6 +300,10 @@ impl Destination for FakeDatabase {
             Ok(self.state().history.iter().filter(|(key, _)| *key == object.key).map(|(_, row)| row.clone()).collect())
         }
         .boxed()
+    }
+
+    fn inspect<'a>(&'a self, _: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>> {
+        async move { inspect_new(Product::MySql, "orders", schema.schema(), &LoadMode::Append) }.boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
