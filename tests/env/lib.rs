@@ -23,11 +23,13 @@ pub mod process;
 pub mod proxy;
 pub mod roles;
 pub mod run;
+#[path = "../../crates/cli/src/sample_events.rs"]
 pub mod sample_events;
 pub mod server;
 pub mod settings;
 pub mod task;
 mod template;
+pub mod terminal;
 pub mod test_env;
 pub mod tls;
 pub mod wait;

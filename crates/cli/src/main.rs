@@ -4,9 +4,19 @@
 
 mod arguments;
 mod commands;
+mod database;
 mod exit;
+mod file_name;
+mod interrupt;
+mod numbers;
 mod output;
+mod progress;
+#[allow(dead_code, unreachable_pub, reason = "the tests use the same file, and more of it")]
+mod sample_events;
 mod session;
+#[allow(dead_code, reason = "not every command needs every kind of column")]
+mod table;
+mod table_options;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use spillway_core::error::{Error, chain};
 use spillway_core::policy::hint;
 
 use crate::arguments::Global;
+use crate::table::printable;
 
 /// The format of the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +109,13 @@ impl Output {
         if self.format == Format::Json {
             self.json(&json!({ "error": ErrorDocument::of(error) }));
         }
+        self.error_text(error);
+    }
+
+    /// Prints an error with its hint to standard error only.
+    pub(crate) fn error_text(&self, error: &Error) {
         let styles = Styles(self.stderr_color);
-        self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), chain(error)));
+        self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), printable(&chain(error))));
         self.note(&format!("{} {}", styles.paint(Style::Bold, "hint:"), hint(error.kind())));
     }
 
@@ -122,7 +128,7 @@ impl Output {
 
 /// The styles of one stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Styles(Color);
+pub(crate) struct Styles(pub(crate) Color);
 
 impl Styles {
     /// The text in this style, if the stream is a terminal.
