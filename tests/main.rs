@@ -57,6 +57,18 @@ mod fallback {
     mod replay;
 }
 
+// The command line, as a process.
+mod cli {
+    // A folder with files and a schema of a database.
+    mod site;
+    // `spillway load`: files of this machine, each once.
+    mod load;
+    // `spillway plan`: what a load would do.
+    mod plan;
+    // The other commands, and exit codes.
+    mod commands;
+}
+
 // Outages, crashes and stalls.
 mod crash {
     // COMMIT without a response: the rows are stored once.
