@@ -62,11 +62,6 @@ impl fmt::Debug for DatabaseOptions {
 }
 
 impl DatabaseOptions {
-    /// Whether an option names a database.
-    pub(crate) fn is_named(&self) -> bool {
-        self.to.is_some() || self.secret.is_some()
-    }
-
     /// The settings that the options replace.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::file_name::{FileName, table_of};
 use crate::progress;
 use crate::session::Session;
+use crate::table::printable;
 use crate::table_options::TableOptions;
 
 /// The arguments of the command.
@@ -69,7 +70,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     planner.close().await;
     let plan = plan?;
     session.output.result(&plan, |styles| text::text(&plan, database, styles));
-    next_step(&arguments, &plan, session);
+    next_step(database, &plan, session);
     Ok(if plan.outcome.is_good() { Exit::Done } else { Exit::NeedsAttention })
 }
 
@@ -96,13 +97,12 @@ async fn make(arguments: &Arguments, planner: &Planner, session: &Session) -> Re
     }
 }
 
-fn next_step(arguments: &Arguments, plan: &Plan, session: &Session) {
+fn next_step(database: DatabaseUse, plan: &Plan, session: &Session) {
     let file = &plan.file;
-    match &plan.error {
-        Some(error) => session.output.next_step(error.hint),
-        None if arguments.database.is_named() => {
-            session.output.next_step(&format!("spillway load {file} with the same options"))
-        }
-        None => session.output.next_step(&format!("spillway plan {file} --to mysql://USER@HOST/DATABASE --table NAME")),
-    }
+    let text = match (&plan.error, database) {
+        (Some(error), _) => error.hint.to_owned(),
+        (None, DatabaseUse::Live) => format!("spillway load {file} with the same options"),
+        (None, DatabaseUse::None(_)) => format!("spillway plan {file} --to mysql://USER@HOST/DATABASE --table NAME"),
+    };
+    session.output.next_step(&printable(&text));
 }
