@@ -12,6 +12,7 @@ use spillway_test_env::process::Signal;
 use spillway_test_env::proxy::{CommitFault, Proxy};
 use spillway_test_env::settings::Settings;
 use spillway_test_env::terminal::{Running, spillway};
+use spillway_test_env::test_env::TestEnv;
 
 use crate::cli::site::{Site, TABLE, error, report};
 
@@ -308,4 +309,28 @@ async fn load_mode_is_an_option(
     assert_eq!(site.value(&format!("SELECT qty FROM {{schema}}.{TABLE} WHERE id = 2")).await?, "21");
     assert_eq!(site.states().await?, ["loaded", "loaded"]);
     Ok(())
+}
+
+/// Objects in S3 go through the pipeline: the object moves, and its ledger row names it.
+#[rstest]
+#[tokio::test]
+async fn object_is_planned_and_loaded_like_by_a_function(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut test_env = TestEnv::on(engine).await?;
+    let object = test_env.fixture.upload("uploads/orders.csv", 20).await?;
+    let (settings, address) = (test_env.settings(), format!("s3://{}/{}", test_env.fixture.account.bucket, object.key));
+    let plan = spillway(&settings, &["plan", &address, "--json"]).await?.ensure_code(0)?.json()?;
+    assert_eq!((&plan["outcome"], &plan["rows_parsed"]), (&json!("loaded"), &json!(20)), "{plan}");
+    assert_eq!(test_env.fixture.account.keys("").await?, [object.key.as_str()], "a plan writes nothing");
+    let ended = spillway(&settings, &["load", &address, "--json"]).await?.ensure_code(0)?;
+    assert_eq!(report(&ended)?["outcome"], json!("loaded"), "{ended:?}");
+    let broken = test_env.fixture.account.put("uploads/broken.csv", "a,b\n1\n").await?;
+    let address = format!("s3://{}/{}", test_env.fixture.account.bucket, broken.key);
+    let plan = spillway(&settings, &["plan", &address, "--json"]).await?.ensure_code(2)?.json()?;
+    assert_eq!(plan["outcome"], json!("rejected"), "{plan}");
+    let ended = spillway(&settings, &["load", &address, "--json"]).await?.ensure_code(2)?;
+    assert_eq!(report(&ended)?["outcome"], json!("rejected"), "{ended:?}");
+    test_env.fixture.expect_no_rows(broken);
+    test_env.ensure_exactly_once().await
 }
