@@ -46,6 +46,7 @@ impl PipelineConfig {
             key_columns: key_columns(environment, &database.tables.current().routes.patterns)?,
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
+            after_load: environment.get(&settings::AFTER_LOAD)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,

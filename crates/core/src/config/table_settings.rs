@@ -19,12 +19,13 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 23] = [
+pub(super) const OF_TABLE: [&dyn Declared; 24] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
     &settings::KEY_COLUMNS,
     &settings::DEDUPE,
+    &settings::AFTER_LOAD,
     &settings::RDS_LOAD_METHOD,
     &settings::ATOMIC_MAX_BYTES,
     &settings::FILE_FORMAT,

@@ -13,7 +13,7 @@ use super::idle::Idle;
 use super::transaction::Load;
 use super::{
     Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry,
-    LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck,
+    LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe, ScanReason, ValueCheck,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -189,15 +189,29 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         .boxed()
     }
 
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let versions = self.ledger().loaded_versions(&mut connection, bucket, keys, etags).await;
+            self.release(connection, versions).await
+        }
+        .boxed()
+    }
+
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let mut connection = self.connect().await?;
-            let recorded = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
+            let recorded = self.ledger().record_move(&mut connection, source_id, place, cost_usd).await;
             self.release(connection, recorded).await
         }
         .boxed()

@@ -45,7 +45,7 @@ use crate::error::{Error, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_formats::schema::Schema;
 
-pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
+pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts};
 use database::Database;
 use idle::Idle;
 pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
@@ -245,11 +245,20 @@ pub trait Destination: Send + Sync {
     /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
     fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;
 
-    /// Writes into the ledger the key that the object was moved to, and the total cost in US dollars, if it is known.
+    /// Returns the ledger rows of the versions of these keys that need no load, see [`LedgerState::needs_no_load`]; none
+    /// if the ledger does not exist. `etags` limits the rows to versions with one of these ETags. Reads only.
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>>;
+
+    /// Writes into the ledger the place of the object, and the total cost in US dollars, if it is known.
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>>;
 

@@ -44,6 +44,13 @@ impl BatchResult {
         }
     }
 
+    /// Adds a failure that is about several objects, if there is one.
+    pub(crate) fn add_failure(&mut self, failure: Option<Error>) {
+        if let Some(failure) = failure {
+            self.add(Err(failure));
+        }
+    }
+
     /// Adds the result of one object, writes its metrics and logs a failure.
     pub(crate) fn add(&mut self, result: Result<Report>) {
         match result {

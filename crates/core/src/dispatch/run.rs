@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{BatchResult, Dispatcher};
 use crate::check::{Check, check};
@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::launch::Launcher;
 use crate::object::ObjectRef;
-use crate::reconcile;
+use crate::reconcile::{self, Files};
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
@@ -131,8 +131,12 @@ impl Dispatcher {
         selection: Selection,
         deadline: &Deadline,
     ) -> Result<BatchResult> {
-        let files = Box::pin(self.list_files(bucket, prefixes)).await?;
-        Ok(self.process_all(bucket, selection.apply(files), deadline).await)
+        let files = selection.apply(Box::pin(self.list_files(bucket, prefixes)).await?);
+        let Files { pending, done, error, .. } = Box::pin(Files::sort(&self.context, bucket, files, deadline)).await;
+        info!(pending = pending.len(), done, "the files under the prefix are processed, except those that need no load");
+        let mut results = self.process_all(bucket, pending, deadline).await;
+        results.add_failure(error);
+        Ok(results)
     }
 
     async fn run_replay(
@@ -154,8 +158,10 @@ impl Dispatcher {
     async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
         let (context, older_than) = (&self.context, sweep.older_than());
         let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
+        let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
+        results.add_failure(error);
         self.publish(&mut results).await;
         // Another worker has these files, so the sweep has nothing to do for them.
         results.failures.retain(|failure| !is_owned_by_another(failure.kind()));

@@ -22,7 +22,7 @@ use crate::object::ObjectVersion;
 use crate::report::Report;
 
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
-pub use history::HistoryEntry;
+pub use history::{HistoryEntry, LoadedVersion};
 pub(crate) use sql::SqlLedger;
 
 /// The committed state of a source in the ledger. The ledger stores its name.
@@ -86,6 +86,17 @@ pub struct LedgerEntry {
     pub rows_stored: u64,
     /// The key that the object was moved to.
     pub moved_to: Option<String>,
+}
+
+/// The place of an object whose file has an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectPlace<'a> {
+    /// It has moved to this key.
+    MovedTo(&'a str),
+    /// It was deleted.
+    Deleted,
+    /// It stays at its key.
+    Kept,
 }
 
 /// Row counts of a load.

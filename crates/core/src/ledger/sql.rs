@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 
-use super::statements::{ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
+use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
 use super::{
-    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, Row, RowCounts, Value,
-    table, truncated,
+    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace, Row,
+    RowCounts, Value, table, truncated,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::SourceId;
@@ -132,17 +132,22 @@ impl<'a> SqlLedger<'a> {
         connection.run(context, "COMMIT").await
     }
 
-    /// Writes the key that the object was moved to, and the cost. Does nothing without an entry or without a ledger.
+    /// Writes the place of the object, and the cost. Does nothing without an entry or without a ledger.
     pub(crate) async fn record_move<C: LedgerConnection>(
         &self,
         connection: &mut C,
         id: &SourceId,
-        moved_to: &str,
+        place: ObjectPlace<'_>,
         cost_usd: Option<f64>,
     ) -> Result<()> {
         let cost_usd = cost_usd.map(|dollars| format!("{dollars:.6}"));
-        let params = [moved_to.into(), cost_usd.as_deref().into(), id.as_str().into()];
-        match self.execute(connection, "cannot record the move in the ledger", MOVED, &params).await? {
+        let (context, cost_usd, id) = ("cannot record the move in the ledger", cost_usd.as_deref().into(), id.as_str().into());
+        let result = match place {
+            ObjectPlace::MovedTo(key) => self.execute(connection, context, MOVED, &[key.into(), cost_usd, id]).await?,
+            ObjectPlace::Deleted => self.execute(connection, context, MOVED, &[Value::Text(None), cost_usd, id]).await?,
+            ObjectPlace::Kept => self.execute(connection, context, COST, &[cost_usd, id]).await?,
+        };
+        match result {
             ExecuteResult::Rows(_) | ExecuteResult::NoTable(_) => Ok(()),
             ExecuteResult::UniqueViolation(error) => Err(error),
         }

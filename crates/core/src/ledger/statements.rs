@@ -41,5 +41,11 @@ pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode
      WHERE source_id = ? AND state = 'loading'";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
+/// At the end of it the placeholders of keys and of ETags are inserted.
+pub(super) const LOADED_VERSIONS: &str = "SELECT source_id, object_key, version_id, etag, size_bytes FROM {ledger} \
+     WHERE bucket = ? AND state IN ('loaded', 'duplicate', 'superseded')";
+
+pub(super) const COST: &str =
+    "UPDATE {ledger} SET cost_usd = COALESCE(CAST(? AS DECIMAL(12,6)), cost_usd) WHERE source_id = ?";
 pub(super) const MOVED: &str = "UPDATE {ledger} SET moved_at = {now}, moved_to = ?, \
      cost_usd = COALESCE(CAST(? AS DECIMAL(12,6)), cost_usd) WHERE source_id = ?";

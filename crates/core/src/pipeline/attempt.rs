@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
+use crate::destination::{Body, Destination, FileClaim, LedgerOutcome, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
@@ -16,7 +16,7 @@ use crate::key_columns::KeyFields;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
-use crate::pipeline::{Context, Dedupe, TableConfig};
+use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
@@ -43,7 +43,7 @@ pub(crate) struct Assignment {
 enum CommitState {
     /// No COMMIT was sent.
     NotSent,
-    /// This worker or the previous holder of the lease may have sent a COMMIT whose result is unknown.
+    /// This worker or an earlier one may have sent a COMMIT whose result is unknown.
     InDoubt,
     /// The ledger, or the claim that this attempt holds, proves whether a COMMIT took effect.
     Resolved,
@@ -95,11 +95,16 @@ impl<'a> Attempt<'a> {
             check_not_replaced_by_part(&config, &source.object.key)?;
             // Corrected records are copied without the document around them.
             config.files.json.records_path = None;
+            if config.after_load == AfterLoad::Keep {
+                config.after_load = AfterLoad::Move;
+            }
         }
         let lease = acquire_lease(context, &source).await?;
         Failpoint::LeaseWritten.reached().await;
         let commit = match lease.previous_holder() {
             Some(previous) if previous.commit_may_be_sent => CommitState::InDoubt,
+            // An earlier attempt may have loaded an object that stays in place, and then no lease tells.
+            Some(_) | None if config.after_load == AfterLoad::Keep => CommitState::InDoubt,
             Some(_) | None => CommitState::NotSent,
         };
         let started_at = Timestamp::now();
@@ -261,13 +266,14 @@ impl<'a> Attempt<'a> {
         report
     }
 
+    /// Writes an outcome other than a load into the ledger.
+    pub(crate) async fn try_record_outcome(&self, outcome: &LedgerOutcome) -> Result<()> {
+        self.destination(false).await?.record(&self.claim(), outcome).await
+    }
+
     /// Writes an outcome other than a load into the ledger, if the database responds in time.
     pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome) {
-        let claim = self.claim();
-        self.record("the outcome could not be recorded in the ledger", async {
-            self.destination(false).await?.record(&claim, outcome).await
-        })
-        .await;
+        self.record("the outcome could not be recorded in the ledger", self.try_record_outcome(outcome)).await;
     }
 
     /// The cost so far in US dollars, where the kind of compute is known.
@@ -277,10 +283,13 @@ impl<'a> Attempt<'a> {
         Some(compute.dollars(time, requests))
     }
 
-    /// Writes the object's new key and the cost into the ledger, if the database responds in time.
-    pub(crate) async fn record_move(&self, moved_to: &str, cost_usd: Option<f64>) {
+    /// Writes the place of the object and the cost into the ledger, if the database responds in time.
+    pub(crate) async fn record_move(&self, place: ObjectPlace<'_>, cost_usd: Option<f64>) {
+        if place == ObjectPlace::Kept && cost_usd.is_none() {
+            return;
+        }
         self.record("the move could not be recorded in the ledger", async {
-            self.destination(false).await?.record_move(&self.source.id, moved_to, cost_usd).await
+            self.destination(false).await?.record_move(&self.source.id, place, cost_usd).await
         })
         .await;
     }

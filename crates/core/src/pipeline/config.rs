@@ -31,6 +31,8 @@ pub struct PipelineConfig {
     pub key_columns: Vec<KeyColumn>,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
+    /// `AFTER_LOAD`.
+    pub after_load: AfterLoad,
     /// Format, dialect and limits of the files.
     pub files: ReadOptions,
     /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.
@@ -73,6 +75,17 @@ pub enum Dedupe {
     Version,
 }
 
+/// What happens to an object whose rows need no load any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterLoad {
+    /// It moves to the processed prefix.
+    Move,
+    /// It stays at its key, and only the ledger shows that it is done.
+    Keep,
+    /// Its version is deleted.
+    Delete,
+}
+
 /// The settings of one table.
 #[derive(Debug, Clone)]
 pub struct TableConfig {
@@ -86,6 +99,8 @@ pub struct TableConfig {
     pub key_columns: Vec<KeyColumn>,
     /// Whether the same bytes under the same key are loaded again.
     pub dedupe: Dedupe,
+    /// What happens to an object whose rows need no load any more.
+    pub after_load: AfterLoad,
     /// The Glue table of its fallback.
     pub glue: GlueSettings,
 }
@@ -107,8 +122,20 @@ impl PipelineConfig {
             files: self.files.clone(),
             key_columns: self.key_columns.clone(),
             dedupe: self.dedupe,
+            after_load: self.after_load,
             glue: self.glue.clone(),
         }
+    }
+
+    /// Whether any table keeps its loaded files in place.
+    pub(crate) fn keeps_files(&self) -> bool {
+        let entries = &self.database.tables.current().entries;
+        self.after_load == AfterLoad::Keep || entries.iter().any(|entry| entry.config.after_load == AfterLoad::Keep)
+    }
+
+    /// The settings of a key's table; `None` if the key names no table.
+    pub(crate) fn table_of_key(&self, key: &str) -> Option<TableConfig> {
+        self.key_parts(key).ok().map(|parts| self.table(&parts.table, key))
     }
 
     /// The name of a table's Glue table.

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt};
-pub use config::{DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
+pub use config::{AfterLoad, DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;

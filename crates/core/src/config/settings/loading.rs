@@ -3,7 +3,7 @@
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 use crate::destination::{LoadMethod, LoadMode, UnknownColumns};
 use crate::pattern::TablePatterns;
-use crate::pipeline::Dedupe;
+use crate::pipeline::{AfterLoad, Dedupe};
 
 settings! { Loading LOADING {
     /// Table to load rows into; created from the first file if missing. With `TABLE_PATTERN`, the table of keys that no
@@ -49,6 +49,14 @@ settings! { Loading LOADING {
     DEDUPE: Dedupe =
         Value::Choice(&[Choice::new("content", Dedupe::Content), Choice::new("version", Dedupe::Version)]),
         All, Template::Parameter("Dedupe"), default "content";
+
+    /// What happens to a file after its rows are in the table. `move` moves it to `PROCESSED_PREFIX`. `keep` leaves it in place:
+    /// the ledger shows that it is loaded, and files wait for a database that is down. `delete` deletes it.
+    AFTER_LOAD: AfterLoad = Value::Choice(&[
+        Choice::new("move", AfterLoad::Move),
+        Choice::new("keep", AfterLoad::Keep),
+        Choice::new("delete", AfterLoad::Delete),
+    ]), All, Template::Parameter("AfterLoad"), default "move";
 
     /// How rows are sent to MySQL and MariaDB. `auto` uses LOAD DATA LOCAL if the server allows it, else INSERT.
     /// PostgreSQL always uses COPY.

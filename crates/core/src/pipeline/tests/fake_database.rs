@@ -12,10 +12,10 @@ use futures_util::future::{BoxFuture, FutureExt};
 
 use crate::destination::{
     Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry, LedgerOutcome,
-    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason, ValueCheck,
+    LedgerProbe, LedgerState, LoadedVersion, ObjectPlace, Probe, RowCounts, ScanReason, ValueCheck,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{ObjectRef, SourceId};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::Destinations;
 use load::FakeLoad;
 
@@ -29,6 +29,7 @@ pub(super) enum Step {
     Commit,
     LookUp,
     History,
+    LoadedVersions,
     Probe,
     Record,
     RecordMove,
@@ -59,6 +60,8 @@ pub(super) struct FakeDatabase(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     ledger: BTreeMap<SourceId, LedgerRow>,
+    /// The versions that were claimed or recorded.
+    versions: Vec<ObjectVersion>,
     rows: Vec<(SourceId, String)>,
     calls: Vec<Step>,
     fresh_opens: usize,
@@ -89,7 +92,15 @@ impl FakeDatabase {
 
     /// Every call fails, as when the server is down.
     pub(super) fn stop(&self) {
-        for step in [Step::Begin, Step::LookUp, Step::History, Step::Probe, Step::Record, Step::RecordMove] {
+        for step in [
+            Step::Begin,
+            Step::LookUp,
+            Step::History,
+            Step::LoadedVersions,
+            Step::Probe,
+            Step::Record,
+            Step::RecordMove,
+        ] {
             self.fail(step, ErrorKind::Unreachable);
         }
     }
@@ -215,6 +226,7 @@ impl FakeDatabase {
     fn begin_now(&self, claim: &FileClaim, schema: FileSchema<'_>) -> Result<Begun> {
         self.call(Step::Begin)?;
         let mut state = self.state();
+        state.versions.push(claim.source.clone());
         if let Some(entry) = state.entry_in_target(&claim.source.id) {
             return Ok(Begun::AlreadyLoaded(entry));
         }
@@ -320,6 +332,7 @@ impl Destination for FakeDatabase {
         async move {
             self.call(Step::Record)?;
             let mut state = self.state();
+            state.versions.push(claim.source.clone());
             if state.entry_in_target(&claim.source.id).is_none() {
                 let LedgerOutcome { rows_parsed, rows_stored, rows_rejected, .. } = *outcome;
                 let counts = RowCounts { rows_parsed, rows_stored, rows_rejected, ..RowCounts::default() };
@@ -330,16 +343,43 @@ impl Destination for FakeDatabase {
         .boxed()
     }
 
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+        async move {
+            self.call(Step::LoadedVersions)?;
+            let state = self.state();
+            let is_meant = |version: &&ObjectVersion| {
+                version.object.bucket == bucket
+                    && keys.contains(&version.object.key.as_str())
+                    && etags.contains(&version.etag.as_str())
+                    && state.entry_in_target(&version.id).is_some()
+            };
+            let loaded = |version: &ObjectVersion| LoadedVersion {
+                source_id: version.id.to_string(),
+                key: version.object.key.clone(),
+                version_id: version.object.version_id.clone(),
+                etag: version.etag.clone(),
+                size_bytes: version.size_bytes,
+            };
+            Ok(state.versions.iter().filter(is_meant).map(loaded).collect())
+        }
+        .boxed()
+    }
+
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         _: Option<f64>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             self.call(Step::RecordMove)?;
-            if let Some(row) = self.state().ledger.get_mut(source_id) {
-                row.entry.moved_to = Some(moved_to.to_owned());
+            if let (Some(row), ObjectPlace::MovedTo(key)) = (self.state().ledger.get_mut(source_id), place) {
+                row.entry.moved_to = Some(key.to_owned());
             }
             Ok(())
         }

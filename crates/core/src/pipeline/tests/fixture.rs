@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
-    Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
+    AfterLoad, Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
 };
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
@@ -367,6 +367,7 @@ fn settings() -> PipelineConfig {
         },
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
+        after_load: AfterLoad::Move,
         files: ReadOptions {
             format: FileFormat::Auto,
             csv,

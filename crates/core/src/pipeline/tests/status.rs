@@ -8,7 +8,7 @@ use crate::destination::{HistoryEntry, LedgerState};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
-fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> HistoryEntry {
+pub(super) fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> HistoryEntry {
     HistoryEntry {
         source_id: fixture_id.to_owned(),
         state,
