@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test test-large fuzz fuzz-decoders bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
+.PHONY: help setup demo quick test test-large test-mysql fuzz fuzz-decoders bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -30,6 +30,11 @@ test: ## check everything: format, lints, docs, template, tests
 test-large: build-optimized ## load a file of 10 GB, decompressed, with the task
 	@scripts/setup test
 	cargo nextest run --profile fuzz --workspace --locked --run-ignored only
+
+test-mysql: build-local ## run the tests of MySQL's destination on real MySQL, which is downloaded (200 MB)
+	@scripts/setup test
+	@scripts/setup-mysql $(or $(MYSQL),)
+	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(engines::mysql)'
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test

@@ -11,10 +11,14 @@ mod engines {
     mod conformance;
     // Conformance tests for appending loads.
     mod conformance_append;
+    // Conformance tests for unknown, missing and changed columns, other schemas and partitions.
+    mod conformance_contract;
     // Conformance tests for failures of connections, servers and COMMIT.
     mod conformance_failures;
     // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
+    // The column types in the documentation.
+    mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
     mod mysql;
     // PostgreSQL's destination: conformance, column types, errors.
@@ -25,10 +29,14 @@ mod engines {
 
 // Loads: from the upload to the rows.
 mod load {
+    // Files that stay in place or are deleted after the load.
+    mod after_load;
     // Bytes of Parquet files in binary and text columns, and through the fallback.
     mod binary;
     // Files as people have them, from `tests/cases`.
     mod cases;
+    // Wider types, and tables in other schemas.
+    mod contract;
     // Compressed, truncated and misnamed files, and CSV dialects.
     mod files;
     // JSON and Parquet, and the same rows in every format.

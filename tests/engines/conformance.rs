@@ -1,6 +1,7 @@
 //! The fixture of the conformance tests, which every engine runs: an engine, a destination, files and claims.
 //!
 //! The tests are in [`conformance_append`](crate::engines::conformance_append),
+//! [`conformance_contract`](crate::engines::conformance_contract),
 //! [`conformance_modes`](crate::engines::conformance_modes) and
 //! [`conformance_failures`](crate::engines::conformance_failures). Each of them has a list, from which the module of an
 //! engine generates its tests.
@@ -14,9 +15,9 @@ use futures_util::StreamExt;
 use spillway_core::batch::BatchStream;
 use spillway_core::config::secret;
 use spillway_core::destination::{
-    self, Authentication, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim,
-    FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, OpenLoad, ReadyLoad, RowCounts, Tls,
-    UnknownColumns, WriteResult,
+    self, Authentication, Begun, Body, ChangedTypes, CommitResult, Credentials, Destination, DestinationOptions,
+    FileClaim, FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, MissingColumns, OpenLoad, ReadyLoad,
+    RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position, chain};
 use spillway_core::object::{ObjectRef, ObjectVersion};
@@ -49,6 +50,12 @@ pub(crate) trait Engine {
     fn load_method(&self) -> LoadMethod {
         LoadMethod::Auto
     }
+
+    /// The statements that create [`TABLE`] with partitions for the ids below 100 and below 200, and a text `note`.
+    const PARTITIONED: &'static [&'static str];
+
+    /// Creates another schema that the owner may use, and returns its name.
+    fn create_schema(&self) -> impl Future<Output = Result<String>>;
 
     /// Runs one query as the schema's owner.
     fn rows(&self, query: &str) -> impl Future<Output = Result<Rows>>;
@@ -85,6 +92,9 @@ pub(crate) trait Engine {
             load_method: self.load_method(),
             load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,
+            extra_column: "extra".into(),
+            missing_columns: MissingColumns::Default,
+            changed_types: ChangedTypes::Refuse,
             ledger_table: "spillway_ledger".into(),
             // Long enough for eight connections at once on a busy machine.
             connect_timeout: Duration::from_secs(20),
@@ -260,6 +270,7 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
+        table_changes: TableChanges::default(),
     };
     let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes };
     Claim { file, body: Some(body), may_create_table: false }

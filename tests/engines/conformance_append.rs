@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
-    Begun, CommitResult, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason, UnknownColumns, ValueCheck,
+    Begun, CommitResult, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason, UnknownColumns,
+    ValueCheck,
 };
 use spillway_core::error::ErrorKind;
 

@@ -18,6 +18,7 @@ pub mod http;
 pub mod keeper;
 pub mod lambda;
 pub mod mariadb;
+mod mysql_root;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -1,5 +1,7 @@
 //! A private MariaDB on loopback, with its own data folder, port and certificate. It restarts on the same port and data.
 //!
+//! `make test-mysql` runs MySQL in its place ([`crate::mysql_root`]).
+//!
 //! Most tests use a schema of the server that the whole run shares ([`MariaDb::shared`]). A test that stops or
 //! reconfigures the server starts its own ([`MariaDb::start`]), which takes about a second.
 
@@ -15,6 +17,7 @@ use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 use crate::database::Engine;
 pub use crate::database::{Options, Rows, Schema};
 use crate::keeper::{self, Owner};
+use crate::mysql_root::MySqlRoot;
 use crate::process::Signal;
 use crate::server::Server;
 use crate::{run, template, wait};
@@ -124,18 +127,25 @@ impl MariaDb {
 
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
         let server = Server::create(folder, owner, options)?;
-        template::copy("mariadb", &server.folder.join("data"), initialize)?;
+        let data = server.folder.join("data");
+        match MySqlRoot::from_env() {
+            None => template::copy("mariadb", &data, initialize)?,
+            Some(root) => template::copy("mysql", &data, |folder| root.initialize(folder))?,
+        }
         std::fs::create_dir_all(server.folder.join("tmp"))?;
         Ok(Self(server))
     }
 
     fn command(&self) -> Vec<String> {
         let tls = self.certificates();
-        let mut command: Vec<String> =
-            ["mariadbd", "--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"]
-                .map(str::to_owned)
-                .to_vec();
+        let mysql = MySqlRoot::from_env();
+        let mut command = match &mysql {
+            None => ["mariadbd", "--no-defaults", "--user=root"].map(str::to_owned).to_vec(),
+            Some(root) => root.server(),
+        };
         command.extend([
+            "--bind-address=127.0.0.1".to_owned(),
+            "--skip-name-resolve".to_owned(),
             format!("--datadir={}", self.folder.join("data").display()),
             // At start a server deletes all temporary tables in this folder, also those of other servers.
             format!("--tmpdir={}", self.folder.join("tmp").display()),
@@ -149,8 +159,11 @@ impl MariaDb {
             format!("--read-only={}", u8::from(self.options.read_only)),
             format!("--max-connections={}", self.options.max_connections),
             format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
-            format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes),
         ]);
+        match mysql {
+            None => command.push(format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes)),
+            Some(_) => command.extend(MySqlRoot::options(&self.options)),
+        }
         if self.options.binary_log {
             let log = format!("--log-bin={}", self.folder.join("data/binary").display());
             command.extend([log, "--server-id=1".into(), "--binlog-format=ROW".into(), "--sync-binlog=1".into()]);

@@ -224,7 +224,7 @@ async fn glue(context: &Context, bucket: &str) -> CheckItem {
     let settings = &context.settings;
     // Without a default table, the Glue tables are known only from the keys of files.
     let rules = settings.database.tables.current();
-    let table = rules.routes.default.as_deref();
+    let table = rules.routes.default.as_ref();
     let location = table.map(|table| (settings.glue_table(table), fallback::table_folder(bucket, settings, table)));
     let result = match &location {
         Some((table, folder)) => context.catalog.with_table(table).inspect(Some(folder)).await,

@@ -246,7 +246,7 @@ impl Dispatcher {
         let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
         report.source_id = Some(source.id.to_string());
         report.size_bytes = source.size_bytes;
-        report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table);
+        report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table.to_string());
         Ok(report)
     }
 

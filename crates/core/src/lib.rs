@@ -50,4 +50,5 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 mod stub_server;
+pub mod table_name;
 pub mod telemetry;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
+use crate::destination::ObjectPlace;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
-use crate::destination::ObjectPlace;
 use crate::pattern::KeyParts;
 use crate::pipeline::{AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, is_loaded, load};
 use crate::policy::{self, is_outage};
@@ -127,7 +127,10 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
     report.rows_stored = manifest.rows;
     if exists {
         match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
-            LoadResult::Loaded(loaded) => loaded.copy_to(&mut report),
+            LoadResult::Loaded(loaded) => {
+                loaded.copy_to(&mut report);
+                report.table_changes = attempt.table_changes.made();
+            }
             LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
         }
     }

@@ -82,6 +82,9 @@ pub struct Report {
     /// The new key of the object, if it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
+    /// How the table was changed for the file: added columns, wider types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub table_changes: Vec<String>,
     /// The reason for the outcome, unless it is a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -108,6 +111,7 @@ impl Report {
             elapsed_ms: 0,
             cost_usd: None,
             moved_to: None,
+            table_changes: Vec::new(),
             reason: None,
             needs_attention: false,
         }

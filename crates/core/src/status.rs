@@ -174,7 +174,7 @@ fn by_table(manifests: &[Manifest]) -> Vec<TableBacklog> {
     let mut tables: BTreeMap<&str, TableBacklog> = BTreeMap::new();
     for manifest in manifests {
         let backlog = tables.entry(&manifest.target_table).or_insert_with(|| TableBacklog {
-            table: manifest.target_table.clone(),
+            table: manifest.target_table.to_string(),
             files: 0,
             rows: 0,
             oldest_age_seconds: 0,

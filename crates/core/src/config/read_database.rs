@@ -13,6 +13,7 @@ use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
 use crate::route::TableSettings;
 use crate::secret::{CredentialSettings, SecretSettings};
+use crate::table_name::TableName;
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
@@ -30,6 +31,9 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
             load_method: environment.get(&settings::RDS_LOAD_METHOD)?,
             load_mode: load_mode(environment)?,
             unknown_columns: environment.get(&settings::UNKNOWN_COLUMNS)?,
+            extra_column: environment.get(&settings::EXTRA_COLUMN)?,
+            missing_columns: environment.get(&settings::MISSING_COLUMNS)?,
+            changed_types: environment.get(&settings::CHANGED_TYPES)?,
             ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
@@ -63,13 +67,14 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
             settings::TABLE_PATTERN.accepts()
         )));
     }
-    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == ledger_table.to_lowercase()) {
+    let is_ledger = |table: &&TableName| table.own_name().to_lowercase() == ledger_table.to_lowercase();
+    if let Some(table) = default.as_ref().filter(is_ledger) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
     }
     for table in patterns.fixed_tables() {
-        if let Err(why) = pattern::table_name(table, ledger_table) {
+        if let Err(why) = pattern::table_name(&table, ledger_table) {
             let text = environment.text(&settings::TABLE_PATTERN)?.unwrap_or_default();
-            let why = format!("the table name {table:?} {why}");
+            let why = format!("the table name {:?} {why}", table.as_str());
             return Err(invalid(&settings::TABLE_PATTERN, &text, Reason::Because(why)));
         }
     }

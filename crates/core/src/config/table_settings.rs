@@ -19,10 +19,13 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 24] = [
+pub(super) const OF_TABLE: [&dyn Declared; 27] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
+    &settings::EXTRA_COLUMN,
+    &settings::MISSING_COLUMNS,
+    &settings::CHANGED_TYPES,
     &settings::KEY_COLUMNS,
     &settings::DEDUPE,
     &settings::AFTER_LOAD,

@@ -34,7 +34,7 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
 ) -> Result<E> {
     let rejected = |reason| value_rejected(column, position, reason);
     let value = match field {
-        Some(bytes) => encode(bytes).map_err(rejected)?,
+        Some(bytes) => encode(bytes).map_err(|reason| rejected(reason).because_of_type())?,
         None => E::default(),
     };
     let is_null = value == E::default();

@@ -11,6 +11,7 @@ use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod,
 use crate::error::Result;
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
+use crate::table_name::TableName;
 
 /// A connection that loads rows. Dropping it closes it, and then the server rolls back.
 ///
@@ -50,7 +51,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Deletes all rows of the table, in the open transaction.
     fn delete_rows(
         &mut self,
-        table: &str,
+        table: &TableName,
         columns: &[TableColumn<Self::Storage>],
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -68,7 +69,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     fn apply(
         &mut self,
         plan: &Self::Plan,
-        table: &str,
+        table: &TableName,
         counts: RowCounts,
         size_bytes: u64,
     ) -> impl Future<Output = Result<RowCounts>> + Send;
@@ -127,7 +128,7 @@ pub(super) enum StartResult {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SendOptions<'a> {
     /// The table to load.
-    pub(super) table: &'a str,
+    pub(super) table: &'a TableName,
     /// The statement that sends rows, on engines with more than one.
     pub(super) method: LoadMethod,
     /// Maximum size of a transaction, on engines that need a limit.

@@ -10,6 +10,7 @@
 //! The types of a driver stay inside the module of its engine. Every failure is an [`Error`] with a kind, for which
 //! `crate::policy` has the retries and the outcome.
 
+mod changes;
 mod check;
 mod codes;
 mod column;
@@ -18,6 +19,7 @@ mod database;
 mod documented_spellings;
 mod encoding;
 mod engine;
+mod extra;
 mod failure;
 mod idle;
 mod limits;
@@ -43,12 +45,17 @@ use jiff::Timestamp;
 use crate::batch::BatchStream;
 use crate::error::{Error, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
+use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts};
+pub use changes::TableChanges;
 use database::Database;
 use idle::Idle;
-pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+pub use options::{
+    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, MissingColumns, Tls,
+    UnknownColumns,
+};
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
 
@@ -81,7 +88,7 @@ pub struct FileClaim {
     /// The version of the object that the rows are read from.
     pub source: ObjectVersion,
     /// The table that the rows are loaded into.
-    pub table: String,
+    pub table: TableName,
     /// Host, process and start time of the worker, for people who read the ledger.
     pub worker: String,
     /// When this attempt started.
@@ -89,6 +96,8 @@ pub struct FileClaim {
     /// Collects the rows that the check before sending refuses. If this is `None`, or its limit is reached, such a row
     /// fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
+    /// The changes of the table for this file, requested and made.
+    pub table_changes: TableChanges,
 }
 
 /// A file's columns, and how much of the file they were inferred from.

@@ -133,7 +133,10 @@ impl Dispatcher {
     ) -> Result<BatchResult> {
         let files = selection.apply(Box::pin(self.list_files(bucket, prefixes)).await?);
         let Files { pending, done, error, .. } = Box::pin(Files::sort(&self.context, bucket, files, deadline)).await;
-        info!(pending = pending.len(), done, "the files under the prefix are processed, except those that need no load");
+        info!(
+            pending = pending.len(),
+            done, "the files under the prefix are processed, except those that need no load"
+        );
         let mut results = self.process_all(bucket, pending, deadline).await;
         results.add_failure(error);
         Ok(results)

@@ -13,6 +13,7 @@ use crate::pipeline::PipelineConfig;
 use crate::route;
 use crate::store::Store;
 use crate::store::write::Created;
+use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
@@ -32,7 +33,7 @@ pub struct Manifest {
     /// SHA-256 of the source's body in hex.
     pub body_sha256: String,
     /// The table that the rows were to be loaded into.
-    pub target_table: String,
+    pub target_table: TableName,
     /// The key of the file that first contained the records, if it is another than the source's. Its table settings apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_key: Option<String>,
@@ -101,7 +102,7 @@ pub async fn list(
             }
         });
         let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
-        let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == table);
+        let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == *table);
         manifests.extend(found.into_iter().flatten().filter(is_meant));
     }
     manifests.sort_by(|left, right| {
@@ -171,7 +172,7 @@ async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &Fall
     Ok(Manifest {
         source: source.clone(),
         body_sha256: fallback_write.body_sha256.to_owned(),
-        target_table: table.to_owned(),
+        target_table: table.clone(),
         original_key: Some(fallback_write.original_key.to_owned()).filter(|key| *key != source.object.key),
         glue_table: Some(glue_table),
         schema: fallback_write.schema.clone(),
@@ -199,7 +200,7 @@ async fn keep(
         route::fallback_data_key(prefixes, &earlier.target_table, source.last_modified, &source.id, earlier.format);
     let is_same = earlier.format == catalog.format()
         && earlier.key == key
-        && earlier.target_table == fallback_write.table
+        && earlier.target_table == *fallback_write.table
         && (earlier.rows, earlier.rows_rejected, &earlier.schema)
             == (fallback_write.rows, fallback_write.rows_rejected, fallback_write.schema);
     if !is_same {

@@ -141,10 +141,13 @@ impl<'a> SqlLedger<'a> {
         cost_usd: Option<f64>,
     ) -> Result<()> {
         let cost_usd = cost_usd.map(|dollars| format!("{dollars:.6}"));
-        let (context, cost_usd, id) = ("cannot record the move in the ledger", cost_usd.as_deref().into(), id.as_str().into());
+        let (context, cost_usd, id) =
+            ("cannot record the move in the ledger", cost_usd.as_deref().into(), id.as_str().into());
         let result = match place {
             ObjectPlace::MovedTo(key) => self.execute(connection, context, MOVED, &[key.into(), cost_usd, id]).await?,
-            ObjectPlace::Deleted => self.execute(connection, context, MOVED, &[Value::Text(None), cost_usd, id]).await?,
+            ObjectPlace::Deleted => {
+                self.execute(connection, context, MOVED, &[Value::Text(None), cost_usd, id]).await?
+            }
             ObjectPlace::Kept => self.execute(connection, context, COST, &[cost_usd, id]).await?,
         };
         match result {

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::destination::{Body, Destination, FileClaim, LedgerOutcome, ObjectPlace};
+use crate::destination::{Body, ChangedTypes, Destination, FileClaim, LedgerOutcome, ObjectPlace, TableChanges};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
@@ -22,6 +22,7 @@ use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
 use crate::store::lease::Lease;
+use crate::table_name::TableName;
 
 /// Time limit for a ledger update that only informs users, and on which no decision depends.
 const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a Context,
     pub(crate) source: ObjectVersion,
     /// The table of the rows. `None` if the key names no table: then the file is rejected.
-    pub(crate) table: Option<String>,
+    pub(crate) table: Option<TableName>,
     /// The settings of that table.
     pub(crate) config: TableConfig,
     /// The key of the file that first contained the records.
@@ -62,6 +63,8 @@ pub(crate) struct Attempt<'a> {
     /// The columns that the key and this attempt add to each row.
     pub(crate) key_fields: KeyFields,
     pub(crate) started_at: Timestamp,
+    /// The changes of the table for this file.
+    pub(crate) table_changes: TableChanges,
     /// The reason why the key names no table.
     key_error: Mutex<Option<Error>>,
     deadline: Deadline,
@@ -117,6 +120,7 @@ impl<'a> Attempt<'a> {
             original_key,
             key_fields,
             started_at,
+            table_changes: TableChanges::default(),
             key_error: Mutex::new(key_error),
             deadline: deadline.clone(),
             started,
@@ -152,8 +156,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// The table's name as the ledger stores it: empty if the key names no table.
-    pub(crate) fn table_name(&self) -> &str {
-        self.table.as_deref().unwrap_or_default()
+    pub(crate) fn table_name(&self) -> TableName {
+        self.table.clone().unwrap_or_default()
     }
 
     /// Fails if another worker has taken over the lease. On success, everything that was read before this call was
@@ -250,18 +254,26 @@ impl<'a> Attempt<'a> {
     pub(crate) fn claim(&self) -> FileClaim {
         FileClaim {
             source: self.source.clone(),
-            table: self.table_name().to_owned(),
+            table: self.table_name(),
             worker: self.context.worker.clone(),
             started_at: self.started_at,
             value_rejects: None,
+            table_changes: self.table_changes.clone(),
         }
+    }
+
+    /// Requests a wider column if the settings allow it and a value needs one. Returns whether another try may succeed.
+    pub(crate) fn requests_wider_column(&self, error: &Error) -> bool {
+        self.config.destination.changed_types == ChangedTypes::Widen
+            && error.needs_other_type()
+            && error.column().is_some_and(|column| self.table_changes.request_wider(column))
     }
 
     /// A report with this outcome and without counts.
     pub(crate) fn report(&self, outcome: Outcome) -> Report {
         let mut report = Report::new(self.source.object.clone(), outcome);
         report.source_id = Some(self.source.id.to_string());
-        report.table = self.table.clone();
+        report.table = self.table.as_ref().map(ToString::to_string);
         report.size_bytes = self.source.size_bytes;
         report
     }

@@ -15,6 +15,7 @@ use crate::pattern::KeyParts;
 use crate::pipeline::Tables;
 use crate::route::{self, Prefixes};
 use crate::secret::CredentialSettings;
+use crate::table_name::TableName;
 
 /// The settings that every program needs to process an object.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ pub enum AfterLoad {
 #[derive(Debug, Clone)]
 pub struct TableConfig {
     /// The table in the database.
-    pub name: String,
+    pub name: TableName,
     /// Load mode with its merge key, load method and unknown columns.
     pub destination: DestinationOptions,
     /// Format, dialect and limits of the files, including the limit of rejected records.
@@ -107,17 +108,17 @@ pub struct TableConfig {
 
 impl PipelineConfig {
     /// The settings of a table for files with this key: those of its entry in the table settings, or else the defaults.
-    pub fn table(&self, name: &str, key: &str) -> TableConfig {
+    pub fn table(&self, name: &TableName, key: &str) -> TableConfig {
         let own = self.database.tables.current().entry(name, key).map(|entry| entry.config.clone());
         let config = own.unwrap_or_else(|| self.table_defaults(name));
         let glue = GlueSettings { table: self.glue_table(name), ..config.glue };
-        TableConfig { name: name.to_owned(), glue, ..config }
+        TableConfig { name: name.clone(), glue, ..config }
     }
 
     /// The settings of a table without an entry.
-    pub(crate) fn table_defaults(&self, name: &str) -> TableConfig {
+    pub(crate) fn table_defaults(&self, name: &TableName) -> TableConfig {
         TableConfig {
-            name: name.to_owned(),
+            name: name.clone(),
             destination: self.database.options.clone(),
             files: self.files.clone(),
             key_columns: self.key_columns.clone(),
@@ -139,7 +140,7 @@ impl PipelineConfig {
     }
 
     /// The name of a table's Glue table.
-    pub fn glue_table(&self, table: &str) -> String {
+    pub fn glue_table(&self, table: &TableName) -> String {
         route::glue_table(&self.database.tables.current().routes, &self.glue.table, table)
     }
 
@@ -147,7 +148,7 @@ impl PipelineConfig {
     ///
     /// # Errors
     /// See `route::check_not_own`.
-    pub(crate) fn check_not_own(&self, table: &str) -> Result<()> {
+    pub(crate) fn check_not_own(&self, table: &TableName) -> Result<()> {
         route::check_not_own(table, &self.database.tables.current().routes, &self.database.options.ledger_table)
     }
 

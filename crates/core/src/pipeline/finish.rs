@@ -82,7 +82,7 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     let context = attempt.context;
     let write = fallback::FallbackWrite {
         source: &attempt.source,
-        table: attempt.table_name(),
+        table: &attempt.table_name(),
         original_key: &attempt.original_key,
         body_sha256: &rows.body_sha256,
         schema: &rows.schema,
@@ -247,8 +247,9 @@ async fn move_to(attempt: &Attempt<'_>, report: &mut Report, key: String) -> Res
 async fn complete(attempt: &Attempt<'_>, report: &mut Report, place: ObjectPlace<'_>) {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     if report.rows_rejected > 0 {
-        report.rejects = Some(route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id));
+        report.rejects = Some(route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id));
     }
+    report.table_changes = attempt.table_changes.made();
     report.cost_usd = attempt.cost_usd();
     attempt.record_move(place, report.cost_usd).await;
 }

@@ -37,6 +37,10 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
+        if attempt.requests_wider_column(&error) {
+            info!(error = %chain(&error), "a value does not fit its column, trying a wider one");
+            continue;
+        }
         tries += 1;
         let delay = backoff(tries, jitter());
         let waited = started.elapsed() + delay;

@@ -20,6 +20,7 @@ use crate::route;
 use crate::store::Store;
 use crate::store::upload::Upload;
 use crate::store::write::{Created, Deleted};
+use crate::table_name::TableName;
 use spillway_formats::decoder::Layout;
 use spillway_formats::reject::{Reject, RejectCode};
 
@@ -43,8 +44,8 @@ struct ErrorLine<'a> {
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     [
-        route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id),
-        route::reject_errors_key(prefixes, attempt.table_name(), &source.id),
+        route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id),
+        route::reject_errors_key(prefixes, &attempt.table_name(), &source.id),
     ]
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
 /// # Errors
 /// When the table is one of Spillway's own, or when `KEY_COLUMNS` or the table settings need the original key and it is
 /// unknown.
-pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
+pub(super) fn key_parts(settings: &PipelineConfig, table: TableName, original_key: Option<&str>) -> Result<KeyParts> {
     settings.check_not_own(&table)?;
     let config = settings.table(&table, original_key.unwrap_or_default());
     let needs_parts = config.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_)));

@@ -61,8 +61,10 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
     };
     let kind = error.kind();
     match (policy(kind).retry, policy(kind).action) {
-        // After a scan it may be possible to reject only that row.
-        (Retry::Never, Action::FallBack) if kind == ErrorKind::DataRefused && may_reject => {
+        // After a scan it may be possible to reject only that row, or to widen its column.
+        (Retry::Never, Action::FallBack)
+            if kind == ErrorKind::DataRefused && (may_reject || attempt.requests_wider_column(&error)) =>
+        {
             Ok(SinglePass::NeedsScan(None))
         }
         (Retry::Never, Action::FallBack) => Ok(SinglePass::Rejected(error)),

@@ -88,9 +88,7 @@ async fn done<'a>(
     let keys: Vec<&str> = kept.iter().map(|(file, _)| file.key.as_str()).collect();
     let etags: Vec<&str> = kept.iter().map(|(file, _)| file.etag.as_str()).collect();
     let (keys, etags) = (keys.as_slice(), etags.as_slice());
-    let versions = ask(context, deadline, async |destination| {
-        destination.loaded_versions(bucket, keys, etags).await
-    });
+    let versions = ask(context, deadline, async |destination| destination.loaded_versions(bucket, keys, etags).await);
     let mut by_key: HashMap<String, Vec<LoadedVersion>> = HashMap::new();
     for version in versions.await? {
         by_key.entry(version.key.clone()).or_default().push(version);

@@ -332,7 +332,7 @@ impl StoredFile {
 impl FallbackStatus {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            table: manifest.target_table.clone(),
+            table: manifest.target_table.to_string(),
             rows: manifest.rows,
             reason: manifest.reason.clone(),
             written_at: manifest.written_at,

@@ -13,6 +13,7 @@ use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling, write_canonical};
 
 use super::column::{Storage, TableColumn, ValueClass, is_sent_in_hex};
+use super::wkt;
 
 /// The range of TIMESTAMP in microseconds: 1970-01-01 00:00:01 to 2038-01-19 03:14:07.999999.
 const TIMESTAMP_MICROS: std::ops::RangeInclusive<i64> = 1_000_000..=2_147_483_647_999_999;
@@ -81,6 +82,7 @@ fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
         Storage::Set(members) => check_set(members, bytes)?,
         Storage::Json { is_parsed } => check_json(*is_parsed, bytes)?,
         Storage::Uuid => return Ok(uuid(bytes, scratch)),
+        Storage::Geometry => return wkt::write(bytes, scratch).map(|()| Encoded::Scratch),
         Storage::ServerChecked => {}
     }
     Ok(Encoded::Bytes(bytes))

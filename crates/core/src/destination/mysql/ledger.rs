@@ -103,7 +103,7 @@ impl LedgerConnection for Connection {
     }
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-        if !self.has_table(table).await? {
+        if !self.has_table(&table.into()).await? {
             return Ok(None);
         }
         if wanted.is_empty() {

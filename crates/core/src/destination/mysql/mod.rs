@@ -20,6 +20,8 @@ mod replace;
 mod staging;
 mod table;
 mod unsupported;
+mod widen;
+mod wkt;
 mod write;
 
 use std::time::Duration;
@@ -34,6 +36,7 @@ use crate::destination::{CommitResult, LoadMethod, RowCounts, ScanReason, ValueC
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
+use crate::table_name::TableName;
 
 use codes::leaves_commit_in_doubt;
 use column::{Storage, TableColumn};
@@ -112,7 +115,7 @@ impl LoadConnection for Connection {
         plan.merge.is_none()
     }
 
-    async fn delete_rows(&mut self, table: &str, columns: &[TableColumn]) -> Result<()> {
+    async fn delete_rows(&mut self, table: &TableName, columns: &[TableColumn]) -> Result<()> {
         replace::delete_rows(self, table, columns).await
     }
 
@@ -125,7 +128,7 @@ impl LoadConnection for Connection {
         write::send(self, plan, options, rows).await
     }
 
-    async fn apply(&mut self, plan: &Plan, table: &str, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
+    async fn apply(&mut self, plan: &Plan, table: &TableName, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
         match plan {
             Plan { merge: Some(merge), columns, .. } => {
                 merge.apply(self, &MergeTarget { table, columns, staged: counts.rows_stored, size_bytes }).await

@@ -12,6 +12,7 @@ use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling};
 
+use super::array;
 use super::column::{Storage, TableColumn};
 
 /// The limits of a numeric without a size: digits before and after the decimal point.
@@ -93,6 +94,10 @@ fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) 
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
         }
         Storage::Json | Storage::Jsonb | Storage::Enum | Storage::Bytea | Storage::ServerParsed => text(bytes),
+        Storage::Array { element } => {
+            scratch.clear();
+            if array::write(element, bytes, scratch)? { text(scratch) } else { text(bytes) }
+        }
         Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
         Storage::Span => text(bytes),
         Storage::Unsupported(reason) => Err(reason),
@@ -108,7 +113,7 @@ fn text(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
 }
 
 /// Whether a digit other than zero follows a point after six other digits.
-fn has_long_fraction(bytes: &[u8]) -> bool {
+pub(super) fn has_long_fraction(bytes: &[u8]) -> bool {
     let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).skip(6).any(|byte| *byte != b'0');
     memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
 }

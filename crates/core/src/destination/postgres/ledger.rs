@@ -101,7 +101,7 @@ impl LedgerConnection for Connection {
     }
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-        relation(self, table, wanted).await
+        relation(self, &table.into(), wanted).await
     }
 
     async fn roll_back(&mut self) {

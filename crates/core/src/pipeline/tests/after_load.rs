@@ -23,9 +23,7 @@ fn assert_loaded_once(fixture: &Fixture, objects: &str) {
 
 #[rstest]
 #[tokio::test]
-async fn kept_file_stays_in_place_and_loads_once(
-    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
-) {
+async fn kept_file_stays_in_place_and_loads_once(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {
     let fixture = fixture(reading, AfterLoad::Keep);
     let report = fixture.process().await.unwrap();
     assert_eq!((report.outcome, report.moved_to), (Outcome::Loaded, None));

@@ -12,7 +12,8 @@ use crate::catalog::{Catalog, GlueSettings};
 use crate::check::{Check, check};
 use crate::deadline::Deadline;
 use crate::destination::{
-    Authentication, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
+    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode,
+    MissingColumns, Tls, UnknownColumns,
 };
 use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
 use crate::error::Result;
@@ -319,6 +320,9 @@ fn settings() -> PipelineConfig {
         load_method: LoadMethod::Auto,
         load_mode: LoadMode::Append,
         unknown_columns: UnknownColumns::Refuse,
+        extra_column: "extra".to_owned(),
+        missing_columns: MissingColumns::Default,
+        changed_types: ChangedTypes::Refuse,
         ledger_table: "spillway_ledger".to_owned(),
         connect_timeout: Duration::from_secs(1),
         atomic_max_bytes: 1 << 30,
@@ -360,7 +364,7 @@ fn settings() -> PipelineConfig {
             credentials: CredentialSettings::Inline(credentials),
             tables: Tables::fixed(TableRules::of_routes(TableSettings {
                 patterns: Default::default(),
-                default: Some("orders".to_owned()),
+                default: Some("orders".into()),
             })),
             options,
             retry_budget: Duration::from_millis(5),

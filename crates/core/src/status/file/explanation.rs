@@ -35,7 +35,9 @@ fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef, a
     let next = match (&status.ledger.error, after_load) {
         (None, _) => "its event or the next sweep loads it",
         (Some(_), AfterLoad::Keep) => "the database cannot be read now, and the file waits until it can be",
-        (Some(_), AfterLoad::Move | AfterLoad::Delete) => "the database cannot be read now, so the next attempt may write its rows to the fallback",
+        (Some(_), AfterLoad::Move | AfterLoad::Delete) => {
+            "the database cannot be read now, so the next attempt may write its rows to the fallback"
+        }
     };
     format!(
         "the file has waited for {age} s and no worker has it; {next}; to load it now send {{\"key\": {:?}}}; if it \
