@@ -135,6 +135,7 @@ impl KeyField {
             null_tokens: false,
             is_binary: false,
             has_other_spellings: false,
+            day_order: None,
             max_bytes: max_bytes as u64,
             candidates: Candidates {
                 boolean: false,

@@ -4,6 +4,7 @@ use super::matching::{Match, matches};
 use super::{FileSchema, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
+use spillway_formats::schema::value::spelling::DayOrder;
 use spillway_formats::schema::{Column, Schema};
 
 /// A column of the table. `Storage` is how the engine stores its values.
@@ -33,6 +34,8 @@ pub(super) struct TableColumn<Storage> {
     pub(super) null_tokens: bool,
     /// The file declares bytes that are not text. They may be UTF-8 in spite of that.
     pub(super) is_binary: bool,
+    /// The order of day and month that the file's values have proved, if its dates end with their year.
+    pub(super) day_order: Option<DayOrder>,
     /// The index of the file's field that is stored in the column.
     pub(super) field: usize,
 }
@@ -142,8 +145,8 @@ pub(super) fn match_columns<S: Clone>(
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
             return Err(mismatch(&column.name, message));
         }
-        let (null_tokens, is_binary) = (wanted.null_tokens, wanted.is_binary);
-        matched.push(TableColumn { null_tokens, is_binary, field, ..column.clone() });
+        let (null_tokens, is_binary, day_order) = (wanted.null_tokens, wanted.is_binary, wanted.day_order);
+        matched.push(TableColumn { null_tokens, is_binary, day_order, field, ..column.clone() });
     }
     let is_filled = |column: &TableColumn<S>| {
         column.nullable
@@ -226,6 +229,7 @@ pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> 
         null_fill: NullFill::Nothing,
         null_tokens: true,
         is_binary: false,
+        day_order: None,
         field: 0,
     }
 }

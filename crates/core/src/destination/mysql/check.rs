@@ -45,15 +45,16 @@ pub(super) fn check<'a>(
         if column.is_binary && !is_sent_in_hex(column) {
             check_utf8(bytes)?;
         }
-        check_value(&column.storage, bytes, scratch)
+        check_value(column, bytes, scratch)
     })
 }
 
 /// Checks a value that is not NULL.
 #[inline]
-fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
-    match storage {
+    let order = column.day_order;
+    match &column.storage {
         Storage::Integer { min, max } => return integer((*min, *max), bytes, scratch),
         Storage::Flag { min, max } => return flag((*min, *max), bytes, scratch),
         Storage::Bits { count } => return integer((0, u64::MAX >> (64 - count)), bytes, scratch),
@@ -61,12 +62,12 @@ fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
             return decimal((*precision, *scale), *unsigned, bytes, scratch);
         }
         Storage::Float { single, digits, unsigned } => return float((*single, *unsigned), *digits, bytes, scratch),
-        Storage::Date => return Ok(canonical(Value::Date { days: date(bytes)? }, scratch)),
+        Storage::Date => return Ok(canonical(Value::Date { days: date(bytes, order)? }, scratch)),
         Storage::DateTime { fraction_digits } => {
-            return Ok(canonical(Value::DateTime { micros: date_time(bytes, *fraction_digits)? }, scratch));
+            return Ok(canonical(Value::DateTime { micros: date_time(bytes, *fraction_digits, order)? }, scratch));
         }
         Storage::Timestamp { fraction_digits } => {
-            let micros = date_time(bytes, *fraction_digits)?;
+            let micros = date_time(bytes, *fraction_digits, order)?;
             if !TIMESTAMP_MICROS.contains(&micros) {
                 return Err("is out of the range of TIMESTAMP (1970 to 2038)");
             }

@@ -206,6 +206,7 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         null_fill: if auto_increment { NullFill::NextNumber } else { NullFill::Nothing },
         null_tokens: true,
         is_binary: false,
+        day_order: None,
         field: 0,
     }
 }

@@ -178,6 +178,7 @@ mod tests {
             null_tokens: true,
             is_binary: column_type == ColumnType::Binary,
             has_other_spellings: false,
+            day_order: None,
             max_bytes,
             candidates,
             type_reason,

@@ -63,23 +63,23 @@ pub(super) fn check<'a>(
             (true, _) => check_utf8(bytes)?,
             (false, _) => {}
         }
-        check_value(column.storage, bytes, scratch)
+        check_value(column, bytes, scratch)
     })
 }
 
 /// Checks a value that is not NULL.
 #[inline]
-fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    match storage {
+fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    match column.storage {
         Storage::Boolean => boolean(bytes),
         Storage::Integer { bytes: width } => integer(width, bytes, scratch),
         Storage::Numeric { size } => decimal(size, bytes, scratch),
         Storage::Real => single(bytes).map(Encoded::Double),
         Storage::Double => double(bytes).map(Encoded::Double),
-        Storage::Date => date(bytes).map(Encoded::Date),
+        Storage::Date => date(bytes, column.day_order).map(Encoded::Date),
         Storage::Time { fraction_digits } => time(fraction_digits, bytes),
         Storage::Timestamp { fraction_digits } | Storage::Instant { fraction_digits } => {
-            date_time(bytes, fraction_digits).map(Encoded::DateTime)
+            date_time(bytes, fraction_digits, column.day_order).map(Encoded::DateTime)
         }
         Storage::Characters { max, trims_spaces } => {
             check_characters(bytes, max.unwrap_or(u64::MAX), trims_spaces)?;
@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use crate::destination::documented_spellings::{accepted, rejected};
     use crate::error::ErrorKind;
+    use spillway_formats::schema::value::spelling::DayOrder;
 
     fn is_accepted(name: &str, modifier: i32, value: &str) -> bool {
         check(&column_of(name, modifier), Some(value.as_bytes()), &mut Vec::new(), Position::default()).is_ok()
@@ -268,6 +269,27 @@ mod tests {
             assert!(!is_accepted(name, b"\xff"), "{name}");
         }
         assert!(is_accepted("text", b"\\x41") && !is_accepted("text", b"a\0"));
+    }
+
+    #[test]
+    fn date_that_ends_with_its_year_needs_a_proved_order() {
+        let days = |value: &str, day_order| {
+            let column = TableColumn { day_order, ..column_of("date", -1) };
+            let mut scratch = Vec::new();
+            let checked = check(&column, Some(value.as_bytes()), &mut scratch, Position::default()).ok();
+            checked.map(|encoded| if let Encoded::Date(days) = encoded { days } else { panic!("{value}") })
+        };
+        let january_2 = days("2024-01-02", None);
+        assert!(january_2.is_some());
+        assert_eq!(days("02/01/2024", Some(DayOrder::DayFirst)), january_2);
+        assert_eq!(days("01/02/2024", Some(DayOrder::MonthFirst)), january_2);
+        assert_eq!((days("02/01/2024", None), days("13/01/2024", Some(DayOrder::MonthFirst))), (None, None));
+        for name in ["timestamp", "timestamptz"] {
+            let column = TableColumn { day_order: Some(DayOrder::DayFirst), ..column_of(name, -1) };
+            let mut scratch = Vec::new();
+            let checked = check(&column, Some(b"02.01.1970 00:00:01"), &mut scratch, Position::default());
+            assert_eq!(checked.unwrap(), Encoded::DateTime(86_401_000_000));
+        }
     }
 
     #[test]

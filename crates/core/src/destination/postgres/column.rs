@@ -152,6 +152,7 @@ fn column(row: &Row) -> Result<TableColumn> {
         null_fill: if has_trigger { NullFill::Trigger } else { NullFill::Nothing },
         null_tokens: true,
         is_binary: false,
+        day_order: None,
         field: 0,
     })
 }
