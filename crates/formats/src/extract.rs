@@ -203,7 +203,7 @@ mod tests {
     fn json_records_within_a_document_are_returned() {
         let file = format!("{{\"head\":\"{}\",\"data\":[{{\"a\":1}}, {{\"a\":x}}],\"tail\":[{{}}]}}", "h".repeat(100));
         let start = file.find("{\"a\":x}").unwrap();
-        let json = JsonOptions { records_path: RecordsPath::parse("data") };
+        let json = JsonOptions { records_path: RecordsPath::parse("data"), ..JsonOptions::default() };
         let options = ReadOptions { json, ..options() };
         for chunk_bytes in 1..=file.len() {
             let mut extractor = RecordExtractor::new(&json_layout(), &options, [start as u64]);

@@ -82,7 +82,11 @@ fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOpti
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,
-        json: JsonOptions { records_path: environment.find(&settings::JSON_RECORDS)? },
+        json: JsonOptions {
+            records_path: environment.find(&settings::JSON_RECORDS)?,
+            values: environment.get(&settings::JSON_VALUES)?,
+            flatten_depth: environment.get(&settings::JSON_FLATTEN_DEPTH)?,
+        },
         columns: ColumnRules::default(),
         limits,
     })

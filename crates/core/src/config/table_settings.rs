@@ -19,7 +19,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 23] = [
+pub(super) const OF_TABLE: [&dyn Declared; 25] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -39,6 +39,8 @@ pub(super) const OF_TABLE: [&dyn Declared; 23] = [
     &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,
     &settings::JSON_RECORDS,
+    &settings::JSON_VALUES,
+    &settings::JSON_FLATTEN_DEPTH,
     &settings::MAX_REJECTS,
     &settings::MAX_RECORD_BYTES,
     &settings::MAX_COLUMNS,

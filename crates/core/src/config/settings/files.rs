@@ -7,7 +7,7 @@ use encoding_rs::Encoding;
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 use spillway_formats::csv::{BlankRecords, ShortRecords};
 use spillway_formats::detect::FileFormat;
-use spillway_formats::json::RecordsPath;
+use spillway_formats::json::{JsonValues, RecordsPath};
 use spillway_formats::reject::RejectLimit;
 
 settings! { Files FILES {
@@ -80,6 +80,17 @@ settings! { Files FILES {
         form: "object keys separated by dots, such as $.data or result.rows",
         parse: |text| RecordsPath::parse(text.trim()).ok_or(Reason::Form),
     }, All, Template::NotSet;
+
+    /// How values are written in JSON files. `dynamodb` reads items that DynamoDB exported, such as
+    /// `{"Item": {"id": {"S": "a1"}}}`.
+    JSON_VALUES: JsonValues = Value::Choice(&[
+        Choice::new("plain", JsonValues::Plain),
+        Choice::new("dynamodb", JsonValues::DynamoDb),
+    ]), All, Template::NotSet, default "plain";
+
+    /// Number of levels of objects within a JSON record whose members are columns. `{"a": {"b": 1}}` has the column `a_b` with 1,
+    /// and the column `a` with 0.
+    JSON_FLATTEN_DEPTH: usize = Value::number("number of levels", 0, 16), All, Template::NotSet, default "0";
 
     /// CSV fields that mean NULL in every column, unless they are quoted. They replace the default null tokens.
     NULL_VALUES: Vec<String> =
