@@ -85,6 +85,9 @@ pub struct Report {
     /// The reason for the outcome, unless it is a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the user may have meant with the file, if another setting would read it in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Whether an operator must act although no row is lost. The object has an outcome, so the run does not fail.
     #[serde(default)]
     pub needs_attention: bool,
@@ -109,6 +112,7 @@ impl Report {
             cost_usd: None,
             moved_to: None,
             reason: None,
+            hint: None,
             needs_attention: false,
         }
     }

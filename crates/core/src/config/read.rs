@@ -116,17 +116,18 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         let why = "it is also the delimiter or the quote".to_owned();
         return Err(invalid(setting, &environment.text(setting)?.unwrap_or_default(), Reason::Because(why)));
     }
-    let encoding = environment.get(&settings::CSV_ENCODING)?;
     let null_values: Option<Vec<String>> = environment.find(&settings::NULL_VALUES)?;
     Ok(CsvDialect {
         delimiter,
         quote,
         has_header: environment.get(&settings::CSV_HEADER)?,
-        encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
+        encoding: environment.get(&settings::CSV_ENCODING)?,
         null_values: null_values.map(|values| values.into_iter().map(String::into_bytes).collect()),
         escape,
         comment,
         skip_lines: environment.get(&settings::CSV_SKIP_LINES)?,
+        skip_footer_lines: environment.get(&settings::CSV_SKIP_FOOTER_LINES)?,
+        extra_field: environment.get(&settings::CSV_EXTRA_FIELD)?,
         blank_records: environment.get(&settings::CSV_BLANK_RECORDS)?,
         short_records: environment.get(&settings::CSV_SHORT_RECORDS)?,
         detected: None,

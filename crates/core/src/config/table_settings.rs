@@ -19,7 +19,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 25] = [
+pub(super) const OF_TABLE: [&dyn Declared; 27] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -35,6 +35,8 @@ pub(super) const OF_TABLE: [&dyn Declared; 25] = [
     &settings::CSV_ESCAPE,
     &settings::CSV_COMMENT,
     &settings::CSV_SKIP_LINES,
+    &settings::CSV_SKIP_FOOTER_LINES,
+    &settings::CSV_EXTRA_FIELD,
     &settings::CSV_BLANK_RECORDS,
     &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,

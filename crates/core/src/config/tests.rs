@@ -16,6 +16,7 @@ use crate::pipeline::PipelineConfig;
 use crate::request::{DefaultRequest, PrefixMode};
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
+use spillway_formats::TextEncoding;
 use spillway_formats::schema::fallback::FallbackFormat;
 
 /// The settings that a task requires.
@@ -375,6 +376,14 @@ fn csv_details_are_detected_or_set(
 ) {
     let csv = PipelineConfig::read(&with(more)).unwrap().files.csv;
     assert_eq!((csv.escape, csv.comment, csv.skip_lines), expected);
+}
+
+#[test]
+fn encodings_are_detected_or_named() {
+    let encoding = |name: &str| PipelineConfig::read(&with(&[("CSV_ENCODING", name)])).unwrap().files.csv.encoding;
+    assert_eq!((encoding("Auto"), encoding("UTF8")), (TextEncoding::Auto, TextEncoding::Utf8));
+    assert!(matches!(encoding("latin1"), TextEncoding::Named(western) if western.name() == "windows-1252"));
+    assert!(message(&with(&[("CSV_ENCODING", "latin")])).starts_with("CSV_ENCODING"));
 }
 
 #[rstest]

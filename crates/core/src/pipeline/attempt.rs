@@ -64,6 +64,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) started_at: Timestamp,
     /// The reason why the key names no table.
     key_error: Mutex<Option<Error>>,
+    /// What the user may have meant with the file, for the report.
+    hint: Mutex<Option<String>>,
     deadline: Deadline,
     started: Instant,
     usage: ObjectUsage,
@@ -113,6 +115,7 @@ impl<'a> Attempt<'a> {
             key_fields,
             started_at,
             key_error: Mutex::new(key_error),
+            hint: Mutex::new(None),
             deadline: deadline.clone(),
             started,
             usage,
@@ -144,6 +147,11 @@ impl<'a> Attempt<'a> {
         }
         let Context { store, settings, .. } = self.context;
         FileReader::open(store, &self.source, settings.buffer_max_bytes, &self.config.files, &self.key_fields).await
+    }
+
+    /// Keeps a hint for the report.
+    pub(crate) fn set_hint(&self, hint: Option<String>) {
+        *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = hint;
     }
 
     /// The table's name as the ledger stores it: empty if the key names no table.
@@ -257,6 +265,7 @@ impl<'a> Attempt<'a> {
         let mut report = Report::new(self.source.object.clone(), outcome);
         report.source_id = Some(self.source.id.to_string());
         report.table = self.table.clone();
+        report.hint = self.hint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         report.size_bytes = self.source.size_bytes;
         report
     }

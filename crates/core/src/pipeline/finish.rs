@@ -190,7 +190,8 @@ pub(super) fn log(report: &Report) {
         | Outcome::Replayed
         | Outcome::Skipped
         | Outcome::HandedOver => {
-            info!(outcome, rows, ms, reason, "the object is processed");
+            let hint = report.hint.as_deref().unwrap_or_default();
+            info!(outcome, rows, ms, reason, hint, "the object is processed");
         }
     }
 }

@@ -50,6 +50,7 @@ use crate::policy::{Action, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::Store;
+use spillway_formats::schema::Schema;
 
 use single_pass::SinglePass;
 
@@ -143,15 +144,22 @@ async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
         Some(rows) => reader.continue_scan(rows).await?,
         None => reader.scan().await?,
     };
+    attempt.set_hint(scan.hint());
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config.destination.load_mode).map_err(Failure::from);
     }
     let rows = FileRows::of_file(reader, scan);
-    let result = match rejection {
+    let result = match rejection.filter(|error| !explains(error, &rows.schema)) {
         Some(error) => Err(error),
         None => load(attempt, &rows).await,
     };
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
+}
+
+/// Whether the scan may have resolved why the database refused the rows: they have dates whose order of day and month was unknown
+/// before.
+fn explains(error: &Error, schema: &Schema) -> bool {
+    error.kind() == ErrorKind::DataRefused && schema.columns.iter().any(|column| column.day_order.is_some())
 }
 
 /// The result for a file that was read without a failure.

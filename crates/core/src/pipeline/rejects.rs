@@ -168,7 +168,8 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     Ok(())
 }
 
-/// Reads the object once more, and copies its header and the rejected records, each with its error.
+/// Reads the object once more, and copies its header and the rejected records, each with its error. Skipped lines above and below
+/// the records are copied too, because the settings skip them when the corrected records are loaded.
 async fn copy_records(
     attempt: &Attempt<'_>,
     reader: &FileReader,
@@ -181,7 +182,7 @@ async fn copy_records(
     let (mut bytes, mut extractor) = reader.records(layout, starts).await?;
     let mut rejects = VecDeque::from(rejects);
     let mut has_ended = false;
-    while !has_ended && !rejects.is_empty() {
+    while !has_ended && (!rejects.is_empty() || extractor.has_footer()) {
         match bytes.next().await? {
             Some(chunk) => extractor.push(&chunk)?,
             None => {

@@ -105,6 +105,7 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
         // The load is dropped, so the server rolls back.
         StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
+    attempt.set_hint(summary.hint());
     let body = attempt.body(&summary.bytes.sha256.unwrap_or_default(), summary.bytes.decoded_bytes);
     rejects::remove_earlier(attempt).await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)

@@ -7,6 +7,7 @@
 
 mod beginning;
 mod bytes;
+mod encoding;
 mod parquet_rows;
 mod read_ahead;
 mod scan;

@@ -42,7 +42,7 @@ use std::ops::Range;
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
-use crate::text::{TextPiece, TextReader};
+use crate::text::{TextEncoding, TextPiece, TextReader};
 use crate::{Batch, Result};
 use envelope::Envelope;
 use frame::FrameReader;
@@ -81,12 +81,12 @@ pub struct JsonDecoder {
 impl JsonDecoder {
     /// A decoder for one file that finds out the keys.
     pub fn new(limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(None), frames: FrameReader::new(limits) }
+        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::new(limits) }
     }
 
     /// A decoder for one file whose keys are known from an earlier pass.
     pub fn with_keys(keys: &[String], limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(None), frames: FrameReader::with_keys(keys, limits) }
+        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::with_keys(keys, limits) }
     }
 
     /// The same decoder with these options. Call it before the first byte.
@@ -137,7 +137,7 @@ impl JsonDecoder {
 
     /// Whether positions are offsets in the file, because the text is not converted.
     pub fn is_plain(&self) -> bool {
-        self.text.converted_from().is_none()
+        !self.text.is_converted()
     }
 
     /// The next full batch, or the last one after the end of the file.
