@@ -45,6 +45,8 @@ mod load {
     mod table_settings;
     // Several tables, which the key names in the database and in Glue.
     mod tables;
+    // The order of day and month, the encoding, lines at the end, and archives.
+    mod whole_file;
 }
 
 // Rows in the fallback, and rejected records.
