@@ -72,6 +72,12 @@ impl BatchResult {
         (&self.reports[reports..], &self.failures[failures..])
     }
 
+    /// Drops the failures of these kinds, after their events were published.
+    pub(super) fn drop_failures(&mut self, is_dropped: impl Fn(ErrorKind) -> bool) {
+        self.failures.retain(|failure| !is_dropped(failure.kind()));
+        self.published.1 = self.published.1.min(self.failures.len());
+    }
+
     /// Number of reports and failures whose events are not published yet.
     pub(super) fn unpublished(&self) -> usize {
         self.reports.len() + self.failures.len() - self.published.0 - self.published.1
@@ -149,6 +155,14 @@ mod tests {
     #[test]
     fn a_report_that_needs_attention_is_an_outcome() {
         assert_eq!(results(vec![], vec![report(true), report(false)]).into_result().unwrap().reports.len(), 2);
+    }
+
+    #[test]
+    fn failures_are_dropped_after_they_were_published() {
+        let mut results = results(vec![Error::new(ErrorKind::Busy, "held")], vec![report(false)]);
+        assert_eq!(results.take_unpublished().1.len(), 1);
+        results.drop_failures(|kind| kind == ErrorKind::Busy);
+        assert_eq!((results.take_unpublished().1.len(), results.unpublished(), results.failures.len()), (0, 0, 0));
     }
 
     #[test]

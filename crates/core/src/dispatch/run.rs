@@ -158,7 +158,7 @@ impl Dispatcher {
         let mut results = self.process_all(bucket, overdue, deadline).await;
         self.publish(&mut results).await;
         // Another worker has these files, so the sweep has nothing to do for them.
-        results.failures.retain(|failure| !is_owned_by_another(failure.kind()));
+        results.drop_failures(is_owned_by_another);
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),
