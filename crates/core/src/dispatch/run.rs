@@ -11,6 +11,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::launch::Launcher;
 use crate::object::ObjectRef;
+use crate::policy::is_outage;
 use crate::reconcile;
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
@@ -157,8 +158,8 @@ impl Dispatcher {
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
         self.publish(&mut results).await;
-        // Another worker has these files, so the sweep has nothing to do for them.
-        results.drop_failures(is_owned_by_another);
+        // These files have another worker or wait for the database, so the sweep has nothing to do for them.
+        results.drop_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),
@@ -180,6 +181,11 @@ impl Dispatcher {
 /// Whether a failure says that another worker is processing the file.
 fn is_owned_by_another(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Conflict)
+}
+
+/// Whether a failure says that the file waits until the ledger can be read. Its metrics and the age of the file show that.
+fn waits_for_database(kind: ErrorKind) -> bool {
+    kind == ErrorKind::CommitUnknown || is_outage(kind)
 }
 
 #[cfg(test)]

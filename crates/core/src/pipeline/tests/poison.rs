@@ -263,3 +263,19 @@ async fn sweep_goes_on_without_the_counts_if_the_leases_cannot_be_read() {
     let results = fixture.sweep().await;
     assert_eq!((results.reports.len(), results.failures.len()), (2, 0));
 }
+
+/// The ledger must be read before a file is parked. During an outage that is no failure of the sweep.
+#[rstest]
+#[case::outage(ErrorKind::Unreachable)]
+#[case::broken_secret(ErrorKind::SecretInvalid)]
+#[tokio::test]
+async fn sweep_leaves_a_file_that_waits_for_the_database(#[case] kind: ErrorKind) {
+    let fixture = after_deaths(Reading::Buffered, 3).await;
+    fixture.database.fail(Step::LookUp, kind);
+    let results = fixture.sweep().await;
+    assert_eq!((results.reports.len(), results.failures.len()), (0, 0));
+    fixture.assert_waits("lease upload");
+    fixture.database.heal();
+    assert_eq!(fixture.sweep().await.reports[0].outcome, Outcome::Rejected);
+    assert_parked(&fixture);
+}
