@@ -5,6 +5,7 @@
 
 mod batch;
 mod concurrency;
+mod messages;
 mod run;
 
 use std::panic::AssertUnwindSafe;
@@ -139,7 +140,7 @@ impl Dispatcher {
     /// Processes queue messages one after the other, so that each process has one database connection.
     async fn process_messages(&self, messages: Vec<QueueMessage>, deadline: &Deadline) -> Value {
         let mut failed = Vec::new();
-        for message in messages {
+        for message in self.suspects_last(messages).await {
             let result = match serde_json::from_str(&message.body) {
                 Ok(event) => self.process_event(&event, deadline).await,
                 Err(error) => Err(Error::new(ErrorKind::EventInvalid, "the message is not JSON").with_source(error)),

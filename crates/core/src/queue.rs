@@ -55,6 +55,11 @@ impl QueueMessage {
         })
     }
 
+    /// Whether the message was received before, so that an earlier attempt has failed or died.
+    pub(crate) fn was_received_before(&self) -> bool {
+        self.receive_count > 1
+    }
+
     /// How long a failed message waits: a minute at first, doubled with each receipt.
     fn delay(&self) -> Duration {
         let doublings = self.receive_count.saturating_sub(1).min(10);

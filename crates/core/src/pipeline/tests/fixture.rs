@@ -126,6 +126,22 @@ impl Fixture {
         Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap().results
     }
 
+    /// Processes a batch of messages, one for each of these keys, as a new worker.
+    pub(super) async fn receive(&self, keys: &[&str], receive_count: u32) -> Value {
+        let message = |key: &&str| {
+            let event = json!({"Records": [{
+                "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": BUCKET}, "object": {"key": key}},
+            }]});
+            json!({
+                "messageId": key, "receiptHandle": "handle", "eventSource": "aws:sqs", "body": event.to_string(),
+                "attributes": {"ApproximateReceiveCount": receive_count.to_string()},
+            })
+        };
+        let batch = json!({"Records": keys.iter().map(message).collect::<Vec<_>>()});
+        Box::pin(Dispatcher::of_context(self.context()).respond(&batch, &no_deadline())).await.unwrap()
+    }
+
     /// Replays the fallback as a new worker.
     pub(super) async fn replay(&self) -> Vec<Result<Report>> {
         self.replay_in(&self.context()).await
