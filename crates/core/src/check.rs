@@ -2,6 +2,8 @@
 //!
 //! A failure does not stop the later tests. An item whose test needs a failed item says so.
 
+mod delivery;
+
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -9,10 +11,11 @@ use crate::deadline::Deadline;
 use crate::destination::{LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
-use crate::launch::LaunchSettings;
 use crate::pipeline::{Context, PipelineConfig, Refresh};
 use crate::policy::policy;
 use crate::secret::CredentialSettings;
+
+pub(crate) use delivery::Surroundings;
 
 /// The end of most hints. It makes sense for a file only, so a check removes it.
 const REPLAY_HINT: &str = ", then replay the fallback";
@@ -70,10 +73,10 @@ impl CheckItem {
     }
 }
 
-/// Checks the settings, S3, the secret, the database, the ledger, Glue and the settings of tasks.
+/// Checks the settings, S3, the upload queue, the secret, the database, the ledger, Glue and the tasks.
 pub(crate) async fn check(
     context: &Context,
-    launch: Option<&LaunchSettings>,
+    surroundings: Surroundings<'_>,
     bucket: &str,
     deadline: &Deadline,
 ) -> Check {
@@ -85,9 +88,10 @@ pub(crate) async fn check(
         format!("write and delete an object under {}", context.settings.prefixes.lease),
         write(context, bucket).await,
     ));
+    items.extend(delivery::uploads(context, surroundings.queue, bucket).await);
     items.extend(database(context, deadline).await);
     items.push(glue(context, bucket).await);
-    items.push(tasks(launch));
+    items.push(delivery::tasks(surroundings.launcher).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
 
@@ -232,25 +236,6 @@ async fn glue(context: &Context, bucket: &str) -> CheckItem {
     };
     let tried = format!("read the Glue database {} and its fallback table", settings.glue.database);
     CheckItem::of("glue", tried, result.map(|found| Some(found.to_owned())))
-}
-
-/// Only the settings of tasks are checked: the role may not describe a cluster.
-fn tasks(launch: Option<&LaunchSettings>) -> CheckItem {
-    let tried = "read the settings of tasks; nothing was started";
-    match launch {
-        None => {
-            let found = "ECS_CLUSTER is not set, so a file that needs a Fargate task fails";
-            CheckItem::passed("tasks", tried, Some(found.to_owned()))
-        }
-        Some(launch) if launch.subnets.is_empty() => {
-            let reason = "SUBNETS is empty, and Fargate does not start a task without a subnet".to_owned();
-            CheckItem::failed("tasks", tried, reason, "set SUBNETS (SubnetIds in the template)")
-        }
-        Some(LaunchSettings { cluster, task_definition, subnets, .. }) => {
-            let found = format!("cluster {cluster}, task definition {task_definition}, {} subnets", subnets.len());
-            CheckItem::passed("tasks", tried, Some(found))
-        }
-    }
 }
 
 fn reason(error: &Error) -> String {

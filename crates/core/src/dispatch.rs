@@ -44,7 +44,7 @@ pub struct Dispatcher {
     context: Context,
     /// Publishes events about outcomes.
     event_bus: Option<EventBus>,
-    /// Delays messages that failed.
+    /// Delays messages that failed. A check tests it.
     upload_queue: Option<UploadQueue>,
     /// Starts the task for a large object; without it such an object fails.
     launcher: Option<Launcher>,
@@ -70,7 +70,7 @@ pub struct DispatchSettings {
     pub pipeline: PipelineConfig,
     /// When an object is dispatched to a task; without it this process loads every object itself.
     pub tasks: Option<Tasks>,
-    /// `UPLOAD_QUEUE_URL`: the queue whose messages this process receives.
+    /// `UPLOAD_QUEUE_URL`: the queue of uploads.
     pub upload_queue_url: Option<String>,
 }
 

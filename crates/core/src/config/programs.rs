@@ -36,6 +36,8 @@ pub struct IngestSettings {
     pub default_request: Option<DefaultRequest>,
     /// How a task is started for an object that needs more time than is left; `None` without `ECS_CLUSTER`.
     pub launch: Option<LaunchSettings>,
+    /// `UPLOAD_QUEUE_URL`, which a check tests.
+    pub upload_queue_url: Option<String>,
 }
 
 /// Settings of the task.
@@ -77,7 +79,13 @@ impl IngestSettings {
         let has_request =
             environment.find(&settings::CSV_KEY)?.is_some() || environment.find(&settings::CSV_PREFIX)?.is_some();
         let default_request = if has_request { Some(default_request(environment, &pipeline, &bucket)?) } else { None };
-        Ok(Self { pipeline, bucket, default_request, launch: launch(environment)? })
+        Ok(Self {
+            pipeline,
+            bucket,
+            default_request,
+            launch: launch(environment)?,
+            upload_queue_url: environment.find(&settings::UPLOAD_QUEUE_URL)?,
+        })
     }
 }
 

@@ -337,8 +337,8 @@ fn alarms_and_dashboard_use_metrics_that_exist() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (74, 50, 45));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (74, 51, 45));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
-    assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES", "UPLOAD_QUEUE_URL"]);
+    assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);
 }

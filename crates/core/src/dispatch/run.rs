@@ -5,11 +5,10 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{BatchResult, Dispatcher};
-use crate::check::{Check, check};
+use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::launch::Launcher;
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
 use crate::reconcile;
@@ -91,8 +90,8 @@ impl Dispatcher {
                 Ok(RequestResult { status: Some(status), ..self.without_reports() })
             }
             Request::Check { bucket } => {
-                let launch = self.launcher.as_ref().map(Launcher::settings);
-                let check = Box::pin(check(&self.context, launch, &bucket, deadline)).await;
+                let surroundings = Surroundings { queue: self.upload_queue.as_ref(), launcher: self.launcher.as_ref() };
+                let check = Box::pin(check(&self.context, surroundings, &bucket, deadline)).await;
                 Ok(RequestResult { check: Some(check), ..self.without_reports() })
             }
         }

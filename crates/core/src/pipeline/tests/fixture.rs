@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{FakeDatabase, Step};
 use crate::catalog::{Catalog, GlueSettings};
-use crate::check::{Check, check};
+use crate::check::{Check, Surroundings, check};
 use crate::deadline::Deadline;
 use crate::destination::{
     Authentication, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
@@ -167,9 +167,9 @@ impl Fixture {
         Box::pin(status(&self.context(), BUCKET, &request, &no_deadline())).await
     }
 
-    /// The result of a check, without tasks.
+    /// The result of a check, without queue and tasks.
     pub(super) async fn check(&self) -> Check {
-        Box::pin(check(&self.context(), None, BUCKET, &no_deadline())).await
+        Box::pin(check(&self.context(), Surroundings::default(), BUCKET, &no_deadline())).await
     }
 
     /// The current version of the object with this key.
