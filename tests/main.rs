@@ -30,7 +30,7 @@ mod load {
     // Files as people have them, from `tests/cases`.
     mod cases;
     // Compressed, truncated and misnamed files, and CSV dialects.
-    mod files;
+    pub(crate) mod files;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
     // The load modes replace and merge: fallback, replay, files without rows, bad records.
@@ -77,14 +77,24 @@ mod deploy {
     mod attention;
     // A burst of uploads waits in the queue, not for database connections.
     mod burst;
+    // The check request on good and broken set-ups.
+    mod check;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
+    // A night with the database down, on a simulated clock: files, alarms, status, queues and the replay.
+    mod night;
     // The roles of the template allow what the code calls, and nothing else.
     mod permissions;
     // The sample events in events/, sent to the functions.
     mod samples;
-    // Status of files and check of a deployment, on good and broken set-ups.
+    // Five kinds of database secrets, with a server that checks tokens of IAM database authentication.
+    mod secrets;
+    // Two stacks in one account: neither may use what belongs to the other.
+    mod stacks;
+    // Status of files, with the server up and down.
     mod status;
     // The task as a process: modes, exit codes and signals.
     mod task;
+    // The template in every combination of its conditions, and some of them deployed.
+    mod template;
 }

@@ -13,7 +13,7 @@
 mod calls;
 mod policy;
 mod targets;
-mod template;
+pub(crate) mod template;
 
 use std::collections::BTreeSet;
 

@@ -22,8 +22,13 @@ pub async fn get(port: u16, path: &str) -> Result<Response> {
 
 /// Sends a POST with a body and additional headers.
 pub async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
+    request("POST", port, path, headers, body).await
+}
+
+/// Sends a request with a body and additional headers.
+pub async fn request(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
     let mut request = format!(
-        "POST {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
     );
     for (name, value) in headers {

@@ -17,6 +17,7 @@ pub use crate::database::{Options, Rows, Schema};
 use crate::keeper::{self, Owner};
 use crate::process::Signal;
 use crate::server::Server;
+use crate::token_service::{SERVICE, with_services};
 use crate::{run, template, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,6 +120,9 @@ impl MariaDb {
         self.execute(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4", schema.name)).await?;
         self.execute(&format!("CREATE USER '{}'@'%' IDENTIFIED BY '{}'", schema.user, schema.password)).await?;
         self.execute(&format!("GRANT ALL ON {}.* TO '{}'@'%'", schema.name, schema.user)).await?;
+        if self.options.pam_services.is_some() {
+            self.execute(&format!("ALTER USER '{}'@'%' IDENTIFIED VIA pam USING '{SERVICE}'", schema.user)).await?;
+        }
         Ok(schema)
     }
 
@@ -151,6 +155,10 @@ impl MariaDb {
             format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
             format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes),
         ]);
+        if let Some(services) = &self.options.pam_services {
+            command.extend(["--plugin-load-add=auth_pam", "--pam-use-cleartext-plugin=ON"].map(str::to_owned));
+            command = [with_services(services), command].concat();
+        }
         if self.options.binary_log {
             let log = format!("--log-bin={}", self.folder.join("data/binary").display());
             command.extend([log, "--server-id=1".into(), "--binlog-format=ROW".into(), "--sync-binlog=1".into()]);
