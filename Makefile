@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test test-large fuzz fuzz-decoders bench bench-large bench-start docs fmt lint build build-local build-optimized deploy image clean-local
+.PHONY: help setup demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-start docs fmt lint build build-local build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -29,7 +29,16 @@ test: ## check everything: format, lints, docs, template, tests
 
 test-large: build-optimized ## load a file of 10 GB, decompressed, with the task
 	@scripts/setup test
-	cargo nextest run --profile fuzz --workspace --locked --run-ignored only
+	cargo nextest run --profile fuzz --workspace --locked --run-ignored only -E 'test(ten_gigabyte)'
+
+test-stack: ## run the tests of the deployed stack, also the long ones: a night, a burst, two stacks, more combinations of parameters
+	@scripts/setup test
+	cargo nextest run --profile fuzz --workspace --locked --run-ignored all -E 'package(spillway-tests) & test(/^deploy::/)'
+
+test-mysql: build-local ## run the tests of MySQL's destination on real MySQL, which is downloaded (200 MB)
+	@scripts/setup test
+	@scripts/setup-mysql $(or $(MYSQL),)
+	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(engines::mysql)'
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
@@ -47,6 +56,10 @@ bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loade
 bench-large: $(if $(TASK),,build-optimized) build-local ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench large="$(or $(TASK),$(target)/local/spillway-task)" rows=$(ROWS)
+
+bench-inline: $(if $(TASK),,build-optimized) build-local ## compare loads in the function and in a task, into docs/inline.md; LARGEST=MEGABYTES for a trial run
+	@scripts/setup test
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench inline="$(or $(TASK),$(target)/local/spillway-task)" largest=$(LARGEST)
 
 bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello

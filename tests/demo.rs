@@ -1,7 +1,7 @@
 //! `make demo`: shows Spillway on a local AWS emulator and a private MariaDB, or PostgreSQL with `ENGINE=postgres`.
 //!
-//! It deploys the template and runs the real binaries. Every printed number is read from the database, S3 or Athena. All
-//! processes end with the demo.
+//! It deploys the template and runs the real binaries. The local AWS enforces the template's roles. Every printed number is
+//! read from the database, S3 or Athena. All processes end with the demo.
 
 #![expect(clippy::print_stdout, reason = "the demo prints its output")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use spillway_test_env::cloud::Cloud;
+use spillway_test_env::cloud::{Cloud, Roles};
 use spillway_test_env::database::{Database, Engine, Options, Schema};
 use spillway_test_env::deploy::Deployment;
 use spillway_test_env::fixture::TABLE;
@@ -54,9 +54,11 @@ impl Demo {
             "\nStarting a private {} and a local AWS emulator, and deploying template.yaml to it with `sam deploy` ...",
             engine.title()
         );
-        let (server, cloud) = (Database::start(engine, Options::default()).await?, Cloud::start().await?);
+        let server = Database::start(engine, Options::default()).await?;
+        let cloud = Cloud::start_with(Roles::Enforced).await?;
         let schema = server.schema().await?;
         let stack = Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
+        stack.allow_misread_requests().await?;
         println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
         Ok(Self { begun, step_begun: begun, server, schema, stack, uploaded: 0, _cloud: cloud })
     }
@@ -90,7 +92,8 @@ impl Demo {
         );
         self.upload("uploads/2026/orders archive.csv", 250_000).await?;
         let tasks = self.stack.recorded_tasks(1, TIMEOUT).await?;
-        let finished = self.stack.run_task(&tasks[0], TIMEOUT).await?;
+        let settings = tasks[0].clone().and(&self.stack.task_credentials().await?);
+        let finished = self.stack.run_task(&settings, TIMEOUT).await?;
         ensure!(finished.code() == Some(0), "the task failed: {}", finished.logs);
         self.wait_for_rows().await?;
         println!("  the task:      exit code 0, at most {} MB of memory", finished.peak_memory_bytes >> 20);

@@ -11,10 +11,16 @@ mod engines {
     mod conformance;
     // Conformance tests for appending loads.
     mod conformance_append;
+    // Conformance tests for unknown, missing and changed columns, other schemas and partitions.
+    mod conformance_contract;
     // Conformance tests for failures of connections, servers and COMMIT.
     mod conformance_failures;
+    // Conformance tests for the attempt history and the list of runs.
+    mod conformance_history;
     // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
+    // The column types in the documentation.
+    mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
     mod mysql;
     // PostgreSQL's destination: conformance, column types, errors.
@@ -25,12 +31,16 @@ mod engines {
 
 // Loads: from the upload to the rows.
 mod load {
+    // Files that stay in place or are deleted after the load.
+    mod after_load;
     // Bytes of Parquet files in binary and text columns, and through the fallback.
     mod binary;
     // Files as people have them, from `tests/cases`.
     mod cases;
+    // Wider types, and tables in other schemas.
+    mod contract;
     // Compressed, truncated and misnamed files, and CSV dialects.
-    mod files;
+    pub(crate) mod files;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
     // The load modes replace and merge: fallback, replay, files without rows, bad records.
@@ -45,6 +55,8 @@ mod load {
     mod table_settings;
     // Several tables, which the key names in the database and in Glue.
     mod tables;
+    // The order of day and month, the encoding, lines at the end, and archives.
+    mod whole_file;
 }
 
 // Rows in the fallback, and rejected records.
@@ -55,6 +67,18 @@ mod fallback {
     mod rejects;
     // Fallback rows, read with SQL and replayed.
     mod replay;
+}
+
+// The command line, as a process.
+mod cli {
+    // A folder with files and a schema of a database.
+    mod site;
+    // `spillway load`: files of this machine, each once.
+    mod load;
+    // `spillway plan`: what a load would do.
+    mod plan;
+    // The other commands, and exit codes.
+    mod commands;
 }
 
 // Outages, crashes and stalls.
@@ -77,14 +101,26 @@ mod deploy {
     mod attention;
     // A burst of uploads waits in the queue, not for database connections.
     mod burst;
+    // The check request on good and broken set-ups.
+    mod check;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
+    // A night with the database down, on a simulated clock: files, alarms, status, queues and the replay.
+    mod night;
     // The roles of the template allow what the code calls, and nothing else.
     mod permissions;
+    // Lists of runs, fallbacks and rejects, by request and by the command line.
+    mod runs;
     // The sample events in events/, sent to the functions.
     mod samples;
-    // Status of files and check of a deployment, on good and broken set-ups.
+    // Five kinds of database secrets, with a server that checks tokens of IAM database authentication.
+    mod secrets;
+    // Two stacks in one account: neither may use what belongs to the other.
+    mod stacks;
+    // Status of files, with the server up and down.
     mod status;
     // The task as a process: modes, exit codes and signals.
     mod task;
+    // The template in every combination of its conditions, and some of them deployed.
+    mod template;
 }

@@ -1,4 +1,4 @@
-//! gzip and Zstandard: no panic, and no more bytes than the limit.
+//! gzip, Zstandard and zip: no panic, and no more bytes than the limit.
 #![no_main]
 
 use bytes::Bytes;
@@ -12,7 +12,11 @@ const PIECE_BYTES: u64 = 1 << 20;
 
 fuzz_target!(|input: &[u8]| {
     let Some((first, file)) = input.split_first() else { return };
-    let compression = if first & 1 == 0 { Compression::Gzip } else { Compression::Zstd };
+    let compression = match first & 3 {
+        0 => Compression::Gzip,
+        2 => Compression::Zip,
+        _ => Compression::Zstd,
+    };
     let mut decompressor = Decompressor::new(compression, DecodedLimits { max_bytes: MAX_BYTES, max_ratio: 1000 });
     let mut decoded = 0;
     for chunk in file.chunks(usize::from(first >> 1) + 1) {

@@ -6,7 +6,7 @@ use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::{Decoder, ReadOptions};
 use spillway_formats::detect::{FileFormat, StreamFormat};
-use spillway_formats::json::JsonOptions;
+use spillway_formats::json::{JsonOptions, JsonValues};
 use spillway_formats::limits::ReadLimits;
 use spillway_formats::reject::RejectLimit;
 
@@ -23,15 +23,17 @@ pub fn limits(rejects: RejectLimit) -> ReadLimits {
     }
 }
 
-/// Reads the file twice. The first byte decides the chunks of the first pass and the limit of bad records.
+/// Reads the file twice. The first byte decides the chunks of the first pass, the limit of bad records and some settings.
 pub fn check(format: StreamFormat, input: &[u8]) {
     let Some((first, file)) = input.split_first() else { return };
     let rejects = if first & 1 == 0 { RejectLimit::Count(0) } else { RejectLimit::Count(8) };
-    let csv = CsvDialect { delimiter: None, ..CsvDialect::default() };
+    let skip_footer_lines = usize::from(first >> 1 & 3);
+    let csv = CsvDialect { delimiter: None, skip_footer_lines, ..CsvDialect::default() };
+    let values = if first & 8 == 0 { JsonValues::Plain } else { JsonValues::DynamoDb };
     let options = ReadOptions {
         format: FileFormat::Auto,
         csv,
-        json: JsonOptions::default(),
+        json: JsonOptions { values, flatten_depth: usize::from(first >> 4 & 3), ..JsonOptions::default() },
         columns: ColumnRules::default(),
         limits: limits(rejects),
     };

@@ -9,6 +9,7 @@ use spillway_test_env::cloud::{Account, Cloud};
 use spillway_test_env::database::{Database, Engine, Options};
 use spillway_test_env::deploy::{Deployment, SECRET};
 use spillway_test_env::fixture::{Counted, Fixture};
+use spillway_test_env::queues::{QUEUES, messages};
 use spillway_test_env::wait;
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -34,8 +35,8 @@ async fn a_broken_secret_raises_alarms_and_events_but_fails_no_invocation() -> R
     assert_eq!(received(&account, &events, 2).await?, ["FellBack", "NeedsAttention"]);
     let first = stack.metric_lines().await?;
     assert_eq!(stack.raised_alarms(&first).await?, ["FellBackAlarm", "NeedsAttentionAlarm"]);
-    for queue in ["UploadQueueUrl", "DeadLetterQueueUrl", "FailureQueueUrl"] {
-        assert_eq!(messages(&account, stack.output(queue)?).await?, 0, "{queue}");
+    for queue in QUEUES {
+        assert_eq!(stack.messages(queue).await?.all(), 0, "{queue}");
     }
 
     // While the secret is broken, a replay reports that, and is not a failure.
@@ -71,7 +72,8 @@ async fn subscribe_to_events(account: &Account) -> Result<String> {
 
 /// The types of the events in the queue, in alphabetical order. Waits for `count` of them and deletes them.
 async fn received(account: &Account, queue: &str, count: usize) -> Result<Vec<String>> {
-    wait::until("events about outcomes", LIMIT, async || Ok(messages(account, queue).await? >= count as u64)).await?;
+    wait::until("events about outcomes", LIMIT, async || Ok(messages(account, queue).await?.all() >= count as u64))
+        .await?;
     let request = json!({"QueueUrl": queue, "MaxNumberOfMessages": 10});
     let response = call(account, "sqs", "AmazonSQS.ReceiveMessage", &request).await?;
     let mut types = Vec::new();
@@ -83,13 +85,4 @@ async fn received(account: &Account, queue: &str, count: usize) -> Result<Vec<St
     }
     types.sort();
     Ok(types)
-}
-
-/// Number of messages in a queue, visible or not.
-async fn messages(account: &Account, queue: &str) -> Result<u64> {
-    let names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"];
-    let request = json!({"QueueUrl": queue, "AttributeNames": names});
-    let response = call(account, "sqs", "AmazonSQS.GetQueueAttributes", &request).await?;
-    let number = |name: &str| response["Attributes"][name].as_str().and_then(|number| number.parse::<u64>().ok());
-    names.into_iter().map(|name| number(name).with_context(|| format!("no {name} in {response}"))).sum()
 }

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(280);
 
 #[rstest]
 #[case::short(150)]
-#[ignore = "takes minutes; part of `make test-large`"]
+#[ignore = "takes minutes; part of `make test-stack`"]
 #[case::long(1_000)]
 #[tokio::test]
 async fn a_burst_stays_below_the_limit_of_connections(#[case] files: usize) -> Result<()> {

@@ -13,7 +13,7 @@
 mod calls;
 mod policy;
 mod targets;
-mod template;
+pub(crate) mod template;
 
 use std::collections::BTreeSet;
 
@@ -67,6 +67,10 @@ GetObject               | trigger ingest task | bucket-key                      
 PutObject               | trigger ingest task | bucket-key                        | kms:GenerateDataKey
 PutEvents               | trigger ingest task | event-bus                         | events:PutEvents
 ChangeMessageVisibility | trigger             | upload-queue                      | sqs:ChangeMessageVisibility
+GetQueueAttributes      | ingest              | upload-queue                      | sqs:GetQueueAttributes
+GetBucketNotificationConfiguration | ingest   | bucket                            | s3:GetBucketNotification
+ListTasks               | ingest              | container-instances               | ecs:ListTasks
+DescribeTasks           | ingest              | task-of-cluster                   | ecs:DescribeTasks
 GetSecretValue          | trigger ingest task | ca-secret                         | secretsmanager:GetSecretValue
 GetSecretValue          | trigger ingest task | ca-secret-key                     | kms:Decrypt
 DescribeClusters        | trigger ingest      | cluster                           | ecs:DescribeClusters

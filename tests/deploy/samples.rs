@@ -153,6 +153,9 @@ async fn ingest_requests_process_the_named_files() -> Result<()> {
         ("ingest-status.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-status-key.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-check.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-runs.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-fallback-list.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-rejects-list.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
     ] {
         let test_env = TestEnv::new().await?;
         put(&test_env, "uploads/orders.csv").await?;

@@ -1,6 +1,7 @@
 //! The fixture of the conformance tests, which every engine runs: an engine, a destination, files and claims.
 //!
 //! The tests are in [`conformance_append`](crate::engines::conformance_append),
+//! [`conformance_contract`](crate::engines::conformance_contract),
 //! [`conformance_modes`](crate::engines::conformance_modes) and
 //! [`conformance_failures`](crate::engines::conformance_failures). Each of them has a list, from which the module of an
 //! engine generates its tests.
@@ -14,9 +15,9 @@ use futures_util::StreamExt;
 use spillway_core::batch::BatchStream;
 use spillway_core::config::secret;
 use spillway_core::destination::{
-    self, Authentication, Begun, Body, CommitResult, Credentials, Destination, DestinationOptions, FileClaim,
-    FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, OpenLoad, ReadyLoad, RowCounts, Tls,
-    UnknownColumns, WriteResult,
+    self, Authentication, Begun, Body, ChangedTypes, CommitResult, Credentials, Destination, DestinationOptions,
+    FileClaim, FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, MissingColumns, OpenLoad, ReadyLoad,
+    RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position, chain};
 use spillway_core::object::{ObjectRef, ObjectVersion};
@@ -50,6 +51,12 @@ pub(crate) trait Engine {
         LoadMethod::Auto
     }
 
+    /// The statements that create [`TABLE`] with partitions for the ids below 100 and below 200, and a text `note`.
+    const PARTITIONED: &'static [&'static str];
+
+    /// Creates another schema that the owner may use, and returns its name.
+    fn create_schema(&self) -> impl Future<Output = Result<String>>;
+
     /// Runs one query as the schema's owner.
     fn rows(&self, query: &str) -> impl Future<Output = Result<Rows>>;
 
@@ -58,6 +65,30 @@ pub(crate) trait Engine {
 
     /// Makes the server read-only for the schema's owner. Only for a server that no other test uses.
     fn make_read_only(&self) -> impl Future<Output = Result<()>>;
+
+    /// Statements of the administrator that drop the ledger's indexes for look-ups.
+    fn ledger_indexes(&self) -> [String; 3] {
+        match self.schema().engine {
+            database::Engine::MariaDb => ["object", "history", "state"]
+                .map(|index| format!("ALTER TABLE {{schema}}.spillway_ledger DROP INDEX {index}")),
+            database::Engine::Postgres => ["object_key", "started_at", "state"]
+                .map(|index| format!("DROP INDEX {{schema}}.spillway_ledger_{index}")),
+        }
+    }
+
+    /// The number of indexes of ledger and history, without those of their keys.
+    async fn index_count(&self) -> Result<usize> {
+        let query = match self.schema().engine {
+            database::Engine::MariaDb => {
+                "SELECT DISTINCT TABLE_NAME, INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = DATABASE() \
+                 AND NON_UNIQUE = 1 AND TABLE_NAME LIKE 'spillway%'"
+            }
+            database::Engine::Postgres => {
+                "SELECT indexname::text FROM pg_indexes WHERE tablename LIKE 'spillway%' AND indexdef NOT LIKE '%UNIQUE%'"
+            }
+        };
+        Ok(self.rows(query).await?.len())
+    }
 
     /// Runs a statement as the administrator.
     async fn administrate(&self, statement: &str) -> Result<()> {
@@ -85,6 +116,9 @@ pub(crate) trait Engine {
             load_method: self.load_method(),
             load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,
+            extra_column: "extra".into(),
+            missing_columns: MissingColumns::Default,
+            changed_types: ChangedTypes::Refuse,
             ledger_table: "spillway_ledger".into(),
             // Long enough for eight connections at once on a busy machine.
             connect_timeout: Duration::from_secs(20),
@@ -260,6 +294,7 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         worker: "conformance".into(),
         started_at: last_modified,
         value_rejects: None,
+        table_changes: TableChanges::default(),
     };
     let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes };
     Claim { file, body: Some(body), may_create_table: false }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
-    Begun, CommitResult, LedgerOutcome, LedgerState, RowCounts, ScanReason, UnknownColumns, ValueCheck,
+    Begun, CommitResult, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason, UnknownColumns,
+    ValueCheck,
 };
 use spillway_core::error::ErrorKind;
 
@@ -32,6 +33,7 @@ macro_rules! for_each_test {
             large_file_leaves_no_staging_table,
             load_replaces_a_recorded_outcome,
             load_without_finalize_is_rolled_back,
+            loaded_versions_are_found_by_key_and_etag,
             names_match_as_people_write_them,
             open_claim_excludes_others_until_rolled_back,
             provisional_schema_creates_no_table,
@@ -320,14 +322,42 @@ pub(crate) async fn load_replaces_a_recorded_outcome(engine: &impl Engine) -> Re
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::FellBack, 4, 4));
     expect_loaded(load(&destination, &claim, &file).await?)?;
     destination.record(&claim, &outcome).await?;
-    destination.record_move(&claim.source.id, "processed/outcome.csv", Some(0.012_345_6)).await?;
+    destination.record_move(&claim.source.id, ObjectPlace::MovedTo("processed/outcome.csv"), Some(0.012_345_6)).await?;
     let entry = destination.look_up(&claim.source.id).await?.context("no entry")?;
     assert_eq!(entry.state, LedgerState::Loaded);
     assert_eq!(entry.moved_to.as_deref(), Some("processed/outcome.csv"));
     // Recording the move without a cost keeps the known cost.
-    destination.record_move(&claim.source.id, "processed/outcome.csv", None).await?;
+    destination.record_move(&claim.source.id, ObjectPlace::MovedTo("processed/outcome.csv"), None).await?;
     let attempts = engine.rows("SELECT attempt, rows_stored, reason, cost_usd FROM spillway_ledger").await?;
     assert_eq!(attempts, [[Some("3".to_owned()), Some("4".to_owned()), None, Some("0.012346".to_owned())]]);
+    Ok(())
+}
+
+/// The ledger returns the versions of keys that need no load, and the place of the object does not change that.
+pub(crate) async fn loaded_versions_are_found_by_key_and_etag(engine: &impl Engine) -> Result<()> {
+    let (destination, file) = (engine.destination(), File::orders(2));
+    let (first, other) = (claim("kept's %.csv"), claim("other.csv"));
+    let keys = [first.source.object.key.as_str(), "other.csv", "missing.csv"];
+    let etags = [first.source.etag.as_str(), "\"missing.csv\""];
+    assert_eq!(destination.loaded_versions("bucket", &keys, &etags).await?, []);
+    expect_loaded(load(&destination, &first, &file).await?)?;
+    expect_loaded(load(&destination, &other, &file).await?)?;
+    destination.record_move(&first.source.id, ObjectPlace::Kept, Some(0.5)).await?;
+    let found = destination.loaded_versions("bucket", &keys, &etags).await?;
+    let expected = LoadedVersion {
+        source_id: first.source.id.to_string(),
+        key: first.source.object.key.clone(),
+        version_id: None,
+        etag: first.source.etag.clone(),
+        size_bytes: first.source.size_bytes,
+    };
+    assert_eq!(found, [expected]);
+    assert_eq!(destination.loaded_versions("elsewhere", &keys, &etags).await?, []);
+    destination.record_move(&other.source.id, ObjectPlace::Deleted, None).await?;
+    let moves = "SELECT moved_at IS NULL, moved_to IS NULL, cost_usd IS NULL FROM spillway_ledger ORDER BY object_key";
+    let moves = engine.rows(moves).await?.concat();
+    let is_null = |text: &Option<String>| matches!(text.as_deref(), Some("1" | "t" | "true"));
+    assert_eq!(moves.iter().map(is_null).collect::<Vec<_>>(), [true, true, false, false, true, true]);
     Ok(())
 }
 

@@ -11,17 +11,19 @@ use spillway_core::error::{ErrorKind, chain};
 use spillway_test_env::database::{Database, Engine as TestEngine, Options, Rows, Schema};
 
 use crate::engines::conformance::{Engine, File, TABLE, claim, expect_loaded, load, load_column, load_error};
-use crate::engines::{conformance_append, conformance_failures, conformance_modes};
+use crate::engines::{
+    conformance_append, conformance_contract, conformance_failures, conformance_history, conformance_modes,
+};
 
 /// MySQL's destination on MariaDB, with one load method.
-struct MySql {
+pub(crate) struct MySql {
     server: Database,
     schema: Schema,
     method: LoadMethod,
 }
 
 impl MySql {
-    async fn new(method: LoadMethod) -> Result<Self> {
+    pub(crate) async fn new(method: LoadMethod) -> Result<Self> {
         Self::on(Database::shared(TestEngine::MariaDb).await?, method).await
     }
 
@@ -98,6 +100,16 @@ impl Engine for MySql {
         Ok(rows.into_iter().map(|row| row.unwrap().into_iter().map(text).collect()).collect())
     }
 
+    const PARTITIONED: &'static [&'static str] = &["CREATE TABLE orders (id INT PRIMARY KEY, note VARCHAR(20)) \
+         PARTITION BY RANGE (id) (PARTITION low VALUES LESS THAN (100), PARTITION high VALUES LESS THAN (200))"];
+
+    async fn create_schema(&self) -> Result<String> {
+        let (name, user) = (format!("{}_s", self.schema.name), &self.schema.user);
+        self.administrate(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4")).await?;
+        self.administrate(&format!("GRANT ALL ON {name}.* TO '{user}'@'%'")).await?;
+        Ok(name)
+    }
+
     async fn revoke_ddl(&self) -> Result<()> {
         let user = &self.schema.user;
         self.administrate(&format!("REVOKE CREATE, ALTER, DROP ON {{schema}}.* FROM '{user}'@'%'")).await
@@ -132,9 +144,11 @@ macro_rules! server_tests {
 }
 
 conformance_append::for_each_test!(conformance_tests);
+conformance_contract::for_each_test!(conformance_tests);
 conformance_append::for_each_staging_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
+conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);
 
 /// Existing columns store values exactly as sent.
@@ -500,5 +514,61 @@ async fn locked_table_is_a_conflict() -> Result<()> {
     other.query_drop("LOCK TABLES orders WRITE").await?;
     let error = load_error(&engine.destination(), &claim("b.csv"), &File::orders(1)).await?;
     assert_eq!(error.kind(), ErrorKind::Conflict, "{}", chain(&error));
+    Ok(())
+}
+
+/// A BEFORE INSERT trigger may fill a NOT NULL column, also if the file lacks the column. Otherwise the server rejects it.
+#[rstest]
+#[tokio::test]
+async fn trigger_fills_required_columns(
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    engine
+        .execute(&format!("CREATE TABLE {TABLE} (id INT, owner VARCHAR(9) NOT NULL, note VARCHAR(9) NOT NULL)"))
+        .await?;
+    let file = File::new(&["id", "note"], &[&[Some("1"), Some("x")], &[Some("2"), None]]);
+    let error = load_error(&engine.destination(), &claim("a.csv"), &file).await?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("owner")));
+    engine
+        .execute(
+            "CREATE TRIGGER fill BEFORE INSERT ON orders FOR EACH ROW \
+             SET NEW.owner = COALESCE(NULLIF(NEW.owner, ''), 'nobody'), NEW.note = COALESCE(NEW.note, 'none')",
+        )
+        .await?;
+    let expected = [["1", "nobody", "x"], ["2", "nobody", "none"]];
+    expect_loaded(load(&engine.destination(), &claim("b.csv"), &file).await?)?;
+    let rows = engine.rows(&format!("SELECT id, owner, note FROM {TABLE} ORDER BY id")).await?;
+    assert_eq!(rows, expected.map(|row| row.map(|text| Some(text.to_owned()))));
+    Ok(())
+}
+
+/// Geometries are written as WKT. MariaDB stores NULL for a text that it cannot read, so it must not get one.
+#[rstest]
+#[case("POINT(1.5 2)", true)]
+#[case("polygon ((0 0, 4 0, 4 4, 0 0))", true)]
+#[case("MULTIPOINT((1 2),(3 4))", true)]
+#[case("GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))", true)]
+#[case("secret", false)]
+#[case("POINT(1 2 3)", false)]
+#[case("POLYGON((0 0,1 0,1 1))", false)]
+#[case("SRID=4326;POINT(1 2)", false)]
+#[tokio::test]
+async fn geometry_is_read_from_wkt(
+    #[case] text: &str,
+    #[case] is_stored: bool,
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    engine.execute(&format!("CREATE TABLE {TABLE} (n INT, c GEOMETRY)")).await?;
+    let file = File::new(&["n", "c"], &[&[Some("1"), Some(text)], &[Some("2"), None]]);
+    match load(&engine.destination(), &claim("a.csv"), &file).await {
+        Ok(_) => {
+            let query = format!("SELECT ST_Equals(c, ST_GeomFromText('{text}')), c IS NULL FROM {TABLE} ORDER BY n");
+            let expected = [[Some("1".to_owned()), Some("0".to_owned())], [None, Some("1".to_owned())]];
+            assert_eq!((engine.rows(&query).await?, is_stored), (expected.map(|row| row.to_vec()).to_vec(), true));
+        }
+        Err(error) => assert_eq!((error.kind(), is_stored), (ErrorKind::DataRefused, false), "{}", chain(&error)),
+    }
     Ok(())
 }

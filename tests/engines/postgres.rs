@@ -1,17 +1,20 @@
 //! PostgreSQL's destination on a real server: the conformance tests, and tests of PostgreSQL alone.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rstest::rstest;
-use spillway_core::destination::CommitResult;
+use spillway_core::destination::{Begun, CommitResult};
 use spillway_core::error::{ErrorKind, chain};
 use spillway_test_env::database::{Database, Engine as TestEngine, Options, Rows, Schema};
 use spillway_test_env::postgres;
 use tokio_postgres::Client;
 
 use crate::engines::conformance::{
-    Engine, File, TABLE, TestDestination, claim, expect_loaded, load, load_column, load_error, open, prepare, write,
+    Claim, Engine, File, TABLE, TestDestination, claim, expect_loaded, load, load_column, load_error, open, prepare,
+    wait_for_rollback, write,
 };
-use crate::engines::{conformance_append, conformance_failures, conformance_modes};
+use crate::engines::{
+    conformance_append, conformance_contract, conformance_failures, conformance_history, conformance_modes,
+};
 
 /// PostgreSQL's destination, with its own database.
 pub(crate) struct Postgres {
@@ -90,6 +93,17 @@ impl Engine for Postgres {
         postgres::rows(&client, query).await
     }
 
+    const PARTITIONED: &'static [&'static str] = &[
+        "CREATE TABLE orders (id int PRIMARY KEY, note text) PARTITION BY RANGE (id)",
+        "CREATE TABLE orders_low PARTITION OF orders FOR VALUES FROM (0) TO (100)",
+        "CREATE TABLE orders_high PARTITION OF orders FOR VALUES FROM (100) TO (200)",
+    ];
+
+    async fn create_schema(&self) -> Result<String> {
+        self.rows("CREATE SCHEMA sales").await?;
+        Ok("sales".to_owned())
+    }
+
     async fn revoke_ddl(&self) -> Result<()> {
         self.administrate("ALTER SCHEMA public OWNER TO postgres").await
     }
@@ -120,8 +134,10 @@ macro_rules! server_tests {
 }
 
 conformance_append::for_each_test!(conformance_tests);
+conformance_contract::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
+conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);
 
 /// Existing columns store values exactly as sent, with binary COPY and with text COPY, which an `inet` column requires.
@@ -651,5 +667,77 @@ async fn latin1_database_stores_its_own_characters() -> Result<()> {
     let error = load_error(&engine.destination(), &claim("b.csv"), &file).await?;
     assert_eq!(error.kind(), ErrorKind::DataRefused, "{}", chain(&error));
     assert_eq!(engine.rows("SELECT c FROM orders").await?.len(), 1);
+    Ok(())
+}
+
+/// A column with a default gets it whether or not the whole file was read first, also beside a trigger.
+#[rstest]
+#[case::scanned(true)]
+#[case::single_pass(false)]
+#[tokio::test]
+async fn default_beside_a_trigger_does_not_depend_on_the_size_of_the_file(#[case] is_scanned: bool) -> Result<()> {
+    let engine = Postgres::new().await?;
+    engine
+        .execute(
+            "CREATE TABLE orders (id int, state text NOT NULL DEFAULT 'new', seen text); \
+             CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             NEW.seen := COALESCE(NEW.state, 'NULL'); NEW.state := COALESCE(NEW.state, 'filled'); RETURN NEW; END $$; \
+             CREATE TRIGGER fill BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION fill()",
+        )
+        .await?;
+    let file = File::new(&["id", "state"], &[&[Some("1"), None], &[Some("2"), None]]);
+    let scanned = claim("a.csv");
+    let claim = if is_scanned { scanned.clone() } else { Claim { body: None, ..scanned.clone() } };
+    let (destination, schema) = (engine.destination(), file.schema());
+    // The pipeline scans a file when the destination asks for it.
+    match destination.begin(&claim, claim.schema(&schema)).await? {
+        Begun::NeedsScan(_) => assert!(!is_scanned),
+        Begun::Open { load, .. } => drop(load),
+        Begun::AlreadyLoaded(entry) => bail!("{entry:?}"),
+    }
+    wait_for_rollback(&destination, &claim).await?;
+    expect_loaded(load(&destination, &scanned, &file).await?)?;
+    let rows = engine.rows("SELECT state, seen FROM orders").await?;
+    assert_eq!(rows, vec![vec![Some("new".to_owned()); 2]; 2]);
+    Ok(())
+}
+
+/// JSON arrays become arrays. PostgreSQL's own form is accepted too.
+#[rstest]
+#[case("int[]", "[1, 2, null]", Some("{1,2,NULL}"))]
+#[case("int[]", "[0:1]={7,8}", Some("[0:1]={7,8}"))]
+#[case("int[]", "[]", Some("{}"))]
+#[case("int[]", "[[1,2],[3,4]]", Some("{{1,2},{3,4}}"))]
+#[case("int[]", "[[1,2],[3]]", None)]
+#[case("int[]", "[1.5]", None)]
+#[case("int[]", "[\"secret\"]", None)]
+#[case(
+    "text[]",
+    "[\"a, \\\"b\\\"\", \"\\\\\", \"\", \"NULL\", \"{}\"]",
+    Some("{\"a, \\\"b\\\"\",\"\\\\\",\"\",\"NULL\",\"{}\"}")
+)]
+#[case("boolean[]", "[true, false]", Some("{t,f}"))]
+#[case("numeric[]", "[123456789012345678901234567890.10]", Some("{123456789012345678901234567890.10}"))]
+#[case("numeric(5,2)[]", "[1.234]", None)]
+#[case("real[]", "[0.1, 16777217]", None)]
+#[case("timestamptz[]", "[\"2024-01-02T03:04:05Z\"]", Some("{\"2024-01-02 03:04:05+00\"}"))]
+#[case("uuid[]", "[\"6f9619ff-8b86-d011-b42d-00cf4fc964ff\"]", Some("{6f9619ff-8b86-d011-b42d-00cf4fc964ff}"))]
+#[case("json[]", "[{\"a\": 1.50}, [2], null]", Some("{\"{\\\"a\\\": 1.50}\",[2],NULL}"))]
+#[case("mood[]", "[\"ok\"]", Some("{ok}"))]
+#[case("mood[]", "[\"secret\"]", None)]
+#[tokio::test]
+async fn json_arrays_become_arrays(
+    #[case] definition: &str,
+    #[case] json: &str,
+    #[case] stored: Option<&str>,
+) -> Result<()> {
+    let engine = Postgres::new().await?;
+    engine.execute("CREATE TYPE mood AS ENUM ('ok')").await?;
+    engine.execute(&format!("CREATE TABLE {TABLE} (n serial, c {definition})")).await?;
+    let expected = match stored {
+        Some(text) => Ok(vec![Some(text.to_owned())]),
+        None => Err(ErrorKind::DataRefused),
+    };
+    assert_eq!(load_column(&engine, "a.json", &[Some(json)]).await?, expected);
     Ok(())
 }

@@ -76,6 +76,14 @@ impl Cloud {
         keeper::log_tail(&self.folder)
     }
 
+    /// The number of batches of queue messages with which a function has failed. MiniStack has no metric for them.
+    pub fn failed_batches(&self, function: &str) -> Result<usize> {
+        let path = self.folder.join("log");
+        let log = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let failed = format!("ESM: Lambda {function} failed processing");
+        Ok(String::from_utf8_lossy(&log).matches(&failed).count())
+    }
+
     /// Creates an account with an empty bucket.
     pub async fn account(&self) -> Result<Account> {
         let account = self.account_without_bucket().await?;
@@ -161,6 +169,11 @@ impl Account {
             .with("AWS_ENDPOINT_URL", &self.endpoint)
             .with("AWS_EC2_METADATA_DISABLED", "true")
             .with("S3_BUCKET", &self.bucket)
+    }
+
+    /// The value of `AWS_ENDPOINT_URL`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The `Authorization` header for this account. MiniStack does not check the signature.

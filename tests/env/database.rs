@@ -180,6 +180,8 @@ pub struct Options {
     pub max_connections: u32,
     /// The size of the page cache, and of InnoDB's redo log.
     pub buffer_pool_megabytes: u32,
+    /// The folder that the server sees as `/etc/pam.d`. With it, users of a schema log in through PAM.
+    pub pam_services: Option<PathBuf>,
     /// Whether MariaDB writes a row-based binary log and syncs it at each COMMIT.
     pub binary_log: bool,
 }
@@ -192,6 +194,7 @@ impl Default for Options {
             tls: true,
             max_connections: 151,
             buffer_pool_megabytes: 128,
+            pam_services: None,
             binary_log: false,
         }
     }

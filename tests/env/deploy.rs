@@ -1,5 +1,6 @@
 //! Deploys the template to the local AWS with `scripts/deploy-local`. Tests use the stack through S3 and Lambda.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::settings::Settings;
 use crate::task::{Finished, Task};
 use crate::{fixture, http, run, wait};
 
-/// The name of the stack.
-pub const STACK: &str = "spillway";
-/// The name of the secret with the database's credentials.
+/// The name of the stack, in tests with one stack.
+const STACK: &str = "spillway";
+/// The name of its secret with the database's credentials.
 pub const SECRET: &str = "spillway/database";
 
 /// A deployed stack.
@@ -23,37 +24,81 @@ pub const SECRET: &str = "spillway/database";
 pub struct Deployment {
     /// The account, with the bucket of the stack.
     pub account: Account,
+    /// The name of the stack.
+    pub stack: String,
     outputs: Value,
 }
 
 impl Deployment {
-    /// Deploys the template for this schema, with additional parameters as `Name=Value`.
+    /// Deploys the template for this schema into an account of its own, with additional parameters as `Name=Value`.
     pub async fn deploy(cloud: &Cloud, server: &Database, schema: &Schema, parameters: &[&str]) -> Result<Self> {
         let mut account = cloud.account_without_bucket().await?;
         account.bucket = format!("spillway-demo-{}", account.id);
+        let glue_database = format!("GlueDatabase={}", fixture::GLUE_DATABASE);
+        let parameters = [&[glue_database.as_str()], parameters].concat();
+        Self::deploy_into(account, STACK, server, schema, &parameters).await
+    }
+
+    /// Deploys the template as a stack of this name, with the account's bucket.
+    pub async fn deploy_into(
+        account: Account,
+        stack: &str,
+        server: &Database,
+        schema: &Schema,
+        parameters: &[&str],
+    ) -> Result<Self> {
+        let secret_name = format!("{stack}/database");
         let secret = json!({
             "username": schema.user, "password": schema.password, "host": "127.0.0.1", "port": server.port(), "dbname": schema.name,
             "engine": schema.engine.name(),
         });
-        account.secrets.create_secret().name(SECRET).secret_string(secret.to_string()).send().await?;
+        account.secrets.create_secret().name(&secret_name).secret_string(secret.to_string()).send().await?;
+        let authority = server.certificates().authority().display().to_string();
+        let mut values = BTreeMap::from([
+            ("BucketName", account.bucket.as_str()),
+            ("DatabaseSecretName", secret_name.as_str()),
+            ("DatabaseTable", fixture::TABLE),
+            ("DatabaseCaFile", authority.as_str()),
+            ("ScheduleState", "DISABLED"),
+            ("SubnetIds", "subnet-0123456789abcdef0"),
+            ("SecurityGroupIds", "sg-0123456789abcdef0"),
+        ]);
+        for parameter in parameters {
+            let (name, value) = parameter.split_once('=').context("a parameter is not Name=Value")?;
+            values.insert(name, value);
+        }
         let output = Command::new(run::workspace().join("scripts/deploy-local"))
-            .args([STACK, &format!("BucketName={}", account.bucket), &format!("DatabaseSecretName={SECRET}")])
-            .args([format!("DatabaseTable={}", fixture::TABLE), "ScheduleState=DISABLED".to_owned()])
-            .arg(format!("GlueDatabase={}", fixture::GLUE_DATABASE))
-            .args([
-                format!("DatabaseCaFile={}", server.certificates().authority().display()),
-                "SubnetIds=subnet-0123456789abcdef0".to_owned(),
-                "SecurityGroupIds=sg-0123456789abcdef0".to_owned(),
-            ])
-            .args(parameters)
-            .env("AWS_ENDPOINT_URL", cloud.endpoint())
+            .arg(stack)
+            // SAM accepts no empty value. The parameters that may be empty have no other default.
+            .args(values.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={value}")))
+            .env("AWS_ENDPOINT_URL", account.endpoint())
             .env("AWS_ACCESS_KEY_ID", &account.id)
             .output()
             .await
             .context("cannot run scripts/deploy-local")?;
         ensure!(output.status.success(), "the deployment failed: {}", String::from_utf8_lossy(&output.stderr));
         let outputs = serde_json::from_slice(&output.stdout).context("scripts/deploy-local printed no JSON")?;
-        Ok(Self { account, outputs })
+        Ok(Self { account, stack: stack.to_owned(), outputs })
+    }
+
+    /// Adds variables to the environment of both functions, for tests that need shorter times or failpoints.
+    pub async fn set_variables(&self, variables: &Settings) -> Result<()> {
+        for output in ["TriggerFunctionName", "IngestFunctionName"] {
+            let path = format!("/2015-03-31/functions/{}/configuration", self.output(output)?);
+            let credential = self.account.credential("lambda");
+            let headers = [("Authorization", credential.as_str()), ("Content-Type", "application/json")];
+            let found = http::request("GET", self.account.port, &path, &headers, "").await?;
+            let found: Value = serde_json::from_str(&found.body).context("the configuration is not JSON")?;
+            let mut environment = found["Environment"]["Variables"].clone();
+            ensure!(environment.is_object(), "the function has no variables: {found}");
+            for (name, value) in variables.iter() {
+                environment[name] = value.into();
+            }
+            let change = json!({"Environment": {"Variables": environment}});
+            let changed = http::request("PUT", self.account.port, &path, &headers, &change.to_string()).await?;
+            ensure!(changed.status == 200, "the configuration was not changed: {}", changed.body);
+        }
+        Ok(())
     }
 
     /// Invokes the stack's ingest function and returns the body of its response.
@@ -66,6 +111,18 @@ impl Deployment {
         ensure!(response["errorType"].is_null(), "the ingest function failed: {response}");
         let body = response["body"].as_str().context("the response has no body")?;
         Ok(serde_json::from_str(body)?)
+    }
+
+    /// The settings of the stack's ingest function.
+    pub async fn ingest_settings(&self) -> Result<Settings> {
+        let path = format!("/2015-03-31/functions/{}/configuration", self.output("IngestFunctionName")?);
+        let credential = self.account.credential("lambda");
+        let response = http::get_with(self.account.port, &path, &[("Authorization", &credential)]).await?;
+        let response: Value = serde_json::from_str(&response.body).context("the configuration is not JSON")?;
+        let variables = response["Environment"]["Variables"].as_object().context("the function has no variables")?;
+        Ok(variables.iter().fold(Settings::default(), |settings, (name, value)| {
+            settings.with(name, value.as_str().unwrap_or_default())
+        }))
     }
 
     /// Waits for this number of RunTask requests, and returns the settings of each task: its definition with overrides.

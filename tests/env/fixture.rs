@@ -46,6 +46,8 @@ pub struct Fixture {
     pub schema: Schema,
     /// The uploaded files.
     pub inputs: Vec<Input>,
+    /// The Glue database of the fallback.
+    pub glue_database: String,
     /// The number of rows that the ledger counts as stored, and that a later file has replaced.
     replaced_rows: usize,
 }
@@ -79,7 +81,7 @@ pub struct Counted {
 impl Fixture {
     /// A fixture without files.
     pub fn new(account: Account, schema: Schema) -> Self {
-        Self { account, schema, inputs: Vec::new(), replaced_rows: 0 }
+        Self { account, schema, inputs: Vec::new(), glue_database: GLUE_DATABASE.to_owned(), replaced_rows: 0 }
     }
 
     /// The settings of a binary that uses this bucket and schema.
@@ -88,7 +90,7 @@ impl Fixture {
             .settings()
             .and(&self.schema.settings())
             .with("RDS_TABLE", TABLE)
-            .with("GLUE_DATABASE", GLUE_DATABASE)
+            .with("GLUE_DATABASE", &self.glue_database)
             .with("GLUE_TABLE", GLUE_TABLE)
             .with("RDS_RETRY_SECONDS", 3)
             .with("LEASE_SECONDS", 5)
@@ -186,7 +188,7 @@ impl Fixture {
     /// The rows of the registered fallback, and the problems of its registration.
     async fn fallback_rows(&self) -> Result<(Vec<String>, Vec<String>)> {
         let prefix = format!("fallback/{TABLE}/");
-        let found = fallback::read(&self.account, GLUE_DATABASE, GLUE_TABLE, &prefix).await?;
+        let found = fallback::read(&self.account, &self.glue_database, GLUE_TABLE, &prefix).await?;
         let value = |row: &fallback::FallbackRow, column: &str| row.get(column).cloned().flatten();
         let rows = found
             .rows

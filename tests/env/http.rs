@@ -17,13 +17,27 @@ pub struct Response {
 
 /// Sends a GET without a body.
 pub async fn get(port: u16, path: &str) -> Result<Response> {
-    send(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")).await
+    get_with(port, path, &[]).await
+}
+
+/// Sends a GET with additional headers.
+pub async fn get_with(port: u16, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+    let mut request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    send(port, &format!("{request}\r\n")).await
 }
 
 /// Sends a POST with a body and additional headers.
 pub async fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
+    request("POST", port, path, headers, body).await
+}
+
+/// Sends a request with a body and additional headers.
+pub async fn request(method: &str, port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Response> {
     let mut request = format!(
-        "POST {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        "{method} {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
     );
     for (name, value) in headers {

@@ -1,5 +1,7 @@
 //! A private MariaDB on loopback, with its own data folder, port and certificate. It restarts on the same port and data.
 //!
+//! `make test-mysql` runs MySQL in its place ([`crate::mysql_root`]).
+//!
 //! Most tests use a schema of the server that the whole run shares ([`MariaDb::shared`]). A test that stops or
 //! reconfigures the server starts its own ([`MariaDb::start`]), which takes about a second.
 
@@ -15,8 +17,10 @@ use mysql_async::{Conn, OptsBuilder, Row, SslOpts, Value};
 use crate::database::Engine;
 pub use crate::database::{Options, Rows, Schema};
 use crate::keeper::{self, Owner};
+use crate::mysql_root::MySqlRoot;
 use crate::process::Signal;
 use crate::server::Server;
+use crate::token_service::{SERVICE, with_services};
 use crate::{run, template, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,23 +123,33 @@ impl MariaDb {
         self.execute(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4", schema.name)).await?;
         self.execute(&format!("CREATE USER '{}'@'%' IDENTIFIED BY '{}'", schema.user, schema.password)).await?;
         self.execute(&format!("GRANT ALL ON {}.* TO '{}'@'%'", schema.name, schema.user)).await?;
+        if self.options.pam_services.is_some() {
+            self.execute(&format!("ALTER USER '{}'@'%' IDENTIFIED VIA pam USING '{SERVICE}'", schema.user)).await?;
+        }
         Ok(schema)
     }
 
     fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
         let server = Server::create(folder, owner, options)?;
-        template::copy("mariadb", &server.folder.join("data"), initialize)?;
+        let data = server.folder.join("data");
+        match MySqlRoot::from_env() {
+            None => template::copy("mariadb", &data, initialize)?,
+            Some(root) => template::copy("mysql", &data, |folder| root.initialize(folder))?,
+        }
         std::fs::create_dir_all(server.folder.join("tmp"))?;
         Ok(Self(server))
     }
 
     fn command(&self) -> Vec<String> {
         let tls = self.certificates();
-        let mut command: Vec<String> =
-            ["mariadbd", "--no-defaults", "--user=root", "--bind-address=127.0.0.1", "--skip-name-resolve"]
-                .map(str::to_owned)
-                .to_vec();
+        let mysql = MySqlRoot::from_env();
+        let mut command = match &mysql {
+            None => ["mariadbd", "--no-defaults", "--user=root"].map(str::to_owned).to_vec(),
+            Some(root) => root.server(),
+        };
         command.extend([
+            "--bind-address=127.0.0.1".to_owned(),
+            "--skip-name-resolve".to_owned(),
             format!("--datadir={}", self.folder.join("data").display()),
             // At start a server deletes all temporary tables in this folder, also those of other servers.
             format!("--tmpdir={}", self.folder.join("tmp").display()),
@@ -149,8 +163,15 @@ impl MariaDb {
             format!("--read-only={}", u8::from(self.options.read_only)),
             format!("--max-connections={}", self.options.max_connections),
             format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
-            format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes),
         ]);
+        match mysql {
+            None => command.push(format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes)),
+            Some(_) => command.extend(MySqlRoot::options(&self.options)),
+        }
+        if let Some(services) = &self.options.pam_services {
+            command.extend(["--plugin-load-add=auth_pam", "--pam-use-cleartext-plugin=ON"].map(str::to_owned));
+            command = [with_services(services), command].concat();
+        }
         if self.options.binary_log {
             let log = format!("--log-bin={}", self.folder.join("data/binary").display());
             command.extend([log, "--server-id=1".into(), "--binlog-format=ROW".into(), "--sync-binlog=1".into()]);

@@ -17,6 +17,7 @@ use crate::database::{Engine, Options, Rows, Schema};
 use crate::keeper::{self, Owner};
 use crate::process::{self, Signal};
 use crate::server::Server;
+use crate::token_service::{SERVICE, with_services};
 use crate::{run, template, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -127,12 +128,19 @@ impl Postgres {
         if is_root()? {
             run::command(Command::new("chown").args(["-R", "postgres"]).arg(server.folder.join("tls")))?;
         }
+        if server.options.pam_services.is_some() {
+            let access = format!(
+                "host all {ADMINISTRATOR} 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 pam pamservice={SERVICE}\n"
+            );
+            std::fs::write(server.folder.join("data/pg_hba.conf"), access)?;
+        }
         Ok(Self(server))
     }
 
     fn command(&self) -> Result<Vec<String>> {
         let tls = self.certificates();
-        let mut command = run_as_postgres()?;
+        let mut command = self.options.pam_services.as_deref().map(with_services).unwrap_or_default();
+        command.extend(run_as_postgres()?);
         command.push(binary("postgres")?.display().to_string());
         command.extend(["-D".to_owned(), self.folder.join("data").display().to_string()]);
         let read_only = if self.options.read_only { "on" } else { "off" };

@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::cloud::{Account, REGION};
-use crate::deploy::{Deployment, STACK};
-use crate::fixture::GLUE_DATABASE;
+use crate::deploy::Deployment;
 use crate::http;
 use crate::settings::Settings;
 
@@ -21,18 +20,20 @@ pub struct Role<'a> {
 impl Deployment {
     /// The role with this logical name in the template.
     pub async fn role(&self, logical_name: &str) -> Result<Role<'_>> {
-        let query = [("Action", "DescribeStackResource"), ("StackName", STACK), ("LogicalResourceId", logical_name)];
+        let query =
+            [("Action", "DescribeStackResource"), ("StackName", &self.stack), ("LogicalResourceId", logical_name)];
         let response = call(&self.account, "cloudformation", &query).await?;
         Ok(Role { account: &self.account, name: element(&response, "PhysicalResourceId")?.to_owned() })
     }
 
     /// Allows the requests that MiniStack checks against the wrong resource.
     ///
-    /// It checks GetDatabase against a table with the database's name, and RunTask against the cluster.
+    /// It checks GetDatabase against a table with the database's name, and RunTask, ListTasks and DescribeTasks against the
+    /// cluster, without the key `ecs:cluster`.
     pub async fn allow_misread_requests(&self) -> Result<()> {
         let account = &self.account.id;
         let cluster = self.output("ClusterName")?;
-        let database = format!("arn:aws:glue:{REGION}:{account}:table/{GLUE_DATABASE}");
+        let database = format!("arn:aws:glue:{REGION}:{account}:table/{}", self.output("GlueDatabaseName")?);
         let cluster = format!("arn:aws:ecs:{REGION}:{account}:cluster/{cluster}");
         for name in ["TriggerRole", "IngestRole", "TaskRole"] {
             let role = self.role(name).await?;
@@ -41,15 +42,22 @@ impl Deployment {
                 role.put_policy("run-task", "Allow", "ecs:RunTask", &cluster).await?;
             }
         }
-        Ok(())
+        let ingest = self.role("IngestRole").await?;
+        ingest.put_policy("list-tasks", "Allow", "ecs:ListTasks", &cluster).await?;
+        ingest.put_policy("describe-tasks", "Allow", "ecs:DescribeTasks", &cluster).await
     }
 
     /// Credentials of the task's role, as ECS provides them to a task.
-    ///
-    /// The deployed role trusts only ECS, and MiniStack's ECS does not assume roles. So this changes the role to trust the
-    /// account. The role's permissions stay as deployed.
     pub async fn task_credentials(&self) -> Result<Settings> {
-        let (account, role) = (&self.account, self.role("TaskRole").await?);
+        self.role_credentials("TaskRole").await
+    }
+
+    /// Credentials of the role with this logical name.
+    ///
+    /// The deployed roles trust only ECS or Lambda, and MiniStack's ECS does not assume roles. So this changes the role to
+    /// trust the account. The role's permissions stay as deployed.
+    pub async fn role_credentials(&self, logical_name: &str) -> Result<Settings> {
+        let (account, role) = (&self.account, self.role(logical_name).await?);
         let trust = json!({
             "Version": "2012-10-17",
             "Statement": [{

@@ -1,6 +1,7 @@
 //! Fallback writes to S3 and the Glue catalog of the local AWS. Athena and replay read the same rows back.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -15,6 +16,7 @@ use spillway_core::fallback::{self, FallbackWrite, Manifest};
 use spillway_core::object::{ObjectRef, ObjectVersion};
 use spillway_core::pipeline::PipelineConfig;
 use spillway_core::store::Store;
+use spillway_core::table_name::TableName;
 use spillway_formats::Batch;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::FallbackFormat;
@@ -170,11 +172,12 @@ impl File {
     }
 
     fn as_fallback_write<'a>(&'a self, schema: &'a Schema) -> FallbackWrite<'a> {
+        static TABLE: LazyLock<TableName> = LazyLock::new(|| "orders".into());
         let rows = self.rows.len() as u64;
         let reason = "unreachable: for the test";
         FallbackWrite {
             source: &self.source,
-            table: "orders",
+            table: &TABLE,
             original_key: &self.source.object.key,
             body_sha256: "0f",
             schema,

@@ -10,7 +10,8 @@ use spillway_test_env::fixture::Counted;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
-async fn upload(test_env: &TestEnv, settings: &Settings, key: &str, body: &str) -> Result<(Object, Value)> {
+/// Uploads and loads an object. Returns it and its report.
+pub(super) async fn upload(test_env: &TestEnv, settings: &Settings, key: &str, body: &str) -> Result<(Object, Value)> {
     let object = test_env.fixture.account.put(key, body.to_owned()).await?;
     let response = test_env.deliver_until_accepted(settings, &[&object]).await?;
     Ok((object, response.body["reports"][0].clone()))

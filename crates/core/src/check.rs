@@ -2,17 +2,20 @@
 //!
 //! A failure does not stop the later tests. An item whose test needs a failed item says so.
 
+mod delivery;
+
 use bytes::Bytes;
 use serde::Serialize;
 
 use crate::deadline::Deadline;
-use crate::destination::{LedgerProbe, Probe};
+use crate::destination::{HistoryProbe, LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
-use crate::launch::LaunchSettings;
 use crate::pipeline::{Context, PipelineConfig, Refresh};
 use crate::policy::policy;
 use crate::secret::CredentialSettings;
+
+pub(crate) use delivery::Surroundings;
 
 /// The end of most hints. It makes sense for a file only, so a check removes it.
 const REPLAY_HINT: &str = ", then replay the fallback";
@@ -70,10 +73,10 @@ impl CheckItem {
     }
 }
 
-/// Checks the settings, S3, the secret, the database, the ledger, Glue and the settings of tasks.
+/// Checks the settings, S3, the upload queue, the secret, the database, the ledger, Glue and the tasks.
 pub(crate) async fn check(
     context: &Context,
-    launch: Option<&LaunchSettings>,
+    surroundings: Surroundings<'_>,
     bucket: &str,
     deadline: &Deadline,
 ) -> Check {
@@ -85,9 +88,10 @@ pub(crate) async fn check(
         format!("write and delete an object under {}", context.settings.prefixes.lease),
         write(context, bucket).await,
     ));
+    items.extend(delivery::uploads(context, surroundings.queue, bucket).await);
     items.extend(database(context, deadline).await);
     items.push(glue(context, bucket).await);
-    items.push(tasks(launch));
+    items.push(delivery::tasks(surroundings.launcher).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
 
@@ -180,13 +184,15 @@ const TEMPORARY_TABLE: (&str, &str) = ("temporary_table", "create a temporary ta
 const TABLE: (&str, &str) =
     ("table", "create a table spillway_check_…, insert, read, update and delete a row, add a column, drop the table");
 const LEDGER: (&str, &str) = ("ledger", "read the ledger, and insert a row that is rolled back");
+const HISTORY: (&str, &str) = ("history", "look for the attempt history and the indexes; loads do not need them");
 
-fn not_probed(cause: &str) -> [CheckItem; 4] {
-    [LOAD_STATEMENT, TEMPORARY_TABLE, TABLE, LEDGER].map(|(name, tried)| CheckItem::not_tried(name, tried, cause))
+fn not_probed(cause: &str) -> [CheckItem; 5] {
+    [LOAD_STATEMENT, TEMPORARY_TABLE, TABLE, LEDGER, HISTORY]
+        .map(|(name, tried)| CheckItem::not_tried(name, tried, cause))
 }
 
-fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
-    let Probe { load_statement, temporary_table, table, ledger } = probe;
+fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
+    let Probe { load_statement, temporary_table, table, ledger, history } = probe;
     let can_create = table.is_empty();
     let of_table = match table.first() {
         None => CheckItem::passed(TABLE.0, TABLE.1, None),
@@ -217,14 +223,34 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 4] {
         CheckItem::of(TEMPORARY_TABLE.0, TEMPORARY_TABLE.1, temporary_table.map(|()| None)),
         of_table,
         of_ledger,
+        CheckItem::of(HISTORY.0, HISTORY.1, history.map(|probe| probe.map(history_state))),
     ]
+}
+
+/// What the history lacks. That fails no check: the next sweep creates it, if the user may.
+fn history_state(probe: HistoryProbe) -> String {
+    let HistoryProbe { table, exists, missing_indexes } = probe;
+    let mut lacks: Vec<String> = Vec::new();
+    if !exists {
+        lacks.push(format!("the table {table} does not exist, so failed attempts are only in the log"));
+    }
+    if !missing_indexes.is_empty() {
+        lacks.push(format!("without these indexes, requests read whole tables: {}", missing_indexes.join("; ")));
+    }
+    match lacks.is_empty() {
+        true => format!("failed attempts are in {table}"),
+        false => format!(
+            "{}; the next sweep creates what is missing, if the user may; else its owner must",
+            lacks.join("; ")
+        ),
+    }
 }
 
 async fn glue(context: &Context, bucket: &str) -> CheckItem {
     let settings = &context.settings;
     // Without a default table, the Glue tables are known only from the keys of files.
     let rules = settings.database.tables.current();
-    let table = rules.routes.default.as_deref();
+    let table = rules.routes.default.as_ref();
     let location = table.map(|table| (settings.glue_table(table), fallback::table_folder(bucket, settings, table)));
     let result = match &location {
         Some((table, folder)) => context.catalog.with_table(table).inspect(Some(folder)).await,
@@ -232,25 +258,6 @@ async fn glue(context: &Context, bucket: &str) -> CheckItem {
     };
     let tried = format!("read the Glue database {} and its fallback table", settings.glue.database);
     CheckItem::of("glue", tried, result.map(|found| Some(found.to_owned())))
-}
-
-/// Only the settings of tasks are checked: the role may not describe a cluster.
-fn tasks(launch: Option<&LaunchSettings>) -> CheckItem {
-    let tried = "read the settings of tasks; nothing was started";
-    match launch {
-        None => {
-            let found = "ECS_CLUSTER is not set, so a file that needs a Fargate task fails";
-            CheckItem::passed("tasks", tried, Some(found.to_owned()))
-        }
-        Some(launch) if launch.subnets.is_empty() => {
-            let reason = "SUBNETS is empty, and Fargate does not start a task without a subnet".to_owned();
-            CheckItem::failed("tasks", tried, reason, "set SUBNETS (SubnetIds in the template)")
-        }
-        Some(LaunchSettings { cluster, task_definition, subnets, .. }) => {
-            let found = format!("cluster {cluster}, task definition {task_definition}, {} subnets", subnets.len());
-            CheckItem::passed("tasks", tried, Some(found))
-        }
-    }
 }
 
 fn reason(error: &Error) -> String {

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::deadline::Deadline;
-use crate::error::{Result, chain};
-use crate::pipeline::Context;
+use crate::error::{ErrorKind, Result, chain};
+use crate::pipeline::{Context, DatabaseSettings};
 use crate::store::lease;
 
 /// The leftovers that one cleanup has deleted.
@@ -23,6 +23,9 @@ pub struct Cleared {
     pub uploads: usize,
     /// Names of the staging tables dropped.
     pub staging_tables: Vec<String>,
+    /// Number of old attempts deleted from the history.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts: u64,
 }
 
 /// Deletes leases, uploads and staging tables of dead workers, and returns how many.
@@ -46,10 +49,12 @@ pub(crate) async fn clean_up(context: &Context, bucket: &str, older_than: Durati
         Ok(names) => cleared.staging_tables = names,
         Err(error) => warn!(error = %chain(&error), "failed to drop staging tables"),
     }
+    cleared.attempts = keep_history(context, deadline).await;
     info!(
         leases = cleared.leases,
         uploads = cleared.uploads,
         staging_tables = cleared.staging_tables.len(),
+        attempts = cleared.attempts,
         "cleaned up after dead workers"
     );
     cleared
@@ -67,6 +72,33 @@ async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Durati
         .await
 }
 
+/// Creates what the attempt history lacks, and deletes old attempts. Returns how many.
+async fn keep_history(context: &Context, deadline: &Deadline) -> u64 {
+    let DatabaseSettings { options, history_days, .. } = &context.settings.database;
+    let keep_for = SignedDuration::from_hours(24 * i64::try_from(*history_days).unwrap_or(i64::MAX / 24));
+    if context.outage.kind().is_some() {
+        return 0;
+    }
+    let before = Timestamp::now().saturating_sub(keep_for).unwrap_or(Timestamp::UNIX_EPOCH);
+    let kept = tokio::select! {
+        kept = async { context.destinations.open(options, false).await?.keep_history(before).await } => kept,
+        error = deadline.reached() => Err(error),
+    };
+    match kept {
+        Ok(upkeep) => upkeep.deleted,
+        // Only the owner of the ledger may create the rest, which a check names; or a load holds the table, and the next
+        // cleanup tries again.
+        Err(error) if matches!(error.kind(), ErrorKind::Privilege | ErrorKind::Conflict) => {
+            debug!(error = %chain(&error), "the attempt history is not complete");
+            0
+        }
+        Err(error) => {
+            warn!(error = %chain(&error), "failed to keep the attempt history");
+            0
+        }
+    }
+}
+
 /// Aborts the uploads of fallback objects and of copies that are too large for one request.
 async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
     let prefixes = &context.settings.prefixes;
@@ -78,4 +110,9 @@ async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) ->
         count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -5,6 +5,7 @@
 
 mod batch;
 mod concurrency;
+mod messages;
 mod run;
 
 use std::panic::AssertUnwindSafe;
@@ -43,7 +44,7 @@ pub struct Dispatcher {
     context: Context,
     /// Publishes events about outcomes.
     event_bus: Option<EventBus>,
-    /// Delays messages that failed.
+    /// Delays messages that failed. A check tests it.
     upload_queue: Option<UploadQueue>,
     /// Starts the task for a large object; without it such an object fails.
     launcher: Option<Launcher>,
@@ -69,7 +70,7 @@ pub struct DispatchSettings {
     pub pipeline: PipelineConfig,
     /// When an object is dispatched to a task; without it this process loads every object itself.
     pub tasks: Option<Tasks>,
-    /// `UPLOAD_QUEUE_URL`: the queue whose messages this process receives.
+    /// `UPLOAD_QUEUE_URL`: the queue of uploads.
     pub upload_queue_url: Option<String>,
 }
 
@@ -99,6 +100,12 @@ impl Dispatcher {
                 settings: pipeline,
             },
         }
+    }
+
+    /// Writes no metrics, for a process whose standard output is for its result.
+    #[must_use]
+    pub fn without_metrics(self) -> Self {
+        Self { metrics: self.metrics.silent(), ..self }
     }
 
     /// Processes objects with this context, without events, queue and tasks.
@@ -139,7 +146,7 @@ impl Dispatcher {
     /// Processes queue messages one after the other, so that each process has one database connection.
     async fn process_messages(&self, messages: Vec<QueueMessage>, deadline: &Deadline) -> Value {
         let mut failed = Vec::new();
-        for message in messages {
+        for message in self.suspects_last(messages).await {
             let result = match serde_json::from_str(&message.body) {
                 Ok(event) => self.process_event(&event, deadline).await,
                 Err(error) => Err(Error::new(ErrorKind::EventInvalid, "the message is not JSON").with_source(error)),
@@ -246,7 +253,7 @@ impl Dispatcher {
         let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
         report.source_id = Some(source.id.to_string());
         report.size_bytes = source.size_bytes;
-        report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table);
+        report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table.to_string());
         Ok(report)
     }
 

@@ -114,13 +114,22 @@ pub struct Error {
     object: Option<Box<str>>,
     position: Option<Position>,
     column: Option<String>,
+    needs_other_type: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error with a message in lower case and without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), object: None, position: None, column: None, source: None }
+        Self {
+            kind,
+            message: message.into(),
+            object: None,
+            position: None,
+            column: None,
+            needs_other_type: false,
+            source: None,
+        }
     }
 
     /// Adds the error that caused this one.
@@ -149,6 +158,18 @@ impl Error {
     pub fn in_column(mut self, column: impl Into<String>) -> Self {
         self.column.get_or_insert_with(|| column.into());
         self
+    }
+
+    /// Notes that the value could be stored if its column had another type.
+    #[must_use]
+    pub(crate) fn because_of_type(mut self) -> Self {
+        self.needs_other_type = true;
+        self
+    }
+
+    /// Whether the value could be stored if its column had another type.
+    pub(crate) fn needs_other_type(&self) -> bool {
+        self.needs_other_type
     }
 
     /// The kind.
@@ -185,6 +206,7 @@ impl From<spillway_formats::Error> for Error {
             object: None,
             position: error.position(),
             column: error.column().map(str::to_owned),
+            needs_other_type: false,
             source: None,
         };
         match (error.kind(), error.into_source()) {

@@ -24,12 +24,14 @@ use crate::pipeline::PipelineConfig;
 use crate::route;
 use crate::store::Store;
 use crate::store::upload::Upload;
+use crate::table_name::TableName;
 use spillway_formats::Batch;
 use spillway_formats::fallback_csv::{self, CsvEncoder};
 use spillway_formats::parquet::{self, ParquetEncoder};
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::FallbackFormat;
 
+pub(crate) use manifest::ManifestPage;
 pub use manifest::{Manifest, list};
 
 /// Everything about a fallback to write, except its rows.
@@ -38,7 +40,7 @@ pub struct FallbackWrite<'a> {
     /// The version of the object that contains the rows.
     pub source: &'a ObjectVersion,
     /// The table that the rows were to be loaded into.
-    pub table: &'a str,
+    pub table: &'a TableName,
     /// The key of the file that first contained the records.
     pub original_key: &'a str,
     /// SHA-256 of the source's body in hex.
@@ -318,7 +320,7 @@ async fn has_objects(store: &Store, bucket: &str, folder_key: &str) -> Result<bo
 }
 
 /// The `Location` of a target table's fallback.
-pub(crate) fn table_folder(bucket: &str, settings: &PipelineConfig, target_table: &str) -> String {
+pub(crate) fn table_folder(bucket: &str, settings: &PipelineConfig, target_table: &TableName) -> String {
     format!("s3://{bucket}/{}", route::fallback_table_prefix(&settings.prefixes, target_table))
 }
 

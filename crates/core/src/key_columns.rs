@@ -135,6 +135,7 @@ impl KeyField {
             null_tokens: false,
             is_binary: false,
             has_other_spellings: false,
+            day_order: None,
             max_bytes: max_bytes as u64,
             candidates: Candidates {
                 boolean: false,
@@ -183,7 +184,7 @@ mod tests {
     fn fields(columns: &[&str]) -> KeyFields {
         let columns: Vec<KeyColumn> = columns.iter().map(|name| KeyColumn::of(name)).collect();
         let parts = vec![("month".to_owned(), "01".to_owned()), ("tenant".to_owned(), "NULL".to_owned())];
-        let key = KeyParts { table: "t".to_owned(), parts };
+        let key = KeyParts { table: "t".into(), parts };
         KeyFields::new(
             &columns,
             &ObjectRef::new("b", "in/t/month=01/a.csv"),

@@ -5,6 +5,7 @@
 //! client's own are disabled.
 
 mod failure;
+mod inspect;
 #[cfg(test)]
 mod tests;
 

@@ -5,10 +5,10 @@
 //!
 //! The modules by layer, from the bottom:
 //!
-//! - core types: [`error`], `cost`, `pattern`, [`object`], `report`, [`deadline`], [`failpoint`], [`batch`]
-//! - pure modules: `event`, `route`, `policy`, `key_columns`, and the crate `spillway-formats`
-//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, `queue`, `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, [`fallback`], `replay`, `reconcile`, `cleanup`, [`status`], [`check`], [`request`], [`dispatch`]
+//! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
+//! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], `outcome_events`, `secret`, [`telemetry`], `metrics`
+//! - composition: `reader`, `pipeline`, [`fallback`], [`local_load`], [`plan`], `replay`, `reconcile`, `cleanup`, [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -27,9 +27,13 @@ pub mod error;
 mod event;
 pub mod failpoint;
 pub mod fallback;
+pub mod function;
 mod key_columns;
 mod launch;
 mod ledger;
+pub mod listing;
+pub mod local_file;
+pub mod local_load;
 #[cfg(test)]
 mod memory_aws;
 mod metrics;
@@ -37,12 +41,14 @@ pub mod object;
 mod outcome_events;
 mod pattern;
 pub mod pipeline;
-mod policy;
+pub mod plan;
+pub mod policy;
+pub mod progress;
 mod queue;
 mod reader;
 mod reconcile;
 mod replay;
-mod report;
+pub mod report;
 pub mod request;
 pub mod route;
 mod secret;
@@ -50,4 +56,5 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 mod stub_server;
+pub mod table_name;
 pub mod telemetry;

@@ -24,6 +24,16 @@ pub(crate) struct Metrics {
     stack: Arc<str>,
     /// `trigger`, `ingest` or `task`: a field for searches, not a dimension.
     service: &'static str,
+    output: MetricsOutput,
+}
+
+/// The destination of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MetricsOutput {
+    /// Standard output.
+    Lines,
+    /// None: the process has no log that CloudWatch reads, and its standard output is for its result.
+    None,
 }
 
 /// A metric: name, unit, value.
@@ -54,7 +64,12 @@ pub(crate) struct Backlog {
 impl Metrics {
     /// Metrics of a service, such as `trigger`.
     pub(crate) fn new(stack: &str, service: &'static str) -> Self {
-        Self { stack: stack.into(), service }
+        Self { stack: stack.into(), service, output: MetricsOutput::Lines }
+    }
+
+    /// Metrics that are not written.
+    pub(crate) fn silent(self) -> Self {
+        Self { output: MetricsOutput::None, ..self }
     }
 
     /// Writes the metrics of an object with an outcome.
@@ -78,14 +93,14 @@ impl Metrics {
         if let Some(table) = &report.table {
             line["table"] = json!(table);
         }
-        print(&line);
+        self.print(&line);
     }
 
     /// Writes the metrics of an object that failed, by kind of error.
     pub(crate) fn failure(&self, kind: ErrorKind) {
         let failures = [("Failures", "Count", 1)];
         let attention = [("NeedsAttention", "Count", u64::from(policy(kind).alert))];
-        print(&self.line(
+        self.print(&self.line(
             Timestamp::now(),
             &[
                 MetricSet { dimension: Some(("kind", kind.name())), metrics: &failures },
@@ -104,7 +119,17 @@ impl Metrics {
             ("FallbackRows", "Count", backlog.fallback_rows),
             ("OldestFallbackAge", "Seconds", backlog.oldest_fallback_seconds),
         ];
-        print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &gauges }]));
+        self.print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &gauges }]));
+    }
+
+    /// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.
+    fn print(&self, line: &Value) {
+        match self.output {
+            MetricsOutput::Lines => {
+                let _ = writeln!(io::stdout().lock(), "{line}");
+            }
+            MetricsOutput::None => {}
+        }
     }
 
     fn line(&self, now: Timestamp, sets: &[MetricSet<'_>]) -> Value {
@@ -133,11 +158,6 @@ impl MetricSet<'_> {
             self.metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
         json!({"Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": metrics})
     }
-}
-
-/// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.
-fn print(line: &Value) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 #[cfg(test)]

@@ -10,6 +10,12 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+/// The beginning of the bucket of a local file.
+const LOCAL_SCHEME: &str = "file://";
+
+/// The maximum length of a key in bytes.
+const MAX_KEY_BYTES: usize = 1024;
+
 /// An object as named by an event or a request. It may not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ObjectRef {
@@ -26,11 +32,21 @@ impl ObjectRef {
     pub fn new(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         Self { bucket: bucket.into(), key: key.into(), version_id: None }
     }
+
+    /// Returns a reference to a file of this machine. No bucket of S3 has such a name.
+    pub(crate) fn of_local_file(host: &str, path: &str) -> Self {
+        // The ledger stores this many bytes. The end of a path says more than its beginning.
+        let start = path.ceil_char_boundary(path.len().saturating_sub(MAX_KEY_BYTES));
+        Self::new(format!("{LOCAL_SCHEME}{host}"), &path[start..])
+    }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "s3://{}/{}", self.bucket, self.key)
+        match self.bucket.starts_with(LOCAL_SCHEME) {
+            true => write!(formatter, "{}{}", self.bucket, self.key),
+            false => write!(formatter, "s3://{}/{}", self.bucket, self.key),
+        }
     }
 }
 
@@ -65,6 +81,18 @@ impl ObjectVersion {
     ) -> Self {
         let id = SourceId::of(&object, &etag, size_bytes);
         Self { object, id, etag, size_bytes, last_modified, content_encoding, content_type: None }
+    }
+
+    /// Returns a version of a local file. `parts` identify it.
+    pub(crate) fn of_local_file(
+        object: ObjectRef,
+        parts: &[&str],
+        etag: String,
+        size_bytes: u64,
+        last_modified: Timestamp,
+    ) -> Self {
+        let id = SourceId(hash_parts(parts));
+        Self { object, id, etag, size_bytes, last_modified, content_encoding: None, content_type: None }
     }
 
     /// Sets the `Content-Type` header.
@@ -179,6 +207,13 @@ mod tests {
         assert_ne!(base, source("k2", "\"e\"", None).id);
         assert_ne!(base, source("k", "\"f\"", None).id);
         assert_ne!(base, source("k", "\"e\"", Some("v1")).id);
+    }
+
+    #[test]
+    fn local_file_is_shown_as_a_path_and_keeps_the_end_of_a_long_one() {
+        assert_eq!(ObjectRef::of_local_file("laptop", "/data/a.csv").to_string(), "file://laptop/data/a.csv");
+        let long = ObjectRef::of_local_file("laptop", &format!("/{}/a.csv", "\u{e9}".repeat(600)));
+        assert!(long.key.len() <= MAX_KEY_BYTES && long.key.ends_with("\u{e9}/a.csv"), "{long}");
     }
 
     #[test]

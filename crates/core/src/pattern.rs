@@ -8,7 +8,8 @@
 //! - `**` or `...` as the last segment matches one or more segments.
 //!
 //! Patterns are separated by spaces or commas, and the first match wins. `=> name` after a pattern names the table and
-//! may contain parts (`=> {tenant}_{table}`); otherwise the part `{table}` is the table. Matching never backtracks, so
+//! may contain parts (`=> {tenant}_{table}`); otherwise the part `{table}` is the table. A dot in that name, but not in a
+//! part, separates schema and table (`=> {tenant}.orders`). Matching never backtracks, so
 //! its time is linear in the length of the key.
 
 mod matching;
@@ -19,7 +20,9 @@ mod tests;
 
 use std::fmt;
 
-pub(crate) use table_name::{own_table, table_name};
+use crate::table_name::TableName;
+
+pub(crate) use table_name::{attempts_table, own_table, table_name};
 
 /// Names that have another meaning in `KEY_COLUMNS`, so parts cannot have them.
 pub(crate) const SPECIAL_NAMES: [&str; 4] = ["source_bucket", "source_key", "source_row", "loaded_at"];
@@ -36,6 +39,8 @@ struct TablePattern {
     segments: Vec<Vec<Piece>>,
     /// Whether the pattern ends with `**` or `...`.
     has_tail: bool,
+    /// The schema of the table, if the pattern names one.
+    schema: Option<Vec<Piece>>,
     table: Vec<Piece>,
 }
 
@@ -52,7 +57,7 @@ enum Piece {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyParts {
     /// The table name, not validated.
-    pub table: String,
+    pub table: TableName,
     /// The named parts, in the order of the pattern.
     pub parts: Vec<(String, String)>,
 }
@@ -106,9 +111,10 @@ impl TablePatterns {
     }
 
     /// The table names after `=>` that contain no parts.
-    pub fn fixed_tables(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|pattern| match pattern.table.as_slice() {
-            [Piece::Literal(table)] => Some(table.as_str()),
+    pub fn fixed_tables(&self) -> impl Iterator<Item = TableName> {
+        self.0.iter().filter_map(|pattern| match (pattern.schema.as_deref(), pattern.table.as_slice()) {
+            (None, [Piece::Literal(table)]) => Some(table.as_str().into()),
+            (Some([Piece::Literal(schema)]), [Piece::Literal(table)]) => Some(TableName::in_schema(schema, table)),
             _ => None,
         })
     }

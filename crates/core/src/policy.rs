@@ -138,6 +138,47 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
     Policy { retry, action, alert, hint }
 }
 
+/// Returns the advice for a person who runs a command, in lower case and without a full stop.
+///
+/// A command that loads a local file has no fallback, so its advice differs from that for a deployed function.
+pub fn hint(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Conflict | ErrorKind::Busy | ErrorKind::LeaseLost => {
+            "another process is loading into the same rows; run the command again when it has ended"
+        }
+        ErrorKind::Failover | ErrorKind::Capacity | ErrorKind::Throttled | ErrorKind::Service => {
+            "nothing was stored; run the command again later"
+        }
+        ErrorKind::Unreachable => "nothing was stored; check host and port, and that the server accepts connections",
+        ErrorKind::TlsRefused => {
+            "check the server's certificate and --ca-file (RDS_CA_FILE), or use --tls off to send plain text"
+        }
+        ErrorKind::Credentials => "check user and password, and whether the database exists",
+        ErrorKind::Privilege => {
+            "grant SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database"
+        }
+        ErrorKind::TableMismatch => "change the table, or load the file into another table",
+        ErrorKind::DataRefused => {
+            "change the table or the record, or set MAX_REJECTS to load the file without its bad records"
+        }
+        ErrorKind::DatabaseFull => "add storage, or raise max_allowed_packet",
+        ErrorKind::Internal => "report this message as a bug in Spillway",
+        ErrorKind::CommitUnknown => "run the command again: it reads the ledger to learn whether the rows are stored",
+        ErrorKind::FileBroken => "correct the file, or set MAX_REJECTS to load the file without its bad records",
+        ErrorKind::Poison => "find out why the workers died, and give them more memory or time",
+        ErrorKind::KeyRefused => "name the table with --table, or correct TABLE_PATTERN",
+        ErrorKind::SourceChanged => "the file was changed while it was read; run the command when it is complete",
+        ErrorKind::SourceMissing => "check the name of the file",
+        ErrorKind::DestinationTaken => "move the object at the destination key away",
+        ErrorKind::Forbidden => "check the permissions of the file, or the policies of the AWS identity",
+        ErrorKind::Deadline => "raise the time limit",
+        ErrorKind::Interrupted => "nothing was stored; run the command again",
+        ErrorKind::Settings => "correct the option or the setting; docs/settings.md lists what each setting accepts",
+        ErrorKind::SecretInvalid => "correct the secret",
+        ErrorKind::EventInvalid => "correct the arguments; see --help",
+    }
+}
+
 /// An error with its kind, its causes and the advice, on one line.
 pub(crate) fn describe(error: &Error) -> String {
     format!("{}: {} ({})", error.kind(), chain(error), policy(error.kind()).hint)

@@ -9,10 +9,13 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_lambda_events::sqs::SqsMessage;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::DisplayErrorContext;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_sqs::types::QueueAttributeName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::warn;
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// The delay before a message is received for the second time.
 const FIRST_DELAY: Duration = Duration::from_secs(60);
@@ -55,6 +58,11 @@ impl QueueMessage {
         })
     }
 
+    /// Whether the message was received before, so that an earlier attempt has failed or died.
+    pub(crate) fn was_received_before(&self) -> bool {
+        self.receive_count > 1
+    }
+
     /// How long a failed message waits: a minute at first, doubled with each receipt.
     fn delay(&self) -> Duration {
         let doublings = self.receive_count.saturating_sub(1).min(10);
@@ -84,6 +92,31 @@ impl UploadQueue {
         let timeouts = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
         let settings = aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts);
         Self { client: Client::from_conf(settings.build()), url }
+    }
+
+    /// Reads the queue's ARN, which proves that the queue exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] when the queue does not exist. Other kinds when it cannot be read.
+    pub(crate) async fn arn(&self) -> Result<String> {
+        let name = QueueAttributeName::QueueArn;
+        let request = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(name.clone());
+        let response = request.send().await.map_err(|error| {
+            let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+            let (kind, what) = match code {
+                code if code.contains("NonExistentQueue") || code == "QueueDoesNotExist" => {
+                    (ErrorKind::Settings, "the queue does not exist")
+                }
+                code if code.starts_with("AccessDenied") => {
+                    (ErrorKind::Forbidden, "sqs:GetQueueAttributes is not allowed")
+                }
+                code if code.contains("Throttl") => (ErrorKind::Throttled, "SQS throttled the request"),
+                _ => (ErrorKind::Service, "SQS failed or could not be reached"),
+            };
+            Error::new(kind, format!("{what}: {}", self.url)).with_source(error)
+        })?;
+        let arn = response.attributes().and_then(|attributes| attributes.get(&name)).cloned();
+        arn.ok_or_else(|| Error::new(ErrorKind::Service, format!("SQS returned no ARN of {}", self.url)))
     }
 
     /// Sets when failed messages are received again. If that fails, they wait for the visibility timeout of the queue.

@@ -3,6 +3,8 @@
 //! Safe at any time and in parallel: the lease and the ledger decide whether a file found here is loaded. Deleting
 //! leftovers is the job of [`crate::cleanup`].
 
+mod kept;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::report::{Outcome, Report};
 use crate::route::Route;
 use crate::store::lease;
 use crate::store::read::ListedObject;
+
+pub(crate) use kept::Files;
 
 /// Returns the files under the upload prefixes, oldest first.
 ///

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
+use crate::destination::ObjectPlace;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
-use crate::pipeline::{Assignment, Attempt, Context, FileRows, LoadResult, ask, is_loaded, load};
+use crate::pipeline::{AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, is_loaded, load};
 use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -20,7 +21,8 @@ use crate::route;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplaySelection {
-    /// Only the objects of this table. By default those of `RDS_TABLE`, or of every table if `TABLE_PATTERN` is set.
+    /// Only the objects of this table. By default those of `RDS_TABLE`, or of every table if `TABLE_PATTERN` or table
+    /// settings are set.
     #[serde(default)]
     pub table: Option<String>,
     /// The largest number of objects; all by default.
@@ -63,7 +65,9 @@ pub(crate) async fn replay(
 ) -> Result<Replay> {
     let rules = context.settings.database.tables.current();
     let tables = &rules.routes;
-    let own_table = tables.default.as_deref().filter(|_| tables.patterns.is_empty());
+    let has_table_settings = !rules.entries.is_empty() || context.settings.database.tables.object().is_some();
+    let has_one_table = tables.patterns.is_empty() && !has_table_settings;
+    let own_table = tables.default.as_deref().filter(|_| has_one_table);
     let table = selection.table.as_deref().or(own_table);
     let mut manifests = fallback::list(&context.store, bucket, &context.settings, table).await?;
     manifests.truncate(selection.limit.unwrap_or(usize::MAX));
@@ -123,7 +127,10 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
     report.rows_stored = manifest.rows;
     if exists {
         match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
-            LoadResult::Loaded(loaded) => loaded.copy_to(&mut report),
+            LoadResult::Loaded(loaded) => {
+                loaded.copy_to(&mut report);
+                report.table_changes = attempt.table_changes.made();
+            }
             LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
         }
     }
@@ -142,6 +149,9 @@ fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Repor
 }
 
 /// Moves the source from the failed to the processed prefix, if it is still there. Returns its new key.
+///
+/// With `AFTER_LOAD=delete` it deletes the source instead. With `keep` the source moves too: it cannot stay where it was
+/// uploaded, because it is there no more.
 async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     let failed_key = route::failed_key(prefixes, &source.object.key, &source.id);
@@ -151,12 +161,19 @@ async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
         let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
         // Keep the identity of the upload: the copy's metadata must name the source that the ledger knows.
         let failed = ObjectVersion { id: source.id.clone(), ..failed };
-        store.move_object(&failed, &processed_key).await
+        match attempt.config.after_load {
+            AfterLoad::Move | AfterLoad::Keep => store.move_object(&failed, &processed_key).await.map(|_| true),
+            AfterLoad::Delete => store.delete_version(&failed).await.map(|_| false),
+        }
     };
     match moved.await {
-        Ok(_) => {
-            attempt.record_move(&processed_key, attempt.cost_usd()).await;
+        Ok(true) => {
+            attempt.record_move(ObjectPlace::MovedTo(&processed_key), attempt.cost_usd()).await;
             Some(processed_key)
+        }
+        Ok(false) => {
+            attempt.record_move(ObjectPlace::Deleted, attempt.cost_usd()).await;
+            None
         }
         Err(error) if error.kind() == ErrorKind::SourceMissing => None,
         Err(error) => {

@@ -76,15 +76,21 @@ pub struct Report {
     pub size_bytes: u64,
     /// The duration of this attempt in milliseconds.
     pub elapsed_ms: u64,
-    /// The cost in US dollars, if the size of the function or task is known; see [`crate::cost`].
+    /// The cost in US dollars, if the size of the function or task is known; see `cost`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
     /// The new key of the object, if it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
+    /// How the table was changed for the file: added columns, wider types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub table_changes: Vec<String>,
     /// The reason for the outcome, unless it is a plain load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the user may have meant with the file, if another setting would read it in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// Whether an operator must act although no row is lost. The object has an outcome, so the run does not fail.
     #[serde(default)]
     pub needs_attention: bool,
@@ -108,7 +114,9 @@ impl Report {
             elapsed_ms: 0,
             cost_usd: None,
             moved_to: None,
+            table_changes: Vec::new(),
             reason: None,
+            hint: None,
             needs_attention: false,
         }
     }

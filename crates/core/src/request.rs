@@ -1,8 +1,10 @@
-//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a status or a check. Pure.
+//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a status, a check or a list.
+//! Pure.
 //!
 //! Parsing is strict: unknown fields and fields that do not go together are errors, because an ignored field would load
 //! the wrong files. [`crate::dispatch`] runs the request.
 
+mod lists;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::listing::ListRequest;
 use crate::object::ObjectRef;
 use crate::replay::ReplaySelection;
 use crate::status::StatusRequest;
@@ -22,8 +25,8 @@ use crate::store::read::ListedObject;
 
 /// The accepted requests, for error messages.
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"status\": {}} and {\"check\": {}}, each with \
-                        \"bucket\" if it is not S3_BUCKET";
+                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
+                        {\"fallback\": {\"list\": {}}} and {\"rejects\": {\"list\": {}}}, each with \"bucket\" if it is not S3_BUCKET";
 
 /// The default of [`SweepRequest::older_than_seconds`].
 const DEFAULT_AGE_SECONDS: u64 = 15 * 60;
@@ -96,6 +99,13 @@ pub enum Request {
     Check {
         /// The bucket.
         bucket: String,
+    },
+    /// List runs, rows in the fallback or rejected records.
+    List {
+        /// The bucket.
+        bucket: String,
+        /// The parameters.
+        list: ListRequest,
     },
 }
 
@@ -213,6 +223,9 @@ impl Request {
             let PrefixFields { bucket, prefix, mode, start_ts, end_ts } = deserialize(request)?;
             let selection = Selection::of(mode, start_ts, end_ts)?;
             return Ok(Self::Prefix { bucket: or_default(bucket), prefixes: vec![prefix], selection });
+        }
+        if let Some(list) = lists::parse(request, &or_default)? {
+            return Ok(list);
         }
         if request.get("rejects").is_some() {
             let RejectsFields { bucket, rejects } = deserialize(request)?;

@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
+use crate::table_name::TableName;
 use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use spillway_formats::schema::fallback::FallbackFormat;
 
@@ -163,13 +164,13 @@ pub(crate) fn lease_key(prefixes: &Prefixes, id: &SourceId) -> String {
 }
 
 /// The key of the file that contains a source's rejected records, in the format of the source.
-pub(crate) fn rejects_key(prefixes: &Prefixes, table: &str, key: &str, id: &SourceId) -> String {
+pub(crate) fn rejects_key(prefixes: &Prefixes, table: &TableName, key: &str, id: &SourceId) -> String {
     let is_json = FileName::of(key).is_some_and(|name| name.format == NamedFormat::Json);
     format!("{}.{}", rejects_stem(prefixes, table, id), if is_json { "json" } else { "csv" })
 }
 
 /// The key of the JSONL file that contains the error of each rejected record.
-pub(crate) fn reject_errors_key(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+pub(crate) fn reject_errors_key(prefixes: &Prefixes, table: &TableName, id: &SourceId) -> String {
     format!("{}.jsonl", rejects_stem(prefixes, table, id))
 }
 
@@ -179,25 +180,31 @@ pub(crate) fn errors_key_for(key: &str) -> String {
     format!("{stem}.jsonl")
 }
 
-fn rejects_stem(prefixes: &Prefixes, table: &str, id: &SourceId) -> String {
+fn rejects_stem(prefixes: &Prefixes, table: &TableName, id: &SourceId) -> String {
     rejects_prefix(prefixes, table, id.as_str())
 }
 
 /// The prefix of the rejected records and errors of the sources of a table whose id begins with `id_start`.
-pub(crate) fn rejects_prefix(prefixes: &Prefixes, table: &str, id_start: &str) -> String {
-    format!("{}{}/{id_start}", prefixes.rejected, utf8_percent_encode(table, FOLDER))
+pub(crate) fn rejects_prefix(prefixes: &Prefixes, table: &TableName, id_start: &str) -> String {
+    // A dot in a name is encoded, so a dot in the folder separates schema and table.
+    let folder: Vec<String> = table.parts().map(|part| utf8_percent_encode(part, FOLDER).to_string()).collect();
+    format!("{}{}/{id_start}", prefixes.rejected, folder.join("."))
 }
 
 /// The table of a file of rejected records; `None` for other keys.
-pub(crate) fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<String> {
+pub(crate) fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<TableName> {
     let (folder, file) = key.strip_prefix(&prefixes.rejected)?.split_once('/')?;
-    let table = percent_decode_str(folder).decode_utf8().ok()?;
+    let decoded = |part: &str| Some(percent_decode_str(part).decode_utf8().ok()?.into_owned());
+    let table: TableName = match folder.split_once('.') {
+        Some((schema, own_name)) => TableName::in_schema(&decoded(schema)?, &decoded(own_name)?),
+        None => decoded(folder)?.into(),
+    };
     let is_records = [".csv", ".json"].iter().any(|ending| file.to_ascii_lowercase().ends_with(ending));
-    (!table.is_empty() && is_records).then(|| table.into_owned())
+    (table.parts().all(|part| !part.is_empty()) && is_records).then_some(table)
 }
 
 /// The prefix of a table's fallback objects, which is its `Location` in Glue.
-pub(crate) fn fallback_table_prefix(prefixes: &Prefixes, table: &str) -> String {
+pub(crate) fn fallback_table_prefix(prefixes: &Prefixes, table: &TableName) -> String {
     format!("{}{}/", prefixes.fallback, table::folder(table))
 }
 
@@ -207,14 +214,14 @@ pub(crate) fn fallback_day(last_modified: Timestamp) -> String {
 }
 
 /// The prefix of one partition, which is its `Location` in Glue.
-pub(crate) fn fallback_partition_prefix(prefixes: &Prefixes, table: &str, day: &str) -> String {
+pub(crate) fn fallback_partition_prefix(prefixes: &Prefixes, table: &TableName, day: &str) -> String {
     format!("{}dt={day}/", fallback_table_prefix(prefixes, table))
 }
 
 /// The key of a source's fallback object.
 pub(crate) fn fallback_data_key(
     prefixes: &Prefixes,
-    table: &str,
+    table: &TableName,
     last_modified: Timestamp,
     id: &SourceId,
     format: FallbackFormat,
@@ -325,7 +332,7 @@ mod tests {
             reason_key(&whole, "any/x.csv", &id()),
             manifest_key(&whole, &id()),
             lease_key(&whole, &id()),
-            fallback_data_key(&whole, "t", Timestamp::UNIX_EPOCH, &id(), FallbackFormat::Csv),
+            fallback_data_key(&whole, &"t".into(), Timestamp::UNIX_EPOCH, &id(), FallbackFormat::Csv),
         ] {
             assert!(matches!(of(&own), Route::Skip { .. }), "{own}");
         }
@@ -343,12 +350,22 @@ mod tests {
     #[rstest]
     #[case("orders", "rejected/orders/")]
     #[case("a/b %\u{e9}", "rejected/a%2Fb%20%25%C3%A9/")]
+    #[case("a.b", "rejected/a%2Eb/")]
     fn the_key_of_rejected_records_contains_their_table(#[case] table: &str, #[case] folder: &str) {
+        check_rejects_key(&table.into(), folder);
+    }
+
+    #[test]
+    fn the_key_of_rejected_records_contains_the_schema() {
+        check_rejects_key(&TableName::in_schema("sales", "a.b"), "rejected/sales.a%2Eb/");
+    }
+
+    fn check_rejects_key(table: &TableName, folder: &str) {
         let key = rejects_key(&prefixes(), table, "uploads/a.csv", &id());
         assert_eq!(key, format!("{folder}{ID}.csv"));
         assert_eq!(reject_errors_key(&prefixes(), table, &id()), format!("{folder}{ID}.jsonl"));
         assert_eq!(errors_key_for(&key), reject_errors_key(&prefixes(), table, &id()));
-        assert_eq!(rejects_table(&prefixes(), &key).as_deref(), Some(table));
+        assert_eq!(rejects_table(&prefixes(), &key).as_ref(), Some(table));
         assert_eq!(rejects_table(&prefixes(), &reject_errors_key(&prefixes(), table, &id())), None);
         assert_eq!(rejects_table(&prefixes(), "uploads/orders/a.csv"), None);
         assert_ne!(Route::of_requested(&ObjectRef::new("b", key), &prefixes()), Route::Ingest);
@@ -357,7 +374,7 @@ mod tests {
     #[test]
     fn keys_of_the_fallback_and_the_lease() {
         let written: Timestamp = "2026-11-20T23:59:59.9Z".parse().unwrap();
-        let data = fallback_data_key(&prefixes(), "t", written, &id(), FallbackFormat::Parquet);
+        let data = fallback_data_key(&prefixes(), &"t".into(), written, &id(), FallbackFormat::Parquet);
         assert_eq!(data, format!("fallback/t/dt=2026-11-20/{ID}.parquet"));
         assert_eq!(manifest_key(&prefixes(), &id()), format!("fallback/_manifests/{ID}.json"));
         assert_eq!(lease_key(&prefixes(), &id()), format!("lease/{ID}"));

@@ -14,7 +14,7 @@ use crate::fallback::{self, Manifest};
 use crate::object::ObjectRef;
 use crate::pipeline::{Context, ask};
 use crate::policy;
-use crate::reconcile::{age_seconds, uploaded_files};
+use crate::reconcile::{Files, age_seconds, uploaded_files};
 use crate::store::lease::{self, LeaseInfo};
 use crate::store::read::ListedObject;
 
@@ -42,7 +42,8 @@ pub enum Status {
 /// What waits in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BacklogStatus {
-    /// The files under the upload prefixes, including those that are being loaded.
+    /// The files under the upload prefixes, including those that are being loaded. Files that stay in place are not among
+    /// them if the ledger says that they need no load.
     pub waiting: Waiting,
     /// The rows in the fallback, by table.
     pub fallback: Vec<TableBacklog>,
@@ -127,7 +128,7 @@ pub(crate) async fn status(
 async fn backlog(context: &Context, bucket: &str, deadline: &Deadline) -> Result<BacklogStatus> {
     let Context { store, settings, .. } = context;
     let (files, manifests, leases, database) = tokio::join!(
-        uploaded_files(context, bucket),
+        waiting_files(context, bucket, deadline),
         fallback::list(store, bucket, settings, None),
         live_leases(context, bucket),
         database(context, bucket, deadline),
@@ -142,6 +143,15 @@ async fn backlog(context: &Context, bucket: &str, deadline: &Deadline) -> Result
         leases: leases?.iter().map(LeaseStatus::of).collect(),
         database,
     })
+}
+
+/// Returns the files that wait, oldest first. While the ledger cannot be read, files that stay in place count as waiting.
+async fn waiting_files(context: &Context, bucket: &str, deadline: &Deadline) -> Result<Vec<ListedObject>> {
+    let files = uploaded_files(context, bucket).await?;
+    let Files { mut pending, unknown, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
+    pending.extend(unknown);
+    pending.sort_by_key(|file| file.last_modified);
+    Ok(pending)
 }
 
 /// Returns the leases that have not expired.
@@ -164,7 +174,7 @@ fn by_table(manifests: &[Manifest]) -> Vec<TableBacklog> {
     let mut tables: BTreeMap<&str, TableBacklog> = BTreeMap::new();
     for manifest in manifests {
         let backlog = tables.entry(&manifest.target_table).or_insert_with(|| TableBacklog {
-            table: manifest.target_table.clone(),
+            table: manifest.target_table.to_string(),
             files: 0,
             rows: 0,
             oldest_age_seconds: 0,

@@ -1,7 +1,9 @@
-//! Decompresses gzip and Zstandard: accepts bytes in any chunks, returns pieces of bounded size.
+//! Decompresses gzip, Zstandard and zip: accepts bytes in any chunks, returns pieces of bounded size.
 //!
-//! A file may have several members or frames. Zeros after the last gzip member are padding. A file is rejected if it ends
-//! early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
+//! A file may have several gzip members or Zstandard frames. Zeros after the last gzip member are padding. A zip archive has one
+//! file; see [`zip`]. A file is rejected if it ends early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
+
+mod zip;
 
 use async_compression::codecs::zstd::params::DParameter;
 use async_compression::codecs::{DecodeV2, GzipDecoder, ZstdDecoder};
@@ -10,6 +12,7 @@ use bytes::Bytes;
 
 use crate::detect::Compression;
 use crate::{Error, ErrorKind, Result};
+use zip::ZipDecoder;
 
 /// The most bytes that are decoded at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -43,6 +46,7 @@ pub struct Decompressor {
 enum Codec {
     Gzip(Box<GzipDecoder>),
     Zstd(Box<ZstdDecoder>),
+    Zip(Box<ZipDecoder>),
 }
 
 /// The part of the file that the next byte belongs to.
@@ -73,6 +77,7 @@ impl Codec {
         match self {
             Self::Gzip(_) => "gzip",
             Self::Zstd(_) => "zstd",
+            Self::Zip(_) => "zip",
         }
     }
 
@@ -80,6 +85,7 @@ impl Codec {
         match self {
             Self::Gzip(decoder) => decoder.as_mut(),
             Self::Zstd(decoder) => decoder.as_mut(),
+            Self::Zip(decoder) => decoder.as_mut(),
         }
     }
 }
@@ -89,6 +95,7 @@ impl Decompressor {
     pub fn new(compression: Compression, limits: DecodedLimits) -> Self {
         let codec = match compression {
             Compression::Gzip => Codec::Gzip(Box::default()),
+            Compression::Zip => Codec::Zip(Box::default()),
             Compression::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG);
                 Codec::Zstd(Box::new(ZstdDecoder::new_with_params(&[window])))
@@ -150,7 +157,12 @@ impl Decompressor {
         self.stored_bytes += read as u64;
         let _read = self.input.split_to(read);
         let has_ended = result.map_err(|error| {
-            let mut message = format!("the {} data cannot be decoded after {}", self.codec.name(), self.progress());
+            let mut message = match &self.codec {
+                Codec::Gzip(_) | Codec::Zstd(_) => {
+                    format!("the {} data cannot be decoded after {}", self.codec.name(), self.progress())
+                }
+                Codec::Zip(_) => format!("the zip archive cannot be read: {error}, after {}", self.progress()),
+            };
             if matches!(self.codec, Codec::Zstd(_)) && self.decoded_bytes == 0 {
                 message += &format!("; the largest supported window has {} MiB", (1 << ZSTD_WINDOW_LOG) >> 20);
             }
@@ -159,7 +171,7 @@ impl Decompressor {
         if has_ended {
             self.place = Place::Between;
         }
-        // Only zstd can have more output without more input. gzip still needs its trailer then.
+        // Only zstd can have more output without more input. gzip still needs its trailer then, and zip its directory.
         self.has_more = is_full && !has_ended && matches!(self.codec, Codec::Zstd(_));
         Ok(written)
     }
@@ -180,6 +192,7 @@ impl Decompressor {
                 let is_next = match &self.codec {
                     Codec::Gzip(_) => *first == 0x1f,
                     Codec::Zstd(_) => matches!(first, 0x28 | 0x50..=0x5f),
+                    Codec::Zip(_) => false,
                 };
                 if !is_next {
                     return Err(self.other_data());

@@ -139,6 +139,14 @@ impl Decoder {
         }
     }
 
+    /// Whether the last lines of the file are skipped.
+    pub(crate) fn has_footer(&self) -> bool {
+        match self {
+            Self::Csv(decoder) => decoder.has_footer(),
+            Self::Json(_) => false,
+        }
+    }
+
     /// The final column names known so far: all with the first batch (CSV), or after the end of the file (JSON).
     pub fn column_names(&self) -> Vec<String> {
         match self {
@@ -147,6 +155,14 @@ impl Decoder {
                 let keys: Vec<Vec<u8>> = decoder.keys().iter().map(|key| key.clone().into_bytes()).collect();
                 column_names(&keys)
             }
+        }
+    }
+
+    /// The number of columns known so far.
+    pub fn known_columns(&self) -> usize {
+        match self {
+            Self::Csv(decoder) => decoder.header().map_or(0, <[Vec<u8>]>::len),
+            Self::Json(decoder) => decoder.keys().len(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! HTML or XML.
 
 mod page;
+mod workbook;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -23,13 +24,13 @@ const FORMATS: [(&str, NamedFormat); 6] = [
 /// The first bytes of a Parquet file.
 const PARQUET: &[u8] = b"PAR1";
 /// The endings that may follow one of [`FORMATS`].
-const COMPRESSIONS: [&str; 2] = [".gz", ".zst"];
+const COMPRESSIONS: [&str; 3] = [".gz", ".zst", ".zip"];
+/// The first bytes of a zip archive, and of an Excel workbook.
+const ZIP: &[u8] = b"PK\x03\x04";
 
 /// The first bytes of known formats that are not supported, with their names.
-const UNSUPPORTED: [(&[u8], &str); 11] = [
-    (b"PK\x03\x04", "a zip archive or an Excel workbook"),
+const UNSUPPORTED: [(&[u8], &str); 9] = [
     (b"PK\x05\x06", "an empty zip archive"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
     (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x04\x22\x4d\x18", "compressed with lz4"),
     (b"\xff\x06\0\0sNaPpY", "compressed with Snappy"),
@@ -71,6 +72,8 @@ pub enum Compression {
     Gzip,
     /// Zstandard, one frame or more.
     Zstd,
+    /// A zip archive of one file.
+    Zip,
 }
 
 /// The format that the ending of a key names.
@@ -161,6 +164,9 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
     if is_zstd(head) {
         return Ok(Some(Compression::Zstd));
     }
+    if head.starts_with(ZIP) {
+        return workbook::reject(head).map(|()| Some(Compression::Zip));
+    }
     reject_unsupported(head)?;
     match encodings(hints.content_encoding).find(|name| matches!(*name, "br" | "deflate" | "compress")) {
         Some(name) => Err(unsupported(&format!("stored with the content encoding {name}"))),
@@ -173,7 +179,8 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
 /// # Errors
 /// For a known format that is not supported, for a page of HTML or XML, and for a file that is compressed more than once.
 pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Format> {
-    if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) {
+    if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) || head.starts_with(ZIP) {
+        workbook::reject(head)?;
         return Err(unsupported("compressed more than once"));
     }
     reject_unsupported(head)?;
@@ -214,6 +221,7 @@ fn is_zstd(head: &[u8]) -> bool {
 }
 
 fn reject_unsupported(head: &[u8]) -> Result<()> {
+    workbook::reject(head)?;
     let by_start = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
     let is_bzip2 = matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]);
     let is_tar = head.get(257..263).is_some_and(|magic| matches!(magic, b"ustar\0" | b"ustar "));
@@ -228,7 +236,7 @@ fn reject_unsupported(head: &[u8]) -> Result<()> {
 
 fn unsupported(what: &str) -> Error {
     let message = format!(
-        "the object is {what}, which is not supported; upload CSV or JSON, plain or compressed with gzip or zstd, or Parquet"
+        "the object is {what}, which is not supported; upload CSV or JSON, plain or compressed with gzip, zstd or zip, or Parquet"
     );
     Error::new(ErrorKind::Invalid, message)
 }
@@ -254,6 +262,8 @@ mod tests {
     #[case("a.gz", None)]
     #[case("a.gz.csv", Some(("a.gz", ".csv", NamedFormat::Csv, false)))]
     #[case("a.csv.gz.gz", None)]
+    #[case("a.csv.ZIP", Some(("a", ".csv.ZIP", NamedFormat::Csv, true)))]
+    #[case("a.zip", None)]
     #[case("a.txt", None)]
     #[case("a.jsonl.gz", Some(("a", ".jsonl.gz", NamedFormat::Json, true)))]
     #[case("a.NDJSON", Some(("a", ".NDJSON", NamedFormat::Json, false)))]
@@ -271,6 +281,9 @@ mod tests {
     #[case(b"\x51\x2a\x4d\x18\0", None, Some(Compression::Zstd))]
     #[case(b"a,b\n1,2\n", Some("gzip"), None)]
     #[case(b"", Some("gzip"), None)]
+    #[case(&zip("orders.csv"), None, Some(Compression::Zip))]
+    #[case(&zip("xl.csv"), None, Some(Compression::Zip))]
+    #[case(b"PK\x03\x04", None, Some(Compression::Zip))]
     #[case(b"BZh9,b\n", None, None)]
     fn first_bytes_decide_the_compression(
         #[case] head: &[u8],
@@ -282,7 +295,11 @@ mod tests {
     }
 
     #[rstest]
-    #[case(b"PK\x03\x04rest", "a zip archive")]
+    #[case(b"PK\x05\x06rest", "an empty zip archive")]
+    #[case(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "an old Excel workbook")]
+    #[case(&zip("[Content_Types].xml"), "an Excel workbook")]
+    #[case(&zip("xl/workbook.xml"), "an Excel workbook")]
+    #[case(&zip("mimetypeapplication/vnd.oasis.opendocument.spreadsheet"), "an Excel workbook or another office document")]
     #[case(b"BZh91AY&SYrest", "compressed with bzip2")]
     #[case(b"\xfd7zXZ\0rest", "compressed with xz")]
     #[case(b"\x04\x22\x4d\x18rest", "compressed with lz4")]
@@ -292,6 +309,11 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.message().starts_with(&format!("the object is {what}")), "{error}");
         }
+    }
+
+    /// The beginning of an archive whose first member has this name.
+    fn zip(name: &str) -> Vec<u8> {
+        [b"PK\x03\x04", &[0; 26][..], name.as_bytes()].concat()
     }
 
     fn tar() -> Vec<u8> {
@@ -337,8 +359,10 @@ mod tests {
 
     #[test]
     fn file_that_is_compressed_twice_is_rejected() {
-        let error = format(FileFormat::Csv, HINTS, &[0x1f, 0x8b, 8, 0]).unwrap_err();
-        assert!(error.message().contains("compressed more than once"), "{error}");
+        for head in [&[0x1f, 0x8b, 8, 0][..], &zip("a.csv")] {
+            let error = format(FileFormat::Csv, HINTS, head).unwrap_err();
+            assert!(error.message().contains("compressed more than once"), "{error}");
+        }
     }
 
     proptest! {

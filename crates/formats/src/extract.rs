@@ -6,8 +6,8 @@ use std::ops::Range;
 use crate::decoder::{Decoder, Layout, ReadOptions};
 use crate::{Error, ErrorKind, Result};
 
-/// Returns the skipped lines above the header, the header and the wanted records of a file as they are in the file, line
-/// ends included.
+/// Returns the skipped lines above the header, the header, the wanted records and the skipped lines at the end of a file as they
+/// are in the file, line ends included.
 ///
 /// The caller pushes the decompressed file in chunks and takes the records after each push. Memory is bounded by the chunk and
 /// the longest record.
@@ -36,6 +36,11 @@ impl RecordExtractor {
         let mut decoder = Decoder::with_layout(layout, options);
         decoder.find_records(starts.into_iter().collect());
         Self { decoder, window: Vec::new(), window_start: 0, ready: VecDeque::new() }
+    }
+
+    /// Whether lines at the end of the file are returned after the last record, so that the file must be read to its end.
+    pub fn has_footer(&self) -> bool {
+        self.decoder.has_footer()
     }
 
     /// Adds the next bytes of the file.
@@ -184,6 +189,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn skipped_lines_at_the_end_are_returned_last() {
+        let dialect = CsvDialect { skip_footer_lines: 2, detected: Some(Detected::default()), ..CsvDialect::default() };
+        let file = b"a,b\n1,2\n3\n4,5\n\nTotal: \"2\n";
+        let expected = [(0, "a,b\n"), (8, "3\n"), (14, "\nTotal: \"2\n")].map(|(start, text)| (start, text.to_owned()));
+        for chunk_bytes in 1..=file.len() {
+            let found = extracted(&Layout::Csv(dialect.clone()), file, chunk_bytes, &[8]).unwrap();
+            assert_eq!(found, expected, "{chunk_bytes}");
+        }
+    }
+
     #[rstest]
     #[case::lines("{\"a\":1}\noops\n{\"a\":2}\n", &[8], &[(8, "oops\n")])]
     #[case::array("[{\"a\":1},\n {\"a\":x}]", &[1, 11], &[(1, "{\"a\":1}"), (11, "{\"a\":x}")])]
@@ -203,7 +219,7 @@ mod tests {
     fn json_records_within_a_document_are_returned() {
         let file = format!("{{\"head\":\"{}\",\"data\":[{{\"a\":1}}, {{\"a\":x}}],\"tail\":[{{}}]}}", "h".repeat(100));
         let start = file.find("{\"a\":x}").unwrap();
-        let json = JsonOptions { records_path: RecordsPath::parse("data") };
+        let json = JsonOptions { records_path: RecordsPath::parse("data"), ..JsonOptions::default() };
         let options = ReadOptions { json, ..options() };
         for chunk_bytes in 1..=file.len() {
             let mut extractor = RecordExtractor::new(&json_layout(), &options, [start as u64]);

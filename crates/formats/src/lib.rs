@@ -10,6 +10,7 @@ pub mod compression;
 pub mod csv;
 pub mod decoder;
 pub mod detect;
+pub mod encoding;
 pub mod error;
 pub mod extract;
 pub mod fallback_csv;
@@ -22,3 +23,4 @@ mod text;
 
 pub use batch::{Batch, FieldKind, Position};
 pub use error::{Error, ErrorKind, Result};
+pub use text::TextEncoding;

@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
-use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
+use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use memchr::memchr_iter;
 
 use crate::{Error, ErrorKind, Position};
 
-type Charset = &'static encoding_rs::Encoding;
+type Charset = &'static Encoding;
 
 /// The number of bytes that tell the encodings apart.
 const HEAD_BYTES: usize = 4;
@@ -18,13 +19,55 @@ const HEAD_BYTES: usize = 4;
 const UTF16_HEAD_BYTES: usize = 64;
 const CONVERTED_BYTES: usize = 16 * 1024;
 
+/// The encoding of a file without a byte order mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextEncoding {
+    /// UTF-8, or UTF-16 if the first bytes show it.
+    #[default]
+    Utf8,
+    /// This encoding, whatever the bytes are.
+    Named(&'static Encoding),
+    /// To be detected from all bytes, see [`crate::encoding`]. Until then the file is read as UTF-8.
+    Auto,
+    /// This encoding, which was detected from all bytes.
+    Detected(&'static Encoding),
+}
+
+impl TextEncoding {
+    /// `auto`, or the encoding of a label such as `windows-1252`. Letter case does not matter.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.trim().eq_ignore_ascii_case("auto") {
+            return Some(Self::Auto);
+        }
+        Encoding::for_label_no_replacement(text.as_bytes()).map(Self::of)
+    }
+
+    /// A known encoding.
+    pub fn of(encoding: &'static Encoding) -> Self {
+        if encoding == UTF_8 { Self::Utf8 } else { Self::Named(encoding) }
+    }
+
+    /// The name of the encoding, as in the Encoding Standard. UTF-8 if it is not known yet.
+    pub fn name(self) -> &'static str {
+        self.charset().map_or("UTF-8", Encoding::name)
+    }
+
+    /// The encoding that the file is converted from, if it is known and not UTF-8.
+    fn charset(self) -> Option<Charset> {
+        match self {
+            Self::Utf8 | Self::Auto => None,
+            Self::Named(charset) | Self::Detected(charset) => Some(charset),
+        }
+    }
+}
+
 /// Turns the chunks of a file into chunks of valid UTF-8.
 ///
 /// The caller passes each chunk to [`TextReader::next`] again and again until that returns `None`.
 #[derive(Debug)]
 pub(crate) struct TextReader {
-    /// The encoding of a file without a byte order mark, if it is not UTF-8.
-    charset: Option<Charset>,
+    /// The encoding of a file without a byte order mark.
+    encoding: TextEncoding,
     state: State,
 }
 
@@ -55,6 +98,8 @@ pub(crate) enum InvalidText {
     NotUtf16,
     /// The next bytes are not valid in the configured encoding.
     NotConfigured(Charset),
+    /// The next bytes are not text in the encoding that was detected.
+    NotDetected(Charset),
 }
 
 enum State {
@@ -84,6 +129,9 @@ impl InvalidText {
             Self::Utf16WithoutMark => "the file looks like UTF-16 without a byte order mark".to_owned(),
             Self::NotUtf8 => format!("the byte at {offset} is not valid UTF-8"),
             Self::NotUtf16 => "the file begins as UTF-16 but is not valid UTF-16 here".to_owned(),
+            Self::NotDetected(charset) => {
+                format!("the bytes of the file look like {}, but they are no text in it here", charset.name())
+            }
             Self::NotConfigured(charset) => format!("the file is not valid {} (CSV_ENCODING) here", charset.name()),
         };
         Error::new(ErrorKind::Invalid, format!("{what}; {hint}")).at(position)
@@ -91,18 +139,24 @@ impl InvalidText {
 }
 
 impl TextReader {
-    /// A reader for a file that is in `charset` unless it has a byte order mark; UTF-8 if `None`.
-    pub(crate) fn new(charset: Option<Charset>) -> Self {
-        let charset = charset.filter(|charset| *charset != encoding_rs::UTF_8);
-        Self { charset, state: State::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
+    /// A reader for a file that is in `encoding` unless it has a byte order mark.
+    pub(crate) fn new(encoding: TextEncoding) -> Self {
+        Self { encoding, state: State::Unknown { head: Vec::with_capacity(HEAD_BYTES) } }
     }
 
-    /// The encoding that the file is converted from, if it is not UTF-8.
-    pub(crate) fn converted_from(&self) -> Option<Charset> {
+    /// The encoding of the file as far as it is known.
+    pub(crate) fn encoding(&self) -> TextEncoding {
         match &self.state {
-            State::Converted(converter) => Some(converter.decoder.encoding()),
-            State::Unknown { .. } | State::Utf8(_) => self.charset,
+            State::Converted(converter) if self.encoding.charset() != Some(converter.decoder.encoding()) => {
+                TextEncoding::Named(converter.decoder.encoding())
+            }
+            State::Unknown { .. } | State::Utf8(_) | State::Converted(_) => self.encoding,
         }
+    }
+
+    /// Whether the text is converted from another encoding than UTF-8.
+    pub(crate) fn is_converted(&self) -> bool {
+        self.encoding().charset().is_some()
     }
 
     /// Takes bytes off the front of `input` and returns the next piece; `None` when all input is used.
@@ -116,7 +170,7 @@ impl TextReader {
         if let State::Unknown { head } = &mut self.state {
             let mut needed = HEAD_BYTES;
             fill(head, needed, input);
-            if self.charset.is_none() && starts_like_utf16(head) {
+            if self.encoding.charset().is_none() && starts_like_utf16(head) {
                 needed = UTF16_HEAD_BYTES;
                 fill(head, needed, input);
             }
@@ -141,7 +195,7 @@ impl TextReader {
             [0xff, 0xfe, ..] => (Some(UTF_16LE), 2),
             [0xfe, 0xff, ..] => (Some(UTF_16BE), 2),
             [0xef, 0xbb, 0xbf, ..] => (None, 3),
-            _ if self.charset.is_some() => (self.charset, 0),
+            _ if self.encoding.charset().is_some() => (self.encoding.charset(), 0),
             // No text in UTF-8 starts like this.
             _ if starts_like_utf16(head) => (Some(utf16_without_mark(head)?), 0),
             _ => (None, 0),
@@ -151,7 +205,11 @@ impl TextReader {
             None => State::Utf8(Partial { bytes: rest, returned: 0 }),
             Some(charset) => State::Converted(Box::new(Converter {
                 decoder: charset.new_decoder_without_bom_handling(),
-                is_detected: mark_bytes > 0 || self.charset.is_none(),
+                source: match self.encoding {
+                    TextEncoding::Named(_) if mark_bytes == 0 => CharsetSource::Setting,
+                    TextEncoding::Detected(_) if mark_bytes == 0 => CharsetSource::AllBytes,
+                    _ => CharsetSource::FirstBytes,
+                },
                 head: rest,
                 converted: vec![0; CONVERTED_BYTES],
                 is_malformed: false,
@@ -242,11 +300,20 @@ impl Partial {
     }
 }
 
+/// How the encoding of a file became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CharsetSource {
+    Setting,
+    /// The encoding is UTF-16.
+    FirstBytes,
+    /// All bytes together look like text in it.
+    AllBytes,
+}
+
 /// Converts another encoding to UTF-8.
 struct Converter {
     decoder: Decoder,
-    /// Whether the first bytes tell the encoding, which is UTF-16. Otherwise it is the configured one.
-    is_detected: bool,
+    source: CharsetSource,
     /// First bytes of the file that are not converted yet.
     head: Vec<u8>,
     converted: Vec<u8>,
@@ -281,12 +348,28 @@ impl Converter {
                 DecoderResult::Malformed(..) => self.is_malformed = true,
             }
         }
+        // Bytes without a character in a Windows encoding are decoded to these control characters.
+        if self.source == CharsetSource::AllBytes && has_c1_control(&self.converted[..written]) {
+            return Err(InvalidText::NotDetected(self.decoder.encoding()));
+        }
         if written > 0 {
             return Ok(Some(&self.converted[..written]));
         }
-        Err(match self.is_detected {
-            true => InvalidText::NotUtf16,
-            false => InvalidText::NotConfigured(self.decoder.encoding()),
+        Err(match self.source {
+            CharsetSource::FirstBytes => InvalidText::NotUtf16,
+            CharsetSource::Setting => InvalidText::NotConfigured(self.decoder.encoding()),
+            CharsetSource::AllBytes => InvalidText::NotDetected(self.decoder.encoding()),
         })
     }
+}
+
+/// Whether UTF-8 contains a control character from U+0080 to U+009F, which no text has.
+fn has_c1_control(text: &[u8]) -> bool {
+    memchr_iter(0xc2, text).any(|at| matches!(text.get(at + 1), Some(0x80..=0x9f)))
+}
+
+/// Whether a file starts with a byte order mark, or like UTF-16. Then [`TextReader`] knows its encoding from these bytes.
+pub(crate) fn tells_encoding(head: &[u8]) -> bool {
+    starts_like_utf16(head)
+        || matches!(head, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0xef, 0xbb, 0xbf, ..] | [0, 0, 0xfe, 0xff, ..])
 }

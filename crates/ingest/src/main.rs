@@ -34,8 +34,12 @@ async fn start() -> anyhow::Result<Function> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     let settings = IngestSettings::from_env().context("the function's settings are invalid")?;
     let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
-    let dispatch =
-        DispatchSettings { service: "ingest", pipeline: settings.pipeline, tasks: Some(tasks), upload_queue_url: None };
+    let dispatch = DispatchSettings {
+        service: "ingest",
+        pipeline: settings.pipeline,
+        tasks: Some(tasks),
+        upload_queue_url: settings.upload_queue_url,
+    };
     let dispatcher = Dispatcher::connect(dispatch).await;
     Ok(Function { dispatcher, bucket: settings.bucket, default_request: settings.default_request })
 }

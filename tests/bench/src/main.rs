@@ -6,6 +6,7 @@
 //!   With `baseline=BINARY` it also compares two builds of the task in the same rounds, and only prints the figures.
 //! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
+//! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
 
@@ -14,6 +15,7 @@ mod client;
 mod compare;
 mod data;
 mod figures;
+mod inline;
 mod large;
 mod measure;
 mod plot;
@@ -74,6 +76,12 @@ async fn measure(words: Vec<String>) -> Result<()> {
             let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
             let rows = rows.map(str::parse).transpose().context("rows is not a number")?;
             println!("{}", large::measure(Path::new(task), rows, &machine).await?);
+            Ok(())
+        }
+        Some(("inline", task)) => {
+            let largest = words.get(1).and_then(|word| word.strip_prefix("largest=")).filter(|size| !size.is_empty());
+            let largest = largest.map(str::parse).transpose().context("largest is not a number")?;
+            println!("{}", inline::measure(Path::new(task), largest, &machine).await?);
             Ok(())
         }
         _ => measure_sets(Plan::parse(words.into_iter())?, &machine).await,

@@ -78,6 +78,11 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
             context = Some(("iam:PassedToService", "ecs-tasks.amazonaws.com".to_owned()));
             vec!["TaskRole.Arn".to_owned(), "TaskExecutionRole.Arn".to_owned()]
         }
+        "container-instances" => {
+            context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
+            vec![format!("arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/Cluster/*")]
+        }
+        "task-of-cluster" => vec![format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task/Cluster/0123456789abcdef")],
         "tasks" => {
             context = Some(("ecs:CreateAction", "RunTask".to_owned()));
             vec![format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task/Cluster/0123456789abcdef")]

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -25,37 +26,49 @@ const PARSER: &str = "import json, sys; from samtranslator.yaml_helper import ya
                       json.dump(yaml_parse(open(sys.argv[1]).read()), sys.stdout)";
 
 /// The template and the values of its parameters.
-#[derive(Debug)]
-pub(super) struct Template {
-    document: Value,
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    document: Arc<Value>,
     parameters: BTreeMap<String, String>,
 }
 
 impl Template {
     /// Reads the template of the workspace. Other parameters have their defaults.
-    pub(super) fn read(parameters: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn read(parameters: &[(&str, &str)]) -> Result<Self> {
+        Self::read_file("template.yaml", parameters)
+    }
+
+    /// Reads a template of the workspace. Other parameters have their defaults.
+    pub(crate) fn read_file(path: &str, parameters: &[(&str, &str)]) -> Result<Self> {
         let output = Command::new(run::tool("python")?)
             .args(["-c", PARSER])
-            .arg(run::workspace().join("template.yaml"))
+            .arg(run::workspace().join(path))
             .output()
             .context("cannot run SAM's parser")?;
         ensure!(output.status.success(), "SAM cannot parse the template: {}", String::from_utf8_lossy(&output.stderr));
-        let document: Value = serde_json::from_slice(&output.stdout)?;
+        let document: Arc<Value> = Arc::new(serde_json::from_slice(&output.stdout)?);
         let declared = document["Parameters"].as_object().context("the template has no parameters")?;
-        let mut values = BTreeMap::new();
-        for (name, declaration) in declared {
-            let given = parameters.iter().find(|(given, _)| given == name).map(|(_, value)| (*value).to_owned());
-            if let Some(value) = given.or_else(|| plain(&declaration["Default"])) {
-                values.insert(name.clone(), value);
-            }
+        let default = |(name, declaration): (&String, &Value)| Some((name.clone(), plain(&declaration["Default"])?));
+        let defaults = declared.iter().filter_map(default).collect();
+        Self { document: Arc::clone(&document), parameters: defaults }.with(parameters)
+    }
+
+    /// The same template with other values of these parameters.
+    pub(crate) fn with(mut self, parameters: &[(&str, &str)]) -> Result<Self> {
+        for (name, value) in parameters {
+            ensure!(!self.document["Parameters"][*name].is_null(), "the template has no parameter {name:?}");
+            self.parameters.insert((*name).to_owned(), (*value).to_owned());
         }
-        let unknown = parameters.iter().find(|(name, _)| !declared.contains_key(*name));
-        ensure!(unknown.is_none(), "the template has no parameter {unknown:?}");
-        Ok(Self { document, parameters: values })
+        Ok(self)
+    }
+
+    /// The parsed template.
+    pub(crate) fn document(&self) -> &Value {
+        &self.document
     }
 
     /// Whether a condition of the template holds.
-    pub(super) fn holds(&self, condition: &str) -> Result<bool> {
+    pub(crate) fn holds(&self, condition: &str) -> Result<bool> {
         let definition = &self.document["Conditions"][condition];
         ensure!(!definition.is_null(), "the template has no condition {condition}");
         self.truth(definition)
@@ -112,8 +125,19 @@ impl Template {
         Ok(Role { name: name.to_owned(), statements })
     }
 
+    /// Fails if these parameters do not create the resource.
+    fn ensure_exists(&self, resource: &str) -> Result<()> {
+        let condition = self.document["Resources"][resource]["Condition"].as_str();
+        let exists = condition.map_or(Ok(true), |condition| self.holds(condition))?;
+        ensure!(exists, "a reference to {resource}, which these parameters do not create");
+        Ok(())
+    }
+
     /// The value without intrinsic functions; `None` for `AWS::NoValue`.
-    fn resolve(&self, value: &Value) -> Result<Option<Value>> {
+    ///
+    /// # Errors
+    /// When the value refers to a resource that these parameters do not create.
+    pub(crate) fn resolve(&self, value: &Value) -> Result<Option<Value>> {
         Ok(Some(match value {
             Value::Array(items) => {
                 let items: Result<Vec<_>> = items.iter().map(|item| self.resolve(item)).collect();
@@ -159,10 +183,13 @@ impl Template {
                 let text = self.resolve(text)?.and_then(|text| plain(&text)).context("Split of no text")?;
                 Ok(Some(text.split(separator.as_str().unwrap_or_default()).map(Value::from).collect()))
             }
-            "Fn::GetAtt" => Ok(Some(match argument {
-                Value::String(attribute) => attribute.clone().into(),
-                _ => list(argument).iter().map(plain).collect::<Option<Vec<_>>>().context("GetAtt")?.join(".").into(),
-            })),
+            "Fn::GetAtt" => {
+                let parts = list(argument).iter().map(plain).collect::<Option<Vec<_>>>().context("GetAtt")?;
+                let attribute = parts.join(".");
+                self.ensure_exists(attribute.split('.').next().unwrap_or_default())?;
+                Ok(Some(attribute.into()))
+            }
+            "Fn::GetAZs" => Ok(Some(["us-east-1a", "us-east-1b"].map(Value::from).to_vec().into())),
             "Fn::If" => {
                 let [condition, then, otherwise] = list(argument) else { bail!("If takes three values") };
                 let condition = condition.as_str().context("the condition of If has no name")?;
@@ -200,7 +227,10 @@ impl Template {
             "AWS::URLSuffix" => "amazonaws.com",
             "AWS::StackName" => "spillway",
             "AWS::StackId" => STACK_ID,
-            _ if !self.document["Resources"][name].is_null() => name,
+            _ if !self.document["Resources"][name].is_null() => {
+                self.ensure_exists(name)?;
+                name
+            }
             _ => {
                 let value = self.parameter(name)?;
                 return Ok(Some(match self.document["Parameters"][name]["Type"].as_str() {
@@ -220,7 +250,10 @@ impl Template {
             let (name, rest) = part.split_once('}').with_context(|| format!("an open brace in {text:?}"))?;
             let value = match variables.get(name) {
                 Some(value) => Some(value.clone()),
-                None if name.contains('.') => Some(name.into()),
+                None if name.contains('.') => {
+                    self.ensure_exists(name.split('.').next().unwrap_or_default())?;
+                    Some(name.into())
+                }
                 None => self.reference(name)?,
             };
             result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is no text"))?;
@@ -230,12 +263,12 @@ impl Template {
     }
 }
 
-fn is_intrinsic(name: &str) -> bool {
+pub(crate) fn is_intrinsic(name: &str) -> bool {
     name == "Ref" || name.starts_with("Fn::")
 }
 
 /// The items of a list; a single value is a list of one, and a missing one is an empty list.
-pub(super) fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     match value {
         Value::Null => &[],
         Value::Array(items) => items,

@@ -141,6 +141,7 @@ fn readers(read_by: ReadBy) -> &'static str {
         ReadBy::Trigger => "trigger function",
         ReadBy::IngestAndTask => "ingest function, task",
         ReadBy::Task => "task",
+        ReadBy::CommandLine => "command line",
         ReadBy::TestBuilds => "test builds",
     }
 }

@@ -16,21 +16,22 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 #[derive(Clone)]
 pub struct Environment {
     lookup: Arc<Lookup>,
+    /// Values of the command line, which no other value replaces.
+    fixed: Arc<Vec<(&'static str, String)>>,
 }
 
 impl Environment {
     /// The environment of this process.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process() -> Self {
-        Self { lookup: Arc::new(|name| std::env::var_os(name)) }
+        Self::with_lookup(|name| std::env::var_os(name))
     }
 
     /// An environment with only these variables.
     pub fn of(pairs: &[(&str, &str)]) -> Self {
         let pairs: Vec<(String, OsString)> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), OsString::from(value))).collect();
-        let lookup = move |name: &str| pairs.iter().rfind(|pair| pair.0 == name).map(|pair| pair.1.clone());
-        Self { lookup: Arc::new(lookup) }
+        Self::with_lookup(move |name: &str| pairs.iter().rfind(|pair| pair.0 == name).map(|pair| pair.1.clone()))
     }
 
     /// This environment, with other values for some variables.
@@ -40,13 +41,35 @@ impl Environment {
             Some((_, value)) => Some(OsString::from(value)),
             None => inner(name),
         };
-        Self { lookup: Arc::new(lookup) }
+        Self { fixed: self.fixed.clone(), ..Self::with_lookup(lookup) }
+    }
+
+    /// This environment with values that take precedence over all others, also over those of single tables.
+    #[must_use]
+    pub fn fixed(&self, values: Vec<(&'static str, String)>) -> Self {
+        let fixed = values.into_iter().chain(self.fixed.iter().cloned()).collect();
+        Self { lookup: self.lookup.clone(), fixed: Arc::new(fixed) }
+    }
+
+    /// Whether the command line sets a variable.
+    pub(super) fn is_fixed(&self, name: &str) -> bool {
+        self.fixed.iter().any(|value| value.0 == name)
+    }
+
+    /// This environment with values for variables that are not set.
+    #[must_use]
+    pub fn or(&self, values: Vec<(&'static str, String)>) -> Self {
+        let inner = self.lookup.clone();
+        let lookup = move |name: &str| match inner(name).filter(|value| !value.is_empty()) {
+            Some(value) => Some(value),
+            None => values.iter().find(|value| value.0 == name).map(|(_, value)| OsString::from(value)),
+        };
+        Self { fixed: self.fixed.clone(), ..Self::with_lookup(lookup) }
     }
 
     /// An environment that looks up every variable with this function.
-    #[cfg(test)]
     pub(super) fn with_lookup(lookup: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static) -> Self {
-        Self { lookup: Arc::new(lookup) }
+        Self { lookup: Arc::new(lookup), fixed: Arc::default() }
     }
 
     /// The host in the worker's name: the log stream of a function, or the host name.
@@ -60,7 +83,9 @@ impl Environment {
     /// The text of a variable. An empty text counts as unset.
     pub(super) fn text(&self, setting: &dyn Declared) -> Result<Option<String>> {
         let name = setting.info().name;
-        let Some(value) = (self.lookup)(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+        let fixed = self.fixed.iter().find(|value| value.0 == name).map(|(_, value)| OsString::from(value));
+        let value = fixed.or_else(|| (self.lookup)(name));
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
         let not_text = |_| settings_error(format!("{name} is not valid UTF-8; it accepts {}", setting.accepts()));
         value.into_string().map(Some).map_err(not_text)
     }

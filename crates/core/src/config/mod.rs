@@ -7,11 +7,13 @@
 
 #[cfg(test)]
 mod boundary_tests;
+mod command_line;
 #[cfg(test)]
 mod declaration_tests;
 #[cfg(test)]
 mod docs;
 mod environment;
+mod explain;
 mod programs;
 mod read;
 mod read_database;
@@ -27,7 +29,9 @@ mod tests;
 
 use secrecy::SecretString;
 
+pub use command_line::{CommandSettings, DatabaseChoice, is_color_off};
 pub use environment::Environment;
+pub use explain::{EffectiveSetting, EffectiveSettings, Origin, effective_settings};
 pub use programs::{IngestSettings, TaskSettings, TriggerSettings};
 
 /// A password that is never printed, from plain text.

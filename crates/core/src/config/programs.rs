@@ -36,6 +36,8 @@ pub struct IngestSettings {
     pub default_request: Option<DefaultRequest>,
     /// How a task is started for an object that needs more time than is left; `None` without `ECS_CLUSTER`.
     pub launch: Option<LaunchSettings>,
+    /// `UPLOAD_QUEUE_URL`, which a check tests.
+    pub upload_queue_url: Option<String>,
 }
 
 /// Settings of the task.
@@ -77,7 +79,13 @@ impl IngestSettings {
         let has_request =
             environment.find(&settings::CSV_KEY)?.is_some() || environment.find(&settings::CSV_PREFIX)?.is_some();
         let default_request = if has_request { Some(default_request(environment, &pipeline, &bucket)?) } else { None };
-        Ok(Self { pipeline, bucket, default_request, launch: launch(environment)? })
+        Ok(Self {
+            pipeline,
+            bucket,
+            default_request,
+            launch: launch(environment)?,
+            upload_queue_url: environment.find(&settings::UPLOAD_QUEUE_URL)?,
+        })
     }
 }
 
@@ -125,7 +133,7 @@ impl LogSettings {
 }
 
 /// The environment of this process. In builds for tests, also arms the failpoint that it names.
-fn process() -> Environment {
+pub(super) fn process() -> Environment {
     let environment = Environment::of_process();
     #[cfg(feature = "failpoints")]
     if let (Ok(Some(point)), Ok(Some(file))) =
@@ -137,7 +145,7 @@ fn process() -> Environment {
 }
 
 /// Spillway's own modules at this level, all others at `warn` or less.
-fn level_filter(level: LevelFilter) -> String {
+pub(super) fn level_filter(level: LevelFilter) -> String {
     let others = level.min(LevelFilter::WARN);
     format!("{others},spillway={level}")
 }

@@ -8,7 +8,7 @@ use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 
 use super::environment::Environment;
-use super::read_database::database;
+use super::read_database::{check_table_named, database};
 use super::setting::{Declared, Reason, invalid};
 use super::settings::{self, CsvEscape};
 use super::table_settings;
@@ -28,6 +28,12 @@ impl PipelineConfig {
     ///
     /// Table settings in S3 are read later: see [`crate::pipeline::Tables`].
     pub fn read(environment: &Environment) -> Result<Self> {
+        check_table_named(environment)?;
+        Self::read_without_table(environment)
+    }
+
+    /// Reads the settings of a command, which may name the table in another way.
+    pub(super) fn read_without_table(environment: &Environment) -> Result<Self> {
         let mut config = Self::read_defaults(environment)?;
         if let Some(location) = environment.find(&settings::SPILLWAY_CONFIG)? {
             config.database.tables = table_settings::tables(&location, environment, &config)?;
@@ -46,6 +52,7 @@ impl PipelineConfig {
             key_columns: key_columns(environment, &database.tables.current().routes.patterns)?,
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
+            after_load: environment.get(&settings::AFTER_LOAD)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
@@ -82,7 +89,11 @@ fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOpti
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,
-        json: JsonOptions { records_path: environment.find(&settings::JSON_RECORDS)? },
+        json: JsonOptions {
+            records_path: environment.find(&settings::JSON_RECORDS)?,
+            values: environment.get(&settings::JSON_VALUES)?,
+            flatten_depth: environment.get(&settings::JSON_FLATTEN_DEPTH)?,
+        },
         columns: ColumnRules::default(),
         limits,
     })
@@ -112,17 +123,18 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         let why = "it is also the delimiter or the quote".to_owned();
         return Err(invalid(setting, &environment.text(setting)?.unwrap_or_default(), Reason::Because(why)));
     }
-    let encoding = environment.get(&settings::CSV_ENCODING)?;
     let null_values: Option<Vec<String>> = environment.find(&settings::NULL_VALUES)?;
     Ok(CsvDialect {
         delimiter,
         quote,
         has_header: environment.get(&settings::CSV_HEADER)?,
-        encoding: (encoding != encoding_rs::UTF_8).then_some(encoding),
+        encoding: environment.get(&settings::CSV_ENCODING)?,
         null_values: null_values.map(|values| values.into_iter().map(String::into_bytes).collect()),
         escape,
         comment,
         skip_lines: environment.get(&settings::CSV_SKIP_LINES)?,
+        skip_footer_lines: environment.get(&settings::CSV_SKIP_FOOTER_LINES)?,
+        extra_field: environment.get(&settings::CSV_EXTRA_FIELD)?,
         blank_records: environment.get(&settings::CSV_BLANK_RECORDS)?,
         short_records: environment.get(&settings::CSV_SHORT_RECORDS)?,
         detected: None,

@@ -13,6 +13,7 @@ use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
 use crate::route::TableSettings;
 use crate::secret::{CredentialSettings, SecretSettings};
+use crate::table_name::TableName;
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
@@ -30,10 +31,14 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
             load_method: environment.get(&settings::RDS_LOAD_METHOD)?,
             load_mode: load_mode(environment)?,
             unknown_columns: environment.get(&settings::UNKNOWN_COLUMNS)?,
+            extra_column: environment.get(&settings::EXTRA_COLUMN)?,
+            missing_columns: environment.get(&settings::MISSING_COLUMNS)?,
+            changed_types: environment.get(&settings::CHANGED_TYPES)?,
             ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
         },
+        history_days: environment.get(&settings::HISTORY_DAYS)?,
         ca_secret: environment.find(&settings::RDS_CA_SECRET_NAME)?,
         retry_budget: environment.get(&settings::RDS_RETRY_SECONDS)?,
     })
@@ -53,23 +58,37 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     Ok(mode)
 }
 
+/// Fails if no setting names a table.
+pub(super) fn check_table_named(environment: &Environment) -> Result<()> {
+    let named: [&dyn Declared; 3] = [&settings::RDS_TABLE, &settings::TABLE_PATTERN, &settings::SPILLWAY_CONFIG];
+    for setting in named {
+        if environment.text(setting)?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(settings_error(format!(
+        "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
+        settings::RDS_TABLE.accepts(),
+        settings::TABLE_PATTERN.accepts()
+    )))
+}
+
 fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
     let default = environment.find(&settings::RDS_TABLE)?;
     let patterns = environment.find(&settings::TABLE_PATTERN)?.unwrap_or_default();
-    if patterns.is_empty() && default.is_none() && environment.find(&settings::SPILLWAY_CONFIG)?.is_none() {
-        return Err(settings_error(format!(
-            "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to {}, or TABLE_PATTERN to {}",
-            settings::RDS_TABLE.accepts(),
-            settings::TABLE_PATTERN.accepts()
-        )));
-    }
-    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == ledger_table.to_lowercase()) {
+    let is_ledger = |table: &&TableName| table.own_name().to_lowercase() == ledger_table.to_lowercase();
+    if let Some(table) = default.as_ref().filter(is_ledger) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
     }
+    let attempts_table = pattern::attempts_table(ledger_table);
+    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == attempts_table.to_lowercase()) {
+        let why = "it is the name of the ledger's attempt history".to_owned();
+        return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why)));
+    }
     for table in patterns.fixed_tables() {
-        if let Err(why) = pattern::table_name(table, ledger_table) {
+        if let Err(why) = pattern::table_name(&table, ledger_table) {
             let text = environment.text(&settings::TABLE_PATTERN)?.unwrap_or_default();
-            let why = format!("the table name {table:?} {why}");
+            let why = format!("the table name {:?} {why}", table.as_str());
             return Err(invalid(&settings::TABLE_PATTERN, &text, Reason::Because(why)));
         }
     }

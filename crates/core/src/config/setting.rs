@@ -75,6 +75,8 @@ pub enum ReadBy {
     IngestAndTask,
     /// The task.
     Task,
+    /// The command line.
+    CommandLine,
     /// Every program that is built with the feature `failpoints`.
     TestBuilds,
 }

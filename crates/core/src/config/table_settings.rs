@@ -9,6 +9,8 @@ mod entry;
 #[cfg(test)]
 mod json_schema;
 
+pub(super) use entry::{nearest, text};
+
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
 use super::settings;
@@ -19,12 +21,16 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 23] = [
+pub(super) const OF_TABLE: [&dyn Declared; 31] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
+    &settings::EXTRA_COLUMN,
+    &settings::MISSING_COLUMNS,
+    &settings::CHANGED_TYPES,
     &settings::KEY_COLUMNS,
     &settings::DEDUPE,
+    &settings::AFTER_LOAD,
     &settings::RDS_LOAD_METHOD,
     &settings::ATOMIC_MAX_BYTES,
     &settings::FILE_FORMAT,
@@ -35,10 +41,14 @@ pub(super) const OF_TABLE: [&dyn Declared; 23] = [
     &settings::CSV_ESCAPE,
     &settings::CSV_COMMENT,
     &settings::CSV_SKIP_LINES,
+    &settings::CSV_SKIP_FOOTER_LINES,
+    &settings::CSV_EXTRA_FIELD,
     &settings::CSV_BLANK_RECORDS,
     &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,
     &settings::JSON_RECORDS,
+    &settings::JSON_VALUES,
+    &settings::JSON_FLATTEN_DEPTH,
     &settings::MAX_REJECTS,
     &settings::MAX_RECORD_BYTES,
     &settings::MAX_COLUMNS,
@@ -68,14 +78,38 @@ pub(super) fn tables(location: &str, environment: &Environment, defaults: &Pipel
         let initial = TableRules::of_routes(context.routes.clone());
         return Ok(Tables::in_s3(ObjectRef::new(bucket, key), initial, move |text| rules(text, &context)));
     }
+    Ok(Tables::fixed(rules(&text_at(location)?, &context)?))
+}
+
+/// The table settings at a location: the text itself, or a path.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(super) fn text_at(location: &str) -> Result<String> {
     // A path has one line, and no TOML without a line break contains an entry.
     if location.contains('\n') {
-        return Ok(Tables::fixed(rules(location, &context)?));
+        return Ok(location.to_owned());
     }
-    let text = std::fs::read_to_string(location).map_err(|error| {
+    std::fs::read_to_string(location).map_err(|error| {
         settings_error(format!("SPILLWAY_CONFIG is {location:?}: the file cannot be read")).with_source(error)
-    })?;
-    Ok(Tables::fixed(rules(&text, &context)?))
+    })
+}
+
+/// The entries as they are written.
+///
+/// # Errors
+/// When the text is not valid TOML.
+pub(super) fn entries_of(text: &str) -> Result<Vec<toml::Table>> {
+    let document = document(text)?;
+    let tables = document.get(TABLE).and_then(toml::Value::as_array);
+    Ok(tables.into_iter().flatten().filter_map(|table| table.as_table().cloned()).collect())
+}
+
+fn document(text: &str) -> Result<toml::Table> {
+    text.parse().map_err(|error: toml::de::Error| {
+        // The whole message quotes the line with the mistake.
+        settings_error(format!("the table settings are not valid TOML: {}", error.to_string().trim_end()))
+    })
 }
 
 /// The settings that entries are based on.
@@ -88,10 +122,7 @@ struct Context {
 
 /// Parses the text of the table settings.
 fn rules(text: &str, context: &Context) -> Result<TableRules> {
-    let document: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        // The whole message quotes the line with the mistake.
-        settings_error(format!("the table settings are not valid TOML: {}", error.to_string().trim_end()))
-    })?;
+    let document = document(text)?;
     let mut entries: Vec<TableEntry> = Vec::new();
     for (name, value) in &document {
         if name != TABLE {

@@ -50,22 +50,22 @@ fn config(text: &str) -> Result<PipelineConfig, String> {
 }
 
 fn table_of(config: &PipelineConfig, key: &str) -> String {
-    config.key_parts(key).unwrap().table
+    config.key_parts(key).unwrap().table.to_string()
 }
 
 #[test]
 fn entry_replaces_the_settings_of_its_table() {
     let config = config(ORDERS).unwrap();
-    let orders = config.table("orders", "uploads/nordic/orders/1.csv");
+    let orders = config.table(&"orders".into(), "uploads/nordic/orders/1.csv");
     let key = vec!["tenant".to_owned(), "id".to_owned()];
     assert_eq!(orders.destination.load_mode, LoadMode::Merge { key });
     assert_eq!((orders.files.csv.delimiter, orders.files.csv.has_header), (Some(b';'), false));
     assert_eq!(orders.files.limits.rejects.max_of(100), 5);
     assert_eq!((orders.name.as_str(), orders.key_columns.len()), ("orders", 1));
-    let customers = config.table("customers", "anything.csv");
+    let customers = config.table(&"customers".into(), "anything.csv");
     assert_eq!((customers.destination.unknown_columns, customers.dedupe), (UnknownColumns::Add, Dedupe::Version));
     assert_eq!(customers.files.csv.delimiter, None, "other settings keep their values");
-    let other = config.table("other", "uploads/other/1.csv");
+    let other = config.table(&"other".into(), "uploads/other/1.csv");
     assert_eq!((other.destination.load_mode, other.dedupe), (LoadMode::Append, Dedupe::Content));
 }
 
@@ -77,9 +77,23 @@ fn patterns_of_entries_come_before_the_setting() {
     assert_eq!(table_of(&config, "uploads/1.csv"), "orders", "RDS_TABLE is the table of all other keys");
     assert_eq!(config.key_parts("uploads/nordic/orders/1.csv").unwrap().part("tenant"), Some("nordic"));
     // A replay knows the table and the original key; an entry applies by its name too.
-    let by_name = config.table("orders", "uploads/1.csv");
+    let by_name = config.table(&"orders".into(), "uploads/1.csv");
     assert!(matches!(by_name.destination.load_mode, LoadMode::Merge { .. }));
-    assert_eq!(config.glue_table("stock_raw"), "stock_raw", "each table of a pattern has its own Glue table");
+    assert_eq!(config.glue_table(&"stock_raw".into()), "stock_raw", "each table of a pattern has its own Glue table");
+}
+
+#[test]
+fn dot_in_the_name_of_an_entry_separates_the_schema() {
+    let text = "[[table]]\npattern = \"in/{tenant}/{table}/*\"\nname = \"{tenant}.{table}\"\n\n\
+                [[table]]\nname = \"sales.orders\"\nload_mode = \"replace\"\n";
+    let config = config(text).unwrap();
+    let table = config.key_parts("in/Sales/a.b/1.csv").unwrap().table;
+    assert_eq!((table.schema(), table.own_name()), (Some("sales"), "a.b"));
+    let orders = config.key_parts("in/sales/orders/1.csv").unwrap().table;
+    assert_eq!(config.table(&orders, "elsewhere").destination.load_mode, LoadMode::Replace);
+    // A table of that name without a schema is another one.
+    assert_eq!(config.table(&"sales.orders".into(), "elsewhere").destination.load_mode, LoadMode::Append);
+    assert!(self::config("[[table]]\nname = \"a.b.c\"\n").unwrap_err().contains("more than one dot"));
 }
 
 /// A table name from a key is in lower case.
@@ -89,7 +103,10 @@ fn patterns_of_entries_come_before_the_setting() {
 fn entry_applies_in_any_letter_case(#[case] text: &str, #[case] key: &str) {
     let config = config(text).unwrap();
     let table = table_of(&config, key);
-    assert_eq!((table.as_str(), config.table(&table, key).destination.load_mode), ("orders", LoadMode::Replace));
+    assert_eq!(
+        (table.as_str(), config.table(&table.as_str().into(), key).destination.load_mode),
+        ("orders", LoadMode::Replace)
+    );
 }
 
 #[test]
@@ -104,10 +121,10 @@ fn tables_need_no_other_setting() {
 #[test]
 fn columns_have_rules() {
     let config = config(ORDERS).unwrap();
-    let rules = config.table("orders", "uploads/nordic/orders/1.csv").files.columns;
+    let rules = config.table(&"orders".into(), "uploads/nordic/orders/1.csv").files.columns;
     let names: Vec<String> = ["Order ID", "ordered_on", "note", "total"].map(str::to_owned).to_vec();
     assert_eq!(rules.names(&names).unwrap(), ["order_no", "ordered_on", "total"]);
-    assert!(config.table("customers", "a.csv").files.columns.is_empty());
+    assert!(config.table(&"customers".into(), "a.csv").files.columns.is_empty());
 }
 
 #[rstest]

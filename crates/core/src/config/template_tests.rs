@@ -183,7 +183,9 @@ fn the_template_sets_each_setting_for_each_program_that_reads_it() {
                 (false, false)
             }
             ReadBy::Task => (false, true),
-            ReadBy::TestBuilds => panic!("{} is for tests, and the template sets it", info.name),
+            ReadBy::CommandLine | ReadBy::TestBuilds => {
+                panic!("{} is not for deployed programs, and the template sets it", info.name)
+            }
         };
         assert_eq!(template.functions.contains_key(info.name), functions, "functions: {}", info.name);
         assert_eq!(template.task.contains_key(info.name), task, "task: {}", info.name);
@@ -337,8 +339,8 @@ fn alarms_and_dashboard_use_metrics_that_exist() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (74, 50, 45));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (75, 52, 46));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
-    assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES", "UPLOAD_QUEUE_URL"]);
+    assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);
 }

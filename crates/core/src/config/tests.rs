@@ -16,6 +16,7 @@ use crate::pipeline::PipelineConfig;
 use crate::request::{DefaultRequest, PrefixMode};
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
+use spillway_formats::TextEncoding;
 use spillway_formats::schema::fallback::FallbackFormat;
 
 /// The settings that a task requires.
@@ -71,7 +72,7 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("RDS_PORT", "3306x")], "RDS_PORT is \"3306x\"; it accepts a port number from 1 to 65535")]
 #[case(
     &[("RDS_TABLE", "")],
-    "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to a table name of at most 64 characters, or TABLE_PATTERN to \
+    "none of RDS_TABLE, TABLE_PATTERN and SPILLWAY_CONFIG is set; set RDS_TABLE to a table name of at most 64 characters, or schema.table, or TABLE_PATTERN to \
      patterns for keys such as uploads/{table}/**, separated by spaces or commas"
 )]
 #[case(
@@ -86,7 +87,7 @@ fn required_settings_are_enough_and_defaults_apply() {
 )]
 #[case(
     &[("RDS_TABLE", "Spillway_Ledger")],
-    "RDS_TABLE is \"Spillway_Ledger\": it is the name of the ledger; it accepts a table name of at most 64 characters"
+    "RDS_TABLE is \"Spillway_Ledger\": it is the name of the ledger; it accepts a table name of at most 64 characters, or schema.table"
 )]
 #[case(&[("S3_BUCKET", "")], "S3_BUCKET is not set; it accepts the name of a bucket")]
 #[case(
@@ -189,6 +190,19 @@ fn tables_come_from_patterns_a_setting_or_both() {
     let both = tables(&[("TABLE_PATTERN", "uploads/{table}/**")]);
     assert_eq!((both.patterns.to_string().as_str(), both.default.as_deref()), ("uploads/{table}/**", Some("orders")));
     assert_eq!(tables(&[("TABLE_PATTERN", "uploads/{table}/**"), ("RDS_TABLE", "")]).default, None);
+}
+
+#[test]
+fn dot_in_rds_table_separates_the_schema() {
+    let table = |text: &str| {
+        let read = PipelineConfig::read(&with(&[("RDS_TABLE", text)]));
+        read.map(|pipeline| pipeline.database.tables.current().routes.default.clone().unwrap())
+    };
+    let found = table("sales.Orders").unwrap();
+    assert_eq!((found.schema(), found.own_name()), (Some("sales"), "Orders"));
+    for text in ["a.b.c", "a.", ".b", "public.spillway_ledger"] {
+        assert!(table(text).is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -315,11 +329,11 @@ fn a_table_has_the_settings_of_the_environment() {
         ("MAX_REJECTS", "5"),
     ];
     let pipeline = PipelineConfig::read(&with(&set)).unwrap();
-    let table = pipeline.table("events", "events/1.csv");
+    let table = pipeline.table(&"events".into(), "events/1.csv");
     assert_eq!((table.name.as_str(), table.glue.table.as_str()), ("events", "events"));
     assert_eq!(table.destination.load_mode, LoadMode::Merge { key: vec!["id".to_owned()] });
     assert_eq!(table.files, pipeline.files);
-    assert_eq!(pipeline.table("orders", "orders/1.csv").glue.table, "spare");
+    assert_eq!(pipeline.table(&"orders".into(), "orders/1.csv").glue.table, "spare");
     assert_eq!(pipeline.key_parts("in/events/a.csv").unwrap().table, "events");
 }
 
@@ -375,6 +389,14 @@ fn csv_details_are_detected_or_set(
 ) {
     let csv = PipelineConfig::read(&with(more)).unwrap().files.csv;
     assert_eq!((csv.escape, csv.comment, csv.skip_lines), expected);
+}
+
+#[test]
+fn encodings_are_detected_or_named() {
+    let encoding = |name: &str| PipelineConfig::read(&with(&[("CSV_ENCODING", name)])).unwrap().files.csv.encoding;
+    assert_eq!((encoding("Auto"), encoding("UTF8")), (TextEncoding::Auto, TextEncoding::Utf8));
+    assert!(matches!(encoding("latin1"), TextEncoding::Named(western) if western.name() == "windows-1252"));
+    assert!(message(&with(&[("CSV_ENCODING", "latin")])).starts_with("CSV_ENCODING"));
 }
 
 #[rstest]

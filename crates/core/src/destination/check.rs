@@ -6,7 +6,8 @@
 
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
-use spillway_formats::schema::value::{Value, parse, spelling};
+use spillway_formats::schema::value::spelling::{self, DayOrder};
+use spillway_formats::schema::value::{Value, parse};
 
 use super::column::{NullFill, TableColumn};
 
@@ -34,7 +35,7 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
 ) -> Result<E> {
     let rejected = |reason| value_rejected(column, position, reason);
     let value = match field {
-        Some(bytes) => encode(bytes).map_err(rejected)?,
+        Some(bytes) => encode(bytes).map_err(|reason| rejected(reason).because_of_type())?,
         None => E::default(),
     };
     let is_null = value == E::default();
@@ -144,18 +145,21 @@ pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
     }
 }
 
-/// Returns a date in days since 1970-01-01.
-pub(super) fn date(bytes: &[u8]) -> Result<i32, Rejection> {
+/// Returns a date in days since 1970-01-01. The order is that of dates that end with their year.
+pub(super) fn date(bytes: &[u8], order: Option<DayOrder>) -> Result<i32, Rejection> {
     match parse(ColumnType::Date, Some(bytes)) {
         Some(Value::Date { days }) => Ok(days),
-        _ => spelling::date(bytes).ok_or("is not a date (YYYY-MM-DD)"),
+        _ => {
+            spelling::date(bytes).or_else(|| spelling::ordered_date(bytes, order?)).ok_or("is not a date (YYYY-MM-DD)")
+        }
     }
 }
 
 /// Returns a date and time in microseconds since 1970-01-01.
 ///
-/// An instant is converted to UTC, and a date to its midnight. The column stores this many decimals of a second.
-pub(super) fn date_time(bytes: &[u8], fraction_digits: u32) -> Result<i64, Rejection> {
+/// An instant is converted to UTC, and a date to its midnight. The column stores this many decimals of a second. The order is
+/// that of dates that end with their year.
+pub(super) fn date_time(bytes: &[u8], fraction_digits: u32, order: Option<DayOrder>) -> Result<i64, Rejection> {
     let micros = if let Some(Value::DateTime { micros }) = parse(ColumnType::DateTime, Some(bytes)) {
         micros
     } else if let Some(Value::Instant { micros }) = parse(ColumnType::Instant, Some(bytes)) {
@@ -163,7 +167,9 @@ pub(super) fn date_time(bytes: &[u8], fraction_digits: u32) -> Result<i64, Rejec
     } else if let Some(Value::Date { days }) = parse(ColumnType::Date, Some(bytes)) {
         i64::from(days) * 86_400_000_000
     } else {
-        spelling::date_time(bytes).ok_or("is not a date and time")?
+        spelling::date_time(bytes)
+            .or_else(|| spelling::ordered_date_time(bytes, order?))
+            .ok_or("is not a date and time")?
     };
     check_fraction(micros, fraction_digits)?;
     Ok(micros)

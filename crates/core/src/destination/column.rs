@@ -1,9 +1,14 @@
 //! The columns of a table, and how a file's columns are matched to them. Each engine adds how it stores values.
 
+use std::sync::Arc;
+
+use super::extra::ExtraFields;
 use super::matching::{Match, matches};
-use super::{FileSchema, UnknownColumns};
+use super::options::Contract;
+use super::{FileSchema, MissingColumns, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
+use spillway_formats::schema::value::spelling::DayOrder;
 use spillway_formats::schema::{Column, Schema};
 
 /// A column of the table. `Storage` is how the engine stores its values.
@@ -33,8 +38,12 @@ pub(super) struct TableColumn<Storage> {
     pub(super) null_tokens: bool,
     /// The file declares bytes that are not text. They may be UTF-8 in spite of that.
     pub(super) is_binary: bool,
+    /// The order of day and month that the file's values have proved, if its dates end with their year.
+    pub(super) day_order: Option<DayOrder>,
     /// The index of the file's field that is stored in the column.
     pub(super) field: usize,
+    /// The file's unknown columns, if this column keeps them. They become the field after the file's own.
+    pub(super) extra: Option<Arc<ExtraFields>>,
 }
 
 /// What replaces a NULL that is sent for a column that is NOT NULL.
@@ -59,13 +68,15 @@ pub(super) fn column_list<D: Dialect, S>(columns: &[TableColumn<S>]) -> String {
 }
 
 /// The file's columns that the table does not have.
-pub(super) enum MissingColumns<'a> {
+pub(super) enum Lacking<'a> {
     /// The table has all columns.
     Nothing,
     /// These must be added.
     Add(Vec<&'a Column>),
     /// These are not loaded.
     Ignore(Vec<&'a Column>),
+    /// These are kept in the JSON column for unknown columns.
+    Json(Vec<&'a Column>),
     /// Columns must be added, and only a scan of the whole file can decide their types.
     NeedsScan,
 }
@@ -74,12 +85,12 @@ pub(super) enum MissingColumns<'a> {
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when columns are missing that may not be added.
-pub(super) fn find_missing<'a, S>(
+pub(super) fn find_lacking<'a, S>(
     table: &str,
     columns: &[TableColumn<S>],
     schema: FileSchema<'a>,
     unknown_columns: UnknownColumns,
-) -> Result<MissingColumns<'a>> {
+) -> Result<Lacking<'a>> {
     let found = matches(table, columns, schema.schema())?;
     let mut missing: Vec<&Column> = Vec::new();
     for (column, found) in schema.schema().columns.iter().zip(found) {
@@ -87,37 +98,37 @@ pub(super) fn find_missing<'a, S>(
             (Match::Column(_), _) => {}
             (Match::Missing, _) | (Match::Ambiguous(_), UnknownColumns::Add) => missing.push(column),
             // A name that may mean a column of the table is not unknown, so its values must not be dropped.
-            (Match::Ambiguous(reason), UnknownColumns::Refuse | UnknownColumns::Ignore) => {
+            (Match::Ambiguous(reason), _) => {
                 let message = format!("{reason}; rename columns, or set UNKNOWN_COLUMNS=add to add the file's column");
                 return Err(mismatch(&column.name, message));
             }
         }
     }
     match (unknown_columns, schema) {
-        _ if missing.is_empty() => Ok(MissingColumns::Nothing),
-        (UnknownColumns::Ignore, _) if missing.len() < schema.schema().columns.len() => {
-            Ok(MissingColumns::Ignore(missing))
-        }
-        (UnknownColumns::Ignore, _) => {
+        _ if missing.is_empty() => Ok(Lacking::Nothing),
+        (UnknownColumns::Ignore, _) if missing.len() < schema.schema().columns.len() => Ok(Lacking::Ignore(missing)),
+        (UnknownColumns::Json, _) if missing.len() < schema.schema().columns.len() => Ok(Lacking::Json(missing)),
+        (UnknownColumns::Ignore | UnknownColumns::Json, _) => {
             Err(mismatch(&missing[0].name, format!("table {table} has none of the file's columns")))
         }
         (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),
-        (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(MissingColumns::NeedsScan),
-        (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(MissingColumns::Add(missing)),
+        (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(Lacking::NeedsScan),
+        (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(Lacking::Add(missing)),
     }
 }
 
 fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
     let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
     let message = format!(
-        "table {table} lacks {} of the file's columns: {}; add them, or set UNKNOWN_COLUMNS to add or ignore",
+        "table {table} lacks {} of the file's columns: {}; add them, or set UNKNOWN_COLUMNS to add, ignore or json",
         missing.len(),
         names.join(", ")
     );
     Error::new(ErrorKind::TableMismatch, message)
 }
 
-/// Returns the table's columns in the order of the file's columns, without unknown columns that are ignored.
+/// Returns the table's columns in the order of the file's columns, without unknown columns. The JSON column that keeps those
+/// comes last.
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when the table lacks a column of the file, computes one that has a value in the file, or
@@ -126,37 +137,90 @@ pub(super) fn match_columns<S: Clone>(
     table: &str,
     columns: &[TableColumn<S>],
     schema: &Schema,
-    unknown_columns: UnknownColumns,
+    contract: Contract<'_>,
 ) -> Result<Vec<TableColumn<S>>> {
     let mut matched: Vec<TableColumn<S>> = Vec::with_capacity(schema.columns.len());
     let found = matches(table, columns, schema)?;
+    let mut unknown = Vec::new();
     for (field, (wanted, found)) in schema.columns.iter().zip(found).enumerate() {
         let Match::Column(index) = found else {
-            if unknown_columns == UnknownColumns::Ignore {
-                continue;
+            match contract.unknown {
+                UnknownColumns::Ignore => {}
+                UnknownColumns::Json => unknown.push((field, wanted)),
+                UnknownColumns::Refuse | UnknownColumns::Add => {
+                    return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
+                }
             }
-            return Err(mismatch(&wanted.name, format!("table {table} has no column {}", wanted.name)));
+            continue;
         };
         let column = &columns[index];
         if column.generated && !wanted.is_empty() {
             let message = format!("table {table} computes column {}, so the file cannot contain it", column.name);
             return Err(mismatch(&column.name, message));
         }
-        let (null_tokens, is_binary) = (wanted.null_tokens, wanted.is_binary);
-        matched.push(TableColumn { null_tokens, is_binary, field, ..column.clone() });
+        let (null_tokens, is_binary, day_order) = (wanted.null_tokens, wanted.is_binary, wanted.day_order);
+        matched.push(TableColumn { null_tokens, is_binary, day_order, field, ..column.clone() });
     }
+    if !unknown.is_empty() {
+        matched.push(extra_column(table, columns, &matched, contract.extra)?);
+        if let Some(last) = matched.last_mut() {
+            (last.field, last.extra) = (schema.columns.len(), Some(Arc::new(ExtraFields::new(unknown))));
+        }
+    }
+    check_missing(table, columns, &matched, contract)?;
+    Ok(matched)
+}
+
+/// Returns the column that keeps unknown columns.
+fn extra_column<S: Clone>(
+    table: &str,
+    columns: &[TableColumn<S>],
+    matched: &[TableColumn<S>],
+    name: &str,
+) -> Result<TableColumn<S>> {
+    let column = find(columns, name)
+        .ok_or_else(|| mismatch(name, format!("table {table} has no column {name}, which EXTRA_COLUMN names")))?;
+    if column.generated || matched.iter().any(|other| other.name == column.name) {
+        let message = format!(
+            "column {name} of table {table} cannot keep unknown columns, because the file or the table fills it; set \
+             EXTRA_COLUMN to another name"
+        );
+        return Err(mismatch(name, message));
+    }
+    Ok(TableColumn { null_tokens: false, is_binary: false, ..column.clone() })
+}
+
+/// Fails if the file lacks a column that the table requires, or any column with [`MissingColumns::Refuse`].
+fn check_missing<S>(
+    table: &str,
+    columns: &[TableColumn<S>],
+    matched: &[TableColumn<S>],
+    contract: Contract<'_>,
+) -> Result<()> {
+    let is_in_file = |column: &TableColumn<S>| matched.iter().any(|other| other.name == column.name);
     let is_filled = |column: &TableColumn<S>| {
-        column.nullable
-            || column.has_default
-            || column.generated
-            || column.null_fill == NullFill::Trigger
-            || matched.iter().any(|other| other.name == column.name)
+        column.nullable || column.has_default || column.generated || column.null_fill == NullFill::Trigger
     };
-    if let Some(TableColumn { name, .. }) = columns.iter().find(|column| !is_filled(column)) {
+    if let Some(TableColumn { name, .. }) = columns.iter().find(|column| !is_filled(column) && !is_in_file(column)) {
         let message = format!("the file has no column {name}, which table {table} requires (NOT NULL, no default)");
         return Err(mismatch(name, message));
     }
-    Ok(matched)
+    // A file cannot contain columns that the server or Spillway fills.
+    let is_own = |column: &TableColumn<S>| {
+        let is_extra = contract.unknown == UnknownColumns::Json && column.name.eq_ignore_ascii_case(contract.extra);
+        column.generated || column.auto_increment || is_extra
+    };
+    let missing = columns.iter().find(|column| !is_own(column) && !is_in_file(column));
+    match (contract.missing, missing) {
+        (MissingColumns::Refuse, Some(TableColumn { name, .. })) => {
+            let message = format!(
+                "the file has no column {name} of table {table}, and MISSING_COLUMNS is refuse; add it to the file, or set \
+                 MISSING_COLUMNS to default"
+            );
+            Err(mismatch(name, message))
+        }
+        (MissingColumns::Default | MissingColumns::Refuse, _) => Ok(()),
+    }
 }
 
 /// Returns the error for a file that does not fit the table.
@@ -195,11 +259,12 @@ pub(super) fn leave_out_empty<S>(columns: &mut Vec<TableColumn<S>>, schema: File
     let wanted = &schema.schema().columns;
     let is_filled = |column: &TableColumn<S>| {
         let by_default = column.has_default && !column.nullable && !column.in_merge_key;
-        (by_default || column.generated) && wanted[column.field].is_empty()
+        (by_default || column.generated) && wanted.get(column.field).is_some_and(Column::is_empty)
     };
     match schema {
         FileSchema::Provisional { .. } => {
-            let needs_scan = |column: &TableColumn<S>| is_filled(column) && column.null_fill == NullFill::Nothing;
+            // A NULL in an AUTO_INCREMENT column is as good as no column. A trigger would see NULL in place of the default.
+            let needs_scan = |column: &TableColumn<S>| is_filled(column) && column.null_fill != NullFill::NextNumber;
             if columns.iter().any(needs_scan) { EmptyColumns::NeedsScan } else { EmptyColumns::LeftOut }
         }
         FileSchema::Final { .. } => {
@@ -210,24 +275,57 @@ pub(super) fn leave_out_empty<S>(columns: &mut Vec<TableColumn<S>>, schema: File
     }
 }
 
+impl<S> TableColumn<S> {
+    /// Returns a nullable column without a default.
+    pub(super) fn nullable(name: &str, type_text: &str, storage: S) -> Self {
+        Self {
+            name: name.to_owned(),
+            type_text: type_text.to_owned(),
+            storage,
+            collation: None,
+            in_merge_key: false,
+            nullable: true,
+            has_default: false,
+            auto_increment: false,
+            generated: false,
+            null_fill: NullFill::Nothing,
+            null_tokens: true,
+            is_binary: false,
+            day_order: None,
+            field: 0,
+            extra: None,
+        }
+    }
+}
+
+/// Returns the columns of a table that is created for a file. `describe` returns the type and the storage of a column;
+/// the columns of `key` are the primary key.
+pub(super) fn new_columns<S>(
+    columns: &[Column],
+    key: &[&Column],
+    describe: impl Fn(&Column, KeyPart) -> (String, S),
+) -> Vec<TableColumn<S>> {
+    let new = |(field, column): (usize, &Column)| {
+        let in_merge_key = key.iter().any(|other| other.name == column.name);
+        let (type_text, storage) = describe(column, if in_merge_key { KeyPart::Key } else { KeyPart::Other });
+        let (null_tokens, is_binary) = (column.null_tokens, column.is_binary);
+        let nullable = TableColumn::nullable(&column.name, &type_text, storage);
+        TableColumn { in_merge_key, nullable: !in_merge_key, null_tokens, is_binary, field, ..nullable }
+    };
+    columns.iter().enumerate().map(new).collect()
+}
+
+/// Whether a new column is part of the primary key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyPart {
+    Key,
+    Other,
+}
+
 /// Returns a nullable column with the name `c`.
 #[cfg(test)]
 pub(super) fn nullable_column<S>(type_text: &str, storage: S) -> TableColumn<S> {
-    TableColumn {
-        name: "c".into(),
-        type_text: type_text.into(),
-        storage,
-        collation: None,
-        in_merge_key: false,
-        nullable: true,
-        has_default: false,
-        auto_increment: false,
-        generated: false,
-        null_fill: NullFill::Nothing,
-        null_tokens: true,
-        is_binary: false,
-        field: 0,
-    }
+    TableColumn::nullable("c", type_text, storage)
 }
 
 #[cfg(test)]
@@ -249,7 +347,7 @@ mod tests {
     #[test]
     fn columns_match_in_any_letter_case_and_keep_file_order() {
         let columns = [named("a"), named("b"), named("c"), named("C")];
-        let matched = match_columns("t", &columns, &schema(&["B", "a", "C"]), UnknownColumns::Refuse).unwrap();
+        let matched = match_columns("t", &columns, &schema(&["B", "a", "C"]), Contract::REFUSE).unwrap();
         assert_eq!(matched.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["b", "a", "C"]);
     }
 
@@ -257,11 +355,10 @@ mod tests {
     fn required_column_must_be_in_file() {
         let mut required = named("b");
         required.nullable = false;
-        let error =
-            match_columns("t", &[named("a"), required.clone()], &schema(&["a"]), UnknownColumns::Refuse).unwrap_err();
+        let error = match_columns("t", &[named("a"), required.clone()], &schema(&["a"]), Contract::REFUSE).unwrap_err();
         assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("b")));
         required.has_default = true;
-        assert!(match_columns("t", &[named("a"), required], &schema(&["a"]), UnknownColumns::Refuse).is_ok());
+        assert!(match_columns("t", &[named("a"), required], &schema(&["a"]), Contract::REFUSE).is_ok());
     }
 
     /// The schema of one row.
@@ -275,16 +372,43 @@ mod tests {
     }
 
     #[test]
+    fn unknown_columns_become_one_column() {
+        let contract = Contract { unknown: UnknownColumns::Json, extra: "more", ..Contract::REFUSE };
+        let columns = [named("More"), named("a")];
+        let matched = match_columns("t", &columns, &schema(&["x", "a", "y"]), contract).unwrap();
+        let fields: Vec<(&str, usize, bool)> =
+            matched.iter().map(|column| (column.name.as_str(), column.field, column.extra.is_some())).collect();
+        assert_eq!(fields, [("a", 1, false), ("More", 3, true)]);
+        assert_eq!(match_columns("t", &columns, &schema(&["a"]), contract).unwrap().len(), 1);
+        for (columns, file) in [(&[named("a")][..], &["a", "x"][..]), (&columns, &["a", "x", "more"])] {
+            let error = match_columns("t", columns, &schema(file), contract).unwrap_err();
+            assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("more")), "{error}");
+        }
+    }
+
+    #[test]
+    fn missing_columns_are_refused_on_request() {
+        let contract = Contract { missing: MissingColumns::Refuse, ..Contract::REFUSE };
+        let (mut id, mut total) = (named("id"), named("total"));
+        (id.auto_increment, total.generated) = (true, true);
+        let columns = [id, named("a"), named("b"), total];
+        assert!(match_columns("t", &columns, &schema(&["a", "b"]), contract).is_ok());
+        let error = match_columns("t", &columns, &schema(&["b"]), contract).unwrap_err();
+        assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("a")));
+        assert!(error.message().contains("MISSING_COLUMNS"), "{error}");
+        assert!(match_columns("t", &columns, &schema(&["b"]), Contract::REFUSE).is_ok());
+    }
+
+    #[test]
     fn generated_column_with_a_value_is_rejected() {
         let mut generated = named("a");
         generated.generated = true;
-        let error =
-            match_columns("t", &[generated], &schema_of(&[("a", Some("1"))]), UnknownColumns::Refuse).unwrap_err();
+        let error = match_columns("t", &[generated], &schema_of(&[("a", Some("1"))]), Contract::REFUSE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TableMismatch);
     }
 
     fn without_empty(columns: &[TableColumn<()>], schema: &Schema) -> Vec<(String, usize)> {
-        let mut matched = match_columns("t", columns, schema, UnknownColumns::Refuse).unwrap();
+        let mut matched = match_columns("t", columns, schema, Contract::REFUSE).unwrap();
         let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0 };
         let schema = FileSchema::Final { schema, body: &body };
         assert_eq!(leave_out_empty(&mut matched, schema), EmptyColumns::LeftOut);
@@ -319,11 +443,13 @@ mod tests {
         let mut id = named("id");
         (id.nullable, id.has_default) = (false, true);
         let schema = schema_of(&[("id", None), ("b", Some("1"))]);
-        for (null_fill, expected) in
-            [(NullFill::Nothing, EmptyColumns::NeedsScan), (NullFill::NextNumber, EmptyColumns::LeftOut)]
-        {
+        for (null_fill, expected) in [
+            (NullFill::Nothing, EmptyColumns::NeedsScan),
+            (NullFill::Trigger, EmptyColumns::NeedsScan),
+            (NullFill::NextNumber, EmptyColumns::LeftOut),
+        ] {
             id.null_fill = null_fill;
-            let mut columns = match_columns("t", &[id.clone(), named("b")], &schema, UnknownColumns::Refuse).unwrap();
+            let mut columns = match_columns("t", &[id.clone(), named("b")], &schema, Contract::REFUSE).unwrap();
             let provisional = FileSchema::Provisional { schema: &schema, may_create_table: false };
             assert_eq!(leave_out_empty(&mut columns, provisional), expected);
             assert_eq!(columns.len(), 2);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
 
 use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry,
-    LedgerOutcome, LoadMode, Probe, ScanReason, ValueCheck,
+    AttemptRecord, Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
+    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe, RunFilter,
+    RunPage, ScanReason, ValueCheck, inspect,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -164,6 +166,49 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         .boxed()
     }
 
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let page = self.ledger().runs(&mut connection, filter).await;
+            self.release(connection, page).await
+        }
+        .boxed()
+    }
+
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_attempt(&mut connection, attempt).await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let kept = match self.ledger().exists(&mut connection).await {
+                Ok(true) => self.ledger().keep_history(&mut connection, before).await,
+                Ok(false) => Ok(HistoryUpkeep::default()),
+                Err(error) => Err(error),
+            };
+            // Its session waits for locks for a second only.
+            connection.close().await;
+            kept
+        }
+        .boxed()
+    }
+
+    fn inspect<'a>(&'a self, file: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let request = Request { file, schema, options: &self.options };
+            let inspection = inspect::inspect(&mut connection, &request).await;
+            self.release(connection, inspection).await
+        }
+        .boxed()
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
         async move {
             let mut connection = C::open(&self.credentials, &self.options).await?;
@@ -189,15 +234,29 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         .boxed()
     }
 
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let versions = self.ledger().loaded_versions(&mut connection, bucket, keys, etags).await;
+            self.release(connection, versions).await
+        }
+        .boxed()
+    }
+
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             let mut connection = self.connect().await?;
-            let recorded = self.ledger().record_move(&mut connection, source_id, moved_to, cost_usd).await;
+            let recorded = self.ledger().record_move(&mut connection, source_id, place, cost_usd).await;
             self.release(connection, recorded).await
         }
         .boxed()

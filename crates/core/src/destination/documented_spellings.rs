@@ -1,10 +1,11 @@
 //! The tables of `docs/types.md`, which the tests of each engine's value check compare with the code.
 
 use spillway_formats::Batch;
-use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::infer::Inference;
 use spillway_formats::schema::value::NULL_WORDS;
+use spillway_formats::schema::{Column, ColumnType};
 
+use super::check::date;
 use crate::error::Position;
 
 const PAGE: &str = include_str!("../../../../docs/types.md");
@@ -62,25 +63,56 @@ fn code(cell: &'static str) -> Vec<&'static str> {
 fn documented_type_is_inferred() {
     for Accepted { spellings, new_table, .. } in accepted() {
         for text in spellings {
-            let mut batch = Batch::new(1);
-            batch.push_field(Some(text.as_bytes()));
-            batch.end_row(Position::default());
-            let mut inference = Inference::new(vec!["c".to_owned()]);
-            inference.observe(&batch);
-            let name = match inference.finish().columns[0].column_type {
-                ColumnType::Boolean => "boolean",
-                ColumnType::Integer => "integer",
-                ColumnType::Decimal { .. } => "decimal",
-                ColumnType::Double => "double",
-                ColumnType::Date => "date",
-                ColumnType::DateTime => "date and time",
-                ColumnType::Instant => "instant",
-                ColumnType::Text => "text",
-                other => panic!("{text}: {other:?}"),
-            };
-            assert_eq!(name, new_table, "{text}");
+            assert_eq!(type_name(&inferred(&[text])), new_table, "{text}");
         }
     }
+}
+
+/// The column of a new table with these values.
+fn inferred(values: &[&str]) -> Column {
+    let mut batch = Batch::new(1);
+    for text in values {
+        batch.push_field(Some(text.as_bytes()));
+        batch.end_row(Position::default());
+    }
+    let mut inference = Inference::new(vec!["c".to_owned()]);
+    inference.observe(&batch);
+    inference.finish().columns.remove(0)
+}
+
+/// The documented name of a column's type.
+fn type_name(column: &Column) -> &'static str {
+    match column.column_type {
+        ColumnType::Boolean => "boolean",
+        ColumnType::Integer => "integer",
+        ColumnType::Decimal { .. } => "decimal",
+        ColumnType::Double => "double",
+        ColumnType::Date => "date",
+        ColumnType::DateTime => "date and time",
+        ColumnType::Instant => "instant",
+        ColumnType::Text => "text",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn documented_orders_of_day_and_month_are_proved() {
+    let section = PAGE.split("\n## ").find(|section| section.starts_with("Day and month\n")).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let mut seen = 0;
+    for cells in rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>()) {
+        let values = code(cells[0]);
+        let column = inferred(&values);
+        assert_eq!(type_name(&column), cells[2].split(',').next().unwrap(), "{values:?}");
+        let stored = values.iter().map(|value| date(value.as_bytes(), column.day_order).ok());
+        let expected = code(cells[1]).into_iter().map(|value| date(value.as_bytes(), None).ok());
+        match cells[1].starts_with("refused") {
+            true => assert!(stored.into_iter().all(|days| days.is_none()), "{values:?}"),
+            false => assert!(stored.eq(expected), "{values:?}"),
+        }
+        seen += 1;
+    }
+    assert!(seen > 5, "the table is missing");
 }
 
 #[test]

@@ -8,9 +8,10 @@ use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
 use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
-use crate::error::Result;
+use crate::error::{Position, Result};
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
+use crate::table_name::TableName;
 
 /// A connection that loads rows. Dropping it closes it, and then the server rolls back.
 ///
@@ -38,6 +39,17 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
         plan: &mut Self::Plan,
     ) -> impl Future<Output = Result<StartResult>> + Send;
 
+    /// Checks a value as before it is sent.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::DataRefused`] with position and column.
+    fn check_value(
+        column: &TableColumn<Self::Storage>,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()>;
+
     /// Returns the table's columns in the file's order. Empty for a file without columns.
     fn columns(plan: &Self::Plan) -> &[TableColumn<Self::Storage>];
 
@@ -50,7 +62,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Deletes all rows of the table, in the open transaction.
     fn delete_rows(
         &mut self,
-        table: &str,
+        table: &TableName,
         columns: &[TableColumn<Self::Storage>],
     ) -> impl Future<Output = Result<()>> + Send;
 
@@ -68,7 +80,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     fn apply(
         &mut self,
         plan: &Self::Plan,
-        table: &str,
+        table: &TableName,
         counts: RowCounts,
         size_bytes: u64,
     ) -> impl Future<Output = Result<RowCounts>> + Send;
@@ -127,7 +139,7 @@ pub(super) enum StartResult {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SendOptions<'a> {
     /// The table to load.
-    pub(super) table: &'a str,
+    pub(super) table: &'a TableName,
     /// The statement that sends rows, on engines with more than one.
     pub(super) method: LoadMethod,
     /// Maximum size of a transaction, on engines that need a limit.

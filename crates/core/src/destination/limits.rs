@@ -24,6 +24,9 @@ pub(super) fn copy_timeout(size_bytes: u64) -> Duration {
     COPY_TIMEOUT + Duration::from_secs(size_bytes / COPY_BYTES_PER_SECOND)
 }
 
+/// Limit for DDL that may write every row of the table again.
+pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// COMMIT waits until the log is written, and for a standby server where there is one.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(15);
 const COMMIT_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;

@@ -2,6 +2,7 @@
 
 use crate::destination::{LoadMode, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
+use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType};
 
 use super::column::{TableColumn, find};
@@ -124,7 +125,7 @@ pub(super) fn sequence_name<S>(columns: &[TableColumn<S>]) -> String {
 /// The table that a merge changes, and the rows that are staged for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MergeTarget<'a, S> {
-    pub(super) table: &'a str,
+    pub(super) table: &'a TableName,
     /// The table's columns in the file's order.
     pub(super) columns: &'a [TableColumn<S>],
     /// Number of staged rows, at least one.

@@ -10,6 +10,7 @@
 //! The types of a driver stay inside the module of its engine. Every failure is an [`Error`] with a kind, for which
 //! `crate::policy` has the retries and the outcome.
 
+mod changes;
 mod check;
 mod codes;
 mod column;
@@ -18,8 +19,10 @@ mod database;
 mod documented_spellings;
 mod encoding;
 mod engine;
+mod extra;
 mod failure;
 mod idle;
+mod inspect;
 mod limits;
 mod matching;
 mod merge;
@@ -43,12 +46,21 @@ use jiff::Timestamp;
 use crate::batch::BatchStream;
 use crate::error::{Error, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
+use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 
-pub use crate::ledger::{HistoryEntry, LedgerEntry, LedgerOutcome, LedgerState, RowCounts};
+pub use crate::ledger::{
+    AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion,
+    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage,
+};
+pub use changes::TableChanges;
 use database::Database;
 use idle::Idle;
-pub use options::{Authentication, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Tls, UnknownColumns};
+pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, inspect_new};
+pub use options::{
+    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, MissingColumns,
+    Product, Tls, UnknownColumns,
+};
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
 
@@ -81,7 +93,7 @@ pub struct FileClaim {
     /// The version of the object that the rows are read from.
     pub source: ObjectVersion,
     /// The table that the rows are loaded into.
-    pub table: String,
+    pub table: TableName,
     /// Host, process and start time of the worker, for people who read the ledger.
     pub worker: String,
     /// When this attempt started.
@@ -89,6 +101,8 @@ pub struct FileClaim {
     /// Collects the rows that the check before sending refuses. If this is `None`, or its limit is reached, such a row
     /// fails the load.
     pub value_rejects: Option<Arc<ValueRejects>>,
+    /// The changes of the table for this file, requested and made.
+    pub table_changes: TableChanges,
 }
 
 /// A file's columns, and how much of the file they were inferred from.
@@ -236,6 +250,24 @@ pub trait Destination: Send + Sync {
     /// Returns the latest ledger rows of an object's key, newest first; none if the ledger does not exist. Reads only.
     fn history<'a>(&'a self, object: &'a ObjectRef) -> BoxFuture<'a, Result<Vec<HistoryEntry>>>;
 
+    /// Returns runs, from the ledger and the attempt history, newest first; none if the ledger does not exist. Reads only.
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>>;
+
+    /// Writes an attempt that did not load its file into the attempt history, whose table it creates if it is missing.
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>>;
+
+    /// Creates what the history lacks, and deletes attempts that started before a time, in small batches.
+    ///
+    /// # Errors
+    /// Also when the user may not create something. Old attempts are deleted nevertheless.
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>>;
+
+    /// Returns what a load with a final schema would find and change. Reads only.
+    ///
+    /// # Errors
+    /// The error with which the load would fail before it sends a row.
+    fn inspect<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>>;
+
     /// Tests what a load needs, on a new connection, and leaves nothing in the database.
     ///
     /// # Errors
@@ -245,11 +277,20 @@ pub trait Destination: Send + Sync {
     /// Writes an outcome other than a load, in its own transaction. A source that is already loaded stays loaded.
     fn record<'a>(&'a self, claim: &'a FileClaim, outcome: &'a LedgerOutcome) -> BoxFuture<'a, Result<()>>;
 
-    /// Writes into the ledger the key that the object was moved to, and the total cost in US dollars, if it is known.
+    /// Returns the ledger rows of the versions of these keys that need no load, see [`LedgerState::needs_no_load`]; none
+    /// if the ledger does not exist. `etags` limits the rows to versions with one of these ETags. Reads only.
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>>;
+
+    /// Writes into the ledger the place of the object, and the total cost in US dollars, if it is known.
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         cost_usd: Option<f64>,
     ) -> BoxFuture<'a, Result<()>>;
 

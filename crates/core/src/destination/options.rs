@@ -37,6 +37,17 @@ impl Engine {
     }
 }
 
+/// A database product. MySQL and MariaDB share an engine, but they differ in new tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// MySQL.
+    MySql,
+    /// MariaDB.
+    MariaDb,
+    /// PostgreSQL.
+    Postgres,
+}
+
 /// How the server verifies the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authentication {
@@ -85,6 +96,26 @@ pub enum UnknownColumns {
     Add,
     /// The columns are not loaded.
     Ignore,
+    /// The columns are kept in one JSON column, as an object by column name.
+    Json,
+}
+
+/// The treatment of table columns that a file does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingColumns {
+    /// The server fills them, if it can.
+    Default,
+    /// The load fails with [`crate::error::ErrorKind::TableMismatch`].
+    Refuse,
+}
+
+/// The treatment of values that need another type than their column has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangedTypes {
+    /// The values are refused.
+    Refuse,
+    /// The column gets a wider type that holds its old and its new values, if there is one.
+    Widen,
 }
 
 /// What a file's rows do to the rows that the table already has.
@@ -123,6 +154,12 @@ pub struct DestinationOptions {
     pub load_mode: LoadMode,
     /// The treatment of file columns that the table does not have.
     pub unknown_columns: UnknownColumns,
+    /// The JSON column that keeps unknown columns, with [`UnknownColumns::Json`].
+    pub extra_column: String,
+    /// The treatment of table columns that a file does not have.
+    pub missing_columns: MissingColumns,
+    /// The treatment of values that need another type than their column has.
+    pub changed_types: ChangedTypes,
     /// The ledger table's name.
     pub ledger_table: String,
     /// Time limit of one attempt to connect.
@@ -134,11 +171,37 @@ pub struct DestinationOptions {
 impl DestinationOptions {
     /// Whether the rows of the table do not depend on the order of the files, and no file could block another.
     ///
-    /// Of two files that replace or update the same rows the later one wins. A column cannot be added to a table while
-    /// another transaction inserts into it.
+    /// Of two files that replace or update the same rows the later one wins. A column cannot be added to a table or changed
+    /// while another transaction inserts into it.
     pub(crate) fn allows_any_order(&self) -> bool {
-        self.load_mode == LoadMode::Append && self.unknown_columns != UnknownColumns::Add
+        let keeps_table = match self.unknown_columns {
+            UnknownColumns::Refuse | UnknownColumns::Ignore => self.changed_types == ChangedTypes::Refuse,
+            UnknownColumns::Add | UnknownColumns::Json => false,
+        };
+        self.load_mode == LoadMode::Append && keeps_table
     }
+
+    /// The treatment of columns that only the file or only the table has.
+    pub(super) fn contract(&self) -> Contract<'_> {
+        Contract { unknown: self.unknown_columns, extra: &self.extra_column, missing: self.missing_columns }
+    }
+}
+
+/// The treatment of columns that only the file or only the table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contract<'a> {
+    /// Columns that only the file has.
+    pub(super) unknown: UnknownColumns,
+    /// The JSON column for them.
+    pub(super) extra: &'a str,
+    /// Columns that only the table has.
+    pub(super) missing: MissingColumns,
+}
+
+impl Contract<'_> {
+    /// Unknown columns are refused, and missing ones get their default.
+    pub(super) const REFUSE: Contract<'static> =
+        Contract { unknown: UnknownColumns::Refuse, extra: "", missing: MissingColumns::Default };
 }
 
 /// Encryption of a connection.

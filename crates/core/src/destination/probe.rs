@@ -1,7 +1,7 @@
 //! Tries what a load needs from a database: its privileges, its statement, and the ledger.
 
-use super::DestinationOptions;
 use super::engine::LoadConnection;
+use super::{DestinationOptions, HistoryProbe};
 use crate::error::{Error, Result};
 use crate::ledger::{Dialect, SqlLedger};
 use crate::object::SourceId;
@@ -17,6 +17,8 @@ pub struct Probe {
     pub table: Vec<Error>,
     /// Reading and writing the ledger.
     pub ledger: Result<LedgerProbe>,
+    /// What the attempt history lacks; `None` without a ledger.
+    pub history: Result<Option<HistoryProbe>>,
 }
 
 /// The state of the ledger.
@@ -38,6 +40,7 @@ impl Probe {
             temporary_table: try_temporary_table(connection, &format!("spillway_check_temporary_{random:016x}")).await,
             table: try_table(connection, &format!("spillway_check_{random:016x}")).await,
             ledger: try_ledger(connection, &SqlLedger::new(&options.ledger_table), random).await,
+            history: try_history(connection, &SqlLedger::new(&options.ledger_table)).await,
         }
     }
 }
@@ -71,6 +74,13 @@ async fn try_table<C: LoadConnection>(connection: &mut C, name: &str) -> Vec<Err
         errors.extend(connection.run(context, &sql).await.err());
     }
     errors
+}
+
+async fn try_history<C: LoadConnection>(connection: &mut C, ledger: &SqlLedger<'_>) -> Result<Option<HistoryProbe>> {
+    match ledger.exists(connection).await? {
+        true => ledger.probe_history(connection).await.map(Some),
+        false => Ok(None),
+    }
 }
 
 async fn try_ledger<C: LoadConnection>(connection: &mut C, ledger: &SqlLedger<'_>, random: u64) -> Result<LedgerProbe> {

@@ -1,16 +1,21 @@
 //! Prepares the table of a load: creates what is missing, and checks that the table can store the file.
 
+use std::borrow::Cow;
+
 use tracing::info;
 
 use super::column::{
-    EmptyColumns, MissingColumns, NullFill, TableColumn, find_missing, leave_out_empty, match_columns, mismatch,
+    EmptyColumns, Lacking, NullFill, TableColumn, find, find_lacking, leave_out_empty, match_columns, mismatch,
     quoted_list,
 };
 use super::engine::Request;
+use super::extra::json_column;
+use super::matching::{Match, matches};
 use super::merge::mark_key;
-use super::{FileSchema, LoadMode, ScanReason};
+use super::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
+use crate::table_name::TableName;
 use spillway_formats::schema::Column;
 
 /// A connection that reads and changes the definition of a table. All changes are outside of any transaction.
@@ -25,30 +30,67 @@ pub(super) trait TableConnection: Send {
     ///
     /// # Errors
     /// [`ErrorKind::TableMismatch`] when it is a view, or cannot keep committed rows.
-    fn has_table(&mut self, table: &str) -> impl Future<Output = Result<bool>> + Send;
+    fn has_table(&mut self, table: &TableName) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Returns the statement that creates the table.
+    ///
+    /// # Errors
+    /// When the file's columns cannot have a table.
+    fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String>;
+
+    /// Returns the statements that add nullable columns.
+    ///
+    /// # Errors
+    /// When the table cannot have such a column.
+    fn add_sql(&self, table: &TableName, columns: &[&Column]) -> Result<Vec<String>>;
+
+    /// Returns the columns of a table that is created for the file, in the file's order.
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn<Self::Storage>>;
 
     /// Creates the table, unless another worker has created it at the same moment.
     fn create_table(
         &mut self,
-        table: &str,
+        table: &TableName,
         columns: &[Column],
         mode: &LoadMode,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Rejects a table with a feature that would make a load in this mode wrong.
-    fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> impl Future<Output = Result<()>> + Send;
+    fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns the merge key over the wanted columns, or the primary key where none are wanted.
-    fn read_key(&mut self, table: &str, wanted: &[String]) -> impl Future<Output = Result<Self::Key>> + Send;
+    fn read_key(&mut self, table: &TableName, wanted: &[String]) -> impl Future<Output = Result<Self::Key>> + Send;
 
     /// Returns the names of the key's columns, as the table spells them.
     fn key_columns(key: &Self::Key) -> &[String];
 
     /// Returns the columns of the table, in table order.
-    fn read_columns(&mut self, table: &str) -> impl Future<Output = Result<Vec<TableColumn<Self::Storage>>>> + Send;
+    fn read_columns(
+        &mut self,
+        table: &TableName,
+    ) -> impl Future<Output = Result<Vec<TableColumn<Self::Storage>>>> + Send;
 
     /// Adds nullable columns, except for those that another worker has added at the same moment.
-    fn add_columns(&mut self, table: &str, columns: &[&Column]) -> impl Future<Output = Result<()>> + Send;
+    fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> impl Future<Output = Result<()>> + Send;
+
+    /// Changes columns of the table to types that hold their old values and those of the file, where such a type exists and
+    /// the column does not have it yet. Returns a text for people about each change.
+    ///
+    /// No other worker can change the same columns meanwhile, so a type never becomes narrower.
+    fn widen_columns(
+        &mut self,
+        table: &TableName,
+        columns: &[WiderColumn<'_>],
+    ) -> impl Future<Output = Result<Vec<String>>> + Send;
+}
+
+/// A column of the table whose type refuses values of the file.
+#[derive(Debug, Clone)]
+pub(super) struct WiderColumn<'a> {
+    /// Its name in the table.
+    pub(super) name: String,
+    /// The column of the file, with the type of all its values.
+    pub(super) file: &'a Column,
 }
 
 /// The result of [`prepare`].
@@ -72,7 +114,7 @@ pub(super) async fn prepare<C: TableConnection>(
     request: &Request<'_>,
 ) -> Result<Prepared<C::Storage, C::Key>> {
     let Request { file, schema, options } = *request;
-    let (table, mode) = (file.table.as_str(), &options.load_mode);
+    let (table, mode) = (&file.table, &options.load_mode);
     let exists = connection.has_table(table).await?;
     if schema.schema().columns.is_empty() {
         return Ok(Prepared::Ready { columns: Vec::new(), key: None });
@@ -80,7 +122,10 @@ pub(super) async fn prepare<C: TableConnection>(
     if !exists {
         match schema {
             FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
-            FileSchema::Final { schema, .. } => connection.create_table(table, &schema.columns, mode).await?,
+            FileSchema::Final { schema, .. } => {
+                let columns = columns_of_new_table(&schema.columns, options);
+                connection.create_table(table, &columns, mode).await?;
+            }
         }
     }
     connection.reject_unsupported(table, mode).await?;
@@ -88,35 +133,125 @@ pub(super) async fn prepare<C: TableConnection>(
         LoadMode::Append | LoadMode::Replace => None,
         LoadMode::Merge { key } => Some(connection.read_key(table, key).await?),
     };
-    let mut table_columns = connection.read_columns(table).await?;
-    match find_missing(table, &table_columns, schema, options.unknown_columns)? {
-        MissingColumns::Nothing => {}
-        MissingColumns::Add(columns) => {
-            connection.add_columns(table, &columns).await?;
-            table_columns = connection.read_columns(table).await?;
-        }
-        MissingColumns::Ignore(columns) => {
-            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-            info!(table, columns = names.join(", "), "columns that the table lacks are not loaded");
-        }
-        MissingColumns::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
-    }
     let key_columns = key.as_ref().map_or(&[][..], C::key_columns);
+    let mut table_columns = connection.read_columns(table).await?;
+    if widen(connection, request, &table_columns, key_columns).await? {
+        table_columns = connection.read_columns(table).await?;
+    }
+    let lacking = find_lacking(table, &table_columns, schema, options.unknown_columns)?;
+    match add_lacking(connection, request, &table_columns, lacking).await? {
+        Added::Nothing => {}
+        Added::Columns => table_columns = connection.read_columns(table).await?,
+        Added::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
+    }
     match columns_to_send(request, &table_columns, key_columns)? {
         Some(columns) => Ok(Prepared::Ready { columns, key }),
         None => Ok(Prepared::NeedsScan(ScanReason::ColumnEmpty)),
     }
 }
 
+/// Returns the columns of a new table: those of the file, and the JSON column for unknown columns of later files.
+pub(super) fn columns_of_new_table<'a>(columns: &'a [Column], options: &DestinationOptions) -> Cow<'a, [Column]> {
+    let has_extra = columns.iter().any(|column| column.name.eq_ignore_ascii_case(&options.extra_column));
+    match options.unknown_columns {
+        UnknownColumns::Json if !has_extra => {
+            Cow::Owned(columns.iter().cloned().chain([json_column(&options.extra_column)]).collect())
+        }
+        UnknownColumns::Json | UnknownColumns::Refuse | UnknownColumns::Add | UnknownColumns::Ignore => {
+            Cow::Borrowed(columns)
+        }
+    }
+}
+
+/// What was added to a table.
+enum Added {
+    Nothing,
+    Columns,
+    /// Only a scan finds out what must be added.
+    NeedsScan,
+}
+
+/// Adds the columns that the table must have for the file.
+async fn add_lacking<C: TableConnection>(
+    connection: &mut C,
+    request: &Request<'_>,
+    table_columns: &[TableColumn<C::Storage>],
+    lacking: Lacking<'_>,
+) -> Result<Added> {
+    let Request { file, options, .. } = *request;
+    let table = &file.table;
+    let names = |columns: &[&Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
+    match lacking {
+        Lacking::Nothing => Ok(Added::Nothing),
+        Lacking::Add(columns) => {
+            connection.add_columns(table, &columns).await?;
+            note(request, format!("added the columns {}", names(&columns)));
+            Ok(Added::Columns)
+        }
+        Lacking::Ignore(columns) => {
+            info!(%table, columns = names(&columns), "columns that the table lacks are not loaded");
+            Ok(Added::Nothing)
+        }
+        Lacking::Json(columns) => {
+            let extra = &options.extra_column;
+            info!(%table, columns = names(&columns), extra, "columns that the table lacks are kept as JSON");
+            if find(table_columns, extra).is_some() {
+                return Ok(Added::Nothing);
+            }
+            connection.add_columns(table, &[&json_column(extra)]).await?;
+            note(request, format!("added the column {extra} for unknown columns"));
+            Ok(Added::Columns)
+        }
+        Lacking::NeedsScan => Ok(Added::NeedsScan),
+    }
+}
+
+/// Widens the columns that a failed try has named. Returns whether any was changed.
+///
+/// The columns of a merge key keep their types, because another type may compare keys in another way.
+async fn widen<C: TableConnection>(
+    connection: &mut C,
+    request: &Request<'_>,
+    table_columns: &[TableColumn<C::Storage>],
+    key_columns: &[String],
+) -> Result<bool> {
+    let (wider, schema) = (request.file.table_changes.wider(), request.schema.schema());
+    if wider.is_empty() || request.schema.body().is_none() {
+        return Ok(false);
+    }
+    let table = &request.file.table;
+    let found = matches(table, table_columns, schema)?;
+    let columns: Vec<WiderColumn<'_>> = schema
+        .columns
+        .iter()
+        .zip(found)
+        .filter_map(|(file, found)| match found {
+            Match::Column(index) => Some(WiderColumn { name: table_columns[index].name.clone(), file }),
+            Match::Missing | Match::Ambiguous(_) => None,
+        })
+        .filter(|column| wider.contains(&column.name) && !key_columns.contains(&column.name))
+        .collect();
+    let changes = connection.widen_columns(table, &columns).await?;
+    let is_changed = !changes.is_empty();
+    changes.into_iter().for_each(|change| note(request, change));
+    Ok(is_changed)
+}
+
+/// Logs a change of the table, and keeps it for the report.
+fn note(request: &Request<'_>, change: String) {
+    info!(table = %request.file.table, change, "the table was changed for the file");
+    request.file.table_changes.record(change);
+}
+
 /// Returns the table's columns that receive a field of the file, in the order of the file. `None` if only a scan finds out
 /// whether the file has a value for one of them.
-fn columns_to_send<S: Clone>(
+pub(super) fn columns_to_send<S: Clone>(
     request: &Request<'_>,
     table_columns: &[TableColumn<S>],
     key_columns: &[String],
 ) -> Result<Option<Vec<TableColumn<S>>>> {
-    let (table, schema) = (request.file.table.as_str(), request.schema);
-    let mut columns = match_columns(table, table_columns, schema.schema(), request.options.unknown_columns)?;
+    let (table, schema) = (&request.file.table, request.schema);
+    let mut columns = match_columns(table, table_columns, schema.schema(), request.options.contract())?;
     mark_key(table, key_columns, &mut columns)?;
     reject_nulls_early(request, &mut columns);
     if leave_out_empty(&mut columns, schema) == EmptyColumns::NeedsScan {
@@ -147,7 +282,7 @@ fn reject_nulls_early<S>(request: &Request<'_>, columns: &mut [TableColumn<S>]) 
 /// Returns a CREATE TABLE statement. Columns of the primary key are NOT NULL, and all others are nullable, because a
 /// later file may have missing values.
 pub(super) fn create_statement<D: Dialect>(
-    table: &str,
+    table: &TableName,
     columns: &[Column],
     key: &[&Column],
     type_sql: impl Fn(&Column) -> String,
@@ -164,13 +299,32 @@ pub(super) fn create_statement<D: Dialect>(
         definitions.push(format!("PRIMARY KEY ({key_list})"));
     }
     let definitions = definitions.join(", ");
-    let sql = format!("CREATE TABLE IF NOT EXISTS {} ({definitions}) {}", D::quoted(table), D::TABLE_OPTIONS);
+    let table = quoted_table::<D>(table);
+    let sql = format!("CREATE TABLE IF NOT EXISTS {table} ({definitions}) {}", D::TABLE_OPTIONS);
     sql.trim_end().to_owned()
+}
+
+/// Returns the quoted name of a table, after that of its schema if it has one.
+pub(super) fn quoted_table<D: Dialect>(table: &TableName) -> String {
+    table.parts().map(D::quoted).collect::<Vec<_>>().join(".")
 }
 
 /// Returns the definition of a nullable column.
 pub(super) fn nullable_definition<D: Dialect>(column: &Column, type_sql: impl Fn(&Column) -> String) -> String {
     format!("{} {} NULL", D::quoted(&column.name), type_sql(column))
+}
+
+/// The error for a column whose type cannot be changed.
+///
+/// A view, an index or a foreign key may depend on the type. That is not a bug of Spillway, whatever code the server returns.
+pub(super) fn cannot_widen(error: Error, column: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Internal | ErrorKind::DataRefused | ErrorKind::TableMismatch => {
+            let message = format!("column {column} cannot get a wider type (CHANGED_TYPES=widen); change it by hand");
+            mismatch(column, message).with_source(error)
+        }
+        _ => error,
+    }
 }
 
 /// The error for a replaced table whose old rows are referenced by a foreign key with a cascading delete.

@@ -35,7 +35,11 @@ impl<C: LoadConnection> Load<C> {
         let Self { database, connection, file, body, plan, fields } = self;
         let columns = C::columns(plan);
         let size_bytes = size_bytes(file, body.as_ref());
-        let mut rows = Rows::new(rows, *fields, columns, size_bytes).with_rejects(file.value_rejects.clone());
+        let (rows, fields) = match columns.iter().find_map(|column| column.extra.as_deref()) {
+            Some(extra) => (extra.clone().add_to(rows), *fields + 1),
+            None => (rows, *fields),
+        };
+        let mut rows = Rows::new(rows, fields, columns, size_bytes).with_rejects(file.value_rejects.clone());
         if columns.is_empty() {
             return match rows.advance().await? {
                 false => Ok(WriteResult::Written(RowCounts::default())),

@@ -44,6 +44,13 @@ impl BatchResult {
         }
     }
 
+    /// Adds a failure that is about several objects, if there is one.
+    pub(crate) fn add_failure(&mut self, failure: Option<Error>) {
+        if let Some(failure) = failure {
+            self.add(Err(failure));
+        }
+    }
+
     /// Adds the result of one object, writes its metrics and logs a failure.
     pub(crate) fn add(&mut self, result: Result<Report>) {
         match result {
@@ -70,6 +77,12 @@ impl BatchResult {
         let (reports, failures) = self.published;
         self.published = (self.reports.len(), self.failures.len());
         (&self.reports[reports..], &self.failures[failures..])
+    }
+
+    /// Removes failures of these kinds, which are none of the whole request. Their events are published before.
+    pub(super) fn forget_failures(&mut self, is_forgotten: impl Fn(ErrorKind) -> bool) {
+        self.failures.retain(|failure| !is_forgotten(failure.kind()));
+        self.published.1 = self.published.1.min(self.failures.len());
     }
 
     /// Number of reports and failures whose events are not published yet.
@@ -149,6 +162,16 @@ mod tests {
     #[test]
     fn a_report_that_needs_attention_is_an_outcome() {
         assert_eq!(results(vec![], vec![report(true), report(false)]).into_result().unwrap().reports.len(), 2);
+    }
+
+    #[test]
+    fn forgotten_failures_are_not_published_again() {
+        let failure = |kind| Error::new(kind, "x");
+        let mut results = results(vec![failure(ErrorKind::Busy), failure(ErrorKind::Throttled)], vec![report(false)]);
+        assert_eq!(results.take_unpublished().1.len(), 2);
+        results.forget_failures(|kind| kind == ErrorKind::Busy);
+        let (reports, failures) = results.take_unpublished();
+        assert_eq!((reports.len(), failures.len(), results.failures.len()), (0, 0, 1));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Dispatcher {
     }
 
     /// The number of workers that died with each object, by key.
-    async fn deaths(&self, bucket: &str) -> HashMap<String, u32> {
+    pub(super) async fn deaths(&self, bucket: &str) -> HashMap<String, u32> {
         match reconcile::deaths(&self.context, bucket).await {
             Ok(deaths) => deaths,
             Err(error) => {
@@ -85,7 +85,7 @@ impl Dispatcher {
 }
 
 /// Whether the rows of the table do not depend on the order of the files, and no file could block another.
-fn is_any_order(settings: &PipelineConfig) -> bool {
+pub(super) fn is_any_order(settings: &PipelineConfig) -> bool {
     settings.database.options.allows_any_order() && settings.database.tables.current().is_any_order()
 }
 

@@ -2,16 +2,17 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{BatchResult, Dispatcher};
-use crate::check::{Check, check};
+use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::launch::Launcher;
+use crate::listing::{List, list};
 use crate::object::ObjectRef;
-use crate::reconcile;
+use crate::policy::is_outage;
+use crate::reconcile::{self, Files};
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
@@ -36,6 +37,9 @@ pub struct RequestResult {
     /// The result of a check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// The response to a list request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<List>,
 }
 
 impl RequestResult {
@@ -53,7 +57,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None, status: None, check: None }
+        Self { results, cleared: None, postponed: None, status: None, check: None, list: None }
     }
 }
 
@@ -73,8 +77,8 @@ impl Dispatcher {
     }
 
     async fn run_request(&self, request: Request, deadline: &Deadline) -> Result<RequestResult> {
-        // A status and a check must work with invalid table settings, which a check reports.
-        if !matches!(request, Request::Status { .. } | Request::Check { .. }) {
+        // These must work with invalid table settings, which a check reports.
+        if !matches!(request, Request::Status { .. } | Request::Check { .. } | Request::List { .. }) {
             self.refresh_tables().await?;
         }
         match request {
@@ -90,9 +94,13 @@ impl Dispatcher {
                 Ok(RequestResult { status: Some(status), ..self.without_reports() })
             }
             Request::Check { bucket } => {
-                let launch = self.launcher.as_ref().map(Launcher::settings);
-                let check = Box::pin(check(&self.context, launch, &bucket, deadline)).await;
+                let surroundings = Surroundings { queue: self.upload_queue.as_ref(), launcher: self.launcher.as_ref() };
+                let check = Box::pin(check(&self.context, surroundings, &bucket, deadline)).await;
                 Ok(RequestResult { check: Some(check), ..self.without_reports() })
+            }
+            Request::List { bucket, list: request } => {
+                let list = Box::pin(list(&self.context, &bucket, &request, deadline)).await?;
+                Ok(RequestResult { list: Some(list), ..self.without_reports() })
             }
         }
     }
@@ -131,8 +139,15 @@ impl Dispatcher {
         selection: Selection,
         deadline: &Deadline,
     ) -> Result<BatchResult> {
-        let files = Box::pin(self.list_files(bucket, prefixes)).await?;
-        Ok(self.process_all(bucket, selection.apply(files), deadline).await)
+        let files = selection.apply(Box::pin(self.list_files(bucket, prefixes)).await?);
+        let Files { pending, done, error, .. } = Box::pin(Files::sort(&self.context, bucket, files, deadline)).await;
+        info!(
+            pending = pending.len(),
+            done, "the files under the prefix are processed, except those that need no load"
+        );
+        let mut results = self.process_all(bucket, pending, deadline).await;
+        results.add_failure(error);
+        Ok(results)
     }
 
     async fn run_replay(
@@ -154,11 +169,13 @@ impl Dispatcher {
     async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
         let (context, older_than) = (&self.context, sweep.older_than());
         let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
+        let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
+        results.add_failure(error);
         self.publish(&mut results).await;
-        // Another worker has these files, so the sweep has nothing to do for them.
-        results.failures.retain(|failure| !is_owned_by_another(failure.kind()));
+        // These files have another worker or wait for the database, so the sweep has nothing to do for them.
+        results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),
@@ -180,6 +197,11 @@ impl Dispatcher {
 /// Whether a failure says that another worker is processing the file.
 fn is_owned_by_another(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Conflict)
+}
+
+/// Whether a failure says that the file waits until the ledger can be read. Its metrics and the age of the file show that.
+fn waits_for_database(kind: ErrorKind) -> bool {
+    kind == ErrorKind::CommitUnknown || is_outage(kind)
 }
 
 #[cfg(test)]

@@ -13,11 +13,14 @@ use crate::pipeline::PipelineConfig;
 use crate::route;
 use crate::store::Store;
 use crate::store::write::Created;
+use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
 /// The largest manifest that is read. One with thousands of columns is smaller.
 const MAX_BYTES: u64 = 64 << 20;
+/// Number of manifests that a page reads at most, if its limit is lower.
+const MAX_READS: usize = 1000;
 /// Number of manifests that are read concurrently.
 const CONCURRENT_READS: usize = 16;
 
@@ -32,7 +35,7 @@ pub struct Manifest {
     /// SHA-256 of the source's body in hex.
     pub body_sha256: String,
     /// The table that the rows were to be loaded into.
-    pub target_table: String,
+    pub target_table: TableName,
     /// The key of the file that first contained the records, if it is another than the source's. Its table settings apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_key: Option<String>,
@@ -89,26 +92,76 @@ pub async fn list(
     let mut manifests = Vec::new();
     let mut pages = store.list(bucket, &route::manifests_prefix(&settings.prefixes));
     while let Some(page) = pages.next().await? {
-        let reads = page.into_iter().filter(|listed| listed.key.ends_with(".json")).map(|listed| async move {
-            match read(store, settings, bucket, &listed.key).await {
-                // `None` if a replay has deleted it since the listing.
-                Ok(found) => Ok(found.map(|(manifest, _)| manifest)),
-                Err(error) if error.kind() == ErrorKind::Internal => {
-                    error!(error = %chain(&error), "a manifest cannot be read; its rows stay in the fallback");
-                    Ok(None)
-                }
-                Err(error) => Err(error),
-            }
-        });
-        let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
-        let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == table);
-        manifests.extend(found.into_iter().flatten().filter(is_meant));
+        let keys = page.into_iter().map(|listed| listed.key).filter(|key| key.ends_with(".json")).collect();
+        let found = read_all(store, settings, bucket, keys).await?;
+        let is_meant = |manifest: &Manifest| table.is_none_or(|table| manifest.target_table == *table);
+        manifests.extend(found.into_iter().filter(is_meant));
     }
     manifests.sort_by(|left, right| {
         let order = |manifest: &Manifest| (manifest.source.last_modified, manifest.source.object.key.clone());
         order(left).cmp(&order(right))
     });
     Ok(manifests)
+}
+
+/// Reads manifests, in any order. Leaves out those that cannot be parsed, and those that a replay has deleted.
+async fn read_all(store: &Store, settings: &PipelineConfig, bucket: &str, keys: Vec<String>) -> Result<Vec<Manifest>> {
+    let reads = keys.into_iter().map(|key| async move {
+        match read(store, settings, bucket, &key).await {
+            Ok(found) => Ok(found.map(|(manifest, _)| manifest)),
+            Err(error) if error.kind() == ErrorKind::Internal => {
+                error!(error = %chain(&error), "a manifest cannot be read; its rows stay in the fallback");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    });
+    let found: Vec<Option<Manifest>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// A page of manifests, in the order of their keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ManifestPage<'a> {
+    /// The beginning of their keys.
+    pub(crate) prefix: &'a str,
+    /// Only keys after this one.
+    pub(crate) after: Option<&'a str>,
+    /// The largest number of manifests.
+    pub(crate) limit: usize,
+}
+
+impl ManifestPage<'_> {
+    /// Returns the wanted manifests, and the key after which the next page begins, if there is one.
+    ///
+    /// Reads at most a few times as many manifests as the limit. So a page may have fewer, although others follow.
+    ///
+    /// # Errors
+    /// When the fallback cannot be listed.
+    pub(crate) async fn read(
+        self,
+        store: &Store,
+        bucket: &str,
+        settings: &PipelineConfig,
+        is_wanted: impl Fn(&Manifest) -> bool,
+    ) -> Result<(Vec<Manifest>, Option<String>)> {
+        let (mut wanted, mut last, mut left) = (Vec::new(), None, MAX_READS.max(self.limit));
+        let mut pages = store.list_after(bucket, self.prefix, self.after);
+        while let Some(page) = pages.next().await? {
+            let mut keys = page.into_iter().map(|listed| listed.key).filter(|key| key.ends_with(".json")).peekable();
+            while keys.peek().is_some() {
+                if wanted.len() == self.limit || left == 0 {
+                    return Ok((wanted, last));
+                }
+                let part: Vec<String> = keys.by_ref().take(left.min(self.limit - wanted.len())).collect();
+                left -= part.len();
+                last = part.last().cloned();
+                let found = read_all(store, settings, bucket, part).await?;
+                wanted.extend(found.into_iter().filter(&is_wanted));
+            }
+        }
+        Ok((wanted, None))
+    }
 }
 
 /// Reads the manifest of a source, with its ETag. The object may not exist.
@@ -171,7 +224,7 @@ async fn new(catalog: &Catalog, settings: &PipelineConfig, fallback_write: &Fall
     Ok(Manifest {
         source: source.clone(),
         body_sha256: fallback_write.body_sha256.to_owned(),
-        target_table: table.to_owned(),
+        target_table: table.clone(),
         original_key: Some(fallback_write.original_key.to_owned()).filter(|key| *key != source.object.key),
         glue_table: Some(glue_table),
         schema: fallback_write.schema.clone(),
@@ -199,7 +252,7 @@ async fn keep(
         route::fallback_data_key(prefixes, &earlier.target_table, source.last_modified, &source.id, earlier.format);
     let is_same = earlier.format == catalog.format()
         && earlier.key == key
-        && earlier.target_table == fallback_write.table
+        && earlier.target_table == *fallback_write.table
         && (earlier.rows, earlier.rows_rejected, &earlier.schema)
             == (fallback_write.rows, fallback_write.rows_rejected, fallback_write.schema);
     if !is_same {

@@ -5,8 +5,8 @@
 //! source id. Only rows of loaded sources keep a content id.
 
 use super::statements::{
-    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, DUPLICATE, ENTRY_LOCKED, INSERT, ORIGINAL,
-    RELEASE_TABLE, SUPERSEDED,
+    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, ENTRY_LOCKED, INSERT,
+    ORIGINAL, RELEASE_TABLE, SUPERSEDED,
 };
 use super::{
     Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, SqlLedger, truncated,
@@ -148,6 +148,23 @@ impl SqlLedger<'_> {
             }
             ExecuteResult::NoTable(error) => Err(error),
         }
+    }
+
+    /// Whether a newer source has replaced the table. Takes no lock.
+    pub(crate) async fn has_newer<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        table: &str,
+        source: &ObjectVersion,
+    ) -> Result<bool> {
+        let column = ["current_of"];
+        if connection.table_columns(self.table, &column).await?.is_none_or(|found| found.is_empty()) {
+            return Ok(false);
+        }
+        let rows = self.query(connection, "cannot read the ledger", CURRENT_NOW, &[table.into()]).await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
+        Ok(CurrentSource { source_id, key, modified_micros }.is_newer_than(source))
     }
 
     /// Writes into the claimed row that a newer file has replaced the table, and commits.

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use jiff::Timestamp;
 
+use super::attempts_table::Index;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The parts of the ledger's statements that differ between databases.
@@ -15,7 +16,7 @@ pub(crate) trait Dialect {
     const NOW: &'static str;
     /// The end of an INSERT that does not change an existing row with the same source id, and returns zero rows then.
     const OR_KEEP: &'static str;
-    /// Keys and indexes of the ledger table, in its CREATE TABLE.
+    /// The keys of the ledger table, in its CREATE TABLE.
     const KEYS: &'static str;
     /// Options after the parenthesis of CREATE TABLE.
     const TABLE_OPTIONS: &'static str;
@@ -37,8 +38,21 @@ pub(crate) trait Dialect {
     /// Returns a time column in microseconds since 1970-01-01 UTC, as an integer.
     fn micros(column: &str) -> String;
 
-    /// Returns the statement that creates the index on `object_key`, on databases whose CREATE TABLE cannot contain it.
-    fn create_index(table: &str) -> Option<String>;
+    /// Makes the statements of a session wait at most a second for locks on tables.
+    const SHORT_LOCK_WAIT: &'static str;
+    /// Returns the names of a table's indexes. The parameter is the table's name.
+    const INDEX_NAMES: &'static str;
+    /// Deletes up to [`super::attempts::BATCH_ROWS`] attempts that started before a time.
+    const DELETE_OLD_ATTEMPTS: &'static str;
+
+    /// Returns the part of CREATE TABLE that defines an index, on databases where it can contain one.
+    fn inline_index(index: Index) -> Option<String>;
+
+    /// Returns the name of a table's index, as the database stores it.
+    fn index_name(table: &str, index: Index) -> String;
+
+    /// Returns the statement that adds an index to a table.
+    fn add_index(table: &str, index: Index) -> String;
 
     /// Returns the type of a column in SQL.
     fn type_sql(column_type: SqlType) -> Cow<'static, str>;

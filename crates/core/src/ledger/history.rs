@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::statements::{HISTORY, INSERT_LOOK_UP};
-use super::{Dialect, LedgerConnection, LedgerState, Row, SqlLedger};
+use super::statements::{HISTORY, INSERT_LOOK_UP, LOADED_VERSIONS};
+use super::{Dialect, LedgerConnection, LedgerState, Row, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
 
@@ -36,7 +36,41 @@ pub struct HistoryEntry {
     pub reason: Option<String>,
 }
 
+/// A version of an object that needs no load, see [`LedgerState::needs_no_load`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedVersion {
+    /// Its identity.
+    pub source_id: String,
+    /// Its key.
+    pub key: String,
+    /// The version id, in a versioned bucket.
+    pub version_id: Option<String>,
+    /// The ETag, including its quotes.
+    pub etag: String,
+    /// The size in bytes.
+    pub size_bytes: u64,
+}
+
 impl SqlLedger<'_> {
+    /// Returns the versions of these keys with one of these ETags that need no load, and none without a ledger. Locks
+    /// nothing.
+    pub(crate) async fn loaded_versions<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        bucket: &str,
+        keys: &[&str],
+        etags: &[&str],
+    ) -> Result<Vec<LoadedVersion>> {
+        if keys.is_empty() || etags.is_empty() || !self.exists(connection).await? {
+            return Ok(Vec::new());
+        }
+        let list = |count: usize| vec!["?"; count].join(", ");
+        let sql =
+            format!("{LOADED_VERSIONS} AND object_key IN ({}) AND etag IN ({})", list(keys.len()), list(etags.len()));
+        let params: Vec<Value<'_>> = [bucket].iter().chain(keys).chain(etags).map(|text| (*text).into()).collect();
+        self.query(connection, "cannot read the ledger", &sql, &params).await?.iter().map(loaded_version).collect()
+    }
+
     /// Returns the latest rows of an object's key, newest first, and none without a ledger. Locks nothing.
     pub(crate) async fn history<C: LedgerConnection>(
         &self,
@@ -65,6 +99,16 @@ impl SqlLedger<'_> {
     }
 }
 
+fn loaded_version(row: &Row) -> Result<LoadedVersion> {
+    Ok(LoadedVersion {
+        source_id: row.text(0)?,
+        key: row.text(1)?,
+        version_id: row.optional_text(2)?,
+        etag: row.text(3)?,
+        size_bytes: row.count(4)?,
+    })
+}
+
 fn history_entry(row: &Row) -> Result<HistoryEntry> {
     Ok(HistoryEntry {
         source_id: row.text(0)?,
@@ -80,7 +124,7 @@ fn history_entry(row: &Row) -> Result<HistoryEntry> {
     })
 }
 
-fn time(micros: i64) -> Result<Timestamp> {
+pub(super) fn time(micros: i64) -> Result<Timestamp> {
     Timestamp::from_microsecond(micros)
         .map_err(|error| Error::new(ErrorKind::Internal, "the ledger contains an invalid time").with_source(error))
 }

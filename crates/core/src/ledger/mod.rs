@@ -1,15 +1,19 @@
 //! The ledger: a table with one row per source (object version). It decides whether a source is loaded.
 //!
-//! The row is written in the same transaction as the source's rows. Users query the table as the history of loads.
+//! The row is written in the same transaction as the source's rows. Users query the table as the history of loads. A second
+//! table, [`attempts`], has the attempts that did not load their file; it never decides anything.
 //!
 //! A worker claims a source by locking its ledger row. At most one transaction holds that lock, and a source whose row
 //! says `loaded` is never loaded again. [`SqlLedger`] contains the statements for all databases. A [`Dialect`] and a
 //! [`LedgerConnection`] supply the differences. This module knows nothing about how rows are loaded; it only needs the
 //! load's connection.
 
+mod attempts;
+mod attempts_table;
 mod claim;
 mod dialect;
 mod history;
+mod runs;
 mod sql;
 mod statements;
 mod table;
@@ -21,9 +25,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
 use crate::report::Report;
 
+pub use attempts::{AttemptRecord, HistoryProbe, HistoryUpkeep, RunOutcome};
+pub(crate) use attempts_table::Index;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
-pub use history::HistoryEntry;
+pub use history::{HistoryEntry, LoadedVersion};
+pub use runs::{Run, RunCursor, RunFilter, RunPage};
 pub(crate) use sql::SqlLedger;
+
+/// Number of characters that the columns `reason` store.
+const REASON_CHARACTERS: usize = 8000;
 
 /// The committed state of a source in the ledger. The ledger stores its name.
 ///
@@ -86,6 +96,17 @@ pub struct LedgerEntry {
     pub rows_stored: u64,
     /// The key that the object was moved to.
     pub moved_to: Option<String>,
+}
+
+/// The place of an object whose file has an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectPlace<'a> {
+    /// It has moved to this key.
+    MovedTo(&'a str),
+    /// It was deleted.
+    Deleted,
+    /// It stays at its key.
+    Kept,
 }
 
 /// Row counts of a load.

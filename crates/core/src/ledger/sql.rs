@@ -4,19 +4,18 @@
 
 use std::borrow::Cow;
 
-use super::statements::{ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
+use tracing::warn;
+
+use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
 use super::{
-    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, Row, RowCounts, Value,
-    table, truncated,
+    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace,
+    REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::SourceId;
 
-/// Number of characters that the column `reason` stores.
-const REASON_CHARACTERS: usize = 8000;
-
 /// The time columns that statements read.
-const TIME_COLUMNS: [&str; 3] = ["source_modified_at", "started_at", "committed_at"];
+const TIME_COLUMNS: [&str; 5] = ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at"];
 
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
 /// open transaction.
@@ -35,7 +34,11 @@ impl<'a> SqlLedger<'a> {
     pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C) -> Result<()> {
         let Some(found) = connection.table_columns(self.table, &table::added_columns()).await? else {
             let sql = table::create_statement::<C::Dialect>(self.table);
-            return connection.create("cannot create the ledger", &sql).await;
+            connection.create("cannot create the ledger", &sql).await?;
+            if let Err(error) = self.create_attempts(connection).await {
+                warn!(error = %chain(&error), "the attempt history was not created; failed attempts are only in the log");
+            }
+            return Ok(());
         };
         for sql in table::add_statements::<C::Dialect>(self.table, &found) {
             connection.create("cannot add the ledger's new columns", &sql).await?;
@@ -132,17 +135,25 @@ impl<'a> SqlLedger<'a> {
         connection.run(context, "COMMIT").await
     }
 
-    /// Writes the key that the object was moved to, and the cost. Does nothing without an entry or without a ledger.
+    /// Writes the place of the object, and the cost. Does nothing without an entry or without a ledger.
     pub(crate) async fn record_move<C: LedgerConnection>(
         &self,
         connection: &mut C,
         id: &SourceId,
-        moved_to: &str,
+        place: ObjectPlace<'_>,
         cost_usd: Option<f64>,
     ) -> Result<()> {
         let cost_usd = cost_usd.map(|dollars| format!("{dollars:.6}"));
-        let params = [moved_to.into(), cost_usd.as_deref().into(), id.as_str().into()];
-        match self.execute(connection, "cannot record the move in the ledger", MOVED, &params).await? {
+        let (context, cost_usd, id) =
+            ("cannot record the move in the ledger", cost_usd.as_deref().into(), id.as_str().into());
+        let result = match place {
+            ObjectPlace::MovedTo(key) => self.execute(connection, context, MOVED, &[key.into(), cost_usd, id]).await?,
+            ObjectPlace::Deleted => {
+                self.execute(connection, context, MOVED, &[Value::Text(None), cost_usd, id]).await?
+            }
+            ObjectPlace::Kept => self.execute(connection, context, COST, &[cost_usd, id]).await?,
+        };
+        match result {
             ExecuteResult::Rows(_) | ExecuteResult::NoTable(_) => Ok(()),
             ExecuteResult::UniqueViolation(error) => Err(error),
         }
@@ -193,6 +204,7 @@ impl<'a> SqlLedger<'a> {
         for column in TIME_COLUMNS {
             sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
         }
+        let sql = sql.replace("{attempts}", &D::quoted(&self.attempts_table()));
         sql.replace("{ledger}", &D::quoted(self.table))
     }
 }

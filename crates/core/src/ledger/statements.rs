@@ -12,6 +12,8 @@ pub(super) const ORIGINAL: &str =
     "SELECT source_id, rows_parsed FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+pub(super) const CURRENT_NOW: &str =
+    "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ?";
 
 /// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
 pub(super) const HISTORY: &str = "SELECT source_id, state, rows_parsed, rows_stored, rows_rejected, attempt, \
@@ -41,5 +43,30 @@ pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode
      WHERE source_id = ? AND state = 'loading'";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
+/// At the end of it the placeholders of keys and of ETags are inserted.
+pub(super) const LOADED_VERSIONS: &str = "SELECT source_id, object_key, version_id, etag, size_bytes FROM {ledger} \
+     WHERE bucket = ? AND state IN ('loaded', 'duplicate', 'superseded')";
+
+pub(super) const COST: &str =
+    "UPDATE {ledger} SET cost_usd = COALESCE(CAST(? AS DECIMAL(12,6)), cost_usd) WHERE source_id = ?";
 pub(super) const MOVED: &str = "UPDATE {ledger} SET moved_at = {now}, moved_to = ?, \
      cost_usd = COALESCE(CAST(? AS DECIMAL(12,6)), cost_usd) WHERE source_id = ?";
+
+/// Adds an attempt to the row of earlier ones that ended in the same way.
+pub(super) const ATTEMPT_AGAIN: &str = "UPDATE {attempts} SET attempts = attempts + 1, worker = ?, tool_version = ?, \
+     started_at = ?, ended_at = ?, rows_parsed = ?, rows_stored = ?, rows_rejected = ?, reason = ? WHERE attempt_id = ?";
+pub(super) const ATTEMPT_INSERT: &str = "INSERT INTO {attempts} (attempt_id, source_id, bucket, object_key, version_id, \
+     size_bytes, target_table, outcome, error_kind, first_started_at, started_at, ended_at, worker, tool_version, \
+     rows_parsed, rows_stored, rows_rejected, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// The runs that the ledger shows. Conditions, order and limit follow. A reason is cut, because a page has many of them.
+pub(super) const LEDGER_RUNS: &str = "SELECT source_id, state, bucket, object_key, version_id, target_table, \
+     size_bytes, rows_parsed, rows_stored, rows_rejected, worker, tool_version, {micros:started_at}, \
+     {micros:committed_at}, moved_to, LEFT(reason, 1000), CONCAT(cost_usd, '') FROM {ledger} \
+     WHERE state <> 'loading'";
+/// The runs of the history. An attempt whose outcome is also in the ledger is left out.
+pub(super) const ATTEMPT_RUNS: &str = "SELECT source_id, outcome, error_kind, attempts, bucket, object_key, version_id, \
+     target_table, size_bytes, rows_parsed, rows_stored, rows_rejected, worker, tool_version, {micros:started_at}, \
+     {micros:ended_at}, {micros:first_started_at}, LEFT(reason, 1000) FROM {attempts} \
+     WHERE NOT EXISTS (SELECT 1 FROM {ledger} AS entry WHERE entry.source_id = {attempts}.source_id \
+     AND entry.started_at = {attempts}.started_at AND entry.state = {attempts}.outcome)";

@@ -1,9 +1,10 @@
 //! The columns of the ledger table, and the statements that create them.
 
+use super::attempts_table::{Index, LEDGER_INDEXES};
 use super::{Dialect, SqlType};
 
 /// A column: name, type, constraint.
-type Column = (&'static str, SqlType, &'static str);
+pub(super) type Column = (&'static str, SqlType, &'static str);
 
 const NO_ROWS: &str = "NOT NULL DEFAULT 0";
 
@@ -51,14 +52,22 @@ pub(super) fn added_columns() -> [&'static str; 5] {
 /// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
     let columns: Vec<String> = COLUMNS.iter().chain(&ADDED_COLUMNS).map(definition::<D>).collect();
-    let (columns, keys, options) = (columns.join(", "), D::KEYS, D::TABLE_OPTIONS);
-    let definition = format!("{} ({columns}, {keys}) {options}", D::quoted(table));
-    match D::create_index(table) {
-        None => format!("CREATE TABLE IF NOT EXISTS {definition}"),
-        // If another worker has created the table in the meantime, the first statement fails and the second one is not
-        // run. It would wait for that worker's transaction.
-        Some(index) => format!("CREATE TABLE {definition}; {index}"),
+    create_table::<D>(table, &columns, D::KEYS, LEDGER_INDEXES)
+}
+
+/// Returns the statements that create a table with its keys and indexes.
+pub(super) fn create_table<D: Dialect>(table: &str, columns: &[String], keys: &str, indexes: &[Index]) -> String {
+    let inline = indexes.iter().filter_map(|index| D::inline_index(*index));
+    let parts: Vec<String> = columns.iter().cloned().chain([keys.to_owned()]).chain(inline).collect();
+    let definition = format!("{} ({}) {}", D::quoted(table), parts.join(", "), D::TABLE_OPTIONS);
+    let separate = indexes.iter().filter(|index| D::inline_index(**index).is_none());
+    let separate: Vec<String> = separate.map(|index| D::add_index(table, *index)).collect();
+    if separate.is_empty() {
+        return format!("CREATE TABLE IF NOT EXISTS {definition}");
     }
+    // If another worker has created the table in the meantime, the first statement fails and the others are not run.
+    // They would wait for that worker's transaction.
+    format!("CREATE TABLE {definition}; {}", separate.join("; "))
 }
 
 /// Returns one statement for each column that is not in `found`.
@@ -70,6 +79,6 @@ pub(super) fn add_statements<D: Dialect>(table: &str, found: &[String]) -> Vec<S
     missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()
 }
 
-fn definition<D: Dialect>((name, column_type, constraint): &Column) -> String {
+pub(super) fn definition<D: Dialect>((name, column_type, constraint): &Column) -> String {
     format!("{name} {} {constraint}", D::type_sql(*column_type))
 }

@@ -62,7 +62,7 @@ impl State {
                 no_content()
             }
             "DeleteObject" => self.delete_object(call),
-            "ListObjectsV2" => self.list_objects(call.parameter("prefix")),
+            "ListObjectsV2" => self.list_objects(call.parameter("prefix"), call.parameter("start-after")),
             "ListMultipartUploads" => self.list_uploads(call.parameter("prefix")),
             _ => self.read(call),
         }
@@ -178,8 +178,9 @@ impl State {
         xml(format!("<CompleteMultipartUploadResult><ETag>{}</ETag></CompleteMultipartUploadResult>", quoted(&etag)))
     }
 
-    fn list_objects(&self, prefix: &str) -> Reply {
-        let objects = self.objects.iter().filter(|(key, _)| key.starts_with(prefix));
+    fn list_objects(&self, prefix: &str, after: &str) -> Reply {
+        let is_listed = |key: &str| key.starts_with(prefix) && key > after;
+        let objects = self.objects.iter().filter(|(key, _)| is_listed(key));
         let contents: String = objects
             .map(|(key, object)| {
                 format!(

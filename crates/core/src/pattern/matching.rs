@@ -1,6 +1,7 @@
 //! Matches keys. A match never backtracks.
 
 use super::{KeyParts, Piece, TablePattern};
+use crate::table_name::TableName;
 
 impl TablePattern {
     /// Matches a key; returns the table and the parts.
@@ -18,17 +19,27 @@ impl TablePattern {
         if rest.is_some() != self.has_tail {
             return None;
         }
-        let mut table = String::new();
-        for piece in &self.table {
-            match piece {
-                Piece::Literal(text) => table.push_str(text),
-                Piece::Part(name) => table.push_str(bound(&parts, name)?),
-                Piece::Any => return None,
-            }
-        }
+        let own_name = filled(&self.table, &parts)?;
+        let table = match &self.schema {
+            None => own_name.into(),
+            Some(schema) => TableName::in_schema(&filled(schema, &parts)?, &own_name),
+        };
         let parts = parts.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         Some(KeyParts { table, parts })
     }
+}
+
+/// The text of a name, with the texts of its parts.
+fn filled(pieces: &[Piece], parts: &[(&str, &str)]) -> Option<String> {
+    let mut text = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Literal(literal) => text.push_str(literal),
+            Piece::Part(name) => text.push_str(bound(parts, name)?),
+            Piece::Any => return None,
+        }
+    }
+    Some(text)
 }
 
 /// Matches one segment and adds its new parts.

@@ -24,7 +24,7 @@ impl TablePattern {
             return Err("contains ** before its last segment".to_owned());
         }
         let segments: Vec<Vec<Piece>> = words.into_iter().map(segment).collect::<Result<_, _>>()?;
-        let mut pattern = Self { text: text.to_owned(), segments, has_tail, table: Vec::new() };
+        let mut pattern = Self { text: text.to_owned(), segments, has_tail, schema: None, table: Vec::new() };
         if pattern.segments.is_empty() {
             return Err("matches every key; start it with a folder, or set RDS_TABLE instead".to_owned());
         }
@@ -33,8 +33,21 @@ impl TablePattern {
             None if pattern.has_part("table") => "{table}",
             None => return Err("names no table; name a part {table}, or append => and a table name".to_owned()),
         };
+        let (schema, table) = match table.split_once('.') {
+            Some((_, rest)) if rest.contains('.') => {
+                return Err(
+                    "has more than one dot in its table name; a dot separates the schema and the table".to_owned()
+                );
+            }
+            Some((schema, table)) if schema.is_empty() || table.is_empty() => {
+                return Err("needs a schema before the dot in its table name, and a table after it".to_owned());
+            }
+            Some((schema, table)) => (Some(schema), table),
+            None => (None, table),
+        };
+        pattern.schema = schema.map(pieces).transpose()?;
         pattern.table = pieces(table)?;
-        for piece in &pattern.table {
+        for piece in pattern.schema.iter().flatten().chain(&pattern.table) {
             match piece {
                 Piece::Part(name) if !pattern.has_part(name) => return Err(format!("has no part {{{name}}}")),
                 Piece::Any => return Err("has * in its table name".to_owned()),

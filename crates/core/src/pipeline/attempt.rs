@@ -8,20 +8,22 @@ use tracing::{info, warn};
 
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::destination::{Body, Destination, FileClaim, LedgerOutcome};
+use crate::destination::{Body, Destination, FileClaim, LedgerOutcome, ObjectPlace, TableChanges};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::fallback::{self, Manifest};
 use crate::key_columns::KeyFields;
-use crate::object::{ObjectVersion, hash_parts};
+use crate::object::{ObjectRef, ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
+use crate::pipeline::attempt_notes::AttemptNote;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
-use crate::pipeline::{Context, Dedupe, TableConfig};
+use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig};
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
 use crate::store::lease::Lease;
+use crate::table_name::TableName;
 
 /// Time limit for a ledger update that only informs users, and on which no decision depends.
 const LEDGER_NOTE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +45,7 @@ pub(crate) struct Assignment {
 enum CommitState {
     /// No COMMIT was sent.
     NotSent,
-    /// This worker or the previous holder of the lease may have sent a COMMIT whose result is unknown.
+    /// This worker or an earlier one may have sent a COMMIT whose result is unknown.
     InDoubt,
     /// The ledger, or the claim that this attempt holds, proves whether a COMMIT took effect.
     Resolved,
@@ -54,7 +56,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a Context,
     pub(crate) source: ObjectVersion,
     /// The table of the rows. `None` if the key names no table: then the file is rejected.
-    pub(crate) table: Option<String>,
+    pub(crate) table: Option<TableName>,
     /// The settings of that table.
     pub(crate) config: TableConfig,
     /// The key of the file that first contained the records.
@@ -62,8 +64,12 @@ pub(crate) struct Attempt<'a> {
     /// The columns that the key and this attempt add to each row.
     pub(crate) key_fields: KeyFields,
     pub(crate) started_at: Timestamp,
+    /// The changes of the table for this file.
+    pub(crate) table_changes: TableChanges,
     /// The reason why the key names no table.
     key_error: Mutex<Option<Error>>,
+    /// What the user may have meant with the file, for the report.
+    hint: Mutex<Option<String>>,
     deadline: Deadline,
     started: Instant,
     usage: ObjectUsage,
@@ -95,11 +101,16 @@ impl<'a> Attempt<'a> {
             check_not_replaced_by_part(&config, &source.object.key)?;
             // Corrected records are copied without the document around them.
             config.files.json.records_path = None;
+            if config.after_load == AfterLoad::Keep {
+                config.after_load = AfterLoad::Move;
+            }
         }
         let lease = acquire_lease(context, &source).await?;
         Failpoint::LeaseWritten.reached().await;
         let commit = match lease.previous_holder() {
             Some(previous) if previous.commit_may_be_sent => CommitState::InDoubt,
+            // An earlier attempt may have loaded an object that stays in place, and then no lease tells.
+            Some(_) | None if config.after_load == AfterLoad::Keep => CommitState::InDoubt,
             Some(_) | None => CommitState::NotSent,
         };
         let started_at = Timestamp::now();
@@ -112,7 +123,9 @@ impl<'a> Attempt<'a> {
             original_key,
             key_fields,
             started_at,
+            table_changes: TableChanges::default(),
             key_error: Mutex::new(key_error),
+            hint: Mutex::new(None),
             deadline: deadline.clone(),
             started,
             usage,
@@ -128,7 +141,12 @@ impl<'a> Attempt<'a> {
             error = self.deadline.reached() => Err(error),
         };
         let elapsed = self.started.elapsed();
+        let note = result.as_ref().err().and_then(|error| AttemptNote::of_failure(&self, error));
         self.end_lease(result.is_ok()).await;
+        // Last, so that no other worker waits for the lease.
+        if let Some(note) = note {
+            note.write().await;
+        }
         let mut report = result?;
         report.elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         Ok(report)
@@ -146,9 +164,14 @@ impl<'a> Attempt<'a> {
         FileReader::open(store, &self.source, settings.buffer_max_bytes, &self.config.files, &self.key_fields).await
     }
 
+    /// Keeps a hint for the report.
+    pub(crate) fn set_hint(&self, hint: Option<String>) {
+        *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = hint;
+    }
+
     /// The table's name as the ledger stores it: empty if the key names no table.
-    pub(crate) fn table_name(&self) -> &str {
-        self.table.as_deref().unwrap_or_default()
+    pub(crate) fn table_name(&self) -> TableName {
+        self.table.clone().unwrap_or_default()
     }
 
     /// Fails if another worker has taken over the lease. On success, everything that was read before this call was
@@ -217,10 +240,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Whether the first try reads the secret again: a known outage was proved by a rejected password, and the password
-    /// may have been rotated since.
-    pub(crate) fn starts_with_fresh_credentials(&self) -> bool {
-        self.context.outage.kind() == Some(ErrorKind::Credentials)
+    /// The time left until the deadline; `None` without one.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.deadline.remaining()
     }
 
     /// The destination with the current credentials; `reread_secret` reads the secret again.
@@ -230,25 +252,18 @@ impl<'a> Attempt<'a> {
 
     /// The ledger's record of a body with this checksum and this decompressed size.
     pub(crate) fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
-        let object = &self.source.object;
-        // A file that replaces the table may restore rows that another file has replaced in between.
-        let content_id = match (self.config.dedupe, &self.config.destination.load_mode) {
-            (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
-                Some(hash_parts(&[&object.bucket, &object.key, sha256]))
-            }
-            (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
-        };
-        Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+        object_body(&self.source.object, &self.config, sha256, decoded_bytes)
     }
 
     /// The claim on this object version in the ledger.
     pub(crate) fn claim(&self) -> FileClaim {
         FileClaim {
             source: self.source.clone(),
-            table: self.table_name().to_owned(),
+            table: self.table_name(),
             worker: self.context.worker.clone(),
             started_at: self.started_at,
             value_rejects: None,
+            table_changes: self.table_changes.clone(),
         }
     }
 
@@ -256,18 +271,26 @@ impl<'a> Attempt<'a> {
     pub(crate) fn report(&self, outcome: Outcome) -> Report {
         let mut report = Report::new(self.source.object.clone(), outcome);
         report.source_id = Some(self.source.id.to_string());
-        report.table = self.table.clone();
+        report.table = self.table.as_ref().map(ToString::to_string);
+        report.hint = self.hint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         report.size_bytes = self.source.size_bytes;
         report
     }
 
-    /// Writes an outcome other than a load into the ledger, if the database responds in time.
-    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome) {
-        let claim = self.claim();
-        self.record("the outcome could not be recorded in the ledger", async {
-            self.destination(false).await?.record(&claim, outcome).await
-        })
-        .await;
+    /// Writes an outcome other than a load into the ledger.
+    pub(crate) async fn try_record_outcome(&self, outcome: &LedgerOutcome) -> Result<()> {
+        self.destination(false).await?.record(&self.claim(), outcome).await
+    }
+
+    /// Writes an outcome other than a load into the ledger, and an outcome after an error into the history too, if the
+    /// database responds in time.
+    pub(crate) async fn record_outcome(&self, outcome: &LedgerOutcome, cause: Option<ErrorKind>) {
+        let is_recorded =
+            self.record("the outcome could not be recorded in the ledger", self.try_record_outcome(outcome)).await;
+        // If the ledger cannot be written, neither can the history.
+        if is_recorded && let Some(note) = cause.and_then(|kind| AttemptNote::of_outcome(self, kind, outcome)) {
+            note.write().await;
+        }
     }
 
     /// The cost so far in US dollars, where the kind of compute is known.
@@ -277,21 +300,38 @@ impl<'a> Attempt<'a> {
         Some(compute.dollars(time, requests))
     }
 
-    /// Writes the object's new key and the cost into the ledger, if the database responds in time.
-    pub(crate) async fn record_move(&self, moved_to: &str, cost_usd: Option<f64>) {
+    /// Writes the place of the object and the cost into the ledger, if the database responds in time.
+    pub(crate) async fn record_move(&self, place: ObjectPlace<'_>, cost_usd: Option<f64>) {
+        if place == ObjectPlace::Kept && cost_usd.is_none() {
+            return;
+        }
         self.record("the move could not be recorded in the ledger", async {
-            self.destination(false).await?.record_move(&self.source.id, moved_to, cost_usd).await
+            self.destination(false).await?.record_move(&self.source.id, place, cost_usd).await
         })
         .await;
     }
 
-    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) {
+    /// Returns whether it was written.
+    async fn record(&self, failed: &str, writing: impl Future<Output = Result<()>>) -> bool {
         match tokio::time::timeout(LEDGER_NOTE_TIMEOUT, writing).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => warn!(error = %chain(&error), "{failed}"),
             Err(_) => warn!("{failed} within {} s", LEDGER_NOTE_TIMEOUT.as_secs()),
         }
+        false
     }
+}
+
+/// The ledger's record of the body of an object with this checksum and this decompressed size.
+pub(crate) fn object_body(object: &ObjectRef, config: &TableConfig, sha256: &str, decoded_bytes: u64) -> Body {
+    // A file that replaces the table may restore rows that another file has replaced in between.
+    let content_id = match (config.dedupe, &config.destination.load_mode) {
+        (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
+            Some(hash_parts(&[&object.bucket, &object.key, sha256]))
+        }
+        (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
+    };
+    Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
 }
 
 /// Fails if corrected records would replace a whole table: they are only a part of their file.

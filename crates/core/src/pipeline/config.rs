@@ -15,6 +15,7 @@ use crate::pattern::KeyParts;
 use crate::pipeline::Tables;
 use crate::route::{self, Prefixes};
 use crate::secret::CredentialSettings;
+use crate::table_name::TableName;
 
 /// The settings that every program needs to process an object.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct PipelineConfig {
     pub key_columns: Vec<KeyColumn>,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
+    /// `AFTER_LOAD`.
+    pub after_load: AfterLoad,
     /// Format, dialect and limits of the files.
     pub files: ReadOptions,
     /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.
@@ -60,6 +63,8 @@ pub struct DatabaseSettings {
     pub tables: Tables,
     /// How connections are opened and rows are loaded.
     pub options: DestinationOptions,
+    /// `HISTORY_DAYS`: how long the attempt history keeps an attempt.
+    pub history_days: u64,
     /// `RDS_RETRY_SECONDS`: how long an outage is retried before a file falls back.
     pub retry_budget: Duration,
 }
@@ -73,11 +78,22 @@ pub enum Dedupe {
     Version,
 }
 
+/// What happens to an object whose rows need no load any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterLoad {
+    /// It moves to the processed prefix.
+    Move,
+    /// It stays at its key, and only the ledger shows that it is done.
+    Keep,
+    /// Its version is deleted.
+    Delete,
+}
+
 /// The settings of one table.
 #[derive(Debug, Clone)]
 pub struct TableConfig {
     /// The table in the database.
-    pub name: String,
+    pub name: TableName,
     /// Load mode with its merge key, load method and unknown columns.
     pub destination: DestinationOptions,
     /// Format, dialect and limits of the files, including the limit of rejected records.
@@ -86,33 +102,47 @@ pub struct TableConfig {
     pub key_columns: Vec<KeyColumn>,
     /// Whether the same bytes under the same key are loaded again.
     pub dedupe: Dedupe,
+    /// What happens to an object whose rows need no load any more.
+    pub after_load: AfterLoad,
     /// The Glue table of its fallback.
     pub glue: GlueSettings,
 }
 
 impl PipelineConfig {
     /// The settings of a table for files with this key: those of its entry in the table settings, or else the defaults.
-    pub fn table(&self, name: &str, key: &str) -> TableConfig {
+    pub fn table(&self, name: &TableName, key: &str) -> TableConfig {
         let own = self.database.tables.current().entry(name, key).map(|entry| entry.config.clone());
         let config = own.unwrap_or_else(|| self.table_defaults(name));
         let glue = GlueSettings { table: self.glue_table(name), ..config.glue };
-        TableConfig { name: name.to_owned(), glue, ..config }
+        TableConfig { name: name.clone(), glue, ..config }
     }
 
     /// The settings of a table without an entry.
-    pub(crate) fn table_defaults(&self, name: &str) -> TableConfig {
+    pub(crate) fn table_defaults(&self, name: &TableName) -> TableConfig {
         TableConfig {
-            name: name.to_owned(),
+            name: name.clone(),
             destination: self.database.options.clone(),
             files: self.files.clone(),
             key_columns: self.key_columns.clone(),
             dedupe: self.dedupe,
+            after_load: self.after_load,
             glue: self.glue.clone(),
         }
     }
 
+    /// Whether any table keeps its loaded files in place.
+    pub(crate) fn keeps_files(&self) -> bool {
+        let entries = &self.database.tables.current().entries;
+        self.after_load == AfterLoad::Keep || entries.iter().any(|entry| entry.config.after_load == AfterLoad::Keep)
+    }
+
+    /// The settings of a key's table; `None` if the key names no table.
+    pub(crate) fn table_of_key(&self, key: &str) -> Option<TableConfig> {
+        self.key_parts(key).ok().map(|parts| self.table(&parts.table, key))
+    }
+
     /// The name of a table's Glue table.
-    pub fn glue_table(&self, table: &str) -> String {
+    pub fn glue_table(&self, table: &TableName) -> String {
         route::glue_table(&self.database.tables.current().routes, &self.glue.table, table)
     }
 
@@ -120,7 +150,7 @@ impl PipelineConfig {
     ///
     /// # Errors
     /// See `route::check_not_own`.
-    pub(crate) fn check_not_own(&self, table: &str) -> Result<()> {
+    pub(crate) fn check_not_own(&self, table: &TableName) -> Result<()> {
         route::check_not_own(table, &self.database.tables.current().routes, &self.database.options.ledger_table)
     }
 

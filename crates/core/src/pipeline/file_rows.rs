@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fallback::{self, Manifest};
 use crate::reader::{FileReader, ScanResult};
 use crate::store::Store;
-use spillway_formats::reject::Reject;
+use spillway_formats::reject::{Reject, RejectLimit};
 use spillway_formats::schema::Schema;
 
 /// The rows of a scanned file. This attempt has scanned it, or the attempt that wrote the fallback.
@@ -72,9 +72,16 @@ impl<'a> FileRows<'a> {
         }
     }
 
-    /// Whether single rows can be copied to the rejects when the table refuses one of their values.
-    pub(crate) fn can_reject_rows(&self) -> bool {
-        self.scanned_file().is_some_and(|(_, scan)| scan.can_extract_records())
+    /// The most rows that may be rejected because the table refuses one of their values.
+    ///
+    /// Only rows that can be copied from the file one by one can be rejected.
+    pub(crate) fn remaining_rejects(&self, limit: RejectLimit) -> u64 {
+        match self.scanned_file() {
+            Some((_, scan)) if scan.can_extract_records() => {
+                limit.max_of(self.rows + self.rows_rejected).saturating_sub(self.rows_rejected)
+            }
+            Some(_) | None => 0,
+        }
     }
 
     /// The bad records of the scan, in file order.

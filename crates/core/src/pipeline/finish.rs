@@ -3,10 +3,10 @@
 use serde_json::json;
 use tracing::{error, info, warn};
 
-use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState};
+use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
-use crate::pipeline::{Attempt, FileResult, FileRows, is_loaded, rejects};
+use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, is_loaded, rejects};
 use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -14,33 +14,45 @@ use crate::route;
 /// The reason for [`Outcome::Superseded`].
 const NEWER_FILE: &str = "a newer file has replaced the table already";
 
-/// Finishes a file without rows to load, or whose rows are in the target table: moves it to the processed prefix.
+/// The reason for [`Outcome::Loaded`] without rows.
+const EMPTY_FILE: &str = "the file is empty";
+
+/// Finishes a file without rows to load, or whose rows are in the target table.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
-    let mut report = match result {
+    let mut report = describe_result(&result, |outcome| attempt.report(outcome));
+    if let FileResult::Empty = result {
+        let empty = outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());
+        match attempt.config.after_load {
+            AfterLoad::Move => attempt.record_outcome(&empty, None).await,
+            // Only the ledger will show that the file is done.
+            AfterLoad::Keep | AfterLoad::Delete => attempt.try_record_outcome(&empty).await?,
+        }
+    }
+    finish_loaded(attempt, &mut report).await?;
+    Ok(report)
+}
+
+/// Adds the counts and the reason of a result to the report of its outcome.
+pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) -> Report) -> Report {
+    match result {
         FileResult::Loaded(loaded) => {
-            let mut report = attempt.report(Outcome::Loaded);
+            let mut report = report(Outcome::Loaded);
             loaded.copy_to(&mut report);
             report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }
-        FileResult::AlreadyLoaded { entry, counted } => already_loaded(attempt, &entry, counted),
-        FileResult::Empty => {
-            let reason = "the file is empty";
-            attempt.record_outcome(&outcome(LedgerState::Loaded, reason.to_owned())).await;
-            attempt.report(Outcome::Loaded).because(reason)
-        }
-    };
-    finish(attempt, &mut report, MoveTo::Processed).await?;
-    Ok(report)
+        FileResult::AlreadyLoaded { entry, counted } => already_loaded(report, entry, *counted),
+        FileResult::Empty => report(Outcome::Loaded).because(EMPTY_FILE),
+    }
 }
 
 /// The report for a file that needs no load. The counts are those of this attempt, or else those of the ledger.
-fn already_loaded(attempt: &Attempt<'_>, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
+fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
     let (outcome, reason) = match entry.state {
         LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
         state => (Outcome::AlreadyLoaded, format!("the ledger says {} already", state.name())),
     };
-    let mut report = attempt.report(outcome).because(reason);
+    let mut report = report(outcome).because(reason);
     report.rows_stored = entry.rows_stored;
     report.rows_rejected = counted.map_or(0, |(_, rejected)| rejected);
     report.rows_parsed = counted.map_or(entry.rows_parsed, |(rows, rejected)| rows + rejected);
@@ -65,11 +77,11 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
         rows_rejected: rows.rows_rejected,
         ..outcome(LedgerState::FellBack, reason.clone())
     };
-    attempt.record_outcome(&fell_back).await;
+    attempt.record_outcome(&fell_back, Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
     count_fallback(&mut report, rows.rows, rows.rows_rejected);
     report.needs_attention = policy(cause.kind()).alert;
-    finish(attempt, &mut report, MoveTo::Failed).await?;
+    move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }
 
@@ -77,7 +89,7 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     let context = attempt.context;
     let write = fallback::FallbackWrite {
         source: &attempt.source,
-        table: attempt.table_name(),
+        table: &attempt.table_name(),
         original_key: &attempt.original_key,
         body_sha256: &rows.body_sha256,
         schema: &rows.schema,
@@ -103,13 +115,13 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
     fallback::register_found(&context.catalog, &context.settings, manifest).await?;
     let mut report = attempt.report(Outcome::FellBack).because(manifest.reason.clone());
     count_fallback(&mut report, manifest.rows, manifest.rows_rejected);
-    finish(attempt, &mut report, MoveTo::Failed).await?;
+    move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }
 
 /// Moves a file that is broken, or whose key names no table, to the failed prefix, together with the reason.
 ///
-/// The previous holder of the lease may have loaded it with other settings. Then it moves to the processed prefix.
+/// An earlier worker may have loaded it with other settings. Then it is finished as loaded.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
         return found_loaded(attempt).await;
@@ -117,10 +129,10 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
     write_reason(attempt, &cause, &reason).await?;
-    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone())).await;
+    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
     report.needs_attention = policy(cause.kind()).alert;
-    finish(attempt, &mut report, MoveTo::Failed).await?;
+    move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }
 
@@ -144,10 +156,10 @@ pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
     reject(attempt, Error::new(ErrorKind::Poison, message)).await
 }
 
-/// Moves a file whose rows are in the table, according to the ledger, to the processed prefix.
+/// Finishes a file whose rows are in the table, according to the ledger.
 async fn found_loaded(attempt: &Attempt<'_>) -> Result<Report> {
     let mut report = attempt.report(Outcome::AlreadyLoaded).because("the ledger says loaded already");
-    finish(attempt, &mut report, MoveTo::Processed).await?;
+    finish_loaded(attempt, &mut report).await?;
     Ok(report)
 }
 
@@ -190,7 +202,8 @@ pub(super) fn log(report: &Report) {
         | Outcome::Replayed
         | Outcome::Skipped
         | Outcome::HandedOver => {
-            info!(outcome, rows, ms, reason, "the object is processed");
+            let hint = report.hint.as_deref().unwrap_or_default();
+            info!(outcome, rows, ms, reason, hint, "the object is processed");
         }
     }
 }
@@ -205,26 +218,46 @@ fn count_fallback(report: &mut Report, rows: u64, rows_rejected: u64) {
     report.rows_rejected = rows_rejected;
 }
 
-/// The prefix that an object moves to.
-#[derive(Debug, Clone, Copy)]
-enum MoveTo {
-    Processed,
-    Failed,
+/// Moves, keeps or deletes an object whose rows need no load any more, as `AFTER_LOAD` says.
+async fn finish_loaded(attempt: &Attempt<'_>, report: &mut Report) -> Result<()> {
+    let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
+    match attempt.config.after_load {
+        AfterLoad::Move => {
+            let key = route::processed_key(prefixes, &source.object.key, &source.id);
+            move_to(attempt, report, key).await
+        }
+        AfterLoad::Keep => {
+            complete(attempt, report, ObjectPlace::Kept).await;
+            Ok(())
+        }
+        AfterLoad::Delete => {
+            attempt.context.store.delete_version(source).await?;
+            complete(attempt, report, ObjectPlace::Deleted).await;
+            Ok(())
+        }
+    }
 }
 
-/// Moves the object, and adds its new key, the cost and the key of the rejects to the report.
-async fn finish(attempt: &Attempt<'_>, report: &mut Report, destination: MoveTo) -> Result<()> {
+async fn move_to_failed(attempt: &Attempt<'_>, report: &mut Report) -> Result<()> {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
-    if report.rows_rejected > 0 {
-        report.rejects = Some(route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id));
-    }
-    let key = match destination {
-        MoveTo::Processed => route::processed_key(prefixes, &source.object.key, &source.id),
-        MoveTo::Failed => route::failed_key(prefixes, &source.object.key, &source.id),
-    };
-    attempt.context.store.move_object(source, &key).await?;
-    report.cost_usd = attempt.cost_usd();
-    attempt.record_move(&key, report.cost_usd).await;
+    move_to(attempt, report, route::failed_key(prefixes, &source.object.key, &source.id)).await
+}
+
+/// Moves the object, and adds its new key to the report.
+async fn move_to(attempt: &Attempt<'_>, report: &mut Report, key: String) -> Result<()> {
+    attempt.context.store.move_object(&attempt.source, &key).await?;
+    complete(attempt, report, ObjectPlace::MovedTo(&key)).await;
     report.moved_to = Some(key);
     Ok(())
+}
+
+/// Adds the cost and the key of the rejects to the report, and records the place of the object.
+async fn complete(attempt: &Attempt<'_>, report: &mut Report, place: ObjectPlace<'_>) {
+    let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
+    if report.rows_rejected > 0 {
+        report.rejects = Some(route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id));
+    }
+    report.table_changes = attempt.table_changes.made();
+    report.cost_usd = attempt.cost_usd();
+    attempt.record_move(place, report.cost_usd).await;
 }

@@ -11,7 +11,7 @@ use crate::destination::{
     Begun, CommitResult, FileClaim, FileSchema, LedgerEntry, ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::pipeline::{Attempt, FileRows, rejects};
+use crate::pipeline::{FileRows, LoadAttempt};
 use crate::policy::{Retry, backoff, policy};
 
 /// The result of a load without a failure.
@@ -27,7 +27,7 @@ pub(crate) enum LoadResult {
 ///
 /// # Errors
 /// After an error this attempt committed nothing, unless the kind is [`ErrorKind::CommitUnknown`].
-pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<LoadResult> {
+pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Result<LoadResult> {
     let started = Instant::now();
     let budget = attempt.retry_budget();
     let mut tries = 0;
@@ -37,6 +37,10 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
+        if attempt.requests_wider_column(&error) {
+            info!(error = %chain(&error), "a value does not fit its column, trying a wider one");
+            continue;
+        }
         tries += 1;
         let delay = backoff(tries, jitter());
         let waited = started.elapsed() + delay;
@@ -58,15 +62,15 @@ pub(crate) async fn load(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Result<L
 /// Whether a file may wait longer for a database that is down: for at most `most`, within the retry budget.
 ///
 /// If it may not, this process remembers the outage, unless only the deadline has ended the wait.
-fn may_wait(attempt: &Attempt<'_>, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
-    let outage = &attempt.context.outage;
+fn may_wait(attempt: &impl LoadAttempt, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
+    let outage = attempt.outage();
     let is_known = outage.explains(kind);
     let limit = budget.min(most);
     if !is_known && waited < limit {
         return true;
     }
     // A wait that the deadline has shortened does not prove an outage: it may have been a short interruption.
-    let is_proved = limit == attempt.context.settings.database.retry_budget.min(most);
+    let is_proved = limit == attempt.configured_retry_budget().min(most);
     if is_known || is_proved {
         outage.prove(kind);
     }
@@ -78,14 +82,14 @@ fn jitter() -> f64 {
     if cfg!(test) { fastrand::f64() / 1000.0 } else { fastrand::f64() }
 }
 
-async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, reread_secret: bool) -> Result<LoadResult> {
+async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secret: bool) -> Result<LoadResult> {
     let destination = attempt.destination(reread_secret).await?;
     let value_rejects = value_rejects(attempt, rows);
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
     let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
     let schema = FileSchema::Final { schema: &rows.schema, body: &body };
     let begun = destination.begin(&claim, schema).await;
-    attempt.context.outage.observe(&begun);
+    attempt.outage().observe(&begun);
     let mut load = match begun? {
         Begun::Open { load, .. } => load,
         Begun::AlreadyLoaded(entry) => {
@@ -101,7 +105,7 @@ async fn load_once(attempt: &Attempt<'_>, rows: &FileRows<'_>, reread_secret: bo
     let values = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
     check_count(rows.rows, counts.rows_parsed + values.len() as u64)?;
     let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
-    rejects::write(attempt, rows, values).await?;
+    attempt.write_rejects(rows, values).await?;
     commit(attempt, load.finalize(body, counts).await?).await
 }
 
@@ -110,12 +114,8 @@ fn scanned_before(reason: ScanReason) -> Error {
 }
 
 /// The list that collects rows with refused values; `None` if the settings allow no more bad records.
-fn value_rejects(attempt: &Attempt<'_>, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
-    if !rows.can_reject_rows() {
-        return None;
-    }
-    let limit = attempt.config.files.limits.rejects;
-    let remaining = limit.max_of(rows.rows + rows.rows_rejected).saturating_sub(rows.rows_rejected);
+fn value_rejects(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
+    let remaining = rows.remaining_rejects(attempt.config().files.limits.rejects);
     (remaining > 0).then(|| Arc::new(ValueRejects::new(remaining)))
 }
 
@@ -129,7 +129,7 @@ fn check_count(scanned: u64, read: u64) -> Result<()> {
 }
 
 /// Commits a finalized load, unless another worker has taken over.
-pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> Result<LoadResult> {
+pub(super) async fn commit(attempt: &impl LoadAttempt, load: Box<dyn ReadyLoad>) -> Result<LoadResult> {
     let counts = load.counts();
     // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
     attempt.resolve_commit();
@@ -148,7 +148,7 @@ pub(super) async fn commit(attempt: &Attempt<'_>, load: Box<dyn ReadyLoad>) -> R
 }
 
 /// Reads the ledger after a COMMIT without a response, until it can be read or the retry budget ends.
-async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause: Error) -> Result<LoadResult> {
+async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, cause: Error) -> Result<LoadResult> {
     warn!(error = %chain(&cause), "the server did not respond to COMMIT, reading the ledger");
     let started = Instant::now();
     let budget = attempt.retry_budget();
@@ -179,9 +179,9 @@ async fn resolve_unknown_commit(attempt: &Attempt<'_>, counts: RowCounts, cause:
 ///
 /// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
 /// claims the object version is open.
-pub(crate) async fn is_loaded(attempt: &Attempt<'_>) -> Result<bool> {
-    let found = attempt.destination(false).await?.look_up(&attempt.source.id).await;
-    attempt.context.outage.observe(&found);
+pub(crate) async fn is_loaded(attempt: &impl LoadAttempt) -> Result<bool> {
+    let found = attempt.destination(false).await?.look_up(&attempt.source().id).await;
+    attempt.outage().observe(&found);
     let entry = found?;
     attempt.resolve_commit();
     Ok(entry.is_some_and(|entry| entry.state.needs_no_load()))

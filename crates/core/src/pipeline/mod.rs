@@ -12,6 +12,7 @@
 //! So every call and every step may be repeated. `exactly-once.md` in this folder gives the reasons.
 
 mod attempt;
+mod attempt_notes;
 mod config;
 mod cost_meter;
 mod destinations;
@@ -19,6 +20,7 @@ mod file_rows;
 mod finish;
 mod known_outage;
 mod load;
+mod load_attempt;
 mod rejects;
 mod single_pass;
 mod tables;
@@ -29,13 +31,16 @@ use std::sync::Arc;
 
 use tracing::{Instrument, info, info_span};
 
-pub(crate) use attempt::{Assignment, Attempt};
-pub use config::{DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
+pub(crate) use attempt::{Assignment, Attempt, object_body};
+pub use config::{AfterLoad, DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
+pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use load::{LoadResult, is_loaded, load};
+pub(crate) use load_attempt::LoadAttempt;
+pub(crate) use rejects::{RejectWriter, copy_records};
 pub(crate) use tables::Refresh;
 pub use tables::{TableEntry, TableRules, Tables};
 
@@ -47,9 +52,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::{Action, policy};
+use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::Store;
+use spillway_formats::schema::Schema;
 
 use single_pass::SinglePass;
 
@@ -117,7 +124,7 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if attempt.earlier_deaths() >= MAX_DEATHS {
         return finish::park(attempt).await;
     }
-    match load_file(attempt).await {
+    match read_and_load(attempt).await {
         Ok(loaded) => finish::loaded(attempt, loaded).await,
         Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {
             (Action::FallBack, Some(rows)) => finish::fall_back(attempt, &rows, error).await,
@@ -128,35 +135,47 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
 }
 
 /// Reads the file and loads its rows: open → decompress → parse → infer types → load.
+async fn read_and_load(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
+    load_file(attempt, attempt.open_reader().await?).await
+}
+
+/// Loads the rows of an open file.
 ///
 /// Tries a single-pass load first, which reads the file once. If that is not possible, scans the file (types, row
 /// count) and then loads it. If the database refuses the file in a single pass, the file is scanned too, because the fallback
 /// needs its schema and row count.
-async fn load_file(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
-    let reader = attempt.open_reader().await?;
+pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -> Result<FileResult, Failure> {
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {
         SinglePass::Done(result) => return Ok(FileResult::of_single_pass(result)),
         SinglePass::NeedsScan(peeked_rows) => (peeked_rows, None),
+        SinglePass::Rejected(error) if !A::HAS_FALLBACK => return Err(error.into()),
         SinglePass::Rejected(error) => (None, Some(error)),
     };
     let scan = match peeked_rows {
         Some(rows) => reader.continue_scan(rows).await?,
         None => reader.scan().await?,
     };
+    attempt.set_hint(scan.hint());
     if scan.schema.columns.is_empty() {
-        return empty_file(&attempt.config.destination.load_mode).map_err(Failure::from);
+        return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }
     let rows = FileRows::of_file(reader, scan);
-    let result = match rejection {
+    let result = match rejection.filter(|error| !explains(error, &rows.schema)) {
         Some(error) => Err(error),
         None => load(attempt, &rows).await,
     };
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 
+/// Whether the scan may have resolved why the database refused the rows: they have dates whose order of day and month was unknown
+/// before.
+fn explains(error: &Error, schema: &Schema) -> bool {
+    error.kind() == ErrorKind::DataRefused && schema.columns.iter().any(|column| column.day_order.is_some())
+}
+
 /// The result for a file that was read without a failure.
 #[derive(Debug)]
-enum FileResult {
+pub(crate) enum FileResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
     /// The rows were already in the table, or a newer file has replaced the table.
@@ -188,8 +207,8 @@ impl FileResult {
 }
 
 /// A failure, with the rows that can still be written to the fallback.
-struct Failure {
-    error: Error,
+pub(crate) struct Failure {
+    pub(crate) error: Error,
     /// The file's rows for the fallback, if the file was scanned.
     rows: Option<FileRows<'static>>,
 }
@@ -201,7 +220,7 @@ impl From<Error> for Failure {
 }
 
 /// The result for an empty file. In replace mode it is an error, because such a file must not empty the table.
-fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
+pub(crate) fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
     match load_mode {
         LoadMode::Append | LoadMode::Merge { .. } => Ok(FileResult::Empty),
         LoadMode::Replace => {

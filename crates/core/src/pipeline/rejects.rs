@@ -20,6 +20,7 @@ use crate::route;
 use crate::store::Store;
 use crate::store::upload::Upload;
 use crate::store::write::{Created, Deleted};
+use crate::table_name::TableName;
 use spillway_formats::decoder::Layout;
 use spillway_formats::reject::{Reject, RejectCode};
 
@@ -43,8 +44,8 @@ struct ErrorLine<'a> {
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     [
-        route::rejects_key(prefixes, attempt.table_name(), &source.object.key, &source.id),
-        route::reject_errors_key(prefixes, attempt.table_name(), &source.id),
+        route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id),
+        route::reject_errors_key(prefixes, &attempt.table_name(), &source.id),
     ]
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn original_key(store: &Store, object: &ObjectRef) -> Result<Op
 /// # Errors
 /// When the table is one of Spillway's own, or when `KEY_COLUMNS` or the table settings need the original key and it is
 /// unknown.
-pub(super) fn key_parts(settings: &PipelineConfig, table: String, original_key: Option<&str>) -> Result<KeyParts> {
+pub(super) fn key_parts(settings: &PipelineConfig, table: TableName, original_key: Option<&str>) -> Result<KeyParts> {
     settings.check_not_own(&table)?;
     let config = settings.table(&table, original_key.unwrap_or_default());
     let needs_parts = config.key_columns.iter().any(|column| matches!(column, KeyColumn::Part(_)));
@@ -147,7 +148,8 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     };
     let mut records = store.upload(bucket, &keys[0], content_type);
     let mut errors = store.upload(bucket, &keys[1], "application/x-ndjson");
-    if let Err(error) = copy_records(attempt, reader, layout, rejects, &mut records, &mut errors).await {
+    let copied = copy_records(reader, layout, rejects, &attempt.original_key, (&mut records, &mut errors)).await;
+    if let Err(error) = copied {
         // Return the first error; the cleanup aborts uploads that could not be aborted here.
         let _ = records.abort().await;
         let _ = errors.abort().await;
@@ -168,20 +170,32 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Ve
     Ok(())
 }
 
-/// Reads the object once more, and copies its header and the rejected records, each with its error.
-async fn copy_records(
-    attempt: &Attempt<'_>,
+/// Receives rejected records or their errors: an object in S3 or a file of this machine.
+pub(crate) trait RejectWriter: Send {
+    /// Appends bytes.
+    fn append(&mut self, bytes: &[u8]) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl RejectWriter for Upload {
+    async fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.write(bytes).await
+    }
+}
+
+/// Reads the file once more, and copies its header and the rejected records, each with its error. Skipped lines above and below
+/// the records are copied too, because the settings skip them when the corrected records are loaded.
+pub(crate) async fn copy_records<W: RejectWriter>(
     reader: &FileReader,
     layout: &Layout,
     rejects: Vec<Reject>,
-    records: &mut Upload,
-    errors: &mut Upload,
+    original_key: &str,
+    (records, errors): (&mut W, &mut W),
 ) -> Result<()> {
     let starts = rejects.iter().map(|reject| reject.position.byte);
     let (mut bytes, mut extractor) = reader.records(layout, starts).await?;
     let mut rejects = VecDeque::from(rejects);
     let mut has_ended = false;
-    while !has_ended && !rejects.is_empty() {
+    while !has_ended && (!rejects.is_empty() || extractor.has_footer()) {
         match bytes.next().await? {
             Some(chunk) => extractor.push(&chunk)?,
             None => {
@@ -190,12 +204,12 @@ async fn copy_records(
             }
         }
         while let Some(record) = extractor.next_record()? {
-            records.write(record.bytes).await?;
+            records.append(record.bytes).await?;
             if !record.bytes.ends_with(b"\n") && !record.bytes.ends_with(b"\r") {
-                records.write(b"\n").await?;
+                records.append(b"\n").await?;
             }
             if let Some(reject) = rejects.pop_front_if(|reject| reject.position.byte == record.start) {
-                errors.write(&error_line(&attempt.original_key, &reject)?).await?;
+                errors.append(&error_line(original_key, &reject)?).await?;
             }
         }
     }

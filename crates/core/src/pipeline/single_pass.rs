@@ -15,9 +15,8 @@ use tracing::{info, warn};
 
 use crate::destination::{Begun, FileSchema, WriteResult};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::pipeline::Attempt;
+use crate::pipeline::LoadAttempt;
 use crate::pipeline::load::{LoadResult, commit};
-use crate::pipeline::rejects;
 use crate::policy::{Action, Retry, policy};
 use crate::reader::{Beginning, FileReader, StreamEnd, StreamedRows};
 use crate::route;
@@ -46,12 +45,12 @@ pub(super) enum SinglePass {
 /// # Errors
 /// When the object is broken, has changed or cannot be read, when the lease is lost, or when the result of a COMMIT is
 /// unknown.
-pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<SinglePass> {
+pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Result<SinglePass> {
     if reader.is_buffered() {
         return Ok(SinglePass::NeedsScan(None));
     }
     let Some(mut beginning) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
-    let may_reject = attempt.config.files.limits.rejects.is_on();
+    let may_reject = attempt.config().files.limits.rejects.is_on();
     // This pass stops at a bad record. A scan that rejects bad records must start from the beginning.
     let unread = |beginning: Beginning| if may_reject { None } else { beginning.into_unread_rows() };
     let error = match try_load(attempt, reader, &mut beginning).await {
@@ -61,14 +60,16 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
     };
     let kind = error.kind();
     match (policy(kind).retry, policy(kind).action) {
-        // After a scan it may be possible to reject only that row.
-        (Retry::Never, Action::FallBack) if kind == ErrorKind::DataRefused && may_reject => {
+        // After a scan it may be possible to reject only that row, or to widen its column.
+        (Retry::Never, Action::FallBack)
+            if kind == ErrorKind::DataRefused && (may_reject || attempt.requests_wider_column(&error)) =>
+        {
             Ok(SinglePass::NeedsScan(None))
         }
         (Retry::Never, Action::FallBack) => Ok(SinglePass::Rejected(error)),
         (Retry::Never, Action::Fail | Action::Reject) => Err(error),
-        (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.context.outage.explains(kind) => {
-            attempt.context.outage.prove(kind);
+        (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.outage().explains(kind) => {
+            attempt.outage().prove(kind);
             Ok(SinglePass::Rejected(error))
         }
         (Retry::Tries(_) | Retry::Budget | Retry::FreshCredentials(_), _) => {
@@ -79,17 +80,21 @@ pub(super) async fn load(attempt: &Attempt<'_>, reader: &FileReader) -> Result<S
 }
 
 /// Tries once to load the file; `None` if the file must be scanned.
-async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Beginning) -> Result<Option<LoadResult>> {
+async fn try_load(
+    attempt: &impl LoadAttempt,
+    reader: &FileReader,
+    beginning: &mut Beginning,
+) -> Result<Option<LoadResult>> {
     let destination = attempt.destination(attempt.starts_with_fresh_credentials()).await?;
-    let may_create_table = route::expected_bytes(&attempt.source) <= NEW_TABLE_MAX_BYTES;
+    let may_create_table = route::expected_bytes(attempt.source()) <= NEW_TABLE_MAX_BYTES;
     let schema = beginning.schema().clone();
     let schema = FileSchema::Provisional { schema: &schema, may_create_table };
     let begun = destination.begin(&attempt.claim(), schema).await;
-    attempt.context.outage.observe(&begun);
+    attempt.outage().observe(&begun);
     let (mut load, value_check) = match begun? {
         Begun::Open { load, value_check } => (load, value_check),
         // The report needs the number of rejected records, which only a scan returns.
-        Begun::AlreadyLoaded(_) if attempt.config.files.limits.rejects.is_on() => return Ok(None),
+        Begun::AlreadyLoaded(_) if attempt.config().files.limits.rejects.is_on() => return Ok(None),
         Begun::AlreadyLoaded(entry) => {
             attempt.resolve_commit();
             return Ok(Some(LoadResult::AlreadyLoaded(entry)));
@@ -105,8 +110,9 @@ async fn try_load(attempt: &Attempt<'_>, reader: &FileReader, beginning: &mut Be
         // The load is dropped, so the server rolls back.
         StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
+    attempt.set_hint(summary.hint());
     let body = attempt.body(&summary.bytes.sha256.unwrap_or_default(), summary.bytes.decoded_bytes);
-    rejects::remove_earlier(attempt).await?;
+    attempt.remove_earlier_rejects().await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)
 }
 

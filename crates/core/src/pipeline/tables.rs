@@ -14,6 +14,7 @@ use crate::pattern::{KeyParts, TablePatterns};
 use crate::pipeline::TableConfig;
 use crate::route::{self, TableSettings};
 use crate::store::Store;
+use crate::table_name::TableName;
 
 /// The largest file of table settings, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -33,7 +34,7 @@ pub struct TableEntry {
     /// The patterns of the keys; empty if only the table's name selects the entry.
     pub patterns: TablePatterns,
     /// The name of the table; `None` if it depends on the key.
-    pub name: Option<String>,
+    pub name: Option<TableName>,
     /// The settings. `PipelineConfig::table` replaces their table name by that of the key's table.
     pub config: TableConfig,
 }
@@ -47,11 +48,11 @@ impl TableRules {
     /// The entry for files with this key in this table, if any.
     ///
     /// It is the first entry whose pattern matches the key and yields this table. If none does, it is the first with this name.
-    pub(crate) fn entry(&self, table: &str, key: &str) -> Option<&TableEntry> {
+    pub(crate) fn entry(&self, table: &TableName, key: &str) -> Option<&TableEntry> {
         // Names from keys are in lower case.
-        let is_table = |name: &str| name.to_lowercase() == table.to_lowercase();
+        let is_table = |name: &TableName| name.to_lowercase() == table.to_lowercase();
         let by_key = |entry: &&TableEntry| entry.patterns.match_key(key).is_some_and(|found| is_table(&found.table));
-        let by_name = |entry: &&TableEntry| entry.name.as_deref().is_some_and(is_table);
+        let by_name = |entry: &&TableEntry| entry.name.as_ref().is_some_and(is_table);
         self.entries.iter().find(by_key).or_else(|| self.entries.iter().find(by_name))
     }
 
@@ -126,6 +127,11 @@ impl Tables {
     /// The current rules.
     pub(crate) fn current(&self) -> Arc<TableRules> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Number of entries of the table settings; `None` without table settings, or before a file in S3 was read.
+    pub fn entry_count(&self) -> Option<usize> {
+        Some(self.current().entries.len()).filter(|count| *count > 0)
     }
 
     /// The file in S3 that the rules come from, if any.

@@ -7,7 +7,7 @@ use crate::destination::ValueCheck;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::reader::FileReader;
-use crate::reader::scan::log_records_hint;
+use crate::reader::encoding::detects_encoding;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use spillway_formats::decoder::Decoder;
 use spillway_formats::detect::Format;
@@ -45,13 +45,17 @@ pub(crate) struct Beginning {
 }
 
 impl FileReader {
-    /// Peeks at the first rows. Returns `None` for Parquet, for a file without rows, and when the first record is bad.
+    /// Peeks at the first rows. Returns `None` for Parquet, for a file without rows, when the first record is bad, when
+    /// the encoding must be detected from all bytes, and when the first rows do not have the types of the table settings.
     ///
     /// # Errors
     /// When the object cannot be read or is broken.
     pub(crate) async fn peek(&self) -> Result<Option<Beginning>> {
         let (decoded, format) = self.detect().await?;
         let Format::Streaming(format) = format else { return Ok(None) };
+        if detects_encoding(format, &self.options) {
+            return Ok(None);
+        }
         let decoder = Decoder::new(format, &self.options);
         let mut rows = StreamedRows::start(decoded, decoder, self.options.columns.clone(), BadRecords::Stop);
         let mut inference = rows.inference();
@@ -60,8 +64,11 @@ impl FileReader {
         inference.observe(first);
         let (width, first_rows) = (first.width(), first.rows() as u64);
         let names = rows.first_names(width);
-        let mut schema = inference.finish_as(names.clone());
-        self.options.columns.set_types(&mut schema)?;
+        let mut schema = inference.finish_as(names.clone()).of_first_rows();
+        if self.options.columns.set_types(&mut schema).is_err() {
+            // All values together may have a type that the first ones do not prove.
+            return Ok(None);
+        }
         self.key_fields.extend(&mut schema, first_rows);
         Failpoint::Inferred.reached().await;
         Ok(Some(Beginning { rows, names, schema, stopped: None }))
@@ -109,10 +116,6 @@ impl Beginning {
         match self.rows.end()? {
             StreamEnd::Complete(summary) if summary.column_names != self.names => {
                 Ok(StreamEnd::Stopped(StopReason::MoreColumns))
-            }
-            StreamEnd::Complete(summary) => {
-                log_records_hint(summary.layout.as_ref());
-                Ok(StreamEnd::Complete(summary))
             }
             end => Ok(end),
         }

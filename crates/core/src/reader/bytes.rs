@@ -1,4 +1,4 @@
-//! One pass over a file's bytes: reads them from memory or S3, computes their checksum, decompresses them.
+//! One pass over a file's bytes: reads them from memory, S3 or a local file, computes their checksum, decompresses them.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,12 +7,14 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
+use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hex};
+use crate::progress::Progress;
 use crate::reader::read_ahead::ReadAhead;
 use crate::store::Store;
 use crate::store::read::BodyReader;
 use spillway_formats::compression::{DecodedLimits, Decompressor};
-use spillway_formats::detect::{self, HEAD_BYTES, Hints};
+use spillway_formats::detect::{self, Compression, HEAD_BYTES, Hints};
 
 /// Number of bytes of a buffered file that are decoded at a time. Other tasks can run in between.
 const BUFFERED_CHUNK_BYTES: usize = 256 * 1024;
@@ -24,6 +26,8 @@ pub(super) enum StoredFile {
     Memory(Bytes),
     /// In S3, from where each pass reads them.
     S3(Store),
+    /// In a file of this machine, which each pass reads.
+    Local(LocalFile),
 }
 
 impl StoredFile {
@@ -40,11 +44,27 @@ impl StoredFile {
         Ok(Self::Memory(bytes.into()))
     }
 
+    /// Reads a local file of at most `buffer_max_bytes` into memory; leaves a larger one where it is.
+    pub(super) async fn open_local(file: &LocalFile, buffer_max_bytes: u64) -> Result<Self> {
+        if file.size_bytes() > buffer_max_bytes {
+            return Ok(Self::Local(file.clone()));
+        }
+        let mut bytes = BytesMut::new();
+        loop {
+            let piece = file.piece_at(bytes.len() as u64).await?;
+            if piece.is_empty() {
+                return Ok(Self::Memory(bytes.freeze()));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+    }
+
     /// The stored bytes in `range`, which lies within the file.
     pub(super) async fn read_range(&self, object: &ObjectVersion, range: Range<u64>) -> Result<Bytes> {
         match self {
             Self::Memory(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
             Self::S3(store) => store.read_range(&object.object, &object.etag, range).await,
+            Self::Local(file) => file.read_exactly(range.start, range.end - range.start).await,
         }
     }
 }
@@ -61,6 +81,7 @@ pub(super) enum Checksum {
 /// One pass over a file's decompressed bytes.
 pub(crate) struct DecodedBytes {
     stored: StoredBytes,
+    compression: Option<Compression>,
     decompressor: Option<Decompressor>,
     /// Decompressed pieces that were peeked at and not returned.
     peeked: VecDeque<Bytes>,
@@ -83,13 +104,16 @@ impl DecodedBytes {
         object: &ObjectVersion,
         limits: DecodedLimits,
         checksum: Checksum,
+        progress: Progress,
     ) -> Result<Self> {
         let chunks = match file {
             StoredFile::Memory(bytes) => Chunks::Memory(bytes.clone()),
             StoredFile::S3(store) => Chunks::S3(Box::new(store.open(object).await?)),
+            StoredFile::Local(file) => Chunks::Local { file: file.clone(), next: 0 },
         };
         let hasher = (checksum == Checksum::Compute).then(Sha256::new);
-        let mut stored = StoredBytes { chunks, hasher, peeked: VecDeque::new() };
+        progress.begin_pass();
+        let mut stored = StoredBytes { chunks, hasher, peeked: VecDeque::new(), progress };
         let mut seen = 0;
         let mut peeked = VecDeque::new();
         while seen < HEAD_BYTES
@@ -101,7 +125,7 @@ impl DecodedBytes {
         let compression = detect::compression(hints(object), &head_of(&peeked))?;
         stored.peeked = peeked;
         let decompressor = compression.map(|compression| Decompressor::new(compression, limits));
-        Ok(Self { stored, decompressor, peeked: VecDeque::new(), decoded_bytes: 0 })
+        Ok(Self { stored, compression, decompressor, peeked: VecDeque::new(), decoded_bytes: 0 })
     }
 
     /// Peeks at the first [`HEAD_BYTES`] decompressed bytes, or all if there are fewer.
@@ -126,9 +150,9 @@ impl DecodedBytes {
         }
     }
 
-    /// Whether the file is compressed as a whole.
-    pub(super) fn is_compressed(&self) -> bool {
-        self.decompressor.is_some()
+    /// The compression of the file as a whole.
+    pub(super) fn compression(&self) -> Option<Compression> {
+        self.compression
     }
 
     /// Reads to the end of the file and returns only the summary.
@@ -182,11 +206,13 @@ struct StoredBytes {
     hasher: Option<Sha256>,
     /// Chunks that were peeked at and not returned.
     peeked: VecDeque<Bytes>,
+    progress: Progress,
 }
 
 enum Chunks {
     Memory(Bytes),
     S3(Box<BodyReader>),
+    Local { file: LocalFile, next: u64 },
 }
 
 impl StoredBytes {
@@ -198,7 +224,13 @@ impl StoredBytes {
             Chunks::Memory(bytes) if bytes.is_empty() => None,
             Chunks::Memory(bytes) => Some(bytes.split_to(bytes.len().min(BUFFERED_CHUNK_BYTES))),
             Chunks::S3(body) => body.next().await?,
+            Chunks::Local { file, next } => {
+                let piece = file.piece_at(*next).await?;
+                *next += piece.len() as u64;
+                Some(piece).filter(|piece| !piece.is_empty())
+            }
         };
+        self.progress.add_bytes(chunk.as_ref().map_or(0, Bytes::len));
         if let (Some(hasher), Some(chunk)) = (&mut self.hasher, &chunk) {
             hasher.update(chunk);
         }

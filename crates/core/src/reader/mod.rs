@@ -1,4 +1,4 @@
-//! Reads one version of an object: its format, layout, schema and rows.
+//! Reads one version of an object, or a local file: its format, layout, schema and rows.
 //!
 //! A reader needs only the object's bytes and options: no lease, no ledger, no database. The scan, a first pass over
 //! all values ([`FileReader::scan`]), determines the schema and the layout. Later passes ([`FileReader::rows`]) use
@@ -7,6 +7,7 @@
 
 mod beginning;
 mod bytes;
+mod encoding;
 mod parquet_rows;
 mod read_ahead;
 mod scan;
@@ -19,11 +20,13 @@ use futures_util::{TryStreamExt, stream};
 use crate::batch::BatchStream;
 use crate::error::Result;
 use crate::key_columns::KeyFields;
+use crate::local_file::LocalFile;
 use crate::object::ObjectVersion;
+use crate::progress::Progress;
 use crate::store::Store;
 use spillway_formats::Batch;
 use spillway_formats::decoder::{Decoder, Layout, ReadOptions};
-use spillway_formats::detect::{self, Format};
+use spillway_formats::detect::{self, Compression, Format};
 use spillway_formats::extract::RecordExtractor;
 use spillway_formats::parquet::{ParquetLimits, ParquetReader};
 
@@ -44,6 +47,7 @@ pub(crate) struct FileReader {
     stored: StoredFile,
     options: ReadOptions,
     key_fields: KeyFields,
+    progress: Progress,
 }
 
 /// The position of the records in a file's bytes.
@@ -68,14 +72,39 @@ impl FileReader {
         key_fields: &KeyFields,
     ) -> Result<Self> {
         let stored = StoredFile::open(store, object, buffer_max_bytes).await?;
-        Ok(Self { object: object.clone(), stored, options: options.clone(), key_fields: key_fields.clone() })
+        Ok(Self::of(object, stored, options, key_fields.clone(), Progress::default()))
+    }
+
+    /// Opens a local file, as the body of `object`. Reads it into memory if it has at most `buffer_max_bytes`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has changed.
+    pub(crate) async fn open_local(
+        file: &LocalFile,
+        object: &ObjectVersion,
+        buffer_max_bytes: u64,
+        options: &ReadOptions,
+        (key_fields, progress): (KeyFields, Progress),
+    ) -> Result<Self> {
+        let stored = StoredFile::open_local(file, buffer_max_bytes).await?;
+        Ok(Self::of(object, stored, options, key_fields, progress))
+    }
+
+    fn of(
+        object: &ObjectVersion,
+        stored: StoredFile,
+        options: &ReadOptions,
+        key_fields: KeyFields,
+        progress: Progress,
+    ) -> Self {
+        Self { object: object.clone(), stored, options: options.clone(), key_fields, progress }
     }
 
     /// A reader of these bytes, as the body of `object`.
     #[cfg(test)]
     pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &ReadOptions) -> Self {
         let stored = StoredFile::Memory(bytes.into());
-        Self { object: object.clone(), stored, options: options.clone(), key_fields: KeyFields::default() }
+        Self::of(object, stored, options, KeyFields::default(), Progress::default())
     }
 
     /// Whether all bytes are in memory, so that another pass is cheap.
@@ -116,12 +145,22 @@ impl FileReader {
         Ok((self.decoded(Checksum::Skip).await?, extractor))
     }
 
-    /// Adds the columns of `KEY_COLUMNS` to the rows.
+    /// Adds the columns of `KEY_COLUMNS` to the rows, and counts the rows.
     fn with_key_fields<'a>(&'a self, rows: BatchStream<'a>) -> BatchStream<'a> {
+        let rows: BatchStream<'a> = Box::pin(rows.inspect_ok(|batch: &Batch| self.progress.add_rows(batch.rows())));
         match self.key_fields.is_empty() {
             true => rows,
             false => Box::pin(rows.map_ok(|batch: Batch| self.key_fields.widen(&batch))),
         }
+    }
+
+    /// Detects the format and the compression from the first bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has a format that is not supported.
+    pub(crate) async fn format(&self) -> Result<(Format, Option<Compression>)> {
+        let (decoded, format) = self.detect().await?;
+        Ok((format, decoded.compression()))
     }
 
     /// Starts the first pass, and detects the format from its first bytes.
@@ -133,7 +172,8 @@ impl FileReader {
     }
 
     async fn decoded(&self, checksum: Checksum) -> Result<DecodedBytes> {
-        DecodedBytes::open(&self.stored, &self.object, self.options.limits.decoded, checksum).await
+        let (limits, progress) = (self.options.limits.decoded, self.progress.clone());
+        DecodedBytes::open(&self.stored, &self.object, limits, checksum, progress).await
     }
 
     async fn parquet(&self) -> Result<ParquetRows> {

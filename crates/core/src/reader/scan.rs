@@ -1,7 +1,5 @@
 //! The scan: reads every value once, determines the column types, counts rows, lists bad records.
 
-use tracing::info;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::reader::beginning::StreamEnd;
@@ -9,12 +7,12 @@ use crate::reader::bytes::BodySummary;
 use crate::reader::parquet_rows::ParquetRows;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
-use spillway_formats::Batch;
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::detect::Format;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::infer::Inference;
+use spillway_formats::{Batch, TextEncoding};
 
 /// The result of a scan.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,11 +32,21 @@ pub(crate) struct ScanResult {
 }
 
 impl ScanResult {
+    /// What the user may have meant with the file.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match &self.layout {
+            FileLayout::Streaming(layout) => records_hint(layout),
+            FileLayout::Parquet => None,
+        }
+    }
+
     /// Whether single records can be copied from the file by their position.
     pub(crate) fn can_extract_records(&self) -> bool {
         match &self.layout {
             // Without the other records, escapes could not be detected again.
-            FileLayout::Streaming(Layout::Csv(dialect)) => dialect.encoding.is_none() && !dialect.has_detected_escape(),
+            FileLayout::Streaming(Layout::Csv(dialect)) => {
+                dialect.encoding == TextEncoding::Utf8 && !dialect.has_detected_escape()
+            }
             FileLayout::Streaming(Layout::Json { is_plain, .. }) => *is_plain,
             FileLayout::Parquet => false,
         }
@@ -68,10 +76,10 @@ impl FileReader {
                 Failpoint::HeadersRead.reached().await;
             }
             rows += batch.rows() as u64;
+            self.progress.add_rows(batch.rows());
             inference.observe(&batch);
         }
         let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
-        log_records_hint(layout.as_ref());
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
         self.options.columns.set_types(&mut schema)?;
@@ -88,12 +96,13 @@ impl FileReader {
         let (decoded, format) = self.detect().await?;
         match format {
             Format::Streaming(format) => {
-                let decoder = Decoder::new(format, &self.options);
+                let options = self.options_with_encoding(format).await?;
+                let decoder = Decoder::new(format, &options);
                 let rules = self.options.columns.clone();
                 let rows = StreamedRows::start(decoded, decoder, rules, BadRecords::Reject);
                 Ok(FirstPass::Streaming(Box::new(rows)))
             }
-            Format::Parquet if decoded.is_compressed() => {
+            Format::Parquet if decoded.compression().is_some() => {
                 let message = "the Parquet file is compressed as a whole, so it cannot be read by byte ranges; \
                      upload it uncompressed: Parquet compresses its columns itself";
                 Err(Error::new(ErrorKind::FileBroken, message))
@@ -119,13 +128,13 @@ impl FileReader {
     }
 }
 
-/// Tells the user about a document whose records may be within it. It was read as one record.
-pub(super) fn log_records_hint(layout: Option<&Layout>) {
-    if let Some(Layout::Json { records_hint: Some(key), .. }) = layout {
-        info!(
-            key,
-            "the file is one object with one array of objects; JSON_RECORDS can name it, if it contains the records"
-        );
+/// What to say about a document whose records may be within it. It was read as one record.
+pub(super) fn records_hint(layout: &Layout) -> Option<String> {
+    match layout {
+        Layout::Json { records_hint: Some(key), .. } => Some(format!(
+            "the file is one object with one array of objects; if its records are in that array, set JSON_RECORDS to {key}"
+        )),
+        Layout::Json { records_hint: None, .. } | Layout::Csv(_) => None,
     }
 }
 

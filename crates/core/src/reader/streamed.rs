@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::read_ahead::ReadAhead;
+use crate::reader::scan::records_hint;
 use spillway_formats::Batch;
-use spillway_formats::columns::{ColumnRules, FileValues};
+use spillway_formats::columns::{ColumnRules, FileValues, RuledBatches};
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::infer::Inference;
@@ -33,6 +34,13 @@ pub(crate) struct ScanSummary {
     pub(crate) bytes: BodySummary,
 }
 
+impl ScanSummary {
+    /// What the user may have meant with the file.
+    pub(crate) fn hint(&self) -> Option<String> {
+        self.layout.as_ref().and_then(records_hint)
+    }
+}
+
 /// The rows of a CSV or JSON file, in order.
 pub(crate) struct StreamedRows {
     rows: ReadAhead<Batch, StreamEnd>,
@@ -56,6 +64,7 @@ impl StreamedRows {
         let has_names = decoder.has_names() || !rules.keep_columns();
         let first_names = names.clone();
         let values = if matches!(decoder, Decoder::Csv(_)) { FileValues::Texts } else { FileValues::Typed };
+        let mut ruled = RuledBatches::new(rules, values);
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();
             let mut rejects = Vec::new();
@@ -68,13 +77,13 @@ impl StreamedRows {
                 while let Some(batch) = decoder.take_batch() {
                     if first_names.get().is_none() {
                         if !decoder.has_names() {
-                            rules.check_positions(&decoder.column_names())?;
+                            ruled.rules().check_positions(&decoder.column_names())?;
                         }
-                        let _first = first_names.set(rules.names(&decoder.column_names())?);
+                        let _first = first_names.set(ruled.rules().names(&decoder.column_names())?);
                     }
-                    let batch = match rules.is_empty() {
+                    let batch = match ruled.rules().is_empty() {
                         true => batch,
-                        false => rules.apply(&decoder.column_names(), &batch, values)?,
+                        false => ruled.apply(&batch, decoder.known_columns(), || decoder.column_names())?,
                     };
                     batches.send(batch).await;
                 }
@@ -86,7 +95,7 @@ impl StreamedRows {
                     break;
                 }
             }
-            let (column_names, layout) = (rules.names(&decoder.column_names())?, Some(decoder.layout()));
+            let (column_names, layout) = (ruled.rules().names(&decoder.column_names())?, Some(decoder.layout()));
             Ok(StreamEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens, has_names }

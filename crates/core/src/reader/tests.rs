@@ -6,6 +6,7 @@ use super::*;
 use crate::destination::ValueCheck;
 use crate::error::ErrorKind;
 use crate::object::ObjectRef;
+use spillway_formats::TextEncoding;
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
@@ -14,6 +15,7 @@ use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
 use spillway_formats::reject::RejectLimit;
 use spillway_formats::schema::ColumnType;
+use spillway_formats::schema::value::spelling::DayOrder;
 
 fn options(rejects: RejectLimit) -> ReadOptions {
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
@@ -72,6 +74,57 @@ async fn bad_records_are_listed_within_the_limit_and_reject_the_file_beyond_it()
     assert_eq!((scan.rows, scan.rejects.len()), (2, 1));
     let error = reader("a.csv", file, RejectLimit::Count(0)).scan().await.unwrap_err();
     assert_eq!((error.kind(), error.position().unwrap().record), (ErrorKind::FileBroken, 2));
+}
+
+#[tokio::test]
+async fn encoding_is_detected_from_all_bytes() {
+    let auto = |bytes: &[u8]| {
+        let mut reader = reader("a.csv", bytes, RejectLimit::Count(0));
+        reader.options.csv.encoding = TextEncoding::Auto;
+        reader
+    };
+    let western = b"id,name\n1,J\xfcrgen\n2,Zo\xeb Bront\xeb\n";
+    let reader = auto(western);
+    assert!(reader.peek().await.unwrap().is_none(), "a beginning proves no encoding");
+    let scan = reader.scan().await.unwrap();
+    let rows = texts(&reader, &scan).await;
+    assert_eq!(rows[1][1].as_deref(), Some("Zoë Brontë"));
+    assert_eq!((scan.body_sha256.len(), scan.can_extract_records()), (64, false));
+    let reader = auto("id,name\n1,Jürgen\n".as_bytes());
+    let scan = reader.scan().await.unwrap();
+    assert_eq!(texts(&reader, &scan).await[0][1].as_deref(), Some("Jürgen"));
+    assert!(scan.can_extract_records());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_rejected_with_the_setting() {
+    let mut reader = reader("a.csv", b"id,name\n1,J\xfcrgen \x81\n", RejectLimit::Count(0));
+    reader.options.csv.encoding = TextEncoding::Auto;
+    let error = reader.scan().await.unwrap_err();
+    assert!(error.to_string().contains("set CSV_ENCODING"), "{error}");
+}
+
+#[tokio::test]
+async fn beginning_proves_no_order_of_day_and_month() {
+    // The first rows allow only one order, and a later one allows only the other.
+    let body = format!("day\n{}01/13/2024\n", "13/01/2024\n".repeat(10_000));
+    let reader = reader("a.csv", body.as_bytes(), RejectLimit::Count(0));
+    let mut beginning = reader.peek().await.unwrap().unwrap();
+    let column = &beginning.schema().columns[0];
+    assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
+    let batches: Vec<Batch> = beginning.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
+    assert!(batches.is_empty());
+    assert!(matches!(beginning.end().unwrap(), StreamEnd::Stopped(StopReason::TypeChanged)));
+    let column = &reader.scan().await.unwrap().schema.columns[0];
+    assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
+}
+
+#[tokio::test]
+async fn scan_proves_an_order_of_day_and_month() {
+    let body = format!("day\n{}12/31/2024\n", "01/02/2024\n".repeat(10_000));
+    let scan = reader("a.csv", body.as_bytes(), RejectLimit::Count(0)).scan().await.unwrap();
+    let column = &scan.schema.columns[0];
+    assert_eq!((column.column_type, column.day_order), (ColumnType::Date, Some(DayOrder::MonthFirst)));
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::destination::{RunFilter, RunOutcome};
+use crate::listing::{FallbackFilter, RejectsFilter};
 
 macro_rules! sample {
     ($name:literal) => {
@@ -74,6 +76,15 @@ fn sample_requests_are_parsed() {
 #[case(r#"{"status": {"keys": "a.csv"}}"#, "invalid request")]
 #[case(r#"{"status": {}, "check": {}}"#, "invalid request")]
 #[case(r#"{"check": {"deep": true}}"#, "invalid request")]
+#[case(r#"{"runs": {"outcome": "lost"}}"#, "invalid request")]
+#[case(r#"{"runs": {"id": "abc"}}"#, "id is \"abc\"")]
+#[case(r#"{"runs": {"id": "zzzzzzzzz"}}"#, "id is \"zzzzzzzzz\"")]
+#[case(r#"{"runs": {"limit": 0}}"#, "limit is 0")]
+#[case(r#"{"runs": {"limit": 1001}}"#, "limit is 1001")]
+#[case(r#"{"runs": {"after": "x"}}"#, "after is \"x\"")]
+#[case(r#"{"runs": {"since": "yesterday"}}"#, "since is \"yesterday\"")]
+#[case(r#"{"fallback": {}}"#, "invalid request")]
+#[case(r#"{"rejects": {"list": {"id": "0123456789"}}}"#, "invalid request")]
 #[case(r#"{"prefix": "a/", "start_ts": "2026-11-20"}"#, "start_ts needs end_ts")]
 #[case(r#"{"prefix": "a/", "end_ts": "2026-11-20"}"#, "end_ts needs start_ts")]
 #[case(
@@ -86,6 +97,23 @@ fn invalid_requests_are_rejected(#[case] request: &str, #[case] expected: &str) 
     let error = parse(request).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::EventInvalid);
     assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn list_requests_are_parsed() {
+    let runs = RunFilter {
+        since: Some(at("2026-11-20T00:00:00Z")),
+        outcome: Some(RunOutcome::Failed),
+        table: Some("orders".into()),
+        limit: 100,
+        ..RunFilter::default()
+    };
+    let list = |list| Request::List { bucket: "default".into(), list };
+    assert_eq!(parse(sample!("ingest-runs")).unwrap(), list(ListRequest::Runs(runs)));
+    let fallback = FallbackFilter { limit: 50, ..FallbackFilter::default() };
+    assert_eq!(parse(sample!("ingest-fallback-list")).unwrap(), list(ListRequest::Fallback(fallback)));
+    let rejects = RejectsFilter { table: Some("orders".into()), limit: 50, ..RejectsFilter::default() };
+    assert_eq!(parse(sample!("ingest-rejects-list")).unwrap(), list(ListRequest::Rejects(rejects)));
 }
 
 #[rstest]

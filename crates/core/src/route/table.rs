@@ -5,6 +5,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::pattern::{self, KeyParts, TablePatterns};
+use crate::table_name::TableName;
 
 /// Number of hex digits that distinguish names that would be equal without their special characters.
 const HASH_DIGITS: usize = 8;
@@ -17,7 +18,7 @@ pub struct TableSettings {
     /// `TABLE_PATTERN`; empty if it is unset.
     pub patterns: TablePatterns,
     /// `RDS_TABLE`: the table of keys that no pattern matches. Without it, such keys are rejected.
-    pub default: Option<String>,
+    pub default: Option<TableName>,
 }
 
 /// The table of a key, with a valid name, and the named parts of the key.
@@ -40,7 +41,8 @@ pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -
     match pattern::table_name(&found.table, ledger_table) {
         Ok(table) => Ok(KeyParts { table, ..found }),
         Err(why) => {
-            let message = format!("the key gives the table name {:?} (by TABLE_PATTERN), which {why}", found.table);
+            let message =
+                format!("the key gives the table name {:?} (by TABLE_PATTERN), which {why}", found.table.as_str());
             Err(Error::new(ErrorKind::KeyRefused, message))
         }
     }
@@ -52,10 +54,10 @@ pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -
 ///
 /// # Errors
 /// [`ErrorKind::KeyRefused`].
-pub(crate) fn check_not_own(table: &str, tables: &TableSettings, ledger_table: &str) -> Result<()> {
+pub(crate) fn check_not_own(table: &TableName, tables: &TableSettings, ledger_table: &str) -> Result<()> {
     match pattern::own_table(table, ledger_table) {
-        Some(why) if tables.default.as_deref() != Some(table) => {
-            Err(Error::new(ErrorKind::KeyRefused, format!("the table {table:?} {why}")))
+        Some(why) if tables.default.as_ref() != Some(table) => {
+            Err(Error::new(ErrorKind::KeyRefused, format!("the table {:?} {why}", table.as_str())))
         }
         _ => Ok(()),
     }
@@ -64,31 +66,32 @@ pub(crate) fn check_not_own(table: &str, tables: &TableSettings, ledger_table: &
 /// The Glue table of a table: `default` for `RDS_TABLE`, its own name for a table that a pattern names.
 ///
 /// The name has lower-case letters, digits and `_`. Two tables never share one.
-pub(crate) fn glue_table(tables: &TableSettings, default: &str, table: &str) -> String {
-    if tables.patterns.is_empty() || tables.default.as_deref() == Some(table) {
+pub(crate) fn glue_table(tables: &TableSettings, default: &str, table: &TableName) -> String {
+    if tables.patterns.is_empty() || tables.default.as_ref() == Some(table) {
         return default.to_owned();
     }
     let is_plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
-    if table == default { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
+    if *table == *default { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
 }
 
 /// The folder name of a table's fallback objects: the table's own name if it is safe in a path.
-pub(super) fn folder(table: &str) -> String {
+pub(super) fn folder(table: &TableName) -> String {
     plain_or_hashed(table, |character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-'))
 }
 
 /// The name itself if it is plain, does not look like a hashed name, and is visible to Athena.
-fn plain_or_hashed(table: &str, is_plain: impl Fn(char) -> bool) -> String {
+fn plain_or_hashed(table: &TableName, is_plain: impl Fn(char) -> bool) -> String {
     let is_itself =
         table.chars().all(&is_plain) && !table.is_empty() && !table.starts_with('_') && !looks_hashed(table);
-    if is_itself { table.to_owned() } else { hashed(table, is_plain) }
+    if is_itself { table.to_string() } else { hashed(table, is_plain) }
 }
 
-fn hashed(table: &str, is_plain: impl Fn(char) -> bool) -> String {
+fn hashed(table: &TableName, is_plain: impl Fn(char) -> bool) -> String {
     let written: String = table.chars().map(|character| if is_plain(character) { character } else { '_' }).collect();
     let written = written.trim_matches('_');
     let stem = if written.is_empty() { "table" } else { written };
-    format!("{stem}{HASH_SEPARATOR}{}", &hash_parts(&[table])[..HASH_DIGITS])
+    let parts: Vec<&str> = table.parts().collect();
+    format!("{stem}{HASH_SEPARATOR}{}", &hash_parts(&parts)[..HASH_DIGITS])
 }
 
 fn looks_hashed(table: &str) -> bool {
@@ -111,7 +114,7 @@ mod tests {
     fn settings(patterns: &str, default: Option<&str>) -> TableSettings {
         let patterns =
             if patterns.is_empty() { TablePatterns::default() } else { TablePatterns::parse(patterns).unwrap() };
-        TableSettings { patterns, default: default.map(str::to_owned) }
+        TableSettings { patterns, default: default.map(TableName::from) }
     }
 
     fn by_pattern(pattern: &str) -> TableSettings {
@@ -119,11 +122,11 @@ mod tests {
     }
 
     fn table(settings: &TableSettings, key: &str) -> Result<String> {
-        key_parts(key, settings, "spillway_ledger").map(|parts| parts.table)
+        key_parts(key, settings, "spillway_ledger").map(|parts| parts.table.to_string())
     }
 
     fn glue(settings: &TableSettings, table: &str) -> String {
-        glue_table(settings, DEFAULT, table)
+        glue_table(settings, DEFAULT, &table.into())
     }
 
     #[test]
@@ -170,10 +173,23 @@ mod tests {
     #[case("spare", "spare", "spare__")]
     fn folders_and_glue_tables(#[case] table: &str, #[case] folder_start: &str, #[case] glue_start: &str) {
         let settings = by_pattern("{table}/**");
-        for (name, start) in [(folder(table), folder_start), (glue(&settings, table), glue_start)] {
+        for (name, start) in [(folder(&table.into()), folder_start), (glue(&settings, table), glue_start)] {
             let is_hashed = start.ends_with("__");
             assert!(name.starts_with(start) && name.len() == start.len() + if is_hashed { 8 } else { 0 }, "{name}");
         }
+    }
+
+    #[test]
+    fn table_in_a_schema_has_names_of_its_own() {
+        let settings = by_pattern("in/{table}/** => sales.{table}");
+        let parts = key_parts("in/Orders/1.csv", &settings, "spillway_ledger").unwrap();
+        assert_eq!((parts.table.schema(), parts.table.own_name()), (Some("sales"), "orders"));
+        let glue = glue_table(&settings, DEFAULT, &parts.table);
+        assert!(glue.starts_with("sales_orders__") && folder(&parts.table) == glue, "{glue}");
+        assert_ne!(glue, glue_table(&settings, DEFAULT, &"sales.orders".into()));
+        // A dot in a key does not choose a schema.
+        let parts = key_parts("in/mysql.user/1.csv", &settings, "spillway_ledger").unwrap();
+        assert_eq!((parts.table.schema(), parts.table.own_name()), (Some("sales"), "mysql.user"));
     }
 
     proptest! {
@@ -184,7 +200,7 @@ mod tests {
             prop_assert_eq!(&first, &table(&settings, &key).map_err(|error| error.to_string()));
             if let Ok(table) = first {
                 prop_assert!(!table.is_empty() && table.len() <= 63 && !table.starts_with("spillway_"));
-                for name in [folder(&table), glue(&settings, &table)] {
+                for name in [folder(&table.as_str().into()), glue(&settings, &table)] {
                     prop_assert!(!name.is_empty() && name.len() <= 255 && !name.starts_with(['_', '.']) && !name.contains('/'));
                 }
             }
@@ -193,7 +209,7 @@ mod tests {
         #[test]
         fn two_tables_never_share_a_name(tables in prop::collection::hash_set("[a-b._' é-]{1,4}(__[0-9a-f]{8})?", 2..40)) {
             let settings = by_pattern("{table}/**");
-            let folders: HashSet<String> = tables.iter().map(|table| folder(table)).collect();
+            let folders: HashSet<String> = tables.iter().map(|table| folder(&table.as_str().into())).collect();
             let glue: HashSet<String> = tables.iter().map(|table| glue(&settings, table)).collect();
             prop_assert_eq!((folders.len(), glue.len()), (tables.len(), tables.len()));
         }

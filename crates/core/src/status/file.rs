@@ -8,17 +8,21 @@ mod explanation;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use tracing::warn;
 
 use super::{LeaseStatus, live_leases};
 use crate::deadline::Deadline;
-use crate::destination::{HistoryEntry, LedgerState};
-use crate::error::{ErrorKind, Result};
+use crate::destination::{HistoryEntry, LedgerState, Run, RunFilter, RunPage};
+use crate::error::{ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pipeline::{Context, ask};
 use crate::policy;
 use crate::route::{self, MovedName};
 use crate::store::read::ListedObject;
+
+/// Number of attempts that are shown.
+const MAX_ATTEMPTS: usize = 20;
 
 /// Upper bound for the size of a reason file.
 const MAX_REASON_BYTES: u64 = 1 << 20;
@@ -68,6 +72,8 @@ pub struct FileStatus {
     pub rejects: Vec<StoredFile>,
     /// The ledger rows of the key.
     pub ledger: LedgerStatus,
+    /// The latest attempts at the key, newest first, also those that failed.
+    pub attempts: Vec<Run>,
 }
 
 /// An object in the bucket.
@@ -147,7 +153,7 @@ struct Trace {
 /// # Errors
 /// When S3 cannot be read.
 pub(super) async fn file(context: &Context, object: &ObjectRef, deadline: &Deadline) -> Result<FileStatus> {
-    let (current, leases, manifest, moved, ledger) = tokio::join!(
+    let (current, leases, manifest, moved, (ledger, attempts)) = tokio::join!(
         current(context, object),
         live_leases(context, &object.bucket),
         latest_manifest(context, object),
@@ -174,6 +180,7 @@ pub(super) async fn file(context: &Context, object: &ObjectRef, deadline: &Deadl
         rejects: rejects(context, object, manifest.as_ref(), id_start).await?,
         moved: moved.into_iter().filter(|moved| !moved.is_reason).map(|moved| moved.file).collect(),
         ledger,
+        attempts,
     };
     status.state = state(&status, current.as_ref(), manifest.as_ref(), latest.as_ref());
     status.explanation = explanation::of(&status, &context.settings, object);
@@ -229,10 +236,25 @@ async fn moved(context: &Context, object: &ObjectRef) -> Result<Vec<Moved>> {
     Ok(found)
 }
 
-async fn ledger(context: &Context, object: &ObjectRef, deadline: &Deadline) -> LedgerStatus {
-    match ask(context, deadline, async |database| database.history(object).await).await {
-        Ok(rows) => LedgerStatus { rows, error: None },
-        Err(error) => LedgerStatus { rows: Vec::new(), error: Some(policy::describe(&error)) },
+/// The ledger rows of the key, and the attempts at it. An error of the history is only logged.
+async fn ledger(context: &Context, object: &ObjectRef, deadline: &Deadline) -> (LedgerStatus, Vec<Run>) {
+    let filter = RunFilter {
+        bucket: object.bucket.clone(),
+        key: Some(object.key.clone()),
+        limit: MAX_ATTEMPTS,
+        ..RunFilter::default()
+    };
+    let read = ask(context, deadline, async |database| {
+        let rows = database.history(object).await?;
+        let attempts = database.runs(&filter).await.unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "the attempt history cannot be read");
+            RunPage::default()
+        });
+        Ok((rows, attempts.runs))
+    });
+    match read.await {
+        Ok((rows, attempts)) => (LedgerStatus { rows, error: None }, attempts),
+        Err(error) => (LedgerStatus { rows: Vec::new(), error: Some(policy::describe(&error)) }, Vec::new()),
     }
 }
 
@@ -332,7 +354,7 @@ impl StoredFile {
 impl FallbackStatus {
     fn of(manifest: &Manifest) -> Self {
         Self {
-            table: manifest.target_table.clone(),
+            table: manifest.target_table.to_string(),
             rows: manifest.rows,
             reason: manifest.reason.clone(),
             written_at: manifest.written_at,

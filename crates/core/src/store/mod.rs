@@ -9,6 +9,7 @@ mod failure;
 pub mod lease;
 mod meter;
 pub mod moves;
+pub(crate) mod notifications;
 pub mod read;
 #[cfg(test)]
 mod scripted_responses;

@@ -82,6 +82,15 @@ impl Store {
         Ok(Moved { is_copied, source: disposition })
     }
 
+    /// Deletes exactly this version of an object, as a move deletes its source. An object that was written to the key in the
+    /// meantime stays.
+    pub async fn delete_version(&self, source: &ObjectVersion) -> Result<ObjectDisposition> {
+        Failpoint::BeforeDelete.reached().await;
+        let disposition = self.remove(source).await?;
+        Failpoint::AfterDelete.reached().await;
+        Ok(disposition)
+    }
+
     /// Copies with the fewest requests: the cached HEAD response replaces a HEAD of source and destination.
     ///
     /// The copy is conditional on an unchanged source and a free destination. Returns `None` when that does not hold or
@@ -161,7 +170,7 @@ impl Store {
         if let Some(version) = real_version(source) {
             let request = self.client.delete_object().bucket(&object.bucket).key(&object.key).version_id(version);
             let response = request.send().await;
-            return match response.map_err(|error| failure("delete the moved version", error).for_object(object)) {
+            return match response.map_err(|error| failure("delete the version", error).for_object(object)) {
                 Ok(_) => Ok(ObjectDisposition::Deleted),
                 Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(ObjectDisposition::Gone),
                 Err(error) => Err(error),

@@ -45,6 +45,8 @@ pub struct Pages {
     store: Store,
     bucket: String,
     prefix: String,
+    /// The listing begins after this key.
+    after: Option<String>,
     next: NextPage,
 }
 
@@ -167,8 +169,13 @@ impl Store {
 
     /// Lists the objects under a prefix, page by page.
     pub fn list(&self, bucket: &str, prefix: &str) -> Pages {
-        let (bucket, prefix) = (bucket.to_owned(), prefix.to_owned());
-        Pages { store: self.clone(), bucket, prefix, next: NextPage::First }
+        self.list_after(bucket, prefix, None)
+    }
+
+    /// Lists the objects under a prefix whose keys come after this one, page by page.
+    pub fn list_after(&self, bucket: &str, prefix: &str, after: Option<&str>) -> Pages {
+        let (bucket, prefix, after) = (bucket.to_owned(), prefix.to_owned(), after.map(str::to_owned));
+        Pages { store: self.clone(), bucket, prefix, after, next: NextPage::First }
     }
 
     /// The objects under some prefixes that pass a test, in the order of the listing.
@@ -313,6 +320,7 @@ impl Pages {
         // Without the encoding a key with a control character would make the response invalid XML.
         let request = self.store.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix);
         let response = request
+            .set_start_after(self.after.clone().filter(|_| token.is_none()))
             .set_continuation_token(token)
             .encoding_type(EncodingType::Url)
             .send()

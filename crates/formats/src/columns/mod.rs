@@ -129,21 +129,12 @@ impl ColumnRules {
         Ok(self.plan(file)?.into_iter().map(|column| column.name).collect())
     }
 
-    /// Returns the batch after the rules. `file` contains the names of its columns.
+    /// Returns one batch after the rules. `file` contains the names of its columns.
     ///
     /// # Errors
     /// When two columns get the same name, or when a value does not have the format of its rule.
     pub fn apply(&self, file: &[String], batch: &Batch, values: FileValues) -> Result<Batch> {
-        let plan = self.plan(&file[..batch.width().min(file.len())])?;
-        let mut ruled = Batch::new(plan.len());
-        for row in 0..batch.rows() {
-            let position = batch.position(row);
-            for column in &plan {
-                column.push(batch, (row, position), values, &mut ruled)?;
-            }
-            ruled.end_row(position);
-        }
-        Ok(ruled)
+        RuledBatches::new(self.clone(), values).apply(batch, file.len(), || file.to_vec())
     }
 
     /// The columns after the rules with the types that the file declares, as Parquet does. A filled or converted column has none.
@@ -152,9 +143,9 @@ impl ColumnRules {
     /// When two columns get the same name.
     pub fn declared(&self, file: &[(String, ColumnType)]) -> Result<Vec<(String, Option<ColumnType>)>> {
         let names: Vec<String> = file.iter().map(|(name, _)| name.clone()).collect();
-        let declared = |column: PlannedColumn<'_>| {
+        let declared = |column: PlannedColumn| {
             let is_as_in_file =
-                column.rule.is_none_or(|rule| rule.format().is_none() && rule.default_value().is_none());
+                column.rule.as_ref().is_none_or(|rule| rule.format().is_none() && rule.default_value().is_none());
             let column_type = column.source.filter(|_| is_as_in_file).map(|source| file[source].1);
             (column.name, column_type)
         };
@@ -187,7 +178,7 @@ impl ColumnRules {
     }
 
     /// The columns after the rules, in order.
-    fn plan(&self, file: &[String]) -> Result<Vec<PlannedColumn<'_>>> {
+    fn plan(&self, file: &[String]) -> Result<Vec<PlannedColumn>> {
         let sources: Vec<Option<usize>> = self.0.iter().map(|rule| position_of(&rule.source, file)).collect();
         let filled = self.0.iter().zip(&sources).filter(|(rule, _)| rule.default_value().is_some());
         let filled = filled.map(|(rule, source)| PlannedColumn::of_rule(rule, *source));
@@ -200,7 +191,7 @@ impl ColumnRules {
                 Some(rule) => Some(PlannedColumn::of_rule(rule, Some(index))),
             }
         });
-        let plan: Vec<PlannedColumn<'_>> = filled.chain(others).collect();
+        let plan: Vec<PlannedColumn> = filled.chain(others).collect();
         check_names(&plan)?;
         Ok(plan)
     }
@@ -217,9 +208,9 @@ fn position_of(wanted: &str, names: &[String]) -> Option<usize> {
     })
 }
 
-fn check_names(plan: &[PlannedColumn<'_>]) -> Result<()> {
+fn check_names(plan: &[PlannedColumn]) -> Result<()> {
     for (index, column) in plan.iter().enumerate().filter(|(_, column)| column.rule.is_some()) {
-        let is_same = |(other, planned): (usize, &PlannedColumn<'_>)| {
+        let is_same = |(other, planned): (usize, &PlannedColumn)| {
             other != index && planned.name.to_lowercase() == column.name.to_lowercase()
         };
         if plan.iter().enumerate().any(is_same) {
@@ -233,16 +224,61 @@ fn check_names(plan: &[PlannedColumn<'_>]) -> Result<()> {
 
 /// A column after the rules.
 #[derive(Debug)]
-struct PlannedColumn<'a> {
+struct PlannedColumn {
     name: String,
     /// Its index in the file; `None` if the file does not have it.
     source: Option<usize>,
-    rule: Option<&'a ColumnRule>,
+    rule: Option<ColumnRule>,
 }
 
-impl<'a> PlannedColumn<'a> {
-    fn of_rule(rule: &'a ColumnRule, source: Option<usize>) -> Self {
-        Self { name: rule.name.clone(), source, rule: Some(rule) }
+/// Applies the rules to the batches of one file, in order.
+#[derive(Debug)]
+pub struct RuledBatches {
+    rules: ColumnRules,
+    values: FileValues,
+    /// The columns after the rules, for batches of one width and this number of known columns.
+    plan: Vec<PlannedColumn>,
+    planned_for: Option<(usize, usize)>,
+}
+
+impl RuledBatches {
+    /// Rules for a file that writes its values in this way.
+    pub fn new(rules: ColumnRules, values: FileValues) -> Self {
+        Self { rules, values, plan: Vec::new(), planned_for: None }
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &ColumnRules {
+        &self.rules
+    }
+
+    /// Returns a batch after the rules.
+    ///
+    /// `names` returns the names of the file's columns, of which so many are known. It is called only if their number has changed.
+    ///
+    /// # Errors
+    /// When two columns get the same name, or when a value does not have the format of its rule.
+    pub fn apply(&mut self, batch: &Batch, known: usize, names: impl FnOnce() -> Vec<String>) -> Result<Batch> {
+        let width = batch.width().min(known);
+        if self.planned_for != Some((width, known)) {
+            self.plan = self.rules.plan(&names()[..width])?;
+            self.planned_for = Some((width, known));
+        }
+        let mut ruled = Batch::new(self.plan.len());
+        for row in 0..batch.rows() {
+            let position = batch.position(row);
+            for column in &self.plan {
+                column.push(batch, (row, position), self.values, &mut ruled)?;
+            }
+            ruled.end_row(position);
+        }
+        Ok(ruled)
+    }
+}
+
+impl PlannedColumn {
+    fn of_rule(rule: &ColumnRule, source: Option<usize>) -> Self {
+        Self { name: rule.name.clone(), source, rule: Some(rule.clone()) }
     }
 
     fn push(
@@ -253,13 +289,13 @@ impl<'a> PlannedColumn<'a> {
         out: &mut Batch,
     ) -> Result<()> {
         let field = self.source.and_then(|source| batch.field(row, source).map(|field| (source, field)));
-        let default = self.rule.and_then(ColumnRule::default_value);
+        let default = self.rule.as_ref().and_then(ColumnRule::default_value);
         let Some((source, field)) = field else {
             out.push_field(default.map(str::as_bytes));
             return Ok(());
         };
         let kind = batch.kind(row, source);
-        match self.rule.and_then(ColumnRule::format) {
+        match self.rule.as_ref().and_then(ColumnRule::format) {
             Some(format) if format.applies_to(kind, values) && !is_null_token(field) => {
                 let converted = format.convert(field).ok_or_else(|| self.misfit(format, position))?;
                 out.push_kind(FieldKind::Plain, &converted);

@@ -17,6 +17,7 @@ fn encoded(compression: Compression, text: &[u8]) -> Vec<u8> {
             async_compression::codecs::flate::params::FlateEncoderParams::from(async_compression::Level::Default),
         )),
         Compression::Zstd => Box::new(ZstdEncoder::new_with_params(3, &[CParameter::checksum_flag(true)])),
+        Compression::Zip => return zip::tests::archive_of(text),
     };
     let mut out = Vec::new();
     let mut buffer = vec![0; 1 << 16];
@@ -103,6 +104,7 @@ fn other_data_after_the_end_is_rejected(#[case] compression: Compression, #[case
 #[rstest]
 #[case(Compression::Gzip)]
 #[case(Compression::Zstd)]
+#[case(Compression::Zip)]
 fn truncation_and_wrong_checksum_are_detected(#[case] compression: Compression) {
     let text = csv(300);
     let stored = encoded(compression, &text);
@@ -113,6 +115,8 @@ fn truncation_and_wrong_checksum_are_detected(#[case] compression: Compression) 
         // The checksum is before the length.
         Compression::Gzip => stored.len() - 6,
         Compression::Zstd => stored.len() - 1,
+        // In the directory, before its end.
+        Compression::Zip => stored.len() - 59,
     };
     let mut corrupt = stored;
     corrupt[offset] ^= 1;
@@ -194,6 +198,7 @@ fn window_beyond_the_limit_is_rejected() {
 #[rstest]
 #[case(Compression::Gzip)]
 #[case(Compression::Zstd)]
+#[case(Compression::Zip)]
 fn decompressed_size_is_limited(#[case] compression: Compression) {
     let row = b"a,b,c,d,e,f,g\n";
     let bomb = encoded(compression, &row.repeat((65 << 20) / row.len()));
@@ -209,7 +214,7 @@ fn decompressed_size_is_limited(#[case] compression: Compression) {
 proptest! {
     #[test]
     fn any_text_survives_a_round_trip(text in proptest::collection::vec(any::<u8>(), 0..5_000), chunk in 1usize..600) {
-        for compression in [Compression::Gzip, Compression::Zstd] {
+        for compression in [Compression::Gzip, Compression::Zstd, Compression::Zip] {
             let stored = encoded(compression, &text);
             prop_assert_eq!(&decoded(compression, &stored, chunk).unwrap(), &text);
         }

@@ -1,6 +1,7 @@
 //! The dialect of a file: what the settings say, and what the first pass detects.
 
 use super::state::Escape;
+use crate::text::TextEncoding;
 
 /// How the text of a file is divided into records and fields.
 ///
@@ -14,8 +15,8 @@ pub struct CsvDialect {
     pub quote: Option<u8>,
     /// Whether the first record contains the column names. If not, the columns are `col_1`, `col_2` and so on.
     pub has_header: bool,
-    /// The encoding of a file without a byte order mark; UTF-8, or UTF-16 if the first bytes show it, if `None`.
-    pub encoding: Option<&'static encoding_rs::Encoding>,
+    /// The encoding of a file without a byte order mark.
+    pub encoding: TextEncoding,
     /// Unquoted fields that mean NULL in every column. `None` means the usual null tokens, which are not NULL in text columns.
     pub null_values: Option<Vec<Vec<u8>>>,
     /// The escape character, which makes the next character literal, in and outside quotes: an ASCII byte other than the
@@ -27,6 +28,10 @@ pub struct CsvDialect {
     /// The number of lines above the header that are skipped, whatever they contain; empty lines count. `None` detects
     /// comments and Excel's `sep=` line.
     pub skip_lines: Option<usize>,
+    /// The number of lines at the end that are skipped, whatever they contain; empty lines count.
+    pub skip_footer_lines: usize,
+    /// The place of the extra field, if every data record has one more field than the header.
+    pub extra_field: ExtraFieldPlace,
     /// What happens to records of nothing but delimiters.
     pub blank_records: BlankRecords,
     /// What happens to records with fewer fields than the header.
@@ -60,7 +65,7 @@ pub enum ShortRecords {
 pub struct Detected {
     /// The meaning of a backslash, if no escape character is set.
     pub backslash: Backslash,
-    /// The field after the last column.
+    /// The field without a name.
     pub extra_field: ExtraField,
 }
 
@@ -74,14 +79,29 @@ pub enum Backslash {
     Escape,
 }
 
-/// The field after the last column, which a delimiter at the end of each data record opens.
+/// The place of the field without a name, in files whose data records all have one more field than the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExtraFieldPlace {
+    /// The last field, which is always empty. A file whose first fields look like row numbers of R is rejected.
+    #[default]
+    Auto,
+    /// The first field, such as row numbers. It becomes a column without a name.
+    First,
+    /// The last field, which is always empty.
+    Last,
+}
+
+/// The field without a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExtraField {
     /// Records have as many fields as the header.
     #[default]
     Absent,
-    /// Every data record has one more field than the header, which is empty and unquoted. It is dropped.
+    /// A delimiter at the end of every data record opens one more field than the header has, which is empty and unquoted. It is
+    /// dropped.
     Empty,
+    /// Every data record begins with a field that has no name in the header.
+    Unnamed,
 }
 
 impl Default for CsvDialect {
@@ -90,11 +110,13 @@ impl Default for CsvDialect {
             delimiter: Some(b','),
             quote: Some(b'"'),
             has_header: true,
-            encoding: None,
+            encoding: TextEncoding::Utf8,
             null_values: None,
             escape: None,
             comment: None,
             skip_lines: None,
+            skip_footer_lines: 0,
+            extra_field: ExtraFieldPlace::Auto,
             blank_records: BlankRecords::Keep,
             short_records: ShortRecords::Refuse,
             detected: None,

@@ -162,11 +162,15 @@ impl<'a> Division<'a> {
         self.records() == 1 || is_as_wide || self.extra_field() == ExtraField::Empty
     }
 
+    /// Whether each data record has one more field than the first record.
+    pub(super) fn is_wider_than_header(&self) -> bool {
+        self.records() > 1 && self.widths().skip(1).all(|width| width == self.first_width() + 1)
+    }
+
     /// Whether each data record has one more field than the first record, which is empty and unquoted.
     pub(super) fn extra_field(&self) -> ExtraField {
         let is_extra = |end: &usize| self.fields[end - 1].start == self.fields[end - 1].end;
-        let is_wider = self.widths().skip(1).all(|width| width == self.first_width() + 1);
-        match self.records() > 1 && is_wider && self.ends[1..].iter().all(is_extra) {
+        match self.is_wider_than_header() && self.ends[1..].iter().all(is_extra) {
             true => ExtraField::Empty,
             false => ExtraField::Absent,
         }

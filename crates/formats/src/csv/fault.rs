@@ -3,6 +3,7 @@
 use memchr::{memchr, memchr2};
 
 use super::cursor::LineEnd;
+use super::footer::Unskippable;
 use super::record::{MAX_HEADER_BYTES, RecordReader};
 use super::state::State;
 use crate::reject::RejectCode;
@@ -64,6 +65,24 @@ impl RecordReader {
         }
     }
 
+    /// Returns the value, or the error for last lines that cannot be skipped. An error in the text above them comes first.
+    pub(super) fn unless_unskippable<T>(&mut self, skipped: Result<T, Unskippable>) -> Result<T> {
+        match skipped {
+            Ok(value) => Ok(value),
+            Err(Unskippable(message)) => {
+                self.end_sample(false)?;
+                Err(self.invalid(message))
+            }
+        }
+    }
+
+    /// Ends the skipped lines at the end of the file. They belong to what the header needs to be read again.
+    pub(super) fn footer_ended(&mut self, bytes: u64) {
+        if let Some(finder) = self.finder.as_mut().filter(|_| bytes > 0) {
+            finder.record_ended(self.cursor.offset..self.cursor.offset + bytes, true);
+        }
+    }
+
     #[cold]
     pub(super) fn reject(&mut self, code: RejectCode, error: &Error) -> Result<()> {
         self.rows.discard_record();
@@ -74,7 +93,11 @@ impl RecordReader {
     #[cold]
     pub(super) fn never_closed(&self) -> Error {
         let (field, hint) = (self.rows.open_field(), self.escape_hint());
-        self.invalid(format!("the quote that opens field {field} is never closed{hint}"))
+        let cut = match self.dialect.skip_footer_lines {
+            0 => "",
+            _ => "; the last lines that CSV_SKIP_FOOTER_LINES skips may begin within it",
+        };
+        self.invalid(format!("the quote that opens field {field} is never closed{hint}{cut}"))
     }
 
     /// What to say about escapes in an error of the open record.

@@ -13,7 +13,7 @@
 //!   written as `""`.
 //! - Every record has as many fields as the header; [`ShortRecords`] can allow fewer. A delimiter at the end of a line opens one
 //!   more field, also in the header. If every data record has one more field than the header, empty and unquoted, that field is
-//!   dropped.
+//!   dropped. [`ExtraFieldPlace`] can say that the first field is the one without a name.
 //! - A record of delimiters only is a row of missing values, unless [`BlankRecords`] skips it.
 //! - A position is an offset in bytes and a line number, as an editor shows it. In a file that is converted to UTF-8, the offset is
 //!   one in the converted text.
@@ -29,6 +29,7 @@
 //!   character literal, in and outside quotes, but an unquoted `\N` stays as it is.
 //! - All decisions from the first 64 KiB are part of the [`CsvDialect`] for later passes. A later record that disagrees is an
 //!   error.
+//! - Lines at the end are skipped if a setting gives their number; see `footer`.
 //! - If bad records may be rejected, two faults reject only the record: another number of fields than the header, and text
 //!   after a closing quote. The latter record ends with its line. Every other fault rejects the file.
 //! - Configured null values are missing in every column, text included, unless they are quoted.
@@ -39,6 +40,7 @@ mod dialect;
 mod division;
 mod escape;
 mod fault;
+mod footer;
 mod preamble;
 mod reading;
 mod record;
@@ -55,7 +57,8 @@ use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::text::{TextPiece, TextReader};
 use crate::{Batch, Result};
-pub use dialect::{Backslash, BlankRecords, CsvDialect, Detected, ExtraField, ShortRecords};
+pub use dialect::{Backslash, BlankRecords, CsvDialect, Detected, ExtraField, ExtraFieldPlace, ShortRecords};
+use footer::Footer;
 use record::RecordReader;
 
 const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte order mark, or set CSV_ENCODING";
@@ -64,6 +67,8 @@ const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte or
 #[derive(Debug)]
 pub struct CsvDecoder {
     text: TextReader,
+    /// `None` if the file has no footer.
+    footer: Option<Footer>,
     records: RecordReader,
 }
 
@@ -71,7 +76,9 @@ impl CsvDecoder {
     /// A decoder for one file of a dialect.
     pub fn new(dialect: CsvDialect, limits: ReadLimits) -> Self {
         let text = TextReader::new(dialect.encoding);
-        Self { text, records: RecordReader::new(dialect, limits) }
+        let footer_lines = dialect.skip_footer_lines;
+        let footer = (footer_lines > 0).then(|| Footer::new(footer_lines, limits.max_record_bytes));
+        Self { text, footer, records: RecordReader::new(dialect, limits) }
     }
 
     /// Decodes the next bytes of the file. Take the batches after each call.
@@ -84,26 +91,49 @@ impl CsvDecoder {
     /// Ends the file. Take the last batches after this call.
     pub fn finish(&mut self) -> Result<()> {
         self.read(&[], true)?;
-        self.records.finish()
+        let footer_bytes = match &mut self.footer {
+            None => 0,
+            Some(footer) => {
+                let (text, footer_bytes) = footer.finish();
+                self.records.push(&text)?;
+                self.records.unless_unskippable(footer_bytes)?
+            }
+        };
+        self.records.finish()?;
+        self.records.footer_ended(footer_bytes as u64);
+        Ok(())
     }
 
     fn read(&mut self, mut chunk: &[u8], is_last: bool) -> Result<()> {
         loop {
             match self.text.next(&mut chunk, is_last) {
                 Ok(Some(TextPiece::Start { mark_bytes, is_converted })) => self.records.start(mark_bytes, is_converted),
-                Ok(Some(TextPiece::Text(text))) => self.records.push(text)?,
+                Ok(Some(TextPiece::Text(text))) => match &mut self.footer {
+                    None => self.records.push(text)?,
+                    Some(footer) => {
+                        let (text, held) = footer.push(text);
+                        self.records.push(&text)?;
+                        self.records.unless_unskippable(held)?;
+                    }
+                },
                 Ok(None) => return Ok(()),
                 Err(invalid) => {
                     // An error in the text before the invalid byte comes first.
                     self.records.end_sample(false)?;
+                    let held_bytes = self.footer.as_ref().map_or(0, Footer::held_bytes);
                     return Err(invalid.into_error(
-                        self.records.cursor.offset,
+                        self.records.cursor.offset + held_bytes,
                         self.records.cursor.record,
                         ENCODING_HINT,
                     ));
                 }
             }
         }
+    }
+
+    /// Whether the last lines of the file are skipped.
+    pub(crate) fn has_footer(&self) -> bool {
+        self.footer.is_some()
     }
 
     /// The raw fields of the header, unquoted; `None` until it is read, and for an empty file.
@@ -113,7 +143,7 @@ impl CsvDecoder {
 
     /// The dialect with all detected details; complete after the end of the file.
     pub fn dialect(&self) -> CsvDialect {
-        CsvDialect { encoding: self.text.converted_from(), ..self.records.dialect.clone() }
+        CsvDialect { encoding: self.text.encoding(), ..self.records.dialect.clone() }
     }
 
     /// The next full batch, or the last one after the end of the file.
@@ -126,8 +156,8 @@ impl CsvDecoder {
         self.records.rejects.take()
     }
 
-    /// Sets, before the first byte, the starts of the records to find. The header and the skipped lines above it are found
-    /// too.
+    /// Sets, before the first byte, the starts of the records to find. The header, the skipped lines above it and those at the
+    /// end are found too.
     pub(crate) fn find_records(&mut self, starts: VecDeque<u64>) {
         self.records.finder = Some(RecordFinder::new(starts));
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use memchr::memmem;
 
-use super::dialect::{BlankRecords, CsvDialect, ExtraField, ShortRecords};
+use super::dialect::{BlankRecords, CsvDialect, ExtraField, ExtraFieldPlace, ShortRecords};
 use super::state::BACKSLASH;
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
@@ -38,6 +38,7 @@ pub(super) struct Rows {
     blank_records: BlankRecords,
     short_records: ShortRecords,
     extra_field: ExtraField,
+    extra_field_place: ExtraFieldPlace,
     /// The quote, if a backslash before it is data.
     unescaped_quote: Option<u8>,
     max_columns: usize,
@@ -64,6 +65,7 @@ impl Rows {
             blank_records: dialect.blank_records,
             short_records: dialect.short_records,
             extra_field: ExtraField::Absent,
+            extra_field_place: dialect.extra_field,
             unescaped_quote: None,
             max_columns,
             header: None,
@@ -148,7 +150,7 @@ impl Rows {
                 return Ok(RecordEnd::Complete);
             }
         }
-        if self.fields != self.plain_width && self.check_width()? == RecordEnd::Blank {
+        if self.fields != self.plain_width && self.check_width(start)? == RecordEnd::Blank {
             return Ok(RecordEnd::Blank);
         }
         self.fields = 0;
@@ -161,7 +163,7 @@ impl Rows {
 
     /// Checks a record with another number of fields than the header, or any record if the dialect requires it.
     #[inline(never)]
-    fn check_width(&mut self) -> Result<RecordEnd> {
+    fn check_width(&mut self, start: Position) -> Result<RecordEnd> {
         if self.is_dropped() {
             self.discard_record();
             return Ok(RecordEnd::Blank);
@@ -169,7 +171,7 @@ impl Rows {
         let expected = self.width + usize::from(self.extra_field == ExtraField::Empty);
         let is_filled = self.short_records == ShortRecords::Fill && self.fields < expected;
         if !is_filled && (self.fields != expected || self.has_value_beyond) {
-            return Err(self.wrong_width(expected));
+            return Err(self.wrong_width(expected, start));
         }
         for _ in self.fields..self.width {
             self.batch.push_field(None);
@@ -179,11 +181,12 @@ impl Rows {
     }
 
     #[cold]
-    fn wrong_width(&self, expected: usize) -> Error {
+    fn wrong_width(&self, expected: usize, start: Position) -> Error {
         let (first, hint) = (self.first_record_name(), self.escape_hint());
         invalid(match self.extra_field {
-            ExtraField::Absent => {
-                format!("{} fields expected, as in the {first}, but {} found{hint}", self.width, self.fields)
+            ExtraField::Absent | ExtraField::Unnamed => {
+                let unnamed = self.unnamed_hint(start);
+                format!("{} fields expected, as in the {first}, but {} found{hint}{unnamed}", self.width, self.fields)
             }
             ExtraField::Empty if self.fields == expected => {
                 "the field after the last column is empty in the first records, but here it has a value; name the column \
@@ -195,6 +198,15 @@ impl Rows {
                 self.width, self.fields
             ),
         })
+    }
+
+    /// What to say about a first record with one more field than the header.
+    fn unnamed_hint(&self, start: Position) -> &'static str {
+        let is_first = self.has_header && start.record == 1;
+        match is_first && self.extra_field_place != ExtraFieldPlace::First && self.fields == self.width + 1 {
+            true => "; if the first field of every record has no name in the header, set CSV_EXTRA_FIELD to first",
+            false => "",
+        }
     }
 
     /// Whether the open record contains only delimiters, and the dialect skips such records.
@@ -250,7 +262,10 @@ impl Rows {
     #[cold]
     fn end_header(&mut self) {
         if self.has_header {
-            let header = self.batch.take_open_row();
+            let mut header = self.batch.take_open_row();
+            if self.extra_field == ExtraField::Unnamed {
+                header.insert(0, Vec::new());
+            }
             self.width = header.len();
             self.fields = 0;
             self.batch = Batch::new(self.width);
@@ -260,7 +275,7 @@ impl Rows {
             self.batch.widen(self.width);
             self.header = Some(vec![Vec::new(); self.width]);
         }
-        let is_plain = self.extra_field == ExtraField::Absent && self.blank_records == BlankRecords::Keep;
+        let is_plain = self.extra_field != ExtraField::Empty && self.blank_records == BlankRecords::Keep;
         self.plain_width = if is_plain { self.width } else { usize::MAX };
     }
 

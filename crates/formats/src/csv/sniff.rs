@@ -1,7 +1,7 @@
 //! Detects, from the first text of a file, what its dialect leaves open. Every later record must agree.
 
 use super::delimiter::{self, DelimiterSource};
-use super::dialect::{CsvDialect, Detected, ExtraField};
+use super::dialect::{CsvDialect, Detected, ExtraField, ExtraFieldPlace};
 use super::division::{Division, Sample, Syntax};
 use super::preamble;
 use super::reading::Reading;
@@ -27,13 +27,51 @@ pub(super) fn complete(sample: Sample<'_>, dialect: &CsvDialect) -> Result<CsvDi
         check_header(sample, *syntax, division, source)?;
     }
     check_single_quotes(sample, dialect, division)?;
-    let extra_field = if dialect.has_header { division.extra_field() } else { ExtraField::Absent };
+    let extra_field = if dialect.has_header { extra_field(sample, dialect, division)? } else { ExtraField::Absent };
     Ok(CsvDialect {
         delimiter: Some(syntax.delimiter),
         skip_lines: Some(above.lines),
         detected: Some(Detected { backslash: *backslash, extra_field }),
         ..dialect.clone()
     })
+}
+
+/// The field without a name, in a file with a header.
+fn extra_field(sample: Sample<'_>, dialect: &CsvDialect, division: &Division<'_>) -> Result<ExtraField> {
+    match (dialect.extra_field, division.extra_field()) {
+        (ExtraFieldPlace::First, _) if division.is_wider_than_header() => Ok(ExtraField::Unnamed),
+        (ExtraFieldPlace::First, _) => Ok(ExtraField::Absent),
+        (ExtraFieldPlace::Auto, ExtraField::Empty) if begins_with_row_numbers(division) => {
+            let message = "every record has one field more than the header: it may be the first one, which looks like a row \
+                           number, or the last one, which is empty; set CSV_EXTRA_FIELD to first or last";
+            let (bytes, lines) = division.first_start();
+            Err(Error::new(ErrorKind::Invalid, message).at(sample.after(bytes, lines).start))
+        }
+        (ExtraFieldPlace::Auto | ExtraFieldPlace::Last, extra_field) => Ok(extra_field),
+    }
+}
+
+/// Whether the records may begin with row numbers as R writes them: the writer quotes texts but not numbers, and the first field
+/// is a number in quotes. So it is a name.
+fn begins_with_row_numbers(division: &Division<'_>) -> bool {
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let mut has_unquoted_number = false;
+    for (record, mut row) in division.rows().enumerate() {
+        if record == 0 {
+            if !row.all(|name| name.is_quoted) {
+                return false;
+            }
+            continue;
+        }
+        let is_row_number = row
+            .next()
+            .is_some_and(|first| first.is_quoted && first.text.get(1..first.text.len() - 1).is_some_and(is_number));
+        if !is_row_number {
+            return false;
+        }
+        has_unquoted_number |= row.any(|field| !field.is_quoted && is_number(field.text));
+    }
+    has_unquoted_number
 }
 
 fn check_header(sample: Sample<'_>, syntax: Syntax, division: &Division<'_>, source: DelimiterSource) -> Result<()> {

@@ -5,6 +5,8 @@ mod delimiter;
 mod dialect;
 mod encoding;
 mod escape;
+mod extra_field;
+mod footer;
 mod layout;
 mod limits;
 mod properties;
@@ -17,7 +19,7 @@ mod widths;
 use super::*;
 use crate::compression::DecodedLimits;
 use crate::reject::{Reject, RejectLimit};
-use crate::{Error, ErrorKind, Position};
+use crate::{Error, ErrorKind, Position, TextEncoding};
 
 const LIMITS: ReadLimits = ReadLimits {
     max_record_bytes: 1 << 20,

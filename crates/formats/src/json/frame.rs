@@ -64,7 +64,7 @@ pub(super) struct FrameReader {
     /// The position of the open record, or else of the last one.
     start: Position,
     pub(super) rows: Rows,
-    /// Whether the first record ended on the line on which it started.
+    /// Whether the first record ended on the line on which it started, and the second one starts on another.
     is_lines: bool,
     /// The fault of a bad record whose line is being skipped.
     fault: Option<Error>,
@@ -207,7 +207,12 @@ impl FrameReader {
         }
         self.place = self.next_place(*first).map_err(|message| self.invalid(message))?;
         if *first == b'{' {
-            self.start = self.position();
+            let start = self.position();
+            let before = std::mem::replace(&mut self.start, start);
+            if before.record == 1 && before.line == self.line {
+                // Records follow each other on one line, as Firehose writes them. A bad one must not reject all others.
+                self.is_lines = false;
+            }
             self.inside = Some(Inside::Structure);
             self.nesting = Nesting::default();
             return Ok(spaces);

@@ -7,8 +7,8 @@
 //!   Latin.
 //! - A string is the text that it means. A number or boolean is as written. `null` is missing, like an absent key. An object
 //!   or array is JSON as it is in the file, byte for byte (in UTF-8).
-//! - `NaN` is missing too, as Python and other writers write it. A record with `Infinity` or `-Infinity`, or with any of the
-//!   three within an object or array, is invalid.
+//! - `NaN` is missing too, as Python and other writers write it. `Infinity` and `-Infinity` are strings, because no number of a
+//!   file is infinite. Any of the three within an object or array is invalid.
 //! - A record has each key once. Parsers disagree on the meaning of a repeated key, so it is rejected.
 //! - Objects and arrays are nested at most [`MAX_DEPTH`](crate::schema::value::json::MAX_DEPTH) deep within a value.
 //! - Positions count bytes of the file, and lines by newlines. In a UTF-16 file they count bytes of the UTF-8 text.
@@ -20,10 +20,16 @@
 //! With [`JsonOptions::records_path`] the file is a document, and its records are the elements of one array within it. The
 //! rest of the document is skipped.
 //!
+//! [`JsonOptions::values`] converts items of DynamoDB to plain records. [`JsonOptions::flatten_depth`] makes the members of
+//! objects within a record columns of their own.
+//!
 //! A key may first appear late. Each batch is as wide as the number of keys known by then; the column is missing in all rows
 //! before. A decoder that is given the keys returns all rows in full width.
 
+mod columns;
+mod dynamodb;
 mod envelope;
+mod flatten;
 mod frame;
 mod nesting;
 mod non_finite;
@@ -36,7 +42,7 @@ use std::ops::Range;
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
-use crate::text::{TextPiece, TextReader};
+use crate::text::{TextEncoding, TextPiece, TextReader};
 use crate::{Batch, Result};
 use envelope::Envelope;
 use frame::FrameReader;
@@ -49,6 +55,20 @@ const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte or
 pub struct JsonOptions {
     /// The path to the array of records within a document. `None` if the records are not within one.
     pub records_path: Option<RecordsPath>,
+    /// How values are written.
+    pub values: JsonValues,
+    /// The number of levels of objects within a record whose members are columns. With 0, objects stay JSON.
+    pub flatten_depth: usize,
+}
+
+/// How the values of JSON files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JsonValues {
+    /// As values of JSON.
+    #[default]
+    Plain,
+    /// As items that DynamoDB exported: in an object `Item`, each with the name of its type.
+    DynamoDb,
 }
 
 /// Decodes one file. After an error the decoder must not be used again.
@@ -61,17 +81,18 @@ pub struct JsonDecoder {
 impl JsonDecoder {
     /// A decoder for one file that finds out the keys.
     pub fn new(limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(None), frames: FrameReader::new(limits) }
+        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::new(limits) }
     }
 
     /// A decoder for one file whose keys are known from an earlier pass.
     pub fn with_keys(keys: &[String], limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(None), frames: FrameReader::with_keys(keys, limits) }
+        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::with_keys(keys, limits) }
     }
 
     /// The same decoder with these options. Call it before the first byte.
     #[must_use]
-    pub fn with_options(self, options: &JsonOptions) -> Self {
+    pub fn with_options(mut self, options: &JsonOptions) -> Self {
+        self.frames.rows.follow(options);
         match &options.records_path {
             Some(path) => Self { frames: self.frames.within(Envelope::new(path.clone())), ..self },
             None => self,
@@ -116,7 +137,7 @@ impl JsonDecoder {
 
     /// Whether positions are offsets in the file, because the text is not converted.
     pub fn is_plain(&self) -> bool {
-        self.text.converted_from().is_none()
+        !self.text.is_converted()
     }
 
     /// The next full batch, or the last one after the end of the file.

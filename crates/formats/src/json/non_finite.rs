@@ -12,8 +12,21 @@ use memchr::memchr2;
 pub(super) enum NonFinite {
     /// `NaN`, the usual mark of a missing number.
     NaN,
-    /// `Infinity` or `-Infinity`.
+    /// `Infinity`.
     Infinity,
+    /// `-Infinity`.
+    NegativeInfinity,
+}
+
+impl NonFinite {
+    /// The value as it is in the file.
+    pub(super) fn spelling(self) -> &'static str {
+        match self {
+            Self::NaN => "NaN",
+            Self::Infinity => "Infinity",
+            Self::NegativeInfinity => "-Infinity",
+        }
+    }
 }
 
 /// A record whose numbers that are not finite are replaced.
@@ -25,9 +38,8 @@ pub(super) struct Replaced {
     places: Vec<(usize, NonFinite)>,
 }
 
-/// The three spellings. A longer one is before its beginning.
-const SPELLINGS: [(&str, NonFinite); 3] =
-    [("-Infinity", NonFinite::Infinity), ("Infinity", NonFinite::Infinity), ("NaN", NonFinite::NaN)];
+/// Every value that is not a finite number.
+const ALL: [NonFinite; 3] = [NonFinite::NegativeInfinity, NonFinite::Infinity, NonFinite::NaN];
 
 impl Replaced {
     /// Replaces the numbers of a record; `None` if it has none.
@@ -104,9 +116,10 @@ fn string_end(record: &[u8], mut at: usize) -> usize {
 
 /// The length of the number that a text starts with. White space, a comma, a bracket or the end follows it.
 fn spelled_at(text: &[u8]) -> Option<(usize, NonFinite)> {
-    let (spelling, number) = SPELLINGS.iter().find(|(spelling, _)| text.starts_with(spelling.as_bytes()))?;
-    match text.get(spelling.len()) {
-        None | Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b'}' | b']') => Some((spelling.len(), *number)),
+    let number = ALL.into_iter().find(|number| text.starts_with(number.spelling().as_bytes()))?;
+    let length = number.spelling().len();
+    match text.get(length) {
+        None | Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b'}' | b']') => Some((length, number)),
         Some(_) => None,
     }
 }

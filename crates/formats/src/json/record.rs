@@ -2,7 +2,7 @@
 //!
 //! serde_json checks the object and finds its values. A value keeps its own bytes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 
@@ -10,16 +10,19 @@ use memchr::memchr;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::columns::{Columns, Key, quoted};
+use super::flatten::{Flattener, Located, Unlocated};
 use super::non_finite::{NonFinite, Replaced};
+use super::{JsonOptions, JsonValues, dynamodb};
 use crate::{Batch, Error, ErrorKind, FieldKind, Position, Result};
-
-/// The most bytes of all keys together, the same as for a CSV header.
-const MAX_KEY_BYTES: usize = 1024 * 1024;
 
 /// Collects records.
 #[derive(Debug)]
 pub(super) struct Rows {
     columns: Columns,
+    values: JsonValues,
+    /// `None` if objects within records stay JSON.
+    flattener: Option<Flattener>,
     /// The value of each key in the record that is being read.
     cells: Vec<Cell>,
     batch: Batch,
@@ -28,41 +31,40 @@ pub(super) struct Rows {
     array_key: Option<String>,
 }
 
-/// The keys of the file, in order of first appearance.
-#[derive(Debug)]
-struct Columns {
-    keys: Vec<String>,
-    /// The index of each key in `keys`.
-    indexes: HashMap<String, usize>,
-    key_bytes: usize,
-    /// The most keys; `None` if all are known.
-    max: Option<usize>,
-}
-
 /// The bytes of a value in its record.
 #[derive(Debug, Clone, Copy, Default)]
-struct Cell {
+pub(super) struct Cell {
     /// The number of the record. In any other record the key has no value.
-    record: u64,
-    start: usize,
-    end: usize,
+    pub(super) record: u64,
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
 impl Rows {
     pub(super) fn new(max_columns: usize) -> Self {
-        let columns = Columns { keys: Vec::new(), indexes: HashMap::new(), key_bytes: 0, max: Some(max_columns) };
-        Self { columns, cells: Vec::new(), batch: Batch::default(), ready: VecDeque::new(), array_key: None }
+        Self::of(Columns::new(max_columns))
     }
 
     pub(super) fn with_keys(keys: &[String]) -> Self {
-        let indexes = keys.iter().cloned().zip(0..).collect();
+        Self::of(Columns::known(keys))
+    }
+
+    fn of(columns: Columns) -> Self {
         Self {
-            columns: Columns { keys: keys.to_vec(), indexes, key_bytes: 0, max: None },
-            cells: vec![Cell::default(); keys.len()],
-            batch: Batch::new(keys.len()),
+            values: JsonValues::Plain,
+            flattener: None,
+            cells: vec![Cell::default(); columns.keys.len()],
+            batch: Batch::new(columns.keys.len()),
             ready: VecDeque::new(),
             array_key: None,
+            columns,
         }
+    }
+
+    /// Sets, before the first record, how values are read.
+    pub(super) fn follow(&mut self, options: &JsonOptions) {
+        self.values = options.values;
+        self.flattener = (options.flatten_depth > 0).then(|| Flattener::new(options.flatten_depth));
     }
 
     pub(super) fn keys(&self) -> &[String] {
@@ -99,6 +101,9 @@ impl Rows {
         if added.is_err() {
             self.batch.discard_open_row();
             self.columns.truncate(known_keys);
+            if let Some(flattener) = &mut self.flattener {
+                flattener.truncate(known_keys);
+            }
             self.cells.truncate(known_keys);
             if self.batch.width() > known_keys {
                 self.batch = Batch::new(known_keys);
@@ -110,6 +115,13 @@ impl Rows {
     fn add(&mut self, record: &[u8], start: Position) -> Result<()> {
         let text = std::str::from_utf8(record)
             .map_err(|error| Error::new(ErrorKind::Internal, "a record ends within a character").with_source(error))?;
+        match self.values {
+            JsonValues::Plain => self.add_plain(text, start),
+            JsonValues::DynamoDb => self.add_plain(&dynamodb::plain(text, start)?, start),
+        }
+    }
+
+    fn add_plain(&mut self, text: &str, start: Position) -> Result<()> {
         match self.locate(text, start) {
             Ok(()) => {
                 if start.record == 1 {
@@ -128,6 +140,13 @@ impl Rows {
 
     /// Finds the value of each key.
     fn locate(&mut self, text: &str, start: Position) -> Result<()> {
+        if let Some(flattener) = &mut self.flattener {
+            let (columns, cells, record) = (&mut self.columns, &mut self.cells, start.record);
+            return flattener.locate(Located { columns, cells, text, record }).map_err(|why| match why {
+                Unlocated::NotJson(error) => invalid(&error, text, start),
+                Unlocated::Keys(what) => Error::new(ErrorKind::Invalid, what).at(start),
+            });
+        }
         let members = Members { columns: &mut self.columns, cells: &mut self.cells, text, record: start.record };
         let mut json = serde_json::Deserializer::from_str(text);
         members.deserialize(&mut json).map_err(|error| invalid(&error, text, start))
@@ -149,6 +168,9 @@ impl Rows {
     #[cold]
     fn forget_record(&mut self, record: u64) {
         self.cells.iter_mut().filter(|cell| cell.record == record).for_each(|cell| *cell = Cell::default());
+        if let Some(flattener) = &mut self.flattener {
+            flattener.forget_record(record);
+        }
     }
 
     /// Adds a row of the values that were found. `push` adds the value in a range of the record, or returns why it is invalid.
@@ -180,13 +202,15 @@ impl Rows {
 /// Adds a value of a record with numbers that are not finite.
 #[cold]
 fn push_replaced(batch: &mut Batch, replaced: &Replaced, cell: Range<usize>) -> Result<(), &'static str> {
-    const INFINITE: &str =
-        "the value is Infinity or -Infinity, which JSON does not have; write a number, null or a string";
     const NESTED: &str = "the value contains NaN or Infinity, which JSON does not have; write null or a string";
     match replaced.first_in(cell.clone()) {
         None => push(batch, &replaced.text[cell]),
         Some((place, _)) if place != cell.start => Err(NESTED),
-        Some((_, NonFinite::Infinity)) => Err(INFINITE),
+        // A string, as in Parquet, so that a new column with an infinite number is text.
+        Some((_, infinite @ (NonFinite::Infinity | NonFinite::NegativeInfinity))) => {
+            batch.push_kind(FieldKind::String, infinite.spelling().as_bytes());
+            Ok(())
+        }
         Some((_, NonFinite::NaN)) => {
             batch.push_field(None);
             Ok(())
@@ -289,69 +313,5 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
             self.cells[index] = Cell { record: self.record, start, end: start + value.get().len() };
         }
         Ok(())
-    }
-}
-
-/// A key for a message: quoted, and cut to 64 bytes.
-fn quoted(key: &str) -> String {
-    format!("{:?}", &key[..key.floor_char_boundary(64)])
-}
-
-/// Finds the index of a key.
-struct Key<'rows> {
-    columns: &'rows mut Columns,
-    /// The index that the key most likely has: the records of a file usually have the same order of keys.
-    likely: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = usize;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = usize;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<usize, E> {
-        if self.columns.keys.get(self.likely).is_some_and(|likely| likely == key) {
-            return Ok(self.likely);
-        }
-        if let Some(index) = self.columns.indexes.get(key) {
-            return Ok(*index);
-        }
-        self.columns.add(key).map_err(E::custom)
-    }
-}
-
-impl Columns {
-    /// Removes all keys but the first `known`.
-    #[cold]
-    fn truncate(&mut self, known: usize) {
-        for key in self.keys.drain(known..) {
-            self.key_bytes -= key.len();
-            self.indexes.remove(&key);
-        }
-    }
-
-    #[cold]
-    fn add(&mut self, key: &str) -> Result<usize, String> {
-        let max = self.max.ok_or("a key was absent when the file was read before")?;
-        if self.keys.len() >= max {
-            return Err(format!("the file has more than {max} different keys"));
-        }
-        self.key_bytes += key.len();
-        if self.key_bytes > MAX_KEY_BYTES {
-            return Err(format!("the file's keys have more than {MAX_KEY_BYTES} bytes"));
-        }
-        self.indexes.insert(key.to_owned(), self.keys.len());
-        self.keys.push(key.to_owned());
-        Ok(self.keys.len() - 1)
     }
 }

@@ -1,6 +1,8 @@
 //! Valid and invalid files, each also in chunks of every size.
 
+mod dynamodb;
 mod envelope;
+mod flatten;
 mod invalid;
 mod limits;
 mod properties;

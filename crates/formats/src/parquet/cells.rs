@@ -10,16 +10,17 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Date64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-    Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, IntervalDayTime, IntervalDayTimeType, IntervalYearMonthType,
+    Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow_schema::{DataType, TimeUnit};
 
 use crate::FieldKind;
 use crate::schema::ColumnType;
 use crate::schema::value::{Value, write_text};
-use text::{NANOS_PER_DAY, NANOS_PER_SECOND};
+use text::NANOS_PER_SECOND;
 
 /// Why a value cannot be a field: the end of a sentence that starts with "the value".
 pub(super) type Unreadable = &'static str;
@@ -118,7 +119,10 @@ fn write(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<Option<Fiel
             text::date_unless_midnight(i128::from(value::<Date64Type>(array, row)) * 1_000_000, out);
         }
         DataType::Timestamp(unit, zone) => write_timestamp(array, row, (*unit, zone.is_some()), out),
-        DataType::Time32(_) | DataType::Time64(_) => return write_time_of_day(array, row, out).map(Some),
+        DataType::Time32(_) | DataType::Time64(_) => {
+            write_time(array, row, out);
+            return Ok(Some(FieldKind::String));
+        }
         DataType::Utf8View => {
             out.extend_from_slice(bytes(array, row));
             return Ok(Some(FieldKind::String));
@@ -151,6 +155,28 @@ pub(super) fn write_int96(
     }
     text::date_time(i128::from(micros) * 1_000 + i128::from(fraction), out);
     Ok(Some(FieldKind::Plain))
+}
+
+/// Writes an interval of 96 bits in ISO 8601: its days and milliseconds, and its months. All are unsigned in Parquet.
+pub(super) fn write_interval(
+    days: &dyn Array,
+    months: &dyn Array,
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<Option<FieldKind>, Unreadable> {
+    if days.is_null(row) {
+        return Ok(None);
+    }
+    let (months, IntervalDayTime { days, milliseconds }) =
+        (value::<IntervalYearMonthType>(months, row), value::<IntervalDayTimeType>(days, row));
+    let (months, days, milliseconds) = (months as u32, days as u32, milliseconds as u32);
+    let (seconds, fraction) = (milliseconds / 1_000, milliseconds % 1_000);
+    text::display(format_args!("P{months}M{days}DT{seconds}"), out);
+    if fraction > 0 {
+        text::display(format_args!(".{fraction:03}"), out);
+    }
+    out.push(b'S');
+    Ok(Some(FieldKind::String))
 }
 
 /// Writes a UUID as lowercase hex digits in five groups.
@@ -189,18 +215,18 @@ fn write_timestamp(array: &dyn Array, row: usize, (unit, has_zone): (TimeUnit, b
     }
 }
 
-fn write_time_of_day(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<FieldKind, Unreadable> {
+/// Writes a time of day. Some writers store durations in this type, which may be longer than a day or negative.
+fn write_time(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
     let nanos = match array.data_type() {
         DataType::Time32(TimeUnit::Second) => i128::from(value::<Time32SecondType>(array, row)) * NANOS_PER_SECOND,
         DataType::Time32(_) => i128::from(value::<Time32MillisecondType>(array, row)) * 1_000_000,
         DataType::Time64(TimeUnit::Microsecond) => i128::from(value::<Time64MicrosecondType>(array, row)) * 1_000,
         _ => value::<Time64NanosecondType>(array, row).into(),
     };
-    if !(0..NANOS_PER_DAY).contains(&nanos) {
-        return Err("is not a time of day");
+    if nanos < 0 {
+        out.push(b'-');
     }
-    text::time(nanos, out);
-    Ok(FieldKind::String)
+    text::time(nanos.abs(), out);
 }
 
 /// Whether a value is missing. An array of the type null has no mask of missing values.

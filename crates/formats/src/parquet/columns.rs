@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::Type;
@@ -34,6 +34,17 @@ pub(super) enum Conversion {
     Enum,
     /// A timestamp of 96 bits. It is read twice: in microseconds, and in nanoseconds as this column of the second read.
     Int96(usize),
+    /// An interval of 96 bits. It is read twice: its days and milliseconds, and its months as this column of the second read.
+    Interval(usize),
+}
+
+/// One of the two reads of values that have 96 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WideRead {
+    /// Timestamps in microseconds, and days and milliseconds of intervals.
+    First,
+    /// Timestamps in nanoseconds, and months of intervals.
+    Second,
 }
 
 /// The columns of a file.
@@ -48,8 +59,11 @@ pub(super) fn file_columns(arrow: &ArrowReaderMetadata, max_columns: usize) -> R
     let parquet_types = arrow.parquet_schema().root_schema().get_fields();
     let columns = fields.iter().zip(parquet_types).map(|(field, parquet_type)| file_column(field, parquet_type));
     let mut columns = columns.collect::<Result<Vec<_>>>()?;
-    for (nanos_index, index) in int96_columns(arrow.metadata()).into_iter().enumerate() {
-        columns[index].conversion = Conversion::Int96(nanos_index);
+    for (second_index, index) in wide_columns(arrow.metadata()).into_iter().enumerate() {
+        columns[index].conversion = match columns[index].conversion {
+            Conversion::Interval(_) => Conversion::Interval(second_index),
+            _ => Conversion::Int96(second_index),
+        };
     }
     Ok(columns)
 }
@@ -62,14 +76,17 @@ fn file_column(field: &Field, parquet_type: &Type) -> Result<FileColumn> {
             Conversion::Json
         }
         (Some(LogicalType::Enum), _) | (None, ConvertedType::ENUM) => Conversion::Enum,
+        _ if matches!(field.data_type(), DataType::Interval(_)) => Conversion::Interval(0),
         _ => Conversion::Plain,
     };
     let column_type = match conversion {
         Conversion::Json => Some(ColumnType::Json),
-        Conversion::Uuid | Conversion::Enum => Some(ColumnType::Text),
-        Conversion::Plain | Conversion::Int96(_) => cells::column_type(field.data_type()),
+        Conversion::Uuid | Conversion::Enum | Conversion::Interval(_) => Some(ColumnType::Text),
+        Conversion::Plain | Conversion::Int96(_) => {
+            cells::column_type(field.data_type()).filter(|_| is_supported(field.data_type()))
+        }
     };
-    if let Some(column_type) = column_type.filter(|_| is_supported(field.data_type())) {
+    if let Some(column_type) = column_type {
         return Ok(FileColumn { name: field.name().clone(), column_type, conversion });
     }
     let message = "the column has a type that is not supported; write it as text";
@@ -85,27 +102,42 @@ fn is_supported(data_type: &DataType) -> bool {
     }
 }
 
-/// The indexes of the columns with timestamps of 96 bits.
-pub(super) fn int96_columns(metadata: &ParquetMetaData) -> Vec<usize> {
+/// The indexes of the columns whose values have 96 bits.
+pub(super) fn wide_columns(metadata: &ParquetMetaData) -> Vec<usize> {
     let types = metadata.file_metadata().schema_descr().root_schema().get_fields();
-    let is_int96 = |kind: &Type| kind.is_primitive() && kind.get_physical_type() == PhysicalType::INT96;
-    types.iter().enumerate().filter(|(_, kind)| is_int96(kind)).map(|(index, _)| index).collect()
+    let is_wide = |kind: &Type| wide_type(kind, WideRead::First).is_some();
+    types.iter().enumerate().filter(|(_, kind)| is_wide(kind)).map(|(index, _)| index).collect()
 }
 
-/// Metadata with which Arrow reads each column in a supported type, and timestamps of 96 bits in `int96_unit`.
+/// The type in which values of 96 bits are read; `None` for other columns.
+fn wide_type(kind: &Type, read: WideRead) -> Option<DataType> {
+    let info = kind.get_basic_info();
+    if !kind.is_primitive() || info.has_repetition() && info.repetition() == Repetition::REPEATED {
+        return None;
+    }
+    match (kind.get_physical_type(), info.converted_type(), read) {
+        (PhysicalType::INT96, _, WideRead::First) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
+        (PhysicalType::INT96, _, WideRead::Second) => Some(DataType::Timestamp(TimeUnit::Nanosecond, None)),
+        (_, ConvertedType::INTERVAL, WideRead::First) => Some(DataType::Interval(IntervalUnit::DayTime)),
+        (_, ConvertedType::INTERVAL, WideRead::Second) => Some(DataType::Interval(IntervalUnit::YearMonth)),
+        (_, _, _) => None,
+    }
+}
+
+/// Metadata with which Arrow reads each column in a supported type, and values of 96 bits by one of two reads.
 pub(super) fn arrow_metadata(
     metadata: &Arc<ParquetMetaData>,
-    int96_unit: TimeUnit,
+    read: WideRead,
 ) -> Result<ArrowReaderMetadata, ParquetError> {
     // The Arrow schema that the writer may have stored is more precise (seconds, for example), but may be invalid. Then the
     // Parquet schema is used alone.
     let stored = ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new()).or_else(|_| {
         ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new().with_skip_arrow_metadata(true))
     })?;
-    let int96 = int96_columns(metadata);
-    let fields = stored.schema().fields().iter().enumerate().map(|(index, field)| match int96.contains(&index) {
-        true => Arc::new(field.as_ref().clone().with_data_type(DataType::Timestamp(int96_unit, None))),
-        false => readable_field(field),
+    let types = metadata.file_metadata().schema_descr().root_schema().get_fields();
+    let fields = stored.schema().fields().iter().zip(types).map(|(field, kind)| match wide_type(kind, read) {
+        Some(data_type) => Arc::new(field.as_ref().clone().with_data_type(data_type)),
+        None => readable_field(field),
     });
     let schema: SchemaRef =
         Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), stored.schema().metadata().clone()));

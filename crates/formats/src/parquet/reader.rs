@@ -10,7 +10,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::TimeUnit;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parquet::arrow::ProjectionMask;
@@ -19,7 +18,7 @@ use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuil
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use super::checked_ranges::CheckedRanges;
-use super::columns::{Conversion, FileColumn, arrow_metadata, file_columns, int96_columns};
+use super::columns::{Conversion, FileColumn, WideRead, arrow_metadata, file_columns, wide_columns};
 use super::counts::{self, Chunks, CountedRows};
 use super::failure::{catch_panic, decode_error, invalid, panicked};
 use super::ranges::Ranges;
@@ -54,14 +53,14 @@ pub struct ParquetReader {
 /// The streams of rows that are read side by side.
 struct Streams {
     all: CountedRows<CheckedRanges>,
-    /// The timestamps of 96 bits once more, in nanoseconds: 64 bits hold either all of their days or their nanoseconds.
-    nanos: Option<CountedRows<CheckedRanges>>,
+    /// The values of 96 bits once more: 64 bits hold only a part of them.
+    second: Option<CountedRows<CheckedRanges>>,
 }
 
 /// Decoded rows, and how many of them were returned.
 struct Decoded {
     all: RecordBatch,
-    nanos: Option<RecordBatch>,
+    second: Option<RecordBatch>,
     next_row: usize,
 }
 
@@ -79,7 +78,7 @@ impl ParquetReader {
         let mut ranges = Ranges::new(size_bytes, read.clone());
         let metadata = read_metadata(&mut ranges).await?;
         let chunks = Arc::new(Chunks::of(&metadata)?);
-        let arrow = catch_panic(|| arrow_metadata(&metadata, TimeUnit::Microsecond))?;
+        let arrow = catch_panic(|| arrow_metadata(&metadata, WideRead::First))?;
         let columns = file_columns(&arrow, limits.max_columns)?;
         let max_memory_bytes = limits.max_memory_bytes;
         let mut ranges = CheckedRanges::new(ranges, Arc::clone(&metadata), Arc::clone(&chunks), max_memory_bytes);
@@ -88,15 +87,15 @@ impl ParquetReader {
             ranges.get_bytes(range).await.map_err(decode_error)?;
         }
         let all = CountedRows::new(catch_panic(|| stream(ranges, arrow).build())?, &metadata);
-        let has_int96 = !int96_columns(&metadata).is_empty();
-        let nanos = if has_int96 {
+        let has_wide = !wide_columns(&metadata).is_empty();
+        let second = if has_wide {
             let ranges = Ranges::new(size_bytes, read);
             let ranges = CheckedRanges::new(ranges, Arc::clone(&metadata), chunks, max_memory_bytes);
-            Some(int96_nanos(ranges, &metadata)?)
+            Some(second_read(ranges, &metadata)?)
         } else {
             None
         };
-        Ok(Self { columns, limits, streams: Some(Streams { all, nanos }), decoded: None, record: 0 })
+        Ok(Self { columns, limits, streams: Some(Streams { all, second }), decoded: None, record: 0 })
     }
 
     /// The names of the columns as they are in the file, with their declared types.
@@ -167,8 +166,11 @@ fn push_value(
         Conversion::Enum => {
             cells::write_within(array, row, (text, max_bytes)).and_then(|kind| cells::utf8(text).map(|_| kind))
         }
-        Conversion::Int96(nanos_index) => match &decoded.nanos {
-            Some(nanos) => cells::write_int96(array, nanos.column(nanos_index), row, text),
+        Conversion::Int96(second) | Conversion::Interval(second) => match &decoded.second {
+            Some(batch) if column.conversion == Conversion::Interval(second) => {
+                cells::write_interval(array, batch.column(second), row, text)
+            }
+            Some(batch) => cells::write_int96(array, batch.column(second), row, text),
             None => Err("is not read"),
         },
     };
@@ -192,14 +194,14 @@ impl Streams {
     /// The next rows of both streams, or `None` after the last.
     async fn next(&mut self) -> Result<Option<Decoded>> {
         let Some(all) = self.all.next().await? else { return Ok(None) };
-        let nanos = match &mut self.nanos {
-            Some(nanos) => nanos.next().await?,
+        let second = match &mut self.second {
+            Some(second) => second.next().await?,
             None => None,
         };
-        if self.nanos.is_some() && nanos.as_ref().is_none_or(|nanos| nanos.num_rows() != all.num_rows()) {
+        if self.second.is_some() && second.as_ref().is_none_or(|second| second.num_rows() != all.num_rows()) {
             return Err(invalid("its columns have different numbers of rows"));
         }
-        Ok(Some(Decoded { all, nanos, next_row: 0 }))
+        Ok(Some(Decoded { all, second, next_row: 0 }))
     }
 }
 
@@ -218,11 +220,11 @@ fn stream(ranges: CheckedRanges, arrow: ArrowReaderMetadata) -> ParquetRecordBat
     ParquetRecordBatchStreamBuilder::new_with_metadata(ranges, arrow).with_batch_size(rows)
 }
 
-/// The columns with timestamps of 96 bits, in nanoseconds.
-fn int96_nanos(ranges: CheckedRanges, metadata: &Arc<ParquetMetaData>) -> Result<CountedRows<CheckedRanges>> {
+/// The second read of the columns whose values have 96 bits.
+fn second_read(ranges: CheckedRanges, metadata: &Arc<ParquetMetaData>) -> Result<CountedRows<CheckedRanges>> {
     let rows = catch_panic(|| {
-        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), int96_columns(metadata));
-        let arrow = arrow_metadata(metadata, TimeUnit::Nanosecond)?;
+        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), wide_columns(metadata));
+        let arrow = arrow_metadata(metadata, WideRead::Second)?;
         stream(ranges, arrow).with_projection(mask).build()
     })?;
     Ok(CountedRows::new(rows, metadata))

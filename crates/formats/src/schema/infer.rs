@@ -7,14 +7,19 @@
 //! If the file distinguishes strings and nested values ([`FieldKind`]), this limits the families: a string is a date, a
 //! date-time (with or without an offset) or text, but never a number. Only nested values are JSON.
 //!
+//! A column of dates that end with their year (`13/01/2024`) has a date type only if exactly one order of day and month fits
+//! every value. The schema then names this order.
+//!
 //! Bytes that the file does not declare as text are text if every value is UTF-8 without NUL, because old writers do not
 //! declare their strings as text.
 
 mod family;
 mod numbers;
+mod ordered_dates;
 
 use family::Family;
 
+use super::value::spelling::DayOrder;
 use super::value::{is_null_token, is_usual_null_token};
 use super::{Column, ColumnType, Schema, TypeReason};
 use crate::{Batch, FieldKind};
@@ -221,6 +226,7 @@ impl ColumnState {
             null_tokens: self.null_tokens && !self.has_strings,
             is_binary: self.declared == Some(ColumnType::Binary),
             has_other_spellings: is_odd && column_type != ColumnType::Text,
+            day_order: self.family.day_order(),
             max_bytes: self.max_bytes,
             candidates,
             type_reason,
@@ -249,6 +255,7 @@ impl ColumnState {
             Family::Date => ("a date", "dates"),
             Family::DateTime => ("a date with a time of day", "dates with a time of day"),
             Family::Instant => ("a date with a time of day and an offset", "dates with a time of day and an offset"),
+            Family::Ordered(dates) => return ordered_dates_reason(dates.order()),
             Family::Json => ("a nested JSON value", "nested JSON values"),
             Family::Bytes | Family::Binary => ("UTF-8 text", "UTF-8 text"),
         };
@@ -257,6 +264,19 @@ impl ColumnState {
             values => format!("all {} values are {many}", with_thousands(values)),
         }
     }
+}
+
+/// Why dates that end with their year have a date type, or are text.
+fn ordered_dates_reason(order: Option<DayOrder>) -> String {
+    let reason = match order {
+        Some(DayOrder::DayFirst) => "every value is a date only if the day comes before the month",
+        Some(DayOrder::MonthFirst) => "every value is a date only if the month comes before the day",
+        None => {
+            "every value is a date, but no value shows whether the day or the month comes first; a format in the table \
+             settings decides"
+        }
+    };
+    reason.to_owned()
 }
 
 /// Formats 10001 as `10,001`.

@@ -10,6 +10,8 @@ pub mod value;
 
 use serde::{Deserialize, Serialize};
 
+use value::spelling::DayOrder;
+
 /// The type of all values of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,6 +137,11 @@ pub struct Column {
     /// The fallback keeps such a column as text, so that a replay into a text column stores the text of the file.
     #[serde(default)]
     pub has_other_spellings: bool,
+    /// The order of day and month, if the values are dates that end with their year. All values of the file have proved it.
+    ///
+    /// Date columns of a table read the values by this order. Text columns store the text of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day_order: Option<DayOrder>,
     /// The length of the longest value in bytes. It decides how text is stored.
     pub max_bytes: u64,
     /// All possible types, for tables that already exist.
@@ -167,6 +174,20 @@ pub struct Schema {
     /// Such a name only counts positions (`col_1`), so an existing table is matched by position.
     #[serde(default)]
     pub unnamed: usize,
+}
+
+impl Schema {
+    /// The schema of the first rows of a file. They prove no [`Column::day_order`], so such columns are text.
+    #[must_use]
+    pub fn of_first_rows(mut self) -> Self {
+        for column in self.columns.iter_mut().filter(|column| column.day_order.is_some()) {
+            column.day_order = None;
+            column.has_other_spellings = false;
+            column.column_type = ColumnType::Text;
+            (column.candidates.date, column.candidates.date_time) = (false, false);
+        }
+        self
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ fn column(name: &str, column_type: ColumnType) -> Column {
         null_tokens: true,
         is_binary: column_type == ColumnType::Binary,
         has_other_spellings: false,
+        day_order: None,
         max_bytes: 5,
         candidates,
         type_reason,

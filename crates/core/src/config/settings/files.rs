@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use encoding_rs::Encoding;
-
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use spillway_formats::csv::{BlankRecords, ShortRecords};
+use spillway_formats::TextEncoding;
+use spillway_formats::csv::{BlankRecords, ExtraFieldPlace, ShortRecords};
 use spillway_formats::detect::FileFormat;
-use spillway_formats::json::RecordsPath;
+use spillway_formats::json::{JsonValues, RecordsPath};
 use spillway_formats::reject::RejectLimit;
 
 settings! { Files FILES {
@@ -57,6 +56,18 @@ settings! { Files FILES {
         parse: skip_lines,
     }, All, Template::NotSet, default "auto";
 
+    /// Number of lines at the end of CSV files that are skipped, such as a line with totals; empty lines count.
+    CSV_SKIP_FOOTER_LINES: usize = Value::number("number of lines", 0, 100), All, Template::NotSet, default "0";
+
+    /// Place of the extra field, in CSV files whose data records all have one field more than the header. `last` drops the last
+    /// field, which is always empty. `first` names the first field `col_1`: it contains row numbers, as R writes them. `auto`
+    /// means `last`, and rejects files for which `first` is likely.
+    CSV_EXTRA_FIELD: ExtraFieldPlace = Value::Choice(&[
+        Choice::new("auto", ExtraFieldPlace::Auto),
+        Choice::new("first", ExtraFieldPlace::First),
+        Choice::new("last", ExtraFieldPlace::Last),
+    ]), All, Template::NotSet, default "auto";
+
     /// Action for CSV records of nothing but delimiters. `keep` loads them as rows of NULLs, `skip` skips them.
     CSV_BLANK_RECORDS: BlankRecords =
         Value::Choice(&[Choice::new("keep", BlankRecords::Keep), Choice::new("skip", BlankRecords::Skip)]),
@@ -68,11 +79,11 @@ settings! { Files FILES {
         Value::Choice(&[Choice::new("refuse", ShortRecords::Refuse), Choice::new("fill", ShortRecords::Fill)]),
         All, Template::NotSet, default "refuse";
 
-    /// Encoding of CSV files without a byte order mark.
-    CSV_ENCODING: &'static Encoding = Value::Text {
-        form: "the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
-        parse: |text| Encoding::for_label_no_replacement(text.as_bytes()).ok_or(Reason::Form),
-    }, All, Template::Parameter("CsvEncoding"), default "utf-8";
+    /// Encoding of CSV files without a byte order mark. `auto` reads each whole file once more to detect its encoding.
+    CSV_ENCODING: TextEncoding = Value::Text {
+        form: "auto, or the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
+        parse: |text| TextEncoding::parse(text).ok_or(Reason::Form),
+    }, All, Template::Parameter("TextEncoding"), default "utf-8";
 
     /// Keys of the array that contains the records, in JSON files that are one document around them, such as `$.data` or
     /// `Records`. Unset, each object of the file is a record.
@@ -80,6 +91,17 @@ settings! { Files FILES {
         form: "object keys separated by dots, such as $.data or result.rows",
         parse: |text| RecordsPath::parse(text.trim()).ok_or(Reason::Form),
     }, All, Template::NotSet;
+
+    /// How values are written in JSON files. `dynamodb` reads items that DynamoDB exported, such as
+    /// `{"Item": {"id": {"S": "a1"}}}`.
+    JSON_VALUES: JsonValues = Value::Choice(&[
+        Choice::new("plain", JsonValues::Plain),
+        Choice::new("dynamodb", JsonValues::DynamoDb),
+    ]), All, Template::NotSet, default "plain";
+
+    /// Number of levels of objects within a JSON record whose members are columns. `{"a": {"b": 1}}` has the column `a_b` with 1,
+    /// and the column `a` with 0.
+    JSON_FLATTEN_DEPTH: usize = Value::number("number of levels", 0, 16), All, Template::NotSet, default "0";
 
     /// CSV fields that mean NULL in every column, unless they are quoted. They replace the default null tokens.
     NULL_VALUES: Vec<String> =

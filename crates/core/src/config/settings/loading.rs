@@ -1,14 +1,18 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::{LoadMethod, LoadMode, UnknownColumns};
+use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, UnknownColumns};
 use crate::pattern::TablePatterns;
-use crate::pipeline::Dedupe;
+use crate::pipeline::{AfterLoad, Dedupe};
+use crate::table_name::TableName;
 
 settings! { Loading LOADING {
     /// Table to load rows into; created from the first file if missing. With `TABLE_PATTERN`, the table of keys that no
-    /// pattern matches.
-    RDS_TABLE: String = TABLE_NAME, All, Template::Parameter("DatabaseTable");
+    /// pattern matches. A dot separates a schema (in MySQL and MariaDB a database) from the table.
+    RDS_TABLE: TableName = Value::Text {
+        form: "a table name of at most 64 characters, or schema.table",
+        parse: |text| TableName::parse(&table_name(text)?).map_err(|why| Reason::Because(format!("it {why}"))),
+    }, All, Template::Parameter("DatabaseTable");
 
     /// Patterns that read the table from the object key. The first match wins.
     TABLE_PATTERN: TablePatterns = Value::Text {
@@ -38,17 +42,47 @@ settings! { Loading LOADING {
         All, Template::Parameter("MergeKey");
 
     /// Action for a file with columns that the table does not have. `refuse` sends its rows to the fallback, `add` adds
-    /// nullable columns to the table, `ignore` does not load these columns.
+    /// nullable columns to the table, `ignore` does not load these columns, `json` keeps them in `EXTRA_COLUMN`.
     UNKNOWN_COLUMNS: UnknownColumns = Value::Choice(&[
         Choice::new("refuse", UnknownColumns::Refuse),
         Choice::new("add", UnknownColumns::Add),
         Choice::new("ignore", UnknownColumns::Ignore),
+        Choice::new("json", UnknownColumns::Json),
     ]), All, Template::Parameter("UnknownColumns"), default "refuse";
+
+    /// JSON column that keeps columns that the table does not have, as an object by column name, with `UNKNOWN_COLUMNS=json`.
+    /// Added to the table if it is missing.
+    EXTRA_COLUMN: String = Value::Text {
+        form: "a column name of at most 63 bytes",
+        parse: |text| if text.len() <= 63 && text.trim() == text { Ok(text.to_owned()) } else { Err(Reason::Form) },
+    }, All, Template::NotSet, default "extra";
+
+    /// Action for a file without a column that the table has. `default` lets the database fill it, `refuse` sends the rows of
+    /// the file to the fallback.
+    MISSING_COLUMNS: MissingColumns = Value::Choice(&[
+        Choice::new("default", MissingColumns::Default),
+        Choice::new("refuse", MissingColumns::Refuse),
+    ]), All, Template::NotSet, default "default";
+
+    /// Action for a file with values that do not fit the type of their column. `refuse` sends its rows to the fallback, `widen`
+    /// changes the column to a type that holds the old and the new values: larger whole numbers, decimals, or longer text.
+    CHANGED_TYPES: ChangedTypes = Value::Choice(&[
+        Choice::new("refuse", ChangedTypes::Refuse),
+        Choice::new("widen", ChangedTypes::Widen),
+    ]), All, Template::NotSet, default "refuse";
 
     /// `content` loads the same bytes under the same key once. `version` loads every upload.
     DEDUPE: Dedupe =
         Value::Choice(&[Choice::new("content", Dedupe::Content), Choice::new("version", Dedupe::Version)]),
         All, Template::Parameter("Dedupe"), default "content";
+
+    /// What happens to a file after its rows are in the table. `move` moves it to `PROCESSED_PREFIX`. `keep` leaves it in place:
+    /// the ledger shows that it is loaded, and files wait for a database that is down. `delete` deletes it.
+    AFTER_LOAD: AfterLoad = Value::Choice(&[
+        Choice::new("move", AfterLoad::Move),
+        Choice::new("keep", AfterLoad::Keep),
+        Choice::new("delete", AfterLoad::Delete),
+    ]), All, Template::Parameter("AfterLoad"), default "move";
 
     /// How rows are sent to MySQL and MariaDB. `auto` uses LOAD DATA LOCAL if the server allows it, else INSERT.
     /// PostgreSQL always uses COPY.
@@ -65,6 +99,10 @@ settings! { Loading LOADING {
 
     /// Table of the ledger, in the same database as the tables.
     LEDGER_TABLE: String = TABLE_NAME, All, Template::NotSet, default "spillway_ledger";
+
+    /// How long the attempt history beside the ledger keeps an attempt. Each sweep deletes older ones. The ledger keeps
+    /// every file.
+    HISTORY_DAYS: u64 = Value::number("number of days", 1, 36_500), All, Template::NotSet, default "90";
 }}
 
 const TABLE_NAME: Value<String> = Value::Text { form: "a table name of at most 64 characters", parse: table_name };

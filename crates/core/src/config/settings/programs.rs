@@ -52,9 +52,10 @@ settings! { Outcomes OUTCOMES {
     /// Name in metrics and events, which tells the stacks of one account apart.
     STACK_NAME: String = Value::text("the name of a stack"), All, Template::Fixed, default "spillway";
 
-    /// SQS queue whose messages the function receives. With it, a failed message is received again after one minute, then
-    /// after two, up to 15. Without it, the message waits for the visibility timeout of its queue.
-    UPLOAD_QUEUE_URL: String = Value::text("the URL of a queue"), Trigger, Template::Fixed;
+    /// SQS queue whose messages the trigger function receives. With it, a failed message is received again after one minute,
+    /// then after two, up to 15. Without it, the message waits for the visibility timeout of its queue. A check tests the
+    /// queue and the events of the bucket.
+    UPLOAD_QUEUE_URL: String = Value::text("the URL of a queue"), Functions, Template::Fixed;
 }}
 
 settings! { Request REQUEST {
@@ -82,6 +83,9 @@ settings! { Logs LOGS {
     /// Log level for each module. Takes precedence over `LOG_LEVEL` outside functions.
     RUST_LOG: String =
         Value::text("modules with levels, such as warn,spillway=debug"), All, Template::NotSet;
+
+    /// Any value turns off the colors of commands in a terminal.
+    NO_COLOR: String = Value::text("any text"), CommandLine, Template::NotSet;
 }}
 
 settings! { Platform PLATFORM {

@@ -9,6 +9,7 @@ use crate::config::settings;
 use crate::error::Result;
 use crate::pattern::{self, TablePatterns};
 use crate::pipeline::{PipelineConfig, TableEntry};
+use crate::table_name::TableName;
 
 /// The keys of an entry that are not settings.
 pub(super) const PATTERN: &str = "pattern";
@@ -40,13 +41,13 @@ pub(super) fn read(table: &Value, context: &Context) -> Result<TableEntry> {
         values.push((settings::TABLE_PATTERN.info.name, pattern));
     }
     let defaults = PipelineConfig::read_defaults(&context.environment.with(values))?;
-    let mut config = defaults.table_defaults("");
+    let mut config = defaults.table_defaults(&TableName::default());
     config.files.columns = rules.unwrap_or_default();
     Ok(TableEntry { patterns, name, config })
 }
 
 /// The patterns of an entry, and its table if the name contains no parts of the key.
-fn route(pattern: Option<&str>, name: Option<&str>, context: &Context) -> Result<(TablePatterns, Option<String>)> {
+fn route(pattern: Option<&str>, name: Option<&str>, context: &Context) -> Result<(TablePatterns, Option<TableName>)> {
     let has_parts = name.is_some_and(|name| name.contains('{'));
     let patterns = match (pattern, name) {
         (None, None) => return Err(settings_error("name is missing; an entry needs a name, a pattern, or both")),
@@ -60,13 +61,13 @@ fn route(pattern: Option<&str>, name: Option<&str>, context: &Context) -> Result
             TablePatterns::parse(pattern).map_err(|why| settings_error(format!("pattern is {pattern:?}: {why}")))?
         }
     };
-    let name = name.filter(|_| !has_parts).map(str::to_owned);
-    if let Some(name) = &name
-        && let Err(why) = pattern::table_name(name, &context.ledger_table)
-    {
-        return Err(settings_error(format!("name is {name:?}, which {why}")));
+    let Some(name) = name.filter(|_| !has_parts) else { return Ok((patterns, None)) };
+    let table =
+        TableName::parse(name).and_then(|table| pattern::table_name(&table, &context.ledger_table).map(|_| table));
+    match table {
+        Ok(table) => Ok((patterns, Some(table))),
+        Err(why) => Err(settings_error(format!("name is {name:?}, which {why}"))),
     }
-    Ok((patterns, name))
 }
 
 /// The declaration of a key.
@@ -82,12 +83,17 @@ fn setting(key: &str) -> Result<&'static dyn Declared> {
 /// The message for an unknown key, with the most similar known one.
 pub(super) fn unknown<'a>(place: &str, key: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
-    let similarity = |name: &&&str| strsim::normalized_damerau_levenshtein(name, &key.to_lowercase());
-    let nearest = known.iter().filter(|name| similarity(name) >= SIMILAR);
-    match nearest.max_by(|one, other| similarity(one).total_cmp(&similarity(other))) {
+    match nearest(&key.to_lowercase(), known.iter().copied()) {
         Some(nearest) => format!("{place} has no key {key}; did you mean {nearest}?"),
         None => format!("{place} has no key {key}; it has {}", known.join(", ")),
     }
+}
+
+/// The known name that is most similar to this one, if any is similar enough to be meant.
+pub(in crate::config) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity = |known: &str| strsim::normalized_damerau_levenshtein(known, name);
+    let similar = known.filter(|known| similarity(known) >= SIMILAR);
+    similar.max_by(|one, other| similarity(one).total_cmp(&similarity(other)))
 }
 
 /// A value that must be a string.
@@ -96,7 +102,7 @@ pub(super) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str> {
 }
 
 /// A value as the environment would spell it.
-fn text(key: &str, value: &Value) -> Result<String> {
+pub(in crate::config) fn text(key: &str, value: &Value) -> Result<String> {
     let item = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),

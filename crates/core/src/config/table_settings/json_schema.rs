@@ -22,7 +22,7 @@ fn schema() -> Value {
     );
     table.insert(
         NAME.to_owned(),
-        text("Name of the table. May contain parts of the pattern, such as `{tenant}_orders`."),
+        text("Name of the table, or `schema.table`. May contain parts of the pattern, such as `{tenant}_orders`."),
     );
     table.insert(COLUMNS.to_owned(), columns_schema());
     for setting in OF_TABLE {

@@ -13,6 +13,7 @@ use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling, write_canonical};
 
 use super::column::{Storage, TableColumn, ValueClass, is_sent_in_hex};
+use super::wkt;
 
 /// The range of TIMESTAMP in microseconds: 1970-01-01 00:00:01 to 2038-01-19 03:14:07.999999.
 const TIMESTAMP_MICROS: std::ops::RangeInclusive<i64> = 1_000_000..=2_147_483_647_999_999;
@@ -45,15 +46,16 @@ pub(super) fn check<'a>(
         if column.is_binary && !is_sent_in_hex(column) {
             check_utf8(bytes)?;
         }
-        check_value(&column.storage, bytes, scratch)
+        check_value(column, bytes, scratch)
     })
 }
 
 /// Checks a value that is not NULL.
 #[inline]
-fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     scratch.clear();
-    match storage {
+    let order = column.day_order;
+    match &column.storage {
         Storage::Integer { min, max } => return integer((*min, *max), bytes, scratch),
         Storage::Flag { min, max } => return flag((*min, *max), bytes, scratch),
         Storage::Bits { count } => return integer((0, u64::MAX >> (64 - count)), bytes, scratch),
@@ -61,12 +63,12 @@ fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
             return decimal((*precision, *scale), *unsigned, bytes, scratch);
         }
         Storage::Float { single, digits, unsigned } => return float((*single, *unsigned), *digits, bytes, scratch),
-        Storage::Date => return Ok(canonical(Value::Date { days: date(bytes)? }, scratch)),
+        Storage::Date => return Ok(canonical(Value::Date { days: date(bytes, order)? }, scratch)),
         Storage::DateTime { fraction_digits } => {
-            return Ok(canonical(Value::DateTime { micros: date_time(bytes, *fraction_digits)? }, scratch));
+            return Ok(canonical(Value::DateTime { micros: date_time(bytes, *fraction_digits, order)? }, scratch));
         }
         Storage::Timestamp { fraction_digits } => {
-            let micros = date_time(bytes, *fraction_digits)?;
+            let micros = date_time(bytes, *fraction_digits, order)?;
             if !TIMESTAMP_MICROS.contains(&micros) {
                 return Err("is out of the range of TIMESTAMP (1970 to 2038)");
             }
@@ -81,6 +83,7 @@ fn check_value<'a>(storage: &Storage, bytes: &'a [u8], scratch: &mut Vec<u8>) ->
         Storage::Set(members) => check_set(members, bytes)?,
         Storage::Json { is_parsed } => check_json(*is_parsed, bytes)?,
         Storage::Uuid => return Ok(uuid(bytes, scratch)),
+        Storage::Geometry => return wkt::write(bytes, scratch).map(|()| Encoded::Scratch),
         Storage::ServerChecked => {}
     }
     Ok(Encoded::Bytes(bytes))

@@ -7,6 +7,7 @@ use super::*;
 use crate::destination::column::NullFill;
 use crate::destination::documented_spellings::{accepted, rejected};
 use crate::error::ErrorKind;
+use spillway_formats::schema::value::spelling::DayOrder;
 
 /// Returns the text that is sent, `NULL!` for NULL, and `None` for a rejected value.
 fn sent(type_text: &str, value: &str) -> Option<String> {
@@ -156,6 +157,33 @@ fn bytes_need_a_binary_column_or_utf8() {
     assert!(!stored("binary(4)", b"\xff") && !stored("varbinary(2)", b"\xff\xff\xff"));
     for type_text in ["varchar(9)", "text", "char(9)"] {
         assert!(stored(type_text, b"\\x41") && !stored(type_text, b"\xff"), "{type_text}");
+    }
+}
+
+#[test]
+fn date_that_ends_with_its_year_needs_a_proved_order() {
+    let stored = |type_text: &str, value: &str, day_order| {
+        let column = TableColumn { day_order, ..column_of(type_text) };
+        let mut scratch = Vec::new();
+        check(&column, Some(value.as_bytes()), &mut scratch, Position::default()).ok()?;
+        Some(String::from_utf8(scratch).unwrap())
+    };
+    let (day, month) = (Some(DayOrder::DayFirst), Some(DayOrder::MonthFirst));
+    for (type_text, value, order, expected) in [
+        ("date", "02/01/2024", day, Some("2024-01-02")),
+        ("date", "02/01/2024", month, Some("2024-02-01")),
+        ("date", "2024-01-02", month, Some("2024-01-02")),
+        ("date", "02/01/2024", None, None),
+        ("date", "13/01/2024", month, None),
+        ("date", "13/01/2024 09:30", day, None),
+        ("datetime(6)", "13.1.2024 09:30", day, Some("2024-01-13 09:30:00")),
+        ("datetime(6)", "13.1.2024", day, Some("2024-01-13 00:00:00")),
+        ("datetime", "13.1.2024 09:30:00.5", day, None),
+        ("timestamp", "1/13/2024 9:30", month, Some("2024-01-13 09:30:00")),
+        // Text keeps the spelling of the file.
+        ("varchar(20)", "02/01/2024", day, Some("")),
+    ] {
+        assert_eq!(stored(type_text, value, order).as_deref(), expected, "{type_text} {value} {order:?}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::error::ErrorKind::{
 
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;
+pub(super) const ER_DUP_KEYNAME: u16 = 1061;
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
 pub(super) const ER_NO_SUCH_TABLE: u16 = 1146;
 pub(super) const ER_NOT_ALLOWED_COMMAND: u16 = 1148;
@@ -25,7 +26,7 @@ pub(super) const ER_LOAD_INFILE_CAPABILITY_DISABLED: u16 = 4166;
 
 /// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
-const CODES: [(u16, &str, ErrorKind); 150] = [
+const CODES: [(u16, &str, ErrorKind); 151] = [
     (1020, "ER_CHECKREAD", Conflict),
     (1021, "ER_DISK_FULL", DatabaseFull),
     (1022, "ER_DUP_KEY", DataRefused),
@@ -167,6 +168,7 @@ const CODES: [(u16, &str, ErrorKind); 150] = [
     (3159, "ER_SECURE_TRANSPORT_REQUIRED", Credentials),
     (3169, "ER_SESSION_WAS_KILLED", Failover),
     (3572, "ER_LOCK_NOWAIT", Conflict),
+    (3643, "ER_WRONG_SRID_FOR_COLUMN", DataRefused),
     (3750, "ER_TABLE_WITHOUT_PK", TableMismatch),
     (3819, "ER_CHECK_CONSTRAINT_VIOLATED", DataRefused),
     (3948, "ER_CLIENT_LOCAL_FILES_DISABLED", Privilege),
@@ -182,14 +184,18 @@ const PACKET_TOO_LARGE: &str = "a value is larger than max_allowed_packet";
 const WRONG_VALUE: &str =
     "a value does not have its column's type, or contains characters that the column's character set lacks";
 const NOT_JSON: &str = "a value is not JSON";
+const NOT_A_GEOMETRY: &str = "a value is not a geometry of the column's type";
+const ROW_TOO_WIDE: &str = "a row is too wide: MySQL keeps up to 40 bytes of each text in the row, which has space for about 8,000 bytes; \
+     keep some columns in one JSON column (UNKNOWN_COLUMNS=json), or ignore them";
 const CHECK_CONSTRAINT: &str = "a CHECK constraint of the table rejects a row";
 
 /// Reasons for rejected rows, sorted by code.
 #[rustfmt::skip]
-const REASONS: [(u16, &str, &str); 25] = [
+const REASONS: [(u16, &str, &str); 29] = [
     (1022, "ER_DUP_KEY", DUPLICATE_KEY),
     (1048, "ER_BAD_NULL_ERROR", NO_VALUE),
     (1062, "ER_DUP_ENTRY", DUPLICATE_KEY),
+    (1118, "ER_TOO_BIG_ROWSIZE", ROW_TOO_WIDE),
     (1153, "ER_NET_PACKET_TOO_LARGE", PACKET_TOO_LARGE),
     (1216, "ER_NO_REFERENCED_ROW", NO_REFERENCED_ROW),
     (1217, "ER_ROW_IS_REFERENCED", ROW_IS_REFERENCED),
@@ -198,9 +204,11 @@ const REASONS: [(u16, &str, &str); 25] = [
     (1265, "WARN_DATA_TRUNCATED", "a value would be cut or rounded"),
     (1292, "ER_TRUNCATED_WRONG_VALUE", WRONG_VALUE),
     (1301, "ER_WARN_ALLOWED_PACKET_OVERFLOWED", PACKET_TOO_LARGE),
+    (1364, "ER_NO_DEFAULT_FOR_FIELD", "the file lacks a column that is NOT NULL and has no default"),
     (1366, "ER_TRUNCATED_WRONG_VALUE_FOR_FIELD", WRONG_VALUE),
     (1406, "ER_DATA_TOO_LONG", TOO_LONG),
     (1411, "ER_WRONG_VALUE_FOR_TYPE", WRONG_VALUE),
+    (1416, "ER_CANT_CREATE_GEOMETRY_OBJECT", NOT_A_GEOMETRY),
     (1451, "ER_ROW_IS_REFERENCED_2", ROW_IS_REFERENCED),
     (1452, "ER_NO_REFERENCED_ROW_2", NO_REFERENCED_ROW),
     (1525, "ER_WRONG_VALUE", WRONG_VALUE),
@@ -209,6 +217,7 @@ const REASONS: [(u16, &str, &str); 25] = [
     (1690, "ER_DATA_OUT_OF_RANGE", OUT_OF_RANGE),
     (3140, "ER_INVALID_JSON_TEXT", NOT_JSON),
     (3141, "ER_INVALID_JSON_TEXT_IN_PARAM", NOT_JSON),
+    (3643, "ER_WRONG_SRID_FOR_COLUMN", "the column accepts only geometries with an SRID, and WKT has none"),
     (3819, "ER_CHECK_CONSTRAINT_VIOLATED", CHECK_CONSTRAINT),
     (4025, "ER_CONSTRAINT_FAILED", CHECK_CONSTRAINT),
     (4038, "ER_JSON_SYNTAX", NOT_JSON),

@@ -5,6 +5,7 @@
 
 use crate::destination::column::NullFill;
 use crate::error::Result;
+use crate::table_name::TableName;
 
 use super::connect::Connection;
 
@@ -25,14 +26,18 @@ type Described = (
 
 const COLUMNS_SQL: &str = "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
      CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLLATION_NAME \
-     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
+     FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION";
 
 /// MariaDB's JSON columns: LONGTEXT with a constraint of the column's name.
 ///
 /// This is a separate query, because a subquery opens every table of the server for each column. MariaDB 10.11 crashed
 /// on such a subquery while other sessions created and dropped tables.
 const JSON_COLUMNS_SQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
-     WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
+     WHERE CONSTRAINT_SCHEMA = ? AND TABLE_NAME = ? AND CHECK_CLAUSE LIKE 'json_valid(%'";
+
+/// Whether the table has a BEFORE INSERT trigger. The server shows triggers only to a user with the privilege TRIGGER.
+const TRIGGERS_SQL: &str = "SELECT COUNT(*) FROM information_schema.TRIGGERS \
+     WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT'";
 
 /// A column of a MySQL table.
 pub(super) type TableColumn = crate::destination::column::TableColumn<Storage>;
@@ -128,7 +133,9 @@ pub(in crate::destination) enum Storage {
     },
     /// MariaDB's UUID. The server checks the values.
     Uuid,
-    /// Types that only the server can check: INET, geometry.
+    /// Geometries, written as WKT. The server checks the values.
+    Geometry,
+    /// Types that only the server can check: INET.
     ServerChecked,
 }
 
@@ -163,20 +170,35 @@ impl Storage {
             | Self::Enum(_)
             | Self::Set(_)
             | Self::Json { is_parsed: false } => ValueClass::Text,
-            Self::Bytes { .. } | Self::Json { is_parsed: true } | Self::ServerChecked => ValueClass::Opaque,
+            Self::Bytes { .. } | Self::Json { is_parsed: true } | Self::Geometry | Self::ServerChecked => {
+                ValueClass::Opaque
+            }
         }
     }
 }
 
 /// Returns the columns of a table, in table order.
-pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TableColumn>> {
+pub(super) async fn describe(connection: &mut Connection, table: &TableName) -> Result<Vec<TableColumn>> {
     let context = "cannot read the table's columns";
-    let rows: Vec<Described> = connection.rows(context, COLUMNS_SQL, (table,)).await?;
+    let name = connection.schema_and_name(table);
+    let rows: Vec<Described> = connection.rows(context, COLUMNS_SQL, name.clone()).await?;
     let json_columns: Vec<String> = match connection.facts.is_mariadb {
-        true => connection.rows(context, JSON_COLUMNS_SQL, (table,)).await?,
+        true => connection.rows(context, JSON_COLUMNS_SQL, name.clone()).await?,
         false => Vec::new(),
     };
-    Ok(rows.into_iter().map(|described| column(described, &json_columns)).collect())
+    let mut columns: Vec<TableColumn> = rows.into_iter().map(|described| column(described, &json_columns)).collect();
+    // Only such a column depends on triggers.
+    let is_required = |column: &TableColumn| !column.nullable && column.null_fill == NullFill::Nothing;
+    if columns.iter().any(is_required) {
+        let triggers: Vec<u64> = connection.rows(context, TRIGGERS_SQL, name).await?;
+        if triggers.iter().any(|count| *count > 0) {
+            columns
+                .iter_mut()
+                .filter(|column| is_required(column))
+                .for_each(|column| column.null_fill = NullFill::Trigger);
+        }
+    }
+    Ok(columns)
 }
 
 fn column(described: Described, json_columns: &[String]) -> TableColumn {
@@ -206,7 +228,9 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         null_fill: if auto_increment { NullFill::NextNumber } else { NullFill::Nothing },
         null_tokens: true,
         is_binary: false,
+        day_order: None,
         field: 0,
+        extra: None,
     }
 }
 
@@ -258,6 +282,8 @@ fn storage(data_type: &str, type_text: &str, numbers: &Numbers, collation: Optio
         "enum" => Storage::Enum(members(type_text)),
         "set" => Storage::Set(members(type_text)),
         "uuid" => Storage::Uuid,
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
+        | "geometrycollection" | "geomcollection" => Storage::Geometry,
         _ => Storage::ServerChecked,
     }
 }
@@ -299,9 +325,8 @@ fn members(type_text: &str) -> Vec<String> {
     members
 }
 
-/// Returns a nullable column of a type with the name `c`.
-#[cfg(test)]
-pub(super) fn column_of(type_text: &str) -> TableColumn {
+/// Returns the storage of a type in SQL with the collation of created tables, on MySQL.
+pub(super) fn storage_of(type_text: &str) -> Storage {
     let data_type = type_text.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     let mut numbers = type_text
         .split_once('(')
@@ -311,10 +336,13 @@ pub(super) fn column_of(type_text: &str) -> TableColumn {
         .into_iter();
     let first = numbers.next();
     let numbers = Numbers { length: first, precision: first, scale: numbers.next(), fraction: first };
-    crate::destination::column::nullable_column(
-        type_text,
-        storage(&data_type, type_text, &numbers, Some("utf8mb4_bin")),
-    )
+    storage(&data_type, type_text, &numbers, Some("utf8mb4_bin"))
+}
+
+/// Returns a nullable column of a type with the name `c`.
+#[cfg(test)]
+pub(super) fn column_of(type_text: &str) -> TableColumn {
+    crate::destination::column::nullable_column(type_text, storage_of(type_text))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::{Authentication, Credentials, DestinationOptions, Tls};
 use crate::error::{Error, Result};
 use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
 
 /// The server ends an idle session after this many seconds, so that a dead worker's locks are released.
 const IDLE_SECONDS: u32 = 90;
@@ -65,9 +66,16 @@ pub(in crate::destination) struct Connection {
     conn: Option<Conn>,
     /// Facts about the server.
     pub(super) facts: ServerFacts,
+    /// The database of the settings, which contains the ledger and tables without a schema.
+    database: String,
 }
 
 impl Connection {
+    /// Returns the schema and the own name of a table, as information_schema spells them.
+    pub(super) fn schema_and_name(&self, table: &TableName) -> (String, String) {
+        (table.schema().unwrap_or(&self.database).to_owned(), table.own_name().to_owned())
+    }
+
     async fn set_up(&mut self, connecting: &str) -> Result<()> {
         let context = "cannot set up the session";
         self.run(context, &session_settings()).await?;
@@ -173,7 +181,8 @@ impl Session for Connection {
             .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
             .map_err(|error| failure(Phase::Connecting, &context, error))?;
         let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
-        let mut connection = Self { conn: Some(conn), facts };
+        let database = credentials.database.clone();
+        let mut connection = Self { conn: Some(conn), facts, database };
         connection.set_up(&context).await?;
         Ok(connection)
     }

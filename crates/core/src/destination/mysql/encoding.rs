@@ -64,6 +64,10 @@ impl RowFormat for Literal {
             out.push(b'\'');
             return;
         }
+        let is_geometry = column.storage == Storage::Geometry;
+        if is_geometry {
+            out.extend_from_slice(b"ST_GeomFromText(");
+        }
         out.push(b'\'');
         for &byte in value {
             match byte {
@@ -73,6 +77,9 @@ impl RowFormat for Literal {
             }
         }
         out.push(b'\'');
+        if is_geometry {
+            out.push(b')');
+        }
     }
 }
 

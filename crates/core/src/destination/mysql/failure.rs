@@ -6,7 +6,7 @@
 
 use mysql_async::{DriverError, IoError};
 
-use super::codes::{ER_VIEW_MULTIUPDATE, kind_of};
+use super::codes::{ER_VIEW_MULTIUPDATE, kind_of, reason};
 use crate::destination::failure::{Phase, other_protocol, unexpected_response};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
@@ -42,7 +42,14 @@ pub(super) fn failure(phase: Phase, context: &str, error: mysql_async::Error) ->
 /// Converts an error that the server returned.
 pub(super) fn server_failure(context: &str, server: &mysql_async::ServerError) -> Error {
     let kind = kind_of(server.code, &server.state);
-    let error = Error::new(kind, context);
+    let error = match kind {
+        // The server's own message names only a size.
+        ErrorKind::TableMismatch => match reason(server.code) {
+            Some(reason) => Error::new(kind, format!("{context}: {reason}")),
+            None => Error::new(kind, context),
+        },
+        _ => Error::new(kind, context),
+    };
     // The message of this code quotes the definition of a view.
     if has_safe_messages(kind) && server.code != ER_VIEW_MULTIUPDATE {
         return error.with_source(server.clone());

@@ -10,10 +10,11 @@ use super::connect::Connection;
 use super::encoding::{Literal, write};
 use super::ledger::MySqlDialect;
 use super::rejection::{SentRows, check_error, check_stored};
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::column::column_list;
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Position, Result};
+use crate::table_name::TableName;
 
 /// Maximum size of a statement, even where the server allows more.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
@@ -25,7 +26,7 @@ const CONTEXT: &str = "cannot insert the rows";
 /// whether the file has ended.
 pub(super) async fn load(
     connection: &mut Connection,
-    table: &str,
+    table: &TableName,
     columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
@@ -79,9 +80,9 @@ struct Statement {
 }
 
 impl Statement {
-    fn new(table: &str, columns: &[TableColumn]) -> Self {
+    fn new(table: &TableName, columns: &[TableColumn]) -> Self {
         let list = column_list::<MySqlDialect, _>(columns);
-        let head = format!("INSERT INTO {} ({list}) VALUES ", quoted(table)).into_bytes();
+        let head = format!("INSERT INTO {} ({list}) VALUES ", quoted_table(table)).into_bytes();
         Self { head, body: Vec::new(), rows: 0, first_record: 1 }
     }
 

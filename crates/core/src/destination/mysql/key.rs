@@ -2,17 +2,18 @@
 
 use super::connect::Connection;
 use super::ledger::MySqlDialect;
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::column::quoted_list;
 use crate::destination::merge::{UniqueIndex, key_indexes};
 use crate::error::Result;
+use crate::table_name::TableName;
 
 /// A row of `information_schema.STATISTICS`: index, column (`None` for an expression), prefix length, type of the
 /// index.
 type IndexColumn = (String, Option<String>, Option<u64>, String);
 
 const UNIQUE_INDEXES_SQL: &str = "SELECT INDEX_NAME, COLUMN_NAME, SUB_PART, INDEX_TYPE FROM information_schema.STATISTICS \
-     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX";
+     WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX";
 
 /// The merge key of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +26,13 @@ pub(in crate::destination) struct MergeKey {
 
 impl MergeKey {
     /// Reads the key of an existing table over the wanted columns, or the primary key where none are wanted.
-    pub(super) async fn of_table(connection: &mut Connection, table: &str, wanted: &[String]) -> Result<Self> {
+    pub(super) async fn of_table(connection: &mut Connection, table: &TableName, wanted: &[String]) -> Result<Self> {
         let context = "cannot read the table's indexes";
-        let rows: Vec<IndexColumn> = connection.rows(context, UNIQUE_INDEXES_SQL, (table,)).await?;
+        let name = connection.schema_and_name(table);
+        let rows: Vec<IndexColumn> = connection.rows(context, UNIQUE_INDEXES_SQL, name).await?;
         let indexes = key_indexes(table, wanted, whole_indexes(rows), || {
             let columns = quoted_list::<MySqlDialect>(wanted);
-            format!("ALTER TABLE {} ADD UNIQUE KEY ({columns})", quoted(table))
+            format!("ALTER TABLE {} ADD UNIQUE KEY ({columns})", quoted_table(table))
         })?;
         let columns = indexes.first().map(|index| index.columns.clone()).unwrap_or_default();
         Ok(Self { columns, indexes: indexes.into_iter().map(|index| index.name).collect() })

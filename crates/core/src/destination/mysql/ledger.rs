@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mysql_async::{Params, Value as MySqlValue};
 
-use super::codes::{ER_DUP_ENTRY, ER_DUP_FIELDNAME, ER_NO_SUCH_TABLE};
+use super::codes::{ER_DUP_ENTRY, ER_DUP_FIELDNAME, ER_DUP_KEYNAME, ER_NO_SUCH_TABLE};
 use super::connect::Connection;
 use super::failure::{failure, server_code};
 use super::table::{TABLE_OPTIONS, quoted};
@@ -12,7 +12,7 @@ use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::limits::STATEMENT_TIMEOUT;
 use crate::destination::table::TableConnection;
 use crate::error::Result;
-use crate::ledger::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
+use crate::ledger::{Cell, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
 
 /// The SQL of MySQL and MariaDB.
 #[derive(Debug)]
@@ -24,12 +24,14 @@ impl Dialect for MySqlDialect {
     // A plain INSERT would lock an existing row in shared mode, and two such claims deadlock. This one locks it
     // exclusively.
     const OR_KEEP: &'static str = "ON DUPLICATE KEY UPDATE source_id = source_id";
-    // A complete key of 1,024 characters is too large for an index.
-    const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id), KEY history (started_at), \
-         KEY object (object_key(255))";
+    const KEYS: &'static str = "PRIMARY KEY (source_id), UNIQUE KEY content (content_id)";
     const TABLE_OPTIONS: &'static str = TABLE_OPTIONS;
     const ERROR_ENDS_TRANSACTION: bool = false;
     const BEGIN_LOOK_UP: Option<&'static str> = None;
+    const SHORT_LOCK_WAIT: &'static str = "SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1";
+    const INDEX_NAMES: &'static str = "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+    const DELETE_OLD_ATTEMPTS: &'static str = "DELETE FROM {attempts} WHERE started_at < ? LIMIT 500";
 
     fn placeholder(_: usize) -> Cow<'static, str> {
         "?".into()
@@ -43,8 +45,17 @@ impl Dialect for MySqlDialect {
         format!("TIMESTAMPDIFF(MICROSECOND, '1970-01-01', {column})")
     }
 
-    fn create_index(_: &str) -> Option<String> {
-        None
+    fn inline_index(index: Index) -> Option<String> {
+        Some(format!("KEY {}", index_definition(index)))
+    }
+
+    fn index_name(_: &str, index: Index) -> String {
+        index_definition(index).split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    // This needs only the privilege ALTER. CREATE INDEX needs another one.
+    fn add_index(table: &str, index: Index) -> String {
+        format!("ALTER TABLE {} ADD KEY {}", quoted(table), index_definition(index))
     }
 
     fn type_sql(column_type: SqlType) -> Cow<'static, str> {
@@ -60,6 +71,18 @@ impl Dialect for MySqlDialect {
     }
 }
 
+/// The name and the columns of an index.
+fn index_definition(index: Index) -> &'static str {
+    match index {
+        // A complete key of 1,024 characters is too large for an index.
+        Index::ObjectKey => "object (object_key(255))",
+        Index::StartedAt => "history (started_at)",
+        Index::State => "state (state, started_at)",
+        Index::Outcome => "outcome (outcome, started_at)",
+        Index::SourceId => "source (source_id)",
+    }
+}
+
 impl LedgerConnection for Connection {
     type Dialect = MySqlDialect;
     /// The response to COMMIT is sufficient.
@@ -72,7 +95,7 @@ impl LedgerConnection for Connection {
 
     async fn create(&mut self, context: &str, sql: &str) -> Result<()> {
         match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
-            Err(error) if server_code(&error) == Some(ER_DUP_FIELDNAME) => Ok(()),
+            Err(error) if matches!(server_code(&error), Some(ER_DUP_FIELDNAME | ER_DUP_KEYNAME)) => Ok(()),
             result => result.map(drop).map_err(|error| failure(Phase::Connected, context, error)),
         }
     }
@@ -103,7 +126,7 @@ impl LedgerConnection for Connection {
     }
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-        if !self.has_table(table).await? {
+        if !self.has_table(&table.into()).await? {
             return Ok(None);
         }
         if wanted.is_empty() {

@@ -21,12 +21,13 @@ use super::connect::Connection;
 use super::encoding::{Tsv, write};
 use super::failure::{failure, server_code};
 use super::rejection::{SentRows, check_stored};
-use super::table::quoted;
+use super::table::{quoted, quoted_table};
 use crate::destination::failure::{Phase, timed_out};
 use crate::destination::limits::{PIECE_TIMEOUT, STORE_TIMEOUT};
 use crate::destination::piece::{is_full, new_buffer, take_pieces};
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table_name::TableName;
 
 /// Maximum number of queued pieces.
 const QUEUE_PIECES: usize = 4;
@@ -47,7 +48,7 @@ pub(super) enum LoadDataResult {
 /// Loads rows into `table` until about `limit_bytes` were sent or the file ends.
 pub(super) async fn load(
     connection: &mut Connection,
-    table: &str,
+    table: &TableName,
     columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
@@ -158,10 +159,12 @@ fn first_record(rows: &Rows<'_, Storage>, count: u64) -> u64 {
     if count == 0 { 1 } else { (rows.position().record + 1).saturating_sub(count) }
 }
 
-fn statement(table: &str, columns: &[TableColumn]) -> String {
+fn statement(table: &TableName, columns: &[TableColumn]) -> String {
     let mut names = Vec::with_capacity(columns.len());
     let mut settings = Vec::new();
-    let is_converted = |column: &TableColumn| matches!(column.storage, Storage::Bits { .. }) || is_sent_in_hex(column);
+    let is_converted = |column: &TableColumn| {
+        matches!(column.storage, Storage::Bits { .. } | Storage::Geometry) || is_sent_in_hex(column)
+    };
     let has_conversions = columns.iter().any(is_converted);
     for (index, column) in columns.iter().enumerate() {
         let name = quoted(&column.name);
@@ -169,6 +172,9 @@ fn statement(table: &str, columns: &[TableColumn]) -> String {
             // A BIT column would store the bits of the digits' characters.
             names.push(format!("@v{index}"));
             settings.push(format!("{name} = CAST(@v{index} AS UNSIGNED)"));
+        } else if column.storage == Storage::Geometry {
+            names.push(format!("@v{index}"));
+            settings.push(format!("{name} = ST_GeomFromText(@v{index})"));
         } else if is_sent_in_hex(column) {
             // The server would reject bytes that are not valid in the character set of the statement.
             names.push(format!("@v{index}"));
@@ -184,7 +190,7 @@ fn statement(table: &str, columns: &[TableColumn]) -> String {
     let mut sql = format!(
         "LOAD DATA LOCAL INFILE 'spillway' INTO TABLE {} CHARACTER SET utf8mb4 \
          FIELDS TERMINATED BY '\\t' ENCLOSED BY '' ESCAPED BY '\\\\' LINES STARTING BY '' TERMINATED BY '\\n' ({})",
-        quoted(table),
+        quoted_table(table),
         names.join(", ")
     );
     if !settings.is_empty() {
@@ -203,7 +209,7 @@ mod tests {
     fn bit_columns_use_a_variable() {
         let mut bits = column_of("bit(1)");
         bits.name = "b`d".into();
-        let sql = statement("t", &[column_of("text"), bits]);
+        let sql = statement(&"t".into(), &[column_of("text"), bits]);
         assert!(sql.ends_with("(`c`, @v1) SET `b``d` = CAST(@v1 AS UNSIGNED)"), "{sql}");
     }
 
@@ -213,9 +219,9 @@ mod tests {
         id.auto_increment = true;
         raw.name = "raw".into();
         let columns = [id, raw.clone()];
-        assert!(statement("t", &columns).ends_with("(`c`, `raw`)"));
+        assert!(statement(&"t".into(), &columns).ends_with("(`c`, `raw`)"));
         raw.is_binary = true;
-        let sql = statement("t", &[columns[0].clone(), raw]);
+        let sql = statement(&"t".into(), &[columns[0].clone(), raw]);
         assert!(sql.ends_with("(@v0, @v1) SET `c` = @v0, `raw` = UNHEX(@v1)"), "{sql}");
     }
 }

@@ -14,13 +14,14 @@ use super::connect::Connection;
 use super::key::MergeKey;
 use super::ledger::MySqlDialect;
 use super::rejection::{SentRows, check_error, from_warnings};
-use super::table::{TABLE_OPTIONS, quoted};
+use super::table::{TABLE_OPTIONS, quoted, quoted_table};
 use crate::destination::RowCounts;
 use crate::destination::column::{column_list, quoted_list};
 use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
 
 /// The lifetime of the staging table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,14 +127,14 @@ impl Merge {
         )
     }
 
-    fn known_statement(&self, table: &str) -> String {
+    fn known_statement(&self, table: &TableName) -> String {
         format!(
             "INSERT INTO {} SELECT s.{number} FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} \
              STRAIGHT_JOIN {} t ON {} FOR UPDATE",
             quoted(&self.known),
             quoted(&self.latest),
             quoted(&self.staging),
-            quoted(table),
+            quoted_table(table),
             self.is_same_key(),
             number = quoted(&self.sequence)
         )
@@ -150,7 +151,7 @@ impl Merge {
             "UPDATE {} k STRAIGHT_JOIN {} s ON s.{number} = k.{number} STRAIGHT_JOIN {} t ON {} SET {} WHERE NOT ({})",
             quoted(&self.known),
             quoted(&self.staging),
-            quoted(target.table),
+            quoted_table(target.table),
             self.is_same_key(),
             values.iter().map(set).collect::<Vec<_>>().join(", "),
             values.iter().map(|column| is_unchanged(column)).collect::<Vec<_>>().join(" AND "),
@@ -163,7 +164,7 @@ impl Merge {
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} \
              LEFT JOIN {} k ON k.{number} = l.{number} WHERE k.{number} IS NULL ORDER BY l.{number}",
-            quoted(target.table),
+            quoted_table(target.table),
             column_list::<MySqlDialect, _>(target.columns),
             staged.join(", "),
             quoted(&self.latest),

@@ -18,8 +18,10 @@ mod merge;
 mod rejection;
 mod replace;
 mod staging;
-mod table;
+pub(super) mod table;
 mod unsupported;
+mod widen;
+mod wkt;
 mod write;
 
 use std::time::Duration;
@@ -31,9 +33,10 @@ use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{CommitResult, LoadMethod, RowCounts, ScanReason, ValueCheck};
-use crate::error::Result;
+use crate::error::{Position, Result};
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
+use crate::table_name::TableName;
 
 use codes::leaves_commit_in_doubt;
 use column::{Storage, TableColumn};
@@ -99,6 +102,15 @@ impl LoadConnection for Connection {
         Ok(StartResult::Open(ValueCheck::NotNeeded))
     }
 
+    fn check_value(
+        column: &TableColumn,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()> {
+        check::check(column, field, scratch, position).map(|_| ())
+    }
+
     fn columns(plan: &Plan) -> &[TableColumn] {
         &plan.columns
     }
@@ -112,7 +124,7 @@ impl LoadConnection for Connection {
         plan.merge.is_none()
     }
 
-    async fn delete_rows(&mut self, table: &str, columns: &[TableColumn]) -> Result<()> {
+    async fn delete_rows(&mut self, table: &TableName, columns: &[TableColumn]) -> Result<()> {
         replace::delete_rows(self, table, columns).await
     }
 
@@ -125,7 +137,7 @@ impl LoadConnection for Connection {
         write::send(self, plan, options, rows).await
     }
 
-    async fn apply(&mut self, plan: &Plan, table: &str, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
+    async fn apply(&mut self, plan: &Plan, table: &TableName, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
         match plan {
             Plan { merge: Some(merge), columns, .. } => {
                 merge.apply(self, &MergeTarget { table, columns, staged: counts.rows_stored, size_bytes }).await

@@ -9,18 +9,20 @@
 use super::column::TableColumn;
 use super::connect::Connection;
 use super::rejection::{SentRows, check_error};
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::limits::copy_timeout;
 use crate::error::Result;
+use crate::table_name::TableName;
 
 /// Deletes all rows in the open transaction.
-pub(super) async fn delete_rows(connection: &mut Connection, table: &str, columns: &[TableColumn]) -> Result<()> {
+pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
     let sql = "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) FROM information_schema.TABLES \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
+         WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
     let context = "cannot delete the rows that the file replaces";
-    let sizes: Vec<u64> = connection.rows(context, sql, (table,)).await?;
+    let name = connection.schema_and_name(table);
+    let sizes: Vec<u64> = connection.rows(context, sql, name).await?;
     let limit = copy_timeout(sizes.first().copied().unwrap_or(0));
-    let sql = format!("DELETE FROM {}", quoted(table));
+    let sql = format!("DELETE FROM {}", quoted_table(table));
     let result = connection.run_raw(limit, context, sql.as_bytes()).await?;
     check_error(result, context, &SentRows { columns, count: 0, first_record: None })?;
     Ok(())

@@ -10,12 +10,13 @@ use std::time::Duration;
 use super::connect::Connection;
 use super::ledger::MySqlDialect;
 use super::rejection::{SentRows, check_error, check_stored};
-use super::table::quoted;
+use super::table::{quoted, quoted_table};
 use crate::destination::column::column_list;
 use crate::destination::limits::copy_timeout;
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::object::SourceId;
+use crate::table_name::TableName;
 
 /// Approximate size of a committed chunk.
 pub(super) const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
@@ -28,8 +29,8 @@ pub(super) fn name(id: &SourceId) -> String {
 }
 
 /// Creates an empty table with the columns, keys and checks of a table, but without its foreign keys and triggers.
-pub(super) async fn create(connection: &mut Connection, staging: &str, table: &str) -> Result<()> {
-    let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted(table));
+pub(super) async fn create(connection: &mut Connection, staging: &str, table: &TableName) -> Result<()> {
+    let sql = format!("CREATE TABLE {} LIKE {}", quoted(staging), quoted_table(table));
     connection.run("cannot create the staging table", &sql).await
 }
 
@@ -37,12 +38,12 @@ pub(super) async fn create(connection: &mut Connection, staging: &str, table: &s
 pub(super) async fn copy_from_staging(
     connection: &mut Connection,
     staging: &str,
-    table: &str,
+    table: &TableName,
     rows: &SentRows<'_>,
     size_bytes: u64,
 ) -> Result<()> {
     let list = column_list::<MySqlDialect, _>(rows.columns);
-    let sql = format!("INSERT INTO {} ({list}) SELECT {list} FROM {}", quoted(table), quoted(staging));
+    let sql = format!("INSERT INTO {} ({list}) SELECT {list} FROM {}", quoted_table(table), quoted(staging));
     let context = "cannot copy the staged rows";
     let result = connection.run_raw(copy_timeout(size_bytes), context, sql.as_bytes()).await?;
     let result = check_error(result, context, rows)?;

@@ -1,17 +1,19 @@
 //! Tables of MySQL and MariaDB: creates them, and reads and changes their definition.
 
 use crate::destination::LoadMode;
+use crate::destination::column::{self, KeyPart};
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::{TableConnection, create_statement, nullable_definition};
+use crate::destination::table::{TableConnection, WiderColumn, create_statement, nullable_definition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType};
 
-use super::column::{Storage, TableColumn, describe};
+use super::column::{Storage, TableColumn, describe, storage_of};
 use super::connect::Connection;
 use super::key::MergeKey;
 use super::ledger::MySqlDialect;
-use super::unsupported;
+use super::{unsupported, widen};
 
 /// Values of at most this size get a TEXT or BLOB column. Its limit of 65,535 bytes allows longer values in later files.
 const SHORT_TEXT_BYTES: u64 = 16_383;
@@ -32,16 +34,22 @@ pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// Returns the quoted name of a table, after that of its schema if it has one.
+pub(super) fn quoted_table(table: &TableName) -> String {
+    crate::destination::table::quoted_table::<MySqlDialect>(table)
+}
+
 impl TableConnection for Connection {
     type Storage = Storage;
     type Key = MergeKey;
 
-    async fn has_table(&mut self, table: &str) -> Result<bool> {
+    async fn has_table(&mut self, table: &TableName) -> Result<bool> {
         let sql = "SELECT t.TABLE_TYPE, t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t \
              LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
-             WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ?";
+             WHERE t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?";
         type Found = (String, Option<String>, Option<String>);
-        let found: Vec<Found> = self.rows("cannot look up the table", sql, (table,)).await?;
+        let name = self.schema_and_name(table);
+        let found: Vec<Found> = self.rows("cannot look up the table", sql, name).await?;
         let Some((table_type, engine, transactions)) = found.into_iter().next() else { return Ok(false) };
         if table_type != "BASE TABLE" && table_type != "SYSTEM VERSIONED" {
             let message =
@@ -52,26 +60,43 @@ impl TableConnection for Connection {
             let engine = engine.unwrap_or_else(|| "unknown".into());
             let message = format!(
                 "the engine of table {table} ({engine}) has no transactions; change it: ALTER TABLE {} ENGINE = InnoDB",
-                quoted(table)
+                quoted_table(table)
             );
             return Err(Error::new(ErrorKind::TableMismatch, message));
         }
         Ok(true)
     }
 
-    async fn create_table(&mut self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        let sql = create_table_statement(table, columns, mode, self.facts.is_mariadb)?;
+    fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {
+        create_table_statement(table, columns, mode, self.facts.is_mariadb)
+    }
+
+    fn add_sql(&self, table: &TableName, columns: &[&Column]) -> Result<Vec<String>> {
+        // One statement for each column, so that one that another worker has added does not prevent the others.
+        let statement = |column: &&Column| {
+            let definition = nullable_definition::<MySqlDialect>(column, type_sql);
+            format!("ALTER TABLE {} ADD COLUMN {definition}", quoted_table(table))
+        };
+        Ok(columns.iter().map(statement).collect())
+    }
+
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+        new_columns(columns, mode, self.facts.is_mariadb)
+    }
+
+    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<()> {
+        let sql = self.create_sql(table, columns, mode)?;
         self.run("cannot create the table", &sql).await
     }
 
-    async fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> Result<()> {
+    async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
         match mode {
             LoadMode::Replace => unsupported::reject_replace(self, table).await,
             LoadMode::Append | LoadMode::Merge { .. } => Ok(()),
         }
     }
 
-    async fn read_key(&mut self, table: &str, wanted: &[String]) -> Result<MergeKey> {
+    async fn read_key(&mut self, table: &TableName, wanted: &[String]) -> Result<MergeKey> {
         MergeKey::of_table(self, table, wanted).await
     }
 
@@ -79,26 +104,58 @@ impl TableConnection for Connection {
         &key.columns
     }
 
-    async fn read_columns(&mut self, table: &str) -> Result<Vec<TableColumn>> {
+    async fn read_columns(&mut self, table: &TableName) -> Result<Vec<TableColumn>> {
         describe(self, table).await
     }
 
-    async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
-        // One statement for each column, so that one that another worker has added does not prevent the others.
-        for column in columns {
-            let definition = nullable_definition::<MySqlDialect>(column, type_sql);
-            let sql = format!("ALTER TABLE {} ADD COLUMN {definition}", quoted(table));
+    async fn widen_columns(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<String>> {
+        widen::widen(self, table, columns).await
+    }
+
+    async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
+        for sql in self.add_sql(table, columns)? {
             self.create("cannot add the file's new columns to the table", &sql).await?;
         }
         Ok(())
     }
 }
 
-fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Result<String> {
+/// Returns the statement that creates a table for a file.
+pub(in crate::destination) fn create_table_statement(
+    table: &TableName,
+    columns: &[Column],
+    mode: &LoadMode,
+    is_mariadb: bool,
+) -> Result<String> {
     let key = new_key(table, columns, mode)?;
     check_key_size(table, &key)?;
     let key_type_sql = |column: &Column| key_type_sql(column, is_mariadb);
     Ok(create_statement::<MySqlDialect>(table, columns, &key, type_sql, key_type_sql))
+}
+
+/// Returns the columns of a table that is created for a file.
+pub(in crate::destination) fn new_columns(columns: &[Column], mode: &LoadMode, is_mariadb: bool) -> Vec<TableColumn> {
+    let key = new_key("", columns, mode).unwrap_or_default();
+    column::new_columns(columns, &key, |column, part| {
+        let type_text = match part {
+            KeyPart::Key => key_type_sql(column, is_mariadb),
+            KeyPart::Other => type_sql(column),
+        };
+        let storage = match column.column_type {
+            // MariaDB stores JSON as text.
+            ColumnType::Json => Storage::Json { is_parsed: !is_mariadb },
+            ColumnType::Boolean
+            | ColumnType::Integer
+            | ColumnType::Decimal { .. }
+            | ColumnType::Double
+            | ColumnType::Date
+            | ColumnType::DateTime
+            | ColumnType::Instant
+            | ColumnType::Text
+            | ColumnType::Binary => storage_of(&type_text),
+        };
+        (type_text, storage)
+    })
 }
 
 fn check_key_size(table: &str, key: &[&Column]) -> Result<()> {
@@ -178,6 +235,7 @@ mod tests {
             null_tokens: true,
             is_binary: column_type == ColumnType::Binary,
             has_other_spellings: false,
+            day_order: None,
             max_bytes,
             candidates,
             type_reason,
@@ -196,7 +254,7 @@ mod tests {
             column("raw", ColumnType::Binary, 16_383),
             column("file", ColumnType::Binary, 16_384),
         ];
-        let sql = create_table_statement("or`ders", &columns, &LoadMode::Append, true).unwrap();
+        let sql = create_table_statement(&"or`ders".into(), &columns, &LoadMode::Append, true).unwrap();
         assert_eq!(
             sql,
             format!(
@@ -216,7 +274,7 @@ mod tests {
             column("note", ColumnType::Text, 3),
         ];
         let merge = |names: &[&str]| LoadMode::Merge { key: names.iter().map(|name| (*name).to_owned()).collect() };
-        let sql = create_table_statement("orders", &columns, &merge(&["shop", "id"]), false).unwrap();
+        let sql = create_table_statement(&"orders".into(), &columns, &merge(&["shop", "id"]), false).unwrap();
         assert_eq!(
             sql,
             format!(
@@ -225,7 +283,7 @@ mod tests {
             )
         );
         for key in [&[][..], &["missing"]] {
-            let error = create_table_statement("orders", &columns, &merge(key), true).unwrap_err();
+            let error = create_table_statement(&"orders".into(), &columns, &merge(key), true).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::TableMismatch, "{key:?}: {error}");
         }
     }
@@ -234,7 +292,7 @@ mod tests {
     fn text_too_long_for_index_cannot_be_key() {
         let is_rejected = |columns: &[Column]| {
             let key = columns.iter().map(|column| column.name.clone()).collect();
-            create_table_statement("t", columns, &LoadMode::Merge { key }, true).is_err()
+            create_table_statement(&"t".into(), columns, &LoadMode::Merge { key }, true).is_err()
         };
         assert!(!is_rejected(&[column("a", ColumnType::Text, 768)]));
         assert!(is_rejected(&[column("a", ColumnType::Text, 769)]));

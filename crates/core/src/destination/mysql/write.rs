@@ -8,6 +8,7 @@ use crate::destination::engine::{SendOptions, SendResult};
 use crate::destination::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
+use crate::table_name::TableName;
 
 /// The statement that sends rows.
 #[derive(Clone, Copy)]
@@ -24,11 +25,12 @@ pub(super) async fn send(
     rows: &mut Rows<'_, Storage>,
 ) -> Result<SendResult> {
     let Plan { columns, staging, merge } = plan;
-    let (table, limit_bytes) = match (staging, merge) {
-        (Some(staging), _) => (staging.as_str(), staging::CHUNK_BYTES),
-        (None, Some(merge)) => (merge.staging.as_str(), options.max_transaction_bytes),
-        (None, None) => (options.table, options.max_transaction_bytes),
+    let (staging_table, limit_bytes) = match (staging, merge) {
+        (Some(staging), _) => (Some(TableName::from(staging.as_str())), staging::CHUNK_BYTES),
+        (None, Some(merge)) => (Some(merge.staging.as_str().into()), options.max_transaction_bytes),
+        (None, None) => (None, options.max_transaction_bytes),
     };
+    let table = staging_table.as_ref().unwrap_or(options.table);
     let mut statement = first_statement(options.method, connection);
     let mut stored = 0;
     loop {

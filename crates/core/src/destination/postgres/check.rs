@@ -12,6 +12,7 @@ use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::{Value, is_null_token, json, parse, spelling};
 
+use super::array;
 use super::column::{Storage, TableColumn};
 
 /// The limits of a numeric without a size: digits before and after the decimal point.
@@ -67,23 +68,23 @@ pub(super) fn check<'a>(
             (true, _) => check_utf8(bytes)?,
             (false, _) => {}
         }
-        check_value(column.storage, bytes, scratch)
+        check_value(column, bytes, scratch)
     })
 }
 
 /// Checks a value that is not NULL.
 #[inline]
-fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    match storage {
+fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+    match column.storage {
         Storage::Boolean => boolean(bytes),
         Storage::Integer { bytes: width } => integer(width, bytes, scratch),
         Storage::Numeric { size } => decimal(size, bytes, scratch),
         Storage::Real => single(bytes).map(Encoded::Double),
         Storage::Double => double(bytes).map(Encoded::Double),
-        Storage::Date => date(bytes).map(Encoded::Date),
+        Storage::Date => date(bytes, column.day_order).map(Encoded::Date),
         Storage::Time { fraction_digits } => time(fraction_digits, bytes),
         Storage::Timestamp { fraction_digits } | Storage::Instant { fraction_digits } => {
-            date_time(bytes, fraction_digits).map(Encoded::DateTime)
+            date_time(bytes, fraction_digits, column.day_order).map(Encoded::DateTime)
         }
         Storage::Characters { max, trims_spaces } => {
             check_characters(bytes, max.unwrap_or(u64::MAX), trims_spaces)?;
@@ -95,6 +96,10 @@ fn check_value<'a>(storage: Storage, bytes: &'a [u8], scratch: &'a mut Vec<u8>) 
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
         }
         Storage::Json | Storage::Jsonb | Storage::Enum | Storage::Bytea | Storage::ServerParsed => text(bytes),
+        Storage::Array { element } => {
+            scratch.clear();
+            if array::write(element, bytes, scratch)? { text(scratch) } else { text(bytes) }
+        }
         Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
         Storage::Span => text(bytes),
         Storage::Unsupported(reason) => Err(reason),
@@ -110,7 +115,7 @@ fn text(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
 }
 
 /// Whether a digit other than zero follows a point after six other digits.
-fn has_long_fraction(bytes: &[u8]) -> bool {
+pub(super) fn has_long_fraction(bytes: &[u8]) -> bool {
     let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).skip(6).any(|byte| *byte != b'0');
     memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
 }
@@ -175,6 +180,7 @@ mod tests {
     use super::*;
     use crate::destination::documented_spellings::{accepted, rejected};
     use crate::error::ErrorKind;
+    use spillway_formats::schema::value::spelling::DayOrder;
 
     fn is_accepted(name: &str, modifier: i32, value: &str) -> bool {
         check(&column_of(name, modifier), Some(value.as_bytes()), &mut Vec::new(), Position::default()).is_ok()
@@ -277,6 +283,27 @@ mod tests {
             assert!(!is_accepted(name, b"\xff"), "{name}");
         }
         assert!(is_accepted("text", b"\\x41") && !is_accepted("text", b"a\0"));
+    }
+
+    #[test]
+    fn date_that_ends_with_its_year_needs_a_proved_order() {
+        let days = |value: &str, day_order| {
+            let column = TableColumn { day_order, ..column_of("date", -1) };
+            let mut scratch = Vec::new();
+            let checked = check(&column, Some(value.as_bytes()), &mut scratch, Position::default()).ok();
+            checked.map(|encoded| if let Encoded::Date(days) = encoded { days } else { panic!("{value}") })
+        };
+        let january_2 = days("2024-01-02", None);
+        assert!(january_2.is_some());
+        assert_eq!(days("02/01/2024", Some(DayOrder::DayFirst)), january_2);
+        assert_eq!(days("01/02/2024", Some(DayOrder::MonthFirst)), january_2);
+        assert_eq!((days("02/01/2024", None), days("13/01/2024", Some(DayOrder::MonthFirst))), (None, None));
+        for name in ["timestamp", "timestamptz"] {
+            let column = TableColumn { day_order: Some(DayOrder::DayFirst), ..column_of(name, -1) };
+            let mut scratch = Vec::new();
+            let checked = check(&column, Some(b"02.01.1970 00:00:01"), &mut scratch, Position::default());
+            assert_eq!(checked.unwrap(), Encoded::DateTime(86_401_000_000));
+        }
     }
 
     #[test]

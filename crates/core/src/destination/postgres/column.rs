@@ -6,11 +6,13 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::array::Element;
 use super::connect::{Connection, value};
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::check::Rejection;
 use crate::destination::column::NullFill;
 use crate::error::Result;
+use crate::table_name::TableName;
 
 /// Each column with its base type, and whether a BEFORE INSERT trigger of the table may fill it. The type modifier is the
 /// column's own, or that of the first domain that has one.
@@ -28,7 +30,8 @@ const COLUMNS_SQL: &str = "\
         COALESCE(pg_catalog.to_jsonb(a) ->> 'attgenerated', '') <> '', \
         CASE WHEN n.nspname = 'pg_catalog' THEN CAST(t.typname AS text) ELSE '' END, CAST(t.typtype AS text), s.modifier, \
         EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal \
-            AND g.tgenabled IN ('O', 'A') AND (g.tgtype & 7) = 7) \
+            AND g.tgenabled IN ('O', 'A') AND (g.tgtype & 7) = 7), \
+        t.typcategory = 'A' AND t.typelem <> 0 AND t.typlen = -1 AND t.typname NOT IN ('int2vector', 'oidvector') \
     FROM steps s JOIN pg_catalog.pg_type t ON t.oid = s.type_id \
         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
         JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(CAST($1 AS text) AS regclass) AND a.attnum = s.attnum \
@@ -90,7 +93,12 @@ pub(in crate::destination) enum Storage {
     Enum,
     /// `bytea`. Bytes of the file are stored as they are. Text is sent as text, which the server parses.
     Bytea,
-    /// Types that only the server can parse: arrays, ranges, network addresses, and types of extensions.
+    /// Arrays, as PostgreSQL or JSON writes them. The server parses them.
+    Array {
+        /// The elements.
+        element: Element,
+    },
+    /// Types that only the server can parse: ranges, network addresses, and types of extensions.
     ServerParsed,
     /// Intervals and times with an offset. The server parses them and rounds to a microsecond.
     Span,
@@ -118,6 +126,7 @@ impl Storage {
             | Self::Jsonb
             | Self::Enum
             | Self::Bytea
+            | Self::Array { .. }
             | Self::ServerParsed
             | Self::Unsupported(_) => false,
         }
@@ -125,8 +134,8 @@ impl Storage {
 }
 
 /// Returns the columns of a table, in table order.
-pub(super) async fn describe(connection: &mut Connection, table: &str) -> Result<Vec<TableColumn>> {
-    let (context, relation) = ("cannot read the table's columns", quoted(table));
+pub(super) async fn describe(connection: &mut Connection, table: &TableName) -> Result<Vec<TableColumn>> {
+    let (context, relation) = ("cannot read the table's columns", quoted_table(table));
     let rows = connection.rows(context, COLUMNS_SQL, &[(&relation, Type::TEXT)]).await?;
     rows.iter().map(column).collect()
 }
@@ -137,11 +146,15 @@ fn column(row: &Row) -> Result<TableColumn> {
     let generated: bool = value(row, 5)?;
     // The bits of ROW, BEFORE and INSERT.
     let has_trigger: bool = value(row, 9)?;
+    let is_array: bool = value(row, 10)?;
     let (name, kind, modifier): (String, String, i32) = (value(row, 6)?, value(row, 7)?, value(row, 8)?);
     Ok(TableColumn {
         name: value(row, 0)?,
         type_text: value(row, 1)?,
-        storage: storage(&name, &kind, modifier),
+        storage: match storage(&name, &kind, modifier) {
+            Storage::ServerParsed if is_array => Storage::Array { element: Element::of(&name) },
+            storage => storage,
+        },
         nullable: !required,
         has_default: value(row, 3)?,
         auto_increment: !identity.is_empty(),
@@ -152,7 +165,9 @@ fn column(row: &Row) -> Result<TableColumn> {
         null_fill: if has_trigger { NullFill::Trigger } else { NullFill::Nothing },
         null_tokens: true,
         is_binary: false,
+        day_order: None,
         field: 0,
+        extra: None,
     })
 }
 

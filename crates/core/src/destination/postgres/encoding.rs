@@ -29,7 +29,7 @@ impl CopyFormat {
     /// Returns the format for these columns.
     pub(super) fn of(columns: &[TableColumn]) -> Self {
         let is_parsed = |column: &TableColumn| {
-            matches!(column.storage, Storage::ServerParsed | Storage::Span)
+            matches!(column.storage, Storage::ServerParsed | Storage::Array { .. } | Storage::Span)
                 || (column.storage == Storage::Bytea && !column.is_binary)
         };
         if columns.iter().any(is_parsed) { Self::Text } else { Self::Binary }

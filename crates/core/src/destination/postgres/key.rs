@@ -9,10 +9,11 @@ use tokio_postgres::types::Type;
 
 use super::connect::{Connection, value};
 use super::ledger::PostgresDialect;
-use super::table::quoted;
+use super::table::{quoted, quoted_table};
 use crate::destination::column::quoted_list;
 use crate::destination::merge::{UniqueIndex, key_indexes};
 use crate::error::Result;
+use crate::table_name::TableName;
 
 /// The columns of each unique index that applies to every row and is not deferred.
 ///
@@ -76,8 +77,8 @@ pub(in crate::destination) struct MergeKey {
 
 impl MergeKey {
     /// Reads the key of an existing table over the wanted columns, or the primary key where none are wanted.
-    pub(super) async fn of_table(connection: &mut Connection, table: &str, wanted: &[String]) -> Result<Self> {
-        let (context, relation) = ("cannot read the table's indexes", quoted(table));
+    pub(super) async fn of_table(connection: &mut Connection, table: &TableName, wanted: &[String]) -> Result<Self> {
+        let (context, relation) = ("cannot read the table's indexes", quoted_table(table));
         let rows = connection.rows(context, UNIQUE_INDEXES_SQL, &[(&relation, Type::TEXT)]).await?;
         let mut indexes: Vec<UniqueIndex<Detail>> = Vec::new();
         for row in &rows {

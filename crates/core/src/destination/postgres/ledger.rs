@@ -14,7 +14,7 @@ use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
 use crate::destination::failure::{Phase, unexpected_response};
 use crate::error::Result;
-use crate::ledger::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
+use crate::ledger::{Cell, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
 
 /// The SQL of PostgreSQL.
 #[derive(Debug)]
@@ -30,6 +30,11 @@ impl Dialect for PostgresDialect {
     const ERROR_ENDS_TRANSACTION: bool = true;
     const BEGIN_LOOK_UP: Option<&'static str> =
         Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '20ms'");
+    const SHORT_LOCK_WAIT: &'static str = "SET lock_timeout = '1s'";
+    const INDEX_NAMES: &'static str = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         WHERE i.indrelid = to_regclass(quote_ident(?))";
+    const DELETE_OLD_ATTEMPTS: &'static str = "DELETE FROM {attempts} WHERE ctid = \
+         ANY(ARRAY(SELECT ctid FROM {attempts} WHERE started_at < ? LIMIT 500))";
 
     fn placeholder(number: usize) -> Cow<'static, str> {
         format!("${number}").into()
@@ -43,9 +48,19 @@ impl Dialect for PostgresDialect {
         format!("CAST(round(extract(epoch FROM {column}) * 1000000) AS bigint)")
     }
 
-    fn create_index(table: &str) -> Option<String> {
-        let index = quoted(&format!("{table}_object_key"));
-        Some(format!("CREATE INDEX IF NOT EXISTS {index} ON {} (object_key)", quoted(table)))
+    fn inline_index(_: Index) -> Option<String> {
+        None
+    }
+
+    fn index_name(table: &str, index: Index) -> String {
+        let name = format!("{table}_{}", index_parts(index).0);
+        // The server cuts a longer name.
+        name[..name.floor_char_boundary(NAME_BYTES)].to_owned()
+    }
+
+    fn add_index(table: &str, index: Index) -> String {
+        let name = quoted(&Self::index_name(table, index));
+        format!("CREATE INDEX IF NOT EXISTS {name} ON {} ({})", quoted(table), index_parts(index).1)
     }
 
     fn type_sql(column_type: SqlType) -> Cow<'static, str> {
@@ -57,6 +72,20 @@ impl Dialect for PostgresDialect {
             SqlType::Dollars => "numeric(12,6)",
         };
         name.into()
+    }
+}
+
+/// The longest name that the server stores, in bytes.
+const NAME_BYTES: usize = 63;
+
+/// The ending of an index's name, and its columns.
+fn index_parts(index: Index) -> (&'static str, &'static str) {
+    match index {
+        Index::ObjectKey => ("object_key", "object_key"),
+        Index::StartedAt => ("started_at", "started_at"),
+        Index::State => ("state", "state, started_at"),
+        Index::Outcome => ("outcome", "outcome, started_at"),
+        Index::SourceId => ("source_id", "source_id"),
     }
 }
 
@@ -101,7 +130,7 @@ impl LedgerConnection for Connection {
     }
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-        relation(self, table, wanted).await
+        relation(self, &table.into(), wanted).await
     }
 
     async fn roll_back(&mut self) {

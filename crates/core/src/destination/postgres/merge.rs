@@ -14,7 +14,7 @@ use super::connect::{Connection, last_count};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
 use super::rejection::{self, check_count};
-use super::table::quoted;
+use super::table::{quoted, quoted_table};
 use crate::destination::RowCounts;
 use crate::destination::column::{column_list, quoted_list};
 use crate::destination::failure::unexpected_response;
@@ -22,6 +22,7 @@ use crate::destination::limits::copy_timeout;
 use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
 
 /// A merge with its two temporary tables, which end with the transaction.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Merge {
     pub(super) async fn prepare(
         connection: &mut Connection,
         key: MergeKey,
-        table: &str,
+        table: &TableName,
         columns: &[TableColumn],
     ) -> Result<Self> {
         let staging = format!("spillway_merge_{:016x}", fastrand::u64(..));
@@ -53,7 +54,7 @@ impl Merge {
              ALTER TABLE {0} ADD COLUMN {3} bigint GENERATED ALWAYS AS IDENTITY",
             temporary(&merge.staging),
             column_list::<PostgresDialect, _>(columns),
-            quoted(table),
+            quoted_table(table),
             quoted(&merge.sequence)
         );
         connection.run("cannot create the staging table", &sql).await?;
@@ -122,7 +123,7 @@ impl Merge {
             temporary(&self.known),
             quoted(&self.sequence),
             temporary(&self.staging),
-            quoted(target.table),
+            quoted_table(target.table),
             self.key.is_same("t", "s"),
             self.key.of_row("t")
         )
@@ -133,7 +134,7 @@ impl Merge {
         let set: Vec<String> = values.map(|column| format!("{0} = s.{0}", quoted(&column.name))).collect();
         format!(
             "UPDATE {} t SET {} FROM {} k JOIN {} s ON s.{number} = k.{number} WHERE k.differs AND {}",
-            quoted(target.table),
+            quoted_table(target.table),
             set.join(", "),
             temporary(&self.known),
             temporary(&self.staging),
@@ -146,7 +147,7 @@ impl Merge {
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} s \
              WHERE NOT EXISTS (SELECT FROM {} k WHERE k.{number} = s.{number}) ORDER BY s.{number}",
-            quoted(target.table),
+            quoted_table(target.table),
             column_list::<PostgresDialect, _>(target.columns),
             names(target.columns, "s.").join(", "),
             temporary(&self.staging),

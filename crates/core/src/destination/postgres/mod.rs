@@ -4,6 +4,7 @@
 //! blocks no other session, so no rows are committed in chunks. A merge stages its rows in a temporary table of the
 //! same transaction. The driver's types stay in this module.
 
+mod array;
 mod check;
 mod codes;
 mod column;
@@ -15,8 +16,9 @@ mod ledger;
 mod merge;
 mod rejection;
 mod replace;
-mod table;
+pub(super) mod table;
 mod unsupported;
+mod widen;
 mod write;
 
 use std::time::Duration;
@@ -29,8 +31,9 @@ use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{CommitResult, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::Failpoint;
+use crate::table_name::TableName;
 
 use column::{Storage, TableColumn};
 use connect::Connection;
@@ -86,7 +89,10 @@ impl LoadConnection for Connection {
         let table = &request.file.table;
         match std::mem::replace(&mut plan.step, Step::Send) {
             Step::CreateTable => {
-                let created = table::create_in_transaction(self, table, request.schema.schema()).await?;
+                let created = {
+                    let schema = request.schema.schema();
+                    table::create_in_transaction(self, table, schema, request.options).await?
+                };
                 let Some(columns) = created else { return Ok(StartResult::NeedsScan(ScanReason::TableMissing)) };
                 plan.columns = columns;
                 Failpoint::TableMade.reached().await;
@@ -98,6 +104,15 @@ impl LoadConnection for Connection {
             step @ (Step::Send | Step::Merge(_)) => plan.step = step,
         }
         Ok(StartResult::Open(ValueCheck::NotNeeded))
+    }
+
+    fn check_value(
+        column: &TableColumn,
+        field: Option<&[u8]>,
+        scratch: &mut Vec<u8>,
+        position: Position,
+    ) -> Result<()> {
+        check::check(column, field, scratch, position).map(|_| ())
     }
 
     fn columns(plan: &Plan) -> &[TableColumn] {
@@ -112,7 +127,7 @@ impl LoadConnection for Connection {
         true
     }
 
-    async fn delete_rows(&mut self, table: &str, columns: &[TableColumn]) -> Result<()> {
+    async fn delete_rows(&mut self, table: &TableName, columns: &[TableColumn]) -> Result<()> {
         replace::delete_rows(self, table, columns).await
     }
 
@@ -122,15 +137,16 @@ impl LoadConnection for Connection {
         options: &SendOptions<'_>,
         rows: &mut Rows<'_, Storage>,
     ) -> Result<SendResult> {
-        let table = match &plan.step {
-            Step::Merge(merge) => merge.staging.as_str(),
-            Step::Send | Step::CreateTable | Step::PrepareMerge(_) => options.table,
+        let stored = match &plan.step {
+            Step::Merge(merge) => write::load(self, &merge.staging.as_str().into(), &plan.columns, rows).await?,
+            Step::Send | Step::CreateTable | Step::PrepareMerge(_) => {
+                write::load(self, options.table, &plan.columns, rows).await?
+            }
         };
-        let stored = write::load(self, table, &plan.columns, rows).await?;
         Ok(SendResult::All { stored })
     }
 
-    async fn apply(&mut self, plan: &Plan, table: &str, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
+    async fn apply(&mut self, plan: &Plan, table: &TableName, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
         match &plan.step {
             Step::Merge(merge) => {
                 let target = MergeTarget { table, columns: &plan.columns, staged: counts.rows_stored, size_bytes };

@@ -9,9 +9,10 @@ use tokio_postgres::types::Type;
 use super::column::TableColumn;
 use super::connect::{Connection, last_count, value};
 use super::rejection;
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::limits::copy_timeout;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table_name::TableName;
 
 /// The size of the rows, and whether a BEFORE DELETE row trigger may keep some of them (`tgtype`: row 1, before 2,
 /// delete 8).
@@ -27,8 +28,8 @@ const OLD_ROWS_SQL: &str = "\
 const CONTEXT: &str = "cannot delete the rows that the file replaces";
 
 /// Deletes all rows in the open transaction.
-pub(super) async fn delete_rows(connection: &mut Connection, table: &str, columns: &[TableColumn]) -> Result<()> {
-    let name = quoted(table);
+pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
+    let name = quoted_table(table);
     let (size_bytes, has_trigger): (i64, bool) =
         match connection.rows(CONTEXT, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
             Some(row) => (value(row, 0)?, value(row, 1)?),

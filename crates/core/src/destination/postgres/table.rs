@@ -8,15 +8,19 @@ use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
-use super::unsupported;
-use crate::destination::column::match_columns;
+use super::{unsupported, widen};
+use crate::destination::column::{self, match_columns};
 use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::{TableConnection, create_statement, nullable_definition};
-use crate::destination::{LoadMode, UnknownColumns};
+use crate::destination::options::Contract;
+use crate::destination::table::{
+    TableConnection, WiderColumn, columns_of_new_table, create_statement, nullable_definition,
+};
+use crate::destination::{DestinationOptions, LoadMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
+use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType, Schema};
 
 /// Maximum size of an identifier in bytes. The server truncates longer ones without an error, which can make two of
@@ -57,8 +61,12 @@ pub(super) fn quoted(name: &str) -> String {
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when it is not a table, or may lose committed rows.
-pub(super) async fn relation(connection: &mut Connection, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-    let name = quoted(table);
+pub(super) async fn relation(
+    connection: &mut Connection,
+    table: &TableName,
+    wanted: &[&str],
+) -> Result<Option<Vec<String>>> {
+    let name = quoted_table(table);
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&wanted, Type::TEXT_ARRAY)];
     let rows = connection.rows("cannot look up the table", RELATION_SQL, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -92,19 +100,41 @@ pub(super) fn is_created_by_another(error: &tokio_postgres::Error) -> bool {
     matches!(state(error), Some(UNIQUE_VIOLATION | DUPLICATE_TABLE | DUPLICATE_OBJECT))
 }
 
+/// Returns the quoted name of a table, after that of its schema if it has one.
+pub(super) fn quoted_table(table: &TableName) -> String {
+    crate::destination::table::quoted_table::<PostgresDialect>(table)
+}
+
 impl TableConnection for Connection {
     type Storage = Storage;
     type Key = MergeKey;
 
-    async fn has_table(&mut self, table: &str) -> Result<bool> {
+    async fn has_table(&mut self, table: &TableName) -> Result<bool> {
         Ok(relation(self, table, &[]).await?.is_some())
     }
 
-    async fn create_table(&mut self, table: &str, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        self.create("cannot create the table", &create_table_statement(table, columns, mode)?).await
+    fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {
+        create_table_statement(table, columns, mode)
     }
 
-    async fn reject_unsupported(&mut self, table: &str, mode: &LoadMode) -> Result<()> {
+    fn add_sql(&self, table: &TableName, columns: &[&Column]) -> Result<Vec<String>> {
+        reject_system_columns(columns.iter().copied())?;
+        let addition = |column: &&Column| {
+            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
+        };
+        let additions: Vec<String> = columns.iter().map(addition).collect();
+        Ok(vec![format!("ALTER TABLE {} {}", quoted_table(table), additions.join(", "))])
+    }
+
+    fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+        new_columns(columns, mode)
+    }
+
+    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<()> {
+        self.create("cannot create the table", &self.create_sql(table, columns, mode)?).await
+    }
+
+    async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
         match mode {
             LoadMode::Append => Ok(()),
             LoadMode::Replace => unsupported::reject_replace(self, table).await,
@@ -112,7 +142,7 @@ impl TableConnection for Connection {
         }
     }
 
-    async fn read_key(&mut self, table: &str, wanted: &[String]) -> Result<MergeKey> {
+    async fn read_key(&mut self, table: &TableName, wanted: &[String]) -> Result<MergeKey> {
         MergeKey::of_table(self, table, wanted).await
     }
 
@@ -120,18 +150,19 @@ impl TableConnection for Connection {
         &key.columns
     }
 
-    async fn read_columns(&mut self, table: &str) -> Result<Vec<TableColumn>> {
+    async fn read_columns(&mut self, table: &TableName) -> Result<Vec<TableColumn>> {
         describe(self, table).await
     }
 
-    async fn add_columns(&mut self, table: &str, columns: &[&Column]) -> Result<()> {
-        reject_system_columns(columns.iter().copied())?;
-        let addition = |column: &&Column| {
-            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
-        };
-        let additions: Vec<String> = columns.iter().map(addition).collect();
-        let sql = format!("ALTER TABLE {} {}", quoted(table), additions.join(", "));
-        self.run("cannot add the file's new columns to the table", &sql).await
+    async fn widen_columns(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<String>> {
+        widen::widen(self, table, columns).await
+    }
+
+    async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
+        for sql in self.add_sql(table, columns)? {
+            self.run("cannot add the file's new columns to the table", &sql).await?;
+        }
+        Ok(())
     }
 }
 
@@ -141,11 +172,13 @@ impl TableConnection for Connection {
 /// If two workers create the same table, each waits for the end of the other's transaction, within the lock timeout.
 pub(super) async fn create_in_transaction(
     connection: &mut Connection,
-    table: &str,
+    table: &TableName,
     schema: &Schema,
+    options: &DestinationOptions,
 ) -> Result<Option<Vec<TableColumn>>> {
     let context = "cannot create the table in the transaction of its rows";
-    let sql = create_table_statement(table, &schema.columns, &LoadMode::Append)?;
+    let columns = columns_of_new_table(&schema.columns, options);
+    let sql = create_table_statement(table, &columns, &LoadMode::Append)?;
     match connection.run_raw(context, &sql).await? {
         Ok(()) => {}
         Err(error) if is_created_by_another(&error) => return Ok(None),
@@ -154,7 +187,7 @@ pub(super) async fn create_in_transaction(
     // Another session may have created a view or another relation of this name after the table was looked up.
     relation(connection, table, &[]).await?;
     let table_columns = describe(connection, table).await?;
-    match_columns(table, &table_columns, schema, UnknownColumns::Refuse).map(Some)
+    match_columns(table, &table_columns, schema, Contract::REFUSE).map(Some)
 }
 
 fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> Result<()> {
@@ -170,7 +203,12 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
     }
 }
 
-fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> Result<String> {
+/// Returns the statement that creates a table for a file.
+pub(in crate::destination) fn create_table_statement(
+    table: &TableName,
+    columns: &[Column],
+    mode: &LoadMode,
+) -> Result<String> {
     reject_system_columns(columns.iter())?;
     let key = new_key(table, columns, mode)?;
     let has_any_size = |column: &Column| matches!(column.column_type, ColumnType::Text | ColumnType::Binary);
@@ -179,6 +217,30 @@ fn create_table_statement(table: &str, columns: &[Column], mode: &LoadMode) -> R
         return Err(key_too_long(table, &key));
     }
     Ok(create_statement::<PostgresDialect>(table, columns, &key, type_sql, type_sql))
+}
+
+/// Returns the columns of a table that is created for a file.
+pub(in crate::destination) fn new_columns(columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
+    let key = new_key("", columns, mode).unwrap_or_default();
+    column::new_columns(columns, &key, |column, _| (type_sql(column), new_storage(column.column_type)))
+}
+
+/// Returns the storage of a column in a created table.
+fn new_storage(column_type: ColumnType) -> Storage {
+    match column_type.with_headroom() {
+        ColumnType::Boolean => Storage::Boolean,
+        ColumnType::Integer => Storage::Integer { bytes: 8 },
+        ColumnType::Decimal { precision, scale } => {
+            Storage::Numeric { size: Some((u64::from(precision), u64::from(scale))) }
+        }
+        ColumnType::Double => Storage::Double,
+        ColumnType::Date => Storage::Date,
+        ColumnType::DateTime => Storage::Timestamp { fraction_digits: 6 },
+        ColumnType::Instant => Storage::Instant { fraction_digits: 6 },
+        ColumnType::Json => Storage::Json,
+        ColumnType::Text => Storage::Characters { max: None, trims_spaces: false },
+        ColumnType::Binary => Storage::Bytea,
+    }
 }
 
 /// Returns the type of a column in a created table.
@@ -208,10 +270,10 @@ mod tests {
     fn name_of_a_system_column_is_rejected() {
         let columns = |name: &str| Inference::new(vec!["id".to_owned(), name.to_owned()]).finish().columns;
         for name in SYSTEM_COLUMNS {
-            let error = create_table_statement("t", &columns(name), &LoadMode::Append).unwrap_err();
+            let error = create_table_statement(&"t".into(), &columns(name), &LoadMode::Append).unwrap_err();
             assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some(name)));
         }
-        assert!(create_table_statement("t", &columns("XMIN"), &LoadMode::Append).is_ok());
+        assert!(create_table_statement(&"t".into(), &columns("XMIN"), &LoadMode::Append).is_ok());
     }
 
     #[test]
@@ -233,21 +295,21 @@ mod tests {
         inference.observe(&batch);
         let columns = inference.finish().columns;
         assert_eq!(
-            create_table_statement("t", &columns, &LoadMode::Append).unwrap(),
+            create_table_statement(&"t".into(), &columns, &LoadMode::Append).unwrap(),
             "CREATE TABLE IF NOT EXISTS \"t\" (\"flag\" boolean NULL, \"Id\" bigint NULL, \"price\" numeric(18,2) NULL, \
              \"number\" double precision NULL, \"day\" date NULL, \"at\" timestamp(6) NULL, \"seen\" timestamptz(6) NULL, \
              \"note\" text NULL)"
         );
         let merge = |key: &str| LoadMode::Merge { key: vec![key.into()] };
-        let sql = create_table_statement("t", &columns[1..3], &merge("ID")).unwrap();
+        let sql = create_table_statement(&"t".into(), &columns[1..3], &merge("ID")).unwrap();
         let expected = "CREATE TABLE IF NOT EXISTS \"t\" (\"Id\" bigint NOT NULL, \"price\" numeric(18,2) NULL, \
                         PRIMARY KEY (\"Id\"))";
         assert_eq!(sql, expected);
-        assert!(create_table_statement("t", &columns, &merge("missing")).is_err());
+        assert!(create_table_statement(&"t".into(), &columns, &merge("missing")).is_err());
         let mut long = columns;
         long[7].max_bytes = KEY_BYTES;
-        assert!(create_table_statement("t", &long, &merge("note")).is_ok());
+        assert!(create_table_statement(&"t".into(), &long, &merge("note")).is_ok());
         long[7].max_bytes += 1;
-        assert!(create_table_statement("t", &long, &merge("note")).is_err());
+        assert!(create_table_statement(&"t".into(), &long, &merge("note")).is_err());
     }
 }

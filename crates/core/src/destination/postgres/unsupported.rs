@@ -3,9 +3,10 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::{Connection, value};
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::table::cascading_foreign_key;
 use crate::error::{Error, ErrorKind, Result};
+use crate::table_name::TableName;
 
 /// The first rule that rewrites the statements; whether other tables inherit from this one, apart from partitions; and
 /// the first foreign key that changes rows of another table when rows are deleted here, with that table.
@@ -29,7 +30,7 @@ const DELETE: &str = "4";
 const UPDATE_AND_INSERT: &str = "23";
 
 /// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
-pub(super) async fn reject_replace(connection: &mut Connection, table: &str) -> Result<()> {
+pub(super) async fn reject_replace(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, DELETE).await? else { return Ok(()) };
     if let Some((constraint, child)) = found.foreign_key {
         return Err(cascading_foreign_key(table, &constraint, &child));
@@ -38,7 +39,7 @@ pub(super) async fn reject_replace(connection: &mut Connection, table: &str) -> 
 }
 
 /// Rejects a table if a rule rewrites the statements of a merge, or if its key does not apply to inherited rows.
-pub(super) async fn reject_merge(connection: &mut Connection, table: &str) -> Result<()> {
+pub(super) async fn reject_merge(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, UPDATE_AND_INSERT).await? else { return Ok(()) };
     reject_common(table, "merged into", found.rule, found.has_children)
 }
@@ -63,8 +64,8 @@ struct UnsupportedFeatures {
     foreign_key: Option<(String, String)>,
 }
 
-async fn find(connection: &mut Connection, table: &str, events: &str) -> Result<Option<UnsupportedFeatures>> {
-    let relation = quoted(table);
+async fn find(connection: &mut Connection, table: &TableName, events: &str) -> Result<Option<UnsupportedFeatures>> {
+    let relation = quoted_table(table);
     let params: [(&(dyn ToSql + Sync), Type); 2] = [(&relation, Type::TEXT), (&events, Type::TEXT)];
     let context = "cannot read the table's rules and the foreign keys to it";
     let rows = connection.rows(context, FEATURES_SQL, &params).await?;

@@ -16,13 +16,14 @@ use super::encoding::CopyFormat;
 use super::failure::failure;
 use super::ledger::PostgresDialect;
 use super::rejection;
-use super::table::quoted;
+use super::table::quoted_table;
 use crate::destination::column::column_list;
 use crate::destination::failure::Phase;
 use crate::destination::limits::{PIECE_TIMEOUT, STATEMENT_TIMEOUT, STORE_TIMEOUT};
 use crate::destination::piece::{is_full, new_buffer, take_pieces};
 use crate::destination::rows::Rows;
 use crate::error::Result;
+use crate::table_name::TableName;
 
 /// Approximate size of one COPY. At most this much is sent after the server has rejected a row.
 const COPY_BYTES: u64 = 64 * 1024 * 1024;
@@ -32,7 +33,7 @@ const CONTEXT: &str = "cannot load the rows";
 /// Loads all rows into `table`. Returns the number of rows that the server has stored.
 pub(super) async fn load(
     connection: &mut Connection,
-    table: &str,
+    table: &TableName,
     columns: &[TableColumn],
     rows: &mut Rows<'_, Storage>,
 ) -> Result<u64> {
@@ -92,19 +93,19 @@ impl Copy<'_> {
     }
 
     /// Ends the COPY and compares the number of stored rows with the number of sent rows.
-    async fn finish(mut self, table: &str, columns: &[TableColumn], sent_rows: u64) -> Result<u64> {
+    async fn finish(mut self, table: &TableName, columns: &[TableColumn], sent_rows: u64) -> Result<u64> {
         let result = tokio::time::timeout(STORE_TIMEOUT, self.sink.as_mut().finish()).await;
         match self.connection.check_timeout(STORE_TIMEOUT, CONTEXT, result)? {
             Ok(stored) => rejection::check_count(table, "stored", stored, sent_rows).map(|()| stored),
             Err(error) => match error.as_db_error() {
-                Some(server) => Err(rejection::of_rows(CONTEXT, server, table, columns, self.first_record)),
+                Some(server) => Err(rejection::of_rows(CONTEXT, server, table.own_name(), columns, self.first_record)),
                 None => Err(failure(Phase::Connected, CONTEXT, error)),
             },
         }
     }
 }
 
-fn statement(table: &str, columns: &[TableColumn], format: CopyFormat) -> String {
+fn statement(table: &TableName, columns: &[TableColumn], format: CopyFormat) -> String {
     let list = column_list::<PostgresDialect, _>(columns);
-    format!("COPY {} ({list}) FROM STDIN (FORMAT {})", quoted(table), format.sql())
+    format!("COPY {} ({list}) FROM STDIN (FORMAT {})", quoted_table(table), format.sql())
 }

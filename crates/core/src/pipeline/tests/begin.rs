@@ -87,6 +87,31 @@ async fn value_of_another_type_stops_the_single_pass_load() {
     assert_eq!((fixture.database.calls(Step::Begin), fixture.database.calls(Step::Commit)), (2, 1));
 }
 
+/// The order of day and month is known only after the scan, so the first rows may be refused without it.
+#[rstest]
+#[case::proved("day\n01/02/2024\n13/02/2024\n", Outcome::Loaded)]
+#[case::not_proved("day\n01/02/2024\n03/02/2024\n", Outcome::FellBack)]
+#[tokio::test]
+async fn refused_dates_are_loaded_after_a_scan_that_proves_their_order(#[case] body: &str, #[case] outcome: Outcome) {
+    let fixture = Fixture::new(Reading::SinglePass);
+    fixture.aws.put(KEY, body);
+    fixture.database.fail_times(Step::Write, ErrorKind::DataRefused, 1);
+    let report = fixture.process().await.unwrap();
+    assert_eq!((report.outcome, report.rows_stored), (outcome, 2));
+}
+
+#[rstest]
+#[tokio::test]
+async fn document_with_records_in_an_array_has_a_hint(
+    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
+) {
+    let fixture = Fixture::new(reading);
+    fixture.aws.put(KEY, "{\"next\": null, \"items\": [{\"id\": 1}, {\"id\": 2}]}");
+    let report = fixture.process().await.unwrap();
+    assert_eq!((report.outcome, report.rows_stored), (Outcome::Loaded, 1));
+    assert!(report.hint.is_some_and(|hint| hint.ends_with("set JSON_RECORDS to items")));
+}
+
 #[rstest]
 #[tokio::test]
 async fn duplicate_event_is_skipped(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {

@@ -2,6 +2,7 @@
 //!
 //! It panics when a load breaks the protocol: rows of a source that are committed twice, or COMMIT without finalize.
 
+mod history;
 mod load;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -9,14 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
 
 use crate::destination::{
-    Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, LedgerEntry, LedgerOutcome,
-    LedgerProbe, LedgerState, Probe, RowCounts, ScanReason, ValueCheck,
+    AttemptRecord, Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, HistoryProbe,
+    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode, LoadedVersion,
+    ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, ValueCheck, inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{ObjectRef, SourceId};
+use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::Destinations;
+use history::run_of;
 use load::FakeLoad;
 
 /// A step of the protocol.
@@ -29,8 +33,11 @@ pub(super) enum Step {
     Commit,
     LookUp,
     History,
+    LoadedVersions,
     Probe,
     Record,
+    RecordAttempt,
+    KeepHistory,
     RecordMove,
 }
 
@@ -59,6 +66,8 @@ pub(super) struct FakeDatabase(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     ledger: BTreeMap<SourceId, LedgerRow>,
+    /// The versions that were claimed or recorded.
+    versions: Vec<ObjectVersion>,
     rows: Vec<(SourceId, String)>,
     calls: Vec<Step>,
     fresh_opens: usize,
@@ -74,6 +83,8 @@ struct State {
     refused_value: Option<&'static str>,
     history: Vec<(String, HistoryEntry)>,
     denies_create: bool,
+    attempts: Vec<AttemptRecord>,
+    history_probe: Option<HistoryProbe>,
 }
 
 impl FakeDatabase {
@@ -89,7 +100,17 @@ impl FakeDatabase {
 
     /// Every call fails, as when the server is down.
     pub(super) fn stop(&self) {
-        for step in [Step::Begin, Step::LookUp, Step::History, Step::Probe, Step::Record, Step::RecordMove] {
+        for step in [
+            Step::Begin,
+            Step::LookUp,
+            Step::History,
+            Step::LoadedVersions,
+            Step::Probe,
+            Step::Record,
+            Step::RecordAttempt,
+            Step::KeepHistory,
+            Step::RecordMove,
+        ] {
             self.fail(step, ErrorKind::Unreachable);
         }
     }
@@ -156,6 +177,16 @@ impl FakeDatabase {
         self.state().denies_create = true;
     }
 
+    /// What the attempt history lacks.
+    pub(super) fn put_history_probe(&self, probe: HistoryProbe) {
+        self.state().history_probe = Some(probe);
+    }
+
+    /// The attempts in the history, oldest first.
+    pub(super) fn attempts(&self) -> Vec<AttemptRecord> {
+        self.state().attempts.clone()
+    }
+
     /// The committed rows, fields joined by commas.
     pub(super) fn rows(&self) -> Vec<String> {
         self.state().rows.iter().map(|(_, row)| row.clone()).collect()
@@ -215,6 +246,7 @@ impl FakeDatabase {
     fn begin_now(&self, claim: &FileClaim, schema: FileSchema<'_>) -> Result<Begun> {
         self.call(Step::Begin)?;
         let mut state = self.state();
+        state.versions.push(claim.source.clone());
         if let Some(entry) = state.entry_in_target(&claim.source.id) {
             return Ok(Begun::AlreadyLoaded(entry));
         }
@@ -302,6 +334,43 @@ impl Destination for FakeDatabase {
         .boxed()
     }
 
+    fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>> {
+        async move {
+            self.call(Step::History)?;
+            let state = self.state();
+            let is_wanted = |run: &&Run| filter.key.as_ref().is_none_or(|key| run.key == *key);
+            let runs = state.attempts.iter().rev().map(run_of).collect::<Vec<_>>();
+            let runs = runs.iter().filter(is_wanted).take(filter.limit).cloned().collect();
+            Ok(RunPage { runs, next: None, has_history: true })
+        }
+        .boxed()
+    }
+
+    fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::RecordAttempt)?;
+            self.hang_if(Step::RecordAttempt).await;
+            self.state().attempts.push(attempt.clone());
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+        async move {
+            self.call(Step::KeepHistory)?;
+            let mut state = self.state();
+            let count = state.attempts.len();
+            state.attempts.retain(|attempt| attempt.started_at >= before);
+            Ok(HistoryUpkeep { deleted: (count - state.attempts.len()) as u64 })
+        }
+        .boxed()
+    }
+
+    fn inspect<'a>(&'a self, _: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>> {
+        async move { inspect_new(Product::MySql, &"orders".into(), schema.schema(), &LoadMode::Append) }.boxed()
+    }
+
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
         async move {
             self.call(Step::Probe)?;
@@ -311,7 +380,8 @@ impl Destination for FakeDatabase {
                 false => Vec::new(),
             };
             let ledger = if state.ledger.is_empty() { LedgerProbe::Missing } else { LedgerProbe::Usable };
-            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger) })
+            let history = Ok(state.history_probe.clone());
+            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger), history })
         }
         .boxed()
     }
@@ -320,6 +390,7 @@ impl Destination for FakeDatabase {
         async move {
             self.call(Step::Record)?;
             let mut state = self.state();
+            state.versions.push(claim.source.clone());
             if state.entry_in_target(&claim.source.id).is_none() {
                 let LedgerOutcome { rows_parsed, rows_stored, rows_rejected, .. } = *outcome;
                 let counts = RowCounts { rows_parsed, rows_stored, rows_rejected, ..RowCounts::default() };
@@ -330,16 +401,43 @@ impl Destination for FakeDatabase {
         .boxed()
     }
 
+    fn loaded_versions<'a>(
+        &'a self,
+        bucket: &'a str,
+        keys: &'a [&'a str],
+        etags: &'a [&'a str],
+    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+        async move {
+            self.call(Step::LoadedVersions)?;
+            let state = self.state();
+            let is_meant = |version: &&ObjectVersion| {
+                version.object.bucket == bucket
+                    && keys.contains(&version.object.key.as_str())
+                    && etags.contains(&version.etag.as_str())
+                    && state.entry_in_target(&version.id).is_some()
+            };
+            let loaded = |version: &ObjectVersion| LoadedVersion {
+                source_id: version.id.to_string(),
+                key: version.object.key.clone(),
+                version_id: version.object.version_id.clone(),
+                etag: version.etag.clone(),
+                size_bytes: version.size_bytes,
+            };
+            Ok(state.versions.iter().filter(is_meant).map(loaded).collect())
+        }
+        .boxed()
+    }
+
     fn record_move<'a>(
         &'a self,
         source_id: &'a SourceId,
-        moved_to: &'a str,
+        place: ObjectPlace<'a>,
         _: Option<f64>,
     ) -> BoxFuture<'a, Result<()>> {
         async move {
             self.call(Step::RecordMove)?;
-            if let Some(row) = self.state().ledger.get_mut(source_id) {
-                row.entry.moved_to = Some(moved_to.to_owned());
+            if let (Some(row), ObjectPlace::MovedTo(key)) = (self.state().ledger.get_mut(source_id), place) {
+                row.entry.moved_to = Some(key.to_owned());
             }
             Ok(())
         }

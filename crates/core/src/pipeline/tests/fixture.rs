@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 
 use super::{FakeDatabase, Step};
 use crate::catalog::{Catalog, GlueSettings};
-use crate::check::{Check, check};
+use crate::check::{Check, Surroundings, check};
 use crate::deadline::Deadline;
 use crate::destination::{
-    Authentication, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode, Tls, UnknownColumns,
+    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode,
+    MissingColumns, Tls, UnknownColumns,
 };
 use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
 use crate::error::Result;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
-    Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
+    AfterLoad, Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
 };
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
@@ -126,6 +127,29 @@ impl Fixture {
         Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap().results
     }
 
+    /// Runs a request in a new process, and returns the result.
+    pub(super) async fn run(&self, request: &Value) -> Value {
+        let request = Request::parse(request, BUCKET, None).unwrap();
+        let result = Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap();
+        serde_json::to_value(result).unwrap()
+    }
+
+    /// Processes a batch of messages, one for each of these keys, as a new worker.
+    pub(super) async fn receive(&self, keys: &[&str], receive_count: u32) -> Value {
+        let message = |key: &&str| {
+            let event = json!({"Records": [{
+                "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+                "s3": {"bucket": {"name": BUCKET}, "object": {"key": key}},
+            }]});
+            json!({
+                "messageId": key, "receiptHandle": "handle", "eventSource": "aws:sqs", "body": event.to_string(),
+                "attributes": {"ApproximateReceiveCount": receive_count.to_string()},
+            })
+        };
+        let batch = json!({"Records": keys.iter().map(message).collect::<Vec<_>>()});
+        Box::pin(Dispatcher::of_context(self.context()).respond(&batch, &no_deadline())).await.unwrap()
+    }
+
     /// Replays the fallback as a new worker.
     pub(super) async fn replay(&self) -> Vec<Result<Report>> {
         self.replay_in(&self.context()).await
@@ -151,9 +175,9 @@ impl Fixture {
         Box::pin(status(&self.context(), BUCKET, &request, &no_deadline())).await
     }
 
-    /// The result of a check, without tasks.
+    /// The result of a check, without queue and tasks.
     pub(super) async fn check(&self) -> Check {
-        Box::pin(check(&self.context(), None, BUCKET, &no_deadline())).await
+        Box::pin(check(&self.context(), Surroundings::default(), BUCKET, &no_deadline())).await
     }
 
     /// The current version of the object with this key.
@@ -319,6 +343,9 @@ fn settings() -> PipelineConfig {
         load_method: LoadMethod::Auto,
         load_mode: LoadMode::Append,
         unknown_columns: UnknownColumns::Refuse,
+        extra_column: "extra".to_owned(),
+        missing_columns: MissingColumns::Default,
+        changed_types: ChangedTypes::Refuse,
         ledger_table: "spillway_ledger".to_owned(),
         connect_timeout: Duration::from_secs(1),
         atomic_max_bytes: 1 << 30,
@@ -360,13 +387,15 @@ fn settings() -> PipelineConfig {
             credentials: CredentialSettings::Inline(credentials),
             tables: Tables::fixed(TableRules::of_routes(TableSettings {
                 patterns: Default::default(),
-                default: Some("orders".to_owned()),
+                default: Some("orders".into()),
             })),
             options,
+            history_days: 90,
             retry_budget: Duration::from_millis(5),
         },
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
+        after_load: AfterLoad::Move,
         files: ReadOptions {
             format: FileFormat::Auto,
             csv,

@@ -4,6 +4,8 @@
 //! in the bucket, and the contents of table and ledger afterwards. The drivers and SDK clients are tested elsewhere,
 //! against real servers.
 
+/// Files that stay in place or are deleted after the load.
+mod after_load;
 /// Each result of begin, duplicates, and files without rows.
 mod begin;
 /// COMMIT with a known and with an unknown result, and COMMIT that is never sent.
@@ -18,6 +20,8 @@ mod fake_database;
 mod fallback;
 /// A bucket, a catalog and a database for one test.
 mod fixture;
+/// The attempt history, and lists of runs, fallbacks and rejects.
+mod history;
 /// Moves that fail halfway.
 mod moves;
 /// Objects that are missing, unreadable, or overwritten while they are read.

@@ -263,3 +263,35 @@ async fn sweep_goes_on_without_the_counts_if_the_leases_cannot_be_read() {
     let results = fixture.sweep().await;
     assert_eq!((results.reports.len(), results.failures.len()), (2, 0));
 }
+
+/// If a worker dies, its whole batch is received again. The other files of the batch do not wait a second time.
+#[rstest]
+#[case::first_time(1, ["1,one", "2,two", "3,three"])]
+#[case::second_time(2, ["3,three", "1,one", "2,two"])]
+#[tokio::test]
+async fn batch_that_is_received_again_processes_a_file_with_deaths_last(
+    #[case] receive_count: u32,
+    #[case] rows: [&str; 3],
+) {
+    let fixture = after_deaths(Reading::Buffered, 1).await;
+    fixture.aws.put("uploads/b.csv", "id,note\n3,three\n");
+    let response = fixture.receive(&[KEY, "uploads/b.csv"], receive_count).await;
+    assert_eq!(response, json!({"batchItemFailures": []}));
+    assert_eq!(fixture.database.rows(), rows);
+}
+
+/// The ledger must be read before a file is parked. During an outage that is no failure of the sweep.
+#[rstest]
+#[case::outage(ErrorKind::Unreachable)]
+#[case::broken_secret(ErrorKind::SecretInvalid)]
+#[tokio::test]
+async fn sweep_leaves_a_file_that_waits_for_the_database(#[case] kind: ErrorKind) {
+    let fixture = after_deaths(Reading::Buffered, 3).await;
+    fixture.database.fail(Step::LookUp, kind);
+    let results = fixture.sweep().await;
+    assert_eq!((results.reports.len(), results.failures.len()), (0, 0));
+    fixture.assert_waits("lease upload");
+    fixture.database.heal();
+    assert_eq!(fixture.sweep().await.reports[0].outcome, Outcome::Rejected);
+    assert_parked(&fixture);
+}

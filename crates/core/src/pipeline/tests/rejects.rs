@@ -241,7 +241,7 @@ async fn corrected_rejects_are_loaded_into_their_table() {
     let mut fixture = fixture(Reading::Buffered, Cause::NoTable);
     fixture.settings.files.limits.rejects = spillway_formats::reject::RejectLimit::Count(1);
     let id = fixture.version(KEY).await.id;
-    let key = route::rejects_key(&fixture.settings.prefixes, "customers", KEY, &id);
+    let key = route::rejects_key(&fixture.settings.prefixes, &"customers".into(), KEY, &id);
     fixture.aws.put(&key, "id,note\n2,corrected\n");
     let report = fixture.process_key(&key).await.unwrap();
     assert_eq!((report.outcome, report.table.as_deref()), (Outcome::Loaded, Some("customers")));
@@ -255,7 +255,7 @@ async fn corrected_rejects_are_never_loaded_into_spillways_own_tables() {
     let mut fixture = fixture(Reading::Buffered, Cause::NoTable);
     fixture.settings.files.limits.rejects = spillway_formats::reject::RejectLimit::Count(1);
     let id = fixture.version(KEY).await.id;
-    let key = route::rejects_key(&fixture.settings.prefixes, "spillway_ledger", KEY, &id);
+    let key = route::rejects_key(&fixture.settings.prefixes, &"spillway_ledger".into(), KEY, &id);
     fixture.aws.put(&key, "id,note\n2,forged\n");
     let report = fixture.process_key(&key).await.unwrap();
     assert_eq!(report.outcome, Outcome::Rejected, "{report:?}");

@@ -7,11 +7,26 @@ use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::object::ObjectVersion;
 use crate::pattern::TablePatterns;
-use crate::pipeline::{TableRules, Tables};
+use crate::pipeline::{TableEntry, TableRules, Tables};
 use crate::replay::Replay;
 use crate::report::Outcome;
 use crate::route::TableSettings;
 use spillway_formats::schema::fallback::FallbackFormat;
+
+/// Without `TABLE_PATTERN`, an entry of the table settings can still name another table.
+#[tokio::test]
+async fn replay_with_table_settings_covers_every_table() {
+    let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let routes = TableSettings { patterns: TablePatterns::default(), default: Some("other".into()) };
+    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes.clone()));
+    assert!(fixture.replay().await.is_empty());
+    let table = "orders".into();
+    let config = fixture.settings.table_defaults(&table);
+    let entries = vec![TableEntry { patterns: TablePatterns::default(), name: Some(table), config }];
+    fixture.settings.database.tables = Tables::fixed(TableRules { routes, entries });
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_eq!(fixture.database.rows(), ["1,one", "2,two"]);
+}
 
 /// A file that fell back while the database was down. Now the database is up.
 async fn fell_back(format: FallbackFormat) -> (Fixture, ObjectVersion) {
@@ -209,7 +224,7 @@ async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
     let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
     // With patterns, a replay selects the manifests of every table.
     let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
-    let routes = TableSettings { patterns, default: Some("orders".to_owned()) };
+    let routes = TableSettings { patterns, default: Some("orders".into()) };
     fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes));
     let key = fixture.aws.keys().into_iter().find(|key| key.contains("_manifests/")).unwrap();
     let text = String::from_utf8(fixture.aws.get(&key).unwrap()).unwrap();

@@ -8,7 +8,7 @@ use crate::destination::{HistoryEntry, LedgerState};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
-fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> HistoryEntry {
+pub(super) fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> HistoryEntry {
     HistoryEntry {
         source_id: fixture_id.to_owned(),
         state,
@@ -179,7 +179,7 @@ async fn failed_items(fixture: &Fixture) -> String {
     assert_eq!(fixture.aws.keys(), keys, "the check left an object");
     let failed: Vec<_> = check.items.iter().filter(|item| !item.ok).collect();
     assert!(failed.iter().all(|item| item.reason.is_some() && item.fix.is_some()), "{check:#?}");
-    assert_eq!((check.ok, check.items.len()), (failed.is_empty(), 11), "{check:#?}");
+    assert_eq!((check.ok, check.items.len()), (failed.is_empty(), 12), "{check:#?}");
     failed.iter().map(|item| item.name).collect::<Vec<_>>().join(" ")
 }
 
@@ -200,8 +200,8 @@ async fn check_names_the_failed_service(#[case] operation: &'static str, #[case]
 }
 
 #[rstest]
-#[case(Step::Open, ErrorKind::SecretInvalid, "secret database load_statement temporary_table table ledger")]
-#[case(Step::Probe, ErrorKind::Credentials, "database load_statement temporary_table table ledger")]
+#[case(Step::Open, ErrorKind::SecretInvalid, "secret database load_statement temporary_table table ledger history")]
+#[case(Step::Probe, ErrorKind::Credentials, "database load_statement temporary_table table ledger history")]
 #[tokio::test]
 async fn check_names_the_items_that_need_a_failed_one(
     #[case] step: Step,

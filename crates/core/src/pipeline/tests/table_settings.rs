@@ -11,6 +11,7 @@ use crate::pattern::TablePatterns;
 use crate::pipeline::{Refresh, TableConfig, TableEntry, TableRules, Tables};
 use crate::report::Outcome;
 use crate::route::TableSettings;
+use crate::table_name::TableName;
 
 const SETTINGS: &str = "settings/tables.toml";
 /// A text that is not valid. Every other text is the table of all uploads.
@@ -19,7 +20,7 @@ const INVALID: &str = "invalid";
 /// A fixture whose settings are in the bucket. The column `note` of each table is ignored.
 fn fixture(reading: Reading) -> Fixture {
     let mut fixture = Fixture::new(reading);
-    let defaults = fixture.settings.table_defaults("");
+    let defaults = fixture.settings.table_defaults(&TableName::default());
     let initial = TableRules::of_routes(TableSettings { patterns: TablePatterns::default(), default: None });
     let parse = move |text: &str| rules(text, &defaults);
     fixture.settings.database.tables = Tables::in_s3(ObjectRef::new(BUCKET, SETTINGS), initial, parse);
@@ -34,7 +35,7 @@ fn rules(text: &str, defaults: &TableConfig) -> Result<TableRules> {
     let ignored = ColumnRule { name: "note".to_owned(), source: "note".to_owned(), action: ColumnAction::Ignore };
     let mut config = defaults.clone();
     config.files.columns = ColumnRules::new(vec![ignored]);
-    let entry = TableEntry { patterns: patterns.clone(), name: Some(text.to_owned()), config };
+    let entry = TableEntry { patterns: patterns.clone(), name: Some(text.into()), config };
     Ok(TableRules { routes: TableSettings { patterns, default: None }, entries: vec![entry] })
 }
 

@@ -1,25 +1,26 @@
 //! A file's state as a sentence for the user, with what to do next.
 
 use super::{FileState, FileStatus};
-use crate::destination::LedgerState;
+use crate::destination::{LedgerState, RunOutcome};
 use crate::object::ObjectRef;
-use crate::pipeline::PipelineConfig;
+use crate::pipeline::{AfterLoad, PipelineConfig};
 use crate::reconcile::age_seconds;
 use crate::route::Route;
 
 /// Returns the explanation of a state whose other fields are complete.
 pub(super) fn of(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -> String {
+    let after_load = settings.table_of_key(&object.key).map_or(settings.after_load, |config| config.after_load);
     match status.state {
-        FileState::Waiting => waiting(status, settings, object),
+        FileState::Waiting => waiting(status, settings, object, after_load),
         FileState::Loading => loading(status),
-        FileState::Loaded => loaded(status),
+        FileState::Loaded => loaded(status, after_load),
         FileState::FellBack => fell_back(status),
         FileState::Rejected => rejected(status),
         FileState::Unknown => unknown(status, settings, object),
     }
 }
 
-fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -> String {
+fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef, after_load: AfterLoad) -> String {
     let prefixes = &settings.prefixes;
     if let Route::Skip { why } = Route::of_requested(object, prefixes) {
         return format!("the object is never loaded: {why}; ask for the key that the file was uploaded to");
@@ -31,15 +32,32 @@ fn waiting(status: &FileStatus, settings: &PipelineConfig, object: &ObjectRef) -
         );
     }
     let age = status.object.as_ref().map_or(0, |object| age_seconds(object.last_modified));
-    let next = match status.ledger.error {
-        None => "its event or the next sweep loads it",
-        Some(_) => "the database cannot be read now, so the next attempt may write its rows to the fallback",
+    let next = match (&status.ledger.error, after_load) {
+        (None, _) => "its event or the next sweep loads it",
+        (Some(_), AfterLoad::Keep) => "the database cannot be read now, and the file waits until it can be",
+        (Some(_), AfterLoad::Move | AfterLoad::Delete) => {
+            "the database cannot be read now, so the next attempt may write its rows to the fallback"
+        }
     };
+    let failed = failed_attempts(status);
     format!(
-        "the file has waited for {age} s and no worker has it; {next}; to load it now send {{\"key\": {:?}}}; if it \
+        "the file has waited for {age} s and no worker has it{failed}; {next}; to load it now send {{\"key\": {:?}}}; if it \
          waits long, search for the key in the log of the trigger function",
         object.key
     )
+}
+
+/// The latest failure of the version that waits, if the history has one.
+fn failed_attempts(status: &FileStatus) -> String {
+    let Some(last) = status.attempts.first().filter(|run| run.outcome == RunOutcome::Failed) else {
+        return String::new();
+    };
+    let count = match last.attempts {
+        1 => "an attempt".to_owned(),
+        count => format!("{count} attempts"),
+    };
+    let (kind, reason) = (last.error_kind.as_deref().unwrap_or_default(), last.reason.as_deref().unwrap_or_default());
+    format!("; {count} failed, the last one at {} ({kind}: {reason})", last.ended_at.unwrap_or(last.started_at))
 }
 
 fn loading(status: &FileStatus) -> String {
@@ -50,12 +68,12 @@ fn loading(status: &FileStatus) -> String {
     )
 }
 
-fn loaded(status: &FileStatus) -> String {
+fn loaded(status: &FileStatus, after_load: AfterLoad) -> String {
     let state = status.ledger.rows.first().map(|row| row.state);
     let mut text = match state {
         Some(LedgerState::Duplicate) => {
-            "the same bytes were loaded before, so the file was not loaded again; to load them twice set \
-             DEDUPE=version and upload the file again"
+            "the same bytes were loaded before, so the file was not loaded again; to load them twice upload them under \
+             another key, or, in a bucket with versioning, set DEDUPE=version and upload the file again"
         }
         Some(LedgerState::Superseded) => "a newer file has replaced the table, so the rows of this one are not needed",
         Some(LedgerState::Loaded) => "the rows are in the table",
@@ -65,7 +83,11 @@ fn loaded(status: &FileStatus) -> String {
     }
     .to_owned();
     if status.object.is_some() {
-        text.push_str("; the object has not moved yet, and the next sweep moves it");
+        text.push_str(match after_load {
+            AfterLoad::Move => "; the object has not moved yet, and the next sweep moves it",
+            AfterLoad::Delete => "; the object is not deleted yet, and the next sweep deletes it",
+            AfterLoad::Keep => "; the object stays in place, because AFTER_LOAD is keep",
+        });
     }
     if !status.rejects.is_empty() {
         text.push_str("; some records were rejected; correct them and load them with a rejects request");

@@ -53,7 +53,10 @@ fn utf16_without_a_byte_order_mark_is_read_if_its_beginning_is_latin(#[case] big
         decoder.push(&file).unwrap();
         decoder.finish().unwrap();
         let dialect = decoder.dialect();
-        assert_eq!(dialect.encoding, Some(if big_endian { encoding_rs::UTF_16BE } else { encoding_rs::UTF_16LE }));
+        assert_eq!(
+            dialect.encoding,
+            TextEncoding::Named(if big_endian { encoding_rs::UTF_16BE } else { encoding_rs::UTF_16LE })
+        );
         assert_eq!(decode_as(&dialect, [&file[..]], LIMITS).unwrap(), expected, "the second pass");
     }
 }
@@ -93,7 +96,7 @@ fn other_encodings_are_rejected_by_name(#[case] file: &[u8], #[case] expected: &
 #[case("utf-16le", b"n\0\n\0\xe9\0\n\0", "n/\u{e9}")]
 #[case("windows-1252", b"\xef\xbb\xbfn\n\xc3\xa9\n", "n/\u{e9}")]
 fn encoding_can_be_configured(#[case] label: &str, #[case] file: &[u8], #[case] expected: &str) {
-    let encoding = encoding_rs::Encoding::for_label(label.as_bytes());
+    let encoding = TextEncoding::parse(label).unwrap();
     let dialect = CsvDialect { encoding, ..detecting() };
     for cut in 0..=file.len() {
         assert_eq!(shown(&decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS).unwrap()), expected);
@@ -102,7 +105,7 @@ fn encoding_can_be_configured(#[case] label: &str, #[case] file: &[u8], #[case] 
 
 #[test]
 fn text_in_another_encoding_than_configured_is_rejected() {
-    let dialect = CsvDialect { encoding: Some(encoding_rs::SHIFT_JIS), ..detecting() };
+    let dialect = CsvDialect { encoding: TextEncoding::Named(encoding_rs::SHIFT_JIS), ..detecting() };
     let error = decode_as(&dialect, [&b"n\nx\n\x81\n"[..]], LIMITS).unwrap_err();
     assert!(error.message().starts_with("the file is not valid Shift_JIS (CSV_ENCODING) here"), "{error}");
     assert_eq!(error.position().map(|position| position.record), Some(2));

@@ -9,11 +9,12 @@ fn dialect() -> impl Strategy<Value = CsvDialect> {
     let delimiter = prop_oneof![Just(None), prop::sample::select(&b",;\t|:"[..]).prop_map(Some)];
     let quote = prop::sample::select(vec![Some(b'"'), Some(b'\''), None]);
     let encoding = prop::sample::select(vec![
-        None,
-        Some(encoding_rs::WINDOWS_1252),
-        Some(encoding_rs::SHIFT_JIS),
-        Some(encoding_rs::UTF_16LE),
-        Some(encoding_rs::ISO_2022_JP),
+        TextEncoding::Utf8,
+        TextEncoding::Named(encoding_rs::WINDOWS_1252),
+        TextEncoding::Named(encoding_rs::SHIFT_JIS),
+        TextEncoding::Named(encoding_rs::UTF_16LE),
+        TextEncoding::Named(encoding_rs::ISO_2022_JP),
+        TextEncoding::Detected(encoding_rs::WINDOWS_1252),
     ]);
     let null_values = prop::sample::select(vec![None, Some(vec![b"ab".to_vec(), b"".to_vec()])]);
     let basic = (delimiter, quote, any::<bool>(), encoding, null_values).prop_map(
@@ -29,16 +30,23 @@ fn dialect() -> impl Strategy<Value = CsvDialect> {
     let escape = prop::sample::select(vec![None, None, Some(b'\\'), Some(b'"')]);
     let comment = prop::sample::select(vec![None, None, Some(b'#')]);
     let skip_lines = prop::sample::select(vec![None, None, Some(0), Some(2)]);
+    let footer_lines = prop::sample::select(vec![0, 0, 1, 3]);
+    let place = prop::sample::select(vec![ExtraFieldPlace::Auto, ExtraFieldPlace::First, ExtraFieldPlace::Last]);
     let detected = prop::sample::select(vec![None, None, Some(Detected::default()), Some(ALL_DETECTED)]);
-    (basic, escape, comment, skip_lines, detected, any::<bool>(), any::<bool>()).prop_map(
-        |(basic, escape, comment, skip_lines, detected, skips_blank, fills_short)| CsvDialect {
-            escape,
-            comment,
-            skip_lines,
-            blank_records: if skips_blank { BlankRecords::Skip } else { BlankRecords::Keep },
-            short_records: if fills_short { ShortRecords::Fill } else { ShortRecords::Refuse },
-            detected,
-            ..basic
+    let lines = (skip_lines, footer_lines, place);
+    (basic, escape, comment, lines, detected, any::<bool>(), any::<bool>()).prop_map(
+        |(basic, escape, comment, (skip_lines, skip_footer_lines, extra_field), detected, skips_blank, fills_short)| {
+            CsvDialect {
+                escape,
+                comment,
+                skip_lines,
+                skip_footer_lines,
+                extra_field,
+                blank_records: if skips_blank { BlankRecords::Skip } else { BlankRecords::Keep },
+                short_records: if fills_short { ShortRecords::Fill } else { ShortRecords::Refuse },
+                detected,
+                ..basic
+            }
         },
     )
 }
@@ -168,7 +176,11 @@ proptest! {
                 prop_assert_eq!(&again, &(table.clone(), rejects.clone()), "cut at {}", cut);
             }
             if !rejects.is_empty() {
-                let extracted = extract(&dialect, &file, &rejects);
+                let mut extracted = extract(&dialect, &file, &rejects);
+                if dialect.skip_footer_lines > 0 {
+                    let footer = extracted.pop();
+                    prop_assert!(footer.is_some_and(|footer| !footer.is_empty() && file.ends_with(footer)));
+                }
                 let (above, records) = extracted.split_at(extracted.len() - rejects.len());
                 prop_assert!(above.len() >= usize::from(dialect.has_header));
                 for (record, reject) in records.iter().zip(&rejects) {

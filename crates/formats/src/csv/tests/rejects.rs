@@ -60,5 +60,5 @@ fn bad_record_rejects_a_converted_file() {
         decoder.finish().unwrap();
         decoder
     };
-    assert_eq!(decoder.dialect().encoding, Some(encoding_rs::UTF_16LE));
+    assert_eq!(decoder.dialect().encoding, TextEncoding::Named(encoding_rs::UTF_16LE));
 }

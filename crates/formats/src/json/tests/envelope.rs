@@ -6,7 +6,8 @@ use rstest::rstest;
 use super::*;
 
 fn decoder(path: &str) -> JsonDecoder {
-    JsonDecoder::new(LIMITS).with_options(&JsonOptions { records_path: Some(RecordsPath::parse(path).unwrap()) })
+    JsonDecoder::new(LIMITS)
+        .with_options(&JsonOptions { records_path: Some(RecordsPath::parse(path).unwrap()), ..JsonOptions::default() })
 }
 
 /// Reads a file in chunks of every size, with the same result.
@@ -48,7 +49,7 @@ fn records_within_a_document_are_read(#[case] path: &str, #[case] file: &str) {
 #[test]
 fn second_pass_returns_the_same_rows_and_positions() {
     let file = "{\"n\":2,\n\"data\":[{\"a\":1},\n{\"b\":2}]}";
-    let options = JsonOptions { records_path: RecordsPath::parse("data") };
+    let options = JsonOptions { records_path: RecordsPath::parse("data"), ..JsonOptions::default() };
     let keys = ["a", "b"].map(str::to_owned);
     let (_, rows) =
         read_with(JsonDecoder::with_keys(&keys, LIMITS).with_options(&options), file.as_bytes(), 3).unwrap();
@@ -135,7 +136,7 @@ fn memory_does_not_depend_on_the_skipped_text() {
 #[test]
 fn bad_record_within_a_document_is_rejected_alone() {
     let limits = ReadLimits { rejects: RejectLimit::Count(9), ..LIMITS };
-    let options = JsonOptions { records_path: RecordsPath::parse("data") };
+    let options = JsonOptions { records_path: RecordsPath::parse("data"), ..JsonOptions::default() };
     let mut decoder = JsonDecoder::new(limits).with_options(&options);
     decoder.push(b"{\"data\":[{\"a\":1},\n{\"a\":x},{\"a\":3}],\"n\":3}").unwrap();
     decoder.finish().unwrap();

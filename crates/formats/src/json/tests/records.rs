@@ -83,6 +83,13 @@ fn nan_is_a_missing_value() {
     assert_eq!(fields("[{\"a\":NaN},{\"a\":-0.5}]"), [["-"], ["p-0.5"]]);
 }
 
+/// As Python's `json.dumps` writes them. A string makes a new column text, as in Parquet.
+#[test]
+fn infinite_numbers_are_strings() {
+    let file = "{\"a\": Infinity, \"b\": [1]}\n{\"a\": -Infinity}\n{\"a\":1.5}";
+    assert_eq!(fields(file), [vec!["sInfinity", "n[1]"], vec!["s-Infinity", "-"], vec!["p1.5", "-"]]);
+}
+
 #[test]
 fn string_may_contain_any_character() {
     assert_eq!(fields("{\"a\":\"\\u0000\",\"b\":\"\",\"c\":\"{[\\\\\\\"\"}"), [["s\u{0}", "s", "s{[\\\""]]);

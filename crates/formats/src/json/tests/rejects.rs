@@ -36,12 +36,23 @@ fn only_a_record_with_a_certain_end_is_rejected_alone() {
 }
 
 #[test]
-fn infinity_rejects_only_its_record() {
-    for file in ["{\"a\": 1}\n{\"a\": Infinity}\n{\"a\": NaN}\n", "[{\"a\": 1}, {\"a\": Infinity}, {\"a\": NaN}]"] {
+fn infinity_within_a_value_rejects_only_its_record() {
+    for file in ["{\"a\": 1}\n{\"a\": [Infinity]}\n{\"a\": NaN}\n", "[{\"a\": 1}, {\"a\": [Infinity]}, {\"a\": NaN}]"] {
         let ((_, rows), rejects) = read_with_rejects(file, 7).unwrap();
         let fields: Vec<Vec<String>> = rows.into_iter().map(|(_, fields)| fields).collect();
         assert_eq!((fields, rejects.len()), (vec![vec!["p1".to_owned()], vec!["-".to_owned()]], 1));
-        assert!(rejects[0].0.trim_end() == "{\"a\": Infinity}" && rejects[0].1.contains("the value is Infinity"));
+        assert!(rejects[0].0.trim_end() == "{\"a\": [Infinity]}" && rejects[0].1.contains("NaN or Infinity"));
+    }
+}
+
+/// Firehose writes records without line ends.
+#[test]
+fn bad_record_among_others_on_its_line_is_rejected_alone() {
+    let file = "{\"a\":1}{\"a\":nope}{\"a\":3} {\"a\":4}\n{\"a\":5}";
+    for chunk_bytes in 1..=file.len() {
+        let ((_, rows), rejects) = read_with_rejects(file, chunk_bytes).unwrap();
+        let records: Vec<&str> = rejects.iter().map(|(record, _)| record.as_str()).collect();
+        assert_eq!((rows.len(), records), (4, vec!["{\"a\":nope}"]), "in chunks of {chunk_bytes}");
     }
 }
 

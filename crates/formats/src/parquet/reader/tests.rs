@@ -1,9 +1,10 @@
-//! Reads files that the tests write: every type, codec and layout, wrong counts, and corrupt bytes.
+//! Reads files that the tests write: every type, codec and layout, wrong counts, and corrupt bytes. Also files of other writers.
 
 mod corrupt;
 mod counts;
 mod layouts;
 mod types;
+mod writers;
 
 use std::sync::Arc;
 

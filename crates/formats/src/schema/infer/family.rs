@@ -3,8 +3,10 @@
 use memchr::memchr;
 
 use super::numbers::{NumberKind, Numbers};
+use super::ordered_dates::OrderedDates;
 use crate::FieldKind;
 use crate::schema::value::number::Number;
+use crate::schema::value::spelling::DayOrder;
 use crate::schema::value::{is_usual_boolean, parse_boolean, time};
 use crate::schema::{Candidates, ColumnType};
 
@@ -21,6 +23,8 @@ pub(super) enum Family {
     Date,
     DateTime,
     Instant,
+    /// Dates that end with their year. They are text until the order of day and month is certain.
+    Ordered(OrderedDates),
     Json,
     Text,
     /// Declared bytes, all of which are text so far.
@@ -70,6 +74,7 @@ impl Family {
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
             Self::Instant => time::parse_instant(text).is_some(),
+            Self::Ordered(dates) => dates.try_add(text),
             Self::Json => kind == FieldKind::Nested,
             Self::Text | Self::Binary => true,
             Self::Bytes => is_text(text),
@@ -86,7 +91,13 @@ impl Family {
             }
             Self::Bytes | Self::Binary => Self::Binary,
             // Dates and dates with times have no common type: a date is not the same as its midnight.
-            Self::Boolean { .. } | Self::Date | Self::DateTime | Self::Instant | Self::Json | Self::Text => Self::Text,
+            Self::Boolean { .. }
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Ordered(_)
+            | Self::Json
+            | Self::Text => Self::Text,
         }
     }
 
@@ -106,7 +117,7 @@ impl Family {
         } else if time::parse_instant(text).is_some() {
             Self::Instant
         } else {
-            Self::Text
+            OrderedDates::of(text).map_or(Self::Text, Self::Ordered)
         }
     }
 
@@ -134,6 +145,7 @@ impl Family {
             (Self::Date, _) => Some("not a date"),
             (Self::DateTime, _) => Some("not a date with a time of day"),
             (Self::Instant, _) => Some("not a date with a time of day and an offset"),
+            (Self::Ordered(_), _) => Some("not a date that is written like those before it"),
             (Self::Json, _) => Some("not a nested JSON value"),
             (Self::Bytes, _) => Some("not UTF-8 text without NUL"),
             (Self::Open | Self::Text | Self::Binary, _) => None,
@@ -145,6 +157,7 @@ impl Family {
         match self {
             Self::Boolean { is_odd } => *is_odd,
             Self::Number(numbers) => numbers.lacks_digits,
+            Self::Ordered(dates) => dates.order().is_some(),
             Self::Open
             | Self::Date
             | Self::DateTime
@@ -164,9 +177,27 @@ impl Family {
             Self::Date => ColumnType::Date,
             Self::DateTime => ColumnType::DateTime,
             Self::Instant => ColumnType::Instant,
+            Self::Ordered(dates) => dates.column_type(),
             Self::Json => ColumnType::Json,
             Self::Open | Self::Text | Self::Bytes => ColumnType::Text,
             Self::Binary => ColumnType::Binary,
+        }
+    }
+
+    /// The order of day and month, if it is not the usual one of year, month and day.
+    pub(super) fn day_order(&self) -> Option<DayOrder> {
+        match self {
+            Self::Ordered(dates) => dates.order(),
+            Self::Open
+            | Self::Boolean { .. }
+            | Self::Number(_)
+            | Self::Date
+            | Self::DateTime
+            | Self::Instant
+            | Self::Json
+            | Self::Text
+            | Self::Bytes
+            | Self::Binary => None,
         }
     }
 
@@ -181,6 +212,7 @@ impl Family {
             | (Self::Json, ColumnType::Json)
             | (Self::Text | Self::Bytes, ColumnType::Text)
             | (Self::Bytes | Self::Binary, ColumnType::Binary) => true,
+            (Self::Ordered(dates), column_type) => column_type == dates.column_type(),
             (Self::Number(numbers), ColumnType::Integer) => numbers.integer,
             (Self::Number(numbers), ColumnType::Double) => numbers.double,
             (Self::Number(numbers), ColumnType::Decimal { precision, scale }) => numbers
@@ -210,18 +242,20 @@ impl Family {
             | Self::Date
             | Self::DateTime
             | Self::Instant
+            | Self::Ordered(_)
             | Self::Json
             | Self::Text
             | Self::Bytes
             | Self::Binary => Numbers::NONE,
         };
+        let ordered = if let Self::Ordered(dates) = self { dates.column_type() } else { ColumnType::Text };
         Candidates {
             boolean: matches!(self, Self::Open | Self::Boolean { .. }),
             integer: numbers.integer,
             decimal: numbers.decimal,
             double: numbers.double,
-            date: matches!(self, Self::Open | Self::Date),
-            date_time: matches!(self, Self::Open | Self::DateTime),
+            date: matches!(self, Self::Open | Self::Date) || ordered == ColumnType::Date,
+            date_time: matches!(self, Self::Open | Self::DateTime) || ordered == ColumnType::DateTime,
             instant: matches!(self, Self::Open | Self::Instant),
         }
     }

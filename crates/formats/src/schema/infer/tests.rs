@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::Position;
+use crate::schema::value::spelling::{ordered_date, ordered_date_time};
 use crate::schema::value::{Value, parse};
 
 /// A missing field. `""` in the tables below is an empty string.
@@ -139,6 +140,21 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&["2024-01-01", ""], "date", true),
     (&["2024-01-01", "2024-01-01 00:00:00"], "text", false),
     (&["2024-01-01", "1"], "text", false),
+    // Dates that end with their year.
+    (&["13/01/2024", "01/02/2024"], "date", false),
+    (&["1/2/2024", "2/13/2024", MISSING, "NA"], "date", true),
+    (&["01.02.2024", "28.2.2024"], "date", false),
+    (&["05-05-2024", "31-05-2024"], "date", false),
+    (&["13/01/2024 10:00", "01/02/2024 9:30:15.5"], "datetime", false),
+    (&["01/02/2024", "12/12/2024"], "text", false),
+    (&["13/01/2024", "01/13/2024"], "text", false),
+    (&["13/01/2024", "13.01.2024"], "text", false),
+    (&["13/01/2024", "13/01/2024 10:00"], "text", false),
+    (&["13/01/2024", "2024-01-13"], "text", false),
+    (&["13/01/2024", "30/02/2024"], "text", false),
+    (&["13/01/24"], "text", false),
+    (&["13/01/2024 10:00 PM"], "text", false),
+    (&["13/01/2024", "x"], "text", false),
     // Dates with times.
     (&["2024-01-01 10:00", "2024-01-01T10:00:00.123456"], "datetime", false),
     (&["2024-01-01 24:00:00"], "text", false),
@@ -206,6 +222,10 @@ fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected
 #[case(&["2024-01-01", "secret"], Some(2), "the value in record 2 is not a date")]
 #[case(&["2024-01-01 10:00", "secret"], Some(2), "the value in record 2 is not a date with a time of day")]
 #[case(&["2024-01-01 10:00Z", "secret"], Some(2), "the value in record 2 is not a date with a time of day and an offset")]
+#[case(&["01/02/2024", "NA"], None, "every value is a date, but no value shows whether the day or the month comes first; a format in the table settings decides")]
+#[case(&["01/02/2024", "13/02/2024"], None, "every value is a date only if the day comes before the month")]
+#[case(&["01/02/2024", "01/13/2024"], None, "every value is a date only if the month comes before the day")]
+#[case(&["13/01/2024", "01/13/2024"], Some(2), "the value in record 2 is not a date that is written like those before it")]
 #[case(&[MISSING], None, "no record has a value")]
 #[case(&["NULL"], None, "every value is a null token")]
 fn reason_contains_the_record_but_not_the_value(
@@ -388,6 +408,16 @@ fn declared_text_without_values_fits_every_type() {
     }
 }
 
+/// A value as a column of its type reads it.
+fn read<'a>(column: &Column, value: &'a str) -> Option<Value<'a>> {
+    let bytes = value.as_bytes();
+    parse(column.column_type, Some(bytes)).or_else(|| match column.column_type {
+        ColumnType::Date => ordered_date(bytes, column.day_order?).map(|days| Value::Date { days }),
+        ColumnType::DateTime => ordered_date_time(bytes, column.day_order?).map(|micros| Value::DateTime { micros }),
+        _ => None,
+    })
+}
+
 fn field() -> impl Strategy<Value = String> {
     prop_oneof![
         "-?[0-9]{1,20}",
@@ -395,6 +425,7 @@ fn field() -> impl Strategy<Value = String> {
         "-?[0-9]{0,3}\\.[0-9]{0,3}",
         "-?[0-9]\\.[0-9]{0,4}e-?[0-9]{1,3}",
         "[12][0-9]{3}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:[0-5][0-9])?(Z|\\+0[0-9])?)?",
+        "[0-3]?[0-9]/[01]?[0-9]/2024( 10:[0-5]0)?",
         "(true|FALSE|tRuE|NULL|NA|none|nAn|\\(missing\\)|)",
         "[a-z0-9. -]{0,6}",
     ]
@@ -407,7 +438,7 @@ proptest! {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         let column = column(&values);
         for value in values.iter().filter(|value| **value != MISSING) {
-            let read = parse(column.column_type, Some(value.as_bytes()));
+            let read = read(&column, value);
             prop_assert!(read.is_some(), "{value:?} is not a {:?}", column.column_type);
             if read == Some(Value::Null) {
                 prop_assert!(column.has_nulls && is_null_token(value.as_bytes()));
@@ -415,10 +446,31 @@ proptest! {
             for (is_candidate, column_type) in [
                 (column.candidates.integer, ColumnType::Integer),
                 (column.candidates.double, ColumnType::Double),
-                (column.candidates.date, ColumnType::Date),
+                (column.candidates.date && column.day_order.is_none(), ColumnType::Date),
             ] {
                 prop_assert!(!is_candidate || parse(column_type, Some(value.as_bytes())).is_some(), "{value:?} {column_type:?}");
             }
+        }
+    }
+
+    /// Written dates get a date type only if one of them shows the order, and then have the values that were meant.
+    #[test]
+    fn order_of_dates_is_proved_or_they_are_text(
+        days in proptest::collection::vec((1..=12u32, 1..=28u32), 1..6), order in prop_oneof![
+            Just(DayOrder::DayFirst), Just(DayOrder::MonthFirst),
+        ],
+    ) {
+        let texts: Vec<String> = days.iter().map(|(month, day)| match order {
+            DayOrder::DayFirst => format!("{day:02}/{month:02}/2024"),
+            DayOrder::MonthFirst => format!("{month:02}/{day:02}/2024"),
+        }).collect();
+        let column = column(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let is_shown = days.iter().any(|(_, day)| *day > 12);
+        prop_assert_eq!(column.day_order, is_shown.then_some(order));
+        prop_assert_eq!(column.column_type, if is_shown { ColumnType::Date } else { ColumnType::Text });
+        for ((month, day), text) in days.iter().zip(&texts).filter(|_| is_shown) {
+            let iso = format!("2024-{month:02}-{day:02}");
+            prop_assert_eq!(read(&column, text), parse(ColumnType::Date, Some(iso.as_bytes())));
         }
     }
 }

@@ -4,11 +4,15 @@
 //! number, and `20240115` a number. A column of an existing table has a type, so there these spellings mean one thing.
 //! Callers try [`super::parse`] first, because nearly every value is spelled strictly.
 //!
-//! A spelling that could mean two things is not accepted in any column: `01/02/2024`, `1,5`, `007`.
+//! A spelling that could mean two things is not accepted in any column: `1,5`, `007`. `01/02/2024` is accepted only with a
+//! [`DayOrder`], which all values of the file have proved.
 
 mod moment;
+mod year_last;
 
 pub use moment::{date, date_time, time_of_day};
+pub(in crate::schema) use year_last::YearLast;
+pub use year_last::{DayOrder, ordered_date, ordered_date_time};
 
 use super::number::{Number, scan_exponent};
 

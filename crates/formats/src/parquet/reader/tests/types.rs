@@ -68,6 +68,12 @@ fn dates_and_times_are_exact() {
     check(TimestampSecondArray::from(vec![0]).with_timezone("+02:00"), Instant, &["1970-01-01 00:00:00Z"]);
     check(Time32MillisecondArray::from(vec![3_723_004]), Text, &["01:02:03.004000"]);
     check(Time64NanosecondArray::from(vec![86_399_999_999_999]), Text, &["23:59:59.999999999"]);
+    // Durations of fastparquet.
+    check(
+        Time64NanosecondArray::from(vec![90_600_000_000_000, -1_000, 360_000_000_000_000]),
+        Text,
+        &["25:10:00", "-00:00:00.000001", "100:00:00"],
+    );
 }
 
 #[test]
@@ -105,6 +111,30 @@ fn column_of_the_type_null_has_no_values() {
     let fields: Vec<(FieldRef, ArrayRef)> =
         vec![(Arc::new(Field::new("n", DataType::Null, true)), Arc::new(NullArray::new(1)))];
     check(arrow_array::StructArray::from(fields), ColumnType::Json, &[r#"{"n":null}"#]);
+}
+
+/// DuckDB writes its intervals in this type.
+#[test]
+fn interval_is_text_with_all_of_its_parts() {
+    let schema = Arc::new(
+        parse_message_type("message m { optional fixed_len_byte_array(12) c (INTERVAL); required int32 n; }").unwrap(),
+    );
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let interval = |parts: [u32; 3]| FixedLenByteArray::from(parts.map(u32::to_le_bytes).concat());
+    let values = [interval([1, 2, 3_004]), interval([0, 0, 0]), interval([u32::MAX, 31, 60_000])];
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<FixedLenByteArrayType>().write_batch(&values, Some(&[1, 0, 1, 1]), None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<parquet::data_type::Int32Type>().write_batch(&[1, 2, 3, 4], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    let (columns, rows) = read(&writer.into_inner().unwrap()).unwrap();
+    assert_eq!(columns[0].1, ColumnType::Text);
+    let intervals: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(intervals, ["P1M2DT3.004S", "-", "P0M0DT0S", "P4294967295M31DT60S"]);
+    assert_eq!(rows[3][1], "4");
 }
 
 #[test]

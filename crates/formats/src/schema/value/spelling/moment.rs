@@ -61,7 +61,7 @@ fn split_date(text: &[u8]) -> Option<(i32, &[u8])> {
 }
 
 /// Parses a time of day at the start of a text; returns microseconds since midnight and the rest of the text.
-fn split_clock(text: &[u8]) -> Option<(i64, &[u8])> {
+pub(super) fn split_clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let (hour, rest) = split_number(text)?;
     let (minute, rest) = two_digits(rest.strip_prefix(b":")?)?;
     let hour = number(hour, 23)?;
@@ -82,7 +82,7 @@ fn split_clock(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// The text after the separator of date and time.
-fn after_separator(text: &[u8]) -> Option<&[u8]> {
+pub(super) fn after_separator(text: &[u8]) -> Option<&[u8]> {
     match text {
         [b'T' | b't' | b' ', rest @ ..] => Some(rest),
         _ => None,
@@ -90,7 +90,7 @@ fn after_separator(text: &[u8]) -> Option<&[u8]> {
 }
 
 /// One or two digits at the start of a text, as two digits, and the rest.
-fn split_number(text: &[u8]) -> Option<([u8; 2], &[u8])> {
+pub(super) fn split_number(text: &[u8]) -> Option<([u8; 2], &[u8])> {
     match super::split_digits(text) {
         ([ones], rest) => Some(([b'0', *ones], rest)),
         ([tens, ones], rest) => Some(([*tens, *ones], rest)),

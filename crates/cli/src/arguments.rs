@@ -1,0 +1,71 @@
+//! The command line: options that every command accepts, and the commands.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{check, completions, config, events, fallback, load, plan, rejects, runs, sample, status, sweep};
+
+/// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "spillway", version, arg_required_else_help = true, infer_subcommands = false)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 the result needs attention, 64 wrong use or setting, 75 interrupted."
+)]
+pub(crate) struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command accepts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no colors; so does the variable NO_COLOR
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// File with the settings of single tables, as SPILLWAY_CONFIG
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<String>,
+    /// Set a setting, such as MAX_REJECTS=10; takes precedence over environment variables
+    #[arg(long, global = true, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a load of a file would do, and write nothing
+    Plan(plan::Arguments),
+    /// Load files into a table, each exactly once
+    Load(load::Arguments),
+    /// Show what waits, or where a file is and why
+    Status(status::Arguments),
+    /// Look after what was loaded: list, show, retry, report
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// Look after rows that the database did not accept
+    #[command(subcommand)]
+    Fallback(fallback::Command),
+    /// Look after records that were not loaded
+    #[command(subcommand)]
+    Rejects(rejects::Command),
+    /// Load files that no event delivered, and clean up after dead workers
+    Sweep(sweep::Arguments),
+    /// Test everything that a load needs
+    Check(check::Arguments),
+    /// Check and explain the settings of tables
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print sample events for an object in S3
+    Events(events::Arguments),
+    /// Print sample data: events of a shop
+    Sample(sample::Arguments),
+    /// Print completions for a shell, or the manual page
+    Completions(completions::Arguments),
+}

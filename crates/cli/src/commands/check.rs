@@ -1,0 +1,67 @@
+//! `spillway check`: tests everything that a load needs.
+
+use clap::Args;
+use serde_json::{Value, json};
+use spillway_core::error::Result;
+
+use crate::exit::Exit;
+use crate::output::{Style, Styles};
+use crate::request::{Target, send};
+use crate::session::Session;
+use crate::table::printable;
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    let body = send(session, &arguments.target, json!({"check": {}})).await?;
+    let check = &body["check"];
+    session.output.result(check, |styles| text(check, styles));
+    Ok(if check["ok"] == true { Exit::Done } else { Exit::NeedsAttention })
+}
+
+fn text(check: &Value, styles: Styles) -> String {
+    let mut text = String::new();
+    for item in check["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let field = |name: &str| item[name].as_str().map(printable);
+        let sign = match item["ok"] == true {
+            true => styles.paint(Style::Good, "ok    "),
+            false => styles.paint(Style::Bad, "failed"),
+        };
+        let name = field("name").unwrap_or_default();
+        text.push_str(&format!("{sign}  {name:<16}{}\n", field("tried").unwrap_or_default()));
+        for (label, value) in [("", field("found")), ("reason: ", field("reason")), ("fix: ", field("fix"))] {
+            if let Some(value) = value {
+                text.push_str(&format!("        {:<16}{}\n", "", styles.paint(Style::Dim, &format!("{label}{value}"))));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Color;
+
+    #[test]
+    fn failed_items_show_reason_and_fix() {
+        let check = json!({"ok": false, "items": [
+            {"name": "bucket", "ok": true, "tried": "list", "found": "3 files"},
+            {"name": "secret", "ok": false, "tried": "read", "reason": "it is missing", "fix": "create it"},
+        ]});
+        let expected = "\
+ok      bucket          list
+                        3 files
+failed  secret          read
+                        reason: it is missing
+                        fix: create it
+";
+        assert_eq!(text(&check, Styles(Color::Off)), expected);
+    }
+}

@@ -1,0 +1,157 @@
+//! `spillway fallback`: the rows that the database did not accept.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::listing::FallbackItem;
+
+use crate::commands::reports;
+use crate::exit::Exit;
+use crate::output::{Style, Styles};
+use crate::request::{Target, send};
+use crate::session::Session;
+use crate::table::{Align, Table, bytes, duration, printable};
+
+/// The commands about the fallback.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the files whose rows are in the fallback
+    List(ListArguments),
+    /// Show the rows of one file in the fallback: reason, table and place
+    Show(ShowArguments),
+    /// Load the rows of the fallback into the database
+    Replay(ReplayArguments),
+}
+
+/// The arguments of `fallback list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Only rows of this table
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// The largest number of files, at most 1000
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: usize,
+    /// Continue after the place that the previous list has printed
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The arguments of `fallback show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The key that the file was uploaded to, or the first eight or more digits of its id
+    #[arg(value_name = "KEY|ID")]
+    file: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The arguments of `fallback replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArguments {
+    /// Only rows of this table; by default those of RDS_TABLE, or of every table with TABLE_PATTERN
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// The largest number of files; by default all
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
+    match command {
+        Command::List(arguments) => list(&arguments, session).await,
+        Command::Show(arguments) => show(&arguments, session).await,
+        Command::Replay(arguments) => {
+            let request = json!({"replay": {"table": arguments.table, "limit": arguments.limit}});
+            let body = send(session, &arguments.target, request).await?;
+            Ok(reports::print(session, &body))
+        }
+    }
+}
+
+async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
+    let fields = json!({"table": arguments.table, "limit": arguments.limit, "after": arguments.after});
+    let body = send(session, &arguments.target, json!({"fallback": {"list": fields}})).await?;
+    let items = items_of(&body)?;
+    session.output.result(&body["list"], |styles| match items.is_empty() {
+        true => "the fallback is empty\n".to_owned(),
+        false => table(&items, styles),
+    });
+    match (body["list"]["next"].as_str(), items.first()) {
+        (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
+        (None, Some(_)) => session.output.next_step("spillway fallback replay, when the cause is gone"),
+        (None, None) => {}
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(arguments: &ShowArguments, session: &Session) -> Result<Exit> {
+    let file = &arguments.file;
+    let is_id = (8..=64).contains(&file.len()) && file.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let field = if is_id { "id" } else { "key" };
+    let body = send(session, &arguments.target, json!({"fallback": {"list": {field: file}}})).await?;
+    let items = items_of(&body)?;
+    session.output.result(&body["list"], |styles| match items.is_empty() {
+        true => format!("no file in the fallback has this {field}\n"),
+        false => items.iter().map(|item| details(item, styles)).collect::<Vec<_>>().join("\n"),
+    });
+    Ok(if items.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+fn items_of(body: &Value) -> Result<Vec<FallbackItem>> {
+    serde_json::from_value(body["list"]["items"].clone()).map_err(|error| {
+        let message = "the response has no list of files; the deployed function may be of an earlier version";
+        Error::new(ErrorKind::Settings, message).with_source(error)
+    })
+}
+
+fn table(items: &[FallbackItem], styles: Styles) -> String {
+    let mut table = Table::new(&[
+        ("age", Align::Right),
+        ("table", Align::Left),
+        ("rows", Align::Right),
+        ("rejected", Align::Right),
+        ("id", Align::Left),
+        ("key", Align::Left),
+    ]);
+    for item in items {
+        table.row(vec![
+            duration(item.age_seconds * 1000),
+            item.table.clone(),
+            item.rows.to_string(),
+            item.rows_rejected.to_string(),
+            item.source_id.get(..16).unwrap_or_default().to_owned(),
+            item.key.clone(),
+        ]);
+        table.below(&item.reason);
+    }
+    table.text(styles)
+}
+
+fn details(item: &FallbackItem, styles: Styles) -> String {
+    let glue = item.glue_table.as_deref().map(|table| format!("{table}, partition dt={}", item.dt));
+    let lines = [
+        ("reason", Some(item.reason.clone())),
+        ("table", Some(item.table.clone())),
+        ("rows", Some(item.rows.to_string())),
+        ("rejected", (item.rows_rejected > 0).then(|| item.rows_rejected.to_string())),
+        ("size", Some(bytes(item.size_bytes))),
+        ("written", Some(item.written_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
+        ("Glue table", glue),
+        ("object", Some(item.fallback_key.clone())),
+        ("id", Some(item.source_id.clone())),
+    ];
+    let mut text = format!("{}\n", styles.paint(Style::Bold, &printable(&item.key)));
+    for (name, value) in lines {
+        if let Some(value) = value {
+            text.push_str(&format!("  {name:<12}{}\n", printable(&value)));
+        }
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! `spillway plan`: shows what a load of a file would do, and writes nothing.
+
+mod text;
+
+use clap::{Args, ValueEnum};
+use spillway_core::config::{CommandSettings, DatabaseChoice};
+use spillway_core::destination::Product;
+use spillway_core::error::Result;
+use spillway_core::local_file::LocalFile;
+use spillway_core::plan::{DatabaseUse, Plan, PlanRequest, PlanSettings, PlanSource, Planner};
+use spillway_core::progress::Progress;
+
+use crate::database::DatabaseOptions;
+use crate::exit::Exit;
+use crate::file_name::{FileName, table_of};
+use crate::progress;
+use crate::session::Session;
+use crate::table::printable;
+use crate::table_options::TableOptions;
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: spillway plan orders.csv --to postgres://loader@db.example/shop --table orders")]
+pub(crate) struct Arguments {
+    /// File, s3://bucket/key, or - for standard input
+    #[arg(value_name = "FILE")]
+    file: String,
+    /// Plan a new table of this product, without a database
+    #[arg(long, value_name = "PRODUCT", conflicts_with_all = ["to", "secret"])]
+    engine: Option<Engine>,
+    #[command(flatten)]
+    database: DatabaseOptions,
+    #[command(flatten)]
+    table: TableOptions,
+}
+
+/// A database product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// MySQL
+    Mysql,
+    /// MariaDB
+    Mariadb,
+    /// PostgreSQL
+    Postgres,
+}
+
+impl Engine {
+    fn product(self) -> Product {
+        match self {
+            Self::Mysql => Product::MySql,
+            Self::Mariadb => Product::MariaDb,
+            Self::Postgres => Product::Postgres,
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
+    let values = [arguments.table.settings(), arguments.database.settings()?].concat();
+    let settings = CommandSettings::read(&session.environment.fixed(values))?;
+    let database = match (arguments.engine, settings.database) {
+        (Some(engine), _) => DatabaseUse::None(engine.product()),
+        (None, DatabaseChoice::Named) => DatabaseUse::Live,
+        (None, DatabaseChoice::Missing) => DatabaseUse::None(Product::MySql),
+    };
+    let planner = PlanSettings { pipeline: settings.pipeline, database, inline_max_bytes: settings.inline_max_bytes };
+    let planner = Box::pin(Planner::new(planner)).await;
+    let plan = make(&arguments, &planner, session).await;
+    planner.close().await;
+    let plan = plan?;
+    session.output.result(&plan, |styles| text::text(&plan, database, styles));
+    next_step(database, &plan, session);
+    Ok(if plan.outcome.is_good() { Exit::Done } else { Exit::NeedsAttention })
+}
+
+async fn make(arguments: &Arguments, planner: &Planner, session: &Session) -> Result<Plan> {
+    let progress = Progress::default();
+    let name = FileName::of(&arguments.file)?;
+    let key = arguments.table.key_of(name.key());
+    match &name {
+        FileName::Local(path) => {
+            let file = LocalFile::open(path).await.map_err(|error| error.for_object(path))?;
+            // A plan needs a table only for its statements.
+            let own_name = table_of(path);
+            let is_named = planner.names_table(key);
+            let table = arguments.table.table.as_deref().or((!is_named).then_some(own_name.as_str()));
+            let request = PlanRequest { source: PlanSource::Local(&file), table, key, progress: progress.clone() };
+            let work = planner.plan(request);
+            progress::watch(&session.output, (path, file.size_bytes()), &progress, work).await
+        }
+        FileName::Object(object) => {
+            let table = arguments.table.table.as_deref();
+            let source = PlanSource::Object(object.clone());
+            planner.plan(PlanRequest { source, table, key, progress }).await
+        }
+    }
+}
+
+fn next_step(database: DatabaseUse, plan: &Plan, session: &Session) {
+    let file = &plan.file;
+    let text = match (&plan.error, database) {
+        (Some(error), _) => error.hint.to_owned(),
+        (None, DatabaseUse::Live) => format!("spillway load {file} with the same options"),
+        (None, DatabaseUse::None(_)) => format!("spillway plan {file} --to mysql://USER@HOST/DATABASE --table NAME"),
+    };
+    session.output.next_step(&printable(&text));
+}

@@ -1,0 +1,61 @@
+//! Prints the reports of a request that processed objects.
+
+use serde_json::Value;
+
+use crate::exit::Exit;
+use crate::output::Style;
+use crate::session::Session;
+use crate::table::{Align, Table, bytes, duration};
+
+/// Prints the reports, and returns whether one of them needs attention.
+pub(crate) fn print(session: &Session, body: &Value) -> Exit {
+    let reports = body["reports"].as_array().map(Vec::as_slice).unwrap_or_default();
+    session.output.result(body, |styles| {
+        let mut table = Table::new(&[
+            ("outcome", Align::Left),
+            ("table", Align::Left),
+            ("rows", Align::Right),
+            ("rejected", Align::Right),
+            ("size", Align::Right),
+            ("time", Align::Right),
+            ("key", Align::Left),
+        ]);
+        for report in reports {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let number = |name: &str| report[name].as_u64().unwrap_or_default();
+            table.row(vec![
+                text(&report["outcome"]),
+                text(&report["table"]),
+                number("rows_stored").to_string(),
+                number("rows_rejected").to_string(),
+                bytes(number("size_bytes")),
+                duration(number("elapsed_ms")),
+                text(&report["object"]["key"]),
+            ]);
+            table.paint(0, style(report));
+            if let Some(reason) = report["reason"].as_str() {
+                table.below(reason);
+            }
+        }
+        if reports.is_empty() { "no files\n".to_owned() } else { table.text(styles) }
+    });
+    if let Some(postponed) = body["postponed"].as_object() {
+        let reason = postponed["reason"].as_str().unwrap_or_default();
+        session.output.note(&format!("postponed: {} files wait, because {reason}", postponed["files"]));
+        return Exit::NeedsAttention;
+    }
+    match reports.iter().any(|report| style(report) != Style::Good && style(report) != Style::Dim) {
+        true => Exit::NeedsAttention,
+        false => Exit::Done,
+    }
+}
+
+fn style(report: &Value) -> Style {
+    match report["outcome"].as_str().unwrap_or_default() {
+        _ if report["needs_attention"] == true => Style::Bad,
+        "loaded" | "already_loaded" | "replayed" => Style::Good,
+        "fell_back" => Style::Warning,
+        "rejected" => Style::Bad,
+        _ => Style::Dim,
+    }
+}

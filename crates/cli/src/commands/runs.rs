@@ -1,0 +1,266 @@
+//! `spillway runs`: what happened to files, from the ledger and the attempt history.
+
+mod filter;
+mod show;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use spillway_core::destination::{Run, RunOutcome};
+use spillway_core::error::{Error, ErrorKind, Result};
+
+use crate::commands::reports;
+use crate::exit::Exit;
+use crate::output::{Style, Styles};
+use crate::report;
+use crate::request::{Target, send};
+use crate::session::Session;
+use crate::table::{Align, Table, bytes, duration};
+use filter::Filter;
+
+/// Number of runs that a request for the report page returns at most.
+const PAGE: usize = 1000;
+
+/// The number of characters of a reason that a list shows.
+const REASON_CHARACTERS: usize = 160;
+
+/// The commands about runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List runs, newest first: loads, fallbacks, rejected files and failed attempts
+    List(ListArguments),
+    /// Show all runs of a file
+    Show(ShowArguments),
+    /// Try files again
+    Retry(RetryArguments),
+    /// Write a page with charts, for a browser
+    Report(ReportArguments),
+}
+
+/// The arguments of `runs list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// The largest number of runs, at most 1000
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    limit: usize,
+    /// Continue after the place that the previous list has printed
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The arguments of `runs show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArguments {
+    /// The id of a run, or its first eight or more digits; or the key of a file
+    #[arg(value_name = "ID|KEY")]
+    run: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The arguments of `runs retry`.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// The ids of runs, or the keys of files
+    #[arg(value_name = "ID|KEY", required = true)]
+    runs: Vec<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// The arguments of `runs report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// The page to write
+    #[arg(long, value_name = "FILE.html")]
+    out: std::path::PathBuf,
+    #[command(flatten)]
+    filter: Filter,
+    /// The largest number of runs
+    #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
+    limit: usize,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
+    match command {
+        Command::List(arguments) => list(&arguments, session).await,
+        Command::Show(arguments) => show::run(&arguments.run, &arguments.target, session).await,
+        Command::Retry(arguments) => retry(&arguments, session).await,
+        Command::Report(arguments) => write_report(&arguments, session).await,
+    }
+}
+
+async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
+    let mut fields = arguments.filter.fields()?;
+    fields["limit"] = json!(arguments.limit);
+    if let Some(after) = &arguments.after {
+        fields["after"] = json!(after);
+    }
+    let body = send(session, &arguments.target, json!({ "runs": fields })).await?;
+    let runs = runs_of(&body)?;
+    session.output.result(&body["list"], |styles| match runs.is_empty() {
+        true => "no runs\n".to_owned(),
+        false => table(&runs, styles),
+    });
+    note(session, &body);
+    if let Some(next) = body["list"]["next"].as_str() {
+        session.output.next_step(&format!("for older runs, add --after {next}"));
+    } else if let Some(run) = runs.iter().find(|run| run.outcome == RunOutcome::Failed) {
+        session.output.next_step(&format!("spillway runs show {}", short(&run.source_id)));
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows what the list lacks.
+fn note(session: &Session, body: &Value) {
+    if let Some(note) = body["list"]["note"].as_str() {
+        session.output.note(&format!("note: {note}"));
+    }
+}
+
+/// The runs in the body of a response.
+fn runs_of(body: &Value) -> Result<Vec<Run>> {
+    serde_json::from_value(body["list"]["items"].clone()).map_err(|error| {
+        let message = "the response has no list of runs; the deployed function may be of an earlier version";
+        Error::new(ErrorKind::Settings, message).with_source(error)
+    })
+}
+
+/// The first digits of an id, which suffice to find it.
+fn short(id: &str) -> &str {
+    id.get(..16).unwrap_or(id)
+}
+
+/// The style of an outcome.
+fn style(outcome: RunOutcome) -> Style {
+    match outcome {
+        RunOutcome::Loaded => Style::Good,
+        RunOutcome::Duplicate | RunOutcome::Superseded => Style::Dim,
+        RunOutcome::FellBack => Style::Warning,
+        RunOutcome::Rejected | RunOutcome::Failed => Style::Bad,
+    }
+}
+
+fn table(runs: &[Run], styles: Styles) -> String {
+    let mut table = Table::new(&[
+        ("started (UTC)", Align::Left),
+        ("outcome", Align::Left),
+        ("table", Align::Left),
+        ("rows", Align::Right),
+        ("rejected", Align::Right),
+        ("size", Align::Right),
+        ("time", Align::Right),
+        ("id", Align::Left),
+        ("key", Align::Left),
+    ]);
+    for run in runs {
+        let outcome = match run.attempts {
+            1 => run.outcome.name().to_owned(),
+            attempts => format!("{} {attempts}x", run.outcome.name()),
+        };
+        table.row(vec![
+            run.started_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            outcome,
+            run.table.clone(),
+            run.rows_stored.to_string(),
+            run.rows_rejected.to_string(),
+            bytes(run.size_bytes),
+            run.elapsed_ms.map_or_else(String::new, duration),
+            short(&run.source_id).to_owned(),
+            run.key.clone(),
+        ]);
+        table.paint(1, style(run.outcome));
+        if let Some(reason) = reason(run) {
+            table.below(&reason);
+        }
+    }
+    table.text(styles)
+}
+
+/// The beginning of the reason, with the kind of the error.
+fn reason(run: &Run) -> Option<String> {
+    let reason = run.reason.as_deref()?;
+    let kind = run.error_kind.as_deref().filter(|kind| !reason.starts_with(*kind));
+    let text = kind.map_or_else(|| reason.to_owned(), |kind| format!("{kind}: {reason}"));
+    let end = text.char_indices().nth(REASON_CHARACTERS).map(|(end, _)| end);
+    Some(end.map_or_else(|| text.clone(), |end| format!("{}…", &text[..end])))
+}
+
+async fn retry(arguments: &RetryArguments, session: &Session) -> Result<Exit> {
+    let mut exit = Exit::Done;
+    for run in &arguments.runs {
+        let key = key_of(run, &arguments.target, session).await?;
+        let body = send(session, &arguments.target, json!({ "key": key })).await?;
+        exit = exit.and(reports::print(session, &body));
+    }
+    Ok(exit)
+}
+
+/// The key of a run that an id or a key names.
+async fn key_of(run: &str, target: &Target, session: &Session) -> Result<String> {
+    if !is_id(run) {
+        return Ok(run.to_owned());
+    }
+    let body = send(session, target, json!({"runs": {"id": run, "limit": 1}})).await?;
+    let found = runs_of(&body)?.into_iter().next();
+    found.map(|run| run.key).ok_or_else(|| Error::new(ErrorKind::EventInvalid, format!("no run has the id {run}")))
+}
+
+/// Whether a text is an id, or its beginning, and not a key.
+fn is_id(text: &str) -> bool {
+    (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<Exit> {
+    let fields = arguments.filter.fields()?;
+    let (mut runs, mut after, mut lacks_history) = (Vec::new(), None::<String>, false);
+    while runs.len() < arguments.limit {
+        let mut page = fields.clone();
+        page["limit"] = json!(PAGE.min(arguments.limit - runs.len()));
+        if let Some(after) = &after {
+            page["after"] = json!(after);
+        }
+        let body = send(session, &arguments.target, json!({ "runs": page })).await?;
+        runs.extend(runs_of(&body)?);
+        lacks_history |= body["list"]["note"].is_string();
+        after = body["list"]["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            break;
+        }
+        session.output.note(&format!("{} runs read", runs.len()));
+    }
+    let page = report::Page {
+        runs: &runs,
+        filter: arguments.filter.description(),
+        is_cut: after.is_some(),
+        lacks_history,
+        created_at: jiff::Timestamp::now(),
+    };
+    let html = page.html();
+    std::fs::write(&arguments.out, &html).map_err(|error| {
+        let message = format!("cannot write the page {}", arguments.out.display());
+        Error::new(ErrorKind::Settings, message).with_source(error)
+    })?;
+    let written = json!({"file": arguments.out, "runs": runs.len(), "bytes": html.len()});
+    session.output.result(&written, |_| {
+        format!("{} runs are in {} ({})\n", runs.len(), arguments.out.display(), bytes(html.len() as u64))
+    });
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hex_digits_are_an_id() {
+        assert!(is_id("4f56059ba10be879") && is_id("4F56059B"));
+        assert!(!is_id("4f56059") && !is_id("uploads/4f56059b.csv") && !is_id("orders00"));
+    }
+}

@@ -1,0 +1,111 @@
+//! `spillway sample`: prints events of a shop, to try a load with.
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use spillway_core::error::Result;
+
+use crate::exit::Exit;
+use crate::sample_events::{Topic, lines};
+use crate::session::Session;
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: spillway sample --rows 1000 --format csv > sales.csv")]
+pub(crate) struct Arguments {
+    /// Number of events
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    rows: u64,
+    /// Number of truncated records among them, in equal distances
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    broken: u64,
+    /// Subject of the events
+    #[arg(long, value_name = "TOPIC", default_value = "sale")]
+    topic: SampleTopic,
+    /// Format
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl")]
+    format: SampleFormat,
+}
+
+/// The subject of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SampleTopic {
+    /// Sales
+    Sale,
+    /// Changes of stock
+    Inventory,
+}
+
+/// The format of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SampleFormat {
+    /// One JSON object per line
+    Jsonl,
+    /// CSV with a header
+    Csv,
+}
+
+/// The columns of CSV, in order.
+const COLUMNS: [&str; 11] = [
+    "request_id",
+    "ts",
+    "store_id",
+    "event_type",
+    "category",
+    "sku",
+    "qty",
+    "sales",
+    "gift_wrap",
+    "priority_shipping",
+    "is_return",
+];
+
+/// Number of events that are written at a time.
+const BLOCK: u64 = 10_000;
+
+/// Runs the command.
+#[allow(clippy::unnecessary_wraps, reason = "all commands have the same signature")]
+pub(crate) fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    let topic = match arguments.topic {
+        SampleTopic::Sale => Topic::Sale,
+        SampleTopic::Inventory => Topic::Inventory,
+    };
+    // The first event is never broken.
+    let distance = |number: u64| number * arguments.rows / (arguments.broken + 1);
+    let broken: Vec<u64> = (1..=arguments.broken).map(distance).collect();
+    if arguments.format == SampleFormat::Csv {
+        session.output.raw(format!("{}\n", COLUMNS.join(",")).as_bytes());
+    }
+    for start in (0..arguments.rows).step_by(usize::try_from(BLOCK).unwrap_or(usize::MAX)) {
+        let numbers = start..arguments.rows.min(start + BLOCK);
+        let text = match arguments.format {
+            SampleFormat::Jsonl => lines(topic, numbers, &broken),
+            SampleFormat::Csv => numbers.map(|number| record(&topic.event(number), broken.contains(&number))).collect(),
+        };
+        session.output.raw(text.as_bytes());
+    }
+    Ok(Exit::Done)
+}
+
+/// A record of CSV. A truncated one lacks its last fields.
+fn record(event: &Value, is_broken: bool) -> String {
+    let field = |column: &&str| match &event[*column] {
+        Value::Null => String::new(),
+        Value::String(text) if text.contains([',', '"', '\n']) => format!("\"{}\"", text.replace('"', "\"\"")),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields: Vec<String> = COLUMNS.iter().take(if is_broken { 4 } else { COLUMNS.len() }).map(field).collect();
+    fields.join(",") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_has_a_field_for_each_column() {
+        let complete = record(&Topic::Sale.event(1), false);
+        assert_eq!(complete, "s-00000001,2026-11-20T00:00:07Z,101,sale,garden,000037,2,14.00,false,,false\n");
+        assert_eq!(record(&Topic::Sale.event(1), true), "s-00000001,2026-11-20T00:00:07Z,101,sale\n");
+    }
+}

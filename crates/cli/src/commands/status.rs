@@ -1,0 +1,144 @@
+//! `spillway status`: what waits, or where a file is and why.
+
+use clap::Args;
+use serde_json::{Value, json};
+use spillway_core::error::Result;
+
+use crate::exit::Exit;
+use crate::output::{Style, Styles};
+use crate::request::{Target, send};
+use crate::session::Session;
+use crate::table::{Align, Table, bytes, duration, printable};
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The key that a file was uploaded to; without it, what waits
+    #[arg(value_name = "KEY")]
+    key: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    let body = send(session, &arguments.target, json!({"status": {"key": arguments.key}})).await?;
+    let status = &body["status"];
+    session.output.result(status, |styles| match arguments.key {
+        Some(_) => of_file(status, styles),
+        None => of_backlog(status, styles),
+    });
+    let needs_attention = match arguments.key {
+        Some(_) => matches!(status["state"].as_str(), Some("fell_back" | "rejected" | "unknown")),
+        None => status["database"]["available"] == false,
+    };
+    Ok(if needs_attention { Exit::NeedsAttention } else { Exit::Done })
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map(printable).unwrap_or_default()
+}
+
+fn of_backlog(status: &Value, styles: Styles) -> String {
+    let mut lines = String::new();
+    let database = match status["database"]["available"] == true {
+        true => styles.paint(Style::Good, "available"),
+        false => styles.paint(Style::Bad, &format!("not available: {}", text(&status["database"]["reason"]))),
+    };
+    lines.push_str(&format!("database  {database}\n"));
+    let waiting = &status["waiting"];
+    let oldest = match waiting["oldest"]["key"].is_string() {
+        true => format!(
+            "; the oldest is {}, uploaded {} ago",
+            text(&waiting["oldest"]["key"]),
+            duration(waiting["oldest"]["age_seconds"].as_u64().unwrap_or(0) * 1000)
+        ),
+        false => String::new(),
+    };
+    lines.push_str(&format!("waiting   {} files{oldest}\n", waiting["files"]));
+    for table in list(&status["fallback"]) {
+        let age = duration(table["oldest_age_seconds"].as_u64().unwrap_or(0) * 1000);
+        let line = format!(
+            "{}: {} files, {} rows, the oldest for {age}",
+            text(&table["table"]),
+            table["files"],
+            table["rows"]
+        );
+        lines.push_str(&format!("fallback  {}\n", styles.paint(Style::Warning, &line)));
+    }
+    if list(&status["fallback"]).is_empty() {
+        lines.push_str("fallback  empty\n");
+    }
+    for lease in list(&status["leases"]) {
+        lines.push_str(&format!("loading   {}, by {}\n", text(&lease["key"]), text(&lease["worker"])));
+    }
+    lines
+}
+
+fn of_file(status: &Value, styles: Styles) -> String {
+    let state = text(&status["state"]);
+    let style = match state.as_str() {
+        "loaded" => Style::Good,
+        "waiting" | "loading" => Style::Bold,
+        "fell_back" => Style::Warning,
+        _ => Style::Bad,
+    };
+    let mut lines = format!("{}  {}\n", styles.paint(style, &state), text(&status["key"]));
+    lines.push_str(&format!("{}\n", text(&status["explanation"])));
+    let object = &status["object"];
+    if object.is_object() {
+        lines.push_str(&format!("object    {}\n", stored(object)));
+    }
+    for moved in list(&status["moved"]) {
+        lines.push_str(&format!("moved to  {}\n", stored(moved)));
+    }
+    let fallback = &status["fallback"];
+    if fallback.is_object() {
+        lines.push_str(&format!("fallback  {} rows for {}\n", fallback["rows"], text(&fallback["table"])));
+    }
+    for rejects in list(&status["rejects"]) {
+        lines.push_str(&format!("rejects   {}\n", stored(rejects)));
+    }
+    if let Some(error) = status["ledger"]["error"].as_str() {
+        lines.push_str(&format!("ledger    {}\n", styles.paint(Style::Bad, &printable(error))));
+    }
+    lines + &attempts(status, styles)
+}
+
+fn attempts(status: &Value, styles: Styles) -> String {
+    let attempts = list(&status["attempts"]);
+    if attempts.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&[
+        ("attempt started", Align::Left),
+        ("outcome", Align::Left),
+        ("count", Align::Right),
+        ("rows", Align::Right),
+        ("id", Align::Left),
+    ]);
+    for run in attempts {
+        let started = text(&run["started_at"]);
+        table.row(vec![
+            started.split('.').next().unwrap_or_default().to_owned(),
+            text(&run["outcome"]),
+            run["attempts"].to_string(),
+            run["rows_stored"].to_string(),
+            text(&run["source_id"]).get(..16).unwrap_or_default().to_owned(),
+        ]);
+        if let Some(reason) = run["reason"].as_str() {
+            table.below(reason);
+        }
+    }
+    format!("\n{}", table.text(styles))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// An object: its key, size and time.
+fn stored(object: &Value) -> String {
+    let size = bytes(object["size_bytes"].as_u64().unwrap_or(0));
+    format!("{} ({size}, {})", text(&object["key"]), text(&object["last_modified"]))
+}

@@ -1,0 +1,54 @@
+//! The exit codes of every command.
+
+use std::process::ExitCode;
+
+use spillway_core::error::{Error, ErrorKind};
+
+/// The result of a command for scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0: the command did what it was asked to do.
+    Done,
+    /// 1: the command failed, or a file was not loaded.
+    Failed,
+    /// 2: the command ran, and its result needs attention: a file would not load, or a check found a problem.
+    NeedsAttention,
+    /// 64: the command line or a setting is invalid. Nothing was done.
+    Usage,
+    /// 75: a signal stopped the command. Nothing was left half done. Run it again.
+    Interrupted,
+}
+
+impl Exit {
+    /// The exit code of a command that ended with this error.
+    pub(crate) fn of(error: &Error) -> Self {
+        if matches!(error.kind(), ErrorKind::Settings | ErrorKind::EventInvalid) {
+            Self::Usage
+        } else if error.kind() == ErrorKind::Interrupted {
+            Self::Interrupted
+        } else {
+            Self::Failed
+        }
+    }
+
+    /// The worse of two results.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::NeedsAttention => 2,
+            Self::Usage => 64,
+            Self::Interrupted => 75,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}

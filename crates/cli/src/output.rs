@@ -1,0 +1,185 @@
+//! What a command prints. The result goes to standard output; errors, hints and progress go to standard error.
+//!
+//! With `--json`, the result or the error is one JSON document on standard output.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+use serde_json::json;
+use spillway_core::config::is_color_off;
+use spillway_core::error::{Error, chain};
+use spillway_core::policy::hint;
+
+use crate::arguments::Global;
+use crate::table::printable;
+
+/// The format of the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Text for people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Whether text is colored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Color {
+    /// With ANSI escape sequences.
+    On,
+    /// Without.
+    Off,
+}
+
+/// A style of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// For names and headings.
+    Bold,
+    /// For details.
+    Dim,
+    /// For a good result.
+    Good,
+    /// For a result that needs attention.
+    Warning,
+    /// For a failure.
+    Bad,
+}
+
+/// Prints the results of commands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    format: Format,
+    stdout_color: Color,
+    stderr_color: Color,
+}
+
+impl Output {
+    /// The output that the options ask for. Colors are for terminals only.
+    pub(crate) fn new(global: &Global) -> Self {
+        let color = |is_terminal: bool| {
+            if is_terminal && !global.no_color && !is_color_off() { Color::On } else { Color::Off }
+        };
+        Self {
+            format: if global.json { Format::Json } else { Format::Text },
+            stdout_color: color(io::stdout().is_terminal()),
+            stderr_color: color(io::stderr().is_terminal()),
+        }
+    }
+
+    /// The format of the result.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether a progress bar can be drawn on standard error.
+    pub(crate) fn has_terminal(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    /// Prints the result, as JSON or as text.
+    pub(crate) fn result(&self, document: &impl Serialize, text: impl FnOnce(Styles) -> String) {
+        match self.format {
+            Format::Json => self.json(document),
+            Format::Text => self.raw(text(Styles(self.stdout_color)).as_bytes()),
+        }
+    }
+
+    /// Writes bytes to standard output, whatever the format.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        // The reader of a pipe may close it early.
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    }
+
+    /// Prints a line about the work in progress.
+    pub(crate) fn note(&self, line: &str) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// Prints the next step that a user can take. Scripts that read JSON do not need it.
+    pub(crate) fn next_step(&self, text: &str) {
+        if self.format == Format::Text {
+            self.note(&Styles(self.stderr_color).paint(Style::Dim, &format!("next: {text}")));
+        }
+    }
+
+    /// Prints an error with its hint.
+    pub(crate) fn error(&self, error: &Error) {
+        if self.format == Format::Json {
+            self.json(&json!({ "error": ErrorDocument::of(error) }));
+        }
+        self.error_text(error);
+    }
+
+    /// Prints an error with its hint to standard error only.
+    pub(crate) fn error_text(&self, error: &Error) {
+        let styles = Styles(self.stderr_color);
+        self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), printable(&chain(error))));
+        self.note(&format!("{} {}", styles.paint(Style::Bold, "hint:"), hint(error.kind())));
+    }
+
+    fn json(&self, document: &impl Serialize) {
+        let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
+        text.push('\n');
+        self.raw(text.as_bytes());
+    }
+}
+
+/// The styles of one stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Styles(pub(crate) Color);
+
+impl Styles {
+    /// The text in this style, if the stream is a terminal.
+    pub(crate) fn paint(self, style: Style, text: &str) -> String {
+        let code = match (self.0, style) {
+            (Color::Off, _) => return text.to_owned(),
+            (Color::On, Style::Bold) => "1",
+            (Color::On, Style::Dim) => "2",
+            (Color::On, Style::Good) => "32",
+            (Color::On, Style::Warning) => "33",
+            (Color::On, Style::Bad) => "31",
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// An error in a JSON document.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorDocument {
+    /// The stable name of the error's kind.
+    kind: &'static str,
+    /// The message with its causes.
+    message: String,
+    /// The number of the record, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record: Option<u64>,
+    /// The number of the line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    /// The offset of the record's first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    byte: Option<u64>,
+    /// The name of the column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    /// What the user can do.
+    hint: &'static str,
+}
+
+impl ErrorDocument {
+    /// The document of an error.
+    pub(crate) fn of(error: &Error) -> Self {
+        let position = error.position();
+        Self {
+            kind: error.kind().name(),
+            message: chain(error),
+            record: position.map(|position| position.record),
+            line: position.map(|position| position.line),
+            byte: position.map(|position| position.byte),
+            column: error.column().map(str::to_owned),
+            hint: hint(error.kind()),
+        }
+    }
+}

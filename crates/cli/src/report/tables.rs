@@ -1,0 +1,149 @@
+//! The tables of the page.
+
+use spillway_core::destination::Run;
+
+use super::groups::{self, TableSums};
+use super::text::{count, dollars, escaped, minute};
+use crate::table::{bytes, duration};
+
+/// Number of rows of each table.
+const MAX_ROWS: usize = 25;
+
+/// The tables: by table, reasons, slowest files.
+pub(super) fn html(runs: &[Run]) -> String {
+    [by_table(runs), reasons(runs), slowest(runs)].concat()
+}
+
+/// A column: its heading, and its class: plain text, long text that may be broken anywhere, or numbers.
+type Column = (&'static str, &'static str);
+const TEXT: &str = "";
+const LONG: &str = " class=\"long\"";
+const NUMBER: &str = " class=\"number\"";
+
+fn table(title: &str, columns: &[Column], rows: &[Vec<String>], total: usize) -> String {
+    let headings: String =
+        columns.iter().map(|(name, class)| format!("<th scope=\"col\"{class}>{name}</th>")).collect();
+    let row = |cells: &Vec<String>| {
+        let cells: String =
+            cells.iter().zip(columns).map(|(cell, (_, class))| format!("<td{class}>{cell}</td>")).collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let more = match total.saturating_sub(rows.len()) {
+        0 => String::new(),
+        more => format!("<p class=\"more\">and {} more</p>\n", count(more as u64)),
+    };
+    let rows: String = rows.iter().map(row).collect();
+    format!(
+        "<section>\n<h2>{title}</h2>\n<div class=\"scroll\"><table>\n<thead><tr>{headings}</tr></thead>\n\
+         <tbody>\n{rows}</tbody>\n</table></div>\n{more}</section>\n"
+    )
+}
+
+/// A text from the ledger. Its direction does not affect the text around it.
+fn text(text: &str) -> String {
+    format!("<bdi>{}</bdi>", escaped(text))
+}
+
+/// A number; empty for zero.
+fn some(number: u64) -> String {
+    if number == 0 { String::new() } else { count(number) }
+}
+
+fn rate(rows: u64, milliseconds: u64) -> String {
+    rows.saturating_mul(1000).checked_div(milliseconds).map_or_else(String::new, count)
+}
+
+fn by_table(runs: &[Run]) -> String {
+    let tables = groups::tables(runs);
+    let row = |(name, sums): &(&str, TableSums)| {
+        vec![
+            if name.is_empty() { "(none)".to_owned() } else { text(name) },
+            some(sums.loaded),
+            some(sums.rows),
+            some(sums.rows_rejected),
+            if sums.size_bytes == 0 { String::new() } else { bytes(sums.size_bytes) },
+            rate(sums.rows, sums.load_ms),
+            some(sums.fell_back),
+            some(sums.rejected),
+            some(sums.failed),
+            if sums.cost_usd > 0.0 { dollars(sums.cost_usd) } else { String::new() },
+        ]
+    };
+    let rows: Vec<Vec<String>> = tables.iter().take(MAX_ROWS).map(row).collect();
+    let columns = [
+        ("table", TEXT),
+        ("loaded", NUMBER),
+        ("rows", NUMBER),
+        ("rejected records", NUMBER),
+        ("size", NUMBER),
+        ("rows/s", NUMBER),
+        ("fell back", NUMBER),
+        ("rejected", NUMBER),
+        ("failed", NUMBER),
+        ("cost", NUMBER),
+    ];
+    table("Tables", &columns, &rows, tables.len())
+}
+
+fn reasons(runs: &[Run]) -> String {
+    let groups = groups::reasons(runs);
+    if groups.is_empty() {
+        return "<section>\n<h2>Not loaded</h2>\n<p class=\"empty\">none</p>\n</section>\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = groups
+        .iter()
+        .take(MAX_ROWS)
+        .map(|group| {
+            vec![
+                format!(
+                    "<span class=\"key {}\">{}</span>",
+                    group.outcome.name(),
+                    group.outcome.name().replace('_', " ")
+                ),
+                text(&group.table),
+                text(&group.kind),
+                count(group.count),
+                some(group.rows),
+                format!("{}<br><small>{}</small>", text(&group.reason), text(&group.key)),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("outcome", TEXT),
+        ("table", TEXT),
+        ("kind", TEXT),
+        ("count", NUMBER),
+        ("rows", NUMBER),
+        ("newest reason and file", LONG),
+    ];
+    table("Not loaded", &columns, &rows, groups.len())
+}
+
+fn slowest(runs: &[Run]) -> String {
+    let slowest = groups::slowest(runs, MAX_ROWS);
+    let rows: Vec<Vec<String>> = slowest
+        .iter()
+        .map(|run| {
+            let elapsed_ms = run.elapsed_ms.unwrap_or(0);
+            vec![
+                text(&run.key),
+                text(&run.table),
+                duration(elapsed_ms),
+                some(run.rows_stored),
+                rate(run.rows_stored, elapsed_ms),
+                bytes(run.size_bytes),
+                minute(run.started_at),
+            ]
+        })
+        .collect();
+    let columns = [
+        ("file", LONG),
+        ("table", TEXT),
+        ("time", NUMBER),
+        ("rows", NUMBER),
+        ("rows/s", NUMBER),
+        ("size", NUMBER),
+        ("started", TEXT),
+    ];
+    table("Slowest files", &columns, &rows, rows.len())
+}

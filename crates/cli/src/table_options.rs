@@ -1,0 +1,77 @@
+//! The options that name a table and say how it is loaded.
+
+use clap::{Args, ValueEnum};
+
+/// Options of a table. Each one replaces a setting, also one of the settings file.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Table")]
+pub(crate) struct TableOptions {
+    /// Table; by default the one that the settings name for the file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// Choose table and settings as for an object with this key
+    #[arg(long = "as", value_name = "KEY")]
+    key: Option<String>,
+    /// What the rows do to the rows of the table
+    #[arg(long, value_name = "MODE")]
+    mode: Option<Mode>,
+    /// Columns of the merge key, separated by commas
+    #[arg(long = "key", value_name = "COLUMNS")]
+    merge_key: Option<String>,
+    /// Format of the file; by default it is detected
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+}
+
+/// `LOAD_MODE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// They are added
+    Append,
+    /// They replace all rows
+    Replace,
+    /// They update the rows with the same key, and are added otherwise
+    Merge,
+}
+
+/// `FILE_FORMAT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// CSV
+    Csv,
+    /// JSON objects, one per line or in an array
+    Json,
+    /// Parquet
+    Parquet,
+}
+
+impl TableOptions {
+    /// The key by which the settings choose the table of a file.
+    pub(crate) fn key_of<'a>(&'a self, file: &'a str) -> &'a str {
+        self.key.as_deref().unwrap_or(file)
+    }
+
+    /// The settings that the options replace.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut values = Vec::new();
+        values.extend(self.table.clone().map(|table| ("RDS_TABLE", table)));
+        values.extend(self.mode.map(|mode| {
+            let word = match mode {
+                Mode::Append => "append",
+                Mode::Replace => "replace",
+                Mode::Merge => "merge",
+            };
+            ("LOAD_MODE", word.to_owned())
+        }));
+        values.extend(self.merge_key.clone().map(|key| ("MERGE_KEY", key)));
+        values.extend(self.format.map(|format| {
+            let word = match format {
+                Format::Csv => "csv",
+                Format::Json => "json",
+                Format::Parquet => "parquet",
+            };
+            ("FILE_FORMAT", word.to_owned())
+        }));
+        values
+    }
+}

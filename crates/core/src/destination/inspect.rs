@@ -1,0 +1,222 @@
+//! Finds out what a load of a scanned file would find and change in the database. Reads only.
+//!
+//! It uses the same steps as a load: the same columns, the same statements, the same check of each value. What only the server
+//! can check is not checked: unique keys, foreign keys, CHECK constraints, triggers, and values of types that the server parses.
+
+use std::marker::PhantomData;
+
+use spillway_formats::Batch;
+use spillway_formats::schema::{Column, Schema};
+
+use super::column::{Lacking, NullFill, TableColumn, find, find_lacking};
+use super::engine::{LoadConnection, Request};
+use super::extra::json_column;
+use super::table::{columns_of_new_table, columns_to_send};
+use super::{DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
+use crate::error::{Error, Result};
+use crate::table_name::TableName;
+
+/// What a load would find and change.
+pub struct Inspection {
+    /// The state that the load would find or record if the file needs no load: loaded, duplicate or superseded.
+    pub needs_no_load: Option<LedgerState>,
+    /// The table.
+    pub table: FoundTable,
+    /// Checks the file's rows against the columns.
+    pub values: Box<dyn RowChecker>,
+}
+
+/// The table of a load, and its change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundTable {
+    /// The file has no columns, so it needs no table.
+    NotNeeded,
+    /// The load would create the table.
+    Missing {
+        /// The statement.
+        create_sql: String,
+        /// The columns of the new table that receive values.
+        columns: Vec<FilledColumn>,
+    },
+    /// The table exists.
+    Existing {
+        /// The columns that receive values.
+        columns: Vec<FilledColumn>,
+        /// The statements that add columns.
+        add_sql: Vec<String>,
+        /// The file's columns that are not loaded, because the table lacks them.
+        ignored: Vec<String>,
+    },
+}
+
+/// A column of the table that receives the values of a column of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilledColumn {
+    /// The name, as the table spells it.
+    pub name: String,
+    /// The type in SQL.
+    pub type_text: String,
+    /// The index of the file's column.
+    pub field: usize,
+}
+
+/// Checks rows against the columns of a table, as a load does before it sends them.
+pub trait RowChecker: Send {
+    /// Returns an error with position and column for each value that does not fit, in the order of the rows.
+    fn check(&mut self, rows: &Batch) -> Vec<Error>;
+}
+
+struct ColumnChecker<C: LoadConnection> {
+    columns: Vec<TableColumn<C::Storage>>,
+    scratch: Vec<u8>,
+    connection: PhantomData<fn() -> C>,
+}
+
+impl<C: LoadConnection> ColumnChecker<C> {
+    fn new(columns: Vec<TableColumn<C::Storage>>) -> Box<Self> {
+        Box::new(Self { columns, scratch: Vec::new(), connection: PhantomData })
+    }
+}
+
+impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
+    fn check(&mut self, rows: &Batch) -> Vec<Error> {
+        let Self { columns, scratch, .. } = self;
+        let mut errors = Vec::new();
+        for row in 0..rows.rows() {
+            let position = rows.position(row);
+            for column in columns.iter() {
+                errors.extend(C::check_value(column, rows.field(row, column.field), scratch, position).err());
+            }
+        }
+        errors
+    }
+}
+
+/// Returns what a load on this connection would find and change.
+///
+/// # Errors
+/// The error with which the load would fail before it sends a row.
+pub(super) async fn inspect<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Inspection> {
+    let loaded = loaded_source(connection, request).await?;
+    let (table, columns) = match (found_table(connection, request).await, loaded) {
+        (Ok(found), _) => found,
+        // A load of this source does not look at the table.
+        (Err(_), Some(_)) => (FoundTable::NotNeeded, Vec::new()),
+        (Err(error), None) => return Err(error),
+    };
+    let needs_no_load = match loaded {
+        Some(state) => Some(state),
+        None => content_state(connection, request).await?,
+    };
+    Ok(Inspection { needs_no_load, table, values: ColumnChecker::<C>::new(columns) })
+}
+
+/// The state of a source that needs no load. Takes no lock.
+async fn loaded_source<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Option<LedgerState>> {
+    let ledger = request.ledger();
+    if !ledger.exists(connection).await? {
+        return Ok(None);
+    }
+    let entry = ledger.find_loaded(connection, &request.file.source.id).await?;
+    Ok(entry.map(|entry| entry.state))
+}
+
+/// The state of a new source that needs no load, because its content is loaded or a newer file has replaced the table. Takes no
+/// lock.
+async fn content_state<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Option<LedgerState>> {
+    let Request { file, schema, options } = request;
+    let ledger = request.ledger();
+    if !ledger.exists(connection).await? {
+        return Ok(None);
+    }
+    let content_id = schema.body().and_then(|body| body.content_id.as_deref());
+    if let Some(content_id) = content_id
+        && ledger.has_content(connection, content_id).await?
+    {
+        return Ok(Some(LedgerState::Duplicate));
+    }
+    let replaces = options.load_mode == LoadMode::Replace && !schema.schema().columns.is_empty();
+    let is_superseded = replaces && ledger.has_newer(connection, &file.table, &file.source).await?;
+    Ok(is_superseded.then_some(LedgerState::Superseded))
+}
+
+async fn found_table<C: LoadConnection>(
+    connection: &mut C,
+    request: &Request<'_>,
+) -> Result<(FoundTable, Vec<TableColumn<C::Storage>>)> {
+    let Request { file, schema, options } = *request;
+    let (table, mode, file_columns) = (&file.table, &options.load_mode, &schema.schema().columns);
+    let exists = connection.has_table(table).await?;
+    if file_columns.is_empty() {
+        return Ok((FoundTable::NotNeeded, Vec::new()));
+    }
+    if !exists {
+        let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
+        let columns = connection.new_columns(file_columns, mode);
+        return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, columns));
+    }
+    connection.reject_unsupported(table, mode).await?;
+    let key = match mode {
+        LoadMode::Append | LoadMode::Replace => None,
+        LoadMode::Merge { key } => Some(connection.read_key(table, key).await?),
+    };
+    let table_columns = connection.read_columns(table).await?;
+    let names = |columns: &[&Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
+    let lacking = find_lacking(table, &table_columns, schema, options.unknown_columns)?;
+    let extra = json_column(&options.extra_column);
+    let (added, ignored) = match &lacking {
+        Lacking::Nothing | Lacking::NeedsScan => (Vec::new(), Vec::new()),
+        Lacking::Add(columns) => (columns.clone(), Vec::new()),
+        Lacking::Ignore(columns) => (Vec::new(), names(columns)),
+        Lacking::Json(_) if find(&table_columns, &options.extra_column).is_none() => (vec![&extra], Vec::new()),
+        Lacking::Json(_) => (Vec::new(), Vec::new()),
+    };
+    let add_sql = if added.is_empty() { Vec::new() } else { connection.add_sql(table, &added)? };
+    // A new column has a type that fits all values of the file, so only the other columns are compared.
+    let only_known = DestinationOptions { unknown_columns: UnknownColumns::Ignore, ..options.clone() };
+    let known = if added.is_empty() { *request } else { Request { options: &only_known, ..*request } };
+    let key_columns = key.as_ref().map_or(&[][..], C::key_columns);
+    let mut columns = match added.len() == file_columns.len() {
+        true => Vec::new(),
+        false => columns_to_send(&known, &table_columns, key_columns)?.unwrap_or_default(),
+    };
+    if C::HAS_STAGING_TABLES && request.size_bytes() > options.atomic_max_bytes {
+        // As in a load through a staging table, which would number the rows from 1.
+        columns.iter_mut().for_each(|column| column.null_fill = NullFill::Nothing);
+    }
+    Ok((FoundTable::Existing { columns: filled(&columns), add_sql, ignored }, columns))
+}
+
+fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {
+    let column = |column: &TableColumn<S>| FilledColumn {
+        name: column.name.clone(),
+        type_text: column.type_text.clone(),
+        field: column.field,
+    };
+    columns.iter().map(column).collect()
+}
+
+/// Returns what a load would do with a new table, without a database.
+///
+/// # Errors
+/// When the file cannot have a table, for example because `MERGE_KEY` names no column of the file.
+pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &LoadMode) -> Result<Inspection> {
+    let columns = &schema.columns;
+    if columns.is_empty() {
+        let values = ColumnChecker::<mysql::connect::Connection>::new(Vec::new());
+        return Ok(Inspection { needs_no_load: None, table: FoundTable::NotNeeded, values });
+    }
+    let (create_sql, filled, values): (String, Vec<FilledColumn>, Box<dyn RowChecker>) = match product {
+        Product::MySql | Product::MariaDb => {
+            let create_sql = mysql::table::create_table_statement(table, columns, mode, product == Product::MariaDb)?;
+            let new = mysql::table::new_columns(columns, mode, product == Product::MariaDb);
+            (create_sql, filled(&new), ColumnChecker::<mysql::connect::Connection>::new(new) as Box<dyn RowChecker>)
+        }
+        Product::Postgres => {
+            let create_sql = postgres::table::create_table_statement(table, columns, mode)?;
+            let new = postgres::table::new_columns(columns, mode);
+            (create_sql, filled(&new), ColumnChecker::<postgres::connect::Connection>::new(new))
+        }
+    };
+    Ok(Inspection { needs_no_load: None, table: FoundTable::Missing { create_sql, columns: filled }, values })
+}

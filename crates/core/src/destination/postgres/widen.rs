@@ -1,0 +1,153 @@
+//! Wider types for columns whose type refuses values of a file.
+//!
+//! The new type depends on the old one. So both statements run in one transaction that locks the table, and no other worker
+//! can change the type in between.
+
+use super::column::{Storage, TableColumn, describe};
+use super::connect::Connection;
+use super::table::{quoted, quoted_table};
+use crate::destination::column::NullFill;
+use crate::destination::failure::Phase;
+use crate::destination::limits::CHANGE_TIMEOUT;
+use crate::destination::table::{WiderColumn, cannot_widen};
+use crate::error::Result;
+use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
+use spillway_formats::schema::ColumnType;
+
+use super::failure::failure;
+
+/// The digits of any integer column.
+const INTEGER_DIGITS: u64 = 19;
+
+/// The longest `varchar`.
+const MAX_VARCHAR: u64 = 10_485_760;
+
+/// The types that can become wider. A domain has another name, and would lose its checks.
+const BUILT_IN: [&str; 6] = ["smallint", "integer", "bigint", "numeric", "character varying", "character"];
+
+const CONTEXT: &str = "cannot change the column to a wider type";
+
+/// Changes columns, see [`crate::destination::table::TableConnection::widen_columns`].
+pub(super) async fn widen(
+    connection: &mut Connection,
+    table: &TableName,
+    columns: &[WiderColumn<'_>],
+) -> Result<Vec<String>> {
+    let sql = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quoted_table(table));
+    let changed = match connection.run(CONTEXT, &sql).await {
+        Ok(()) => widen_locked(connection, table, columns).await,
+        Err(error) => Err(error),
+    };
+    match changed {
+        Ok(changes) => {
+            connection.run(CONTEXT, "COMMIT").await?;
+            Ok(changes)
+        }
+        Err(error) => {
+            connection.roll_back().await;
+            Err(error)
+        }
+    }
+}
+
+async fn widen_locked(
+    connection: &mut Connection,
+    table: &TableName,
+    columns: &[WiderColumn<'_>],
+) -> Result<Vec<String>> {
+    let current = describe(connection, table).await?;
+    let mut changes = Vec::new();
+    for wider in columns {
+        let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
+        let Some(new_type) = wider_type(column, wider) else { continue };
+        let sql = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {new_type}", quoted_table(table), quoted(&column.name));
+        let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, &sql).await?;
+        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &column.name))?;
+        changes.push(format!("changed column {} from {} to {new_type}", column.name, column.type_text));
+    }
+    Ok(changes)
+}
+
+/// Returns a type that holds every value of the column's type and of the file. `None` if there is none, or if the column's type
+/// is not the reason why a value is refused.
+fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
+    if !column.nullable && column.null_fill == NullFill::Nothing && wider.file.has_nulls {
+        return None;
+    }
+    let type_name = column.type_text.split('(').next().unwrap_or_default();
+    if !BUILT_IN.contains(&type_name) {
+        return None;
+    }
+    match (column.storage, wider.file.column_type) {
+        (Storage::Integer { bytes }, ColumnType::Integer) => (bytes < 8).then(|| "bigint".to_owned()),
+        (Storage::Integer { .. }, ColumnType::Decimal { precision, scale }) => {
+            Some(numeric((INTEGER_DIGITS, 0), (precision, scale)))
+        }
+        (Storage::Numeric { size: Some((precision, scale)) }, ColumnType::Integer) => {
+            Some(numeric((precision - scale, scale), (INTEGER_DIGITS as u8, 0)))
+        }
+        (
+            Storage::Numeric { size: Some((precision, scale)) },
+            ColumnType::Decimal { precision: digits, scale: fraction },
+        ) => Some(numeric((precision - scale, scale), (digits, fraction))),
+        (Storage::Integer { .. } | Storage::Numeric { .. }, ColumnType::Text | ColumnType::Double) => {
+            Some("text".to_owned())
+        }
+        (Storage::Characters { max: Some(max), .. }, _) => match wider.file.max_bytes.next_power_of_two() {
+            length if length <= MAX_VARCHAR => Some(format!("varchar({})", length.max(max))),
+            _ => Some("text".to_owned()),
+        },
+        (_, _) => None,
+    }
+}
+
+/// Returns a numeric with enough digits before and after the point for a type (digits before, digits after) and a file
+/// (all digits, digits after).
+fn numeric((whole, fraction): (u64, u64), (digits, scale): (u8, u8)) -> String {
+    let whole = whole.max(u64::from(digits.saturating_sub(scale)));
+    let fraction = fraction.max(u64::from(scale));
+    format!("numeric({},{fraction})", whole + fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::column::column_of;
+    use super::*;
+    use crate::destination::extra::json_column;
+
+    const DECIMAL: ColumnType = ColumnType::Decimal { precision: 7, scale: 3 };
+
+    #[rstest]
+    #[case("int4", -1, ColumnType::Integer, Some("bigint"))]
+    #[case("int8", -1, ColumnType::Integer, None)]
+    #[case("int2", -1, DECIMAL, Some("numeric(22,3)"))]
+    #[case("numeric", ((5 << 16) | 2) + 4, DECIMAL, Some("numeric(7,3)"))]
+    #[case("numeric", ((5 << 16) | 2) + 4, ColumnType::Integer, Some("numeric(21,2)"))]
+    #[case("numeric", -1, ColumnType::Text, Some("text"))]
+    #[case("int4", -1, ColumnType::Double, Some("text"))]
+    #[case("int4", -1, ColumnType::Date, None)]
+    #[case("varchar", 14, ColumnType::Text, Some("varchar(128)"))]
+    #[case("bpchar", 204, ColumnType::Text, Some("varchar(200)"))]
+    #[case("text", -1, ColumnType::Text, None)]
+    #[case("date", -1, ColumnType::Text, None)]
+    #[case("float8", -1, ColumnType::Text, None)]
+    #[case("uuid", -1, ColumnType::Text, None)]
+    fn type_becomes_only_wider(
+        #[case] name: &str,
+        #[case] modifier: i32,
+        #[case] file: ColumnType,
+        #[case] expected: Option<&str>,
+    ) {
+        let mut column = json_column("c");
+        (column.column_type, column.max_bytes) = (file, 100);
+        let wider = WiderColumn { name: "c".into(), file: &column };
+        let mut in_table = column_of(name, modifier);
+        in_table.type_text = "a_domain".into();
+        assert_eq!(wider_type(&in_table, &wider), None);
+        in_table.type_text = "numeric(5,2)".into();
+        assert_eq!(wider_type(&in_table, &wider).as_deref(), expected);
+    }
+}

@@ -1,0 +1,169 @@
+//! One attempt to load a local file.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::warn;
+
+use super::{LocalLoader, RejectFiles, Repeat, interrupted_commit};
+use crate::destination::{Body, Destination, FileClaim, LoadMode, TableChanges};
+use crate::error::{Error, ErrorKind, Result};
+use crate::object::{ObjectVersion, hash_parts};
+use crate::pipeline::{Dedupe, FileRows, KnownOutage, LoadAttempt, TableConfig};
+use crate::report::{Outcome, Report};
+use spillway_formats::reject::Reject;
+
+/// One attempt to load one local file into one table.
+pub(super) struct LocalAttempt<'a> {
+    loader: &'a LocalLoader,
+    source: ObjectVersion,
+    config: TableConfig,
+    started_at: Timestamp,
+    repeat: Repeat,
+    rejects: RejectFiles,
+    /// A COMMIT was sent, and its result is not known.
+    commit_in_doubt: AtomicBool,
+    /// The changes of the table for this file.
+    table_changes: TableChanges,
+    /// What the user may have meant with the file, for the report.
+    hint: Mutex<Option<String>>,
+}
+
+impl<'a> LocalAttempt<'a> {
+    pub(super) fn new(
+        loader: &'a LocalLoader,
+        source: ObjectVersion,
+        config: TableConfig,
+        started_at: Timestamp,
+        (repeat, rejects): (Repeat, RejectFiles),
+    ) -> Self {
+        let (commit_in_doubt, table_changes) = (AtomicBool::new(false), TableChanges::default());
+        Self {
+            loader,
+            source,
+            config,
+            started_at,
+            repeat,
+            rejects,
+            commit_in_doubt,
+            table_changes,
+            hint: Mutex::new(None),
+        }
+    }
+
+    /// A report with this outcome and without counts.
+    pub(super) fn report(&self, outcome: Outcome) -> Report {
+        let mut report = Report::new(self.source.object.clone(), outcome);
+        report.source_id = Some(self.source.id.to_string());
+        report.table = Some(self.config.name.to_string());
+        report.hint = self.hint.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.size_bytes = self.source.size_bytes;
+        report
+    }
+
+    /// Adds the file of the rejected records to a report.
+    pub(super) fn add_rejects(&self, report: &mut Report) {
+        if report.outcome == Outcome::Loaded && report.rows_rejected > 0 {
+            report.rejects = Some(self.rejects.records_path().display().to_string());
+        }
+    }
+
+    /// Undoes what a failed attempt has written beside the database. Returns the error for the user.
+    pub(super) fn fail(&self, error: Error) -> Error {
+        let is_unknown = self.commit_in_doubt.load(Ordering::Relaxed) || error.kind() == ErrorKind::CommitUnknown;
+        if is_unknown {
+            // If the rows are stored, their rejected records are needed.
+            return if error.kind() == ErrorKind::Interrupted { interrupted_commit(error) } else { error };
+        }
+        if let Err(error) = self.rejects.remove() {
+            warn!(%error, "the file of rejected records could not be deleted");
+        }
+        error
+    }
+}
+
+impl LoadAttempt for LocalAttempt<'_> {
+    const HAS_FALLBACK: bool = false;
+
+    fn source(&self) -> &ObjectVersion {
+        &self.source
+    }
+
+    fn config(&self) -> &TableConfig {
+        &self.config
+    }
+
+    fn table_changes(&self) -> &TableChanges {
+        &self.table_changes
+    }
+
+    fn set_hint(&self, hint: Option<String>) {
+        *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = hint;
+    }
+
+    fn outage(&self) -> &KnownOutage {
+        &self.loader.outage
+    }
+
+    fn configured_retry_budget(&self) -> Duration {
+        self.loader.settings.database.retry_budget
+    }
+
+    fn retry_budget(&self) -> Duration {
+        self.configured_retry_budget()
+    }
+
+    async fn destination(&self, reread_secret: bool) -> Result<Box<dyn Destination>> {
+        self.loader.destinations.open(&self.config.destination, reread_secret).await
+    }
+
+    fn claim(&self) -> FileClaim {
+        FileClaim {
+            source: self.source.clone(),
+            table: self.config.name.clone(),
+            worker: self.loader.worker.clone(),
+            started_at: self.started_at,
+            value_rejects: None,
+            table_changes: self.table_changes.clone(),
+        }
+    }
+
+    fn body(&self, sha256: &str, decoded_bytes: u64) -> Body {
+        body(&self.config, self.repeat, sha256, decoded_bytes)
+    }
+
+    async fn write_rejects(&self, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
+        let limit = self.config.files.limits.rejects;
+        if limit.is_on() { self.rejects.write(rows, values, &self.source.object.key).await } else { Ok(()) }
+    }
+
+    async fn remove_earlier_rejects(&self) -> Result<()> {
+        self.rejects.remove()
+    }
+
+    async fn fence_before_commit(&self) -> Result<()> {
+        // The open transaction holds the claim, so no other process can commit the file.
+        self.commit_in_doubt.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn resolve_commit(&self) {
+        self.commit_in_doubt.store(false, Ordering::Relaxed);
+    }
+}
+
+/// The ledger's record of a local file's body.
+///
+/// The same content is loaded once into a table. A file that replaces the table may restore rows that another file has replaced
+/// in between.
+pub(crate) fn body(config: &TableConfig, repeat: Repeat, sha256: &str, decoded_bytes: u64) -> Body {
+    let content_id = match (repeat, config.dedupe, &config.destination.load_mode) {
+        (Repeat::Skip, Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
+            Some(hash_parts(&["local file", "content", &config.name, sha256]))
+        }
+        (Repeat::LoadAgain, _, _) | (_, Dedupe::Version, _) | (_, _, LoadMode::Replace) => None,
+    };
+    Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+}

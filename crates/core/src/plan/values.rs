@@ -1,0 +1,114 @@
+//! Counts the values of a file that do not fit the columns of its table.
+
+use std::collections::BTreeMap;
+
+use crate::destination::RowChecker;
+use crate::error::{Error, Result};
+use crate::plan::document::{FIRST, RejectedRecord, ValuesPlan};
+use spillway_formats::Batch;
+
+/// The values that do not fit, so far.
+pub(super) struct ValueCount {
+    checker: Box<dyn RowChecker>,
+    /// The most rows that may be rejected because of their values.
+    may_reject: u64,
+    rows: u64,
+    values: u64,
+    last_record: Option<u64>,
+    by_column: BTreeMap<String, u64>,
+    first: Vec<RejectedRecord>,
+    /// The error of the first row beyond the limit, with which a load fails.
+    failure: Option<Error>,
+}
+
+impl ValueCount {
+    pub(super) fn new(checker: Box<dyn RowChecker>, may_reject: u64) -> Self {
+        Self {
+            checker,
+            may_reject,
+            rows: 0,
+            values: 0,
+            last_record: None,
+            by_column: BTreeMap::new(),
+            first: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Checks the rows of a batch.
+    pub(super) fn add(&mut self, batch: &Batch) {
+        for error in self.checker.check(batch) {
+            self.add_error(error);
+        }
+    }
+
+    fn add_error(&mut self, error: Error) {
+        let record = error.position().map(|position| position.record);
+        let is_new_row = record != self.last_record;
+        self.last_record = record;
+        self.values += 1;
+        *self.by_column.entry(error.column().unwrap_or_default().to_owned()).or_default() += 1;
+        if self.first.len() < FIRST {
+            self.first.push(RejectedRecord::of(&error));
+        }
+        if is_new_row {
+            self.rows += 1;
+            if self.rows == self.may_reject.saturating_add(1) {
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    /// Returns the counts, and the number of rows that a load would reject.
+    ///
+    /// The second result is the error of the load, if it would fail.
+    pub(super) fn finish(self) -> (ValuesPlan, Result<u64>) {
+        let Self { rows, values, by_column, first, failure, .. } = self;
+        (ValuesPlan { rows, values, by_column, first }, failure.map_or(Ok(rows), Err))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::LoadMode;
+    use crate::destination::{FoundTable, Product, inspect_new};
+    use crate::error::{ErrorKind, Position};
+    use spillway_formats::schema::infer::Inference;
+
+    /// A column of whole numbers with rows that do not fit.
+    fn count(fields: &[&str], may_reject: u64) -> (ValuesPlan, Result<u64>) {
+        let mut numbers = Batch::new(2);
+        numbers.push_field(Some(b"1"));
+        numbers.push_field(Some(b"2"));
+        numbers.end_row(Position::default());
+        let mut inference = Inference::new(vec!["a".to_owned(), "b".to_owned()]);
+        inference.observe(&numbers);
+        let new = inspect_new(Product::MariaDb, &"t".into(), &inference.finish(), &LoadMode::Append).unwrap();
+        assert!(matches!(new.table, FoundTable::Missing { .. }));
+        let mut count = ValueCount::new(new.values, may_reject);
+        let mut rows = Batch::new(2);
+        for (index, field) in (1..).zip(fields) {
+            rows.push_field(Some(field.as_bytes()));
+            rows.push_field(Some(field.as_bytes()));
+            rows.end_row(Position { record: index, line: index + 1, byte: index * 10 });
+        }
+        count.add(&rows);
+        count.finish()
+    }
+
+    #[test]
+    fn rows_count_once_and_values_by_column() {
+        let (values, rejected) = count(&["1", "x", "2", "y"], 2);
+        assert_eq!((values.rows, values.values, rejected.unwrap()), (2, 4, 2));
+        assert_eq!(values.by_column, BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 2)]));
+        let records: Vec<_> = values.first.iter().map(|first| (first.record, first.column.as_deref())).collect();
+        assert_eq!(records, [(2, Some("a")), (2, Some("b")), (4, Some("a")), (4, Some("b"))]);
+    }
+
+    #[test]
+    fn first_row_beyond_the_limit_is_the_error_of_the_load() {
+        let error = count(&["x", "1", "y", "z"], 1).1.unwrap_err();
+        assert_eq!((error.kind(), error.position().unwrap().record), (ErrorKind::DataRefused, 3));
+    }
+}

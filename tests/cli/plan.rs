@@ -1,0 +1,212 @@
+//! `spillway plan`: says what a load then does, and writes nothing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::{Value, json};
+use spillway_test_env::database::Engine;
+use spillway_test_env::settings::Settings;
+use spillway_test_env::terminal::{Running, spillway};
+
+use crate::cli::site::{Site, TABLE, error, report};
+
+const ORDERS: &str = "id,price,note\n1,9.50,first\n2,100,\n3,7.125,third\n";
+
+#[rstest]
+#[case("mysql", "`price` DECIMAL(18,3) NULL")]
+#[case("mariadb", "`price` DECIMAL(18,3) NULL")]
+#[case("postgres", "\"price\" numeric(18,3) NULL")]
+#[tokio::test]
+async fn plan_needs_neither_database_nor_aws(#[case] engine: &str, #[case] column: &str) -> Result<()> {
+    let site = Site::on(Engine::MariaDb).await?;
+    let path = site.file("Shop Orders.csv", ORDERS)?;
+    let none = Settings::default();
+    let plan = spillway(&none, &["plan", &path, "--json", "--engine", engine]).await?.ensure_code(0)?.json()?;
+    assert_eq!((&plan["outcome"], &plan["rows_parsed"]), (&json!("loaded"), &json!(3)), "{plan}");
+    assert_eq!(plan["format"]["csv"]["delimiter"], json!(","));
+    let price = &plan["columns"][1];
+    assert_eq!((&price["type"], &price["decided_by_record"]), (&json!("decimal(6,3)"), &json!(1)), "{price}");
+    let sql = plan["table"]["sql"][0].as_str().context("a statement")?;
+    ensure!(sql.contains(column) && sql.contains("shop_orders"), "{sql}");
+    let text = spillway(&none, &["plan", &path, "--engine", engine]).await?.ensure_code(0)?;
+    ensure!(text.stdout.contains("would load 3 rows") && text.stdout.contains(column), "{}", text.stdout);
+    ensure!(!text.stdout.contains('\u{1b}'), "a pipe gets no colors");
+    assert_eq!(site.tables().await?, 0);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn plan_writes_nothing(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let path = site.file("orders.csv", ORDERS)?;
+    let plan = site.plan(&site.settings(), &[&path]).await?.ensure_code(0)?.json()?;
+    assert_eq!((&plan["outcome"], &plan["table"]["exists"]), (&json!("loaded"), &json!(false)), "{plan}");
+    assert_eq!(site.tables().await?, 0, "neither the table nor the ledger is created");
+    site.load(&site.settings(), &[&path]).await?.ensure_code(0)?;
+    let wider = site.file("wider.csv", "id,price,note,color\n4,1,x,red\n")?;
+    let refused = site.plan(&site.settings(), &[&wider]).await?.ensure_code(2)?.json()?;
+    assert_eq!(refused["error"]["kind"], json!("table_mismatch"), "{refused}");
+    let settings = site.settings().with("UNKNOWN_COLUMNS", "add");
+    let added = site.plan(&settings, &[&wider]).await?.ensure_code(0)?.json()?;
+    ensure!(added["table"]["sql"][0].as_str().is_some_and(|sql| sql.contains("ADD COLUMN")), "{added}");
+    assert_eq!((site.rows().await?, site.states().await?), (3, vec!["loaded".to_owned()]));
+    site.load(&settings, &[&wider]).await?.ensure_code(0)?;
+    assert_eq!(site.rows().await?, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn standard_input_is_planned() -> Result<()> {
+    let plan = Running::start(&Settings::default(), &["plan", "-", "--json"])?.finish(ORDERS.as_bytes()).await?;
+    let plan = plan.ensure_code(0)?.json()?;
+    assert_eq!((&plan["file"], &plan["rows_parsed"]), (&json!("-"), &json!(3)), "{plan}");
+    let none = Running::start(&Settings::default(), &["plan", "-", "--json"])?.finish(b"").await?.ensure_code(0)?;
+    assert_eq!(none.json()?["rows_parsed"], json!(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn file_that_would_not_load_exits_with_2() -> Result<()> {
+    let site = Site::on(Engine::MariaDb).await?;
+    let path = site.file("bad.csv", "a,b\n1,2\n3\n")?;
+    let ended = spillway(&Settings::default(), &["plan", &path, "--json"]).await?.ensure_code(2)?;
+    let plan = ended.json()?;
+    assert_eq!((&plan["outcome"], &plan["error"]["record"]), (&json!("failed"), &json!(2)), "{plan}");
+    let rejecting = ["plan", &path, "--json", "--set", "MAX_REJECTS=1"];
+    let plan = spillway(&Settings::default(), &rejecting).await?.ensure_code(0)?.json()?;
+    assert_eq!((&plan["rows_parsed"], &plan["rows_rejected"]), (&json!(2), &json!(1)), "{plan}");
+    assert_eq!(plan["rejects"]["first"][0]["record"], json!(2), "{plan}");
+    let missing = spillway(&Settings::default(), &["plan", "/no/such/file.csv", "--json"]).await?.ensure_code(1)?;
+    assert_eq!(missing.json()?["error"]["kind"], json!("source_missing"));
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn values_that_do_not_fit_are_counted(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let site = Site::on(engine).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, qty SMALLINT NULL, code VARCHAR(3) NULL)"))
+        .await?;
+    let path = site.file("orders.csv", "id,qty,code\n1,70000,abcd\n2,5,abc\nx,6,secret\n4,7,d\n")?;
+    let ended = site.plan(&site.settings(), &[&path]).await?.ensure_code(2)?;
+    let plan = ended.json()?;
+    assert_eq!(plan["values"]["by_column"], json!({"code": 2, "id": 1, "qty": 1}), "{plan}");
+    assert_eq!((&plan["values"]["rows"], &plan["values"]["values"]), (&json!(2), &json!(4)));
+    assert_eq!(plan["values"]["first"][0]["column"], json!("qty"));
+    ensure!(!ended.stdout.contains("secret") && !ended.stderr.contains("secret"), "{ended:?}");
+    let settings = site.settings().with("MAX_REJECTS", 2);
+    let plan = site.plan(&settings, &[&path]).await?.ensure_code(0)?.json()?;
+    let loaded = report(&site.load(&settings, &[&path]).await?.ensure_code(0)?)?;
+    assert_eq!((&plan["rows_parsed"], &plan["rows_rejected"]), (&loaded["rows_parsed"], &loaded["rows_rejected"]));
+    assert_eq!(site.rows().await?, 2);
+    Ok(())
+}
+
+/// Files with every kind of value, a bad record, other formats, and values that only some databases store.
+const FILES: [(&str, &[u8]); 12] = [
+    ("types.csv", b"i,d,f,b,day,at,seen,t\n1,1.50,1e300,true,2024-01-02,2024-01-02 03:04:05,2024-01-02T03:04:05Z,x\n"),
+    ("late.csv", b"a,b\n1,2024-01-01\n2,2024-01-02\nx,yesterday\n"),
+    ("nulls.csv", b"a,b,c\n,NULL,\n1,N/A,\n"),
+    ("tab.tsv", b"a\tb\n1\t2\n"),
+    ("semicolon.csv", b"a;b\n1,5;2\n2,5;3\n"),
+    ("events.jsonl", b"{\"id\":1,\"tags\":[1,2]}\n{\"id\":2,\"tags\":{\"a\":null}}\n"),
+    ("numbers.jsonl", b"{\"id\":1,\"tags\":[1e400]}\n{\"id\":2,\"tags\":[123456789012345678901234567890.10]}\n"),
+    ("array.json", b"[{\"a\":1},{\"a\":2,\"b\":\"x\"}]\n"),
+    ("short.csv", b"a,b\n1,2\n3\n4,5\n"),
+    ("quote.csv", b"a,b\n1,\"never closed\n2,3\n"),
+    ("header.csv", b"a,b\n"),
+    ("nul.csv", b"a,b\n1,x\0y\n2,z\n"),
+];
+
+#[rstest]
+#[tokio::test]
+async fn plan_says_what_load_does(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("", "MAX_REJECTS=1")] setting: &str,
+) -> Result<()> {
+    let set: Vec<&str> = if setting.is_empty() { Vec::new() } else { vec!["--set", setting] };
+    for (name, content) in FILES {
+        let site = Site::on(engine).await?;
+        let path = site.file(name, content)?;
+        ensure_load_is_planned(&site, &site.settings(), &[&[path.as_str()], set.as_slice()].concat())
+            .await
+            .with_context(|| format!("{name} {setting}"))?;
+    }
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn plan_says_what_load_does_with_cases(
+    #[files("cases/*/case.json")] case: PathBuf,
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let folder = case.parent().context("a case has a folder")?;
+    let case: Value = serde_json::from_slice(&std::fs::read(&case)?)?;
+    let input = folder.join(case["input"].as_str().context("a case has an input")?);
+    let site = Site::on(engine).await?;
+    let setup = if engine == Engine::MariaDb { "setup.mysql.sql" } else { "setup.pg.sql" };
+    set_up(&site, &folder.join(setup)).await?;
+    let mut settings = site.settings();
+    for line in std::fs::read_to_string(folder.join("settings.env")).unwrap_or_default().lines() {
+        let (name, value) = line.split_once('=').context("a setting is NAME=VALUE")?;
+        settings = settings.with(name, value);
+    }
+    ensure_load_is_planned(&site, &settings, &[&input.display().to_string()]).await
+}
+
+/// Creates the table of a case, if it has one.
+async fn set_up(site: &Site, setup: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(setup).unwrap_or_default();
+    for statement in text.split(";\n").filter(|statement| !statement.trim().is_empty()) {
+        site.sql(&statement.replace("CREATE TABLE t ", &format!("CREATE TABLE {{schema}}.{TABLE} "))).await?;
+    }
+    Ok(())
+}
+
+/// Plans a load, loads, and compares the outcome, the counts and the types of the table.
+async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&str]) -> Result<()> {
+    let planned = site.plan(settings, arguments).await?;
+    let plan = planned.json()?;
+    let loaded = site.load(settings, arguments).await?;
+    match plan["outcome"].as_str() {
+        Some("loaded") => {
+            let report = report(&loaded)?;
+            ensure!(planned.code == Some(0) && loaded.code == Some(0), "{planned:?} {loaded:?}");
+            for count in ["rows_parsed", "rows_rejected"] {
+                ensure!(plan[count] == report[count], "{count}: {planned:?} {loaded:?}");
+            }
+        }
+        Some("failed") => {
+            ensure!(planned.code == Some(2) && loaded.code == Some(1), "{planned:?} {loaded:?}");
+            for part in ["kind", "record", "column"] {
+                ensure!(plan["error"][part] == error(&loaded)?[part], "{part}: {planned:?} {loaded:?}");
+            }
+            return Ok(());
+        }
+        _ => anyhow::bail!("another outcome: {planned:?}"),
+    }
+    // After the load, a plan describes the columns of the live table.
+    let live = site.plan(settings, arguments).await?.json()?;
+    for (column, other) in
+        plan["columns"].as_array().into_iter().flatten().zip(live["columns"].as_array().into_iter().flatten())
+    {
+        let (planned, live) = (sql_type(&column["table_type"]), sql_type(&other["table_type"]));
+        ensure!(live.starts_with(&planned), "{column} {other}");
+    }
+    if !plan["columns"].as_array().is_none_or(Vec::is_empty) {
+        ensure!(live["outcome"] == json!("already_loaded"), "{live}");
+    }
+    Ok(())
+}
+
+/// A type in SQL, in the words of the server.
+fn sql_type(kind: &Value) -> String {
+    let text = kind.as_str().unwrap_or_default().to_lowercase();
+    match text.strip_prefix("timestamptz(6)") {
+        Some(_) => "timestamp(6) with time zone".to_owned(),
+        None => text,
+    }
+}
