@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
-use crate::pipeline::{AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, is_loaded, load};
+use crate::pipeline::{AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, load, settled_entry};
 use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -119,7 +119,7 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     let exists = attempt.earlier_fallback().await?.is_some();
-    if !exists && !is_loaded(attempt).await? {
+    if !exists && settled_entry(attempt).await?.is_none() {
         // The source is still in place, and a later attempt processes it.
         return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
     }

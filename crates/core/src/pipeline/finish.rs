@@ -6,13 +6,13 @@ use tracing::{error, info, warn};
 use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
-use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, is_loaded, rejects};
+use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, rejects, settled_entry};
 use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 
 /// The reason for [`Outcome::Superseded`].
-const NEWER_FILE: &str = "a newer file has replaced the table already";
+const NEWER_FILE: &str = "a newer file has already replaced the table";
 
 /// The reason for [`Outcome::Loaded`] without rows.
 const EMPTY_FILE: &str = "the file is empty";
@@ -50,7 +50,7 @@ pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) 
 fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
     let (outcome, reason) = match entry.state {
         LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
-        state => (Outcome::AlreadyLoaded, format!("the ledger says {} already", state.name())),
+        state => (Outcome::AlreadyLoaded, format!("the ledger already says {}", state.name())),
     };
     let mut report = report(outcome).because(reason);
     report.rows_stored = entry.rows_stored;
@@ -63,8 +63,11 @@ fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, c
 ///
 /// If an earlier COMMIT is in doubt, the ledger is read first. A file that turns out to be loaded is finished instead.
 pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause: Error) -> Result<Report> {
-    if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
-        return loaded(attempt, loaded_before(rows)).await;
+    if attempt.is_commit_in_doubt()
+        && let Some(entry) = settled_entry(attempt).await?
+    {
+        let counted = Some((rows.rows, rows.rows_rejected));
+        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted }).await;
     }
     let reason = describe(&cause);
     // The failed load may have written more rejects than the scan found. Those records belong to the fallback's rows.
@@ -101,13 +104,6 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_fallback()).await
 }
 
-/// The result for rows that the previous holder of the lease has loaded, as the ledger shows.
-fn loaded_before(rows: &FileRows<'_>) -> FileResult {
-    let entry =
-        LedgerEntry { state: LedgerState::Loaded, rows_parsed: rows.rows, rows_stored: rows.rows, moved_to: None };
-    FileResult::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
-}
-
 /// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the
 /// file.
 pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
@@ -123,8 +119,10 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
 ///
 /// An earlier worker may have loaded it with other settings. Then it is finished as loaded.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
-    if attempt.is_commit_in_doubt() && is_loaded(attempt).await? {
-        return found_loaded(attempt).await;
+    if attempt.is_commit_in_doubt()
+        && let Some(entry) = settled_entry(attempt).await?
+    {
+        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted: None }).await;
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
@@ -142,8 +140,8 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
 /// When the ledger cannot be read. The file then waits, because one of those workers, or an earlier one whose lease is
 /// gone, may have loaded the rows.
 pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
-    if is_loaded(attempt).await? {
-        return found_loaded(attempt).await;
+    if let Some(entry) = settled_entry(attempt).await? {
+        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted: None }).await;
     }
     let context = attempt.context;
     // The workers may have died after they wrote rejected records or the manifest of a fallback.
@@ -154,13 +152,6 @@ pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
         attempt.earlier_deaths()
     );
     reject(attempt, Error::new(ErrorKind::Poison, message)).await
-}
-
-/// Finishes a file whose rows are in the table, according to the ledger.
-async fn found_loaded(attempt: &Attempt<'_>) -> Result<Report> {
-    let mut report = attempt.report(Outcome::AlreadyLoaded).because("the ledger says loaded already");
-    finish_loaded(attempt, &mut report).await?;
-    Ok(report)
 }
 
 async fn write_reason(attempt: &Attempt<'_>, cause: &Error, reason: &str) -> Result<()> {
@@ -194,7 +185,7 @@ pub(super) fn log(report: &Report) {
         }
         Outcome::FellBack => warn!(outcome, rows, ms, reason, "the rows were written to the fallback"),
         Outcome::Rejected => {
-            warn!(outcome, rows, ms, reason, "the file cannot be loaded and moved to the failed prefix")
+            warn!(outcome, rows, ms, reason, "rejected the file, and moved it to the failed prefix")
         }
         Outcome::Loaded
         | Outcome::AlreadyLoaded

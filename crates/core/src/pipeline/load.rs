@@ -154,12 +154,12 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
     let budget = attempt.retry_budget();
     let mut tries = 0;
     loop {
-        match is_loaded(attempt).await {
-            Ok(true) => {
+        match settled_entry(attempt).await {
+            Ok(Some(_)) => {
                 info!("the ledger says that COMMIT took effect");
                 return Ok(LoadResult::Loaded(counts));
             }
-            Ok(false) => {
+            Ok(None) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";
                 return Err(Error::new(ErrorKind::Failover, message).with_source(cause));
             }
@@ -175,14 +175,14 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
     }
 }
 
-/// Whether the ledger says that this object version needs no load.
+/// Returns the ledger entry of an object version that needs no load, and `None` for one that does.
 ///
 /// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
 /// claims the object version is open.
-pub(crate) async fn is_loaded(attempt: &impl LoadAttempt) -> Result<bool> {
+pub(crate) async fn settled_entry(attempt: &impl LoadAttempt) -> Result<Option<LedgerEntry>> {
     let found = attempt.destination(false).await?.look_up(&attempt.source().id).await;
     attempt.outage().observe(&found);
     let entry = found?;
     attempt.resolve_commit();
-    Ok(entry.is_some_and(|entry| entry.state.needs_no_load()))
+    Ok(entry.filter(|entry| entry.state.needs_no_load()))
 }

@@ -38,7 +38,7 @@ pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
-pub(crate) use load::{LoadResult, is_loaded, load};
+pub(crate) use load::{LoadResult, load, settled_entry};
 pub(crate) use load_attempt::LoadAttempt;
 pub(crate) use rejects::{RejectWriter, copy_records};
 pub(crate) use tables::Refresh;

@@ -134,7 +134,7 @@ async fn interrupted_load_leaves_its_lease_only_after_commit_was_sent(
 /// With an earlier COMMIT in doubt the ledger decides. `None` means that the ledger cannot be read.
 #[rstest]
 #[case::loaded(Some(LedgerState::Loaded), "processed", Some(Outcome::AlreadyLoaded))]
-#[case::superseded(Some(LedgerState::Superseded), "processed", Some(Outcome::AlreadyLoaded))]
+#[case::superseded(Some(LedgerState::Superseded), "processed", Some(Outcome::Superseded))]
 #[case::fell_back(Some(LedgerState::FellBack), "failed manifest fallback", Some(Outcome::FellBack))]
 #[case::cannot_say(None, "lease upload", None)]
 #[tokio::test]
