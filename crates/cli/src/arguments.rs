@@ -46,13 +46,13 @@ pub(crate) enum Command {
     Load(load::Arguments),
     /// Show what waits, or where a file is and why
     Status(status::Arguments),
-    /// Look after what was loaded: list, show, retry, report
+    /// List, show, retry and report runs (what happened to files)
     #[command(subcommand)]
     Runs(runs::Command),
-    /// Look after rows that the database did not accept
+    /// List, show and replay rows that the database did not accept
     #[command(subcommand)]
     Fallback(fallback::Command),
-    /// Look after records that were not loaded
+    /// List, show and load records that were rejected
     #[command(subcommand)]
     Rejects(rejects::Command),
     /// Load files that no event delivered, and clean up after dead workers

@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Failed,
     /// 2: the command ran, and its result needs attention: a file would not load, or a check found a problem.
     NeedsAttention,
-    /// 64: the command line or a setting is invalid. Nothing was done.
+    /// 64: the command line or a setting is invalid.
     Usage,
     /// 75: a signal stopped the command. Nothing was left half done. Run it again.
     Interrupted,
@@ -31,9 +31,16 @@ impl Exit {
         }
     }
 
-    /// The worse of two results.
+    /// The worse of two results: an interruption, then wrong use, then a failure, then a result that needs attention.
     pub(crate) fn and(self, other: Self) -> Self {
-        if self == Self::Done { other } else { self }
+        let rank = |exit| match exit {
+            Self::Done => 0,
+            Self::NeedsAttention => 1,
+            Self::Failed => 2,
+            Self::Usage => 3,
+            Self::Interrupted => 4,
+        };
+        if rank(other) > rank(self) { other } else { self }
     }
 
     fn code(self) -> u8 {

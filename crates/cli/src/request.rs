@@ -3,26 +3,25 @@
 use clap::Args;
 use serde_json::Value;
 use spillway_core::config::{Environment, IngestSettings};
-use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::function::IngestFunction;
 use spillway_core::request::Request;
-use tokio::sync::watch;
 
+use crate::interrupt::until_signal;
 use crate::session::Session;
 
 /// Where a request runs.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where the request runs")]
 pub(crate) struct Target {
-    /// In the ingest function of this stack; by default here, with the settings of the environment
+    /// Run in the ingest function of this stack; by default in this process
     #[arg(long, value_name = "NAME", conflicts_with = "function")]
     stack: Option<String>,
-    /// In this ingest function
+    /// Run in the ingest function with this name
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
-    /// For this bucket, if it is not S3_BUCKET
+    /// Use this bucket instead of S3_BUCKET
     #[arg(long, value_name = "NAME")]
     bucket: Option<String>,
 }
@@ -56,22 +55,9 @@ async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
         upload_queue_url: None,
     };
     let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.without_metrics();
-    let deadline = Deadline::until_stopped(stop_signal());
+    let deadline = until_signal()?;
     let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;
     let body = response["body"].as_str().unwrap_or_default();
     serde_json::from_str(body)
         .map_err(|error| Error::new(ErrorKind::Internal, "the response is not JSON").with_source(error))
-}
-
-/// Becomes true when the user presses Ctrl-C. The load then rolls back.
-fn stop_signal() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            let _ = sender.send(true);
-        }
-        // Dropping the sender would not stop anything, so keep it until the process ends.
-        std::future::pending::<()>().await;
-    });
-    receiver
 }

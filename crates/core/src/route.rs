@@ -249,8 +249,7 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    const UNKNOWN_ENDING: &str =
-        "its name does not end in .csv or .tsv or .json or .jsonl or .ndjson or .parquet, with or without .gz or .zst";
+    const UNKNOWN_ENDING: &str = "its name does not end in .csv or .tsv or .json or .jsonl or .ndjson or .parquet, with or without .gz or .zst or .zip";
 
     fn id() -> SourceId {
         SourceId::parse(ID).unwrap()

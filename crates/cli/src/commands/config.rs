@@ -67,7 +67,8 @@ fn check(arguments: &CheckArguments, session: &Session) -> Result<Exit> {
         }
     };
     let Some(tables) = tables else {
-        let message = "no settings file is named; name one, or set SPILLWAY_CONFIG";
+        let message = "no file with table settings is named (settings in S3 are not read here: copy the object to a file); name \
+                       one, or set SPILLWAY_CONFIG";
         return Err(Error::new(ErrorKind::Settings, message));
     };
     session.output.result(&json!({ "ok": true, "tables": tables }), |styles| {

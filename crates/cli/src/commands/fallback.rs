@@ -32,8 +32,8 @@ pub(crate) struct ListArguments {
     /// The largest number of files, at most 1000
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
-    /// Continue after the place that the previous list has printed
-    #[arg(long, value_name = "PLACE")]
+    /// Continue where the previous list ended: the value that it printed for --after
+    #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
     #[command(flatten)]
     target: Target,
@@ -52,7 +52,7 @@ pub(crate) struct ShowArguments {
 /// The arguments of `fallback replay`.
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArguments {
-    /// Only rows of this table; by default those of RDS_TABLE, or of every table with TABLE_PATTERN
+    /// Only rows of this table; by default of every table, or of RDS_TABLE if it is the only table of the settings
     #[arg(long, value_name = "TABLE")]
     table: Option<String>,
     /// The largest number of files; by default all

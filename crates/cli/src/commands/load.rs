@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Load the files even if the same content was loaded into the table before
     #[arg(long)]
     again: bool,
-    /// File for rejected records, which must not exist; by default it is beside the loaded file
+    /// File for rejected records; must not exist. By default it is next to the loaded file
     #[arg(long, value_name = "FILE")]
     rejects: Option<String>,
 }

@@ -102,7 +102,10 @@ fn next_step(database: DatabaseUse, plan: &Plan, session: &Session) {
     let text = match (&plan.error, database) {
         (Some(error), _) => error.hint.to_owned(),
         (None, DatabaseUse::Live) => format!("spillway load {file} with the same options"),
-        (None, DatabaseUse::None(_)) => format!("spillway plan {file} --to mysql://USER@HOST/DATABASE --table NAME"),
+        (None, DatabaseUse::None(product)) => {
+            let scheme = if product == Product::Postgres { "postgres" } else { "mysql" };
+            format!("spillway plan {file} --to {scheme}://USER@HOST/DATABASE --table NAME")
+        }
     };
     session.output.next_step(&printable(&text));
 }

@@ -32,8 +32,8 @@ pub(crate) struct ListArguments {
     /// The largest number of files, at most 1000
     #[arg(long, value_name = "NUMBER", default_value_t = 50)]
     limit: usize,
-    /// Continue after the place that the previous list has printed
-    #[arg(long, value_name = "PLACE")]
+    /// Continue where the previous list ended: the value that it printed for --after
+    #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
     #[command(flatten)]
     target: Target,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::exit::Exit;
+use crate::numbers::counted;
 use crate::output::Style;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
@@ -41,7 +42,10 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
     });
     if let Some(postponed) = body["postponed"].as_object() {
         let reason = postponed["reason"].as_str().unwrap_or_default();
-        session.output.note(&format!("postponed: {} files wait, because {reason}", postponed["files"]));
+        session.output.note(&format!(
+            "postponed: {} not replayed, because {reason}",
+            counted(postponed["files"].as_u64().unwrap_or(0), "file")
+        ));
         return Exit::NeedsAttention;
     }
     match reports.iter().any(|report| style(report) != Style::Good && style(report) != Style::Dim) {

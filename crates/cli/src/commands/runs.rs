@@ -44,8 +44,8 @@ pub(crate) struct ListArguments {
     /// The largest number of runs, at most 1000
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     limit: usize,
-    /// Continue after the place that the previous list has printed
-    #[arg(long, value_name = "PLACE")]
+    /// Continue where the previous list ended: the value that it printed for --after
+    #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
     #[command(flatten)]
     target: Target,
@@ -74,7 +74,7 @@ pub(crate) struct RetryArguments {
 /// The arguments of `runs report`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArguments {
-    /// The page to write
+    /// File for the page
     #[arg(long, value_name = "FILE.html")]
     out: std::path::PathBuf,
     #[command(flatten)]

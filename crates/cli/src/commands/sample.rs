@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     /// Number of events
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     rows: u64,
-    /// Number of truncated records among them, in equal distances
+    /// Number of truncated records among them, evenly distributed
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     broken: u64,
     /// Subject of the events

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use spillway_core::error::Result;
 
 use crate::exit::Exit;
+use crate::numbers::counted;
 use crate::output::{Style, Styles};
 use crate::request::{Target, send};
 use crate::session::Session;
@@ -55,14 +56,14 @@ fn of_backlog(status: &Value, styles: Styles) -> String {
         ),
         false => String::new(),
     };
-    lines.push_str(&format!("waiting   {} files{oldest}\n", waiting["files"]));
+    lines.push_str(&format!("waiting   {}{oldest}\n", number(&waiting["files"], "file")));
     for table in list(&status["fallback"]) {
         let age = duration(table["oldest_age_seconds"].as_u64().unwrap_or(0) * 1000);
         let line = format!(
-            "{}: {} files, {} rows, the oldest for {age}",
+            "{}: {}, {}, the oldest {age} old",
             text(&table["table"]),
-            table["files"],
-            table["rows"]
+            number(&table["files"], "file"),
+            number(&table["rows"], "row")
         );
         lines.push_str(&format!("fallback  {}\n", styles.paint(Style::Warning, &line)));
     }
@@ -73,6 +74,11 @@ fn of_backlog(status: &Value, styles: Styles) -> String {
         lines.push_str(&format!("loading   {}, by {}\n", text(&lease["key"]), text(&lease["worker"])));
     }
     lines
+}
+
+/// A count of a response, with its noun.
+fn number(value: &Value, noun: &str) -> String {
+    counted(value.as_u64().unwrap_or(0), noun)
 }
 
 fn of_file(status: &Value, styles: Styles) -> String {

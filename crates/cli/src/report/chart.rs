@@ -41,7 +41,7 @@ impl Layer {
 }
 
 impl Chart {
-    /// The chart with title, legend and labels. Layers without a value are left out.
+    /// The chart with title, legend and labels. Layers without a value are omitted.
     pub(super) fn html(&self, labels: &[String]) -> String {
         let layers: Vec<&Layer> = self.layers.iter().filter(|layer| !layer.is_empty()).collect();
         let totals: Vec<f64> =

@@ -79,7 +79,8 @@ settings! { Files FILES {
         Value::Choice(&[Choice::new("refuse", ShortRecords::Refuse), Choice::new("fill", ShortRecords::Fill)]),
         All, Template::NotSet, default "refuse";
 
-    /// Encoding of CSV files without a byte order mark. `auto` reads each whole file once more to detect its encoding.
+    /// Encoding of CSV files without a byte order mark. `auto` detects it from all bytes of a file. A
+    /// file above `BUFFER_MAX_BYTES` is then read once or twice more.
     CSV_ENCODING: TextEncoding = Value::Text {
         form: "auto, or the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
         parse: |text| TextEncoding::parse(text).ok_or(Reason::Form),
@@ -134,7 +135,7 @@ settings! { Limits LIMITS {
     BUFFER_MAX_BYTES: u64 = Value::number("number of bytes", 0, 1 << 30), All, Template::NotSet, default "8388608";
 
     /// Maximum number of small files that one run loads concurrently; their total size is at most `BUFFER_MAX_BYTES`. Only with
-    /// `LOAD_MODE=append` and `UNKNOWN_COLUMNS=refuse`.
+    /// `LOAD_MODE=append`, `UNKNOWN_COLUMNS` `refuse` or `ignore`, and `CHANGED_TYPES=refuse`.
     MAX_CONCURRENT_FILES: usize = Value::number("number", 1, 64), All, Template::NotSet, default "4";
 
     /// How long a file stays locked after its worker has died.
