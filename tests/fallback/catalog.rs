@@ -468,7 +468,8 @@ async fn table_with_other_format_or_location_is_rejected() -> Result<()> {
     let mut elsewhere = Fixture::at(fixture.account.clone(), FallbackFormat::Parquet).await?;
     elsewhere.settings = settings(&fixture.account, FallbackFormat::Parquet, "customers")?;
     let schema = other.schema();
-    let fallback_write = FallbackWrite { table: "customers", ..other.as_fallback_write(&schema) };
+    let table = TableName::from("customers");
+    let fallback_write = FallbackWrite { table: &table, ..other.as_fallback_write(&schema) };
     let Fixture { store, catalog, settings, .. } = &elsewhere;
     let written = fallback::write(store, catalog, settings, &fallback_write, other.stream(), async || Ok(())).await;
     let (refused, message) = kind(written)?;

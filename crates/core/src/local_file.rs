@@ -198,7 +198,9 @@ impl LocalFile {
         .await
     }
 
-    fn check_unchanged(&self) -> Result<()> {
+    /// # Errors
+    /// [`ErrorKind::SourceChanged`] when the file was changed since it was opened.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
         let metadata = self.file.metadata().map_err(|error| read_error(&error))?;
         let now = Stamp::of(&metadata);
         // A rename or another link changes the properties and not the content.

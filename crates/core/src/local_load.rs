@@ -19,13 +19,14 @@ use jiff::Timestamp;
 
 use crate::aws::sdk_config;
 use crate::deadline::Deadline;
+use crate::destination::LoadMode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyFields;
 use crate::local_file::{FileVersion, LocalFile};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    ConfiguredDestinations, Destinations, KnownOutage, PipelineConfig, TableConfig, describe_result, load_file,
+    ConfiguredDestinations, Dedupe, Destinations, KnownOutage, PipelineConfig, TableConfig, describe_result, load_file,
 };
 use crate::progress::Progress;
 use crate::reader::FileReader;
@@ -110,7 +111,7 @@ impl LocalLoader {
         let rejects = rejects.unwrap_or_else(|| RejectFiles::beside(file.path(), &source.id));
         let buffer = self.settings.buffer_max_bytes;
         let reader = FileReader::open_local(file, &source, buffer, &config.files, (key_fields, progress)).await?;
-        let attempt = LocalAttempt::new(self, source, config, started_at, (repeat, rejects));
+        let attempt = LocalAttempt::new(self, (file, source), config, started_at, (repeat, rejects));
         let result = tokio::select! {
             result = load_file(&attempt, reader) => result.map_err(|failure| failure.error),
             error = deadline.reached() => Err(error),
@@ -159,6 +160,10 @@ pub(crate) fn version(
         // The same bytes through another pipe are the same version.
         FileVersion::Content(sha256) => (format!("sha256 {sha256}"), vec!["stream"]),
     };
+    // But they may restore what another stream has replaced or changed in between.
+    let is_new = matches!(file.version(), FileVersion::Content(_))
+        && (config.dedupe == Dedupe::Version || config.destination.load_mode != LoadMode::Append);
+    let repeat = if is_new { Repeat::LoadAgain } else { repeat };
     let now = Timestamp::now();
     let (attempt, last_modified) = match repeat {
         Repeat::Skip => (String::new(), file.last_modified()),
@@ -166,7 +171,8 @@ pub(crate) fn version(
         Repeat::LoadAgain => (format!("{now} {:016x}", fastrand::u64(..)), now),
     };
     let mut parts = identity;
-    parts.extend([state.as_str(), config.name.as_str(), attempt.as_str()]);
+    parts.extend([state.as_str(), attempt.as_str()]);
+    parts.extend(config.name.parts());
     ObjectVersion::of_local_file(object, &parts, state.clone(), file.size_bytes(), last_modified)
 }
 

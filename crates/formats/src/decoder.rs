@@ -38,6 +38,8 @@ pub enum Layout {
     Json {
         /// The keys as they are in the file.
         keys: Vec<String>,
+        /// For each key, where its name joins two keys of the file, see [`JsonDecoder::joins`].
+        joins: Vec<Vec<usize>>,
         /// Whether positions are offsets in the file, because its text is not converted.
         is_plain: bool,
         /// The key that may lead to the records of a file that was read as one record, see [`JsonDecoder::records_hint`].
@@ -71,7 +73,10 @@ impl Decoder {
     pub fn with_layout(layout: &Layout, options: &ReadOptions) -> Self {
         match layout {
             Layout::Csv(dialect) => Self::csv(dialect.clone(), options),
-            Layout::Json { keys, .. } => Self::json(JsonDecoder::with_keys(keys, options.limits), options),
+            Layout::Json { keys, joins, .. } => {
+                let decoder = JsonDecoder::with_keys(keys, options.limits).with_options(&options.json);
+                Self::Json(Box::new(decoder.with_joins(joins)))
+            }
         }
     }
 
@@ -188,6 +193,7 @@ impl Decoder {
             Self::Csv(decoder) => Layout::Csv(decoder.dialect()),
             Self::Json(decoder) => Layout::Json {
                 keys: decoder.keys().to_vec(),
+                joins: decoder.joins().to_vec(),
                 is_plain: decoder.is_plain(),
                 records_hint: decoder.records_hint().map(str::to_owned),
             },

@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn json_layout() -> Layout {
-        Layout::Json { keys: vec!["a".to_owned()], is_plain: true, records_hint: None }
+        Layout::Json { keys: vec!["a".to_owned()], joins: Vec::new(), is_plain: true, records_hint: None }
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn run(index: usize, outcome: RunOutcome, started_at: Timestamp) -> Run {
         size_bytes: rows * 90,
         rows_parsed: rows,
         rows_stored: if is_stored { rows } else { 0 },
-        rows_rejected: u64::from(index % 9 == 0),
+        rows_rejected: u64::from(index.is_multiple_of(9)),
         worker: "trigger on host".to_owned(),
         tool_version: "0.1.0".to_owned(),
         first_started_at: None,

@@ -172,10 +172,11 @@ impl Dispatcher {
         let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
-        results.add_failure(error);
         self.publish(&mut results).await;
         // These files have another worker or wait for the database, so the sweep has nothing to do for them.
         results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
+        // Without the ledger, the sweep does not know which of the kept files wait.
+        results.add_failure(error);
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),

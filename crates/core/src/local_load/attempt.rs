@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{LocalLoader, RejectFiles, Repeat, interrupted_commit};
 use crate::destination::{Body, Destination, FileClaim, LoadMode, TableChanges};
 use crate::error::{Error, ErrorKind, Result};
+use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pipeline::{Dedupe, FileRows, KnownOutage, LoadAttempt, TableConfig};
 use crate::report::{Outcome, Report};
@@ -18,6 +19,7 @@ use spillway_formats::reject::Reject;
 /// One attempt to load one local file into one table.
 pub(super) struct LocalAttempt<'a> {
     loader: &'a LocalLoader,
+    file: &'a LocalFile,
     source: ObjectVersion,
     config: TableConfig,
     started_at: Timestamp,
@@ -34,7 +36,7 @@ pub(super) struct LocalAttempt<'a> {
 impl<'a> LocalAttempt<'a> {
     pub(super) fn new(
         loader: &'a LocalLoader,
-        source: ObjectVersion,
+        (file, source): (&'a LocalFile, ObjectVersion),
         config: TableConfig,
         started_at: Timestamp,
         (repeat, rejects): (Repeat, RejectFiles),
@@ -42,6 +44,7 @@ impl<'a> LocalAttempt<'a> {
         let (commit_in_doubt, table_changes) = (AtomicBool::new(false), TableChanges::default());
         Self {
             loader,
+            file,
             source,
             config,
             started_at,
@@ -77,7 +80,7 @@ impl<'a> LocalAttempt<'a> {
             // If the rows are stored, their rejected records are needed.
             return if error.kind() == ErrorKind::Interrupted { interrupted_commit(error) } else { error };
         }
-        if let Err(error) = self.rejects.remove() {
+        if let Err(error) = self.rejects.remove_written() {
             warn!(%error, "the file of rejected records could not be deleted");
         }
         error
@@ -144,6 +147,7 @@ impl LoadAttempt for LocalAttempt<'_> {
     }
 
     async fn fence_before_commit(&self) -> Result<()> {
+        self.file.check_unchanged()?;
         // The open transaction holds the claim, so no other process can commit the file.
         self.commit_in_doubt.store(true, Ordering::Relaxed);
         Ok(())
@@ -156,14 +160,17 @@ impl LoadAttempt for LocalAttempt<'_> {
 
 /// The ledger's record of a local file's body.
 ///
-/// The same content is loaded once into a table. A file that replaces the table may restore rows that another file has replaced
-/// in between.
+/// The same content is appended to a table once. A file that replaces or merges rows may restore what another file has changed in
+/// between, and storing its rows twice changes nothing.
 pub(crate) fn body(config: &TableConfig, repeat: Repeat, sha256: &str, decoded_bytes: u64) -> Body {
     let content_id = match (repeat, config.dedupe, &config.destination.load_mode) {
-        (Repeat::Skip, Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
-            Some(hash_parts(&["local file", "content", &config.name, sha256]))
+        (Repeat::Skip, Dedupe::Content, LoadMode::Append) => {
+            let table = config.name.parts().collect::<Vec<_>>();
+            Some(hash_parts(&[&["local file", "content", sha256], &table[..]].concat()))
         }
-        (Repeat::LoadAgain, _, _) | (_, Dedupe::Version, _) | (_, _, LoadMode::Replace) => None,
+        (Repeat::LoadAgain, _, _) | (_, Dedupe::Version, _) | (_, _, LoadMode::Replace | LoadMode::Merge { .. }) => {
+            None
+        }
     };
     Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
 }

@@ -25,6 +25,8 @@ pub struct RejectFiles {
     errors: PathBuf,
     /// Whether an existing file may be replaced: the name is ours, or this load has written it.
     is_own: AtomicBool,
+    /// Whether this load has written the files. It then holds the claim, so no earlier load has committed.
+    is_written: AtomicBool,
 }
 
 impl RejectFiles {
@@ -51,7 +53,7 @@ impl RejectFiles {
     fn of(records: PathBuf, is_own: bool) -> Self {
         let mut errors = records.clone().into_os_string();
         errors.push(ERRORS_ENDING);
-        Self { records, errors: errors.into(), is_own: AtomicBool::new(is_own) }
+        Self { records, errors: errors.into(), is_own: AtomicBool::new(is_own), is_written: AtomicBool::new(false) }
     }
 
     /// The path of the records.
@@ -71,6 +73,7 @@ impl RejectFiles {
         let mut records = Writer::create(&self.records, self)?;
         let mut errors = Writer::create(&self.errors, self)?;
         self.is_own.store(true, Ordering::Relaxed);
+        self.is_written.store(true, Ordering::Relaxed);
         copy_records(reader, layout, rejects, name, (&mut records, &mut errors)).await?;
         records.finish()?;
         errors.finish()?;
@@ -78,7 +81,12 @@ impl RejectFiles {
         Ok(())
     }
 
-    /// Deletes the files of this load, or of an earlier one of the same version.
+    /// Deletes the files that this load has written. Those of an earlier load stay: it may have committed.
+    pub(super) fn remove_written(&self) -> Result<()> {
+        if self.is_written.load(Ordering::Relaxed) { self.remove() } else { Ok(()) }
+    }
+
+    /// Deletes the files of this load, or of an earlier one of the same version. The caller must hold the claim.
     pub(super) fn remove(&self) -> Result<()> {
         if !self.is_own.load(Ordering::Relaxed) {
             return Ok(());

@@ -69,11 +69,6 @@ impl Columns {
         self.indexes.get(key).copied()
     }
 
-    /// Whether a key is known.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.indexes.contains_key(key)
-    }
-
     /// Checks the number and the size of keys against the limits.
     pub(super) fn check_size(&self, keys: usize, bytes: usize) -> Result<(), String> {
         match self.max {

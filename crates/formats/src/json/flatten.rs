@@ -18,7 +18,7 @@ use super::record::Cell;
 pub(super) struct Flattener {
     /// The number of levels of objects to flatten, at least one.
     depth: usize,
-    /// For each column, where its name joins two keys. Empty in a later pass, which needs no check.
+    /// For each column, where its name joins two keys.
     joins: Vec<Vec<usize>>,
     /// The last record in which a path had an object or `null` instead of a value.
     objects: HashMap<String, Vec<(Vec<usize>, u64)>>,
@@ -58,6 +58,16 @@ impl Flattener {
         Self { depth, joins, objects, object_count: 0, object_bytes: 0, path: Path::default() }
     }
 
+    /// Continues with the columns of an earlier pass, so that both passes accept the same records.
+    pub(super) fn set_joins(&mut self, joins: &[Vec<usize>]) {
+        self.joins = joins.to_vec();
+    }
+
+    /// For each column, where its name joins two keys.
+    pub(super) fn joins(&self) -> &[Vec<usize>] {
+        &self.joins
+    }
+
     /// Finds the value of each path.
     pub(super) fn locate(&mut self, mut located: Located<'_, '_>) -> Result<(), Unlocated> {
         self.path = Path::default();
@@ -92,13 +102,19 @@ impl Flattener {
                     self.add_object(located).map_err(Unlocated::Keys)?;
                     self.read_object(object, levels - 1, located)?;
                 }
-                "null" if !located.columns.has(&self.path.name) => self.add_object(located).map_err(Unlocated::Keys)?,
+                "null" if !self.has_column(located) => self.add_object(located).map_err(Unlocated::Keys)?,
                 value => self.add_value(value, located).map_err(Unlocated::Keys)?,
             }
             self.path.name.truncate(before.0);
             self.path.joins.truncate(before.1);
         }
         Ok(())
+    }
+
+    /// Whether the open path has a column.
+    fn has_column(&self, located: &Located<'_, '_>) -> bool {
+        let column = located.columns.find(&self.path.name);
+        column.is_some_and(|index| self.joins.get(index).is_none_or(|joins| *joins == self.path.joins))
     }
 
     /// Adds a value at the open path.

@@ -99,6 +99,18 @@ impl JsonDecoder {
         }
     }
 
+    /// The same decoder, with the flattened columns of an earlier pass. Call it after `with_options`.
+    #[must_use]
+    pub fn with_joins(mut self, joins: &[Vec<usize>]) -> Self {
+        self.frames.rows.set_joins(joins);
+        self
+    }
+
+    /// For each key, where its name joins two keys of the file; empty without [`JsonOptions::flatten_depth`].
+    pub fn joins(&self) -> &[Vec<usize>] {
+        self.frames.rows.joins()
+    }
+
     /// The key of the only array of objects, in a file that is one object; complete after the end of the file.
     ///
     /// Such a file may be a document around its records, which needs [`JsonOptions::records_path`].

@@ -67,8 +67,19 @@ impl Rows {
         self.flattener = (options.flatten_depth > 0).then(|| Flattener::new(options.flatten_depth));
     }
 
+    /// Continues with the flattened columns of an earlier pass. Call it after `follow`.
+    pub(super) fn set_joins(&mut self, joins: &[Vec<usize>]) {
+        if let Some(flattener) = &mut self.flattener {
+            flattener.set_joins(joins);
+        }
+    }
+
     pub(super) fn keys(&self) -> &[String] {
         &self.columns.keys
+    }
+
+    pub(super) fn joins(&self) -> &[Vec<usize>] {
+        self.flattener.as_ref().map_or(&[], Flattener::joins)
     }
 
     pub(super) fn array_key(&self) -> Option<&str> {

@@ -143,6 +143,7 @@ impl LoadConnection for Connection {
                 write::load(self, options.table, &plan.columns, rows).await?
             }
         };
+        table::check_types(self, options.table, &plan.columns).await?;
         Ok(SendResult::All { stored })
     }
 

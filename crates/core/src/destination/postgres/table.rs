@@ -203,6 +203,24 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
     }
 }
 
+/// Fails if a column has another type than when the rows were encoded. Call it after COPY, whose lock keeps the types.
+///
+/// The binary format contains the bytes of a value without its type. So a server that has changed a type in between would read
+/// them as another value.
+pub(super) async fn check_types(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
+    let found = connection.read_columns(table).await?;
+    let is_same = |column: &&TableColumn| {
+        found.iter().any(|other| other.name == column.name && other.type_text == column.type_text)
+    };
+    match columns.iter().find(|column| !is_same(column)) {
+        None => Ok(()),
+        Some(TableColumn { name, .. }) => {
+            let message = format!("the type of column {name} of table {table} was changed while the rows were sent");
+            Err(Error::new(ErrorKind::Conflict, message).in_column(name))
+        }
+    }
+}
+
 /// Returns the statement that creates a table for a file.
 pub(in crate::destination) fn create_table_statement(
     table: &TableName,

@@ -121,3 +121,20 @@ proptest! {
         }
     }
 }
+
+/// If the later pass accepted other records, rows would be lost or stored twice.
+#[rstest]
+#[case::null_at_another_path("{\"user_id\":null,\"user\":{\"id\":5}}\n{\"user_id\":7}\n", "p5")]
+#[case::value_before_an_object("{\"a_b\":1}\n{\"a\":{\"b\":2}}\n", "p1")]
+fn later_pass_rejects_the_same_records(#[case] file: &str, #[case] accepted: &str) {
+    let limits = ReadLimits { rejects: RejectLimit::Count(9), ..WIDE };
+    let mut first = decoder(limits, 1);
+    first.push(file.as_bytes()).unwrap();
+    first.finish().unwrap();
+    assert_eq!(first.take_rejects().len(), 1);
+    let options = JsonOptions { flatten_depth: 1, ..JsonOptions::default() };
+    let later = JsonDecoder::with_keys(first.keys(), limits).with_options(&options).with_joins(first.joins());
+    let (_, rows) = read_with(later, file.as_bytes(), 3).unwrap();
+    let fields: Vec<String> = rows.into_iter().map(|(_, fields)| fields.join(" ")).collect();
+    assert_eq!(fields, [accepted]);
+}
