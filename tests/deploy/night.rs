@@ -4,6 +4,7 @@
 //! The clock is simulated: a schedule runs when the test invokes the function as the schedule does, and the test evaluates
 //! each alarm of the template every five minutes over what the functions really wrote (see `spillway_test_env::alarms`).
 //! Leases, visibility and retries are shortened.
+#![expect(clippy::print_stdout, reason = "the protocol of the night is printed")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -84,7 +84,7 @@ settings! { Files FILES {
     CSV_ENCODING: TextEncoding = Value::Text {
         form: "auto, or the name of an encoding, such as utf-8, windows-1252, shift_jis or utf-16le",
         parse: |text| TextEncoding::parse(text).ok_or(Reason::Form),
-    }, All, Template::Parameter("TextEncoding"), default "utf-8";
+    }, All, Template::Parameter("CsvEncoding"), default "utf-8";
 
     /// Keys of the array that contains the records, in JSON files that are one document around them, such as `$.data` or
     /// `Records`. Unset, each object of the file is a record.

@@ -161,11 +161,18 @@ proptest! {
         file in prop_oneof![noise(), proptest::collection::vec(any::<u8>(), 0..60)],
         dialect in dialect(),
     ) {
-        let expected = comparable(decode_as(&dialect, [&file[..]], LIMITS));
+        // All bytes have been compared with a detected encoding before. Without that, a file can be broken in two ways, and the
+        // chunks decide which one is found first.
+        let is_detected = matches!(dialect.encoding, TextEncoding::Detected(_));
+        let result = |decoded| {
+            let content = comparable(decoded);
+            if is_detected { content.map_err(|_| "broken".to_owned()) } else { content }
+        };
+        let expected = result(decode_as(&dialect, [&file[..]], LIMITS));
         for cut in 0..=file.len() {
-            prop_assert_eq!(&comparable(decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS)), &expected, "cut at {}", cut);
+            prop_assert_eq!(&result(decode_as(&dialect, [&file[..cut], &file[cut..]], LIMITS)), &expected, "cut at {}", cut);
         }
-        prop_assert_eq!(&comparable(decode_as(&dialect, file.chunks(1), LIMITS)), &expected);
+        prop_assert_eq!(&result(decode_as(&dialect, file.chunks(1), LIMITS)), &expected);
     }
 
     #[test]
