@@ -10,6 +10,7 @@ use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::file;
 use spillway_test_env::process::Signal;
 use spillway_test_env::proxy::{CommitFault, Proxy};
+use spillway_test_env::run;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::terminal::{Running, spillway};
 use spillway_test_env::test_env::TestEnv;
@@ -199,8 +200,11 @@ async fn file_with_bad_record_stores_nothing_or_all_others(
         .filter_map(|line| Some(line.split("\"code\":\"").nth(1)?.split('"').next()?.to_owned()))
         .collect();
     assert_eq!(codes, ["field_count", "value_refused"], "{errors}");
-    // The corrected records are another content.
+    // The corrected records are another content. A later load of the file that fails leaves them alone.
     std::fs::write(&rejects, "id,qty\n2,20\n3,30\n")?;
+    let unreachable = settings.clone().with("RDS_PORT", run::free_port()?).with("RDS_RETRY_SECONDS", 0);
+    site.load(&unreachable, &[&path, "--set", "MAX_REJECTS=2"]).await?.ensure_code(1)?;
+    assert_eq!(std::fs::read_to_string(&rejects)?, "id,qty\n2,20\n3,30\n");
     site.load(&settings, &[&rejects]).await?.ensure_code(0)?;
     assert_eq!(site.rows().await?, 4);
     Ok(())

@@ -188,6 +188,25 @@ async fn existing_columns_store_values_unchanged(
     Ok(())
 }
 
+/// Binary rows contain no types. So a type that changes before they arrive would change the values.
+#[tokio::test]
+async fn type_that_changes_before_the_rows_are_sent_fails_the_load() -> Result<()> {
+    let engine = Postgres::new().await?;
+    engine.execute(&format!("CREATE TABLE {TABLE} (n bigint)")).await?;
+    let (destination, claim) = (engine.destination(), claim("a.csv"));
+    let file = File::large(&["n"], vec![vec![Some("5".to_owned())]], 2);
+    let schema = file.schema();
+    let mut open_load = open(&destination, &claim, &schema).await?;
+    engine.execute(&format!("ALTER TABLE {TABLE} ALTER COLUMN n TYPE numeric(21,2)")).await?;
+    let error = write(&mut *open_load, file.stream()).await.err().context("the load succeeded")?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::Conflict, Some("n")), "{error}");
+    drop(open_load);
+
+    expect_loaded(load(&destination, &claim, &file).await?)?;
+    assert_eq!(engine.rows(&format!("SELECT n FROM {TABLE}")).await?, [[Some("5.00".to_owned())]]);
+    Ok(())
+}
+
 /// Spellings that mean one value are stored as that value, with binary COPY and with text COPY.
 #[rstest]
 #[case("int", &[("1.0", "1"), ("1e3", "1000"), ("+5", "5"), ("tRUE", "1"), ("None", "NULL")])]
