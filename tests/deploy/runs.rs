@@ -159,6 +159,14 @@ async fn commands_print_what_the_requests_return(
     Ok(())
 }
 
+/// The response without the items of a check that only the function tests.
+fn without_events(mut response: Value) -> Value {
+    if let Some(items) = response["items"].as_array_mut() {
+        items.retain(|item| item["name"] != "queue" && item["name"] != "notification");
+    }
+    response
+}
+
 #[tokio::test]
 async fn commands_here_and_in_the_deployed_function_return_the_same() -> Result<()> {
     let (server, cloud) = (Database::start(Engine::MariaDb, Options::default()).await?, Cloud::start().await?);
@@ -184,7 +192,8 @@ async fn commands_here_and_in_the_deployed_function_return_the_same() -> Result<
     ] {
         let deployed = spillway(&settings, &[arguments, &["--stack", &stack.stack]].concat()).await?;
         let local = spillway(&here, arguments).await?;
-        ensure!(deployed.code == local.code && deployed.json()? == local.json()?, "{deployed:?}\n{local:?}");
+        let is_same = deployed.code == local.code && without_events(deployed.json()?) == without_events(local.json()?);
+        ensure!(is_same, "{deployed:?}\n{local:?}");
         ensure!(deployed.code == Some(0), "{deployed:?}");
     }
     let function = stack.output("IngestFunctionName")?;

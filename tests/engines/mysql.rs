@@ -527,9 +527,10 @@ async fn trigger_fills_required_columns(
     engine
         .execute(&format!("CREATE TABLE {TABLE} (id INT, owner VARCHAR(9) NOT NULL, note VARCHAR(9) NOT NULL)"))
         .await?;
-    let file = File::new(&["id", "note"], &[&[Some("1"), Some("x")], &[Some("2"), None]]);
+    let names = ["id", "owner", "note"];
+    let file = File::new(&names, &[&[Some("1"), None, Some("x")], &[Some("2"), None, None]]);
     let error = load_error(&engine.destination(), &claim("a.csv"), &file).await?;
-    assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("owner")));
+    assert_eq!((error.kind(), error.column()), (ErrorKind::DataRefused, Some("owner")));
     engine
         .execute(
             "CREATE TRIGGER fill BEFORE INSERT ON orders FOR EACH ROW \
@@ -540,6 +541,10 @@ async fn trigger_fills_required_columns(
     expect_loaded(load(&engine.destination(), &claim("b.csv"), &file).await?)?;
     let rows = engine.rows(&format!("SELECT id, owner, note FROM {TABLE} ORDER BY id")).await?;
     assert_eq!(rows, expected.map(|row| row.map(|text| Some(text.to_owned()))));
+    // The server warns about a column that is not sent, so the file must have it.
+    let without = File::new(&["id", "note"], &[&[Some("3"), Some("x")]]);
+    let error = load_error(&engine.destination(), &claim("c.csv"), &without).await?;
+    assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("owner")));
     Ok(())
 }
 
@@ -564,7 +569,9 @@ async fn geometry_is_read_from_wkt(
     let file = File::new(&["n", "c"], &[&[Some("1"), Some(text)], &[Some("2"), None]]);
     match load(&engine.destination(), &claim("a.csv"), &file).await {
         Ok(_) => {
-            let query = format!("SELECT ST_Equals(c, ST_GeomFromText('{text}')), c IS NULL FROM {TABLE} ORDER BY n");
+            // MariaDB's own function does not read points in parentheses.
+            let known = text.replace("((1 2),(3 4))", "(1 2,3 4)");
+            let query = format!("SELECT ST_Equals(c, ST_GeomFromText('{known}')), c IS NULL FROM {TABLE} ORDER BY n");
             let expected = [[Some("1".to_owned()), Some("0".to_owned())], [None, Some("1".to_owned())]];
             assert_eq!((engine.rows(&query).await?, is_stored), (expected.map(|row| row.to_vec()).to_vec(), true));
         }

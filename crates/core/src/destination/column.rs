@@ -55,6 +55,8 @@ pub(super) enum NullFill {
     NextNumber,
     /// A BEFORE INSERT trigger may do so. Only the server knows.
     Trigger,
+    /// The same, but the file must have the column: the server warns about a column that is not sent.
+    TriggerIfSent,
 }
 
 /// Returns the quoted names of columns, separated by commas.

@@ -272,9 +272,11 @@ fn reject_nulls_early<S>(request: &Request<'_>, columns: &mut [TableColumn<S>]) 
     let sets_rows_aside = request.file.value_rejects.is_some();
     for column in columns {
         match column.null_fill {
-            NullFill::NextNumber | NullFill::Trigger if is_merge => column.null_fill = NullFill::Nothing,
-            NullFill::Trigger if sets_rows_aside => column.null_fill = NullFill::Nothing,
-            NullFill::Nothing | NullFill::NextNumber | NullFill::Trigger => {}
+            NullFill::NextNumber | NullFill::Trigger | NullFill::TriggerIfSent if is_merge => {
+                column.null_fill = NullFill::Nothing
+            }
+            NullFill::Trigger | NullFill::TriggerIfSent if sets_rows_aside => column.null_fill = NullFill::Nothing,
+            NullFill::Nothing | NullFill::NextNumber | NullFill::Trigger | NullFill::TriggerIfSent => {}
         }
     }
 }

@@ -73,14 +73,14 @@ impl<'a> AttemptNote<'a> {
 
     /// Writes the note, if the database responds in time.
     pub(super) async fn write(&self) {
-        match tokio::time::timeout(self.limit, self.send()).await {
+        match tokio::time::timeout(self.limit, self.record()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error = %chain(&error), "the attempt could not be recorded in the history"),
             Err(_) => warn!("the attempt could not be recorded in the history within {} s", self.limit.as_secs()),
         }
     }
 
-    async fn send(&self) -> Result<()> {
+    async fn record(&self) -> Result<()> {
         self.context.destinations.open(&self.options, false).await?.record_attempt(&self.record).await
     }
 }

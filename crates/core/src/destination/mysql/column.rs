@@ -195,7 +195,7 @@ pub(super) async fn describe(connection: &mut Connection, table: &TableName) -> 
             columns
                 .iter_mut()
                 .filter(|column| is_required(column))
-                .for_each(|column| column.null_fill = NullFill::Trigger);
+                .for_each(|column| column.null_fill = NullFill::TriggerIfSent);
         }
     }
     Ok(columns)

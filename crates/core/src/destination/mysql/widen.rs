@@ -63,6 +63,9 @@ async fn widen_locked(
     for wider in columns {
         let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
         let Some(new_type) = wider_type(column, wider) else { continue };
+        if new_type.eq_ignore_ascii_case(&column.type_text) {
+            continue;
+        }
         let Some(attributes) = attributes(&definition, column) else { continue };
         let sql = format!(
             "ALTER TABLE {} MODIFY COLUMN {} {new_type}{attributes}",

@@ -16,7 +16,7 @@ pub(super) const STATEMENT_COMPLETION_UNKNOWN: &str = "40003";
 
 /// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
-const CODES: [(&str, &str, ErrorKind); 56] = [
+const CODES: [(&str, &str, ErrorKind); 57] = [
     ("08004", "sqlserver_rejected_establishment_of_sqlconnection", Credentials),
     ("09000", "triggered_action_exception", DataRefused),
     ("0A000", "feature_not_supported", Internal),
@@ -38,6 +38,7 @@ const CODES: [(&str, &str, ErrorKind); 56] = [
     ("40P01", "deadlock_detected", Conflict),
     ("42501", "insufficient_privilege", Privilege),
     ("42601", "syntax_error", Internal),
+    ("42602", "invalid_name", DataRefused),
     ("42611", "invalid_column_definition", TableMismatch),
     ("42622", "name_too_long", TableMismatch),
     ("42701", "duplicate_column", TableMismatch),

@@ -61,6 +61,9 @@ async fn widen_locked(
     for wider in columns {
         let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
         let Some(new_type) = wider_type(column, wider) else { continue };
+        if new_type == column.type_text {
+            continue;
+        }
         let sql = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {new_type}", quoted_table(table), quoted(&column.name));
         let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, &sql).await?;
         result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &column.name))?;
@@ -95,7 +98,7 @@ fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
             Some("text".to_owned())
         }
         (Storage::Characters { max: Some(max), .. }, _) => match wider.file.max_bytes.next_power_of_two() {
-            length if length <= MAX_VARCHAR => Some(format!("varchar({})", length.max(max))),
+            length if length <= MAX_VARCHAR => Some(format!("character varying({})", length.max(max))),
             _ => Some("text".to_owned()),
         },
         (_, _) => None,
@@ -129,8 +132,8 @@ mod tests {
     #[case("numeric", -1, ColumnType::Text, Some("text"))]
     #[case("int4", -1, ColumnType::Double, Some("text"))]
     #[case("int4", -1, ColumnType::Date, None)]
-    #[case("varchar", 14, ColumnType::Text, Some("varchar(128)"))]
-    #[case("bpchar", 204, ColumnType::Text, Some("varchar(200)"))]
+    #[case("varchar", 14, ColumnType::Text, Some("character varying(128)"))]
+    #[case("bpchar", 204, ColumnType::Text, Some("character varying(200)"))]
     #[case("text", -1, ColumnType::Text, None)]
     #[case("date", -1, ColumnType::Text, None)]
     #[case("float8", -1, ColumnType::Text, None)]
