@@ -236,7 +236,10 @@ pub(crate) async fn partitioned_table_loads<E: Engine>(engine: &E) -> Result<()>
         expect_loaded(load(&destination, &claim(&format!("{index}.csv")), &file).await?)?;
         assert_eq!(count(engine).await?, 2);
         let outside = File::new(&["id", "note"], &[&[Some("2"), Some("a")], &[Some("900"), Some("b")]]);
-        let error = load_error(&destination, &claim(&format!("{index}-outside.csv")), &outside).await?;
+        // An older file would not replace the table.
+        let mut newer = claim(&format!("{index}-outside.csv"));
+        newer.file.source.last_modified += jiff::SignedDuration::from_secs(1);
+        let error = load_error(&destination, &newer, &outside).await?;
         assert_eq!(error.kind(), ErrorKind::DataRefused, "{error}");
         assert_eq!(count(engine).await?, 2);
     }

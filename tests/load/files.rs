@@ -99,7 +99,7 @@ async fn compression_is_detected_by_content(
 #[case::truncated("the gzip data ends early")]
 #[case::checksum("the gzip data cannot be decoded")]
 #[case::garbage("other data follows the end of the gzip data")]
-#[case::archive("the object is a zip archive")]
+#[case::archive("the zip data ends early")]
 #[case::twice("the object is compressed more than once")]
 #[tokio::test]
 async fn broken_compressed_file_is_rejected(#[case] reason: &str) -> Result<()> {
@@ -113,7 +113,7 @@ async fn broken_compressed_file_is_rejected(#[case] reason: &str) -> Result<()> 
             body[checksum] ^= 1;
         }
         "other data follows the end of the gzip data" => body.extend(b"trailing"),
-        "the object is a zip archive" => body = b"PK\x03\x04 and so on".to_vec(),
+        "the zip data ends early" => body = b"PK\x03\x04 and so on".to_vec(),
         _ => body = gzip(&body).await?,
     }
     let object = test_env.fixture.account.put("uploads/broken.csv.gz", body).await?;
