@@ -206,7 +206,7 @@ async fn add_lacking<C: TableConnection>(
     }
 }
 
-/// Widens the columns that a failed try has named. Returns whether any was changed.
+/// Widens the columns that a failed try has named. Returns whether any may have another type now.
 ///
 /// The columns of a merge key keep their types, because another type may compare keys in another way.
 async fn widen<C: TableConnection>(
@@ -232,9 +232,9 @@ async fn widen<C: TableConnection>(
         .filter(|column| wider.contains(&column.name) && !key_columns.contains(&column.name))
         .collect();
     let changes = connection.widen_columns(table, &columns).await?;
-    let is_changed = !changes.is_empty();
     changes.into_iter().for_each(|change| note(request, change));
-    Ok(is_changed)
+    // Another worker may have changed the columns before.
+    Ok(!columns.is_empty())
 }
 
 /// Logs a change of the table, and keeps it for the report.

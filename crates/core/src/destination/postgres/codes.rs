@@ -16,7 +16,7 @@ pub(super) const STATEMENT_COMPLETION_UNKNOWN: &str = "40003";
 
 /// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
-const CODES: [(&str, &str, ErrorKind); 57] = [
+const CODES: [(&str, &str, ErrorKind); 58] = [
     ("08004", "sqlserver_rejected_establishment_of_sqlconnection", Credentials),
     ("09000", "triggered_action_exception", DataRefused),
     ("0A000", "feature_not_supported", Internal),
@@ -24,6 +24,8 @@ const CODES: [(&str, &str, ErrorKind); 57] = [
     ("0LP01", "invalid_grant_operation", Privilege),
     ("0P000", "invalid_role_specification", Privilege),
     ("21000", "cardinality_violation", DataRefused),
+    // The rows were encoded for another type, which the column had before.
+    ("22P03", "invalid_binary_representation", Conflict),
     ("22P04", "bad_copy_file_format", Internal),
     ("25006", "read_only_sql_transaction", Failover),
     ("25P03", "idle_in_transaction_session_timeout", Failover),
