@@ -1,6 +1,6 @@
 //! A private MariaDB on loopback, with its own data folder, port and certificate. It restarts on the same port and data.
 //!
-//! `make test-mysql` runs MySQL in its place ([`crate::mysql_root`]).
+//! `make test-mysql` runs MySQL in its place (`mysql_root`).
 //!
 //! Most tests use a schema of the server that the whole run shares ([`MariaDb::shared`]). A test that stops or
 //! reconfigures the server starts its own ([`MariaDb::start`]), which takes about a second.

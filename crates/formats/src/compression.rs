@@ -1,7 +1,7 @@
 //! Decompresses gzip, Zstandard and zip: accepts bytes in any chunks, returns pieces of bounded size.
 //!
 //! A file may have several gzip members or Zstandard frames. Zeros after the last gzip member are padding. A zip archive has one
-//! file; see [`zip`]. A file is rejected if it ends early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
+//! file; see `zip`. A file is rejected if it ends early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
 
 mod zip;
 
