@@ -127,7 +127,7 @@ fn every_run_is_counted_in_a_chart() {
     let runs = runs(1000, 100_000);
     let series = Series::of(&runs);
     let files: f64 = RunOutcome::ALL.iter().flat_map(|outcome| series.values(|bucket| bucket.files(*outcome))).sum();
-    // Each of 50 failed runs stands for three attempts.
+    // Each of 50 failed runs has three attempts.
     assert!((files - 1100.0).abs() < 0.5, "{files}");
 }
 

@@ -12,7 +12,7 @@ const TASKS: &str = "tasks";
 const TRIED_NOTIFICATION: &str = "read where the bucket sends the events of new objects";
 const TRIED_TASKS: &str = "read the settings of tasks and why the last one stopped; nothing was started";
 
-/// What a deployment has besides the pipeline; each part may be missing.
+/// The parts of a deployment around the pipeline. Each may be missing.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Surroundings<'a> {
     /// The queue of uploads.

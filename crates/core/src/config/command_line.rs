@@ -42,7 +42,7 @@ fn declared(name: &str) -> Result<&'static dyn Declared> {
     settings::all().find(|setting| setting.info().name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         let similar = nearest(&name.to_uppercase(), settings::all().map(|setting| setting.info().name));
         let advice = similar.map_or_else(String::new, |similar| format!("; did you mean {similar}?"));
-        settings_error(format!("there is no setting {name}{advice}"))
+        settings_error(format!("{name} is not a setting{advice}"))
     })
 }
 
@@ -101,10 +101,10 @@ impl CommandSettings {
 /// The default of `RDS_RETRY_SECONDS` for commands.
 const RETRY_SECONDS: &str = "10";
 
-/// Values for the settings of a database when there is none.
+/// Values for the settings of a database, for commands that do not use one.
 const PLACEHOLDERS: [(&str, &str); 3] = [("RDS_HOST", "none"), ("RDS_USER", "none"), ("RDS_DB", "none")];
 
-/// Stands for an empty password, which the environment counts as unset.
+/// The replacement of an empty password, which the environment counts as unset.
 const NO_PASSWORD: &str = "none";
 
 /// Whether `NO_COLOR` asks for text without colors.
@@ -148,8 +148,8 @@ mod tests {
     #[test]
     fn unknown_names_are_rejected_with_the_most_similar_name() {
         let message = |text| of(&[text]).err().unwrap().to_string();
-        assert_eq!(message("MAX_REJECT=1"), "there is no setting MAX_REJECT; did you mean MAX_REJECTS?");
-        assert_eq!(message("zzz=1"), "there is no setting zzz");
+        assert_eq!(message("MAX_REJECT=1"), "MAX_REJECT is not a setting; did you mean MAX_REJECTS?");
+        assert_eq!(message("zzz=1"), "zzz is not a setting");
         assert_eq!(message("MAX_REJECTS"), "--set MAX_REJECTS: write NAME=VALUE");
     }
 

@@ -163,7 +163,7 @@ pub(super) fn columns_of_new_table<'a>(columns: &'a [Column], options: &Destinat
     }
 }
 
-/// What was added to a table.
+/// The result of adding columns to a table.
 enum Added {
     Nothing,
     Columns,

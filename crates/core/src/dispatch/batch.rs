@@ -79,7 +79,7 @@ impl BatchResult {
         (&self.reports[reports..], &self.failures[failures..])
     }
 
-    /// Removes failures of these kinds, which are none of the whole request. Their events are published before.
+    /// Removes failures of these kinds, which do not fail the request. Publish their events before.
     pub(super) fn forget_failures(&mut self, is_forgotten: impl Fn(ErrorKind) -> bool) {
         self.failures.retain(|failure| !is_forgotten(failure.kind()));
         self.published.1 = self.published.1.min(self.failures.len());

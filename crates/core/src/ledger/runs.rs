@@ -18,7 +18,7 @@ pub struct Run {
     /// The kind of the error, if the run is in the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<String>,
-    /// Number of attempts that this entry stands for.
+    /// Number of attempts in this entry.
     pub attempts: u64,
     /// The bucket.
     pub bucket: String,

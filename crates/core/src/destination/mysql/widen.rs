@@ -88,8 +88,8 @@ fn attributes<'a>(definition: &'a str, column: &TableColumn) -> Option<&'a str> 
     (line.is_empty() || line.starts_with(' ')).then_some(line)
 }
 
-/// Returns a type that holds every value of the column's type and of the file. `None` if there is none, or if the column's type
-/// is not the reason why a value is refused.
+/// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type is
+/// not the reason why a value is refused.
 fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
     if !column.nullable && column.null_fill == NullFill::Nothing && wider.file.has_nulls {
         return None;
