@@ -7,7 +7,6 @@ mod commands;
 mod database;
 mod exit;
 mod file_name;
-mod interrupt;
 mod numbers;
 mod output;
 mod progress;

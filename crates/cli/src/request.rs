@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::Value;
 use spillway_core::config::{Environment, IngestSettings};
+use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::function::IngestFunction;
 use spillway_core::request::Request;
 
-use crate::interrupt::until_signal;
 use crate::session::Session;
 
 /// Where a request runs.
@@ -55,7 +55,7 @@ async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
         upload_queue_url: None,
     };
     let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.without_metrics();
-    let deadline = until_signal()?;
+    let deadline = Deadline::until_signal(|| {})?;
     let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;
     let body = response["body"].as_str().unwrap_or_default();
     serde_json::from_str(body)

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Time reserved at the end to roll back, to release the lease and to respond.
 const MARGIN: Duration = Duration::from_secs(3);
@@ -25,6 +26,28 @@ impl Deadline {
     /// A deadline that is reached when `stop` becomes `true`.
     pub fn until_stopped(stop: watch::Receiver<bool>) -> Self {
         Self { ends_at: None, stop: Some(stop) }
+    }
+
+    /// A deadline that is reached when the process gets SIGTERM or SIGINT (Ctrl-C). `on_signal` is called then.
+    ///
+    /// # Errors
+    /// When the process cannot listen for signals.
+    pub fn until_signal(on_signal: impl FnOnce() + Send + 'static) -> Result<Self> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
+        };
+        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let (sender, receiver) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            on_signal();
+            sender.send_replace(true);
+        });
+        Ok(Self::until_stopped(receiver))
     }
 
     /// The time left until work must end; `None` if only a signal ends it.

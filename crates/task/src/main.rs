@@ -16,8 +16,6 @@ use spillway_core::dispatch::{DispatchSettings, Dispatcher};
 use spillway_core::error::{Error, ErrorKind, Result, chain};
 use spillway_core::request::Request;
 use spillway_core::telemetry::{self, LogSettings};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,25 +43,10 @@ fn start() -> Result<(TaskSettings, Deadline)> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
     provider.map_err(|_| Error::new(ErrorKind::Internal, "a TLS provider is already installed"))?;
     telemetry::init(&LogSettings::from_env()?)?;
-    Ok((TaskSettings::from_env()?, Deadline::until_stopped(stop_signal()?)))
-}
-
-/// Returns a receiver that becomes `true` after SIGTERM or SIGINT.
-fn stop_signal() -> Result<watch::Receiver<bool>> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
-    };
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    let deadline = Deadline::until_signal(|| {
         tracing::warn!("received a stop signal: rolling back and abandoning the lease");
-        sender.send_replace(true);
-    });
-    Ok(receiver)
+    })?;
+    Ok((TaskSettings::from_env()?, deadline))
 }
 
 async fn run(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> Result<()> {

@@ -18,7 +18,6 @@ use spillway_core::request::Request;
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
 use crate::file_name::{FileName, expand};
-use crate::interrupt::until_signal;
 use crate::numbers::{count, counted};
 use crate::output::{ErrorDocument, Format, Style, Styles};
 use crate::progress;
@@ -86,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         return Err(Error::new(ErrorKind::Settings, message));
     }
     let files = names(&arguments)?;
-    let deadline = until_signal()?;
+    let deadline = Deadline::until_signal(|| {})?;
     let mut loader = Loader { arguments: &arguments, session, settings, deadline, local: None, dispatcher: None };
     let mut results = Vec::with_capacity(files.len());
     let mut exit = Exit::Done;
