@@ -111,7 +111,7 @@ async fn try_load(
         StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
-    let body = attempt.body(&summary.bytes.sha256.unwrap_or_default(), summary.bytes.decoded_bytes);
+    let body = attempt.body(summary.bytes.sha256()?, summary.bytes.decoded_bytes);
     attempt.remove_earlier_rejects().await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)
 }
