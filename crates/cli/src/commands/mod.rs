@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod fallback;
+pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod rejects;
