@@ -51,7 +51,7 @@ fuzz-decoders: ## fuzz the decoders with coverage guidance, with a nightly compi
 bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
 	@scripts/setup bench
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench task="$(or $(TASK),$(target)/local/spillway-task)" \
-	  baseline=$(BASE) set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
+	  terminal=$(if $(TASK),,$(target)/local/spillway) baseline=$(BASE) set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
 
 bench-large: $(if $(TASK),,build-optimized) build-local ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
 	@scripts/setup test
@@ -81,8 +81,8 @@ build: setup ## build the functions as they are deployed (slow: link-time optimi
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
 	@cargo build --locked --workspace --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
-build-optimized: setup ## build the task that the benchmarks measure (profile local)
-	@cargo build --quiet --locked --profile local -p spillway-task
+build-optimized: setup ## build the task and the command that the benchmarks measure (profile local)
+	@cargo build --quiet --locked --profile local -p spillway-task -p spillway-cli
 
 deploy: build ## deploy to AWS, asking for the parameters; ARCHITECTURE=arm64
 	PATH="$$PWD/$(bin):$$PATH" sam deploy --guided
