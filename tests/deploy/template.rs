@@ -288,10 +288,10 @@ async fn combination_of_parameters_is_deployed(#[case] parameters: &[&str]) -> R
         return Ok(());
     }
     fixture.upload("uploads/orders.csv", 20).await?;
-    wait::until("the file to be loaded", LIMIT, async || {
+    let loaded = wait::until("the file to be loaded", LIMIT, async || {
         Ok(fixture.account.keys("uploads/").await?.is_empty() && fixture.account.keys("lease/").await?.is_empty())
-    })
-    .await?;
+    });
+    stack.with_logs(loaded.await).await?;
     fixture.glue_database = stack.output("GlueDatabaseName")?.to_owned();
     assert_eq!(fixture.count(&server).await?.database, 20);
     fixture.ensure_exactly_once(&server).await
