@@ -22,7 +22,7 @@ use std::fmt;
 
 use crate::table_name::TableName;
 
-pub(crate) use table_name::{attempts_table, own_table, table_name};
+pub(crate) use table_name::{attempts_table, own_table, syncs_table, table_name};
 
 /// Names that have another meaning in `KEY_COLUMNS`, so parts cannot have them.
 pub(crate) const SPECIAL_NAMES: [&str; 4] = ["source_bucket", "source_key", "source_row", "loaded_at"];

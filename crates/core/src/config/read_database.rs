@@ -80,10 +80,14 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
     if let Some(table) = default.as_ref().filter(is_ledger) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
     }
-    let attempts_table = pattern::attempts_table(ledger_table);
-    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == attempts_table.to_lowercase()) {
-        let why = "it is the name of the ledger's attempt history".to_owned();
-        return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why)));
+    let beside = [
+        (pattern::attempts_table(ledger_table), "it is the name of the ledger's attempt history"),
+        (pattern::syncs_table(ledger_table), "it is the name of the table with the ledger's watermarks"),
+    ];
+    for (name, why) in beside {
+        if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == name.to_lowercase()) {
+            return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why.to_owned())));
+        }
     }
     for table in patterns.fixed_tables() {
         if let Err(why) = pattern::table_name(&table, ledger_table) {

@@ -15,7 +15,7 @@ use super::transaction::Load;
 use super::{
     AttemptRecord, Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
     HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe, RunFilter,
-    RunPage, ScanReason, ValueCheck, inspect,
+    RunPage, ScanReason, SyncState, ValueCheck, inspect,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
@@ -179,6 +179,24 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let recorded = self.ledger().record_attempt(&mut connection, attempt).await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let syncs = self.ledger().syncs(&mut connection, bucket).await;
+            self.release(connection, syncs).await
+        }
+        .boxed()
+    }
+
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_sync(&mut connection, sync).await;
             self.release(connection, recorded).await
         }
         .boxed()

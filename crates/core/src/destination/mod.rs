@@ -51,7 +51,7 @@ use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{
     AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion,
-    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage,
+    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, SyncState,
 };
 pub use changes::TableChanges;
 use database::Database;
@@ -255,6 +255,12 @@ pub trait Destination: Send + Sync {
 
     /// Writes an attempt that did not load its file into the attempt history, whose table it creates if it is missing.
     fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>>;
+
+    /// Returns the watermarks of a bucket's syncs, by table; none if no sync has run. Reads only.
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>>;
+
+    /// Writes the end of a sync beside the ledger, and its watermark if it has one. A watermark never moves back.
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>>;
 
     /// Creates what the history lacks, and deletes attempts that started before a time, in small batches.
     ///

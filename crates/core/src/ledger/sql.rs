@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::SourceId;
 
 /// The time columns that statements read.
-const TIME_COLUMNS: [&str; 5] = ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at"];
+const TIME_COLUMNS: [&str; 6] =
+    ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at", "watermark"];
 
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
 /// open transaction.
@@ -205,6 +206,7 @@ impl<'a> SqlLedger<'a> {
             sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
         }
         let sql = sql.replace("{attempts}", &D::quoted(&self.attempts_table()));
+        let sql = sql.replace("{syncs}", &D::quoted(&self.syncs_table()));
         sql.replace("{ledger}", &D::quoted(self.table))
     }
 }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::destination::{
     AttemptRecord, Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, HistoryProbe,
     HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode, LoadedVersion,
-    ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, ValueCheck, inspect_new,
+    ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState, ValueCheck, inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
@@ -39,6 +39,8 @@ pub(super) enum Step {
     RecordAttempt,
     KeepHistory,
     RecordMove,
+    Syncs,
+    RecordSync,
 }
 
 /// What happens to the next COMMIT.
@@ -85,6 +87,7 @@ struct State {
     denies_create: bool,
     attempts: Vec<AttemptRecord>,
     history_probe: Option<HistoryProbe>,
+    syncs: Vec<SyncState>,
 }
 
 impl FakeDatabase {
@@ -110,6 +113,8 @@ impl FakeDatabase {
             Step::RecordAttempt,
             Step::KeepHistory,
             Step::RecordMove,
+            Step::Syncs,
+            Step::RecordSync,
         ] {
             self.fail(step, ErrorKind::Unreachable);
         }
@@ -351,6 +356,27 @@ impl Destination for FakeDatabase {
             self.call(Step::RecordAttempt)?;
             self.hang_if(Step::RecordAttempt).await;
             self.state().attempts.push(attempt.clone());
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>> {
+        async move {
+            self.call(Step::Syncs)?;
+            Ok(self.state().syncs.iter().filter(|sync| sync.bucket == bucket).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::RecordSync)?;
+            let mut state = self.state();
+            let old = state.syncs.iter().position(|old| (&old.bucket, &old.table) == (&sync.bucket, &sync.table));
+            let old = old.map(|index| state.syncs.remove(index));
+            let watermark = sync.watermark.max(old.and_then(|old| old.watermark));
+            state.syncs.push(SyncState { watermark, ..sync.clone() });
             Ok(())
         }
         .boxed()
