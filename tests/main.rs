@@ -51,6 +51,8 @@ mod load {
     mod pipeline;
     // Single-pass loads of large files.
     mod single_pass;
+    // Syncs of a raw zone: windows, late files, kills, and two at once.
+    pub(crate) mod sync;
     // Settings of single tables and rules for their columns.
     mod table_settings;
     // Several tables, which the key names in the database and in Glue.
@@ -119,6 +121,8 @@ mod deploy {
     mod stacks;
     // Status of files, with the server up and down.
     mod status;
+    // A sync of many files that is killed again and again, and the cost of a sync that finds nothing.
+    mod sync;
     // The task as a process: modes, exit codes and signals.
     mod task;
     // The template in every combination of its conditions, and some of them deployed.

@@ -3,16 +3,19 @@
 //!
 //! One table, [`kill_points`], names each failpoint once. From it come the tests, as `FAILPOINT::RUNNER::ENGINE`, and the
 //! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it. A
-//! runner loads the file: `inline` (the function), `in_task` (the task) or `single_pass` (the function, in one pass).
+//! runner loads the file: `inline` (the function), `in_task` (the task), `single_pass` (the function, in one pass) or `in_sync`
+//! (the ingest function).
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use spillway_core::failpoint::Failpoint;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, Input, file};
+use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
@@ -44,6 +47,8 @@ enum Scenario {
     FallbackInParts,
     /// A file that the trigger dispatches to Fargate.
     Dispatch,
+    /// A file that a sync finds.
+    Sync,
     /// No test can reach the failpoint, for this reason.
     OutOfReach(&'static str),
 }
@@ -54,7 +59,7 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
     let settings = test_env.settings();
     let key = "uploads/day/orders.csv";
     let (settings, object) = match scenario {
-        Scenario::Load => (settings, test_env.fixture.upload(key, 200).await?),
+        Scenario::Load | Scenario::Sync => (settings, test_env.fixture.upload(key, 200).await?),
         Scenario::Replace => {
             let settings = settings.with("LOAD_MODE", "replace");
             let old = test_env.fixture.upload("uploads/day/older.csv", OLD_ROWS).await?;
@@ -176,6 +181,18 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
     finish(&test_env, &settings).await
 }
 
+async fn in_sync(engine: Engine, point: Failpoint) -> Result<()> {
+    let (test_env, settings, _) = prepare(engine, scenario(point)).await?;
+    let request = json!({"sync": {"table": "orders"}});
+    let pause = Pause::at(&point.name())?;
+    let mut call = Function::ingest(&settings.clone().and(&pause.settings()))?.start(&request).await?;
+    call.wait_for(&pause, REACH_TIMEOUT).await?;
+    let killed = call.kill().await?;
+    ensure!(killed.was_killed() && killed.is_failure(), "the function was not killed: {killed:?}");
+    test_env.invoke_ingest(&settings, &request).await?.ensure_success()?;
+    finish(&test_env, &settings).await
+}
+
 /// Reconciles, then checks that each row exists once and that nothing is left over.
 async fn finish(test_env: &TestEnv, settings: &Settings) -> Result<()> {
     test_env.sweep(settings).await?;
@@ -247,4 +264,6 @@ kill_points! {
     FallbackAfterCreateTable fallback_after_create_table: Fallback [inline in_task] [mariadb postgresql];
     FallbackAfterPartition fallback_after_partition: Fallback [inline in_task] [mariadb postgresql];
     AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
+    SyncListed sync_listed: Sync [in_sync] [mariadb postgresql];
+    SyncFilesDone sync_files_done: Sync [in_sync] [mariadb postgresql];
 }

@@ -79,7 +79,7 @@ RunTask                 | trigger ingest      | task-roles                      
 RunTask                 | trigger ingest      | tasks                             | ecs:TagResource
 ";
 
-/// The operations of Lambda and ECS with the same roles.
+/// The operations of Lambda, ECS and the scheduler with the same roles, or with roles of their own.
 const SERVICES: &str = "
 operation               | roles               | resources                         | actions
 write the log           | trigger             | trigger-log                       | logs:CreateLogStream logs:PutLogEvents
@@ -88,6 +88,7 @@ write the log           | execution           | task-log                        
 receive uploads         | trigger             | upload-queue                      | sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes
 report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
 attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
+start a sync            | schedule            | ingest-function                   | lambda:InvokeFunction
 pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
 pull the image          | execution           | image                             | ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer
 ";
@@ -141,6 +142,7 @@ fn role_name(name: &str) -> Result<&'static str> {
         "ingest" => "IngestRole",
         "task" => "TaskRole",
         "execution" => "TaskExecutionRole",
+        "schedule" => "ScheduledSyncRole",
         _ => anyhow::bail!("the tables name an unknown role: {name}"),
     })
 }

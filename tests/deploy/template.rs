@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 28] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("MoreUploadPrefixes", ["", "incoming/,late/"]),
     ("TablePattern", ["", "uploads/{table}/**"]),
@@ -48,6 +48,7 @@ const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
     ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/boundary"]),
     ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:111122223333:alarms"]),
     ("NotificationEmail", ["", "ops@example.com"]),
+    ("SyncSchedule", ["", "cron(15 0 * * ? *)"]),
 ];
 /// Further ones, with more than two values.
 const LEVELS: [(&str, [&str; 3]); 2] =
@@ -263,6 +264,7 @@ fn dangling_reference_is_found() -> Result<()> {
 #[case::several_prefixes_and_own_image(&[
     "MoreUploadPrefixes=incoming/,late/", "TaskImageUri=example/spillway:1", "TaskCapacity=spot", "GlueDatabase=own",
     "NotificationEmail=ops@example.com", "ScheduleState=ENABLED", "BucketVersioning=Suspended", "FallbackFormat=csv",
+    "SyncSchedule=cron(15 0 * * ? *)", "SyncTimeZone=Australia/Sydney",
 ])]
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::tokens_certificates_and_keys(&[

@@ -87,6 +87,10 @@ pub enum Failpoint {
     FallbackAfterPartition,
     /// ECS has confirmed RunTask.
     AfterRunTask,
+    /// A sync has listed the files of a table and asked the ledger; no file was processed.
+    SyncListed,
+    /// A sync has processed its files; the watermark was not moved.
+    SyncFilesDone,
 }
 
 /// The failpoints among the rows of one file: after the first rows were sent, and after half of the bytes.

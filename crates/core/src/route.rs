@@ -83,12 +83,21 @@ impl Route {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
         }
-        let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
-        match own.into_iter().find(|prefix| object.key.starts_with(prefix.as_str())) {
+        match own_prefix(&object.key, prefixes) {
             Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
             None => Self::Ingest,
         }
     }
+}
+
+/// Whether a key or a folder is under one of the prefixes that Spillway writes to.
+pub(crate) fn is_own(key: &str, prefixes: &Prefixes) -> bool {
+    own_prefix(key, prefixes).is_some()
+}
+
+fn own_prefix<'a>(key: &str, prefixes: &'a Prefixes) -> Option<&'a str> {
+    let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
+    own.into_iter().map(String::as_str).find(|prefix| key.starts_with(prefix))
 }
 
 /// The upload prefix of a key. No upload prefix contains another one, so there is at most one.
@@ -107,10 +116,16 @@ pub(crate) fn is_file(key: &str) -> bool {
 
 /// Estimated size in bytes after decompression. A compressed object counts ten times its size.
 pub(crate) fn expected_bytes(source: &ObjectVersion) -> u64 {
-    match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
-        true => source.size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO),
-        false => source.size_bytes,
-    }
+    decompressed(source.size_bytes, looks_compressed(&source.object.key, source.content_encoding.as_deref()))
+}
+
+/// The same for an object of which only the key and the size are known.
+pub(crate) fn expected_bytes_by_key(key: &str, size_bytes: u64) -> u64 {
+    decompressed(size_bytes, looks_compressed(key, None))
+}
+
+fn decompressed(size_bytes: u64, is_compressed: bool) -> u64 {
+    if is_compressed { size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO) } else { size_bytes }
 }
 
 /// The process that loads an object.
@@ -133,10 +148,18 @@ pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaini
 /// The estimate is a fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. It need not
 /// be exact, because a load that runs out of time is rolled back.
 pub(crate) fn time_needed(expected_bytes: u64) -> Duration {
-    const FIXED: Duration = Duration::from_secs(15);
-    const BYTES_PER_SECOND: u64 = 1 << 20;
-    FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
+    FIXED_TIME + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
+
+/// The largest expected size for which this time is enough, see [`time_needed`].
+pub(crate) fn bytes_in(time: Duration) -> u64 {
+    time.saturating_sub(FIXED_TIME).as_secs().saturating_mul(BYTES_PER_SECOND)
+}
+
+/// The time for connecting, claiming and moving, whatever the size of a file.
+const FIXED_TIME: Duration = Duration::from_secs(15);
+/// The speed of a slow database.
+const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// The key that a loaded object is moved to.
 pub(crate) fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {

@@ -90,6 +90,7 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "trigger-log" => vec!["TriggerLogGroup.Arn".to_owned()],
         "ingest-log" => vec!["IngestLogGroup.Arn".to_owned()],
         "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
+        "ingest-function" => vec!["IngestFunction.Arn".to_owned()],
         "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
         "interfaces" if !template.holds("InVpc")? => vec![],
         // AWS checks these actions on no narrower resource.

@@ -1,5 +1,7 @@
 //! The settings of the pipeline, read from the environment and checked against each other.
 
+use std::time::Duration;
+
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
@@ -57,6 +59,7 @@ impl PipelineConfig {
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
             lease: environment.get(&settings::LEASE_SECONDS)?,
+            sync_overlap: Duration::from_secs(3600 * environment.get(&settings::SYNC_OVERLAP_HOURS)?),
             compute,
             host: environment.host(),
             stack: environment.get(&settings::STACK_NAME)?,

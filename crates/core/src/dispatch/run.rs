@@ -18,6 +18,7 @@ use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
 use crate::status::{Status, status};
 use crate::store::read::ListedObject;
+use crate::sync::SyncResult;
 
 /// The results of a request.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,9 @@ pub struct RequestResult {
     /// The response to a list request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list: Option<List>,
+    /// The windows and watermarks of a sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncResult>,
 }
 
 impl RequestResult {
@@ -57,7 +61,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None, status: None, check: None, list: None }
+        Self { results, cleared: None, postponed: None, status: None, check: None, list: None, sync: None }
     }
 }
 
@@ -89,6 +93,7 @@ impl Dispatcher {
             }
             Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
+            Request::Sync { bucket, sync } => Box::pin(self.run_sync(&bucket, &sync, deadline)).await,
             Request::Status { bucket, status: request } => {
                 let status = Box::pin(status(&self.context, &bucket, &request, deadline)).await?;
                 Ok(RequestResult { status: Some(status), ..self.without_reports() })
@@ -196,7 +201,7 @@ impl Dispatcher {
 }
 
 /// Whether a failure says that another worker is processing the file.
-fn is_owned_by_another(kind: ErrorKind) -> bool {
+pub(super) fn is_owned_by_another(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Conflict)
 }
 

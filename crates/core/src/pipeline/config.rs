@@ -42,6 +42,8 @@ pub struct PipelineConfig {
     pub max_concurrent_files: usize,
     /// `LEASE_SECONDS`: how long a file stays locked after its worker has died.
     pub lease: Duration,
+    /// `SYNC_OVERLAP_HOURS`: how far before the watermark a sync begins.
+    pub sync_overlap: Duration,
     /// The function or task that this process runs in, if known.
     pub compute: Option<Compute>,
     /// The host in this worker's name, for leases and the ledger.

@@ -103,6 +103,11 @@ settings! { Loading LOADING {
     /// How long the attempt history beside the ledger keeps an attempt. Each sweep deletes older ones. The ledger keeps
     /// every file.
     HISTORY_DAYS: u64 = Value::number("number of days", 1, 36_500), All, Template::NotSet, default "90";
+
+    /// How far before the watermark of a table a sync begins. Files that arrive later than this after the time in their key, or
+    /// after the start of their upload, are found only by a sync with a window. See `docs/sync.md`.
+    SYNC_OVERLAP_HOURS: u64 = Value::number("number of hours", 0, 87_600),
+        All, Template::Parameter("SyncOverlapHours"), default "72";
 }}
 
 const TABLE_NAME: Value<String> = Value::Text { form: "a table name of at most 64 characters", parse: table_name };

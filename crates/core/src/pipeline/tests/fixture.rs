@@ -406,6 +406,7 @@ fn settings() -> PipelineConfig {
         buffer_max_bytes: 1 << 20,
         max_concurrent_files: 1,
         lease: Duration::from_secs(60),
+        sync_overlap: Duration::from_secs(3600),
         compute: None,
         host: "host".to_owned(),
     }

@@ -36,6 +36,8 @@ mod rejects;
 mod replay;
 /// Status and check.
 mod status;
+/// Syncs of time windows.
+mod sync;
 /// Table settings in S3.
 mod table_settings;
 
