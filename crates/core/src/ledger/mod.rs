@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
 use crate::report::Report;
+use crate::table_name::TableName;
 
 pub use attempts::{AttemptRecord, HistoryProbe, HistoryUpkeep, RunOutcome};
 pub(crate) use attempts_table::Index;
@@ -169,7 +170,7 @@ pub struct LedgerOutcome {
 pub(crate) struct Claim<'a> {
     pub(crate) source: &'a ObjectVersion,
     /// The table that the rows are loaded into.
-    pub(crate) table: &'a str,
+    pub(crate) table: &'a TableName,
     /// Host, process and start time of the worker.
     pub(crate) worker: &'a str,
     /// When the attempt started.

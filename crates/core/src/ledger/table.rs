@@ -39,7 +39,7 @@ const ADDED_COLUMNS: [Column; 5] = [
     ("load_mode", SqlType::Text(8), "NULL"),
     ("rows_updated", SqlType::Count, "NULL"),
     ("rows_unchanged", SqlType::Count, "NULL"),
-    // The table whose rows this source was the last to replace.
+    // The table whose rows this source was the last to replace, see `TableName::unique_text`.
     ("current_of", SqlType::Text(64), "NULL UNIQUE"),
     ("source_modified_at", SqlType::Time, "NULL"),
 ];
