@@ -56,7 +56,7 @@ pub use crate::ledger::{
 pub use changes::TableChanges;
 use database::Database;
 use idle::Idle;
-pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, inspect_new};
+pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, inspect_new};
 pub use options::{
     Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, MissingColumns,
     Product, Tls, UnknownColumns,

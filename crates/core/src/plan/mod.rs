@@ -210,11 +210,17 @@ impl Planner {
             return Ok(());
         }
         let mut count = ValueCount::new(values, rows.remaining_rejects(file.config.files.limits.rejects));
-        let mut batches = rows.open().await?;
-        while let Some(batch) = batches.try_next().await? {
-            count.add(&batch);
+        loop {
+            let mut batches = rows.open().await?;
+            while let Some(batch) = batches.try_next().await? {
+                count.add(&batch);
+            }
+            // As in a load, each value that needs a wider column starts another pass.
+            match count.widen() {
+                Some(change) => plan.add_type_change(change),
+                None => return plan.add_values(count),
+            }
         }
-        plan.add_values(count)
     }
 
     async fn inspect(&self, file: &Planned, scan: ScanResult) -> Result<(Inspection, FileRows<'static>)> {

@@ -14,7 +14,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::options::Contract;
 use crate::destination::table::{
-    TableConnection, WiderColumn, columns_of_new_table, create_statement, nullable_definition,
+    TableConnection, WiderColumn, WiderType, columns_of_new_table, create_statement, nullable_definition,
 };
 use crate::destination::{DestinationOptions, LoadMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -156,6 +156,10 @@ impl TableConnection for Connection {
 
     async fn widen_columns(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<String>> {
         widen::widen(self, table, columns).await
+    }
+
+    async fn wider_types(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<WiderType<Storage>>> {
+        widen::wider_types(self, table, columns).await
     }
 
     async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
