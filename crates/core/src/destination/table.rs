@@ -242,7 +242,7 @@ async fn widen<C: TableConnection>(
     table_columns: &[TableColumn<C::Storage>],
     key_columns: &[String],
 ) -> Result<bool> {
-    let (wider, schema) = (request.file.table_changes.wider(), request.schema.schema());
+    let wider = request.file.table_changes.wider();
     if wider.is_empty() || request.schema.body().is_none() {
         return Ok(false);
     }

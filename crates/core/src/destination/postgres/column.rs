@@ -168,6 +168,7 @@ fn column(row: &Row) -> Result<TableColumn> {
         day_order: None,
         field: 0,
         extra: None,
+        invisible: false,
     })
 }
 
