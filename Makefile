@@ -35,10 +35,10 @@ test-stack: ## run the tests of the deployed stack, also the long ones: a night,
 	@scripts/setup test
 	cargo nextest run --profile fuzz --workspace --locked --run-ignored all -E 'package(spillway-tests) & test(/^deploy::/)'
 
-test-mysql: build-local ## run the tests of MySQL's destination on real MySQL, which is downloaded (200 MB)
+test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is downloaded (200 MB)
 	@scripts/setup test
 	@scripts/setup-mysql $(or $(MYSQL),)
-	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(engines::mysql)'
+	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(/^(engines::(mysql|column_types|random)|load::|fallback::|crash::|cli::)/) - test(/[Pp]ostgres/)'
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test

@@ -23,6 +23,10 @@ mod engines {
     mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
     mod mysql;
+    // Tables with features of MySQL and MariaDB: reserved names, invisible columns, limits of a row, generated keys.
+    mod mysql_tables;
+    // Random values in random spellings, and dates with two meanings.
+    mod random_values;
     // PostgreSQL's destination: conformance, column types, errors.
     mod postgres;
     // PostgreSQL's destination with the load modes replace and merge.
@@ -77,6 +81,8 @@ mod cli {
     mod load;
     // `spillway plan`: what a load would do.
     mod plan;
+    // Random files: a plan and a load have the same result.
+    mod plan_random;
     // The other commands, and exit codes.
     mod commands;
 }

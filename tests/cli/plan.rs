@@ -105,8 +105,9 @@ async fn values_that_do_not_fit_are_counted(#[values(Engine::MariaDb, Engine::Po
 }
 
 /// Files with every kind of value, a bad record, other formats, and values that only some databases store.
-const FILES: [(&str, &[u8]); 12] = [
+const FILES: [(&str, &[u8]); 13] = [
     ("types.csv", b"i,d,f,b,day,at,seen,t\n1,1.50,1e300,true,2024-01-02,2024-01-02 03:04:05,2024-01-02T03:04:05Z,x\n"),
+    ("days.csv", b"a,b\n13/02/2024,1.2.2024 9:30\n01/02/2024,28.2.2024 17:00\n"),
     ("late.csv", b"a,b\n1,2024-01-01\n2,2024-01-02\nx,yesterday\n"),
     ("nulls.csv", b"a,b,c\n,NULL,\n1,N/A,\n"),
     ("tab.tsv", b"a\tb\n1\t2\n"),
@@ -210,7 +211,7 @@ async fn set_up(site: &Site, setup: &Path) -> Result<()> {
 }
 
 /// Plans a load, loads, and compares the outcome, the counts and the types of the table.
-async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&str]) -> Result<()> {
+pub(crate) async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&str]) -> Result<()> {
     let planned = site.plan(settings, arguments).await?;
     let plan = planned.json()?;
     let loaded = site.load(settings, arguments).await?;

@@ -102,7 +102,7 @@ async fn replay_restores_every_value(#[case] format: &str) -> Result<()> {
     test_env.sql("DROP TABLE {schema}.orders").await?;
     let reports = test_env.replay(&settings).await?;
     ensure!(reports.len() == 1 && reports[0]["outcome"] == "replayed", "{reports:?}");
-    let rows = test_env.rows("SELECT CAST(id AS CHAR), name, price, code, empty, DATE_FORMAT(day, '%Y-%m-%d') FROM {schema}.orders ORDER BY id").await?;
+    let rows = test_env.rows("SELECT CAST(id AS CHAR), name, price, code, `empty`, DATE_FORMAT(day, '%Y-%m-%d') FROM {schema}.orders ORDER BY id").await?;
     let expected: [[Option<&str>; 6]; 3] = [
         [Some("1"), Some("He said \"no\""), Some("10.50"), Some("00123"), Some(""), Some("2026-01-31")],
         [Some("2"), Some("two\nlines, and a comma"), Some("-0.05"), Some("00007"), Some("x"), Some("2024-02-29")],
