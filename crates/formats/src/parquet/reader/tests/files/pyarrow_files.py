@@ -145,7 +145,7 @@ def row_groups():
 
 
 class Keys(pe.KmsClient):
-    """Does not encrypt the keys of the files: nobody reads these files."""
+    """Stores the keys of the files in plain text: the tests never decrypt them."""
 
     def wrap_key(self, key_bytes, master_key_identifier):
         return key_bytes.hex()
