@@ -43,6 +43,8 @@ mod load {
     pub(crate) mod files;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
+    // Rows in the lake, alone or together with the database.
+    mod lake;
     // The load modes replace and merge: fallback, replay, files without rows, bad records.
     mod modes;
     // Large files for a table that is created in the same transaction as its rows.

@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 29] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("MoreUploadPrefixes", ["", "incoming/,late/"]),
     ("TablePattern", ["", "uploads/{table}/**"]),
@@ -43,6 +43,8 @@ const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
     ("SavedQueries", ["true", "false"]),
     ("DatabaseSecretArn", ["", "arn:aws:secretsmanager:us-east-1:111122223333:secret:db-AbCd12"]),
     ("GlueDatabase", ["", "fallback"]),
+    ("LakePrefix", ["", "lake/"]),
+    ("LakeDatabase", ["", "tables"]),
     ("BucketKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/4"]),
     ("EventBusName", ["", "default"]),
     ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/boundary"]),
@@ -262,7 +264,7 @@ fn dangling_reference_is_found() -> Result<()> {
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::several_prefixes_and_own_image(&[
     "MoreUploadPrefixes=incoming/,late/", "TaskImageUri=example/spillway:1", "TaskCapacity=spot", "GlueDatabase=own",
-    "NotificationEmail=ops@example.com", "ScheduleState=ENABLED", "BucketVersioning=Suspended", "FallbackFormat=csv",
+    "NotificationEmail=ops@example.com", "ScheduleState=ENABLED", "BucketVersioning=Suspended", "LakePrefix=lake/", "Output=both",
 ])]
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::tokens_certificates_and_keys(&[

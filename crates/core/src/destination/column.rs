@@ -411,7 +411,7 @@ mod tests {
 
     fn without_empty(columns: &[TableColumn<()>], schema: &Schema) -> Vec<(String, usize)> {
         let mut matched = match_columns("t", columns, schema, Contract::REFUSE).unwrap();
-        let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0 };
+        let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0, lake_key: None };
         let schema = FileSchema::Final { schema, body: &body };
         assert_eq!(leave_out_empty(&mut matched, schema), EmptyColumns::LeftOut);
         matched.into_iter().map(|column| (column.name, column.field)).collect()

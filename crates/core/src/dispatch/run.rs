@@ -9,6 +9,7 @@ use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::lake_recovery::finish_interrupted;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
@@ -172,6 +173,10 @@ impl Dispatcher {
         let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
+        match Box::pin(finish_interrupted(context, bucket, older_than, deadline)).await {
+            Ok(finished) => finished.into_iter().for_each(|result| results.add(result)),
+            Err(error) => results.add_failure(Some(error)),
+        }
         self.publish(&mut results).await;
         // These files have another worker or wait for the database, so the sweep has nothing to do for them.
         results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));

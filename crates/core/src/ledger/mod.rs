@@ -30,7 +30,8 @@ pub(crate) use attempts_table::Index;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 pub use history::{HistoryEntry, LoadedVersion};
 pub use runs::{Run, RunCursor, RunFilter, RunPage};
-pub(crate) use sql::SqlLedger;
+pub(crate) use sql::{Loaded, SqlLedger};
+pub(crate) use table::LedgerColumns;
 
 /// Number of characters that the columns `reason` store.
 const REASON_CHARACTERS: usize = 8000;

@@ -41,6 +41,9 @@ pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', row
 pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
      rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
+pub(super) const LOADED_IN_LAKE: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
+     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, lake_key = ?, committed_at = {now} \
+     WHERE source_id = ? AND state = 'loading'";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
 /// At the end of it the placeholders of keys and of ETags are inserted.

@@ -34,6 +34,8 @@ pub struct PipelineConfig {
     pub dedupe: Dedupe,
     /// `AFTER_LOAD`.
     pub after_load: AfterLoad,
+    /// `LAKE_DATABASE`: the Glue database of the lake's tables.
+    pub lake_database: String,
     /// Format, dialect and limits of the files.
     pub files: ReadOptions,
     /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.

@@ -167,6 +167,7 @@ impl Planner {
         let fields = |object: &ObjectRef| KeyFields::new(&config.key_columns, object, &parts, Timestamp::now());
         match source {
             PlanSource::Local(file) => {
+                local_load::check_output(&config)?;
                 let version = local_load::version(pipeline, file, &config, Repeat::Skip);
                 let fields = (fields(&version.object), progress);
                 let reader = FileReader::open_local(file, &version, buffer, files, fields).await?;
@@ -195,6 +196,10 @@ impl Planner {
         }
         if scan.schema.columns.is_empty() {
             empty_file(&file.config.destination.load_mode)?;
+            return Ok(());
+        }
+        // The lake needs no table.
+        if !file.config.destination.output.has_database() {
             return Ok(());
         }
         let (inspection, rows) = self.inspect(file, scan).await?;

@@ -1,7 +1,7 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, UnknownColumns};
+use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, Output, UnknownColumns};
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, Dedupe};
 use crate::table_name::TableName;
@@ -83,6 +83,14 @@ settings! { Loading LOADING {
         Choice::new("keep", AfterLoad::Keep),
         Choice::new("delete", AfterLoad::Delete),
     ]), All, Template::Parameter("AfterLoad"), default "move";
+
+    /// Where the rows of loaded files are stored. `database` is the table, `lake` is Parquet in S3 under `LAKE_PREFIX`, `both` is
+    /// both. `lake` needs the ledger in the database, and `LOAD_MODE=append`.
+    OUTPUT: Output = Value::Choice(&[
+        Choice::new("database", Output::Database),
+        Choice::new("lake", Output::Lake),
+        Choice::new("both", Output::Both),
+    ]), All, Template::Parameter("Output"), default "database";
 
     /// How rows are sent to MySQL and MariaDB. `auto` uses LOAD DATA LOCAL if the server allows it, else INSERT.
     /// PostgreSQL always uses COPY.

@@ -13,15 +13,17 @@ use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 
 use crate::destination::{
-    AttemptRecord, Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, HistoryProbe,
-    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode, LoadedVersion,
-    ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, ValueCheck, inspect_new,
+    AttemptRecord, Begun, Body, Claimed, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
+    HistoryProbe, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode,
+    LoadedVersion, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, ValueCheck,
+    inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::Destinations;
 use history::run_of;
 use load::FakeLoad;
+use spillway_formats::schema::Schema;
 
 /// A step of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,7 @@ pub(super) struct LedgerRow {
     pub(super) entry: LedgerEntry,
     pub(super) rows_rejected: u64,
     pub(super) reason: String,
+    pub(super) lake_key: Option<String>,
     content_id: Option<String>,
 }
 
@@ -279,7 +282,7 @@ impl State {
     ) {
         let (rows_parsed, rows_stored) = (counts.rows_parsed, counts.rows_stored);
         let entry = LedgerEntry { state, rows_parsed, rows_stored, moved_to: None };
-        let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, content_id };
+        let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, lake_key: None, content_id };
         self.ledger.insert(source.clone(), row);
     }
 
@@ -314,6 +317,19 @@ impl Destinations for FakeDatabase {
 }
 
 impl Destination for FakeDatabase {
+    fn claim<'a>(&'a self, claim: &'a FileClaim, body: &'a Body) -> BoxFuture<'a, Result<Claimed>> {
+        async move {
+            let schema = Schema::default();
+            let schema = FileSchema::Final { schema: &schema, body };
+            Ok(match self.begin_now(claim, schema)? {
+                Begun::Open { load, .. } => Claimed::Open(load),
+                Begun::AlreadyLoaded(entry) => Claimed::AlreadyLoaded(entry),
+                Begun::NeedsScan(reason) => panic!("a claim needs no scan: {reason}"),
+            })
+        }
+        .boxed()
+    }
+
     fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
         async move { self.begin_now(claim, schema) }.boxed()
     }

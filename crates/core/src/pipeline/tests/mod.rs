@@ -22,6 +22,8 @@ mod fallback;
 mod fixture;
 /// The attempt history, and lists of runs, fallbacks and rejects.
 mod history;
+/// Rows in the lake, alone or together with the database.
+mod lake;
 /// Moves that fail halfway.
 mod moves;
 /// Objects that are missing, unreadable, or overwritten while they are read.
