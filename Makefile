@@ -35,10 +35,10 @@ test-stack: ## run the tests of the deployed stack, also the long ones: a night,
 	@scripts/setup test
 	cargo nextest run --profile fuzz --workspace --locked --run-ignored all -E 'package(spillway-tests) & test(/^deploy::/)'
 
-test-mysql: build-local ## run the tests of MySQL's destination on real MySQL, which is downloaded (200 MB)
+test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is downloaded (200 MB)
 	@scripts/setup test
 	@scripts/setup-mysql $(or $(MYSQL),)
-	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(engines::mysql)'
+	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(/^(engines::(mysql|column_types|random)|load::|fallback::|crash::|cli::)/) - test(/[Pp]ostgres/)'
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
@@ -51,7 +51,7 @@ fuzz-decoders: ## fuzz the decoders with coverage guidance, with a nightly compi
 bench: $(if $(TASK),,build-optimized) build-local ## compare with the bulk loaders, into docs/benchmarks.md; SET=orders-1m,small (or all) ENGINE=... ROUNDS=...
 	@scripts/setup bench
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench task="$(or $(TASK),$(target)/local/spillway-task)" \
-	  baseline=$(BASE) set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
+	  terminal=$(if $(TASK),,$(target)/local/spillway) baseline=$(BASE) set=$(SET) engine=$(ENGINE) rounds=$(ROUNDS) rows=$(ROWS)
 
 bench-large: $(if $(TASK),,build-optimized) build-local ## compare one transaction with a staging table, into docs/large-files.md; TASK and ROWS as above
 	@scripts/setup test
@@ -81,8 +81,8 @@ build: setup ## build the functions as they are deployed (slow: link-time optimi
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
 	@cargo build --locked --workspace --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
-build-optimized: setup ## build the task that the benchmarks measure (profile local)
-	@cargo build --quiet --locked --profile local -p spillway-task
+build-optimized: setup ## build the task and the command that the benchmarks measure (profile local)
+	@cargo build --quiet --locked --profile local -p spillway-task -p spillway-cli
 
 deploy: build ## deploy to AWS, asking for the parameters; ARCHITECTURE=arm64
 	PATH="$$PWD/$(bin):$$PATH" sam deploy --guided

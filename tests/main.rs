@@ -23,6 +23,10 @@ mod engines {
     mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
     mod mysql;
+    // Tables with features of MySQL and MariaDB: reserved names, invisible columns, limits of a row, generated keys.
+    mod mysql_tables;
+    // Random values in random spellings, and dates with two meanings.
+    mod random_values;
     // PostgreSQL's destination: conformance, column types, errors.
     mod postgres;
     // PostgreSQL's destination with the load modes replace and merge.
@@ -43,6 +47,8 @@ mod load {
     pub(crate) mod files;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
+    // Rows in the lake, alone or together with the database.
+    mod lake;
     // The load modes replace and merge: fallback, replay, files without rows, bad records.
     mod modes;
     // Large files for a table that is created in the same transaction as its rows.
@@ -51,6 +57,8 @@ mod load {
     mod pipeline;
     // Single-pass loads of large files.
     mod single_pass;
+    // Syncs of a raw zone: windows, late files, kills, and two at once.
+    pub(crate) mod sync;
     // Settings of single tables and rules for their columns.
     mod table_settings;
     // Several tables, which the key names in the database and in Glue.
@@ -77,6 +85,8 @@ mod cli {
     mod load;
     // `spillway plan`: what a load would do.
     mod plan;
+    // Random files: a plan and a load have the same result.
+    mod plan_random;
     // The other commands, and exit codes.
     mod commands;
 }
@@ -119,6 +129,8 @@ mod deploy {
     mod stacks;
     // Status of files, with the server up and down.
     mod status;
+    // A sync of many files that is killed again and again, and the cost of a sync that finds nothing.
+    mod sync;
     // The task as a process: modes, exit codes and signals.
     mod task;
     // The template in every combination of its conditions, and some of them deployed.

@@ -105,8 +105,9 @@ async fn values_that_do_not_fit_are_counted(#[values(Engine::MariaDb, Engine::Po
 }
 
 /// Files with every kind of value, a bad record, other formats, and values that only some databases store.
-const FILES: [(&str, &[u8]); 12] = [
+const FILES: [(&str, &[u8]); 13] = [
     ("types.csv", b"i,d,f,b,day,at,seen,t\n1,1.50,1e300,true,2024-01-02,2024-01-02 03:04:05,2024-01-02T03:04:05Z,x\n"),
+    ("days.csv", b"a,b\n13/02/2024,1.2.2024 9:30\n01/02/2024,28.2.2024 17:00\n"),
     ("late.csv", b"a,b\n1,2024-01-01\n2,2024-01-02\nx,yesterday\n"),
     ("nulls.csv", b"a,b,c\n,NULL,\n1,N/A,\n"),
     ("tab.tsv", b"a\tb\n1\t2\n"),
@@ -157,6 +158,49 @@ async fn plan_says_what_load_does_with_cases(
     ensure_load_is_planned(&site, &settings, &[&input.display().to_string()]).await
 }
 
+/// A load that would widen columns is planned with the statements for it; columns that cannot be wider fail as in a load.
+#[rstest]
+#[case::every_column(
+    "id,amount,note,code\n7,0.5,abc,1\n9000000000,12345.678,longer,A-1\n",
+    "",
+    &["id", "amount", "note", "code"]
+)]
+#[case::one_column("id,note\n1,abc\n2,longer\n", "", &["note"])]
+#[case::new_column("id,note,size\n70000,abc,1\n", "UNKNOWN_COLUMNS=add", &["id"])]
+#[case::few_refused_values("id,note\n1,a\nx,b\n", "MAX_REJECTS=1", &[])]
+#[case::more_refused_values("id,note\n1,a\nx,b\ny,longer\n", "MAX_REJECTS=1", &["id"])]
+#[case::type_without_a_wider_one("id,day\n70000,2024-01-01\n2,yesterday\n", "", &["id"])]
+#[tokio::test]
+async fn plan_shows_the_types_that_a_load_widens(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] file: &str,
+    #[case] setting: &str,
+    #[case] wider: &[&str],
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let columns = "id SMALLINT NOT NULL, amount DECIMAL(4,1) DEFAULT 1.5, note VARCHAR(3), code INT, day DATE";
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} ({columns})")).await?;
+    if engine == Engine::Postgres {
+        site.sql(&format!("ALTER TABLE {{schema}}.{TABLE} OWNER TO {}", site.schema.user)).await?;
+    }
+    let path = site.file("wide.csv", file)?;
+    let mut settings = site.settings().with("CHANGED_TYPES", "widen");
+    if let Some((name, value)) = setting.split_once('=') {
+        settings = settings.with(name, value);
+    }
+    let plan = site.plan(&settings, &[&path]).await?.json()?;
+    let planned: Vec<&str> =
+        plan["table"]["wider_columns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(planned, wider, "{plan}");
+    let statements = plan["table"]["sql"].as_array().context("statements")?;
+    for (column, statement) in wider.iter().zip(statements) {
+        ensure!(statement.as_str().is_some_and(|sql| sql.contains("COLUMN") && sql.contains(column)), "{statement}");
+    }
+    let text = spillway(&settings, &["plan", "--table", TABLE, &path]).await?.stdout;
+    ensure!(text.contains("wider") != wider.is_empty(), "{text}");
+    ensure_load_is_planned(&site, &settings, &[&path]).await
+}
+
 /// Creates the table of a case, if it has one.
 async fn set_up(site: &Site, setup: &Path) -> Result<()> {
     let text = std::fs::read_to_string(setup).unwrap_or_default();
@@ -167,7 +211,7 @@ async fn set_up(site: &Site, setup: &Path) -> Result<()> {
 }
 
 /// Plans a load, loads, and compares the outcome, the counts and the types of the table.
-async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&str]) -> Result<()> {
+pub(crate) async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&str]) -> Result<()> {
     let planned = site.plan(settings, arguments).await?;
     let plan = planned.json()?;
     let loaded = site.load(settings, arguments).await?;
@@ -205,6 +249,7 @@ async fn ensure_load_is_planned(site: &Site, settings: &Settings, arguments: &[&
 /// A type in SQL, in the words of the server.
 fn sql_type(kind: &Value) -> String {
     let text = kind.as_str().unwrap_or_default().to_lowercase();
+    let text = text.split(" character set ").next().unwrap_or_default().to_owned();
     match text.strip_prefix("timestamptz(6)") {
         Some(_) => "timestamp(6) with time zone".to_owned(),
         None => text,

@@ -3,16 +3,19 @@
 //!
 //! One table, [`kill_points`], names each failpoint once. From it come the tests, as `FAILPOINT::RUNNER::ENGINE`, and the
 //! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it. A
-//! runner loads the file: `inline` (the function), `in_task` (the task) or `single_pass` (the function, in one pass).
+//! runner loads the file: `inline` (the function), `in_task` (the task), `single_pass` (the function, in one pass), `in_sync` (the
+//! ingest function), `to_both` (the function, into the database and the lake) or `to_lake` (the function, into the lake alone).
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use spillway_core::failpoint::Failpoint;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::{Counted, Input, file};
+use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
@@ -42,8 +45,14 @@ enum Scenario {
     Fallback,
     /// A fallback write of more than one part of 8 MiB.
     FallbackInParts,
+    /// A load into the database and the lake.
+    Both,
+    /// A load into the lake alone.
+    Lake,
     /// A file that the trigger dispatches to Fargate.
     Dispatch,
+    /// A file that a sync finds.
+    Sync,
     /// No test can reach the failpoint, for this reason.
     OutOfReach(&'static str),
 }
@@ -54,7 +63,7 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
     let settings = test_env.settings();
     let key = "uploads/day/orders.csv";
     let (settings, object) = match scenario {
-        Scenario::Load => (settings, test_env.fixture.upload(key, 200).await?),
+        Scenario::Load | Scenario::Sync => (settings, test_env.fixture.upload(key, 200).await?),
         Scenario::Replace => {
             let settings = settings.with("LOAD_MODE", "replace");
             let old = test_env.fixture.upload("uploads/day/older.csv", OLD_ROWS).await?;
@@ -84,6 +93,8 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
             let object = test_env.fixture.upload_large(key, 20, 1 << 20).await?;
             (settings.with("INLINE_MAX_BYTES", 100 << 20), object)
         }
+        Scenario::Both => (test_env.fixture.lake_settings("both"), test_env.fixture.upload(key, 200).await?),
+        Scenario::Lake => (test_env.fixture.lake_settings("lake"), test_env.fixture.upload(key, 200).await?),
         Scenario::Dispatch => {
             let settings = settings
                 .with("INLINE_MAX_BYTES", 10)
@@ -120,6 +131,14 @@ async fn single_pass(engine: Engine, point: Failpoint) -> Result<()> {
     kill_trigger(engine, point, Scenario::SinglePass).await
 }
 
+async fn to_both(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, Scenario::Both).await
+}
+
+async fn to_lake(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, Scenario::Lake).await
+}
+
 async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> Result<()> {
     let (test_env, settings, object) = prepare(engine, scenario).await?;
     let (call, _pause) = test_env.pause_trigger(&settings, &point.name(), &object).await?;
@@ -131,7 +150,7 @@ async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> R
     if scenario == Scenario::Dispatch {
         run_recorded_tasks(&test_env).await?;
     }
-    finish(&test_env, &settings.without("ECS_CLUSTER")).await
+    finish(&test_env, &settings.without("ECS_CLUSTER"), scenario).await
 }
 
 /// Fails if a worker that died before COMMIT has replaced the rows of the older file.
@@ -173,13 +192,33 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
         test_env.sql("DROP TABLE {schema}.orders").await?;
     }
     test_env.run_task_until_done(&settings, &object.key).await?;
-    finish(&test_env, &settings).await
+    finish(&test_env, &settings, scenario).await
 }
 
-/// Reconciles, then checks that each row exists once and that nothing is left over.
-async fn finish(test_env: &TestEnv, settings: &Settings) -> Result<()> {
+async fn in_sync(engine: Engine, point: Failpoint) -> Result<()> {
+    let scenario = scenario(point);
+    let (test_env, settings, _) = prepare(engine, scenario).await?;
+    let request = json!({"sync": {"table": "orders"}});
+    let pause = Pause::at(&point.name())?;
+    let mut call = Function::ingest(&settings.clone().and(&pause.settings()))?.start(&request).await?;
+    call.wait_for(&pause, REACH_TIMEOUT).await?;
+    let killed = call.kill().await?;
+    ensure!(killed.was_killed() && killed.is_failure(), "the function was not killed: {killed:?}");
+    test_env.invoke_ingest(&settings, &request).await?.ensure_success()?;
+    finish(&test_env, &settings, scenario).await
+}
+
+/// Reconciles, then checks that each row exists once in each place where it belongs, and that nothing is left over.
+async fn finish(test_env: &TestEnv, settings: &Settings, scenario: Scenario) -> Result<()> {
     test_env.sweep(settings).await?;
-    test_env.ensure_exactly_once().await
+    if matches!(scenario, Scenario::Both | Scenario::Lake) {
+        test_env.fixture.ensure_once_in_lake(&test_env.server).await?;
+    }
+    match scenario {
+        Scenario::Lake => ensure!(test_env.count().await? == Counted::default(), "rows outside the lake"),
+        _ => test_env.ensure_exactly_once().await?,
+    }
+    Ok(())
 }
 
 /// Declares each failpoint with its test name, scenario, runners and engines; generates [`scenario`] and the tests.
@@ -222,29 +261,32 @@ kill_points! {
     Inferred inferred: Load [inline in_task single_pass] [mariadb postgresql];
     TableMade table_made: Load [inline in_task single_pass] [mariadb postgresql];
     Begun begun: Load [inline in_task single_pass] [mariadb postgresql];
-    Claimed claimed: Load [inline in_task single_pass] [mariadb postgresql];
+    Claimed claimed: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
     OldRowsDeleted old_rows_deleted: Replace [inline in_task] [mariadb postgresql];
     RowsFirst rows_first: Load [inline in_task single_pass] [mariadb postgresql];
     RowsHalf rows_half: Load [inline in_task single_pass] [mariadb postgresql];
-    RowsAll rows_all: Load [inline in_task single_pass] [mariadb postgresql];
+    RowsAll rows_all: Load [inline in_task single_pass to_both] [mariadb postgresql];
     BeforeRejects before_rejects: Rejects [inline in_task] [mariadb postgresql];
     RejectsLookedUp rejects_looked_up: Rejects [inline in_task] [mariadb postgresql];
     RejectsWritten rejects_written: Rejects [inline in_task] [mariadb postgresql];
-    BeforeLedgerEnd before_ledger_end: Load [inline in_task single_pass] [mariadb postgresql];
-    BeforeCommit before_commit: Load [inline in_task single_pass] [mariadb postgresql];
-    AfterCommit after_commit: Load [inline in_task single_pass] [mariadb postgresql];
-    AfterCopy after_copy: Load [inline in_task single_pass] [mariadb postgresql];
+    BeforeLedgerEnd before_ledger_end: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
+    BeforeCommit before_commit: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
+    AfterCommit after_commit: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
+    AfterCopy after_copy: Load [inline in_task single_pass to_both] [mariadb postgresql];
     MidPartCopy mid_part_copy: OutOfReach("S3 copies in parts only objects above 5 GB") [] [mariadb postgresql];
     BeforeDelete before_delete: Load [inline in_task] [mariadb postgresql];
-    AfterDelete after_delete: Load [inline in_task] [mariadb postgresql];
+    AfterDelete after_delete: Load [inline in_task to_both] [mariadb postgresql];
     StagingChunk staging_chunk: StagedInChunks [inline in_task] [mariadb];
     AfterInsertSelect after_insert_select: Staged [inline in_task] [mariadb];
     BeforeStagingDrop before_staging_drop: Staged [inline in_task] [mariadb];
-    FallbackBeforePut fallback_before_put: Fallback [inline in_task] [mariadb postgresql];
-    FallbackMidUpload fallback_mid_upload: FallbackInParts [inline in_task] [mariadb postgresql];
-    FallbackAnnounced fallback_announced: Fallback [inline in_task] [mariadb postgresql];
-    FallbackAfterComplete fallback_after_complete: Fallback [inline in_task] [mariadb postgresql];
-    FallbackAfterCreateTable fallback_after_create_table: Fallback [inline in_task] [mariadb postgresql];
-    FallbackAfterPartition fallback_after_partition: Fallback [inline in_task] [mariadb postgresql];
+    ManifestWritten manifest_written: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    RowsPartSent rows_part_sent: FallbackInParts [inline in_task to_both to_lake] [mariadb postgresql];
+    RowsAnnounced rows_announced: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    RowsCompleted rows_completed: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    CatalogTableMade catalog_table_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    PartitionMade partition_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    LakePublished lake_published: Both [inline in_task to_lake] [mariadb postgresql];
     AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
+    SyncListed sync_listed: Sync [in_sync] [mariadb postgresql];
+    SyncFilesDone sync_files_done: Sync [in_sync] [mariadb postgresql];
 }

@@ -29,38 +29,38 @@ use template::{Template, list};
 const CODE: &str = "
 operation               | roles               | resources                         | actions
 HeadObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
-HeadObject              | trigger ingest task | processed failed fallback         | s3:GetObject
+HeadObject              | trigger ingest task | processed failed fallback lake    | s3:GetObject
 HeadObject              | ingest              | failed                            | s3:GetObjectVersion
 GetObject               | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
-GetObject               | trigger ingest task | fallback lease                    | s3:GetObject
-GetObject               | ingest              | fallback failed                   | s3:GetObject s3:GetObjectVersion
+GetObject               | trigger ingest task | fallback lake lease               | s3:GetObject
+GetObject               | ingest              | fallback lake failed              | s3:GetObject s3:GetObjectVersion
 GetObject               | trigger ingest task | bucket                            | s3:ListBucket
-PutObject               | trigger ingest task | failed fallback lease             | s3:PutObject
+PutObject               | trigger ingest task | failed fallback lake lease        | s3:PutObject
 DeleteObject            | trigger ingest task | uploads rejected                  | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
 DeleteObject            | trigger ingest task | lease                             | s3:DeleteObject s3:GetObject
-DeleteObject            | trigger ingest task | fallback                          | s3:DeleteObject
+DeleteObject            | trigger ingest task | fallback lake                     | s3:DeleteObject
 DeleteObject            | ingest              | failed                            | s3:DeleteObject s3:DeleteObjectVersion s3:GetObject
 CopyObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
 CopyObject              | ingest              | failed                            | s3:GetObject s3:GetObjectVersion s3:GetObjectTagging s3:GetObjectVersionTagging
 CopyObject              | trigger ingest task | processed failed                  | s3:PutObject s3:PutObjectTagging
-CreateMultipartUpload   | trigger ingest task | processed failed fallback rejected | s3:PutObject
-UploadPart              | trigger ingest task | fallback rejected                 | s3:PutObject
+CreateMultipartUpload   | trigger ingest task | processed failed fallback lake rejected | s3:PutObject
+UploadPart              | trigger ingest task | fallback lake rejected            | s3:PutObject
 UploadPartCopy          | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
 UploadPartCopy          | ingest              | failed                            | s3:GetObject s3:GetObjectVersion
 UploadPartCopy          | trigger ingest task | processed failed                  | s3:PutObject
-CompleteMultipartUpload | trigger ingest task | processed failed fallback rejected | s3:PutObject
-AbortMultipartUpload    | trigger ingest task | processed failed fallback rejected | s3:AbortMultipartUpload
+CompleteMultipartUpload | trigger ingest task | processed failed fallback lake rejected | s3:PutObject
+AbortMultipartUpload    | trigger ingest task | processed failed fallback lake rejected | s3:AbortMultipartUpload
 ListObjectsV2           | trigger ingest task | bucket                            | s3:ListBucket
 ListMultipartUploads    | trigger ingest task | bucket                            | s3:ListBucketMultipartUploads
-GetDatabase             | trigger ingest task | glue-database                     | glue:GetDatabase
-CreateDatabase          | trigger ingest task | glue-database                     | glue:CreateDatabase
-GetTable                | trigger ingest task | glue-table                        | glue:GetTable
-CreateTable             | trigger ingest task | glue-table                        | glue:CreateTable
-UpdateTable             | trigger ingest task | glue-table                        | glue:UpdateTable
-GetPartition            | trigger ingest task | glue-table                        | glue:GetPartition
-CreatePartition         | trigger ingest task | glue-table                        | glue:CreatePartition
-BatchUpdatePartition    | trigger ingest task | glue-table                        | glue:BatchUpdatePartition
-DeletePartition         | trigger ingest task | glue-table                        | glue:DeletePartition
+GetDatabase             | trigger ingest task | glue-database lake-database       | glue:GetDatabase
+CreateDatabase          | trigger ingest task | glue-database lake-database       | glue:CreateDatabase
+GetTable                | trigger ingest task | glue-table lake-table             | glue:GetTable
+CreateTable             | trigger ingest task | glue-table lake-table             | glue:CreateTable
+UpdateTable             | trigger ingest task | glue-table lake-table             | glue:UpdateTable
+GetPartition            | trigger ingest task | glue-table lake-table             | glue:GetPartition
+CreatePartition         | trigger ingest task | glue-table lake-table             | glue:CreatePartition
+BatchUpdatePartition    | trigger ingest task | glue-table lake-table             | glue:BatchUpdatePartition
+DeletePartition         | trigger ingest task | glue-table lake-table             | glue:DeletePartition
 GetSecretValue          | trigger ingest task | secret                            | secretsmanager:GetSecretValue
 GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
 GetObject               | trigger ingest task | bucket-key                        | kms:Decrypt
@@ -79,7 +79,7 @@ RunTask                 | trigger ingest      | task-roles                      
 RunTask                 | trigger ingest      | tasks                             | ecs:TagResource
 ";
 
-/// The operations of Lambda and ECS with the same roles.
+/// The operations of Lambda, ECS and the scheduler with the same roles, or with roles of their own.
 const SERVICES: &str = "
 operation               | roles               | resources                         | actions
 write the log           | trigger             | trigger-log                       | logs:CreateLogStream logs:PutLogEvents
@@ -88,6 +88,7 @@ write the log           | execution           | task-log                        
 receive uploads         | trigger             | upload-queue                      | sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes
 report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
 attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
+start a sync            | schedule            | ingest-function                   | lambda:InvokeFunction
 pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
 pull the image          | execution           | image                             | ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer
 ";
@@ -141,6 +142,7 @@ fn role_name(name: &str) -> Result<&'static str> {
         "ingest" => "IngestRole",
         "task" => "TaskRole",
         "execution" => "TaskExecutionRole",
+        "schedule" => "ScheduledSyncRole",
         _ => anyhow::bail!("the tables name an unknown role: {name}"),
     })
 }
@@ -180,6 +182,8 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
 #[case::several_upload_prefixes(&[("MoreUploadPrefixes", "incoming/,late/")])]
 #[case::whole_bucket(&[("UploadPrefix", "/")])]
 #[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]
+#[case::lake(&[("LakePrefix", "lake/"), ("Output", "both")])]
+#[case::own_lake_database(&[("LakePrefix", "lake/"), ("LakeDatabase", "tables")])]
 #[case::other_prefixes(&[("UploadPrefix", "in/"), ("ProcessedPrefix", "done/"), ("FailedPrefix", "bad/"), ("FallbackPrefix", "fb/")])]
 fn roles_allow_exactly_the_table(#[case] parameters: &[(&str, &str)]) -> Result<()> {
     let template = template(parameters)?;

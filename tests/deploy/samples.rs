@@ -150,6 +150,8 @@ async fn ingest_requests_process_the_named_files() -> Result<()> {
         ("ingest-replay-table.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-rejects.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-sweep.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
+        ("ingest-sync.json", vec![]),
+        ("ingest-sync-window.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-status.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-status-key.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),
         ("ingest-check.json", vec!["uploads/orders.csv", "uploads/refunds.csv"]),

@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 30] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("MoreUploadPrefixes", ["", "incoming/,late/"]),
     ("TablePattern", ["", "uploads/{table}/**"]),
@@ -43,11 +43,14 @@ const ALTERNATIVES: [(&str, [&str; 2]); 27] = [
     ("SavedQueries", ["true", "false"]),
     ("DatabaseSecretArn", ["", "arn:aws:secretsmanager:us-east-1:111122223333:secret:db-AbCd12"]),
     ("GlueDatabase", ["", "fallback"]),
+    ("LakePrefix", ["", "lake/"]),
+    ("LakeDatabase", ["", "tables"]),
     ("BucketKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/4"]),
     ("EventBusName", ["", "default"]),
     ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/boundary"]),
     ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:111122223333:alarms"]),
     ("NotificationEmail", ["", "ops@example.com"]),
+    ("SyncSchedule", ["", "cron(15 0 * * ? *)"]),
 ];
 /// Further ones, with more than two values.
 const LEVELS: [(&str, [&str; 3]); 2] =
@@ -262,7 +265,8 @@ fn dangling_reference_is_found() -> Result<()> {
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::several_prefixes_and_own_image(&[
     "MoreUploadPrefixes=incoming/,late/", "TaskImageUri=example/spillway:1", "TaskCapacity=spot", "GlueDatabase=own",
-    "NotificationEmail=ops@example.com", "ScheduleState=ENABLED", "BucketVersioning=Suspended", "FallbackFormat=csv",
+    "NotificationEmail=ops@example.com", "ScheduleState=ENABLED", "BucketVersioning=Suspended", "LakePrefix=lake/", "Output=both",
+    "SyncSchedule=cron(15 0 * * ? *)", "SyncTimeZone=Australia/Sydney",
 ])]
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::tokens_certificates_and_keys(&[
@@ -288,10 +292,10 @@ async fn combination_of_parameters_is_deployed(#[case] parameters: &[&str]) -> R
         return Ok(());
     }
     fixture.upload("uploads/orders.csv", 20).await?;
-    wait::until("the file to be loaded", LIMIT, async || {
+    let loaded = wait::until("the file to be loaded", LIMIT, async || {
         Ok(fixture.account.keys("uploads/").await?.is_empty() && fixture.account.keys("lease/").await?.is_empty())
-    })
-    .await?;
+    });
+    stack.with_logs(loaded.await).await?;
     fixture.glue_database = stack.output("GlueDatabaseName")?.to_owned();
     assert_eq!(fixture.count(&server).await?.database, 20);
     fixture.ensure_exactly_once(&server).await

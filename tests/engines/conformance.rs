@@ -16,8 +16,8 @@ use spillway_core::batch::BatchStream;
 use spillway_core::config::secret;
 use spillway_core::destination::{
     self, Authentication, Begun, Body, ChangedTypes, CommitResult, Credentials, Destination, DestinationOptions,
-    FileClaim, FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, MissingColumns, OpenLoad, ReadyLoad,
-    RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
+    FileClaim, FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, MissingColumns, OpenLoad, Output,
+    ReadyLoad, RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position, chain};
 use spillway_core::object::{ObjectRef, ObjectVersion};
@@ -112,6 +112,7 @@ pub(crate) trait Engine {
         };
         let ca_pem = std::fs::read(&schema.authority).expect("the authority's file");
         let mut options = DestinationOptions {
+            output: Output::Database,
             tls: Tls::Verify { ca_pem },
             load_method: self.load_method(),
             load_mode: LoadMode::Append,
@@ -296,13 +297,13 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         value_rejects: None,
         table_changes: TableChanges::default(),
     };
-    let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes };
+    let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes, lake_key: None };
     Claim { file, body: Some(body), may_create_table: false }
 }
 
 /// A body whose content id repeats one letter.
 pub(crate) fn body_with_content(letter: char) -> Body {
-    Body { sha256: "0".repeat(64), content_id: Some(letter.to_string().repeat(64)), decoded_bytes: 100 }
+    Body { sha256: "0".repeat(64), content_id: Some(letter.to_string().repeat(64)), decoded_bytes: 100, lake_key: None }
 }
 
 /// Opens a load of a source that was not loaded before.

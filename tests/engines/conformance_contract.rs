@@ -22,6 +22,7 @@ macro_rules! for_each_test {
             missing_columns_are_refused_on_request,
             partitioned_table_loads,
             tables_in_other_schemas_load,
+            dot_in_a_name_makes_no_table_in_a_schema,
             unknown_columns_are_kept_as_json_on_request,
             workers_that_widen_the_same_column_never_make_it_narrower,
         );
@@ -220,6 +221,27 @@ pub(crate) async fn tables_in_other_schemas_load(engine: &impl Engine) -> Result
     ensure!(engine.rows(&format!("SELECT 1 FROM {TABLE}")).await.is_err(), "a table without the schema exists");
     let error = load_error(&engine.destination(), &claim_in("no_such_schema", "f.csv"), &File::orders(1)).await?;
     ensure!(matches!(error.kind(), ErrorKind::Privilege | ErrorKind::TableMismatch), "{error}");
+    Ok(())
+}
+
+/// A table whose own name contains a dot, and a table in a schema, are replaced independently.
+pub(crate) async fn dot_in_a_name_makes_no_table_in_a_schema<E: Engine>(engine: &E) -> Result<()> {
+    let schema = engine.create_schema().await?;
+    let replace = engine.destination_with(LoadMode::Replace, None);
+    let in_schema = claim_in(&schema, "a.csv");
+    let mut plain = attempt("b.csv");
+    plain.file.table = format!("{schema}.{TABLE}").into();
+    let newer = plain.source.last_modified + jiff::SignedDuration::from_mins(1);
+    plain.file.source.last_modified = newer;
+    expect_loaded(load(&replace, &plain, &File::orders(3)).await?)?;
+    // The file is older than the one that replaced the other table.
+    expect_loaded(load(&replace, &in_schema, &File::orders(2)).await?)?;
+    let quote = |name: &str| format!("{0}{name}{0}", E::IDENTIFIER_QUOTE);
+    for (table, rows) in [(quote(&format!("{schema}.{TABLE}")), "3"), (format!("{schema}.{TABLE}"), "2")] {
+        assert_eq!(engine.rows(&format!("SELECT COUNT(*) FROM {table}")).await?, [texts([rows])], "{table}");
+    }
+    let current = engine.rows("SELECT object_key FROM spillway_ledger WHERE current_of IS NOT NULL ORDER BY 1").await?;
+    assert_eq!(current, [texts(["a.csv"]), texts(["b.csv"])]);
     Ok(())
 }
 

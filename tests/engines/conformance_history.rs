@@ -1,8 +1,8 @@
-//! Conformance tests for the attempt history and the list of runs, which every engine runs.
+//! Conformance tests for the attempt history, the list of runs and the watermarks of syncs, which every engine runs.
 
 use anyhow::{Context, Result, ensure};
 use spillway_core::destination::{
-    AttemptRecord, LedgerOutcome, LedgerState, ObjectPlace, Run, RunCursor, RunFilter, RunOutcome,
+    AttemptRecord, LedgerOutcome, LedgerState, ObjectPlace, Run, RunCursor, RunFilter, RunOutcome, SyncState,
 };
 use spillway_core::error::{ErrorKind, chain};
 
@@ -19,6 +19,8 @@ macro_rules! for_each_test {
             old_attempts_are_deleted,
             runs_are_filtered,
             runs_are_listed_page_by_page,
+            watermark_never_moves_back,
+            watermarks_need_a_right_to_create_only_once,
         );
     };
 }
@@ -264,5 +266,63 @@ pub(crate) async fn runs_are_listed_page_by_page(engine: &impl Engine) -> Result
         names.dedup();
         assert_eq!((found.len(), names.len()), (7, 7), "with {limit} runs per page");
     }
+    Ok(())
+}
+
+/// A sync of a table that started at this time and had this watermark.
+fn synced(table: &str, started_at: &str, watermark: Option<&str>) -> SyncState {
+    SyncState {
+        bucket: "bucket".into(),
+        table: table.into(),
+        watermark: watermark.map(at),
+        started_at: at(started_at),
+        ended_at: at(started_at) + jiff::SignedDuration::from_secs(2),
+        files: 7,
+        remaining: u64::from(watermark.is_none()),
+        worker: "conformance".into(),
+    }
+}
+
+/// Each bucket and table has one watermark. A sync without one, or with an earlier one, keeps it.
+pub(crate) async fn watermark_never_moves_back(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination();
+    assert_eq!(destination.syncs("bucket").await?, []);
+    let (first, last) = ("2026-11-20T08:00:00.000001Z", "2026-11-20T09:00:00Z");
+    destination.record_sync(&synced("orders", first, None)).await?;
+    assert_eq!(destination.syncs("bucket").await?, [synced("orders", first, None)]);
+    for watermark in [Some(last), Some(first), None] {
+        destination.record_sync(&synced("orders", last, watermark)).await?;
+        let found = destination.syncs("bucket").await?;
+        assert_eq!(found, [SyncState { watermark: Some(at(last)), ..synced("orders", last, watermark) }]);
+    }
+    destination.record_sync(&synced("refunds", first, Some(first))).await?;
+    let tables: Vec<String> = destination.syncs("bucket").await?.into_iter().map(|sync| sync.table).collect();
+    assert_eq!(tables, ["orders", "refunds"]);
+    assert_eq!(destination.syncs("other").await?, []);
+
+    // Two workers create the row of a table at once.
+    let (one, other) = (engine.destination(), engine.destination());
+    let (earlier, later) = (synced("visits", first, Some(first)), synced("visits", last, Some(last)));
+    let (one, other) = tokio::join!(one.record_sync(&earlier), other.record_sync(&later));
+    one.and(other)?;
+    let visits = destination.syncs("bucket").await?.pop().context("no sync of visits")?;
+    assert_eq!((visits.table.as_str(), visits.watermark), ("visits", Some(at(last))));
+    Ok(())
+}
+
+/// Without the right to create tables, the first sync cannot keep its watermark. Later ones need no such right.
+pub(crate) async fn watermarks_need_a_right_to_create_only_once(engine: &impl Engine) -> Result<()> {
+    let watermark = Some("2026-11-20T08:00:00Z");
+    let sync = synced("orders", "2026-11-20T08:00:00Z", watermark);
+    engine.destination().record_sync(&sync).await?;
+    engine.revoke_ddl().await?;
+    let destination = engine.destination();
+    let next = synced("orders", "2026-11-20T09:00:00Z", Some("2026-11-20T09:00:00Z"));
+    destination.record_sync(&next).await?;
+    assert_eq!(destination.syncs("bucket").await?, [next]);
+    engine.administrate("DROP TABLE {schema}.spillway_ledger_syncs").await?;
+    assert_eq!(destination.syncs("bucket").await?, []);
+    let error = destination.record_sync(&sync).await.err().context("the table was created")?;
+    assert_eq!(error.kind(), ErrorKind::Privilege, "{}", chain(&error));
     Ok(())
 }

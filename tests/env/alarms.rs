@@ -83,10 +83,8 @@ impl Deployment {
     }
 
     async fn metric_lines_of(&self, output: &str) -> Result<Vec<Value>> {
-        let request = json!({"logGroupName": self.output(output)?, "limit": 10_000});
-        let events = call(&self.account, "logs", "Logs_20140328.FilterLogEvents", &request).await?;
-        let lines = events["events"].as_array().into_iter().flatten();
-        let lines = lines.filter_map(|event| serde_json::from_str(event["message"].as_str()?.trim()).ok());
+        let lines = self.log_lines(output).await?;
+        let lines = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
         Ok(lines.filter(|line: &Value| line["_aws"].is_object()).collect())
     }
 

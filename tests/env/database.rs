@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use crate::mariadb::MariaDb;
+use crate::mysql_root::MySqlRoot;
 use crate::postgres::{self, Postgres};
 use crate::settings::Settings;
 use crate::tls::Certificates;
@@ -34,9 +35,15 @@ impl Engine {
         [Self::MariaDb, Self::Postgres].into_iter().find(|engine| engine.name() == name)
     }
 
+    /// Whether MySQL runs in place of MariaDB (`make test-mysql`).
+    pub fn is_mysql(self) -> bool {
+        self == Self::MariaDb && MySqlRoot::from_env().is_some()
+    }
+
     /// The product's name.
     pub fn title(self) -> &'static str {
         match self {
+            Self::MariaDb if self.is_mysql() => "MySQL",
             Self::MariaDb => "MariaDB",
             Self::Postgres => "PostgreSQL",
         }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::aws_json::call;
 use crate::cloud::{Account, Cloud};
 use crate::database::{Database, Schema};
 use crate::settings::Settings;
@@ -18,6 +19,9 @@ use crate::{fixture, http, run, wait};
 const STACK: &str = "spillway";
 /// The name of its secret with the database's credentials.
 pub const SECRET: &str = "spillway/database";
+
+/// The number of log lines that explain an error.
+const LOG_TAIL: usize = 20;
 
 /// A deployed stack.
 #[derive(Debug)]
@@ -143,6 +147,28 @@ impl Deployment {
     /// Runs the deployed task binary with these settings, as Fargate would.
     pub async fn run_task(&self, settings: &Settings, timeout: Duration) -> Result<Finished> {
         Task::start_binary(&PathBuf::from(self.output("TaskBinary")?), settings)?.finish(timeout).await
+    }
+
+    /// The lines in a log group, which an output of the stack names.
+    pub async fn log_lines(&self, output: &str) -> Result<Vec<String>> {
+        let request = json!({"logGroupName": self.output(output)?, "limit": 10_000});
+        let events = call(&self.account, "logs", "Logs_20140328.FilterLogEvents", &request).await?;
+        let lines = events["events"].as_array().into_iter().flatten();
+        Ok(lines.filter_map(|event| Some(event["message"].as_str()?.trim().to_owned())).collect())
+    }
+
+    /// Adds the end of the functions' logs to an error.
+    ///
+    /// # Errors
+    /// That error.
+    pub async fn with_logs<T>(&self, result: Result<T>) -> Result<T> {
+        let Err(mut error) = result else { return result };
+        for output in ["TriggerLogGroupName", "IngestLogGroupName"] {
+            let lines = self.log_lines(output).await?;
+            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+            error = error.context(format!("{output}:\n{tail}"));
+        }
+        Err(error)
     }
 
     /// An output of the stack.

@@ -21,6 +21,8 @@ pub const TABLE: &str = "orders";
 pub const GLUE_DATABASE: &str = "ingest_fallback_db";
 /// See [`GLUE_DATABASE`].
 pub const GLUE_TABLE: &str = "ingest_fallback_table";
+/// The Glue database of the lake.
+pub const LAKE_DATABASE: &str = "lake_tables";
 const LEDGER: &str = "spillway_ledger";
 /// Texts that loaders often damage. Every file has all of them, so the columns have the same width in every file.
 const NOTES: [&str; 6] =
@@ -94,6 +96,11 @@ impl Fixture {
             .with("GLUE_TABLE", GLUE_TABLE)
             .with("RDS_RETRY_SECONDS", 3)
             .with("LEASE_SECONDS", 5)
+    }
+
+    /// The settings that store rows in the lake, alone or together with the database (`lake` or `both`).
+    pub fn lake_settings(&self, output: &str) -> Settings {
+        self.settings().with("OUTPUT", output).with("LAKE_PREFIX", "lake/").with("LAKE_DATABASE", LAKE_DATABASE)
     }
 
     /// Uploads a file with this number of rows. Each row contains the file's name.
@@ -170,6 +177,29 @@ impl Fixture {
         Ok(())
     }
 
+    /// Fails unless the lake has every row exactly once, in objects that the ledger names, and nothing is left over.
+    pub async fn ensure_once_in_lake(&self, server: &Database) -> Result<()> {
+        self.wait_for_rollbacks(server).await?;
+        let found = fallback::read(&self.account, LAKE_DATABASE, TABLE, &format!("lake/{TABLE}/")).await?;
+        let mut rows = checked_rows(&found.rows);
+        let mut expected: Vec<String> = self.inputs.iter().flat_map(|input| input.rows.clone()).collect();
+        rows.sort();
+        expected.sort();
+        ensure!(rows == expected, "the lake has other rows than the files: {} and {}", rows.len(), expected.len());
+        let named = format!("SELECT lake_key FROM {{schema}}.{LEDGER} WHERE state = 'loaded' ORDER BY lake_key");
+        let named: Vec<String> =
+            server.query(&self.schema, &named).await?.into_iter().filter_map(|mut row| row.remove(0)).collect();
+        let mut objects = found.objects;
+        objects.sort();
+        ensure!(named == objects, "the ledger names {named:?}, the lake has {objects:?}");
+        let mut left_over = [found.unregistered, found.empty_partitions].concat();
+        left_over.extend(self.account.keys("lake/_manifests/").await?);
+        left_over.extend(self.misplaced().await?);
+        left_over.extend(self.left_over(server).await?);
+        ensure!(left_over.is_empty(), "left over: {left_over:?}");
+        Ok(())
+    }
+
     /// The rows of the destination table; none if the table does not exist.
     async fn database_rows(&self, server: &Database) -> Result<Vec<String>> {
         if !self.has_table(server, TABLE).await? {
@@ -189,15 +219,11 @@ impl Fixture {
     async fn fallback_rows(&self) -> Result<(Vec<String>, Vec<String>)> {
         let prefix = format!("fallback/{TABLE}/");
         let found = fallback::read(&self.account, &self.glue_database, GLUE_TABLE, &prefix).await?;
-        let value = |row: &fallback::FallbackRow, column: &str| row.get(column).cloned().flatten();
-        let rows = found
-            .rows
-            .iter()
-            .map(|row| checked(&["file", "record", "checksum", "note"].map(|column| value(row, column)).each_ref()));
+        let rows = checked_rows(&found.rows);
         let unregistered = found.unregistered.iter().map(|key| format!("unregistered fallback object {key}"));
         let empty =
             found.empty_partitions.iter().map(|folder| format!("registered partition without an object {folder}"));
-        Ok((rows.collect(), unregistered.chain(empty).collect()))
+        Ok((rows, unregistered.chain(empty).collect()))
     }
 
     /// The inputs that are not exactly once under one of the three prefixes, or still under the upload prefix.
@@ -311,6 +337,13 @@ fn checksum(file: &str, record: &str, note: &str) -> String {
     let hexadecimal: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     // The letter keeps type inference from finding a column of numbers.
     format!("c{hexadecimal}")
+}
+
+/// Rows of a Glue table, each as it was uploaded, or a description of the problem.
+fn checked_rows(rows: &[fallback::FallbackRow]) -> Vec<String> {
+    let value = |row: &fallback::FallbackRow, column: &str| row.get(column).cloned().flatten();
+    let columns = ["file", "record", "checksum", "note"];
+    rows.iter().map(|row| checked(&columns.map(|column| value(row, column)).each_ref())).collect()
 }
 
 /// The row as it was uploaded, or a description of the problem, which matches no uploaded row.

@@ -12,15 +12,15 @@ use spillway_core::batch::BatchStream;
 use spillway_core::catalog::Catalog;
 use spillway_core::config::{Environment, TaskSettings};
 use spillway_core::error::{Error, ErrorKind, Position};
-use spillway_core::fallback::{self, FallbackWrite, Manifest};
+use spillway_core::fallback::{self, Manifest, RowWrite};
 use spillway_core::object::{ObjectRef, ObjectVersion};
 use spillway_core::pipeline::PipelineConfig;
 use spillway_core::store::Store;
 use spillway_core::table_name::TableName;
 use spillway_formats::Batch;
-use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::FallbackFormat;
 use spillway_formats::schema::infer::Inference;
+use spillway_formats::schema::{ColumnType, Schema};
 use spillway_test_env::athena;
 use spillway_test_env::cloud::{Account, Cloud};
 
@@ -40,13 +40,13 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn new(format: FallbackFormat) -> Result<Self> {
+    async fn new() -> Result<Self> {
         let account = Cloud::shared().await?.account().await?;
-        Self::at(account, format).await
+        Self::at(account).await
     }
 
-    async fn at(account: Account, format: FallbackFormat) -> Result<Self> {
-        let settings = settings(&account, format, "orders")?;
+    async fn at(account: Account) -> Result<Self> {
+        let settings = settings(&account, "orders")?;
         let config = config(&format!("http://127.0.0.1:{}", account.port), &account.id).await;
         let (store, catalog) = (Store::new(&config), Catalog::new(&config, settings.glue.clone()));
         Ok(Self { account, store, catalog, settings })
@@ -103,7 +103,7 @@ fn columns_of(storage: Option<&aws_sdk_glue::types::StorageDescriptor>) -> Vec<S
     columns.iter().map(|column| format!("{} {}", column.name(), column.r#type().unwrap_or_default())).collect()
 }
 
-fn settings(account: &Account, format: FallbackFormat, table: &str) -> Result<PipelineConfig> {
+fn settings(account: &Account, table: &str) -> Result<PipelineConfig> {
     let environment = Environment::of(&[
         ("S3_BUCKET", &account.bucket),
         ("CSV_KEY", "uploads/x.csv"),
@@ -114,7 +114,6 @@ fn settings(account: &Account, format: FallbackFormat, table: &str) -> Result<Pi
         ("RDS_TABLE", table),
         ("GLUE_DATABASE", DATABASE),
         ("GLUE_TABLE", TABLE),
-        ("FALLBACK_FORMAT", format.extension()),
     ]);
     Ok(TaskSettings::read(&environment)?.pipeline)
 }
@@ -171,11 +170,11 @@ impl File {
         Box::pin(stream::once(future::ready(Ok(self.batch()))))
     }
 
-    fn as_fallback_write<'a>(&'a self, schema: &'a Schema) -> FallbackWrite<'a> {
+    fn as_fallback_write<'a>(&'a self, schema: &'a Schema) -> RowWrite<'a> {
         static TABLE: LazyLock<TableName> = LazyLock::new(|| "orders".into());
         let rows = self.rows.len() as u64;
         let reason = "unreachable: for the test";
-        FallbackWrite {
+        RowWrite {
             source: &self.source,
             table: &TABLE,
             original_key: &self.source.object.key,
@@ -231,7 +230,7 @@ fn orders(account: &Account) -> File {
 
 #[tokio::test]
 async fn athena_and_replay_read_same_rows() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let file = orders(&fixture.account);
     let manifest = fixture.fallback_write(&file).await?;
 
@@ -291,7 +290,7 @@ async fn athena_and_replay_read_same_rows() -> Result<()> {
 
 #[tokio::test]
 async fn three_concurrent_writers_register_in_new_table() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let files = [
         File::new(&fixture.account, "uploads/a.csv", &["id", "a"], &[&[Some("1"), Some("x")], &[Some("2"), Some("y")]]),
         File::new(&fixture.account, "uploads/b.csv", &["b", "id"], &[&[Some("2026-01-01"), Some("3")]]),
@@ -321,7 +320,7 @@ async fn three_concurrent_writers_register_in_new_table() -> Result<()> {
 
 #[tokio::test]
 async fn files_with_different_types_stay_readable() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let files = [
         File::new(&fixture.account, "uploads/1.csv", &["id", "amount"], &[&[Some("1"), Some("5")]]),
         File::new(&fixture.account, "uploads/2.csv", &["id", "amount"], &[&[Some("2"), Some("five")]]),
@@ -353,7 +352,7 @@ async fn files_with_different_types_stay_readable() -> Result<()> {
 
 #[tokio::test]
 async fn writing_and_registering_twice_changes_nothing() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let file = orders(&fixture.account);
     assert_eq!(fallback::find(&fixture.store, &fixture.settings, &file.source).await?, None);
     let first = fixture.fallback_write(&file).await?;
@@ -375,7 +374,7 @@ async fn writing_and_registering_twice_changes_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn removing_last_file_removes_its_partition() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let first = fixture.fallback_write(&orders(&fixture.account)).await?;
     let second =
         fixture.fallback_write(&File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]])).await?;
@@ -396,7 +395,7 @@ async fn removing_last_file_removes_its_partition() -> Result<()> {
 
 #[tokio::test]
 async fn stopped_writer_leaves_no_visible_object() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let file = orders(&fixture.account);
     let schema = file.schema();
     let fallback_write = file.as_fallback_write(&schema);
@@ -405,7 +404,7 @@ async fn stopped_writer_leaves_no_visible_object() -> Result<()> {
         fallback::write(&fixture.store, &fixture.catalog, &fixture.settings, &fallback_write, file.stream(), lost)
             .await;
     assert_eq!(kind(end)?.0, ErrorKind::LeaseLost);
-    let fewer = FallbackWrite { rows: 5, ..fallback_write };
+    let fewer = RowWrite { rows: 5, ..fallback_write };
     let end =
         fallback::write(&fixture.store, &fixture.catalog, &fixture.settings, &fewer, file.stream(), async || Ok(()))
             .await;
@@ -422,26 +421,27 @@ async fn stopped_writer_leaves_no_visible_object() -> Result<()> {
 
 #[tokio::test]
 async fn object_without_manifest_is_an_error() -> Result<()> {
-    for format in FallbackFormat::ALL {
-        let fixture = Fixture::new(format).await?;
-        let file = orders(&fixture.account);
-        fixture.fallback_write(&file).await?;
-        let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
-        fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(&manifest_key).send().await?;
-        // Whatever format the settings have now.
-        for format in FallbackFormat::ALL {
-            let fixture = Fixture::at(fixture.account.clone(), format).await?;
-            let (kind, message) = kind(fallback::find(&fixture.store, &fixture.settings, &file.source).await)?;
-            assert_eq!(kind, ErrorKind::Service);
-            assert!(message.contains(&manifest_key), "{message}");
-        }
+    let fixture = Fixture::new().await?;
+    let file = orders(&fixture.account);
+    let manifest = fixture.fallback_write(&file).await?;
+    let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
+    let delete =
+        async |key: &str| fixture.account.s3.delete_object().bucket(&fixture.account.bucket).key(key).send().await;
+    delete(&manifest_key).await?;
+    // Also the CSV of an earlier version.
+    for ending in [".parquet", ".csv"] {
+        let (kind, message) = kind(fallback::find(&fixture.store, &fixture.settings, &file.source).await)?;
+        assert_eq!(kind, ErrorKind::Service, "{ending}");
+        assert!(message.contains(&manifest_key), "{message}");
+        delete(&manifest.key).await?;
+        fixture.account.put(&manifest.key.replace(".parquet", ".csv"), "\"\",\"1\"\n").await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn unreachable_catalog_stops_fallback_before_writing() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let file = orders(&fixture.account);
     let closed_port = config("http://127.0.0.1:9", &fixture.account.id).await;
     let fixture = Fixture { catalog: Catalog::new(&closed_port, fixture.settings.glue.clone()), ..fixture };
@@ -452,24 +452,21 @@ async fn unreachable_catalog_stops_fallback_before_writing() -> Result<()> {
 
 #[tokio::test]
 async fn table_with_other_format_or_location_is_rejected() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Parquet).await?;
+    let fixture = Fixture::new().await?;
     let manifest = fixture.fallback_write(&orders(&fixture.account)).await?;
     let other = File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]]);
 
-    let csv = Fixture::at(fixture.account.clone(), FallbackFormat::Csv).await?;
-    let (refused, message) = kind(csv.write(&other).await)?;
+    // The table of a CSV object of an earlier version.
+    let csv = Manifest { format: FallbackFormat::Csv, ..manifest.clone() };
+    let (refused, message) = kind(fallback::register_found(&fixture.catalog, &fixture.settings, &csv).await)?;
     assert_eq!(refused, ErrorKind::Settings);
-    assert!(message.contains("FALLBACK_FORMAT=csv") && message.contains("lake.orders_fallback"), "{message}");
-    // Existing objects of the other format can still be found, registered and read.
-    assert_eq!(fallback::find(&csv.store, &csv.settings, &manifest.source).await?, Some(manifest.clone()));
-    fallback::register_found(&csv.catalog, &csv.settings, &manifest).await?;
-    assert_eq!(csv.rows_of(&manifest).await?.len(), 4);
+    assert!(message.contains("lake.orders_fallback") && message.contains("another GLUE_TABLE"), "{message}");
 
-    let mut elsewhere = Fixture::at(fixture.account.clone(), FallbackFormat::Parquet).await?;
-    elsewhere.settings = settings(&fixture.account, FallbackFormat::Parquet, "customers")?;
+    let mut elsewhere = Fixture::at(fixture.account.clone()).await?;
+    elsewhere.settings = settings(&fixture.account, "customers")?;
     let schema = other.schema();
     let table = TableName::from("customers");
-    let fallback_write = FallbackWrite { table: &table, ..other.as_fallback_write(&schema) };
+    let fallback_write = RowWrite { table: &table, ..other.as_fallback_write(&schema) };
     let Fixture { store, catalog, settings, .. } = &elsewhere;
     let written = fallback::write(store, catalog, settings, &fallback_write, other.stream(), async || Ok(())).await;
     let (refused, message) = kind(written)?;
@@ -478,41 +475,41 @@ async fn table_with_other_format_or_location_is_rejected() -> Result<()> {
     Ok(())
 }
 
+/// An object that an earlier version wrote as CSV, with a table of its own.
 #[tokio::test]
-async fn csv_fallback_is_readable_and_replays_unchanged() -> Result<()> {
-    let fixture = Fixture::new(FallbackFormat::Csv).await?;
-    let plain = File::new(
+async fn csv_of_an_earlier_version_replays_and_keeps_others_out() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let file = File::new(
         &fixture.account,
         "uploads/1.csv",
         &["id", "note"],
-        &[&[Some("1"), Some("a, b; c")], &[Some("2"), None], &[Some("3"), Some("")]],
+        &[&[Some("1"), Some("a \"b\",\nc")], &[Some("2"), None], &[Some("3"), Some("")]],
     );
-    let wider = File::new(&fixture.account, "uploads/2.csv", &["extra", "id"], &[&[Some("0.5"), Some("4")]]);
-    fixture.fallback_write(&plain).await?;
-    let wider_manifest = fixture.fallback_write(&wider).await?;
-    assert_eq!(
-        fixture.table_columns().await?,
-        ["spillway_nulls string", "id string", "note string", "extra string"],
-        "new columns are not at the end, so the first file's records change their meaning"
-    );
-    let query = format!("SELECT id, note, spillway_nulls FROM {TABLE} ORDER BY id");
-    let expected = [
-        row(&[Some("1"), Some("a, b; c"), Some("")]),
-        row(&[Some("2"), Some(""), Some("3")]),
-        row(&[Some("3"), Some(""), Some("")]),
-        row(&[Some("4"), Some(""), Some("3")]),
-    ];
-    let without_nulls = |rows: Vec<Row>| -> Vec<Row> {
-        rows.into_iter().map(|row| row.into_iter().map(|field| Some(field.unwrap_or_default())).collect()).collect()
-    };
-    assert_eq!(without_nulls(fixture.athena(&query).await?), expected);
-    assert_eq!(fixture.rows_of(&wider_manifest).await?, wider.rows);
+    let manifest = fixture.fallback_write(&file).await?;
+    let bucket = &fixture.account.bucket;
+    fixture.account.s3.delete_object().bucket(bucket).key(&manifest.key).send().await?;
+    fixture.account.glue.delete_table().database_name(DATABASE).name(TABLE).send().await?;
+    let mut csv = Manifest { format: FallbackFormat::Csv, key: manifest.key.replace(".parquet", ".csv"), ..manifest };
+    for (index, column) in csv.columns.iter_mut().enumerate() {
+        (column.stored_type, column.place) = (ColumnType::Text, index + 1);
+    }
+    let body = "\"\",\"1\",\"a \\\"b\\\",\nc\"\n\"3\",\"2\",\"\"\n\"\",\"3\",\"\"\n";
+    fixture.account.put(&csv.key, body).await?;
+    let manifest_key = format!("fallback/_manifests/{}.json", file.source.id);
+    fixture.account.put(&manifest_key, serde_json::to_vec(&csv)?).await?;
 
-    // Replay reads quotes and line breaks back. The local Athena cannot read them.
-    let mut everything = orders(&fixture.account);
-    let manifest = fixture.fallback_write(&everything).await?;
-    everything.rows[3][1] = Some("NULL".to_owned());
-    assert_eq!(fixture.rows_of(&manifest).await?, everything.rows, "a field has another spelling");
-    assert_eq!(manifest.key, format!("fallback/orders/dt={DAY}/{}.csv", everything.source.id));
+    let found = fallback::find(&fixture.store, &fixture.settings, &file.source).await?.context("not found")?;
+    fallback::register_found(&fixture.catalog, &fixture.settings, &found).await?;
+    assert_eq!(fixture.table_columns().await?, ["spillway_nulls string", "id string", "note string"]);
+    assert_eq!(fixture.rows_of(&found).await?, file.rows);
+    let other = File::new(&fixture.account, "uploads/2.csv", &["id"], &[&[Some("2")]]);
+    let (refused, message) = kind(fixture.write(&other).await)?;
+    assert_eq!(refused, ErrorKind::Settings);
+    assert!(message.contains("replay the fallback and drop the table"), "{message}");
+
+    // As a replay does at its end. Then Parquet gets a new table.
+    fallback::remove(&fixture.store, &fixture.catalog, &fixture.settings, &found).await?;
+    fixture.account.glue.delete_table().database_name(DATABASE).name(TABLE).send().await?;
+    assert_eq!(fixture.fallback_write(&other).await?.format, FallbackFormat::Parquet);
     Ok(())
 }

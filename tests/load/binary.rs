@@ -11,7 +11,7 @@ use spillway_test_env::fixture::{GLUE_DATABASE, GLUE_TABLE};
 use spillway_test_env::test_env::TestEnv;
 use spillway_test_env::{cloud::Object, fallback};
 
-use crate::load::formats::{parquet_file, upload_and_load};
+use crate::load::formats::{Way, parquet_file, upload_and_load};
 
 /// Bytes that an engine could read as escapes, as hex digits, or as text in its character set.
 fn values() -> Vec<Option<Vec<u8>>> {
@@ -93,22 +93,20 @@ async fn binary_column_gets_the_bytes_of_the_file(
     Ok(())
 }
 
-/// A new table, created by the load or by a replay from each format of the fallback.
+/// A new table, created by the load or by a replay.
 #[rstest]
-#[case::mariadb(Engine::MariaDb, None, "longblob")]
-#[case::mariadb_from_parquet(Engine::MariaDb, Some("parquet"), "longblob")]
-#[case::mariadb_from_csv(Engine::MariaDb, Some("csv"), "longblob")]
-#[case::postgres(Engine::Postgres, None, "bytea")]
-#[case::postgres_from_parquet(Engine::Postgres, Some("parquet"), "bytea")]
-#[case::postgres_from_csv(Engine::Postgres, Some("csv"), "bytea")]
+#[case::mariadb(Engine::MariaDb, Way::Loaded, "longblob")]
+#[case::mariadb_replayed(Engine::MariaDb, Way::Replayed, "longblob")]
+#[case::postgres(Engine::Postgres, Way::Loaded, "bytea")]
+#[case::postgres_replayed(Engine::Postgres, Way::Replayed, "bytea")]
 #[tokio::test]
 async fn new_table_has_a_binary_column(
     #[case] engine: Engine,
-    #[case] fallback_format: Option<&str>,
+    #[case] way: Way,
     #[case] data_type: &str,
 ) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
-    upload_and_load(&test_env, "uploads/bytes.parquet", &file(&values())?, fallback_format).await?;
+    upload_and_load(&test_env, "uploads/bytes.parquet", &file(&values())?, way).await?;
     assert_eq!(type_of_raw(&test_env).await?.as_deref(), Some(data_type));
     assert_eq!(stored(&test_env).await?, expected());
     Ok(())
@@ -119,7 +117,7 @@ async fn new_table_has_a_binary_column(
 async fn bytes_that_are_text_create_a_text_column() -> Result<()> {
     let test_env = TestEnv::on(Engine::Postgres).await?;
     let body = file(&[Some(b"\\x41".to_vec()), Some(b"b".to_vec())])?;
-    upload_and_load(&test_env, "uploads/text.parquet", &body, None).await?;
+    upload_and_load(&test_env, "uploads/text.parquet", &body, Way::Loaded).await?;
     assert_eq!(type_of_raw(&test_env).await?.as_deref(), Some("text"));
     assert_eq!(test_env.rows("SELECT raw FROM {schema}.orders ORDER BY id").await?[0], [Some("\\x41".to_owned())]);
     test_env.sql("DROP TABLE {schema}.orders").await?;

@@ -67,19 +67,23 @@ async fn types(test_env: &TestEnv, table: &str) -> Result<Vec<String>> {
 /// A table without the file's columns, so that the file falls back. After it is dropped, a replay creates a new table.
 const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (other INT)";
 
-/// Uploads and loads an object. With a format, it falls back in this format first, and is replayed.
-pub(super) async fn upload_and_load(
-    test_env: &TestEnv,
-    key: &str,
-    body: &[u8],
-    fallback_format: Option<&str>,
-) -> Result<()> {
+/// The way of a file's rows to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// They are loaded.
+    Loaded,
+    /// They fall back, and are replayed.
+    Replayed,
+}
+
+/// Uploads an object, and loads or replays it.
+pub(super) async fn upload_and_load(test_env: &TestEnv, key: &str, body: &[u8], way: Way) -> Result<()> {
     let object = test_env.fixture.account.put(key, body.to_vec()).await?;
-    let Some(format) = fallback_format else {
-        test_env.deliver_until_accepted(&test_env.settings(), &[&object]).await?;
+    let settings = test_env.settings();
+    if way == Way::Loaded {
+        test_env.deliver_until_accepted(&settings, &[&object]).await?;
         return Ok(());
-    };
-    let settings = test_env.settings().with("FALLBACK_FORMAT", format);
+    }
     test_env.sql(UNSUITABLE_TABLE).await?;
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     let (state, why) = test_env.ledger(key).await?.context("the ledger has no entry")?;
@@ -91,13 +95,12 @@ pub(super) async fn upload_and_load(
 }
 
 #[rstest]
-#[case::loaded(None)]
-#[case::replayed_from_parquet(Some("parquet"))]
-#[case::replayed_from_csv(Some("csv"))]
+#[case::loaded(Way::Loaded)]
+#[case::replayed(Way::Replayed)]
 #[tokio::test]
-async fn json_lines_load_with_nested_values_and_late_keys(#[case] fallback_format: Option<&str>) -> Result<()> {
+async fn json_lines_load_with_nested_values_and_late_keys(#[case] way: Way) -> Result<()> {
     let test_env = TestEnv::new().await?;
-    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), fallback_format).await?;
+    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), way).await?;
     let rows = test_env.rows(&format!("SELECT {EVENT_COLUMNS} FROM {{schema}}.orders ORDER BY id")).await?;
     assert_eq!(rows, event_rows());
     let expected = [
@@ -135,7 +138,7 @@ async fn json_string_in_number_column_is_not_null() -> Result<()> {
 #[tokio::test]
 async fn json_and_parquet_load_into_postgres() -> Result<()> {
     let test_env = TestEnv::on(Engine::Postgres).await?;
-    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), None).await?;
+    upload_and_load(&test_env, "uploads/events.jsonl", EVENTS.as_bytes(), Way::Loaded).await?;
     let rows = test_env.rows("SELECT id, sku, tags, big, \"Late_2\" FROM {schema}.orders ORDER BY id").await?;
     let expected: Vec<Vec<Option<String>>> =
         event_rows().iter().map(|row| [0, 2, 3, 4, 6].map(|place| row[place].clone()).to_vec()).collect();
@@ -165,7 +168,7 @@ async fn json_and_parquet_load_into_postgres() -> Result<()> {
 async fn json_nan_is_null_and_infinity_is_refused(#[case] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     let body = b"{\"id\": 1, \"temp\": 21.5, \"note\": \"NaN\"}\n{\"id\": 2, \"temp\": NaN, \"note\": NaN}\n";
-    upload_and_load(&test_env, "uploads/nan.jsonl", body, None).await?;
+    upload_and_load(&test_env, "uploads/nan.jsonl", body, Way::Loaded).await?;
     let rows = test_env.rows("SELECT id, temp, note FROM {schema}.orders ORDER BY id").await?;
     let expected = [[Some("1"), Some("21.5"), Some("NaN")], [Some("2"), None, None]];
     assert_eq!(rows, expected.map(|row| row.map(|value| value.map(str::to_owned)).to_vec()));
@@ -196,7 +199,7 @@ async fn parquet_float_is_exact(
     ];
     let body = parquet_file(columns, WriterProperties::default())?;
     test_env.sql(&format!("CREATE TABLE {{schema}}.orders (id BIGINT, c {column_type})")).await?;
-    upload_and_load(&test_env, "uploads/existing.parquet", &body, None).await?;
+    upload_and_load(&test_env, "uploads/existing.parquet", &body, Way::Loaded).await?;
     let rows =
         test_env.rows(&format!("SELECT CAST({as_double} AS CHAR(40)) FROM {{schema}}.orders ORDER BY id")).await?;
     for (row, value) in rows.iter().zip(values) {
@@ -208,7 +211,7 @@ async fn parquet_float_is_exact(
         );
     }
     test_env.sql("DROP TABLE {schema}.orders").await?;
-    upload_and_load(&test_env, "uploads/new.parquet", &body, None).await?;
+    upload_and_load(&test_env, "uploads/new.parquet", &body, Way::Loaded).await?;
     let rows = test_env.rows("SELECT c FROM {schema}.orders ORDER BY id").await?;
     assert_eq!(rows[0], [Some("0.1".to_owned())]);
     for (row, value) in rows.iter().zip(values) {
@@ -225,12 +228,12 @@ async fn parquet_column_of_the_type_null_is_null() -> Result<()> {
         vec![("a", Arc::new(NullArray::new(2))), ("__index_level_0__", Arc::new(Int64Array::from(vec![7, 8])))]
     };
     let body = parquet_file(columns(), WriterProperties::default())?;
-    upload_and_load(&test_env, "uploads/new.parquet", &body, None).await?;
+    upload_and_load(&test_env, "uploads/new.parquet", &body, Way::Loaded).await?;
     let rows = test_env.rows("SELECT a, __index_level_0__ FROM {schema}.orders ORDER BY 2").await?;
     assert_eq!(rows, [[None, Some("7".to_owned())], [None, Some("8".to_owned())]]);
     test_env.sql("DROP TABLE {schema}.orders").await?;
     test_env.sql("CREATE TABLE {schema}.orders (a integer, __index_level_0__ bigint)").await?;
-    upload_and_load(&test_env, "uploads/existing.parquet", &body, None).await?;
+    upload_and_load(&test_env, "uploads/existing.parquet", &body, Way::Loaded).await?;
     assert_eq!(
         test_env.rows("SELECT count(*), count(a) FROM {schema}.orders").await?,
         [[Some("2".to_owned()), Some("0".to_owned())]]
@@ -269,15 +272,15 @@ pub(super) fn parquet_file(columns: Vec<(&str, ArrayRef)>, properties: WriterPro
 }
 
 #[rstest]
-#[case::buffered(None, 67_108_864)]
-#[case::read_by_ranges(None, 0)]
-#[case::replayed_from_parquet(Some("parquet"), 67_108_864)]
+#[case::buffered(Way::Loaded, 67_108_864)]
+#[case::read_by_ranges(Way::Loaded, 0)]
+#[case::replayed(Way::Replayed, 67_108_864)]
 #[tokio::test]
-async fn parquet_keeps_its_types(#[case] fallback_format: Option<&str>, #[case] buffer_bytes: u64) -> Result<()> {
+async fn parquet_keeps_its_types(#[case] way: Way, #[case] buffer_bytes: u64) -> Result<()> {
     let test_env = TestEnv::new().await?;
-    match fallback_format {
-        Some(_) => upload_and_load(&test_env, "uploads/types.parquet", &every_type()?, fallback_format).await?,
-        None => {
+    match way {
+        Way::Replayed => upload_and_load(&test_env, "uploads/types.parquet", &every_type()?, way).await?,
+        Way::Loaded => {
             let object = test_env.fixture.account.put("uploads/types.parquet", every_type()?).await?;
             test_env
                 .deliver_until_accepted(&test_env.settings().with("BUFFER_MAX_BYTES", buffer_bytes), &[&object])

@@ -72,13 +72,9 @@ async fn replay_replaces_unless_a_newer_file_was_loaded(
 /// A replayed file is merged in its own order, so the last row of each key is stored.
 #[rstest]
 #[tokio::test]
-async fn replay_merges_in_file_order(
-    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-    #[values("parquet", "csv")] format: &str,
-) -> Result<()> {
+async fn replay_merges_in_file_order(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
-    let settings =
-        test_env.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "id").with("FALLBACK_FORMAT", format);
+    let settings = test_env.settings().with("LOAD_MODE", "merge").with("MERGE_KEY", "id");
     let (_, report) = upload(&test_env, &settings, "uploads/a.csv", "id,note\n1,one\n2,two\n3,three\n").await?;
     assert_eq!((&report["rows_stored"], &report["rows_updated"]), (&json!(3), &Value::Null), "{report}");
     let body = "id,note,more\n2,first,1\n4,first,1\n3,three,\n2,last,2\n4,last,2\n";

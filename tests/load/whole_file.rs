@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use spillway_test_env::database::Engine;
 use spillway_test_env::test_env::TestEnv;
 
-use crate::load::formats::upload_and_load;
+use crate::load::formats::{Way, upload_and_load};
 use crate::load::modes::upload;
 
 const DATES: &str = "id,day,note\n1,01/02/2024,05/06/2024\n2,13/02/2024,\n3,,x\n";
@@ -43,11 +43,10 @@ async fn dates_are_stored_if_the_file_proves_their_order(
     Ok(())
 }
 
-#[rstest]
 #[tokio::test]
-async fn dates_in_the_fallback_keep_the_order_of_their_file(#[values("parquet", "csv")] format: &str) -> Result<()> {
+async fn dates_in_the_fallback_keep_the_order_of_their_file() -> Result<()> {
     let test_env = TestEnv::new().await?;
-    upload_and_load(&test_env, "uploads/a.csv", DATES.as_bytes(), Some(format)).await?;
+    upload_and_load(&test_env, "uploads/a.csv", DATES.as_bytes(), Way::Replayed).await?;
     assert_eq!(test_env.rows(DATE_QUERY).await?, date_rows());
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{check, completions, config, events, fallback, load, plan, rejects, runs, sample, status, sweep};
+use crate::commands::{
+    check, completions, config, events, fallback, load, plan, rejects, runs, sample, status, sweep, sync,
+};
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
 #[derive(Debug, Parser)]
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     Rejects(rejects::Command),
     /// Load files that no event delivered, and clean up after dead workers
     Sweep(sweep::Arguments),
+    /// Load the files of a time window, and remember how far each table is
+    Sync(sync::Arguments),
     /// Test everything that a load needs
     Check(check::Arguments),
     /// Check and explain the settings of tables

@@ -1,19 +1,22 @@
-//! A bar on a terminal while a file is read: bytes, rows, rows per second, and the time that is left.
+//! A bar on a terminal while a file is read: rows, rows per second, bytes, and the time that is left.
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spillway_core::progress::Progress;
 
-use crate::numbers::count;
+use crate::numbers::{count, counted};
 use crate::output::{Format, Output};
 use crate::table;
 
 /// How often the bar is drawn.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The bar. `{msg}` has the file and the rows.
-const TEMPLATE: &str = "{msg} [{bar:24}] {bytes}/{total_bytes}, {eta} left";
+/// The shortest time from which a speed is computed. Before it, the first batch would show as millions of rows per second.
+const MIN_ELAPSED: Duration = Duration::from_millis(500);
+
+/// The bar. `{prefix}` has the file and the rows, `{msg}` the time that is left.
+const TEMPLATE: &str = "{prefix} [{bar:24}] {decimal_bytes}/{decimal_total_bytes}{msg}";
 
 /// Runs the work, and draws its progress if standard error is a terminal.
 pub(crate) async fn watch<T>(
@@ -47,9 +50,42 @@ fn draw(bar: &ProgressBar, name: &str, progress: &Progress, seen_passes: &mut u6
         bar.reset();
     }
     bar.set_position(progress.bytes());
-    let rows = progress.rows();
-    let milliseconds = u64::try_from(bar.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
-    let per_second = rows.saturating_mul(1000) / milliseconds;
-    let name = table::printable(name);
-    bar.set_message(format!("{name}: {} rows, {}/s", count(rows), count(per_second)));
+    let (elapsed, bytes) = (bar.elapsed(), progress.bytes());
+    bar.set_prefix(format!("{}: {}", table::printable(name), rows_so_far(progress.rows(), elapsed)));
+    bar.set_message(time_left(bytes, bar.length().unwrap_or_default(), elapsed));
+}
+
+/// The rows so far, with their speed.
+fn rows_so_far(rows: u64, elapsed: Duration) -> String {
+    if elapsed < MIN_ELAPSED {
+        return counted(rows, "row");
+    }
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    format!("{}, {}/s", counted(rows, "row"), count(rows.saturating_mul(1000) / milliseconds))
+}
+
+/// The time until all bytes are read, at the speed so far.
+fn time_left(bytes: u64, total: u64, elapsed: Duration) -> String {
+    if elapsed < MIN_ELAPSED || bytes == 0 {
+        return String::new();
+    }
+    #[allow(clippy::cast_precision_loss, reason = "an estimate in seconds")]
+    let seconds = elapsed.as_secs_f64() * total.saturating_sub(bytes) as f64 / bytes as f64;
+    format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds.ceil())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_and_time_left_need_some_time() {
+        let (early, later) = (Duration::from_millis(20), Duration::from_secs(2));
+        assert_eq!(rows_so_far(75_776, early), "75,776 rows");
+        assert_eq!(rows_so_far(600_000, later), "600,000 rows, 300,000/s");
+        assert_eq!(time_left(7, 38, early), "");
+        assert_eq!(time_left(0, 38, later), "");
+        assert_eq!(time_left(10, 40, later), ", 6 seconds left");
+        assert_eq!(time_left(40, 40, later), ", 0 seconds left");
+    }
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Result, chain};
 use crate::fallback;
 use crate::pipeline::{Context, PipelineConfig, Refresh};
 use crate::policy::policy;
+use crate::row_objects::Area;
 use crate::secret::CredentialSettings;
 
 pub(crate) use delivery::Surroundings;
@@ -91,6 +92,7 @@ pub(crate) async fn check(
     items.extend(delivery::uploads(context, surroundings.queue, bucket).await);
     items.extend(database(context, deadline).await);
     items.push(glue(context, bucket).await);
+    items.extend(lake(context).await);
     items.push(delivery::tasks(surroundings.launcher).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
@@ -258,6 +260,13 @@ async fn glue(context: &Context, bucket: &str) -> CheckItem {
     };
     let tried = format!("read the Glue database {} and its fallback table", settings.glue.database);
     CheckItem::of("glue", tried, result.map(|found| Some(found.to_owned())))
+}
+
+/// The catalog of the lake, if there is one. Its tables are known only from the keys of files.
+async fn lake(context: &Context) -> Option<CheckItem> {
+    let result = Area::lake(&context.settings)?.catalog(&context.catalog).inspect(None).await;
+    let tried = format!("read the Glue database {} of the lake", context.settings.lake_database);
+    Some(CheckItem::of("lake", tried, result.map(|found| Some(found.to_owned()))))
 }
 
 fn reason(error: &Error) -> String {

@@ -99,14 +99,15 @@ async fn keep_history(context: &Context, deadline: &Deadline) -> u64 {
     }
 }
 
-/// Aborts the uploads of fallback objects and of copies that are too large for one request.
+/// Aborts the uploads of fallback and lake objects, and of copies that are too large for one request.
 async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
     let prefixes = &context.settings.prefixes;
     let mut leases = lease::leases(&context.store, bucket, &prefixes.lease).await?;
     leases.retain(|lease| lease.expires_at >= Timestamp::now());
     let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
     let mut count = 0;
-    for prefix in [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected] {
+    let written = [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected];
+    for prefix in written.into_iter().chain(&prefixes.lake) {
         count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)

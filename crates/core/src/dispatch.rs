@@ -7,6 +7,7 @@ mod batch;
 mod concurrency;
 mod messages;
 mod run;
+mod sync;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

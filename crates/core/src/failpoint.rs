@@ -73,20 +73,26 @@ pub enum Failpoint {
     AfterInsertSelect,
     /// The rows are committed to the target table; the staging table still exists.
     BeforeStagingDrop,
-    /// The manifest was written; the upload of the fallback object was not started.
-    FallbackBeforePut,
+    /// The manifest was written; the upload of the fallback or lake object was not started.
+    ManifestWritten,
     /// The first part of an upload was sent.
-    FallbackMidUpload,
+    RowsPartSent,
     /// All parts were sent and the lease records it; the upload was not completed.
-    FallbackAnnounced,
-    /// The fallback object exists; it was not registered in the catalog.
-    FallbackAfterComplete,
+    RowsAnnounced,
+    /// The fallback or lake object exists; it was not registered in the catalog.
+    RowsCompleted,
     /// The Glue table exists.
-    FallbackAfterCreateTable,
+    CatalogTableMade,
     /// The Glue partition exists.
-    FallbackAfterPartition,
+    PartitionMade,
+    /// The lake object exists and is registered; COMMIT was not sent.
+    LakePublished,
     /// ECS has confirmed RunTask.
     AfterRunTask,
+    /// A sync has listed the files of a table and asked the ledger; no file was processed.
+    SyncListed,
+    /// A sync has processed its files; the watermark was not moved.
+    SyncFilesDone,
 }
 
 /// The failpoints among the rows of one file: after the first rows were sent, and after half of the bytes.
@@ -154,7 +160,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -183,12 +189,13 @@ impl Failpoint {
         Self::StagingChunk,
         Self::AfterInsertSelect,
         Self::BeforeStagingDrop,
-        Self::FallbackBeforePut,
-        Self::FallbackMidUpload,
-        Self::FallbackAnnounced,
-        Self::FallbackAfterComplete,
-        Self::FallbackAfterCreateTable,
-        Self::FallbackAfterPartition,
+        Self::ManifestWritten,
+        Self::RowsPartSent,
+        Self::RowsAnnounced,
+        Self::RowsCompleted,
+        Self::CatalogTableMade,
+        Self::PartitionMade,
+        Self::LakePublished,
         Self::AfterRunTask,
     ];
 

@@ -8,7 +8,7 @@
 //! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, [`fallback`], [`local_load`], [`plan`], `replay`, `reconcile`, `cleanup`, [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
+//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `reconcile`, `cleanup`, [`sync`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -29,6 +29,7 @@ pub mod failpoint;
 pub mod fallback;
 pub mod function;
 mod key_columns;
+mod lake_recovery;
 mod launch;
 mod ledger;
 pub mod listing;
@@ -51,10 +52,12 @@ mod replay;
 pub mod report;
 pub mod request;
 pub mod route;
+mod row_objects;
 mod secret;
 pub mod status;
 pub mod store;
 #[cfg(test)]
 mod stub_server;
+pub mod sync;
 pub mod table_name;
 pub mod telemetry;

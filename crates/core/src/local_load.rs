@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use crate::aws::sdk_config;
 use crate::deadline::Deadline;
-use crate::destination::LoadMode;
+use crate::destination::{LoadMode, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyFields;
 use crate::local_file::{FileVersion, LocalFile};
@@ -105,6 +105,7 @@ impl LocalLoader {
         let LocalRequest { file, table, key, repeat, rejects, progress } = request;
         self.settings.database.tables.refresh(&self.store).await?;
         let (parts, config) = table_of(&self.settings, table, key)?;
+        check_output(&config)?;
         let started_at = Timestamp::now();
         let source = version(&self.settings, file, &config, repeat);
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
@@ -144,6 +145,20 @@ pub(crate) fn table_of(settings: &PipelineConfig, table: Option<&str>, key: &str
     };
     let config = settings.table(&parts.table, key);
     Ok((parts, config))
+}
+
+/// Fails if the rows of the table belong into the lake, which a local file cannot have.
+///
+/// # Errors
+/// [`ErrorKind::Settings`].
+pub(crate) fn check_output(config: &TableConfig) -> Result<()> {
+    match config.destination.output {
+        Output::Database => Ok(()),
+        Output::Lake | Output::Both => {
+            let message = "a local file is loaded only into the database; set OUTPUT=database for it";
+            Err(Error::new(ErrorKind::Settings, message))
+        }
+    }
 }
 
 /// The version of a file for one table.

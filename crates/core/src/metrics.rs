@@ -122,6 +122,16 @@ impl Metrics {
         self.print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &gauges }]));
     }
 
+    /// Writes the gauges of a completed sync: files without an outcome, and tables with such files.
+    pub(crate) fn sync(&self, remaining_files: u64, incomplete_tables: u64) {
+        let gauges = [
+            ("Syncs", "Count", 1),
+            ("SyncRemainingFiles", "Count", remaining_files),
+            ("SyncIncompleteTables", "Count", incomplete_tables),
+        ];
+        self.print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &gauges }]));
+    }
+
     /// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.
     fn print(&self, line: &Value) {
         match self.output {

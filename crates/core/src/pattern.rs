@@ -12,6 +12,7 @@
 //! part, separates schema and table (`=> {tenant}.orders`). Matching never backtracks, so
 //! its time is linear in the length of the key.
 
+mod folders;
 mod matching;
 mod parsing;
 mod table_name;
@@ -22,7 +23,8 @@ use std::fmt;
 
 use crate::table_name::TableName;
 
-pub(crate) use table_name::{attempts_table, own_table, table_name};
+pub(crate) use folders::{Contents, PatternFolder};
+pub(crate) use table_name::{attempts_table, own_table, syncs_table, table_name};
 
 /// Names that have another meaning in `KEY_COLUMNS`, so parts cannot have them.
 pub(crate) const SPECIAL_NAMES: [&str; 4] = ["source_bucket", "source_key", "source_row", "loaded_at"];

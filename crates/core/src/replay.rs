@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
-use crate::destination::ObjectPlace;
+use crate::destination::{LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
-use crate::pipeline::{AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, load, settled_entry};
+use crate::pipeline::{
+    AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, load, settle_lake, settled_entry,
+};
 use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -119,22 +121,26 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     let exists = attempt.earlier_fallback().await?.is_some();
-    if !exists && settled_entry(attempt).await?.is_none() {
+    let settled = if exists { None } else { settled_entry(attempt).await? };
+    if !exists && settled.is_none() {
         // The source is still in place, and a later attempt processes it.
         return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
     }
     let mut report = report(attempt, manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;
+    let mut state = settled.map_or(LedgerState::Loaded, |entry| entry.state);
     if exists {
-        match load(attempt, &FileRows::of_fallback(&context.store, manifest)).await? {
+        match load(attempt, &FileRows::of_row_object(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => {
                 loaded.copy_to(&mut report);
                 report.table_changes = attempt.table_changes.made();
             }
-            LoadResult::AlreadyLoaded(entry) => report.rows_stored = entry.rows_stored,
+            LoadResult::AlreadyLoaded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
         }
     }
+    settle_lake(attempt, state).await?;
     fallback::remove(&context.store, &context.catalog, &context.settings, manifest).await?;
+    report.lake = attempt.lake_key();
     report.moved_to = restore_object(attempt).await;
     report.cost_usd = attempt.cost_usd();
     info!(rows = report.rows_stored, "the rows of the fallback are in the database");

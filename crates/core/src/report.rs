@@ -72,6 +72,9 @@ pub struct Report {
     /// The key of the rejected records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejects: Option<String>,
+    /// The key of the object with the rows in the lake, if this attempt wrote or found it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lake: Option<String>,
     /// The object's size in bytes.
     pub size_bytes: u64,
     /// The duration of this attempt in milliseconds.
@@ -110,6 +113,7 @@ impl Report {
             rows_unchanged: 0,
             rows_rejected: 0,
             rejects: None,
+            lake: None,
             size_bytes: 0,
             elapsed_ms: 0,
             cost_usd: None,

@@ -1,5 +1,5 @@
-//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a status, a check or a list.
-//! Pure.
+//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a sync, a status, a check or a
+//! list. Pure.
 //!
 //! Parsing is strict: unknown fields and fields that do not go together are errors, because an ignored field would load
 //! the wrong files. [`crate::dispatch`] runs the request.
@@ -22,10 +22,12 @@ use crate::object::ObjectRef;
 use crate::replay::ReplaySelection;
 use crate::status::StatusRequest;
 use crate::store::read::ListedObject;
+use crate::sync::{SyncRequest, Window};
+use crate::table_name::TableName;
 
 /// The accepted requests, for error messages.
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
+                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"sync\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
                         {\"fallback\": {\"list\": {}}} and {\"rejects\": {\"list\": {}}}, each with \"bucket\" if it is not S3_BUCKET";
 
 /// The default of [`SweepRequest::older_than_seconds`].
@@ -87,6 +89,13 @@ pub enum Request {
         bucket: String,
         /// The parameters.
         sweep: SweepRequest,
+    },
+    /// Load the files of a time window, table by table.
+    Sync {
+        /// The bucket.
+        bucket: String,
+        /// The parameters.
+        sync: SyncRequest,
     },
     /// Report what waits, or where a file is.
     Status {
@@ -182,6 +191,21 @@ struct SweepFields {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SyncFields {
+    bucket: Option<String>,
+    sync: SyncParameters,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SyncParameters {
+    table: Option<String>,
+    start_ts: Option<String>,
+    end_ts: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StatusFields {
     bucket: Option<String>,
     status: StatusRequest,
@@ -239,6 +263,10 @@ impl Request {
             let SweepFields { bucket, sweep } = deserialize(request)?;
             return Ok(Self::Sweep { bucket: or_default(bucket), sweep });
         }
+        if request.get("sync").is_some() {
+            let SyncFields { bucket, sync } = deserialize(request)?;
+            return Ok(Self::Sync { bucket: or_default(bucket), sync: sync.read()? });
+        }
         Self::parse_report(request, or_default)
     }
 
@@ -256,6 +284,22 @@ impl Request {
             return Ok(Self::Check { bucket: or_default(bucket) });
         }
         Err(invalid(format!("unknown request; {ACCEPTED}")))
+    }
+}
+
+impl SyncParameters {
+    fn read(self) -> Result<SyncRequest> {
+        let table = self.table.as_deref().map(TableName::parse).transpose();
+        let table = table.map_err(|why| invalid(format!("the table {why}")))?;
+        if table.as_ref().is_some_and(|table| table.is_empty()) {
+            return Err(invalid("the table is empty; without \"table\" every table with AFTER_LOAD=keep is synced"));
+        }
+        let time = |field, text: Option<String>| text.map(|text| parse_timestamp(field, &text)).transpose();
+        let window = Window { from: time("start_ts", self.start_ts)?, to: time("end_ts", self.end_ts)? };
+        if window.from.zip(window.to).is_some_and(|(from, to)| from >= to) {
+            return Err(invalid("start_ts is not before end_ts"));
+        }
+        Ok(SyncRequest { table, window: Some(window).filter(|window| *window != Window::default()) })
     }
 }
 

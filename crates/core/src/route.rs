@@ -19,7 +19,7 @@ use spillway_formats::schema::fallback::FallbackFormat;
 
 pub(crate) use moved::MovedName;
 pub use table::TableSettings;
-pub(crate) use table::{check_not_own, glue_table, key_parts};
+pub(crate) use table::{check_not_own, glue_table, key_parts, lake_table};
 
 /// S3's limit for the length of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
@@ -48,6 +48,8 @@ pub struct Prefixes {
     pub lease: String,
     /// `REJECTED_PREFIX`: the destination of rejected records.
     pub rejected: String,
+    /// `LAKE_PREFIX`: the destination of rows for the lake, if there is one.
+    pub lake: Option<String>,
 }
 
 /// Whether an object is loaded.
@@ -83,12 +85,21 @@ impl Route {
         if object.key.ends_with('/') {
             return skip("it is a folder marker");
         }
-        let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
-        match own.into_iter().find(|prefix| object.key.starts_with(prefix.as_str())) {
+        match own_prefix(&object.key, prefixes) {
             Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
             None => Self::Ingest,
         }
     }
+}
+
+/// Whether a key or a folder is under one of the prefixes that Spillway writes to.
+pub(crate) fn is_own(key: &str, prefixes: &Prefixes) -> bool {
+    own_prefix(key, prefixes).is_some()
+}
+
+fn own_prefix<'a>(key: &str, prefixes: &'a Prefixes) -> Option<&'a str> {
+    let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
+    own.into_iter().chain(&prefixes.lake).map(String::as_str).find(|prefix| key.starts_with(prefix))
 }
 
 /// The upload prefix of a key. No upload prefix contains another one, so there is at most one.
@@ -107,10 +118,16 @@ pub(crate) fn is_file(key: &str) -> bool {
 
 /// Estimated size in bytes after decompression. A compressed object counts ten times its size.
 pub(crate) fn expected_bytes(source: &ObjectVersion) -> u64 {
-    match looks_compressed(&source.object.key, source.content_encoding.as_deref()) {
-        true => source.size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO),
-        false => source.size_bytes,
-    }
+    decompressed(source.size_bytes, looks_compressed(&source.object.key, source.content_encoding.as_deref()))
+}
+
+/// The same for an object of which only the key and the size are known.
+pub(crate) fn expected_bytes_by_key(key: &str, size_bytes: u64) -> u64 {
+    decompressed(size_bytes, looks_compressed(key, None))
+}
+
+fn decompressed(size_bytes: u64, is_compressed: bool) -> u64 {
+    if is_compressed { size_bytes.saturating_mul(ASSUMED_COMPRESSION_RATIO) } else { size_bytes }
 }
 
 /// The process that loads an object.
@@ -133,10 +150,18 @@ pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaini
 /// The estimate is a fixed part for connecting, claiming and moving, and 1 s per MiB for a slow database. It need not
 /// be exact, because a load that runs out of time is rolled back.
 pub(crate) fn time_needed(expected_bytes: u64) -> Duration {
-    const FIXED: Duration = Duration::from_secs(15);
-    const BYTES_PER_SECOND: u64 = 1 << 20;
-    FIXED + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
+    FIXED_TIME + Duration::from_secs(expected_bytes / BYTES_PER_SECOND)
 }
+
+/// The largest expected size for which this time is enough, see [`time_needed`].
+pub(crate) fn bytes_in(time: Duration) -> u64 {
+    time.saturating_sub(FIXED_TIME).as_secs().saturating_mul(BYTES_PER_SECOND)
+}
+
+/// The time for connecting, claiming and moving, whatever the size of a file.
+const FIXED_TIME: Duration = Duration::from_secs(15);
+/// The speed of a slow database.
+const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// The key that a loaded object is moved to.
 pub(crate) fn processed_key(prefixes: &Prefixes, key: &str, id: &SourceId) -> String {
@@ -203,41 +228,41 @@ pub(crate) fn rejects_table(prefixes: &Prefixes, key: &str) -> Option<TableName>
     (table.parts().all(|part| !part.is_empty()) && is_records).then_some(table)
 }
 
-/// The prefix of a table's fallback objects, which is its `Location` in Glue.
-pub(crate) fn fallback_table_prefix(prefixes: &Prefixes, table: &TableName) -> String {
-    format!("{}{}/", prefixes.fallback, table::folder(table))
+/// The prefix of a table's row objects under `root`, which is its `Location` in Glue.
+pub(crate) fn rows_table_prefix(root: &str, table: &TableName) -> String {
+    format!("{root}{}/", table::folder(table))
 }
 
 /// The value of the partition key `dt`: the day in UTC on which the source was written.
-pub(crate) fn fallback_day(last_modified: Timestamp) -> String {
+pub(crate) fn rows_day(last_modified: Timestamp) -> String {
     last_modified.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d").to_string()
 }
 
 /// The prefix of one partition, which is its `Location` in Glue.
-pub(crate) fn fallback_partition_prefix(prefixes: &Prefixes, table: &TableName, day: &str) -> String {
-    format!("{}dt={day}/", fallback_table_prefix(prefixes, table))
+pub(crate) fn rows_partition_prefix(root: &str, table: &TableName, day: &str) -> String {
+    format!("{}dt={day}/", rows_table_prefix(root, table))
 }
 
-/// The key of a source's fallback object.
-pub(crate) fn fallback_data_key(
-    prefixes: &Prefixes,
+/// The key of a source's row object.
+pub(crate) fn rows_key(
+    root: &str,
     table: &TableName,
     last_modified: Timestamp,
     id: &SourceId,
     format: FallbackFormat,
 ) -> String {
-    let folder = fallback_partition_prefix(prefixes, table, &fallback_day(last_modified));
+    let folder = rows_partition_prefix(root, table, &rows_day(last_modified));
     format!("{folder}{id}.{}", format.extension())
 }
 
-/// The prefix of all manifests. Athena ignores it because of the underscore.
-pub(crate) fn manifests_prefix(prefixes: &Prefixes) -> String {
-    format!("{}_manifests/", prefixes.fallback)
+/// The prefix of all manifests under `root`. Athena ignores it because of the underscore.
+pub(crate) fn manifests_prefix(root: &str) -> String {
+    format!("{root}_manifests/")
 }
 
-/// The key of the manifest of a source's fallback object.
-pub(crate) fn manifest_key(prefixes: &Prefixes, id: &SourceId) -> String {
-    format!("{}{id}.json", manifests_prefix(prefixes))
+/// The key of the manifest of a source's row object.
+pub(crate) fn manifest_key(root: &str, id: &SourceId) -> String {
+    format!("{}{id}.json", manifests_prefix(root))
 }
 
 #[cfg(test)]
@@ -263,6 +288,7 @@ mod tests {
             fallback: "fallback/".into(),
             lease: "lease/".into(),
             rejected: "rejected/".into(),
+            lake: None,
         }
     }
 
@@ -287,6 +313,15 @@ mod tests {
     fn routes(#[case] key: &str, #[case] skipped: Option<&str>) {
         let expected = skipped.map_or(Route::Ingest, skip);
         assert_eq!(Route::of(&ObjectRef::new("b", key), &prefixes()), expected);
+    }
+
+    #[test]
+    fn objects_of_the_lake_are_skipped_only_if_there_is_one() {
+        let with_lake = Prefixes { upload: vec![String::new()], lake: Some("lake/".into()), ..prefixes() };
+        let without = Prefixes { lake: None, ..with_lake.clone() };
+        let object = ObjectRef::new("b", "lake/t/dt=2026-11-20/a.parquet");
+        assert_eq!(Route::of(&object, &with_lake), skip("Spillway itself writes under lake/"));
+        assert_eq!(Route::of(&object, &without), Route::Ingest);
     }
 
     #[rstest]
@@ -329,9 +364,9 @@ mod tests {
         for own in [
             processed_key(&whole, "any/x.csv", &id()),
             reason_key(&whole, "any/x.csv", &id()),
-            manifest_key(&whole, &id()),
+            manifest_key(&whole.fallback, &id()),
             lease_key(&whole, &id()),
-            fallback_data_key(&whole, &"t".into(), Timestamp::UNIX_EPOCH, &id(), FallbackFormat::Csv),
+            rows_key(&whole.fallback, &"t".into(), Timestamp::UNIX_EPOCH, &id(), FallbackFormat::Csv),
         ] {
             assert!(matches!(of(&own), Route::Skip { .. }), "{own}");
         }
@@ -371,11 +406,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_the_fallback_and_the_lease() {
+    fn keys_of_row_objects_and_the_lease() {
         let written: Timestamp = "2026-11-20T23:59:59.9Z".parse().unwrap();
-        let data = fallback_data_key(&prefixes(), &"t".into(), written, &id(), FallbackFormat::Parquet);
+        let data = rows_key("fallback/", &"t".into(), written, &id(), FallbackFormat::Parquet);
         assert_eq!(data, format!("fallback/t/dt=2026-11-20/{ID}.parquet"));
-        assert_eq!(manifest_key(&prefixes(), &id()), format!("fallback/_manifests/{ID}.json"));
+        assert_eq!(manifest_key("fallback/", &id()), format!("fallback/_manifests/{ID}.json"));
         assert_eq!(lease_key(&prefixes(), &id()), format!("lease/{ID}"));
     }
 

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::deadline::Deadline;
-use crate::error::Result;
+use crate::destination::SyncState;
+use crate::error::{Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::ObjectRef;
 use crate::pipeline::{Context, ask};
@@ -49,6 +51,9 @@ pub struct BacklogStatus {
     pub fallback: Vec<TableBacklog>,
     /// The live leases: the files that are being loaded or replayed.
     pub leases: Vec<LeaseStatus>,
+    /// The watermark and the last sync of each table that was synced. None while the database is not available.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub syncs: Vec<SyncState>,
     /// Whether the database is available.
     pub database: DatabaseStatus,
 }
@@ -127,7 +132,7 @@ pub(crate) async fn status(
 
 async fn backlog(context: &Context, bucket: &str, deadline: &Deadline) -> Result<BacklogStatus> {
     let Context { store, settings, .. } = context;
-    let (files, manifests, leases, database) = tokio::join!(
+    let (files, manifests, leases, (database, syncs)) = tokio::join!(
         waiting_files(context, bucket, deadline),
         fallback::list(store, bucket, settings, None),
         live_leases(context, bucket),
@@ -141,6 +146,7 @@ async fn backlog(context: &Context, bucket: &str, deadline: &Deadline) -> Result
         waiting: Waiting { files: files.len(), oldest },
         fallback: by_table(&manifests?),
         leases: leases?.iter().map(LeaseStatus::of).collect(),
+        syncs,
         database,
     })
 }
@@ -161,12 +167,20 @@ async fn live_leases(context: &Context, bucket: &str) -> Result<Vec<LeaseInfo>> 
     Ok(leases)
 }
 
-/// Asks the database for the ledger rows of a key that no object has. Only the connection and the ledger matter.
-async fn database(context: &Context, bucket: &str, deadline: &Deadline) -> DatabaseStatus {
+/// Asks the database for the ledger rows of a key that no object has, where only the connection and the ledger matter, and for
+/// the watermarks.
+async fn database(context: &Context, bucket: &str, deadline: &Deadline) -> (DatabaseStatus, Vec<SyncState>) {
     let nothing = ObjectRef::new(bucket, "");
-    match ask(context, deadline, async |database| database.history(&nothing).await).await {
-        Ok(_) => DatabaseStatus { available: true, reason: None },
-        Err(error) => DatabaseStatus { available: false, reason: Some(policy::describe(&error)) },
+    let response = ask(context, deadline, async |database| {
+        database.history(&nothing).await?;
+        Ok(database.syncs(bucket).await.unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "the watermarks cannot be read");
+            Vec::new()
+        }))
+    });
+    match response.await {
+        Ok(syncs) => (DatabaseStatus { available: true, reason: None }, syncs),
+        Err(error) => (DatabaseStatus { available: false, reason: Some(policy::describe(&error)) }, Vec::new()),
     }
 }
 

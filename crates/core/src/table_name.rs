@@ -3,10 +3,13 @@
 //! Only settings name schemas: `sales.orders`. A dot in a text that comes from a key is a part of the table's own name, so
 //! an upload cannot choose another schema.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::object::hash_parts;
 
 /// Separates the schema from the table's own name in settings, messages and the ledger.
 const SEPARATOR: char = '.';
@@ -60,6 +63,18 @@ impl TableName {
     /// The schema, if there is one, and the name without the schema.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.schema().into_iter().chain([self.own_name()])
+    }
+
+    /// A text that no other table has, of at most 64 characters.
+    ///
+    /// It is the complete text, unless a dot in it can be a part of a name: `a.b` is also the text of the table `b` in the schema
+    /// `a`. Then it is a hash of the parts.
+    pub fn unique_text(&self) -> Cow<'_, str> {
+        if self.parts().any(|part| part.contains(SEPARATOR)) {
+            let parts: Vec<&str> = self.parts().collect();
+            return Cow::Owned(hash_parts(&parts));
+        }
+        Cow::Borrowed(&self.text)
     }
 
     /// The name in lower case.
@@ -161,6 +176,18 @@ mod tests {
         let name = TableName::from("acme.com_orders");
         assert_eq!((name.schema(), name.own_name()), (None, "acme.com_orders"));
         assert_ne!(TableName::from("a.b"), TableName::parse("a.b").unwrap());
+    }
+
+    #[test]
+    fn tables_with_the_same_text_have_different_unique_texts() {
+        let same = [TableName::from("a.b.c"), TableName::in_schema("a", "b.c"), TableName::in_schema("a.b", "c")];
+        let [plain, first, second] = same.each_ref().map(|name| (name.as_str(), name.unique_text()));
+        assert_eq!((plain.0, first.0), (second.0, second.0));
+        assert!(plain.1 != first.1 && first.1 != second.1 && second.1 != plain.1);
+        assert!([plain, first, second].iter().all(|(_, unique)| unique.len() == 64));
+        assert_eq!(TableName::in_schema("a", "b").unique_text(), "a.b");
+        assert_ne!(TableName::from("a.b").unique_text(), "a.b");
+        assert_eq!(TableName::from("orders").unique_text(), "orders");
     }
 
     #[test]

@@ -200,6 +200,26 @@ impl Batch {
         wide
     }
 
+    /// The rows whose position `is_kept` accepts.
+    #[must_use]
+    pub fn filtered(&self, is_kept: impl Fn(Position) -> bool) -> Self {
+        let mut kept = Self::new(self.width);
+        let mut start = 0;
+        for (row, position) in self.positions.iter().enumerate() {
+            let ends = &self.ends[row * self.width..(row + 1) * self.width];
+            let end = ends.last().map_or(start, |end| (end & Self::END) as usize);
+            if is_kept(*position) {
+                // Wraps around, because a row may be at a lower offset than before, and the flags are above any offset.
+                let shift = (kept.bytes.len() as u64).wrapping_sub(start as u64);
+                kept.bytes.extend_from_slice(&self.bytes[start..end]);
+                kept.ends.extend(ends.iter().map(|end| end.wrapping_add(shift)));
+                kept.end_row(*position);
+            }
+            start = end;
+        }
+        kept
+    }
+
     /// The number of complete rows.
     #[inline]
     pub fn rows(&self) -> usize {
@@ -307,6 +327,22 @@ mod tests {
         assert_eq!(kinds, [FieldKind::String, FieldKind::Nested, FieldKind::Plain, FieldKind::Plain]);
         let fields: Vec<Option<&[u8]>> = (0..4).map(|column| batch.field(0, column)).collect();
         assert_eq!(fields, [Some(&b"a"[..]), Some(b"[1]"), None, Some(b"1")]);
+    }
+
+    #[test]
+    fn filtered_rows_keep_fields_kinds_and_positions() {
+        let mut batch = Batch::new(2);
+        for (record, text) in ["one", "second", "", "4"].iter().enumerate() {
+            batch.push_kind(FieldKind::String, text.as_bytes());
+            batch.push_field(None);
+            batch.end_row(at(record as u64 + 1));
+        }
+        let kept = batch.filtered(|position| position.record % 2 == 0);
+        assert_eq!((kept.rows(), kept.width(), kept.size_bytes()), (2, 2, 7));
+        assert_eq!((kept.field(0, 0), kept.field(0, 1)), (Some(&b"second"[..]), None));
+        assert_eq!((kept.field(1, 0), kept.kind(1, 0)), (Some(&b"4"[..]), FieldKind::String));
+        assert_eq!((kept.position(0).record, kept.position(1).record), (2, 4));
+        assert_eq!(batch.filtered(|_| false).rows(), 0);
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(crate) struct Tasks {
     pub(crate) measured: PathBuf,
     /// Another build to compare it with.
     pub(crate) baseline: Option<PathBuf>,
+    /// The command `spillway`.
+    pub(crate) terminal: Option<PathBuf>,
 }
 
 impl Arena {
@@ -112,6 +114,19 @@ impl Arena {
         let settings = self.settings.clone().with(name, value);
         command.env_clear().env("PATH", SERVER_PATH).envs(settings.iter());
         command
+    }
+
+    /// Whether the command `spillway` takes part.
+    pub(crate) fn has_terminal(&self) -> bool {
+        self.tasks.terminal.is_some()
+    }
+
+    /// A command that loads a local file with `spillway load`. Every round loads the same file, so it asks to load it again.
+    pub(crate) fn terminal(&self, file: &Path) -> Result<Command> {
+        let mut command = Command::new(self.tasks.terminal.as_ref().context("terminal=PATH is missing")?);
+        command.args(["load", "--again", "--table", LOADED]).arg(file);
+        command.env_clear().env("PATH", SERVER_PATH).envs(self.settings.iter());
+        Ok(command)
     }
 
     /// A command that runs a Python script in `tests/bench` with the settings of the task.

@@ -8,6 +8,14 @@ pub(crate) const SPILLWAY: &str = "Spillway";
 /// The name of Spillway for the first file of a table.
 pub(crate) const SPILLWAY_NEW_TABLE: &str = "Spillway, new table";
 
+/// The name of the command line.
+pub(crate) const SPILLWAY_LOAD: &str = "`spillway load`";
+
+/// Whether a contender is Spillway.
+pub(crate) fn is_own(name: &str) -> bool {
+    name.starts_with(SPILLWAY) || name == SPILLWAY_LOAD
+}
+
 /// One measured run of one process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Run {

@@ -71,7 +71,7 @@ pub(crate) async fn measure(task: &Path, largest: Option<u64>, machine: &str) ->
     let sizes: Vec<u64> = SIZES.into_iter().filter(|size| largest.is_none_or(|largest| *size <= largest)).collect();
     let mut page = head(machine);
     for engine in [Engine::MariaDb, Engine::Postgres] {
-        let tasks = Tasks { measured: task.to_owned(), baseline: None };
+        let tasks = Tasks { measured: task.to_owned(), baseline: None, terminal: None };
         let arena = Arena::open(engine, Options::default(), tasks).await?;
         let mut all = Vec::new();
         for &megabytes in &sizes {

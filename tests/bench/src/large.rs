@@ -106,7 +106,7 @@ pub(crate) async fn measure(task: &Path, rows: Option<u64>, machine: &str) -> Re
 /// Measures on a new server, whose files have not grown.
 async fn figures(task: &Path, rows: u64, method: Method) -> Result<Figures> {
     let options = Options { binary_log: true, ..Options::default() };
-    let tasks = Tasks { measured: task.to_owned(), baseline: None };
+    let tasks = Tasks { measured: task.to_owned(), baseline: None, terminal: None };
     let arena = Arena::open(Engine::MariaDb, options, tasks).await?;
     let columns: Vec<String> = Data::Orders.columns().iter().map(|name| format!("{name} BIGINT")).collect();
     let create_table = |table: &str| format!("CREATE TABLE {{schema}}.{table} ({})", columns.join(", "));

@@ -3,7 +3,8 @@
 //!
 //! - `bench task=BINARY [set=NAMES] [engine=NAME] [rounds=COUNT] [rows=COUNT]` writes the figures to `docs/`, where they
 //!   replace those of the same sets and engines. With `rows` it is a trial run with small files, which only prints them.
-//!   With `baseline=BINARY` it also compares two builds of the task in the same rounds, and only prints the figures.
+//!   With `baseline=BINARY` it also compares two builds of the task in the same rounds, and only prints the figures. With
+//!   `terminal=BINARY` the command `spillway` loads the file, too.
 //! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
 //! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
@@ -51,6 +52,8 @@ struct Plan {
     rounds: usize,
     /// Another build of the task to compare with.
     baseline: Option<PathBuf>,
+    /// The command `spillway`.
+    terminal: Option<PathBuf>,
     /// Whether the figures are printed and not published.
     is_trial: bool,
 }
@@ -100,6 +103,7 @@ async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
     let tasks = Tasks {
         measured: copy(&plan.task, "spillway-task")?,
         baseline: plan.baseline.as_deref().map(|baseline| copy(baseline, "baseline-task")).transpose()?,
+        terminal: plan.terminal.as_deref().map(|terminal| copy(terminal, "spillway")).transpose()?,
     };
     let mut sections = Vec::new();
     for &engine in &plan.engines {
@@ -122,18 +126,21 @@ async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {
 
 impl Plan {
     fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
-        let (mut task, mut baseline, mut set) = (None, None, None);
+        let (mut task, mut baseline, mut terminal, mut set) = (None, None, None, None);
         let (mut engine, mut rounds, mut rows) = (None, None, None);
         for argument in arguments {
             let (name, value) = argument.split_once('=').with_context(|| format!("{argument:?} is not NAME=VALUE"))?;
             let argument = match name {
                 "task" => &mut task,
                 "baseline" => &mut baseline,
+                "terminal" => &mut terminal,
                 "set" => &mut set,
                 "engine" => &mut engine,
                 "rounds" => &mut rounds,
                 "rows" => &mut rows,
-                _ => bail!("unknown argument {name:?}; accepted are task, baseline, set, engine, rounds and rows"),
+                _ => bail!(
+                    "unknown argument {name:?}; accepted are task, baseline, terminal, set, engine, rounds and rows"
+                ),
             };
             // The Makefile passes an empty value for an unset variable.
             *argument = Some(value.to_owned()).filter(|value| !value.is_empty());
@@ -155,6 +162,7 @@ impl Plan {
             rounds,
             is_trial: rows.is_some() || baseline.is_some(),
             baseline: baseline.map(PathBuf::from),
+            terminal: terminal.map(PathBuf::from),
         })
     }
 }

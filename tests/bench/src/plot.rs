@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::figures::{SPILLWAY, Section};
+use crate::figures::{Section, is_own};
 use crate::report::rate;
 
 const WIDTH: f64 = 860.0;
@@ -45,7 +45,7 @@ fn group(body: &mut String, top: f64, section: &Section, most: f64) -> f64 {
         y += LINE_HEIGHT;
         let speed = rate(section, entry.seconds());
         let width = speed / most * (WIDTH - NAMES_WIDTH - FIGURE_WIDTH);
-        let colour = if entry.name.starts_with(SPILLWAY) { OWN_COLOUR } else { OTHER_COLOUR };
+        let colour = if is_own(&entry.name) { OWN_COLOUR } else { OTHER_COLOUR };
         let base = y - BAR_HEIGHT + 4.0;
         let position = format!("x=\"{NAMES_WIDTH}\" y=\"{base:.1}\" width=\"{width:.1}\" height=\"{BAR_HEIGHT}\"");
         // Writing to a string never fails.

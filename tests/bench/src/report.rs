@@ -23,6 +23,8 @@ from its start to its end.
 - *Spillway, new table* loads the first file of a table. On MariaDB it reads the object twice: it infers the types, creates
   the table, and then loads the rows. On PostgreSQL it infers the types from the beginning of the file, creates the table
   in the transaction of the rows, and checks the type of every later value.
+- *`spillway load`* is the command line. It loads the file from the local disk into an existing table, with the same checks and
+  the ledger row, over verified TLS.
 - The bulk loaders are the clients of the databases (`mariadb`, `psql`). They read the file from the local disk and load
   it without TLS in one transaction, into an empty table with the types that Spillway chose. They check nothing, keep no
   ledger, and download and move nothing. Their time is the minimum for loading the file.

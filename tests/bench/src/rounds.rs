@@ -9,7 +9,7 @@ use crate::arena::{Arena, LOADED, REFERENCE};
 use crate::client;
 use crate::compare::{Content, wrong_values};
 use crate::data::Data;
-use crate::figures::{Entry, Run, SPILLWAY, SPILLWAY_NEW_TABLE, Section, Wrong};
+use crate::figures::{Entry, Run, SPILLWAY, SPILLWAY_LOAD, SPILLWAY_NEW_TABLE, Section, Wrong, is_own};
 use crate::measure;
 use crate::sets::Set;
 
@@ -28,6 +28,8 @@ enum Contender {
     Baseline,
     /// The other build of Spillway into a new table.
     BaselineNewTable,
+    /// The command `spillway`, from the local disk into an existing table.
+    Terminal,
     /// The bulk loader of the database, from the local disk.
     Loader,
     /// The functions `read_csv` and `to_sql` of pandas, from S3.
@@ -37,20 +39,29 @@ enum Contender {
 }
 
 impl Contender {
+    /// Whether it is Spillway, which must store every value.
     fn is_spillway(self) -> bool {
+        self.is_task() || self == Self::Terminal
+    }
+
+    /// Whether it is Spillway's task, which moves the object.
+    fn is_task(self) -> bool {
         matches!(self, Self::Spillway | Self::SpillwayNewTable | Self::Baseline | Self::BaselineNewTable)
     }
 
     /// The contenders of each round. Spillway is first, because it chooses the types of the tables.
-    fn of(set: &Set, has_baseline: bool) -> Vec<Self> {
-        match (set.files, has_baseline) {
-            (1, false) => vec![Self::SpillwayNewTable, Self::Loader, Self::Spillway],
-            (1, true) => {
-                vec![Self::SpillwayNewTable, Self::BaselineNewTable, Self::Loader, Self::Spillway, Self::Baseline]
-            }
-            (_, false) => vec![Self::Spillway, Self::Script],
-            (_, true) => vec![Self::Spillway, Self::Baseline],
-        }
+    fn of(set: &Set, arena: &Arena) -> Vec<Self> {
+        let (is_one_file, has_baseline) = (set.files == 1, arena.has_baseline());
+        let takes_part = [
+            (Self::SpillwayNewTable, is_one_file),
+            (Self::BaselineNewTable, is_one_file && has_baseline),
+            (Self::Loader, is_one_file),
+            (Self::Terminal, is_one_file && arena.has_terminal()),
+            (Self::Spillway, true),
+            (Self::Baseline, has_baseline),
+            (Self::Script, !is_one_file && !has_baseline),
+        ];
+        takes_part.into_iter().filter_map(|(contender, takes_part)| takes_part.then_some(contender)).collect()
     }
 }
 
@@ -80,7 +91,7 @@ pub(crate) async fn run(
     let sources = all.put_sources().await?;
     let fetch_seconds = arena.fetch_seconds(&sources)?;
     for round in 0..rounds {
-        let mut order = Contender::of(set, arena.has_baseline());
+        let mut order = Contender::of(set, arena);
         let contenders = order.len();
         order.rotate_left(round % contenders);
         // Rotation alone would always run the same contender directly before another one, whose writes it may slow down.
@@ -142,11 +153,11 @@ impl Rounds<'_> {
         let table = if contender.is_spillway() { LOADED } else { REFERENCE };
         self.arena.drop_table(table).await?;
         let creates_table = matches!(contender, Contender::SpillwayNewTable | Contender::BaselineNewTable)
-            || (contender.is_spillway() && self.set.files > 1);
+            || (contender.is_task() && self.set.files > 1);
         if !creates_table {
             self.arena.create_empty(table).await?;
         }
-        if contender.is_spillway() || contender == Contender::Script {
+        if contender.is_task() || contender == Contender::Script {
             for source in self.arena.account.keys(SOURCE).await? {
                 self.arena.copy(&source, &source.replace(SOURCE, &prefix)).await?;
             }
@@ -157,7 +168,7 @@ impl Rounds<'_> {
             .with_context(|| format!("{contender:?} failed in round {}", round + 1))?;
 
         let compared = self.compare(contender, table).await?;
-        if contender.is_spillway() {
+        if contender.is_task() {
             self.arena.check_moved(&prefix, self.set.files, self.rows()).await?;
         }
         if self.set.data == Data::Wide && self.wrong.iter().all(|wrong| wrong.name != self.name(contender)) {
@@ -180,6 +191,7 @@ impl Rounds<'_> {
             Contender::SpillwayNewTable => SPILLWAY_NEW_TABLE.to_owned(),
             Contender::Baseline => format!("{SPILLWAY}, baseline"),
             Contender::BaselineNewTable => format!("{SPILLWAY_NEW_TABLE}, baseline"),
+            Contender::Terminal => SPILLWAY_LOAD.to_owned(),
             Contender::Loader => client::loader_name(self.arena.schema.engine).to_owned(),
             Contender::Pandas => "pandas `to_sql`".to_owned(),
             Contender::Script => "hand-written script".to_owned(),
@@ -193,6 +205,7 @@ impl Rounds<'_> {
         Ok(match contender {
             Contender::Spillway | Contender::SpillwayNewTable => arena.spillway(setting, value),
             Contender::Baseline | Contender::BaselineNewTable => arena.baseline(setting, value)?,
+            Contender::Terminal => arena.terminal(&self.file)?,
             Contender::Loader => {
                 client::load_command(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data)
             }
@@ -230,16 +243,15 @@ impl Rounds<'_> {
             }
             return;
         }
-        let entry =
-            Entry { name: self.name(contender), is_from_s3: contender != Contender::Loader, runs: vec![run], content };
+        let is_from_s3 = !matches!(contender, Contender::Loader | Contender::Terminal);
+        let entry = Entry { name: self.name(contender), is_from_s3, runs: vec![run], content };
         self.entries.push((contender, entry));
     }
 
     /// Compares the special columns of a table with the file, value by value.
     fn check_values(&mut self, name: &str, table: &str, rows: u64) -> Result<()> {
         let counts = wrong_values(&self.arena.schema, self.arena.server.port(), table, rows)?;
-        let is_own = name == SPILLWAY || name == SPILLWAY_NEW_TABLE;
-        ensure!(!is_own || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
+        ensure!(!is_own(name) || counts.iter().all(|count| *count == 0), "Spillway stored wrong values: {counts:?}");
         self.wrong.push(Wrong { name: name.to_owned(), rows, counts });
         Ok(())
     }

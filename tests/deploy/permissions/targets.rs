@@ -8,8 +8,8 @@ use super::policy::Target;
 use super::template::{ACCOUNT, REGION, Template};
 
 /// The resources in the bucket. A request for them contains the owner of the bucket.
-pub(super) const S3_RESOURCES: [&str; 7] =
-    ["uploads", "processed", "failed", "fallback", "lease", "rejected", "bucket"];
+pub(super) const S3_RESOURCES: [&str; 8] =
+    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "bucket"];
 
 /// Examples of a resource, as requests name it; none if the parameters do not use it.
 pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
@@ -22,6 +22,8 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
     // The default name contains the first part of the stack's id.
     let database = Some(template.parameter("GlueDatabase")?).filter(|name| !name.is_empty());
     let database = database.unwrap_or("ingest_fallback_0a1b2c3d");
+    let lake_database = Some(template.parameter("LakeDatabase")?).filter(|name| !name.is_empty());
+    let lake_database = lake_database.unwrap_or("spillway_lake_0a1b2c3d");
     let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
     let mut context = S3_RESOURCES.contains(&name).then(|| bucket_owner(template)).transpose()?;
     let arns = match name {
@@ -29,6 +31,14 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "processed" => below("ProcessedPrefix")?,
         "failed" => below("FailedPrefix")?,
         "fallback" => below("FallbackPrefix")?,
+        "lake" | "lake-database" | "lake-table" if !template.holds("HasLake")? => vec![],
+        "lake" => below("LakePrefix")?,
+        "lake-database" => vec![glue("catalog"), glue(&format!("database/{lake_database}"))],
+        "lake-table" => {
+            let resources =
+                ["catalog".to_owned(), format!("database/{lake_database}"), format!("table/{lake_database}/a")];
+            resources.iter().map(|resource| glue(resource)).collect()
+        }
         "lease" => below("LeasePrefix")?,
         "rejected" => below("RejectedPrefix")?,
         "bucket" => vec![bucket],
@@ -90,6 +100,7 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "trigger-log" => vec!["TriggerLogGroup.Arn".to_owned()],
         "ingest-log" => vec!["IngestLogGroup.Arn".to_owned()],
         "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
+        "ingest-function" => vec!["IngestFunction.Arn".to_owned()],
         "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
         "interfaces" if !template.holds("InVpc")? => vec![],
         // AWS checks these actions on no narrower resource.

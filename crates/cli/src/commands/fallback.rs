@@ -1,13 +1,14 @@
 //! `spillway fallback`: the rows that the database did not accept.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
-use spillway_core::error::{Error, ErrorKind, Result};
+use serde_json::json;
+use spillway_core::error::Result;
 use spillway_core::listing::FallbackItem;
 
+use crate::commands::list::{List, ListArguments, details, is_id};
 use crate::commands::reports;
 use crate::exit::Exit;
-use crate::output::{Style, Styles};
+use crate::output::Styles;
 use crate::request::{Target, send};
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration, printable};
@@ -21,22 +22,6 @@ pub(crate) enum Command {
     Show(ShowArguments),
     /// Load the rows of the fallback into the database
     Replay(ReplayArguments),
-}
-
-/// The arguments of `fallback list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArguments {
-    /// Only rows of this table
-    #[arg(long, value_name = "TABLE")]
-    table: Option<String>,
-    /// The largest number of files, at most 1000
-    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
-    limit: usize,
-    /// Continue where the previous list ended: the value that it printed for --after
-    #[arg(long, value_name = "TOKEN")]
-    after: Option<String>,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// The arguments of `fallback show`.
@@ -76,14 +61,12 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
 }
 
 async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
-    let fields = json!({"table": arguments.table, "limit": arguments.limit, "after": arguments.after});
-    let body = send(session, &arguments.target, json!({"fallback": {"list": fields}})).await?;
-    let items = items_of(&body)?;
-    session.output.result(&body["list"], |styles| match items.is_empty() {
+    let list: List<FallbackItem> = arguments.request(session, "fallback").await?;
+    session.output.result(&list.json, |styles| match list.items.is_empty() {
         true => "the fallback is empty\n".to_owned(),
-        false => table(&items, styles),
+        false => table(&list.items, styles),
     });
-    match (body["list"]["next"].as_str(), items.first()) {
+    match (list.next(), list.items.first()) {
         (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
         (None, Some(_)) => session.output.next_step("spillway fallback replay, when the cause is gone"),
         (None, None) => {}
@@ -93,22 +76,14 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
 
 async fn show(arguments: &ShowArguments, session: &Session) -> Result<Exit> {
     let file = &arguments.file;
-    let is_id = (8..=64).contains(&file.len()) && file.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let field = if is_id { "id" } else { "key" };
-    let body = send(session, &arguments.target, json!({"fallback": {"list": {field: file}}})).await?;
-    let items = items_of(&body)?;
-    session.output.result(&body["list"], |styles| match items.is_empty() {
+    let field = if is_id(file) { "id" } else { "key" };
+    let request = json!({"fallback": {"list": {field: file}}});
+    let List { json, items } = List::<FallbackItem>::request(session, &arguments.target, &request).await?;
+    session.output.result(&json, |styles| match items.is_empty() {
         true => format!("no file in the fallback has this {field}\n"),
-        false => items.iter().map(|item| details(item, styles)).collect::<Vec<_>>().join("\n"),
+        false => items.iter().map(|item| item_details(item, styles)).collect::<Vec<_>>().join("\n"),
     });
     Ok(if items.is_empty() { Exit::Failed } else { Exit::Done })
-}
-
-fn items_of(body: &Value) -> Result<Vec<FallbackItem>> {
-    serde_json::from_value(body["list"]["items"].clone()).map_err(|error| {
-        let message = "the response has no list of files; the deployed function may be of an earlier version";
-        Error::new(ErrorKind::Settings, message).with_source(error)
-    })
 }
 
 fn table(items: &[FallbackItem], styles: Styles) -> String {
@@ -134,24 +109,18 @@ fn table(items: &[FallbackItem], styles: Styles) -> String {
     table.text(styles)
 }
 
-fn details(item: &FallbackItem, styles: Styles) -> String {
-    let glue = item.glue_table.as_deref().map(|table| format!("{table}, partition dt={}", item.dt));
-    let lines = [
-        ("reason", Some(item.reason.clone())),
-        ("table", Some(item.table.clone())),
+fn item_details(item: &FallbackItem, styles: Styles) -> String {
+    let glue = item.glue_table.as_deref().map(|table| format!("{}, partition dt={}", printable(table), item.dt));
+    let fields = [
+        ("reason", Some(printable(&item.reason))),
+        ("table", Some(printable(&item.table))),
         ("rows", Some(item.rows.to_string())),
         ("rejected", (item.rows_rejected > 0).then(|| item.rows_rejected.to_string())),
         ("size", Some(bytes(item.size_bytes))),
         ("written", Some(item.written_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
         ("Glue table", glue),
-        ("object", Some(item.fallback_key.clone())),
+        ("object", Some(printable(&item.fallback_key))),
         ("id", Some(item.source_id.clone())),
     ];
-    let mut text = format!("{}\n", styles.paint(Style::Bold, &printable(&item.key)));
-    for (name, value) in lines {
-        if let Some(value) = value {
-            text.push_str(&format!("  {name:<12}{}\n", printable(&value)));
-        }
-    }
-    text
+    details(styles, &printable(&item.key), fields)
 }

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod fallback;
+pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod plan;
 pub(crate) mod rejects;
@@ -13,6 +14,7 @@ pub(crate) mod runs;
 pub(crate) mod sample;
 pub(crate) mod status;
 pub(crate) mod sweep;
+pub(crate) mod sync;
 
 use spillway_core::error::Result;
 
@@ -33,6 +35,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Fallback(command) => fallback::run(command, session).await,
         Command::Rejects(command) => rejects::run(command, session).await,
         Command::Sweep(arguments) => sweep::run(&arguments, session).await,
+        Command::Sync(arguments) => sync::run(&arguments, session).await,
         Command::Check(arguments) => check::run(&arguments, session).await,
         Command::Config(command) => config::run(command, session),
         Command::Events(arguments) => events::run(&arguments, session),

@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::error::Result;
 use spillway_core::listing::RejectsItem;
 
+use crate::commands::list::{List, ListArguments, details};
 use crate::commands::reports;
 use crate::exit::Exit;
-use crate::output::{Style, Styles};
+use crate::output::Styles;
 use crate::request::{Target, send};
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration, printable};
@@ -21,22 +22,6 @@ pub(crate) enum Command {
     Show(KeyArguments),
     /// Load corrected records into the table that they came from
     Load(KeyArguments),
-}
-
-/// The arguments of `rejects list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArguments {
-    /// Only records of this table
-    #[arg(long, value_name = "TABLE")]
-    table: Option<String>,
-    /// The largest number of files, at most 1000
-    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
-    limit: usize,
-    /// Continue where the previous list ended: the value that it printed for --after
-    #[arg(long, value_name = "TOKEN")]
-    after: Option<String>,
-    #[command(flatten)]
-    target: Target,
 }
 
 /// The arguments of `rejects show` and `rejects load`.
@@ -62,14 +47,12 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
 }
 
 async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
-    let fields = json!({"table": arguments.table, "limit": arguments.limit, "after": arguments.after});
-    let body = send(session, &arguments.target, json!({"rejects": {"list": fields}})).await?;
-    let items = items_of(&body)?;
-    session.output.result(&body["list"], |styles| match items.is_empty() {
+    let list: List<RejectsItem> = arguments.request(session, "rejects").await?;
+    session.output.result(&list.json, |styles| match list.items.is_empty() {
         true => "no rejected records\n".to_owned(),
-        false => table(&items, styles),
+        false => table(&list.items, styles),
     });
-    match (body["list"]["next"].as_str(), items.first()) {
+    match (list.next(), list.items.first()) {
         (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
         (None, Some(item)) => session.output.next_step(&format!("spillway rejects show {}", printable(&item.key))),
         (None, None) => {}
@@ -78,11 +61,11 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
 }
 
 async fn show(arguments: &KeyArguments, session: &Session) -> Result<Exit> {
-    let body = send(session, &arguments.target, json!({"rejects": {"list": {"key": arguments.key}}})).await?;
-    let items = items_of(&body)?;
-    session.output.result(&body["list"], |styles| match items.first() {
+    let request = json!({"rejects": {"list": {"key": arguments.key}}});
+    let List { json, items } = List::<RejectsItem>::request(session, &arguments.target, &request).await?;
+    session.output.result(&json, |styles| match items.first() {
         None => "no file of rejected records has this key\n".to_owned(),
-        Some(item) => details(item, styles),
+        Some(item) => item_details(item, styles),
     });
     if !items.is_empty() {
         session
@@ -90,13 +73,6 @@ async fn show(arguments: &KeyArguments, session: &Session) -> Result<Exit> {
             .next_step(&format!("correct the records, then spillway rejects load {}", printable(&arguments.key)));
     }
     Ok(if items.is_empty() { Exit::Failed } else { Exit::Done })
-}
-
-fn items_of(body: &Value) -> Result<Vec<RejectsItem>> {
-    serde_json::from_value(body["list"]["items"].clone()).map_err(|error| {
-        let message = "the response has no list of files; the deployed function may be of an earlier version";
-        Error::new(ErrorKind::Settings, message).with_source(error)
-    })
 }
 
 fn table(items: &[RejectsItem], styles: Styles) -> String {
@@ -113,17 +89,15 @@ fn table(items: &[RejectsItem], styles: Styles) -> String {
     table.text(styles)
 }
 
-fn details(item: &RejectsItem, styles: Styles) -> String {
-    let title = item.original_key.as_deref().unwrap_or(&item.key);
-    let mut text = format!("{}\n", styles.paint(Style::Bold, &printable(title)));
-    for (name, value) in [
-        ("table", item.table.clone()),
-        ("records", item.key.clone()),
-        ("errors", item.errors_key.clone()),
-        ("id", item.source_id.clone()),
-    ] {
-        text.push_str(&format!("  {name:<12}{}\n", printable(&value)));
-    }
+fn item_details(item: &RejectsItem, styles: Styles) -> String {
+    let title = printable(item.original_key.as_deref().unwrap_or(&item.key));
+    let fields = [
+        ("table", Some(printable(&item.table))),
+        ("records", Some(printable(&item.key))),
+        ("errors", Some(printable(&item.errors_key))),
+        ("id", Some(item.source_id.clone())),
+    ];
+    let mut text = details(styles, &title, fields);
     let mut table = Table::new(&[
         ("record", Align::Right),
         ("line", Align::Right),

@@ -4,10 +4,11 @@ mod filter;
 mod show;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::{Error, ErrorKind, Result};
 
+use crate::commands::list::{List, is_id};
 use crate::commands::reports;
 use crate::exit::Exit;
 use crate::output::{Style, Styles};
@@ -102,34 +103,25 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     if let Some(after) = &arguments.after {
         fields["after"] = json!(after);
     }
-    let body = send(session, &arguments.target, json!({ "runs": fields })).await?;
-    let runs = runs_of(&body)?;
-    session.output.result(&body["list"], |styles| match runs.is_empty() {
+    let runs = List::<Run>::request(session, &arguments.target, &json!({ "runs": fields })).await?;
+    session.output.result(&runs.json, |styles| match runs.items.is_empty() {
         true => "no runs\n".to_owned(),
-        false => table(&runs, styles),
+        false => table(&runs.items, styles),
     });
-    note(session, &body);
-    if let Some(next) = body["list"]["next"].as_str() {
+    note(session, &runs);
+    if let Some(next) = runs.next() {
         session.output.next_step(&format!("for older runs, add --after {next}"));
-    } else if let Some(run) = runs.iter().find(|run| run.outcome == RunOutcome::Failed) {
+    } else if let Some(run) = runs.items.iter().find(|run| run.outcome == RunOutcome::Failed) {
         session.output.next_step(&format!("spillway runs show {}", short(&run.source_id)));
     }
     Ok(Exit::Done)
 }
 
 /// Shows what the list lacks.
-fn note(session: &Session, body: &Value) {
-    if let Some(note) = body["list"]["note"].as_str() {
+fn note(session: &Session, runs: &List<Run>) {
+    if let Some(note) = runs.note() {
         session.output.note(&format!("note: {note}"));
     }
-}
-
-/// The runs in the body of a response.
-fn runs_of(body: &Value) -> Result<Vec<Run>> {
-    serde_json::from_value(body["list"]["items"].clone()).map_err(|error| {
-        let message = "the response has no list of runs; the deployed function may be of an earlier version";
-        Error::new(ErrorKind::Settings, message).with_source(error)
-    })
 }
 
 /// The first digits of an id, which suffice to find it.
@@ -207,14 +199,9 @@ async fn key_of(run: &str, target: &Target, session: &Session) -> Result<String>
     if !is_id(run) {
         return Ok(run.to_owned());
     }
-    let body = send(session, target, json!({"runs": {"id": run, "limit": 1}})).await?;
-    let found = runs_of(&body)?.into_iter().next();
+    let request = json!({"runs": {"id": run, "limit": 1}});
+    let found = List::<Run>::request(session, target, &request).await?.items.into_iter().next();
     found.map(|run| run.key).ok_or_else(|| Error::new(ErrorKind::EventInvalid, format!("no run has the id {run}")))
-}
-
-/// Whether a text is an id, or its beginning, and not a key.
-fn is_id(text: &str) -> bool {
-    (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<Exit> {
@@ -226,10 +213,10 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
         if let Some(after) = &after {
             page["after"] = json!(after);
         }
-        let body = send(session, &arguments.target, json!({ "runs": page })).await?;
-        runs.extend(runs_of(&body)?);
-        lacks_history |= body["list"]["note"].is_string();
-        after = body["list"]["next"].as_str().map(str::to_owned);
+        let list = List::<Run>::request(session, &arguments.target, &json!({ "runs": page })).await?;
+        lacks_history |= list.note().is_some();
+        after = list.next().map(str::to_owned);
+        runs.extend(list.items);
         if after.is_none() {
             break;
         }
@@ -252,15 +239,4 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
         format!("{} runs are in {} ({})\n", runs.len(), arguments.out.display(), bytes(html.len() as u64))
     });
     Ok(Exit::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_hex_digits_are_an_id() {
-        assert!(is_id("4f56059ba10be879") && is_id("4F56059B"));
-        assert!(!is_id("4f56059") && !is_id("uploads/4f56059b.csv") && !is_id("orders00"));
-    }
 }

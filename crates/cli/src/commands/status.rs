@@ -73,7 +73,18 @@ fn of_backlog(status: &Value, styles: Styles) -> String {
     for lease in list(&status["leases"]) {
         lines.push_str(&format!("loading   {}, by {}\n", text(&lease["key"]), text(&lease["worker"])));
     }
+    for sync in list(&status["syncs"]) {
+        lines.push_str(&format!("sync      {}\n", of_sync(sync)));
+    }
     lines
+}
+
+/// The last sync of a table, and its watermark.
+fn of_sync(sync: &Value) -> String {
+    let watermark = sync["watermark"].as_str().map_or_else(|| "none".to_owned(), printable);
+    let (files, remaining) = (number(&sync["files"], "file"), sync["remaining"].as_u64().unwrap_or(0));
+    let (table, ended) = (text(&sync["table"]), text(&sync["ended_at"]));
+    format!("{table}: watermark {watermark}; the last sync ended at {ended}: {files}, {remaining} remaining")
 }
 
 /// A count of a response, with its noun.

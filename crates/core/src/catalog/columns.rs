@@ -17,9 +17,7 @@ use glue_type::{glue_type, new_type, stored_as, type_name_part};
 /// The partition key of every fallback table.
 pub(super) const PARTITION_KEY: &str = "dt";
 
-/// The first column of CSV tables: lists the record's NULL columns, because the CSV SerDe has no NULL.
-///
-/// It is the first one because new columns are appended at the end.
+/// The first column of the CSV tables of earlier versions: lists the record's NULL columns, because the CSV SerDe has no NULL.
 pub(super) const NULLS_COLUMN: &str = "spillway_nulls";
 
 /// A column of a Glue table.
@@ -45,18 +43,15 @@ fn leading_columns(format: FallbackFormat) -> Vec<CatalogColumn> {
 }
 
 /// Assigns every column of a file to a column of a table; an empty `existing` means a new table.
-pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn], format: FallbackFormat) -> Assignment {
+pub(super) fn assign(schema: &Schema, existing: &[CatalogColumn]) -> Assignment {
     let mut table = existing.to_vec();
-    if table.is_empty() {
-        table = leading_columns(format);
-    }
     let bases: Vec<String> = schema.columns.iter().map(|column| catalog_name(&column.name)).collect();
     let mut used: HashSet<String> = HashSet::from([PARTITION_KEY.to_owned(), NULLS_COLUMN.to_owned()]);
     let mut columns = Vec::with_capacity(schema.columns.len());
     for (column, base) in schema.columns.iter().zip(&bases) {
-        let found = fitting_column(&table, column, base, &bases, &used, format);
+        let found = fitting_column(&table, column, base, &bases, &used);
         let (place, stored_type) = found.unwrap_or_else(|| {
-            let stored_type = new_type(column, format);
+            let stored_type = new_type(column);
             let name = free_name(&table, base, stored_type, &bases, &used);
             table.push(CatalogColumn { name, glue_type: glue_type(stored_type) });
             (table.len() - 1, stored_type)
@@ -119,7 +114,6 @@ fn fitting_column(
     base: &str,
     bases: &[String],
     used: &HashSet<String>,
-    format: FallbackFormat,
 ) -> Option<(usize, ColumnType)> {
     let additional_prefix = format!("{base}__");
     let is_additional = |name: &String| name.starts_with(&additional_prefix) && !bases.contains(name);
@@ -131,7 +125,7 @@ fn fitting_column(
         if used.contains(&candidate.name) {
             return None;
         }
-        stored_as(&candidate.glue_type, column, format).map(|stored_type| (place, stored_type))
+        stored_as(&candidate.glue_type, column).map(|stored_type| (place, stored_type))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Registers fallback objects in the Glue Data Catalog: one external table per folder, one partition per day.
+//! Registers row objects in the Glue Data Catalog: one external table per folder, one partition per day.
 //!
 //! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed.
 //! An outage is never read as a missing table. SDK types do not leave this module.
@@ -20,6 +20,7 @@ use columns::{Assignment, CatalogColumn, PARTITION_KEY};
 use failure::{code, failure};
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
+use table::TableKind;
 
 /// Number of attempts for a change while other workers change the same table.
 const TRIES: u32 = 12;
@@ -31,8 +32,15 @@ pub struct GlueSettings {
     pub database: String,
     /// `GLUE_TABLE`, in lower case: for rows of `RDS_TABLE`.
     pub table: String,
-    /// `FALLBACK_FORMAT`.
-    pub format: FallbackFormat,
+}
+
+/// The use of a table's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The database did not accept them.
+    Fallback,
+    /// `OUTPUT` sends them to the lake.
+    Lake,
 }
 
 /// One database and table of the Glue Data Catalog.
@@ -40,6 +48,7 @@ pub struct GlueSettings {
 pub struct Catalog {
     client: Client,
     settings: GlueSettings,
+    kind: TableKind,
 }
 
 /// The result of a change.
@@ -50,28 +59,29 @@ enum Change {
 }
 
 impl Catalog {
-    /// Returns a catalog for the table in the settings.
+    /// Returns a catalog of the fallback for the table in the settings.
     pub fn new(config: &SdkConfig, settings: GlueSettings) -> Self {
-        Self { client: Client::new(config), settings }
+        let kind = TableKind { format: FallbackFormat::Parquet, purpose: Purpose::Fallback };
+        Self { client: Client::new(config), settings, kind }
     }
 
-    /// Returns this catalog for another format: for objects written before `FALLBACK_FORMAT` changed.
+    /// Returns a catalog of the lake in this database. [`Catalog::with_table`] names the table.
+    pub(crate) fn for_lake(&self, database: &str) -> Self {
+        let settings = GlueSettings { database: database.to_owned(), table: String::new() };
+        let kind = TableKind { format: FallbackFormat::Parquet, purpose: Purpose::Lake };
+        Self { client: self.client.clone(), settings, kind }
+    }
+
+    /// Returns this catalog for objects of another format: earlier versions also wrote CSV.
     #[must_use]
     pub fn with_format(&self, format: FallbackFormat) -> Self {
-        let settings = GlueSettings { format, ..self.settings.clone() };
-        Self { client: self.client.clone(), settings }
+        Self { kind: TableKind { format, ..self.kind }, ..self.clone() }
     }
 
     /// Returns this catalog for another table.
     #[must_use]
     pub fn with_table(&self, table: &str) -> Self {
-        let settings = GlueSettings { table: table.to_owned(), ..self.settings.clone() };
-        Self { client: self.client.clone(), settings }
-    }
-
-    /// The format of the table's objects.
-    pub fn format(&self) -> FallbackFormat {
-        self.settings.format
+        Self { settings: GlueSettings { table: table.to_owned(), ..self.settings.clone() }, ..self.clone() }
     }
 
     /// Creates database and table if missing, appends missing columns, and returns the column of each file column.
@@ -80,10 +90,9 @@ impl Catalog {
     /// result.
     ///
     /// # Errors
-    /// [`ErrorKind::Settings`] when the existing table is not a fallback table of this folder and format.
+    /// [`ErrorKind::Settings`] when the existing table is not a table of this folder and format.
     pub async fn prepare(&self, location: &str, schema: &Schema) -> Result<Vec<FallbackColumn>> {
-        let format = self.settings.format;
-        self.update_table(location, |existing| Ok(columns::assign(schema, existing, format))).await
+        self.update_table(location, |existing| Ok(columns::assign(schema, existing))).await
     }
 
     /// Like [`Catalog::prepare`], for the columns that an earlier attempt has assigned.
@@ -92,9 +101,9 @@ impl Catalog {
     /// [`ErrorKind::Settings`] also when the table has one of these columns with another type.
     pub async fn prepare_again(&self, location: &str, columns: &[FallbackColumn]) -> Result<Vec<FallbackColumn>> {
         let assign = |existing: &[CatalogColumn]| {
-            columns::assign_again(columns, existing, self.settings.format).ok_or_else(|| {
+            columns::assign_again(columns, existing, self.kind.format).ok_or_else(|| {
                 let message = format!(
-                    "glue table {} no longer has the columns of an existing fallback object; drop the table, and the next \
+                    "glue table {} no longer has the columns of an existing object with rows; drop the table, and the next \
                      attempt creates it again",
                     self.full_name()
                 );
@@ -110,13 +119,16 @@ impl Catalog {
     /// [`ErrorKind::Settings`] when the existing table is not a fallback table of the folder `location` and this format.
     pub(crate) async fn inspect(&self, location: Option<&str>) -> Result<&'static str> {
         if !self.has_database().await? {
-            return Ok("the database does not exist yet; the first fallback creates it");
+            return Ok(match self.kind.purpose {
+                Purpose::Fallback => "the database does not exist yet; the first fallback creates it",
+                Purpose::Lake => "the database does not exist yet; the first file creates it",
+            });
         }
         let Some(location) = location else { return Ok("the database exists") };
         match self.table().await? {
             None => Ok("the table does not exist yet; the first fallback creates it"),
             Some(table) => {
-                table::check(&table, &self.full_name(), location, self.settings.format)?;
+                table::check(&table, &self.full_name(), location, self.kind)?;
                 Ok("the table exists")
             }
         }
@@ -131,7 +143,7 @@ impl Catalog {
     pub async fn register(&self, dt: &str, folder: &str) -> Result<()> {
         for attempt in 0..TRIES {
             let Some(table) = self.table().await? else {
-                let message = format!("glue table {} was dropped during a fallback write", self.full_name());
+                let message = format!("glue table {} was dropped while rows were written", self.full_name());
                 return Err(Error::new(ErrorKind::Service, message));
             };
             let columns = table::columns(table.storage_descriptor());
@@ -140,7 +152,7 @@ impl Catalog {
                 Change::VersionConflict => self.update_partition(dt, folder, &columns).await?,
             };
             if matches!(change, Change::Applied) {
-                Failpoint::FallbackAfterPartition.reached().await;
+                Failpoint::PartitionMade.reached().await;
                 return Ok(());
             }
             pause(attempt).await;
@@ -150,7 +162,7 @@ impl Catalog {
 
     /// Drops the partition `dt`. A missing partition is not an error.
     pub async fn drop_partition(&self, dt: &str) -> Result<()> {
-        let GlueSettings { database, table, .. } = &self.settings;
+        let GlueSettings { database, table } = &self.settings;
         let response =
             self.client.delete_partition().database_name(database).table_name(table).partition_values(dt).send().await;
         match response {
@@ -177,7 +189,7 @@ impl Catalog {
                     (assignment, change)
                 }
                 Some(table) => {
-                    table::check(&table, &self.full_name(), location, self.settings.format)?;
+                    table::check(&table, &self.full_name(), location, self.kind)?;
                     let assignment = assign(&table::columns(table.storage_descriptor()))?;
                     let change = match assignment.added.is_empty() {
                         true => Change::Applied,
@@ -187,7 +199,7 @@ impl Catalog {
                 }
             };
             if matches!(change, Change::Applied) {
-                Failpoint::FallbackAfterCreateTable.reached().await;
+                Failpoint::CatalogTableMade.reached().await;
                 return Ok(assignment.columns);
             }
             pause(attempt).await;
@@ -197,7 +209,7 @@ impl Catalog {
 
     /// The table, or `None` when Glue says that the table or database does not exist.
     async fn table(&self) -> Result<Option<Table>> {
-        let GlueSettings { database, table, .. } = &self.settings;
+        let GlueSettings { database, table } = &self.settings;
         match self.client.get_table().database_name(database).name(table).send().await {
             Ok(response) => Ok(response.table),
             Err(error) if code(&error) == "EntityNotFoundException" => Ok(None),
@@ -231,8 +243,8 @@ impl Catalog {
     }
 
     async fn create_table(&self, location: &str, columns: &[CatalogColumn]) -> Result<Change> {
-        let GlueSettings { database, table, format } = &self.settings;
-        let input = table::new_table(table, location, columns, *format)?;
+        let GlueSettings { database, table } = &self.settings;
+        let input = table::new_table(table, location, columns, self.kind)?;
         match self.client.create_table().database_name(database).table_input(input).send().await {
             Ok(_) => Ok(Change::Applied),
             Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
@@ -260,8 +272,8 @@ impl Catalog {
     }
 
     async fn create_partition(&self, dt: &str, folder: &str, columns: &[CatalogColumn]) -> Result<Change> {
-        let GlueSettings { database, table, format } = &self.settings;
-        let input = table::partition(dt, folder, columns, *format)?;
+        let GlueSettings { database, table } = &self.settings;
+        let input = table::partition(dt, folder, columns, self.kind.format)?;
         let request = self.client.create_partition().database_name(database).table_name(table);
         match request.partition_input(input).send().await {
             Ok(_) => Ok(Change::Applied),
@@ -277,10 +289,10 @@ impl Catalog {
         if table::is_at(storage, folder) && table::columns(storage).len() >= columns.len() {
             return Ok(Change::Applied);
         }
-        let GlueSettings { database, table, format } = &self.settings;
+        let GlueSettings { database, table } = &self.settings;
         let entry = BatchUpdatePartitionRequestEntry::builder()
             .partition_value_list(dt)
-            .partition_input(table::partition(dt, folder, columns, *format)?)
+            .partition_input(table::partition(dt, folder, columns, self.kind.format)?)
             .build()
             .map_err(|error| {
                 Error::new(ErrorKind::Internal, "cannot build the request for a partition").with_source(error)
@@ -300,7 +312,7 @@ impl Catalog {
     }
 
     async fn partition(&self, dt: &str) -> Result<Option<Partition>> {
-        let GlueSettings { database, table, .. } = &self.settings;
+        let GlueSettings { database, table } = &self.settings;
         let request = self.client.get_partition().database_name(database).table_name(table);
         match request.partition_values(dt).send().await {
             Ok(response) => Ok(response.partition),
@@ -312,7 +324,7 @@ impl Catalog {
     /// Fails for a file without columns: it has no rows to keep, and Athena cannot read a table without columns.
     fn check_has_columns(&self, assignment: &Assignment) -> Result<()> {
         match assignment.columns.is_empty() {
-            true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot be written to the fallback")),
+            true => Err(Error::new(ErrorKind::Internal, "a file without columns cannot be registered")),
             false => Ok(()),
         }
     }

@@ -1,9 +1,10 @@
-//! Defines fallback tables and partitions in Glue so that Athena and Redshift Spectrum can read them.
+//! Defines tables and partitions of row objects in Glue so that Athena and Redshift Spectrum can read them.
 
 use std::collections::HashMap;
 
 use aws_sdk_glue::types::{Column, PartitionInput, SerDeInfo, StorageDescriptor, Table, TableInput};
 
+use super::Purpose;
 use super::columns::{CatalogColumn, NULLS_COLUMN, PARTITION_KEY};
 use crate::error::{Error, ErrorKind, Result};
 use spillway_formats::schema::fallback::FallbackFormat;
@@ -11,18 +12,38 @@ use spillway_formats::schema::fallback::FallbackFormat;
 const PARQUET_SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
 const CSV_SERDE: &str = "org.apache.hadoop.hive.serde2.OpenCSVSerde";
 
+/// The format and the use of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TableKind {
+    pub(super) format: FallbackFormat,
+    pub(super) purpose: Purpose,
+}
+
+impl TableKind {
+    fn description(self) -> &'static str {
+        match self.purpose {
+            Purpose::Fallback => {
+                "Rows that Spillway could not load into the database; a replay loads them and removes them from here"
+            }
+            Purpose::Lake => "Rows of the files that Spillway has loaded, one object for each file",
+        }
+    }
+
+    /// What the user can do about a table that another program made.
+    fn way_out(self) -> &'static str {
+        match self.purpose {
+            Purpose::Fallback => "choose another GLUE_TABLE",
+            Purpose::Lake => "choose another LAKE_DATABASE",
+        }
+    }
+}
+
 /// Defines a new table over the folder `location`.
-pub(super) fn new_table(
-    name: &str,
-    location: &str,
-    columns: &[CatalogColumn],
-    format: FallbackFormat,
-) -> Result<TableInput> {
+pub(super) fn new_table(name: &str, location: &str, columns: &[CatalogColumn], kind: TableKind) -> Result<TableInput> {
+    let format = kind.format;
     TableInput::builder()
         .name(name)
-        .description(
-            "Rows that Spillway could not load into the database; a replay loads them and removes them from here",
-        )
+        .description(kind.description())
         .table_type("EXTERNAL_TABLE")
         .parameters("EXTERNAL", "TRUE")
         .parameters("classification", format.extension())
@@ -76,39 +97,44 @@ pub(super) fn is_at(storage: Option<&StorageDescriptor>, folder: &str) -> bool {
     location.trim_end_matches('/') == folder.trim_end_matches('/')
 }
 
-/// Checks that a table is the fallback table of this folder and format.
+/// Checks that a table is the one of this folder and format.
 ///
 /// In a table with another folder, a partition of this one would replace a partition of the other.
-pub(super) fn check(table: &Table, full_name: &str, location: &str, format: FallbackFormat) -> Result<()> {
+pub(super) fn check(table: &Table, full_name: &str, location: &str, kind: TableKind) -> Result<()> {
     let mismatch = |message: String| Err(Error::new(ErrorKind::Settings, message));
-    let storage = table.storage_descriptor.as_ref();
+    let (storage, format, way_out) = (table.storage_descriptor.as_ref(), kind.format, kind.way_out());
     let serde =
         storage.and_then(StorageDescriptor::serde_info).and_then(SerDeInfo::serialization_library).unwrap_or_default();
     if serde != serde_of(format) {
-        return mismatch(format!(
-            "glue table {full_name} uses the SerDe {serde:?}, but FALLBACK_FORMAT={} needs {:?}; restore FALLBACK_FORMAT or \
-             choose another GLUE_TABLE",
-            format.extension(),
-            serde_of(format),
-        ));
+        let advice = match kind.purpose {
+            Purpose::Fallback if serde == CSV_SERDE => {
+                "an earlier version wrote CSV there: replay the fallback and drop the table, or "
+            }
+            Purpose::Fallback | Purpose::Lake => "",
+        };
+        let message =
+            format!("glue table {full_name} uses the SerDe {serde:?}, not {:?}; {advice}{way_out}", serde_of(format));
+        return mismatch(message);
     }
     let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
     if keys != [PARTITION_KEY] {
         return mismatch(format!(
-            "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; choose another GLUE_TABLE"
+            "glue table {full_name} is partitioned by {keys:?}, not by [{PARTITION_KEY:?}]; {way_out}"
         ));
     }
     if !is_at(storage, location) {
+        let rule = match kind.purpose {
+            Purpose::Fallback => "each target table needs its own GLUE_TABLE",
+            Purpose::Lake => way_out,
+        };
         return mismatch(format!(
-            "glue table {full_name} has the location {:?}, not {location:?}; each target table needs its own GLUE_TABLE",
+            "glue table {full_name} has the location {:?}, not {location:?}; {rule}",
             storage.and_then(StorageDescriptor::location).unwrap_or_default(),
         ));
     }
     let leads_with_nulls = columns(storage).first().is_some_and(|column| column.name == NULLS_COLUMN);
     if format == FallbackFormat::Csv && !leads_with_nulls {
-        return mismatch(format!(
-            "the first column of glue table {full_name} is not {NULLS_COLUMN:?}; choose another GLUE_TABLE"
-        ));
+        return mismatch(format!("the first column of glue table {full_name} is not {NULLS_COLUMN:?}; {way_out}"));
     }
     Ok(())
 }
@@ -162,12 +188,16 @@ fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
 mod tests {
     use super::*;
 
+    fn kind(format: FallbackFormat) -> TableKind {
+        TableKind { format, purpose: Purpose::Fallback }
+    }
+
     fn table(format: FallbackFormat, location: &str) -> Table {
         let columns = [
             CatalogColumn { name: NULLS_COLUMN.to_owned(), glue_type: "string".to_owned() },
             CatalogColumn { name: "id".to_owned(), glue_type: "string".to_owned() },
         ];
-        let input = new_table("t", location, &columns, format).unwrap();
+        let input = new_table("t", location, &columns, kind(format)).unwrap();
         Table::builder()
             .name(input.name)
             .set_parameters(input.parameters)
@@ -182,11 +212,14 @@ mod tests {
     fn tables_of_another_format_or_folder_are_rejected() {
         let csv = table(FallbackFormat::Csv, "s3://b/fallback/t/");
         let parquet = table(FallbackFormat::Parquet, "s3://b/fallback/t");
-        let message = |table, location, format| check(table, "db.t", location, format).unwrap_err().to_string();
-        check(&csv, "db.t", "s3://b/fallback/t/", FallbackFormat::Csv).unwrap();
-        check(&parquet, "db.t", "s3://b/fallback/t/", FallbackFormat::Parquet).unwrap();
-        assert!(message(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("FALLBACK_FORMAT"));
+        let message = |table, location, format| check(table, "db.t", location, kind(format)).unwrap_err().to_string();
+        check(&csv, "db.t", "s3://b/fallback/t/", kind(FallbackFormat::Csv)).unwrap();
+        check(&parquet, "db.t", "s3://b/fallback/t/", kind(FallbackFormat::Parquet)).unwrap();
+        assert!(message(&csv, "s3://b/fallback/t/", FallbackFormat::Parquet).contains("replay the fallback"));
         assert!(message(&csv, "s3://b/fallback/u/", FallbackFormat::Csv).contains("its own GLUE_TABLE"));
+        let lake = TableKind { format: FallbackFormat::Parquet, purpose: Purpose::Lake };
+        let message = check(&csv, "db.t", "s3://b/lake/t/", lake).unwrap_err().to_string();
+        assert!(message.contains("LAKE_DATABASE") && !message.contains("replay"), "{message}");
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn title(category: Category) -> &'static str {
         Category::Loading => "Tables and loading",
         Category::Files => "File formats",
         Category::Limits => "Limits",
-        Category::Fallback => "Fallback",
+        Category::Fallback => "Fallback and lake",
         Category::Tasks => "Fargate tasks",
         Category::Outcomes => "Metrics, events and retries",
         Category::Request => "Default request",
@@ -118,7 +118,7 @@ fn introduction(category: Category) -> &'static str {
         Category::Files => "The `CSV_` settings and `NULL_VALUES` apply only to CSV files.",
         Category::Limits => "Limits protect the database and the worker from damaged or unusually large files.",
         Category::Fallback => {
-            "Rows that the database does not accept are stored in S3 and can be queried through Glue."
+            "Rows in the fallback and in the [lake](lake.md) are Parquet in S3, and can be queried through Glue."
         }
         Category::Tasks => "The functions start a Fargate task for an object that is too large for them.",
         Category::Outcomes => "[Operations](operations.md) describes the metrics and events.",

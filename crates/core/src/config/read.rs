@@ -1,5 +1,7 @@
 //! The settings of the pipeline, read from the environment and checked against each other.
 
+use std::time::Duration;
+
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
@@ -53,10 +55,12 @@ impl PipelineConfig {
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
             after_load: environment.get(&settings::AFTER_LOAD)?,
+            lake_database: environment.get(&settings::LAKE_DATABASE)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
             max_concurrent_files: environment.get(&settings::MAX_CONCURRENT_FILES)?,
             lease: environment.get(&settings::LEASE_SECONDS)?,
+            sync_overlap: Duration::from_secs(3600 * environment.get(&settings::SYNC_OVERLAP_HOURS)?),
             compute,
             host: environment.host(),
             stack: environment.get(&settings::STACK_NAME)?,
@@ -150,6 +154,7 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         fallback: environment.get(&settings::GLUE_FALLBACK_PREFIX)?,
         lease: environment.get(&settings::LEASE_PREFIX)?,
         rejected: environment.get(&settings::REJECTED_PREFIX)?,
+        lake: environment.find(&settings::LAKE_PREFIX)?,
     };
     // The whole bucket contains Spillway's own prefixes; their objects are skipped by name.
     let upload = prefixes.upload.iter().filter(|prefix| !prefix.is_empty());
@@ -161,7 +166,8 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         (&settings::LEASE_PREFIX, &prefixes.lease),
         (&settings::REJECTED_PREFIX, &prefixes.rejected),
     ];
-    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).collect();
+    let lake = prefixes.lake.iter().map(|prefix| (&settings::LAKE_PREFIX as &dyn Declared, prefix));
+    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).chain(lake).collect();
     for (outer_index, (outer_setting, outer)) in all.iter().enumerate() {
         for (inner_index, (inner_setting, inner)) in all.iter().enumerate() {
             if outer_index != inner_index && inner.starts_with(outer.as_str()) {
@@ -193,9 +199,10 @@ fn key_columns(environment: &Environment, patterns: &TablePatterns) -> Result<Ve
 }
 
 fn glue(environment: &Environment) -> Result<GlueSettings> {
+    // A setting of an earlier version that asks for another format stops the process.
+    environment.get(&settings::FALLBACK_FORMAT)?;
     Ok(GlueSettings {
         database: environment.get(&settings::GLUE_DATABASE)?,
         table: environment.get(&settings::GLUE_TABLE)?,
-        format: environment.get(&settings::FALLBACK_FORMAT)?,
     })
 }

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use super::environment::{Environment, settings_error};
 use super::setting::{Declared, Reason, invalid};
 use super::settings;
-use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Tls};
+use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Output, Tls};
 use crate::error::Result;
 use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
@@ -23,17 +23,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
     let ledger_table = environment.get(&settings::LEDGER_TABLE)?;
+    let load_mode = load_mode(environment)?;
+    let output = output(environment, &load_mode)?;
     Ok(DatabaseSettings {
         credentials: credentials(environment)?,
         tables: Tables::fixed(TableRules::of_routes(tables(environment, &ledger_table)?)),
         options: DestinationOptions {
             tls: tls(environment)?,
             load_method: environment.get(&settings::RDS_LOAD_METHOD)?,
-            load_mode: load_mode(environment)?,
+            load_mode,
             unknown_columns: environment.get(&settings::UNKNOWN_COLUMNS)?,
             extra_column: environment.get(&settings::EXTRA_COLUMN)?,
             missing_columns: environment.get(&settings::MISSING_COLUMNS)?,
             changed_types: environment.get(&settings::CHANGED_TYPES)?,
+            output,
             ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
@@ -58,6 +61,20 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     Ok(mode)
 }
 
+/// `OUTPUT`, if the other settings allow it.
+fn output(environment: &Environment, load_mode: &LoadMode) -> Result<Output> {
+    let output = environment.get(&settings::OUTPUT)?;
+    let why = match output {
+        Output::Lake | Output::Both if environment.find(&settings::LAKE_PREFIX)?.is_none() => {
+            "it needs LAKE_PREFIX, which is not set"
+        }
+        Output::Lake if *load_mode != LoadMode::Append => "the lake keeps every row, which needs LOAD_MODE=append",
+        Output::Database | Output::Lake | Output::Both => return Ok(output),
+    };
+    let text = environment.text(&settings::OUTPUT)?.unwrap_or_default();
+    Err(invalid(&settings::OUTPUT, &text, Reason::Because(why.to_owned())))
+}
+
 /// Fails if no setting names a table.
 pub(super) fn check_table_named(environment: &Environment) -> Result<()> {
     let named: [&dyn Declared; 3] = [&settings::RDS_TABLE, &settings::TABLE_PATTERN, &settings::SPILLWAY_CONFIG];
@@ -80,10 +97,14 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
     if let Some(table) = default.as_ref().filter(is_ledger) {
         return Err(invalid(&settings::RDS_TABLE, table, Reason::Because("it is the name of the ledger".to_owned())));
     }
-    let attempts_table = pattern::attempts_table(ledger_table);
-    if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == attempts_table.to_lowercase()) {
-        let why = "it is the name of the ledger's attempt history".to_owned();
-        return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why)));
+    let beside = [
+        (pattern::attempts_table(ledger_table), "it is the name of the ledger's attempt history"),
+        (pattern::syncs_table(ledger_table), "it is the name of the table with the ledger's watermarks"),
+    ];
+    for (name, why) in beside {
+        if let Some(table) = default.as_deref().filter(|table| table.to_lowercase() == name.to_lowercase()) {
+            return Err(invalid(&settings::RDS_TABLE, table, Reason::Because(why.to_owned())));
+        }
     }
     for table in patterns.fixed_tables() {
         if let Err(why) = pattern::table_name(&table, ledger_table) {

@@ -46,7 +46,7 @@ pub enum Category {
     Files,
     /// Limits on files and on the work in progress.
     Limits,
-    /// The fallback in S3 and Glue.
+    /// The fallback and the lake in Glue.
     Fallback,
     /// Fargate tasks.
     Tasks,

@@ -21,7 +21,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableSettings;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 31] = [
+pub(super) const OF_TABLE: [&dyn Declared; 32] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -31,6 +31,7 @@ pub(super) const OF_TABLE: [&dyn Declared; 31] = [
     &settings::KEY_COLUMNS,
     &settings::DEDUPE,
     &settings::AFTER_LOAD,
+    &settings::OUTPUT,
     &settings::RDS_LOAD_METHOD,
     &settings::ATOMIC_MAX_BYTES,
     &settings::FILE_FORMAT,

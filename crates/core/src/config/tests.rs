@@ -17,7 +17,6 @@ use crate::request::{DefaultRequest, PrefixMode};
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
 use spillway_formats::TextEncoding;
-use spillway_formats::schema::fallback::FallbackFormat;
 
 /// The settings that a task requires.
 pub(super) const BASE: [(&str, &str); 6] = [
@@ -54,7 +53,6 @@ fn required_settings_are_enough_and_defaults_apply() {
     assert_eq!(pipeline.region, "us-east-1");
     assert_eq!((pipeline.prefixes.upload[0].as_str(), pipeline.prefixes.lease.as_str()), ("uploads/", "lease/"));
     assert_eq!(pipeline.glue.table, "ingest_fallback_table");
-    assert_eq!(pipeline.glue.format, FallbackFormat::Parquet);
     assert_eq!(pipeline.database.retry_budget.as_secs(), 150);
     assert_eq!(pipeline.buffer_max_bytes, 8 << 20);
     assert_eq!(
@@ -129,7 +127,21 @@ fn required_settings_are_enough_and_defaults_apply() {
     "KEY_COLUMNS is \"loaded_at, loaded_at\": loaded_at is listed twice; it accepts names of pattern parts, source_bucket, \
      source_key, source_row or loaded_at, separated by commas"
 )]
-#[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it accepts parquet or csv")]
+#[case(&[("OUTPUT", "both")], "OUTPUT is \"both\": it needs LAKE_PREFIX, which is not set; it accepts database, lake or both")]
+#[case(
+    &[("OUTPUT", "lake"), ("LAKE_PREFIX", "lake/"), ("LOAD_MODE", "replace")],
+    "OUTPUT is \"lake\": the lake keeps every row, which needs LOAD_MODE=append; it accepts database, lake or both"
+)]
+#[case(
+    &[("LAKE_PREFIX", "fallback/lake")],
+    "LAKE_PREFIX is \"fallback/lake/\": it is inside GLUE_FALLBACK_PREFIX (\"fallback/\"); it accepts a key prefix outside the \
+     other prefixes"
+)]
+#[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it accepts parquet")]
+#[case(
+    &[("FALLBACK_FORMAT", "csv")],
+    "FALLBACK_FORMAT is \"csv\": Athena splits values with line breaks in CSV, so it is no longer written; it accepts parquet"
+)]
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it accepts 1 to 255 letters, digits, _ or -")]
 #[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres or postgresql")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it accepts verify or off")]

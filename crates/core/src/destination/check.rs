@@ -149,10 +149,13 @@ pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
 pub(super) fn date(bytes: &[u8], order: Option<DayOrder>) -> Result<i32, Rejection> {
     match parse(ColumnType::Date, Some(bytes)) {
         Some(Value::Date { days }) => Ok(days),
-        _ => {
-            spelling::date(bytes).or_else(|| spelling::ordered_date(bytes, order?)).ok_or("is not a date (YYYY-MM-DD)")
-        }
+        _ => unusual_date(bytes, order),
     }
+}
+
+#[cold]
+fn unusual_date(bytes: &[u8], order: Option<DayOrder>) -> Result<i32, Rejection> {
+    spelling::date(bytes).or_else(|| spelling::ordered_date(bytes, order?)).ok_or("is not a date (YYYY-MM-DD)")
 }
 
 /// Returns a date and time in microseconds since 1970-01-01.
@@ -167,12 +170,15 @@ pub(super) fn date_time(bytes: &[u8], fraction_digits: u32, order: Option<DayOrd
     } else if let Some(Value::Date { days }) = parse(ColumnType::Date, Some(bytes)) {
         i64::from(days) * 86_400_000_000
     } else {
-        spelling::date_time(bytes)
-            .or_else(|| spelling::ordered_date_time(bytes, order?))
-            .ok_or("is not a date and time")?
+        unusual_date_time(bytes, order)?
     };
     check_fraction(micros, fraction_digits)?;
     Ok(micros)
+}
+
+#[cold]
+fn unusual_date_time(bytes: &[u8], order: Option<DayOrder>) -> Result<i64, Rejection> {
+    spelling::date_time(bytes).or_else(|| spelling::ordered_date_time(bytes, order?)).ok_or("is not a date and time")
 }
 
 /// Checks that a column with this many decimals of a second stores the whole fraction.

@@ -32,6 +32,8 @@ pub(super) struct TableColumn<Storage> {
     pub(super) auto_increment: bool,
     /// The server computes the value, so a file cannot contain one.
     pub(super) generated: bool,
+    /// Statements that name no columns do not see the column.
+    pub(super) invisible: bool,
     /// What replaces NULL although the column is NOT NULL.
     pub(super) null_fill: NullFill,
     /// The file's null tokens mean NULL here, unless the column is text.
@@ -296,6 +298,7 @@ impl<S> TableColumn<S> {
             day_order: None,
             field: 0,
             extra: None,
+            invisible: false,
         }
     }
 }
@@ -310,9 +313,9 @@ pub(super) fn new_columns<S>(
     let new = |(field, column): (usize, &Column)| {
         let in_merge_key = key.iter().any(|other| other.name == column.name);
         let (type_text, storage) = describe(column, if in_merge_key { KeyPart::Key } else { KeyPart::Other });
-        let (null_tokens, is_binary) = (column.null_tokens, column.is_binary);
+        let (null_tokens, is_binary, day_order) = (column.null_tokens, column.is_binary, column.day_order);
         let nullable = TableColumn::nullable(&column.name, &type_text, storage);
-        TableColumn { in_merge_key, nullable: !in_merge_key, null_tokens, is_binary, field, ..nullable }
+        TableColumn { in_merge_key, nullable: !in_merge_key, null_tokens, is_binary, day_order, field, ..nullable }
     };
     columns.iter().enumerate().map(new).collect()
 }
@@ -411,7 +414,7 @@ mod tests {
 
     fn without_empty(columns: &[TableColumn<()>], schema: &Schema) -> Vec<(String, usize)> {
         let mut matched = match_columns("t", columns, schema, Contract::REFUSE).unwrap();
-        let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0 };
+        let body = Body { sha256: String::new(), content_id: None, decoded_bytes: 0, lake_key: None };
         let schema = FileSchema::Final { schema, body: &body };
         assert_eq!(leave_out_empty(&mut matched, schema), EmptyColumns::LeftOut);
         matched.into_iter().map(|column| (column.name, column.field)).collect()

@@ -13,13 +13,13 @@ use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    AttemptRecord, Begun, Body, Credentials, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
-    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe, RunFilter,
-    RunPage, ScanReason, ValueCheck, inspect,
+    AttemptRecord, Begun, Body, Claimed, Credentials, Destination, DestinationOptions, FileClaim, FileSchema,
+    HistoryEntry, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe,
+    RunFilter, RunPage, ScanReason, SyncState, ValueCheck, claim, inspect,
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
-use crate::ledger::{Claim, ClaimResult, Dialect, SqlLedger};
+use crate::ledger::{Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
 use crate::object::{ObjectRef, SourceId};
 
 /// The database that credentials name. Each call uses an idle connection or opens a new one.
@@ -36,7 +36,7 @@ impl<C: LoadConnection> Database<C> {
         Arc::new(Self { credentials, options, idle })
     }
 
-    async fn connect(&self) -> Result<C> {
+    pub(super) async fn connect(&self) -> Result<C> {
         match self.idle.take(&self.credentials).await {
             Some(connection) => Ok(connection),
             None => C::open(&self.credentials, &self.options).await,
@@ -48,6 +48,11 @@ impl<C: LoadConnection> Database<C> {
         self.idle.release(&self.credentials, connection, result).await
     }
 
+    /// The columns of the ledger that loads with these options need.
+    pub(super) fn ledger_columns(&self) -> LedgerColumns {
+        if self.options.output.has_lake() { LedgerColumns::WithLake } else { LedgerColumns::WithoutLake }
+    }
+
     pub(super) fn ledger(&self) -> SqlLedger<'_> {
         SqlLedger::new(&self.options.ledger_table)
     }
@@ -55,7 +60,7 @@ impl<C: LoadConnection> Database<C> {
     /// Runs the steps of [`Destination::begin`] on a connection. The caller rolls back unless a load is open.
     async fn begin_on(&self, connection: &mut C, request: &Request<'_>) -> Result<BeginResult<C::Plan>> {
         let (file, ledger) = (request.file, self.ledger());
-        ledger.ensure(connection).await?;
+        ledger.ensure(connection, self.ledger_columns()).await?;
         if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
             return Ok(BeginResult::AlreadyLoaded(entry));
         }
@@ -148,6 +153,10 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         .boxed()
     }
 
+    fn claim<'a>(&'a self, file: &'a FileClaim, body: &'a Body) -> BoxFuture<'a, Result<Claimed>> {
+        claim::claim(self, file, body).boxed()
+    }
+
     fn look_up<'a>(&'a self, source_id: &'a SourceId) -> BoxFuture<'a, Result<Option<LedgerEntry>>> {
         async move {
             let mut connection = self.connect().await?;
@@ -179,6 +188,24 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let recorded = self.ledger().record_attempt(&mut connection, attempt).await;
+            self.release(connection, recorded).await
+        }
+        .boxed()
+    }
+
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let syncs = self.ledger().syncs(&mut connection, bucket).await;
+            self.release(connection, syncs).await
+        }
+        .boxed()
+    }
+
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut connection = self.connect().await?;
+            let recorded = self.ledger().record_sync(&mut connection, sync).await;
             self.release(connection, recorded).await
         }
         .boxed()
@@ -225,7 +252,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let claim = Claim { body_sha256: outcome.body_sha256.as_deref(), ..claim_of(file, None) };
             let recorded = async {
-                self.ledger().ensure(&mut connection).await?;
+                self.ledger().ensure(&mut connection, LedgerColumns::WithoutLake).await?;
                 self.ledger().record(&mut connection, &claim, outcome).await
             }
             .await;

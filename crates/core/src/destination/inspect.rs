@@ -11,8 +11,8 @@ use spillway_formats::schema::{Column, Schema};
 use super::column::{Lacking, NullFill, TableColumn, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
-use super::table::{columns_of_new_table, columns_to_send};
-use super::{DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
+use super::table::{WiderType, changeable_columns, columns_of_new_table, columns_to_send};
+use super::{ChangedTypes, DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
 use crate::error::{Error, Result};
 use crate::table_name::TableName;
 
@@ -64,17 +64,37 @@ pub struct FilledColumn {
 pub trait RowChecker: Send {
     /// Returns an error with position and column for each value that does not fit, in the order of the rows.
     fn check(&mut self, rows: &Batch) -> Vec<Error>;
+
+    /// Gives a column the wider type that a load would give it because of such an error. `None` if it keeps its type.
+    fn widen(&mut self, error: &Error) -> Option<TypeChange>;
+}
+
+/// A change of a column to a wider type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeChange {
+    /// The column, as the table spells it.
+    pub column: String,
+    /// The new type in SQL.
+    pub type_text: String,
+    /// The statement.
+    pub sql: String,
 }
 
 struct ColumnChecker<C: LoadConnection> {
     columns: Vec<TableColumn<C::Storage>>,
+    /// The wider types that the columns may get.
+    wider: Vec<WiderType<C::Storage>>,
     scratch: Vec<u8>,
     connection: PhantomData<fn() -> C>,
 }
 
 impl<C: LoadConnection> ColumnChecker<C> {
     fn new(columns: Vec<TableColumn<C::Storage>>) -> Box<Self> {
-        Box::new(Self { columns, scratch: Vec::new(), connection: PhantomData })
+        Self::widening(columns, Vec::new())
+    }
+
+    fn widening(columns: Vec<TableColumn<C::Storage>>, wider: Vec<WiderType<C::Storage>>) -> Box<Self> {
+        Box::new(Self { columns, wider, scratch: Vec::new(), connection: PhantomData })
     }
 }
 
@@ -90,6 +110,16 @@ impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
         }
         errors
     }
+
+    fn widen(&mut self, error: &Error) -> Option<TypeChange> {
+        let name = error.column().filter(|_| error.needs_other_type())?;
+        let index = self.wider.iter().position(|wider| wider.column == name)?;
+        let WiderType { column, type_text, storage, sql, .. } = self.wider.swap_remove(index);
+        let changed = self.columns.iter_mut().find(|other| other.name == column)?;
+        changed.storage = storage;
+        changed.type_text.clone_from(&type_text);
+        Some(TypeChange { column, type_text, sql })
+    }
 }
 
 /// Returns what a load on this connection would find and change.
@@ -98,17 +128,17 @@ impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
 /// The error with which the load would fail before it sends a row.
 pub(super) async fn inspect<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Inspection> {
     let loaded = loaded_source(connection, request).await?;
-    let (table, columns) = match (found_table(connection, request).await, loaded) {
+    let (table, values) = match (found_table(connection, request).await, loaded) {
         (Ok(found), _) => found,
         // A load of this source does not look at the table.
-        (Err(_), Some(_)) => (FoundTable::NotNeeded, Vec::new()),
+        (Err(_), Some(_)) => (FoundTable::NotNeeded, ColumnChecker::<C>::new(Vec::new())),
         (Err(error), None) => return Err(error),
     };
     let needs_no_load = match loaded {
         Some(state) => Some(state),
         None => content_state(connection, request).await?,
     };
-    Ok(Inspection { needs_no_load, table, values: ColumnChecker::<C>::new(columns) })
+    Ok(Inspection { needs_no_load, table, values })
 }
 
 /// The state of a source that needs no load. Takes no lock.
@@ -143,17 +173,17 @@ async fn content_state<C: LoadConnection>(connection: &mut C, request: &Request<
 async fn found_table<C: LoadConnection>(
     connection: &mut C,
     request: &Request<'_>,
-) -> Result<(FoundTable, Vec<TableColumn<C::Storage>>)> {
+) -> Result<(FoundTable, Box<ColumnChecker<C>>)> {
     let Request { file, schema, options } = *request;
     let (table, mode, file_columns) = (&file.table, &options.load_mode, &schema.schema().columns);
     let exists = connection.has_table(table).await?;
     if file_columns.is_empty() {
-        return Ok((FoundTable::NotNeeded, Vec::new()));
+        return Ok((FoundTable::NotNeeded, ColumnChecker::new(Vec::new())));
     }
     if !exists {
         let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
         let columns = connection.new_columns(file_columns, mode);
-        return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, columns));
+        return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, ColumnChecker::new(columns)));
     }
     connection.reject_unsupported(table, mode).await?;
     let key = match mode {
@@ -184,7 +214,15 @@ async fn found_table<C: LoadConnection>(
         // As in a load through a staging table, which would number the rows from 1.
         columns.iter_mut().for_each(|column| column.null_fill = NullFill::Nothing);
     }
-    Ok((FoundTable::Existing { columns: filled(&columns), add_sql, ignored }, columns))
+    let wider = match options.changed_types {
+        ChangedTypes::Widen => {
+            let changeable = changeable_columns(request, &table_columns, key_columns)?;
+            connection.wider_types(table, &changeable).await?
+        }
+        ChangedTypes::Refuse => Vec::new(),
+    };
+    let table = FoundTable::Existing { columns: filled(&columns), add_sql, ignored };
+    Ok((table, ColumnChecker::widening(columns, wider)))
 }
 
 fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {

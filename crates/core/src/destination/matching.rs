@@ -42,8 +42,8 @@ pub(super) fn matches<S>(table: &str, columns: &[TableColumn<S>], schema: &Schem
     Ok(by_loose_name(table, columns, schema, &by_name))
 }
 
-/// Assigns the first `unnamed` columns of the file to the table's columns in order. Generated columns are not counted, nor
-/// are those that the file's other columns name.
+/// Assigns the first `unnamed` columns of the file to the table's columns in order. Generated and invisible columns are not
+/// counted, nor are those that the file's other columns name.
 fn by_position<S>(
     table: &str,
     columns: &[TableColumn<S>],
@@ -51,7 +51,8 @@ fn by_position<S>(
     unnamed: usize,
 ) -> Result<Vec<Match>> {
     let named = &by_name[unnamed..];
-    let is_free = |index: &usize| !columns[*index].generated && !named.contains(&Some(*index));
+    let has_position = |column: &TableColumn<S>| !column.generated && !column.invisible;
+    let is_free = |index: &usize| has_position(&columns[*index]) && !named.contains(&Some(*index));
     let free: Vec<usize> = (0..columns.len()).filter(is_free).collect();
     if free.len() != unnamed {
         let message = format!(
@@ -199,6 +200,8 @@ mod tests {
         columns[1].generated = true;
         let found = matches("t", &columns, &file().finish()).unwrap();
         assert_eq!(found, [Match::Column(0), Match::Column(2)]);
+        (columns[1].generated, columns[1].invisible) = (false, true);
+        assert_eq!(matches("t", &columns, &file().finish()).unwrap(), found);
     }
 
     #[test]

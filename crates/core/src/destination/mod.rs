@@ -4,7 +4,7 @@
 //!
 //! 1. [`Destination::begin`] claims the source and returns an [`OpenLoad`].
 //! 2. [`OpenLoad::write`] sends the rows.
-//! 3. [`OpenLoad::finalize`] writes the ledger row and returns a [`ReadyLoad`].
+//! 3. [`OpenClaim::finalize`] writes the ledger row and returns a [`ReadyLoad`].
 //! 4. [`ReadyLoad::commit`] commits. Only a [`ReadyLoad`] has this method.
 //!
 //! The types of a driver stay inside the module of its engine. Every failure is an [`Error`] with a kind, for which
@@ -12,6 +12,7 @@
 
 mod changes;
 mod check;
+mod claim;
 mod codes;
 mod column;
 mod database;
@@ -51,15 +52,15 @@ use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{
     AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion,
-    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage,
+    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, SyncState,
 };
 pub use changes::TableChanges;
 use database::Database;
 use idle::Idle;
-pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, inspect_new};
+pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, inspect_new};
 pub use options::{
     Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, MissingColumns,
-    Product, Tls, UnknownColumns,
+    Output, Product, Tls, UnknownColumns,
 };
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;
@@ -152,12 +153,14 @@ pub struct Body {
     pub content_id: Option<String>,
     /// Size of the decompressed body. Time limits and staging depend on it.
     pub decoded_bytes: u64,
+    /// The key of the object with the rows in the lake, if there is one.
+    pub lake_key: Option<String>,
 }
 
 /// The result of [`Destination::begin`].
 pub enum Begun {
     /// The load is open and holds the claim, so no other worker can commit the source's rows. A load through a staging
-    /// table is an exception: it claims the source in [`OpenLoad::finalize`].
+    /// table is an exception: it claims the source in [`OpenClaim::finalize`].
     Open {
         /// The load.
         load: Box<dyn OpenLoad>,
@@ -169,6 +172,14 @@ pub enum Begun {
     /// The file must be read to its end first. Nothing was created, and no transaction is open. Never returned for a
     /// [`FileSchema::Final`].
     NeedsScan(ScanReason),
+}
+
+/// The result of [`Destination::claim`].
+pub enum Claimed {
+    /// An open transaction holds the claim.
+    Open(Box<dyn OpenClaim>),
+    /// The ledger says that the source needs no load. No transaction is open.
+    AlreadyLoaded(LedgerEntry),
 }
 
 /// Whether later values of a file must be checked against its provisional schema.
@@ -232,12 +243,18 @@ pub trait Destination: Send + Sync {
     /// 3. Begin a transaction, and claim the source in it.
     ///
     /// A load through a staging table skips the third step. It only checks that the source needs a load, and claims the
-    /// source in [`OpenLoad::finalize`]. A source that fell back or was rejected can be claimed again.
+    /// source in [`OpenClaim::finalize`]. A source that fell back or was rejected can be claimed again.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::Conflict`] while another worker holds the claim. After an error no transaction is
     /// open.
     fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>>;
+
+    /// Claims the source and its content, for rows that are stored only in the lake. Creates the ledger if it is missing.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    fn claim<'a>(&'a self, claim: &'a FileClaim, body: &'a Body) -> BoxFuture<'a, Result<Claimed>>;
 
     /// Returns the source's ledger entry; `None` if the entry or the ledger does not exist. Does not wait for a lock.
     ///
@@ -255,6 +272,12 @@ pub trait Destination: Send + Sync {
 
     /// Writes an attempt that did not load its file into the attempt history, whose table it creates if it is missing.
     fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>>;
+
+    /// Returns the watermarks of a bucket's syncs, by table; none if no sync has run. Reads only.
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>>;
+
+    /// Writes the end of a sync beside the ledger, and its watermark if it has one. A watermark never moves back.
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>>;
 
     /// Creates what the history lacks, and deletes attempts that started before a time, in small batches.
     ///
@@ -303,8 +326,25 @@ pub trait Destination: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<String>>>;
 }
 
+/// A claim on a source. Dropping it rolls back.
+pub trait OpenClaim: Send {
+    /// Sends a statement without effect, so that the server does not end an idle transaction or connection.
+    fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>>;
+
+    /// Does everything that is left except COMMIT: merges or copies staged rows, and writes `loaded` into the ledger
+    /// row.
+    ///
+    /// `body` is the same as in [`FileSchema::Final`], with `lake_key` set. A load that began with a provisional schema
+    /// claims its content here. `counts` are those of [`OpenLoad::write`], with `rows_rejected` set by the caller.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] when another source with the same content is loaded, or being loaded.
+    /// After an error the load is rolled back, if the server still responds.
+    fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
+}
+
 /// A load that accepts rows. Dropping it rolls back.
-pub trait OpenLoad: Send {
+pub trait OpenLoad: OpenClaim {
     /// Sends all rows of the file.
     ///
     /// Each value is checked against the type of its column before it is sent, and the rows that the server has stored
@@ -313,17 +353,6 @@ pub trait OpenLoad: Send {
     /// # Errors
     /// After an error the load is rolled back, if the server still responds, and it cannot be finalized.
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
-
-    /// Does everything that is left except COMMIT: merges or copies staged rows, and writes `loaded` into the ledger
-    /// row.
-    ///
-    /// `body` is the same as in [`FileSchema::Final`]. A load that began with a provisional schema claims its content
-    /// here. `counts` are those of [`write`](Self::write), with `rows_rejected` set by the caller.
-    ///
-    /// # Errors
-    /// [`crate::error::ErrorKind::Conflict`] when another source with the same content is loaded, or being loaded.
-    /// After an error the load is rolled back, if the server still responds.
-    fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
 }
 
 /// A load that can be committed. Dropping it rolls back.

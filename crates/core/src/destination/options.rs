@@ -143,6 +143,35 @@ impl LoadMode {
     }
 }
 
+/// Where the rows of a table's files are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// In the table of the database.
+    Database,
+    /// As Parquet in the lake. The database has only the ledger.
+    Lake,
+    /// In both.
+    Both,
+}
+
+impl Output {
+    /// Whether the rows are stored in the lake.
+    pub fn has_lake(self) -> bool {
+        match self {
+            Self::Database => false,
+            Self::Lake | Self::Both => true,
+        }
+    }
+
+    /// Whether the rows are stored in the database.
+    pub fn has_database(self) -> bool {
+        match self {
+            Self::Lake => false,
+            Self::Database | Self::Both => true,
+        }
+    }
+}
+
 /// Options of connections and loads; the same for every file.
 #[derive(Debug, Clone)]
 pub struct DestinationOptions {
@@ -160,6 +189,8 @@ pub struct DestinationOptions {
     pub missing_columns: MissingColumns,
     /// The treatment of values that need another type than their column has.
     pub changed_types: ChangedTypes,
+    /// Where the rows are stored.
+    pub output: Output,
     /// The ledger table's name.
     pub ledger_table: String,
     /// Time limit of one attempt to connect.

@@ -82,6 +82,13 @@ pub(super) trait TableConnection: Send {
         table: &TableName,
         columns: &[WiderColumn<'_>],
     ) -> impl Future<Output = Result<Vec<String>>> + Send;
+
+    /// Returns the changes that [`TableConnection::widen_columns`] would make now. Reads only.
+    fn wider_types(
+        &mut self,
+        table: &TableName,
+        columns: &[WiderColumn<'_>],
+    ) -> impl Future<Output = Result<Vec<WiderType<Self::Storage>>>> + Send;
 }
 
 /// A column of the table whose type refuses values of the file.
@@ -91,6 +98,28 @@ pub(super) struct WiderColumn<'a> {
     pub(super) name: String,
     /// The column of the file, with the type of all its values.
     pub(super) file: &'a Column,
+}
+
+/// A wider type for a column of the table.
+#[derive(Debug, Clone)]
+pub(super) struct WiderType<Storage> {
+    /// The column's name.
+    pub(super) column: String,
+    /// Its type before.
+    pub(super) old_type: String,
+    /// The new type in SQL.
+    pub(super) type_text: String,
+    /// How the engine stores values of the new type.
+    pub(super) storage: Storage,
+    /// The statement that changes the column.
+    pub(super) sql: String,
+}
+
+impl<Storage> WiderType<Storage> {
+    /// Describes the change for people.
+    pub(super) fn description(&self) -> String {
+        format!("changed column {} from {} to {}", self.column, self.old_type, self.type_text)
+    }
 }
 
 /// The result of [`prepare`].
@@ -207,34 +236,40 @@ async fn add_lacking<C: TableConnection>(
 }
 
 /// Widens the columns that a failed try has named. Returns whether any may have another type now.
-///
-/// The columns of a merge key keep their types, because another type may compare keys in another way.
 async fn widen<C: TableConnection>(
     connection: &mut C,
     request: &Request<'_>,
     table_columns: &[TableColumn<C::Storage>],
     key_columns: &[String],
 ) -> Result<bool> {
-    let (wider, schema) = (request.file.table_changes.wider(), request.schema.schema());
+    let wider = request.file.table_changes.wider();
     if wider.is_empty() || request.schema.body().is_none() {
         return Ok(false);
     }
     let table = &request.file.table;
-    let found = matches(table, table_columns, schema)?;
-    let columns: Vec<WiderColumn<'_>> = schema
-        .columns
-        .iter()
-        .zip(found)
-        .filter_map(|(file, found)| match found {
-            Match::Column(index) => Some(WiderColumn { name: table_columns[index].name.clone(), file }),
-            Match::Missing | Match::Ambiguous(_) => None,
-        })
-        .filter(|column| wider.contains(&column.name) && !key_columns.contains(&column.name))
-        .collect();
+    let mut columns = changeable_columns(request, table_columns, key_columns)?;
+    columns.retain(|column| wider.contains(&column.name));
     let changes = connection.widen_columns(table, &columns).await?;
     changes.into_iter().for_each(|change| note(request, change));
     // Another worker may have changed the columns before.
     Ok(!columns.is_empty())
+}
+
+/// Returns the columns of the table that may get a wider type for the file.
+///
+/// The columns of a merge key keep their types, because another type may compare keys in another way.
+pub(super) fn changeable_columns<'a, S>(
+    request: &Request<'a>,
+    table_columns: &[TableColumn<S>],
+    key_columns: &[String],
+) -> Result<Vec<WiderColumn<'a>>> {
+    let schema = request.schema.schema();
+    let found = matches(&request.file.table, table_columns, schema)?;
+    let columns = schema.columns.iter().zip(found).filter_map(|(file, found)| match found {
+        Match::Column(index) => Some(WiderColumn { name: table_columns[index].name.clone(), file }),
+        Match::Missing | Match::Ambiguous(_) => None,
+    });
+    Ok(columns.filter(|column| !key_columns.contains(&column.name)).collect())
 }
 
 /// Logs a change of the table, and keeps it for the report.

@@ -11,11 +11,14 @@ use super::database::{Database, claim_of};
 use super::engine::{LoadConnection, SendOptions, SendResult};
 use super::limits::commit_timeout;
 use super::rows::Rows;
-use super::{Body, CommitResult, FileClaim, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult};
+use super::{Body, CommitResult, FileClaim, OpenClaim, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult};
 use crate::batch::BatchStream;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::ClaimResult;
+use crate::ledger::{ClaimResult, Loaded};
+
+/// The context of an error while the connection is kept open.
+pub(super) const KEEP_ALIVE: &str = "cannot keep the connection open";
 
 /// A load whose connection has a transaction with the claim or, for a staged load, a staging table.
 #[derive(Debug)]
@@ -97,8 +100,9 @@ impl<C: LoadConnection> Load<C> {
             Failpoint::AfterInsertSelect.reached().await;
         }
         Failpoint::BeforeLedgerEnd.reached().await;
-        let mode = database.options.load_mode.name();
-        let transaction = ledger.record_loaded(connection, &file.source.id, mode, counts).await?;
+        let load_mode = database.options.load_mode.name();
+        let loaded = Loaded { load_mode, counts, lake_key: body.lake_key.as_deref() };
+        let transaction = ledger.record_loaded(connection, &file.source.id, &loaded).await?;
         Ok((counts, transaction))
     }
 
@@ -137,6 +141,12 @@ impl<C: LoadConnection> OpenLoad for Load<C> {
             written
         }
         .boxed()
+    }
+}
+
+impl<C: LoadConnection> OpenClaim for Load<C> {
+    fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>> {
+        self.connection.run(KEEP_ALIVE, "SELECT 1").boxed()
     }
 
     fn finalize(mut self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {

@@ -85,6 +85,22 @@ impl BatchResult {
         self.published.1 = self.published.1.min(self.failures.len());
     }
 
+    /// Adds the results of another batch. The events of both are published.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.reports.extend(other.reports);
+        self.failures.extend(other.failures);
+        self.ignored.extend(other.ignored);
+        self.published = (self.reports.len(), self.failures.len());
+    }
+
+    /// Removes the reports above this number whose events are published, and returns how many.
+    pub(super) fn keep_reports(&mut self, count: usize) -> u64 {
+        let removed = self.reports.len().saturating_sub(count);
+        self.reports.truncate(count);
+        self.published.0 = self.published.0.min(count);
+        removed as u64
+    }
+
     /// Number of reports and failures whose events are not published yet.
     pub(super) fn unpublished(&self) -> usize {
         self.reports.len() + self.failures.len() - self.published.0 - self.published.1

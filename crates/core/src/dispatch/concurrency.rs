@@ -37,6 +37,17 @@ impl Dispatcher {
         objects: Vec<ListedObject>,
         deadline: &Deadline,
     ) -> BatchResult {
+        self.process_while(bucket, objects, deadline, |_| true).await
+    }
+
+    /// The same, without the objects that may not start when it is their turn. They have no result.
+    pub(super) async fn process_while(
+        &self,
+        bucket: &str,
+        objects: Vec<ListedObject>,
+        deadline: &Deadline,
+        may_start: impl Fn(&ListedObject) -> bool + Sync,
+    ) -> BatchResult {
         let permits = Permits::of(&self.context.settings);
         let deaths = match is_any_order(&self.context.settings) && objects.len() > 1 {
             true => self.deaths(bucket).await,
@@ -45,15 +56,16 @@ impl Dispatcher {
         let objects = suspects_last(objects, &deaths);
         let deaths = &deaths;
         let is_interrupted = AtomicBool::new(false);
-        let (free, is_interrupted) = (&Semaphore::new(permits.count), &is_interrupted);
+        let (free, is_interrupted, may_start) = (&Semaphore::new(permits.count), &is_interrupted, &may_start);
         let mut finished = stream::iter(objects)
-            .map(|ListedObject { key, size_bytes, .. }| async move {
-                let needed = if deaths.contains_key(&key) { permits.count } else { permits.needed(size_bytes) };
+            .map(|object| async move {
+                let (is_suspect, size_bytes) = (deaths.contains_key(&object.key), object.size_bytes);
+                let needed = if is_suspect { permits.count } else { permits.needed(size_bytes) };
                 let _permit = free.acquire_many(u32::try_from(needed).unwrap_or(u32::MAX)).await;
-                if is_interrupted.load(Ordering::Relaxed) {
+                if is_interrupted.load(Ordering::Relaxed) || !may_start(&object) {
                     return None;
                 }
-                let result = self.process(ObjectRef::new(bucket, key), Route::Ingest, deadline).await;
+                let result = self.process(ObjectRef::new(bucket, object.key), Route::Ingest, deadline).await;
                 if result.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Interrupted) {
                     is_interrupted.store(true, Ordering::Relaxed);
                 }

@@ -9,6 +9,7 @@ use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::lake_recovery::finish_interrupted;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
@@ -18,6 +19,7 @@ use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
 use crate::status::{Status, status};
 use crate::store::read::ListedObject;
+use crate::sync::SyncResult;
 
 /// The results of a request.
 #[derive(Debug, Serialize)]
@@ -40,6 +42,9 @@ pub struct RequestResult {
     /// The response to a list request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub list: Option<List>,
+    /// The windows and watermarks of a sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncResult>,
 }
 
 impl RequestResult {
@@ -57,7 +62,7 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None, status: None, check: None, list: None }
+        Self { results, cleared: None, postponed: None, status: None, check: None, list: None, sync: None }
     }
 }
 
@@ -89,6 +94,7 @@ impl Dispatcher {
             }
             Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
+            Request::Sync { bucket, sync } => Box::pin(self.run_sync(&bucket, &sync, deadline)).await,
             Request::Status { bucket, status: request } => {
                 let status = Box::pin(status(&self.context, &bucket, &request, deadline)).await?;
                 Ok(RequestResult { status: Some(status), ..self.without_reports() })
@@ -172,6 +178,10 @@ impl Dispatcher {
         let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let mut results = self.process_all(bucket, overdue, deadline).await;
+        match Box::pin(finish_interrupted(context, bucket, older_than, deadline)).await {
+            Ok(finished) => finished.into_iter().for_each(|result| results.add(result)),
+            Err(error) => results.add_failure(Some(error)),
+        }
         self.publish(&mut results).await;
         // These files have another worker or wait for the database, so the sweep has nothing to do for them.
         results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
@@ -196,7 +206,7 @@ impl Dispatcher {
 }
 
 /// Whether a failure says that another worker is processing the file.
-fn is_owned_by_another(kind: ErrorKind) -> bool {
+pub(super) fn is_owned_by_another(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Conflict)
 }
 

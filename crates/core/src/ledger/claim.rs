@@ -13,6 +13,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
+use crate::table_name::TableName;
 
 /// Number of characters that the column `worker` stores.
 const WORKER_CHARACTERS: usize = 255;
@@ -69,7 +70,7 @@ impl SqlLedger<'_> {
             (&source.etag).into(),
             source.size_bytes.into(),
             claim.body_sha256.unwrap_or_default().into(),
-            claim.table.into(),
+            claim.table.as_str().into(),
             truncated(claim.worker, WORKER_CHARACTERS).into(),
             env!("CARGO_PKG_VERSION").into(),
             claim.started_at.into(),
@@ -95,7 +96,7 @@ impl SqlLedger<'_> {
     async fn claim_again<C: LedgerConnection>(&self, connection: &mut C, claim: &Claim<'_>) -> Result<()> {
         let params = [
             claim.body_sha256.unwrap_or_default().into(),
-            claim.table.into(),
+            claim.table.as_str().into(),
             truncated(claim.worker, WORKER_CHARACTERS).into(),
             env!("CARGO_PKG_VERSION").into(),
             claim.started_at.into(),
@@ -132,7 +133,8 @@ impl SqlLedger<'_> {
         claim: &Claim<'_>,
     ) -> Result<ClaimResult> {
         let context = "cannot claim the table";
-        if let Some(row) = self.query(connection, context, CURRENT, &[claim.table.into()]).await?.first() {
+        let table = claim.table.unique_text();
+        if let Some(row) = self.query(connection, context, CURRENT, &[table.as_ref().into()]).await?.first() {
             let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
             let current = CurrentSource { source_id, key, modified_micros };
             if current.is_newer_than(claim.source) {
@@ -140,7 +142,7 @@ impl SqlLedger<'_> {
             }
             self.execute(connection, context, RELEASE_TABLE, &[(&current.source_id).into()]).await?.rows()?;
         }
-        let params = [claim.table.into(), claim.source.last_modified.into(), claim.source.id.as_str().into()];
+        let params = [table.as_ref().into(), claim.source.last_modified.into(), claim.source.id.as_str().into()];
         match self.execute(connection, context, CLAIM_TABLE, &params).await? {
             ExecuteResult::Rows(_) => Ok(ClaimResult::Claimed),
             ExecuteResult::UniqueViolation(_) => {
@@ -154,14 +156,15 @@ impl SqlLedger<'_> {
     pub(crate) async fn has_newer<C: LedgerConnection>(
         &self,
         connection: &mut C,
-        table: &str,
+        table: &TableName,
         source: &ObjectVersion,
     ) -> Result<bool> {
         let column = ["current_of"];
         if connection.table_columns(self.table, &column).await?.is_none_or(|found| found.is_empty()) {
             return Ok(false);
         }
-        let rows = self.query(connection, "cannot read the ledger", CURRENT_NOW, &[table.into()]).await?;
+        let table = table.unique_text();
+        let rows = self.query(connection, "cannot read the ledger", CURRENT_NOW, &[table.as_ref().into()]).await?;
         let Some(row) = rows.first() else { return Ok(false) };
         let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
         Ok(CurrentSource { source_id, key, modified_micros }.is_newer_than(source))

@@ -1,7 +1,8 @@
 //! The ledger: a table with one row per source (object version). It decides whether a source is loaded.
 //!
 //! The row is written in the same transaction as the source's rows. Users query the table as the history of loads. A second
-//! table, [`attempts`], has the attempts that did not load their file; it never decides anything.
+//! table, [`attempts`], has the attempts that did not load their file, and a third, [`syncs`], the watermarks of syncs. These
+//! two never decide anything.
 //!
 //! A worker claims a source by locking its ledger row. At most one transaction holds that lock, and a source whose row
 //! says `loaded` is never loaded again. [`SqlLedger`] contains the statements for all databases. A [`Dialect`] and a
@@ -16,6 +17,7 @@ mod history;
 mod runs;
 mod sql;
 mod statements;
+mod syncs;
 mod table;
 
 use jiff::Timestamp;
@@ -24,13 +26,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
 use crate::report::Report;
+use crate::table_name::TableName;
 
 pub use attempts::{AttemptRecord, HistoryProbe, HistoryUpkeep, RunOutcome};
 pub(crate) use attempts_table::Index;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 pub use history::{HistoryEntry, LoadedVersion};
 pub use runs::{Run, RunCursor, RunFilter, RunPage};
-pub(crate) use sql::SqlLedger;
+pub(crate) use sql::{Loaded, SqlLedger};
+pub use syncs::SyncState;
+pub(crate) use table::LedgerColumns;
 
 /// Number of characters that the columns `reason` store.
 const REASON_CHARACTERS: usize = 8000;
@@ -169,7 +174,7 @@ pub struct LedgerOutcome {
 pub(crate) struct Claim<'a> {
     pub(crate) source: &'a ObjectVersion,
     /// The table that the rows are loaded into.
-    pub(crate) table: &'a str,
+    pub(crate) table: &'a TableName,
     /// Host, process and start time of the worker.
     pub(crate) worker: &'a str,
     /// When the attempt started.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use tracing::warn;
 
-use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MOVED, ORIGINAL, OUTCOME};
+use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, LOADED_IN_LAKE, MOVED, ORIGINAL, OUTCOME};
+use super::table::LedgerColumns;
 use super::{
     Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace,
     REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
@@ -15,7 +16,19 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::SourceId;
 
 /// The time columns that statements read.
-const TIME_COLUMNS: [&str; 5] = ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at"];
+const TIME_COLUMNS: [&str; 6] =
+    ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at", "watermark"];
+
+/// A load that is about to be committed, as the ledger stores it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loaded<'a> {
+    /// The load mode, or `lake` if no row is in the database.
+    pub(crate) load_mode: &'a str,
+    /// The row counts.
+    pub(crate) counts: RowCounts,
+    /// The key of the object with the rows in the lake, if there is one.
+    pub(crate) lake_key: Option<&'a str>,
+}
 
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
 /// open transaction.
@@ -31,8 +44,8 @@ impl<'a> SqlLedger<'a> {
     }
 
     /// Creates the ledger, or its missing columns, outside of any transaction. Sends no DDL when nothing is missing.
-    pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C) -> Result<()> {
-        let Some(found) = connection.table_columns(self.table, &table::added_columns()).await? else {
+    pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C, columns: LedgerColumns) -> Result<()> {
+        let Some(found) = connection.table_columns(self.table, &columns.names()).await? else {
             let sql = table::create_statement::<C::Dialect>(self.table);
             connection.create("cannot create the ledger", &sql).await?;
             if let Err(error) = self.create_attempts(connection).await {
@@ -40,7 +53,7 @@ impl<'a> SqlLedger<'a> {
             }
             return Ok(());
         };
-        for sql in table::add_statements::<C::Dialect>(self.table, &found) {
+        for sql in table::add_statements::<C::Dialect>(self.table, columns, &found) {
             connection.create("cannot add the ledger's new columns", &sql).await?;
         }
         Ok(())
@@ -93,20 +106,21 @@ impl<'a> SqlLedger<'a> {
         &self,
         connection: &mut C,
         id: &SourceId,
-        load_mode: &str,
-        counts: RowCounts,
+        loaded: &Loaded<'_>,
     ) -> Result<C::Transaction> {
-        let params = [
-            load_mode.into(),
+        let counts = loaded.counts;
+        let mut params = vec![
+            loaded.load_mode.into(),
             (counts.rows_parsed + counts.rows_rejected).into(),
             counts.rows_stored.into(),
             counts.rows_rejected.into(),
             counts.rows_updated.into(),
             counts.rows_unchanged.into(),
-            id.as_str().into(),
         ];
-        let transaction =
-            connection.execute_last("cannot write the ledger", &self.sql::<C::Dialect>(LOADED), &params).await?;
+        params.extend(loaded.lake_key.map(Value::from));
+        params.push(id.as_str().into());
+        let sql = self.sql::<C::Dialect>(if loaded.lake_key.is_some() { LOADED_IN_LAKE } else { LOADED });
+        let transaction = connection.execute_last("cannot write the ledger", &sql, &params).await?;
         transaction.ok_or_else(|| Error::new(ErrorKind::Internal, "the claimed ledger row is missing"))
     }
 
@@ -205,6 +219,7 @@ impl<'a> SqlLedger<'a> {
             sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
         }
         let sql = sql.replace("{attempts}", &D::quoted(&self.attempts_table()));
+        let sql = sql.replace("{syncs}", &D::quoted(&self.syncs_table()));
         sql.replace("{ledger}", &D::quoted(self.table))
     }
 }

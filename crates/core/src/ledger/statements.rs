@@ -41,6 +41,9 @@ pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', row
 pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
      rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
+pub(super) const LOADED_IN_LAKE: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
+     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, lake_key = ?, committed_at = {now} \
+     WHERE source_id = ? AND state = 'loading'";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
 /// At the end of it the placeholders of keys and of ETags are inserted.
@@ -70,3 +73,14 @@ pub(super) const ATTEMPT_RUNS: &str = "SELECT source_id, outcome, error_kind, at
      {micros:ended_at}, {micros:first_started_at}, LEFT(reason, 1000) FROM {attempts} \
      WHERE NOT EXISTS (SELECT 1 FROM {ledger} AS entry WHERE entry.source_id = {attempts}.source_id \
      AND entry.started_at = {attempts}.started_at AND entry.state = {attempts}.outcome)";
+
+/// The watermarks of a bucket.
+pub(super) const SYNCS: &str = "SELECT target_table, {micros:watermark}, {micros:started_at}, {micros:ended_at}, \
+     files_listed, files_remaining, worker FROM {syncs} WHERE bucket = ? ORDER BY target_table";
+pub(super) const SYNC_AGAIN: &str = "UPDATE {syncs} SET started_at = ?, ended_at = ?, files_listed = ?, \
+     files_remaining = ?, worker = ?, tool_version = ? WHERE sync_id = ?";
+pub(super) const SYNC_INSERT: &str = "INSERT INTO {syncs} (started_at, ended_at, files_listed, files_remaining, worker, \
+     tool_version, sync_id, bucket, target_table) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// A watermark never moves back, also when two syncs run at once.
+pub(super) const SYNC_WATERMARK: &str =
+    "UPDATE {syncs} SET watermark = ? WHERE sync_id = ? AND (watermark IS NULL OR watermark < ?)";

@@ -39,19 +39,42 @@ const ADDED_COLUMNS: [Column; 5] = [
     ("load_mode", SqlType::Text(8), "NULL"),
     ("rows_updated", SqlType::Count, "NULL"),
     ("rows_unchanged", SqlType::Count, "NULL"),
-    // The table whose rows this source was the last to replace.
+    // The table whose rows this source was the last to replace, see `TableName::unique_text`.
     ("current_of", SqlType::Text(64), "NULL UNIQUE"),
     ("source_modified_at", SqlType::Time, "NULL"),
 ];
 
-/// Returns the names of the columns that an existing ledger may lack.
-pub(super) fn added_columns() -> [&'static str; 5] {
-    ADDED_COLUMNS.map(|(name, _, _)| name)
+/// The column of the object with the source's rows in the lake. A ledger of an earlier version gets it with the first file for the
+/// lake.
+const LAKE_COLUMN: Column = ("lake_key", SqlType::Text(1024), "NULL");
+
+/// The columns that a load needs in an existing ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LedgerColumns {
+    /// All but the lake's.
+    WithoutLake,
+    /// Also the lake's.
+    WithLake,
+}
+
+impl LedgerColumns {
+    fn added(self) -> impl Iterator<Item = &'static Column> {
+        let lake = match self {
+            Self::WithoutLake => None,
+            Self::WithLake => Some(&LAKE_COLUMN),
+        };
+        ADDED_COLUMNS.iter().chain(lake)
+    }
+
+    /// Returns the names of the columns that an existing ledger may lack.
+    pub(super) fn names(self) -> Vec<&'static str> {
+        self.added().map(|(name, _, _)| *name).collect()
+    }
 }
 
 /// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
-    let columns: Vec<String> = COLUMNS.iter().chain(&ADDED_COLUMNS).map(definition::<D>).collect();
+    let columns: Vec<String> = COLUMNS.iter().chain(LedgerColumns::WithLake.added()).map(definition::<D>).collect();
     create_table::<D>(table, &columns, D::KEYS, LEDGER_INDEXES)
 }
 
@@ -70,12 +93,12 @@ pub(super) fn create_table<D: Dialect>(table: &str, columns: &[String], keys: &s
     format!("CREATE TABLE {definition}; {}", separate.join("; "))
 }
 
-/// Returns one statement for each column that is not in `found`.
+/// Returns one statement for each of these columns that is not in `found`.
 ///
 /// The statements do not use IF NOT EXISTS, because PostgreSQL may add a second index to an existing unique column
 /// then.
-pub(super) fn add_statements<D: Dialect>(table: &str, found: &[String]) -> Vec<String> {
-    let missing = ADDED_COLUMNS.iter().filter(|(name, _, _)| found.iter().all(|column| column != name));
+pub(super) fn add_statements<D: Dialect>(table: &str, columns: LedgerColumns, found: &[String]) -> Vec<String> {
+    let missing = columns.added().filter(|(name, _, _)| found.iter().all(|column| column != name));
     missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()
 }
 

@@ -9,6 +9,7 @@ use crate::fallback::{self, Manifest};
 use crate::pipeline::Context;
 use crate::reconcile::age_seconds;
 use crate::route;
+use crate::row_objects::Area;
 
 /// Which files of the fallback are listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -80,7 +81,7 @@ impl FallbackItem {
 /// When the fallback cannot be listed.
 pub(super) async fn list(context: &Context, bucket: &str, filter: &FallbackFilter) -> Result<List> {
     let (store, settings) = (&context.store, &context.settings);
-    let folder = route::manifests_prefix(&settings.prefixes);
+    let folder = route::manifests_prefix(&settings.prefixes.fallback);
     let prefix = format!("{folder}{}", filter.id.as_deref().unwrap_or_default());
     let after = filter.after.as_ref().map(|id| format!("{folder}{id}.json"));
     let is_wanted = |manifest: &Manifest| {
@@ -88,7 +89,7 @@ pub(super) async fn list(context: &Context, bucket: &str, filter: &FallbackFilte
             && filter.key.as_ref().is_none_or(|key| manifest.source.object.key == *key)
     };
     let page = fallback::ManifestPage { prefix: &prefix, after: after.as_deref(), limit: filter.limit };
-    let (manifests, last) = page.read(store, bucket, settings, is_wanted).await?;
+    let (manifests, last) = page.read(store, bucket, Area::fallback(settings), is_wanted).await?;
     let mut items: Vec<FallbackItem> = manifests.into_iter().map(FallbackItem::of).collect();
     items.sort_by_key(|item| item.written_at);
     let id_of = |key: String| key[folder.len()..].trim_end_matches(".json").to_owned();

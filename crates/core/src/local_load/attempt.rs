@@ -12,7 +12,7 @@ use crate::destination::{Body, Destination, FileClaim, LoadMode, TableChanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
-use crate::pipeline::{Dedupe, FileRows, KnownOutage, LoadAttempt, TableConfig};
+use crate::pipeline::{Dedupe, FileRows, KnownOutage, LakeObject, LoadAttempt, TableConfig};
 use crate::report::{Outcome, Report};
 use spillway_formats::reject::Reject;
 
@@ -142,6 +142,10 @@ impl LoadAttempt for LocalAttempt<'_> {
         if limit.is_on() { self.rejects.write(rows, values, &self.source.object.key).await } else { Ok(()) }
     }
 
+    async fn upload_to_lake(&self, _: &FileRows<'_>, _: &[Reject]) -> Result<Option<LakeObject<'_>>> {
+        Ok(None)
+    }
+
     async fn remove_earlier_rejects(&self) -> Result<()> {
         self.rejects.remove()
     }
@@ -172,5 +176,5 @@ pub(crate) fn body(config: &TableConfig, repeat: Repeat, sha256: &str, decoded_b
             None
         }
     };
-    Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+    Body { sha256: sha256.to_owned(), content_id, decoded_bytes, lake_key: None }
 }

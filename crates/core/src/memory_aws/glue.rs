@@ -39,22 +39,27 @@ impl State {
                 self.tables.insert(call.key.clone(), input["TableInput"].clone());
                 reply(200, &json!({}))
             }
-            "GetPartition" => found("Partition", self.partitions.get(&input["PartitionValues"].to_string())),
+            "GetPartition" => found("Partition", self.partitions.get(&partition(call, &input["PartitionValues"]))),
             "CreatePartition" => {
-                let key = input["PartitionInput"]["Values"].to_string();
+                let key = partition(call, &input["PartitionInput"]["Values"]);
                 if self.partitions.contains_key(&key) {
                     return error(400, "AlreadyExistsException");
                 }
                 self.partitions.insert(key, input["PartitionInput"].clone());
                 reply(200, &json!({}))
             }
-            "DeletePartition" => match self.partitions.remove(&input["PartitionValues"].to_string()) {
+            "DeletePartition" => match self.partitions.remove(&partition(call, &input["PartitionValues"])) {
                 Some(_) => reply(200, &json!({})),
                 None => error(400, "EntityNotFoundException"),
             },
             _ => reply(200, &json!({"Errors": []})),
         }
     }
+}
+
+/// The table and the values of a partition.
+fn partition(call: &Call<'_>, values: &Value) -> String {
+    format!("{} {values}", call.key)
 }
 
 fn found(name: &str, value: Option<&Value>) -> Reply {

@@ -1,6 +1,6 @@
 //! S3 in memory. All objects have the same time of modification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -62,6 +62,7 @@ impl State {
                 no_content()
             }
             "DeleteObject" => self.delete_object(call),
+            "ListObjectsV2" if call.parameter("delimiter") == "/" => self.list_folders(call.parameter("prefix")),
             "ListObjectsV2" => self.list_objects(call.parameter("prefix"), call.parameter("start-after")),
             "ListMultipartUploads" => self.list_uploads(call.parameter("prefix")),
             _ => self.read(call),
@@ -192,6 +193,16 @@ impl State {
             })
             .collect();
         xml(format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"))
+    }
+
+    fn list_folders(&self, prefix: &str) -> Reply {
+        let folder = |key: &String| {
+            let (name, _) = key.strip_prefix(prefix)?.split_once('/')?;
+            Some(format!("<CommonPrefixes><Prefix>{prefix}{name}/</Prefix></CommonPrefixes>"))
+        };
+        let folders: BTreeSet<String> = self.objects.keys().filter_map(folder).collect();
+        let folders: String = folders.into_iter().collect();
+        xml(format!("<ListBucketResult><IsTruncated>false</IsTruncated>{folders}</ListBucketResult>"))
     }
 
     fn list_uploads(&self, prefix: &str) -> Reply {

@@ -30,7 +30,7 @@ impl TablePattern {
 }
 
 /// The text of a name, with the texts of its parts.
-fn filled(pieces: &[Piece], parts: &[(&str, &str)]) -> Option<String> {
+pub(super) fn filled(pieces: &[Piece], parts: &[(&str, &str)]) -> Option<String> {
     let mut text = String::new();
     for piece in pieces {
         match piece {
@@ -46,7 +46,7 @@ fn filled(pieces: &[Piece], parts: &[(&str, &str)]) -> Option<String> {
 ///
 /// An open piece is `*` or a part without a text yet. The text after it is searched from the left, so each open piece
 /// matches as little as possible. The text after the last open piece must be the end of the segment.
-fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
+pub(super) fn match_segment<'a>(pieces: &'a [Piece], text: &'a str, parts: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
     let mut rest = text;
     let mut open: Option<&'a Piece> = None;
     let mut wanted = String::new();
@@ -99,6 +99,6 @@ fn close<'a>(open: Option<&'a Piece>, text: &'a str, parts: &mut Vec<(&'a str, &
 }
 
 /// The text of a part, if it has one.
-fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+pub(super) fn bound<'a>(parts: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
     parts.iter().find(|part| part.0 == name).map(|part| part.1)
 }

@@ -37,14 +37,23 @@ pub(crate) fn table_name(name: &TableName, ledger_table: &str) -> Result<TableNa
 
 /// Returns the name of the attempt history that belongs to a ledger.
 pub(crate) fn attempts_table(ledger_table: &str) -> String {
-    const ENDING: &str = "_attempts";
-    if ledger_table.len() + ENDING.len() <= MAX_TABLE_BYTES {
-        return format!("{ledger_table}{ENDING}");
+    beside(ledger_table, "_attempts")
+}
+
+/// Returns the name of the table with the watermarks of syncs that belongs to a ledger.
+pub(crate) fn syncs_table(ledger_table: &str) -> String {
+    beside(ledger_table, "_syncs")
+}
+
+/// The name of a table beside a ledger.
+fn beside(ledger_table: &str, ending: &str) -> String {
+    if ledger_table.len() + ending.len() <= MAX_TABLE_BYTES {
+        return format!("{ledger_table}{ending}");
     }
     // A part of a hash keeps the names of two ledgers apart.
     let hash = &hash_parts(&[ledger_table])[..8];
-    let end = ledger_table.floor_char_boundary(MAX_TABLE_BYTES - ENDING.len() - 1 - hash.len());
-    format!("{}_{hash}{ENDING}", &ledger_table[..end])
+    let end = ledger_table.floor_char_boundary(MAX_TABLE_BYTES - ending.len() - 1 - hash.len());
+    format!("{}_{hash}{ending}", &ledger_table[..end])
 }
 
 /// Returns how a table name belongs to Spillway itself; `None` for the names of other tables.
@@ -55,6 +64,9 @@ pub(crate) fn own_table(name: &TableName, ledger_table: &str) -> Option<String> 
     }
     if name == attempts_table(ledger_table).to_lowercase() {
         return Some("is the name of the ledger's attempt history".to_owned());
+    }
+    if name == syncs_table(ledger_table).to_lowercase() {
+        return Some("is the name of the table with the ledger's watermarks".to_owned());
     }
     name.starts_with(OWN_TABLE_PREFIX)
         .then(|| format!("begins with {OWN_TABLE_PREFIX}, the prefix of Spillway's own tables"))

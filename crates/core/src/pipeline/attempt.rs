@@ -22,6 +22,7 @@ use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
+use crate::row_objects::{self, Area};
 use crate::store::lease::Lease;
 use crate::table_name::TableName;
 
@@ -70,6 +71,8 @@ pub(crate) struct Attempt<'a> {
     key_error: Mutex<Option<Error>>,
     /// What the user may have meant with the file, for the report.
     hint: Mutex<Option<String>>,
+    /// The object with the rows in the lake, for the report.
+    lake_key: Mutex<Option<String>>,
     deadline: Deadline,
     started: Instant,
     usage: ObjectUsage,
@@ -126,6 +129,7 @@ impl<'a> Attempt<'a> {
             table_changes: TableChanges::default(),
             key_error: Mutex::new(key_error),
             hint: Mutex::new(None),
+            lake_key: Mutex::new(None),
             deadline: deadline.clone(),
             started,
             usage,
@@ -169,6 +173,16 @@ impl<'a> Attempt<'a> {
         *self.hint.lock().unwrap_or_else(PoisonError::into_inner) = hint;
     }
 
+    /// Keeps the key of the object in the lake for the report.
+    pub(crate) fn set_lake_key(&self, key: &str) {
+        *self.lake_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key.to_owned());
+    }
+
+    /// The key of the object in the lake that this attempt wrote or found.
+    pub(crate) fn lake_key(&self) -> Option<String> {
+        self.lake_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The table's name as the ledger stores it: empty if the key names no table.
     pub(crate) fn table_name(&self) -> TableName {
         self.table.clone().unwrap_or_default()
@@ -201,7 +215,7 @@ impl<'a> Attempt<'a> {
         *self.commit.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// Records in the lease that the fallback object is about to appear. Fails if another worker has taken over.
+    /// Records in the lease that a fallback object or a lake object is about to appear. Fails if another worker has taken over.
     pub(crate) async fn fence_before_fallback(&self) -> Result<()> {
         self.lease.fence_before_fallback().await
     }
@@ -213,12 +227,15 @@ impl<'a> Attempt<'a> {
 
     /// Returns the manifest of the fallback object that an earlier attempt completed, if there is one.
     ///
-    /// After this call the previous holder of the lease can no longer complete a fallback object.
+    /// After this call the previous holder of the lease can no longer complete a fallback object or a lake object.
     pub(crate) async fn earlier_fallback(&self) -> Result<Option<Manifest>> {
         let Context { store, settings, .. } = self.context;
         if self.lease.previous_holder().is_some_and(|previous| previous.fallback_may_be_written) {
-            let aborted = fallback::abort_writes(store, settings, &self.source).await?;
-            info!(aborted, "took over from a worker that may have been writing the fallback");
+            let mut aborted = fallback::abort_writes(store, settings, &self.source).await?;
+            if let Some(lake) = Area::lake(settings) {
+                aborted += row_objects::abort_writes(store, lake, &self.source).await?;
+            }
+            info!(aborted, "took over from a worker that may have been writing the fallback or the lake");
         }
         fallback::find(store, settings, &self.source).await
     }
@@ -331,7 +348,7 @@ pub(crate) fn object_body(object: &ObjectRef, config: &TableConfig, sha256: &str
         }
         (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
     };
-    Body { sha256: sha256.to_owned(), content_id, decoded_bytes }
+    Body { sha256: sha256.to_owned(), content_id, decoded_bytes, lake_key: None }
 }
 
 /// Fails if corrected records would replace a whole table: they are only a part of their file.

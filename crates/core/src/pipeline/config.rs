@@ -34,6 +34,8 @@ pub struct PipelineConfig {
     pub dedupe: Dedupe,
     /// `AFTER_LOAD`.
     pub after_load: AfterLoad,
+    /// `LAKE_DATABASE`: the Glue database of the lake's tables.
+    pub lake_database: String,
     /// Format, dialect and limits of the files.
     pub files: ReadOptions,
     /// `BUFFER_MAX_BYTES`: objects of at most this size, as stored, are read once and kept in memory.
@@ -42,6 +44,8 @@ pub struct PipelineConfig {
     pub max_concurrent_files: usize,
     /// `LEASE_SECONDS`: how long a file stays locked after its worker has died.
     pub lease: Duration,
+    /// `SYNC_OVERLAP_HOURS`: how far before the watermark a sync begins.
+    pub sync_overlap: Duration,
     /// The function or task that this process runs in, if known.
     pub compute: Option<Compute>,
     /// The host in this worker's name, for leases and the ledger.

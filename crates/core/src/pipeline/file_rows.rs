@@ -1,16 +1,16 @@
 //! The rows of one file, with their schema and their number.
 //!
-//! They can be read any number of times: once for each try to load them, and once for the fallback.
+//! They can be read any number of times: once for each try to load them, once for the lake, and once for the fallback.
 
 use crate::batch::BatchStream;
 use crate::error::Result;
-use crate::fallback::{self, Manifest};
 use crate::reader::{FileReader, ScanResult};
+use crate::row_objects::{self, Manifest};
 use crate::store::Store;
 use spillway_formats::reject::{Reject, RejectLimit};
 use spillway_formats::schema::Schema;
 
-/// The rows of a scanned file. This attempt has scanned it, or the attempt that wrote the fallback.
+/// The rows of a scanned file. This attempt has scanned it, or the attempt that wrote the fallback or lake object.
 pub(crate) struct FileRows<'a> {
     pub(crate) schema: Schema,
     /// Number of good rows.
@@ -26,7 +26,7 @@ pub(crate) struct FileRows<'a> {
 
 enum RowSource<'a> {
     File { reader: Box<FileReader>, scan: Box<ScanResult> },
-    Fallback { store: &'a Store, manifest: &'a Manifest },
+    RowObject { store: &'a Store, manifest: &'a Manifest },
 }
 
 impl FileRows<'static> {
@@ -44,15 +44,15 @@ impl FileRows<'static> {
 }
 
 impl<'a> FileRows<'a> {
-    /// The rows of the fallback object of an earlier attempt.
-    pub(crate) fn of_fallback(store: &'a Store, manifest: &'a Manifest) -> Self {
+    /// The rows of the fallback or lake object of an earlier attempt.
+    pub(crate) fn of_row_object(store: &'a Store, manifest: &'a Manifest) -> Self {
         Self {
             schema: manifest.schema.clone(),
             rows: manifest.rows,
             rows_rejected: manifest.rows_rejected,
             body_sha256: manifest.body_sha256.clone(),
             decoded_bytes: manifest.source.size_bytes,
-            source: RowSource::Fallback { store, manifest },
+            source: RowSource::RowObject { store, manifest },
         }
     }
 
@@ -60,15 +60,15 @@ impl<'a> FileRows<'a> {
     pub(crate) async fn open(&self) -> Result<BatchStream<'_>> {
         match &self.source {
             RowSource::File { reader, scan } => reader.rows(&scan.layout).await,
-            RowSource::Fallback { store, manifest } => fallback::open_rows(store, manifest).await,
+            RowSource::RowObject { store, manifest } => row_objects::open_rows(store, manifest).await,
         }
     }
 
-    /// The scanned file with its bad records. `None` for rows of the fallback, whose rejects are already written.
+    /// The scanned file with its bad records. `None` for rows of a row object, whose rejects are already written.
     pub(crate) fn scanned_file(&self) -> Option<(&FileReader, &ScanResult)> {
         match &self.source {
             RowSource::File { reader, scan } => Some((reader, scan)),
-            RowSource::Fallback { .. } => None,
+            RowSource::RowObject { .. } => None,
         }
     }
 

@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
-use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, rejects, settled_entry};
+use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, lake, rejects, settled_entry};
 use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -28,6 +28,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
             AfterLoad::Keep | AfterLoad::Delete => attempt.try_record_outcome(&empty).await?,
         }
     }
+    lake::settle(attempt, result.state()).await?;
     finish_loaded(attempt, &mut report).await?;
     Ok(report)
 }
@@ -90,7 +91,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
 
 async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str) -> Result<()> {
     let context = attempt.context;
-    let write = fallback::FallbackWrite {
+    let write = fallback::RowWrite {
         source: &attempt.source,
         table: &attempt.table_name(),
         original_key: &attempt.original_key,
@@ -126,6 +127,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
+    lake::settle(attempt, LedgerState::Rejected).await?;
     write_reason(attempt, &cause, &reason).await?;
     attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
@@ -248,6 +250,7 @@ async fn complete(attempt: &Attempt<'_>, report: &mut Report, place: ObjectPlace
     if report.rows_rejected > 0 {
         report.rejects = Some(route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id));
     }
+    report.lake = attempt.lake_key();
     report.table_changes = attempt.table_changes.made();
     report.cost_usd = attempt.cost_usd();
     attempt.record_move(place, report.cost_usd).await;

@@ -1,5 +1,5 @@
-//! The database part of the pipeline: claim, write, finalize, commit, with the retries of the retry policy
-//! ([`crate::policy`]).
+//! The load of scanned rows: claim, write, send to the lake, finalize, publish in the lake, commit, with the retries of the
+//! retry policy ([`crate::policy`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,11 +8,14 @@ use tracing::{info, warn};
 
 use crate::destination::ValueRejects;
 use crate::destination::{
-    Begun, CommitResult, FileClaim, FileSchema, LedgerEntry, ReadyLoad, RowCounts, ScanReason, WriteResult,
+    Begun, Body, Claimed, CommitResult, Destination, FileClaim, FileSchema, LedgerEntry, OpenClaim, ReadyLoad,
+    RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
+use crate::pipeline::lake::while_claimed;
 use crate::pipeline::{FileRows, LoadAttempt};
 use crate::policy::{Retry, backoff, policy};
+use spillway_formats::reject::Reject;
 
 /// The result of a load without a failure.
 #[derive(Debug)]
@@ -84,18 +87,67 @@ fn jitter() -> f64 {
 
 async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secret: bool) -> Result<LoadResult> {
     let destination = attempt.destination(reread_secret).await?;
+    let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
+    let stored = match attempt.config().destination.output.has_database() {
+        true => store_rows(attempt, rows, (&*destination, &body)).await?,
+        false => claim_only(attempt, rows, (&*destination, &body)).await?,
+    };
+    let Stored { mut claim, counts, values } = match stored {
+        StoreResult::Stored(stored) => stored,
+        StoreResult::AlreadyLoaded(entry) => {
+            attempt.resolve_commit();
+            return Ok(LoadResult::AlreadyLoaded(entry));
+        }
+    };
+    let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
+    attempt.write_rejects(rows, values.clone()).await?;
+    let object = while_claimed(&mut *claim, attempt.upload_to_lake(rows, &values)).await?;
+    let body = Body { lake_key: object.as_ref().map(|object| object.key().to_owned()), ..body };
+    let finalized = claim.finalize(body, counts).await;
+    let load = match (finalized, object) {
+        (Ok(load), None) => load,
+        (Ok(load), Some(object)) => {
+            object.publish().await?;
+            load
+        }
+        (Err(error), object) => {
+            if let Some(object) = object {
+                object.abandon().await;
+            }
+            return Err(error);
+        }
+    };
+    commit(attempt, load).await
+}
+
+/// The result of [`store_rows`] and [`claim_only`].
+enum StoreResult {
+    Stored(Stored),
+    AlreadyLoaded(LedgerEntry),
+}
+
+/// A claim whose transaction has all rows that the database stores.
+struct Stored {
+    claim: Box<dyn OpenClaim>,
+    counts: RowCounts,
+    /// The records with values that the table rejected.
+    values: Vec<Reject>,
+}
+
+/// Claims the source and sends its rows to the table.
+async fn store_rows(
+    attempt: &impl LoadAttempt,
+    rows: &FileRows<'_>,
+    (destination, body): (&dyn Destination, &Body),
+) -> Result<StoreResult> {
     let value_rejects = value_rejects(attempt, rows);
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
-    let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
-    let schema = FileSchema::Final { schema: &rows.schema, body: &body };
+    let schema = FileSchema::Final { schema: &rows.schema, body };
     let begun = destination.begin(&claim, schema).await;
     attempt.outage().observe(&begun);
     let mut load = match begun? {
         Begun::Open { load, .. } => load,
-        Begun::AlreadyLoaded(entry) => {
-            attempt.resolve_commit();
-            return Ok(LoadResult::AlreadyLoaded(entry));
-        }
+        Begun::AlreadyLoaded(entry) => return Ok(StoreResult::AlreadyLoaded(entry)),
         Begun::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
     let counts = match load.write(rows.open().await?).await? {
@@ -104,9 +156,23 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
     };
     let values = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
     check_count(rows.rows, counts.rows_parsed + values.len() as u64)?;
-    let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
-    attempt.write_rejects(rows, values).await?;
-    commit(attempt, load.finalize(body, counts).await?).await
+    Ok(StoreResult::Stored(Stored { claim: load, counts, values }))
+}
+
+/// Claims the source for rows that are stored only in the lake.
+async fn claim_only(
+    attempt: &impl LoadAttempt,
+    rows: &FileRows<'_>,
+    (destination, body): (&dyn Destination, &Body),
+) -> Result<StoreResult> {
+    let claimed = destination.claim(&attempt.claim(), body).await;
+    attempt.outage().observe(&claimed);
+    Ok(match claimed? {
+        Claimed::Open(claim) => {
+            StoreResult::Stored(Stored { claim, counts: RowCounts::inserted(rows.rows), values: Vec::new() })
+        }
+        Claimed::AlreadyLoaded(entry) => StoreResult::AlreadyLoaded(entry),
+    })
 }
 
 fn scanned_before(reason: ScanReason) -> Error {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::destination::{Body, ChangedTypes, Destination, FileClaim, TableChanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
-use crate::pipeline::{Attempt, FileRows, KnownOutage, TableConfig, rejects};
+use crate::pipeline::{Attempt, FileRows, KnownOutage, LakeObject, TableConfig, lake, rejects};
 use spillway_formats::reject::Reject;
 
 /// An attempt to load one file: an object in S3 under a lease ([`Attempt`]), or a file of this machine
@@ -52,6 +52,16 @@ pub(crate) trait LoadAttempt: Sync {
     /// # Errors
     /// When they may be incomplete.
     fn write_rejects(&self, rows: &FileRows<'_>, values: Vec<Reject>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Sends the rows to the lake, except those with `values` that the table rejected; `None` without a lake.
+    ///
+    /// # Errors
+    /// When the rows cannot be sent, or an earlier attempt published other rows.
+    fn upload_to_lake(
+        &self,
+        rows: &FileRows<'_>,
+        values: &[Reject],
+    ) -> impl Future<Output = Result<Option<LakeObject<'_>>>> + Send;
 
     /// Deletes the rejects of earlier attempts. None of these attempts has committed.
     ///
@@ -127,6 +137,10 @@ impl LoadAttempt for Attempt<'_> {
 
     async fn write_rejects(&self, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
         rejects::write(self, rows, values).await
+    }
+
+    async fn upload_to_lake(&self, rows: &FileRows<'_>, values: &[Reject]) -> Result<Option<LakeObject<'_>>> {
+        lake::upload(self, rows, values).await
     }
 
     async fn remove_earlier_rejects(&self) -> Result<()> {

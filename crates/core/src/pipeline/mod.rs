@@ -2,7 +2,7 @@
 //!
 //! After a call, one of these statements is true:
 //!
-//! - The object's rows are in the target table once.
+//! - The object's rows are in the target table once, and in the lake once, as `OUTPUT` says.
 //! - Its rows are in the fallback once.
 //! - The file is rejected, and no row is stored.
 //! - Its rows are not needed, because the file is a duplicate or superseded.
@@ -19,6 +19,7 @@ mod destinations;
 mod file_rows;
 mod finish;
 mod known_outage;
+mod lake;
 mod load;
 mod load_attempt;
 mod rejects;
@@ -38,6 +39,7 @@ pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
+pub(crate) use lake::{LakeObject, objects as lake_objects, settle as settle_lake};
 pub(crate) use load::{LoadResult, load, settled_entry};
 pub(crate) use load_attempt::LoadAttempt;
 pub(crate) use rejects::{RejectWriter, copy_records};
@@ -47,7 +49,7 @@ pub use tables::{TableEntry, TableRules, Tables};
 use crate::catalog::Catalog;
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::destination::{LedgerEntry, RowCounts};
+use crate::destination::{LedgerEntry, LedgerState, RowCounts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
@@ -127,6 +129,8 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     match read_and_load(attempt).await {
         Ok(loaded) => finish::loaded(attempt, loaded).await,
         Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {
+            // Rows for the lake alone do not need the table. The file waits for the ledger.
+            (Action::FallBack, Some(_)) if !attempt.config.destination.output.has_database() => Err(error),
             (Action::FallBack, Some(rows)) => finish::fall_back(attempt, &rows, error).await,
             (Action::Reject, _) => finish::reject(attempt, error).await,
             (Action::Fail, _) | (Action::FallBack, None) => Err(error),
@@ -189,6 +193,14 @@ pub(crate) enum FileResult {
 }
 
 impl FileResult {
+    /// The state of the ledger row.
+    fn state(&self) -> LedgerState {
+        match self {
+            Self::Loaded(_) | Self::Empty => LedgerState::Loaded,
+            Self::AlreadyLoaded { entry, .. } => entry.state,
+        }
+    }
+
     fn of_single_pass(result: LoadResult) -> Self {
         match result {
             LoadResult::Loaded(loaded) => Self::Loaded(loaded),

@@ -46,7 +46,8 @@ pub(super) enum SinglePass {
 /// When the object is broken, has changed or cannot be read, when the lease is lost, or when the result of a COMMIT is
 /// unknown.
 pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Result<SinglePass> {
-    if reader.is_buffered() {
+    // The lake needs final column types before it gets the first row.
+    if reader.is_buffered() || attempt.config().destination.output.has_lake() {
         return Ok(SinglePass::NeedsScan(None));
     }
     let Some(mut beginning) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
@@ -111,7 +112,7 @@ async fn try_load(
         StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
-    let body = attempt.body(&summary.bytes.sha256.unwrap_or_default(), summary.bytes.decoded_bytes);
+    let body = attempt.body(summary.bytes.sha256()?, summary.bytes.decoded_bytes);
     attempt.remove_earlier_rejects().await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)
 }

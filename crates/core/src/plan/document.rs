@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::destination::{FilledColumn, FoundTable};
+use crate::destination::{FilledColumn, FoundTable, TypeChange};
 use crate::error::{Error, Result, chain};
 use crate::pipeline::TableConfig;
 use crate::plan::values::ValueCount;
@@ -193,6 +193,9 @@ pub struct TablePlan {
     pub exists: Option<bool>,
     /// The statements that create or change it.
     pub sql: Vec<String>,
+    /// The columns of the table that get a wider type.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wider_columns: Vec<String>,
     /// The file's columns that are not loaded.
     pub ignored_columns: Vec<String>,
 }
@@ -267,7 +270,20 @@ impl Plan {
             }
         }
         let load_mode = config.destination.load_mode.name();
-        self.table = Some(TablePlan { name: config.name.to_string(), load_mode, exists, sql, ignored_columns });
+        let (name, wider_columns) = (config.name.to_string(), Vec::new());
+        self.table = Some(TablePlan { name, load_mode, exists, sql, wider_columns, ignored_columns });
+    }
+
+    /// Adds a change of a column of the table, which a load makes before it adds columns.
+    pub(super) fn add_type_change(&mut self, TypeChange { column, type_text, sql }: TypeChange) {
+        let is_changed = |planned: &&mut ColumnPlan| planned.table_column.as_ref() == Some(&column);
+        if let Some(planned) = self.columns.iter_mut().find(is_changed) {
+            planned.table_type = Some(type_text);
+        }
+        if let Some(table) = &mut self.table {
+            table.sql.insert(table.wider_columns.len(), sql);
+            table.wider_columns.push(column);
+        }
     }
 
     /// # Errors

@@ -167,6 +167,7 @@ impl Planner {
         let fields = |object: &ObjectRef| KeyFields::new(&config.key_columns, object, &parts, Timestamp::now());
         match source {
             PlanSource::Local(file) => {
+                local_load::check_output(&config)?;
                 let version = local_load::version(pipeline, file, &config, Repeat::Skip);
                 let fields = (fields(&version.object), progress);
                 let reader = FileReader::open_local(file, &version, buffer, files, fields).await?;
@@ -197,6 +198,10 @@ impl Planner {
             empty_file(&file.config.destination.load_mode)?;
             return Ok(());
         }
+        // The lake needs no table.
+        if !file.config.destination.output.has_database() {
+            return Ok(());
+        }
         let (inspection, rows) = self.inspect(file, scan).await?;
         let Inspection { needs_no_load, table, values } = inspection;
         plan.add_table(&file.config, table);
@@ -210,11 +215,17 @@ impl Planner {
             return Ok(());
         }
         let mut count = ValueCount::new(values, rows.remaining_rejects(file.config.files.limits.rejects));
-        let mut batches = rows.open().await?;
-        while let Some(batch) = batches.try_next().await? {
-            count.add(&batch);
+        loop {
+            let mut batches = rows.open().await?;
+            while let Some(batch) = batches.try_next().await? {
+                count.add(&batch);
+            }
+            // As in a load, each value that needs a wider column starts another pass.
+            match count.widen() {
+                Some(change) => plan.add_type_change(change),
+                None => return plan.add_values(count),
+            }
         }
-        plan.add_values(count)
     }
 
     async fn inspect(&self, file: &Planned, scan: ScanResult) -> Result<(Inspection, FileRows<'static>)> {

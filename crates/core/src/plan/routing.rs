@@ -17,8 +17,12 @@ const TASK: Compute = Compute::Fargate { cpu_units: 1024, memory_mb: 2048 };
 const BYTES_PER_SECOND: u64 = 10 << 20;
 /// The time for connections, claim and move.
 const FIXED_TIME: Duration = Duration::from_secs(1);
-/// The time until a task runs, which is not charged.
+/// The time until a task runs.
 const TASK_START: Duration = Duration::from_secs(40);
+/// The part of it that Fargate charges: from the download of the image on.
+const IMAGE_DOWNLOAD: Duration = Duration::from_secs(10);
+/// The shortest time that Fargate charges. Source: <https://aws.amazon.com/fargate/pricing>.
+const TASK_MINIMUM: Duration = Duration::from_secs(60);
 
 /// The requests of one object: its lease, its body, its copy and the tests for it.
 const REQUESTS: Requests = Requests { writes: 4.0, reads: 6.0 };
@@ -27,7 +31,8 @@ const REQUESTS: Requests = Requests { writes: 4.0, reads: 6.0 };
 pub(super) fn route(settings: &PlanSettings, version: &ObjectVersion, place: Place) -> RoutePlan {
     let expected_bytes = route::expected_bytes(version);
     let time = FIXED_TIME + Duration::from_secs(expected_bytes / BYTES_PER_SECOND);
-    let (process, compute, wait) = match route::execution_mode(expected_bytes, settings.inline_max_bytes, None) {
+    let mode = route::execution_mode(expected_bytes, settings.inline_max_bytes, None);
+    let (process, compute, wait) = match mode {
         ExecutionMode::Inline => ("function", FUNCTION, Duration::ZERO),
         ExecutionMode::Task => ("task", TASK, TASK_START),
     };
@@ -40,7 +45,27 @@ pub(super) fn route(settings: &PlanSettings, version: &ObjectVersion, place: Pla
         process,
         expected_bytes,
         expected_seconds: (time + wait).as_secs(),
-        expected_cost_usd: compute.dollars(time, REQUESTS),
+        expected_cost_usd: compute.dollars(charged_time(mode, time), REQUESTS),
         skipped,
+    }
+}
+
+/// The time that AWS charges for a load of this time.
+fn charged_time(mode: ExecutionMode, time: Duration) -> Duration {
+    match mode {
+        ExecutionMode::Inline => time,
+        ExecutionMode::Task => (IMAGE_DOWNLOAD + time).max(TASK_MINIMUM),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_charged_for_a_minute_at_least() {
+        let charged = |mode, seconds| charged_time(mode, Duration::from_secs(seconds)).as_secs();
+        assert_eq!([4, 50, 300].map(|seconds| charged(ExecutionMode::Task, seconds)), [60, 60, 310]);
+        assert_eq!(charged(ExecutionMode::Inline, 4), 4);
     }
 }

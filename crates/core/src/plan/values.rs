@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::destination::RowChecker;
+use crate::destination::{RowChecker, TypeChange};
 use crate::error::{Error, Result};
 use crate::plan::document::{FIRST, RejectedRecord, ValuesPlan};
 use spillway_formats::Batch;
@@ -57,6 +57,15 @@ impl ValueCount {
                 self.failure = Some(error);
             }
         }
+    }
+
+    /// If a load would give a column a wider type and try again, does the same: the count starts again. Returns the change.
+    pub(super) fn widen(&mut self) -> Option<TypeChange> {
+        let change = self.checker.widen(self.failure.as_ref()?)?;
+        (self.rows, self.values, self.last_record, self.failure) = (0, 0, None, None);
+        self.by_column.clear();
+        self.first.clear();
+        Some(change)
     }
 
     /// Returns the counts, and the number of rows that a load would reject.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hex};
 use crate::progress::Progress;
@@ -92,9 +92,19 @@ pub(crate) struct DecodedBytes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BodySummary {
     /// SHA-256 of the stored bytes in hex; `None` if the pass did not compute it.
-    pub(crate) sha256: Option<String>,
+    sha256: Option<String>,
     /// Number of bytes after decompression.
     pub(crate) decoded_bytes: u64,
+}
+
+impl BodySummary {
+    /// SHA-256 of the stored bytes in hex.
+    ///
+    /// # Errors
+    /// When the pass computed none, because it was not the first.
+    pub(crate) fn sha256(&self) -> Result<&str> {
+        self.sha256.as_deref().ok_or_else(|| Error::new(ErrorKind::Internal, "the pass computed no checksum"))
+    }
 }
 
 impl DecodedBytes {

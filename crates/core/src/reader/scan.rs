@@ -85,9 +85,7 @@ impl FileReader {
         self.options.columns.set_types(&mut schema)?;
         self.key_fields.extend(&mut schema, rows);
         Failpoint::Inferred.reached().await;
-        let BodySummary { sha256, decoded_bytes } = bytes;
-        let body_sha256 =
-            sha256.ok_or_else(|| Error::new(ErrorKind::Internal, "the first pass computed no checksum"))?;
+        let (body_sha256, decoded_bytes) = (bytes.sha256()?.to_owned(), bytes.decoded_bytes);
         let layout = layout.map_or(FileLayout::Parquet, FileLayout::Streaming);
         Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout })
     }

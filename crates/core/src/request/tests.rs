@@ -49,6 +49,17 @@ fn sample_requests_are_parsed() {
     let one_table = Request::Replay { bucket: "default".into(), selection };
     assert_eq!(parse(sample!("ingest-replay-table")).unwrap(), one_table);
     assert_eq!(parse(sample!("ingest-sweep")).unwrap(), Request::Sweep { bucket: "default".into(), sweep });
+    let sync = |window| {
+        let sync = SyncRequest { table: Some("orders".into()), window };
+        Request::Sync { bucket: "default".into(), sync }
+    };
+    assert_eq!(parse(sample!("ingest-sync")).unwrap(), sync(None));
+    let window = Window { from: Some(at("2026-11-20T00:00:00Z")), to: Some(at("2026-11-21T00:00:00Z")) };
+    assert_eq!(parse(sample!("ingest-sync-window")).unwrap(), sync(Some(window)));
+    assert_eq!(
+        parse(r#"{"sync": {}}"#).unwrap(),
+        Request::Sync { bucket: "default".into(), sync: SyncRequest::default() }
+    );
     let status = |key: Option<&str>| {
         let status = StatusRequest { key: key.map(str::to_owned) };
         Request::Status { bucket: "default".into(), status }
@@ -72,6 +83,11 @@ fn sample_requests_are_parsed() {
 #[case(r#"{"prefix": "a/", "mode": "newest"}"#, "invalid request")]
 #[case(r#"{"replay": {"tabel": "t"}}"#, "invalid request")]
 #[case(r#"{"sweep": {"older_than_seconds": -1}}"#, "invalid request")]
+#[case(r#"{"sync": {"tabel": "t"}}"#, "invalid request")]
+#[case(r#"{"sync": {"table": ""}}"#, "the table is empty")]
+#[case(r#"{"sync": {"table": "a.b.c"}}"#, "the table has more than one dot")]
+#[case(r#"{"sync": {"start_ts": "soon"}}"#, "start_ts is \"soon\"")]
+#[case(r#"{"sync": {"start_ts": "2026-11-20", "end_ts": "2026-11-20"}}"#, "start_ts is not before end_ts")]
 #[case(r#"{"status": {"key": ""}}"#, "the key is empty")]
 #[case(r#"{"status": {"keys": "a.csv"}}"#, "invalid request")]
 #[case(r#"{"status": {}, "check": {}}"#, "invalid request")]

@@ -56,6 +56,7 @@ mod tests {
             fallback: "fallback/".into(),
             lease: "lease/".into(),
             rejected: "rejected/".into(),
+            lake: None,
         };
         assert_eq!(MovedName::of("processed/", &prefixes, key).short_id(moved), expected);
     }

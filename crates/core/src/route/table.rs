@@ -70,11 +70,19 @@ pub(crate) fn glue_table(tables: &TableSettings, default: &str, table: &TableNam
     if tables.patterns.is_empty() || tables.default.as_ref() == Some(table) {
         return default.to_owned();
     }
-    let is_plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
-    if *table == *default { hashed(table, is_plain) } else { plain_or_hashed(table, is_plain) }
+    if *table == *default { hashed(table, is_plain_in_glue) } else { lake_table(table) }
 }
 
-/// The folder name of a table's fallback objects: the table's own name if it is safe in a path.
+/// The Glue table of a table's rows in the lake: its own name if it is plain. Two tables never share one.
+pub(crate) fn lake_table(table: &TableName) -> String {
+    plain_or_hashed(table, is_plain_in_glue)
+}
+
+fn is_plain_in_glue(character: char) -> bool {
+    character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+}
+
+/// The folder name of a table's row objects: the table's own name if it is safe in a path.
 pub(super) fn folder(table: &TableName) -> String {
     plain_or_hashed(table, |character| character.is_ascii_alphanumeric() || matches!(character, '_' | '-'))
 }

@@ -6,6 +6,7 @@
 
 mod copy;
 mod failure;
+mod folders;
 pub mod lease;
 mod meter;
 pub mod moves;

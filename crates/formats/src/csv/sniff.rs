@@ -51,11 +51,11 @@ fn extra_field(sample: Sample<'_>, dialect: &CsvDialect, division: &Division<'_>
     }
 }
 
-/// Whether the records may begin with row numbers as R writes them: the writer quotes texts but not numbers, and the first field
-/// is a number in quotes. So it is a name.
+/// Whether the records may begin with row numbers as R writes them: the writer quotes texts, but not other values, and the first
+/// field is a number in quotes. So it is a name.
 fn begins_with_row_numbers(division: &Division<'_>) -> bool {
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    let mut has_unquoted_number = false;
+    let mut has_bare_value = false;
     for (record, mut row) in division.rows().enumerate() {
         if record == 0 {
             if !row.all(|name| name.is_quoted) {
@@ -69,9 +69,17 @@ fn begins_with_row_numbers(division: &Division<'_>) -> bool {
         if !is_row_number {
             return false;
         }
-        has_unquoted_number |= row.any(|field| !field.is_quoted && is_number(field.text));
+        has_bare_value |= row.any(|field| !field.is_quoted && is_no_text_of_r(field.text));
     }
-    has_unquoted_number
+    has_bare_value
+}
+
+/// Whether R writes such a field without quotes: numbers, dates, times and booleans.
+fn is_no_text_of_r(field: &[u8]) -> bool {
+    match field {
+        [b'0'..=b'9', ..] | [b'-' | b'.', b'0'..=b'9' | b'.', ..] => true,
+        other => matches!(other, b"TRUE" | b"FALSE" | b"Inf" | b"-Inf"),
+    }
 }
 
 fn check_header(sample: Sample<'_>, syntax: Syntax, division: &Division<'_>, source: DelimiterSource) -> Result<()> {

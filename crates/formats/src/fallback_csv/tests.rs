@@ -1,7 +1,10 @@
+mod encoder;
+
 use futures_util::TryStreamExt;
 use proptest::prelude::*;
 
 use super::*;
+use encoder::CsvEncoder;
 
 type Row = Vec<Option<String>>;
 

@@ -87,7 +87,7 @@ pub(super) fn write_within(
             Ok(Some(FieldKind::String))
         }
         DataType::List(_) | DataType::Struct(_) | DataType::Map(_, _) if !array.is_null(row) => {
-            json::write_within(array, row, (out, max_bytes))?;
+            json::write_within(array, None, row, (out, max_bytes))?;
             Ok(Some(FieldKind::Nested))
         }
         _ => write(array, row, out),
@@ -155,6 +155,20 @@ pub(super) fn write_int96(
     }
     text::date_time(i128::from(micros) * 1_000 + i128::from(fraction), out);
     Ok(Some(FieldKind::Plain))
+}
+
+/// Writes a nested value with timestamps of 96 bits, given in microseconds and in nanoseconds.
+pub(super) fn write_nested_int96(
+    micros: &dyn Array,
+    nanos: &dyn Array,
+    row: usize,
+    (out, max_bytes): (&mut Vec<u8>, usize),
+) -> Result<Option<FieldKind>, Unreadable> {
+    if micros.is_null(row) {
+        return Ok(None);
+    }
+    json::write_within(micros, Some(nanos), row, (out, max_bytes))?;
+    Ok(Some(FieldKind::Nested))
 }
 
 /// Writes an interval of 96 bits in ISO 8601: its days and milliseconds, and its months. All are unsigned in Parquet.

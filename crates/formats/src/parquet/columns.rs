@@ -7,7 +7,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::schema::types::Type;
+use parquet::schema::types::{ColumnDescPtr, Type};
 
 use super::cells;
 use crate::schema::ColumnType;
@@ -34,6 +34,8 @@ pub(super) enum Conversion {
     Enum,
     /// A timestamp of 96 bits. It is read twice: in microseconds, and in nanoseconds as this column of the second read.
     Int96(usize),
+    /// A nested value that contains timestamps of 96 bits. It is read twice in the same way.
+    NestedInt96(usize),
     /// An interval of 96 bits. It is read twice: its days and milliseconds, and its months as this column of the second read.
     Interval(usize),
 }
@@ -62,6 +64,7 @@ pub(super) fn file_columns(arrow: &ArrowReaderMetadata, max_columns: usize) -> R
     for (second_index, index) in wide_columns(arrow.metadata()).into_iter().enumerate() {
         columns[index].conversion = match columns[index].conversion {
             Conversion::Interval(_) => Conversion::Interval(second_index),
+            _ if columns[index].column_type == ColumnType::Json => Conversion::NestedInt96(second_index),
             _ => Conversion::Int96(second_index),
         };
     }
@@ -82,7 +85,7 @@ fn file_column(field: &Field, parquet_type: &Type) -> Result<FileColumn> {
     let column_type = match conversion {
         Conversion::Json => Some(ColumnType::Json),
         Conversion::Uuid | Conversion::Enum | Conversion::Interval(_) => Some(ColumnType::Text),
-        Conversion::Plain | Conversion::Int96(_) => {
+        Conversion::Plain | Conversion::Int96(_) | Conversion::NestedInt96(_) => {
             cells::column_type(field.data_type()).filter(|_| is_supported(field.data_type()))
         }
     };
@@ -102,26 +105,40 @@ fn is_supported(data_type: &DataType) -> bool {
     }
 }
 
-/// The indexes of the columns whose values have 96 bits.
+/// The indexes of the columns with values of 96 bits.
 pub(super) fn wide_columns(metadata: &ParquetMetaData) -> Vec<usize> {
-    let types = metadata.file_metadata().schema_descr().root_schema().get_fields();
-    let is_wide = |kind: &Type| wide_type(kind, WideRead::First).is_some();
-    types.iter().enumerate().filter(|(_, kind)| is_wide(kind)).map(|(index, _)| index).collect()
+    let schema = metadata.file_metadata().schema_descr();
+    let intervals = (0..).zip(schema.root_schema().get_fields()).filter(|(_, kind)| is_interval(kind));
+    let timestamps = (0..).zip(schema.columns()).filter(|(_, leaf)| leaf.physical_type() == PhysicalType::INT96);
+    let roots = timestamps.map(|(leaf, _)| schema.get_column_root_idx(leaf));
+    let mut indexes: Vec<usize> = intervals.map(|(index, _)| index).chain(roots).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    indexes
 }
 
-/// The type in which values of 96 bits are read; `None` for other columns.
-fn wide_type(kind: &Type, read: WideRead) -> Option<DataType> {
+/// Whether a column contains intervals. Nested intervals are not supported.
+fn is_interval(kind: &Type) -> bool {
     let info = kind.get_basic_info();
-    if !kind.is_primitive() || info.has_repetition() && info.repetition() == Repetition::REPEATED {
-        return None;
-    }
-    match (kind.get_physical_type(), info.converted_type(), read) {
-        (PhysicalType::INT96, _, WideRead::First) => Some(DataType::Timestamp(TimeUnit::Microsecond, None)),
-        (PhysicalType::INT96, _, WideRead::Second) => Some(DataType::Timestamp(TimeUnit::Nanosecond, None)),
-        (_, ConvertedType::INTERVAL, WideRead::First) => Some(DataType::Interval(IntervalUnit::DayTime)),
-        (_, ConvertedType::INTERVAL, WideRead::Second) => Some(DataType::Interval(IntervalUnit::YearMonth)),
-        (_, _, _) => None,
-    }
+    let is_repeated = info.has_repetition() && info.repetition() == Repetition::REPEATED;
+    kind.is_primitive() && !is_repeated && info.converted_type() == ConvertedType::INTERVAL
+}
+
+/// The type in which a value of 96 bits is read.
+fn interval_type(read: WideRead) -> DataType {
+    DataType::Interval(match read {
+        WideRead::First => IntervalUnit::DayTime,
+        WideRead::Second => IntervalUnit::YearMonth,
+    })
+}
+
+/// See [`interval_type`].
+fn timestamp_type(read: WideRead) -> DataType {
+    let unit = match read {
+        WideRead::First => TimeUnit::Microsecond,
+        WideRead::Second => TimeUnit::Nanosecond,
+    };
+    DataType::Timestamp(unit, None)
 }
 
 /// Metadata with which Arrow reads each column in a supported type, and values of 96 bits by one of two reads.
@@ -134,39 +151,61 @@ pub(super) fn arrow_metadata(
     let stored = ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new()).or_else(|_| {
         ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new().with_skip_arrow_metadata(true))
     })?;
-    let types = metadata.file_metadata().schema_descr().root_schema().get_fields();
-    let fields = stored.schema().fields().iter().zip(types).map(|(field, kind)| match wide_type(kind, read) {
-        Some(data_type) => Arc::new(field.as_ref().clone().with_data_type(data_type)),
-        None => readable_field(field),
+    let schema = metadata.file_metadata().schema_descr();
+    let mut leaves = Leaves { columns: schema.columns().iter(), read };
+    let types = schema.root_schema().get_fields();
+    let fields = stored.schema().fields().iter().zip(types).map(|(field, kind)| {
+        let data_type = leaves.readable_type(field.data_type());
+        let data_type = if is_interval(kind) { interval_type(read) } else { data_type };
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
     });
     let schema: SchemaRef =
         Arc::new(Schema::new_with_metadata(fields.collect::<Fields>(), stored.schema().metadata().clone()));
     ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new().with_schema(schema))
 }
 
-fn readable_field(field: &FieldRef) -> FieldRef {
-    Arc::new(field.as_ref().clone().with_data_type(readable_type(field.data_type())))
+/// The leaves of the file's schema, in order. Arrow's types have the same leaves in the same order.
+struct Leaves<'a> {
+    columns: std::slice::Iter<'a, ColumnDescPtr>,
+    read: WideRead,
 }
 
-/// The one type in which all equivalent types are read. A view points into its page, so a repeated long text is in memory
-/// only once.
-fn readable_type(data_type: &DataType) -> DataType {
+impl Leaves<'_> {
+    fn readable_field(&mut self, field: &FieldRef) -> FieldRef {
+        Arc::new(field.as_ref().clone().with_data_type(self.readable_type(field.data_type())))
+    }
+
+    /// The one type in which all equivalent types are read. A view points into its page, so a repeated long text is in memory
+    /// only once.
+    fn readable_type(&mut self, data_type: &DataType) -> DataType {
+        match data_type {
+            DataType::List(field)
+            | DataType::LargeList(field)
+            | DataType::FixedSizeList(field, _)
+            | DataType::ListView(field)
+            | DataType::LargeListView(field) => DataType::List(self.readable_field(field)),
+            DataType::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|field| self.readable_field(field)).collect())
+            }
+            DataType::Map(entries, is_sorted) => DataType::Map(self.readable_field(entries), *is_sorted),
+            leaf => match self.columns.next() {
+                Some(column) if column.physical_type() == PhysicalType::INT96 => timestamp_type(self.read),
+                Some(_) | None => readable_leaf(leaf),
+            },
+        }
+    }
+}
+
+fn readable_leaf(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
         DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
-        DataType::Dictionary(_, values) => readable_type(values),
-        DataType::RunEndEncoded(_, values) => readable_type(values.data_type()),
+        DataType::Dictionary(_, values) => readable_leaf(values),
+        DataType::RunEndEncoded(_, values) => readable_leaf(values.data_type()),
         DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
             DataType::Decimal128(*precision, *scale)
         }
         DataType::Duration(_) => DataType::Int64,
-        DataType::List(field)
-        | DataType::LargeList(field)
-        | DataType::FixedSizeList(field, _)
-        | DataType::ListView(field)
-        | DataType::LargeListView(field) => DataType::List(readable_field(field)),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(readable_field).collect()),
-        DataType::Map(entries, is_sorted) => DataType::Map(readable_field(entries), *is_sorted),
         other => other.clone(),
     }
 }

@@ -63,6 +63,25 @@ pub(super) fn check_schema(footer: &[u8]) -> Result<(), RejectReason> {
     check_tree(&child_counts.ok_or("the footer has no schema")?)
 }
 
+/// Checks that no column is encrypted. The Parquet crate would take its pages for corrupt ones.
+pub(super) fn check_encryption(footer: &[u8]) -> Result<(), RejectReason> {
+    // `FileMetaData.row_groups`, `RowGroup.columns` and `ColumnChunk.crypto_metadata` in the Thrift definition of the format.
+    const ROW_GROUPS: i16 = 4;
+    const COLUMNS: i16 = 1;
+    const CRYPTO_METADATA: i16 = 8;
+    let mut thrift = ThriftReader { rest: footer };
+    thrift.fields(&mut |thrift, id, kind| match (id, kind) {
+        (ROW_GROUPS, wire::LIST) => thrift.structs(&mut |thrift, id, kind| match (id, kind) {
+            (COLUMNS, wire::LIST) => thrift.structs(&mut |thrift, id, kind| match id {
+                CRYPTO_METADATA => Err("columns are encrypted, which is not supported"),
+                _ => thrift.skip(kind),
+            }),
+            _ => thrift.skip(kind),
+        }),
+        _ => thrift.skip(kind),
+    })
+}
+
 /// Reads the list of schema elements, and returns the number of children of each.
 fn read_child_counts(thrift: &mut ThriftReader<'_>) -> Result<Vec<i64>, RejectReason> {
     // `SchemaElement.num_children` in the Thrift definition of the format.

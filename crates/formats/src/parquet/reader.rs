@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use parquet::arrow::ProjectionMask;
@@ -166,13 +166,16 @@ fn push_value(
         Conversion::Enum => {
             cells::write_within(array, row, (text, max_bytes)).and_then(|kind| cells::utf8(text).map(|_| kind))
         }
-        Conversion::Int96(second) | Conversion::Interval(second) => match &decoded.second {
-            Some(batch) if column.conversion == Conversion::Interval(second) => {
-                cells::write_interval(array, batch.column(second), row, text)
-            }
-            Some(batch) => cells::write_int96(array, batch.column(second), row, text),
-            None => Err("is not read"),
-        },
+        Conversion::Int96(second) => {
+            decoded.second(second).and_then(|second| cells::write_int96(array, second, row, text))
+        }
+        Conversion::NestedInt96(second) => {
+            let second = decoded.second(second);
+            second.and_then(|second| cells::write_nested_int96(array, second, row, (text, max_bytes)))
+        }
+        Conversion::Interval(second) => {
+            decoded.second(second).and_then(|second| cells::write_interval(array, second, row, text))
+        }
     };
     match kind {
         Ok(None) => batch.push_field(None),
@@ -188,6 +191,13 @@ fn push_value(
 /// Whether a text is a JSON object or array.
 fn is_nested(text: &[u8]) -> bool {
     matches!(parse(ColumnType::Json, Some(text)), Some(Value::Json(_)))
+}
+
+impl Decoded {
+    /// A column of the second read.
+    fn second(&self, index: usize) -> Result<&dyn Array, cells::Unreadable> {
+        self.second.as_ref().map(|batch| batch.column(index).as_ref()).ok_or("is not read")
+    }
 }
 
 impl Streams {
@@ -209,6 +219,7 @@ impl Streams {
 async fn read_metadata(ranges: &mut Ranges) -> Result<Arc<ParquetMetaData>> {
     let footer = footer::read(ranges).await?;
     footer::check_schema(&footer).map_err(invalid)?;
+    footer::check_encryption(&footer).map_err(invalid)?;
     let metadata = catch_panic(|| ParquetMetaDataReader::decode_metadata(&footer))?;
     footer::check_row_groups(&metadata)?;
     counts::check_footer(&metadata)?;

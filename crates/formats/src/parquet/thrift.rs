@@ -55,6 +55,18 @@ impl ThriftReader<'_> {
         }
     }
 
+    /// Reads a list of structs, each as [`ThriftReader::fields`] does.
+    pub(super) fn structs(
+        &mut self,
+        read_field: &mut dyn FnMut(&mut Self, i16, u8) -> Result<(), RejectReason>,
+    ) -> Result<(), RejectReason> {
+        let (count, kind) = self.list()?;
+        if count > 0 && kind != wire::STRUCT {
+            return Err(CORRUPT);
+        }
+        (0..count).try_for_each(|_| self.fields(read_field))
+    }
+
     /// Skips the value of a field.
     pub(super) fn skip(&mut self, kind: u8) -> Result<(), RejectReason> {
         self.skip_nested(kind, 0)

@@ -121,8 +121,7 @@ fn describe_table(table: &TablePlan, database: DatabaseUse, styles: Styles) -> S
         (_, None) => "not needed: the file has no columns".to_owned(),
         (DatabaseUse::None(product), _) => format!("new, for {}", name_of(product)),
         (DatabaseUse::Live, Some(false)) => "new".to_owned(),
-        (DatabaseUse::Live, Some(true)) if table.sql.is_empty() => "exists and has every column".to_owned(),
-        (DatabaseUse::Live, Some(true)) => "exists and gets new columns".to_owned(),
+        (DatabaseUse::Live, Some(true)) => format!("exists and {}", change_of(table)),
     };
     let name = styles.paint(Style::Bold, &printable(&table.name));
     let mut text = format!("\n  table {name}: {state}; load mode {}\n", table.load_mode);
@@ -133,6 +132,16 @@ fn describe_table(table: &TablePlan, database: DatabaseUse, styles: Styles) -> S
         text += &format!("    not loaded: {}\n", printable(&table.ignored_columns.join(", ")));
     }
     text
+}
+
+/// The change of an existing table.
+fn change_of(table: &TablePlan) -> &'static str {
+    match (table.wider_columns.len(), table.sql.len()) {
+        (_, 0) => "has every column",
+        (0, _) => "gets new columns",
+        (wider, all) if wider == all => "gets wider columns",
+        (_, _) => "gets wider and new columns",
+    }
 }
 
 fn name_of(product: Product) -> &'static str {

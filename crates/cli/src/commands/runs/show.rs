@@ -4,10 +4,11 @@ use serde_json::json;
 use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::Result;
 
-use super::{is_id, note, runs_of, short, style};
+use super::{note, short, style};
+use crate::commands::list::{List, details, is_id};
 use crate::exit::Exit;
-use crate::output::{Style, Styles};
-use crate::request::{Target, send};
+use crate::output::Styles;
+use crate::request::Target;
 use crate::session::Session;
 use crate::table::{bytes, duration, printable};
 
@@ -17,18 +18,18 @@ const MAX_RUNS: usize = 50;
 /// Shows the runs of an id or a key, newest first.
 pub(super) async fn run(run: &str, target: &Target, session: &Session) -> Result<Exit> {
     let field = if is_id(run) { "id" } else { "key" };
-    let body = send(session, target, json!({"runs": {field: run, "limit": MAX_RUNS}})).await?;
-    let runs = runs_of(&body)?;
-    session.output.result(&body["list"], |styles| match runs.is_empty() {
+    let request = json!({"runs": {field: run, "limit": MAX_RUNS}});
+    let runs = List::<Run>::request(session, target, &request).await?;
+    session.output.result(&runs.json, |styles| match runs.items.is_empty() {
         true => format!("no run has this {field}\n"),
-        false => runs.iter().map(|run| details(run, styles)).collect::<Vec<_>>().join("\n"),
+        false => runs.items.iter().map(|run| run_details(run, styles)).collect::<Vec<_>>().join("\n"),
     });
-    note(session, &body);
-    match runs.first() {
+    note(session, &runs);
+    match runs.items.first() {
         Some(run) => next_step(session, run),
         None => session.output.next_step("spillway status KEY shows whether the object exists"),
     }
-    Ok(if runs.is_empty() { Exit::Failed } else { Exit::Done })
+    Ok(if runs.items.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
 fn next_step(session: &Session, run: &Run) {
@@ -41,9 +42,9 @@ fn next_step(session: &Session, run: &Run) {
     }
 }
 
-fn details(run: &Run, styles: Styles) -> String {
+fn run_details(run: &Run, styles: Styles) -> String {
     let time = |time: jiff::Timestamp| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    let lines = [
+    let fields = [
         ("outcome", Some(styles.paint(style(run.outcome), run.outcome.name()))),
         ("reason", run.reason.as_deref().map(printable)),
         ("error kind", run.error_kind.clone()),
@@ -60,13 +61,7 @@ fn details(run: &Run, styles: Styles) -> String {
         ("worker", Some(format!("{} (version {})", printable(&run.worker), printable(&run.tool_version)))),
         ("id", Some(run.source_id.clone())),
     ];
-    let mut text = format!("{}\n", styles.paint(Style::Bold, &printable(&format!("s3://{}/{}", run.bucket, run.key))));
-    for (name, value) in lines {
-        if let Some(value) = value {
-            text.push_str(&format!("  {name:<14}{value}\n"));
-        }
-    }
-    text
+    details(styles, &printable(&format!("s3://{}/{}", run.bucket, run.key)), fields)
 }
 
 fn rows(run: &Run) -> String {

@@ -1,16 +1,14 @@
 //! Types in Glue: their names, and which of them store a file column without loss.
 
-use spillway_formats::schema::fallback::FallbackFormat;
 use spillway_formats::schema::{Column, ColumnType};
 
 /// The type of a new catalog column for a file column.
-pub(super) fn new_type(column: &Column, format: FallbackFormat) -> ColumnType {
-    match format {
+pub(super) fn new_type(column: &Column) -> ColumnType {
+    match column.column_type {
         // Glue has no JSON type. Athena's JSON functions read strings.
-        FallbackFormat::Parquet if column.column_type == ColumnType::Json => ColumnType::Text,
-        FallbackFormat::Parquet if column.has_other_spellings => ColumnType::Text,
-        FallbackFormat::Parquet => column.column_type.with_headroom(),
-        FallbackFormat::Csv => ColumnType::Text,
+        ColumnType::Json => ColumnType::Text,
+        _ if column.has_other_spellings => ColumnType::Text,
+        other => other.with_headroom(),
     }
 }
 
@@ -47,18 +45,16 @@ pub(super) fn type_name_part(column_type: ColumnType) -> String {
 /// The type in which a Glue column stores a file column, or `None` when a value would change.
 ///
 /// Types that Spillway never creates store nothing; another program's table may have them.
-pub(super) fn stored_as(glue_type: &str, column: &Column, format: FallbackFormat) -> Option<ColumnType> {
+pub(super) fn stored_as(glue_type: &str, column: &Column) -> Option<ColumnType> {
     let is_bytes = column.column_type == ColumnType::Binary;
-    match (glue_type, format) {
-        // The CSV of the fallback spells bytes in hex.
-        ("string", FallbackFormat::Csv) => return Some(ColumnType::Text),
-        ("string", FallbackFormat::Parquet) => return (!is_bytes).then_some(ColumnType::Text),
-        ("binary", FallbackFormat::Parquet) => return column.is_binary.then_some(ColumnType::Binary),
-        (_, _) => {}
+    match glue_type {
+        "string" => return (!is_bytes).then_some(ColumnType::Text),
+        "binary" => return column.is_binary.then_some(ColumnType::Binary),
+        _ => {}
     }
     // Text that could be a number stays text. Only a text column without values may be stored as another type.
     let is_open = !is_bytes && (column.column_type != ColumnType::Text || column.max_bytes == 0);
-    if format == FallbackFormat::Csv || !is_open || column.has_other_spellings {
+    if !is_open || column.has_other_spellings {
         return None;
     }
     let candidates = column.candidates;

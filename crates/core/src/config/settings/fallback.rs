@@ -1,7 +1,6 @@
-//! The fallback in S3 and Glue.
+//! The fallback and the lake in Glue.
 
-use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use spillway_formats::schema::fallback::FallbackFormat;
+use crate::config::setting::{Category, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 
 settings! { Fallback FALLBACK {
     /// Glue database of the fallback tables, in lower case. Created when it is first needed.
@@ -11,11 +10,14 @@ settings! { Fallback FALLBACK {
     /// name.
     GLUE_TABLE: String = GLUE_NAME, All, Template::Parameter("GlueTable"), default "ingest_fallback_table";
 
-    /// Format of fallback objects. `parquet` keeps all types, `csv` stores every column as a string.
-    FALLBACK_FORMAT: FallbackFormat = Value::Choice(&[
-        Choice::new("parquet", FallbackFormat::Parquet),
-        Choice::new("csv", FallbackFormat::Csv),
-    ]), All, Template::Parameter("FallbackFormat"), default "parquet";
+    /// Format of fallback objects: always Parquet. Earlier versions also wrote CSV, which Athena reads wrong if a value contains a
+    /// line break.
+    FALLBACK_FORMAT: () = Value::Text { form: "parquet", parse: fallback_format },
+        All, Template::Parameter("FallbackFormat"), default "parquet";
+
+    /// Glue database of the lake's tables, in lower case. Created when it is first needed. Each table has the name of the table
+    /// that its rows belong to.
+    LAKE_DATABASE: String = GLUE_NAME, All, Template::Parameter("LakeDatabase"), default "spillway_lake";
 }}
 
 const GLUE_NAME: Value<String> = Value::Text { form: "1 to 255 letters, digits, _ or -", parse: glue_name };
@@ -27,4 +29,15 @@ fn glue_name(text: &str) -> Result<String, Reason> {
         return Err(Reason::Form);
     }
     Ok(text.to_ascii_lowercase())
+}
+
+/// Accepts the one format that is left.
+fn fallback_format(text: &str) -> Result<(), Reason> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "parquet" => Ok(()),
+        "csv" => {
+            Err(Reason::Because("Athena splits values with line breaks in CSV, so it is no longer written".to_owned()))
+        }
+        _ => Err(Reason::Form),
+    }
 }

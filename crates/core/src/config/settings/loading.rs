@@ -1,7 +1,7 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, UnknownColumns};
+use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, Output, UnknownColumns};
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, Dedupe};
 use crate::table_name::TableName;
@@ -84,6 +84,14 @@ settings! { Loading LOADING {
         Choice::new("delete", AfterLoad::Delete),
     ]), All, Template::Parameter("AfterLoad"), default "move";
 
+    /// Where the rows of loaded files are stored. `database` is the table, `lake` is Parquet in S3 under `LAKE_PREFIX`, `both` is
+    /// both. `lake` needs the ledger in the database, and `LOAD_MODE=append`.
+    OUTPUT: Output = Value::Choice(&[
+        Choice::new("database", Output::Database),
+        Choice::new("lake", Output::Lake),
+        Choice::new("both", Output::Both),
+    ]), All, Template::Parameter("Output"), default "database";
+
     /// How rows are sent to MySQL and MariaDB. `auto` uses LOAD DATA LOCAL if the server allows it, else INSERT.
     /// PostgreSQL always uses COPY.
     RDS_LOAD_METHOD: LoadMethod = Value::Choice(&[
@@ -103,6 +111,11 @@ settings! { Loading LOADING {
     /// How long the attempt history beside the ledger keeps an attempt. Each sweep deletes older ones. The ledger keeps
     /// every file.
     HISTORY_DAYS: u64 = Value::number("number of days", 1, 36_500), All, Template::NotSet, default "90";
+
+    /// How far before the watermark of a table a sync begins. Files that arrive later than this after the time in their key, or
+    /// after the start of their upload, are found only by a sync with a window. See `docs/sync.md`.
+    SYNC_OVERLAP_HOURS: u64 = Value::number("number of hours", 0, 87_600),
+        All, Template::Parameter("SyncOverlapHours"), default "72";
 }}
 
 const TABLE_NAME: Value<String> = Value::Text { form: "a table name of at most 64 characters", parse: table_name };

@@ -32,6 +32,9 @@ settings! { Storage STORAGE {
 
     /// Destination of rejected records; see `MAX_REJECTS`.
     REJECTED_PREFIX: String = PREFIX, All, Template::Parameter("RejectedPrefix"), default "rejected/";
+
+    /// Destination of rows for the lake; see `OUTPUT`. Unset, there is no lake.
+    LAKE_PREFIX: String = PREFIX, All, Template::Parameter("LakePrefix");
 }}
 
 const PREFIX: Value<String> = Value::Text { form: "a key prefix outside the other prefixes", parse: prefix };

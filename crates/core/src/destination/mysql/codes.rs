@@ -26,7 +26,7 @@ pub(super) const ER_LOAD_INFILE_CAPABILITY_DISABLED: u16 = 4166;
 
 /// The error codes with their names and kinds, sorted by code.
 #[rustfmt::skip]
-const CODES: [(u16, &str, ErrorKind); 151] = [
+const CODES: [(u16, &str, ErrorKind); 152] = [
     (1020, "ER_CHECKREAD", Conflict),
     (1021, "ER_DISK_FULL", DatabaseFull),
     (1022, "ER_DUP_KEY", DataRefused),
@@ -156,6 +156,7 @@ const CODES: [(u16, &str, ErrorKind); 151] = [
     (2006, "CR_SERVER_GONE_ERROR", Failover),
     (2013, "CR_SERVER_LOST", Failover),
     (3024, "ER_QUERY_TIMEOUT", Capacity),
+    (3037, "ER_GIS_INVALID_DATA", DataRefused),
     (3058, "ER_USER_LOCK_DEADLOCK", Conflict),
     (3098, "ER_BEFORE_DML_VALIDATION_ERROR", TableMismatch),
     (3105, "ER_NON_DEFAULT_VALUE_FOR_GENERATED_COLUMN", TableMismatch),
@@ -191,7 +192,7 @@ const CHECK_CONSTRAINT: &str = "a CHECK constraint of the table rejects a row";
 
 /// Reasons for rejected rows, sorted by code.
 #[rustfmt::skip]
-const REASONS: [(u16, &str, &str); 29] = [
+const REASONS: [(u16, &str, &str); 30] = [
     (1022, "ER_DUP_KEY", DUPLICATE_KEY),
     (1048, "ER_BAD_NULL_ERROR", NO_VALUE),
     (1062, "ER_DUP_ENTRY", DUPLICATE_KEY),
@@ -215,6 +216,7 @@ const REASONS: [(u16, &str, &str); 29] = [
     (1586, "ER_DUP_ENTRY_WITH_KEY_NAME", DUPLICATE_KEY),
     (1644, "ER_SIGNAL_EXCEPTION", TRIGGER),
     (1690, "ER_DATA_OUT_OF_RANGE", OUT_OF_RANGE),
+    (3037, "ER_GIS_INVALID_DATA", NOT_A_GEOMETRY),
     (3140, "ER_INVALID_JSON_TEXT", NOT_JSON),
     (3141, "ER_INVALID_JSON_TEXT_IN_PARAM", NOT_JSON),
     (3643, "ER_WRONG_SRID_FOR_COLUMN", "the column accepts only geometries with an SRID, and WKT has none"),

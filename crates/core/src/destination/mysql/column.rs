@@ -231,6 +231,7 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         day_order: None,
         field: 0,
         extra: None,
+        invisible: extra.contains("INVISIBLE"),
     }
 }
 
@@ -327,6 +328,12 @@ fn members(type_text: &str) -> Vec<String> {
 
 /// Returns the storage of a type in SQL with the collation of created tables, on MySQL.
 pub(super) fn storage_of(type_text: &str) -> Storage {
+    storage_with(type_text, Some("utf8mb4_bin"))
+}
+
+/// Returns the storage of a type in SQL with a collation, on MySQL. A character set in the type is UTF-8.
+pub(super) fn storage_with(type_text: &str, collation: Option<&str>) -> Storage {
+    let collation = if type_text.contains(" CHARACTER SET ") { Some("utf8mb4_bin") } else { collation };
     let data_type = type_text.split(['(', ' ']).next().unwrap_or_default().to_ascii_lowercase();
     let mut numbers = type_text
         .split_once('(')
@@ -336,7 +343,7 @@ pub(super) fn storage_of(type_text: &str) -> Storage {
         .into_iter();
     let first = numbers.next();
     let numbers = Numbers { length: first, precision: first, scale: numbers.next(), fraction: first };
-    storage(&data_type, type_text, &numbers, Some("utf8mb4_bin"))
+    storage(&data_type, type_text, &numbers, collation)
 }
 
 /// Returns a nullable column of a type with the name `c`.

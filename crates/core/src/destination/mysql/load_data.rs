@@ -15,12 +15,12 @@ use futures_util::stream::BoxStream;
 use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::codes::is_local_infile_off;
+use super::codes::{is_local_infile_off, kind_of};
 use super::column::{Storage, TableColumn, is_sent_in_hex};
 use super::connect::Connection;
 use super::encoding::{Tsv, write};
 use super::failure::{failure, server_code};
-use super::rejection::{SentRows, check_stored};
+use super::rejection::{SentRows, check_stored, from_message};
 use super::table::{quoted, quoted_table};
 use crate::destination::failure::{Phase, timed_out};
 use crate::destination::limits::{PIECE_TIMEOUT, STORE_TIMEOUT};
@@ -74,6 +74,10 @@ pub(super) async fn load(
         Err(error) if server_code(&error).is_some_and(is_local_infile_off) && sent.is_none() => {
             return Ok(LoadDataResult::NotAllowed);
         }
+        Err(mysql_async::Error::Server(server)) if is_about_rows(&server) => {
+            let count = rows.accepted - accepted_before;
+            return Err(rows_refused(&server, columns, first_record(rows, count)));
+        }
         Err(error) => return Err(failure(Phase::Connected, CONTEXT, error)),
         Ok(()) => {}
     }
@@ -84,6 +88,16 @@ pub(super) async fn load(
     let first_record = Some(first_record(rows, count));
     check_stored(connection, result, &SentRows { columns, count, first_record }).await?;
     Ok(LoadDataResult::Stored { rows: count, at_end })
+}
+
+/// Whether an error of the statement is about the values of the rows. An unknown error is, as far as Spillway can know.
+fn is_about_rows(error: &mysql_async::ServerError) -> bool {
+    matches!(kind_of(error.code, &error.state), ErrorKind::DataRefused | ErrorKind::Internal)
+}
+
+fn rows_refused(error: &mysql_async::ServerError, columns: &[TableColumn], first_record: u64) -> Error {
+    let rows = SentRows { columns, count: 0, first_record: Some(first_record) };
+    from_message(CONTEXT, error.code, &error.message, &rows)
 }
 
 /// Returns the queued pieces as the stream that the driver reads.

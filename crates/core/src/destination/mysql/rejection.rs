@@ -63,7 +63,7 @@ pub(super) async fn from_warnings(connection: &mut Connection, result: Statement
 }
 
 /// The error for a server message about sent rows.
-fn from_message(context: &str, code: u16, message: &str, rows: &SentRows<'_>) -> Error {
+pub(super) fn from_message(context: &str, code: u16, message: &str, rows: &SentRows<'_>) -> Error {
     let kind = match kind_of(code, "") {
         // An unknown code about sent rows is about the data.
         ErrorKind::Internal => ErrorKind::DataRefused,

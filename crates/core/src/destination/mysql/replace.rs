@@ -10,15 +10,22 @@ use super::column::TableColumn;
 use super::connect::Connection;
 use super::rejection::{SentRows, check_error};
 use super::table::quoted_table;
-use crate::destination::limits::copy_timeout;
+use crate::destination::limits::{STATEMENT_TIMEOUT, copy_timeout};
 use crate::error::Result;
 use crate::table_name::TableName;
+
+/// Makes MySQL read the sizes of tables each time.
+const FRESH_SIZES: &[u8] = b"SET SESSION information_schema_stats_expiry = 0";
 
 /// Deletes all rows in the open transaction.
 pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
     let sql = "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
     let context = "cannot delete the rows that the file replaces";
+    if !connection.facts.is_mariadb {
+        // MySQL remembers the size for a day. A relative of MySQL without this setting may refuse the statement.
+        let _best_effort = connection.run_raw(STATEMENT_TIMEOUT, context, FRESH_SIZES).await?;
+    }
     let name = connection.schema_and_name(table);
     let sizes: Vec<u64> = connection.rows(context, sql, name).await?;
     let limit = copy_timeout(sizes.first().copied().unwrap_or(0));

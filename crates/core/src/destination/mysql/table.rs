@@ -3,7 +3,7 @@
 use crate::destination::LoadMode;
 use crate::destination::column::{self, KeyPart};
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::{TableConnection, WiderColumn, create_statement, nullable_definition};
+use crate::destination::table::{TableConnection, WiderColumn, WiderType, create_statement, nullable_definition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
@@ -110,6 +110,10 @@ impl TableConnection for Connection {
 
     async fn widen_columns(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<String>> {
         widen::widen(self, table, columns).await
+    }
+
+    async fn wider_types(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<WiderType<Storage>>> {
+        widen::wider_types(self, table, columns).await
     }
 
     async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {

@@ -3,13 +3,13 @@
 //! ALTER TABLE commits, and the new type depends on the old one. So a named lock keeps other workers from changing the type
 //! between reading and changing it. Without it, a worker with outdated knowledge could make a column narrower again.
 
-use super::column::{Storage, TableColumn, describe};
+use super::column::{Storage, TableColumn, describe, storage_with};
 use super::connect::Connection;
 use super::table::{quoted, quoted_table};
 use crate::destination::column::NullFill;
 use crate::destination::failure::Phase;
 use crate::destination::limits::CHANGE_TIMEOUT;
-use crate::destination::table::{WiderColumn, cannot_widen};
+use crate::destination::table::{WiderColumn, WiderType, cannot_widen};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::table_name::TableName;
@@ -55,11 +55,26 @@ async fn widen_locked(
     table: &TableName,
     columns: &[WiderColumn<'_>],
 ) -> Result<Vec<String>> {
+    let mut changes = Vec::new();
+    for wider in wider_types(connection, table, columns).await? {
+        let result = connection.run_raw(CHANGE_TIMEOUT, CONTEXT, wider.sql.as_bytes()).await?;
+        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &wider.column))?;
+        changes.push(wider.description());
+    }
+    Ok(changes)
+}
+
+/// Finds the changes, see [`crate::destination::table::TableConnection::wider_types`].
+pub(super) async fn wider_types(
+    connection: &mut Connection,
+    table: &TableName,
+    columns: &[WiderColumn<'_>],
+) -> Result<Vec<WiderType<Storage>>> {
     let current = describe(connection, table).await?;
     let sql = format!("SHOW CREATE TABLE {}", quoted_table(table));
     let definition: Vec<(String, String)> = connection.rows(CONTEXT, &sql, ()).await?;
     let definition = definition.into_iter().next().map(|(_, text)| text).unwrap_or_default();
-    let mut changes = Vec::new();
+    let mut found = Vec::new();
     for wider in columns {
         let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
         let Some(new_type) = wider_type(column, wider) else { continue };
@@ -72,11 +87,15 @@ async fn widen_locked(
             quoted_table(table),
             quoted(&column.name)
         );
-        let result = connection.run_raw(CHANGE_TIMEOUT, CONTEXT, sql.as_bytes()).await?;
-        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &column.name))?;
-        changes.push(format!("changed column {} from {} to {new_type}", column.name, column.type_text));
+        found.push(WiderType {
+            column: column.name.clone(),
+            old_type: column.type_text.clone(),
+            storage: storage_with(&new_type, column.collation.as_deref()),
+            type_text: new_type,
+            sql,
+        });
     }
-    Ok(changes)
+    Ok(found)
 }
 
 /// Returns the rest of a column's definition after its type: NULL, default, comment and so on. `None` if the definition does

@@ -14,8 +14,8 @@ use crate::destination::column::NullFill;
 use crate::error::Result;
 use crate::table_name::TableName;
 
-/// Each column with its base type, and whether a BEFORE INSERT trigger of the table may fill it. The type modifier is the
-/// column's own, or that of the first domain that has one.
+/// Each column with its base type, and whether its table has triggers. The type modifier is the column's own, or that of the
+/// first domain that has one.
 const COLUMNS_SQL: &str = "\
     WITH RECURSIVE steps AS ( \
         SELECT a.attnum, a.atttypid AS type_id, a.atttypmod AS modifier, a.attnotnull AS required, false AS filled \
@@ -29,13 +29,23 @@ const COLUMNS_SQL: &str = "\
         s.filled OR a.atthasdef OR a.attidentity <> '', CAST(a.attidentity AS text), \
         COALESCE(pg_catalog.to_jsonb(a) ->> 'attgenerated', '') <> '', \
         CASE WHEN n.nspname = 'pg_catalog' THEN CAST(t.typname AS text) ELSE '' END, CAST(t.typtype AS text), s.modifier, \
-        EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = a.attrelid AND NOT g.tgisinternal \
-            AND g.tgenabled IN ('O', 'A') AND (g.tgtype & 7) = 7), \
+        c.relhastriggers, \
         t.typcategory = 'A' AND t.typelem <> 0 AND t.typlen = -1 AND t.typname NOT IN ('int2vector', 'oidvector') \
     FROM steps s JOIN pg_catalog.pg_type t ON t.oid = s.type_id \
         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
         JOIN pg_catalog.pg_attribute a ON a.attrelid = CAST(CAST($1 AS text) AS regclass) AND a.attnum = s.attnum \
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \
     WHERE t.typtype <> 'd' ORDER BY s.attnum";
+
+/// A trigger that may fill columns of a table: with the bits ROW, BEFORE and INSERT.
+const TRIGGER_SQL: &str = "\
+    SELECT CAST(tgname AS text) FROM pg_catalog.pg_trigger WHERE tgrelid = CAST(CAST($1 AS text) AS regclass) \
+        AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND (tgtype & 7) = 7 LIMIT 1";
+
+/// The name and type of each column.
+const TYPES_SQL: &str = "\
+    SELECT CAST(attname AS text), pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute \
+    WHERE attrelid = CAST(CAST($1 AS text) AS regclass) AND attnum > 0 AND NOT attisdropped";
 
 /// A column of a PostgreSQL table.
 pub(super) type TableColumn = crate::destination::column::TableColumn<Storage>;
@@ -133,19 +143,30 @@ impl Storage {
     }
 }
 
+/// Returns the name and type of each column of a table.
+pub(super) async fn types(connection: &mut Connection, table: &TableName) -> Result<Vec<(String, String)>> {
+    let (context, relation) = ("cannot read the types of the table's columns", quoted_table(table));
+    let rows = connection.rows(context, TYPES_SQL, &[(&relation, Type::TEXT)]).await?;
+    rows.iter().map(|row| Ok((value(row, 0)?, value(row, 1)?))).collect()
+}
+
 /// Returns the columns of a table, in table order.
 pub(super) async fn describe(connection: &mut Connection, table: &TableName) -> Result<Vec<TableColumn>> {
     let (context, relation) = ("cannot read the table's columns", quoted_table(table));
     let rows = connection.rows(context, COLUMNS_SQL, &[(&relation, Type::TEXT)]).await?;
-    rows.iter().map(column).collect()
+    let mut columns: Vec<TableColumn> = rows.iter().map(column).collect::<Result<_>>()?;
+    let has_triggers = rows.first().map_or(Ok(false), |row| value(row, 9))?;
+    // Each connection is new, and the server reads its catalog of triggers for it. So only tables with triggers are looked up there.
+    if has_triggers && !connection.rows(context, TRIGGER_SQL, &[(&relation, Type::TEXT)]).await?.is_empty() {
+        columns.iter_mut().for_each(|column| column.null_fill = NullFill::Trigger);
+    }
+    Ok(columns)
 }
 
 fn column(row: &Row) -> Result<TableColumn> {
     let required: bool = value(row, 2)?;
     let identity: String = value(row, 4)?;
     let generated: bool = value(row, 5)?;
-    // The bits of ROW, BEFORE and INSERT.
-    let has_trigger: bool = value(row, 9)?;
     let is_array: bool = value(row, 10)?;
     let (name, kind, modifier): (String, String, i32) = (value(row, 6)?, value(row, 7)?, value(row, 8)?);
     Ok(TableColumn {
@@ -162,12 +183,13 @@ fn column(row: &Row) -> Result<TableColumn> {
         generated: generated || identity == "a",
         collation: None,
         in_merge_key: false,
-        null_fill: if has_trigger { NullFill::Trigger } else { NullFill::Nothing },
+        null_fill: NullFill::Nothing,
         null_tokens: true,
         is_binary: false,
         day_order: None,
         field: 0,
         extra: None,
+        invisible: false,
     })
 }
 

@@ -131,6 +131,7 @@ fn binary(storage: Storage, value: &Encoded<'_>, out: &mut Vec<u8>) {
 /// Writes a value of fixed size.
 #[inline]
 fn fixed<const LENGTH: usize>(value: [u8; LENGTH], out: &mut Vec<u8>) {
+    out.reserve(4 + LENGTH);
     out.extend_from_slice(&length_bytes(LENGTH));
     out.extend_from_slice(&value);
 }

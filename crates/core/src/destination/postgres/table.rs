@@ -3,7 +3,7 @@
 use tokio_postgres::types::{ToSql, Type};
 
 use super::codes::{DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION};
-use super::column::{Storage, TableColumn, describe};
+use super::column::{Storage, TableColumn, describe, types};
 use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
@@ -14,7 +14,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::options::Contract;
 use crate::destination::table::{
-    TableConnection, WiderColumn, columns_of_new_table, create_statement, nullable_definition,
+    TableConnection, WiderColumn, WiderType, columns_of_new_table, create_statement, nullable_definition,
 };
 use crate::destination::{DestinationOptions, LoadMode};
 use crate::error::{Error, ErrorKind, Result};
@@ -158,6 +158,10 @@ impl TableConnection for Connection {
         widen::widen(self, table, columns).await
     }
 
+    async fn wider_types(&mut self, table: &TableName, columns: &[WiderColumn<'_>]) -> Result<Vec<WiderType<Storage>>> {
+        widen::wider_types(self, table, columns).await
+    }
+
     async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
         for sql in self.add_sql(table, columns)? {
             self.run("cannot add the file's new columns to the table", &sql).await?;
@@ -208,9 +212,9 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
 /// The binary format contains the bytes of a value without its type. So a server that has changed a type in between would read
 /// them as another value.
 pub(super) async fn check_types(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
-    let found = connection.read_columns(table).await?;
+    let found = types(connection, table).await?;
     let is_same = |column: &&TableColumn| {
-        found.iter().any(|other| other.name == column.name && other.type_text == column.type_text)
+        found.iter().any(|(name, type_text)| *name == column.name && *type_text == column.type_text)
     };
     match columns.iter().find(|column| !is_same(column)) {
         None => Ok(()),

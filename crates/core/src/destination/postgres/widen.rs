@@ -9,7 +9,7 @@ use super::table::{quoted, quoted_table};
 use crate::destination::column::NullFill;
 use crate::destination::failure::Phase;
 use crate::destination::limits::CHANGE_TIMEOUT;
-use crate::destination::table::{WiderColumn, cannot_widen};
+use crate::destination::table::{WiderColumn, WiderType, cannot_widen};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
@@ -56,25 +56,39 @@ async fn widen_locked(
     table: &TableName,
     columns: &[WiderColumn<'_>],
 ) -> Result<Vec<String>> {
-    let current = describe(connection, table).await?;
     let mut changes = Vec::new();
-    for wider in columns {
-        let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
-        let Some(new_type) = wider_type(column, wider) else { continue };
-        if new_type == column.type_text {
-            continue;
-        }
-        let sql = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {new_type}", quoted_table(table), quoted(&column.name));
-        let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, &sql).await?;
-        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &column.name))?;
-        changes.push(format!("changed column {} from {} to {new_type}", column.name, column.type_text));
+    for wider in wider_types(connection, table, columns).await? {
+        let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, &wider.sql).await?;
+        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &wider.column))?;
+        changes.push(wider.description());
     }
     Ok(changes)
 }
 
+/// Finds the changes, see [`crate::destination::table::TableConnection::wider_types`].
+pub(super) async fn wider_types(
+    connection: &mut Connection,
+    table: &TableName,
+    columns: &[WiderColumn<'_>],
+) -> Result<Vec<WiderType<Storage>>> {
+    let current = describe(connection, table).await?;
+    let mut found = Vec::new();
+    for wider in columns {
+        let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
+        let Some((type_text, storage)) = wider_type(column, wider) else { continue };
+        if type_text == column.type_text {
+            continue;
+        }
+        let (column, old_type) = (column.name.clone(), column.type_text.clone());
+        let sql = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {type_text}", quoted_table(table), quoted(&column));
+        found.push(WiderType { column, old_type, type_text, storage, sql });
+    }
+    Ok(found)
+}
+
 /// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type is
 /// not the reason why a value is refused.
-fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
+fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<(String, Storage)> {
     if !column.nullable && column.null_fill == NullFill::Nothing && wider.file.has_nulls {
         return None;
     }
@@ -83,7 +97,9 @@ fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
         return None;
     }
     match (column.storage, wider.file.column_type) {
-        (Storage::Integer { bytes }, ColumnType::Integer) => (bytes < 8).then(|| "bigint".to_owned()),
+        (Storage::Integer { bytes }, ColumnType::Integer) => {
+            (bytes < 8).then(|| ("bigint".to_owned(), Storage::Integer { bytes: 8 }))
+        }
         (Storage::Integer { .. }, ColumnType::Decimal { precision, scale }) => {
             Some(numeric((INTEGER_DIGITS, 0), (precision, scale)))
         }
@@ -95,22 +111,28 @@ fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
             ColumnType::Decimal { precision: digits, scale: fraction },
         ) => Some(numeric((precision - scale, scale), (digits, fraction))),
         (Storage::Integer { .. } | Storage::Numeric { .. }, ColumnType::Text | ColumnType::Double) => {
-            Some("text".to_owned())
+            Some(characters(None))
         }
-        (Storage::Characters { max: Some(max), .. }, _) => match wider.file.max_bytes.next_power_of_two() {
-            length if length <= MAX_VARCHAR => Some(format!("character varying({})", length.max(max))),
-            _ => Some("text".to_owned()),
-        },
+        (Storage::Characters { max: Some(max), .. }, _) => {
+            let length = wider.file.max_bytes.next_power_of_two();
+            Some(characters((length <= MAX_VARCHAR).then(|| length.max(max))))
+        }
         (_, _) => None,
     }
 }
 
 /// Returns a numeric with enough digits before and after the point for a type (digits before, digits after) and a file
 /// (all digits, digits after).
-fn numeric((whole, fraction): (u64, u64), (digits, scale): (u8, u8)) -> String {
-    let whole = whole.max(u64::from(digits.saturating_sub(scale)));
+fn numeric((whole, fraction): (u64, u64), (digits, scale): (u8, u8)) -> (String, Storage) {
     let fraction = fraction.max(u64::from(scale));
-    format!("numeric({},{fraction})", whole + fraction)
+    let precision = whole.max(u64::from(digits.saturating_sub(scale))) + fraction;
+    (format!("numeric({precision},{fraction})"), Storage::Numeric { size: Some((precision, fraction)) })
+}
+
+/// Returns a text type with at most this many characters, if there is a limit.
+fn characters(max: Option<u64>) -> (String, Storage) {
+    let type_text = max.map_or_else(|| "text".to_owned(), |max| format!("character varying({max})"));
+    (type_text, Storage::Characters { max, trims_spaces: false })
 }
 
 #[cfg(test)]
@@ -151,6 +173,6 @@ mod tests {
         in_table.type_text = "a_domain".into();
         assert_eq!(wider_type(&in_table, &wider), None);
         in_table.type_text = "numeric(5,2)".into();
-        assert_eq!(wider_type(&in_table, &wider).as_deref(), expected);
+        assert_eq!(wider_type(&in_table, &wider).map(|(type_text, _)| type_text).as_deref(), expected);
     }
 }

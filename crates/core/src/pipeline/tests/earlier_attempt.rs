@@ -100,7 +100,7 @@ async fn unfinished_fallback_of_the_previous_holder_is_aborted(
     fixture.aws.heal();
     fixture.database.heal();
     let version = fixture.version(KEY).await;
-    fixture.aws.start_upload(&format!("fallback/orders/dt=2026-11-20/{}.csv", version.id));
+    fixture.aws.start_upload(&format!("fallback/orders/dt=2026-11-20/{}.parquet", version.id));
     fixture.leave_lease(false, fallback_may_be_written).await;
 
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);

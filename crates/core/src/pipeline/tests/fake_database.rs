@@ -13,15 +13,17 @@ use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 
 use crate::destination::{
-    AttemptRecord, Begun, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry, HistoryProbe,
-    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode, LoadedVersion,
-    ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, ValueCheck, inspect_new,
+    AttemptRecord, Begun, Body, Claimed, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
+    HistoryProbe, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode,
+    LoadedVersion, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState, ValueCheck,
+    inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::Destinations;
 use history::run_of;
 use load::FakeLoad;
+use spillway_formats::schema::Schema;
 
 /// A step of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(super) enum Step {
     RecordAttempt,
     KeepHistory,
     RecordMove,
+    Syncs,
+    RecordSync,
 }
 
 /// What happens to the next COMMIT.
@@ -56,6 +60,7 @@ pub(super) struct LedgerRow {
     pub(super) entry: LedgerEntry,
     pub(super) rows_rejected: u64,
     pub(super) reason: String,
+    pub(super) lake_key: Option<String>,
     content_id: Option<String>,
 }
 
@@ -85,6 +90,7 @@ struct State {
     denies_create: bool,
     attempts: Vec<AttemptRecord>,
     history_probe: Option<HistoryProbe>,
+    syncs: Vec<SyncState>,
 }
 
 impl FakeDatabase {
@@ -110,6 +116,8 @@ impl FakeDatabase {
             Step::RecordAttempt,
             Step::KeepHistory,
             Step::RecordMove,
+            Step::Syncs,
+            Step::RecordSync,
         ] {
             self.fail(step, ErrorKind::Unreachable);
         }
@@ -279,7 +287,7 @@ impl State {
     ) {
         let (rows_parsed, rows_stored) = (counts.rows_parsed, counts.rows_stored);
         let entry = LedgerEntry { state, rows_parsed, rows_stored, moved_to: None };
-        let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, content_id };
+        let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, lake_key: None, content_id };
         self.ledger.insert(source.clone(), row);
     }
 
@@ -314,6 +322,19 @@ impl Destinations for FakeDatabase {
 }
 
 impl Destination for FakeDatabase {
+    fn claim<'a>(&'a self, claim: &'a FileClaim, body: &'a Body) -> BoxFuture<'a, Result<Claimed>> {
+        async move {
+            let schema = Schema::default();
+            let schema = FileSchema::Final { schema: &schema, body };
+            Ok(match self.begin_now(claim, schema)? {
+                Begun::Open { load, .. } => Claimed::Open(load),
+                Begun::AlreadyLoaded(entry) => Claimed::AlreadyLoaded(entry),
+                Begun::NeedsScan(reason) => panic!("a claim needs no scan: {reason}"),
+            })
+        }
+        .boxed()
+    }
+
     fn begin<'a>(&'a self, claim: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
         async move { self.begin_now(claim, schema) }.boxed()
     }
@@ -351,6 +372,27 @@ impl Destination for FakeDatabase {
             self.call(Step::RecordAttempt)?;
             self.hang_if(Step::RecordAttempt).await;
             self.state().attempts.push(attempt.clone());
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn syncs<'a>(&'a self, bucket: &'a str) -> BoxFuture<'a, Result<Vec<SyncState>>> {
+        async move {
+            self.call(Step::Syncs)?;
+            Ok(self.state().syncs.iter().filter(|sync| sync.bucket == bucket).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn record_sync<'a>(&'a self, sync: &'a SyncState) -> BoxFuture<'a, Result<()>> {
+        async move {
+            self.call(Step::RecordSync)?;
+            let mut state = self.state();
+            let old = state.syncs.iter().position(|old| (&old.bucket, &old.table) == (&sync.bucket, &sync.table));
+            let old = old.map(|index| state.syncs.remove(index));
+            let watermark = sync.watermark.max(old.and_then(|old| old.watermark));
+            state.syncs.push(SyncState { watermark, ..sync.clone() });
             Ok(())
         }
         .boxed()

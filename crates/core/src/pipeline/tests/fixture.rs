@@ -1,8 +1,12 @@
 //! One bucket, one catalog and one database for a test, and assertions on their contents.
 
+use std::future::ready;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{FutureExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -13,10 +17,11 @@ use crate::check::{Check, Surroundings, check};
 use crate::deadline::Deadline;
 use crate::destination::{
     Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode,
-    MissingColumns, Tls, UnknownColumns,
+    MissingColumns, Output, Tls, UnknownColumns,
 };
 use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::fallback::Manifest;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
@@ -29,6 +34,7 @@ use crate::route::{self, Prefixes, TableSettings};
 use crate::secret::CredentialSettings;
 use crate::status::{Status, StatusRequest, status};
 use crate::store::Store;
+use spillway_formats::Batch;
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::compression::DecodedLimits;
 use spillway_formats::csv::CsvDialect;
@@ -36,7 +42,9 @@ use spillway_formats::decoder::ReadOptions;
 use spillway_formats::detect::FileFormat;
 use spillway_formats::json::JsonOptions;
 use spillway_formats::limits::ReadLimits;
+use spillway_formats::parquet;
 use spillway_formats::reject::RejectLimit;
+use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::fallback::FallbackFormat;
 
 /// The key of the file that most tests load.
@@ -69,6 +77,13 @@ impl Fixture {
         let fixture = Self { aws: MemoryAws::default(), database: FakeDatabase::default(), settings };
         fixture.aws.put(KEY, FILE);
         fixture
+    }
+
+    /// Stores rows there, with the lake under `lake/`.
+    pub(super) fn with_output(mut self, output: Output) -> Self {
+        self.settings.database.options.output = output;
+        self.settings.prefixes.lake = Some("lake/".to_owned());
+        self
     }
 
     /// Allows this many rejected records per file.
@@ -254,12 +269,61 @@ impl Fixture {
         self.aws.keys().iter().map(|key| kind_of(key)).collect::<Vec<_>>().join(" ")
     }
 
-    /// The rows in the fallback, as CSV without the column of nulls.
+    /// The rows of the lake objects, in the order of their keys, read as files.
+    pub(super) async fn lake_rows(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for key in self.aws.keys().into_iter().filter(|key| kind_of(key) == "lake") {
+            let reader = Self::new(Reading::Buffered);
+            reader.aws.put("uploads/copy.parquet", self.aws.get(&key).unwrap());
+            reader.process_key("uploads/copy.parquet").await.unwrap();
+            rows.extend(reader.database.rows());
+        }
+        rows
+    }
+
+    /// The rows in the fallback, fields joined by commas.
     pub(super) fn fallback_rows(&self) -> Vec<String> {
-        let objects = self.fallback_keys().into_iter().filter_map(|key| self.aws.get(&key));
-        let lines =
-            objects.flat_map(|bytes| String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
-        lines.map(|line| line.replace('"', "").trim_start_matches(',').to_owned()).collect()
+        self.fallback_keys().iter().flat_map(|key| self.rows_at(key)).collect()
+    }
+
+    fn rows_at(&self, key: &str) -> Vec<String> {
+        let bytes = Bytes::from(self.aws.get(key).unwrap());
+        let columns = self.manifest_of(key).columns;
+        let size_bytes = bytes.len() as u64;
+        let read =
+            move |range: Range<u64>| ready(Ok::<_, Error>(bytes.slice(range.start as usize..range.end as usize)));
+        let batches = parquet::decode(&columns, size_bytes, read).try_collect::<Vec<Batch>>();
+        let batches = batches.now_or_never().expect("all bytes are in memory").unwrap();
+        let field = |batch: &Batch, row, column| {
+            String::from_utf8_lossy(batch.field(row, column).unwrap_or_default()).into_owned()
+        };
+        let row = |batch: &Batch, row| {
+            (0..batch.width()).map(|column| field(batch, row, column)).collect::<Vec<_>>().join(",")
+        };
+        batches.iter().flat_map(|batch| (0..batch.rows()).map(|at| row(batch, at))).collect()
+    }
+
+    /// The manifest of a fallback object.
+    fn manifest_of(&self, key: &str) -> Manifest {
+        let id = key.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
+        serde_json::from_slice(&self.aws.get(&format!("fallback/_manifests/{id}.json")).unwrap()).unwrap()
+    }
+
+    /// Replaces the only fallback object by the CSV that an earlier version would have written.
+    pub(super) fn rewrite_fallback_as_csv(&self) {
+        let key = self.fallback_keys().remove(0);
+        let mut manifest = self.manifest_of(&key);
+        let line = |row: &String| format!("\"\",\"{}\"\n", row.replace(',', "\",\""));
+        let csv: String = self.rows_at(&key).iter().map(line).collect();
+        manifest.format = FallbackFormat::Csv;
+        manifest.key = key.replace(".parquet", ".csv");
+        for (index, column) in manifest.columns.iter_mut().enumerate() {
+            (column.stored_type, column.place) = (ColumnType::Text, index + 1);
+        }
+        self.aws.delete(&key);
+        self.aws.put(&manifest.key, csv);
+        let manifest_key = format!("fallback/_manifests/{}.json", manifest.source.id);
+        self.aws.put(&manifest_key, serde_json::to_vec(&manifest).unwrap());
     }
 
     fn fallback_keys(&self) -> Vec<String> {
@@ -328,6 +392,8 @@ fn kind_of(key: &str) -> &'static str {
         "failed" => "failed",
         "fallback" if key.starts_with("fallback/_manifests/") => "manifest",
         "fallback" => "fallback",
+        "lake" if key.starts_with("lake/_manifests/") => "lake-manifest",
+        "lake" => "lake",
         "lease" => "lease",
         "processed" => "processed",
         "rejected" if key.ends_with(".jsonl") => "reject-errors",
@@ -346,6 +412,7 @@ fn settings() -> PipelineConfig {
         extra_column: "extra".to_owned(),
         missing_columns: MissingColumns::Default,
         changed_types: ChangedTypes::Refuse,
+        output: Output::Database,
         ledger_table: "spillway_ledger".to_owned(),
         connect_timeout: Duration::from_secs(1),
         atomic_max_bytes: 1 << 30,
@@ -379,9 +446,9 @@ fn settings() -> PipelineConfig {
             fallback: "fallback/".to_owned(),
             lease: "lease/".to_owned(),
             rejected: "rejected/".to_owned(),
+            lake: None,
         },
-        // The rows of a CSV fallback can be read without a decoder.
-        glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned(), format: FallbackFormat::Csv },
+        glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned() },
         database: DatabaseSettings {
             ca_secret: None,
             credentials: CredentialSettings::Inline(credentials),
@@ -396,6 +463,7 @@ fn settings() -> PipelineConfig {
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
         after_load: AfterLoad::Move,
+        lake_database: "lake_tables".to_owned(),
         files: ReadOptions {
             format: FileFormat::Auto,
             csv,
@@ -406,6 +474,7 @@ fn settings() -> PipelineConfig {
         buffer_max_bytes: 1 << 20,
         max_concurrent_files: 1,
         lease: Duration::from_secs(60),
+        sync_overlap: Duration::from_secs(3600),
         compute: None,
         host: "host".to_owned(),
     }

@@ -22,6 +22,8 @@ mod fallback;
 mod fixture;
 /// The attempt history, and lists of runs, fallbacks and rejects.
 mod history;
+/// Rows in the lake, alone or together with the database.
+mod lake;
 /// Moves that fail halfway.
 mod moves;
 /// Objects that are missing, unreadable, or overwritten while they are read.
@@ -36,6 +38,8 @@ mod rejects;
 mod replay;
 /// Status and check.
 mod status;
+/// Syncs of time windows.
+mod sync;
 /// Table settings in S3.
 mod table_settings;
 

@@ -16,7 +16,7 @@ use spillway_formats::schema::fallback::FallbackFormat;
 /// Without `TABLE_PATTERN`, an entry of the table settings can still name another table.
 #[tokio::test]
 async fn replay_with_table_settings_covers_every_table() {
-    let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (mut fixture, _) = fell_back().await;
     let routes = TableSettings { patterns: TablePatterns::default(), default: Some("other".into()) };
     fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes.clone()));
     assert!(fixture.replay().await.is_empty());
@@ -29,9 +29,8 @@ async fn replay_with_table_settings_covers_every_table() {
 }
 
 /// A file that fell back while the database was down. Now the database is up.
-async fn fell_back(format: FallbackFormat) -> (Fixture, ObjectVersion) {
-    let mut fixture = Fixture::new(Reading::Buffered);
-    fixture.settings.glue.format = format;
+async fn fell_back() -> (Fixture, ObjectVersion) {
+    let fixture = Fixture::new(Reading::Buffered);
     let version = fixture.version(KEY).await;
     fixture.database.stop();
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::FellBack);
@@ -56,7 +55,10 @@ fn assert_restored(fixture: &Fixture) {
 async fn replayed_rows_leave_the_fallback_and_the_object_moves(
     #[values(FallbackFormat::Csv, FallbackFormat::Parquet)] format: FallbackFormat,
 ) {
-    let (fixture, _) = fell_back(format).await;
+    let (fixture, _) = fell_back().await;
+    if format == FallbackFormat::Csv {
+        fixture.rewrite_fallback_as_csv();
+    }
     let mut reports = fixture.replay().await;
     let report = reports.remove(0).unwrap();
     assert_eq!((report.outcome, report.rows_parsed, report.rows_stored), (Outcome::Replayed, 2, 2));
@@ -73,7 +75,7 @@ async fn replay_that_the_database_rejects_keeps_the_fallback(
     #[values(ErrorKind::Unreachable, ErrorKind::DataRefused)] kind: ErrorKind,
     #[case] step: Step,
 ) {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     fixture.database.fail(step, kind);
     assert_eq!(replay(&fixture).await, Err(kind));
     fixture.assert_fell_back();
@@ -88,7 +90,7 @@ async fn replay_that_the_database_rejects_keeps_the_fallback(
 #[case(CommitFault::LostBeforeCommit)]
 #[tokio::test]
 async fn replay_with_a_commit_in_doubt_keeps_the_fallback(#[case] fault: CommitFault) {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     fixture.database.lose_commit(fault);
     fixture.database.fail(Step::LookUp, ErrorKind::Privilege);
     assert_eq!(replay(&fixture).await, Err(ErrorKind::CommitUnknown));
@@ -109,7 +111,7 @@ async fn removal_that_fails_is_completed_by_the_next_replay(
     #[case] key_part: &str,
     #[case] objects: &str,
 ) {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     fixture.aws.fail(operation, key_part);
     assert_eq!(replay(&fixture).await, Err(ErrorKind::Service));
     assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), (objects, 2));
@@ -135,7 +137,7 @@ async fn manifest_without_an_object_and_without_loaded_rows_is_skipped() {
 
 #[tokio::test]
 async fn manifest_without_an_object_waits_while_the_ledger_cannot_be_read() {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     let object = fixture.aws.keys().into_iter().find(|key| key.starts_with("fallback/orders/")).unwrap();
     fixture.aws.delete(&object);
     fixture.database.fail(Step::LookUp, ErrorKind::Privilege);
@@ -145,7 +147,7 @@ async fn manifest_without_an_object_waits_while_the_ledger_cannot_be_read() {
 
 #[tokio::test]
 async fn replay_waits_for_an_unavailable_database_without_an_error() {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     fixture.database.stop();
     let Replay::Postponed(postponed) = fixture.try_replay().await else { panic!("the replay was not postponed") };
     assert_eq!((postponed.files, postponed.rows), (1, 2));
@@ -157,7 +159,7 @@ async fn replay_waits_for_an_unavailable_database_without_an_error() {
 
 #[tokio::test]
 async fn rows_that_the_ledger_has_are_not_loaded_again() {
-    let (fixture, version) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, version) = fell_back().await;
     fixture.database.put_ledger(&version.id, LedgerState::Loaded, 2);
     assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
     assert_eq!((fixture.database.calls(Step::Write), fixture.objects().as_str()), (0, "processed"));
@@ -165,7 +167,7 @@ async fn rows_that_the_ledger_has_are_not_loaded_again() {
 
 #[tokio::test]
 async fn fallback_with_a_live_lease_is_left_to_its_holder() {
-    let (fixture, version) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, version) = fell_back().await;
     fixture.put_live_lease(&version);
     assert_eq!(replay(&fixture).await, Err(ErrorKind::Busy));
     assert_eq!(fixture.objects(), "failed manifest fallback lease");
@@ -173,7 +175,7 @@ async fn fallback_with_a_live_lease_is_left_to_its_holder() {
 
 #[tokio::test]
 async fn worker_that_lost_its_lease_does_not_commit_a_replay() {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     fixture.database.before(Step::Write, fixture.steal_lease());
     assert_eq!(replay(&fixture).await, Err(ErrorKind::LeaseLost));
     assert_eq!(fixture.database.calls(Step::Commit), 0);
@@ -185,7 +187,7 @@ async fn worker_that_lost_its_lease_does_not_commit_a_replay() {
 #[case::cannot_move("CopyObject", "failed")]
 #[tokio::test]
 async fn object_that_does_not_move_does_not_stop_the_replay(#[case] fault: &'static str, #[case] objects: &str) {
-    let (fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (fixture, _) = fell_back().await;
     if fault.is_empty() {
         let key = fixture.aws.keys().into_iter().find(|key| key.starts_with("failed/")).unwrap();
         fixture.aws.delete(&key);
@@ -221,7 +223,7 @@ async fn fallback_that_fails_does_not_stop_the_others() {
 #[case::ledger("\"target_table\": \"orders\"", "\"target_table\": \"spillway_ledger\"")]
 #[tokio::test]
 async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
-    let (mut fixture, _) = fell_back(FallbackFormat::Csv).await;
+    let (mut fixture, _) = fell_back().await;
     // With patterns, a replay selects the manifests of every table.
     let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
     let routes = TableSettings { patterns, default: Some("orders".into()) };

@@ -14,6 +14,9 @@ fn with_place(extra_field: ExtraFieldPlace) -> CsvDialect {
 #[case::quoted_text_first("\"a\",\"b\"\n\"k\",7,\n\"l\",8,\n", "a|b/k|7/l|8")]
 #[case::unquoted_header("a,b\n\"1\",7,\n\"2\",8,\n", "a|b/1|7/2|8")]
 #[case::usual("a,b\n1,x\n", "a|b/1|x")]
+#[case::row_numbers_without_quotes("n,note\n1,7.5,\n2,8.5,\n", "n|note/1|7.5/2|8.5")]
+#[case::quotes_around_every_value("\"n\",\"note\"\n\"1\",\"7\",\n\"2\",\"8\",\n", "n|note/1|7/2|8")]
+#[case::value_that_is_no_number("\"n\",\"note\"\n\"1a\",7.5,\n", "n|note/1a|7.5")]
 fn empty_last_field_is_dropped(#[case] file: &str, #[case] expected: &str) {
     for place in [ExtraFieldPlace::Auto, ExtraFieldPlace::Last] {
         assert_eq!(read_in_every_way(&with_place(place), file).as_deref(), Ok(expected));
@@ -21,17 +24,24 @@ fn empty_last_field_is_dropped(#[case] file: &str, #[case] expected: &str) {
 }
 
 /// As `write.table` of R writes a data frame whose last column is empty.
-#[test]
-fn row_numbers_before_an_empty_column_need_a_setting() {
-    let file = "\"n\",\"note\"\n\"1\",7,\n\"12\",8,\n";
-    let error = read_in_every_way(&with_place(ExtraFieldPlace::Auto), file).unwrap_err();
+#[rstest]
+#[case::whole_number("7")]
+#[case::fraction("7.25")]
+#[case::negative("-0.5")]
+#[case::date("2024-02-29")]
+#[case::time("2024-02-29 13:05:00")]
+#[case::boolean("TRUE")]
+#[case::infinite("-Inf")]
+fn row_numbers_before_an_empty_column_need_a_setting(#[case] value: &str) {
+    let file = format!("\"n\",\"note\"\n\"1\",{value},\n\"12\",NA,\n");
+    let error = read_in_every_way(&with_place(ExtraFieldPlace::Auto), &file).unwrap_err();
     assert!(
         error.contains("set CSV_EXTRA_FIELD to first or last") && error.ends_with("(header, line 1, byte 0)"),
         "{error}"
     );
-    let read = |place| read_in_every_way(&with_place(place), file).unwrap();
-    assert_eq!(read(ExtraFieldPlace::First), "|n|note/1|7|-/12|8|-");
-    assert_eq!(read(ExtraFieldPlace::Last), "n|note/1|7/12|8");
+    let read = |place| read_in_every_way(&with_place(place), &file).unwrap();
+    assert_eq!(read(ExtraFieldPlace::First), format!("|n|note/1|{value}|-/12|NA|-"));
+    assert_eq!(read(ExtraFieldPlace::Last), format!("n|note/1|{value}/12|NA"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod corrupt;
 mod counts;
 mod layouts;
+mod pyarrow;
 mod types;
 mod writers;
 

@@ -77,6 +77,7 @@ pub(in crate::schema) fn write_date_time(micros: i64, out: &mut Vec<u8>) {
 }
 
 /// Parses date and time at the start of a text; returns microseconds and the rest of the text.
+#[inline]
 fn split_date_time(text: &[u8]) -> Option<(i64, &[u8])> {
     let (date, rest) = text.split_at_checked(10)?;
     let [b'T' | b' ', h1, h2, b':', m1, m2, rest @ ..] = rest else {
@@ -129,6 +130,7 @@ fn write_two(number: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'0' + (number / 10) as u8, b'0' + (number % 10) as u8]);
 }
 
+#[inline]
 fn days_in_month(year: i32, month: i32) -> i32 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -139,6 +141,7 @@ fn days_in_month(year: i32, month: i32) -> i32 {
 }
 
 /// The days from 1970-01-01 to a date. Years start in March here, so that the leap day is the last of a year.
+#[inline]
 fn days_since_epoch(year: i32, month: i32, day: i32) -> i32 {
     let year_from_march = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use super::{CommitFault, FakeDatabase, Step};
 use crate::batch::BatchStream;
 use crate::destination::{
-    Body, CommitResult, FileClaim, LedgerState, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
+    Body, CommitResult, FileClaim, LedgerState, OpenClaim, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result};
 use spillway_formats::Batch;
@@ -59,6 +59,9 @@ impl FakeLoad {
         let id = &self.claim.source.id;
         assert!(state.entry_in_target(id).is_none(), "the rows of a source were committed twice");
         state.put_ledger(id, LedgerState::Loaded, counts, String::new(), body.content_id);
+        if let Some(row) = state.ledger.get_mut(id) {
+            row.lake_key = body.lake_key;
+        }
         state.rows.extend(self.rows.iter().map(|row| (id.clone(), row.clone())));
     }
 }
@@ -66,6 +69,12 @@ impl FakeLoad {
 impl OpenLoad for FakeLoad {
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>> {
         self.write_rows(rows).boxed()
+    }
+}
+
+impl OpenClaim for FakeLoad {
+    fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>> {
+        async { Ok(()) }.boxed()
     }
 
     fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {

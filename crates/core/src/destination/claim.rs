@@ -1,0 +1,126 @@
+//! A claim without rows: for a file whose rows are stored only in the lake. The database has its ledger row.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+
+use super::database::{Database, claim_of};
+use super::engine::LoadConnection;
+use super::limits::commit_timeout;
+use super::transaction::KEEP_ALIVE;
+use super::{Body, Claimed, CommitResult, FileClaim, OpenClaim, ReadyLoad, RowCounts};
+use crate::error::Result;
+use crate::failpoint::Failpoint;
+use crate::ledger::{ClaimResult, Dialect, Loaded};
+
+/// The load mode of such a file in the ledger.
+const LOAD_MODE: &str = "lake";
+
+/// A connection with an open transaction that holds the claim.
+#[derive(Debug)]
+struct LedgerClaim<C: LoadConnection> {
+    database: Arc<Database<C>>,
+    connection: C,
+    file: FileClaim,
+}
+
+/// See [`super::Destination::claim`].
+pub(super) async fn claim<C: LoadConnection>(
+    database: &Arc<Database<C>>,
+    file: &FileClaim,
+    body: &Body,
+) -> Result<Claimed> {
+    let mut connection = database.connect().await?;
+    let result = match claim_on(database, &mut connection, file, body).await {
+        Ok(ClaimResult::Claimed) => {
+            let claim = LedgerClaim { database: database.clone(), connection, file: file.clone() };
+            return Ok(Claimed::Open(Box::new(claim)));
+        }
+        Ok(ClaimResult::AlreadyLoaded(entry)) => Ok(Claimed::AlreadyLoaded(entry)),
+        Err(error) => {
+            connection.roll_back().await;
+            Err(error)
+        }
+    };
+    connection.close().await;
+    result
+}
+
+async fn claim_on<C: LoadConnection>(
+    database: &Database<C>,
+    connection: &mut C,
+    file: &FileClaim,
+    body: &Body,
+) -> Result<ClaimResult> {
+    let ledger = database.ledger();
+    ledger.ensure(connection, database.ledger_columns()).await?;
+    if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
+        return Ok(ClaimResult::AlreadyLoaded(entry));
+    }
+    connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
+    Failpoint::Begun.reached().await;
+    let result = ledger.claim(connection, &claim_of(file, Some(body))).await?;
+    if result == ClaimResult::Claimed {
+        Failpoint::Claimed.reached().await;
+    }
+    Ok(result)
+}
+
+impl<C: LoadConnection> LedgerClaim<C> {
+    async fn record(&mut self, body: &Body, counts: RowCounts) -> Result<C::Transaction> {
+        Failpoint::BeforeLedgerEnd.reached().await;
+        let loaded = Loaded { load_mode: LOAD_MODE, counts, lake_key: body.lake_key.as_deref() };
+        self.database.ledger().record_loaded(&mut self.connection, &self.file.source.id, &loaded).await
+    }
+}
+
+impl<C: LoadConnection> OpenClaim for LedgerClaim<C> {
+    fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>> {
+        self.connection.run(KEEP_ALIVE, "SELECT 1").boxed()
+    }
+
+    fn finalize(mut self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>> {
+        async move {
+            match self.record(&body, counts).await {
+                Ok(transaction) => Ok(Box::new(ReadyClaim { claim: *self, counts, transaction }) as Box<dyn ReadyLoad>),
+                Err(error) => {
+                    self.connection.roll_back().await;
+                    Err(error)
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A claim whose ledger row says `loaded`, before COMMIT.
+#[derive(Debug)]
+struct ReadyClaim<C: LoadConnection> {
+    claim: LedgerClaim<C>,
+    counts: RowCounts,
+    transaction: C::Transaction,
+}
+
+impl<C: LoadConnection> ReadyLoad for ReadyClaim<C> {
+    fn counts(&self) -> RowCounts {
+        self.counts
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
+        async move {
+            let Self { claim: LedgerClaim { database, mut connection, .. }, transaction, .. } = *self;
+            Failpoint::BeforeCommit.reached().await;
+            let result = connection.commit(commit_timeout(0), transaction).await;
+            match &result {
+                CommitResult::Committed => {
+                    Failpoint::AfterCommit.reached().await;
+                    database.idle.keep(&database.credentials, connection);
+                }
+                CommitResult::NotCommitted(_) => connection.roll_back().await,
+                CommitResult::Unknown(_) => {}
+            }
+            result
+        }
+        .boxed()
+    }
+}

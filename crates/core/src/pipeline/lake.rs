@@ -1,0 +1,193 @@
+//! The lake: the rows of a loaded file as Parquet in S3, one object for each source.
+//!
+//! The object is uploaded and published while an open transaction holds the claim on the source. So only the worker that
+//! is about to commit the ledger row publishes it, and the ledger row names it. After COMMIT the ledger is the guard, and the
+//! manifest is deleted. Before COMMIT the manifest leads the next attempt to the object.
+
+use std::collections::HashSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use tracing::{info, warn};
+
+use crate::batch::BatchStream;
+use crate::destination::{LedgerState, OpenClaim};
+use crate::error::{Error, ErrorKind, Result, chain};
+use crate::failpoint::Failpoint;
+use crate::object::ObjectRef;
+use crate::pipeline::{Attempt, FileRows};
+use crate::row_objects::{self, Area, Manifest, RowObjects, RowWrite, SealedRows};
+use spillway_formats::reject::Reject;
+
+/// The pause between two statements that keep the connection of a claim open. Servers close an idle one after 90 seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The object of a file in the lake, before the ledger names it.
+pub(crate) struct LakeObject<'a> {
+    attempt: &'a Attempt<'a>,
+    state: State,
+}
+
+enum State {
+    /// All rows are sent, and the object is invisible.
+    Sealed(Box<SealedRows>),
+    /// An earlier attempt published it.
+    Found(Box<Manifest>),
+}
+
+impl LakeObject<'_> {
+    /// The key of the object.
+    pub(crate) fn key(&self) -> &str {
+        match &self.state {
+            State::Sealed(rows) => &rows.manifest.key,
+            State::Found(manifest) => &manifest.key,
+        }
+    }
+
+    /// Makes the object visible, unless an earlier attempt has, and registers it in the catalog.
+    ///
+    /// # Errors
+    /// When the lease is lost, or S3 or Glue fail. Do not send COMMIT then.
+    pub(crate) async fn publish(self) -> Result<()> {
+        self.attempt.set_lake_key(self.key());
+        let Self { attempt, state } = self;
+        let objects = objects(attempt)?;
+        match state {
+            State::Sealed(rows) => objects.publish(*rows, || attempt.fence_before_fallback()).await?,
+            State::Found(manifest) => row_objects::register_found(objects.catalog, objects.area, &manifest).await?,
+        }
+        Failpoint::LakePublished.reached().await;
+        Ok(())
+    }
+
+    /// Aborts the upload of a load that failed.
+    pub(crate) async fn abandon(self) {
+        if let State::Sealed(rows) = self.state
+            && let Err(error) = rows.abort().await
+        {
+            warn!(error = %chain(&error), "the upload to the lake could not be aborted; the cleanup will abort it");
+        }
+    }
+}
+
+/// Sends the rows to the lake, except those with `values` that the table rejected. `None` without a lake or without rows.
+///
+/// # Errors
+/// When the rows cannot be sent, or an earlier attempt published other rows.
+pub(super) async fn upload<'a>(
+    attempt: &'a Attempt<'a>,
+    rows: &FileRows<'_>,
+    values: &[Reject],
+) -> Result<Option<LakeObject<'a>>> {
+    let count = rows.rows - values.len() as u64;
+    if !attempt.config.destination.output.has_lake() || count == 0 {
+        return Ok(None);
+    }
+    let (objects, table) = (objects(attempt)?, attempt.table_name());
+    let write = RowWrite {
+        source: &attempt.source,
+        table: &table,
+        original_key: &attempt.original_key,
+        body_sha256: &rows.body_sha256,
+        schema: &rows.schema,
+        rows: count,
+        rows_rejected: rows.rows_rejected + values.len() as u64,
+        reason: "",
+    };
+    let state = match row_objects::find(objects.store, objects.area, &attempt.source).await? {
+        Some((manifest, Some(_))) => {
+            check_same(&manifest, &write, objects.area)?;
+            info!(key = manifest.key, "an earlier attempt has written the rows to the lake");
+            State::Found(Box::new(manifest))
+        }
+        Some((_, None)) | None => {
+            State::Sealed(Box::new(objects.upload(&write, without(rows.open().await?, values)).await?))
+        }
+    };
+    Ok(Some(LakeObject { attempt, state }))
+}
+
+/// The rows except the rejected ones.
+fn without<'a>(rows: BatchStream<'a>, rejected: &[Reject]) -> BatchStream<'a> {
+    if rejected.is_empty() {
+        return rows;
+    }
+    let records: HashSet<u64> = rejected.iter().map(|reject| reject.position.record).collect();
+    Box::pin(rows.map_ok(move |batch| batch.filtered(|position| !records.contains(&position.record))))
+}
+
+/// Fails if the object of an earlier attempt has other rows than this attempt loads.
+///
+/// The object is not overwritten: another worker may have loaded it in the meantime.
+fn check_same(found: &Manifest, write: &RowWrite<'_>, area: Area<'_>) -> Result<()> {
+    if (found.rows, &found.schema, &found.target_table) == (write.rows, write.schema, write.table) {
+        return Ok(());
+    }
+    let message = format!(
+        "an earlier attempt has written {} rows of the file to the lake at {}, and this attempt reads other rows or columns, because \
+         the settings or the table have changed since; delete that object and then {}, and the next attempt writes the file again",
+        found.rows,
+        found.key,
+        row_objects::manifest_key(area, write.source)
+    );
+    Err(Error::new(ErrorKind::DestinationTaken, message).for_object(&write.source.object))
+}
+
+/// Runs `work` and keeps the connection of the claim open meanwhile.
+///
+/// # Errors
+/// When `work` or the connection fails.
+pub(super) async fn while_claimed<T>(claim: &mut dyn OpenClaim, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(KEEP_ALIVE) => claim.keep_alive().await?,
+        }
+    }
+}
+
+/// Ends what the lake has of a source that needs no load any more: `state` is that of its ledger row.
+///
+/// # Errors
+/// When rows that the ledger does not count may still be in the lake.
+pub(crate) async fn settle(attempt: &Attempt<'_>, state: LedgerState) -> Result<()> {
+    if !attempt.config.destination.output.has_lake() {
+        return Ok(());
+    }
+    match state {
+        LedgerState::Loaded => {
+            if let Err(error) = objects(attempt)?.remove_manifest(&attempt.source).await {
+                warn!(error = %chain(&error), "the manifest of the lake object stays; the next sweep deletes it");
+            }
+            Ok(())
+        }
+        // The same rows are in the lake as another source, or are not needed.
+        LedgerState::Duplicate | LedgerState::Superseded | LedgerState::Rejected => remove(attempt).await,
+        // A replay loads the rows, and finds the object.
+        LedgerState::FellBack => Ok(()),
+    }
+}
+
+/// Removes the object that an earlier attempt at this source has published without a COMMIT.
+async fn remove(attempt: &Attempt<'_>) -> Result<()> {
+    let objects = objects(attempt)?;
+    let Some((manifest, _)) = row_objects::find(objects.store, objects.area, &attempt.source).await? else {
+        return Ok(());
+    };
+    // Nothing that was read before this was written by a successor.
+    attempt.verify_lease().await?;
+    info!(key = manifest.key, "removing the rows from the lake, because their load was not committed");
+    objects.remove(&manifest).await
+}
+
+/// The row objects of the lake.
+pub(crate) fn objects<'a>(attempt: &'a Attempt<'_>) -> Result<RowObjects<'a>> {
+    let context = attempt.context;
+    let area = Area::lake(&context.settings).ok_or_else(|| {
+        let object = ObjectRef::clone(&attempt.source.object);
+        Error::new(ErrorKind::Settings, "OUTPUT needs LAKE_PREFIX, which is not set").for_object(object)
+    })?;
+    Ok(RowObjects { store: &context.store, catalog: &context.catalog, area })
+}
