@@ -276,7 +276,7 @@ pub(crate) enum LoadResult {
     /// This worker has loaded the file.
     Loaded(RowCounts),
     /// The ledger had an entry for the file.
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
 }
 
 /// A claim on a source with this key.
@@ -310,7 +310,7 @@ pub(crate) fn body_with_content(letter: char) -> Body {
 pub(crate) async fn open(destination: &TestDestination, claim: &Claim, schema: &Schema) -> Result<Box<dyn OpenLoad>> {
     match destination.begin(claim, claim.schema(schema)).await? {
         Begun::Open { load, .. } => Ok(load),
-        Begun::AlreadyLoaded(entry) => bail!("loaded before: {entry:?}"),
+        Begun::NotNeeded(entry) => bail!("loaded before: {entry:?}"),
         Begun::NeedsScan(reason) => bail!("not scanned: {reason}"),
     }
 }
@@ -350,7 +350,7 @@ pub(crate) async fn load_body(
     let schema = file.schema();
     let mut open_load = match destination.begin(claim, claim.schema(&schema)).await? {
         Begun::Open { load, .. } => load,
-        Begun::AlreadyLoaded(entry) => return Ok(LoadResult::AlreadyLoaded(entry)),
+        Begun::NotNeeded(entry) => return Ok(LoadResult::NotNeeded(entry)),
         Begun::NeedsScan(reason) => panic!("not scanned: {reason}"),
     };
     let counts = write(&mut *open_load, file.stream()).await?;
@@ -389,7 +389,7 @@ pub(crate) async fn load_column(
 pub(crate) fn expect_loaded(result: LoadResult) -> Result<RowCounts> {
     match result {
         LoadResult::Loaded(counts) => Ok(counts),
-        LoadResult::AlreadyLoaded(entry) => bail!("loaded before: {entry:?}"),
+        LoadResult::NotNeeded(entry) => bail!("loaded before: {entry:?}"),
     }
 }
 
@@ -397,7 +397,7 @@ pub(crate) fn expect_loaded(result: LoadResult) -> Result<RowCounts> {
 pub(crate) fn expect_already_loaded(result: LoadResult) -> Result<LedgerEntry> {
     match result {
         LoadResult::Loaded(_) => bail!("the file was loaded again"),
-        LoadResult::AlreadyLoaded(entry) => Ok(entry),
+        LoadResult::NotNeeded(entry) => Ok(entry),
     }
 }
 

@@ -146,7 +146,7 @@ pub(crate) async fn eight_workers_load_one_file_once(engine: &impl Engine) -> Re
         for end in ends {
             match end {
                 Ok(LoadResult::Loaded(_)) => stored += 1,
-                Ok(LoadResult::AlreadyLoaded(entry)) => assert_eq!(entry.state, LedgerState::Loaded),
+                Ok(LoadResult::NotNeeded(entry)) => assert_eq!(entry.state, LedgerState::Loaded),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
             }
         }
@@ -165,7 +165,7 @@ pub(crate) async fn eight_sources_with_equal_content_load_once(engine: &impl Eng
         for end in join_all(claims.iter().map(|claim| load(&destination, claim, &file))).await {
             match end {
                 Ok(LoadResult::Loaded(_)) => stored += 1,
-                Ok(LoadResult::AlreadyLoaded(_)) => {}
+                Ok(LoadResult::NotNeeded(_)) => {}
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
             }
         }
@@ -241,7 +241,7 @@ pub(crate) async fn provisional_table_appears_with_its_rows(engine: &impl Engine
             assert_eq!(value_check, ValueCheck::EveryValue);
             load
         }
-        Begun::AlreadyLoaded(entry) => bail!("loaded before: {entry:?}"),
+        Begun::NotNeeded(entry) => bail!("loaded before: {entry:?}"),
         Begun::NeedsScan(reason) => {
             assert_eq!(reason, ScanReason::TableMissing);
             ensure!(!table_exists().await, "the table exists");
@@ -534,7 +534,7 @@ pub(crate) async fn column_without_values_gets_its_default(engine: &impl Engine)
     let file = File::new(&names, &[&[None, Some("1"), None], &[None, Some("2"), None]]);
     match destination.begin(&provisional_claim("a.csv"), provisional_claim("a.csv").schema(&file.schema())).await? {
         Begun::NeedsScan(reason) => assert_eq!(reason, ScanReason::ColumnEmpty),
-        Begun::Open { .. } | Begun::AlreadyLoaded(_) => bail!("the first rows were not enough to know"),
+        Begun::Open { .. } | Begun::NotNeeded(_) => bail!("the first rows were not enough to know"),
     }
     expect_loaded(load(&destination, &claim("a.csv"), &file).await?)?;
     let file = File::new(&names, &[&[None, Some("3"), Some("")], &[None, Some("4"), Some("x")]]);

@@ -247,7 +247,7 @@ pub(crate) async fn eight_workers_merge_one_file_once(engine: &impl Engine) -> R
         for end in join_all((0..8).map(|_| load(&destination, &claim, &file))).await {
             match end {
                 Ok(LoadResult::Loaded(_)) => stored += 1,
-                Ok(LoadResult::AlreadyLoaded(entry)) => assert_eq!(entry.state, LedgerState::Loaded),
+                Ok(LoadResult::NotNeeded(entry)) => assert_eq!(entry.state, LedgerState::Loaded),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
             }
         }

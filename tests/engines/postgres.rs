@@ -712,7 +712,7 @@ async fn default_beside_a_trigger_does_not_depend_on_the_size_of_the_file(#[case
     match destination.begin(&claim, claim.schema(&schema)).await? {
         Begun::NeedsScan(_) => assert!(!is_scanned),
         Begun::Open { load, .. } => drop(load),
-        Begun::AlreadyLoaded(entry) => bail!("{entry:?}"),
+        Begun::NotNeeded(entry) => bail!("{entry:?}"),
     }
     wait_for_rollback(&destination, &claim).await?;
     expect_loaded(load(&destination, &scanned, &file).await?)?;

@@ -92,7 +92,7 @@ async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
     }
     let (state, counts) = match load(attempt, &FileRows::of_row_object(objects.store, &manifest)).await? {
         LoadResult::Loaded(counts) => (LedgerState::Loaded, Some(counts)),
-        LoadResult::AlreadyLoaded(entry) => (entry.state, None),
+        LoadResult::NotNeeded(entry) => (entry.state, None),
     };
     settle_lake(attempt, state).await?;
     let Some(counts) = counts else { return Ok(skipped()) };

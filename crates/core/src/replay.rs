@@ -135,7 +135,7 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
                 loaded.copy_to(&mut report);
                 report.table_changes = attempt.table_changes.made();
             }
-            LoadResult::AlreadyLoaded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
+            LoadResult::NotNeeded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
         }
     }
     settle_lake(attempt, state).await?;

@@ -36,7 +36,7 @@ pub(super) async fn claim<C: LoadConnection>(
             let claim = LedgerClaim { database: database.clone(), connection, file: file.clone() };
             return Ok(Claimed::Open(Box::new(claim)));
         }
-        Ok(ClaimResult::AlreadyLoaded(entry)) => Ok(Claimed::AlreadyLoaded(entry)),
+        Ok(ClaimResult::NotNeeded(entry)) => Ok(Claimed::NotNeeded(entry)),
         Err(error) => {
             connection.roll_back().await;
             Err(error)
@@ -55,7 +55,7 @@ async fn claim_on<C: LoadConnection>(
     let ledger = database.ledger();
     ledger.ensure(connection, database.ledger_columns()).await?;
     if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
-        return Ok(ClaimResult::AlreadyLoaded(entry));
+        return Ok(ClaimResult::NotNeeded(entry));
     }
     connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
     Failpoint::Begun.reached().await;

@@ -62,7 +62,7 @@ impl<C: LoadConnection> Database<C> {
         let (file, ledger) = (request.file, self.ledger());
         ledger.ensure(connection, self.ledger_columns()).await?;
         if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
-            return Ok(BeginResult::AlreadyLoaded(entry));
+            return Ok(BeginResult::NotNeeded(entry));
         }
         let mut plan = match connection.plan(request).await? {
             PlanResult::Ready(plan) => plan,
@@ -73,7 +73,7 @@ impl<C: LoadConnection> Database<C> {
         }
         match self.begin_claim(connection, &claim_of(file, request.schema.body()), &plan).await? {
             ClaimResult::Claimed => {}
-            ClaimResult::AlreadyLoaded(entry) => return Ok(BeginResult::AlreadyLoaded(entry)),
+            ClaimResult::NotNeeded(entry) => return Ok(BeginResult::NotNeeded(entry)),
         }
         match connection.start(request, &mut plan).await? {
             StartResult::Open(value_check) => Ok(BeginResult::Open(plan, value_check)),
@@ -109,7 +109,7 @@ impl<C: LoadConnection> Database<C> {
 /// The result of [`Database::begin_on`].
 enum BeginResult<Plan> {
     Open(Plan, ValueCheck),
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
     NeedsScan(ScanReason),
 }
 
@@ -137,7 +137,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                     let load = Load { database: self.clone(), connection, file, body, plan, fields };
                     return Ok(Begun::Open { load: Box::new(load), value_check });
                 }
-                Ok(BeginResult::AlreadyLoaded(entry)) => Ok(Begun::AlreadyLoaded(entry)),
+                Ok(BeginResult::NotNeeded(entry)) => Ok(Begun::NotNeeded(entry)),
                 Ok(BeginResult::NeedsScan(reason)) => {
                     connection.roll_back().await;
                     Ok(Begun::NeedsScan(reason))

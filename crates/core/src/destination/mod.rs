@@ -168,7 +168,7 @@ pub enum Begun {
         value_check: ValueCheck,
     },
     /// The ledger says that the source needs no load, see [`LedgerState::needs_no_load`]. No transaction is open.
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
     /// The file must be read to its end first. Nothing was created, and no transaction is open. Never returned for a
     /// [`FileSchema::Final`].
     NeedsScan(ScanReason),
@@ -179,7 +179,7 @@ pub enum Claimed {
     /// An open transaction holds the claim.
     Open(Box<dyn OpenClaim>),
     /// The ledger says that the source needs no load. No transaction is open.
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
 }
 
 /// Whether later values of a file must be checked against its provisional schema.
@@ -231,7 +231,7 @@ pub enum CommitResult {
 /// A database that stores each source's rows at most once.
 ///
 /// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
-/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::AlreadyLoaded`]. No call
+/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::NotNeeded`]. No call
 /// retries: the caller does, by the retry policy (`crate::policy`).
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.

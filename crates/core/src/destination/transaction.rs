@@ -76,7 +76,7 @@ impl<C: LoadConnection> Load<C> {
         if C::staging(plan).is_some() {
             match database.begin_claim(connection, &claim, plan).await? {
                 ClaimResult::Claimed => {}
-                ClaimResult::AlreadyLoaded(_) => {
+                ClaimResult::NotNeeded(_) => {
                     // The caller retries, and then finds the source loaded.
                     let message = "another worker has loaded the same rows while they were staged";
                     return Err(Error::new(ErrorKind::Conflict, message));

@@ -28,7 +28,7 @@ impl SqlLedger<'_> {
     ) -> Result<ClaimResult> {
         if let Some(entry) = self.claim_source(connection, claim).await? {
             connection.roll_back().await;
-            return Ok(ClaimResult::AlreadyLoaded(entry));
+            return Ok(ClaimResult::NotNeeded(entry));
         }
         let Some(content_id) = claim.content_id else { return Ok(ClaimResult::Claimed) };
         let context = "cannot claim the content";
@@ -183,7 +183,7 @@ impl SqlLedger<'_> {
         self.execute(connection, context, SUPERSEDED, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
         let state = LedgerState::Superseded;
-        Ok(ClaimResult::AlreadyLoaded(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
+        Ok(ClaimResult::NotNeeded(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
     }
 
     /// Writes into the claimed row that its content is loaded under another source id, and commits.
@@ -204,7 +204,7 @@ impl SqlLedger<'_> {
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
         let state = LedgerState::Duplicate;
-        Ok(ClaimResult::AlreadyLoaded(LedgerEntry { state, rows_parsed, rows_stored: 0, moved_to: None }))
+        Ok(ClaimResult::NotNeeded(LedgerEntry { state, rows_parsed, rows_stored: 0, moved_to: None }))
     }
 }
 

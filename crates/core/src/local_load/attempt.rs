@@ -157,7 +157,7 @@ impl LoadAttempt for LocalAttempt<'_> {
         Ok(())
     }
 
-    fn resolve_commit(&self) {
+    fn mark_commit_settled(&self) {
         self.commit_in_doubt.store(false, Ordering::Relaxed);
     }
 }

@@ -202,7 +202,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
-    pub(crate) fn resolve_commit(&self) {
+    pub(crate) fn mark_commit_settled(&self) {
         self.set_commit(CommitState::Resolved);
     }
 

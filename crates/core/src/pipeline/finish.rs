@@ -21,7 +21,7 @@ const EMPTY_FILE: &str = "the file is empty";
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
     let mut report = describe_result(&result, |outcome| attempt.report(outcome));
     if let FileResult::Empty = result {
-        let empty = outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());
+        let empty = ledger_outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());
         match attempt.config.after_load {
             AfterLoad::Move => attempt.record_outcome(&empty, None).await,
             // Only the ledger will show that the file is done.
@@ -42,7 +42,7 @@ pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) 
             report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }
-        FileResult::AlreadyLoaded { entry, counted } => already_loaded(report, entry, *counted),
+        FileResult::NotNeeded { entry, counted } => already_loaded(report, entry, *counted),
         FileResult::Empty => report(Outcome::Loaded).because(EMPTY_FILE),
     }
 }
@@ -68,7 +68,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
         && let Some(entry) = settled_entry(attempt).await?
     {
         let counted = Some((rows.rows, rows.rows_rejected));
-        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted }).await;
+        return loaded(attempt, FileResult::NotNeeded { entry, counted }).await;
     }
     let reason = describe(&cause);
     // The failed load may have written more rejects than the scan found. Those records belong to the fallback's rows.
@@ -79,7 +79,7 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
         rows_parsed: rows.rows,
         rows_stored: rows.rows,
         rows_rejected: rows.rows_rejected,
-        ..outcome(LedgerState::FellBack, reason.clone())
+        ..ledger_outcome(LedgerState::FellBack, reason.clone())
     };
     attempt.record_outcome(&fell_back, Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
@@ -123,13 +123,13 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
     if attempt.is_commit_in_doubt()
         && let Some(entry) = settled_entry(attempt).await?
     {
-        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted: None }).await;
+        return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
     lake::settle(attempt, LedgerState::Rejected).await?;
     write_reason(attempt, &cause, &reason).await?;
-    attempt.record_outcome(&outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
+    attempt.record_outcome(&ledger_outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
     report.needs_attention = policy(cause.kind()).alert;
     move_to_failed(attempt, &mut report).await?;
@@ -143,7 +143,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
 /// gone, may have loaded the rows.
 pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(entry) = settled_entry(attempt).await? {
-        return loaded(attempt, FileResult::AlreadyLoaded { entry, counted: None }).await;
+        return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
     }
     let context = attempt.context;
     // The workers may have died after they wrote rejected records or the manifest of a fallback.
@@ -201,7 +201,7 @@ pub(super) fn log(report: &Report) {
     }
 }
 
-fn outcome(state: LedgerState, reason: String) -> LedgerOutcome {
+fn ledger_outcome(state: LedgerState, reason: String) -> LedgerOutcome {
     LedgerOutcome { state, body_sha256: None, rows_parsed: 0, rows_stored: 0, rows_rejected: 0, reason }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum LoadResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
     /// An earlier attempt loaded them, or they were loaded from another version with the same bytes.
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
 }
 
 /// Loads the rows, with the retries of the retry policy. During an outage that this process knows of, it does not wait.
@@ -50,8 +50,8 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
             Retry::Tries(most) => tries < most,
-            Retry::Budget => may_wait(attempt, error.kind(), waited, budget, Duration::MAX),
-            Retry::FreshCredentials(most) => may_wait(attempt, error.kind(), waited, budget, most),
+            Retry::Budget => keeps_waiting(attempt, error.kind(), waited, budget, Duration::MAX),
+            Retry::FreshCredentials(most) => keeps_waiting(attempt, error.kind(), waited, budget, most),
         };
         if !again {
             return Err(error);
@@ -65,7 +65,13 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
 /// Whether a file may wait longer for a database that is down: for at most `most`, within the retry budget.
 ///
 /// If it may not, this process remembers the outage, unless only the deadline has ended the wait.
-fn may_wait(attempt: &impl LoadAttempt, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
+fn keeps_waiting(
+    attempt: &impl LoadAttempt,
+    kind: ErrorKind,
+    waited: Duration,
+    budget: Duration,
+    most: Duration,
+) -> bool {
     let outage = attempt.outage();
     let is_known = outage.explains(kind);
     let limit = budget.min(most);
@@ -94,9 +100,9 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
     };
     let Stored { mut claim, counts, values } = match stored {
         StoreResult::Stored(stored) => stored,
-        StoreResult::AlreadyLoaded(entry) => {
-            attempt.resolve_commit();
-            return Ok(LoadResult::AlreadyLoaded(entry));
+        StoreResult::NotNeeded(entry) => {
+            attempt.mark_commit_settled();
+            return Ok(LoadResult::NotNeeded(entry));
         }
     };
     let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
@@ -123,7 +129,7 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
 /// The result of [`store_rows`] and [`claim_only`].
 enum StoreResult {
     Stored(Stored),
-    AlreadyLoaded(LedgerEntry),
+    NotNeeded(LedgerEntry),
 }
 
 /// A claim whose transaction has all rows that the database stores.
@@ -147,7 +153,7 @@ async fn store_rows(
     attempt.outage().observe(&begun);
     let mut load = match begun? {
         Begun::Open { load, .. } => load,
-        Begun::AlreadyLoaded(entry) => return Ok(StoreResult::AlreadyLoaded(entry)),
+        Begun::NotNeeded(entry) => return Ok(StoreResult::NotNeeded(entry)),
         Begun::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
     let counts = match load.write(rows.open().await?).await? {
@@ -171,7 +177,7 @@ async fn claim_only(
         Claimed::Open(claim) => {
             StoreResult::Stored(Stored { claim, counts: RowCounts::inserted(rows.rows), values: Vec::new() })
         }
-        Claimed::AlreadyLoaded(entry) => StoreResult::AlreadyLoaded(entry),
+        Claimed::NotNeeded(entry) => StoreResult::NotNeeded(entry),
     })
 }
 
@@ -198,15 +204,15 @@ fn check_count(scanned: u64, read: u64) -> Result<()> {
 pub(super) async fn commit(attempt: &impl LoadAttempt, load: Box<dyn ReadyLoad>) -> Result<LoadResult> {
     let counts = load.counts();
     // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
-    attempt.resolve_commit();
+    attempt.mark_commit_settled();
     attempt.fence_before_commit().await?;
     match load.commit().await {
         CommitResult::Committed => {
-            attempt.resolve_commit();
+            attempt.mark_commit_settled();
             Ok(LoadResult::Loaded(counts))
         }
         CommitResult::NotCommitted(error) => {
-            attempt.resolve_commit();
+            attempt.mark_commit_settled();
             Err(error)
         }
         CommitResult::Unknown(error) => resolve_unknown_commit(attempt, counts, error).await,
@@ -249,6 +255,6 @@ pub(crate) async fn settled_entry(attempt: &impl LoadAttempt) -> Result<Option<L
     let found = attempt.destination(false).await?.look_up(&attempt.source().id).await;
     attempt.outage().observe(&found);
     let entry = found?;
-    attempt.resolve_commit();
+    attempt.mark_commit_settled();
     Ok(entry.filter(|entry| entry.state.needs_no_load()))
 }

@@ -76,7 +76,7 @@ pub(crate) trait LoadAttempt: Sync {
     fn fence_before_commit(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
-    fn resolve_commit(&self);
+    fn mark_commit_settled(&self);
 
     /// Requests a wider column if the settings allow it and a value needs one. Returns whether another try may succeed.
     fn requests_wider_column(&self, error: &Error) -> bool {
@@ -151,7 +151,7 @@ impl LoadAttempt for Attempt<'_> {
         Attempt::fence_before_commit(self).await
     }
 
-    fn resolve_commit(&self) {
-        Attempt::resolve_commit(self);
+    fn mark_commit_settled(&self) {
+        Attempt::mark_commit_settled(self);
     }
 }

@@ -107,7 +107,7 @@ pub(crate) async fn process(context: &Context, object: &ObjectRef, deadline: Dea
 async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadline) -> Result<Report> {
     let usage = context.cost_meter.begin(&context.store);
     let Some(source) = current_version(context, object).await? else { return Ok(gone(object)) };
-    let assignment = route(context, &source).await?;
+    let assignment = assign_table(context, &source).await?;
     let attempt = Attempt::start(context, source, assignment, deadline, usage).await?;
     let report = attempt.run(run).await?;
     finish::log(&report);
@@ -152,8 +152,8 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {
         SinglePass::Done(result) => return Ok(FileResult::of_single_pass(result)),
         SinglePass::NeedsScan(peeked_rows) => (peeked_rows, None),
-        SinglePass::Rejected(error) if !A::HAS_FALLBACK => return Err(error.into()),
-        SinglePass::Rejected(error) => (None, Some(error)),
+        SinglePass::NotLoadable(error) if !A::HAS_FALLBACK => return Err(error.into()),
+        SinglePass::NotLoadable(error) => (None, Some(error)),
     };
     let scan = match peeked_rows {
         Some(rows) => reader.continue_scan(rows).await?,
@@ -183,7 +183,7 @@ pub(crate) enum FileResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
     /// The rows were already in the table, or a newer file has replaced the table.
-    AlreadyLoaded {
+    NotNeeded {
         entry: LedgerEntry,
         /// Good rows and rejected records, if this attempt counted them.
         counted: Option<(u64, u64)>,
@@ -197,23 +197,21 @@ impl FileResult {
     fn state(&self) -> LedgerState {
         match self {
             Self::Loaded(_) | Self::Empty => LedgerState::Loaded,
-            Self::AlreadyLoaded { entry, .. } => entry.state,
+            Self::NotNeeded { entry, .. } => entry.state,
         }
     }
 
     fn of_single_pass(result: LoadResult) -> Self {
         match result {
             LoadResult::Loaded(loaded) => Self::Loaded(loaded),
-            LoadResult::AlreadyLoaded(entry) => Self::AlreadyLoaded { entry, counted: None },
+            LoadResult::NotNeeded(entry) => Self::NotNeeded { entry, counted: None },
         }
     }
 
     fn of_scan(result: LoadResult, rows: &FileRows<'_>) -> Self {
         match result {
             LoadResult::Loaded(loaded) => Self::Loaded(loaded),
-            LoadResult::AlreadyLoaded(entry) => {
-                Self::AlreadyLoaded { entry, counted: Some((rows.rows, rows.rows_rejected)) }
-            }
+            LoadResult::NotNeeded(entry) => Self::NotNeeded { entry, counted: Some((rows.rows, rows.rows_rejected)) },
         }
     }
 }
@@ -253,7 +251,7 @@ async fn current_version(context: &Context, object: &ObjectRef) -> Result<Option
 }
 
 /// The table of an object, from its key. Corrected records are loaded into the table that they came from.
-async fn route(context: &Context, source: &ObjectVersion) -> Result<Assignment> {
+async fn assign_table(context: &Context, source: &ObjectVersion) -> Result<Assignment> {
     let (settings, key) = (&context.settings, &source.object.key);
     match route::rejects_table(&settings.prefixes, key) {
         Some(table) => {

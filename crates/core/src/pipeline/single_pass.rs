@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::LoadAttempt;
 use crate::pipeline::load::{LoadResult, commit};
 use crate::policy::{Action, Retry, policy};
-use crate::reader::{Beginning, FileReader, StreamEnd, StreamedRows};
+use crate::reader::{FileReader, PassEnd, PeekedFile, StreamedRows};
 use crate::route;
 
 /// Maximum expected size, decompressed, of a file whose table is created in the transaction of its rows.
@@ -33,7 +33,7 @@ pub(super) enum SinglePass {
     Done(LoadResult),
     /// The database refuses the rows, or is known to be down, so a retry is useless. Nothing was committed. The caller
     /// scans the file for the fallback.
-    Rejected(Error),
+    NotLoadable(Error),
     /// The file must be scanned and then loaded. Nothing was committed. If this pass has only peeked at the first rows,
     /// it contains them, and the scan continues the pass instead of starting another one.
     NeedsScan(Option<StreamedRows>),
@@ -50,13 +50,13 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
     if reader.is_buffered() || attempt.config().destination.output.has_lake() {
         return Ok(SinglePass::NeedsScan(None));
     }
-    let Some(mut beginning) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
+    let Some(mut peeked) = reader.peek().await? else { return Ok(SinglePass::NeedsScan(None)) };
     let may_reject = attempt.config().files.limits.rejects.is_on();
     // This pass stops at a bad record. A scan that rejects bad records must start from the beginning.
-    let unread = |beginning: Beginning| if may_reject { None } else { beginning.into_unread_rows() };
-    let error = match try_load(attempt, reader, &mut beginning).await {
+    let unread = |peeked: PeekedFile| if may_reject { None } else { peeked.into_unread_rows() };
+    let error = match try_load(attempt, reader, &mut peeked).await {
         Ok(Some(result)) => return Ok(SinglePass::Done(result)),
-        Ok(None) => return Ok(SinglePass::NeedsScan(unread(beginning))),
+        Ok(None) => return Ok(SinglePass::NeedsScan(unread(peeked))),
         Err(error) => error,
     };
     let kind = error.kind();
@@ -67,15 +67,15 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
         {
             Ok(SinglePass::NeedsScan(None))
         }
-        (Retry::Never, Action::FallBack) => Ok(SinglePass::Rejected(error)),
+        (Retry::Never, Action::FallBack) => Ok(SinglePass::NotLoadable(error)),
         (Retry::Never, Action::Fail | Action::Reject) => Err(error),
         (Retry::Budget | Retry::FreshCredentials(_), _) if attempt.outage().explains(kind) => {
             attempt.outage().prove(kind);
-            Ok(SinglePass::Rejected(error))
+            Ok(SinglePass::NotLoadable(error))
         }
         (Retry::Tries(_) | Retry::Budget | Retry::FreshCredentials(_), _) => {
             warn!(%kind, error = %chain(&error), "the single-pass load failed, scanning the file before the next try");
-            Ok(SinglePass::NeedsScan(unread(beginning)))
+            Ok(SinglePass::NeedsScan(unread(peeked)))
         }
     }
 }
@@ -84,32 +84,32 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
 async fn try_load(
     attempt: &impl LoadAttempt,
     reader: &FileReader,
-    beginning: &mut Beginning,
+    peeked: &mut PeekedFile,
 ) -> Result<Option<LoadResult>> {
     let destination = attempt.destination(attempt.starts_with_fresh_credentials()).await?;
     let may_create_table = route::expected_bytes(attempt.source()) <= NEW_TABLE_MAX_BYTES;
-    let schema = beginning.schema().clone();
+    let schema = peeked.schema().clone();
     let schema = FileSchema::Provisional { schema: &schema, may_create_table };
     let begun = destination.begin(&attempt.claim(), schema).await;
     attempt.outage().observe(&begun);
     let (mut load, value_check) = match begun? {
         Begun::Open { load, value_check } => (load, value_check),
         // The report needs the number of rejected records, which only a scan returns.
-        Begun::AlreadyLoaded(_) if attempt.config().files.limits.rejects.is_on() => return Ok(None),
-        Begun::AlreadyLoaded(entry) => {
-            attempt.resolve_commit();
-            return Ok(Some(LoadResult::AlreadyLoaded(entry)));
+        Begun::NotNeeded(_) if attempt.config().files.limits.rejects.is_on() => return Ok(None),
+        Begun::NotNeeded(entry) => {
+            attempt.mark_commit_settled();
+            return Ok(Some(LoadResult::NotNeeded(entry)));
         }
         Begun::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };
-    let counts = match load.write(beginning.rows(reader, value_check)).await? {
+    let counts = match load.write(peeked.rows(reader, value_check)).await? {
         WriteResult::Written(counts) => counts,
         WriteResult::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };
-    let summary = match beginning.end()? {
-        StreamEnd::Complete(summary) => summary,
+    let summary = match peeked.end()? {
+        PassEnd::Complete(summary) => summary,
         // The load is dropped, so the server rolls back.
-        StreamEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
+        PassEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
     let body = attempt.body(summary.bytes.sha256()?, summary.bytes.decoded_bytes);

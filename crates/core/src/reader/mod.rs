@@ -5,10 +5,10 @@
 //! that layout and return the same rows. A single-pass load does without a scan: it peeks at the first rows
 //! ([`FileReader::peek`]) and then reads on.
 
-mod beginning;
 mod bytes;
 mod encoding;
 mod parquet_rows;
+mod peeked_file;
 mod read_ahead;
 mod scan;
 mod streamed;
@@ -30,12 +30,12 @@ use spillway_formats::detect::{self, Compression, Format};
 use spillway_formats::extract::RecordExtractor;
 use spillway_formats::parquet::{ParquetLimits, ParquetReader};
 
-#[cfg(test)]
-pub(crate) use beginning::StopReason;
-pub(crate) use beginning::{Beginning, StreamEnd};
 pub(crate) use bytes::DecodedBytes;
 use bytes::{Checksum, StoredFile, hints};
 use parquet_rows::ParquetRows;
+#[cfg(test)]
+pub(crate) use peeked_file::StopReason;
+pub(crate) use peeked_file::{PassEnd, PeekedFile};
 pub(crate) use scan::ScanResult;
 use streamed::BadRecords;
 pub(crate) use streamed::StreamedRows;

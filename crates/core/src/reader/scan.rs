@@ -2,9 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::reader::beginning::StreamEnd;
 use crate::reader::bytes::BodySummary;
 use crate::reader::parquet_rows::ParquetRows;
+use crate::reader::peeked_file::PassEnd;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::decoder::{Decoder, Layout};
@@ -162,8 +162,8 @@ impl FirstPass {
     fn end(self) -> Result<ScanSummary> {
         match self {
             Self::Streaming(mut rows) => match rows.end()? {
-                StreamEnd::Complete(summary) => Ok(summary),
-                StreamEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
+                PassEnd::Complete(summary) => Ok(summary),
+                PassEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
             },
             Self::Parquet(rows, bytes) => {
                 Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), bytes })

@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
-use crate::reader::beginning::{StopReason, StreamEnd};
 use crate::reader::bytes::{BodySummary, DecodedBytes};
+use crate::reader::peeked_file::{PassEnd, StopReason};
 use crate::reader::read_ahead::ReadAhead;
 use crate::reader::scan::records_hint;
 use spillway_formats::Batch;
@@ -43,7 +43,7 @@ impl ScanSummary {
 
 /// The rows of a CSV or JSON file, in order.
 pub(crate) struct StreamedRows {
-    rows: ReadAhead<Batch, StreamEnd>,
+    rows: ReadAhead<Batch, PassEnd>,
     peeked: Option<Batch>,
     /// The column names known with the first batch.
     names: Arc<OnceLock<Vec<String>>>,
@@ -89,14 +89,14 @@ impl StreamedRows {
                 }
                 rejects.append(&mut decoder.take_rejects());
                 if bad_records == BadRecords::Stop && !rejects.is_empty() {
-                    return Ok(StreamEnd::Stopped(StopReason::BadRecord));
+                    return Ok(PassEnd::Stopped(StopReason::BadRecord));
                 }
                 if piece.is_none() {
                     break;
                 }
             }
             let (column_names, layout) = (ruled.rules().names(&decoder.column_names())?, Some(decoder.layout()));
-            Ok(StreamEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
+            Ok(PassEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens, has_names }
     }
@@ -139,7 +139,7 @@ impl StreamedRows {
     }
 
     /// Returns the end of the pass, after [`StreamedRows::next`] has returned `None`.
-    pub(super) fn end(&mut self) -> Result<StreamEnd> {
+    pub(super) fn end(&mut self) -> Result<PassEnd> {
         self.rows.summary()
     }
 }

@@ -109,12 +109,12 @@ async fn beginning_proves_no_order_of_day_and_month() {
     // The first rows allow only one order, and a later one allows only the other.
     let body = format!("day\n{}01/13/2024\n", "13/01/2024\n".repeat(10_000));
     let reader = reader("a.csv", body.as_bytes(), RejectLimit::Count(0));
-    let mut beginning = reader.peek().await.unwrap().unwrap();
-    let column = &beginning.schema().columns[0];
+    let mut peeked = reader.peek().await.unwrap().unwrap();
+    let column = &peeked.schema().columns[0];
     assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
-    let batches: Vec<Batch> = beginning.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
+    let batches: Vec<Batch> = peeked.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
     assert!(batches.is_empty());
-    assert!(matches!(beginning.end().unwrap(), StreamEnd::Stopped(StopReason::TypeChanged)));
+    assert!(matches!(peeked.end().unwrap(), PassEnd::Stopped(StopReason::TypeChanged)));
     let column = &reader.scan().await.unwrap().schema.columns[0];
     assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
 }
@@ -136,11 +136,11 @@ async fn empty_file_has_no_columns() {
 #[tokio::test]
 async fn beginning_gives_a_provisional_schema_and_all_rows() {
     let reader = reader("a.csv", b"a\n1\n2\n", RejectLimit::Count(0));
-    let mut beginning = reader.peek().await.unwrap().unwrap();
-    assert_eq!(beginning.schema().columns[0].column_type, ColumnType::Integer);
-    let batches: Vec<Batch> = beginning.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
+    let mut peeked = reader.peek().await.unwrap().unwrap();
+    assert_eq!(peeked.schema().columns[0].column_type, ColumnType::Integer);
+    let batches: Vec<Batch> = peeked.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
     assert_eq!(batches.iter().map(Batch::rows).sum::<usize>(), 2);
-    assert!(matches!(beginning.end().unwrap(), StreamEnd::Complete(_)));
+    assert!(matches!(peeked.end().unwrap(), PassEnd::Complete(_)));
 }
 
 #[rstest]
@@ -154,9 +154,9 @@ async fn guard_stops_the_rows_before_the_end(
 ) {
     let body = format!("a\n{}{last}\n", "1\n".repeat(300_000));
     let reader = reader("a.csv", body.as_bytes(), RejectLimit::Count(1));
-    let mut beginning = reader.peek().await.unwrap().unwrap();
-    let batches: Vec<Batch> = beginning.rows(&reader, value_check).try_collect().await.unwrap();
+    let mut peeked = reader.peek().await.unwrap().unwrap();
+    let batches: Vec<Batch> = peeked.rows(&reader, value_check).try_collect().await.unwrap();
     assert!(batches.iter().map(Batch::rows).sum::<usize>() <= 300_001);
-    assert!(matches!(beginning.end().unwrap(), StreamEnd::Stopped(reason) if reason == expected));
-    assert!(beginning.into_unread_rows().is_none(), "rows were read, so the pass cannot be continued");
+    assert!(matches!(peeked.end().unwrap(), PassEnd::Stopped(reason) if reason == expected));
+    assert!(peeked.into_unread_rows().is_none(), "rows were read, so the pass cannot be continued");
 }

@@ -256,7 +256,7 @@ impl FakeDatabase {
         let mut state = self.state();
         state.versions.push(claim.source.clone());
         if let Some(entry) = state.entry_in_target(&claim.source.id) {
-            return Ok(Begun::AlreadyLoaded(entry));
+            return Ok(Begun::NotNeeded(entry));
         }
         let is_provisional = schema.body().is_none();
         if state.always_needs_scan || (is_provisional && state.needs_scan == Some(Step::Begin)) {
@@ -266,7 +266,7 @@ impl FakeDatabase {
         if state.has_content(content_id.as_deref()) {
             let id = &claim.source.id;
             state.put_ledger(id, LedgerState::Duplicate, RowCounts::default(), String::new(), None);
-            return Ok(Begun::AlreadyLoaded(state.ledger[id].entry.clone()));
+            return Ok(Begun::NotNeeded(state.ledger[id].entry.clone()));
         }
         let value_check =
             if is_provisional && state.creates_table { ValueCheck::EveryValue } else { ValueCheck::NotNeeded };
@@ -328,7 +328,7 @@ impl Destination for FakeDatabase {
             let schema = FileSchema::Final { schema: &schema, body };
             Ok(match self.begin_now(claim, schema)? {
                 Begun::Open { load, .. } => Claimed::Open(load),
-                Begun::AlreadyLoaded(entry) => Claimed::AlreadyLoaded(entry),
+                Begun::NotNeeded(entry) => Claimed::NotNeeded(entry),
                 Begun::NeedsScan(reason) => panic!("a claim needs no scan: {reason}"),
             })
         }

@@ -29,7 +29,7 @@ pub(crate) enum StopReason {
 
 /// The end of a pass.
 #[derive(Debug)]
-pub(crate) enum StreamEnd {
+pub(crate) enum PassEnd {
     /// The pass reached the end of the file.
     Complete(ScanSummary),
     /// The pass stopped earlier. The rows so far must not be committed.
@@ -37,7 +37,7 @@ pub(crate) enum StreamEnd {
 }
 
 /// A file whose first rows were peeked at. No row was returned yet.
-pub(crate) struct Beginning {
+pub(crate) struct PeekedFile {
     rows: StreamedRows,
     names: Vec<String>,
     schema: Schema,
@@ -50,7 +50,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When the object cannot be read or is broken.
-    pub(crate) async fn peek(&self) -> Result<Option<Beginning>> {
+    pub(crate) async fn peek(&self) -> Result<Option<PeekedFile>> {
         let (decoded, format) = self.detect().await?;
         let Format::Streaming(format) = format else { return Ok(None) };
         if detects_encoding(format, &self.options) {
@@ -71,17 +71,17 @@ impl FileReader {
         }
         self.key_fields.extend(&mut schema, first_rows);
         Failpoint::Inferred.reached().await;
-        Ok(Some(Beginning { rows, names, schema, stopped: None }))
+        Ok(Some(PeekedFile { rows, names, schema, stopped: None }))
     }
 }
 
-impl Beginning {
+impl PeekedFile {
     /// The columns, with types inferred from the first rows only.
     pub(crate) fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    /// Returns all rows, from the first. The check may end the stream early; [`Beginning::end`] returns the reason.
+    /// Returns all rows, from the first. The check may end the stream early; [`PeekedFile::end`] returns the reason.
     pub(crate) fn rows<'a>(&'a mut self, reader: &'a FileReader, value_check: ValueCheck) -> BatchStream<'a> {
         let Self { rows, names, schema, stopped } = self;
         let (width, schema) = (names.len(), &*schema);
@@ -105,17 +105,17 @@ impl Beginning {
         reader.with_key_fields(Box::pin(checked))
     }
 
-    /// Returns the end of the pass, after the stream of [`Beginning::rows`] has ended.
+    /// Returns the end of the pass, after the stream of [`PeekedFile::rows`] has ended.
     ///
     /// # Errors
     /// When the rows were not read to their end.
-    pub(crate) fn end(&mut self) -> Result<StreamEnd> {
+    pub(crate) fn end(&mut self) -> Result<PassEnd> {
         if let Some(reason) = self.stopped {
-            return Ok(StreamEnd::Stopped(reason));
+            return Ok(PassEnd::Stopped(reason));
         }
         match self.rows.end()? {
-            StreamEnd::Complete(summary) if summary.column_names != self.names => {
-                Ok(StreamEnd::Stopped(StopReason::MoreColumns))
+            PassEnd::Complete(summary) if summary.column_names != self.names => {
+                Ok(PassEnd::Stopped(StopReason::MoreColumns))
             }
             end => Ok(end),
         }
