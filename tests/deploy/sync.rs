@@ -44,18 +44,6 @@ async fn sync_survives_forty_kills() -> Result<()> {
     Ok(())
 }
 
-/// A sync that finds nothing new among 100,000 files.
-#[tokio::test]
-#[ignore = "takes minutes; part of `make test-stack`"]
-async fn sync_of_many_loaded_files_reads_none() -> Result<()> {
-    let mut zone = RawZone::new(Engine::Postgres).await?;
-    zone.upload(&[1], 1..=1).await?;
-    zone.sync(json!({})).await?;
-    zone.upload_done(100_000).await?;
-    println!("{}", sync_that_finds_nothing(&zone).await?);
-    Ok(())
-}
-
 /// Fails if the sync finds something. Returns its cost.
 async fn sync_that_finds_nothing(zone: &RawZone) -> Result<String> {
     let start = Instant::now();

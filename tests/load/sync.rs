@@ -12,7 +12,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 use serde_json::{Value, json};
-use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::lambda::Function;
@@ -71,32 +70,6 @@ impl RawZone {
         let puts = objects.into_iter().map(put);
         stream::iter(puts).buffer_unordered(16).try_collect::<()>().await?;
         Ok(count)
-    }
-
-    /// Uploads this many files of `orders` that the ledger already says are loaded, over 24 hours.
-    pub(crate) async fn upload_done(&self, count: usize) -> Result<()> {
-        let account = &self.test_env.fixture.account;
-        let put = |index: usize| async move {
-            let time = Timestamp::now() - SignedDuration::from_hours(index as i64 % 24);
-            let folders = time.strftime("year=%Y/month=%m/day=%d/hhmm=%H00");
-            account.put(&format!("data/batch/orders/{folders}/orders_part9{index}.csv"), "text\nx\n").await
-        };
-        let objects: Vec<_> = stream::iter(0..count).map(put).buffer_unordered(32).try_collect().await?;
-        for (batch, objects) in objects.chunks(1000).enumerate() {
-            let row = |(index, object): (usize, &Object)| {
-                let id = format!("{:064x}", batch * 1000 + index);
-                let Object { key, size_bytes, etag } = object;
-                format!(
-                    "('{id}', '{}', '{key}', '\"{etag}\"', {size_bytes}, '', 'orders', 'loaded', '', '', '2026-11-20')",
-                    account.bucket
-                )
-            };
-            let rows: Vec<String> = objects.iter().enumerate().map(row).collect();
-            let insert = "INSERT INTO {schema}.spillway_ledger (source_id, bucket, object_key, etag, size_bytes, body_sha256, \
-                          target_table, state, worker, tool_version, started_at) VALUES ";
-            self.test_env.sql(&format!("{insert}{}", rows.join(", "))).await?;
-        }
-        Ok(())
     }
 
     /// Sends a sync, and returns the results of its tables.
