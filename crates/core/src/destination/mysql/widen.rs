@@ -136,8 +136,11 @@ fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
             length if length <= MAX_VARCHAR => Some(format!("VARCHAR({})", length.max(*max))),
             _ => Some(text_type(wider.file.max_bytes).to_owned()),
         },
-        (Storage::Text { max_bytes: Some(max) }, _) if *max < u64::from(u32::MAX) => Some("LONGTEXT".to_owned()),
-        (Storage::Bytes { max, fixed: false }, ColumnType::Text | ColumnType::Binary) if *max < u64::from(u32::MAX) => {
+        // An earlier try may have made the column wide enough.
+        (Storage::Text { max_bytes: Some(max) }, _) if *max < wider.file.max_bytes => Some("LONGTEXT".to_owned()),
+        (Storage::Bytes { max, fixed: false }, ColumnType::Text | ColumnType::Binary)
+            if *max < wider.file.max_bytes =>
+        {
             Some("LONGBLOB".to_owned())
         }
         (_, _) => None,
@@ -190,13 +193,23 @@ mod tests {
     #[case("int(11)", ColumnType::Date, None)]
     #[case("varchar(10)", ColumnType::Text, Some("VARCHAR(128)"))]
     #[case("char(200)", ColumnType::Text, Some("VARCHAR(200)"))]
-    #[case("text", ColumnType::Text, Some("LONGTEXT"))]
+    #[case("text", ColumnType::Text, None)]
+    #[case("tinytext", ColumnType::Text, None)]
     #[case("longtext", ColumnType::Text, None)]
     #[case("date", ColumnType::Text, None)]
     #[case("float", ColumnType::Text, None)]
     #[case("enum('a')", ColumnType::Text, None)]
     fn type_becomes_only_wider(#[case] type_text: &str, #[case] file: ColumnType, #[case] expected: Option<&str>) {
         assert_eq!(wider(type_text, file, 100).as_deref(), expected);
+    }
+
+    #[test]
+    fn text_and_bytes_become_wider_only_for_longer_values() {
+        assert_eq!(wider("text", ColumnType::Text, 65_536).as_deref(), Some("LONGTEXT"));
+        assert_eq!(wider("tinytext", ColumnType::Text, 256).as_deref(), Some("LONGTEXT"));
+        assert_eq!(wider("text", ColumnType::Text, 65_535), None);
+        assert_eq!(wider("varbinary(9)", ColumnType::Binary, 10).as_deref(), Some("LONGBLOB"));
+        assert_eq!(wider("varbinary(9)", ColumnType::Binary, 9), None);
     }
 
     #[test]
