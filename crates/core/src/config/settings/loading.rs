@@ -112,9 +112,9 @@ settings! { Loading LOADING {
     /// every file.
     HISTORY_DAYS: u64 = Value::number("number of days", 1, 36_500), All, Template::NotSet, default "90";
 
-    /// How far before the watermark of a table a sync begins. Files that arrive later than this after the time in their key, or
+    /// How far before the watermark of a table a sync begins. Files that arrive more than this after the time in their key, or
     /// after the start of their upload, are found only by a sync with a window. See `docs/sync.md`.
-    SYNC_OVERLAP_HOURS: u64 = Value::number("number of hours", 0, 87_600),
+    SYNC_OVERLAP_HOURS: u64 = Value::number("number of hours", 1, 87_600),
         All, Template::Parameter("SyncOverlapHours"), default "72";
 }}
 
