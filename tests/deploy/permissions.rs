@@ -89,6 +89,7 @@ receive uploads         | trigger             | upload-queue                    
 report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
 attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
 start a sync            | schedule            | ingest-function                   | lambda:InvokeFunction
+report a failed start   | schedule            | failure-queue                     | sqs:SendMessage
 pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
 pull the image          | execution           | image                             | ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer
 ";
