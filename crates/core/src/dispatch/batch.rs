@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::metrics::Metrics;
 use crate::policy::policy;
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 
 /// Number of failures that an error message lists in full.
 const MAX_LISTED: usize = 10;
@@ -93,9 +93,16 @@ impl BatchResult {
         self.published = (self.reports.len(), self.failures.len());
     }
 
-    /// Removes the reports above this number whose events are published, and returns how many.
+    /// Removes the reports above this number, and returns how many. Reports of files that were not loaded are kept first. Publish
+    /// the events of all reports before.
     pub(super) fn keep_reports(&mut self, count: usize) -> u64 {
         let removed = self.reports.len().saturating_sub(count);
+        if removed > 0 {
+            let is_noteworthy = |report: &Report| {
+                report.needs_attention || matches!(report.outcome, Outcome::FellBack | Outcome::Rejected)
+            };
+            self.reports.sort_by_key(|report| !is_noteworthy(report));
+        }
         self.reports.truncate(count);
         self.published.0 = self.published.0.min(count);
         removed as u64
@@ -144,7 +151,6 @@ fn log_failure(failure: &Error) {
 mod tests {
     use super::*;
     use crate::object::ObjectRef;
-    use crate::report::Outcome;
 
     fn results(failures: Vec<Error>, reports: Vec<Report>) -> BatchResult {
         BatchResult { reports, failures, ..BatchResult::new(&Metrics::new("test", "test")) }
@@ -188,6 +194,18 @@ mod tests {
         results.forget_failures(|kind| kind == ErrorKind::Busy);
         let (reports, failures) = results.take_unpublished();
         assert_eq!((reports.len(), failures.len(), results.failures.len()), (0, 0, 1));
+    }
+
+    #[test]
+    fn reports_of_files_that_were_not_loaded_are_kept_first() {
+        let report = |outcome| Report::new(ObjectRef::new("b", "k"), outcome);
+        let outcomes = [Outcome::Loaded, Outcome::Loaded, Outcome::Rejected, Outcome::FellBack];
+        let mut results = results(vec![], outcomes.map(report).into());
+        assert_eq!(results.keep_reports(4), 0);
+        assert_eq!(results.reports[0].outcome, Outcome::Loaded);
+        assert_eq!(results.keep_reports(3), 1);
+        let kept: Vec<Outcome> = results.reports.iter().map(|report| report.outcome).collect();
+        assert_eq!(kept, [Outcome::Rejected, Outcome::FellBack, Outcome::Loaded]);
     }
 
     #[test]
