@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Time reserved at the end to roll back, to release the lease and to respond.
 const MARGIN: Duration = Duration::from_secs(3);
 
+/// Part of [`MARGIN`] that a last write may use.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 /// The time by which work must end. Clones are cheap and share the same end.
 #[derive(Debug, Clone)]
 pub struct Deadline {
@@ -55,6 +58,21 @@ impl Deadline {
         self.ends_at.map(|end| end.saturating_duration_since(Instant::now()).saturating_sub(MARGIN))
     }
 
+    /// The same deadline, or one after this time if that is earlier.
+    pub(crate) fn limited_to(&self, time: Duration) -> Self {
+        let limit = Instant::now() + time + MARGIN;
+        Self { ends_at: Some(self.ends_at.map_or(limit, |end| end.min(limit))), stop: self.stop.clone() }
+    }
+
+    /// The same deadline, or at least two seconds of the reserved time for a last write.
+    pub(crate) fn closing(&self) -> Self {
+        let is_stopped = self.stop.as_ref().is_some_and(|stop| *stop.borrow());
+        match is_stopped || self.remaining().is_some_and(|left| left < LAST_WRITE) {
+            true => Self::within(LAST_WRITE + MARGIN),
+            false => self.clone(),
+        }
+    }
+
     /// Waits until work must end, and returns the reason as an error. Waits forever without a deadline.
     pub async fn reached(&self) -> Error {
         tokio::select! {
@@ -97,5 +115,29 @@ mod tests {
         let deadline = Deadline::within(Duration::from_secs(2));
         assert_eq!(deadline.remaining(), Some(Duration::ZERO));
         assert_eq!(deadline.reached().await.kind(), ErrorKind::Deadline);
+    }
+
+    #[tokio::test]
+    async fn a_limit_never_extends_a_deadline() {
+        let ends_in = |deadline: &Deadline| deadline.remaining().unwrap().as_secs_f64().round();
+        let deadline = Deadline::within(Duration::from_secs(13));
+        assert_eq!(ends_in(&deadline.limited_to(Duration::from_secs(5))), 5.0);
+        assert_eq!(ends_in(&deadline.limited_to(Duration::from_secs(50))), 10.0);
+        let (sender, receiver) = watch::channel(false);
+        let limited = Deadline::until_stopped(receiver).limited_to(Duration::from_secs(50));
+        sender.send(true).expect("the receiver exists");
+        assert_eq!(limited.reached().await.kind(), ErrorKind::Interrupted);
+    }
+
+    #[tokio::test]
+    async fn a_last_write_has_time_after_the_deadline() {
+        let ends_in = |deadline: &Deadline| deadline.remaining().map(|left| left.as_secs_f64().round());
+        assert_eq!(ends_in(&Deadline::within(Duration::ZERO).closing()), Some(2.0));
+        assert_eq!(ends_in(&Deadline::within(Duration::from_secs(13)).closing()), Some(10.0));
+        let (sender, receiver) = watch::channel(false);
+        let deadline = Deadline::until_stopped(receiver);
+        assert_eq!(ends_in(&deadline.closing()), None);
+        sender.send(true).expect("the receiver exists");
+        assert_eq!(ends_in(&deadline.closing()), Some(2.0));
     }
 }

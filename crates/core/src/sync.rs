@@ -1,7 +1,7 @@
 //! Syncs: loads the files of a time window, table by table.
 //!
 //! A sync without a window begins at the watermark of the table, minus an overlap. The watermark is the start of the last sync in
-//! which every listed file reached an outcome. It narrows the listing and decides nothing: the ledger says which files are
+//! which every listed file reached an outcome, or the time of its oldest file without one. It narrows the listing and decides nothing: the ledger says which files are
 //! loaded. So a sync may stop at any moment, and two may run at once.
 //!
 //! This module finds the files and counts the results. [`crate::dispatch`] loads the files.
@@ -19,7 +19,7 @@ use crate::destination::SyncState;
 use crate::report::{Outcome, Report};
 use crate::table_name::TableName;
 
-pub(crate) use listing::{Place, files, places};
+pub(crate) use listing::{Listing, Place, Places, files, places, time_of};
 pub use window::Window;
 
 /// The parameters of a sync.
@@ -36,6 +36,8 @@ pub struct SyncRequest {
 pub struct SyncResult {
     /// The tables, in the order in which they were synced.
     pub tables: Vec<TableSync>,
+    /// Number of requests to S3 that found the tables.
+    pub s3_requests: u64,
     /// Number of reports that the response does not contain, because its size is limited.
     #[serde(skip_serializing_if = "is_zero")]
     pub reports_omitted: u64,
@@ -47,7 +49,7 @@ impl SyncResult {
         self.tables.iter().filter_map(|table| table.remaining).sum()
     }
 
-    /// Number of tables with such files, or without enough time to look for files.
+    /// Number of tables with such files, or whose files were not listed.
     pub(crate) fn incomplete(&self) -> u64 {
         self.tables.iter().filter(|table| !table.is_complete()).count() as u64
     }
@@ -68,9 +70,12 @@ pub struct TableSync {
     pub files: u64,
     /// Number of those files that the ledger showed to be done, so that they were not read.
     pub done: u64,
+    /// Number of files in the same folders whose keys give no table, so that no sync loads them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unmatched: u64,
     /// Number of files by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Number of files without an outcome; `None` if too little time was left to look for files.
+    /// Number of files without an outcome; `None` if they were not listed.
     pub remaining: Option<u64>,
     /// The watermark after the sync.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,11 +93,17 @@ impl TableSync {
             to: window.to,
             files: 0,
             done: 0,
+            unmatched: 0,
             outcomes: BTreeMap::new(),
             remaining: None,
             watermark,
             s3_requests: 0,
         }
+    }
+
+    /// The window.
+    pub(crate) fn window(&self) -> Window {
+        Window { from: self.from, to: self.to }
     }
 
     /// Counts the outcomes of `waiting` files. A file that was handed over or that failed has none yet.
@@ -120,13 +131,21 @@ pub(crate) fn window(request: &SyncRequest, watermark: Option<Timestamp>, overla
     request.window.unwrap_or_else(|| Window { from: watermark.map(|time| before(time, overlap)), to: None })
 }
 
+/// The watermark after a sync: its start, or the time of its oldest file without an outcome if that is earlier.
+///
+/// All earlier files that the sync found have an outcome, so one file that fails again and again does not make the window grow by
+/// more than its own age.
+pub(crate) fn next_watermark(started_at: Timestamp, oldest_remaining: Option<Timestamp>) -> Timestamp {
+    oldest_remaining.map_or(started_at, |oldest| oldest.min(started_at))
+}
+
 /// The time now, as exact as the ledger stores it.
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
-/// Sorts tables by their last sync, the earliest first. So a table with many files does not keep the others waiting for ever.
+/// Sorts tables by their last sync, the earliest first. So each table has its turn, also if another one has many files.
 pub(crate) fn sort_by_last_sync<T>(tables: &mut [(TableName, T)], states: &[SyncState]) {
     tables.sort_by_key(|(table, _)| state_of(states, table).map(|state| state.started_at));
 }
@@ -167,6 +186,15 @@ mod tests {
         let asked = Window { from: None, to: Some(at("2026-11-01T00:00:00Z")) };
         let request = SyncRequest { table: None, window: Some(asked) };
         assert_eq!(window(&request, Some(at("2026-11-20T08:00:00Z")), hour), asked);
+    }
+
+    #[test]
+    fn watermark_stops_at_the_oldest_remaining_file() {
+        let started_at = at("2026-11-20T08:00:00Z");
+        assert_eq!(next_watermark(started_at, None), started_at);
+        assert_eq!(next_watermark(started_at, Some(at("2026-11-18T00:00:00Z"))), at("2026-11-18T00:00:00Z"));
+        // A key can contain a later time.
+        assert_eq!(next_watermark(started_at, Some(at("2026-11-20T18:00:00Z"))), started_at);
     }
 
     #[test]

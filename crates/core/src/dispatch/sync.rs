@@ -1,22 +1,24 @@
 //! Runs a sync: lists the files of each table's window, loads those that the ledger does not know, and moves the watermark.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::run::is_owned_by_another;
 use super::{BatchResult, Dispatcher, RequestResult};
 use crate::deadline::Deadline;
 use crate::destination::SyncState;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::pipeline::ask;
 use crate::reconcile::Files;
+use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
 use crate::store::read::ListedObject;
-use crate::sync::{self, Place, SyncRequest, SyncResult, TableSync};
+use crate::sync::{self, Listing, Place, Places, SyncRequest, SyncResult, TableSync};
 use crate::table_name::TableName;
 
 /// The largest number of reports in the response. The response of a function is limited to 6 MB.
@@ -34,6 +36,31 @@ struct SyncRun<'a> {
     started_at: Timestamp,
     /// The time at the start; `None` without a deadline.
     whole_time: Option<Duration>,
+}
+
+/// One table of a request.
+struct TableRun<'a> {
+    table: &'a TableName,
+    places: &'a [Place<'a>],
+    /// Its last sync.
+    state: Option<&'a SyncState>,
+    /// The time by which its files must be listed.
+    listing: Deadline,
+}
+
+/// The results of the tables so far.
+struct Progress {
+    results: BatchResult,
+    /// Errors that are not about one file. No kind of them is forgotten, because the table is not complete.
+    errors: Vec<Error>,
+    sync: SyncResult,
+}
+
+impl Progress {
+    fn is_interrupted(&self) -> bool {
+        let is_interrupted = |error: &Error| error.kind() == ErrorKind::Interrupted;
+        self.results.failures.iter().chain(&self.errors).any(is_interrupted)
+    }
 }
 
 impl Dispatcher {
@@ -54,100 +81,155 @@ impl Dispatcher {
         let run = SyncRun { bucket, request, deadline, started_at: sync::now(), whole_time: deadline.remaining() };
         let states = ask(context, deadline, async |database| database.syncs(bucket).await).await?;
         let rules = context.settings.database.tables.current();
-        let places = sync::places(context, bucket, &rules, request.table.as_ref()).await?;
-        let mut tables: Vec<(TableName, Vec<Place<'_>>)> = places.into_iter().collect();
-        sync::sort_by_last_sync(&mut tables, &states);
-        let dispatcher = self.with_tasks_for_large_files(run.whole_time);
-        let (mut results, mut sync) = (BatchResult::new(&self.metrics), SyncResult::default());
-        for (table, places) in tables {
-            let state = sync::state_of(&states, &table);
-            match Box::pin(dispatcher.sync_table(&run, (&table, &places), state, &mut results)).await {
-                Ok(table) => sync.tables.push(table),
-                Err(error) => {
-                    results.add(Err(error));
-                    self.publish(&mut results).await;
-                }
-            }
-            if results.failures.iter().any(|failure| failure.kind() == ErrorKind::Interrupted) {
-                break;
-            }
+        let requests = context.store.requests();
+        let places = tokio::select! {
+            places = Box::pin(sync::places(context, bucket, &rules, request.table.as_ref())) => places?,
+            error = deadline.reached() => return Err(no_tables_found(error)),
+        };
+        if let Some(table) = request.table.as_ref().filter(|_| places.is_empty()) {
+            return Err(invalid(format!("no pattern names the table {table}, and no key in the bucket belongs to it")));
         }
+        let used = context.store.requests().since(requests);
+        let sync = SyncResult { s3_requests: (used.reads + used.writes) as u64, ..SyncResult::default() };
+        let Progress { mut results, errors, mut sync } = Box::pin(self.sync_tables(&run, places, &states, sync)).await;
         self.metrics.sync(sync.remaining(), sync.incomplete());
         // Another worker has these files, or the next sync tries them again.
         results.forget_failures(|kind| is_owned_by_another(kind) || kind == ErrorKind::Throttled);
+        errors.into_iter().for_each(|error| results.add(Err(error)));
+        self.publish(&mut results).await;
         sync.reports_omitted = results.keep_reports(MAX_REPORTS);
         Ok(RequestResult { sync: Some(sync), ..RequestResult::from(results) })
     }
 
-    /// Syncs one table. After an error, the watermark stays where it is.
-    async fn sync_table(
+    /// Syncs the tables one after the other, those with the oldest last sync first.
+    async fn sync_tables(
         &self,
         run: &SyncRun<'_>,
-        (table, places): (&TableName, &[Place<'_>]),
-        state: Option<&SyncState>,
-        results: &mut BatchResult,
-    ) -> Result<TableSync> {
+        places: Places<'_>,
+        states: &[SyncState],
+        sync: SyncResult,
+    ) -> Progress {
+        let mut tables: Vec<(TableName, Vec<Place<'_>>)> = places.into_iter().collect();
+        sync::sort_by_last_sync(&mut tables, states);
+        let dispatcher = self.with_tasks_for_large_files(run.whole_time);
+        let mut progress = Progress { results: BatchResult::new(&self.metrics), errors: Vec::new(), sync };
+        for (index, (table, places)) in tables.iter().enumerate() {
+            // A long listing leaves time for the tables after it.
+            let listing = match run.deadline.remaining() {
+                Some(left) if index + 1 < tables.len() => run.deadline.limited_to(left / 2),
+                _ => run.deadline.clone(),
+            };
+            let table = TableRun { table, places, state: sync::state_of(states, table), listing };
+            Box::pin(dispatcher.sync_table(run, &table, &mut progress)).await;
+            if progress.is_interrupted() {
+                break;
+            }
+        }
+        progress
+    }
+
+    /// Syncs one table, and adds its result. After an error, the watermark stays where it is.
+    async fn sync_table(&self, run: &SyncRun<'_>, table: &TableRun<'_>, progress: &mut Progress) {
         let context = &self.context;
         let requests = context.store.requests();
-        let watermark = state.and_then(|state| state.watermark);
+        let watermark = table.state.and_then(|state| state.watermark);
         let window = sync::window(run.request, watermark, context.settings.sync_overlap);
-        let mut sync = TableSync::new(table, window, watermark);
-        if run.deadline.remaining().is_some_and(|left| left < route::time_needed(0)) {
-            return Ok(sync);
+        let mut sync = TableSync::new(table.table, window, watermark);
+        if run.deadline.remaining().is_none_or(|left| left >= route::time_needed(0)) {
+            if run.request.window.is_none() {
+                self.record_start(run, table).await;
+            }
+            if let Err(error) = self.sync_files(run, table, &mut sync, progress).await {
+                progress.errors.push(error);
+            }
+            let used = context.store.requests().since(requests);
+            sync.s3_requests = (used.reads + used.writes) as u64;
+            let TableSync { table, files, done, remaining, s3_requests, .. } = &sync;
+            let watermark = sync.watermark.map(|time| time.to_string());
+            info!(table, files, done, remaining, s3_requests, watermark, "synced a table");
         }
-        let files = tokio::select! {
-            files = Box::pin(sync::files(context, run.bucket, (table, places), window)) => files?,
-            error = run.deadline.reached() => return Err(not_listed(table, error)),
+        progress.sync.tables.push(sync);
+    }
+
+    /// Lists the files of a table, loads them and records the end of the sync.
+    async fn sync_files(
+        &self,
+        run: &SyncRun<'_>,
+        table: &TableRun<'_>,
+        sync: &mut TableSync,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let context = &self.context;
+        let Listing { files, unmatched } = tokio::select! {
+            listing = Box::pin(sync::files(context, run.bucket, (table.table, table.places), sync.window())) => listing?,
+            error = table.listing.reached() => return Err(not_listed(table.table, error)),
         };
-        sync.files = files.len() as u64;
+        (sync.files, sync.unmatched) = (files.len() as u64, unmatched);
         let Files { pending, done, unknown, error } =
             Box::pin(Files::sort(context, run.bucket, files, run.deadline)).await;
         sync.done = done as u64;
+        progress.errors.extend(error);
         Failpoint::SyncListed.reached().await;
-        let waiting = (pending.len() + unknown.len()) as u64;
+        let with_time = |file: &ListedObject| (file.key.clone(), sync::time_of(&context.settings, file));
+        let waiting: Vec<(String, Timestamp)> = pending.iter().chain(&unknown).map(with_time).collect();
         let mut loaded = self.load_in_time(run, pending).await;
         self.publish(&mut loaded).await;
-        sync.count(waiting, &loaded.reports);
-        loaded.add_failure(error);
-        results.absorb(loaded);
-        if run.request.window.is_none() {
-            self.record(run, &mut sync).await?;
+        sync.count(waiting.len() as u64, &loaded.reports);
+        let oldest = oldest_remaining(&waiting, &loaded.reports);
+        progress.results.absorb(loaded);
+        match run.request.window {
+            None => self.record_end(run, sync, oldest).await,
+            Some(_) => Ok(()),
         }
-        let used = context.store.requests().since(requests);
-        sync.s3_requests = (used.reads + used.writes) as u64;
-        let TableSync { table, files, done, remaining, s3_requests, .. } = &sync;
-        let watermark = sync.watermark.map(|time| time.to_string());
-        info!(table, files, done, remaining, s3_requests, watermark, "synced a table");
-        Ok(sync)
     }
 
     /// Loads files until too little time is left for the next one.
     async fn load_in_time(&self, run: &SyncRun<'_>, files: Vec<ListedObject>) -> BatchResult {
         let may_start = |file: &ListedObject| {
             let expected = route::expected_bytes_by_key(&file.key, file.size_bytes);
-            let needed = route::time_needed(expected);
             let is_for_task = expected > self.inline_max_bytes;
-            // A file that a new invocation could not load either fails, and the failure says why.
-            let never_fits = run.whole_time.is_some_and(|whole| needed > whole);
-            is_for_task || never_fits || run.deadline.remaining().is_none_or(|left| left >= needed)
+            // No later sync would have much more time for this file. It starts or fails, and the failure says why.
+            let needs_most = run.whole_time.is_some_and(|whole| expected > route::bytes_in(whole) / 4 * 3);
+            let is_in_time = || run.deadline.remaining().is_none_or(|left| left >= route::time_needed(expected));
+            is_for_task || needs_most || is_in_time()
         };
         self.process_while(run.bucket, files, run.deadline, may_start).await
     }
 
-    /// Writes the end of a sync beside the ledger. The watermark moves to the start of the sync if no file remains.
-    async fn record(&self, run: &SyncRun<'_>, sync: &mut TableSync) -> Result<()> {
+    /// Writes the start of a sync beside the ledger, before anything can fail: the next sync begins with the other tables.
+    async fn record_start(&self, run: &SyncRun<'_>, table: &TableRun<'_>) {
+        let last = table.state;
+        let state = SyncState {
+            bucket: run.bucket.to_owned(),
+            table: table.table.to_string(),
+            watermark: None,
+            started_at: run.started_at,
+            ended_at: last.map_or(run.started_at, |last| last.ended_at),
+            files: last.map_or(0, |last| last.files),
+            remaining: last.map_or(0, |last| last.remaining),
+            worker: self.context.worker.clone(),
+        };
+        let recorded = ask(&self.context, run.deadline, async |database| database.record_sync(&state).await).await;
+        if let Err(error) = recorded {
+            // The end of the sync is written to the same row. If that fails as well, the sync fails.
+            warn!(table = state.table, error = %chain(&error), "the start of the sync could not be recorded");
+        }
+    }
+
+    /// Writes the end of a sync beside the ledger, and moves the watermark.
+    async fn record_end(&self, run: &SyncRun<'_>, sync: &mut TableSync, oldest: Option<Timestamp>) -> Result<()> {
         Failpoint::SyncFilesDone.reached().await;
         let state = SyncState {
             bucket: run.bucket.to_owned(),
             table: sync.table.clone(),
-            watermark: sync.is_complete().then_some(run.started_at),
+            watermark: Some(sync::next_watermark(run.started_at, oldest)),
             started_at: run.started_at,
             ended_at: Timestamp::now(),
             files: sync.files,
             remaining: sync.remaining.unwrap_or_default(),
             worker: self.context.worker.clone(),
         };
-        ask(&self.context, run.deadline, async |database| database.record_sync(&state).await).await?;
+        ask(&self.context, &run.deadline.closing(), async |database| database.record_sync(&state).await).await?;
         sync.watermark = sync.watermark.max(state.watermark);
         Ok(())
     }
@@ -162,7 +244,20 @@ impl Dispatcher {
     }
 }
 
+/// The time of the oldest of these files without an outcome.
+fn oldest_remaining(waiting: &[(String, Timestamp)], reports: &[Report]) -> Option<Timestamp> {
+    let done = reports.iter().filter(|report| report.outcome != Outcome::HandedOver);
+    let done: HashSet<&str> = done.map(|report| report.object.key.as_str()).collect();
+    waiting.iter().filter(|(key, _)| !done.contains(key.as_str())).map(|(_, time)| *time).min()
+}
+
 fn not_listed(table: &TableName, cause: Error) -> Error {
-    let message = format!("the files of {table} could not be listed in time; name a shorter window");
+    let message =
+        format!("the files of {table} could not be listed in time; sync this table alone, or a shorter window");
+    Error::new(cause.kind(), message).with_source(cause)
+}
+
+fn no_tables_found(cause: Error) -> Error {
+    let message = "the folders of the tables could not be listed in time; put {table} before the time in the pattern";
     Error::new(cause.kind(), message).with_source(cause)
 }

@@ -40,12 +40,12 @@ pub struct SyncState {
     pub bucket: String,
     /// The table.
     pub table: String,
-    /// When the last sync started in which every file of the window reached an outcome.
+    /// The time before which every listed file has an outcome: the start of a sync, or the time of its oldest remaining file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Timestamp>,
     /// When the last sync started.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When the last sync ended; not after `started_at` while a sync runs, or after it died.
     pub ended_at: Timestamp,
     /// Number of files in its window.
     pub files: u64,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::window::{KeyTime, Window, is_time_part, span};
 use crate::error::Result;
 use crate::object::ObjectRef;
-use crate::pattern::{self, Contents, PatternFolder};
+use crate::pattern::{self, Contents, KeyParts, PatternFolder};
 use crate::pipeline::{AfterLoad, Context, PipelineConfig, TableEntry, TableRules};
 use crate::route::{self, Route};
 use crate::store::read::ListedObject;
@@ -27,6 +27,15 @@ pub(crate) enum Place<'p> {
     Folder(PatternFolder<'p>),
     /// Everything under the upload prefixes, for `RDS_TABLE`.
     Uploads,
+}
+
+/// The files of a table in a window.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The files, oldest first.
+    pub(crate) files: Vec<ListedObject>,
+    /// Number of other files in the listed folders whose keys give no table.
+    pub(crate) unmatched: u64,
 }
 
 /// The places of each table.
@@ -61,7 +70,7 @@ pub(crate) async fn places<'p>(
     Ok(places)
 }
 
-/// Returns the files of a table that are in the window, oldest first.
+/// Lists the files of a table that are in the window.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
@@ -70,21 +79,37 @@ pub(crate) async fn files(
     bucket: &str,
     (table, places): (&TableName, &[Place<'_>]),
     window: Window,
-) -> Result<Vec<ListedObject>> {
+) -> Result<Listing> {
     let settings = &context.settings;
-    // Two patterns can lead to one key.
-    let mut found: BTreeMap<String, (Timestamp, ListedObject)> = BTreeMap::new();
-    for prefix in prefixes(context, bucket, places, window).await? {
+    let mut found: Vec<(Timestamp, ListedObject)> = Vec::new();
+    let mut unmatched = 0;
+    for prefix in without_nested(prefixes(context, bucket, places, window).await?) {
         let mut pages = context.store.list(bucket, &prefix);
         while let Some(page) = pages.next().await? {
-            let timed =
-                |listed: ListedObject| Some((time_in_window(settings, (bucket, table), window, &listed)?, listed));
-            found.extend(page.into_iter().filter_map(timed).map(|file| (file.1.key.clone(), file)));
+            for listed in page.into_iter().filter(|listed| is_upload(settings, bucket, &listed.key)) {
+                match settings.key_parts(&listed.key) {
+                    Ok(key) if key.table == *table => {
+                        found.extend(time_in_window(&key, window, &listed).map(|time| (time, listed)));
+                    }
+                    Ok(_) => {}
+                    Err(_) => unmatched += 1,
+                }
+            }
         }
     }
-    let mut files: Vec<(Timestamp, ListedObject)> = found.into_values().collect();
-    files.sort_by_key(|(time, file)| (*time, file.last_modified));
-    Ok(files.into_iter().map(|(_, file)| file).collect())
+    found.sort_by_key(|(time, file)| (*time, file.last_modified));
+    Ok(Listing { files: found.into_iter().map(|(_, file)| file).collect(), unmatched })
+}
+
+/// The prefixes without those that begin with another one. So no key is listed twice, although two patterns can lead to it.
+fn without_nested(sorted: BTreeSet<String>) -> Vec<String> {
+    let mut prefixes: Vec<String> = Vec::new();
+    for prefix in sorted {
+        if !prefixes.last().is_some_and(|last| prefix.starts_with(last.as_str())) {
+            prefixes.push(prefix);
+        }
+    }
+    prefixes
 }
 
 /// The prefixes under which the files of the window are.
@@ -98,18 +123,17 @@ async fn prefixes(context: &Context, bucket: &str, places: &[Place<'_>], window:
         }
     }
     while let Some(folder) = waiting.pop() {
+        // A place can be such a folder itself, if the table is below the time in the pattern.
+        if span(folder.parts()).is_some_and(|span| !window.overlaps(span)) {
+            continue;
+        }
         if is_listed_whole(&folder, window) {
             prefixes.insert(folder.known_prefix());
             continue;
         }
         match folder.contents() {
             Contents::Folder(child) => waiting.push(child),
-            Contents::Folders => {
-                let is_outside =
-                    |child: &PatternFolder<'_>| span(child.parts()).is_some_and(|span| !window.overlaps(span));
-                waiting
-                    .extend(children(context, bucket, &folder).await?.into_iter().filter(|child| !is_outside(child)));
-            }
+            Contents::Folders => waiting.extend(children(context, bucket, &folder).await?),
             Contents::Files => {
                 prefixes.insert(folder.known_prefix());
             }
@@ -126,23 +150,32 @@ fn is_listed_whole(folder: &PatternFolder<'_>, window: Window) -> bool {
         || span(folder.parts()).is_some_and(|span| window.covers(span) || is_short(span.start, span.end))
 }
 
-/// The time by which a file of the table is sorted; `None` if it is not in the window, or not a file of the table.
-fn time_in_window(
-    settings: &PipelineConfig,
-    (bucket, table): (&str, &TableName),
-    window: Window,
-    listed: &ListedObject,
-) -> Option<Timestamp> {
-    let route = Route::of_requested(&ObjectRef::new(bucket, &listed.key), &settings.prefixes);
-    if route != Route::Ingest || !route::is_file(&listed.key) {
-        return None;
+/// Whether a key can be that of an upload.
+fn is_upload(settings: &PipelineConfig, bucket: &str, key: &str) -> bool {
+    let route = Route::of_requested(&ObjectRef::new(bucket, key), &settings.prefixes);
+    route == Route::Ingest && route::is_file(key)
+}
+
+/// The time by which a file is sorted; `None` if it is not in the window.
+fn time_in_window(key: &KeyParts, window: Window, listed: &ListedObject) -> Option<Timestamp> {
+    let is_inside = match KeyTime::of(key) {
+        KeyTime::Span(span) => window.overlaps(span),
+        KeyTime::Unreadable => true,
+        KeyTime::LastModified => window.contains(listed.last_modified),
+    };
+    is_inside.then(|| time_of_key(key, listed))
+}
+
+fn time_of_key(key: &KeyParts, listed: &ListedObject) -> Timestamp {
+    match KeyTime::of(key) {
+        KeyTime::Span(span) => span.start,
+        KeyTime::Unreadable | KeyTime::LastModified => listed.last_modified,
     }
-    let key = settings.key_parts(&listed.key).ok().filter(|key| key.table == *table)?;
-    match KeyTime::of(&key) {
-        KeyTime::Span(span) => window.overlaps(span).then_some(span.start),
-        KeyTime::Unreadable => Some(listed.last_modified),
-        KeyTime::LastModified => window.contains(listed.last_modified).then_some(listed.last_modified),
-    }
+}
+
+/// The time of a file: that in its key, or else S3's `LastModified`.
+pub(crate) fn time_of(settings: &PipelineConfig, listed: &ListedObject) -> Timestamp {
+    settings.key_parts(&listed.key).map_or(listed.last_modified, |key| time_of_key(&key, listed))
 }
 
 /// The folders of a pattern in which the table of all files is known, each with its table.
@@ -156,7 +189,7 @@ async fn folders_of_tables<'p>(
     let mut waiting = vec![top];
     while let Some(folder) = waiting.pop() {
         if let Some(name) = folder.table() {
-            // Files with an invalid table name are rejected when they are loaded. They belong to no table.
+            // An upload event for such a file rejects it. A sync ignores it, because no table can have this name.
             found.extend(pattern::table_name(&name, ledger_table).ok().map(|table| (table, folder)));
             continue;
         }
@@ -204,4 +237,16 @@ fn keeps(settings: &PipelineConfig, entry: Option<&TableEntry>, table: &TableNam
 fn owners(rules: &TableRules) -> impl Iterator<Item = Option<&TableEntry>> {
     let of_entries = rules.entries.iter().flat_map(|entry| std::iter::repeat_n(Some(entry), entry.patterns.len()));
     of_entries.chain(std::iter::repeat(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_prefixes_are_listed_once() {
+        let prefixes = ["a/", "a/b/", "a/b/c", "ab/", "b/x", "b/xy"].map(str::to_owned);
+        assert_eq!(without_nested(prefixes.into()), ["a/", "ab/", "b/x"]);
+        assert_eq!(without_nested([String::new(), "a/".to_owned()].into()), [""]);
+    }
 }

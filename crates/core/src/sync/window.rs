@@ -63,7 +63,7 @@ pub(crate) fn is_time_part(name: &str) -> bool {
 pub(crate) enum KeyTime {
     /// The key contains this period.
     Span(Span),
-    /// The pattern names a time, but the text in the key is none. Such a file is in every window.
+    /// The pattern names a time, but the text in the key cannot be read as a time. Such a file is in every window.
     Unreadable,
     /// The pattern names no time, so S3's `LastModified` counts.
     LastModified,
@@ -79,7 +79,7 @@ impl KeyTime {
     }
 }
 
-/// The period that the parts of a key, or of the beginning of a key, name in UTC; `None` if they name none.
+/// The period that the parts of a key, or of the beginning of a key, name in UTC; `None` if they cannot be read as a time.
 pub(crate) fn span(parts: &[(String, String)]) -> Option<Span> {
     let part = |wanted: &str| parts.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str());
     let day = match part("dt").or(part("date")) {
