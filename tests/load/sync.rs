@@ -158,7 +158,7 @@ async fn sync_loads_what_is_new(#[values(Engine::MariaDb, Engine::Postgres)] eng
     zone.upload(&[24 * 90], 1..=1).await?;
     let late = zone.sync(json!({})).await?;
     assert_eq!((sum(&late, "files"), sum(&late, "done")), (count + 3, count), "{late:?}");
-    let full = zone.sync(json!({"start_ts": "1970-01-01T00:00:00Z"})).await?;
+    let full = zone.sync(json!({"start_ts": "0001-01-01T00:00:00Z"})).await?;
     assert_eq!((sum(&full, "files"), sum(&full, "done")), (count + 6, count + 3), "{full:?}");
     zone.ensure_exactly_once().await?;
 
@@ -214,6 +214,8 @@ async fn command_syncs_a_table() -> Result<()> {
     ensure!(window.stderr.contains("0 files, 0 done before, 0 remaining"), "{window:?}");
     let status = spillway(&zone.settings, &["status"]).await?;
     ensure!(status.stdout.contains("sync      orders: watermark 20"), "{status:?}");
+    let unknown = spillway(&zone.settings, &["sync", "order"]).await?;
+    ensure!(unknown.code == Some(64) && unknown.stderr.contains("the table order"), "{unknown:?}");
     let wrong = spillway(&zone.settings, &["sync", "orders", "--from", "soon"]).await?;
     ensure!(wrong.code != Some(0) && wrong.stderr.contains("start_ts is"), "{wrong:?}");
     zone.ensure_exactly_once().await

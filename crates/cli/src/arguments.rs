@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Rejects(rejects::Command),
     /// Load files that no event delivered, and clean up after dead workers
     Sweep(sweep::Arguments),
-    /// Load the files of a time window, and remember how far each table is
+    /// Load the files of a time window, and store a watermark for each table
     Sync(sync::Arguments),
     /// Test everything that a load needs
     Check(check::Arguments),

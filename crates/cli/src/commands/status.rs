@@ -1,6 +1,7 @@
 //! `spillway status`: what waits, or where a file is and why.
 
 use clap::Args;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use spillway_core::error::Result;
 
@@ -83,7 +84,14 @@ fn of_backlog(status: &Value, styles: Styles) -> String {
 fn of_sync(sync: &Value) -> String {
     let watermark = sync["watermark"].as_str().map_or_else(|| "none".to_owned(), printable);
     let (files, remaining) = (number(&sync["files"], "file"), sync["remaining"].as_u64().unwrap_or(0));
-    let (table, ended) = (text(&sync["table"]), text(&sync["ended_at"]));
+    let (table, started, ended) = (text(&sync["table"]), text(&sync["started_at"]), text(&sync["ended_at"]));
+    let has_ended = match (started.parse::<Timestamp>(), ended.parse::<Timestamp>()) {
+        (Ok(started), Ok(ended)) => started < ended,
+        _ => true,
+    };
+    if !has_ended {
+        return format!("{table}: watermark {watermark}; the last sync started at {started} and has not ended");
+    }
     format!("{table}: watermark {watermark}; the last sync ended at {ended}: {files}, {remaining} remaining")
 }
 

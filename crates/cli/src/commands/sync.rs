@@ -37,9 +37,17 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         session.output.note(&line(table));
     }
     if tables.is_empty() {
-        session.output.note("no key belongs to such a table");
+        session.output.note("found no table to sync");
     }
-    Ok(exit)
+    match tables.iter().all(is_complete) {
+        true => Ok(exit),
+        false => Ok(exit.and(Exit::NeedsAttention)),
+    }
+}
+
+/// Whether every file of a table has an outcome.
+fn is_complete(table: &Value) -> bool {
+    table["remaining"] == 0
 }
 
 /// The result of a table, in one line.
@@ -56,7 +64,11 @@ fn line(table: &Value) -> String {
     };
     let watermark = text("watermark").map(|time| format!("; watermark {time}")).unwrap_or_default();
     let (files, done) = (counted(number("files"), "file"), number("done"));
-    format!("{name}: {window}: {files}, {done} done before, {remaining} remaining{watermark}")
+    let unmatched = match number("unmatched") {
+        0 => String::new(),
+        unmatched => format!(", {unmatched} that no pattern matches"),
+    };
+    format!("{name}: {window}: {files}, {done} done before, {remaining} remaining{unmatched}{watermark}")
 }
 
 #[cfg(test)]
@@ -75,5 +87,14 @@ mod tests {
             "orders: from 2026-11-19T08:00:00Z: 3 files, 3 done before, 0 remaining; watermark 2026-11-22T09:00:00Z";
         assert_eq!(line(&next), expected);
         assert_eq!(line(&json!({"table": "orders", "remaining": null})), "orders: no time was left");
+        let others = json!({"table": "orders", "files": 1, "done": 1, "remaining": 0, "unmatched": 2});
+        let expected = "orders: all files: 1 file, 1 done before, 0 remaining, 2 that no pattern matches";
+        assert_eq!(line(&others), expected);
+    }
+
+    #[test]
+    fn table_with_remaining_files_is_not_complete() {
+        assert!(is_complete(&json!({"remaining": 0})));
+        assert!(!is_complete(&json!({"remaining": 2})) && !is_complete(&json!({"remaining": null})));
     }
 }
