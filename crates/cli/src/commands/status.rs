@@ -167,3 +167,21 @@ fn stored(object: &Value) -> String {
     let size = bytes(object["size_bytes"].as_u64().unwrap_or(0));
     format!("{} ({size}, {})", text(&object["key"]), text(&object["last_modified"]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_sync_has_ended_or_not() {
+        let mut sync = json!({
+            "table": "orders", "started_at": "2026-11-20T08:00:00Z", "ended_at": "2026-11-20T08:00:00.5Z", "files": 2,
+            "remaining": 1,
+        });
+        let ended = "orders: watermark none; the last sync ended at 2026-11-20T08:00:00.5Z: 2 files, 1 remaining";
+        assert_eq!(of_sync(&sync), ended);
+        sync["started_at"] = json!("2026-11-20T09:00:00Z");
+        let started = "orders: watermark none; the last sync started at 2026-11-20T09:00:00Z and has not ended";
+        assert_eq!(of_sync(&sync), started);
+    }
+}
