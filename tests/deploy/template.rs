@@ -259,7 +259,7 @@ fn dangling_reference_is_found() -> Result<()> {
 #[case::bucket_that_exists(&["CreateBucket=false", "SubnetIds=", "SecurityGroupIds=", "CreateDashboard=false"])]
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
 #[case::whole_bucket_and_patterns(&[
-    "UploadPrefix=/", "TablePattern=**/{table}.csv", "DatabaseTable=", "Architecture=arm64", "LogLevel=ERROR",
+    "UploadPrefix=/", "TablePattern=*/{table}.csv", "DatabaseTable=", "Architecture=arm64", "LogLevel=ERROR",
     "AlarmTopicArn=arn:aws:sns:us-east-1:111122223333:alarms", "EventBusName=default", "ProcessedDays=30", "FailedDays=30",
 ])]
 #[ignore = "deploys three more stacks; part of `make test-stack`"]
