@@ -1,19 +1,22 @@
 //! Finishes loads whose workers died between the lake object and COMMIT.
 //!
-//! Usually the next attempt at the file does that. If the file was overwritten or deleted in the meantime, there is no such
-//! attempt, and the lake would keep rows that the ledger does not count. So a sweep finishes these loads from the lake object,
-//! which has all rows, under the identity of their source.
+//! Usually the next attempt at the file does that. If the file was overwritten or deleted in between, no such attempt follows,
+//! and the lake would keep rows that the ledger does not count. So a sweep finishes these loads from the lake object, which has
+//! all rows, under the identity of their source. If the rows cannot be loaded any more, it removes the object: nothing of it
+//! was committed.
 
 use std::time::Duration;
 
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
-use crate::destination::LedgerState;
-use crate::error::{ErrorKind, Result};
+use crate::destination::{LedgerState, LoadMode, RowCounts};
+use crate::error::{ErrorKind, Result, chain};
+use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    Assignment, Attempt, Context, FileRows, LoadResult, lake_objects, load, settle_lake, settled_entry,
+    Assignment, Attempt, Context, FileRows, LoadResult, ask, lake_objects, load, remove_from_lake, settle_lake,
+    settled_entry,
 };
 use crate::reconcile::age_seconds;
 use crate::report::{Outcome, Report};
@@ -54,22 +57,41 @@ pub(crate) async fn finish_interrupted(
 
 /// Finishes one load; `None` if nothing was loaded.
 async fn finish(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<Option<Report>> {
-    let original_key = manifest.original_key.as_deref().unwrap_or(&manifest.source.object.key);
-    if !context.settings.table(&manifest.target_table, original_key).destination.output.has_lake() {
-        return Ok(None);
-    }
     // The lease of a file that is still to be loaded counts its deaths, so it is left alone.
     let is_published = context.store.etag_of(&manifest.source.object.bucket, &manifest.key).await?.is_some();
     if !is_published && age_seconds(manifest.written_at) < ABANDONED_SECONDS {
         return Ok(None);
     }
+    if is_in_place(context, manifest).await? && !is_settled(context, manifest, deadline).await? {
+        // The next attempt at the file finishes its load, with the current settings.
+        return Ok(None);
+    }
     let usage = context.cost_meter.begin(&context.store);
     // The rows of the object already contain the parts of the key.
     let key = KeyParts { table: manifest.target_table.clone(), parts: Vec::new() };
+    let original_key = manifest.original_key.as_deref().unwrap_or(&manifest.source.object.key);
     let assignment = Assignment { key: Ok(key), original_key: original_key.to_owned() };
     let attempt = Attempt::start(context, manifest.source.clone(), assignment, deadline, usage).await?;
     let report = attempt.run(async |attempt| finish_rows(attempt).await).await?;
     Ok((report.outcome == Outcome::Loaded).then_some(report))
+}
+
+/// Whether the file is still the newest version at its key, so that a sweep or its event loads it.
+async fn is_in_place(context: &Context, manifest: &Manifest) -> Result<bool> {
+    let source = &manifest.source;
+    // Without the version id: only the newest version is listed by a sweep.
+    match context.store.head(&ObjectRef::new(&source.object.bucket, &source.object.key)).await {
+        Ok(newest) => Ok(newest.id == source.id),
+        Err(error) if error.kind() == ErrorKind::SourceMissing => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the ledger says that the source needs no load.
+async fn is_settled(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<bool> {
+    let id = &manifest.source.id;
+    let entry = ask(context, deadline, async |destination| destination.look_up(id).await).await?;
+    Ok(entry.is_some_and(|entry| entry.state.needs_no_load()))
 }
 
 /// Loads the rows of a published object, unless the ledger or the fallback has them. Then removes what is not needed.
@@ -90,12 +112,28 @@ async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
         // A replay loads the rows, and finds the object.
         return Ok(skipped());
     }
-    let (state, counts) = match load(attempt, &FileRows::of_row_object(objects.store, &manifest)).await? {
-        LoadResult::Loaded(counts) => (LedgerState::Loaded, Some(counts)),
-        LoadResult::NotNeeded(entry) => (entry.state, None),
+    if let Some(reason) = why_not_loaded(attempt) {
+        warn!(reason, "the rows of an interrupted load are not loaded");
+        remove_from_lake(attempt).await?;
+        return Ok(skipped());
+    }
+    let (state, counts) = match load(attempt, &FileRows::of_row_object(objects.store, &manifest)).await {
+        Ok(LoadResult::Loaded(counts)) => (LedgerState::Loaded, Some(counts)),
+        Ok(LoadResult::NotNeeded(entry)) => (entry.state, None),
+        // Every later sweep would fail the same way.
+        Err(error) if matches!(error.kind(), ErrorKind::DataRefused | ErrorKind::TableMismatch) => {
+            warn!(error = %chain(&error), "the table does not accept the rows of an interrupted load");
+            remove_from_lake(attempt).await?;
+            return Ok(skipped());
+        }
+        Err(error) => return Err(error),
     };
     settle_lake(attempt, state).await?;
-    let Some(counts) = counts else { return Ok(skipped()) };
+    Ok(counts.map_or_else(skipped, |counts| loaded(attempt, &manifest, &counts)))
+}
+
+/// The report of a load that this attempt has finished.
+fn loaded(attempt: &Attempt<'_>, manifest: &Manifest, counts: &RowCounts) -> Report {
     info!(rows = counts.rows_stored, "the rows of an interrupted load are committed");
     let mut report =
         attempt.report(Outcome::Loaded).because("a worker died before COMMIT, after it had written the lake object");
@@ -103,5 +141,16 @@ async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
     report.rows_parsed = manifest.rows + manifest.rows_rejected;
     report.lake = attempt.lake_key();
     report.cost_usd = attempt.cost_usd();
-    Ok(report)
+    report
+}
+
+/// Why the rows of a file that is gone must not be loaded; `None` if they may be.
+fn why_not_loaded(attempt: &Attempt<'_>) -> Option<&'static str> {
+    let options = &attempt.config.destination;
+    if !options.output.has_lake() {
+        return Some("OUTPUT names no lake any more");
+    }
+    // The rows of a newer version may already be merged.
+    matches!(options.load_mode, LoadMode::Merge { .. })
+        .then_some("LOAD_MODE=merge would replace newer rows with older ones")
 }

@@ -97,7 +97,7 @@ pub(super) async fn upload<'a>(
     };
     let state = match row_objects::find(objects.store, objects.area, &attempt.source).await? {
         Some((manifest, Some(_))) => {
-            check_same(&manifest, &write, objects.area)?;
+            check_same(&manifest, &write)?;
             info!(key = manifest.key, "an earlier attempt has written the rows to the lake");
             State::Found(Box::new(manifest))
         }
@@ -119,19 +119,23 @@ fn without<'a>(rows: BatchStream<'a>, rejected: &[Reject]) -> BatchStream<'a> {
 
 /// Fails if the object of an earlier attempt has other rows than this attempt loads.
 ///
-/// The object is not overwritten: another worker may have loaded it in the meantime.
-fn check_same(found: &Manifest, write: &RowWrite<'_>, area: Area<'_>) -> Result<()> {
+/// The object is not overwritten: another worker may have loaded it in between.
+fn check_same(found: &Manifest, write: &RowWrite<'_>) -> Result<()> {
     if (found.rows, &found.schema, &found.target_table) == (write.rows, write.schema, write.table) {
         return Ok(());
     }
+    Err(has_other_rows(found))
+}
+
+/// The error for a published object that does not have the rows of this attempt.
+fn has_other_rows(found: &Manifest) -> Error {
     let message = format!(
         "an earlier attempt has written {} rows of the file to the lake at {}, and this attempt reads other rows or columns, because \
-         the settings or the table have changed since; delete that object and then {}, and the next attempt writes the file again",
-        found.rows,
-        found.key,
-        row_objects::manifest_key(area, write.source)
+         the settings or the table have changed since; delete that object, but only if the ledger does not say loaded for the \
+         source {}, and the next attempt writes the file again",
+        found.rows, found.key, found.source.id,
     );
-    Err(Error::new(ErrorKind::DestinationTaken, message).for_object(&write.source.object))
+    Error::new(ErrorKind::DestinationTaken, message).for_object(&found.source.object)
 }
 
 /// Runs `work` and keeps the connection of the claim open meanwhile.
@@ -171,7 +175,10 @@ pub(crate) async fn settle(attempt: &Attempt<'_>, state: LedgerState) -> Result<
 }
 
 /// Removes the object that an earlier attempt at this source has published without a COMMIT.
-async fn remove(attempt: &Attempt<'_>) -> Result<()> {
+///
+/// # Errors
+/// When the object may still exist.
+pub(crate) async fn remove(attempt: &Attempt<'_>) -> Result<()> {
     let objects = objects(attempt)?;
     let Some((manifest, _)) = row_objects::find(objects.store, objects.area, &attempt.source).await? else {
         return Ok(());

@@ -39,7 +39,7 @@ pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
-pub(crate) use lake::{LakeObject, objects as lake_objects, settle as settle_lake};
+pub(crate) use lake::{LakeObject, objects as lake_objects, remove as remove_from_lake, settle as settle_lake};
 pub(crate) use load::{LoadResult, load, settled_entry};
 pub(crate) use load_attempt::LoadAttempt;
 pub(crate) use rejects::{RejectWriter, copy_records};

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{CommitFault, FILE, Fixture, KEY, Reading, Step};
-use crate::destination::{LedgerState, Output};
+use crate::destination::{LedgerState, LoadMode, Output};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
@@ -174,14 +174,65 @@ async fn sweep_finishes_load_of_file_that_is_gone(#[values(Output::Lake, Output:
     assert!(fixture.sweep().await.reports.is_empty());
 }
 
+/// Rows that the table does not accept would fail in every sweep.
+#[rstest]
+#[case::data_refused(ErrorKind::DataRefused)]
+#[case::table_does_not_fit(ErrorKind::TableMismatch)]
+#[tokio::test]
+async fn sweep_removes_rows_that_the_table_does_not_accept(#[case] kind: ErrorKind) {
+    let fixture = published_without_commit(Output::Both).await;
+    fixture.aws.delete(KEY);
+    fixture.expire_lease();
+    fixture.database.fail(Step::Begin, kind);
+    let results = fixture.sweep().await;
+    assert_eq!((results.reports.len(), results.failures.len()), (0, 0));
+    assert_eq!((fixture.objects().as_str(), fixture.aws.partitions()), ("", 0));
+}
+
+#[tokio::test]
+async fn sweep_keeps_rows_while_the_database_is_down() {
+    let fixture = published_without_commit(Output::Both).await;
+    fixture.aws.delete(KEY);
+    fixture.expire_lease();
+    fixture.database.fail(Step::Begin, ErrorKind::Unreachable);
+    fixture.sweep().await;
+    assert_eq!(fixture.objects(), "lake-manifest lake lease");
+}
+
+/// The rows of the overwritten version are older than those in the table.
+#[tokio::test]
+async fn sweep_does_not_merge_the_rows_of_a_file_that_is_gone() {
+    let mut fixture = published_without_commit(Output::Both).await;
+    fixture.aws.put(KEY, "id,note\n1,newer\n");
+    fixture.settings.database.options.load_mode = LoadMode::Merge { key: vec!["id".to_owned()] };
+    fixture.expire_lease();
+    fixture.sweep().await;
+    assert_eq!(fixture.database.rows(), ["1,newer"]);
+    assert_eq!((fixture.objects().as_str(), fixture.lake_rows().await), ("lake processed", vec!["1,newer".to_owned()]));
+}
+
 #[tokio::test]
 async fn other_rows_than_those_of_an_earlier_attempt_wait() {
     let mut fixture = published_without_commit(Output::Both).await;
     fixture.settings.files.csv.has_header = false;
     let error = fixture.process().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DestinationTaken);
-    assert!(error.message().contains("delete that object and then lake/_manifests/"), "{error}");
+    assert!(error.message().contains("delete that object, but only if the ledger does not say loaded"), "{error}");
     assert!(fixture.database.rows().is_empty());
+
+    // The sweep does not load the rows of the former settings either.
+    fixture.expire_lease();
+    let results = fixture.sweep().await;
+    assert!(results.reports.is_empty());
+    assert_eq!(results.failures[0].kind(), ErrorKind::DestinationTaken);
+    assert!(fixture.database.rows().is_empty());
+
+    // Without the object, the next attempt writes the file again.
+    let key = fixture.aws.keys().into_iter().find(|key| key.starts_with("lake/orders/")).unwrap();
+    fixture.aws.delete(&key);
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
+    assert_eq!(fixture.database.rows().len(), 3);
+    assert_eq!(fixture.lake_rows().await, ["id,note", "1,one", "2,two"]);
 }
 
 #[tokio::test]
