@@ -19,6 +19,13 @@ const EMPTY_FILE: &str = "the file is empty";
 
 /// Finishes a file without rows to load, or whose rows are in the target table.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
+    let result = match result {
+        // Other settings may have found rows.
+        FileResult::Empty => lake::find_committed(attempt)
+            .await?
+            .map_or(FileResult::Empty, |entry| FileResult::NotNeeded { entry, counted: None }),
+        result => result,
+    };
     let mut report = describe_result(&result, |outcome| attempt.report(outcome));
     if let FileResult::Empty = result {
         let empty = ledger_outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());

@@ -12,11 +12,11 @@ use futures_util::TryStreamExt;
 use tracing::{info, warn};
 
 use crate::batch::BatchStream;
-use crate::destination::{LedgerState, OpenClaim};
+use crate::destination::{LedgerEntry, LedgerState, OpenClaim};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
-use crate::pipeline::{Attempt, FileRows};
+use crate::pipeline::{Attempt, FileRows, settled_entry};
 use crate::row_objects::{self, Area, Manifest, RowObjects, RowWrite, SealedRows};
 use spillway_formats::reject::Reject;
 
@@ -73,6 +73,8 @@ impl LakeObject<'_> {
 
 /// Sends the rows to the lake, except those with `values` that the table rejected. `None` without a lake or without rows.
 ///
+/// The object of an earlier attempt is looked up in any case: this attempt may reject rows that it has.
+///
 /// # Errors
 /// When the rows cannot be sent, or an earlier attempt published other rows.
 pub(super) async fn upload<'a>(
@@ -81,7 +83,7 @@ pub(super) async fn upload<'a>(
     values: &[Reject],
 ) -> Result<Option<LakeObject<'a>>> {
     let count = rows.rows - values.len() as u64;
-    if !attempt.config.destination.output.has_lake() || count == 0 {
+    if !attempt.config.destination.output.has_lake() {
         return Ok(None);
     }
     let (objects, table) = (objects(attempt)?, attempt.table_name());
@@ -101,6 +103,7 @@ pub(super) async fn upload<'a>(
             info!(key = manifest.key, "an earlier attempt has written the rows to the lake");
             State::Found(Box::new(manifest))
         }
+        Some((_, None)) | None if count == 0 => return Ok(None),
         Some((_, None)) | None => {
             State::Sealed(Box::new(objects.upload(&write, without(rows.open().await?, values)).await?))
         }
@@ -138,7 +141,7 @@ fn has_other_rows(found: &Manifest) -> Error {
     Error::new(ErrorKind::DestinationTaken, message).for_object(&found.source.object)
 }
 
-/// Runs `work` and keeps the connection of the claim open meanwhile.
+/// Runs `work` and keeps the connection of the claim open at the same time.
 ///
 /// # Errors
 /// When `work` or the connection fails.
@@ -157,12 +160,11 @@ pub(super) async fn while_claimed<T>(claim: &mut dyn OpenClaim, work: impl Futur
 /// # Errors
 /// When rows that the ledger does not count may still be in the lake.
 pub(crate) async fn settle(attempt: &Attempt<'_>, state: LedgerState) -> Result<()> {
-    if !attempt.config.destination.output.has_lake() {
-        return Ok(());
-    }
+    // `OUTPUT` may have had a lake when an earlier attempt published the object.
+    let Some(objects) = find_objects(attempt) else { return Ok(()) };
     match state {
         LedgerState::Loaded => {
-            if let Err(error) = objects(attempt)?.remove_manifest(&attempt.source).await {
+            if let Err(error) = objects.remove_manifest(&attempt.source).await {
                 warn!(error = %chain(&error), "the manifest of the lake object stays; the next sweep deletes it");
             }
             Ok(())
@@ -174,12 +176,40 @@ pub(crate) async fn settle(attempt: &Attempt<'_>, state: LedgerState) -> Result<
     }
 }
 
+/// Before COMMIT of a load without a lake, removes the object that an earlier attempt has published for the lake. The ledger row
+/// of this load does not name it.
+///
+/// # Errors
+/// When the object may still exist. Do not send COMMIT then.
+pub(super) async fn withdraw(attempt: &Attempt<'_>) -> Result<()> {
+    match attempt.config.destination.output.has_lake() {
+        true => Ok(()),
+        false => remove(attempt).await,
+    }
+}
+
+/// Looks for the object of an earlier attempt at a file that this attempt reads as empty. Returns the ledger entry if that
+/// attempt has committed.
+///
+/// # Errors
+/// When the object exists, and its rows are not committed.
+pub(super) async fn find_committed(attempt: &Attempt<'_>) -> Result<Option<LedgerEntry>> {
+    let Some(objects) = find_objects(attempt) else { return Ok(None) };
+    let found = row_objects::find(objects.store, objects.area, &attempt.source).await?;
+    let Some((manifest, Some(_))) = found else { return Ok(None) };
+    match settled_entry(attempt).await? {
+        Some(entry) => Ok(Some(entry)),
+        None if attempt.config.destination.output.has_lake() => Err(has_other_rows(&manifest)),
+        None => remove(attempt).await.map(|()| None),
+    }
+}
+
 /// Removes the object that an earlier attempt at this source has published without a COMMIT.
 ///
 /// # Errors
 /// When the object may still exist.
 pub(crate) async fn remove(attempt: &Attempt<'_>) -> Result<()> {
-    let objects = objects(attempt)?;
+    let Some(objects) = find_objects(attempt) else { return Ok(()) };
     let Some((manifest, _)) = row_objects::find(objects.store, objects.area, &attempt.source).await? else {
         return Ok(());
     };
@@ -191,10 +221,15 @@ pub(crate) async fn remove(attempt: &Attempt<'_>) -> Result<()> {
 
 /// The row objects of the lake.
 pub(crate) fn objects<'a>(attempt: &'a Attempt<'_>) -> Result<RowObjects<'a>> {
-    let context = attempt.context;
-    let area = Area::lake(&context.settings).ok_or_else(|| {
+    find_objects(attempt).ok_or_else(|| {
         let object = ObjectRef::clone(&attempt.source.object);
         Error::new(ErrorKind::Settings, "OUTPUT needs LAKE_PREFIX, which is not set").for_object(object)
-    })?;
-    Ok(RowObjects { store: &context.store, catalog: &context.catalog, area })
+    })
+}
+
+/// The row objects of the lake; `None` without `LAKE_PREFIX`.
+fn find_objects<'a>(attempt: &'a Attempt<'_>) -> Option<RowObjects<'a>> {
+    let context = attempt.context;
+    let area = Area::lake(&context.settings)?;
+    Some(RowObjects { store: &context.store, catalog: &context.catalog, area })
 }

@@ -148,6 +148,7 @@ impl LoadAttempt for Attempt<'_> {
     }
 
     async fn fence_before_commit(&self) -> Result<()> {
+        lake::withdraw(self).await?;
         Attempt::fence_before_commit(self).await
     }
 

@@ -235,6 +235,50 @@ async fn other_rows_than_those_of_an_earlier_attempt_wait() {
     assert_eq!(fixture.lake_rows().await, ["id,note", "1,one", "2,two"]);
 }
 
+/// The published object has rows, and this attempt reads none.
+#[rstest]
+#[case::header_alone(2)]
+#[case::empty(3)]
+#[tokio::test]
+async fn file_that_is_now_read_without_rows_waits(#[case] skipped_lines: usize) {
+    let mut fixture = published_without_commit(Output::Both).await;
+    fixture.settings.files.csv.skip_lines = Some(skipped_lines);
+    assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::DestinationTaken);
+    assert_eq!(fixture.objects(), "lake-manifest lake lease upload");
+}
+
+/// The ledger row of the load names no object, so the lake must have none.
+#[rstest]
+#[tokio::test]
+async fn object_is_removed_if_output_has_no_lake_any_more(#[values(false, true)] is_gone: bool) {
+    let mut fixture = published_without_commit(Output::Both).await;
+    fixture.settings.database.options.output = Output::Database;
+    if is_gone {
+        fixture.aws.delete(KEY);
+        fixture.expire_lease();
+        assert!(fixture.sweep().await.reports.is_empty());
+        assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("", 0));
+    } else {
+        assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
+        assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("processed", 2));
+        assert_eq!(fixture.database.ledger()[0].lake_key, None);
+    }
+    assert_eq!(fixture.aws.partitions(), 0);
+}
+
+/// The worker died after COMMIT, so the ledger row names the object.
+#[tokio::test]
+async fn committed_object_stays_if_output_has_no_lake_any_more() {
+    let mut fixture = fixture(Output::Both);
+    fixture.database.lose_commit(CommitFault::LostAfterCommit);
+    fixture.database.fail(Step::LookUp, ErrorKind::Privilege);
+    fixture.process().await.unwrap_err();
+    fixture.database.heal();
+    fixture.settings.database.options.output = Output::Database;
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::AlreadyLoaded);
+    assert_stored(&fixture, Output::Both).await;
+}
+
 #[tokio::test]
 async fn rejected_values_are_not_in_the_lake() {
     let fixture = fixture(Output::Both).with_max_rejects(5);
