@@ -87,6 +87,8 @@ impl Route {
         }
         match own_prefix(&object.key, prefixes) {
             Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
+            // The prefix of the lake may have been changed, or removed from the settings.
+            None if has_form_of_row_object(&object.key) => skip("its key has the form of an object of the lake"),
             None => Self::Ingest,
         }
     }
@@ -100,6 +102,22 @@ pub(crate) fn is_own(key: &str, prefixes: &Prefixes) -> bool {
 fn own_prefix<'a>(key: &str, prefixes: &'a Prefixes) -> Option<&'a str> {
     let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
     own.into_iter().chain(&prefixes.lake).map(String::as_str).find(|prefix| key.starts_with(prefix))
+}
+
+/// Whether a key ends like that of a row object, `dt=2026-11-20/<source id>.parquet`, or of its manifest.
+fn has_form_of_row_object(key: &str) -> bool {
+    let Some((folders, name)) = key.rsplit_once('/') else { return false };
+    let folder = folders.rsplit('/').next().unwrap_or_default();
+    match name.split_once('.') {
+        Some((id, "parquet")) => SourceId::parse(id).is_some() && folder.strip_prefix("dt=").is_some_and(is_day),
+        Some((id, "json")) => SourceId::parse(id).is_some() && folder == "_manifests",
+        Some(_) | None => false,
+    }
+}
+
+/// Whether a text is a day as [`rows_day`] writes it.
+fn is_day(text: &str) -> bool {
+    text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()
 }
 
 /// The upload prefix of a key. No upload prefix contains another one, so there is at most one.
@@ -322,6 +340,26 @@ mod tests {
         let object = ObjectRef::new("b", "lake/t/dt=2026-11-20/a.parquet");
         assert_eq!(Route::of(&object, &with_lake), skip("Spillway itself writes under lake/"));
         assert_eq!(Route::of(&object, &without), Route::Ingest);
+    }
+
+    /// The setting of the lake may be gone, and its objects are still in the bucket.
+    #[rstest]
+    #[case("former/t/dt=2026-11-20/ID.parquet", true)]
+    #[case("former/a/b/t/dt=2026-11-20/ID.parquet", true)]
+    #[case("former/_manifests/ID.json", true)]
+    #[case("former/t/dt=2026-11-20/ID.csv", false)]
+    #[case("former/t/dt=2026-13-20/ID.parquet", false)]
+    #[case("former/t/day=2026-11-20/ID.parquet", false)]
+    #[case("former/t/dt=2026-11-20/aID.parquet", false)]
+    #[case("former/t/dt=2026-11-20/a.parquet", false)]
+    #[case("former/manifests/ID.json", false)]
+    #[case("ID.parquet", false)]
+    fn objects_of_a_former_lake_are_skipped(#[case] key: &str, #[case] is_skipped: bool) {
+        let object = ObjectRef::new("b", key.replace("ID", ID));
+        let whole = Prefixes { upload: vec![String::new()], ..prefixes() };
+        for route in [Route::of(&object, &whole), Route::of_requested(&object, &whole)] {
+            assert_eq!(route != Route::Ingest, is_skipped, "{key}");
+        }
     }
 
     #[rstest]
