@@ -91,6 +91,10 @@ impl<C: LoadConnection> OpenClaim for LedgerClaim<C> {
         }
         .boxed()
     }
+
+    fn undo(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move { self.connection.roll_back().await }.boxed()
+    }
 }
 
 /// A claim whose ledger row says `loaded`, before COMMIT.
@@ -104,6 +108,10 @@ struct ReadyClaim<C: LoadConnection> {
 impl<C: LoadConnection> ReadyLoad for ReadyClaim<C> {
     fn counts(&self) -> RowCounts {
         self.counts
+    }
+
+    fn undo(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move { self.claim.connection.roll_back().await }.boxed()
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {

@@ -341,9 +341,12 @@ pub trait OpenClaim: Send {
     /// [`crate::error::ErrorKind::Conflict`] when another source with the same content is loaded, or being loaded.
     /// After an error the load is rolled back, if the server still responds.
     fn finalize(self: Box<Self>, body: Body, counts: RowCounts) -> BoxFuture<'static, Result<Box<dyn ReadyLoad>>>;
+
+    /// Rolls back, and drops the staging table of a staged load, if the server still responds.
+    fn undo(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
-/// A load that accepts rows. Dropping it rolls back.
+/// A load that accepts rows. Dropping it rolls back, but leaves a staging table to the cleanup.
 pub trait OpenLoad: OpenClaim {
     /// Sends all rows of the file.
     ///
@@ -355,10 +358,13 @@ pub trait OpenLoad: OpenClaim {
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>>;
 }
 
-/// A load that can be committed. Dropping it rolls back.
+/// A load that can be committed. Dropping it rolls back, but leaves a staging table to the cleanup.
 pub trait ReadyLoad: Send {
     /// Returns the final row counts.
     fn counts(&self) -> RowCounts;
+
+    /// Rolls back, and drops the staging table of a staged load, if the server still responds.
+    fn undo(self: Box<Self>) -> BoxFuture<'static, ()>;
 
     /// Sends COMMIT.
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult>;

@@ -108,7 +108,7 @@ impl<C: LoadConnection> Load<C> {
 
     /// Rolls back and drops the staging table, if the server still responds. This removes the claim, so the load cannot
     /// be finalized afterwards.
-    async fn undo(&mut self) {
+    async fn roll_back(&mut self) {
         self.connection.roll_back().await;
         // If this fails, the cleanup of stale staging tables drops the table later.
         let _ = self.connection.drop_staging(&mut self.plan).await;
@@ -136,7 +136,7 @@ impl<C: LoadConnection> OpenLoad for Load<C> {
             let written = self.write_rows(rows).await;
             match &written {
                 Ok(WriteResult::Written(_)) => Failpoint::RowsAll.reached().await,
-                Ok(WriteResult::NeedsScan(_)) | Err(_) => self.undo().await,
+                Ok(WriteResult::NeedsScan(_)) | Err(_) => self.roll_back().await,
             }
             written
         }
@@ -156,12 +156,16 @@ impl<C: LoadConnection> OpenClaim for Load<C> {
                     Ok(Box::new(Ready { load: *self, counts, transaction }) as Box<dyn ReadyLoad>)
                 }
                 Err(error) => {
-                    self.undo().await;
+                    self.roll_back().await;
                     Err(error)
                 }
             }
         }
         .boxed()
+    }
+
+    fn undo(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move { self.roll_back().await }.boxed()
     }
 }
 
@@ -178,6 +182,10 @@ impl<C: LoadConnection> ReadyLoad for Ready<C> {
         self.counts
     }
 
+    fn undo(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move { self.load.roll_back().await }.boxed()
+    }
+
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
         async move {
             let Self { mut load, transaction, .. } = *self;
@@ -189,7 +197,7 @@ impl<C: LoadConnection> ReadyLoad for Ready<C> {
                     Failpoint::AfterCommit.reached().await;
                     load.clean_up().await;
                 }
-                CommitResult::NotCommitted(_) => load.undo().await,
+                CommitResult::NotCommitted(_) => load.roll_back().await,
                 CommitResult::Unknown(_) => {}
             }
             result

@@ -13,7 +13,7 @@ use crate::destination::{
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::lake::while_claimed;
-use crate::pipeline::{FileRows, LoadAttempt};
+use crate::pipeline::{FileRows, LakeObject, LoadAttempt};
 use crate::policy::{Retry, backoff, policy};
 use spillway_formats::reject::Reject;
 
@@ -106,24 +106,41 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
         }
     };
     let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
-    attempt.write_rejects(rows, values.clone()).await?;
-    let object = while_claimed(&mut *claim, attempt.upload_to_lake(rows, &values)).await?;
+    let stored_elsewhere = async {
+        attempt.write_rejects(rows, values.clone()).await?;
+        while_claimed(&mut *claim, attempt.upload_to_lake(rows, &values)).await
+    };
+    let object = match stored_elsewhere.await {
+        Ok(object) => object,
+        Err(error) => {
+            claim.undo().await;
+            return Err(error);
+        }
+    };
     let body = Body { lake_key: object.as_ref().map(|object| object.key().to_owned()), ..body };
     let finalized = claim.finalize(body, counts).await;
-    let load = match (finalized, object) {
-        (Ok(load), None) => load,
-        (Ok(load), Some(object)) => {
-            object.publish().await?;
-            load
-        }
+    let load = publish(finalized, object).await?;
+    commit(attempt, load).await
+}
+
+/// Publishes the lake object of a finalized load. After an error, nothing of the load is left in the database.
+async fn publish(finalized: Result<Box<dyn ReadyLoad>>, object: Option<LakeObject<'_>>) -> Result<Box<dyn ReadyLoad>> {
+    match (finalized, object) {
+        (Ok(load), None) => Ok(load),
+        (Ok(load), Some(object)) => match object.publish().await {
+            Ok(()) => Ok(load),
+            Err(error) => {
+                load.undo().await;
+                Err(error)
+            }
+        },
         (Err(error), object) => {
             if let Some(object) = object {
                 object.abandon().await;
             }
-            return Err(error);
+            Err(error)
         }
-    };
-    commit(attempt, load).await
+    }
 }
 
 /// The result of [`store_rows`] and [`claim_only`].

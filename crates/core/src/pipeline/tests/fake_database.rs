@@ -32,6 +32,7 @@ pub(super) enum Step {
     Begin,
     Write,
     Finalize,
+    Undo,
     Commit,
     LookUp,
     History,

@@ -92,6 +92,9 @@ async fn every_step_is_found_done_by_the_next_attempt(
         }
     }
     fixture.process().await.unwrap_err();
+    // A staging table does not stay.
+    let is_undone = !matches!(fault, Fault::Commit(_) | Fault::Finalize | Fault::Refused("CopyObject", _));
+    assert_eq!(fixture.database.calls(Step::Undo) > 0, is_undone);
     fixture.aws.heal();
     fixture.database.heal();
     assert_eq!((fixture.objects().as_str(), fixture.aws.unfinished_uploads()), (objects, 0));

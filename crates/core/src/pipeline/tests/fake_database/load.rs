@@ -73,6 +73,11 @@ impl OpenLoad for FakeLoad {
 }
 
 impl OpenClaim for FakeLoad {
+    fn undo(self: Box<Self>) -> BoxFuture<'static, ()> {
+        let _ = self.database.call(Step::Undo);
+        async {}.boxed()
+    }
+
     fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>> {
         async { Ok(()) }.boxed()
     }
@@ -97,6 +102,11 @@ struct FakeReady {
 }
 
 impl ReadyLoad for FakeReady {
+    fn undo(self: Box<Self>) -> BoxFuture<'static, ()> {
+        let _ = self.load.database.call(Step::Undo);
+        async {}.boxed()
+    }
+
     fn counts(&self) -> RowCounts {
         self.counts
     }
