@@ -32,7 +32,7 @@ impl TableKind {
     /// What the user can do about a table that another program made.
     fn way_out(self) -> &'static str {
         match self.purpose {
-            Purpose::Fallback => "choose another GLUE_TABLE",
+            Purpose::Fallback => "drop the table, or choose another GLUE_TABLE for the rows of RDS_TABLE",
             Purpose::Lake => "choose another LAKE_DATABASE",
         }
     }
@@ -106,14 +106,14 @@ pub(super) fn check(table: &Table, full_name: &str, location: &str, kind: TableK
     let serde =
         storage.and_then(StorageDescriptor::serde_info).and_then(SerDeInfo::serialization_library).unwrap_or_default();
     if serde != serde_of(format) {
+        // The new table would have the same folder, so another name would not keep the CSV apart.
         let advice = match kind.purpose {
             Purpose::Fallback if serde == CSV_SERDE => {
-                "an earlier version wrote CSV there: replay the fallback and drop the table, or "
+                "an earlier version wrote CSV there: replay the fallback and drop the table"
             }
-            Purpose::Fallback | Purpose::Lake => "",
+            Purpose::Fallback | Purpose::Lake => way_out,
         };
-        let message =
-            format!("glue table {full_name} uses the SerDe {serde:?}, not {:?}; {advice}{way_out}", serde_of(format));
+        let message = format!("glue table {full_name} uses the SerDe {serde:?}, not {:?}; {advice}", serde_of(format));
         return mismatch(message);
     }
     let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
