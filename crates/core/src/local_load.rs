@@ -147,7 +147,7 @@ pub(crate) fn table_of(settings: &PipelineConfig, table: Option<&str>, key: &str
     Ok((parts, config))
 }
 
-/// Fails if the rows of the table belong into the lake, which a local file cannot have.
+/// Fails if the rows of the table belong in the lake, which a local file cannot have.
 ///
 /// # Errors
 /// [`ErrorKind::Settings`].

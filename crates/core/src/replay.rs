@@ -143,7 +143,7 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
     report.lake = attempt.lake_key();
     report.moved_to = restore_object(attempt).await;
     report.cost_usd = attempt.cost_usd();
-    info!(rows = report.rows_stored, "the rows of the fallback are in the database");
+    info!(rows = report.rows_stored, "the rows of the fallback are loaded");
     Ok(report)
 }
 

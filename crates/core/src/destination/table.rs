@@ -76,7 +76,7 @@ pub(super) trait TableConnection: Send {
     /// Changes columns of the table to types that hold their old values and those of the file, where such a type exists and
     /// the column does not have it yet. Returns a text for people about each change.
     ///
-    /// No other worker can change the same columns meanwhile, so a type never becomes narrower.
+    /// No other worker can change the same columns in between, so a type never becomes narrower.
     fn widen_columns(
         &mut self,
         table: &TableName,

@@ -84,8 +84,8 @@ settings! { Loading LOADING {
         Choice::new("delete", AfterLoad::Delete),
     ]), All, Template::Parameter("AfterLoad"), default "move";
 
-    /// Where the rows of loaded files are stored. `database` is the table, `lake` is Parquet in S3 under `LAKE_PREFIX`, `both` is
-    /// both. `lake` needs the ledger in the database, and `LOAD_MODE=append`.
+    /// Where the rows of loaded files are stored. `database` is the table, `lake` is Parquet in S3 under `LAKE_PREFIX`, `both` means
+    /// the table and the lake. `lake` needs the ledger in the database, and `LOAD_MODE=append`.
     OUTPUT: Output = Value::Choice(&[
         Choice::new("database", Output::Database),
         Choice::new("lake", Output::Lake),
