@@ -130,6 +130,11 @@ async fn upload_of_the_previous_holder_is_aborted() {
 /// Processes a file up to COMMIT, which does not take effect.
 async fn published_without_commit(output: Output) -> Fixture {
     let fixture = fixture(output);
+    publish_without_commit(&fixture, output).await;
+    fixture
+}
+
+async fn publish_without_commit(fixture: &Fixture, output: Output) {
     fixture.database.fail_times(Step::Commit, ErrorKind::Privilege, 1);
     fixture.database.fail(Step::Record, ErrorKind::Privilege);
     if output.has_database() {
@@ -140,7 +145,6 @@ async fn published_without_commit(output: Output) -> Fixture {
     fixture.aws.heal();
     fixture.database.heal();
     assert_eq!(fixture.objects(), "lake-manifest lake lease upload");
-    fixture
 }
 
 /// The object of a load that was not committed leaves the lake when the same bytes are loaded as another source.
@@ -199,7 +203,10 @@ async fn sweep_keeps_rows_while_the_database_is_down() {
     fixture.expire_lease();
     fixture.database.fail(Step::Begin, ErrorKind::Unreachable);
     fixture.sweep().await;
-    assert_eq!(fixture.objects(), "lake-manifest lake lease");
+    assert_eq!(fixture.objects(), "lake-manifest lake");
+    fixture.database.heal();
+    assert_eq!(fixture.sweep().await.reports.len(), 1);
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("lake", 2));
 }
 
 /// The rows of the overwritten version are older than those in the table.
@@ -239,13 +246,21 @@ async fn other_rows_than_those_of_an_earlier_attempt_wait() {
 }
 
 /// The published object has rows, and this attempt reads none.
-#[rstest]
-#[case::header_alone(2)]
-#[case::empty(3)]
 #[tokio::test]
-async fn file_that_is_now_read_without_rows_waits(#[case] skipped_lines: usize) {
+async fn file_whose_header_is_now_its_last_line_waits() {
     let mut fixture = published_without_commit(Output::Both).await;
-    fixture.settings.files.csv.skip_lines = Some(skipped_lines);
+    fixture.settings.files.csv.skip_lines = Some(2);
+    assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::DestinationTaken);
+    assert_eq!(fixture.objects(), "lake-manifest lake lease upload");
+}
+
+/// Every line is now a comment.
+#[tokio::test]
+async fn file_that_is_now_empty_waits() {
+    let mut fixture = fixture(Output::Both);
+    fixture.aws.put(KEY, "%id,note\n%1,one\n");
+    publish_without_commit(&fixture, Output::Both).await;
+    fixture.settings.files.csv.comment = Some(b'%');
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::DestinationTaken);
     assert_eq!(fixture.objects(), "lake-manifest lake lease upload");
 }
