@@ -74,7 +74,7 @@ fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &mut Vec<u8>)
             }
             return Ok(canonical(Value::DateTime { micros }, scratch));
         }
-        Storage::Time { fraction_digits } => check_time(bytes, *fraction_digits)?,
+        Storage::Time { fraction_digits } => return time(bytes, *fraction_digits, scratch),
         Storage::Year => return year(bytes, scratch),
         Storage::Characters { max, trims_spaces } => check_characters(bytes, *max, *trims_spaces)?,
         Storage::Text { max_bytes } => check_size(bytes, 0, max_bytes.unwrap_or(u64::MAX))?,
@@ -174,12 +174,11 @@ fn float<'a>(
 /// Checks `-?H{1,3}:MM:SS(.f+)?` up to 837:59:59. With any fraction this is below the type's limit of 838:59:59.
 ///
 /// Shorter forms are rejected, because MySQL guesses what they mean.
-fn check_time(bytes: &[u8], fraction_digits: u32) -> Result<(), Rejection> {
+fn time<'a>(bytes: &'a [u8], fraction_digits: u32, scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     const REASON: Rejection = "is not a time (HH:MM:SS) that the column can store";
     let text = std::str::from_utf8(bytes).map_err(|_| REASON)?;
     let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let clock = clock.strip_prefix('-').unwrap_or(clock);
-    let parts: Vec<&str> = clock.split(':').collect();
+    let parts: Vec<&str> = clock.strip_prefix('-').unwrap_or(clock).split(':').collect();
     let &[hours, minutes, seconds] = parts.as_slice() else { return Err(REASON) };
     let is_number = |part: &str, lengths: std::ops::RangeInclusive<usize>, max: u32| {
         lengths.contains(&part.len())
@@ -187,10 +186,21 @@ fn check_time(bytes: &[u8], fraction_digits: u32) -> Result<(), Rejection> {
             && part.parse::<u32>().is_ok_and(|number| number <= max)
     };
     let is_clock = is_number(hours, 1..=3, 837) && is_number(minutes, 2..=2, 59) && is_number(seconds, 2..=2, 59);
-    let fraction_fits = !fraction.is_empty()
-        && fraction.bytes().all(|byte| byte.is_ascii_digit())
-        && fraction.trim_end_matches('0').len() <= fraction_digits as usize;
-    if is_clock && fraction_fits { Ok(()) } else { Err(REASON) }
+    let (digits, significant) = (fraction_digits as usize, fraction.trim_end_matches('0'));
+    let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_clock || !is_fraction || significant.len() > digits {
+        return Err(REASON);
+    }
+    if fraction.len() <= digits {
+        return Ok(Encoded::Bytes(bytes));
+    }
+    // The server warns about digits that the column does not store, even about zeros.
+    scratch.extend_from_slice(clock.as_bytes());
+    if !significant.is_empty() {
+        scratch.push(b'.');
+        scratch.extend_from_slice(significant.as_bytes());
+    }
+    Ok(Encoded::Scratch)
 }
 
 fn year<'a>(bytes: &'a [u8], scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {

@@ -222,3 +222,11 @@ fn missing_value_needs_nullable_column() {
     assert_eq!(check_none(&column).unwrap(), Encoded::Null);
     assert_eq!(check(&column, Some(b"none"), &mut Vec::new(), Position::default()).unwrap(), Encoded::Null);
 }
+
+#[test]
+fn zeros_that_a_time_column_does_not_store_are_not_sent() {
+    assert_eq!(sent("time(6)", "20:59:18.218535000").as_deref(), Some("20:59:18.218535"));
+    assert_eq!(sent("time", "-20:59:18.000").as_deref(), Some("-20:59:18"));
+    assert_eq!(sent("time(3)", "20:59:18.210").as_deref(), Some("20:59:18.210"));
+    assert_eq!(sent("time(3)", "20:59:18.2185"), None);
+}
