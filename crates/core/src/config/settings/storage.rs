@@ -33,7 +33,7 @@ settings! { Storage STORAGE {
     /// Destination of rejected records; see `MAX_REJECTS`.
     REJECTED_PREFIX: String = PREFIX, All, Template::Parameter("RejectedPrefix"), default "rejected/";
 
-    /// Destination of rows for the lake; see `OUTPUT`. If it is not set, there is no lake. To stop the lake, set
+    /// Destination of rows for the lake; see `OUTPUT`. If it is not set, Spillway keeps no lake. To stop the lake, set
     /// `OUTPUT=database` and keep this setting, so that no object of the lake is loaded.
     LAKE_PREFIX: String = PREFIX, All, Template::Parameter("LakePrefix");
 }}
