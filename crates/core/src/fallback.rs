@@ -1,7 +1,7 @@
 //! The fallback: stores rows that the database did not accept in S3, and registers them in the Glue catalog.
 //!
-//! Its objects are [`crate::row_objects`]. The completion of an upload is the commit point: every later attempt finds all rows
-//! or none, even while the database is down. A replay loads the rows and removes the object.
+//! Its objects are those of the module `row_objects`. The completion of an upload is the commit point: every later attempt
+//! finds all rows or none, even while the database is down. A replay loads the rows and removes the object.
 
 use crate::batch::BatchStream;
 use crate::catalog::Catalog;
