@@ -173,7 +173,7 @@ pub(crate) fn manifest_key(area: Area<'_>, source: &ObjectVersion) -> String {
 /// # Errors
 /// When an upload may still exist.
 pub(crate) async fn abort_writes(store: &Store, area: Area<'_>, source: &ObjectVersion) -> Result<usize> {
-    // The manifest is written before an upload starts, so without a manifest there is no upload.
+    // The manifest is written before an upload starts, so a source without a manifest has no upload.
     match manifest::read_of(store, area, source).await? {
         Some((manifest, _)) => store.abort_uploads(&source.object.bucket, &manifest.key).await,
         None => Ok(0),

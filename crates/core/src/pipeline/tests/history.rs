@@ -1,4 +1,4 @@
-//! The attempt history: what is noted, what never is, and that a note changes no outcome. Lists of fallbacks and rejects.
+//! The attempt history: which attempts it contains, and that it changes no outcome. Lists of fallbacks and rejects.
 
 use std::time::Duration;
 

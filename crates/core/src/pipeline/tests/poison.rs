@@ -280,7 +280,7 @@ async fn batch_that_is_received_again_processes_a_file_with_deaths_last(
     assert_eq!(fixture.database.rows(), rows);
 }
 
-/// The ledger must be read before a file is parked. During an outage that is no failure of the sweep.
+/// The ledger must be read before a file is parked. During an outage the sweep leaves the file in place, and does not fail.
 #[rstest]
 #[case::outage(ErrorKind::Unreachable)]
 #[case::broken_secret(ErrorKind::SecretInvalid)]

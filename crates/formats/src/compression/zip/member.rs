@@ -8,7 +8,7 @@ const END_64: &[u8] = b"PK\x06\x06";
 const LOCATOR_64: &[u8] = b"PK\x06\x07";
 const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 
-/// A size of 32 bits that stands in for one of 64 bits.
+/// The value of a 32-bit size that is written elsewhere in 64 bits.
 const IN_EXTRA_FIELD: u32 = u32::MAX;
 /// The identifier of the extra field with sizes of 64 bits.
 const SIZES_64: u16 = 1;
