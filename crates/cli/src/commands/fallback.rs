@@ -62,15 +62,9 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
 
 async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     let list: List<FallbackItem> = arguments.request(session, "fallback").await?;
-    session.output.result(&list.json, |styles| match list.items.is_empty() {
-        true => "the fallback is empty\n".to_owned(),
-        false => table(&list.items, styles),
+    list.print(session, "the fallback is empty", table, |_| {
+        "spillway fallback replay, when the cause is gone".to_owned()
     });
-    match (list.next(), list.items.first()) {
-        (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
-        (None, Some(_)) => session.output.next_step("spillway fallback replay, when the cause is gone"),
-        (None, None) => {}
-    }
     Ok(Exit::Done)
 }
 

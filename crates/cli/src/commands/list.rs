@@ -60,6 +60,25 @@ impl<T: DeserializeOwned> List<T> {
         Ok(Self { json, items })
     }
 
+    /// Prints the list: `empty`, or the table of its items. Then it says how the list continues, or else what to do next.
+    pub(crate) fn print(
+        &self,
+        session: &Session,
+        empty: &str,
+        table: impl FnOnce(&[T], Styles) -> String,
+        next_step: impl FnOnce(&T) -> String,
+    ) {
+        session.output.result(&self.json, |styles| match self.items.is_empty() {
+            true => format!("{empty}\n"),
+            false => table(&self.items, styles),
+        });
+        match (self.next(), self.items.first()) {
+            (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
+            (None, Some(item)) => session.output.next_step(&next_step(item)),
+            (None, None) => {}
+        }
+    }
+
     /// Where the next list continues; `None` at the end.
     pub(crate) fn next(&self) -> Option<&str> {
         self.json["next"].as_str()

@@ -48,15 +48,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
 
 async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     let list: List<RejectsItem> = arguments.request(session, "rejects").await?;
-    session.output.result(&list.json, |styles| match list.items.is_empty() {
-        true => "no rejected records\n".to_owned(),
-        false => table(&list.items, styles),
-    });
-    match (list.next(), list.items.first()) {
-        (Some(next), _) => session.output.next_step(&format!("for other files, add --after {next}")),
-        (None, Some(item)) => session.output.next_step(&format!("spillway rejects show {}", printable(&item.key))),
-        (None, None) => {}
-    }
+    list.print(session, "no rejected records", table, |item| format!("spillway rejects show {}", printable(&item.key)));
     Ok(Exit::Done)
 }
 
