@@ -150,6 +150,7 @@ async fn limits_of_a_row_are_a_mismatch(
     engine.execute(&format!("DROP TABLE IF EXISTS {TABLE}")).await?;
     let error = load_error(&engine.destination(), &claim("many.csv"), &file(1_100)).await?;
     assert_eq!(error.kind(), ErrorKind::TableMismatch, "{}", chain(&error));
+    assert!(chain(&error).contains("1,017"), "{}", chain(&error));
     expect_loaded(load(&engine.destination(), &claim("narrow.csv"), &file(150)).await?)?;
     Ok(())
 }

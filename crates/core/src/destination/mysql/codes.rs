@@ -11,10 +11,15 @@ use crate::error::ErrorKind::{
     Unreachable,
 };
 
+const ER_CANT_CREATE_TABLE: u16 = 1005;
+const ER_DISK_FULL: u16 = 1021;
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;
 pub(super) const ER_DUP_KEYNAME: u16 = 1061;
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
+const ER_RECORD_FILE_FULL: u16 = 1114;
+const ER_TOO_MANY_FIELDS: u16 = 1117;
+const ER_TOO_BIG_ROWSIZE: u16 = 1118;
 pub(super) const ER_NO_SUCH_TABLE: u16 = 1146;
 pub(super) const ER_NOT_ALLOWED_COMMAND: u16 = 1148;
 pub(super) const ER_QUERY_INTERRUPTED: u16 = 1317;
@@ -190,12 +195,16 @@ const ROW_TOO_WIDE: &str = "a row is too wide: MySQL keeps up to 40 bytes of eac
      keep some columns in one JSON column (UNKNOWN_COLUMNS=json), or ignore them";
 const CHECK_CONSTRAINT: &str = "a CHECK constraint of the table rejects a row";
 
-/// Reasons for rejected rows, sorted by code.
+const TOO_MANY_COLUMNS: &str = "the table would have more columns than the storage engine allows (InnoDB: 1,017); \
+     keep some columns in one JSON column (UNKNOWN_COLUMNS=json), or ignore them";
+
+/// Reasons for rejected rows and refused tables, sorted by code.
 #[rustfmt::skip]
-const REASONS: [(u16, &str, &str); 30] = [
+const REASONS: [(u16, &str, &str); 31] = [
     (1022, "ER_DUP_KEY", DUPLICATE_KEY),
     (1048, "ER_BAD_NULL_ERROR", NO_VALUE),
     (1062, "ER_DUP_ENTRY", DUPLICATE_KEY),
+    (1117, "ER_TOO_MANY_FIELDS", TOO_MANY_COLUMNS),
     (1118, "ER_TOO_BIG_ROWSIZE", ROW_TOO_WIDE),
     (1153, "ER_NET_PACKET_TOO_LARGE", PACKET_TOO_LARGE),
     (1216, "ER_NO_REFERENCED_ROW", NO_REFERENCED_ROW),
@@ -241,7 +250,22 @@ fn kind_of_state(state: &str) -> ErrorKind {
     }
 }
 
-/// Returns the reason for a rejected row.
+/// Returns the code that MySQL has for a storage engine's error, which MariaDB puts into the message of 1005
+/// (ER_CANT_CREATE_TABLE), such as `Can't create table ... (errno: 185 "Too many columns")`.
+///
+/// The numbers are those of MariaDB's include/my_base.h, and 28 is ENOSPC.
+pub(super) fn code_of(code: u16, message: &str) -> u16 {
+    let storage_error = || message.rsplit_once("(errno: ")?.1.split_once(' ')?.0.parse().ok();
+    match (code, storage_error()) {
+        (ER_CANT_CREATE_TABLE, Some(28 | 189)) => ER_DISK_FULL,
+        (ER_CANT_CREATE_TABLE, Some(135)) => ER_RECORD_FILE_FULL,
+        (ER_CANT_CREATE_TABLE, Some(139)) => ER_TOO_BIG_ROWSIZE,
+        (ER_CANT_CREATE_TABLE, Some(185)) => ER_TOO_MANY_FIELDS,
+        (code, _) => code,
+    }
+}
+
+/// Returns the reason for a rejected row or a refused table.
 pub(super) fn reason(code: u16) -> Option<&'static str> {
     find(&REASONS, code)
 }
@@ -281,6 +305,16 @@ mod tests {
                 assert_eq!(kind_of(code, "HY000"), kind, "{code}");
             }
         }
+    }
+
+    #[test]
+    fn storage_errors_inside_1005_have_a_code_of_their_own() {
+        let create = |error: &str| code_of(1005, &format!("Can't create table `d`.`t (errno: 1 ` (errno: {error})"));
+        let codes = ["185 \"Too many columns\"", "139 \"Too big row\"", "28 \"No space left on device\""].map(create);
+        assert_eq!(codes, [1117, 1118, 1021]);
+        assert_eq!(create("150 \"Foreign key constraint is incorrectly formed\""), 1005);
+        assert_eq!(code_of(1005, "Can't create table"), 1005);
+        assert_eq!(code_of(1062, "Duplicate entry (errno: 185 \"\")"), 1062);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use mysql_async::{DriverError, IoError};
 
-use super::codes::{ER_VIEW_MULTIUPDATE, kind_of, reason};
+use super::codes::{ER_VIEW_MULTIUPDATE, code_of, kind_of, reason};
 use crate::destination::failure::{Phase, other_protocol, unexpected_response};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
@@ -41,10 +41,11 @@ pub(super) fn failure(phase: Phase, context: &str, error: mysql_async::Error) ->
 
 /// Converts an error that the server returned.
 pub(super) fn server_failure(context: &str, server: &mysql_async::ServerError) -> Error {
-    let kind = kind_of(server.code, &server.state);
+    let code = code_of(server.code, &server.message);
+    let kind = kind_of(code, &server.state);
     let error = match kind {
-        // The server's own message names only a size.
-        ErrorKind::TableMismatch => match reason(server.code) {
+        // The server's own message names only a size or a table.
+        ErrorKind::TableMismatch => match reason(code) {
             Some(reason) => Error::new(kind, format!("{context}: {reason}")),
             None => Error::new(kind, context),
         },
