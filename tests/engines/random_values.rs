@@ -85,7 +85,7 @@ fn amount(rng: &mut Rng) -> (String, String) {
 fn ratio(rng: &mut Rng) -> (String, String) {
     let value = loop {
         let value = f64::from_bits(rng.u64(..));
-        if value.is_finite() && (1e-300..1e300).contains(&value.abs()) && has_one_shortest_text(value) {
+        if value.is_finite() && (1e-300..1e300).contains(&value.abs()) {
             break value;
         }
     };
@@ -96,14 +96,6 @@ fn ratio(rng: &mut Rng) -> (String, String) {
         _ => format!("{value:E}"),
     };
     (spelled, format!("{value:e}"))
-}
-
-/// Whether the shortest text is also the nearest. Of two shortest texts that are equally near, each writer chooses another one.
-fn has_one_shortest_text(value: f64) -> bool {
-    let shortest = format!("{value:e}");
-    let mantissa = shortest.split('e').next().unwrap_or_default();
-    let decimals = mantissa.bytes().filter(u8::is_ascii_digit).count().saturating_sub(1);
-    format!("{value:.decimals$e}") == shortest
 }
 
 /// A date from 1000 to 9999.

@@ -167,12 +167,14 @@ impl<'a> Number<'a> {
         (shortest == written).then_some(value)
     }
 
-    /// The number as a float that was written with 17 digits, as C's `%.17g` does, although fewer would be enough.
+    /// The number as a float in other digits than [`Number::double`] expects: the 17 digits that C's `%.17g` writes, or,
+    /// if two texts are equally short and equally near to the float, the greater one, which Rust's `{}` writes.
     #[cold]
-    pub(in crate::schema) fn long_double(&self) -> Option<f64> {
+    pub(in crate::schema) fn differently_written_double(&self) -> Option<f64> {
         let text = std::str::from_utf8(self.text).ok()?;
         let value: f64 = text.parse().ok().filter(|value: &f64| value.is_finite())?;
-        self.is_written_as(&format!("{value:.16e}")).then_some(value)
+        let is_same = self.is_written_as(&format!("{value:.16e}")) || self.is_written_as(&format!("{value:e}"));
+        is_same.then_some(value)
     }
 
     /// The number as a 32-bit float, if it is that float's shortest text or its text of 9 digits.

@@ -118,11 +118,12 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
-/// A 64-bit float, if a number in any spelling is its shortest text or its text of 17 digits.
+/// A 64-bit float, if a number in any spelling is one of its shortest texts or its text of 17 digits.
 ///
 /// C and Java write 17 digits, such as `0.10000000000000001` for 0.1. Other digits beyond the shortest text would be lost.
+/// Two texts can be equally short and near: `1125899906842624.2` and `1125899906842624.3` for 1125899906842624.25.
 pub fn double(text: &[u8]) -> Option<f64> {
-    with_number(text, |number| number.double().or_else(|| number.long_double()))
+    with_number(text, |number| number.double().or_else(|| number.differently_written_double()))
 }
 
 /// A 32-bit float, if a number in any spelling is its shortest text, its text of 9 digits, or its exact value as a 64-bit

@@ -200,7 +200,7 @@ proptest! {
         let (digits, exponent) = digits.split_once('e').unwrap();
         let exponent: i64 = exponent.parse().unwrap();
         let plain = digits.replace('.', "");
-        // If two shortest texts are equally near to the float, either may be written, and only that one is accepted.
+        // If two shortest texts are equally near to the float, the strict reading accepts only one of them.
         let exact = format!("{value:.60e}").replace('.', "");
         let beyond = exact.split_once('e').unwrap().0[plain.len()..].trim_end_matches('0');
         prop_assume!(beyond != "5");

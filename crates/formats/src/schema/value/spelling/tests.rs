@@ -79,6 +79,10 @@ fn float_of_17_digits_is_the_float() {
         ("-2.2000000000000002", Some(-2.2)),
         ("+.5", Some(0.5)),
         ("0.10000000000000000", Some(0.1)),
+        // Two texts of the same length are equally near to the float.
+        ("1125899906842624.2", Some(1_125_899_906_842_624.25)),
+        ("1125899906842624.3", Some(1_125_899_906_842_624.25)),
+        ("1125899906842624.4", None),
         // Other digits than those of a float.
         ("0.100000000000000001", None),
         ("0.1000000000000000055511151231257827", None),
@@ -240,7 +244,7 @@ proptest! {
     fn float_of_17_or_fewer_digits_is_read_back(bits in any::<u64>()) {
         let value = f64::from_bits(bits);
         prop_assume!(value.is_finite() && value != 0.0);
-        for text in [format!("{value:.16e}"), strict(Value::Double(value))] {
+        for text in [format!("{value:.16e}"), format!("{value:e}"), strict(Value::Double(value))] {
             prop_assert_eq!(double(text.as_bytes()), Some(value), "{}", text);
         }
         let value = f32::from_bits(bits as u32);
