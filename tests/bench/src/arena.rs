@@ -121,11 +121,17 @@ impl Arena {
         self.tasks.terminal.is_some()
     }
 
-    /// A command that loads a local file with `spillway load`. Every round loads the same file, so it asks to load it again.
-    pub(crate) fn terminal(&self, file: &Path) -> Result<Command> {
+    /// The command `spillway` with the settings of the task.
+    pub(crate) fn terminal(&self) -> Result<Command> {
         let mut command = Command::new(self.tasks.terminal.as_ref().context("terminal=PATH is missing")?);
-        command.args(["load", "--again", "--table", LOADED]).arg(file);
         command.env_clear().env("PATH", SERVER_PATH).envs(self.settings.iter());
+        Ok(command)
+    }
+
+    /// A command that loads a local file with `spillway load`. Every round loads the same file, so it asks to load it again.
+    pub(crate) fn terminal_load(&self, file: &Path) -> Result<Command> {
+        let mut command = self.terminal()?;
+        command.args(["load", "--again", "--table", LOADED]).arg(file);
         Ok(command)
     }
 

@@ -32,6 +32,13 @@ pub(crate) fn load_command(schema: &Schema, port: u16, file: &Path, table: &str,
     }
 }
 
+/// A command that runs a file of psql commands.
+pub(crate) fn script_command(schema: &Schema, port: u16, file: &Path) -> Command {
+    let mut command = psql(schema, port, "\\set ON_ERROR_STOP on");
+    command.arg("--file").arg(file);
+    command
+}
+
 /// A command that writes the rows of a query to standard output, one per line, without buffering them.
 pub(crate) fn query_command(schema: &Schema, port: u16, query: &str) -> Command {
     match schema.engine {

@@ -7,6 +7,7 @@
 //!   `terminal=BINARY` the command `spillway` loads the file, too.
 //! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
+//! - `bench sync=BINARY [rows=COUNT]` is `make bench-sync`, for the command `spillway`.
 //! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
@@ -24,6 +25,7 @@ mod report;
 mod rounds;
 mod sets;
 mod start;
+mod zone;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -76,9 +78,11 @@ async fn measure(words: Vec<String>) -> Result<()> {
     match words.first().and_then(|word| word.split_once('=')) {
         Some(("start", folder)) => start::measure(Path::new(folder), &machine).await,
         Some(("large", task)) => {
-            let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
-            let rows = rows.map(str::parse).transpose().context("rows is not a number")?;
-            println!("{}", large::measure(Path::new(task), rows, &machine).await?);
+            println!("{}", large::measure(Path::new(task), rows_of(&words)?, &machine).await?);
+            Ok(())
+        }
+        Some(("sync", terminal)) => {
+            println!("{}", zone::measure(Path::new(terminal), rows_of(&words)?, &machine).await?);
             Ok(())
         }
         Some(("inline", task)) => {
@@ -89,6 +93,12 @@ async fn measure(words: Vec<String>) -> Result<()> {
         }
         _ => measure_sets(Plan::parse(words.into_iter())?, &machine).await,
     }
+}
+
+/// The value of the second argument `rows=COUNT`, if it has one.
+fn rows_of(words: &[String]) -> Result<Option<u64>> {
+    let rows = words.get(1).and_then(|word| word.strip_prefix("rows=")).filter(|rows| !rows.is_empty());
+    rows.map(str::parse).transpose().context("rows is not a number")
 }
 
 async fn measure_sets(plan: Plan, machine: &str) -> Result<()> {

@@ -205,7 +205,7 @@ impl Rounds<'_> {
         Ok(match contender {
             Contender::Spillway | Contender::SpillwayNewTable => arena.spillway(setting, value),
             Contender::Baseline | Contender::BaselineNewTable => arena.baseline(setting, value)?,
-            Contender::Terminal => arena.terminal(&self.file)?,
+            Contender::Terminal => arena.terminal_load(&self.file)?,
             Contender::Loader => {
                 client::load_command(&arena.schema, arena.server.port(), &self.file, REFERENCE, set.data)
             }
