@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-start docs fmt lint build build-local build-optimized deploy image clean-local
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-start docs fmt lint build build-local build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -16,6 +16,9 @@ help: ## list these targets
 
 setup: ## install what is missing (Debian packages as root, Python tools in a cache folder)
 	@scripts/setup
+
+tools: ## install what `sam build` and `sam deploy` need (SAM CLI, cargo-lambda, Zig), without the databases of the tests
+	@scripts/setup tools
 
 demo: build-local ## deploy to a local AWS, load files, stop the database, replay; ENGINE=postgres for PostgreSQL
 	@$(target)/debug/demo $(ENGINE)
@@ -61,6 +64,10 @@ bench-inline: $(if $(TASK),,build-optimized) build-local ## compare loads in the
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench inline="$(or $(TASK),$(target)/local/spillway-task)" largest=$(LARGEST)
 
+bench-sync: $(if $(TERMINAL),,build-optimized) build-local ## compare a sync of 300 files with \copy of the same files on PostgreSQL; ROWS=COUNT for all files together
+	@scripts/setup test
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench sync="$(or $(TERMINAL),$(target)/local/spillway)" rows=$(ROWS)
+
 bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench start=$(target)/release
@@ -74,7 +81,7 @@ fmt: ## format the code
 lint: setup ## check format, lints, docs and template only
 	@scripts/check lint
 
-build: setup ## build the functions as they are deployed (slow: link-time optimization); ARCHITECTURE=arm64
+build: tools ## build the functions as they are deployed (slow: link-time optimization); ARCHITECTURE=arm64
 	@scripts/build $(ARCHITECTURE)
 
 # The example selects the features of the tests, so that cargo compiles no dependency again for them. The tests are not compiled here.
