@@ -459,7 +459,7 @@ async fn expired_holder_cannot_commit_or_release() -> Result<()> {
     assert_eq!(successor.previous_holder().map(|holder| holder.worker.as_str()), Some("frozen"));
     assert_eq!(kind(frozen.fence_before_commit().await), ErrorKind::LeaseLost);
     assert_eq!(kind(frozen.verify().await), ErrorKind::LeaseLost);
-    assert_eq!(kind(frozen.fence_before_fallback().await), ErrorKind::LeaseLost);
+    assert_eq!(kind(frozen.fence_before_publish().await), ErrorKind::LeaseLost);
     frozen.release().await?;
     successor.fence_before_commit().await?;
     successor.release().await?;
@@ -507,7 +507,7 @@ async fn successor_inherits_commit_and_fallback_flags() -> Result<()> {
     second.abandon().await?;
     let third = acquire_soon(&account, &store, "third").await?;
     assert!(third.previous_holder().is_some_and(|holder| holder.commit_may_be_sent), "the flag was lost");
-    third.fence_before_fallback().await?;
+    third.fence_before_publish().await?;
     third.abandon().await?;
     let fourth = acquire_soon(&account, &store, "fourth").await?;
     assert!(fourth.previous_holder().is_some_and(|holder| holder.commit_may_be_sent && holder.fallback_may_be_written));

@@ -15,8 +15,8 @@ use crate::error::{ErrorKind, Result, chain};
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    Assignment, Attempt, Context, FileRows, LoadResult, ask, lake_objects, load, remove_from_lake, settle_lake,
-    settled_entry,
+    Assignment, Attempt, Context, FileRows, LoadResult, ask, clean_up_lake, finished_entry, lake_objects, load,
+    remove_from_lake,
 };
 use crate::reconcile::age_seconds;
 use crate::report::{Outcome, Report};
@@ -62,7 +62,7 @@ async fn finish(context: &Context, manifest: &Manifest, deadline: &Deadline) -> 
     if !is_published && age_seconds(manifest.written_at) < ABANDONED_SECONDS {
         return Ok(None);
     }
-    if is_in_place(context, manifest).await? && !is_settled(context, manifest, deadline).await? {
+    if is_in_place(context, manifest).await? && !is_finished(context, manifest, deadline).await? {
         // The next attempt at the file finishes its load, with the current settings.
         return Ok(None);
     }
@@ -88,7 +88,7 @@ async fn is_in_place(context: &Context, manifest: &Manifest) -> Result<bool> {
 }
 
 /// Whether the ledger says that the source needs no load.
-async fn is_settled(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<bool> {
+async fn is_finished(context: &Context, manifest: &Manifest, deadline: &Deadline) -> Result<bool> {
     let id = &manifest.source.id;
     let entry = ask(context, deadline, async |destination| destination.look_up(id).await).await?;
     Ok(entry.is_some_and(|entry| entry.state.needs_no_load()))
@@ -98,8 +98,8 @@ async fn is_settled(context: &Context, manifest: &Manifest, deadline: &Deadline)
 async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
     let skipped = || attempt.report(Outcome::Skipped);
     let has_fallback = attempt.earlier_fallback().await?.is_some();
-    if let Some(entry) = settled_entry(attempt).await? {
-        settle_lake(attempt, entry.state).await?;
+    if let Some(entry) = finished_entry(attempt).await? {
+        clean_up_lake(attempt, entry.state).await?;
         return Ok(skipped());
     }
     let objects = lake_objects(attempt)?;
@@ -128,7 +128,7 @@ async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
         }
         Err(error) => return Err(error),
     };
-    settle_lake(attempt, state).await?;
+    clean_up_lake(attempt, state).await?;
     Ok(counts.map_or_else(skipped, |counts| loaded(attempt, &manifest, &counts)))
 }
 

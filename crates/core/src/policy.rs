@@ -116,7 +116,7 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             Never,
             Fail,
             true,
-            "check the object that the message names and move it away; the next attempt then finishes the file",
+            "do what the message says about the object that it names; the next attempt then finishes the file",
         ),
         ErrorKind::Forbidden => (Never, Fail, true, "check the policy of the role and the policy of the KMS key"),
         ErrorKind::Throttled => (Never, Fail, false, "no action needed: the file is tried again"),

@@ -13,7 +13,7 @@ use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, load, settle_lake, settled_entry,
+    AfterLoad, Assignment, Attempt, Context, FileRows, LoadResult, ask, clean_up_lake, finished_entry, load,
 };
 use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
@@ -121,7 +121,7 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     let exists = attempt.earlier_fallback().await?.is_some();
-    let settled = if exists { None } else { settled_entry(attempt).await? };
+    let settled = if exists { None } else { finished_entry(attempt).await? };
     if !exists && settled.is_none() {
         // The source is still in place, and a later attempt processes it.
         return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
@@ -138,7 +138,7 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
             LoadResult::NotNeeded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
         }
     }
-    settle_lake(attempt, state).await?;
+    clean_up_lake(attempt, state).await?;
     fallback::remove(&context.store, &context.catalog, &context.settings, manifest).await?;
     report.lake = attempt.lake_key();
     report.moved_to = restore_object(attempt).await;

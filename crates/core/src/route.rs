@@ -18,7 +18,7 @@ use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compr
 use spillway_formats::schema::fallback::FallbackFormat;
 
 pub(crate) use moved::MovedName;
-pub use table::TableSettings;
+pub use table::TableRoutes;
 pub(crate) use table::{check_not_own, glue_table, key_parts, lake_table};
 
 /// S3's limit for the length of a key, in bytes.

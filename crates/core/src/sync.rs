@@ -1,8 +1,8 @@
 //! Syncs: loads the files of a time window, table by table.
 //!
-//! A sync without a window begins at the watermark of the table, minus an overlap. The watermark is the start of the last sync in
-//! which every listed file reached an outcome, or the time of its oldest file without one. It narrows the listing and decides nothing: the ledger says which files are
-//! loaded. So a sync may stop at any moment, and two may run at once.
+//! A sync without a window begins at the watermark of the table, minus an overlap. The watermark is the start of the last sync, or the
+//! time of the oldest file that this sync left, if that is earlier. It narrows the listing and decides nothing: the ledger says which
+//! files are loaded. So a sync may stop at any moment, and two may run at once.
 //!
 //! This module finds the files and counts the results. [`crate::dispatch`] loads the files.
 
@@ -19,7 +19,7 @@ use crate::destination::SyncState;
 use crate::report::{Outcome, Report};
 use crate::table_name::TableName;
 
-pub(crate) use listing::{Listing, Place, Places, files, places, time_of};
+pub(crate) use listing::{Listing, SearchRoot, SearchRoots, files, roots, time_of};
 pub use window::Window;
 
 /// The parameters of a sync.
@@ -106,7 +106,7 @@ impl TableSync {
         Window { from: self.from, to: self.to }
     }
 
-    /// Counts the outcomes of `waiting` files. A file that was handed over or that failed has none yet.
+    /// Counts the outcomes of `waiting` files. A file that was handed over counts as remaining too, because its task has not ended.
     pub(crate) fn count(&mut self, waiting: u64, reports: &[Report]) {
         let mut remaining = waiting;
         for report in reports {
@@ -118,7 +118,7 @@ impl TableSync {
         self.remaining = Some(remaining);
     }
 
-    /// Whether every file of the window has an outcome.
+    /// Whether no file of the window remains.
     pub(crate) fn is_complete(&self) -> bool {
         self.remaining == Some(0)
     }
@@ -131,10 +131,10 @@ pub(crate) fn window(request: &SyncRequest, watermark: Option<Timestamp>, overla
     request.window.unwrap_or_else(|| Window { from: watermark.map(|time| before(time, overlap)), to: None })
 }
 
-/// The watermark after a sync: its start, or the time of its oldest file without an outcome if that is earlier.
+/// The watermark after a sync: its start, or the time of the oldest remaining file if that is earlier.
 ///
-/// All earlier files that the sync found have an outcome, so one file that fails again and again does not make the window grow by
-/// more than its own age.
+/// Files older than this time are done. A file that fails again and again keeps the watermark at its own time, so it is listed
+/// again by each sync.
 pub(crate) fn next_watermark(started_at: Timestamp, oldest_remaining: Option<Timestamp>) -> Timestamp {
     oldest_remaining.map_or(started_at, |oldest| oldest.min(started_at))
 }

@@ -11,7 +11,7 @@ use crate::destination::{Authentication, Credentials, DestinationOptions, Engine
 use crate::error::Result;
 use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 use crate::secret::{CredentialSettings, SecretSettings};
 use crate::table_name::TableName;
 
@@ -90,7 +90,7 @@ pub(super) fn check_table_named(environment: &Environment) -> Result<()> {
     )))
 }
 
-fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings> {
+fn tables(environment: &Environment, ledger_table: &str) -> Result<TableRoutes> {
     let default = environment.find(&settings::RDS_TABLE)?;
     let patterns = environment.find(&settings::TABLE_PATTERN)?.unwrap_or_default();
     let is_ledger = |table: &&TableName| table.own_name().to_lowercase() == ledger_table.to_lowercase();
@@ -113,7 +113,7 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableSettings
             return Err(invalid(&settings::TABLE_PATTERN, &text, Reason::Because(why)));
         }
     }
-    Ok(TableSettings { patterns, default })
+    Ok(TableRoutes { patterns, default })
 }
 
 fn credentials(environment: &Environment) -> Result<CredentialSettings> {

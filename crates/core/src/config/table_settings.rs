@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 use crate::pattern::TablePatterns;
 use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
 pub(super) const OF_TABLE: [&dyn Declared; 32] = [
@@ -117,7 +117,7 @@ fn document(text: &str) -> Result<toml::Table> {
 #[derive(Clone)]
 struct Context {
     environment: Environment,
-    routes: TableSettings,
+    routes: TableRoutes,
     ledger_table: String,
 }
 
@@ -140,7 +140,7 @@ fn rules(text: &str, context: &Context) -> Result<TableRules> {
     for entry in &entries {
         patterns = patterns.followed_by(&entry.patterns);
     }
-    let routes = TableSettings { patterns: patterns.followed_by(&context.routes.patterns), ..context.routes.clone() };
+    let routes = TableRoutes { patterns: patterns.followed_by(&context.routes.patterns), ..context.routes.clone() };
     Ok(TableRules { routes, entries })
 }
 

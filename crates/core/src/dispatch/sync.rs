@@ -18,7 +18,7 @@ use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
 use crate::store::read::ListedObject;
-use crate::sync::{self, Listing, Place, Places, SyncRequest, SyncResult, TableSync};
+use crate::sync::{self, Listing, SearchRoot, SearchRoots, SyncRequest, SyncResult, TableSync};
 use crate::table_name::TableName;
 
 /// The largest number of reports in the response. The response of a function is limited to 6 MB.
@@ -41,7 +41,7 @@ struct SyncRun<'a> {
 /// One table of a request.
 struct TableRun<'a> {
     table: &'a TableName,
-    places: &'a [Place<'a>],
+    roots: &'a [SearchRoot<'a>],
     /// Its last sync.
     state: Option<&'a SyncState>,
     /// The time by which its files must be listed.
@@ -82,16 +82,16 @@ impl Dispatcher {
         let states = ask(context, deadline, async |database| database.syncs(bucket).await).await?;
         let rules = context.settings.database.tables.current();
         let requests = context.store.requests();
-        let places = tokio::select! {
-            places = Box::pin(sync::places(context, bucket, &rules, request.table.as_ref())) => places?,
+        let roots = tokio::select! {
+            roots = Box::pin(sync::roots(context, bucket, &rules, request.table.as_ref())) => roots?,
             error = deadline.reached() => return Err(no_tables_found(error)),
         };
-        if let Some(table) = request.table.as_ref().filter(|_| places.is_empty()) {
+        if let Some(table) = request.table.as_ref().filter(|_| roots.is_empty()) {
             return Err(invalid(format!("no pattern names the table {table}, and no key in the bucket belongs to it")));
         }
         let used = context.store.requests().since(requests);
         let sync = SyncResult { s3_requests: (used.reads + used.writes) as u64, ..SyncResult::default() };
-        let Progress { mut results, errors, mut sync } = Box::pin(self.sync_tables(&run, places, &states, sync)).await;
+        let Progress { mut results, errors, mut sync } = Box::pin(self.sync_tables(&run, roots, &states, sync)).await;
         self.metrics.sync(sync.remaining(), sync.incomplete());
         // Another worker has these files, or the next sync tries them again.
         results.forget_failures(|kind| is_owned_by_another(kind) || kind == ErrorKind::Throttled);
@@ -105,21 +105,21 @@ impl Dispatcher {
     async fn sync_tables(
         &self,
         run: &SyncRun<'_>,
-        places: Places<'_>,
+        roots: SearchRoots<'_>,
         states: &[SyncState],
         sync: SyncResult,
     ) -> Progress {
-        let mut tables: Vec<(TableName, Vec<Place<'_>>)> = places.into_iter().collect();
+        let mut tables: Vec<(TableName, Vec<SearchRoot<'_>>)> = roots.into_iter().collect();
         sync::sort_by_last_sync(&mut tables, states);
         let dispatcher = self.with_tasks_for_large_files(run.whole_time);
         let mut progress = Progress { results: BatchResult::new(&self.metrics), errors: Vec::new(), sync };
-        for (index, (table, places)) in tables.iter().enumerate() {
+        for (index, (table, roots)) in tables.iter().enumerate() {
             // A long listing leaves time for the tables after it.
             let listing = match run.deadline.remaining() {
                 Some(left) if index + 1 < tables.len() => run.deadline.limited_to(left / 2),
                 _ => run.deadline.clone(),
             };
-            let table = TableRun { table, places, state: sync::state_of(states, table), listing };
+            let table = TableRun { table, roots, state: sync::state_of(states, table), listing };
             Box::pin(dispatcher.sync_table(run, &table, &mut progress)).await;
             if progress.is_interrupted() {
                 break;
@@ -161,7 +161,7 @@ impl Dispatcher {
     ) -> Result<()> {
         let context = &self.context;
         let Listing { files, unmatched } = tokio::select! {
-            listing = Box::pin(sync::files(context, run.bucket, (table.table, table.places), sync.window())) => listing?,
+            listing = Box::pin(sync::files(context, run.bucket, (table.table, table.roots), sync.window())) => listing?,
             error = table.listing.reached() => return Err(not_listed(table.table, error)),
         };
         (sync.files, sync.unmatched) = (files.len() as u64, unmatched);

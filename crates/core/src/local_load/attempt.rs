@@ -157,7 +157,7 @@ impl LoadAttempt for LocalAttempt<'_> {
         Ok(())
     }
 
-    fn mark_commit_settled(&self) {
+    fn mark_commit_resolved(&self) {
         self.commit_in_doubt.store(false, Ordering::Relaxed);
     }
 }

@@ -202,7 +202,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
-    pub(crate) fn mark_commit_settled(&self) {
+    pub(crate) fn mark_commit_resolved(&self) {
         self.set_commit(CommitState::Resolved);
     }
 
@@ -216,8 +216,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Records in the lease that a fallback object or a lake object is about to appear. Fails if another worker has taken over.
-    pub(crate) async fn fence_before_fallback(&self) -> Result<()> {
-        self.lease.fence_before_fallback().await
+    pub(crate) async fn fence_before_publish(&self) -> Result<()> {
+        self.lease.fence_before_publish().await
     }
 
     /// Number of workers in a row that died with this object version, before this attempt.

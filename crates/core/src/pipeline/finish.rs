@@ -6,7 +6,7 @@ use tracing::{error, info, warn};
 use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
-use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, lake, rejects, settled_entry};
+use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, finished_entry, lake, rejects};
 use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -35,7 +35,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
             AfterLoad::Keep | AfterLoad::Delete => attempt.try_record_outcome(&empty).await?,
         }
     }
-    lake::settle(attempt, result.state()).await?;
+    lake::clean_up(attempt, result.state()).await?;
     finish_loaded(attempt, &mut report).await?;
     Ok(report)
 }
@@ -72,7 +72,7 @@ fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, c
 /// If an earlier COMMIT is in doubt, the ledger is read first. A file that turns out to be loaded is finished instead.
 pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt()
-        && let Some(entry) = settled_entry(attempt).await?
+        && let Some(entry) = finished_entry(attempt).await?
     {
         let counted = Some((rows.rows, rows.rows_rejected));
         return loaded(attempt, FileResult::NotNeeded { entry, counted }).await;
@@ -109,7 +109,7 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
         reason,
     };
     let (store, catalog, settings) = (&context.store, &context.catalog, &context.settings);
-    fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_fallback()).await
+    fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_publish()).await
 }
 
 /// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the
@@ -128,13 +128,13 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
 /// An earlier worker may have loaded it with other settings. Then it is finished as loaded.
 pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
     if attempt.is_commit_in_doubt()
-        && let Some(entry) = settled_entry(attempt).await?
+        && let Some(entry) = finished_entry(attempt).await?
     {
         return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
     }
     let cause = cause.for_object(&attempt.source.object);
     let reason = chain(&cause);
-    lake::settle(attempt, LedgerState::Rejected).await?;
+    lake::clean_up(attempt, LedgerState::Rejected).await?;
     write_reason(attempt, &cause, &reason).await?;
     attempt.record_outcome(&ledger_outcome(LedgerState::Rejected, reason.clone()), Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::Rejected).because(reason);
@@ -149,7 +149,7 @@ pub(super) async fn reject(attempt: &Attempt<'_>, cause: Error) -> Result<Report
 /// When the ledger cannot be read. The file then waits, because one of those workers, or an earlier one whose lease is
 /// gone, may have loaded the rows.
 pub(super) async fn park(attempt: &Attempt<'_>) -> Result<Report> {
-    if let Some(entry) = settled_entry(attempt).await? {
+    if let Some(entry) = finished_entry(attempt).await? {
         return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
     }
     let context = attempt.context;

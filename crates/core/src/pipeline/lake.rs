@@ -16,7 +16,7 @@ use crate::destination::{LedgerEntry, LedgerState, OpenClaim};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
-use crate::pipeline::{Attempt, FileRows, settled_entry};
+use crate::pipeline::{Attempt, FileRows, finished_entry};
 use crate::row_objects::{self, Area, Manifest, RowObjects, RowWrite, SealedRows};
 use spillway_formats::reject::Reject;
 
@@ -54,7 +54,7 @@ impl LakeObject<'_> {
         let Self { attempt, state } = self;
         let objects = objects(attempt)?;
         match state {
-            State::Sealed(rows) => objects.publish(*rows, || attempt.fence_before_fallback()).await?,
+            State::Sealed(rows) => objects.publish(*rows, || attempt.fence_before_publish()).await?,
             State::Found(manifest) => row_objects::register_found(objects.catalog, objects.area, &manifest).await?,
         }
         Failpoint::LakePublished.reached().await;
@@ -71,18 +71,18 @@ impl LakeObject<'_> {
     }
 }
 
-/// Sends the rows to the lake, except those with `values` that the table rejected. `None` without a lake or without rows.
+/// Sends the rows to the lake, except the records in `table_rejects`. `None` without a lake or without rows.
 ///
-/// The object of an earlier attempt is looked up in any case: this attempt may reject rows that it has.
+/// With a lake, an earlier attempt's object is looked up even if no row is left: it may contain rows that this attempt rejects.
 ///
 /// # Errors
 /// When the rows cannot be sent, or an earlier attempt published other rows.
 pub(super) async fn upload<'a>(
     attempt: &'a Attempt<'a>,
     rows: &FileRows<'_>,
-    values: &[Reject],
+    table_rejects: &[Reject],
 ) -> Result<Option<LakeObject<'a>>> {
-    let count = rows.rows - values.len() as u64;
+    let count = rows.rows - table_rejects.len() as u64;
     if !attempt.config.destination.output.has_lake() {
         return Ok(None);
     }
@@ -94,7 +94,7 @@ pub(super) async fn upload<'a>(
         body_sha256: &rows.body_sha256,
         schema: &rows.schema,
         rows: count,
-        rows_rejected: rows.rows_rejected + values.len() as u64,
+        rows_rejected: rows.rows_rejected + table_rejects.len() as u64,
         reason: "",
     };
     let state = match row_objects::find(objects.store, objects.area, &attempt.source).await? {
@@ -105,7 +105,7 @@ pub(super) async fn upload<'a>(
         }
         Some((_, None)) | None if count == 0 => return Ok(None),
         Some((_, None)) | None => {
-            State::Sealed(Box::new(objects.upload(&write, without(rows.open().await?, values)).await?))
+            State::Sealed(Box::new(objects.upload(&write, without(rows.open().await?, table_rejects)).await?))
         }
     };
     Ok(Some(LakeObject { attempt, state }))
@@ -155,11 +155,12 @@ pub(super) async fn while_claimed<T>(claim: &mut dyn OpenClaim, work: impl Futur
     }
 }
 
-/// Ends what the lake has of a source that needs no load any more: `state` is that of its ledger row.
+/// Cleans up the lake for a source with a ledger row in `state`. Loaded: deletes the manifest. Not loaded: deletes object and
+/// manifest. Fallen back: does nothing.
 ///
 /// # Errors
 /// When rows that the ledger does not count may still be in the lake.
-pub(crate) async fn settle(attempt: &Attempt<'_>, state: LedgerState) -> Result<()> {
+pub(crate) async fn clean_up(attempt: &Attempt<'_>, state: LedgerState) -> Result<()> {
     // `OUTPUT` may have had a lake when an earlier attempt published the object.
     let Some(objects) = find_objects(attempt) else { return Ok(()) };
     match state {
@@ -197,7 +198,7 @@ pub(super) async fn find_committed(attempt: &Attempt<'_>) -> Result<Option<Ledge
     let Some(objects) = find_objects(attempt) else { return Ok(None) };
     let found = row_objects::find(objects.store, objects.area, &attempt.source).await?;
     let Some((manifest, Some(_))) = found else { return Ok(None) };
-    match settled_entry(attempt).await? {
+    match finished_entry(attempt).await? {
         Some(entry) => Ok(Some(entry)),
         None if attempt.config.destination.output.has_lake() => Err(has_other_rows(&manifest)),
         None => remove(attempt).await.map(|()| None),

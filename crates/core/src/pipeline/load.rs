@@ -22,7 +22,7 @@ use spillway_formats::reject::Reject;
 pub(crate) enum LoadResult {
     /// This attempt loaded the rows.
     Loaded(RowCounts),
-    /// An earlier attempt loaded them, or they were loaded from another version with the same bytes.
+    /// The rows were already in the table, or a newer file has replaced the table; the ledger row says which.
     NotNeeded(LedgerEntry),
 }
 
@@ -98,17 +98,17 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
         true => store_rows(attempt, rows, (&*destination, &body)).await?,
         false => claim_only(attempt, rows, (&*destination, &body)).await?,
     };
-    let Stored { mut claim, counts, values } = match stored {
+    let Stored { mut claim, counts, table_rejects } = match stored {
         StoreResult::Stored(stored) => stored,
         StoreResult::NotNeeded(entry) => {
-            attempt.mark_commit_settled();
+            attempt.mark_commit_resolved();
             return Ok(LoadResult::NotNeeded(entry));
         }
     };
-    let counts = RowCounts { rows_rejected: rows.rows_rejected + values.len() as u64, ..counts };
+    let counts = RowCounts { rows_rejected: rows.rows_rejected + table_rejects.len() as u64, ..counts };
     let stored_elsewhere = async {
-        attempt.write_rejects(rows, values.clone()).await?;
-        while_claimed(&mut *claim, attempt.upload_to_lake(rows, &values)).await
+        attempt.write_rejects(rows, table_rejects.clone()).await?;
+        while_claimed(&mut *claim, attempt.upload_to_lake(rows, &table_rejects)).await
     };
     let object = match stored_elsewhere.await {
         Ok(object) => object,
@@ -153,8 +153,8 @@ enum StoreResult {
 struct Stored {
     claim: Box<dyn OpenClaim>,
     counts: RowCounts,
-    /// The records with values that the table rejected.
-    values: Vec<Reject>,
+    /// The records that the table rejected.
+    table_rejects: Vec<Reject>,
 }
 
 /// Claims the source and sends its rows to the table.
@@ -177,9 +177,9 @@ async fn store_rows(
         WriteResult::Written(counts) => counts,
         WriteResult::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
-    let values = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
-    check_count(rows.rows, counts.rows_parsed + values.len() as u64)?;
-    Ok(StoreResult::Stored(Stored { claim: load, counts, values }))
+    let table_rejects = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
+    check_count(rows.rows, counts.rows_parsed + table_rejects.len() as u64)?;
+    Ok(StoreResult::Stored(Stored { claim: load, counts, table_rejects }))
 }
 
 /// Claims the source for rows that are stored only in the lake.
@@ -192,7 +192,7 @@ async fn claim_only(
     attempt.outage().observe(&claimed);
     Ok(match claimed? {
         Claimed::Open(claim) => {
-            StoreResult::Stored(Stored { claim, counts: RowCounts::inserted(rows.rows), values: Vec::new() })
+            StoreResult::Stored(Stored { claim, counts: RowCounts::inserted(rows.rows), table_rejects: Vec::new() })
         }
         Claimed::NotNeeded(entry) => StoreResult::NotNeeded(entry),
     })
@@ -221,15 +221,15 @@ fn check_count(scanned: u64, read: u64) -> Result<()> {
 pub(super) async fn commit(attempt: &impl LoadAttempt, load: Box<dyn ReadyLoad>) -> Result<LoadResult> {
     let counts = load.counts();
     // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
-    attempt.mark_commit_settled();
+    attempt.mark_commit_resolved();
     attempt.fence_before_commit().await?;
     match load.commit().await {
         CommitResult::Committed => {
-            attempt.mark_commit_settled();
+            attempt.mark_commit_resolved();
             Ok(LoadResult::Loaded(counts))
         }
         CommitResult::NotCommitted(error) => {
-            attempt.mark_commit_settled();
+            attempt.mark_commit_resolved();
             Err(error)
         }
         CommitResult::Unknown(error) => resolve_unknown_commit(attempt, counts, error).await,
@@ -243,7 +243,7 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
     let budget = attempt.retry_budget();
     let mut tries = 0;
     loop {
-        match settled_entry(attempt).await {
+        match finished_entry(attempt).await {
             Ok(Some(_)) => {
                 info!("the ledger says that COMMIT took effect");
                 return Ok(LoadResult::Loaded(counts));
@@ -268,10 +268,10 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
 ///
 /// This resolves every earlier COMMIT: [`crate::destination::Destination::look_up`] fails while a transaction that
 /// claims the object version is open.
-pub(crate) async fn settled_entry(attempt: &impl LoadAttempt) -> Result<Option<LedgerEntry>> {
+pub(crate) async fn finished_entry(attempt: &impl LoadAttempt) -> Result<Option<LedgerEntry>> {
     let found = attempt.destination(false).await?.look_up(&attempt.source().id).await;
     attempt.outage().observe(&found);
     let entry = found?;
-    attempt.mark_commit_settled();
+    attempt.mark_commit_resolved();
     Ok(entry.filter(|entry| entry.state.needs_no_load()))
 }

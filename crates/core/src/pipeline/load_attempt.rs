@@ -47,20 +47,21 @@ pub(crate) trait LoadAttempt: Sync {
     /// The ledger's record of a body with this checksum and this decompressed size.
     fn body(&self, sha256: &str, decoded_bytes: u64) -> Body;
 
-    /// Stores the records that the scan rejected, and those with `values` that the table rejected.
+    /// Stores the records that the scan rejected and the records in `table_rejects`.
     ///
     /// # Errors
     /// When they may be incomplete.
-    fn write_rejects(&self, rows: &FileRows<'_>, values: Vec<Reject>) -> impl Future<Output = Result<()>> + Send;
+    fn write_rejects(&self, rows: &FileRows<'_>, table_rejects: Vec<Reject>)
+    -> impl Future<Output = Result<()>> + Send;
 
-    /// Sends the rows to the lake, except those with `values` that the table rejected; `None` without a lake.
+    /// Sends the rows to the lake, except the records in `table_rejects`; `None` without a lake.
     ///
     /// # Errors
     /// When the rows cannot be sent, or an earlier attempt published other rows.
     fn upload_to_lake(
         &self,
         rows: &FileRows<'_>,
-        values: &[Reject],
+        table_rejects: &[Reject],
     ) -> impl Future<Output = Result<Option<LakeObject<'_>>>> + Send;
 
     /// Deletes the rejects of earlier attempts. None of these attempts has committed.
@@ -76,7 +77,7 @@ pub(crate) trait LoadAttempt: Sync {
     fn fence_before_commit(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
-    fn mark_commit_settled(&self);
+    fn mark_commit_resolved(&self);
 
     /// Requests a wider column if the settings allow it and a value needs one. Returns whether another try may succeed.
     fn requests_wider_column(&self, error: &Error) -> bool {
@@ -135,12 +136,12 @@ impl LoadAttempt for Attempt<'_> {
         Attempt::body(self, sha256, decoded_bytes)
     }
 
-    async fn write_rejects(&self, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
-        rejects::write(self, rows, values).await
+    async fn write_rejects(&self, rows: &FileRows<'_>, table_rejects: Vec<Reject>) -> Result<()> {
+        rejects::write(self, rows, table_rejects).await
     }
 
-    async fn upload_to_lake(&self, rows: &FileRows<'_>, values: &[Reject]) -> Result<Option<LakeObject<'_>>> {
-        lake::upload(self, rows, values).await
+    async fn upload_to_lake(&self, rows: &FileRows<'_>, table_rejects: &[Reject]) -> Result<Option<LakeObject<'_>>> {
+        lake::upload(self, rows, table_rejects).await
     }
 
     async fn remove_earlier_rejects(&self) -> Result<()> {
@@ -152,7 +153,7 @@ impl LoadAttempt for Attempt<'_> {
         Attempt::fence_before_commit(self).await
     }
 
-    fn mark_commit_settled(&self) {
-        Attempt::mark_commit_settled(self);
+    fn mark_commit_resolved(&self) {
+        Attempt::mark_commit_resolved(self);
     }
 }

@@ -39,8 +39,8 @@ pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::describe_result;
 pub(crate) use known_outage::KnownOutage;
-pub(crate) use lake::{LakeObject, objects as lake_objects, remove as remove_from_lake, settle as settle_lake};
-pub(crate) use load::{LoadResult, load, settled_entry};
+pub(crate) use lake::{LakeObject, clean_up as clean_up_lake, objects as lake_objects, remove as remove_from_lake};
+pub(crate) use load::{LoadResult, finished_entry, load};
 pub(crate) use load_attempt::LoadAttempt;
 pub(crate) use rejects::{RejectWriter, copy_records};
 pub(crate) use tables::Refresh;
@@ -164,7 +164,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }
     let rows = FileRows::of_file(reader, scan);
-    let result = match rejection.filter(|error| !explains(error, &rows.schema)) {
+    let result = match rejection.filter(|error| !scan_may_resolve(error, &rows.schema)) {
         Some(error) => Err(error),
         None => load(attempt, &rows).await,
     };
@@ -173,7 +173,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
 
 /// Whether the scan may have resolved why the database refused the rows: they have dates whose order of day and month was unknown
 /// before.
-fn explains(error: &Error, schema: &Schema) -> bool {
+fn scan_may_resolve(error: &Error, schema: &Schema) -> bool {
     error.kind() == ErrorKind::DataRefused && schema.columns.iter().any(|column| column.day_order.is_some())
 }
 

@@ -125,17 +125,17 @@ async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<Stri
     Ok([records, errors])
 }
 
-/// Writes the records that the scan rejected, and those with `values` that the table rejected.
+/// Writes the records that the scan rejected and the records in `table_rejects`.
 ///
 /// # Errors
 /// When they may be incomplete. Then do not commit.
-pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, values: Vec<Reject>) -> Result<()> {
+pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, table_rejects: Vec<Reject>) -> Result<()> {
     let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
     let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
     if !attempt.config.files.limits.rejects.is_on() {
         return Ok(());
     }
-    let mut rejects = [rows.rejects(), &values].concat();
+    let mut rejects = [rows.rejects(), &table_rejects].concat();
     if rejects.is_empty() {
         return remove_earlier(attempt).await;
     }

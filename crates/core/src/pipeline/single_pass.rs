@@ -97,7 +97,7 @@ async fn try_load(
         // The report needs the number of rejected records, which only a scan returns.
         Begun::NotNeeded(_) if attempt.config().files.limits.rejects.is_on() => return Ok(None),
         Begun::NotNeeded(entry) => {
-            attempt.mark_commit_settled();
+            attempt.mark_commit_resolved();
             return Ok(Some(LoadResult::NotNeeded(entry)));
         }
         Begun::NeedsScan(reason) => return Ok(needs_scan(&reason)),

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::ObjectRef;
 use crate::pattern::{KeyParts, TablePatterns};
 use crate::pipeline::TableConfig;
-use crate::route::{self, TableSettings};
+use crate::route::{self, TableRoutes};
 use crate::store::Store;
 use crate::table_name::TableName;
 
@@ -23,7 +23,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct TableRules {
     /// The patterns of the entries, then those of `TABLE_PATTERN`; and `RDS_TABLE` for all other keys.
-    pub routes: TableSettings,
+    pub routes: TableRoutes,
     /// The entries of the table settings, in the order of the file; `TableRules::entry` selects one.
     pub entries: Vec<TableEntry>,
 }
@@ -41,7 +41,7 @@ pub struct TableEntry {
 
 impl TableRules {
     /// Rules without table settings.
-    pub fn of_routes(routes: TableSettings) -> Self {
+    pub fn of_routes(routes: TableRoutes) -> Self {
         Self { routes, entries: Vec::new() }
     }
 

@@ -12,10 +12,10 @@ const HASH_DIGITS: usize = 8;
 /// Separates the name from the digits.
 const HASH_SEPARATOR: &str = "__";
 
-/// The settings that decide which table a key belongs to. At least one of the two is set.
+/// The patterns and names that decide which table a key belongs to. At least one of the two is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableSettings {
-    /// `TABLE_PATTERN`; empty if it is unset.
+pub struct TableRoutes {
+    /// The patterns of the table settings, then those of `TABLE_PATTERN`.
     pub patterns: TablePatterns,
     /// `RDS_TABLE`: the table of keys that no pattern matches. Without it, such keys are rejected.
     pub default: Option<TableName>,
@@ -25,7 +25,7 @@ pub struct TableSettings {
 ///
 /// # Errors
 /// [`ErrorKind::KeyRefused`] if no pattern matches and `RDS_TABLE` is not set, or if the key yields an invalid table name.
-pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -> Result<KeyParts> {
+pub(crate) fn key_parts(key: &str, tables: &TableRoutes, ledger_table: &str) -> Result<KeyParts> {
     let Some(found) = tables.patterns.match_key(key) else {
         return match &tables.default {
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
@@ -54,7 +54,7 @@ pub(crate) fn key_parts(key: &str, tables: &TableSettings, ledger_table: &str) -
 ///
 /// # Errors
 /// [`ErrorKind::KeyRefused`].
-pub(crate) fn check_not_own(table: &TableName, tables: &TableSettings, ledger_table: &str) -> Result<()> {
+pub(crate) fn check_not_own(table: &TableName, tables: &TableRoutes, ledger_table: &str) -> Result<()> {
     match pattern::own_table(table, ledger_table) {
         Some(why) if tables.default.as_ref() != Some(table) => {
             Err(Error::new(ErrorKind::KeyRefused, format!("the table {:?} {why}", table.as_str())))
@@ -66,7 +66,7 @@ pub(crate) fn check_not_own(table: &TableName, tables: &TableSettings, ledger_ta
 /// The Glue table of a table: `default` for `RDS_TABLE`, its own name for a table that a pattern names.
 ///
 /// The name has lower-case letters, digits and `_`. Two tables never share one.
-pub(crate) fn glue_table(tables: &TableSettings, default: &str, table: &TableName) -> String {
+pub(crate) fn glue_table(tables: &TableRoutes, default: &str, table: &TableName) -> String {
     if tables.patterns.is_empty() || tables.default.as_ref() == Some(table) {
         return default.to_owned();
     }
@@ -119,21 +119,21 @@ mod tests {
     /// The name of `GLUE_TABLE`.
     const DEFAULT: &str = "spare";
 
-    fn settings(patterns: &str, default: Option<&str>) -> TableSettings {
+    fn settings(patterns: &str, default: Option<&str>) -> TableRoutes {
         let patterns =
             if patterns.is_empty() { TablePatterns::default() } else { TablePatterns::parse(patterns).unwrap() };
-        TableSettings { patterns, default: default.map(TableName::from) }
+        TableRoutes { patterns, default: default.map(TableName::from) }
     }
 
-    fn by_pattern(pattern: &str) -> TableSettings {
+    fn by_pattern(pattern: &str) -> TableRoutes {
         settings(pattern, None)
     }
 
-    fn table(settings: &TableSettings, key: &str) -> Result<String> {
+    fn table(settings: &TableRoutes, key: &str) -> Result<String> {
         key_parts(key, settings, "spillway_ledger").map(|parts| parts.table.to_string())
     }
 
-    fn glue(settings: &TableSettings, table: &str) -> String {
+    fn glue(settings: &TableRoutes, table: &str) -> String {
         glue_table(settings, DEFAULT, &table.into())
     }
 

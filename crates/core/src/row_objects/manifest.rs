@@ -18,7 +18,7 @@ use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 
 /// The largest manifest that is read. One with thousands of columns is smaller.
 const MAX_BYTES: u64 = 64 << 20;
-/// Number of manifests that a page reads at most, if its limit is lower.
+/// The largest number of manifests that a page reads if its limit is lower.
 const MAX_READS: usize = 1000;
 /// Number of manifests that are read concurrently.
 const CONCURRENT_READS: usize = 16;
@@ -122,7 +122,7 @@ pub(crate) struct ManifestPage<'a> {
 impl ManifestPage<'_> {
     /// Returns the wanted manifests, and the key after which the next page begins, if there is one.
     ///
-    /// Reads at most a few times as many manifests as the limit. So a page may have fewer, although others follow.
+    /// Reads at most `MAX_READS` manifests, or `limit` if that is more. So a page may have fewer, although others follow.
     ///
     /// # Errors
     /// When the area cannot be listed.
@@ -165,7 +165,7 @@ pub(super) async fn read_of(
 ///
 /// The manifest of an earlier attempt is kept if it still applies. Then every attempt writes the same object, so any of
 /// them may complete its upload.
-pub(super) async fn finalize(objects: RowObjects<'_>, write: &RowWrite<'_>) -> Result<Manifest> {
+pub(super) async fn prepare_and_write(objects: RowObjects<'_>, write: &RowWrite<'_>) -> Result<Manifest> {
     let RowObjects { store, area, .. } = objects;
     let earlier = read_of(store, area, write.source).await?;
     if let Some((earlier, _)) = &earlier

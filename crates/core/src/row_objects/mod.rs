@@ -4,8 +4,8 @@
 //! key derived from its identity. The object appears when its upload completes, and only if the key does not exist yet. So
 //! every later attempt finds all rows or none. The steps are:
 //!
-//! 1. Write the manifest, which describes the object, and the columns of the Glue table, on which the object's types
-//!    depend.
+//! 1. Prepare the Glue table, whose columns determine the types in the object, and write the manifest, which describes the
+//!    object.
 //! 2. Upload the rows.
 //! 3. Complete the upload.
 //! 4. Register the object's partition in Glue. If this fails, any later attempt can do it.
@@ -186,7 +186,7 @@ impl RowObjects<'_> {
     /// # Errors
     /// After an error the object does not exist.
     pub(crate) async fn upload(self, write: &RowWrite<'_>, rows: BatchStream<'_>) -> Result<SealedRows> {
-        let manifest = manifest::finalize(self, write).await?;
+        let manifest = manifest::prepare_and_write(self, write).await?;
         Failpoint::ManifestWritten.reached().await;
         let mut upload = self.store.upload(&write.source.object.bucket, &manifest.key, CONTENT_TYPE);
         if let Err(error) = send(&mut upload, &manifest, rows).await {
@@ -215,7 +215,8 @@ impl RowObjects<'_> {
             return Err(error);
         }
         Failpoint::RowsAnnounced.reached().await;
-        // An existing object belongs to the same source, so it contains the same rows.
+        // The holder of the claim or the lease found no object and aborted the uploads of earlier workers. So an existing object
+        // is the result of an earlier try of this request.
         upload.complete_new().await?;
         Failpoint::RowsCompleted.reached().await;
         register(self.catalog, self.area, &manifest).await

@@ -20,9 +20,9 @@ use crate::table_name::TableName;
 /// The longest period of a folder that is listed as a whole, although only a part of it is in the window: a day.
 const MAX_WHOLE_SECONDS: i64 = 24 * 60 * 60;
 
-/// A place in the bucket that contains files of a table.
+/// A part of the bucket that contains files of a table.
 #[derive(Debug, Clone)]
-pub(crate) enum Place<'p> {
+pub(crate) enum SearchRoot<'p> {
     /// A folder of a pattern.
     Folder(PatternFolder<'p>),
     /// Everything under the upload prefixes, for `RDS_TABLE`.
@@ -38,36 +38,36 @@ pub(crate) struct Listing {
     pub(crate) unmatched: u64,
 }
 
-/// The places of each table.
-pub(crate) type Places<'p> = BTreeMap<TableName, Vec<Place<'p>>>;
+/// The search roots of each table.
+pub(crate) type SearchRoots<'p> = BTreeMap<TableName, Vec<SearchRoot<'p>>>;
 
-/// Finds the places of one table, or of every table whose files stay in place.
+/// Finds the search roots of one table, or of every table whose files stay in place.
 ///
 /// # Errors
 /// When the bucket cannot be listed.
-pub(crate) async fn places<'p>(
+pub(crate) async fn roots<'p>(
     context: &Context,
     bucket: &str,
     rules: &'p TableRules,
     wanted: Option<&TableName>,
-) -> Result<Places<'p>> {
+) -> Result<SearchRoots<'p>> {
     let settings = &context.settings;
     let is_wanted = |entry: Option<&TableEntry>, table: &TableName| match wanted {
         Some(wanted) => wanted.to_lowercase() == table.to_lowercase(),
         None => keeps(settings, entry, table),
     };
-    let mut places = Places::new();
+    let mut roots = SearchRoots::new();
     for (top, entry) in rules.routes.patterns.folders().zip(owners(rules)) {
         for (table, folder) in folders_of_tables(context, bucket, top).await? {
             if is_wanted(entry, &table) {
-                places.entry(table).or_default().push(Place::Folder(folder));
+                roots.entry(table).or_default().push(SearchRoot::Folder(folder));
             }
         }
     }
     if let Some(table) = rules.routes.default.as_ref().filter(|table| is_wanted(None, table)) {
-        places.entry(table.clone()).or_default().push(Place::Uploads);
+        roots.entry(table.clone()).or_default().push(SearchRoot::Uploads);
     }
-    Ok(places)
+    Ok(roots)
 }
 
 /// Lists the files of a table that are in the window.
@@ -77,13 +77,13 @@ pub(crate) async fn places<'p>(
 pub(crate) async fn files(
     context: &Context,
     bucket: &str,
-    (table, places): (&TableName, &[Place<'_>]),
+    (table, roots): (&TableName, &[SearchRoot<'_>]),
     window: Window,
 ) -> Result<Listing> {
     let settings = &context.settings;
     let mut found: Vec<(Timestamp, ListedObject)> = Vec::new();
     let mut unmatched = 0;
-    for prefix in without_nested(prefixes(context, bucket, places, window).await?) {
+    for prefix in without_nested(prefixes(context, bucket, roots, window).await?) {
         let mut pages = context.store.list(bucket, &prefix);
         while let Some(page) = pages.next().await? {
             for listed in page.into_iter().filter(|listed| is_upload(settings, bucket, &listed.key)) {
@@ -113,17 +113,22 @@ fn without_nested(sorted: BTreeSet<String>) -> Vec<String> {
 }
 
 /// The prefixes under which the files of the window are.
-async fn prefixes(context: &Context, bucket: &str, places: &[Place<'_>], window: Window) -> Result<BTreeSet<String>> {
+async fn prefixes(
+    context: &Context,
+    bucket: &str,
+    roots: &[SearchRoot<'_>],
+    window: Window,
+) -> Result<BTreeSet<String>> {
     let mut prefixes = BTreeSet::new();
     let mut waiting = Vec::new();
-    for place in places {
-        match place {
-            Place::Uploads => prefixes.extend(context.settings.prefixes.upload.iter().cloned()),
-            Place::Folder(folder) => waiting.push(folder.clone()),
+    for root in roots {
+        match root {
+            SearchRoot::Uploads => prefixes.extend(context.settings.prefixes.upload.iter().cloned()),
+            SearchRoot::Folder(folder) => waiting.push(folder.clone()),
         }
     }
     while let Some(folder) = waiting.pop() {
-        // A place can be such a folder itself, if the table is below the time in the pattern.
+        // A root can be such a folder itself, if the table is below the time in the pattern.
         if span(folder.parts()).is_some_and(|span| !window.overlaps(span)) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The window of a sync, and the time of a key: the parts of its pattern that name a year, a day or an hour. Pure.
+//! The window of a sync, and the time of a key: the parts of its pattern that name a year, a day or an hour.
 
 use jiff::Timestamp;
 use jiff::ToSpan;

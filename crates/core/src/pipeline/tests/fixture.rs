@@ -30,7 +30,7 @@ use crate::pipeline::{
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
 use crate::request::{Request, SweepRequest};
-use crate::route::{self, Prefixes, TableSettings};
+use crate::route::{self, Prefixes, TableRoutes};
 use crate::secret::CredentialSettings;
 use crate::status::{Status, StatusRequest, status};
 use crate::store::Store;
@@ -452,7 +452,7 @@ fn settings() -> PipelineConfig {
         database: DatabaseSettings {
             ca_secret: None,
             credentials: CredentialSettings::Inline(credentials),
-            tables: Tables::fixed(TableRules::of_routes(TableSettings {
+            tables: Tables::fixed(TableRules::of_routes(TableRoutes {
                 patterns: Default::default(),
                 default: Some("orders".into()),
             })),

@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::pattern::TablePatterns;
 use crate::pipeline::{TableRules, Tables};
 use crate::report::Outcome;
-use crate::route::{self, TableSettings};
+use crate::route::{self, TableRoutes};
 
 /// The second record lacks a field.
 const ONE_BAD_RECORD: &str = "id,note\n1,one\n2\n3,three\n";
@@ -27,7 +27,7 @@ fn fixture(reading: Reading, cause: Cause) -> Fixture {
         Cause::Broken => fixture.aws.put(KEY, ONE_BAD_RECORD),
         Cause::NoTable => {
             let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
-            let rules = TableRules::of_routes(TableSettings { patterns, default: None });
+            let rules = TableRules::of_routes(TableRoutes { patterns, default: None });
             fixture.settings.database.tables = Tables::fixed(rules);
         }
     }

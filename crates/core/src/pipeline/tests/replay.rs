@@ -10,14 +10,14 @@ use crate::pattern::TablePatterns;
 use crate::pipeline::{TableEntry, TableRules, Tables};
 use crate::replay::Replay;
 use crate::report::Outcome;
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 use spillway_formats::schema::fallback::FallbackFormat;
 
 /// Without `TABLE_PATTERN`, an entry of the table settings can still name another table.
 #[tokio::test]
 async fn replay_with_table_settings_covers_every_table() {
     let (mut fixture, _) = fell_back().await;
-    let routes = TableSettings { patterns: TablePatterns::default(), default: Some("other".into()) };
+    let routes = TableRoutes { patterns: TablePatterns::default(), default: Some("other".into()) };
     fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes.clone()));
     assert!(fixture.replay().await.is_empty());
     let table = "orders".into();
@@ -226,7 +226,7 @@ async fn forged_manifest_is_not_replayed(#[case] from: &str, #[case] to: &str) {
     let (mut fixture, _) = fell_back().await;
     // With patterns, a replay selects the manifests of every table.
     let patterns = TablePatterns::parse("uploads/{table}/**").unwrap();
-    let routes = TableSettings { patterns, default: Some("orders".into()) };
+    let routes = TableRoutes { patterns, default: Some("orders".into()) };
     fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(routes));
     let key = fixture.aws.keys().into_iter().find(|key| key.contains("_manifests/")).unwrap();
     let text = String::from_utf8(fixture.aws.get(&key).unwrap()).unwrap();

@@ -15,13 +15,13 @@ use crate::memory_aws::BUCKET;
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, TableEntry, TableRules, Tables};
 use crate::request::Request;
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 
 const BATCH: &str = "data/{table}/year={year}/month={month}/day={day}/hhmm={hhmm}/{table}_part{n}.csv";
 
 fn rules(patterns: &str) -> TableRules {
     let patterns = TablePatterns::parse(patterns).unwrap();
-    TableRules::of_routes(TableSettings { patterns, default: None })
+    TableRules::of_routes(TableRoutes { patterns, default: None })
 }
 
 fn fixture_with(patterns: &str) -> Fixture {
@@ -250,7 +250,7 @@ async fn every_table_that_keeps_its_files_is_synced() {
         entry("lake/{table}/dt={dt}/{n}.csv", AfterLoad::Keep),
     ];
     let patterns = entries.iter().fold(TablePatterns::default(), |all, entry| all.followed_by(&entry.patterns));
-    let routes = TableSettings {
+    let routes = TableRoutes {
         patterns: patterns.followed_by(&TablePatterns::parse("other/{table}/**").unwrap()),
         default: None,
     };

@@ -10,7 +10,7 @@ use crate::object::ObjectRef;
 use crate::pattern::TablePatterns;
 use crate::pipeline::{Refresh, TableConfig, TableEntry, TableRules, Tables};
 use crate::report::Outcome;
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 use crate::table_name::TableName;
 
 const SETTINGS: &str = "settings/tables.toml";
@@ -21,7 +21,7 @@ const INVALID: &str = "invalid";
 fn fixture(reading: Reading) -> Fixture {
     let mut fixture = Fixture::new(reading);
     let defaults = fixture.settings.table_defaults(&TableName::default());
-    let initial = TableRules::of_routes(TableSettings { patterns: TablePatterns::default(), default: None });
+    let initial = TableRules::of_routes(TableRoutes { patterns: TablePatterns::default(), default: None });
     let parse = move |text: &str| rules(text, &defaults);
     fixture.settings.database.tables = Tables::in_s3(ObjectRef::new(BUCKET, SETTINGS), initial, parse);
     fixture
@@ -36,7 +36,7 @@ fn rules(text: &str, defaults: &TableConfig) -> Result<TableRules> {
     let mut config = defaults.clone();
     config.files.columns = ColumnRules::new(vec![ignored]);
     let entry = TableEntry { patterns: patterns.clone(), name: Some(text.into()), config };
-    Ok(TableRules { routes: TableSettings { patterns, default: None }, entries: vec![entry] })
+    Ok(TableRules { routes: TableRoutes { patterns, default: None }, entries: vec![entry] })
 }
 
 #[tokio::test]

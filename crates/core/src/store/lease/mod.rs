@@ -92,7 +92,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`]. After any error, do not complete the upload.
-    pub async fn fence_before_fallback(&self) -> Result<()> {
+    pub async fn fence_before_publish(&self) -> Result<()> {
         self.shared.fence(|document| document.fallback_may_be_written = true).await
     }
 
