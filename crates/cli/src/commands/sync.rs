@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     }
 }
 
-/// Whether every file of a table has an outcome.
+/// Whether no file of a table remains.
 fn is_complete(table: &Value) -> bool {
     table["remaining"] == 0
 }

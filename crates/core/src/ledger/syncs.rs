@@ -40,7 +40,7 @@ pub struct SyncState {
     pub bucket: String,
     /// The table.
     pub table: String,
-    /// The time before which every listed file has an outcome: the start of a sync, or the time of its oldest remaining file.
+    /// The time before which no listed file remains: the start of a sync, or the time of its oldest remaining file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Timestamp>,
     /// When the last sync started.
@@ -49,7 +49,7 @@ pub struct SyncState {
     pub ended_at: Timestamp,
     /// Number of files in its window.
     pub files: u64,
-    /// Number of those files that have no outcome yet.
+    /// Number of those files that remain: they failed, or a worker still loads them.
     pub remaining: u64,
     /// The worker.
     #[serde(skip)]
