@@ -66,12 +66,16 @@ fn sync_command(arena: &Arena) -> Result<Command> {
 
 /// Fails unless both tables have the same rows, and each file is in the ledger once.
 async fn check(arena: &Arena, rows: u64) -> Result<()> {
-    for table in [LOADED, REFERENCE] {
-        let query = format!("SELECT COUNT(*), COUNT(DISTINCT id), MAX(id) FROM {{schema}}.{table}");
-        let found = arena.server.query(&arena.schema, &query).await?;
-        let expected = vec![Some(rows.to_string()); 3];
-        ensure!(found.first() == Some(&expected), "{table} has {found:?} instead of {expected:?}");
-    }
+    let contents = async |table: &str| {
+        let query = format!(
+            "SELECT COUNT(*), COUNT(DISTINCT id), SUM(id), SUM(customer), SUM(product), SUM(cents) FROM {{schema}}.{table}"
+        );
+        arena.server.query(&arena.schema, &query).await
+    };
+    let (loaded, copied) = (contents(LOADED).await?, contents(REFERENCE).await?);
+    ensure!(loaded == copied, "the sync stored {loaded:?}, and \\copy {copied:?}");
+    let counts = loaded.first().map(|row| &row[..2]);
+    ensure!(counts == Some(&[Some(rows.to_string()), Some(rows.to_string())][..]), "{loaded:?} instead of {rows} rows");
     let query = "SELECT COUNT(*) FROM {schema}.spillway_ledger WHERE state = 'loaded'";
     let found = arena.server.query(&arena.schema, query).await?;
     let files = found.first().and_then(|row| row.first()).cloned().flatten().context("no count")?;
