@@ -65,6 +65,8 @@ mod load {
     mod tables;
     // The order of day and month, the encoding, lines at the end, and archives.
     mod whole_file;
+    // Workbooks in place of data files.
+    mod workbooks;
 }
 
 // Rows in the fallback, and rejected records.
