@@ -11,6 +11,8 @@ mod engines {
     mod conformance;
     // Conformance tests for appending loads.
     mod conformance_append;
+    // Conformance tests for the ledger column with the changes of a table.
+    mod conformance_changes;
     // Conformance tests for unknown, missing and changed columns, other schemas and partitions.
     mod conformance_contract;
     // Conformance tests for failures of connections, servers and COMMIT.

@@ -85,7 +85,7 @@ pub struct Report {
     /// The new key of the object, if it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
-    /// How the table was changed for the file: added columns, wider types.
+    /// How the table was changed for the file: created, columns added, types widened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub table_changes: Vec<String>,
     /// The reason for the outcome, unless it is a plain load.

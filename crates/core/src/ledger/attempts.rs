@@ -197,8 +197,8 @@ impl SqlLedger<'_> {
         connection.create("cannot create the attempt history", &sql).await
     }
 
-    /// Creates the missing table and the missing indexes of an existing ledger, and deletes rows that started before a
-    /// time.
+    /// Creates the missing table, indexes and columns for people of an existing ledger, and deletes rows that started before
+    /// a time.
     ///
     /// The statements wait for locks for a second only: a statement that waits longer would block the loads that start
     /// after it. The connection then has this setting and must be closed.
@@ -217,6 +217,9 @@ impl SqlLedger<'_> {
             if created.is_ok() {
                 created = connection.create("cannot create an index of the ledger", sql).await;
             }
+        }
+        if created.is_ok() {
+            created = self.add_changes_column(connection).await.map(drop);
         }
         let mut deleted = 0;
         if probe.exists {

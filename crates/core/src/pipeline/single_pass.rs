@@ -54,7 +54,12 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
     let may_reject = attempt.config().files.limits.rejects.is_on();
     // This pass stops at a bad record. A scan that rejects bad records must start from the beginning.
     let unread = |peeked: PeekedFile| if may_reject { None } else { peeked.into_unread_rows() };
-    let error = match try_load(attempt, reader, &mut peeked).await {
+    let tried = try_load(attempt, reader, &mut peeked).await;
+    if !matches!(tried, Ok(Some(_))) {
+        // The load was dropped, and with it the table that it may have created.
+        attempt.table_changes().roll_back();
+    }
+    let error = match tried {
         Ok(Some(result)) => return Ok(SinglePass::Done(result)),
         Ok(None) => return Ok(SinglePass::NeedsScan(unread(peeked))),
         Err(error) => error,

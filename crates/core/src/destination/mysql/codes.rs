@@ -12,6 +12,7 @@ use crate::error::ErrorKind::{
 };
 
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
+pub(super) const ER_TABLE_EXISTS_ERROR: u16 = 1050;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;
 pub(super) const ER_DUP_KEYNAME: u16 = 1061;
 pub(super) const ER_DUP_ENTRY: u16 = 1062;
