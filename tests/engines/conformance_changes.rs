@@ -171,7 +171,7 @@ pub(crate) async fn each_change_is_listed_by_one_of_several_workers(engine: &imp
                     Err(error) if error.kind() == ErrorKind::Conflict => {
                         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                     }
-                    loaded => return Ok(expect_loaded(loaded?)?),
+                    loaded => return expect_loaded(loaded?),
                 }
             }
             anyhow::bail!("too many conflicts")

@@ -236,7 +236,7 @@ fn reject_unsupported(head: &[u8]) -> Result<()> {
     document::reject(head)?;
     let by_start = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
     let is_bzip2 = matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]);
-    let is_orc = head.starts_with(ORC) && head.get(3..12).is_some_and(|bytes| bytes.contains(&0));
+    let is_orc = head.starts_with(ORC) && head.iter().take(12).any(|byte| *byte == 0);
     let is_tar = head.get(257..263).is_some_and(|magic| matches!(magic, b"ustar\0" | b"ustar "));
     let by_form = [(is_bzip2, "compressed with bzip2"), (is_orc, "an ORC file"), (is_tar, "a tar archive")];
     let what = by_start.or_else(|| by_form.into_iter().find(|(is_form, _)| *is_form).map(|(_, what)| what));

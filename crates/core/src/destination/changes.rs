@@ -135,6 +135,7 @@ fn definitions<S>(columns: &[TableColumn<S>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::column::nullable_column;
 
     #[test]
     fn only_the_change_in_the_transaction_is_rolled_back() {
@@ -144,5 +145,14 @@ mod tests {
         assert_eq!(changes.made(), ["added", "created"]);
         changes.roll_back();
         assert_eq!(changes.made(), ["added"]);
+    }
+
+    #[test]
+    fn long_list_of_columns_names_the_first_ones() {
+        let columns = |count| (0..count).map(|_| nullable_column("INT", ())).collect::<Vec<_>>();
+        assert_eq!(created(&columns(1)), "created the table with the column c INT");
+        assert_eq!(definitions(&columns(2)), "the columns c INT, c INT");
+        let long = definitions(&columns(NAMED_COLUMNS + 3));
+        assert!(long.ends_with("c INT, c INT and 3 more"), "{long}");
     }
 }
