@@ -178,7 +178,7 @@ impl Dispatcher {
         for item in items {
             match item {
                 EventItem::Object(object) => {
-                    let route = Route::of_event(&object, &self.context.settings.prefixes);
+                    let route = Route::of(&object, &self.context.settings.prefixes);
                     results.add(self.process(object, route, deadline).await);
                 }
                 EventItem::Ignored { what, why } => results.ignore(&what, why),

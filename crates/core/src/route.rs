@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::table_name::TableName;
-use spillway_formats::detect::{FileName, NamedFormat, is_workbook_name, known_endings, looks_compressed};
+use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compressed};
 use spillway_formats::schema::fallback::FallbackFormat;
 
 pub(crate) use moved::MovedName;
@@ -65,17 +65,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// The route of an object that an event names: as [`Route::of`], but a workbook is read too, so that it is rejected with a
-    /// reason. If the whole bucket is the upload prefix, workbooks may belong to others.
-    pub(crate) fn of_event(object: &ObjectRef, prefixes: &Prefixes) -> Self {
-        let is_in_folder = upload_prefix(prefixes, &object.key).is_some_and(|prefix| !prefix.is_empty());
-        match is_workbook_name(&object.key) && is_in_folder {
-            true => Self::of_requested(object, prefixes),
-            false => Self::of(object, prefixes),
-        }
-    }
-
-    /// The route of an object that a listing has found: only files with a known extension under an upload prefix are loaded.
+    /// The route of an object that an event names: only files with a known extension under an upload prefix are loaded.
     pub(crate) fn of(object: &ObjectRef, prefixes: &Prefixes) -> Self {
         let requested = Self::of_requested(object, prefixes);
         if requested != Self::Ingest {
@@ -341,25 +331,6 @@ mod tests {
     fn routes(#[case] key: &str, #[case] skipped: Option<&str>) {
         let expected = skipped.map_or(Route::Ingest, skip);
         assert_eq!(Route::of(&ObjectRef::new("b", key), &prefixes()), expected);
-    }
-
-    #[rstest]
-    #[case("uploads/orders.xlsx", "uploads/", true)]
-    #[case("uploads/a/ORDERS.XLSM", "uploads/", true)]
-    #[case("uploads/orders.xls", "uploads/", false)]
-    #[case("uploads/notes.txt", "uploads/", false)]
-    #[case("other/orders.xlsx", "uploads/", false)]
-    #[case("failed/orders.xlsx", "", false)]
-    #[case("reports/orders.xlsx", "", false)]
-    #[case("orders.csv", "", true)]
-    fn workbook_is_read_only_after_an_event_in_an_upload_folder(
-        #[case] key: &str,
-        #[case] upload: &str,
-        #[case] is_read: bool,
-    ) {
-        let (object, prefixes) = (ObjectRef::new("b", key), Prefixes { upload: vec![upload.into()], ..prefixes() });
-        assert_eq!(Route::of_event(&object, &prefixes) == Route::Ingest, is_read);
-        assert_eq!(Route::of(&object, &prefixes) == Route::Ingest, is_read && key.ends_with(".csv"));
     }
 
     #[test]

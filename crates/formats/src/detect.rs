@@ -28,8 +28,6 @@ const COMPRESSIONS: [&str; 3] = [".gz", ".zst", ".zip"];
 /// The first bytes of a zip archive, and of an Excel workbook.
 const ZIP: &[u8] = b"PK\x03\x04";
 
-/// The endings of workbooks. Each of them is a zip archive.
-const WORKBOOKS: [&str; 5] = [".xlsx", ".xlsm", ".xlsb", ".ods", ".numbers"];
 /// The first bytes of an ORC file. Text may start with them, but not with a zero soon after them.
 const ORC: &[u8] = b"ORC";
 
@@ -147,11 +145,6 @@ impl<'a> FileName<'a> {
 pub fn known_endings() -> String {
     let formats: Vec<&str> = FORMATS.iter().map(|(ending, _)| *ending).collect();
     format!("{}, with or without {}", formats.join(" or "), COMPRESSIONS.join(" or "))
-}
-
-/// Whether the ending of a key is that of a workbook, which is not supported. Letter case does not matter.
-pub fn is_workbook_name(key: &str) -> bool {
-    WORKBOOKS.iter().any(|ending| strip(key, ending).is_some())
 }
 
 fn strip<'a>(key: &'a str, ending: &str) -> Option<&'a str> {
@@ -338,17 +331,6 @@ mod tests {
             assert!(error.message().starts_with("the object is an Excel workbook"), "{error}");
             assert!(error.message().contains("save each sheet as CSV in UTF-8"), "{error}");
         }
-    }
-
-    #[rstest]
-    #[case("uploads/orders.xlsx", true)]
-    #[case("A.XLSM", true)]
-    #[case("a.ods", true)]
-    #[case("a.xls", false)]
-    #[case("a.xlsx.csv", false)]
-    #[case("xlsx", false)]
-    fn workbook_has_a_name_of_its_own(#[case] key: &str, #[case] expected: bool) {
-        assert_eq!(is_workbook_name(key), expected);
     }
 
     fn tar() -> Vec<u8> {

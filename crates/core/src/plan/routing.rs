@@ -37,7 +37,7 @@ pub(super) fn route(settings: &PlanSettings, version: &ObjectVersion, place: Pla
         ExecutionMode::Task => ("task", TASK, TASK_START),
     };
     let compute = settings.pipeline.compute.unwrap_or(compute);
-    let skipped = match (place, Route::of_event(&version.object, &settings.pipeline.prefixes)) {
+    let skipped = match (place, Route::of(&version.object, &settings.pipeline.prefixes)) {
         (Place::S3, Route::Skip { why }) => Some(why),
         (Place::S3, Route::Ingest) | (Place::Local, _) => None,
     };
