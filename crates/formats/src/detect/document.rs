@@ -1,15 +1,16 @@
 //! Recognizes files that are not data: workbooks and other office documents, PDF documents, images.
 //!
-//! An archive is recognized by the names of its first members, because a workbook is a zip archive. The name of the file itself
-//! does not matter.
+//! An archive is recognized by the name of its first file, because a workbook is a zip archive. Folders are ignored. The name of
+//! the archive itself does not matter.
 
 use super::{FileName, ZIP};
 use crate::{Error, ErrorKind, Result};
 
 /// The first bytes of a document of Office before 2007, and of a newer one with a password.
 const OLD_DOCUMENT: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
-/// The beginnings of the names in an Office document, with the kind of document that has them.
-const OFFICE_NAMES: [(&[u8], Kind); 10] = [
+/// The beginnings of the names in an Office document, with the kind of document that has them. Only a name with one of
+/// [`PART_ENDINGS`] counts, because a data file may be in a folder of the same name.
+const OFFICE_NAMES: [(&[u8], Kind); 9] = [
     (b"xl/", Kind::Excel),
     (b"word/", Kind::Word),
     (b"ppt/", Kind::PowerPoint),
@@ -18,9 +19,10 @@ const OFFICE_NAMES: [(&[u8], Kind); 10] = [
     (b"docProps/", Kind::Office),
     (b"customXml/", Kind::Office),
     (b"package/services/metadata/", Kind::Office),
-    (b"[trash]/", Kind::Office),
     (b"Metadata/Properties.plist", Kind::Apple),
 ];
+/// The endings of the parts of an Office document, and of a property list of Apple.
+const PART_ENDINGS: [&[u8]; 6] = [b".xml", b".rels", b".bin", b".vml", b".psmdcp", b".plist"];
 /// The ending of the names in a document of Numbers, Pages or Keynote.
 const APPLE_ENDING: &[u8] = b".iwa";
 /// The only member of a document that is stored as it is, with the media type of the document.
@@ -126,14 +128,15 @@ fn kind(head: &[u8]) -> Option<Kind> {
     if !head.starts_with(ZIP) {
         return None;
     }
-    let (name, data) = member(head);
+    let starts = head.windows(ZIP.len()).enumerate().filter(|(_, window)| *window == ZIP);
+    let mut files = starts.map(|(start, _)| member(&head[start..])).filter(|(name, _)| !name.ends_with(b"/"));
+    let (name, data) = files.next()?;
     if name == MEDIA_TYPE {
         return MEDIA_TYPES.iter().find(|(start, _)| data.starts_with(start)).map(|(_, kind)| *kind);
     }
     let first = kind_of_name(name)?;
-    // The members after the first one tell which office document it is.
-    let starts = head.windows(ZIP.len()).enumerate().skip(1).filter(|(_, window)| *window == ZIP);
-    let mut kinds = starts.filter_map(|(start, _)| kind_of_name(member(&head[start..]).0));
+    // The files after the first one tell which office document it is.
+    let mut kinds = files.filter_map(|(name, _)| kind_of_name(name));
     Some(if first == Kind::Office { kinds.find(|kind| *kind != Kind::Office).unwrap_or(first) } else { first })
 }
 
@@ -155,6 +158,9 @@ fn kind_of_name(name: &[u8]) -> Option<Kind> {
     }
     if name.ends_with(APPLE_ENDING) {
         return Some(Kind::Apple);
+    }
+    if !PART_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+        return None;
     }
     OFFICE_NAMES.iter().find(|(start, _)| name.starts_with(start)).map(|(_, kind)| *kind)
 }
@@ -181,6 +187,7 @@ pub(super) mod tests {
     #[case::word(&["_rels/.rels", "docProps/app.xml", "word/document.xml"], "a Word document, not")]
     #[case::powerpoint(&["[Content_Types].xml", "ppt/presentation.xml"], "a PowerPoint presentation, not")]
     #[case::other_name_first(&["customXml/item1.xml"], "an Excel workbook or another office document, not")]
+    #[case::folders_first(&["_rels/", "xl/", "xl/workbook.xml"], "an Excel workbook, not")]
     #[case::unknown_program(&["docProps/app.xml"], "an Excel workbook or another office document, not")]
     #[case::numbers(&["Index/Document.iwa"], "a document of Numbers, Pages or Keynote, not")]
     fn office_document_is_rejected_by_name(#[case] names: &[&str], #[case] what: &str) {
@@ -219,6 +226,10 @@ pub(super) mod tests {
 
     #[rstest]
     #[case::csv_in_a_folder(&archive(&[("xl/orders.csv", "id\n1\n")]))]
+    #[case::csv_in_a_folder_with_its_own_entry(&archive(&[("xl/", ""), ("xl/orders.csv", "id\n1\n")]))]
+    #[case::file_without_extension(&archive(&[("xl/", ""), ("xl/orders", "id\n1\n")]))]
+    #[case::text_in_a_folder(&archive(&[("word/", ""), ("word/orders.txt", "id\n1\n")]))]
+    #[case::folders_only(&archive(&[("xl/", ""), ("word/", "")]))]
     #[case::json_in_a_folder(&archive(&[("word/a.json.gz", "")]))]
     #[case::similar_name(&archive(&[("xl.csv", "")]))]
     #[case::other_media_type(&archive(&[("mimetype", "text/csv")]))]
@@ -239,5 +250,6 @@ pub(super) mod tests {
         let reason = reason_for_member(b"xl/workbook.xml").unwrap();
         assert!(reason.starts_with("it is an Excel workbook; save each sheet as CSV in UTF-8"), "{reason}");
         assert_eq!(reason_for_member(b"xl/orders.csv"), None);
+        assert_eq!(reason_for_member(b"xl/"), None);
     }
 }
