@@ -1,5 +1,7 @@
 //! Conformance tests for the ledger column that says how a table was changed for a file.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
@@ -23,7 +25,8 @@ macro_rules! for_each_test {
             each_change_is_listed_by_one_of_several_workers,
             ledger_lists_the_changes_of_each_load,
             ledger_of_older_version_gets_the_column_with_a_change,
-            load_needs_no_right_to_add_the_column,
+            load_needs_no_privilege_to_add_the_column,
+            long_load_delays_a_change_of_the_ledger_only_once,
         );
     };
 }
@@ -127,7 +130,7 @@ pub(crate) async fn changes_of_an_attempt_that_died_are_not_listed(engine: &impl
             match load(&destination, &next, &file).await {
                 // The server has not rolled back yet.
                 Err(error) if error.kind() == ErrorKind::Conflict => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 loaded => return Ok(loaded?),
             }
@@ -169,7 +172,7 @@ pub(crate) async fn each_change_is_listed_by_one_of_several_workers(engine: &imp
             for _ in 0..50 {
                 match load(&destination, &claim, file).await {
                     Err(error) if error.kind() == ErrorKind::Conflict => {
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     loaded => return expect_loaded(loaded?),
                 }
@@ -218,7 +221,7 @@ pub(crate) async fn ledger_of_older_version_gets_the_column_with_a_change(engine
 }
 
 /// A user who may not change the ledger creates a table and loads the file. Only the ledger does not list the change.
-pub(crate) async fn load_needs_no_right_to_add_the_column(engine: &impl Engine) -> Result<()> {
+pub(crate) async fn load_needs_no_privilege_to_add_the_column(engine: &impl Engine) -> Result<()> {
     let file = File::new(&["id"], &[&[Some("1")]]);
     expect_loaded(load(&engine.destination(), &claim("a.csv"), &file).await?)?;
     drop_column(engine).await?;
@@ -233,7 +236,7 @@ pub(crate) async fn load_needs_no_right_to_add_the_column(engine: &impl Engine) 
     engine.administrate(&revoke).await?;
     let mut other = claim("b.csv");
     other.file.table = "refunds".into();
-    // An open session of MySQL keeps the rights that it had.
+    // An open session of MySQL keeps the privileges that it had.
     let destination = engine.destination();
     expect_loaded(load(&destination, &other, &file).await?)?;
     ensure!(listed(engine).await.is_err(), "the column was added");
@@ -241,4 +244,41 @@ pub(crate) async fn load_needs_no_right_to_add_the_column(engine: &impl Engine) 
     ensure!(made.len() == 1 && made[0].starts_with("created the table"), "{made:?}");
     assert_eq!(engine.rows("SELECT id FROM refunds").await?.len(), 1);
     Ok(())
+}
+
+/// A load holds the ledger. Another load waits a second for the column, and does not try again in the same process. Its
+/// connection keeps the wait for locks that it had.
+pub(crate) async fn long_load_delays_a_change_of_the_ledger_only_once(engine: &impl Engine) -> Result<()> {
+    let file = File::new(&["id"], &[&[Some("1")]]);
+    expect_loaded(load(&engine.destination(), &claim("a.csv"), &file).await?)?;
+    drop_column(engine).await?;
+    let (holder, destination, held) = (engine.destination(), engine.destination(), claim("held.csv"));
+    let mut open_load = open(&holder, &held, &file.schema()).await?;
+    write(&mut *open_load, file.stream()).await?;
+
+    let create = async |destination: &TestDestination, table: &str| -> Result<Duration> {
+        let mut claim = claim(&format!("{table}.csv"));
+        claim.file.table = table.into();
+        let started = Instant::now();
+        expect_loaded(load(destination, &claim, &file).await?)?;
+        Ok(started.elapsed())
+    };
+    let (elapsed, second) = (create(&destination, "refunds").await?, Duration::from_secs(1));
+    ensure!(elapsed >= second && elapsed < 3 * second, "{elapsed:?}");
+    let started = Instant::now();
+    let error = load_error(&destination, &held, &file).await?;
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    ensure!(started.elapsed() > 2 * second, "the short wait was kept: {:?}", started.elapsed());
+
+    drop(open_load);
+    create(&destination, "shops").await?;
+    ensure!(listed(engine).await.is_err(), "the process has tried again");
+    for attempt in 0..50 {
+        // The server may not have rolled back yet. Another process has not failed before.
+        create(&engine.destination(), &format!("table_{attempt}")).await?;
+        if listed(engine).await.is_ok() {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no other process has added the column")
 }

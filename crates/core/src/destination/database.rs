@@ -91,10 +91,12 @@ impl<C: LoadConnection> Database<C> {
         planned: &Result<PlanResult<C::Plan>>,
     ) -> ChangesColumn {
         let will_create = matches!(planned, Ok(PlanResult::Ready(plan)) if C::creates_table(plan));
-        match will_create || !file.table_changes.made().is_empty() {
-            true => self.ledger().ensure_changes_column(connection).await,
-            false => ChangesColumn::Absent,
+        if !will_create && file.table_changes.made().is_empty() {
+            return ChangesColumn::Absent;
         }
+        let Credentials { host, port, user, database, .. } = &self.credentials;
+        let database = format!("{user}@{host}:{port}/{database}");
+        self.ledger().ensure_changes_column(connection, &self.idle.failed_additions, &database).await
     }
 
     /// Begins a transaction and claims the source in it, and the table where the file replaces it.

@@ -37,7 +37,7 @@ pub use runs::{Run, RunCursor, RunFilter, RunPage};
 pub(crate) use sql::{Loaded, SqlLedger};
 pub use syncs::SyncState;
 pub(crate) use table::LedgerColumns;
-pub(crate) use table_changes::ChangesColumn;
+pub(crate) use table_changes::{ChangesColumn, FailedAdditions, reported};
 
 /// Number of characters that the columns `reason` store.
 const REASON_CHARACTERS: usize = 8000;
