@@ -10,6 +10,7 @@ use super::column::TableColumn;
 use super::engine::Request;
 use super::table::{Creation, TableConnection, columns_of_new_table};
 use crate::error::Result;
+use crate::ledger::reported;
 use spillway_formats::schema::{Column, Schema};
 
 /// Number of columns that a change names.
@@ -39,10 +40,15 @@ impl TableChanges {
         is_new
     }
 
-    /// Returns the changes that were made, each as a text for people. They name columns and types, and contain no values.
+    /// Returns the descriptions of the changes that were made. They name columns and types, and contain no values.
     pub fn made(&self) -> Vec<String> {
         let changes = self.changes();
         changes.made.iter().chain(&changes.in_transaction).cloned().collect()
+    }
+
+    /// Returns the changes that a report lists, at most 1,000 characters in all.
+    pub fn reported(&self) -> Vec<String> {
+        reported(self.made())
     }
 
     /// Forgets the change of a transaction that was not committed.
@@ -115,7 +121,7 @@ fn log_change(request: &Request<'_>, change: &str) {
     info!(table = %request.file.table, change, "the table was changed for the file");
 }
 
-/// Describes a new table for people.
+/// Describes a new table.
 pub(super) fn created<S>(columns: &[TableColumn<S>]) -> String {
     format!("created the table with {}", definitions(columns))
 }

@@ -81,7 +81,7 @@ pub(super) trait TableConnection: Send {
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Changes columns of the table to types that hold their old values and those of the file, where such a type exists and
-    /// the column does not have it yet. Returns a text for people about each change.
+    /// the column does not have it yet. Returns a description of each change.
     ///
     /// No other worker can change the same columns in between, so a type never becomes narrower.
     fn widen_columns(
@@ -132,7 +132,7 @@ pub(super) struct WiderType<Storage> {
 }
 
 impl<Storage> WiderType<Storage> {
-    /// Describes the change for people.
+    /// Describes the change.
     pub(super) fn description(&self) -> String {
         format!("changed column {} from {} to {}", self.column, self.old_type, self.type_text)
     }

@@ -258,7 +258,7 @@ async fn complete(attempt: &Attempt<'_>, report: &mut Report, place: ObjectPlace
         report.rejects = Some(route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id));
     }
     report.lake = attempt.lake_key();
-    report.table_changes = attempt.table_changes.made();
+    report.table_changes = attempt.table_changes.reported();
     report.cost_usd = attempt.cost_usd();
     attempt.record_move(place, report.cost_usd).await;
 }
