@@ -217,6 +217,8 @@ pub(crate) async fn ledger_of_older_version_gets_the_column_with_a_change(engine
     drop_column(engine).await?;
     destination.keep_history("2026-01-01T00:00:00Z".parse()?).await?;
     assert_eq!(listed(engine).await?.len(), 4);
+    let probe = destination.probe().await?.history?.context("no ledger")?;
+    assert_eq!(probe.missing_columns, Vec::<String>::new());
     Ok(())
 }
 
@@ -234,6 +236,8 @@ pub(crate) async fn load_needs_no_privilege_to_add_the_column(engine: &impl Engi
         ),
     };
     engine.administrate(&revoke).await?;
+    let probe = engine.destination().probe().await?.history?.context("no ledger")?;
+    ensure!(probe.missing_columns.concat().contains("ADD COLUMN"), "{probe:?}");
     let mut other = claim("b.csv");
     other.file.table = "refunds".into();
     // An open session of MySQL keeps the privileges that it had.

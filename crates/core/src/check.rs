@@ -231,13 +231,19 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
 
 /// What the history lacks. That fails no check: the next sweep creates it, if the user may.
 fn history_state(probe: HistoryProbe) -> String {
-    let HistoryProbe { table, exists, missing_indexes } = probe;
+    let HistoryProbe { table, exists, missing_indexes, missing_columns } = probe;
     let mut lacks: Vec<String> = Vec::new();
     if !exists {
         lacks.push(format!("the table {table} does not exist, so failed attempts are only in the log"));
     }
     if !missing_indexes.is_empty() {
         lacks.push(format!("without these indexes, requests read whole tables: {}", missing_indexes.join("; ")));
+    }
+    if !missing_columns.is_empty() {
+        lacks.push(format!(
+            "without this column, the ledger lists no changes of tables: {}",
+            missing_columns.join("; ")
+        ));
     }
     match lacks.is_empty() {
         true => format!("failed attempts are in {table}"),
