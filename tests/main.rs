@@ -55,6 +55,8 @@ mod load {
     mod new_table;
     // One file, duplicate events, and events with several files.
     mod pipeline;
+    // Files of a raw zone, read in place by Athena.
+    mod raw_zone;
     // Single-pass loads of large files.
     mod single_pass;
     // Syncs of a raw zone: windows, late files, kills, and two at once.

@@ -93,6 +93,7 @@ pub(crate) async fn check(
     items.extend(database(context, deadline).await);
     items.push(glue(context, bucket).await);
     items.extend(lake(context).await);
+    items.extend(raw_zone(context).await);
     items.push(delivery::tasks(surroundings.launcher).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
@@ -267,6 +268,17 @@ async fn lake(context: &Context) -> Option<CheckItem> {
     let result = Area::lake(&context.settings)?.catalog(&context.catalog).inspect(None).await;
     let tried = format!("read the Glue database {} of the lake", context.settings.lake_database);
     Some(CheckItem::of("lake", tried, result.map(|found| Some(found.to_owned()))))
+}
+
+/// The catalog of raw zones, if any table has one. Its tables are known only from the keys of files.
+async fn raw_zone(context: &Context) -> Option<CheckItem> {
+    let settings = &context.settings;
+    if !settings.catalogs_raw() {
+        return None;
+    }
+    let result = context.catalog.for_raw_zone(&settings.raw_database).inspect(None).await;
+    let tried = format!("read the Glue database {} of raw zones", settings.raw_database);
+    Some(CheckItem::of("raw_zone", tried, result.map(|found| Some(found.to_owned()))))
 }
 
 fn reason(error: &Error) -> String {

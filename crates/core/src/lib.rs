@@ -8,7 +8,7 @@
 //! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `reconcile`, `cleanup`, [`sync`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
+//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `raw_zone`, `reconcile`, `cleanup`, [`sync`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -46,6 +46,7 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 mod queue;
+mod raw_zone;
 mod reader;
 mod reconcile;
 mod replay;

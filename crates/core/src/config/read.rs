@@ -19,7 +19,7 @@ use crate::cost::Compute;
 use crate::error::Result;
 use crate::key_columns::KeyColumn;
 use crate::pattern::TablePatterns;
-use crate::pipeline::PipelineConfig;
+use crate::pipeline::{AfterLoad, PipelineConfig};
 use crate::route::Prefixes;
 
 /// The memory for a decoder where the size of the function or task is unknown: half of a task of the default size.
@@ -55,6 +55,8 @@ impl PipelineConfig {
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
             after_load: environment.get(&settings::AFTER_LOAD)?,
+            catalog_raw: catalog_raw(environment)?,
+            raw_database: environment.get(&settings::RAW_DATABASE)?,
             lake_database: environment.get(&settings::LAKE_DATABASE)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
@@ -67,6 +69,16 @@ impl PipelineConfig {
             event_bus: environment.find(&settings::EVENT_BUS)?,
         })
     }
+}
+
+/// `CATALOG_RAW`, which needs files that stay in place.
+fn catalog_raw(environment: &Environment) -> Result<bool> {
+    let is_on = environment.get(&settings::CATALOG_RAW)?;
+    if is_on && environment.get(&settings::AFTER_LOAD)? != AfterLoad::Keep {
+        let why = "it needs AFTER_LOAD=keep, because the table is over the files where they are".to_owned();
+        return Err(invalid(&settings::CATALOG_RAW, "true", Reason::Because(why)));
+    }
+    Ok(is_on)
 }
 
 /// The size of this function or task, when the platform or the template has set it.

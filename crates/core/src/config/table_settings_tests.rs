@@ -152,6 +152,7 @@ fn rule_has_format_and_type(
 #[case::parts_without_pattern("[[table]]\nname = \"{tenant}_orders\"\n", &["pattern is missing"])]
 #[case::pattern_without_table("[[table]]\npattern = \"uploads/*\"\n", &["pattern is \"uploads/*\""])]
 #[case::no_lake("[[table]]\nname = \"a\"\noutput = \"both\"\n", &["output is \"both\"", "needs LAKE_PREFIX"])]
+#[case::raw_zone_that_moves("[[table]]\nname = \"a\"\ncatalog_raw = true\n", &["catalog_raw is \"true\"", "needs after_load=keep"])]
 #[case::ledger("[[table]]\nname = \"spillway_ledger\"\n", &["spillway_ledger"])]
 #[case::number_of_a_float("[[table]]\nname = \"a\"\nmax_rejects = 1.5\n", &["max_rejects is a TOML float"])]
 #[case::empty("[[table]]\nname = \"a\"\ncsv_quote = \"\"\n", &["csv_quote is empty"])]

@@ -10,9 +10,10 @@ use crate::secret::CredentialSettings;
 const ONLY_THE_PARAMETER_HAS_A_DEFAULT: [&str; 2] = ["TaskCpu", "TaskMemory"];
 
 /// Parameters that are empty by default, and the reason why they differ from the setting's default.
-const EMPTY_PARAMETERS: [(&str, &str); 2] = [
+const EMPTY_PARAMETERS: [(&str, &str); 3] = [
     ("GlueDatabase", "the template then generates a name, so that two stacks in one account do not share tables"),
     ("LakeDatabase", "for the same reason"),
+    ("RawDatabase", "for the same reason"),
 ];
 
 /// Parameters that allow less than the setting, and why.
@@ -341,7 +342,7 @@ fn alarms_and_dashboard_use_metrics_that_exist() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (81, 56, 50));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (83, 58, 52));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
     assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);

@@ -13,6 +13,7 @@ use crate::lake_recovery::finish_interrupted;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
+use crate::raw_zone;
 use crate::reconcile::{self, Files};
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
@@ -187,6 +188,7 @@ impl Dispatcher {
         results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
         // Without the ledger, the sweep does not know which of the kept files wait.
         results.add_failure(error);
+        Box::pin(raw_zone::register_noted(context, bucket)).await;
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),

@@ -13,6 +13,7 @@ use crate::destination::SyncState;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::pipeline::ask;
+use crate::raw_zone;
 use crate::reconcile::Files;
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
@@ -92,6 +93,7 @@ impl Dispatcher {
         let used = context.store.requests().since(requests);
         let sync = SyncResult { s3_requests: (used.reads + used.writes) as u64, ..SyncResult::default() };
         let Progress { mut results, errors, mut sync } = Box::pin(self.sync_tables(&run, places, &states, sync)).await;
+        Box::pin(raw_zone::register_noted(context, bucket)).await;
         self.metrics.sync(sync.remaining(), sync.incomplete());
         // Another worker has these files, or the next sync tries them again.
         results.forget_failures(|kind| is_owned_by_another(kind) || kind == ErrorKind::Throttled);

@@ -227,6 +227,9 @@ async fn finish_loaded(attempt: &Attempt<'_>, report: &mut Report) -> Result<()>
             move_to(attempt, report, key).await
         }
         AfterLoad::Keep => {
+            if let Some(result) = attempt.raw_result() {
+                result.add_to(report);
+            }
             complete(attempt, report, ObjectPlace::Kept).await;
             Ok(())
         }

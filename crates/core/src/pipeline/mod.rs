@@ -22,6 +22,7 @@ mod known_outage;
 mod lake;
 mod load;
 mod load_attempt;
+mod raw_catalog;
 mod rejects;
 mod single_pass;
 mod tables;
@@ -163,6 +164,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }
+    attempt.register_raw(Some(&scan.schema), &scan.shape).await?;
     let rows = FileRows::of_file(reader, scan);
     let result = match rejection.filter(|error| !explains(error, &rows.schema)) {
         Some(error) => Err(error),

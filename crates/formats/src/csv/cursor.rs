@@ -43,6 +43,11 @@ impl Cursor {
         self.record.byte = self.offset;
     }
 
+    /// The number of lines so far. A line end at the end of the text starts no further line.
+    pub(super) fn lines(&self) -> u64 {
+        if self.offset == self.record.byte { self.line - 1 } else { self.line }
+    }
+
     /// The length of the open record so far.
     #[inline]
     pub(super) fn record_bytes(&self) -> u64 {

@@ -142,6 +142,12 @@ impl JsonDecoder {
         }
     }
 
+    /// The number of lines read so far. `last_byte` is the last byte of the text: a newline there starts no further line.
+    pub(crate) fn lines(&self, last_byte: Option<u8>) -> u64 {
+        let line = self.frames.position().line;
+        if matches!(last_byte, None | Some(b'\n')) { line - 1 } else { line }
+    }
+
     /// The keys so far as they are in the file, in order of first appearance; complete after the end of the file.
     pub fn keys(&self) -> &[String] {
         self.frames.rows.keys()

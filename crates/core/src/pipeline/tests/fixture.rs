@@ -391,6 +391,7 @@ fn kind_of(key: &str) -> &'static str {
         "failed" if key.ends_with(".reason.json") => "reason",
         "failed" => "failed",
         "fallback" if key.starts_with("fallback/_manifests/") => "manifest",
+        "fallback" if key.starts_with("fallback/_registrations/") => "registration",
         "fallback" => "fallback",
         "lake" if key.starts_with("lake/_manifests/") => "lake-manifest",
         "lake" => "lake",
@@ -463,6 +464,8 @@ fn settings() -> PipelineConfig {
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
         after_load: AfterLoad::Move,
+        catalog_raw: false,
+        raw_database: "raw".to_owned(),
         lake_database: "lake_tables".to_owned(),
         files: ReadOptions {
             format: FileFormat::Auto,
