@@ -1,4 +1,4 @@
-//! Registers row objects in the Glue Data Catalog: one external table per folder, one partition per day. [`raw`] registers the
+//! Registers row objects in the Glue Data Catalog: one external table per folder, one partition per day. `raw` registers the
 //! files of a raw zone.
 //!
 //! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed.

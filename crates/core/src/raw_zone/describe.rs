@@ -127,7 +127,7 @@ fn csv_format(text: &TextShape, dialect: &CsvDialect) -> Result<RawFormat, Strin
     let expected = text.records + header_lines as u64;
     if text.lines != expected {
         return Err(format!(
-            "it has {} lines and {} records: a value has a line end, or lines are empty, comments or above the header, and Athena \
+            "it has {} lines and {} records: a value has a line end, or lines are empty or comments, and Athena \
              reads each line as a record",
             text.lines, text.records
         ));

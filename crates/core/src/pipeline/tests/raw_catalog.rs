@@ -103,7 +103,6 @@ async fn json_has_types_and_keys() {
 #[case::line_end("id,note\n1,\"two\nlines\"\n", "lines")]
 #[case::last_line_end("id,note\n1,\"two\nlines\"", "lines")]
 #[case::empty_line("id,note\n\n1,x\n", "lines")]
-#[case::comment("# made today\nid,note\n1,x\n", "lines")]
 #[case::backslash("id,note\n1,a\\b\n", "backslash")]
 #[case::carriage_return("id,note\n1,\"a\rb\"\n", "carriage return")]
 #[tokio::test]
@@ -128,6 +127,11 @@ async fn file_that_athena_reads_wrong_is_loaded(
     "it is JSON, and the table reads CSV"
 )]
 #[case::order("uploads/orders/year=2026/day=08/a.csv", "note,id\nx,3\n", "its column 1 is note")]
+#[case::comment(
+    "uploads/orders/year=2026/day=08/a.csv",
+    "# made today\nid,note\n3,x\n",
+    "it has 2 lines above its data"
+)]
 #[case::folders("uploads/orders/a.csv", "id,note\n3,x\n", "the partition keys []")]
 #[tokio::test]
 async fn file_that_differs_from_its_table_is_loaded(#[case] key: &str, #[case] body: &str, #[case] reason: &str) {
