@@ -3,7 +3,7 @@
 //! The files stay as users have uploaded them, so the table describes what is there, and nothing is converted. Columns are only
 //! added. Tables that another program has created are not changed.
 
-use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, PartitionInput, Table};
+use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, Partition, PartitionInput, Table};
 use serde::{Deserialize, Serialize};
 
 use super::columns::{CatalogColumn, glue_type, new_type};
@@ -180,36 +180,49 @@ impl Catalog {
     }
 
     /// Registers the partition of a file. An existing one gets the columns that it lacks.
+    ///
+    /// Usually another file of the folder has registered it, so it is read first.
     async fn register_folder(&self, file: &RawFile, input: PartitionInput) -> Result<Option<Registration>> {
-        let (database, table) = (&self.settings.database, &self.settings.table);
-        let request = self.client.create_partition().database_name(database).table_name(table);
-        match request.partition_input(input.clone()).send().await {
-            Ok(_) => {}
-            Err(error) if code(&error) == "AlreadyExistsException" => {
-                let values = input.values.clone();
-                let request = self.client.get_partition().database_name(database).table_name(table);
-                let found = match request.set_partition_values(values).send().await {
-                    Ok(response) => response.partition,
-                    Err(error) if code(&error) == "EntityNotFoundException" => None,
-                    Err(error) => return Err(failure("GetPartition", &self.full_name(), error)),
-                };
-                let Some(found) = found else { return Ok(None) };
+        let change = match self.folder(&input).await? {
+            None => self.create_folder(input).await?,
+            Some(found) => {
                 let storage = found.storage_descriptor();
                 if !table::is_at(storage, &file.folder) {
                     let location = storage.and_then(|storage| storage.location()).unwrap_or_default();
                     let why = format!("the partition of its folder is already at {location:?}");
                     return Ok(Some(Registration::Differs(why)));
                 }
-                let is_complete = !raw_table::lacks_columns(storage, &input);
-                if !is_complete && matches!(self.update_folder(input).await?, Change::VersionConflict) {
-                    return Ok(None);
+                match raw_table::lacks_columns(storage, &input) {
+                    true => self.update_folder(input).await?,
+                    false => Change::Applied,
                 }
             }
-            Err(error) if is_version_conflict(code(&error)) => return Ok(None),
-            Err(error) => return Err(failure("CreatePartition", &self.full_name(), error)),
+        };
+        if let Change::VersionConflict = change {
+            return Ok(None);
         }
         Failpoint::PartitionMade.reached().await;
         Ok(Some(Registration::Done))
+    }
+
+    async fn folder(&self, input: &PartitionInput) -> Result<Option<Partition>> {
+        let (database, table) = (&self.settings.database, &self.settings.table);
+        let request = self.client.get_partition().database_name(database).table_name(table);
+        match request.set_partition_values(input.values.clone()).send().await {
+            Ok(response) => Ok(response.partition),
+            Err(error) if code(&error) == "EntityNotFoundException" => Ok(None),
+            Err(error) => Err(failure("GetPartition", &self.full_name(), error)),
+        }
+    }
+
+    async fn create_folder(&self, input: PartitionInput) -> Result<Change> {
+        let (database, table) = (&self.settings.database, &self.settings.table);
+        let request = self.client.create_partition().database_name(database).table_name(table);
+        match request.partition_input(input).send().await {
+            Ok(_) => Ok(Change::Applied),
+            Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
+            Err(error) => Err(failure("CreatePartition", &self.full_name(), error)),
+        }
     }
 
     async fn update_folder(&self, input: PartitionInput) -> Result<Change> {

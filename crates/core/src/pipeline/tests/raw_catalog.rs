@@ -185,6 +185,21 @@ async fn table_of_another_program_is_not_changed() {
     assert_eq!(fixture.objects(), "registration upload");
 }
 
+#[tokio::test]
+async fn partition_does_not_move_to_another_folder() {
+    let mut fixture = fixture(Reading::Buffered);
+    let patterns = TablePatterns::parse("uploads/a/dt={dt}/** => orders, uploads/b/dt={dt}/** => orders").unwrap();
+    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(TableSettings { patterns, default: None }));
+    load(&fixture, "uploads/a/dt=1/x.csv", ROWS).await;
+    // Another value is another partition, wherever its folder is.
+    let elsewhere = load(&fixture, "uploads/b/dt=2/x.csv", "id,note\n3,x\n").await;
+    assert_eq!(elsewhere.catalog.as_deref(), Some("raw.orders"));
+    let same = load(&fixture, "uploads/b/dt=1/x.csv", "id,note\n4,x\n").await;
+    assert!(same.catalog_problem.is_some_and(|why| why.contains("is already at \"s3://bucket/uploads/a/dt=1/\"")));
+    let folders: Vec<String> = fixture.aws.partition_folders().into_iter().map(|(folder, _)| folder).collect();
+    assert_eq!(folders, ["s3://bucket/uploads/a/dt=1/", "s3://bucket/uploads/b/dt=2/"]);
+}
+
 /// Without the note, the folder would be forgotten after COMMIT.
 #[rstest]
 #[tokio::test]
