@@ -119,6 +119,22 @@ async fn file_that_athena_reads_wrong_is_loaded(
     assert_eq!((fixture.aws.glue_table("orders"), fixture.aws.partitions()), (None, 0));
 }
 
+/// With a header, Athena skips the mark together with the header.
+#[rstest]
+#[case(true, None)]
+#[case(false, Some("byte order mark"))]
+#[tokio::test]
+async fn byte_order_mark_is_a_part_of_the_first_value(#[case] has_header: bool, #[case] reason: Option<&str>) {
+    let mut fixture = fixture(Reading::Buffered);
+    fixture.settings.files.csv.has_header = has_header;
+    let report = load(&fixture, PART, &format!("\u{feff}{ROWS}")).await;
+    let problem = report.catalog_problem;
+    assert!(
+        reason.map_or(problem.is_none(), |reason| problem.as_deref().is_some_and(|why| why.contains(reason))),
+        "{problem:?}"
+    );
+}
+
 #[rstest]
 #[case::delimiter("uploads/orders/year=2026/day=08/a.csv", "id;note\n3;x\n", "its delimiter is \";\"")]
 #[case::json(
