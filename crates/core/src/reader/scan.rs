@@ -31,7 +31,7 @@ pub(crate) struct ScanResult {
     /// The layout for later passes.
     pub layout: FileLayout,
     /// How other programs would see the file.
-    pub shape: FileShape,
+    pub shape: Box<FileShape>,
 }
 
 impl ScanResult {
@@ -169,7 +169,7 @@ impl FirstPass {
                 PassEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
             },
             Self::Parquet(rows, bytes) => {
-                let shape = FileShape::of_parquet(rows.hive_columns());
+                let shape = Box::new(FileShape::of_parquet(rows.hive_columns()));
                 Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), shape, bytes })
             }
         }

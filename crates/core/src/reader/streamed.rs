@@ -33,7 +33,7 @@ pub(crate) struct ScanSummary {
     /// The bad records, in file order.
     pub(super) rejects: Vec<Reject>,
     /// How other programs would see the file.
-    pub(crate) shape: FileShape,
+    pub(crate) shape: Box<FileShape>,
     pub(crate) bytes: BodySummary,
 }
 
@@ -104,7 +104,7 @@ impl StreamedRows {
             }
             let file_names = decoder.column_names();
             let (column_names, layout) = (ruled.rules().names(&file_names)?, Some(decoder.layout()));
-            let shape = FileShape::of_text(compression, text.end(&decoder, file_names, rejects.len()));
+            let shape = Box::new(FileShape::of_text(compression, text.end(&decoder, file_names, rejects.len())));
             Ok(PassEnd::Complete(ScanSummary { column_names, layout, rejects, shape, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens, has_names }
