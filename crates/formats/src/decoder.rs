@@ -152,6 +152,14 @@ impl Decoder {
         }
     }
 
+    /// Whether a record of JSON so far has a number that is not finite.
+    pub fn has_non_finite(&self) -> bool {
+        match self {
+            Self::Csv(_) => false,
+            Self::Json(decoder) => decoder.has_non_finite(),
+        }
+    }
+
     /// The final column names known so far: all with the first batch (CSV), or after the end of the file (JSON).
     pub fn column_names(&self) -> Vec<String> {
         match self {

@@ -153,6 +153,11 @@ impl JsonDecoder {
         self.frames.rows.keys()
     }
 
+    /// Whether a record so far has a number that is not finite, which JSON does not have.
+    pub(crate) fn has_non_finite(&self) -> bool {
+        self.frames.rows.has_non_finite()
+    }
+
     /// Whether positions are offsets in the file, because the text is not converted.
     pub fn is_plain(&self) -> bool {
         !self.text.is_converted()

@@ -8,7 +8,7 @@ const MAX_PRECISION: i32 = 38;
 
 /// The Hive type of a column; `None` if these programs cannot read it, or would read other values.
 ///
-/// That concerns times of day, intervals, UUIDs, half floats, unsigned numbers of 32 and 64 bits, and names within structures that
+/// That concerns columns without any value (the null type), times of day, intervals, UUIDs, half floats, unsigned numbers of 32 and 64 bits, and names within structures that
 /// Hive cannot spell.
 pub(super) fn hive_type(kind: &Type) -> Option<String> {
     let info = kind.get_basic_info();
@@ -70,7 +70,9 @@ fn primitive_type(kind: &Type) -> Option<String> {
             let is_valid = (1..=MAX_PRECISION).contains(&precision) && (0..=precision).contains(&scale);
             return is_valid.then(|| format!("decimal({precision},{scale})"));
         }
-        (Some(LogicalType::Uuid | LogicalType::Float16 | LogicalType::Time(_)), _, _) => return None,
+        (Some(LogicalType::Unknown | LogicalType::Uuid | LogicalType::Float16 | LogicalType::Time(_)), _, _) => {
+            return None;
+        }
         (
             _,
             ConvertedType::TIME_MILLIS
@@ -128,6 +130,7 @@ mod tests {
             optional group address { optional binary Street (STRING); optional int32 number; }
             optional group odd { optional int32 a:b; }
             repeated int32 plain;
+            optional int32 nothing (UNKNOWN);
         }";
         // The parser accepts no colon in a name.
         let schema = parse_message_type(&message.replace("a:b", "a-b")).unwrap();
@@ -161,6 +164,7 @@ mod tests {
             "address struct<street:string,number:int>",
             "odd -",
             "plain array<int>",
+            "nothing -",
         ];
         assert_eq!(types, expected);
     }

@@ -1,4 +1,4 @@
-//! The number of lines, which a program that reads a file line by line takes for its number of records.
+//! The number of lines: the number of records for a program that reads a file line by line.
 
 use super::*;
 
@@ -20,6 +20,8 @@ fn lines_are_counted_as_an_editor_shows_them() {
         ("a,b\n1,2\n", 2),
         ("a,b\r\n1,2\r\n", 2),
         ("a,b\r1,2\r3,4\r", 3),
+        ("a,b\r\r\n1,2\r\r\n", 4),
+        ("a,b\r\n1,2\r\r\n", 3),
         ("a,b\n\n1,2\n\n", 4),
         ("a,b\n1,\"x\ny\"\n2,z\n", 4),
         ("a,b\n1,\"x\ny\"", 3),
