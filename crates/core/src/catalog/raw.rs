@@ -28,6 +28,9 @@ pub(crate) struct RawFile {
     pub(crate) format: RawFormat,
     /// The columns, in the order of the file.
     pub(crate) columns: Vec<RawColumn>,
+    /// The names of columns whose types Athena does not read. The table must not have them with another type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// The format of a file, as far as it decides how a table reads it.
@@ -69,8 +72,17 @@ pub(crate) struct RawColumn {
 pub(crate) enum Registration {
     /// The file's folder is registered.
     Done,
-    /// The table would read the file wrong, for this reason. Nothing was changed for it.
+    /// The table would read the file wrong, for this reason. Its folder is not registered.
     Differs(String),
+}
+
+/// The result of one try.
+enum Try {
+    Registered(Registration),
+    /// The partition was changed. Another worker can have replaced it since, so it must be read again.
+    Changed,
+    /// Another worker has changed the table or the partition at the same time.
+    Conflict,
 }
 
 impl RawFormat {
@@ -131,17 +143,17 @@ impl Catalog {
     pub(crate) async fn register_raw(&self, file: &RawFile) -> Result<Registration> {
         let catalog = self.with_table(&file.table);
         for attempt in 0..TRIES {
-            if let Some(registration) = catalog.try_register(file).await? {
-                return Ok(registration);
+            match catalog.try_register(file).await? {
+                Try::Registered(registration) => return Ok(registration),
+                Try::Changed => {}
+                Try::Conflict => pause(attempt).await,
             }
-            pause(attempt).await;
         }
         Err(catalog.contended())
     }
 
-    /// Tries once; `None` when another worker has changed the table or the partition at the same time.
-    async fn try_register(&self, file: &RawFile) -> Result<Option<Registration>> {
-        let Some(table) = self.raw_table(file).await? else { return Ok(None) };
+    async fn try_register(&self, file: &RawFile) -> Result<Try> {
+        let Some(table) = self.raw_table(file).await? else { return Ok(Try::Conflict) };
         if !raw_table::is_ours(&table) {
             let message = format!(
                 "glue table {} was not created for the raw zone by Spillway, which does not change it; drop it, or choose another \
@@ -152,18 +164,18 @@ impl Catalog {
         }
         let added = match raw_table::added_columns(&table, file) {
             Ok(added) => added,
-            Err(why) => return Ok(Some(Registration::Differs(why))),
+            Err(why) => return Ok(Try::Registered(Registration::Differs(why))),
         };
         let partition = raw_table::partition(&table, file, &added)?;
         if !added.is_empty() {
             let version = table.version_id.clone();
             if let Change::VersionConflict = self.update(raw_table::with_more(table, &added)?, version).await? {
-                return Ok(None);
+                return Ok(Try::Conflict);
             }
         }
         Failpoint::CatalogTableMade.reached().await;
         match file.partition.is_empty() {
-            true => Ok(Some(Registration::Done)),
+            true => Ok(Try::Registered(Registration::Done)),
             false => self.register_folder(file, partition).await,
         }
     }
@@ -174,15 +186,17 @@ impl Catalog {
             return Ok(Some(table));
         }
         self.create_database().await?;
-        // If another worker comes first, its table is as good.
+        // Another worker may have created it first. Then the table is read and extended like any other.
         self.create(raw_table::new_table(file)?).await?;
         self.table().await
     }
 
     /// Registers the partition of a file. An existing one gets the columns that it lacks.
     ///
-    /// Usually another file of the folder has registered it, so it is read first.
-    async fn register_folder(&self, file: &RawFile, input: PartitionInput) -> Result<Option<Registration>> {
+    /// Usually another file of the folder has registered it, so it is read first. A partition has no version: the update of a
+    /// worker with an older table can replace a newer one. So after a change, table and partition are read again, until the
+    /// partition has all columns of the table. The table has a version, and each worker extends it before the partition.
+    async fn register_folder(&self, file: &RawFile, input: PartitionInput) -> Result<Try> {
         let change = match self.folder(&input).await? {
             None => self.create_folder(input).await?,
             Some(found) => {
@@ -190,19 +204,19 @@ impl Catalog {
                 if !table::is_at(storage, &file.folder) {
                     let location = storage.and_then(|storage| storage.location()).unwrap_or_default();
                     let why = format!("the partition of its folder is already at {location:?}");
-                    return Ok(Some(Registration::Differs(why)));
+                    return Ok(Try::Registered(Registration::Differs(why)));
                 }
-                match raw_table::lacks_columns(storage, &input) {
-                    true => self.update_folder(input).await?,
-                    false => Change::Applied,
+                if !raw_table::lacks_columns(storage, &input) {
+                    Failpoint::PartitionMade.reached().await;
+                    return Ok(Try::Registered(Registration::Done));
                 }
+                self.update_folder(input).await?
             }
         };
-        if let Change::VersionConflict = change {
-            return Ok(None);
-        }
-        Failpoint::PartitionMade.reached().await;
-        Ok(Some(Registration::Done))
+        Ok(match change {
+            Change::Applied => Try::Changed,
+            Change::VersionConflict => Try::Conflict,
+        })
     }
 
     async fn folder(&self, input: &PartitionInput) -> Result<Option<Partition>> {

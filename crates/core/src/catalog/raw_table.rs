@@ -83,7 +83,11 @@ pub(super) fn added_columns(table: &Table, file: &RawFile) -> Result<Vec<RawColu
     let existing = table::columns(table.storage_descriptor());
     match file.format {
         RawFormat::Csv { .. } => added_by_position(&existing, &file.columns),
-        RawFormat::Json | RawFormat::Parquet => added_by_name(&existing, &file.columns),
+        RawFormat::Json | RawFormat::Parquet => {
+            check_unreadable(&existing, &file.unreadable)?;
+            check_keys(table, &existing, &file.columns)?;
+            added_by_name(&existing, &file.columns)
+        }
     }
 }
 
@@ -147,6 +151,28 @@ fn added_by_name(existing: &[CatalogColumn], columns: &[RawColumn]) -> Result<Ve
         }
     }
     Ok(added)
+}
+
+/// Checks that the table reads its columns from the keys of the file. Only JSON has keys that differ from the names.
+fn check_keys(table: &Table, existing: &[CatalogColumn], columns: &[RawColumn]) -> Result<(), String> {
+    let serde = table.storage_descriptor().and_then(StorageDescriptor::serde_info);
+    let key = |name: &str| serde.and_then(SerDeInfo::parameters).and_then(|all| all.get(&format!("{MAPPING}{name}")));
+    let is_known = |column: &&RawColumn| existing.iter().any(|known| known.name == column.name);
+    match columns.iter().filter(is_known).find(|column| key(&column.name) != column.key.as_ref()) {
+        None => Ok(()),
+        Some(column) => Err(format!("its column {} has another key than that of the table", column.name)),
+    }
+}
+
+/// Checks that the table does not have the columns of a file that Athena does not read.
+fn check_unreadable(existing: &[CatalogColumn], unreadable: &[String]) -> Result<(), String> {
+    match existing.iter().find(|known| unreadable.contains(&known.name)) {
+        None => Ok(()),
+        Some(known) => Err(format!(
+            "its column {} has a type that Athena does not read, and that of the table is {}",
+            known.name, known.glue_type
+        )),
+    }
 }
 
 /// Whether a column of this type reads every value of the file's column.
@@ -235,6 +261,7 @@ mod tests {
             partition: vec![("day".to_owned(), "1".to_owned())],
             format,
             columns: columns.iter().map(column).collect(),
+            unreadable: Vec::new(),
         }
     }
 
@@ -283,6 +310,17 @@ mod tests {
     fn parquet_is_compared_by_name(#[case] columns: &[(&str, &str)], #[case] expected: &str) {
         let table = table_of(&file(RawFormat::Parquet, &[("a", "bigint"), ("b", "double")]));
         assert_eq!(shown(added_columns(&table, &file(RawFormat::Parquet, columns))), expected);
+    }
+
+    #[test]
+    fn column_of_the_null_type_is_not_one_of_the_table() {
+        let table = table_of(&file(RawFormat::Parquet, &[("a", "bigint")]));
+        let own = file(RawFormat::Parquet, &[("a", "bigint")]);
+        let other = RawFile { unreadable: vec!["b".to_owned()], ..own.clone() };
+        assert_eq!(shown(added_columns(&table, &other)), "");
+        let same = RawFile { columns: Vec::new(), unreadable: vec!["a".to_owned()], ..own };
+        let why = "its column a has a type that Athena does not read, and that of the table is bigint";
+        assert_eq!(shown(added_columns(&table, &same)), why);
     }
 
     #[test]

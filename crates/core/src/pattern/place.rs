@@ -5,8 +5,9 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::matching::match_segment;
-use super::{Piece, TablePattern, TablePatterns};
+use super::matching::{bound, match_segment};
+use super::{KeyParts, Piece, TablePattern, TablePatterns};
+use crate::table_name::TableName;
 
 /// The place of a file in a table over the files of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +36,27 @@ impl TablePatterns {
     ///
     /// The error is the reason why a table cannot have this place, as the end of a sentence about the key.
     pub(crate) fn place_of(&self, key: &str) -> Option<Result<KeyPlace, String>> {
-        self.0.iter().find(|pattern| pattern.match_key(key).is_some()).map(|pattern| pattern.place_of(key))
+        let mut matches = self.0.iter().enumerate();
+        let (index, pattern, KeyParts { table, .. }) =
+            matches.find_map(|(index, pattern)| Some((index, pattern, pattern.match_key(key)?)))?;
+        Some(pattern.place_of(key).and_then(|place| {
+            self.check_alone(&place.folder, &table, Some(index))?;
+            Ok(place)
+        }))
+    }
+
+    /// The place of a key that no pattern matches: below its upload prefix, which is empty or ends with a slash.
+    ///
+    /// # Errors
+    /// The reason why the table cannot have this place, as the end of a sentence about the key.
+    pub(crate) fn place_below(&self, upload_prefix: &str, key: &str, table: &TableName) -> Result<KeyPlace, String> {
+        let place = place_below(upload_prefix, key)?;
+        self.check_alone(&place.folder, table, None)?;
+        Ok(place)
     }
 }
 
-/// The place of a key without a pattern: below its upload prefix, which is empty or ends with a slash.
-///
-/// # Errors
-/// The reason why a table cannot have this place, as the end of a sentence about the key.
-pub(crate) fn place_below(upload_prefix: &str, key: &str) -> Result<KeyPlace, String> {
+fn place_below(upload_prefix: &str, key: &str) -> Result<KeyPlace, String> {
     let names = folder_names(key);
     let fixed = upload_prefix.matches('/').count();
     let folders = names.iter().enumerate().map(|(index, name)| match index < fixed {
@@ -73,16 +86,38 @@ impl TablePattern {
             }
             folders.push(folder(segment, name, &others));
         }
-        let bound = |piece: &Piece| match piece {
-            Piece::Part(name) => parts.iter().any(|part| part.0 == name),
+        let is_bound = |piece: &Piece| match piece {
+            Piece::Part(name) => bound(&parts, name).is_some(),
             Piece::Literal(_) | Piece::Any => true,
         };
-        if !self.table.iter().chain(self.schema.iter().flatten()).all(bound) {
+        if !self.table.iter().chain(self.schema.iter().flatten()).all(is_bound) {
             return Err(
                 "names its table only in the name of the file, so a folder has files of several tables".to_owned()
             );
         }
+        if self.has_fixed_table() && !self.matches_every_file(&parts) {
+            return Err(
+                "matches a pattern for only some files of its folder, so the folder can have files of other tables; end the \
+                 pattern with *, a part such as {file}, or **"
+                    .to_owned(),
+            );
+        }
         place(&names, &folders, named_at)
+    }
+
+    /// Whether the table has the same name for all keys.
+    fn has_fixed_table(&self) -> bool {
+        self.table.iter().all(|piece| matches!(piece, Piece::Literal(_)))
+    }
+
+    /// Whether the pattern matches files with any name in the folders that contain these parts.
+    fn matches_every_file(&self, parts: &[(&str, &str)]) -> bool {
+        self.has_tail
+            || match self.segments.last().map(Vec::as_slice) {
+                Some([Piece::Any]) => true,
+                Some([Piece::Part(name)]) => bound(parts, name).is_none(),
+                _ => false,
+            }
     }
 
     /// Whether a part belongs to the name of the table.
@@ -215,7 +250,14 @@ mod tests {
         "uploads/orders/ uploads/orders/Year=2026/a%20b=c%20d/ year=2026,a_20b=c d"
     )]
     #[case::fixed_below("in/{table}/dt={dt}/raw/{file}.csv", "in/t/dt=1/raw/x.csv", "in/t/ in/t/dt=1/raw/ dt=1")]
-    #[case::any_with_a_name("in/*/x.csv => t", "in/dt=7/x.csv", "in/ in/dt=7/ dt=7")]
+    #[case::any_with_a_name("in/*/* => t", "in/dt=7/x.csv", "in/ in/dt=7/ dt=7")]
+    #[case::fixed_table("in/dt={dt}/{file} => t", "in/dt=7/x.csv", "in/ in/dt=7/ dt=7")]
+    #[case::fixed_table_of_some_files(
+        "data/dt={dt}/orders_*.csv => orders",
+        "data/dt=7/orders_1.csv",
+        "! matches a pattern for only some files of its folder, so the folder can have files of other tables; end the pattern with *, \
+         a part such as {file}, or **"
+    )]
     #[case::any_below("in/{table}/*/x.csv", "in/t/7/x.csv", "in/t/ in/t/ ")]
     #[case::folder_names_the_key("in/{table}/dt={day}/x.csv", "in/t/dt=7/x.csv", "in/t/ in/t/dt=7/ dt=7")]
     #[case::table_in_the_file(
@@ -239,7 +281,7 @@ mod tests {
         "! has the folder \"_tmp\", and Athena ignores names that begin with _ or a dot"
     )]
     #[case::whole_bucket(
-        "{file}.csv => t",
+        "{file} => t",
         "a.csv",
         "! is in no folder, and a table over the whole bucket would contain every file"
     )]

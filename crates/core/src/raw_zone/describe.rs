@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use crate::catalog::{RawColumn, RawFile, RawFormat, catalog_name};
 use crate::object::ObjectRef;
-use crate::pattern::{KeyPlace, place_below};
+use crate::pattern::KeyPlace;
 use crate::pipeline::PipelineConfig;
 use crate::reader::{FileShape, ShapeContents, TextShape};
 use crate::route;
@@ -37,13 +37,17 @@ pub(crate) struct SourceFile<'a> {
 /// # Errors
 /// The reason why Athena would not read the file, or would read other values.
 pub(crate) fn describe(settings: &PipelineConfig, file: &SourceFile<'_>) -> Result<RawFile, String> {
-    let KeyPlace { root, folder, partition } = place_of(settings, &file.object.key)?;
+    let KeyPlace { root, folder, partition } = place_of(settings, file)?;
     check_name(&file.object.key, file.shape.compression)?;
     let keys: Vec<&str> = partition.iter().map(|(name, _)| name.as_str()).collect();
+    let mut unreadable = Vec::new();
     let (format, columns) = match &file.shape.contents {
-        ShapeContents::Parquet(columns) => (RawFormat::Parquet, parquet_columns(columns, &keys)),
+        ShapeContents::Parquet(columns) => {
+            unreadable = untyped(columns);
+            (RawFormat::Parquet, parquet_columns(columns, &keys))
+        }
         ShapeContents::Text(text) => match &text.layout {
-            Some(Layout::Csv(dialect)) => (csv_format(text, dialect)?, csv_columns(&text.names, &keys)),
+            Some(Layout::Csv(dialect)) => (csv_format(text, dialect)?, csv_columns(&text.names, &keys)?),
             Some(Layout::Json { keys: names, joins, is_plain, .. }) => {
                 check_json(text, *is_plain, file.options)?;
                 (RawFormat::Json, json_columns((names, joins), &keys, file)?)
@@ -62,10 +66,12 @@ pub(crate) fn describe(settings: &PipelineConfig, file: &SourceFile<'_>) -> Resu
         partition,
         format,
         columns,
+        unreadable,
     })
 }
 
-fn place_of(settings: &PipelineConfig, key: &str) -> Result<KeyPlace, String> {
+fn place_of(settings: &PipelineConfig, file: &SourceFile<'_>) -> Result<KeyPlace, String> {
+    let key = file.object.key.as_str();
     let rules = settings.database.tables.current();
     let about_key = |why: String| format!("its key {why}");
     if let Some(place) = rules.routes.patterns.place_of(key) {
@@ -74,16 +80,15 @@ fn place_of(settings: &PipelineConfig, key: &str) -> Result<KeyPlace, String> {
     let Some(prefix) = route::upload_prefix(&settings.prefixes, key) else {
         return Err("its key is under no upload prefix".to_owned());
     };
-    let place = place_below(prefix, key).map_err(about_key)?;
+    let place = rules.routes.patterns.place_below(prefix, key, file.table).map_err(about_key)?;
     if place.partition.is_empty() && !rules.routes.patterns.is_empty() {
         return Err("its key matches no pattern, and its prefix also has the files of other tables".to_owned());
     }
     Ok(place)
 }
 
-/// Checks that Athena does not ignore the file, and knows its compression.
+/// Checks that Athena does not ignore the file, and knows its compression. Athena does not know endings in upper case.
 fn check_name(key: &str, compression: Option<Compression>) -> Result<(), String> {
-    let key = key.to_ascii_lowercase();
     if key.rsplit('/').next().is_some_and(|name| name.starts_with(['_', '.'])) {
         return Err("Athena ignores files whose names begin with _ or a dot".to_owned());
     }
@@ -108,7 +113,8 @@ fn csv_format(text: &TextShape, dialect: &CsvDialect) -> Result<RawFormat, Strin
         return Err(format!("its encoding is {}, and Athena reads UTF-8", dialect.encoding.name()));
     }
     match dialect.escape {
-        None if text.has_backslash && !dialect.has_detected_escape() => return Err(BACKSLASH.to_owned()),
+        // Also with detected escapes: Spillway and Athena disagree on a backslash outside quotes.
+        None if text.has_backslash => return Err(BACKSLASH.to_owned()),
         Some(escape) if escape == quote && text.has_backslash => return Err(BACKSLASH.to_owned()),
         Some(escape) if escape != quote => {
             return Err("its fields have another escape character (CSV_ESCAPE) than Athena reads".to_owned());
@@ -139,9 +145,20 @@ fn csv_format(text: &TextShape, dialect: &CsvDialect) -> Result<RawFormat, Strin
 const BACKSLASH: &str = "a value has a backslash, which Athena reads as an escape";
 
 /// The columns by position, as strings. A name that is also a partition key gets an ending.
-fn csv_columns(names: &[String], keys: &[&str]) -> Vec<RawColumn> {
+fn csv_columns(names: &[String], keys: &[&str]) -> Result<Vec<RawColumn>, String> {
+    let names = unique_names(names)?;
+    Ok(names.iter().map(|name| RawColumn::text(free_name(name, keys, &names))).collect())
+}
+
+/// The names in Glue, which has no commas and no control characters in names.
+fn unique_names(names: &[String]) -> Result<Vec<String>, String> {
     let names: Vec<String> = names.iter().map(|name| catalog_name(name)).collect();
-    names.iter().map(|name| RawColumn::text(free_name(name, keys, &names))).collect()
+    let mut used: HashSet<&str> = HashSet::new();
+    let repeated = names.iter().find(|name| !used.insert(name.as_str())).cloned();
+    match repeated {
+        None => Ok(names),
+        Some(name) => Err(format!("two of its columns would have the name {name:?} in Glue; rename one of them")),
+    }
 }
 
 /// The name itself, or with an ending if it is also a partition key.
@@ -161,6 +178,14 @@ fn check_json(text: &TextShape, is_plain: bool, options: &ReadOptions) -> Result
         return Err("its values have the form of DynamoDB (JSON_VALUES), which Athena does not read".to_owned());
     }
     let starts_later = text.first_byte.is_some_and(|byte| byte > 0);
+    if text.rejects > 0 {
+        return Err("it has rejected records, and Athena fails a query that reads one of them".to_owned());
+    }
+    if text.has_non_finite {
+        return Err(
+            "it contains NaN or Infinity, which JSON does not have, and Athena fails a query that reads it".to_owned()
+        );
+    }
     if options.json.records_path.is_some() || starts_later || text.lines != text.records {
         return Err("it does not have one JSON object in each line, which Athena needs".to_owned());
     }
@@ -187,7 +212,7 @@ fn json_columns(
         return Err(format!("it has keys that differ from {name:?} only in letter case"));
     }
     let header: Vec<Vec<u8>> = top.iter().map(|(_, name)| name.as_bytes().to_vec()).collect();
-    let own: Vec<String> = column_names(&header).iter().map(|name| catalog_name(name)).collect();
+    let own = unique_names(&column_names(&header))?;
     // Rules and flattening change the columns, so the schema does not have those of the file.
     let schema = file.schema.filter(|_| file.options.columns.is_empty() && file.options.json.flatten_depth == 0);
     let column = |((index, key), name): (&(usize, &str), &String)| {
@@ -199,6 +224,11 @@ fn json_columns(
         RawColumn { key, ..column }
     };
     Ok(top.iter().zip(&own).map(column).collect())
+}
+
+/// The names of the columns whose types Athena does not know.
+fn untyped(columns: &[(String, Option<String>)]) -> Vec<String> {
+    columns.iter().filter(|(_, hive_type)| hive_type.is_none()).map(|(name, _)| name.to_lowercase()).collect()
 }
 
 /// The columns that Athena finds by their names and whose types it knows.
@@ -225,7 +255,10 @@ mod tests {
 
     #[rstest]
     #[case("a.csv", None, "")]
-    #[case("a.CSV.GZ", Some(Compression::Gzip), "")]
+    #[case("a.csv.gz", Some(Compression::Gzip), "")]
+    #[case("a.CSV.GZ", None, "")]
+    #[case("a.CSV.GZ", Some(Compression::Gzip), "it is compressed with gzip, and its name does not end in .gz")]
+    #[case("a.ZST", Some(Compression::Zstd), "it is compressed with Zstandard, and its name does not end in .zst")]
     #[case("a.jsonl.zst", Some(Compression::Zstd), "")]
     #[case("a.csv", Some(Compression::Gzip), "it is compressed with gzip, and its name does not end in .gz")]
     #[case("a.csv.gz", Some(Compression::Zstd), "it is compressed with Zstandard, and its name does not end in .zst")]
@@ -253,7 +286,15 @@ mod tests {
     #[test]
     fn column_with_the_name_of_a_partition_key_gets_another() {
         let names = ["Day".to_owned(), "day__column".to_owned(), "note".to_owned()];
-        let columns: Vec<String> = csv_columns(&names, &["day"]).into_iter().map(|column| column.name).collect();
+        let columns: Vec<String> =
+            csv_columns(&names, &["day"]).unwrap().into_iter().map(|column| column.name).collect();
         assert_eq!(columns, ["day__column__column", "day__column", "note"]);
+    }
+
+    #[test]
+    fn columns_with_one_name_in_glue_are_refused() {
+        let names = ["a,b", "c", "A_B"].map(str::to_owned);
+        let why = "two of its columns would have the name \"a_b\" in Glue; rename one of them";
+        assert_eq!(csv_columns(&names, &[]).err().as_deref(), Some(why));
     }
 }

@@ -1,6 +1,6 @@
 //! How a file looks to a program that reads it in place: Athena divides text into lines, and Parquet declares its columns.
 //!
-//! The first pass finds it out on the way. Only the scan of the values costs anything, and it is off unless it is needed.
+//! The first pass collects this as it reads the rows. Only the scan of the values costs time, and it is off unless it is needed.
 
 use bytes::Bytes;
 use spillway_formats::Batch;
@@ -45,6 +45,8 @@ pub(crate) struct TextShape {
     pub(crate) lines: u64,
     /// Number of data records, rejected ones included.
     pub(crate) records: u64,
+    /// Number of rejected records among them.
+    pub(crate) rejects: u64,
     /// The offset of the first record.
     pub(crate) first_byte: Option<u64>,
     /// Whether a value contains a backslash.
@@ -53,6 +55,8 @@ pub(crate) struct TextShape {
     pub(crate) has_carriage_return: bool,
     /// Whether lines at the end of the file are not records.
     pub(crate) has_footer: bool,
+    /// Whether a value is a number that JSON does not have: NaN or Infinity.
+    pub(crate) has_non_finite: bool,
     last_byte: Option<u8>,
 }
 
@@ -74,10 +78,12 @@ impl TextShape {
             names: Vec::new(),
             lines: 0,
             records: 0,
+            rejects: 0,
             first_byte: None,
             has_backslash: false,
             has_carriage_return: false,
             has_footer: false,
+            has_non_finite: false,
             last_byte: None,
         }
     }
@@ -109,7 +115,9 @@ impl TextShape {
             names,
             lines: decoder.lines(self.last_byte),
             records: self.records + rejects as u64,
+            rejects: rejects as u64,
             has_footer: decoder.has_footer(),
+            has_non_finite: decoder.has_non_finite(),
             ..self
         }
     }
