@@ -188,12 +188,12 @@ impl Dispatcher {
         results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
         // Without the ledger, the sweep does not know which of the kept files wait.
         results.add_failure(error);
-        Box::pin(raw_zone::register_noted(context, bucket)).await;
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),
             Err(error) => warn!(error = %chain(&error), "failed to measure the backlog"),
         }
+        Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
         Ok(RequestResult { cleared: Some(cleared), ..RequestResult::from(results) })
     }
 

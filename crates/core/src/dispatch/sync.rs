@@ -93,12 +93,13 @@ impl Dispatcher {
         let used = context.store.requests().since(requests);
         let sync = SyncResult { s3_requests: (used.reads + used.writes) as u64, ..SyncResult::default() };
         let Progress { mut results, errors, mut sync } = Box::pin(self.sync_tables(&run, places, &states, sync)).await;
-        Box::pin(raw_zone::register_noted(context, bucket)).await;
         self.metrics.sync(sync.remaining(), sync.incomplete());
         // Another worker has these files, or the next sync tries them again.
         results.forget_failures(|kind| is_owned_by_another(kind) || kind == ErrorKind::Throttled);
         errors.into_iter().for_each(|error| results.add(Err(error)));
         self.publish(&mut results).await;
+        // Only after everything else: Glue does not delay the metrics of the sync.
+        Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
         sync.reports_omitted = results.keep_reports(MAX_REPORTS);
         Ok(RequestResult { sync: Some(sync), ..RequestResult::from(results) })
     }

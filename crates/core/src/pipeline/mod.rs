@@ -55,6 +55,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::{Action, policy};
+use crate::raw_zone::GlueOutage;
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -80,6 +81,8 @@ pub(crate) struct Context {
     pub destinations: Arc<dyn Destinations>,
     /// The database outage that this process has found, if any.
     pub outage: KnownOutage,
+    /// The outage of Glue that a file of a raw zone has found, if any.
+    pub glue_outage: GlueOutage,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
     /// Settings.

@@ -3,8 +3,6 @@
 //! So a worker that dies in between leaves a file that is processed and registered again. A problem of the catalog does not
 //! stop the load: it is reported, and a registration that Glue did not make is noted for a later sweep or sync.
 
-use std::time::Duration;
-
 use tracing::{debug, error, warn};
 
 use crate::catalog::Registration;
@@ -15,9 +13,6 @@ use crate::raw_zone::{self, SourceFile};
 use crate::reader::FileShape;
 use crate::report::Report;
 use spillway_formats::schema::Schema;
-
-/// How long a load waits for Glue.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// The result for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +60,11 @@ pub(super) async fn register(attempt: &Attempt<'_>, schema: Option<&Schema>, sha
             return Ok(());
         }
     };
-    let catalog = context.catalog.for_raw_zone(&settings.raw_database);
-    let registered = match tokio::time::timeout(LIMIT, catalog.register_raw(&file)).await {
-        Ok(registered) => registered,
-        Err(_) => {
-            let message = format!("Glue did not register the folder within {} s", LIMIT.as_secs());
-            Err(Error::new(ErrorKind::Service, message))
+    let registered = match context.glue_outage.is_known() {
+        true => {
+            Err(Error::new(ErrorKind::Service, "Glue has failed less than a minute ago, so it was not asked again"))
         }
+        false => raw_zone::register(context, &file).await,
     };
     match registered {
         Ok(Registration::Done) => {
@@ -91,6 +84,6 @@ pub(super) async fn register(attempt: &Attempt<'_>, schema: Option<&Schema>, sha
 }
 
 fn unreadable(attempt: &Attempt<'_>, why: String) {
-    warn!(why, "Athena cannot read the file in place; its load goes on");
+    warn!(why, "Athena cannot read the file in place; it is loaded as usual");
     attempt.set_raw_result(RawResult::Unreadable(format!("Athena cannot read the file in place: {why}")));
 }

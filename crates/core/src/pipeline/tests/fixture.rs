@@ -27,6 +27,7 @@ use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
     AfterLoad, Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
 };
+use crate::raw_zone::GlueOutage;
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
 use crate::request::{Request, SweepRequest};
@@ -374,6 +375,7 @@ impl Fixture {
             catalog: Catalog::new(&config, self.settings.glue.clone()),
             destinations: Arc::new(self.database.clone()),
             outage: KnownOutage::default(),
+            glue_outage: GlueOutage::default(),
             cost_meter: CostMeter::default(),
             settings: self.settings.clone(),
             worker: "worker".to_owned(),

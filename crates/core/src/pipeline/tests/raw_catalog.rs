@@ -1,4 +1,7 @@
-//! `CATALOG_RAW`: files that stay in place are registered in Glue before they are loaded, and nothing of it stops a load.
+//! `CATALOG_RAW`: files that stay in place are registered in Glue before they are loaded, and a failure of the catalog does not stop a load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -10,6 +13,7 @@ use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, TableRules, Tables};
 use crate::report::{Outcome, Report};
 use crate::route::TableSettings;
+use spillway_formats::reject::RejectLimit;
 
 const PART: &str = "uploads/orders/year=2026/day=07/orders_1.csv";
 const ROWS: &str = "id,note\n1,one\n2,two\n";
@@ -105,6 +109,8 @@ async fn json_has_types_and_keys() {
 #[case::empty_line("id,note\n\n1,x\n", "lines")]
 #[case::backslash("id,note\n1,a\\b\n", "backslash")]
 #[case::carriage_return("id,note\n1,\"a\rb\"\n", "carriage return")]
+#[case::two_carriage_returns("id,note\r\r\n1,x\r\r\n", "lines")]
+#[case::detected_escape("id,note\n1,\"a \\\"b\\\" c\"\n2,a\\b\n", "backslash")]
 #[tokio::test]
 async fn file_that_athena_reads_wrong_is_loaded(
     #[case] body: &str,
@@ -187,6 +193,102 @@ async fn folder_is_registered_later(
     fixture.run(&json!({ request: {} })).await;
     assert_eq!((fixture.objects().as_str(), fixture.aws.partitions()), ("upload upload", 1));
     assert_eq!(fixture.database.rows().len(), 4);
+}
+
+/// A table or a folder has a fixed number of notes, however many files are loaded while Glue is down.
+#[tokio::test]
+async fn files_with_the_same_columns_share_a_note() {
+    let fixture = fixture(Reading::Buffered);
+    fixture.aws.fail("GetTable", "");
+    for (number, value) in ["1", "1234567", "1234567890123"].into_iter().enumerate() {
+        let key = format!("uploads/events/year=2026/day=07/{number}.jsonl");
+        load(&fixture, &key, &format!("{{\"id\": {value}}}\n")).await;
+    }
+    assert_eq!(fixture.objects(), "registration upload upload upload");
+}
+
+/// After one failure, files do not wait for Glue. They are noted at once.
+#[tokio::test]
+async fn outage_of_glue_is_remembered() {
+    let fixture = fixture(Reading::Buffered);
+    let context = fixture.context();
+    fixture.aws.fail("GetTable", "");
+    fixture.aws.put(PART, ROWS);
+    assert!(fixture.process_in(&context, PART).await.unwrap().needs_attention);
+    fixture.aws.heal();
+    let next = "uploads/orders/year=2026/day=08/orders_1.csv";
+    fixture.aws.put(next, "id,note\n3,three\n");
+    let report = fixture.process_in(&context, next).await.unwrap();
+    assert!(report.catalog_problem.is_some_and(|why| why.contains("less than a minute ago")));
+    assert_eq!((fixture.objects().as_str(), fixture.aws.partitions()), ("registration registration upload upload", 0));
+    fixture.run(&json!({ "sweep": {} })).await;
+    assert_eq!((fixture.objects().as_str(), fixture.aws.partitions()), ("upload upload", 2));
+}
+
+/// An outage ends the registrations of a request. A table that Glue refuses does not.
+#[rstest]
+#[case::outage(500, "InternalError", 1)]
+#[case::forbidden(400, "AccessDeniedException", 2)]
+#[tokio::test]
+async fn noted_registrations_end_with_an_outage(#[case] status: u16, #[case] code: &'static str, #[case] tried: usize) {
+    let fixture = fixture(Reading::Buffered);
+    fixture.aws.fail("GetTable", "");
+    for table in ["a", "b"] {
+        load(&fixture, &format!("uploads/{table}/x.csv"), ROWS).await;
+    }
+    fixture.aws.heal();
+    fixture.aws.fail_with("GetTable", "", status, code);
+    let requests = Arc::new(AtomicUsize::new(0));
+    for _ in 0..2 {
+        let requests = requests.clone();
+        let count = move || {
+            requests.fetch_add(1, Ordering::Relaxed);
+        };
+        fixture.aws.before("GetTable", "", 0, count);
+    }
+    fixture.run(&json!({ "sweep": {} })).await;
+    assert_eq!(requests.load(Ordering::Relaxed), tried);
+    assert_eq!(fixture.objects(), "registration registration upload upload");
+}
+
+/// Another worker extends the table and the partition while this one writes the partition with fewer columns.
+#[tokio::test]
+async fn partition_gets_the_columns_of_every_worker() {
+    let fixture = fixture(Reading::Buffered);
+    load(&fixture, PART, ROWS).await;
+    let aws = fixture.aws.clone();
+    fixture.aws.before("BatchUpdatePartition", "", 0, move || {
+        let mut table = aws.glue_table("orders").unwrap();
+        let columns = table["StorageDescriptor"]["Columns"].as_array_mut().unwrap();
+        columns.push(json!({"Name": "other", "Type": "string"}));
+        aws.put_glue_table("orders", table);
+    });
+    load(&fixture, "uploads/orders/year=2026/day=07/orders_2.csv", "id,note,new\n3,three,x\n").await;
+    assert_eq!(fixture.aws.partition_folders()[0].1, 4);
+}
+
+/// A query of Athena would fail at such a record.
+#[rstest]
+#[case::nan("{\"id\": 1, \"x\": NaN}\n", "NaN")]
+#[case::infinity("{\"id\": 1, \"x\": -Infinity}\n", "Infinity")]
+#[case::rejected("{\"id\": 1}\n{\"id\": }\n", "rejected records")]
+#[tokio::test]
+async fn json_that_athena_cannot_parse_is_not_registered(#[case] body: &str, #[case] reason: &str) {
+    let mut fixture = fixture(Reading::Buffered);
+    fixture.settings.files.limits.rejects = RejectLimit::Count(1);
+    let report = load(&fixture, "uploads/events/year=2026/day=07/1.jsonl", body).await;
+    assert!(report.catalog_problem.as_deref().is_some_and(|why| why.contains(reason)), "{report:?}");
+    assert_eq!(fixture.aws.partitions(), 0);
+}
+
+/// One column has one key in all files of a table.
+#[tokio::test]
+async fn json_key_that_differs_from_its_column_is_refused() {
+    let fixture = fixture(Reading::Buffered);
+    load(&fixture, "uploads/events/year=2026/day=07/1.jsonl", "{\"a,b\": 1}\n").await;
+    let other = load(&fixture, "uploads/events/year=2026/day=08/2.jsonl", "{\"a_b\": 1}\n").await;
+    assert!(other.catalog_problem.is_some_and(|why| why.contains("has another key")));
+    assert_eq!(fixture.aws.partitions(), 1);
 }
 
 #[tokio::test]
