@@ -56,7 +56,7 @@ impl PipelineConfig {
             dedupe: environment.get(&settings::DEDUPE)?,
             after_load: environment.get(&settings::AFTER_LOAD)?,
             catalog_raw: catalog_raw(environment)?,
-            raw_database: environment.get(&settings::RAW_DATABASE)?,
+            raw_database: raw_database(environment)?,
             lake_database: environment.get(&settings::LAKE_DATABASE)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
@@ -79,6 +79,18 @@ fn catalog_raw(environment: &Environment) -> Result<bool> {
         return Err(invalid(&settings::CATALOG_RAW, "true", Reason::Because(why)));
     }
     Ok(is_on)
+}
+
+/// `RAW_DATABASE`, which must be another database than those of the fallback and the lake: their tables have the same names.
+fn raw_database(environment: &Environment) -> Result<String> {
+    let name = environment.get(&settings::RAW_DATABASE)?;
+    for other in [&settings::GLUE_DATABASE, &settings::LAKE_DATABASE] {
+        if environment.get(other)? == name {
+            let why = format!("it is also {}, whose tables have the same names", other.info.name);
+            return Err(invalid(&settings::RAW_DATABASE, &name, Reason::Because(why)));
+        }
+    }
+    Ok(name)
 }
 
 /// The size of this function or task, when the platform or the template has set it.

@@ -20,7 +20,7 @@ settings! { Fallback FALLBACK {
     LAKE_DATABASE: String = GLUE_NAME, All, Template::Parameter("LakeDatabase"), default "spillway_lake";
 
     /// Glue database of the tables over raw zones, in lower case; see `CATALOG_RAW`. Created when it is first needed. Each table
-    /// has the name of the table that its files belong to.
+    /// has the name of the table that its files belong to. It must not be `GLUE_DATABASE` or `LAKE_DATABASE`.
     RAW_DATABASE: String = GLUE_NAME, All, Template::Parameter("RawDatabase"), default "spillway_raw";
 }}
 
