@@ -78,18 +78,23 @@ fn compute(environment: &Environment) -> Result<Option<Compute>> {
     Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Compute::Fargate { cpu_units, memory_mb }))
 }
 
-fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOptions> {
+/// The limits on a file.
+pub(super) fn limits(environment: &Environment, compute: Option<Compute>) -> Result<ReadLimits> {
     let decoded = DecodedLimits {
         max_bytes: environment.get(&settings::MAX_DECODED_BYTES)?,
         max_ratio: environment.get(&settings::MAX_DECODED_RATIO)?,
     };
-    let limits = ReadLimits {
+    Ok(ReadLimits {
         max_record_bytes: environment.get(&settings::MAX_RECORD_BYTES)?,
         max_columns: environment.get(&settings::MAX_COLUMNS)?,
         max_memory_bytes: compute.map_or(DEFAULT_DECODER_BYTES, |compute| compute.memory_bytes() / 2),
         decoded,
         rejects: environment.get(&settings::MAX_REJECTS)?,
-    };
+    })
+}
+
+fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOptions> {
+    let limits = limits(environment, compute)?;
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,

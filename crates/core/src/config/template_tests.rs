@@ -185,7 +185,7 @@ fn the_template_sets_each_setting_for_each_program_that_reads_it() {
                 (false, false)
             }
             ReadBy::Task => (false, true),
-            ReadBy::CommandLine | ReadBy::TestBuilds => {
+            ReadBy::Stream | ReadBy::CommandLine | ReadBy::TestBuilds => {
                 panic!("{} is not for deployed programs, and the template sets it", info.name)
             }
         };
@@ -297,6 +297,28 @@ fn guide_names_each_setting_without_a_parameter() {
         if info.template == Template::NotSet && is_of_deployment && !local.contains(&info.name) {
             assert!(guide.contains(&format!("`{}`", info.name)), "docs/deploy.md does not name {}", info.name);
         }
+    }
+}
+
+/// With a wrong variable or metric, the transform would not start, and its alarms would stay silent.
+#[test]
+fn streaming_template_uses_settings_and_metrics_that_exist() {
+    let text = include_str!("../../../../templates/streaming.yaml");
+    let variables = variables(section(section(text, "  TransformFunction:"), "      Environment:"));
+    for (name, parameter) in
+        [("STREAM_TABLE_FIELD", "TableField"), ("STREAM_TABLES", "Tables"), ("LOG_LEVEL", "LogLevel")]
+    {
+        assert!(refers_to(variables[name], parameter), "{name}");
+    }
+    for name in variables.keys() {
+        declared(name);
+    }
+    let metrics = include_str!("../metrics.rs");
+    let alarms: Vec<&str> = text.split("Namespace: Spillway\n").skip(1).collect();
+    assert!(!alarms.is_empty());
+    for alarm in alarms {
+        let name = alarm.trim_start().lines().next().unwrap().trim_start_matches("MetricName: ");
+        assert!(metrics.contains(&format!("(\"{name}\"")), "{name}");
     }
 }
 
