@@ -129,6 +129,8 @@ mod deploy {
     mod stacks;
     // Status of files, with the server up and down.
     mod status;
+    // Streams: events from Kinesis through Firehose and the transform function into tables.
+    mod streaming;
     // A sync of many files that is killed again and again, and the cost of a sync that finds nothing.
     mod sync;
     // The task as a process: modes, exit codes and signals.

@@ -12,6 +12,7 @@
 
 mod calls;
 mod policy;
+mod streaming;
 mod targets;
 pub(crate) mod template;
 
