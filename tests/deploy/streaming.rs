@@ -76,11 +76,11 @@ impl Site {
 
     /// Publishes sample events with the command line.
     async fn publish(&self, topic: &str, events: u64, broken: u64) -> Result<()> {
-        let (events, broken) = (events.to_string(), broken.to_string());
+        let (count, faults) = (events.to_string(), broken.to_string());
         let arguments = ["sample", "--json", "--stream", self.output("StreamName")?, "--topic", topic];
-        let arguments = [&arguments[..], &["--events", &events, "--broken", &broken]].concat();
+        let arguments = [&arguments[..], &["--events", &count, "--broken", &faults]].concat();
         let published = spillway(&self.account().settings(), &arguments).await?.ensure_code(0)?.json()?;
-        ensure!(published["records"].to_string() == events && published["broken"].to_string() == broken, "{published}");
+        ensure!(published["records"] == events && published["broken"] == broken, "{published}");
         Ok(())
     }
 
