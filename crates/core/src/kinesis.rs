@@ -159,7 +159,7 @@ impl DataStream {
     }
 }
 
-/// The records in groups that fit into a request. A record that is too large is alone: Kinesis says so.
+/// The records in groups that fit into a request. A record above the limit is sent alone, so that Kinesis returns the error.
 fn batches(records: &[StreamRecord]) -> Vec<&[StreamRecord]> {
     let (mut found, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (index, record) in records.iter().enumerate() {

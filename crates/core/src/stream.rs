@@ -13,11 +13,12 @@ use spillway_formats::limits::ReadLimits;
 use tracing::{info, warn};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kinesis::{DataStream, StreamRecord};
+use crate::kinesis::DataStream;
 use crate::metrics::{Metrics, StreamCounts};
 use record::{EventRules, Failure, Reason, RecordContent};
 use response::{EventRecord, Fitted, MAX_RESPONSE_BYTES, ResponseRecord, StreamEvent, original};
 
+pub(crate) use record::table_name;
 pub use response::is_stream_event;
 
 /// The most failed records of one event that are logged one by one. Metrics count all of them.
@@ -34,6 +35,8 @@ pub struct StreamSettings {
     pub table_field: String,
     /// `STREAM_TABLES`, in lower case: the accepted tables. `None` accepts every valid name.
     pub tables: Option<Vec<String>>,
+    /// `STREAM_KEY_FIELDS`: the fields that each event must have.
+    pub key_fields: Vec<String>,
     /// `LEDGER_TABLE`, which no event may name.
     pub ledger_table: String,
     /// Limits on an event.
@@ -52,10 +55,10 @@ pub struct Transform {
 impl Transform {
     /// A transform with these settings.
     pub fn new(settings: StreamSettings) -> Self {
-        let StreamSettings { region, stack, table_field, tables, ledger_table, limits } = settings;
+        let StreamSettings { region, stack, table_field, tables, key_fields, ledger_table, limits } = settings;
         Self {
             region,
-            rules: EventRules { table_field, tables, ledger_table, limits },
+            rules: EventRules { table_field, tables, key_fields, ledger_table, limits },
             metrics: Metrics::new(&stack, "stream"),
             max_response_bytes: MAX_RESPONSE_BYTES,
         }
@@ -64,7 +67,7 @@ impl Transform {
     /// Transforms the records of an event, and returns the response for Firehose.
     ///
     /// # Errors
-    /// When the event is not one of Firehose, or records that do not fit into the response cannot be put into the source stream.
+    /// When the event is not one of Firehose, or Kinesis does not accept records that do not fit into the response.
     /// Firehose then calls again, and at last writes all records of the event to the error prefix.
     pub async fn run(&self, event: &Value) -> Result<Value> {
         let result = self.transform(event).await;
@@ -77,8 +80,11 @@ impl Transform {
     async fn transform(&self, event: &Value) -> Result<Value> {
         let event = StreamEvent::parse(event)?;
         let (fitted, counts) = self.fit(&event);
-        if !fitted.resend.is_empty() {
-            self.send_again(&event, &fitted.resend).await?;
+        if let Some(stream) = event.source_kinesis_stream_arn
+            && !fitted.resend.is_empty()
+        {
+            let records: Vec<_> = fitted.resend.iter().filter_map(|index| original(&event.records[*index])).collect();
+            Box::pin(DataStream::named(&self.region, stream)).await.put(&records).await?;
         }
         info!(
             records = counts.records,
@@ -97,7 +103,7 @@ impl Transform {
     fn fit<'a>(&self, event: &StreamEvent<'a>) -> (Fitted<'a>, StreamCounts) {
         let contents: Vec<_> = event.records.iter().map(|record| self.read(record)).collect();
         let records = event.records.iter().zip(&contents).map(|(record, content)| ResponseRecord::of(record, content));
-        let fitted = Fitted::within(self.max_response_bytes, records.collect());
+        let fitted = Fitted::within(self.max_response_bytes, event.overflow(), records.collect());
         let mut counts = StreamCounts {
             records: contents.len() as u64,
             sent_again: fitted.resend.len() as u64,
@@ -107,14 +113,13 @@ impl Transform {
             match content {
                 // It is counted when it comes again.
                 Ok(RecordContent::Events(_)) if fitted.resend.binary_search(&index).is_ok() => {}
+                Ok(RecordContent::Events(_)) if fitted.too_large.binary_search(&index).is_ok() => {
+                    let detail = "the result of the record does not fit into the response, and it cannot be sent again";
+                    count_failure(&mut counts, &event.records[index], &Failure::new(Reason::TooLarge, detail));
+                }
                 Ok(RecordContent::Events(events)) => counts.events += events.count,
                 Ok(RecordContent::Empty) => counts.empty += 1,
-                Err(failure) => {
-                    if counts.all_failed() < MAX_LOGGED as u64 {
-                        log(&event.records[index], failure);
-                    }
-                    *counts.failed.entry(failure.reason.name()).or_default() += 1;
-                }
+                Err(failure) => count_failure(&mut counts, &event.records[index], failure),
             }
         }
         (fitted, counts)
@@ -125,21 +130,14 @@ impl Transform {
         let data = data.map_err(|_| Failure::new(Reason::NotJson, "the data of the record is not base64"))?;
         record::read(&data, &self.rules)
     }
+}
 
-    /// Puts records into the source stream again.
-    async fn send_again(&self, event: &StreamEvent<'_>, indexes: &[usize]) -> Result<()> {
-        let Some(stream) = event.source_kinesis_stream_arn else {
-            let message = format!(
-                "{} records do not fit into the response, and the event names no Kinesis stream to put them into again; lower \
-                 BufferSizeInMBs of the Firehose stream",
-                indexes.len()
-            );
-            return Err(Error::new(ErrorKind::Settings, message));
-        };
-        let records: Vec<StreamRecord> = indexes.iter().filter_map(|index| original(&event.records[*index])).collect();
-        Box::pin(DataStream::named(&self.region, stream)).await.put(&records).await?;
-        Ok(())
+/// Counts a record that is not delivered, and logs the first ones.
+fn count_failure(counts: &mut StreamCounts, record: &EventRecord<'_>, failure: &Failure) {
+    if counts.all_failed() < MAX_LOGGED as u64 {
+        log(record, failure);
     }
+    *counts.failed.entry(failure.reason.name()).or_default() += 1;
 }
 
 /// Logs a record that is not delivered, without its content. The sequence number finds it in the stream.
@@ -169,6 +167,7 @@ mod tests {
             stack: "s".into(),
             table_field: rules.table_field,
             tables: None,
+            key_fields: Vec::new(),
             ledger_table: rules.ledger_table,
             limits: rules.limits,
         })
@@ -216,17 +215,28 @@ mod tests {
     }
 
     /// Firehose sends at most 6 MB, and a record of the response is smaller than that of an event with data of Kinesis. So only
-    /// records of direct puts with very small data can exceed the limit.
+    /// records of direct puts with very small data can exceed the limit. They have no stream to be put into again.
     #[tokio::test]
     async fn response_never_exceeds_its_limit() {
-        let transform = Transform { max_response_bytes: 500, ..transform() };
-        let records = [r#"{"table":"a"}"#; 10];
-        let event = event(&records);
+        let transform = Transform { max_response_bytes: 1_000, ..transform() };
+        let event = event(&[r#"{"table":"a"}"#; 15]);
         let (fitted, counts) = transform.fit(&StreamEvent::parse(&event).unwrap());
-        assert!(!fitted.resend.is_empty() && counts.events + counts.sent_again == 10, "{counts:?}");
-        assert_eq!(fitted.response.records.len(), 10);
-        let error = transform.run(&event).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Settings);
-        assert!(error.to_string().contains("BufferSizeInMBs"), "{error}");
+        let failed = fitted.too_large.len() as u64;
+        assert!(fitted.resend.is_empty() && failed > 0, "{counts:?}");
+        assert_eq!(counts.failed, BTreeMap::from([("too_large", failed)]));
+        assert_eq!(counts.events + failed, 15);
+        let response = transform.run(&event).await.unwrap();
+        assert!(response.to_string().len() <= 1_000 + r#"{"records":[]}"#.len());
+        assert_eq!(response["records"].as_array().unwrap().len(), 15);
+    }
+
+    #[test]
+    fn records_of_kinesis_that_do_not_fit_are_sent_again() {
+        let transform = Transform { max_response_bytes: 1_000, ..transform() };
+        let mut event = event(&[r#"{"table":"a"}"#; 15]);
+        event["sourceKinesisStreamArn"] = "arn:k".into();
+        let (fitted, counts) = transform.fit(&StreamEvent::parse(&event).unwrap());
+        assert!(fitted.too_large.is_empty() && counts.failed.is_empty() && counts.sent_again > 0, "{counts:?}");
+        assert_eq!(counts.events + counts.sent_again, 15);
     }
 }

@@ -22,7 +22,7 @@ enum Function {
     /// Runs requests.
     Requests(Box<Requests>),
     /// Transforms the records of a stream.
-    Stream(Transform),
+    Stream(Box<Transform>),
 }
 
 /// What requests need.
@@ -44,7 +44,7 @@ async fn start() -> anyhow::Result<Function> {
     telemetry::init(&LogSettings::from_env()?).context("cannot set up the logs")?;
     Ok(match IngestRole::from_env().context("the function's settings are invalid")? {
         IngestRole::Requests(settings) => Function::Requests(Box::new(connect(*settings).await)),
-        IngestRole::Stream(settings) => Function::Stream(Transform::new(settings)),
+        IngestRole::Stream(settings) => Function::Stream(Box::new(Transform::new(settings))),
     })
 }
 

@@ -26,7 +26,7 @@ fn roles_of_the_streaming_template_are_narrow() -> Result<()> {
     let delivery = [
         "kinesis:DescribeStream kinesis:GetShardIterator kinesis:GetRecords kinesis:ListShards on Stream.Arn",
         "lambda:InvokeFunction lambda:GetFunctionConfiguration on TransformFunction.Arn TransformFunction.Arn:*",
-        "s3:PutObject s3:AbortMultipartUpload on arn:aws:s3:::data/stream/* arn:aws:s3:::data/failed/stream/*",
+        "s3:PutObject s3:AbortMultipartUpload on arn:aws:s3:::data/stream/* arn:aws:s3:::data/failed/stream-errors/*",
         "s3:GetBucketLocation s3:ListBucket s3:ListBucketMultipartUploads on arn:aws:s3:::data",
         "logs:PutLogEvents on arn:aws:logs:us-east-1:111122223333:log-group:DeliveryLogGroup:log-stream:*",
         "kms:Decrypt on arn:aws:kms:us-east-1:111122223333:key/1",

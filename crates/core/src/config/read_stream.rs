@@ -4,9 +4,7 @@ use super::environment::Environment;
 use super::setting::{Reason, invalid};
 use super::{read, settings};
 use crate::error::Result;
-use crate::pattern;
-use crate::stream::StreamSettings;
-use crate::table_name::TableName;
+use crate::stream::{StreamSettings, table_name};
 
 /// The settings of the transform; `None` if the function runs requests.
 pub(super) fn stream(environment: &Environment) -> Result<Option<StreamSettings>> {
@@ -16,6 +14,7 @@ pub(super) fn stream(environment: &Environment) -> Result<Option<StreamSettings>
         region: environment.get(&settings::AWS_REGION)?,
         stack: environment.get(&settings::STACK_NAME)?,
         tables: tables(environment, &ledger_table)?,
+        key_fields: environment.find(&settings::STREAM_KEY_FIELDS)?.unwrap_or_default(),
         limits: read::limits(environment, None)?,
         table_field,
         ledger_table,
@@ -26,8 +25,7 @@ pub(super) fn stream(environment: &Environment) -> Result<Option<StreamSettings>
 fn tables(environment: &Environment, ledger_table: &str) -> Result<Option<Vec<String>>> {
     let Some(names) = environment.find(&settings::STREAM_TABLES)? else { return Ok(None) };
     let valid = |name: &String| {
-        let table = pattern::table_name(&TableName::from(name.as_str()), ledger_table);
-        table.map(|table| table.to_string()).map_err(|why| {
+        table_name(name, ledger_table).map_err(|why| {
             let text = environment.text(&settings::STREAM_TABLES).ok().flatten().unwrap_or_default();
             invalid(&settings::STREAM_TABLES, &text, Reason::Because(format!("the table name {name:?} {why}")))
         })
@@ -56,9 +54,25 @@ mod tests {
             read("Orders, items ,").unwrap().unwrap().tables,
             Some(vec!["orders".to_owned(), "items".to_owned()])
         );
-        let error = read("orders,spillway_ledger").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Settings);
-        assert!(error.to_string().contains("is the name of the ledger"), "{error}");
+        for (tables, why) in [
+            ("orders,spillway_ledger", "is the name of the ledger"),
+            ("orders;items", "contains a character other than letters"),
+            ("sales/orders", "contains a character other than letters"),
+            ("..", "consists of dots"),
+        ] {
+            let error = read(tables).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Settings);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn key_fields_keep_their_letter_case() {
+        let read = |fields: &[(&str, &str)]| {
+            stream(&Environment::of(&[&[("STREAM_TABLE_FIELD", "t")], fields].concat())).unwrap().unwrap().key_fields
+        };
+        assert_eq!(read(&[("STREAM_KEY_FIELDS", "requestId, at")]), ["requestId", "at"]);
+        assert!(read(&[]).is_empty() && read(&[("STREAM_KEY_FIELDS", "")]).is_empty());
     }
 
     #[test]

@@ -305,9 +305,12 @@ fn guide_names_each_setting_without_a_parameter() {
 fn streaming_template_uses_settings_and_metrics_that_exist() {
     let text = include_str!("../../../../templates/streaming.yaml");
     let variables = variables(section(section(text, "  TransformFunction:"), "      Environment:"));
-    for (name, parameter) in
-        [("STREAM_TABLE_FIELD", "TableField"), ("STREAM_TABLES", "Tables"), ("LOG_LEVEL", "LogLevel")]
-    {
+    for (name, parameter) in [
+        ("STREAM_TABLE_FIELD", "TableField"),
+        ("STREAM_TABLES", "Tables"),
+        ("STREAM_KEY_FIELDS", "KeyFields"),
+        ("LOG_LEVEL", "LogLevel"),
+    ] {
         assert!(refers_to(variables[name], parameter), "{name}");
     }
     for name in variables.keys() {

@@ -1,14 +1,17 @@
 //! Reads one record of a stream: the events in it, and the table that they name. Pure.
 //!
 //! A record is one JSON object, or several with or without white space between them. The decoder that loads files reads each
-//! object, so an event that passes here is not rejected later for its syntax. Bytes of an event stay as they are, except that
-//! line breaks between its values become spaces.
+//! object, so an event that passes here is not rejected later for its syntax. Events that would send a whole file to the fallback
+//! do not pass either: those without a key, and those with U+0000, which PostgreSQL does not store. Whether a value fits its
+//! column is known only by the loader. Bytes of an event stay as they are, except that line breaks between its values become
+//! spaces.
 
 use std::borrow::Cow;
 
-use spillway_formats::FieldKind;
 use spillway_formats::json::JsonDecoder;
 use spillway_formats::limits::ReadLimits;
+use spillway_formats::schema::header::column_names;
+use spillway_formats::{Batch, FieldKind};
 
 use crate::pattern;
 use crate::table_name::TableName;
@@ -16,13 +19,18 @@ use crate::table_name::TableName;
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Which field of an event names its table, and which tables are accepted.
+/// The most fields of an event. The limit of a file, `MAX_COLUMNS`, applies to the different fields of all its events together.
+const MAX_FIELDS: usize = 500;
+
+/// Which events are accepted, and which field names their table.
 #[derive(Debug, Clone)]
 pub(super) struct EventRules {
     /// The field.
     pub(super) table_field: String,
     /// The accepted tables in lower case; `None` accepts every valid name.
     pub(super) tables: Option<Vec<String>>,
+    /// The fields that each event must have, because tables merge by them.
+    pub(super) key_fields: Vec<String>,
     /// The ledger, whose tables are never accepted.
     pub(super) ledger_table: String,
     /// Limits on an event.
@@ -54,7 +62,7 @@ pub(super) struct Events {
 pub(super) struct Failure {
     /// The kind, for metrics.
     pub(super) reason: Reason,
-    /// A sentence without values of the record.
+    /// A sentence without values and names of the record.
     pub(super) detail: Cow<'static, str>,
 }
 
@@ -71,6 +79,16 @@ pub(super) enum Reason {
     UnknownTable,
     /// The events belong to several tables. A record gets one place in S3.
     SeveralTables,
+    /// An event lacks one of `STREAM_KEY_FIELDS`, or it is `null`.
+    NoKey,
+    /// A text or a name in an event contains U+0000.
+    NulCharacter,
+    /// Two names in an event would be the same column, such as `id` and `ID`.
+    SimilarNames,
+    /// An event has more than [`MAX_FIELDS`] fields.
+    TooManyFields,
+    /// The result does not fit into a response.
+    TooLarge,
 }
 
 impl Reason {
@@ -82,6 +100,11 @@ impl Reason {
             Self::InvalidTable => "invalid_table",
             Self::UnknownTable => "unknown_table",
             Self::SeveralTables => "several_tables",
+            Self::NoKey => "no_key",
+            Self::NulCharacter => "nul_character",
+            Self::SimilarNames => "similar_names",
+            Self::TooManyFields => "too_many_fields",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -101,7 +124,7 @@ pub(super) fn read(data: &[u8], rules: &EventRules) -> Result<RecordContent, Fai
     let mut found: Option<Events> = None;
     for object in (Objects { rest: text }) {
         let object = object?;
-        let table = table_of(object, rules)?;
+        let table = check_event(object, rules)?;
         let events = found.get_or_insert_with(|| Events {
             table: table.clone(),
             lines: Vec::with_capacity(text.len() + 1),
@@ -128,39 +151,108 @@ fn push_line(object: &[u8], lines: &mut Vec<u8>) {
     lines.push(b'\n');
 }
 
-/// The table that an event names.
-fn table_of(object: &[u8], rules: &EventRules) -> Result<String, Failure> {
-    let mut decoder = JsonDecoder::new(rules.limits);
+/// Checks an event, and returns the table that it names.
+fn check_event(object: &[u8], rules: &EventRules) -> Result<String, Failure> {
+    // The limit on fields has a reason of its own.
+    let mut decoder = JsonDecoder::new(ReadLimits { max_columns: usize::MAX, ..rules.limits });
     let decoded = decoder.push(object).and_then(|()| decoder.finish());
-    decoded.map_err(|error| Failure::new(Reason::NotJson, format!("an event is not valid: {}", error.message())))?;
-    let field = &rules.table_field;
-    let missing = || Failure::new(Reason::NoTable, format!("an event has no field {field:?}"));
-    let column = decoder.keys().iter().position(|key| key == field).ok_or_else(missing)?;
-    let batch = decoder.take_batch().ok_or_else(missing)?;
-    let value = batch.field(0, column).ok_or_else(missing)?;
-    match (batch.kind(0, column), std::str::from_utf8(value)) {
-        (FieldKind::String, Ok(name)) => valid_table(name, rules),
-        (FieldKind::String | FieldKind::Plain | FieldKind::Nested, _) => {
-            Err(Failure::new(Reason::InvalidTable, format!("the field {field:?} of an event is not a string")))
+    // The decoder's message may contain a name from the record.
+    let invalid = "an event is not a valid JSON object, repeats a name, or exceeds a limit of the loader";
+    decoded.map_err(|_| Failure::new(Reason::NotJson, invalid))?;
+    let max_fields = rules.limits.max_columns.min(MAX_FIELDS);
+    if decoder.keys().len() > max_fields {
+        return Err(Failure::new(Reason::TooManyFields, format!("an event has more than {max_fields} fields")));
+    }
+    if has_nul(object) {
+        return Err(Failure::new(Reason::NulCharacter, "a text of an event contains the character U+0000"));
+    }
+    if has_similar_names(decoder.keys()) {
+        return Err(Failure::new(Reason::SimilarNames, "two names in an event differ only in letter case or spaces"));
+    }
+    let event = Event { keys: decoder.keys().to_vec(), batch: decoder.take_batch() };
+    let table = event.table(rules)?;
+    match rules.key_fields.iter().find(|field| event.field(field).is_none()) {
+        None => Ok(table),
+        Some(field) => Err(Failure::new(Reason::NoKey, format!("an event has no value in the key field {field:?}"))),
+    }
+}
+
+/// Whether two names would be the same column. The loader then adds a number to the later one, in the whole file. If that is the key,
+/// every other event of the file has none.
+fn has_similar_names(keys: &[String]) -> bool {
+    let bytes: Vec<Vec<u8>> = keys.iter().map(|key| key.clone().into_bytes()).collect();
+    let columns = column_names(&bytes);
+    // An empty name gets a number in any case.
+    let mut named = bytes.iter().zip(&columns).zip(keys).filter(|(_, key)| !key.trim().is_empty());
+    named.any(|((bytes, column), _)| column_names(std::slice::from_ref(bytes))[0] != *column)
+}
+
+/// Whether valid JSON contains the escape of U+0000. The character itself is not valid there.
+fn has_nul(object: &[u8]) -> bool {
+    let mut rest = object;
+    while let Some(start) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[start + 1..];
+        if escape.starts_with(b"u0000") {
+            return true;
+        }
+        // The byte after a backslash may be a backslash too, which starts no further escape.
+        rest = escape.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// A decoded event.
+struct Event {
+    keys: Vec<String>,
+    /// One row; `None` if the event has no field.
+    batch: Option<Batch>,
+}
+
+impl Event {
+    /// The value of a field; `None` if the event lacks it, or it is `null`.
+    fn field(&self, name: &str) -> Option<(FieldKind, &[u8])> {
+        let column = self.keys.iter().position(|key| key == name)?;
+        let batch = self.batch.as_ref()?;
+        batch.field(0, column).map(|value| (batch.kind(0, column), value))
+    }
+
+    /// The table that the event names.
+    fn table(&self, rules: &EventRules) -> Result<String, Failure> {
+        let name = &rules.table_field;
+        let missing = || Failure::new(Reason::NoTable, format!("an event has no field {name:?}"));
+        let (kind, value) = self.field(name).ok_or_else(missing)?;
+        match (kind, std::str::from_utf8(value)) {
+            (FieldKind::String, Ok(table)) => valid_table(table, rules),
+            (FieldKind::String | FieldKind::Plain | FieldKind::Nested, _) => {
+                Err(Failure::new(Reason::InvalidTable, format!("the field {name:?} of an event is not a string")))
+            }
         }
     }
 }
 
-/// The name in lower case, as `TABLE_PATTERN` returns it for the key.
+/// The name in lower case, if it is one of the accepted tables.
 fn valid_table(name: &str, rules: &EventRules) -> Result<String, Failure> {
-    let invalid = |why: &str| Failure::new(Reason::InvalidTable, format!("the table name of an event {why}"));
-    let table = pattern::table_name(&TableName::from(name), &rules.ledger_table).map_err(|why| invalid(&why))?;
+    let invalid = |why: String| Failure::new(Reason::InvalidTable, format!("the table name of an event {why}"));
+    let table = table_name(name, &rules.ledger_table).map_err(invalid)?;
+    if rules.tables.as_ref().is_none_or(|tables| tables.contains(&table)) {
+        return Ok(table);
+    }
+    Err(Failure::new(Reason::UnknownTable, "the table name of an event is not one of STREAM_TABLES"))
+}
+
+/// The name in lower case, as `TABLE_PATTERN` returns it for the key.
+///
+/// # Errors
+/// Why an event cannot name this table, without the name: "is empty".
+pub(crate) fn table_name(name: &str, ledger_table: &str) -> Result<String, String> {
+    let table = pattern::table_name(&TableName::from(name), ledger_table)?;
     // The name becomes a folder in S3. Firehose does not document which other characters a partition key may have.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !table.bytes().all(is_plain) {
-        return Err(invalid("contains a character other than letters, digits, _, - and ."));
+        return Err("contains a character other than letters, digits, _, - and .".to_owned());
     }
     if table.bytes().all(|byte| byte == b'.') {
-        return Err(invalid("consists of dots"));
-    }
-    let is_known = |tables: &Vec<String>| tables.iter().any(|known| *known == *table);
-    if !rules.tables.as_ref().is_none_or(is_known) {
-        return Err(Failure::new(Reason::UnknownTable, "the table name of an event is not one of STREAM_TABLES"));
+        return Err("consists of dots".to_owned());
     }
     Ok(table.to_string())
 }
@@ -225,10 +317,11 @@ pub(super) mod tests {
         EventRules {
             table_field: "table".into(),
             tables: None,
+            key_fields: Vec::new(),
             ledger_table: "spillway_ledger".into(),
             limits: ReadLimits {
                 max_record_bytes: 1 << 20,
-                max_columns: 100,
+                max_columns: 1_000,
                 max_memory_bytes: 1 << 20,
                 decoded: DecodedLimits { max_bytes: 1 << 20, max_ratio: 100 },
                 rejects: RejectLimit::Count(0),
@@ -321,6 +414,60 @@ pub(super) mod tests {
         assert_eq!(reason(data, &rules()).0, expected);
     }
 
+    #[rstest]
+    #[case(r#"{"table":"a","n":1}"#)]
+    #[case(r#"{"table":"a","id":1}"#)]
+    #[case(r#"{"table":"a","id":null,"at":1}"#)]
+    #[case(r#"{"table":"a","ID":1,"at":1}"#)]
+    #[case(r#"{"table":"a","n":{"id":1},"at":1}"#)]
+    #[case(r#"{"table":"a","id":1,"at":2}{"table":"a","id":1}"#)]
+    fn event_without_its_key_fails(#[case] data: &str) {
+        let rules = EventRules { key_fields: vec!["id".into(), "at".into()], ..rules() };
+        assert_eq!(reason(data, &rules).0, Reason::NoKey);
+        assert!(read(br#"{"table":"a","id":"","at":0}"#, &rules).is_ok());
+    }
+
+    #[rstest]
+    #[case(r#"{"table":"a","s":"x\u0000y"}"#)]
+    #[case(r#"{"table":"a","s":"\\\u0000"}"#)]
+    #[case(r#"{"table":"a","n":[{"s":"\u0000"}]}"#)]
+    #[case(r#"{"table":"a","\u0000":1}"#)]
+    fn event_with_a_nul_character_fails(#[case] data: &str) {
+        assert_eq!(reason(data, &rules()).0, Reason::NulCharacter);
+    }
+
+    #[rstest]
+    #[case(r#"{"table":"a","qty":1,"Qty":2}"#)]
+    #[case(r#"{"Table":"b","table":"a"}"#)]
+    #[case(r#"{"table":"a","qty":1,"qty ":2}"#)]
+    fn event_with_similar_names_fails(#[case] data: &str) {
+        assert_eq!(reason(data, &rules()).0, Reason::SimilarNames);
+    }
+
+    #[test]
+    fn empty_and_nested_names_are_not_similar() {
+        assert_eq!(events(r#"{"table":"a","":1,"n":{"N":1},"qty_2":1,"qty":1}"#).2, 1);
+    }
+
+    #[test]
+    fn backslash_before_u0000_is_a_text() {
+        assert_eq!(events(r#"{"table":"a","s":"\\u0000"}"#).2, 1);
+    }
+
+    #[test]
+    fn event_has_at_most_500_fields() {
+        let event = |fields: usize| {
+            let fields: String = (1..fields).map(|number| format!(",\"f{number}\":1")).collect();
+            format!("{{\"table\":\"a\"{fields}}}")
+        };
+        assert_eq!(events(event(MAX_FIELDS)).2, 1);
+        for fields in [MAX_FIELDS + 1, 2_000] {
+            assert_eq!(reason(event(fields), &rules()).0, Reason::TooManyFields);
+        }
+        let few = ReadLimits { max_columns: 5, ..rules().limits };
+        assert_eq!(reason(event(6), &EventRules { limits: few, ..rules() }).0, Reason::TooManyFields);
+    }
+
     #[test]
     fn table_name_has_at_most_63_bytes() {
         let event = |bytes: usize| format!("{{\"table\":\"{}\"}}", "a".repeat(bytes));
@@ -337,8 +484,16 @@ pub(super) mod tests {
 
     #[test]
     fn failure_shows_no_value() {
-        for data in [r#"{"table":"s3cret/x"}"#, r#"{"table":"a","s3cret":"s3cret"#, r#"{"table":"a","n":s3cret}"#] {
-            let (_, detail) = reason(data, &rules());
+        let rules = EventRules { key_fields: vec!["id".into()], ..rules() };
+        for data in [
+            r#"{"table":"s3cret/x"}"#,
+            r#"{"table":"a","s3cret":"s3cret"#,
+            r#"{"table":"a","n":s3cret}"#,
+            r#"{"table":"a","s3cret":1,"s3cret":2}"#,
+            r#"{"table":"a","s3cret":"\u0000"}"#,
+            r#"{"table":"a","s3cret":1}"#,
+        ] {
+            let (_, detail) = reason(data, &rules);
             assert!(!detail.contains("s3cret"), "{detail}");
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Lambda returns at most 6 MB. Records that do not fit are put into the source stream again and reported as dropped, so that a
 //! later event contains them. That is how the functions that AWS publishes for Firehose do it. To report them as failed would
-//! move good records to the error prefix.
+//! move good records to the error prefix. Two kinds of records must fail: one that exceeds the limit alone would return without
+//! end, and one that was put into Firehose directly has no source stream.
 //! Sources: <https://docs.aws.amazon.com/firehose/latest/dev/data-transformation.html> (limit),
 //! <https://docs.aws.amazon.com/firehose/latest/dev/data-transformation-status-model.html> (fields of a record).
 
@@ -72,7 +73,7 @@ pub(super) struct ResponseRecord<'a> {
 pub(super) enum RecordResult {
     /// It delivers the data of the response.
     Ok,
-    /// It forgets the record.
+    /// It does not deliver the record.
     Dropped,
     /// It writes the record to the error prefix.
     ProcessingFailed,
@@ -96,6 +97,17 @@ pub(super) struct Fitted<'a> {
     pub(super) response: StreamResponse<'a>,
     /// Indexes of records to put into the source stream again.
     pub(super) resend: Vec<usize>,
+    /// Indexes of records that are reported as failed, because they cannot be sent again.
+    pub(super) too_large: Vec<usize>,
+}
+
+/// What happens to a record that does not fit into the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overflow {
+    /// It is put into the source stream again.
+    Resend,
+    /// It is reported as failed.
+    Fail,
 }
 
 /// Whether an event is one of Firehose.
@@ -104,6 +116,11 @@ pub fn is_stream_event(event: &Value) -> bool {
 }
 
 impl<'a> StreamEvent<'a> {
+    /// What happens to records that do not fit: those that were put into Firehose directly have no source stream.
+    pub(super) fn overflow(&self) -> Overflow {
+        self.source_kinesis_stream_arn.map_or(Overflow::Fail, |_| Overflow::Resend)
+    }
+
     /// Parses an event.
     ///
     /// # Errors
@@ -138,11 +155,11 @@ impl<'a> ResponseRecord<'a> {
     }
 
     /// The same result with fewer bytes. A record without data is dropped, so its data must be elsewhere.
-    fn shortened(&self) -> Self {
-        let result = match self.result {
+    fn shortened(&self, overflow: Overflow) -> Self {
+        let result = match (self.result, overflow) {
             // Firehose has the record's own data, which it writes to the error prefix.
-            RecordResult::ProcessingFailed => RecordResult::ProcessingFailed,
-            RecordResult::Ok | RecordResult::Dropped => RecordResult::Dropped,
+            (RecordResult::ProcessingFailed, _) | (RecordResult::Ok, Overflow::Fail) => RecordResult::ProcessingFailed,
+            (RecordResult::Ok, Overflow::Resend) | (RecordResult::Dropped, _) => RecordResult::Dropped,
         };
         Self { record_id: self.record_id, result, data: None, metadata: None }
     }
@@ -157,23 +174,29 @@ impl<'a> ResponseRecord<'a> {
 
 impl<'a> Fitted<'a> {
     /// Shortens records, from the first one that does not fit on, so that the response has at most this many bytes.
-    pub(super) fn within(max_bytes: usize, records: Vec<ResponseRecord<'a>>) -> Self {
-        let short: Vec<ResponseRecord<'a>> = records.iter().map(ResponseRecord::shortened).collect();
+    pub(super) fn within(max_bytes: usize, overflow: Overflow, records: Vec<ResponseRecord<'a>>) -> Self {
+        let shorten = |record: &ResponseRecord<'a>| match record.size_bytes() > max_bytes {
+            true => record.shortened(Overflow::Fail),
+            false => record.shortened(overflow),
+        };
+        let short: Vec<ResponseRecord<'a>> = records.iter().map(shorten).collect();
         let mut left = max_bytes.saturating_sub(short.iter().map(ResponseRecord::size_bytes).sum());
-        let mut resend = Vec::new();
+        let (mut resend, mut too_large) = (Vec::new(), Vec::new());
         let fit = |(index, (record, short)): (usize, (ResponseRecord<'a>, ResponseRecord<'a>))| {
-            let more = record.size_bytes() - short.size_bytes();
+            let more = record.size_bytes().saturating_sub(short.size_bytes());
             if more <= left {
                 left -= more;
                 return record;
             }
-            if record.result == RecordResult::Ok {
-                resend.push(index);
+            match (record.result, short.result) {
+                (RecordResult::Ok, RecordResult::ProcessingFailed) => too_large.push(index),
+                (RecordResult::Ok, _) => resend.push(index),
+                (RecordResult::Dropped | RecordResult::ProcessingFailed, _) => {}
             }
             short
         };
         let records = records.into_iter().zip(short).enumerate().map(fit).collect();
-        Self { response: StreamResponse { records }, resend }
+        Self { response: StreamResponse { records }, resend, too_large }
     }
 }
 
@@ -224,16 +247,16 @@ mod tests {
 
     #[test]
     fn response_that_fits_is_complete() {
-        let fitted = Fitted::within(10_000, vec![ok("1", 100), ok("2", 100)]);
-        assert!(fitted.resend.is_empty());
+        let fitted = Fitted::within(10_000, Overflow::Resend, vec![ok("1", 100), ok("2", 100)]);
+        assert!(fitted.resend.is_empty() && fitted.too_large.is_empty());
         assert_eq!(fitted.response.records, [ok("1", 100), ok("2", 100)]);
     }
 
     #[test]
     fn records_that_do_not_fit_are_dropped_and_sent_again() {
         let records = vec![ok("1", 600), ok("2", 600), ok("3", 10)];
-        let fitted = Fitted::within(1_000, records);
-        assert_eq!(fitted.resend, [1]);
+        let fitted = Fitted::within(1_000, Overflow::Resend, records);
+        assert_eq!((fitted.resend, fitted.too_large), (vec![1], vec![]));
         let results: Vec<_> = fitted.response.records.iter().map(|record| record.result).collect();
         assert_eq!(results, [RecordResult::Ok, RecordResult::Dropped, RecordResult::Ok]);
         assert!(serde_json::to_string(&fitted.response).unwrap().len() <= 1_000 + r#"{"records":[]}"#.len());
@@ -243,10 +266,26 @@ mod tests {
     #[test]
     fn failed_record_that_does_not_fit_stays_failed() {
         let failed = ResponseRecord { result: RecordResult::ProcessingFailed, metadata: None, ..ok("1", 2_000) };
-        let fitted = Fitted::within(1_000, vec![failed]);
-        assert!(fitted.resend.is_empty());
+        let fitted = Fitted::within(1_000, Overflow::Resend, vec![failed]);
+        assert!(fitted.resend.is_empty() && fitted.too_large.is_empty());
         assert_eq!(fitted.response.records[0].result, RecordResult::ProcessingFailed);
         assert_eq!(fitted.response.records[0].data, None);
+    }
+
+    /// Sent again, such a record would never fit.
+    #[test]
+    fn record_that_exceeds_the_response_alone_fails() {
+        let fitted = Fitted::within(1_000, Overflow::Resend, vec![ok("1", 100), ok("2", 2_000), ok("3", 100)]);
+        assert_eq!((fitted.resend, fitted.too_large), (vec![], vec![1]));
+        assert_eq!(fitted.response.records[1].result, RecordResult::ProcessingFailed);
+        assert_eq!(fitted.response.records[2], ok("3", 100));
+    }
+
+    #[test]
+    fn direct_puts_that_do_not_fit_fail() {
+        let fitted = Fitted::within(1_000, Overflow::Fail, vec![ok("1", 600), ok("2", 600)]);
+        assert_eq!((fitted.resend, fitted.too_large), (vec![], vec![1]));
+        assert_eq!(fitted.response.records[1].result, RecordResult::ProcessingFailed);
     }
 
     #[test]
