@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use spillway_core::error::Result;
+use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::exit::Exit;
 use crate::publish::{Publication, publish};
@@ -76,8 +76,24 @@ const BLOCK: u64 = 10_000;
 /// The distance between the first events of two seeds.
 const SEED_DISTANCE: u64 = 1_000_000;
 
+/// Refuses numbers that would yield other events than the arguments say.
+fn check(arguments: &Arguments) -> Result<()> {
+    let Arguments { rows, broken, seed, .. } = arguments;
+    let message = if arguments.stream.is_some() && *broken > 0 && broken >= rows {
+        format!("--broken is {broken}; it must be less than the number of events, {rows}")
+    } else if *seed > 0 && *rows > SEED_DISTANCE {
+        format!(
+            "--seed selects up to {SEED_DISTANCE} events, and --events is {rows}; more would be those of the next seed too"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Settings, message))
+}
+
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    check(arguments)?;
     let topic = match arguments.topic {
         SampleTopic::Sale => Topic::Sale,
         SampleTopic::Inventory => Topic::Inventory,
@@ -120,6 +136,20 @@ fn record(event: &Value, is_broken: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_must_yield_what_they_say() {
+        let checked = |rows, broken, stream: Option<&str>, seed| {
+            let (topic, format, stream) = (SampleTopic::Sale, SampleFormat::Jsonl, stream.map(str::to_owned));
+            check(&Arguments { rows, broken, topic, format, stream, rate: None, seed })
+                .map_err(|error| error.to_string())
+        };
+        assert!(checked(10, 9, Some("s"), 0).is_ok() && checked(0, 0, Some("s"), 0).is_ok());
+        assert!(checked(10, 10, Some("s"), 0).unwrap_err().contains("--broken is 10"));
+        assert!(checked(10, 10, None, 0).is_ok());
+        assert!(checked(SEED_DISTANCE, 0, None, 1).is_ok() && checked(SEED_DISTANCE + 1, 0, None, 0).is_ok());
+        assert!(checked(SEED_DISTANCE + 1, 0, None, 1).unwrap_err().contains("--seed"));
+    }
 
     #[test]
     fn record_has_a_field_for_each_column() {
