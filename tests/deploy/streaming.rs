@@ -5,23 +5,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_smithy_types::base64;
-use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::aws_json::call;
 use spillway_test_env::cloud::{Account, Cloud};
 use spillway_test_env::database::{Database, Engine, Options, Schema};
 use spillway_test_env::deploy::Deployment;
-use spillway_test_env::firehose::{ENDING, Firehose, kinesis, records};
+use spillway_test_env::firehose::{ENDING, Firehose, KinesisRecord, kinesis, records};
 use spillway_test_env::fixture::GLUE_DATABASE;
 use spillway_test_env::lambda::Function;
 use spillway_test_env::run;
 use spillway_test_env::sample_events::{Topic, broken_stream_record};
 use spillway_test_env::terminal::spillway;
+use spillway_test_env::test_env::TestEnv;
 use spillway_test_env::wait;
 
 const TEMPLATE: &str = "templates/streaming.yaml";
 const STACK: &str = "stream";
 const TABLE_SETTINGS: &str = "settings/tables.toml";
+const ERRORS: &str = "failed/stream-errors/processing-failed/2026/11/20/";
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The settings of the tables, as `docs/streams.md` recommends them.
@@ -31,7 +32,7 @@ pattern = "stream/{table}/**"
 load_mode = "merge"
 merge_key = ["request_id"]
 unknown_columns = "add"
-changed_types = "widen"
+max_rejects = 100
 
 [table.columns.table]
 ignore = true
@@ -61,7 +62,7 @@ impl Site {
         let stack = Deployment::deploy_into(account, "spillway", &server, &schema, &own).await?;
         stack.account.put(TABLE_SETTINGS, TABLES).await?;
         let bucket = stack.account.bucket.clone();
-        let parameters = [&[("BucketName", bucket.as_str())], parameters].concat();
+        let parameters = [&[("BucketName", bucket.as_str()), ("KeyFields", "request_id")], parameters].concat();
         let outputs = stack.deploy_beside(TEMPLATE, STACK, &parameters).await?;
         Ok(Self { server, schema, stack, outputs })
     }
@@ -142,15 +143,22 @@ fn good_rows(topic: Topic, events: u64, broken: &[u64]) -> BTreeSet<String> {
     (0..events).filter(|number| !broken.contains(number)).map(row).collect()
 }
 
-/// The whole path, with Firehose played by the test. One batch is delivered twice.
-#[rstest]
 #[tokio::test]
-async fn events_of_a_stream_are_in_their_tables_once(
-    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-) -> Result<()> {
+async fn events_of_a_stream_are_in_their_tables_once() -> Result<()> {
+    load_events_once(Engine::MariaDb).await
+}
+
+#[tokio::test]
+#[ignore = "takes minutes; part of `make test-stack`"]
+async fn events_of_a_stream_are_in_tables_of_postgres_once() -> Result<()> {
+    load_events_once(Engine::Postgres).await
+}
+
+/// The whole path, with Firehose replaced by the test. One batch is delivered twice.
+async fn load_events_once(engine: Engine) -> Result<()> {
     let cloud = Cloud::start().await?;
     let site = Site::deploy(&cloud, engine, &[]).await?;
-    let firehose = Firehose::take_over(site.account(), site.output("DeliveryStreamName")?).await?;
+    let firehose = Firehose::replace(site.account(), site.output("DeliveryStreamName")?).await?;
     for (_, topic, events, broken) in PUBLISHED {
         site.publish(topic, events, broken).await?;
     }
@@ -163,7 +171,7 @@ async fn events_of_a_stream_are_in_their_tables_once(
         batches.push(firehose.transform(batch).await?);
     }
     let mut again = firehose.transform(&published[400..500]).await?;
-    again.forget_failed();
+    again.clear_failed();
     let mut keys = Vec::new();
     for buffered in batches.chunks(3) {
         keys.extend(firehose.deliver(&buffered.iter().collect::<Vec<_>>()).await?);
@@ -179,7 +187,7 @@ async fn events_of_a_stream_are_in_their_tables_once(
 
     // The broken records are complete, where a person finds them, and nothing else failed.
     let failed = site.account().keys("failed/").await?;
-    ensure!(failed.iter().all(|key| key.starts_with("failed/stream/processing-failed/2026/11/20/")), "{failed:?}");
+    ensure!(failed.iter().all(|key| key.starts_with(ERRORS)), "{failed:?}");
     let mut raw = Vec::new();
     for key in &failed {
         raw.extend(raw_records(&site.account().get(key).await?)?);
@@ -202,13 +210,52 @@ async fn events_of_a_stream_are_in_their_tables_once(
     assert_eq!(records, 1_100);
     ensure!(failures >= 30 && site.metric("StreamFailures").await? == failures, "{failures}");
 
+    bad_events_do_not_hold_back_their_file(&site, &firehose, &published).await?;
+
     // A person corrects the broken sales, and uploads them together with an event that is loaded already.
     let mut numbers = broken_numbers(700, 21);
     numbers.push(0);
     let corrected: String = numbers.iter().map(|number| format!("{}\n", Topic::Sale.event(*number))).collect();
     site.account().put("stream/sale_events/corrected.jsonl", corrected).await?;
-    site.wait_for_rows([("sale_events", 700), ("inventory_events", 291)]).await?;
-    assert_eq!(site.rows("sale_events").await?, good_rows(Topic::Sale, 700, &[]));
+    site.wait_for_rows([("sale_events", 701), ("inventory_events", 291)]).await?;
+    assert_eq!(site.rows("sale_events").await?, good_rows(Topic::Sale, 701, &[]));
+    Ok(())
+}
+
+/// An event without its key goes to the error prefix. One with a value of a wrong type is a rejected record. A third one in the same
+/// file is loaded.
+async fn bad_events_do_not_hold_back_their_file(
+    site: &Site,
+    firehose: &Firehose,
+    before: &[KinesisRecord],
+) -> Result<()> {
+    let event = |number: u64| {
+        let mut event = Topic::Sale.event(number);
+        event["table"] = "sale_events".into();
+        event
+    };
+    let (good, mut no_key, mut wrong_type) = (event(700), event(701), event(702));
+    no_key["request_id"] = Value::Null;
+    wrong_type["qty"] = "many".into();
+    let events = [good, no_key, wrong_type];
+    let put: Vec<Value> =
+        events.iter().map(|event| json!({"Data": base64::encode(event.to_string()), "PartitionKey": "1"})).collect();
+    let stream = site.output("StreamName")?;
+    kinesis(site.account(), "PutRecords", &json!({"StreamName": stream, "Records": put})).await?;
+    let mut published = records(site.account(), stream).await?;
+    published.retain(|record| !before.contains(record));
+    assert_eq!(published.len(), events.len());
+    let keys = firehose.deliver(&[&firehose.transform(&published).await?]).await?;
+
+    site.wait_for_rows([("sale_events", 680), ("inventory_events", 291)]).await?;
+    let failed: Vec<&String> = keys.iter().filter(|key| key.starts_with(ERRORS)).collect();
+    ensure!(keys.len() == 2 && failed.len() == 1, "{keys:?}");
+    assert_eq!(raw_records(&site.account().get(failed[0]).await?)?, [events[1].to_string().into_bytes()]);
+    let rejected = site.account().keys("rejected/").await?;
+    let reasons = rejected.iter().find(|key| key.ends_with(".jsonl")).context("no record was rejected")?;
+    let reason: Value = serde_json::from_slice(&site.account().get(reasons).await?)?;
+    ensure!(reason["code"] == "value_refused" && reason["column"] == "qty", "{reason}");
+    ensure!(rejected.len() == 2 && site.account().keys("fallback/").await?.is_empty(), "{rejected:?}");
     Ok(())
 }
 
@@ -225,6 +272,7 @@ fn raw_records(file: &[u8]) -> Result<Vec<Vec<u8>>> {
 
 /// The delivery stream of the template, run by MiniStack: it calls the function and uses its partition keys.
 #[tokio::test]
+#[ignore = "takes minutes; part of `make test-stack`"]
 async fn deployed_delivery_stream_calls_the_transform() -> Result<()> {
     let cloud = Cloud::start().await?;
     let site = Site::deploy(&cloud, Engine::Postgres, &[("Compression", "UNCOMPRESSED")]).await?;
@@ -252,7 +300,11 @@ async fn records_that_exceed_the_response_are_in_the_stream_again() -> Result<()
     .await?;
     let data = |number: usize| format!("{{\"table\":\"a\",\"n\":{number}}}");
     let records_of_event: Vec<Value> = (0..RECORDS)
-        .map(|number| json!({"recordId": number.to_string(), "data": base64::encode(data(number))}))
+        .map(|number| {
+            let metadata = json!({"partitionKey": format!("key-{number}"), "sequenceNumber": number.to_string()});
+            let (record_id, data) = (number.to_string(), base64::encode(data(number)));
+            json!({"recordId": record_id, "data": data, "kinesisRecordMetadata": metadata})
+        })
         .collect();
     let event = json!({
         "invocationId": "i", "deliveryStreamArn": "arn:aws:firehose:us-east-1:000000000000:deliverystream/d",
@@ -275,16 +327,23 @@ async fn records_that_exceed_the_response_are_in_the_stream_again() -> Result<()
     ensure!(!dropped.is_empty() && dropped.len() < RECORDS / 2, "{} records were dropped", dropped.len());
     let again = records(&account, &stream).await?;
     assert_eq!(again.len(), dropped.len());
+    ensure!(again.iter().all(|record| record.partition_key().starts_with("key-")), "another partition key");
     assert_eq!(again.into_iter().map(|record| record.data).collect::<BTreeSet<_>>(), dropped);
     println!("{RECORDS} records: a response of {size} bytes, {} records sent again", dropped.len());
     Ok(())
 }
 
-/// A function has one of two roles, and says so.
+/// The ingest function either runs requests or transforms records. It refuses the events of the other role.
 #[tokio::test]
 async fn each_function_refuses_the_events_of_the_other() -> Result<()> {
-    let account = Cloud::shared().await?.account().await?;
-    let settings = account.settings().with("STREAM_TABLE_FIELD", "table");
+    let test_env = TestEnv::new().await?;
+    let path = run::workspace().join("events/firehose-records.json");
+    let response =
+        Function::ingest(&test_env.settings())?.invoke(&serde_json::from_slice(&std::fs::read(path)?)?).await?;
+    assert_eq!(response.error_type(), Some("event_invalid"));
+    ensure!(response.error_message().contains("STREAM_TABLE_FIELD"), "{}", response.error_message());
+
+    let settings = test_env.settings().with("STREAM_TABLE_FIELD", "table");
     let response = Function::ingest(&settings)?.invoke(&json!({"sweep": {}})).await?;
     assert_eq!(response.error_type(), Some("event_invalid"));
     ensure!(response.error_message().contains("STREAM_TABLE_FIELD"), "{}", response.error_message());

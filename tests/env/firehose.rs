@@ -1,6 +1,6 @@
-//! Plays Amazon Data Firehose on the local AWS: reads a Kinesis stream, calls the deployed transform function, and writes objects.
+//! Replaces Amazon Data Firehose on the local AWS: reads a Kinesis stream, calls the deployed transform function, and writes objects.
 //!
-//! MiniStack's own Firehose writes one object per record at once, does not compress, and forgets records that failed. So these
+//! MiniStack's own Firehose writes one object per record at once, does not compress, and drops records that failed. So these
 //! steps follow the documentation of AWS instead: calls with batches of records, buffers by folder, gzip, and files with the
 //! failed records under the error prefix. The deployed delivery stream names the function and the prefixes.
 
@@ -32,7 +32,7 @@ pub struct KinesisRecord {
     shard: String,
 }
 
-/// A deployed delivery stream, whose work is done here.
+/// A deployed delivery stream that the test replaces.
 #[derive(Debug)]
 pub struct Firehose {
     account: Account,
@@ -94,6 +94,11 @@ impl KinesisRecord {
         })
     }
 
+    /// The key that selects its shard.
+    pub fn partition_key(&self) -> &str {
+        &self.partition_key
+    }
+
     /// The record in an event for the function.
     fn event(&self, record_id: &str) -> Value {
         json!({
@@ -109,8 +114,8 @@ impl KinesisRecord {
 }
 
 impl Firehose {
-    /// Takes over the work of a delivery stream: reads its settings, then deletes it, so that MiniStack does not do it too.
-    pub async fn take_over(account: &Account, name: &str) -> Result<Self> {
+    /// Reads the settings of a delivery stream, then deletes it, so that MiniStack does not deliver its records too.
+    pub async fn replace(account: &Account, name: &str) -> Result<Self> {
         let named = json!({"DeliveryStreamName": name});
         let described = call(account, "firehose", "Firehose_20150804.DescribeDeliveryStream", &named).await?;
         let stream = &described["DeliveryStreamDescription"];
@@ -187,7 +192,7 @@ impl Firehose {
 
 impl Transformed {
     /// Keeps only what is delivered, for a second delivery of the same records.
-    pub fn forget_failed(&mut self) {
+    pub fn clear_failed(&mut self) {
         self.failed.clear();
     }
 
