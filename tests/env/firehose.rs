@@ -20,7 +20,7 @@ use crate::{http, run};
 const DAY: &str = "2026/11/20";
 const TIME: &str = "2026-11-20-10-15-30";
 /// The ending of objects, as `templates/streaming.yaml` sets it for gzip.
-pub const ENDING: &str = ".jsonl.gz";
+const ENDING: &str = ".jsonl.gz";
 
 /// A record of a Kinesis stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
