@@ -11,6 +11,8 @@ mod engines {
     mod conformance;
     // Conformance tests for appending loads.
     mod conformance_append;
+    // Conformance tests for the ledger column with the changes of a table.
+    mod conformance_changes;
     // Conformance tests for unknown, missing and changed columns, other schemas and partitions.
     mod conformance_contract;
     // Conformance tests for failures of connections, servers and COMMIT.
@@ -55,6 +57,8 @@ mod load {
     mod new_table;
     // One file, duplicate events, and events with several files.
     mod pipeline;
+    // Files of a raw zone, read in place by Athena.
+    mod raw_zone;
     // Single-pass loads of large files.
     mod single_pass;
     // Syncs of a raw zone: windows, late files, kills, and two at once.
@@ -65,6 +69,8 @@ mod load {
     mod tables;
     // The order of day and month, the encoding, lines at the end, and archives.
     mod whole_file;
+    // Workbooks in place of data files.
+    mod workbooks;
 }
 
 // Rows in the fallback, and rejected records.
@@ -129,6 +135,8 @@ mod deploy {
     mod stacks;
     // Status of files, with the server up and down.
     mod status;
+    // Streams: events from Kinesis through Firehose and the transform function into tables.
+    mod streaming;
     // A sync of many files that is killed again and again, and the cost of a sync that finds nothing.
     mod sync;
     // The task as a process: modes, exit codes and signals.

@@ -58,6 +58,8 @@ async fn same_content_loads_once(
     // The content belongs to a table: another table gets it.
     let ended = spillway(&settings, &["load", &path, "--json", "--table", "others"]).await?.ensure_code(0)?;
     assert_eq!(report(&ended)?["outcome"], json!("loaded"), "{ended:?}");
+    let changes = report(&ended)?["table_changes"].to_string();
+    ensure!(changes.starts_with("[\"created the table with the columns "), "{ended:?}");
     Ok(())
 }
 

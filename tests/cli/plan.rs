@@ -255,3 +255,33 @@ fn sql_type(kind: &Value) -> String {
         None => text,
     }
 }
+
+/// A workbook that openpyxl has written, and an archive that contains it.
+const WORKBOOK: &[u8] = include_bytes!("../../crates/formats/src/detect/testdata/openpyxl.xlsx");
+const ARCHIVE: &[u8] = include_bytes!("../../crates/formats/src/detect/testdata/openpyxl.zip");
+
+const SAVE_SHEETS: &str = "save each sheet as CSV in UTF-8";
+
+#[rstest]
+#[case::workbook("orders.csv", WORKBOOK, "the object is an Excel workbook", SAVE_SHEETS)]
+#[case::own_name("orders.xlsx", WORKBOOK, "the object is an Excel workbook", SAVE_SHEETS)]
+#[case::archive("orders.zip", ARCHIVE, "the object is an Excel workbook", SAVE_SHEETS)]
+#[case::pdf("orders.csv", b"%PDF-1.7\n1 0 obj\n", "the object is a PDF document", "upload the data as CSV")]
+#[case::image("orders.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "the object is a PNG image", "upload the data as CSV")]
+#[tokio::test]
+async fn plan_and_load_reject_a_file_that_is_not_data(
+    #[case] name: &str,
+    #[case] body: &[u8],
+    #[case] reason: &str,
+    #[case] advice: &str,
+) -> Result<()> {
+    let site = Site::on(Engine::MariaDb).await?;
+    let path = site.file(name, body)?;
+    let plan = site.plan(&site.settings(), &[&path]).await?.ensure_code(2)?.json()?;
+    let message = plan["error"]["message"].as_str().unwrap_or_default();
+    ensure!(message.contains(reason) && message.contains(advice), "{plan}");
+    let loaded = site.load(&site.settings(), &[&path]).await?;
+    ensure!(loaded.stdout.contains(reason), "{}", loaded.stdout);
+    assert_eq!(site.tables().await?, 0);
+    Ok(())
+}

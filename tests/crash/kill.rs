@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use spillway_core::failpoint::Failpoint;
+use spillway_test_env::athena;
 use spillway_test_env::cloud::Object;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
-use spillway_test_env::fixture::{Counted, Input, file};
+use spillway_test_env::fixture::{Counted, Input, RAW_DATABASE, TABLE, Verdict, file};
 use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
@@ -49,6 +50,8 @@ enum Scenario {
     Both,
     /// A load into the lake alone.
     Lake,
+    /// A load of a file that stays in place and is registered in Glue there.
+    RawZone,
     /// A file that the trigger dispatches to Fargate.
     Dispatch,
     /// A file that a sync finds.
@@ -95,6 +98,11 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
         }
         Scenario::Both => (test_env.fixture.lake_settings("both"), test_env.fixture.upload(key, 200).await?),
         Scenario::Lake => (test_env.fixture.lake_settings("lake"), test_env.fixture.upload(key, 200).await?),
+        Scenario::RawZone => {
+            let settings = test_env.fixture.raw_zone_settings();
+            // Its notes have neither line ends nor backslashes, which Athena would not read.
+            (settings, test_env.fixture.upload_large(key, 200, 20).await?)
+        }
         Scenario::Dispatch => {
             let settings = settings
                 .with("INLINE_MAX_BYTES", 10)
@@ -216,8 +224,26 @@ async fn finish(test_env: &TestEnv, settings: &Settings, scenario: Scenario) -> 
     }
     match scenario {
         Scenario::Lake => ensure!(test_env.count().await? == Counted::default(), "rows outside the lake"),
+        Scenario::RawZone => ensure_once_in_raw_zone(test_env).await?,
         _ => test_env.ensure_exactly_once().await?,
     }
+    Ok(())
+}
+
+/// Fails unless the file is in place, is registered, and each of its rows is in the database once and in the raw zone once.
+async fn ensure_once_in_raw_zone(test_env: &TestEnv) -> Result<()> {
+    let fixture = &test_env.fixture;
+    let verdict = Verdict { misplaced: Vec::new(), ..fixture.verdict(&test_env.server).await? };
+    ensure!(verdict == Verdict::default(), "a row or a leftover is wrong: {verdict:#?}");
+    let keys: Vec<&str> = fixture.inputs.iter().map(|input| input.object.key.as_str()).collect();
+    ensure!(
+        fixture.account.keys("").await? == keys,
+        "other objects than the files: {:?}",
+        fixture.account.keys("").await?
+    );
+    let query = format!("SELECT count(*), count(DISTINCT record) FROM {TABLE}");
+    let counted = athena::query(&fixture.account, RAW_DATABASE, &query).await?;
+    ensure!(counted == [[Some("200".to_owned()), Some("200".to_owned())]], "Athena counts {counted:?}");
     Ok(())
 }
 
@@ -286,6 +312,7 @@ kill_points! {
     CatalogTableMade catalog_table_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     PartitionMade partition_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     LakePublished lake_published: Both [inline in_task to_lake] [mariadb postgresql];
+    RawRegistered raw_registered: RawZone [inline in_task] [mariadb postgresql];
     AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
     SyncListed sync_listed: Sync [in_sync] [mariadb postgresql];
     SyncFilesDone sync_files_done: Sync [in_sync] [mariadb postgresql];

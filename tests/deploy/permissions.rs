@@ -12,6 +12,7 @@
 
 mod calls;
 mod policy;
+mod streaming;
 mod targets;
 pub(crate) mod template;
 
@@ -52,14 +53,14 @@ CompleteMultipartUpload | trigger ingest task | processed failed fallback lake r
 AbortMultipartUpload    | trigger ingest task | processed failed fallback lake rejected | s3:AbortMultipartUpload
 ListObjectsV2           | trigger ingest task | bucket                            | s3:ListBucket
 ListMultipartUploads    | trigger ingest task | bucket                            | s3:ListBucketMultipartUploads
-GetDatabase             | trigger ingest task | glue-database lake-database       | glue:GetDatabase
-CreateDatabase          | trigger ingest task | glue-database lake-database       | glue:CreateDatabase
-GetTable                | trigger ingest task | glue-table lake-table             | glue:GetTable
-CreateTable             | trigger ingest task | glue-table lake-table             | glue:CreateTable
-UpdateTable             | trigger ingest task | glue-table lake-table             | glue:UpdateTable
-GetPartition            | trigger ingest task | glue-table lake-table             | glue:GetPartition
-CreatePartition         | trigger ingest task | glue-table lake-table             | glue:CreatePartition
-BatchUpdatePartition    | trigger ingest task | glue-table lake-table             | glue:BatchUpdatePartition
+GetDatabase             | trigger ingest task | glue-database lake-database raw-database | glue:GetDatabase
+CreateDatabase          | trigger ingest task | glue-database lake-database raw-database | glue:CreateDatabase
+GetTable                | trigger ingest task | glue-table lake-table raw-table   | glue:GetTable
+CreateTable             | trigger ingest task | glue-table lake-table raw-table   | glue:CreateTable
+UpdateTable             | trigger ingest task | glue-table lake-table raw-table   | glue:UpdateTable
+GetPartition            | trigger ingest task | glue-table lake-table raw-table   | glue:GetPartition
+CreatePartition         | trigger ingest task | glue-table lake-table raw-table   | glue:CreatePartition
+BatchUpdatePartition    | trigger ingest task | glue-table lake-table raw-table   | glue:BatchUpdatePartition
 DeletePartition         | trigger ingest task | glue-table lake-table             | glue:DeletePartition
 GetSecretValue          | trigger ingest task | secret                            | secretsmanager:GetSecretValue
 GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
@@ -184,6 +185,8 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
 #[case::whole_bucket(&[("UploadPrefix", "/")])]
 #[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]
 #[case::lake(&[("LakePrefix", "lake/"), ("Output", "both")])]
+#[case::raw_zone(&[("AfterLoad", "keep"), ("CatalogRaw", "true")])]
+#[case::own_raw_database(&[("RawDatabase", "zone")])]
 #[case::own_lake_database(&[("LakePrefix", "lake/"), ("LakeDatabase", "tables")])]
 #[case::other_prefixes(&[("UploadPrefix", "in/"), ("ProcessedPrefix", "done/"), ("FailedPrefix", "bad/"), ("FallbackPrefix", "fb/")])]
 fn roles_allow_exactly_the_table(#[case] parameters: &[(&str, &str)]) -> Result<()> {

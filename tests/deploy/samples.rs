@@ -8,6 +8,7 @@ use spillway_test_env::fixture::{TABLE, file};
 use spillway_test_env::lambda::{Function, Response};
 use spillway_test_env::run;
 use spillway_test_env::sample_events::{Topic, lines};
+use spillway_test_env::settings::Settings;
 use spillway_test_env::test_env::TestEnv;
 
 fn sample(test_env: &TestEnv, name: &str) -> Result<Value> {
@@ -207,6 +208,21 @@ async fn shop_event_notification_loads_two_tables() -> Result<()> {
         let rows = test_env.rows(&format!("SELECT COUNT(*) FROM {{schema}}.{}", topic.folder())).await?;
         assert_eq!(rows, [[Some("3".to_owned())]], "{topic:?}");
     }
+    Ok(())
+}
+
+/// The sample for the transform of streams has a record of each kind. It needs neither a database nor AWS.
+#[tokio::test]
+async fn records_of_a_stream_are_transformed() -> Result<()> {
+    let path = run::workspace().join("events").join("firehose-records.json");
+    let event: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let settings = Settings::default().with("STREAM_TABLE_FIELD", "table");
+    let response = Function::ingest(&settings)?.invoke(&event).await?;
+    response.ensure_success()?;
+    let records = response.body["records"].as_array().context("no records")?;
+    let results: Vec<&str> = records.iter().filter_map(|record| record["result"].as_str()).collect();
+    assert_eq!(results, ["Ok", "Ok", "ProcessingFailed", "Dropped"]);
+    ensure!(response.logs.contains("no_table") && !response.logs.contains("r-3"), "{}", response.logs);
     Ok(())
 }
 

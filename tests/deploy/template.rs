@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 30] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 32] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("MoreUploadPrefixes", ["", "incoming/,late/"]),
     ("TablePattern", ["", "uploads/{table}/**"]),
@@ -45,6 +45,8 @@ const ALTERNATIVES: [(&str, [&str; 2]); 30] = [
     ("GlueDatabase", ["", "fallback"]),
     ("LakePrefix", ["", "lake/"]),
     ("LakeDatabase", ["", "tables"]),
+    ("CatalogRaw", ["false", "true"]),
+    ("RawDatabase", ["", "zone"]),
     ("BucketKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/4"]),
     ("EventBusName", ["", "default"]),
     ("PermissionsBoundaryArn", ["", "arn:aws:iam::111122223333:policy/boundary"]),

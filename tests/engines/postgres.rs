@@ -13,7 +13,8 @@ use crate::engines::conformance::{
     wait_for_rollback, write,
 };
 use crate::engines::{
-    conformance_append, conformance_contract, conformance_failures, conformance_history, conformance_modes,
+    conformance_append, conformance_changes, conformance_contract, conformance_failures, conformance_history,
+    conformance_modes,
 };
 
 /// PostgreSQL's destination, with its own database.
@@ -134,6 +135,7 @@ macro_rules! server_tests {
 }
 
 conformance_append::for_each_test!(conformance_tests);
+conformance_changes::for_each_test!(conformance_tests);
 conformance_contract::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);

@@ -33,6 +33,27 @@ pub struct Deployment {
     outputs: Value,
 }
 
+/// Runs `scripts/deploy-local`, and returns the outputs of the stack.
+async fn deploy_template(
+    template: &str,
+    account: &Account,
+    stack: &str,
+    parameters: &BTreeMap<&str, &str>,
+) -> Result<Value> {
+    let output = Command::new(run::workspace().join("scripts/deploy-local"))
+        .arg(stack)
+        // SAM accepts no empty value. The parameters that may be empty have no other default.
+        .args(parameters.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={value}")))
+        .env("TEMPLATE", template)
+        .env("AWS_ENDPOINT_URL", account.endpoint())
+        .env("AWS_ACCESS_KEY_ID", &account.id)
+        .output()
+        .await
+        .context("cannot run scripts/deploy-local")?;
+    ensure!(output.status.success(), "the deployment failed: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("scripts/deploy-local printed no JSON")
+}
+
 impl Deployment {
     /// Deploys the template for this schema into an account of its own, with additional parameters as `Name=Value`.
     pub async fn deploy(cloud: &Cloud, server: &Database, schema: &Schema, parameters: &[&str]) -> Result<Self> {
@@ -71,18 +92,13 @@ impl Deployment {
             let (name, value) = parameter.split_once('=').context("a parameter is not Name=Value")?;
             values.insert(name, value);
         }
-        let output = Command::new(run::workspace().join("scripts/deploy-local"))
-            .arg(stack)
-            // SAM accepts no empty value. The parameters that may be empty have no other default.
-            .args(values.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={value}")))
-            .env("AWS_ENDPOINT_URL", account.endpoint())
-            .env("AWS_ACCESS_KEY_ID", &account.id)
-            .output()
-            .await
-            .context("cannot run scripts/deploy-local")?;
-        ensure!(output.status.success(), "the deployment failed: {}", String::from_utf8_lossy(&output.stderr));
-        let outputs = serde_json::from_slice(&output.stdout).context("scripts/deploy-local printed no JSON")?;
+        let outputs = deploy_template("template.yaml", &account, stack, &values).await?;
         Ok(Self { account, stack: stack.to_owned(), outputs })
+    }
+
+    /// Deploys another template of the workspace into the account, as a further stack of this name. Returns its outputs.
+    pub async fn deploy_beside(&self, template: &str, stack: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+        deploy_template(template, &self.account, stack, &parameters.iter().copied().collect()).await
     }
 
     /// Adds variables to the environment of both functions, for tests that need shorter times or failpoints.

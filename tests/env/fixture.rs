@@ -23,6 +23,8 @@ pub const GLUE_DATABASE: &str = "ingest_fallback_db";
 pub const GLUE_TABLE: &str = "ingest_fallback_table";
 /// The Glue database of the lake.
 pub const LAKE_DATABASE: &str = "lake_tables";
+/// The Glue database of raw zones.
+pub const RAW_DATABASE: &str = "raw_zone";
 const LEDGER: &str = "spillway_ledger";
 /// Texts that loaders often damage. Every file has all of them, so the columns have the same width in every file.
 const NOTES: [&str; 6] =
@@ -101,6 +103,11 @@ impl Fixture {
     /// The settings that store rows in the lake, alone or together with the database (`lake` or `both`).
     pub fn lake_settings(&self, output: &str) -> Settings {
         self.settings().with("OUTPUT", output).with("LAKE_PREFIX", "lake/").with("LAKE_DATABASE", LAKE_DATABASE)
+    }
+
+    /// The settings that leave files in place and register them in Glue.
+    pub fn raw_zone_settings(&self) -> Settings {
+        self.settings().with("AFTER_LOAD", "keep").with("CATALOG_RAW", "true").with("RAW_DATABASE", RAW_DATABASE)
     }
 
     /// Uploads a file with this number of rows. Each row contains the file's name.

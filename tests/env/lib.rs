@@ -13,6 +13,7 @@ pub mod deploy;
 pub mod event;
 pub mod failpoint;
 pub mod fallback;
+pub mod firehose;
 pub mod fixture;
 pub mod http;
 pub mod keeper;

@@ -50,6 +50,38 @@ async fn columns_become_wider_for_small_and_large_files(
     Ok(())
 }
 
+/// The ledger row of the load lists the changes of its attempt. A column that a killed worker has added stays in the table, and
+/// the attempt that finds it there lists no change.
+#[rstest]
+#[tokio::test]
+async fn ledger_lists_the_changes_of_the_attempt_that_loads(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values(true, false)] first_worker_dies: bool,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let settings = test_env.settings().with("UNKNOWN_COLUMNS", "add");
+    upload(&test_env, &settings, "uploads/a.csv", "id\n1\n").await?;
+    let object = test_env.fixture.account.put("uploads/b.csv", "id,size\n2,7\n").await?;
+    if first_worker_dies {
+        let (call, _pause) = test_env.pause_trigger(&settings, "BeforeCommit", &object).await?;
+        ensure!(call.kill().await?.was_killed(), "the function was not killed");
+    }
+    let response = test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let report = &response.body["reports"][0];
+    assert_eq!(report["outcome"], "loaded", "{report}");
+    let query = "SELECT table_changes FROM {schema}.spillway_ledger WHERE object_key = 'uploads/b.csv'";
+    let changes = test_env.rows(query).await?.concat().remove(0);
+    match first_worker_dies {
+        true => assert_eq!((&report["table_changes"], changes), (&json!(null), None)),
+        false => {
+            ensure!(changes.as_ref().is_some_and(|text| text.starts_with("added the column size ")), "{changes:?}");
+            assert_eq!(report["table_changes"], json!([changes]));
+        }
+    }
+    assert_eq!(test_env.rows("SELECT CONCAT(size, '') FROM {schema}.orders WHERE id = 2").await?.concat().len(), 1);
+    Ok(())
+}
+
 /// A few refused values are set aside as usual. Only more of them change the column.
 #[tokio::test]
 async fn rejects_come_before_a_wider_type() -> Result<()> {

@@ -142,6 +142,9 @@ async fn killed_worker_leaves_table_only_with_its_rows(
     ensure!(call.kill().await?.was_killed(), "the function was not killed");
     assert_eq!(has_table(&test_env).await, point == "AfterCommit");
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    // The table of the killed worker was rolled back, so the file that created it is the one that is loaded.
+    let changes = test_env.rows("SELECT table_changes FROM {schema}.spillway_ledger").await?.concat();
+    ensure!(changes[0].as_ref().is_some_and(|text| text.starts_with("created the table with")), "{changes:?}");
     assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
     test_env.sweep(&settings).await?;
     test_env.ensure_exactly_once().await

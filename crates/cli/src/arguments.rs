@@ -68,7 +68,7 @@ pub(crate) enum Command {
     Config(config::Command),
     /// Print sample events for an object in S3
     Events(events::Arguments),
-    /// Print sample data: events of a shop
+    /// Print sample data (events of a shop), or put it into a Kinesis stream
     Sample(sample::Arguments),
     /// Print completions for a shell, or the manual page
     Completions(completions::Arguments),

@@ -10,6 +10,7 @@ mod file_name;
 mod numbers;
 mod output;
 mod progress;
+mod publish;
 mod report;
 mod request;
 #[allow(dead_code, unreachable_pub, reason = "the tests use the same file, and more of it")]

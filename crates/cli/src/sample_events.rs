@@ -65,6 +65,35 @@ impl Topic {
     }
 }
 
+/// The field of a record that names the table of its event.
+pub const TABLE_FIELD: &str = "table";
+
+/// A record for a stream: an event that names its table.
+pub fn stream_record(topic: Topic, number: u64) -> Vec<u8> {
+    let mut event = topic.event(number);
+    event[TABLE_FIELD] = topic.folder().into();
+    event.to_string().into_bytes()
+}
+
+/// A record that cannot be delivered, in one of five ways: truncated, without a table, with a table of Spillway's own, with a
+/// number as the table, or with a byte that is not UTF-8.
+pub fn broken_stream_record(topic: Topic, number: u64, way: u64) -> Vec<u8> {
+    let mut event = topic.event(number);
+    match way % 5 {
+        0 => return topic.broken(number).into_bytes(),
+        1 => {}
+        2 => event[TABLE_FIELD] = "spillway_ledger".into(),
+        3 => event[TABLE_FIELD] = 7.into(),
+        _ => {
+            let mut bytes = stream_record(topic, number);
+            let inside = bytes.len() - 3;
+            bytes[inside] = 0xff;
+            return bytes;
+        }
+    }
+    event.to_string().into_bytes()
+}
+
 /// A file with one event per line. Those with the numbers in `broken` are truncated.
 pub fn lines(topic: Topic, numbers: std::ops::Range<u64>, broken: &[u64]) -> String {
     let line = |number: u64| match broken.contains(&number) {

@@ -93,6 +93,7 @@ pub(crate) async fn check(
     items.extend(database(context, deadline).await);
     items.push(glue(context, bucket).await);
     items.extend(lake(context).await);
+    items.extend(raw_zone(context).await);
     items.push(delivery::tasks(surroundings.launcher).await);
     Check { ok: items.iter().all(|item| item.ok), items }
 }
@@ -231,13 +232,19 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
 
 /// What the history lacks. That fails no check: the next sweep creates it, if the user may.
 fn history_state(probe: HistoryProbe) -> String {
-    let HistoryProbe { table, exists, missing_indexes } = probe;
+    let HistoryProbe { table, exists, missing_indexes, missing_columns } = probe;
     let mut lacks: Vec<String> = Vec::new();
     if !exists {
         lacks.push(format!("the table {table} does not exist, so failed attempts are only in the log"));
     }
     if !missing_indexes.is_empty() {
         lacks.push(format!("without these indexes, requests read whole tables: {}", missing_indexes.join("; ")));
+    }
+    if !missing_columns.is_empty() {
+        lacks.push(format!(
+            "without this column, the ledger lists no changes of tables: {}",
+            missing_columns.join("; ")
+        ));
     }
     match lacks.is_empty() {
         true => format!("failed attempts are in {table}"),
@@ -267,6 +274,17 @@ async fn lake(context: &Context) -> Option<CheckItem> {
     let result = Area::lake(&context.settings)?.catalog(&context.catalog).inspect(None).await;
     let tried = format!("read the Glue database {} of the lake", context.settings.lake_database);
     Some(CheckItem::of("lake", tried, result.map(|found| Some(found.to_owned()))))
+}
+
+/// The catalog of raw zones, if any table has one. Its tables are known only from the keys of files.
+async fn raw_zone(context: &Context) -> Option<CheckItem> {
+    let settings = &context.settings;
+    if !settings.catalogs_raw() {
+        return None;
+    }
+    let result = context.catalog.for_raw_zone(&settings.raw_database).inspect(None).await;
+    let tried = format!("read the Glue database {} of raw zones", settings.raw_database);
+    Some(CheckItem::of("raw_zone", tried, result.map(|found| Some(found.to_owned()))))
 }
 
 fn reason(error: &Error) -> String {

@@ -31,6 +31,7 @@ use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
 use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Refresh};
 use crate::queue::{self, QueueMessage, UploadQueue};
+use crate::raw_zone::GlueOutage;
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
 use crate::secret::Secrets;
@@ -96,6 +97,7 @@ impl Dispatcher {
                 catalog: Catalog::new(&config, pipeline.glue.clone()),
                 destinations: Arc::new(ConfiguredDestinations::new(secrets, ca_secret)),
                 outage: KnownOutage::default(),
+                glue_outage: GlueOutage::default(),
                 cost_meter: CostMeter::default(),
                 worker: format!("{service} on {}, process {}", pipeline.host, std::process::id()),
                 settings: pipeline,

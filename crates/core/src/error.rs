@@ -66,7 +66,7 @@ error_kinds! {
     Internal = "internal";
     /// COMMIT was sent, but no response arrived. The rows may or may not be stored.
     CommitUnknown = "commit_unknown";
-    /// The file is invalid: its encoding, an unterminated quote, a wrong number of fields, or a limit is exceeded.
+    /// The file is invalid: its kind, its encoding, an unterminated quote, a wrong number of fields, or an exceeded limit.
     FileBroken = "file_broken";
     /// Three workers in a row died while they processed the file: they were killed, or ran out of memory or time.
     Poison = "poison";

@@ -87,6 +87,8 @@ pub enum Failpoint {
     PartitionMade,
     /// The lake object exists and is registered; COMMIT was not sent.
     LakePublished,
+    /// The folder of a file that stays in place is registered in Glue; COMMIT was not sent.
+    RawRegistered,
     /// ECS has confirmed RunTask.
     AfterRunTask,
     /// A sync has listed the files of a table and asked the ledger; no file was processed.
@@ -160,7 +162,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -196,6 +198,7 @@ impl Failpoint {
         Self::CatalogTableMade,
         Self::PartitionMade,
         Self::LakePublished,
+        Self::RawRegistered,
         Self::AfterRunTask,
     ];
 

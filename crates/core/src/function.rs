@@ -1,7 +1,7 @@
 //! Calls the ingest function of a stack, for the command line.
 //!
 //! Only two operations are needed, Invoke of Lambda and DescribeStackResource of CloudFormation. Their SDK crates are large, so
-//! the requests are signed here. A request is sent once: a second one could start the same work again.
+//! the requests are signed here, as are those of `kinesis`. A request is sent once: a second one could start the same work again.
 
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +54,8 @@ impl IngestFunction {
         let form = format!(
             "Action=DescribeStackResource&Version=2010-05-15&LogicalResourceId={LOGICAL_NAME}&StackName={encoded}"
         );
-        let response = requests.post("cloudformation", "/", "application/x-www-form-urlencoded", form).await?;
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let response = requests.post("cloudformation", "/", &headers, form).await?;
         if response.status != 200 {
             let reason = xml_text(&response.body, "Message").unwrap_or("CloudFormation gave no reason");
             let message = format!("the ingest function of the stack {stack:?} cannot be found: {reason}");
@@ -76,7 +77,8 @@ impl IngestFunction {
     /// The error of the function, with its kind; or the reason why it was not started.
     pub async fn invoke(&self, request: &Value) -> Result<Value> {
         let path = format!("/2015-03-31/functions/{}/invocations", utf8_percent_encode(&self.name, &RESERVED));
-        let response = self.requests.post("lambda", &path, "application/json", request.to_string()).await?;
+        let headers = [("content-type", "application/json")];
+        let response = self.requests.post("lambda", &path, &headers, request.to_string()).await?;
         let body: Value = serde_json::from_str(&response.body).unwrap_or(Value::Null);
         if response.status != 200 {
             let reason = body["Message"].as_str().or(body["message"].as_str()).unwrap_or("Lambda gave no reason");
@@ -123,23 +125,26 @@ fn xml_text<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 
 /// A response, read to its end.
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub(crate) struct Response {
+    /// The HTTP status.
+    pub(crate) status: u16,
     /// Whether the function ran and failed.
     is_function_error: bool,
-    body: String,
+    /// The text of the body.
+    pub(crate) body: String,
 }
 
 /// Sends signed requests to services of AWS.
 #[derive(Debug)]
-struct SignedRequests {
+pub(crate) struct SignedRequests {
     region: String,
     config: SdkConfig,
     connector: Connector,
 }
 
 impl SignedRequests {
-    async fn new(region: &str) -> Self {
+    /// Signs with the credentials of this process.
+    pub(crate) async fn new(region: &str) -> Self {
         let timeouts =
             HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
         let connector =
@@ -147,7 +152,17 @@ impl SignedRequests {
         Self { region: region.to_owned(), config: Box::pin(sdk_config(region)).await, connector }
     }
 
-    async fn post(&self, service: &'static str, path: &str, content_type: &str, body: String) -> Result<Response> {
+    /// Sends a request with these headers, once.
+    ///
+    /// # Errors
+    /// When there are no credentials, or no response arrives. A response that reports an error is returned.
+    pub(crate) async fn post(
+        &self,
+        service: &'static str,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+        body: String,
+    ) -> Result<Response> {
         let address = format!("{}{path}", self.endpoint(service).trim_end_matches('/'));
         let failed = |what: &str| Error::new(ErrorKind::Service, format!("cannot {what} {service} at {address}"));
         let provider = self.config.credentials_provider().ok_or_else(|| no_credentials(service))?;
@@ -162,15 +177,17 @@ impl SignedRequests {
             .build()
             .map_err(|error| failed("sign a request to").with_source(error))?
             .into();
-        let headers = std::iter::once(("content-type", content_type));
-        let signable = SignableRequest::new("POST", &address, headers, SignableBody::Bytes(body.as_bytes()))
-            .map_err(|error| failed("sign a request to").with_source(error))?;
+        let signable =
+            SignableRequest::new("POST", &address, headers.iter().copied(), SignableBody::Bytes(body.as_bytes()))
+                .map_err(|error| failed("sign a request to").with_source(error))?;
         let (instructions, _) =
             sign(signable, &params).map_err(|error| failed("sign a request to").with_source(error))?.into_parts();
         let mut request = HttpRequest::new(SdkBody::from(body));
         request.set_method("POST").map_err(|error| failed("send a request to").with_source(error))?;
         request.set_uri(address.clone()).map_err(|error| failed("send a request to").with_source(error))?;
-        request.headers_mut().insert("content-type", content_type.to_owned());
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, *value);
+        }
         for (name, value) in instructions.headers() {
             request.headers_mut().insert(name.to_owned(), value.to_owned());
         }

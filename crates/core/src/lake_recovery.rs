@@ -140,6 +140,7 @@ fn loaded(attempt: &Attempt<'_>, manifest: &Manifest, counts: &RowCounts) -> Rep
     counts.copy_to(&mut report);
     report.rows_parsed = manifest.rows + manifest.rows_rejected;
     report.lake = attempt.lake_key();
+    report.table_changes = attempt.table_changes.reported();
     report.cost_usd = attempt.cost_usd();
     report
 }

@@ -7,8 +7,8 @@
 //!
 //! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
-//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `reconcile`, `cleanup`, [`sync`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`]
+//! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], [`kinesis`], `outcome_events`, `secret`, [`telemetry`], `metrics`
+//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `raw_zone`, `reconcile`, `cleanup`, [`sync`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`], [`stream`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -29,6 +29,7 @@ pub mod failpoint;
 pub mod fallback;
 pub mod function;
 mod key_columns;
+pub mod kinesis;
 mod lake_recovery;
 mod launch;
 mod ledger;
@@ -46,6 +47,7 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 mod queue;
+mod raw_zone;
 mod reader;
 mod reconcile;
 mod replay;
@@ -56,6 +58,7 @@ mod row_objects;
 mod secret;
 pub mod status;
 pub mod store;
+pub mod stream;
 #[cfg(test)]
 mod stub_server;
 pub mod sync;

@@ -26,7 +26,8 @@ use crate::local_file::{FileVersion, LocalFile};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    ConfiguredDestinations, Dedupe, Destinations, KnownOutage, PipelineConfig, TableConfig, describe_result, load_file,
+    ConfiguredDestinations, Dedupe, Destinations, KnownOutage, LoadAttempt, PipelineConfig, TableConfig,
+    describe_result, load_file,
 };
 use crate::progress::Progress;
 use crate::reader::FileReader;
@@ -121,6 +122,7 @@ impl LocalLoader {
             Ok(result) => {
                 let mut report = describe_result(&result, |outcome| attempt.report(outcome));
                 attempt.add_rejects(&mut report);
+                report.table_changes = attempt.table_changes().reported();
                 report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 Ok(report)
             }

@@ -141,6 +141,26 @@ impl MemoryAws {
         self.state().partitions.len()
     }
 
+    /// A Glue table, as the JSON of the request that wrote it.
+    pub(crate) fn glue_table(&self, name: &str) -> Option<Value> {
+        self.state().tables.get(name).cloned()
+    }
+
+    /// Creates a Glue table, as another program does.
+    pub(crate) fn put_glue_table(&self, name: &str, table: Value) {
+        self.state().tables.insert(name.to_owned(), table);
+    }
+
+    /// The locations of all Glue partitions, with the number of their columns.
+    pub(crate) fn partition_folders(&self) -> Vec<(String, usize)> {
+        let storage = |partition: &Value| {
+            let storage = &partition["StorageDescriptor"];
+            let columns = storage["Columns"].as_array().map_or(0, Vec::len);
+            (storage["Location"].as_str().unwrap_or_default().to_owned(), columns)
+        };
+        self.state().partitions.values().map(storage).collect()
+    }
+
     /// Refuses all requests of an operation whose key contains `key_part`, until [`heal`](Self::heal).
     pub(crate) fn fail(&self, operation: &'static str, key_part: &str) {
         self.fail_with(operation, key_part, 500, "InternalError");

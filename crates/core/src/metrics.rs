@@ -4,6 +4,7 @@
 //! need no permission, no network path and no request. Format:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const NAMESPACE: &str = "Spillway";
 pub(crate) struct Metrics {
     /// `STACK_NAME`, the first dimension of each metric, so that two stacks in one account have their own alarms.
     stack: Arc<str>,
-    /// `trigger`, `ingest` or `task`: a field for searches, not a dimension.
+    /// `trigger`, `ingest`, `task` or `stream`: a field for searches, not a dimension.
     service: &'static str,
     output: MetricsOutput,
 }
@@ -59,6 +60,28 @@ pub(crate) struct Backlog {
     pub(crate) fallback_rows: u64,
     /// Age of the oldest file in the fallback in seconds.
     pub(crate) oldest_fallback_seconds: u64,
+}
+
+/// What the transform of a stream has done with the records of an event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StreamCounts {
+    /// Records of the event.
+    pub(crate) records: u64,
+    /// Events in the records that are delivered.
+    pub(crate) events: u64,
+    /// Records with nothing but white space.
+    pub(crate) empty: u64,
+    /// Records that were put into the source stream again.
+    pub(crate) sent_again: u64,
+    /// Records that go to the error prefix, by reason.
+    pub(crate) failed: BTreeMap<&'static str, u64>,
+}
+
+impl StreamCounts {
+    /// All records that go to the error prefix.
+    pub(crate) fn all_failed(&self) -> u64 {
+        self.failed.values().sum()
+    }
 }
 
 impl Metrics {
@@ -130,6 +153,24 @@ impl Metrics {
             ("SyncIncompleteTables", "Count", incomplete_tables),
         ];
         self.print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &gauges }]));
+    }
+
+    /// Writes the counts of an event of a stream. Failed records have a line for each reason.
+    pub(crate) fn stream(&self, counts: &StreamCounts) {
+        let sums = [
+            ("StreamRecords", "Count", counts.records),
+            ("StreamEvents", "Count", counts.events),
+            ("StreamEmptyRecords", "Count", counts.empty),
+            ("StreamRecordsSentAgain", "Count", counts.sent_again),
+            ("StreamFailedRecords", "Count", counts.all_failed()),
+        ];
+        self.print(&self.line(Timestamp::now(), &[MetricSet { dimension: None, metrics: &sums }]));
+        for (reason, records) in &counts.failed {
+            let metrics = [("StreamFailures", "Count", *records)];
+            self.print(
+                &self.line(Timestamp::now(), &[MetricSet { dimension: Some(("reason", reason)), metrics: &metrics }]),
+            );
+        }
     }
 
     /// Writes a line to standard output. A closed output is ignored: metrics must not fail a load.

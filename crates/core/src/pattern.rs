@@ -15,6 +15,8 @@
 mod folders;
 mod matching;
 mod parsing;
+mod place;
+mod reach;
 mod table_name;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ use std::fmt;
 use crate::table_name::TableName;
 
 pub(crate) use folders::{Contents, PatternFolder};
+pub(crate) use place::KeyPlace;
 pub(crate) use table_name::{attempts_table, own_table, syncs_table, table_name};
 
 /// Names that have another meaning in `KEY_COLUMNS`, so parts cannot have them.

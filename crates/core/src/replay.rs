@@ -133,7 +133,7 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
         match load(attempt, &FileRows::of_row_object(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => {
                 loaded.copy_to(&mut report);
-                report.table_changes = attempt.table_changes.made();
+                report.table_changes = attempt.table_changes.reported();
             }
             LoadResult::NotNeeded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
         }

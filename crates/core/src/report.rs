@@ -75,6 +75,12 @@ pub struct Report {
     /// The key of the object with the rows in the lake, if this attempt wrote or found it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lake: Option<String>,
+    /// The Glue table over the raw zone, as `database.table`, if the file's folder is registered there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<String>,
+    /// Why Athena cannot read the file in its raw zone, or why its folder is not registered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog_problem: Option<String>,
     /// The object's size in bytes.
     pub size_bytes: u64,
     /// The duration of this attempt in milliseconds.
@@ -85,7 +91,7 @@ pub struct Report {
     /// The new key of the object, if it moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<String>,
-    /// How the table was changed for the file: added columns, wider types.
+    /// How the table was changed for the file: created, columns added, types widened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub table_changes: Vec<String>,
     /// The reason for the outcome, unless it is a plain load.
@@ -114,6 +120,8 @@ impl Report {
             rows_rejected: 0,
             rejects: None,
             lake: None,
+            catalog: None,
+            catalog_problem: None,
             size_bytes: 0,
             elapsed_ms: 0,
             cost_usd: None,

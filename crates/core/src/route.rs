@@ -121,7 +121,7 @@ fn is_day(text: &str) -> bool {
 }
 
 /// The upload prefix of a key. No upload prefix contains another one, so there is at most one.
-fn upload_prefix<'a>(prefixes: &'a Prefixes, key: &str) -> Option<&'a str> {
+pub(crate) fn upload_prefix<'a>(prefixes: &'a Prefixes, key: &str) -> Option<&'a str> {
     prefixes.upload.iter().map(String::as_str).find(|prefix| key.starts_with(prefix))
 }
 
@@ -281,6 +281,16 @@ pub(crate) fn manifests_prefix(root: &str) -> String {
 /// The key of the manifest of a source's row object.
 pub(crate) fn manifest_key(root: &str, id: &SourceId) -> String {
     format!("{}{id}.json", manifests_prefix(root))
+}
+
+/// The prefix of registrations of raw zones that are still to be made. Athena ignores it because of the underscore.
+pub(crate) fn registrations_prefix(prefixes: &Prefixes) -> String {
+    format!("{}_registrations/", prefixes.fallback)
+}
+
+/// The key of a registration that is still to be made; `hash` is that of its text.
+pub(crate) fn registration_key(prefixes: &Prefixes, hash: &str) -> String {
+    format!("{}{hash}.json", registrations_prefix(prefixes))
 }
 
 #[cfg(test)]

@@ -261,6 +261,11 @@ impl Batch {
         self.positions.is_empty()
     }
 
+    /// Whether any field contains a byte.
+    pub fn contains(&self, byte: u8) -> bool {
+        memchr::memchr(byte, &self.bytes).is_some()
+    }
+
     /// A field; `None` if it is missing. Panics if row or column is out of range.
     #[inline]
     pub fn field(&self, row: usize, column: usize) -> Option<&[u8]> {

@@ -145,10 +145,18 @@ impl Decoder {
     }
 
     /// Whether the last lines of the file are skipped.
-    pub(crate) fn has_footer(&self) -> bool {
+    pub fn has_footer(&self) -> bool {
         match self {
             Self::Csv(decoder) => decoder.has_footer(),
             Self::Json(_) => false,
+        }
+    }
+
+    /// Whether a record of JSON so far has a number that is not finite.
+    pub fn has_non_finite(&self) -> bool {
+        match self {
+            Self::Csv(_) => false,
+            Self::Json(decoder) => decoder.has_non_finite(),
         }
     }
 
@@ -168,6 +176,14 @@ impl Decoder {
         match self {
             Self::Csv(decoder) => decoder.header().map_or(0, <[Vec<u8>]>::len),
             Self::Json(decoder) => decoder.keys().len(),
+        }
+    }
+
+    /// The number of lines of the text; complete after the end of the file. `last_byte` is the last byte of the text.
+    pub fn lines(&self, last_byte: Option<u8>) -> u64 {
+        match self {
+            Self::Csv(decoder) => decoder.lines(),
+            Self::Json(decoder) => decoder.lines(last_byte),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Detects the format and the compression of an object from its key, its headers and its first bytes.
 //!
 //! The first bytes alone decide the compression. The setting decides the format; otherwise the first bytes or the key do, if
-//! they are certain, and otherwise it is CSV. A known format that is not supported is rejected by name, and so is a page of
-//! HTML or XML.
+//! they are certain, and otherwise it is CSV. A known format that is not supported is rejected by name, and so is a file that is
+//! not data: an office document, an image, or a page of HTML or XML.
 
+pub(crate) mod document;
 mod page;
-mod workbook;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -28,8 +28,11 @@ const COMPRESSIONS: [&str; 3] = [".gz", ".zst", ".zip"];
 /// The first bytes of a zip archive, and of an Excel workbook.
 const ZIP: &[u8] = b"PK\x03\x04";
 
+/// The first bytes of an ORC file. Text may start with them, but not with a zero soon after them.
+const ORC: &[u8] = b"ORC";
+
 /// The first bytes of known formats that are not supported, with their names.
-const UNSUPPORTED: [(&[u8], &str); 9] = [
+const UNSUPPORTED: [(&[u8], &str); 11] = [
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xfd7zXZ\0", "compressed with xz"),
     (b"\x04\x22\x4d\x18", "compressed with lz4"),
@@ -38,7 +41,9 @@ const UNSUPPORTED: [(&[u8], &str); 9] = [
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
     (b"Obj\x01", "an Avro file"),
-    (b"%PDF-", "a PDF document"),
+    (b"ARROW1\0\0", "an Arrow or Feather file"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"SQLite format 3\0", "an SQLite database"),
 ];
 
 /// The configured format of files.
@@ -165,7 +170,7 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
         return Ok(Some(Compression::Zstd));
     }
     if head.starts_with(ZIP) {
-        return workbook::reject(head).map(|()| Some(Compression::Zip));
+        return document::reject(head).map(|()| Some(Compression::Zip));
     }
     reject_unsupported(head)?;
     match encodings(hints.content_encoding).find(|name| matches!(*name, "br" | "deflate" | "compress")) {
@@ -177,10 +182,10 @@ pub fn compression(hints: Hints<'_>, head: &[u8]) -> Result<Option<Compression>>
 /// The format of a file, from its first [`HEAD_BYTES`] bytes after decompression, or all if it has fewer.
 ///
 /// # Errors
-/// For a known format that is not supported, for a page of HTML or XML, and for a file that is compressed more than once.
+/// For a known format that is not supported, for a file that is not data, and for a file that is compressed more than once.
 pub fn format(setting: FileFormat, hints: Hints<'_>, head: &[u8]) -> Result<Format> {
     if head.starts_with(&[0x1f, 0x8b]) || is_zstd(head) || head.starts_with(ZIP) {
-        workbook::reject(head)?;
+        document::reject(head)?;
         return Err(unsupported("compressed more than once"));
     }
     reject_unsupported(head)?;
@@ -221,17 +226,14 @@ fn is_zstd(head: &[u8]) -> bool {
 }
 
 fn reject_unsupported(head: &[u8]) -> Result<()> {
-    workbook::reject(head)?;
+    document::reject(head)?;
     let by_start = UNSUPPORTED.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, what)| *what);
     let is_bzip2 = matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]);
+    let is_orc = head.starts_with(ORC) && head.iter().take(12).any(|byte| *byte == 0);
     let is_tar = head.get(257..263).is_some_and(|magic| matches!(magic, b"ustar\0" | b"ustar "));
-    let what = match (by_start, is_bzip2, is_tar) {
-        (Some(what), _, _) => what,
-        (None, true, _) => "compressed with bzip2",
-        (None, false, true) => "a tar archive",
-        (None, false, false) => return Ok(()),
-    };
-    Err(unsupported(what))
+    let by_form = [(is_bzip2, "compressed with bzip2"), (is_orc, "an ORC file"), (is_tar, "a tar archive")];
+    let what = by_start.or_else(|| by_form.into_iter().find(|(is_form, _)| *is_form).map(|(_, what)| what));
+    what.map_or(Ok(()), |what| Err(unsupported(what)))
 }
 
 fn unsupported(what: &str) -> Error {
@@ -297,9 +299,12 @@ mod tests {
     #[rstest]
     #[case(b"PK\x05\x06rest", "an empty zip archive")]
     #[case(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "an old Excel workbook")]
-    #[case(&zip("[Content_Types].xml"), "an Excel workbook")]
+    #[case(&zip("[Content_Types].xml"), "an Excel workbook or another office document")]
     #[case(&zip("xl/workbook.xml"), "an Excel workbook")]
-    #[case(&zip("mimetypeapplication/vnd.oasis.opendocument.spreadsheet"), "an Excel workbook or another office document")]
+    #[case(b"%PDF-1.7\n", "a PDF document")]
+    #[case(b"ORC\n\x03\0\0\x0a", "an ORC file")]
+    #[case(b"ARROW1\0\0\xff", "an Arrow or Feather file")]
+    #[case(b"SQLite format 3\0", "an SQLite database")]
     #[case(b"BZh91AY&SYrest", "compressed with bzip2")]
     #[case(b"\xfd7zXZ\0rest", "compressed with xz")]
     #[case(b"\x04\x22\x4d\x18rest", "compressed with lz4")]
@@ -313,7 +318,19 @@ mod tests {
 
     /// The beginning of an archive whose first member has this name.
     fn zip(name: &str) -> Vec<u8> {
-        [b"PK\x03\x04", &[0; 26][..], name.as_bytes()].concat()
+        document::tests::archive(&[(name, "")])
+    }
+
+    /// A workbook that openpyxl has written.
+    const WORKBOOK: &[u8] = include_bytes!("detect/testdata/openpyxl.xlsx");
+
+    #[test]
+    fn workbook_of_openpyxl_is_rejected() {
+        let head = &WORKBOOK[..HEAD_BYTES];
+        for error in [compression(HINTS, head).unwrap_err(), format(FileFormat::Csv, HINTS, head).unwrap_err()] {
+            assert!(error.message().starts_with("the object is an Excel workbook"), "{error}");
+            assert!(error.message().contains("save each sheet as CSV in UTF-8"), "{error}");
+        }
     }
 
     fn tar() -> Vec<u8> {
@@ -338,6 +355,7 @@ mod tests {
     #[case("a.csv", b"\xff\xfe{\0\n\0\"\0", Format::Streaming(StreamFormat::Json))]
     #[case("a.csv", b"{a},[b]\n", Format::Streaming(StreamFormat::Csv))]
     #[case("a.csv", b"[a],{b}\n", Format::Streaming(StreamFormat::Csv))]
+    #[case("a.csv", b"ORC,id\n1,2\n", Format::Streaming(StreamFormat::Csv))]
     #[case("a.json", b"id,name\n", Format::Streaming(StreamFormat::Json))]
     #[case("a.ndjson.gz", b"", Format::Streaming(StreamFormat::Json))]
     #[case("a.csv", b"", Format::Streaming(StreamFormat::Csv))]

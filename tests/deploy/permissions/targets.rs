@@ -24,6 +24,8 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
     let database = database.unwrap_or("ingest_fallback_0a1b2c3d");
     let lake_database = Some(template.parameter("LakeDatabase")?).filter(|name| !name.is_empty());
     let lake_database = lake_database.unwrap_or("spillway_lake_0a1b2c3d");
+    let raw_database = Some(template.parameter("RawDatabase")?).filter(|name| !name.is_empty());
+    let raw_database = raw_database.unwrap_or("spillway_raw_0a1b2c3d");
     let service = |name: &str| format!("{name}.{REGION}.amazonaws.com");
     let mut context = S3_RESOURCES.contains(&name).then(|| bucket_owner(template)).transpose()?;
     let arns = match name {
@@ -37,6 +39,13 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "lake-table" => {
             let resources =
                 ["catalog".to_owned(), format!("database/{lake_database}"), format!("table/{lake_database}/a")];
+            resources.iter().map(|resource| glue(resource)).collect()
+        }
+        "raw-database" | "raw-table" if !template.holds("HasRawCatalog")? => vec![],
+        "raw-database" => vec![glue("catalog"), glue(&format!("database/{raw_database}"))],
+        "raw-table" => {
+            let resources =
+                ["catalog".to_owned(), format!("database/{raw_database}"), format!("table/{raw_database}/a")];
             resources.iter().map(|resource| glue(resource)).collect()
         }
         "lease" => below("LeasePrefix")?,

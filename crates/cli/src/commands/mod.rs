@@ -39,7 +39,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Check(arguments) => check::run(&arguments, session).await,
         Command::Config(command) => config::run(command, session),
         Command::Events(arguments) => events::run(&arguments, session),
-        Command::Sample(arguments) => sample::run(&arguments, session),
+        Command::Sample(arguments) => sample::run(&arguments, session).await,
         Command::Completions(arguments) => completions::run(&arguments, session),
     }
 }

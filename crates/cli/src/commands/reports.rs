@@ -34,7 +34,7 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
                 text(&report["object"]["key"]),
             ]);
             table.paint(0, style(report));
-            if let Some(reason) = report["reason"].as_str() {
+            for reason in [&report["reason"], &report["catalog_problem"]].into_iter().filter_map(Value::as_str) {
                 table.below(reason);
             }
         }

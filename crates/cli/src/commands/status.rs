@@ -124,6 +124,11 @@ fn of_file(status: &Value, styles: Styles) -> String {
     for rejects in list(&status["rejects"]) {
         lines.push_str(&format!("rejects   {}\n", stored(rejects)));
     }
+    for row in list(&status["ledger"]["rows"]) {
+        if row["table_changes"].is_string() {
+            lines.push_str(&format!("table     {}\n", text(&row["table_changes"])));
+        }
+    }
     if let Some(error) = status["ledger"]["error"].as_str() {
         lines.push_str(&format!("ledger    {}\n", styles.paint(Style::Bad, &printable(error))));
     }

@@ -52,6 +52,7 @@ fn run(index: usize, outcome: RunOutcome, started_at: Timestamp) -> Run {
             RunOutcome::Failed => Some("S3 asks for fewer requests".to_owned()),
             RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => None,
         },
+        table_changes: None,
     }
 }
 

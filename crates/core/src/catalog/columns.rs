@@ -12,7 +12,8 @@ use std::collections::HashSet;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 use spillway_formats::schema::{Column, ColumnType, Schema};
 
-use glue_type::{glue_type, new_type, stored_as, type_name_part};
+use glue_type::type_name_part;
+pub(super) use glue_type::{glue_type, new_type, stored_as};
 
 /// The partition key of every fallback table.
 pub(super) const PARTITION_KEY: &str = "dt";
@@ -152,7 +153,7 @@ fn free_name(
 /// The column name in Glue: lower case, without control characters and commas.
 ///
 /// Hive stores column lists separated by commas, and Glue rejects control characters.
-fn catalog_name(name: &str) -> String {
+pub(crate) fn catalog_name(name: &str) -> String {
     let is_unsafe = |character: char| character.is_control() || character == ',';
     name.to_lowercase().replace(is_unsafe, "_")
 }

@@ -1,17 +1,20 @@
-//! Registers row objects in the Glue Data Catalog: one external table per folder, one partition per day.
+//! Registers row objects in the Glue Data Catalog: one external table per folder, one partition per day. `raw` registers the
+//! files of a raw zone.
 //!
 //! Every call can be repeated and can run in many workers at once. Columns are only appended, never changed or removed.
 //! An outage is never read as a missing table. SDK types do not leave this module.
 
 mod columns;
 mod failure;
+mod raw;
+mod raw_table;
 mod table;
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_glue::Client;
-use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, DatabaseInput, Partition, Table};
+use aws_sdk_glue::types::{BatchUpdatePartitionRequestEntry, DatabaseInput, Partition, Table, TableInput};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -21,6 +24,9 @@ use failure::{code, failure};
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::fallback::{FallbackColumn, FallbackFormat};
 use table::TableKind;
+
+pub(crate) use columns::catalog_name;
+pub(crate) use raw::{RawColumn, RawFile, RawFormat, Registration};
 
 /// Number of attempts for a change while other workers change the same table.
 const TRIES: u32 = 12;
@@ -70,6 +76,11 @@ impl Catalog {
         let settings = GlueSettings { database: database.to_owned(), table: String::new() };
         let kind = TableKind { format: FallbackFormat::Parquet, purpose: Purpose::Lake };
         Self { client: self.client.clone(), settings, kind }
+    }
+
+    /// Returns a catalog of tables over raw zones in this database.
+    pub(crate) fn for_raw_zone(&self, database: &str) -> Self {
+        self.for_lake(database)
     }
 
     /// Returns this catalog for objects of another format: earlier versions also wrote CSV.
@@ -243,9 +254,11 @@ impl Catalog {
     }
 
     async fn create_table(&self, location: &str, columns: &[CatalogColumn]) -> Result<Change> {
-        let GlueSettings { database, table } = &self.settings;
-        let input = table::new_table(table, location, columns, self.kind)?;
-        match self.client.create_table().database_name(database).table_input(input).send().await {
+        self.create(table::new_table(&self.settings.table, location, columns, self.kind)?).await
+    }
+
+    async fn create(&self, input: TableInput) -> Result<Change> {
+        match self.client.create_table().database_name(&self.settings.database).table_input(input).send().await {
             Ok(_) => Ok(Change::Applied),
             Err(error) if is_version_conflict(code(&error)) => Ok(Change::VersionConflict),
             Err(error) => Err(failure("CreateTable", &self.full_name(), error)),
@@ -255,11 +268,15 @@ impl Catalog {
     /// Appends columns. The request contains the version read, so that it fails after another worker's change.
     async fn add_columns(&self, table: Table, added: &[CatalogColumn]) -> Result<Change> {
         let version = table.version_id.clone();
+        self.update(table::with_columns(table, added)?, version).await
+    }
+
+    async fn update(&self, input: TableInput, version: Option<String>) -> Result<Change> {
         let response = self
             .client
             .update_table()
             .database_name(&self.settings.database)
-            .table_input(table::with_columns(table, added)?)
+            .table_input(input)
             .set_version_id(version)
             .skip_archive(true)
             .send()

@@ -175,12 +175,12 @@ fn glue_columns(columns: &[CatalogColumn]) -> Result<Vec<Column>> {
     columns.iter().map(|column| glue_column(&column.name, &column.glue_type)).collect()
 }
 
-fn glue_column(name: &str, glue_type: &str) -> Result<Column> {
+pub(super) fn glue_column(name: &str, glue_type: &str) -> Result<Column> {
     Column::builder().name(name).r#type(glue_type).build().map_err(invalid)
 }
 
 /// A builder's error for a missing required field. It cannot occur, as every required field is set above.
-fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
+pub(super) fn invalid(error: aws_sdk_glue::error::BuildError) -> Error {
     Error::new(ErrorKind::Internal, "cannot build a Glue request").with_source(error)
 }
 

@@ -13,7 +13,7 @@ use crate::policy::{Action, Retry, policy};
 const COMMAND: &str = "UPDATE_DOCS=1 cargo test -p spillway-core --lib generated_page";
 
 /// The sections of `docs/settings.md`, in order.
-const CATEGORIES: [Category; 12] = [
+const CATEGORIES: [Category; 13] = [
     Category::Storage,
     Category::Database,
     Category::Loading,
@@ -21,6 +21,7 @@ const CATEGORIES: [Category; 12] = [
     Category::Limits,
     Category::Fallback,
     Category::Tasks,
+    Category::Streams,
     Category::Outcomes,
     Category::Request,
     Category::Logs,
@@ -98,6 +99,7 @@ fn title(category: Category) -> &'static str {
         Category::Limits => "Limits",
         Category::Fallback => "Fallback and lake",
         Category::Tasks => "Fargate tasks",
+        Category::Streams => "Streams",
         Category::Outcomes => "Metrics, events and retries",
         Category::Request => "Default request",
         Category::Logs => "Logs",
@@ -121,6 +123,9 @@ fn introduction(category: Category) -> &'static str {
             "Rows in the fallback and in the [lake](lake.md) are Parquet in S3, and can be queried through Glue."
         }
         Category::Tasks => "The functions start a Fargate task for an object that is too large for them.",
+        Category::Streams => {
+            "[Streams](streams.md) describes the transform. `templates/streaming.yaml` sets these from its parameters."
+        }
         Category::Outcomes => "[Operations](operations.md) describes the metrics and events.",
         Category::Request => {
             "The task loads what these settings name. So does the ingest function when it is called without a request."
@@ -141,6 +146,7 @@ fn readers(read_by: ReadBy) -> &'static str {
         ReadBy::Trigger => "trigger function",
         ReadBy::IngestAndTask => "ingest function, task",
         ReadBy::Task => "task",
+        ReadBy::Stream => "stream function",
         ReadBy::CommandLine => "command line",
         ReadBy::TestBuilds => "test builds",
     }

@@ -17,6 +17,7 @@ mod explain;
 mod programs;
 mod read;
 mod read_database;
+mod read_stream;
 pub mod setting;
 pub mod settings;
 mod table_settings;
@@ -32,7 +33,7 @@ use secrecy::SecretString;
 pub use command_line::{CommandSettings, DatabaseChoice, is_color_off};
 pub use environment::Environment;
 pub use explain::{EffectiveSetting, EffectiveSettings, Origin, effective_settings};
-pub use programs::{IngestSettings, TaskSettings, TriggerSettings};
+pub use programs::{IngestRole, IngestSettings, TaskSettings, TriggerSettings};
 
 /// A password that is never printed, from plain text.
 pub fn secret(text: impl Into<String>) -> SecretString {

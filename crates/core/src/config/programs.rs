@@ -4,12 +4,13 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
-use super::settings;
+use super::{read_stream, settings};
 use crate::error::{Error, Result};
 use crate::launch::LaunchSettings;
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
 use crate::request::DefaultRequest;
+use crate::stream::StreamSettings;
 use crate::telemetry::LogSettings;
 
 /// Settings of the trigger function.
@@ -38,6 +39,15 @@ pub struct IngestSettings {
     pub launch: Option<LaunchSettings>,
     /// `UPLOAD_QUEUE_URL`, which a check tests.
     pub upload_queue_url: Option<String>,
+}
+
+/// What the ingest function does.
+#[derive(Debug, Clone)]
+pub enum IngestRole {
+    /// It runs requests.
+    Requests(Box<IngestSettings>),
+    /// It transforms records of a stream, because `STREAM_TABLE_FIELD` is set.
+    Stream(StreamSettings),
 }
 
 /// Settings of the task.
@@ -85,6 +95,21 @@ impl IngestSettings {
             default_request,
             launch: launch(environment)?,
             upload_queue_url: environment.find(&settings::UPLOAD_QUEUE_URL)?,
+        })
+    }
+}
+
+impl IngestRole {
+    /// Reads the role and its settings from the environment of this process.
+    pub fn from_env() -> Result<Self> {
+        Self::read(&process())
+    }
+
+    /// Reads the role and its settings.
+    pub fn read(environment: &Environment) -> Result<Self> {
+        Ok(match read_stream::stream(environment)? {
+            Some(settings) => Self::Stream(settings),
+            None => Self::Requests(Box::new(IngestSettings::read(environment)?)),
         })
     }
 }

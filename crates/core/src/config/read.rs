@@ -19,7 +19,7 @@ use crate::cost::Compute;
 use crate::error::Result;
 use crate::key_columns::KeyColumn;
 use crate::pattern::TablePatterns;
-use crate::pipeline::PipelineConfig;
+use crate::pipeline::{AfterLoad, PipelineConfig};
 use crate::route::Prefixes;
 
 /// The memory for a decoder where the size of the function or task is unknown: half of a task of the default size.
@@ -55,6 +55,8 @@ impl PipelineConfig {
             database,
             dedupe: environment.get(&settings::DEDUPE)?,
             after_load: environment.get(&settings::AFTER_LOAD)?,
+            catalog_raw: catalog_raw(environment)?,
+            raw_database: raw_database(environment)?,
             lake_database: environment.get(&settings::LAKE_DATABASE)?,
             files: files(environment, compute)?,
             buffer_max_bytes: environment.get(&settings::BUFFER_MAX_BYTES)?,
@@ -69,6 +71,28 @@ impl PipelineConfig {
     }
 }
 
+/// `CATALOG_RAW`, which needs files that stay in place.
+fn catalog_raw(environment: &Environment) -> Result<bool> {
+    let is_on = environment.get(&settings::CATALOG_RAW)?;
+    if is_on && environment.get(&settings::AFTER_LOAD)? != AfterLoad::Keep {
+        let why = "it needs AFTER_LOAD=keep, because the table is over the files where they are".to_owned();
+        return Err(invalid(&settings::CATALOG_RAW, "true", Reason::Because(why)));
+    }
+    Ok(is_on)
+}
+
+/// `RAW_DATABASE`, which must be another database than those of the fallback and the lake: their tables have the same names.
+fn raw_database(environment: &Environment) -> Result<String> {
+    let name = environment.get(&settings::RAW_DATABASE)?;
+    for other in [&settings::GLUE_DATABASE, &settings::LAKE_DATABASE] {
+        if environment.get(other)? == name {
+            let why = format!("it is also {}, whose tables have the same names", other.info.name);
+            return Err(invalid(&settings::RAW_DATABASE, &name, Reason::Because(why)));
+        }
+    }
+    Ok(name)
+}
+
 /// The size of this function or task, when the platform or the template has set it.
 fn compute(environment: &Environment) -> Result<Option<Compute>> {
     if let Some(memory_mb) = environment.find(&settings::AWS_LAMBDA_FUNCTION_MEMORY_SIZE)? {
@@ -78,18 +102,23 @@ fn compute(environment: &Environment) -> Result<Option<Compute>> {
     Ok(task.0.zip(task.1).map(|(cpu_units, memory_mb)| Compute::Fargate { cpu_units, memory_mb }))
 }
 
-fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOptions> {
+/// The limits on a file.
+pub(super) fn limits(environment: &Environment, compute: Option<Compute>) -> Result<ReadLimits> {
     let decoded = DecodedLimits {
         max_bytes: environment.get(&settings::MAX_DECODED_BYTES)?,
         max_ratio: environment.get(&settings::MAX_DECODED_RATIO)?,
     };
-    let limits = ReadLimits {
+    Ok(ReadLimits {
         max_record_bytes: environment.get(&settings::MAX_RECORD_BYTES)?,
         max_columns: environment.get(&settings::MAX_COLUMNS)?,
         max_memory_bytes: compute.map_or(DEFAULT_DECODER_BYTES, |compute| compute.memory_bytes() / 2),
         decoded,
         rejects: environment.get(&settings::MAX_REJECTS)?,
-    };
+    })
+}
+
+fn files(environment: &Environment, compute: Option<Compute>) -> Result<ReadOptions> {
+    let limits = limits(environment, compute)?;
     Ok(ReadOptions {
         format: environment.get(&settings::FILE_FORMAT)?,
         csv: csv(environment)?,

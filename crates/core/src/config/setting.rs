@@ -50,6 +50,8 @@ pub enum Category {
     Fallback,
     /// Fargate tasks.
     Tasks,
+    /// The transform of streams.
+    Streams,
     /// Metrics, events and retries of outcomes.
     Outcomes,
     /// The default request of the task and the ingest function.
@@ -75,6 +77,8 @@ pub enum ReadBy {
     IngestAndTask,
     /// The task.
     Task,
+    /// The ingest function as the transform of a stream.
+    Stream,
     /// The command line.
     CommandLine,
     /// Every program that is built with the feature `failpoints`.

@@ -21,7 +21,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 32] = [
+pub(super) const OF_TABLE: [&dyn Declared; 33] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::UNKNOWN_COLUMNS,
@@ -31,6 +31,7 @@ pub(super) const OF_TABLE: [&dyn Declared; 32] = [
     &settings::KEY_COLUMNS,
     &settings::DEDUPE,
     &settings::AFTER_LOAD,
+    &settings::CATALOG_RAW,
     &settings::OUTPUT,
     &settings::RDS_LOAD_METHOD,
     &settings::ATOMIC_MAX_BYTES,

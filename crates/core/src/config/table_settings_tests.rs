@@ -70,6 +70,19 @@ fn entry_replaces_the_settings_of_its_table() {
 }
 
 #[test]
+fn only_files_that_stay_in_place_are_in_the_catalog() {
+    let entries = "[[table]]\nname = \"a\"\nafter_load = \"move\"\n[[table]]\nname = \"b\"\n";
+    let raw = [("SPILLWAY_CONFIG", entries), ("AFTER_LOAD", "keep"), ("CATALOG_RAW", "true")];
+    let config = PipelineConfig::read(&Environment::of(&[&BASE[..], &raw].concat())).unwrap();
+    let has_catalog = |name: &str| config.table(&name.into(), "uploads/x.csv").catalog_raw;
+    assert_eq!(["a", "b", "c"].map(has_catalog), [false, true, true]);
+    let own = entries.replace("\"move\"", "\"move\"\ncatalog_raw = true");
+    let raw = [("SPILLWAY_CONFIG", own.as_str()), ("AFTER_LOAD", "keep"), ("CATALOG_RAW", "true")];
+    let error = PipelineConfig::read(&Environment::of(&[&BASE[..], &raw].concat())).unwrap_err();
+    assert!(error.to_string().contains("needs after_load=keep"), "{error}");
+}
+
+#[test]
 fn patterns_of_entries_come_before_the_setting() {
     let config = config(ORDERS).unwrap();
     assert_eq!(table_of(&config, "uploads/nordic/orders/2024/1.csv"), "orders");
@@ -152,6 +165,7 @@ fn rule_has_format_and_type(
 #[case::parts_without_pattern("[[table]]\nname = \"{tenant}_orders\"\n", &["pattern is missing"])]
 #[case::pattern_without_table("[[table]]\npattern = \"uploads/*\"\n", &["pattern is \"uploads/*\""])]
 #[case::no_lake("[[table]]\nname = \"a\"\noutput = \"both\"\n", &["output is \"both\"", "needs LAKE_PREFIX"])]
+#[case::raw_zone_that_moves("[[table]]\nname = \"a\"\ncatalog_raw = true\n", &["catalog_raw is \"true\"", "needs after_load=keep"])]
 #[case::ledger("[[table]]\nname = \"spillway_ledger\"\n", &["spillway_ledger"])]
 #[case::number_of_a_float("[[table]]\nname = \"a\"\nmax_rejects = 1.5\n", &["max_rejects is a TOML float"])]
 #[case::empty("[[table]]\nname = \"a\"\ncsv_quote = \"\"\n", &["csv_quote is empty"])]

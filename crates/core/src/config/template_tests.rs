@@ -10,9 +10,10 @@ use crate::secret::CredentialSettings;
 const ONLY_THE_PARAMETER_HAS_A_DEFAULT: [&str; 2] = ["TaskCpu", "TaskMemory"];
 
 /// Parameters that are empty by default, and the reason why they differ from the setting's default.
-const EMPTY_PARAMETERS: [(&str, &str); 2] = [
+const EMPTY_PARAMETERS: [(&str, &str); 3] = [
     ("GlueDatabase", "the template then generates a name, so that two stacks in one account do not share tables"),
     ("LakeDatabase", "for the same reason"),
+    ("RawDatabase", "for the same reason"),
 ];
 
 /// Parameters that allow less than the setting, and why.
@@ -185,7 +186,7 @@ fn the_template_sets_each_setting_for_each_program_that_reads_it() {
                 (false, false)
             }
             ReadBy::Task => (false, true),
-            ReadBy::CommandLine | ReadBy::TestBuilds => {
+            ReadBy::Stream | ReadBy::CommandLine | ReadBy::TestBuilds => {
                 panic!("{} is not for deployed programs, and the template sets it", info.name)
             }
         };
@@ -300,6 +301,31 @@ fn guide_names_each_setting_without_a_parameter() {
     }
 }
 
+/// With a wrong variable or metric, the transform would not start, and its alarms would stay silent.
+#[test]
+fn streaming_template_uses_settings_and_metrics_that_exist() {
+    let text = include_str!("../../../../templates/streaming.yaml");
+    let variables = variables(section(section(text, "  TransformFunction:"), "      Environment:"));
+    for (name, parameter) in [
+        ("STREAM_TABLE_FIELD", "TableField"),
+        ("STREAM_TABLES", "Tables"),
+        ("STREAM_KEY_FIELDS", "KeyFields"),
+        ("LOG_LEVEL", "LogLevel"),
+    ] {
+        assert!(refers_to(variables[name], parameter), "{name}");
+    }
+    for name in variables.keys() {
+        declared(name);
+    }
+    let metrics = include_str!("../metrics.rs");
+    let alarms: Vec<&str> = text.split("Namespace: Spillway\n").skip(1).collect();
+    assert!(!alarms.is_empty());
+    for alarm in alarms {
+        let name = alarm.trim_start().lines().next().unwrap().trim_start_matches("MetricName: ");
+        assert!(metrics.contains(&format!("(\"{name}\"")), "{name}");
+    }
+}
+
 /// Returns the metrics of a dashboard widget: namespace, name and last dimension. `.` and `...` repeat the values above.
 fn metrics_of(widget: &serde_json::Value) -> Vec<[String; 3]> {
     let mut found: Vec<[String; 3]> = Vec::new();
@@ -341,7 +367,7 @@ fn alarms_and_dashboard_use_metrics_that_exist() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (81, 56, 50));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (83, 58, 52));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
     assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);

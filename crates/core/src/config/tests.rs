@@ -133,6 +133,20 @@ fn required_settings_are_enough_and_defaults_apply() {
     "OUTPUT is \"lake\": the lake keeps every row, which needs LOAD_MODE=append; it accepts database, lake or both"
 )]
 #[case(
+    &[("CATALOG_RAW", "true")],
+    "CATALOG_RAW is \"true\": it needs AFTER_LOAD=keep, because the table is over the files where they are; it accepts true or false"
+)]
+#[case(
+    &[("RAW_DATABASE", "Spillway_Lake")],
+    "RAW_DATABASE is \"spillway_lake\": it is also LAKE_DATABASE, whose tables have the same names; it accepts 1 to 255 letters, \
+     digits, _ or -"
+)]
+#[case(
+    &[("RAW_DATABASE", "one"), ("GLUE_DATABASE", "one")],
+    "RAW_DATABASE is \"one\": it is also GLUE_DATABASE, whose tables have the same names; it accepts 1 to 255 letters, digits, _ \
+     or -"
+)]
+#[case(
     &[("LAKE_PREFIX", "fallback/lake")],
     "LAKE_PREFIX is \"fallback/lake/\": it is inside GLUE_FALLBACK_PREFIX (\"fallback/\"); it accepts a key prefix outside the \
      other prefixes"

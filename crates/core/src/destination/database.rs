@@ -19,7 +19,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::failpoint::Failpoint;
-use crate::ledger::{Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
+use crate::ledger::{ChangesColumn, Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
 use crate::object::{ObjectRef, SourceId};
 
 /// The database that credentials name. Each call uses an idle connection or opens a new one.
@@ -64,21 +64,39 @@ impl<C: LoadConnection> Database<C> {
         if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
             return Ok(BeginResult::NotNeeded(entry));
         }
-        let mut plan = match connection.plan(request).await? {
+        let planned = connection.plan(request).await;
+        let changes_column = self.changes_column(connection, file, &planned).await;
+        let mut plan = match planned? {
             PlanResult::Ready(plan) => plan,
             PlanResult::NeedsScan(reason) => return Ok(BeginResult::NeedsScan(reason)),
         };
         if C::staging(&plan).is_some() {
-            return Ok(BeginResult::Open(plan, ValueCheck::NotNeeded));
+            return Ok(BeginResult::Open(plan, changes_column, ValueCheck::NotNeeded));
         }
         match self.begin_claim(connection, &claim_of(file, request.schema.body()), &plan).await? {
             ClaimResult::Claimed => {}
             ClaimResult::NotNeeded(entry) => return Ok(BeginResult::NotNeeded(entry)),
         }
         match connection.start(request, &mut plan).await? {
-            StartResult::Open(value_check) => Ok(BeginResult::Open(plan, value_check)),
+            StartResult::Open(value_check) => Ok(BeginResult::Open(plan, changes_column, value_check)),
             StartResult::NeedsScan(reason) => Ok(BeginResult::NeedsScan(reason)),
         }
+    }
+
+    /// Adds the ledger's column for changes of the table if there are any, also if the plan has failed after some of them.
+    async fn changes_column(
+        &self,
+        connection: &mut C,
+        file: &FileClaim,
+        planned: &Result<PlanResult<C::Plan>>,
+    ) -> ChangesColumn {
+        let will_create = matches!(planned, Ok(PlanResult::Ready(plan)) if C::creates_table(plan));
+        if !will_create && file.table_changes.made().is_empty() {
+            return ChangesColumn::Absent;
+        }
+        let Credentials { host, port, user, database, .. } = &self.credentials;
+        let database = format!("{user}@{host}:{port}/{database}");
+        self.ledger().ensure_changes_column(connection, &self.idle.failed_additions, &database).await
     }
 
     /// Begins a transaction and claims the source in it, and the table where the file replaces it.
@@ -108,7 +126,7 @@ impl<C: LoadConnection> Database<C> {
 
 /// The result of [`Database::begin_on`].
 enum BeginResult<Plan> {
-    Open(Plan, ValueCheck),
+    Open(Plan, ChangesColumn, ValueCheck),
     NotNeeded(LedgerEntry),
     NeedsScan(ScanReason),
 }
@@ -128,13 +146,15 @@ pub(super) fn claim_of<'a>(file: &'a FileClaim, body: Option<&'a Body>) -> Claim
 impl<C: LoadConnection> Destination for Arc<Database<C>> {
     fn begin<'a>(&'a self, file: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Begun>> {
         async move {
+            // An earlier try may have lost its connection.
+            file.table_changes.roll_back();
             let mut connection = self.connect().await?;
             let request = Request { file, schema, options: &self.options };
             let result = match self.begin_on(&mut connection, &request).await {
-                Ok(BeginResult::Open(plan, value_check)) => {
+                Ok(BeginResult::Open(plan, changes_column, value_check)) => {
                     let (file, body) = (file.clone(), schema.body().cloned());
                     let fields = schema.schema().columns.len();
-                    let load = Load { database: self.clone(), connection, file, body, plan, fields };
+                    let load = Load { database: self.clone(), connection, file, body, plan, fields, changes_column };
                     return Ok(Begun::Open { load: Box::new(load), value_check });
                 }
                 Ok(BeginResult::NotNeeded(entry)) => Ok(Begun::NotNeeded(entry)),
@@ -147,6 +167,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                     Err(error)
                 }
             };
+            file.table_changes.roll_back();
             connection.close().await;
             result
         }
@@ -253,7 +274,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let claim = Claim { body_sha256: outcome.body_sha256.as_deref(), ..claim_of(file, None) };
             let recorded = async {
                 self.ledger().ensure(&mut connection, LedgerColumns::WithoutLake).await?;
-                self.ledger().record(&mut connection, &claim, outcome).await
+                self.ledger().record(&mut connection, &claim, outcome, &file.table_changes.made()).await
             }
             .await;
             self.release(connection, recorded).await

@@ -56,6 +56,11 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Returns the staging table that rows are committed to in chunks. The source is then claimed after the last chunk.
     fn staging(plan: &Self::Plan) -> Option<&str>;
 
+    /// Whether the table will be created in the transaction that holds the claim.
+    fn creates_table(_plan: &Self::Plan) -> bool {
+        false
+    }
+
     /// Whether the connection can be used for another load after this one.
     fn is_reusable(plan: &Self::Plan) -> bool;
 

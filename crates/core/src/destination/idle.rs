@@ -3,15 +3,22 @@
 //!
 //! A connection is kept only after a confirmed COMMIT or after statements outside of a transaction, so it has no open
 //! transaction. All connections are closed at the end of the run, so that a function uses none between two invocations.
+//!
+//! The process also remembers ledgers that it could not change, so that it does not try again for each file.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Credentials, DestinationOptions};
 use crate::error::Result;
+use crate::ledger::FailedAdditions;
 
 /// Idle connections to servers of one engine. Clones share them.
 #[derive(Debug)]
-pub(super) struct Idle<C>(Arc<Mutex<Vec<(Login, C)>>>);
+pub(super) struct Idle<C> {
+    kept: Arc<Mutex<Vec<(Login, C)>>>,
+    /// The ledgers that lack a column and could not be changed.
+    pub(super) failed_additions: FailedAdditions,
+}
 
 /// The server, user and database of a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,13 +38,13 @@ impl Login {
 
 impl<C> Default for Idle<C> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self { kept: Arc::default(), failed_additions: FailedAdditions::default() }
     }
 }
 
 impl<C> Clone for Idle<C> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { kept: self.kept.clone(), failed_additions: self.failed_additions.clone() }
     }
 }
 
@@ -95,6 +102,6 @@ impl<C: Session> Idle<C> {
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<(Login, C)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

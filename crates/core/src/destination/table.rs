@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tracing::info;
 
+use super::changes::{add_columns, create_table, note};
 use super::column::{
     EmptyColumns, Lacking, NullFill, TableColumn, find, find_lacking, leave_out_empty, match_columns, mismatch,
     quoted_list,
@@ -53,7 +54,7 @@ pub(super) trait TableConnection: Send {
         table: &TableName,
         columns: &[Column],
         mode: &LoadMode,
-    ) -> impl Future<Output = Result<()>> + Send;
+    ) -> impl Future<Output = Result<Creation>> + Send;
 
     /// Rejects a table with a feature that would make a load in this mode wrong.
     fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> impl Future<Output = Result<()>> + Send;
@@ -70,11 +71,17 @@ pub(super) trait TableConnection: Send {
         table: &TableName,
     ) -> impl Future<Output = Result<Vec<TableColumn<Self::Storage>>>> + Send;
 
-    /// Adds nullable columns, except for those that another worker has added at the same moment.
-    fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> impl Future<Output = Result<()>> + Send;
+    /// Adds nullable columns, except for those that another worker has added at the same moment. `added` gets the columns that
+    /// this worker has added, also if a later one cannot be added.
+    fn add_columns<'a>(
+        &mut self,
+        table: &TableName,
+        columns: &[&'a Column],
+        added: &mut Vec<&'a Column>,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Changes columns of the table to types that hold their old values and those of the file, where such a type exists and
-    /// the column does not have it yet. Returns a text for people about each change.
+    /// the column does not have it yet. Returns a description of each change.
     ///
     /// No other worker can change the same columns in between, so a type never becomes narrower.
     fn widen_columns(
@@ -89,6 +96,15 @@ pub(super) trait TableConnection: Send {
         table: &TableName,
         columns: &[WiderColumn<'_>],
     ) -> impl Future<Output = Result<Vec<WiderType<Self::Storage>>>> + Send;
+}
+
+/// The result of a statement that creates a table or columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// This worker has created them.
+    Created,
+    /// Nothing was created: another worker has created the table, or one of the columns, at the same moment.
+    Exists,
 }
 
 /// A column of the table whose type refuses values of the file.
@@ -116,7 +132,7 @@ pub(super) struct WiderType<Storage> {
 }
 
 impl<Storage> WiderType<Storage> {
-    /// Describes the change for people.
+    /// Describes the change.
     pub(super) fn description(&self) -> String {
         format!("changed column {} from {} to {}", self.column, self.old_type, self.type_text)
     }
@@ -151,10 +167,7 @@ pub(super) async fn prepare<C: TableConnection>(
     if !exists {
         match schema {
             FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
-            FileSchema::Final { schema, .. } => {
-                let columns = columns_of_new_table(&schema.columns, options);
-                connection.create_table(table, &columns, mode).await?;
-            }
+            FileSchema::Final { schema, .. } => create_table(connection, request, schema).await?,
         }
     }
     connection.reject_unsupported(table, mode).await?;
@@ -213,8 +226,7 @@ async fn add_lacking<C: TableConnection>(
     match lacking {
         Lacking::Nothing => Ok(Added::Nothing),
         Lacking::Add(columns) => {
-            connection.add_columns(table, &columns).await?;
-            note(request, format!("added the columns {}", names(&columns)));
+            add_columns(connection, request, &columns).await?;
             Ok(Added::Columns)
         }
         Lacking::Ignore(columns) => {
@@ -227,8 +239,7 @@ async fn add_lacking<C: TableConnection>(
             if find(table_columns, extra).is_some() {
                 return Ok(Added::Nothing);
             }
-            connection.add_columns(table, &[&json_column(extra)]).await?;
-            note(request, format!("added the column {extra} for unknown columns"));
+            add_columns(connection, request, &[&json_column(extra)]).await?;
             Ok(Added::Columns)
         }
         Lacking::NeedsScan => Ok(Added::NeedsScan),
@@ -272,12 +283,6 @@ pub(super) fn changeable_columns<'a, S>(
     Ok(columns.filter(|column| !key_columns.contains(&column.name)).collect())
 }
 
-/// Logs a change of the table, and keeps it for the report.
-fn note(request: &Request<'_>, change: String) {
-    info!(table = %request.file.table, change, "the table was changed for the file");
-    request.file.table_changes.record(change);
-}
-
 /// Returns the table's columns that receive a field of the file, in the order of the file. `None` if only a scan finds out
 /// whether the file has a value for one of them.
 pub(super) fn columns_to_send<S: Clone>(
@@ -313,6 +318,14 @@ fn reject_nulls_early<S>(request: &Request<'_>, columns: &mut [TableColumn<S>]) 
             NullFill::Trigger | NullFill::TriggerIfSent if sets_rows_aside => column.null_fill = NullFill::Nothing,
             NullFill::Nothing | NullFill::NextNumber | NullFill::Trigger | NullFill::TriggerIfSent => {}
         }
+    }
+}
+
+/// Returns a statement that fails if the table exists, so that its response tells who has created the table.
+pub(super) fn failing_if_exists(create_sql: &str) -> String {
+    match create_sql.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
+        Some(rest) => format!("CREATE TABLE {rest}"),
+        None => create_sql.to_owned(),
     }
 }
 

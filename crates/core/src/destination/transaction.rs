@@ -15,7 +15,7 @@ use super::{Body, CommitResult, FileClaim, OpenClaim, OpenLoad, ReadyLoad, RowCo
 use crate::batch::BatchStream;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::{ClaimResult, Loaded};
+use crate::ledger::{ChangesColumn, ClaimResult, Loaded};
 
 /// The context of an error while the connection is kept open.
 pub(super) const KEEP_ALIVE: &str = "cannot keep the connection open";
@@ -31,11 +31,13 @@ pub(super) struct Load<C: LoadConnection> {
     pub(super) plan: C::Plan,
     /// Number of fields in each row of the file.
     pub(super) fields: usize,
+    /// Whether changes of the table are written to the ledger.
+    pub(super) changes_column: ChangesColumn,
 }
 
 impl<C: LoadConnection> Load<C> {
     async fn write_rows(&mut self, rows: BatchStream<'_>) -> Result<WriteResult> {
-        let Self { database, connection, file, body, plan, fields } = self;
+        let Self { database, connection, file, body, plan, fields, .. } = self;
         let columns = C::columns(plan);
         let size_bytes = size_bytes(file, body.as_ref());
         let (rows, fields) = match columns.iter().find_map(|column| column.extra.as_deref()) {
@@ -71,7 +73,7 @@ impl<C: LoadConnection> Load<C> {
     async fn complete(&mut self, body: Body, counts: RowCounts) -> Result<(RowCounts, C::Transaction)> {
         let is_new_body = self.body.is_none();
         let body = &*self.body.insert(body);
-        let Self { database, connection, file, plan, .. } = self;
+        let Self { database, connection, file, plan, changes_column, .. } = self;
         let (claim, ledger) = (claim_of(file, Some(body)), database.ledger());
         if C::staging(plan).is_some() {
             match database.begin_claim(connection, &claim, plan).await? {
@@ -101,7 +103,8 @@ impl<C: LoadConnection> Load<C> {
         }
         Failpoint::BeforeLedgerEnd.reached().await;
         let load_mode = database.options.load_mode.name();
-        let loaded = Loaded { load_mode, counts, lake_key: body.lake_key.as_deref() };
+        let changes = changes_column.listed(file.table_changes.made());
+        let loaded = Loaded { load_mode, counts, lake_key: body.lake_key.as_deref(), table_changes: &changes };
         let transaction = ledger.record_loaded(connection, &file.source.id, &loaded).await?;
         Ok((counts, transaction))
     }
@@ -110,6 +113,7 @@ impl<C: LoadConnection> Load<C> {
     /// be finalized afterwards.
     async fn roll_back(&mut self) {
         self.connection.roll_back().await;
+        self.file.table_changes.roll_back();
         // If this fails, the cleanup of stale staging tables drops the table later.
         let _ = self.connection.drop_staging(&mut self.plan).await;
     }

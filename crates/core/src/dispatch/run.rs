@@ -13,6 +13,7 @@ use crate::lake_recovery::finish_interrupted;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
+use crate::raw_zone;
 use crate::reconcile::{self, Files};
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
 use crate::request::{Request, Selection, SweepRequest, invalid};
@@ -192,6 +193,7 @@ impl Dispatcher {
             Ok(backlog) => self.metrics.backlog(&backlog),
             Err(error) => warn!(error = %chain(&error), "failed to measure the backlog"),
         }
+        Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
         Ok(RequestResult { cleared: Some(cleared), ..RequestResult::from(results) })
     }
 

@@ -13,6 +13,7 @@ use crate::destination::SyncState;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::pipeline::ask;
+use crate::raw_zone;
 use crate::reconcile::Files;
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
@@ -97,6 +98,8 @@ impl Dispatcher {
         results.forget_failures(|kind| is_owned_by_another(kind) || kind == ErrorKind::Throttled);
         errors.into_iter().for_each(|error| results.add(Err(error)));
         self.publish(&mut results).await;
+        // Only after everything else: Glue does not delay the metrics of the sync.
+        Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
         sync.reports_omitted = results.keep_reports(MAX_REPORTS);
         Ok(RequestResult { sync: Some(sync), ..RequestResult::from(results) })
     }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::attempts_table::{ATTEMPT_INDEXES, LEDGER_INDEXES, create_attempts};
 use super::statements::{ATTEMPT_AGAIN, ATTEMPT_INSERT};
-use super::{Dialect, ExecuteResult, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger, truncated};
+use super::{
+    ChangesColumn, Dialect, ExecuteResult, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger, truncated,
+};
 use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern;
@@ -122,6 +124,8 @@ pub struct HistoryProbe {
     pub exists: bool,
     /// The indexes that the ledger and the history lack, as the statements that create them.
     pub missing_indexes: Vec<String>,
+    /// The informational columns that the ledger lacks, as the statements that add them.
+    pub missing_columns: Vec<String>,
 }
 
 impl SqlLedger<'_> {
@@ -197,8 +201,8 @@ impl SqlLedger<'_> {
         connection.create("cannot create the attempt history", &sql).await
     }
 
-    /// Creates the missing table and the missing indexes of an existing ledger, and deletes rows that started before a
-    /// time.
+    /// Creates the missing table, indexes and informational columns of an existing ledger, and deletes rows that started
+    /// before a time.
     ///
     /// The statements wait for locks for a second only: a statement that waits longer would block the loads that start
     /// after it. The connection then has this setting and must be closed.
@@ -217,6 +221,9 @@ impl SqlLedger<'_> {
             if created.is_ok() {
                 created = connection.create("cannot create an index of the ledger", sql).await;
             }
+        }
+        if created.is_ok() {
+            created = self.add_changes_column(connection).await.map(drop);
         }
         let mut deleted = 0;
         if probe.exists {
@@ -243,8 +250,11 @@ impl SqlLedger<'_> {
     /// Returns what the history lacks. Without a ledger nothing is missing: the first load creates both.
     pub(crate) async fn probe_history<C: LedgerConnection>(&self, connection: &mut C) -> Result<HistoryProbe> {
         let attempts = self.attempts_table();
-        let mut probe = HistoryProbe { table: attempts.clone(), exists: false, missing_indexes: Vec::new() };
+        let mut probe = HistoryProbe { table: attempts.clone(), ..HistoryProbe::default() };
         probe.exists = connection.table_columns(&attempts, &[]).await?.is_some();
+        if self.changes_column(connection).await? == Some(ChangesColumn::Absent) {
+            probe.missing_columns.push(self.add_changes_sql::<C>());
+        }
         let mut wanted = vec![(self.table, LEDGER_INDEXES)];
         if probe.exists {
             wanted.push((attempts.as_str(), ATTEMPT_INDEXES));

@@ -40,6 +40,8 @@ pub(crate) trait Dialect {
 
     /// Makes the statements of a session wait at most a second for locks on tables.
     const SHORT_LOCK_WAIT: &'static str;
+    /// Restores the wait for locks with which a session starts.
+    const LOCK_WAIT: &'static str;
     /// Returns the names of a table's indexes. The parameter is the table's name.
     const INDEX_NAMES: &'static str;
     /// Deletes up to [`super::attempts::BATCH_ROWS`] attempts that started before a time.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::statements::{HISTORY, INSERT_LOOK_UP, LOADED_VERSIONS};
+use super::table_changes::{LISTED_CHARACTERS, cut, with_changes};
 use super::{Dialect, LedgerConnection, LedgerState, Row, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
@@ -34,6 +35,9 @@ pub struct HistoryEntry {
     /// The reason for an outcome other than a load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the table was changed for the source, at most 1,000 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_changes: Option<String>,
 }
 
 /// A version of an object that needs no load, see [`LedgerState::needs_no_load`].
@@ -77,11 +81,10 @@ impl SqlLedger<'_> {
         connection: &mut C,
         object: &ObjectRef,
     ) -> Result<Vec<HistoryEntry>> {
-        if !self.exists(connection).await? {
-            return Ok(Vec::new());
-        }
+        let Some(column) = self.changes_column(connection).await? else { return Ok(Vec::new()) };
+        let sql = with_changes(HISTORY, column);
         let params = [(&object.bucket).into(), (&object.key).into()];
-        self.query(connection, "cannot read the ledger", HISTORY, &params).await?.iter().map(history_entry).collect()
+        self.query(connection, "cannot read the ledger", &sql, &params).await?.iter().map(history_entry).collect()
     }
 
     /// Whether the ledger's table exists.
@@ -121,7 +124,13 @@ fn history_entry(row: &Row) -> Result<HistoryEntry> {
         committed_at: row.optional_integer(7)?.map(time).transpose()?,
         moved_to: row.optional_text(8)?,
         reason: row.optional_text(9)?,
+        table_changes: listed_changes(row, 10)?,
     })
+}
+
+/// Returns the changes that a list shows.
+pub(super) fn listed_changes(row: &Row, index: usize) -> Result<Option<String>> {
+    Ok(row.optional_text(index)?.map(|text| cut(&text, LISTED_CHARACTERS).into_owned()))
 }
 
 pub(super) fn time(micros: i64) -> Result<Timestamp> {

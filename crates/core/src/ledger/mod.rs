@@ -19,6 +19,7 @@ mod sql;
 mod statements;
 mod syncs;
 mod table;
+mod table_changes;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ pub use runs::{Run, RunCursor, RunFilter, RunPage};
 pub(crate) use sql::{Loaded, SqlLedger};
 pub use syncs::SyncState;
 pub(crate) use table::LedgerColumns;
+pub(crate) use table_changes::{ChangesColumn, FailedAdditions, reported};
 
 /// Number of characters that the columns `reason` store.
 const REASON_CHARACTERS: usize = 8000;

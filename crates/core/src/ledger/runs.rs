@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::history::time;
+use super::history::{listed_changes, time};
 use super::statements::{ATTEMPT_RUNS, LEDGER_RUNS};
+use super::table_changes::with_changes;
 use super::{LedgerConnection, LedgerState, Row, RunOutcome, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -61,6 +62,9 @@ pub struct Run {
     /// The error or the reason, at most 1,000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the table was changed for the file, at most 1,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_changes: Option<String>,
 }
 
 /// Which runs are listed.
@@ -142,13 +146,12 @@ impl<'a> Conditions<'a> {
 impl SqlLedger<'_> {
     /// Returns the runs that pass a filter, newest first. Reads only, and locks nothing.
     pub(crate) async fn runs<C: LedgerConnection>(&self, connection: &mut C, filter: &RunFilter) -> Result<RunPage> {
-        if !self.exists(connection).await? {
-            return Ok(RunPage::default());
-        }
+        let Some(column) = self.changes_column(connection).await? else { return Ok(RunPage::default()) };
         let has_history = connection.table_columns(&self.attempts_table(), &[]).await?.is_some();
         let mut runs = Vec::new();
         if filter.outcome != Some(RunOutcome::Failed) {
-            runs.extend(self.run_query(connection, (LEDGER_RUNS, "state"), filter, ledger_run).await?);
+            let select = with_changes(LEDGER_RUNS, column);
+            runs.extend(self.run_query(connection, (&select, "state"), filter, ledger_run).await?);
         }
         if has_history && filter.outcome.is_none_or(is_in_history) {
             runs.extend(self.run_query(connection, (ATTEMPT_RUNS, "outcome"), filter, attempt_run).await?);
@@ -266,6 +269,7 @@ fn common(row: &Row, outcome: RunOutcome, first: usize) -> Result<Run> {
         cost_usd: None,
         moved_to: None,
         reason: row.optional_text(first + 13)?,
+        table_changes: None,
     })
 }
 
@@ -273,7 +277,7 @@ fn ledger_run(row: &Row) -> Result<Run> {
     let run = common(row, LedgerState::from_name(&row.text(1)?)?.into(), 2)?;
     // Some databases return an empty text instead of NULL.
     let cost_usd = row.optional_text(16)?.and_then(|cost| cost.parse().ok());
-    Ok(Run { moved_to: row.optional_text(14)?, cost_usd, ..run })
+    Ok(Run { moved_to: row.optional_text(14)?, cost_usd, table_changes: listed_changes(row, 17)?, ..run })
 }
 
 fn attempt_run(row: &Row) -> Result<Run> {
@@ -314,6 +318,7 @@ mod tests {
             cost_usd: None,
             moved_to: None,
             reason: None,
+            table_changes: None,
         }
     }
 

@@ -9,8 +9,8 @@ use tracing::warn;
 use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, LOADED_IN_LAKE, MOVED, ORIGINAL, OUTCOME};
 use super::table::LedgerColumns;
 use super::{
-    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace,
-    REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
+    ChangesColumn, Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState,
+    ObjectPlace, REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::SourceId;
@@ -28,6 +28,8 @@ pub(crate) struct Loaded<'a> {
     pub(crate) counts: RowCounts,
     /// The key of the object with the rows in the lake, if there is one.
     pub(crate) lake_key: Option<&'a str>,
+    /// The changes of the table. They are empty if the ledger lacks the column for them.
+    pub(crate) table_changes: &'a [String],
 }
 
 /// The ledger in a table of an SQL database. Its methods use the caller's connection, and most of them the caller's
@@ -108,6 +110,7 @@ impl<'a> SqlLedger<'a> {
         id: &SourceId,
         loaded: &Loaded<'_>,
     ) -> Result<C::Transaction> {
+        self.record_changes(connection, id, loaded.table_changes).await?;
         let counts = loaded.counts;
         let mut params = vec![
             loaded.load_mode.into(),
@@ -124,14 +127,17 @@ impl<'a> SqlLedger<'a> {
         transaction.ok_or_else(|| Error::new(ErrorKind::Internal, "the claimed ledger row is missing"))
     }
 
-    /// Writes an outcome other than a load, in its own transaction. A source that is loaded stays loaded.
+    /// Writes an outcome other than a load, in its own transaction, with the changes of the table that the attempt has made
+    /// before. A source that is loaded stays loaded.
     pub(crate) async fn record<C: LedgerConnection>(
         &self,
         connection: &mut C,
         claim: &Claim<'_>,
         outcome: &LedgerOutcome,
+        changes: &[String],
     ) -> Result<()> {
         let context = "cannot record the file's outcome";
+        let is_listed = !changes.is_empty() && self.changes_column(connection).await? == Some(ChangesColumn::Present);
         connection.run(context, C::Dialect::BEGIN).await?;
         if self.claim_source(connection, claim).await?.is_some() {
             connection.roll_back().await;
@@ -146,6 +152,9 @@ impl<'a> SqlLedger<'a> {
             claim.source.id.as_str().into(),
         ];
         self.execute(connection, context, OUTCOME, &params).await?.rows()?;
+        if is_listed {
+            self.record_changes(connection, &claim.source.id, changes).await?;
+        }
         connection.run(context, "COMMIT").await
     }
 

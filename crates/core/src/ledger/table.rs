@@ -1,6 +1,7 @@
 //! The columns of the ledger table, and the statements that create them.
 
 use super::attempts_table::{Index, LEDGER_INDEXES};
+use super::table_changes::CHANGES_COLUMN;
 use super::{Dialect, SqlType};
 
 /// A column: name, type, constraint.
@@ -74,7 +75,8 @@ impl LedgerColumns {
 
 /// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
-    let columns: Vec<String> = COLUMNS.iter().chain(LedgerColumns::WithLake.added()).map(definition::<D>).collect();
+    let columns = COLUMNS.iter().chain(LedgerColumns::WithLake.added()).chain([&CHANGES_COLUMN]);
+    let columns: Vec<String> = columns.map(definition::<D>).collect();
     create_table::<D>(table, &columns, D::KEYS, LEDGER_INDEXES)
 }
 
@@ -99,7 +101,12 @@ pub(super) fn create_table<D: Dialect>(table: &str, columns: &[String], keys: &s
 /// then.
 pub(super) fn add_statements<D: Dialect>(table: &str, columns: LedgerColumns, found: &[String]) -> Vec<String> {
     let missing = columns.added().filter(|(name, _, _)| found.iter().all(|column| column != name));
-    missing.map(|column| format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))).collect()
+    missing.map(|column| add_column::<D>(table, column)).collect()
+}
+
+/// Returns the statement that adds a column.
+pub(super) fn add_column<D: Dialect>(table: &str, column: &Column) -> String {
+    format!("ALTER TABLE {} ADD COLUMN {}", D::quoted(table), definition::<D>(column))
 }
 
 pub(super) fn definition<D: Dialect>((name, column_type, constraint): &Column) -> String {

@@ -13,8 +13,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pipeline::{Dedupe, FileRows, KnownOutage, LakeObject, LoadAttempt, TableConfig};
+use crate::reader::FileShape;
 use crate::report::{Outcome, Report};
 use spillway_formats::reject::Reject;
+use spillway_formats::schema::Schema;
 
 /// One attempt to load one local file into one table.
 pub(super) struct LocalAttempt<'a> {
@@ -144,6 +146,10 @@ impl LoadAttempt for LocalAttempt<'_> {
 
     async fn upload_to_lake(&self, _: &FileRows<'_>, _: &[Reject]) -> Result<Option<LakeObject<'_>>> {
         Ok(None)
+    }
+
+    async fn register_raw(&self, _: Option<&Schema>, _: &FileShape) -> Result<()> {
+        Ok(())
     }
 
     async fn remove_earlier_rejects(&self) -> Result<()> {

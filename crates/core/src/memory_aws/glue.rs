@@ -48,6 +48,13 @@ impl State {
                 self.partitions.insert(key, input["PartitionInput"].clone());
                 reply(200, &json!({}))
             }
+            "BatchUpdatePartition" => {
+                for entry in input["Entries"].as_array().into_iter().flatten() {
+                    let key = partition(call, &entry["PartitionValueList"]);
+                    self.partitions.insert(key, entry["PartitionInput"].clone());
+                }
+                reply(200, &json!({"Errors": []}))
+            }
             "DeletePartition" => match self.partitions.remove(&partition(call, &input["PartitionValues"])) {
                 Some(_) => reply(200, &json!({})),
                 None => error(400, "EntityNotFoundException"),

@@ -17,8 +17,9 @@ use crate::object::{ObjectRef, ObjectVersion, hash_parts};
 use crate::pattern::KeyParts;
 use crate::pipeline::attempt_notes::AttemptNote;
 use crate::pipeline::cost_meter::{ObjectUsage, Usage};
+use crate::pipeline::raw_catalog::{self, RawResult};
 use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig};
-use crate::reader::FileReader;
+use crate::reader::{FileReader, ValueScan};
 use crate::report::{Outcome, Report};
 use crate::request::invalid;
 use crate::route;
@@ -73,6 +74,8 @@ pub(crate) struct Attempt<'a> {
     hint: Mutex<Option<String>>,
     /// The object with the rows in the lake, for the report.
     lake_key: Mutex<Option<String>>,
+    /// The result of the registration in the raw zone's catalog, for the report.
+    raw_result: Mutex<Option<RawResult>>,
     deadline: Deadline,
     started: Instant,
     usage: ObjectUsage,
@@ -130,6 +133,7 @@ impl<'a> Attempt<'a> {
             key_error: Mutex::new(key_error),
             hint: Mutex::new(None),
             lake_key: Mutex::new(None),
+            raw_result: Mutex::new(None),
             deadline: deadline.clone(),
             started,
             usage,
@@ -165,7 +169,10 @@ impl<'a> Attempt<'a> {
             return Err(error);
         }
         let Context { store, settings, .. } = self.context;
-        FileReader::open(store, &self.source, settings.buffer_max_bytes, &self.config.files, &self.key_fields).await
+        let (buffer_max_bytes, options) = (settings.buffer_max_bytes, &self.config.files);
+        let reader = FileReader::open(store, &self.source, buffer_max_bytes, options, &self.key_fields).await?;
+        let value_scan = if raw_catalog::is_wanted(self) { ValueScan::On } else { ValueScan::Off };
+        Ok(reader.with_value_scan(value_scan))
     }
 
     /// Keeps a hint for the report.
@@ -181,6 +188,16 @@ impl<'a> Attempt<'a> {
     /// The key of the object in the lake that this attempt wrote or found.
     pub(crate) fn lake_key(&self) -> Option<String> {
         self.lake_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the result of the registration in the raw zone's catalog for the report.
+    pub(super) fn set_raw_result(&self, result: RawResult) {
+        *self.raw_result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    }
+
+    /// The result of the registration in the raw zone's catalog, if the file was read for it.
+    pub(super) fn raw_result(&self) -> Option<RawResult> {
+        self.raw_result.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The table's name as the ledger stores it: empty if the key names no table.

@@ -34,6 +34,10 @@ pub struct PipelineConfig {
     pub dedupe: Dedupe,
     /// `AFTER_LOAD`.
     pub after_load: AfterLoad,
+    /// `CATALOG_RAW`: whether files that stay in place are registered in Glue.
+    pub catalog_raw: bool,
+    /// `RAW_DATABASE`: the Glue database of the tables over raw zones.
+    pub raw_database: String,
     /// `LAKE_DATABASE`: the Glue database of the lake's tables.
     pub lake_database: String,
     /// Format, dialect and limits of the files.
@@ -108,6 +112,8 @@ pub struct TableConfig {
     pub dedupe: Dedupe,
     /// What happens to an object whose rows need no load any more.
     pub after_load: AfterLoad,
+    /// Whether files that stay in place are registered in Glue.
+    pub catalog_raw: bool,
     /// The Glue table of its fallback.
     pub glue: GlueSettings,
 }
@@ -130,6 +136,7 @@ impl PipelineConfig {
             key_columns: self.key_columns.clone(),
             dedupe: self.dedupe,
             after_load: self.after_load,
+            catalog_raw: self.catalog_raw,
             glue: self.glue.clone(),
         }
     }
@@ -138,6 +145,12 @@ impl PipelineConfig {
     pub(crate) fn keeps_files(&self) -> bool {
         let entries = &self.database.tables.current().entries;
         self.after_load == AfterLoad::Keep || entries.iter().any(|entry| entry.config.after_load == AfterLoad::Keep)
+    }
+
+    /// Whether the files of any table are registered in Glue where they are.
+    pub(crate) fn catalogs_raw(&self) -> bool {
+        let entries = &self.database.tables.current().entries;
+        self.catalog_raw || entries.iter().any(|entry| entry.config.catalog_raw)
     }
 
     /// The settings of a key's table; `None` if the key names no table.

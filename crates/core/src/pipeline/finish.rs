@@ -227,6 +227,9 @@ async fn finish_loaded(attempt: &Attempt<'_>, report: &mut Report) -> Result<()>
             move_to(attempt, report, key).await
         }
         AfterLoad::Keep => {
+            if let Some(result) = attempt.raw_result() {
+                result.add_to(report);
+            }
             complete(attempt, report, ObjectPlace::Kept).await;
             Ok(())
         }
@@ -258,7 +261,7 @@ async fn complete(attempt: &Attempt<'_>, report: &mut Report, place: ObjectPlace
         report.rejects = Some(route::rejects_key(prefixes, &attempt.table_name(), &source.object.key, &source.id));
     }
     report.lake = attempt.lake_key();
-    report.table_changes = attempt.table_changes.made();
+    report.table_changes = attempt.table_changes.reported();
     report.cost_usd = attempt.cost_usd();
     attempt.record_move(place, report.cost_usd).await;
 }

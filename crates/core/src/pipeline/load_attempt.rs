@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::destination::{Body, ChangedTypes, Destination, FileClaim, TableChanges};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectVersion;
-use crate::pipeline::{Attempt, FileRows, KnownOutage, LakeObject, TableConfig, lake, rejects};
+use crate::pipeline::{Attempt, FileRows, KnownOutage, LakeObject, TableConfig, lake, raw_catalog, rejects};
+use crate::reader::FileShape;
 use spillway_formats::reject::Reject;
+use spillway_formats::schema::Schema;
 
 /// An attempt to load one file: an object in S3 under a lease ([`Attempt`]), or a file of this machine
 /// ([`crate::local_load`]).
@@ -63,6 +65,12 @@ pub(crate) trait LoadAttempt: Sync {
         rows: &FileRows<'_>,
         table_rejects: &[Reject],
     ) -> impl Future<Output = Result<Option<LakeObject<'_>>>> + Send;
+
+    /// Registers the folder of a file that stays in place in the catalog of its raw zone. `schema` has the types of all values.
+    ///
+    /// # Errors
+    /// When a folder that is not registered could be forgotten. Send no COMMIT then.
+    fn register_raw(&self, schema: Option<&Schema>, shape: &FileShape) -> impl Future<Output = Result<()>> + Send;
 
     /// Deletes the rejects of earlier attempts. None of these attempts has committed.
     ///
@@ -142,6 +150,10 @@ impl LoadAttempt for Attempt<'_> {
 
     async fn upload_to_lake(&self, rows: &FileRows<'_>, table_rejects: &[Reject]) -> Result<Option<LakeObject<'_>>> {
         lake::upload(self, rows, table_rejects).await
+    }
+
+    async fn register_raw(&self, schema: Option<&Schema>, shape: &FileShape) -> Result<()> {
+        raw_catalog::register(self, schema, shape).await
     }
 
     async fn remove_earlier_rejects(&self) -> Result<()> {

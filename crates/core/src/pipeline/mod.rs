@@ -22,6 +22,7 @@ mod known_outage;
 mod lake;
 mod load;
 mod load_attempt;
+mod raw_catalog;
 mod rejects;
 mod single_pass;
 mod tables;
@@ -54,6 +55,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::{Action, policy};
+use crate::raw_zone::GlueOutage;
 use crate::reader::FileReader;
 use crate::report::{Outcome, Report};
 use crate::route;
@@ -79,6 +81,8 @@ pub(crate) struct Context {
     pub destinations: Arc<dyn Destinations>,
     /// The database outage that this process has found, if any.
     pub outage: KnownOutage,
+    /// The outage of Glue that a file of a raw zone has found, if any.
+    pub glue_outage: GlueOutage,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
     /// Settings.
@@ -163,6 +167,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }
+    attempt.register_raw(Some(&scan.schema), &scan.shape).await?;
     let rows = FileRows::of_file(reader, scan);
     let result = match rejection.filter(|error| !scan_may_resolve(error, &rows.schema)) {
         Some(error) => Err(error),

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::destination::{Begun, FileSchema, WriteResult};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::LoadAttempt;
+use crate::pipeline::lake::while_claimed;
 use crate::pipeline::load::{LoadResult, commit};
 use crate::policy::{Action, Retry, policy};
 use crate::reader::{FileReader, PassEnd, PeekedFile, StreamedRows};
@@ -54,7 +55,12 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
     let may_reject = attempt.config().files.limits.rejects.is_on();
     // This pass stops at a bad record. A scan that rejects bad records must start from the beginning.
     let unread = |peeked: PeekedFile| if may_reject { None } else { peeked.into_unread_rows() };
-    let error = match try_load(attempt, reader, &mut peeked).await {
+    let tried = try_load(attempt, reader, &mut peeked).await;
+    if !matches!(tried, Ok(Some(_))) {
+        // The load was dropped, and with it the table that it may have created.
+        attempt.table_changes().roll_back();
+    }
+    let error = match tried {
         Ok(Some(result)) => return Ok(SinglePass::Done(result)),
         Ok(None) => return Ok(SinglePass::NeedsScan(unread(peeked))),
         Err(error) => error,
@@ -112,6 +118,7 @@ async fn try_load(
         PassEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
+    while_claimed(&mut *load, attempt.register_raw(None, &summary.shape)).await?;
     let body = attempt.body(summary.bytes.sha256()?, summary.bytes.decoded_bytes);
     attempt.remove_earlier_rejects().await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)

@@ -11,6 +11,7 @@ mod parquet_rows;
 mod peeked_file;
 mod read_ahead;
 mod scan;
+mod shape;
 mod streamed;
 
 use std::ops::Range;
@@ -37,6 +38,7 @@ use parquet_rows::ParquetRows;
 pub(crate) use peeked_file::StopReason;
 pub(crate) use peeked_file::{PassEnd, PeekedFile};
 pub(crate) use scan::ScanResult;
+pub(crate) use shape::{FileShape, ShapeContents, TextShape, ValueScan};
 use streamed::BadRecords;
 pub(crate) use streamed::StreamedRows;
 
@@ -48,6 +50,7 @@ pub(crate) struct FileReader {
     options: ReadOptions,
     key_fields: KeyFields,
     progress: Progress,
+    value_scan: ValueScan,
 }
 
 /// The position of the records in a file's bytes.
@@ -97,7 +100,14 @@ impl FileReader {
         key_fields: KeyFields,
         progress: Progress,
     ) -> Self {
-        Self { object: object.clone(), stored, options: options.clone(), key_fields, progress }
+        let value_scan = ValueScan::Off;
+        Self { object: object.clone(), stored, options: options.clone(), key_fields, progress, value_scan }
+    }
+
+    /// The same reader, whose first pass finds out what a program that reads the file in place would read wrong.
+    #[must_use]
+    pub(crate) fn with_value_scan(self, value_scan: ValueScan) -> Self {
+        Self { value_scan, ..self }
     }
 
     /// A reader of these bytes, as the body of `object`.
@@ -121,7 +131,7 @@ impl FileReader {
             FileLayout::Streaming(layout) => {
                 let decoder = Decoder::with_layout(layout, &self.options);
                 let (bytes, rules) = (self.decoded(Checksum::Skip).await?, self.options.columns.clone());
-                let rows = StreamedRows::start(bytes, decoder, rules, BadRecords::Reject);
+                let rows = StreamedRows::start(bytes, decoder, rules, (BadRecords::Reject, ValueScan::Off));
                 Box::pin(stream::try_unfold(rows, |mut rows| async {
                     let batch = rows.next().await?;
                     Ok(batch.map(|batch| (batch, rows)))

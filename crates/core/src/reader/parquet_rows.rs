@@ -35,6 +35,11 @@ impl ParquetRows {
         Ok(self.ruled.rules().names(&self.file_names)?)
     }
 
+    /// The columns as they are in the file, with the types in which Athena reads them in place.
+    pub(super) fn hive_columns(&self) -> Vec<(String, Option<String>)> {
+        self.reader.hive_columns().map(|(name, hive_type)| (name.to_owned(), hive_type.map(str::to_owned))).collect()
+    }
+
     /// An inference that starts with the types that the file declares.
     pub(super) fn inference(&self) -> Result<Inference> {
         let types = self.reader.columns().map(|(_, column_type)| column_type);

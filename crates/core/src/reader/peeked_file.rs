@@ -7,10 +7,11 @@ use crate::destination::ValueCheck;
 use crate::error::Result;
 use crate::failpoint::Failpoint;
 use crate::reader::FileReader;
+use crate::reader::ValueScan;
 use crate::reader::encoding::detects_encoding;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use spillway_formats::decoder::Decoder;
-use spillway_formats::detect::Format;
+use spillway_formats::detect::{Format, StreamFormat};
 use spillway_formats::schema::Schema;
 
 /// Why a file must be scanned before it can be loaded.
@@ -46,18 +47,21 @@ pub(crate) struct PeekedFile {
 
 impl FileReader {
     /// Peeks at the first rows. Returns `None` for Parquet, for a file without rows, when the first record is bad, when
-    /// the encoding must be detected from all bytes, and when the first rows do not have the types of the table settings.
+    /// the encoding must be detected from all bytes, when the first rows do not have the types of the table settings, and for JSON
+    /// whose types the catalog of its raw zone needs.
     ///
     /// # Errors
     /// When the object cannot be read or is broken.
     pub(crate) async fn peek(&self) -> Result<Option<PeekedFile>> {
         let (decoded, format) = self.detect().await?;
         let Format::Streaming(format) = format else { return Ok(None) };
-        if detects_encoding(format, &self.options) {
+        let needs_types = self.value_scan == ValueScan::On && format == StreamFormat::Json;
+        if detects_encoding(format, &self.options) || needs_types {
             return Ok(None);
         }
         let decoder = Decoder::new(format, &self.options);
-        let mut rows = StreamedRows::start(decoded, decoder, self.options.columns.clone(), BadRecords::Stop);
+        let scan = (BadRecords::Stop, self.value_scan);
+        let mut rows = StreamedRows::start(decoded, decoder, self.options.columns.clone(), scan);
         let mut inference = rows.inference();
         let Some(first) = rows.peek().await? else { return Ok(None) };
         Failpoint::HeadersRead.reached().await;

@@ -5,6 +5,7 @@ use crate::failpoint::Failpoint;
 use crate::reader::bytes::BodySummary;
 use crate::reader::parquet_rows::ParquetRows;
 use crate::reader::peeked_file::PassEnd;
+use crate::reader::shape::FileShape;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::decoder::{Decoder, Layout};
@@ -29,6 +30,8 @@ pub(crate) struct ScanResult {
     pub decoded_bytes: u64,
     /// The layout for later passes.
     pub layout: FileLayout,
+    /// How other programs would see the file.
+    pub shape: Box<FileShape>,
 }
 
 impl ScanResult {
@@ -79,7 +82,7 @@ impl FileReader {
             self.progress.add_rows(batch.rows());
             inference.observe(&batch);
         }
-        let ScanSummary { column_names, layout, rejects, bytes } = pass.end()?;
+        let ScanSummary { column_names, layout, rejects, shape, bytes } = pass.end()?;
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
         self.options.columns.set_types(&mut schema)?;
@@ -87,7 +90,7 @@ impl FileReader {
         Failpoint::Inferred.reached().await;
         let (body_sha256, decoded_bytes) = (bytes.sha256()?.to_owned(), bytes.decoded_bytes);
         let layout = layout.map_or(FileLayout::Parquet, FileLayout::Streaming);
-        Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout })
+        Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout, shape })
     }
 
     async fn first_pass(&self) -> Result<FirstPass> {
@@ -97,7 +100,7 @@ impl FileReader {
                 let options = self.options_with_encoding(format).await?;
                 let decoder = Decoder::new(format, &options);
                 let rules = self.options.columns.clone();
-                let rows = StreamedRows::start(decoded, decoder, rules, BadRecords::Reject);
+                let rows = StreamedRows::start(decoded, decoder, rules, (BadRecords::Reject, self.value_scan));
                 Ok(FirstPass::Streaming(Box::new(rows)))
             }
             Format::Parquet if decoded.compression().is_some() => {
@@ -166,7 +169,8 @@ impl FirstPass {
                 PassEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
             },
             Self::Parquet(rows, bytes) => {
-                Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), bytes })
+                let shape = Box::new(FileShape::of_parquet(rows.hive_columns()));
+                Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), shape, bytes })
             }
         }
     }

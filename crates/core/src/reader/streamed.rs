@@ -7,6 +7,7 @@ use crate::reader::bytes::{BodySummary, DecodedBytes};
 use crate::reader::peeked_file::{PassEnd, StopReason};
 use crate::reader::read_ahead::ReadAhead;
 use crate::reader::scan::records_hint;
+use crate::reader::shape::{FileShape, TextShape, ValueScan};
 use spillway_formats::Batch;
 use spillway_formats::columns::{ColumnRules, FileValues, RuledBatches};
 use spillway_formats::decoder::{Decoder, Layout};
@@ -31,6 +32,8 @@ pub(crate) struct ScanSummary {
     pub(super) layout: Option<Layout>,
     /// The bad records, in file order.
     pub(super) rejects: Vec<Reject>,
+    /// How other programs would see the file.
+    pub(crate) shape: Box<FileShape>,
     pub(crate) bytes: BodySummary,
 }
 
@@ -56,7 +59,7 @@ impl StreamedRows {
         bytes: DecodedBytes,
         mut decoder: Decoder,
         rules: ColumnRules,
-        bad_records: BadRecords,
+        (bad_records, value_scan): (BadRecords, ValueScan),
     ) -> Self {
         let names = Arc::new(OnceLock::new());
         let has_null_tokens = decoder.has_null_tokens();
@@ -65,6 +68,8 @@ impl StreamedRows {
         let first_names = names.clone();
         let values = if matches!(decoder, Decoder::Csv(_)) { FileValues::Texts } else { FileValues::Typed };
         let mut ruled = RuledBatches::new(rules, values);
+        let mut text = TextShape::new(value_scan);
+        let compression = bytes.compression();
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();
             let mut rejects = Vec::new();
@@ -74,7 +79,9 @@ impl StreamedRows {
                     Some(piece) => decoder.push(piece)?,
                     None => decoder.finish()?,
                 }
+                text.observe_piece(piece.as_ref());
                 while let Some(batch) = decoder.take_batch() {
+                    text.observe_batch(&batch);
                     if first_names.get().is_none() {
                         if !decoder.has_names() {
                             ruled.rules().check_positions(&decoder.column_names())?;
@@ -95,8 +102,10 @@ impl StreamedRows {
                     break;
                 }
             }
-            let (column_names, layout) = (ruled.rules().names(&decoder.column_names())?, Some(decoder.layout()));
-            Ok(PassEnd::Complete(ScanSummary { column_names, layout, rejects, bytes: bytes.summary()? }))
+            let file_names = decoder.column_names();
+            let (column_names, layout) = (ruled.rules().names(&file_names)?, Some(decoder.layout()));
+            let shape = Box::new(FileShape::of_text(compression, text.end(&decoder, file_names, rejects.len())));
+            Ok(PassEnd::Complete(ScanSummary { column_names, layout, rejects, shape, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens, has_names }
     }

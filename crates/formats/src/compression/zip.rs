@@ -13,6 +13,7 @@ use async_compression::codecs::{DecodeV2, DeflateDecoder};
 use async_compression::core::util::{PartialBuffer, WriteBuffer};
 use crc32fast::Hasher;
 
+use crate::detect::document::reason_for_member;
 use member::{DirectoryEntry, Member, Method, Sizes, descriptor_length};
 
 /// The most members that are not files.
@@ -21,6 +22,9 @@ const MAX_MEMBERS: usize = 1000;
 const MAX_SKIPPED_BYTES: u64 = 1 << 20;
 /// The longest data descriptor and the first bytes of the record after it.
 const DESCRIPTOR_BYTES: usize = 26;
+
+const SEVERAL_FILES: &str =
+    "it contains several files; put each file into an archive of its own, or compress it with gzip";
 
 /// Decodes the file in an archive.
 #[derive(Debug, Default)]
@@ -137,9 +141,8 @@ impl ZipDecoder {
             return Err(invalid("a file is where its directory should be, or it has too many members"));
         }
         if member.is_file() && self.members.iter().any(Member::is_file) {
-            return Err(invalid(
-                "it contains several files; put each file into an archive of its own, or compress it with gzip",
-            ));
+            let of_document = self.members.iter().chain([&member]).find_map(|member| reason_for_member(&member.name));
+            return Err(invalid(of_document.unwrap_or_else(|| SEVERAL_FILES.to_owned())));
         }
         self.place = Place::Data;
         (self.checksum, self.sizes, self.deflate) = (Hasher::new(), Sizes::default(), DeflateDecoder::new());

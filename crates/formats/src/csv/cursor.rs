@@ -21,6 +21,8 @@ pub(super) struct Cursor {
     pub(super) record: Position,
     pub(super) line_end: LineEnd,
     line: u64,
+    /// CRs before the last CR of a line end, after which other programs see a line of their own.
+    extra_crs: u64,
     /// CRs in quotes that were read while the line end was unknown.
     uncounted_crs: u64,
 }
@@ -33,6 +35,7 @@ impl Cursor {
             record: Position { record: first_record, line: 1, byte: 0 },
             line_end: LineEnd::Unknown,
             line: 1,
+            extra_crs: 0,
             uncounted_crs: 0,
         }
     }
@@ -41,6 +44,17 @@ impl Cursor {
     pub(super) fn skip_mark(&mut self, mark_bytes: u64) {
         self.offset += mark_bytes;
         self.record.byte = self.offset;
+    }
+
+    /// The number of lines so far, as other programs see them. A line end at the end of the text starts no further line.
+    pub(super) fn lines(&self) -> u64 {
+        let lines = if self.offset == self.record.byte { self.line - 1 } else { self.line };
+        lines + self.extra_crs
+    }
+
+    /// Counts the CRs of a line end CR CR LF, which is one line end here.
+    pub(super) fn count_crs(&mut self, crs: u64) {
+        self.extra_crs += crs - 1;
     }
 
     /// The length of the open record so far.

@@ -136,6 +136,11 @@ impl CsvDecoder {
         self.footer.is_some()
     }
 
+    /// The number of lines read so far; complete after the end of the file. Lines end where a text editor ends them.
+    pub(crate) fn lines(&self) -> u64 {
+        self.records.cursor.lines()
+    }
+
     /// The raw fields of the header, unquoted; `None` until it is read, and for an empty file.
     pub fn header(&self) -> Option<&[Vec<u8>]> {
         self.records.rows.header()

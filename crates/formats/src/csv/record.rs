@@ -300,6 +300,7 @@ impl RecordReader {
         match (byte, self.cursor.line_end) {
             (b'\n', _) => {
                 self.cursor.line_end = LineEnd::Lf;
+                self.cursor.count_crs(crs);
                 self.cursor.offset += 1;
                 self.next_line(1, is_empty_line)?;
                 Ok(1)

@@ -9,6 +9,7 @@ mod extra_field;
 mod footer;
 mod layout;
 mod limits;
+mod lines;
 mod properties;
 mod records;
 mod rejects;

@@ -142,9 +142,20 @@ impl JsonDecoder {
         }
     }
 
+    /// The number of lines read so far. `last_byte` is the last byte of the text: a newline there starts no further line.
+    pub(crate) fn lines(&self, last_byte: Option<u8>) -> u64 {
+        let line = self.frames.position().line;
+        if matches!(last_byte, None | Some(b'\n')) { line - 1 } else { line }
+    }
+
     /// The keys so far as they are in the file, in order of first appearance; complete after the end of the file.
     pub fn keys(&self) -> &[String] {
         self.frames.rows.keys()
+    }
+
+    /// Whether a record so far has a number that is not finite, which JSON does not have.
+    pub(crate) fn has_non_finite(&self) -> bool {
+        self.frames.rows.has_non_finite()
     }
 
     /// Whether positions are offsets in the file, because the text is not converted.

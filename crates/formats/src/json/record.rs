@@ -29,6 +29,7 @@ pub(super) struct Rows {
     ready: VecDeque<Batch>,
     /// The key of the only array of objects in the first record.
     array_key: Option<String>,
+    has_non_finite: bool,
 }
 
 /// The bytes of a value in its record.
@@ -57,6 +58,7 @@ impl Rows {
             batch: Batch::new(columns.keys.len()),
             ready: VecDeque::new(),
             array_key: None,
+            has_non_finite: false,
             columns,
         }
     }
@@ -84,6 +86,11 @@ impl Rows {
 
     pub(super) fn array_key(&self) -> Option<&str> {
         self.array_key.as_deref()
+    }
+
+    /// Whether a record had a number that is not finite.
+    pub(super) fn has_non_finite(&self) -> bool {
+        self.has_non_finite
     }
 
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
@@ -142,6 +149,7 @@ impl Rows {
             }
             Err(error) => {
                 let Some(replaced) = Replaced::of(text) else { return Err(error) };
+                self.has_non_finite = true;
                 self.forget_record(start.record);
                 self.locate(&replaced.text, start)?;
                 self.push_row(start, |batch, cell| push_replaced(batch, &replaced, cell))

@@ -10,6 +10,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescPtr, Type};
 
 use super::cells;
+use super::hive_type::hive_type;
 use crate::schema::ColumnType;
 use crate::{Error, ErrorKind, Result};
 
@@ -19,6 +20,8 @@ pub(super) struct FileColumn {
     pub(super) name: String,
     pub(super) column_type: ColumnType,
     pub(super) conversion: Conversion,
+    /// The type in which other programs read the column in place, see [`hive_type`].
+    pub(super) hive_type: Option<String>,
 }
 
 /// How values become fields, where Arrow's type alone does not determine it.
@@ -90,7 +93,12 @@ fn file_column(field: &Field, parquet_type: &Type) -> Result<FileColumn> {
         }
     };
     if let Some(column_type) = column_type {
-        return Ok(FileColumn { name: field.name().clone(), column_type, conversion });
+        return Ok(FileColumn {
+            name: field.name().clone(),
+            column_type,
+            conversion,
+            hive_type: hive_type(parquet_type),
+        });
     }
     let message = "the column has a type that is not supported; write it as text";
     Err(Error::new(ErrorKind::Invalid, message).in_column(field.name()))

@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod failure;
 mod footer;
+mod hive_type;
 mod pages;
 mod ranges;
 mod reader;

@@ -105,6 +105,13 @@ impl ParquetReader {
         self.columns.iter().map(|column| (column.name.as_str(), column.column_type))
     }
 
+    /// The names of the columns as they are in the file, with the Hive types in which Athena reads them in place.
+    ///
+    /// A column without a type cannot be read that way.
+    pub fn hive_columns(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.columns.iter().map(|column| (column.name.as_str(), column.hive_type.as_deref()))
+    }
+
     /// The next rows, or `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Batch>> {
         loop {

@@ -56,6 +56,7 @@ fn run_details(run: &Run, styles: Styles) -> String {
         ("rows", Some(rows(run))),
         ("size", Some(bytes(run.size_bytes))),
         ("cost", run.cost_usd.map(|cost| format!("{cost:.6} USD"))),
+        ("table changes", run.table_changes.as_deref().map(printable)),
         ("moved to", run.moved_to.as_deref().map(printable)),
         ("version", run.version_id.as_deref().map(printable)),
         ("worker", Some(format!("{} (version {})", printable(&run.worker), printable(&run.tool_version)))),

@@ -3,7 +3,7 @@
 use spillway_formats::schema::{Column, ColumnType};
 
 /// The type of a new catalog column for a file column.
-pub(super) fn new_type(column: &Column) -> ColumnType {
+pub(in crate::catalog) fn new_type(column: &Column) -> ColumnType {
     match column.column_type {
         // Glue has no JSON type. Athena's JSON functions read strings.
         ColumnType::Json => ColumnType::Text,
@@ -13,7 +13,7 @@ pub(super) fn new_type(column: &Column) -> ColumnType {
 }
 
 /// The name of a type in Glue.
-pub(super) fn glue_type(column_type: ColumnType) -> String {
+pub(in crate::catalog) fn glue_type(column_type: ColumnType) -> String {
     match column_type {
         ColumnType::Boolean => "boolean".to_owned(),
         ColumnType::Integer => "bigint".to_owned(),
@@ -45,7 +45,7 @@ pub(super) fn type_name_part(column_type: ColumnType) -> String {
 /// The type in which a Glue column stores a file column, or `None` when a value would change.
 ///
 /// Types that Spillway never creates store nothing; another program's table may have them.
-pub(super) fn stored_as(glue_type: &str, column: &Column) -> Option<ColumnType> {
+pub(in crate::catalog) fn stored_as(glue_type: &str, column: &Column) -> Option<ColumnType> {
     let is_bytes = column.column_type == ColumnType::Binary;
     match glue_type {
         "string" => return (!is_bytes).then_some(ColumnType::Text),

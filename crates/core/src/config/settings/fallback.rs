@@ -1,4 +1,4 @@
-//! The fallback and the lake in Glue.
+//! The fallback, the lake and raw zones in Glue.
 
 use crate::config::setting::{Category, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 
@@ -18,6 +18,10 @@ settings! { Fallback FALLBACK {
     /// Glue database of the lake's tables, in lower case. Created when it is first needed. Each table has the name of the table
     /// that its rows belong to.
     LAKE_DATABASE: String = GLUE_NAME, All, Template::Parameter("LakeDatabase"), default "spillway_lake";
+
+    /// Glue database of the tables over raw zones, in lower case; see `CATALOG_RAW`. Created when it is first needed. Each table
+    /// has the name of the table that its files belong to. It must not be `GLUE_DATABASE` or `LAKE_DATABASE`.
+    RAW_DATABASE: String = GLUE_NAME, All, Template::Parameter("RawDatabase"), default "spillway_raw";
 }}
 
 const GLUE_NAME: Value<String> = Value::Text { form: "1 to 255 letters, digits, _ or -", parse: glue_name };

@@ -6,6 +6,7 @@ mod files;
 mod loading;
 mod programs;
 mod storage;
+mod streams;
 
 pub use database::*;
 pub use fallback::*;
@@ -13,11 +14,12 @@ pub use files::*;
 pub use loading::*;
 pub use programs::*;
 pub use storage::*;
+pub use streams::*;
 
 use super::setting::Declared;
 
 /// The declarations, by category.
-const ALL: [&[&dyn Declared]; 12] = [
+const ALL: [&[&dyn Declared]; 13] = [
     storage::STORAGE,
     database::DATABASE,
     loading::LOADING,
@@ -25,6 +27,7 @@ const ALL: [&[&dyn Declared]; 12] = [
     files::LIMITS,
     fallback::FALLBACK,
     programs::TASKS,
+    streams::STREAMS,
     programs::OUTCOMES,
     programs::REQUEST,
     programs::LOGS,

@@ -8,7 +8,7 @@ use crate::config::setting::Declared;
 use crate::config::settings;
 use crate::error::Result;
 use crate::pattern::{self, TablePatterns};
-use crate::pipeline::{PipelineConfig, TableEntry};
+use crate::pipeline::{AfterLoad, PipelineConfig, TableEntry};
 use crate::table_name::TableName;
 
 /// The keys of an entry that are not settings.
@@ -40,10 +40,23 @@ pub(super) fn read(table: &Value, context: &Context) -> Result<TableEntry> {
         // KEY_COLUMNS may name the parts of this pattern.
         values.push((settings::TABLE_PATTERN.info.name, pattern));
     }
+    values.extend(without_catalog(&values, context)?);
     let defaults = PipelineConfig::read_defaults(&context.environment.with(values))?;
     let mut config = defaults.table_defaults(&TableName::default());
     config.files.columns = rules.unwrap_or_default();
     Ok(TableEntry { patterns, name, config })
+}
+
+/// `CATALOG_RAW=false` for an entry whose files do not stay in place, unless the entry itself has a value.
+///
+/// The value of the environment is for the tables whose files stay in place.
+fn without_catalog(values: &[(&'static str, String)], context: &Context) -> Result<Option<(&'static str, String)>> {
+    let name = settings::CATALOG_RAW.info.name;
+    if values.iter().any(|(setting, _)| *setting == name) {
+        return Ok(None);
+    }
+    let after_load = context.environment.with(values.to_vec()).get(&settings::AFTER_LOAD)?;
+    Ok((after_load != AfterLoad::Keep).then(|| (name, "false".to_owned())))
 }
 
 /// The patterns of an entry, and its table if the name contains no parts of the key.

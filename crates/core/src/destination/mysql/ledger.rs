@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use mysql_async::{Params, Value as MySqlValue};
 
 use super::codes::{ER_DUP_ENTRY, ER_DUP_FIELDNAME, ER_DUP_KEYNAME, ER_NO_SUCH_TABLE};
-use super::connect::Connection;
+use super::connect::{Connection, LOCK_WAIT};
 use super::failure::{failure, server_code};
 use super::table::{TABLE_OPTIONS, quoted};
 use crate::destination::failure::{Phase, unexpected_response};
@@ -29,6 +29,7 @@ impl Dialect for MySqlDialect {
     const ERROR_ENDS_TRANSACTION: bool = false;
     const BEGIN_LOOK_UP: Option<&'static str> = None;
     const SHORT_LOCK_WAIT: &'static str = "SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1";
+    const LOCK_WAIT: &'static str = LOCK_WAIT;
     const INDEX_NAMES: &'static str = "SELECT DISTINCT INDEX_NAME FROM information_schema.STATISTICS \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?";
     const DELETE_OLD_ATTEMPTS: &'static str = "DELETE FROM {attempts} WHERE started_at < ? LIMIT 500";

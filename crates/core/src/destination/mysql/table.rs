@@ -2,15 +2,20 @@
 
 use crate::destination::LoadMode;
 use crate::destination::column::{self, KeyPart};
+use crate::destination::failure::Phase;
+use crate::destination::limits::STATEMENT_TIMEOUT;
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::{TableConnection, WiderColumn, WiderType, create_statement, nullable_definition};
+use crate::destination::table::{
+    Creation, TableConnection, WiderColumn, WiderType, create_statement, failing_if_exists, nullable_definition,
+};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType};
 
+use super::codes::{ER_DUP_FIELDNAME, ER_TABLE_EXISTS_ERROR};
 use super::column::{Storage, TableColumn, describe, storage_of};
 use super::connect::Connection;
+use super::failure::{failure, server_code};
 use super::key::MergeKey;
 use super::ledger::MySqlDialect;
 use super::{unsupported, widen};
@@ -84,9 +89,14 @@ impl TableConnection for Connection {
         new_columns(columns, mode, self.facts.is_mariadb)
     }
 
-    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        let sql = self.create_sql(table, columns, mode)?;
-        self.run("cannot create the table", &sql).await
+    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<Creation> {
+        let context = "cannot create the table";
+        let sql = failing_if_exists(&self.create_sql(table, columns, mode)?);
+        match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
+            Ok(_) => Ok(Creation::Created),
+            Err(error) if server_code(&error) == Some(ER_TABLE_EXISTS_ERROR) => Ok(Creation::Exists),
+            Err(error) => Err(failure(Phase::Connected, context, error)),
+        }
     }
 
     async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
@@ -116,9 +126,19 @@ impl TableConnection for Connection {
         widen::wider_types(self, table, columns).await
     }
 
-    async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
-        for sql in self.add_sql(table, columns)? {
-            self.create("cannot add the file's new columns to the table", &sql).await?;
+    async fn add_columns<'a>(
+        &mut self,
+        table: &TableName,
+        columns: &[&'a Column],
+        added: &mut Vec<&'a Column>,
+    ) -> Result<()> {
+        let context = "cannot add the file's new columns to the table";
+        for (sql, column) in self.add_sql(table, columns)?.iter().zip(columns) {
+            match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
+                Ok(_) => added.push(*column),
+                Err(error) if server_code(&error) == Some(ER_DUP_FIELDNAME) => {}
+                Err(error) => return Err(failure(Phase::Connected, context, error)),
+            }
         }
         Ok(())
     }

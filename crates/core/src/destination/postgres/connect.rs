@@ -29,15 +29,17 @@ use crate::error::{Error, ErrorKind, Result};
 /// The parameters of a statement. Each has its type, so that no round trip is needed to read the types.
 pub(super) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
+/// The session setting for the wait for locks. A second claim on the same source fails after it.
+pub(super) const LOCK_WAIT: &str = "SET lock_timeout = '3s'";
+
 /// Session settings, which replace the defaults of server, database and user, except for `search_path`.
 ///
 /// - An idle transaction, or one whose client is gone, ends within two minutes.
-/// - `lock_timeout`: a second claim on the same source fails within 3 seconds.
 /// - `statement_timeout`: a limit for queries must not stop a long load.
 /// - `synchronous_commit`: the server confirms COMMIT only when it is on disk.
 const SESSION_SETTINGS: &str = "\
     SET TIME ZONE 'UTC'; SET datestyle = 'ISO, YMD'; SET standard_conforming_strings = on; \
-    SET client_min_messages = warning; SET lock_timeout = '3s'; SET statement_timeout = 0; \
+    SET client_min_messages = warning; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = '90s'; SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; \
     SET tcp_keepalives_count = 4; \
     SELECT set_config(name, value, false) FROM (VALUES \
@@ -58,7 +60,8 @@ pub(in crate::destination) struct Connection {
 impl Connection {
     async fn set_up(&mut self, connecting: &str) -> Result<()> {
         let context = "cannot set up the session";
-        let (messages, end) = self.messages(STATEMENT_TIMEOUT, context, SESSION_SETTINGS).await?;
+        let (messages, end) =
+            self.messages(STATEMENT_TIMEOUT, context, &format!("{LOCK_WAIT}; {SESSION_SETTINGS}")).await?;
         end.map_err(|error| failure(Phase::Connected, context, error))?;
         let is_read_only = messages.iter().rev().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.try_get("read_only").ok().flatten(),

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
 use super::codes::{DUPLICATE_COLUMN, UNDEFINED_TABLE};
-use super::connect::{Connection, value};
+use super::connect::{Connection, LOCK_WAIT, value};
 use super::failure::{failure, state};
 use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
@@ -31,6 +31,7 @@ impl Dialect for PostgresDialect {
     const BEGIN_LOOK_UP: Option<&'static str> =
         Some("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '20ms'");
     const SHORT_LOCK_WAIT: &'static str = "SET lock_timeout = '1s'";
+    const LOCK_WAIT: &'static str = LOCK_WAIT;
     const INDEX_NAMES: &'static str = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
          WHERE i.indrelid = to_regclass(quote_ident(?))";
     const DELETE_OLD_ATTEMPTS: &'static str = "DELETE FROM {attempts} WHERE ctid = \

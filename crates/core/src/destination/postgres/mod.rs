@@ -89,10 +89,7 @@ impl LoadConnection for Connection {
         let table = &request.file.table;
         match std::mem::replace(&mut plan.step, Step::Send) {
             Step::CreateTable => {
-                let created = {
-                    let schema = request.schema.schema();
-                    table::create_in_transaction(self, table, schema, request.options).await?
-                };
+                let created = table::create_in_transaction(self, request).await?;
                 let Some(columns) = created else { return Ok(StartResult::NeedsScan(ScanReason::TableMissing)) };
                 plan.columns = columns;
                 Failpoint::TableMade.reached().await;
@@ -121,6 +118,10 @@ impl LoadConnection for Connection {
 
     fn staging(_: &Plan) -> Option<&str> {
         None
+    }
+
+    fn creates_table(plan: &Plan) -> bool {
+        matches!(plan.step, Step::CreateTable)
     }
 
     fn is_reusable(_: &Plan) -> bool {

@@ -2,26 +2,28 @@
 
 use tokio_postgres::types::{ToSql, Type};
 
-use super::codes::{DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION};
+use super::codes::{DUPLICATE_COLUMN, DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION};
 use super::column::{Storage, TableColumn, describe, types};
 use super::connect::{Connection, value};
 use super::failure::{failure, state};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
 use super::{unsupported, widen};
+use crate::destination::LoadMode;
+use crate::destination::changes::{created, note_in_transaction};
 use crate::destination::column::{self, match_columns};
+use crate::destination::engine::Request;
 use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::options::Contract;
 use crate::destination::table::{
-    TableConnection, WiderColumn, WiderType, columns_of_new_table, create_statement, nullable_definition,
+    Creation, TableConnection, WiderColumn, WiderType, columns_of_new_table, create_statement, failing_if_exists,
+    nullable_definition,
 };
-use crate::destination::{DestinationOptions, LoadMode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::LedgerConnection;
 use crate::object::hash_parts;
 use crate::table_name::TableName;
-use spillway_formats::schema::{Column, ColumnType, Schema};
+use spillway_formats::schema::{Column, ColumnType};
 
 /// Maximum size of an identifier in bytes. The server truncates longer ones without an error, which can make two of
 /// them equal.
@@ -118,20 +120,21 @@ impl TableConnection for Connection {
     }
 
     fn add_sql(&self, table: &TableName, columns: &[&Column]) -> Result<Vec<String>> {
-        reject_system_columns(columns.iter().copied())?;
-        let addition = |column: &&Column| {
-            format!("ADD COLUMN IF NOT EXISTS {}", nullable_definition::<PostgresDialect>(column, type_sql))
-        };
-        let additions: Vec<String> = columns.iter().map(addition).collect();
-        Ok(vec![format!("ALTER TABLE {} {}", quoted_table(table), additions.join(", "))])
+        add_statement(table, columns, "ADD COLUMN IF NOT EXISTS").map(|sql| vec![sql])
     }
 
     fn new_columns(&self, columns: &[Column], mode: &LoadMode) -> Vec<TableColumn> {
         new_columns(columns, mode)
     }
 
-    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<()> {
-        self.create("cannot create the table", &self.create_sql(table, columns, mode)?).await
+    async fn create_table(&mut self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<Creation> {
+        let context = "cannot create the table";
+        let sql = failing_if_exists(&self.create_sql(table, columns, mode)?);
+        match self.run_raw(context, &sql).await? {
+            Ok(()) => Ok(Creation::Created),
+            Err(error) if is_created_by_another(&error) => Ok(Creation::Exists),
+            Err(error) => Err(failure(Phase::Connected, context, error)),
+        }
     }
 
     async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
@@ -162,12 +165,43 @@ impl TableConnection for Connection {
         widen::wider_types(self, table, columns).await
     }
 
-    async fn add_columns(&mut self, table: &TableName, columns: &[&Column]) -> Result<()> {
-        for sql in self.add_sql(table, columns)? {
-            self.run("cannot add the file's new columns to the table", &sql).await?;
+    async fn add_columns<'a>(
+        &mut self,
+        table: &TableName,
+        columns: &[&'a Column],
+        added: &mut Vec<&'a Column>,
+    ) -> Result<()> {
+        if self.try_add(table, columns).await? == Creation::Created {
+            added.extend(columns);
+            return Ok(());
+        }
+        for column in columns {
+            if self.try_add(table, &[*column]).await? == Creation::Created {
+                added.push(*column);
+            }
         }
         Ok(())
     }
+}
+
+impl Connection {
+    /// Adds columns in one statement. Adds none if another worker has added one of them at the same moment.
+    async fn try_add(&mut self, table: &TableName, columns: &[&Column]) -> Result<Creation> {
+        let context = "cannot add the file's new columns to the table";
+        match self.run_raw(context, &add_statement(table, columns, "ADD COLUMN")?).await? {
+            Ok(()) => Ok(Creation::Created),
+            Err(error) if state(&error) == Some(DUPLICATE_COLUMN) => Ok(Creation::Exists),
+            Err(error) => Err(failure(Phase::Connected, context, error)),
+        }
+    }
+}
+
+/// Returns the statement that adds nullable columns, each with these words.
+fn add_statement(table: &TableName, columns: &[&Column], add: &str) -> Result<String> {
+    reject_system_columns(columns.iter().copied())?;
+    let addition = |column: &&Column| format!("{add} {}", nullable_definition::<PostgresDialect>(column, type_sql));
+    let additions: Vec<String> = columns.iter().map(addition).collect();
+    Ok(format!("ALTER TABLE {} {}", quoted_table(table), additions.join(", ")))
 }
 
 /// Creates a missing table in the open transaction. Returns its columns in the file's order, and `None` when another
@@ -176,20 +210,20 @@ impl TableConnection for Connection {
 /// If two workers create the same table, each waits for the end of the other's transaction, within the lock timeout.
 pub(super) async fn create_in_transaction(
     connection: &mut Connection,
-    table: &TableName,
-    schema: &Schema,
-    options: &DestinationOptions,
+    request: &Request<'_>,
 ) -> Result<Option<Vec<TableColumn>>> {
     let context = "cannot create the table in the transaction of its rows";
-    let columns = columns_of_new_table(&schema.columns, options);
-    let sql = create_table_statement(table, &columns, &LoadMode::Append)?;
+    let (table, schema) = (&request.file.table, request.schema.schema());
+    let columns = columns_of_new_table(&schema.columns, request.options);
+    let sql = failing_if_exists(&create_table_statement(table, &columns, &LoadMode::Append)?);
     match connection.run_raw(context, &sql).await? {
         Ok(()) => {}
         Err(error) if is_created_by_another(&error) => return Ok(None),
         Err(error) => return Err(failure(Phase::Connected, context, error)),
     }
-    // Another session may have created a view or another relation of this name after the table was looked up.
+    // The search path may begin with the schema of temporary tables.
     relation(connection, table, &[]).await?;
+    note_in_transaction(request, created(&new_columns(&columns, &LoadMode::Append)));
     let table_columns = describe(connection, table).await?;
     match_columns(table, &table_columns, schema, Contract::REFUSE).map(Some)
 }

@@ -27,6 +27,7 @@ use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
     AfterLoad, Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
 };
+use crate::raw_zone::GlueOutage;
 use crate::replay::{Replay, ReplaySelection, replay};
 use crate::report::Report;
 use crate::request::{Request, SweepRequest};
@@ -374,6 +375,7 @@ impl Fixture {
             catalog: Catalog::new(&config, self.settings.glue.clone()),
             destinations: Arc::new(self.database.clone()),
             outage: KnownOutage::default(),
+            glue_outage: GlueOutage::default(),
             cost_meter: CostMeter::default(),
             settings: self.settings.clone(),
             worker: "worker".to_owned(),
@@ -391,6 +393,7 @@ fn kind_of(key: &str) -> &'static str {
         "failed" if key.ends_with(".reason.json") => "reason",
         "failed" => "failed",
         "fallback" if key.starts_with("fallback/_manifests/") => "manifest",
+        "fallback" if key.starts_with("fallback/_registrations/") => "registration",
         "fallback" => "fallback",
         "lake" if key.starts_with("lake/_manifests/") => "lake-manifest",
         "lake" => "lake",
@@ -463,6 +466,8 @@ fn settings() -> PipelineConfig {
         key_columns: Vec::new(),
         dedupe: Dedupe::Content,
         after_load: AfterLoad::Move,
+        catalog_raw: false,
+        raw_database: "raw".to_owned(),
         lake_database: "lake_tables".to_owned(),
         files: ReadOptions {
             format: FileFormat::Auto,

@@ -118,11 +118,13 @@ async fn check_tells_what_the_history_lacks_and_passes() {
         table: "spillway_ledger_attempts".to_owned(),
         exists: false,
         missing_indexes: vec!["CREATE INDEX i ON spillway_ledger (state)".to_owned()],
+        missing_columns: vec!["ALTER TABLE spillway_ledger ADD COLUMN c text".to_owned()],
     });
     let check = fixture.check().await;
     let item = check.items.iter().find(|item| item.name == "history").unwrap();
     let found = item.found.as_deref().unwrap();
     assert!(item.ok && found.contains("spillway_ledger_attempts does not exist") && found.contains("CREATE INDEX i"));
+    assert!(found.contains("ALTER TABLE spillway_ledger ADD COLUMN c"), "{found}");
 }
 
 #[tokio::test]

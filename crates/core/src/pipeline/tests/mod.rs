@@ -32,6 +32,8 @@ mod object;
 mod outage;
 /// Files with which workers have died.
 mod poison;
+/// Files of raw zones in the Glue catalog.
+mod raw_catalog;
 /// Rejected files and rejected records.
 mod rejects;
 /// Replay of fallback objects.

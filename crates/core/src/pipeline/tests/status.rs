@@ -20,6 +20,7 @@ pub(super) fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> H
         committed_at: None,
         moved_to: None,
         reason: None,
+        table_changes: None,
     }
 }
 

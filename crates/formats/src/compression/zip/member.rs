@@ -33,7 +33,7 @@ pub(super) enum Method {
 /// A file, a folder or metadata in an archive.
 #[derive(Debug)]
 pub(super) struct Member {
-    name: Vec<u8>,
+    pub(super) name: Vec<u8>,
     pub(super) method: Method,
     /// Those of the header; after the end of the data those of the data.
     pub(super) sizes: Sizes,

@@ -137,3 +137,22 @@ fn chunks_do_not_change_the_result() {
         }
     }
 }
+
+#[test]
+fn lines_are_counted_as_an_editor_shows_them() {
+    for (file, expected) in [
+        ("", 0),
+        ("{\"a\": 1}", 1),
+        ("{\"a\": 1}\n", 1),
+        ("{\"a\": 1}\n{\"a\": 2}\n", 2),
+        ("{\"a\": 1}{\"a\": 2}\n", 1),
+        ("[\n{\"a\": 1},\n{\"a\": 2}\n]\n", 4),
+        ("{\n  \"a\": 1\n}", 3),
+        ("{\"a\": 1}\n\n", 2),
+    ] {
+        let mut decoder = JsonDecoder::new(LIMITS);
+        decoder.push(file.as_bytes()).unwrap();
+        decoder.finish().unwrap();
+        assert_eq!(decoder.lines(file.as_bytes().last().copied()), expected, "{file:?}");
+    }
+}

@@ -26,5 +26,6 @@ pub(super) fn run_of(attempt: &AttemptRecord) -> Run {
         cost_usd: None,
         moved_to: None,
         reason: Some(attempt.reason.clone()),
+        table_changes: None,
     }
 }
