@@ -12,7 +12,7 @@ use crate::error::ErrorKind;
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, TableRules, Tables};
 use crate::report::{Outcome, Report};
-use crate::route::TableSettings;
+use crate::route::TableRoutes;
 use spillway_formats::reject::RejectLimit;
 
 const PART: &str = "uploads/orders/year=2026/day=07/orders_1.csv";
@@ -24,7 +24,7 @@ fn fixture(reading: Reading) -> Fixture {
     fixture.settings.after_load = AfterLoad::Keep;
     fixture.settings.catalog_raw = true;
     let patterns = TablePatterns::parse("uploads/{table}/year={year}/day={day}/**, uploads/{table}/**").unwrap();
-    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(TableSettings { patterns, default: None }));
+    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(TableRoutes { patterns, default: None }));
     fixture
 }
 
@@ -307,7 +307,7 @@ async fn table_of_another_program_is_not_changed() {
 async fn partition_does_not_move_to_another_folder() {
     let mut fixture = fixture(Reading::Buffered);
     let patterns = TablePatterns::parse("uploads/a/dt={dt}/** => orders, uploads/b/dt={dt}/** => orders").unwrap();
-    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(TableSettings { patterns, default: None }));
+    fixture.settings.database.tables = Tables::fixed(TableRules::of_routes(TableRoutes { patterns, default: None }));
     load(&fixture, "uploads/a/dt=1/x.csv", ROWS).await;
     // Another value is another partition, wherever its folder is.
     let elsewhere = load(&fixture, "uploads/b/dt=2/x.csv", "id,note\n3,x\n").await;
