@@ -80,8 +80,8 @@ fn float_of_17_digits_is_the_float() {
         ("+.5", Some(0.5)),
         ("0.10000000000000000", Some(0.1)),
         // Two texts of the same length are equally near to the float.
-        ("1125899906842624.2", Some(1_125_899_906_842_624.25)),
-        ("1125899906842624.3", Some(1_125_899_906_842_624.25)),
+        ("1125899906842624.2", Some(2f64.powi(50) + 0.25)),
+        ("1125899906842624.3", Some(2f64.powi(50) + 0.25)),
         ("1125899906842624.4", None),
         // Other digits than those of a float.
         ("0.100000000000000001", None),
