@@ -51,7 +51,7 @@ impl TableChanges {
         reported(self.made())
     }
 
-    /// Forgets the change of a transaction that was not committed.
+    /// Removes the change of a transaction that was not committed.
     pub fn roll_back(&self) {
         self.changes().in_transaction = None;
     }
