@@ -214,8 +214,7 @@ mod tests {
         assert_eq!(counts.failed, BTreeMap::from([("not_json", 1)]));
     }
 
-    /// Firehose sends at most 6 MB, and a record of the response is smaller than that of an event with data of Kinesis. So only
-    /// records of direct puts with very small data can exceed the limit. They have no stream to be put into again.
+    /// Records that were put into Firehose directly have no stream to be put into again. Those that do not fit fail.
     #[tokio::test]
     async fn response_never_exceeds_its_limit() {
         let transform = Transform { max_response_bytes: 1_000, ..transform() };

@@ -1,4 +1,4 @@
-//! The event that Amazon Data Firehose sends to a transform function, and the response. Pure.
+//! The event that Amazon Data Firehose sends to a transform function, and the response.
 //!
 //! Lambda returns at most 6 MB. Records that do not fit are put into the source stream again and reported as dropped, so that a
 //! later event contains them. That is how the functions that AWS publishes for Firehose do it. To report them as failed would
