@@ -191,7 +191,7 @@ impl Firehose {
 }
 
 impl Transformed {
-    /// Keeps only what is delivered, for a second delivery of the same records.
+    /// Keeps only the delivered records, for a second delivery of the same ones.
     pub fn clear_failed(&mut self) {
         self.failed.clear();
     }

@@ -18,7 +18,7 @@ const BLOCK: u64 = 500;
 /// With a rate, the number of blocks per second.
 const BLOCKS_PER_SECOND: u64 = 5;
 
-/// What is published.
+/// The records to publish.
 pub(crate) struct Publication<'a> {
     /// The name or the ARN of the stream.
     pub(crate) stream: &'a str,

@@ -1,4 +1,4 @@
-//! The ledger's column that says how a table was changed for a source: what was created, added or widened.
+//! The ledger's column for the changes of a table that a source required: a new table, new columns, wider types.
 //!
 //! The column is informational. No decision depends on it, so a ledger without it is used as it is. A ledger of an earlier version
 //! gets it with the first file that changes a table.

@@ -7,7 +7,7 @@ use crate::catalog::{RawFile, Registration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Context;
 
-/// How long one registration waits for Glue. A load has a transaction open meanwhile.
+/// How long one registration waits for Glue. The transaction of a load may be open during this time.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a failure of Glue stays known.
