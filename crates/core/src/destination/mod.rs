@@ -37,6 +37,7 @@ mod rows;
 mod table;
 mod transaction;
 mod value_rejects;
+mod widen;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,6 +13,7 @@ use super::engine::Request;
 use super::extra::json_column;
 use super::matching::{Match, matches};
 use super::merge::mark_key;
+use super::widen::{WiderColumn, WiderType};
 use super::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
@@ -96,6 +97,9 @@ pub(super) trait TableConnection: Send {
         table: &TableName,
         columns: &[WiderColumn<'_>],
     ) -> impl Future<Output = Result<Vec<WiderType<Self::Storage>>>> + Send;
+
+    /// Runs one statement of [`TableConnection::wider_types`].
+    fn change_type(&mut self, sql: &str) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// The result of a statement that creates a table or columns.
@@ -105,37 +109,6 @@ pub(super) enum Creation {
     Created,
     /// Nothing was created: another worker has created the table, or one of the columns, at the same moment.
     Exists,
-}
-
-/// A column of the table whose type refuses values of the file.
-#[derive(Debug, Clone)]
-pub(super) struct WiderColumn<'a> {
-    /// Its name in the table.
-    pub(super) name: String,
-    /// The column of the file, with the type of all its values.
-    pub(super) file: &'a Column,
-}
-
-/// A wider type for a column of the table.
-#[derive(Debug, Clone)]
-pub(super) struct WiderType<Storage> {
-    /// The column's name.
-    pub(super) column: String,
-    /// Its type before.
-    pub(super) old_type: String,
-    /// The new type in SQL.
-    pub(super) type_text: String,
-    /// How the engine stores values of the new type.
-    pub(super) storage: Storage,
-    /// The statement that changes the column.
-    pub(super) sql: String,
-}
-
-impl<Storage> WiderType<Storage> {
-    /// Describes the change.
-    pub(super) fn description(&self) -> String {
-        format!("changed column {} from {} to {}", self.column, self.old_type, self.type_text)
-    }
 }
 
 /// The result of [`prepare`].
@@ -362,19 +335,6 @@ pub(super) fn quoted_table<D: Dialect>(table: &TableName) -> String {
 /// Returns the definition of a nullable column.
 pub(super) fn nullable_definition<D: Dialect>(column: &Column, type_sql: impl Fn(&Column) -> String) -> String {
     format!("{} {} NULL", D::quoted(&column.name), type_sql(column))
-}
-
-/// The error for a column whose type cannot be changed.
-///
-/// A view, an index or a foreign key may depend on the type. That is not a bug of Spillway, whatever code the server returns.
-pub(super) fn cannot_widen(error: Error, column: &str) -> Error {
-    match error.kind() {
-        ErrorKind::Internal | ErrorKind::DataRefused | ErrorKind::TableMismatch => {
-            let message = format!("column {column} cannot get a wider type (CHANGED_TYPES=widen); change it by hand");
-            mismatch(column, message).with_source(error)
-        }
-        _ => error,
-    }
 }
 
 /// The error for a replaced table whose old rows are referenced by a foreign key with a cascading delete.

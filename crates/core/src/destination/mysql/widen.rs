@@ -6,10 +6,9 @@
 use super::column::{Storage, TableColumn, describe, storage_with};
 use super::connect::Connection;
 use super::table::{quoted, quoted_table};
-use crate::destination::column::NullFill;
 use crate::destination::failure::Phase;
 use crate::destination::limits::CHANGE_TIMEOUT;
-use crate::destination::table::{WiderColumn, WiderType, cannot_widen};
+use crate::destination::widen::{self as shared, WiderColumn, WiderType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::table_name::TableName;
@@ -43,25 +42,11 @@ pub(super) async fn widen(
     if locked != [Some(1)] {
         return Err(Error::new(ErrorKind::Conflict, format!("{CONTEXT}: another worker is changing table {table}")));
     }
-    let changed = widen_locked(connection, table, columns).await;
+    let changed = shared::widen_locked(connection, table, columns).await;
     // If this fails, the lock ends with the connection.
     let released: Result<Vec<Option<i64>>> = connection.rows(CONTEXT, "SELECT RELEASE_LOCK(?)", (lock.as_str(),)).await;
     let changed = changed?;
     released.map(|_| changed)
-}
-
-async fn widen_locked(
-    connection: &mut Connection,
-    table: &TableName,
-    columns: &[WiderColumn<'_>],
-) -> Result<Vec<String>> {
-    let mut changes = Vec::new();
-    for wider in wider_types(connection, table, columns).await? {
-        let result = connection.run_raw(CHANGE_TIMEOUT, CONTEXT, wider.sql.as_bytes()).await?;
-        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &wider.column))?;
-        changes.push(wider.description());
-    }
-    Ok(changes)
 }
 
 /// Finds the changes, see [`crate::destination::table::TableConnection::wider_types`].
@@ -74,28 +59,24 @@ pub(super) async fn wider_types(
     let sql = format!("SHOW CREATE TABLE {}", quoted_table(table));
     let definition: Vec<(String, String)> = connection.rows(CONTEXT, &sql, ()).await?;
     let definition = definition.into_iter().next().map(|(_, text)| text).unwrap_or_default();
-    let mut found = Vec::new();
-    for wider in columns {
-        let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
-        let Some(new_type) = wider_type(column, wider) else { continue };
-        if new_type.eq_ignore_ascii_case(&column.type_text) {
-            continue;
-        }
-        let Some(attributes) = attributes(&definition, column) else { continue };
-        let sql = format!(
-            "ALTER TABLE {} MODIFY COLUMN {} {new_type}{attributes}",
-            quoted_table(table),
-            quoted(&column.name)
-        );
-        found.push(WiderType {
+    Ok(shared::wider_types(&current, columns, |column, wider| {
+        let type_text = wider_type(column, wider)?;
+        let attributes = attributes(&definition, column)?;
+        let change = format!("MODIFY COLUMN {} {type_text}{attributes}", quoted(&column.name));
+        Some(WiderType {
             column: column.name.clone(),
             old_type: column.type_text.clone(),
-            storage: storage_with(&new_type, column.collation.as_deref()),
-            type_text: new_type,
-            sql,
-        });
-    }
-    Ok(found)
+            storage: storage_with(&type_text, column.collation.as_deref()),
+            sql: format!("ALTER TABLE {} {change}", quoted_table(table)),
+            type_text,
+        })
+    }))
+}
+
+/// Runs one of the changes.
+pub(super) async fn change_type(connection: &mut Connection, sql: &str) -> Result<()> {
+    let result = connection.run_raw(CHANGE_TIMEOUT, CONTEXT, sql.as_bytes()).await?;
+    result.map_err(|error| failure(Phase::Connected, CONTEXT, error))
 }
 
 /// Returns the rest of a column's definition after its type: NULL, default, comment and so on. `None` if the definition does
@@ -107,12 +88,9 @@ fn attributes<'a>(definition: &'a str, column: &TableColumn) -> Option<&'a str> 
     (line.is_empty() || line.starts_with(' ')).then_some(line)
 }
 
-/// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type is
-/// not the reason why a value is refused.
+/// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type
+/// refuses no value of the file.
 fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<String> {
-    if !column.nullable && column.null_fill == NullFill::Nothing && wider.file.has_nulls {
-        return None;
-    }
     match (&column.storage, wider.file.column_type) {
         (Storage::Integer { max, .. } | Storage::Flag { max, .. }, ColumnType::Integer) => match *max {
             max if max == i64::MAX as u64 => None,
@@ -210,17 +188,6 @@ mod tests {
         assert_eq!(wider("text", ColumnType::Text, 65_535), None);
         assert_eq!(wider("varbinary(9)", ColumnType::Binary, 10).as_deref(), Some("LONGBLOB"));
         assert_eq!(wider("varbinary(9)", ColumnType::Binary, 9), None);
-    }
-
-    #[test]
-    fn required_column_is_not_changed_for_a_missing_value() {
-        let mut file = json_column("c");
-        file.column_type = ColumnType::Integer;
-        let mut column = column_of("int(11)");
-        column.nullable = false;
-        assert_eq!(wider_type(&column, &WiderColumn { name: "c".into(), file: &file }), None);
-        file.has_nulls = false;
-        assert!(wider_type(&column, &WiderColumn { name: "c".into(), file: &file }).is_some());
     }
 
     #[test]

@@ -165,6 +165,10 @@ impl TableConnection for Connection {
         widen::wider_types(self, table, columns).await
     }
 
+    async fn change_type(&mut self, sql: &str) -> Result<()> {
+        widen::change_type(self, sql).await
+    }
+
     async fn add_columns<'a>(
         &mut self,
         table: &TableName,

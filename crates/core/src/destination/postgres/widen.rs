@@ -6,10 +6,9 @@
 use super::column::{Storage, TableColumn, describe};
 use super::connect::Connection;
 use super::table::{quoted, quoted_table};
-use crate::destination::column::NullFill;
 use crate::destination::failure::Phase;
 use crate::destination::limits::CHANGE_TIMEOUT;
-use crate::destination::table::{WiderColumn, WiderType, cannot_widen};
+use crate::destination::widen::{self as shared, WiderColumn, WiderType};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
@@ -36,7 +35,7 @@ pub(super) async fn widen(
 ) -> Result<Vec<String>> {
     let sql = format!("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", quoted_table(table));
     let changed = match connection.run(CONTEXT, &sql).await {
-        Ok(()) => widen_locked(connection, table, columns).await,
+        Ok(()) => shared::widen_locked(connection, table, columns).await,
         Err(error) => Err(error),
     };
     match changed {
@@ -51,20 +50,6 @@ pub(super) async fn widen(
     }
 }
 
-async fn widen_locked(
-    connection: &mut Connection,
-    table: &TableName,
-    columns: &[WiderColumn<'_>],
-) -> Result<Vec<String>> {
-    let mut changes = Vec::new();
-    for wider in wider_types(connection, table, columns).await? {
-        let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, &wider.sql).await?;
-        result.map_err(|error| cannot_widen(failure(Phase::Connected, CONTEXT, error), &wider.column))?;
-        changes.push(wider.description());
-    }
-    Ok(changes)
-}
-
 /// Finds the changes, see [`crate::destination::table::TableConnection::wider_types`].
 pub(super) async fn wider_types(
     connection: &mut Connection,
@@ -72,26 +57,23 @@ pub(super) async fn wider_types(
     columns: &[WiderColumn<'_>],
 ) -> Result<Vec<WiderType<Storage>>> {
     let current = describe(connection, table).await?;
-    let mut found = Vec::new();
-    for wider in columns {
-        let Some(column) = current.iter().find(|column| column.name == wider.name) else { continue };
-        let Some((type_text, storage)) = wider_type(column, wider) else { continue };
-        if type_text == column.type_text {
-            continue;
-        }
+    Ok(shared::wider_types(&current, columns, |column, wider| {
+        let (type_text, storage) = wider_type(column, wider)?;
         let (column, old_type) = (column.name.clone(), column.type_text.clone());
         let sql = format!("ALTER TABLE {} ALTER COLUMN {} TYPE {type_text}", quoted_table(table), quoted(&column));
-        found.push(WiderType { column, old_type, type_text, storage, sql });
-    }
-    Ok(found)
+        Some(WiderType { column, old_type, type_text, storage, sql })
+    }))
 }
 
-/// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type is
-/// not the reason why a value is refused.
+/// Runs one of the changes.
+pub(super) async fn change_type(connection: &mut Connection, sql: &str) -> Result<()> {
+    let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, sql).await?;
+    result.map_err(|error| failure(Phase::Connected, CONTEXT, error))
+}
+
+/// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type
+/// refuses no value of the file.
 fn wider_type(column: &TableColumn, wider: &WiderColumn<'_>) -> Option<(String, Storage)> {
-    if !column.nullable && column.null_fill == NullFill::Nothing && wider.file.has_nulls {
-        return None;
-    }
     let type_name = column.type_text.split('(').next().unwrap_or_default();
     if !BUILT_IN.contains(&type_name) {
         return None;
