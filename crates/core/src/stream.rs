@@ -4,6 +4,8 @@
 //! writes the lines below `stream/<table>/`, where the trigger function loads them like any file. A record that is not delivered
 //! goes to the error prefix, complete and unchanged. Firehose may deliver a record twice, so a table needs `LOAD_MODE=merge`.
 
+mod failure;
+mod objects;
 mod record;
 mod response;
 
@@ -15,7 +17,8 @@ use tracing::{info, warn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kinesis::DataStream;
 use crate::metrics::{Metrics, StreamCounts};
-use record::{EventRules, Failure, Reason, RecordContent};
+use failure::{Failure, Reason};
+use record::{EventRules, RecordContent};
 use response::{EventRecord, Fitted, MAX_RESPONSE_BYTES, ResponseRecord, StreamEvent, original};
 
 pub(crate) use record::table_name;

@@ -13,7 +13,8 @@ use aws_smithy_types::base64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::{Events, Failure, RecordContent};
+use super::failure::Failure;
+use super::record::{Events, RecordContent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kinesis::StreamRecord;
 
