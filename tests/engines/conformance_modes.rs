@@ -61,7 +61,7 @@ fn rows<const N: usize>(rows: &[[&str; N]]) -> Rows {
         .collect()
 }
 
-/// A file with an id, an amount and a note. The text `NULL` stands for a missing value.
+/// A file with an id, an amount and a note. The text `NULL` is a missing value.
 fn orders(rows: &[[&str; 3]]) -> File {
     File::large(&["id", "amount", "note"], self::rows(rows), 2)
 }

@@ -264,9 +264,9 @@ async fn wait_for_lock_wait(engine: &Postgres) -> Result<()> {
     anyhow::bail!("no connection waits for a lock")
 }
 
-/// Merges ten orders into nine while another transaction holds the locks of `held`. Once the merge waits, `meanwhile` is
+/// Merges ten orders into nine while another transaction holds the locks of `held`. Once the merge waits, `change` is
 /// executed, and the other transaction commits.
-async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_core::error::Result<LoadResult>)> {
+async fn merge_while(held: &str, change: &str) -> Result<(Postgres, spillway_core::error::Result<LoadResult>)> {
     let engine = Postgres::new().await?;
     let ddl = "CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric(9,2), note text) PARTITION BY RANGE (id); \
                CREATE TABLE low PARTITION OF orders FOR VALUES FROM (0) TO (6); \
@@ -278,7 +278,7 @@ async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_
     let (destination, claim, file) = (merging(&engine, ""), claim("b.csv"), File::orders(10));
     let committing = async {
         wait_for_lock_wait(&engine).await?;
-        engine.execute(meanwhile).await?;
+        engine.execute(change).await?;
         anyhow::Ok(other.batch_execute("COMMIT").await?)
     };
     let (result, committed) = tokio::join!(load(&destination, &claim, &file), committing);
@@ -286,7 +286,7 @@ async fn merge_while(held: &str, meanwhile: &str) -> Result<(Postgres, spillway_
     Ok((engine, result))
 }
 
-/// After waiting for a lock, a merge inserts rows that were deleted meanwhile, and compares rows that were changed with
+/// After waiting for a lock, a merge inserts rows that were deleted while it waited, and compares rows that were changed with
 /// their new values.
 #[tokio::test]
 async fn merge_sees_changes_to_rows_it_waited_for() -> Result<()> {
@@ -299,9 +299,9 @@ async fn merge_sees_changes_to_rows_it_waited_for() -> Result<()> {
     Ok(())
 }
 
-/// A row with the same key that another transaction inserts meanwhile is a conflict. The next attempt updates it.
+/// A row with the same key that another transaction inserts at the same time is a conflict. The next attempt updates it.
 #[tokio::test]
-async fn key_inserted_meanwhile_is_a_conflict() -> Result<()> {
+async fn key_inserted_at_the_same_time_is_a_conflict() -> Result<()> {
     let (engine, result) = merge_while("INSERT INTO orders VALUES (10, 1.25, 'theirs')", "SELECT 1").await?;
     let error = result.err().context("the merge succeeded")?;
     assert_eq!(error.kind(), ErrorKind::Conflict, "{}", chain(&error));

@@ -140,7 +140,7 @@ impl Database {
         }
     }
 
-    /// Runs a statement as the administrator; `{schema}` stands for the schema.
+    /// Runs a statement as the administrator; `{schema}` becomes the schema's name.
     pub async fn execute(&self, schema: &Schema, statement: &str) -> Result<()> {
         let statement = statement.replace("{schema}", schema.sql_name());
         match self {
@@ -149,7 +149,7 @@ impl Database {
         }
     }
 
-    /// Runs a query as the administrator; `{schema}` stands for the schema. Values are text, and `None` for NULL.
+    /// Runs a query as the administrator; `{schema}` becomes the schema's name. Values are text, and `None` for NULL.
     pub async fn query(&self, schema: &Schema, query: &str) -> Result<Rows> {
         let query = query.replace("{schema}", schema.sql_name());
         match self {

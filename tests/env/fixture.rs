@@ -252,7 +252,7 @@ impl Fixture {
             return Ok(if rows_in_table == 0 {
                 Vec::new()
             } else {
-                vec!["the table has rows, but there is no ledger".to_owned()]
+                vec!["the table has rows, but no ledger exists".to_owned()]
             });
         }
         let ledger = format!("{{schema}}.{LEDGER}");

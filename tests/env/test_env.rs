@@ -57,12 +57,12 @@ impl TestEnv {
         self.fixture.settings()
     }
 
-    /// Runs a statement as the administrator; `{schema}` stands for the fixture's schema.
+    /// Runs a statement as the administrator; `{schema}` becomes the name of the fixture's schema.
     pub async fn sql(&self, statement: &str) -> Result<()> {
         self.server.execute(&self.fixture.schema, statement).await
     }
 
-    /// Runs a query as the administrator; `{schema}` stands for the fixture's schema.
+    /// Runs a query as the administrator; `{schema}` becomes the name of the fixture's schema.
     pub async fn rows(&self, query: &str) -> Result<Rows> {
         self.server.query(&self.fixture.schema, query).await
     }

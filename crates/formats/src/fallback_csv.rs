@@ -1,6 +1,6 @@
 //! Reads fallback objects that earlier versions wrote as CSV, in the dialect of OpenCSVSerDe.
 //!
-//! - A record has one field per column of the catalog's table, in the order of the table. There is no header.
+//! - A record has one field per column of the catalog's table, in the order of the table. No header comes before them.
 //! - Every field is quoted, with a backslash before a quote or a backslash.
 //! - OpenCSVSerDe has no NULL. So the first field, `spillway_nulls`, contains the numbers of the columns that are NULL, separated
 //!   by `;`. The first column of the table is number 1.

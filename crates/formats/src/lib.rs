@@ -1,7 +1,7 @@
 //! File formats of Spillway: bytes in, batches of rows out, and the other way round.
 //!
 //! Decoders turn the bytes of CSV, JSON and Parquet files into [`Batch`]es. [`schema`] infers column types from them, and
-//! encoders write them as Parquet or CSV. There is no client, database, environment or clock here: the caller reads the bytes
+//! encoders write them as Parquet or CSV. The crate uses no client, database, environment or clock: the caller reads the bytes
 //! and passes them in, and settings arrive as [`decoder::ReadOptions`].
 
 pub mod batch;

@@ -50,8 +50,8 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
             Retry::Tries(most) => tries < most,
-            Retry::Budget => keeps_waiting(attempt, error.kind(), waited, budget, Duration::MAX),
-            Retry::FreshCredentials(most) => keeps_waiting(attempt, error.kind(), waited, budget, most),
+            Retry::Budget => may_wait(attempt, error.kind(), waited, budget, Duration::MAX),
+            Retry::FreshCredentials(most) => may_wait(attempt, error.kind(), waited, budget, most),
         };
         if !again {
             return Err(error);
@@ -65,13 +65,7 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
 /// Whether a file may wait longer for a database that is down: for at most `most`, within the retry budget.
 ///
 /// If it may not, this process remembers the outage, unless only the deadline has ended the wait.
-fn keeps_waiting(
-    attempt: &impl LoadAttempt,
-    kind: ErrorKind,
-    waited: Duration,
-    budget: Duration,
-    most: Duration,
-) -> bool {
+fn may_wait(attempt: &impl LoadAttempt, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
     let outage = attempt.outage();
     let is_known = outage.explains(kind);
     let limit = budget.min(most);

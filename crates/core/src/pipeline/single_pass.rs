@@ -19,7 +19,7 @@ use crate::pipeline::LoadAttempt;
 use crate::pipeline::lake::while_claimed;
 use crate::pipeline::load::{LoadResult, commit};
 use crate::policy::{Action, Retry, policy};
-use crate::reader::{FileReader, PassEnd, PeekedFile, StreamedRows};
+use crate::reader::{FileReader, PassResult, PeekedFile, StreamedRows};
 use crate::route;
 
 /// Maximum expected size, decompressed, of a file whose table is created in the transaction of its rows.
@@ -113,9 +113,9 @@ async fn try_load(
         WriteResult::NeedsScan(reason) => return Ok(needs_scan(&reason)),
     };
     let summary = match peeked.end()? {
-        PassEnd::Complete(summary) => summary,
+        PassResult::Complete(summary) => summary,
         // The load is dropped, so the server rolls back.
-        PassEnd::Stopped(reason) => return Ok(needs_scan(&reason)),
+        PassResult::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
     while_claimed(&mut *load, attempt.register_raw(None, &summary.shape)).await?;

@@ -36,7 +36,7 @@ use bytes::{Checksum, StoredFile, hints};
 use parquet_rows::ParquetRows;
 #[cfg(test)]
 pub(crate) use peeked_file::StopReason;
-pub(crate) use peeked_file::{PassEnd, PeekedFile};
+pub(crate) use peeked_file::{PassResult, PeekedFile};
 pub(crate) use scan::ScanResult;
 pub(crate) use shape::{FileShape, ShapeContents, TextShape, ValueScan};
 use streamed::BadRecords;

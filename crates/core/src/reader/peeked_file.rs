@@ -28,9 +28,9 @@ pub(crate) enum StopReason {
     TypeChanged,
 }
 
-/// The end of a pass.
+/// The result of a pass over the file.
 #[derive(Debug)]
-pub(crate) enum PassEnd {
+pub(crate) enum PassResult {
     /// The pass reached the end of the file.
     Complete(ScanSummary),
     /// The pass stopped earlier. The rows so far must not be committed.
@@ -113,13 +113,13 @@ impl PeekedFile {
     ///
     /// # Errors
     /// When the rows were not read to their end.
-    pub(crate) fn end(&mut self) -> Result<PassEnd> {
+    pub(crate) fn end(&mut self) -> Result<PassResult> {
         if let Some(reason) = self.stopped {
-            return Ok(PassEnd::Stopped(reason));
+            return Ok(PassResult::Stopped(reason));
         }
         match self.rows.end()? {
-            PassEnd::Complete(summary) if summary.column_names != self.names => {
-                Ok(PassEnd::Stopped(StopReason::MoreColumns))
+            PassResult::Complete(summary) if summary.column_names != self.names => {
+                Ok(PassResult::Stopped(StopReason::MoreColumns))
             }
             end => Ok(end),
         }

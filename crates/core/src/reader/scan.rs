@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::reader::bytes::BodySummary;
 use crate::reader::parquet_rows::ParquetRows;
-use crate::reader::peeked_file::PassEnd;
+use crate::reader::peeked_file::PassResult;
 use crate::reader::shape::FileShape;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
@@ -165,8 +165,8 @@ impl FirstPass {
     fn end(self) -> Result<ScanSummary> {
         match self {
             Self::Streaming(mut rows) => match rows.end()? {
-                PassEnd::Complete(summary) => Ok(summary),
-                PassEnd::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
+                PassResult::Complete(summary) => Ok(summary),
+                PassResult::Stopped(_) => Err(Error::new(ErrorKind::Internal, "a scan stopped at a bad record")),
             },
             Self::Parquet(rows, bytes) => {
                 let shape = Box::new(FileShape::of_parquet(rows.hive_columns()));

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
 use crate::reader::bytes::{BodySummary, DecodedBytes};
-use crate::reader::peeked_file::{PassEnd, StopReason};
+use crate::reader::peeked_file::{PassResult, StopReason};
 use crate::reader::read_ahead::ReadAhead;
 use crate::reader::scan::records_hint;
 use crate::reader::shape::{FileShape, TextShape, ValueScan};
@@ -46,7 +46,7 @@ impl ScanSummary {
 
 /// The rows of a CSV or JSON file, in order.
 pub(crate) struct StreamedRows {
-    rows: ReadAhead<Batch, PassEnd>,
+    rows: ReadAhead<Batch, PassResult>,
     peeked: Option<Batch>,
     /// The column names known with the first batch.
     names: Arc<OnceLock<Vec<String>>>,
@@ -96,7 +96,7 @@ impl StreamedRows {
                 }
                 rejects.append(&mut decoder.take_rejects());
                 if bad_records == BadRecords::Stop && !rejects.is_empty() {
-                    return Ok(PassEnd::Stopped(StopReason::BadRecord));
+                    return Ok(PassResult::Stopped(StopReason::BadRecord));
                 }
                 if piece.is_none() {
                     break;
@@ -105,7 +105,7 @@ impl StreamedRows {
             let file_names = decoder.column_names();
             let (column_names, layout) = (ruled.rules().names(&file_names)?, Some(decoder.layout()));
             let shape = Box::new(FileShape::of_text(compression, text.end(&decoder, file_names, rejects.len())));
-            Ok(PassEnd::Complete(ScanSummary { column_names, layout, rejects, shape, bytes: bytes.summary()? }))
+            Ok(PassResult::Complete(ScanSummary { column_names, layout, rejects, shape, bytes: bytes.summary()? }))
         });
         Self { rows, peeked: None, names, has_null_tokens, has_names }
     }
@@ -148,7 +148,7 @@ impl StreamedRows {
     }
 
     /// Returns the end of the pass, after [`StreamedRows::next`] has returned `None`.
-    pub(super) fn end(&mut self) -> Result<PassEnd> {
+    pub(super) fn end(&mut self) -> Result<PassResult> {
         self.rows.summary()
     }
 }

@@ -114,7 +114,7 @@ async fn beginning_proves_no_order_of_day_and_month() {
     assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
     let batches: Vec<Batch> = peeked.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
     assert!(batches.is_empty());
-    assert!(matches!(peeked.end().unwrap(), PassEnd::Stopped(StopReason::TypeChanged)));
+    assert!(matches!(peeked.end().unwrap(), PassResult::Stopped(StopReason::TypeChanged)));
     let column = &reader.scan().await.unwrap().schema.columns[0];
     assert_eq!((column.column_type, column.day_order), (ColumnType::Text, None));
 }
@@ -140,7 +140,7 @@ async fn beginning_gives_a_provisional_schema_and_all_rows() {
     assert_eq!(peeked.schema().columns[0].column_type, ColumnType::Integer);
     let batches: Vec<Batch> = peeked.rows(&reader, ValueCheck::EveryValue).try_collect().await.unwrap();
     assert_eq!(batches.iter().map(Batch::rows).sum::<usize>(), 2);
-    assert!(matches!(peeked.end().unwrap(), PassEnd::Complete(_)));
+    assert!(matches!(peeked.end().unwrap(), PassResult::Complete(_)));
 }
 
 #[rstest]
@@ -157,6 +157,6 @@ async fn guard_stops_the_rows_before_the_end(
     let mut peeked = reader.peek().await.unwrap().unwrap();
     let batches: Vec<Batch> = peeked.rows(&reader, value_check).try_collect().await.unwrap();
     assert!(batches.iter().map(Batch::rows).sum::<usize>() <= 300_001);
-    assert!(matches!(peeked.end().unwrap(), PassEnd::Stopped(reason) if reason == expected));
+    assert!(matches!(peeked.end().unwrap(), PassResult::Stopped(reason) if reason == expected));
     assert!(peeked.into_unread_rows().is_none(), "rows were read, so the pass cannot be continued");
 }

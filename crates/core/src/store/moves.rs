@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// - [`ErrorKind::SourceChanged`]: the source was overwritten before it was copied.
-    /// - [`ErrorKind::SourceMissing`]: the source is gone and there is no copy.
+    /// - [`ErrorKind::SourceMissing`]: the source is gone, and no copy exists.
     /// - [`ErrorKind::DestinationTaken`]: another object is at the destination.
     pub async fn move_object(&self, source: &ObjectVersion, destination_key: &str) -> Result<Moved> {
         self.move_object_with(source, destination_key, &CopyLimits::default()).await

@@ -68,7 +68,7 @@ fn keep_better(candidates: &mut Vec<Candidate>, is_better: impl Fn(&Candidate) -
 struct Candidate {
     delimiter: u8,
     name: &'static str,
-    /// Number of fields in the first record; 0 if there is no record.
+    /// Number of fields in the first record; 0 if the sample has none.
     fields: usize,
     /// Number of records with as many fields as the first record, including the first.
     records_as_wide_as_first: usize,

@@ -75,12 +75,12 @@ impl Flattener {
         self.read_object(text, self.depth, &mut located)
     }
 
-    /// Forgets all columns but the first `known`.
+    /// Removes all columns but the first `known`.
     pub(super) fn truncate(&mut self, known: usize) {
         self.joins.truncate(known);
     }
 
-    /// Forgets the objects that were found in a record.
+    /// Removes the objects that were found in a record.
     #[cold]
     pub(super) fn forget_record(&mut self, record: u64) {
         for (_, last) in self.objects.values_mut().flatten().filter(|(_, last)| *last == record) {

@@ -183,7 +183,7 @@ impl Rows {
         arrays.next().is_none().then(|| key.clone())
     }
 
-    /// Forgets the values that were found in a record.
+    /// Removes the values that were found in a record.
     #[cold]
     fn forget_record(&mut self, record: u64) {
         self.cells.iter_mut().filter(|cell| cell.record == record).for_each(|cell| *cell = Cell::default());
