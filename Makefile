@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-start docs fmt lint build build-local build-optimized deploy image clean-local
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-start docs fmt lint build build-local build-demo build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -20,7 +20,7 @@ setup: ## install what is missing (Debian packages as root, Python tools in a ca
 tools: ## install what `sam build` and `sam deploy` need (SAM CLI, cargo-lambda, Zig), without the databases of the tests
 	@scripts/setup tools
 
-demo: build-local ## deploy to a local AWS, load files, stop the database, replay; ENGINE=postgres for PostgreSQL
+demo: build-demo ## deploy to a local AWS, load files, stop the database, replay; ENGINE=postgres for PostgreSQL
 	@$(target)/debug/demo $(ENGINE)
 
 quick: ## check what you changed: format, lints and unit tests of the changed crates (BASE=BRANCH to compare with; main)
@@ -87,6 +87,9 @@ build: tools ## build the functions as they are deployed (slow: link-time optimi
 # The example selects the features of the tests, so that cargo compiles no dependency again for them. The tests are not compiled here.
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
 	@cargo build --locked --workspace --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
+
+build-demo: setup
+	@cargo build --locked --workspace --exclude spillway-cli --exclude spillway-bench --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
 build-optimized: setup ## build the task and the command that the benchmarks measure (profile local)
 	@cargo build --quiet --locked --profile local -p spillway-task -p spillway-cli
