@@ -12,6 +12,7 @@ use super::column::{Lacking, NullFill, TableColumn, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
 use super::table::{changeable_columns, columns_of_new_table, columns_to_send};
+use super::widen::WiderType;
 use super::{ChangedTypes, DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
 use crate::error::{Error, Result};
 use crate::table_name::TableName;

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 
 use super::attempts_table::Index;
+use super::table::CheckedLedger;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The parts of the ledger's statements that differ between databases.
@@ -201,6 +202,9 @@ pub(crate) trait LedgerConnection: Debug + Send {
 
     /// What COMMIT needs to find out whether the transaction was committed.
     type Transaction: Debug + Send;
+
+    /// The ledger that this connection has checked.
+    fn checked_ledger(&mut self) -> &mut CheckedLedger;
 
     /// Runs statements without parameters.
     fn run(&mut self, context: &str, sql: &str) -> impl Future<Output = Result<()>> + Send;

@@ -36,7 +36,7 @@ pub use history::{HistoryEntry, LoadedVersion};
 pub use runs::{Run, RunCursor, RunFilter, RunPage};
 pub(crate) use sql::{Loaded, SqlLedger};
 pub use syncs::SyncState;
-pub(crate) use table::LedgerColumns;
+pub(crate) use table::{CheckedLedger, LedgerColumns};
 pub(crate) use table_changes::{ChangesColumn, FailedAdditions, reported};
 
 /// Number of characters that the columns `reason` store.

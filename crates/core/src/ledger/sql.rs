@@ -45,8 +45,18 @@ impl<'a> SqlLedger<'a> {
         Self { table }
     }
 
-    /// Creates the ledger, or its missing columns, outside of any transaction. Sends no DDL when nothing is missing.
+    /// Creates the ledger, or its missing columns, outside of any transaction. Sends no DDL when nothing is missing, and nothing at
+    /// all when this connection has done the same before.
     pub(crate) async fn ensure<C: LedgerConnection>(&self, connection: &mut C, columns: LedgerColumns) -> Result<()> {
+        if connection.checked_ledger().covers(self.table, columns) {
+            return Ok(());
+        }
+        self.create_or_extend(connection, columns).await?;
+        connection.checked_ledger().note(self.table, columns);
+        Ok(())
+    }
+
+    async fn create_or_extend<C: LedgerConnection>(&self, connection: &mut C, columns: LedgerColumns) -> Result<()> {
         let Some(found) = connection.table_columns(self.table, &columns.names()).await? else {
             let sql = table::create_statement::<C::Dialect>(self.table);
             connection.create("cannot create the ledger", &sql).await?;

@@ -73,6 +73,24 @@ impl LedgerColumns {
     }
 }
 
+/// The ledger that a connection has found or created, so that it is not looked for again with each file.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedLedger(Option<(String, LedgerColumns)>);
+
+impl CheckedLedger {
+    /// Whether the connection knows that this ledger has these columns.
+    pub(super) fn covers(&self, table: &str, columns: LedgerColumns) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|(name, found)| name == table && (*found == columns || *found == LedgerColumns::WithLake))
+    }
+
+    /// Remembers a ledger that has these columns.
+    pub(super) fn note(&mut self, table: &str, columns: LedgerColumns) {
+        self.0 = Some((table.to_owned(), columns));
+    }
+}
+
 /// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
     let columns = COLUMNS.iter().chain(LedgerColumns::WithLake.added()).chain([&CHANGES_COLUMN]);
@@ -111,4 +129,21 @@ pub(super) fn add_column<D: Dialect>(table: &str, column: &Column) -> String {
 
 pub(super) fn definition<D: Dialect>((name, column_type, constraint): &Column) -> String {
     format!("{name} {} {constraint}", D::type_sql(*column_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checked_ledger_covers_its_columns_and_fewer() {
+        let mut checked = CheckedLedger::default();
+        assert!(!checked.covers("ledger", LedgerColumns::WithoutLake));
+        checked.note("ledger", LedgerColumns::WithoutLake);
+        assert!(checked.covers("ledger", LedgerColumns::WithoutLake));
+        assert!(!checked.covers("ledger", LedgerColumns::WithLake));
+        assert!(!checked.covers("other", LedgerColumns::WithoutLake));
+        checked.note("ledger", LedgerColumns::WithLake);
+        assert!(checked.covers("ledger", LedgerColumns::WithoutLake));
+    }
 }

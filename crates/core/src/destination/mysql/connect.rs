@@ -15,7 +15,7 @@ use crate::destination::idle::Session;
 use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::{Authentication, Credentials, DestinationOptions, Tls};
 use crate::error::{Error, Result};
-use crate::ledger::LedgerConnection;
+use crate::ledger::{CheckedLedger, LedgerConnection};
 use crate::table_name::TableName;
 
 /// The server ends an idle session after this many seconds, so that a dead worker's locks are released.
@@ -72,6 +72,8 @@ pub(in crate::destination) struct Connection {
     pub(super) facts: ServerFacts,
     /// The database of the settings, which contains the ledger and tables without a schema.
     database: String,
+    /// The ledger that this connection has checked.
+    pub(super) checked_ledger: CheckedLedger,
 }
 
 impl Connection {
@@ -186,7 +188,7 @@ impl Session for Connection {
             .map_err(|error| failure(Phase::Connecting, &context, error))?;
         let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
         let database = credentials.database.clone();
-        let mut connection = Self { conn: Some(conn), facts, database };
+        let mut connection = Self { conn: Some(conn), facts, database, checked_ledger: CheckedLedger::default() };
         connection.set_up(&context).await?;
         Ok(connection)
     }

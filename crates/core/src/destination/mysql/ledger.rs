@@ -12,7 +12,7 @@ use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::limits::STATEMENT_TIMEOUT;
 use crate::destination::table::TableConnection;
 use crate::error::Result;
-use crate::ledger::{Cell, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
+use crate::ledger::{Cell, CheckedLedger, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
 
 /// The SQL of MySQL and MariaDB.
 #[derive(Debug)]
@@ -88,6 +88,10 @@ impl LedgerConnection for Connection {
     type Dialect = MySqlDialect;
     /// The response to COMMIT is sufficient.
     type Transaction = ();
+
+    fn checked_ledger(&mut self) -> &mut CheckedLedger {
+        &mut self.checked_ledger
+    }
 
     async fn run(&mut self, context: &str, sql: &str) -> Result<()> {
         let result = self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await?;

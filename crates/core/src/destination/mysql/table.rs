@@ -5,9 +5,8 @@ use crate::destination::column::{self, KeyPart};
 use crate::destination::failure::Phase;
 use crate::destination::limits::STATEMENT_TIMEOUT;
 use crate::destination::merge::{key_too_long, new_key};
-use crate::destination::table::{
-    Creation, TableConnection, WiderColumn, WiderType, create_statement, failing_if_exists, nullable_definition,
-};
+use crate::destination::table::{Creation, TableConnection, create_statement, failing_if_exists, nullable_definition};
+use crate::destination::widen::{WiderColumn, WiderType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType};

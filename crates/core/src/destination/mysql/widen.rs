@@ -76,7 +76,7 @@ pub(super) async fn wider_types(
 /// Runs one of the changes.
 pub(super) async fn change_type(connection: &mut Connection, sql: &str) -> Result<()> {
     let result = connection.run_raw(CHANGE_TIMEOUT, CONTEXT, sql.as_bytes()).await?;
-    result.map_err(|error| failure(Phase::Connected, CONTEXT, error))
+    result.map(|_| ()).map_err(|error| failure(Phase::Connected, CONTEXT, error))
 }
 
 /// Returns the rest of a column's definition after its type: NULL, default, comment and so on. `None` if the definition does

@@ -25,6 +25,7 @@ use crate::destination::idle::Session;
 use crate::destination::limits::{CLOSE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::{Credentials, DestinationOptions, Tls};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::CheckedLedger;
 
 /// The parameters of a statement. Each has its type, so that no round trip is needed to read the types.
 pub(super) type Params<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
@@ -55,6 +56,8 @@ pub(in crate::destination) struct Connection {
     client: Option<Client>,
     /// The task that runs the connection.
     task: JoinHandle<()>,
+    /// The ledger that this connection has checked.
+    pub(super) checked_ledger: CheckedLedger,
 }
 
 impl Connection {
@@ -168,7 +171,7 @@ impl Session for Connection {
             .await
             .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
             .map_err(|error| failure(Phase::Connecting, &context, error))?;
-        let mut connection = Self { client: Some(client), task };
+        let mut connection = Self { client: Some(client), task, checked_ledger: CheckedLedger::default() };
         connection.set_up(&context).await?;
         Ok(connection)
     }

@@ -14,7 +14,7 @@ use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
 use crate::destination::failure::{Phase, unexpected_response};
 use crate::error::Result;
-use crate::ledger::{Cell, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
+use crate::ledger::{Cell, CheckedLedger, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
 
 /// The SQL of PostgreSQL.
 #[derive(Debug)]
@@ -94,6 +94,10 @@ impl LedgerConnection for Connection {
     type Dialect = PostgresDialect;
     /// The transaction's number. COMMIT queries its status.
     type Transaction = i64;
+
+    fn checked_ledger(&mut self) -> &mut CheckedLedger {
+        &mut self.checked_ledger
+    }
 
     async fn run(&mut self, context: &str, sql: &str) -> Result<()> {
         self.run_raw(context, sql).await?.map_err(|error| failure(Phase::Connected, context, error))

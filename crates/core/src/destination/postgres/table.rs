@@ -17,9 +17,9 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::options::Contract;
 use crate::destination::table::{
-    Creation, TableConnection, WiderColumn, WiderType, columns_of_new_table, create_statement, failing_if_exists,
-    nullable_definition,
+    Creation, TableConnection, columns_of_new_table, create_statement, failing_if_exists, nullable_definition,
 };
+use crate::destination::widen::{WiderColumn, WiderType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::hash_parts;
 use crate::table_name::TableName;

@@ -68,7 +68,7 @@ pub(super) async fn wider_types(
 /// Runs one of the changes.
 pub(super) async fn change_type(connection: &mut Connection, sql: &str) -> Result<()> {
     let result = connection.run_within(CHANGE_TIMEOUT, CONTEXT, sql).await?;
-    result.map_err(|error| failure(Phase::Connected, CONTEXT, error))
+    result.map(|_| ()).map_err(|error| failure(Phase::Connected, CONTEXT, error))
 }
 
 /// Returns a type that holds every value of the column's type and of the file. `None` if no type does, or if the column's type
