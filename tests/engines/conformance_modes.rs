@@ -581,13 +581,14 @@ pub(crate) async fn unfinished_replace_keeps_old_rows(engine: &impl Engine) -> R
 /// on a table stays unique.
 pub(crate) async fn ledger_of_older_version_gets_new_columns(engine: &impl Engine) -> Result<()> {
     const ADDED: [&str; 5] = ["load_mode", "rows_updated", "rows_unchanged", "current_of", "source_modified_at"];
-    let destination = engine.destination_with(LoadMode::Replace, None);
     let old = claim("old.csv");
     expect_loaded(load(&engine.destination(), &old, &version("old", 5)).await?)?;
     for (round, missing) in [&ADDED[..], &ADDED[3..4], &[]].into_iter().enumerate() {
         for column in missing {
             execute(engine, &format!("ALTER TABLE spillway_ledger DROP COLUMN {column}")).await?;
         }
+        // A connection looks for the ledger once.
+        let destination = engine.destination_with(LoadMode::Replace, None);
         let ends = join_all((0..8).map(async |worker: i64| {
             let minute = round as i64 * 10 + worker;
             let (claim, file) = (claim_at(&format!("{minute:03}.csv"), minute, 100), version(&format!("v{minute}"), 3));
@@ -602,6 +603,7 @@ pub(crate) async fn ledger_of_older_version_gets_new_columns(engine: &impl Engin
         let second = execute(engine, "UPDATE spillway_ledger SET current_of = 'orders'").await;
         ensure!(second.is_err(), "round {round}: two sources can claim one table");
     }
+    let destination = engine.destination_with(LoadMode::Replace, None);
     assert_eq!(expect_already_loaded(load(&destination, &old, &version("old", 5)).await?)?.rows_stored, 5);
     Ok(())
 }
