@@ -7,6 +7,7 @@
 //!   `terminal=BINARY` the command `spillway` loads the file, too.
 //! - `bench start=FOLDER` is `make bench-start`, for the functions built in that folder.
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
+//! - `bench idle=BINARY [rows=COUNT]` is `make bench-idle-sync`, for the command `spillway`, with so many objects of one row.
 //! - `bench sync=BINARY [rows=COUNT]` is `make bench-sync`, for the command `spillway`.
 //! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
 
@@ -17,6 +18,7 @@ mod client;
 mod compare;
 mod data;
 mod figures;
+mod idle_sync;
 mod inline;
 mod large;
 mod measure;
@@ -79,6 +81,10 @@ async fn measure(words: Vec<String>) -> Result<()> {
         Some(("start", folder)) => start::measure(Path::new(folder), &machine).await,
         Some(("large", task)) => {
             println!("{}", large::measure(Path::new(task), rows_of(&words)?, &machine).await?);
+            Ok(())
+        }
+        Some(("idle", terminal)) => {
+            println!("{}", idle_sync::measure(Path::new(terminal), rows_of(&words)?, &machine).await?);
             Ok(())
         }
         Some(("sync", terminal)) => {
