@@ -48,19 +48,27 @@ pub(super) async fn read(ranges: &mut Ranges) -> Result<Bytes> {
 }
 
 /// Checks that the schema has exactly the declared elements, and is not too deep.
+///
+/// The Parquet crate reads each field that it knows as the format's type for it, whatever type the footer declares. With another
+/// type it would read other numbers from there on than this check. So the types are checked too, and nothing that may contain
+/// other structs is before the schema. The crate builds each schema that it finds, so each one is checked.
 pub(super) fn check_schema(footer: &[u8]) -> Result<(), RejectReason> {
-    // `FileMetaData.schema` in the Thrift definition of the format.
+    // `FileMetaData.version` and `FileMetaData.schema` in the Thrift definition of the format.
+    const VERSION: i16 = 1;
     const SCHEMA: i16 = 2;
     let mut thrift = ThriftReader { rest: footer };
-    let mut child_counts = None;
+    let mut has_schema = false;
     thrift.fields(&mut |thrift, id, kind| match (id, kind) {
         (SCHEMA, wire::LIST) => {
-            child_counts = Some(read_child_counts(thrift)?);
-            Ok(())
+            has_schema = true;
+            check_tree(&read_child_counts(thrift)?)
         }
-        _ => thrift.skip(kind),
+        (VERSION, wire::I32) => thrift.skip(kind),
+        (VERSION | SCHEMA, _) => Err(CORRUPT),
+        _ if has_schema => thrift.skip(kind),
+        _ => Err("the schema is not at the start of the footer"),
     })?;
-    check_tree(&child_counts.ok_or("the footer has no schema")?)
+    if has_schema { Ok(()) } else { Err("the footer has no schema") }
 }
 
 /// Checks that no column is encrypted. The Parquet crate would take its pages for corrupt ones.
@@ -84,8 +92,10 @@ pub(super) fn check_encryption(footer: &[u8]) -> Result<(), RejectReason> {
 
 /// Reads the list of schema elements, and returns the number of children of each.
 fn read_child_counts(thrift: &mut ThriftReader<'_>) -> Result<Vec<i64>, RejectReason> {
-    // `SchemaElement.num_children` in the Thrift definition of the format.
+    // Fields of `SchemaElement` in the Thrift definition of the format.
+    const NAME: i16 = 4;
     const CHILDREN: i16 = 5;
+    const LOGICAL_TYPE: i16 = 10;
     let (elements, kind) = thrift.list()?;
     if kind != wire::STRUCT {
         return Err(CORRUPT);
@@ -98,11 +108,48 @@ fn read_child_counts(thrift: &mut ThriftReader<'_>) -> Result<Vec<i64>, RejectRe
                 children = thrift.integer()?;
                 Ok(())
             }
+            (NAME, wire::BINARY) => thrift.skip(kind),
+            (LOGICAL_TYPE, wire::STRUCT) => check_logical_type(thrift),
+            // All others are numbers.
+            (1..LOGICAL_TYPE, wire::I32) if id != NAME => thrift.skip(kind),
+            (1..=LOGICAL_TYPE, _) => Err(CORRUPT),
             _ => thrift.skip(kind),
         })?;
         child_counts.push(children);
     }
     Ok(child_counts)
+}
+
+/// Checks the types of the fields of a logical type.
+fn check_logical_type(thrift: &mut ThriftReader<'_>) -> Result<(), RejectReason> {
+    // Fields of the union `LogicalType` in the Thrift definition of the format.
+    const DECIMAL: i16 = 5;
+    const TIME: i16 = 7;
+    const TIMESTAMP: i16 = 8;
+    const INTEGER: i16 = 10;
+    const VARIANT: i16 = 16;
+    const GEOMETRY: i16 = 17;
+    const GEOGRAPHY: i16 = 18;
+    thrift.fields(&mut |thrift, logical_type, kind| {
+        if kind != wire::STRUCT {
+            return Err(CORRUPT);
+        }
+        thrift.fields(&mut |thrift, id, kind| match (logical_type, id, kind) {
+            (DECIMAL, 1 | 2, wire::I32)
+            | (TIME | TIMESTAMP, 1, wire::TRUE | wire::FALSE)
+            | (INTEGER | VARIANT, 1, wire::BYTE)
+            | (INTEGER, 2, wire::TRUE | wire::FALSE)
+            | (GEOMETRY | GEOGRAPHY, 1, wire::BINARY)
+            | (GEOGRAPHY, 2, wire::I32) => thrift.skip(kind),
+            // The unit is a union of empty structs.
+            (TIME | TIMESTAMP, 2, wire::STRUCT) => thrift.fields(&mut |thrift, _, kind| match kind {
+                wire::STRUCT => thrift.skip(kind),
+                _ => Err(CORRUPT),
+            }),
+            (DECIMAL | TIME | TIMESTAMP | INTEGER | GEOGRAPHY, 1 | 2, _) | (VARIANT | GEOMETRY, 1, _) => Err(CORRUPT),
+            _ => thrift.skip(kind),
+        })
+    })
 }
 
 /// Checks the numbers of children of all elements. Each element is before its children, in depth-first order.
@@ -159,6 +206,38 @@ fn unsupported(codec: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A footer whose schema is the root alone, which declares two children as a number of this type.
+    fn footer(kind: u8) -> Vec<u8> {
+        vec![0x29, 0x1c, 0x50 | kind, 0x04, 0x00, 0x00]
+    }
+
+    #[test]
+    fn every_schema_of_the_footer_is_checked_whatever_type_its_counts_have() {
+        const NO_CHILDREN: &[u8] = &[0x29, 0x1c, 0x55, 0x00, 0x00, 0x00];
+        assert_eq!(check_schema(NO_CHILDREN), Ok(()));
+        for kind in [wire::I16, wire::I32, wire::I64] {
+            assert!(check_schema(&footer(kind)).is_err(), "type {kind}");
+        }
+        // The last schema is valid, and the first one is not.
+        let mut twice = footer(wire::I32);
+        twice.pop();
+        twice.extend_from_slice(&[0x09, 0x04, 0x1c, 0x55, 0x00, 0x00, 0x00]);
+        assert!(check_schema(&twice).is_err());
+        assert!(check_schema(&[0x25, 0x02, 0x00]).is_err(), "the schema must be a list");
+        // A name before the schema, and a precision that is declared as a UUID.
+        assert!(check_schema(&[0x68, 0x01, b'x', 0x09, 0x04, 0x1c, 0x55, 0x00, 0x00, 0x00]).is_err());
+        assert!(check_schema(&[&[0x29, 0x1c, 0x8d][..], &[0; 20]].concat()).is_err());
+    }
+
+    /// The fuzzer found this file. The Parquet crate would allocate 11 GB for its schema.
+    #[test]
+    fn scale_of_another_type_is_rejected() {
+        let file = include_bytes!("../../../../fuzz/seeds/parquet/scale-of-another-type");
+        let Some((front, [a, b, c, d, ..])) = file.split_last_chunk::<8>() else { panic!("no footer") };
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        assert!(check_schema(&front[front.len() - length..]).is_err());
+    }
 
     #[test]
     fn schema_must_have_the_declared_elements() {
