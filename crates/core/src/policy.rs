@@ -77,8 +77,8 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
             Never,
             FallBack,
             false,
-            "grant SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database, then replay \
-             the fallback",
+            "create the database or schema if the message says that it is missing; otherwise grant SELECT, INSERT, UPDATE, DELETE, \
+             CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database; then replay the fallback",
         ),
         ErrorKind::TableMismatch => (
             Never,
@@ -155,7 +155,8 @@ pub fn hint(kind: ErrorKind) -> &'static str {
         }
         ErrorKind::Credentials => "check user and password, and whether the database exists",
         ErrorKind::Privilege => {
-            "grant SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database"
+            "create the database or schema if the message says that it is missing; otherwise grant SELECT, INSERT, UPDATE, DELETE, \
+             CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database"
         }
         ErrorKind::TableMismatch => "change the table, or load the file into another table",
         ErrorKind::DataRefused => {

@@ -158,7 +158,8 @@ fn values(values: &ValuesPlan) -> String {
     }
     let by_column = values.by_column.iter().map(|(column, number)| format!("{} {}", printable(column), count(*number)));
     let by_column: Vec<String> = by_column.collect();
-    let name = format!("values that do not fit, in {} ({})", counted(values.rows, "record"), by_column.join(", "));
+    let noun = if values.values == 1 { "value that does not fit" } else { "values that do not fit" };
+    let name = format!("{noun}, in {} ({})", counted(values.rows, "record"), by_column.join(", "));
     records(&name, &values.first, values.values)
 }
 
