@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-start docs fmt lint build build-local build-demo build-optimized deploy image clean-local
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff bench-start docs fmt lint build build-local build-demo build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -71,6 +71,10 @@ bench-sync: $(if $(TERMINAL),,build-optimized) build-local ## compare a sync of 
 bench-idle-sync: $(if $(TERMINAL),,build-optimized) build-local ## measure syncs that find nothing among 100,000 loaded objects; ROWS=COUNT for the objects
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench idle="$(or $(TERMINAL),$(target)/local/spillway)" rows=$(ROWS)
+
+bench-diff: $(if $(TERMINAL),,build-optimized) build-local ## compare two exports of a million rows with `spillway diff`, and with a join in DuckDB; ROWS=COUNT
+	@scripts/setup bench
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench diff="$(or $(TERMINAL),$(target)/local/spillway)" rows=$(ROWS)
 
 bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello

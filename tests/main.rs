@@ -93,6 +93,8 @@ mod cli {
     mod plan;
     // Random files: a plan and a load have the same result.
     mod plan_random;
+    // `spillway diff`: two exports compared by key.
+    mod diff;
     // The other commands, and exit codes.
     mod commands;
 }

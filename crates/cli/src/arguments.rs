@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, config, events, fallback, load, plan, rejects, runs, sample, status, sweep, sync,
+    check, completions, config, diff, events, fallback, load, plan, rejects, runs, sample, status, sweep, sync,
 };
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Plan(plan::Arguments),
     /// Load files into a table, each exactly once
     Load(load::Arguments),
+    /// Compare two full exports of a table by key
+    Diff(diff::Arguments),
     /// Show what waits, or where a file is and why
     Status(status::Arguments),
     /// List, show, retry and report runs (what happened to files)

@@ -127,9 +127,7 @@ impl LocalFile {
 
     /// Copies a stream to a temporary file that no other process can open.
     fn copy_of(mut stream: impl Read, name: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("spillway-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        std::fs::remove_file(&path)?;
+        let mut file = unnamed_file()?;
         let (mut hasher, mut buffer) = (Sha256::new(), vec![0; PIECE_BYTES as usize]);
         loop {
             let length = match stream.read(&mut buffer) {
@@ -207,6 +205,14 @@ impl LocalFile {
         let is_same = (now.size_bytes, now.modified) == (self.stamp.size_bytes, self.stamp.modified);
         if is_same { Ok(()) } else { Err(changed()) }
     }
+}
+
+/// Creates a temporary file that no other process can open, and that the operating system deletes when it is closed.
+pub(crate) fn unnamed_file() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("spillway-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Runs blocking calls of the file system in another thread.

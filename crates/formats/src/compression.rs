@@ -3,6 +3,7 @@
 //! A file may have several gzip members or Zstandard frames. Zeros after the last gzip member are padding. A zip archive has one
 //! file; see `zip`. A file is rejected if it ends early, does not match its checksum, exceeds its limits, or has other data after the compressed data.
 
+mod compressor;
 mod zip;
 
 use async_compression::codecs::zstd::params::DParameter;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 use crate::detect::Compression;
 use crate::{Error, ErrorKind, Result};
+pub use compressor::Compressor;
 use zip::ZipDecoder;
 
 /// The most bytes that are decoded at a time.

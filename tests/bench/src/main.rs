@@ -9,6 +9,7 @@
 //! - `bench large=BINARY [rows=COUNT]` is `make bench-large`.
 //! - `bench idle=BINARY [rows=COUNT]` is `make bench-idle-sync`, for the command `spillway`, with so many objects of one row.
 //! - `bench sync=BINARY [rows=COUNT]` is `make bench-sync`, for the command `spillway`.
+//! - `bench diff=BINARY [rows=COUNT]` is `make bench-diff`, for the command `spillway`.
 //! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
@@ -17,6 +18,7 @@ mod arena;
 mod client;
 mod compare;
 mod data;
+mod diff;
 mod figures;
 mod idle_sync;
 mod inline;
@@ -89,6 +91,10 @@ async fn measure(words: Vec<String>) -> Result<()> {
         }
         Some(("sync", terminal)) => {
             println!("{}", zone::measure(Path::new(terminal), rows_of(&words)?, &machine).await?);
+            Ok(())
+        }
+        Some(("diff", terminal)) => {
+            println!("{}", diff::measure(Path::new(terminal), rows_of(&words)?, &machine)?);
             Ok(())
         }
         Some(("inline", task)) => {

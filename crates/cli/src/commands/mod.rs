@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod fallback;
 pub(crate) mod list;
@@ -30,6 +31,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::Plan(arguments) => plan::run(arguments, session).await,
         Command::Load(arguments) => load::run(arguments, session).await,
+        Command::Diff(arguments) => diff::run(&arguments, session).await,
         Command::Status(arguments) => status::run(&arguments, session).await,
         Command::Runs(command) => runs::run(command, session).await,
         Command::Fallback(command) => fallback::run(command, session).await,

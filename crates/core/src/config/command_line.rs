@@ -57,6 +57,8 @@ pub struct CommandSettings {
     pub table: Option<String>,
     /// `INLINE_MAX_BYTES`.
     pub inline_max_bytes: u64,
+    /// `DIFF_MEMORY`.
+    pub diff_memory: u64,
 }
 
 /// Whether the settings name a database.
@@ -94,6 +96,7 @@ impl CommandSettings {
             database: if has_database { DatabaseChoice::Named } else { DatabaseChoice::Missing },
             table: environment.find(&settings::RDS_TABLE)?.map(|table| table.to_string()),
             inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
+            diff_memory: environment.get(&settings::DIFF_MEMORY)?,
         })
     }
 }

@@ -53,6 +53,7 @@ impl PipelineConfig {
             glue: glue(environment)?,
             key_columns: key_columns(environment, &database.tables.current().routes.patterns)?,
             database,
+            export_key: export_key(environment)?,
             dedupe: environment.get(&settings::DEDUPE)?,
             after_load: environment.get(&settings::AFTER_LOAD)?,
             catalog_raw: catalog_raw(environment)?,
@@ -68,6 +69,16 @@ impl PipelineConfig {
             stack: environment.get(&settings::STACK_NAME)?,
             event_bus: environment.find(&settings::EVENT_BUS)?,
         })
+    }
+}
+
+/// `EXPORT_KEY`: each name once.
+fn export_key(environment: &Environment) -> Result<Vec<String>> {
+    let columns = environment.find(&settings::EXPORT_KEY)?.unwrap_or_default();
+    let is_named_twice = |name: &String| columns.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
+    match columns.iter().any(is_named_twice) {
+        true => Err(invalid(&settings::EXPORT_KEY, &columns.join(","), Reason::Form)),
+        false => Ok(columns),
     }
 }
 

@@ -21,9 +21,10 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 33] = [
+pub(super) const OF_TABLE: [&dyn Declared; 34] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
+    &settings::EXPORT_KEY,
     &settings::UNKNOWN_COLUMNS,
     &settings::EXTRA_COLUMN,
     &settings::MISSING_COLUMNS,

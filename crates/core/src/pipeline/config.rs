@@ -30,6 +30,8 @@ pub struct PipelineConfig {
     pub database: DatabaseSettings,
     /// `KEY_COLUMNS`: the columns after the file's own.
     pub key_columns: Vec<KeyColumn>,
+    /// `EXPORT_KEY`: the columns that identify a row when exports are compared. Empty if it is unset.
+    pub export_key: Vec<String>,
     /// `DEDUPE`.
     pub dedupe: Dedupe,
     /// `AFTER_LOAD`.
@@ -108,6 +110,8 @@ pub struct TableConfig {
     pub files: ReadOptions,
     /// The columns after the file's own.
     pub key_columns: Vec<KeyColumn>,
+    /// The columns that identify a row when exports are compared. Empty if they are unknown.
+    pub export_key: Vec<String>,
     /// Whether the same bytes under the same key are loaded again.
     pub dedupe: Dedupe,
     /// What happens to an object whose rows need no load any more.
@@ -134,6 +138,7 @@ impl PipelineConfig {
             destination: self.database.options.clone(),
             files: self.files.clone(),
             key_columns: self.key_columns.clone(),
+            export_key: self.export_key.clone(),
             dedupe: self.dedupe,
             after_load: self.after_load,
             catalog_raw: self.catalog_raw,

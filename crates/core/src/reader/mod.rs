@@ -110,6 +110,17 @@ impl FileReader {
         Self { value_scan, ..self }
     }
 
+    /// The same reader with other counters.
+    #[must_use]
+    pub(crate) fn with_progress(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// The counters.
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// A reader of these bytes, as the body of `object`.
     #[cfg(test)]
     pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &ReadOptions) -> Self {

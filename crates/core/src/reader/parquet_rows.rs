@@ -8,7 +8,7 @@ use spillway_formats::schema::header::column_names;
 use spillway_formats::schema::infer::Inference;
 
 /// The rows of a Parquet file, in order.
-pub(super) struct ParquetRows {
+pub(crate) struct ParquetRows {
     reader: ParquetReader,
     /// The final names of the file's columns.
     file_names: Vec<String>,

@@ -93,7 +93,11 @@ impl FileReader {
         Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout, shape })
     }
 
-    async fn first_pass(&self) -> Result<FirstPass> {
+    /// Starts a pass over all rows that determines the layout, and skips bad records.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has a format that is not supported.
+    pub(crate) async fn first_pass(&self) -> Result<FirstPass> {
         let (decoded, format) = self.detect().await?;
         match format {
             Format::Streaming(format) => {
@@ -140,17 +144,26 @@ pub(super) fn records_hint(layout: &Layout) -> Option<String> {
 }
 
 /// The first pass over an object's rows.
-enum FirstPass {
+pub(crate) enum FirstPass {
     Streaming(Box<StreamedRows>),
     /// Rows are read by byte ranges; the summary is that of a pass over all stored bytes.
     Parquet(Box<ParquetRows>, BodySummary),
 }
 
 impl FirstPass {
-    async fn next(&mut self) -> Result<Option<Batch>> {
+    /// Returns the next rows.
+    pub(crate) async fn next(&mut self) -> Result<Option<Batch>> {
         match self {
             Self::Streaming(rows) => rows.next().await,
             Self::Parquet(rows, _) => rows.next().await,
+        }
+    }
+
+    /// The names of the first `width` columns, once the first batch is known.
+    pub(crate) fn first_names(&self, width: usize) -> Result<Vec<String>> {
+        match self {
+            Self::Streaming(rows) => Ok(rows.first_names(width)),
+            Self::Parquet(rows, _) => rows.names(),
         }
     }
 
@@ -162,7 +175,7 @@ impl FirstPass {
     }
 
     /// Returns the summary, after [`FirstPass::next`] has returned `None`.
-    fn end(self) -> Result<ScanSummary> {
+    pub(crate) fn end(self) -> Result<ScanSummary> {
         match self {
             Self::Streaming(mut rows) => match rows.end()? {
                 PassResult::Complete(summary) => Ok(summary),

@@ -27,7 +27,7 @@ pub(super) enum BadRecords {
 #[derive(Debug)]
 pub(crate) struct ScanSummary {
     /// Empty for an empty file.
-    pub(super) column_names: Vec<String>,
+    pub(crate) column_names: Vec<String>,
     /// `None` for Parquet.
     pub(super) layout: Option<Layout>,
     /// The bad records, in file order.

@@ -198,7 +198,7 @@ impl ColumnRules {
 }
 
 /// The index of a name: exactly, or else in any letter case, or else as people write it, if only one name is meant.
-fn position_of(wanted: &str, names: &[String]) -> Option<usize> {
+pub fn position_of(wanted: &str, names: &[String]) -> Option<usize> {
     let exact = names.iter().position(|name| name == wanted);
     let in_any_case = || names.iter().position(|name| name.to_lowercase() == wanted.to_lowercase());
     exact.or_else(in_any_case).or_else(|| {

@@ -41,6 +41,9 @@ settings! { Loading LOADING {
     MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge"),
         All, Template::Parameter("MergeKey");
 
+    /// Columns that identify a row when two full exports of a table are compared. See `docs/exports.md`.
+    EXPORT_KEY: Vec<String> = Value::list("column names separated by commas, each once"), All, Template::NotSet;
+
     /// Action for a file with columns that the table does not have. `refuse` sends its rows to the fallback, `add` adds
     /// nullable columns to the table, `ignore` does not load these columns, `json` keeps them in `EXTRA_COLUMN`.
     UNKNOWN_COLUMNS: UnknownColumns = Value::Choice(&[

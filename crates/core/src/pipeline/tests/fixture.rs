@@ -478,6 +478,7 @@ fn settings() -> PipelineConfig {
         },
         buffer_max_bytes: 1 << 20,
         max_concurrent_files: 1,
+        export_key: Vec::new(),
         lease: Duration::from_secs(60),
         sync_overlap: Duration::from_secs(3600),
         compute: None,

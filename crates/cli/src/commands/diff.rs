@@ -1,0 +1,229 @@
+//! `spillway diff`: compares two full exports of a table by key.
+
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+use spillway_core::config::CommandSettings;
+use spillway_core::deadline::Deadline;
+use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::exports::{Comparison, DeltaWriter, DiffRequest, ExportDiffer, ExportSource, Summary};
+use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
+use spillway_core::progress::Progress;
+
+use crate::exit::Exit;
+use crate::file_name::FileName;
+use crate::output::Format;
+use crate::progress;
+use crate::session::Session;
+use crate::table::printable;
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  spillway diff monday.csv.gz tuesday.csv.gz --key id --output delta.jsonl.zst\n  \
+                        spillway diff --first monday.csv.gz --key store_id,sku --output delta.jsonl.zst")]
+pub(crate) struct Arguments {
+    /// The older and the newer export: files, s3://bucket/key, or - for standard input
+    #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true)]
+    files: Vec<String>,
+    /// Columns that identify a row, separated by commas, as EXPORT_KEY
+    #[arg(long, value_name = "COLUMNS")]
+    key: Option<String>,
+    /// There is no older export: every row of NEW is inserted
+    #[arg(long)]
+    first: bool,
+    /// Write all changes to this file: .jsonl, .jsonl.gz or .jsonl.zst
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print this many changes
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    limit: u64,
+    /// Exit with 2 if the exports differ
+    #[arg(long)]
+    exit_code: bool,
+    /// Memory for the comparison, such as 64MiB, as DIFF_MEMORY; the rest is in a temporary file
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Table whose settings apply; by default the one that the settings name for each file
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Choose the settings as for an object with this key
+    #[arg(long = "as", value_name = "KEY")]
+    choose_as: Option<String>,
+}
+
+/// The result as JSON.
+#[derive(Debug, Serialize)]
+struct DiffDocument<'a> {
+    equal: bool,
+    #[serde(flatten)]
+    summary: &'a Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a Path>,
+    /// The first changes.
+    changes: Vec<Value>,
+}
+
+/// The first changes, in both formats.
+#[derive(Debug, Default)]
+struct FirstChanges {
+    json: Vec<Value>,
+    text: String,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    let (old, new) = names(arguments)?;
+    if let Some(output) = &arguments.output {
+        DeltaWriter::check_name(output)?;
+    }
+    let key = arguments.key.clone().map(|key| ("EXPORT_KEY", key));
+    let memory = arguments.memory.map(|memory| ("DIFF_MEMORY", memory.to_string()));
+    let settings = CommandSettings::read(&session.environment.fixed(key.into_iter().chain(memory).collect()))?;
+    let deadline = Deadline::until_signal(|| {})?;
+    let differ = Box::pin(ExportDiffer::new(settings.pipeline, settings.diff_memory)).await;
+    let work = async {
+        let mut comparison = Box::pin(compare(arguments, (old, new), &differ, session)).await?;
+        let first = changes(arguments, &mut comparison, session).await?;
+        Ok::<_, Error>((comparison, first))
+    };
+    let (comparison, first) = tokio::select! {
+        result = work => result?,
+        error = deadline.reached() => return Err(error),
+    };
+    let summary = comparison.summary();
+    let document =
+        DiffDocument { equal: summary.is_equal(), summary, output: arguments.output.as_deref(), changes: first.json };
+    session.output.result(&document, |styles| text::summary(summary, styles) + &first.text);
+    match &arguments.output {
+        Some(output) => session.output.next_step(&printable(&format!("the changes are in {}", output.display()))),
+        None if summary.counts.changes() > arguments.limit => {
+            session.output.next_step("--output delta.jsonl.zst writes all changes to a file");
+        }
+        None => {}
+    }
+    Ok(if arguments.exit_code && !summary.is_equal() { Exit::NeedsAttention } else { Exit::Done })
+}
+
+/// The older and the newer export.
+fn names(arguments: &Arguments) -> Result<(Option<FileName>, FileName)> {
+    let wrong = |message: &str| Error::new(ErrorKind::Settings, message);
+    let (old, new) = match (arguments.files.as_slice(), arguments.first) {
+        ([new], true) => (None, new),
+        ([old, new], false) if old == new && old == STANDARD_INPUT => {
+            return Err(wrong("only one of the two exports can be standard input"));
+        }
+        ([old, new], false) => (Some(old), new),
+        (_, true) => return Err(wrong("--first compares with no older export, so name one file")),
+        (_, false) => return Err(wrong("name two exports, OLD and NEW, or use --first for the first export")),
+    };
+    Ok((old.map(|old| FileName::of(old)).transpose()?, FileName::of(new)?))
+}
+
+async fn compare(
+    arguments: &Arguments,
+    (old, new): (Option<FileName>, FileName),
+    differ: &ExportDiffer,
+    session: &Session,
+) -> Result<Comparison> {
+    let (old_file, new_file) = (open(old.as_ref()).await?, open(Some(&new)).await?);
+    let progress = Progress::default();
+    let request = DiffRequest {
+        old: old.and_then(|name| source_of(name, old_file.as_ref())),
+        new: source_of(new, new_file.as_ref()).ok_or_else(|| Error::new(ErrorKind::Internal, "no file is open"))?,
+        table: arguments.table.as_deref(),
+        key: arguments.choose_as.as_deref(),
+        progress: progress.clone(),
+    };
+    let sizes: Vec<u64> = [&old_file, &new_file].into_iter().flatten().map(LocalFile::size_bytes).collect();
+    let name = arguments.files.join(" and ");
+    let work = differ.compare(request);
+    match sizes.len() == arguments.files.len() {
+        true => progress::watch(&session.output, (&name, sizes.iter().sum()), &progress, work).await,
+        false => work.await,
+    }
+}
+
+/// Opens a local file; `None` for an object.
+async fn open(name: Option<&FileName>) -> Result<Option<LocalFile>> {
+    match name {
+        Some(FileName::Local(path)) => LocalFile::open(path).await.map(Some).map_err(|error| error.for_object(path)),
+        Some(FileName::Object(_)) | None => Ok(None),
+    }
+}
+
+fn source_of(name: FileName, file: Option<&LocalFile>) -> Option<ExportSource<'_>> {
+    match name {
+        FileName::Object(object) => Some(ExportSource::Object(object)),
+        FileName::Local(_) => file.map(ExportSource::Local),
+    }
+}
+
+/// Returns the first changes, and writes all of them to the file.
+async fn changes(arguments: &Arguments, comparison: &mut Comparison, session: &Session) -> Result<FirstChanges> {
+    let mut first = FirstChanges::default();
+    let mut writer = match &arguments.output {
+        Some(path) => Some(DeltaWriter::create(path, comparison.summary())?),
+        None => None,
+    };
+    let mut line = Vec::new();
+    while let Some(change) = comparison.next_change()? {
+        if let Some(writer) = &mut writer {
+            writer.write(&change)?;
+        }
+        if change.seq > arguments.limit {
+            if writer.is_none() {
+                break;
+            }
+        } else if session.output.format() == Format::Json {
+            line.clear();
+            change.write_line(&mut line);
+            first.json.extend(serde_json::from_slice::<Value>(&line));
+        } else {
+            first.text += &text::change(&change);
+        }
+        if change.seq.is_multiple_of(YIELD_AFTER) {
+            // A signal can stop the command here.
+            tokio::task::yield_now().await;
+        }
+    }
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    Ok(first)
+}
+
+/// Number of changes that are written without a pause.
+const YIELD_AFTER: u64 = 1024;
+
+/// Number of bytes of a size with an optional unit.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err("write a number of bytes, or a number with a unit, such as 64MiB".to_owned()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| "write a number of bytes, such as 64MiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "the size is too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_has_an_optional_unit() {
+        let sizes = ["1048576", "64MiB", "2 GB", "8k", "1g"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [1 << 20, 64 << 20, 2_000_000_000, 8192, 1 << 30]);
+        assert!(["", "x", "1.5MiB", "64 XB", "99999999999GiB"].iter().all(|text| size(text).is_err()));
+    }
+}

@@ -1,0 +1,248 @@
+//! Compares two full exports of a table by key, and returns the changes in the order of their keys.
+//!
+//! Both files are read once, at the same time, and their rows are divided by the hash of their key into partitions in a temporary
+//! file. Then each pair of partitions is compared in memory. A pair that is too large is divided again. The changes are sorted
+//! in memory, or in sorted runs in a temporary file. So the memory is limited for exports of any size; the disk needs space for
+//! both exports after decompression. The comparison needs no database, and applies nothing.
+//!
+//! Rows are compared as the reader returns them: by the text of each field. NULL and an empty string differ.
+
+mod change;
+mod columns;
+mod compare;
+mod delta;
+mod memory;
+mod partitions;
+mod read;
+mod record;
+mod sort;
+mod summary;
+mod table;
+mod temporary;
+#[cfg(test)]
+mod tests;
+
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+pub use change::{Change, Value};
+pub use columns::SchemaChanges;
+pub use delta::{DeltaCompression, DeltaWriter};
+pub use sort::Operation;
+pub use summary::{ChangeCounts, ExportSummary, Summary};
+
+use crate::aws::sdk_config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_columns::KeyFields;
+use crate::local_file::LocalFile;
+use crate::local_load::{self, Repeat};
+use crate::object::ObjectRef;
+use crate::pipeline::{PipelineConfig, TableConfig};
+use crate::progress::Progress;
+use crate::reader::FileReader;
+use crate::store::Store;
+use crate::table_name::TableName;
+use columns::ComparedColumns;
+use compare::{Comparer, Side};
+use memory::Memory;
+use read::{Export, ExportFile};
+use sort::SortedChanges;
+use spillway_formats::detect::{Compression, Format};
+use spillway_formats::reject::RejectLimit;
+
+/// Compares exports with the same settings.
+#[derive(Debug)]
+pub struct ExportDiffer {
+    pipeline: PipelineConfig,
+    memory: Memory,
+    store: Store,
+}
+
+/// Two exports to compare.
+#[derive(Debug)]
+pub struct DiffRequest<'a> {
+    /// The older export; `None` if the new one is the first.
+    pub old: Option<ExportSource<'a>>,
+    /// The newer export.
+    pub new: ExportSource<'a>,
+    /// The table whose settings apply; `None` selects it by key.
+    pub table: Option<&'a str>,
+    /// The key by which the settings select a table and its settings; `None` uses the key or the path of each file.
+    pub key: Option<&'a str>,
+    /// Counts the bytes and rows of both files.
+    pub progress: Progress,
+}
+
+/// An export.
+#[derive(Debug)]
+pub enum ExportSource<'a> {
+    /// A file of this machine.
+    Local(&'a LocalFile),
+    /// An object in S3.
+    Object(ObjectRef),
+}
+
+/// The result of a comparison, with its changes.
+#[derive(Debug)]
+pub struct Comparison {
+    summary: Summary,
+    columns: ComparedColumns,
+    changes: SortedChanges,
+    /// The number of changes that were returned.
+    seq: u64,
+}
+
+impl Comparison {
+    /// The counts of rows, and the columns that differ.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Returns the next change, in the order of keys.
+    ///
+    /// # Errors
+    /// When a temporary file cannot be read.
+    pub fn next_change(&mut self) -> Result<Option<Change<'_>>> {
+        let Some(change) = self.changes.next()? else { return Ok(None) };
+        self.seq += 1;
+        Ok(Some(Change::new(self.seq, change, &self.columns)))
+    }
+}
+
+impl ExportDiffer {
+    /// Connects to nothing yet. `memory_bytes` is `DIFF_MEMORY`.
+    pub async fn new(pipeline: PipelineConfig, memory_bytes: u64) -> Self {
+        let config = Box::pin(sdk_config(&pipeline.region)).await;
+        Self { pipeline, memory: Memory::new(memory_bytes), store: Store::new(&config) }
+    }
+
+    /// Compares two exports.
+    ///
+    /// # Errors
+    /// When an export cannot be read, has a bad record or no key column, or when a key is NULL or in an export twice.
+    pub async fn compare(&self, request: DiffRequest<'_>) -> Result<Comparison> {
+        self.pipeline.database.tables.refresh(&self.store).await?;
+        let new = self.open(&request.new, &request).await?;
+        if new.key.is_empty() {
+            let message = "EXPORT_KEY is not set; it names the columns that identify a row, as the option --key does";
+            return Err(Error::new(ErrorKind::Settings, message));
+        }
+        let old = match &request.old {
+            Some(old) => Some(ExportFile { key: new.key.clone(), ..self.open(old, &request).await? }),
+            None => None,
+        };
+        let mut size = estimated_bytes(&new).await?;
+        if let Some(old) = &old {
+            size = size.saturating_add(estimated_bytes(old).await?);
+        }
+        let (old, new) = read(old, new, self.memory.partitions(size), self.memory).await?;
+        Box::pin(compare(old, new, self.memory)).await
+    }
+
+    async fn open(&self, source: &ExportSource<'_>, request: &DiffRequest<'_>) -> Result<ExportFile> {
+        let name = name_of(source);
+        self.open_now(source, request).await.map_err(|error| error.for_object(name))
+    }
+
+    async fn open_now(&self, source: &ExportSource<'_>, request: &DiffRequest<'_>) -> Result<ExportFile> {
+        let pipeline = &self.pipeline;
+        let own_key = match source {
+            ExportSource::Local(file) => file.name(),
+            ExportSource::Object(object) => &object.key,
+        };
+        let config = table_config(pipeline, request.table, request.key.unwrap_or(own_key))?;
+        let mut options = config.files.clone();
+        // A record that is skipped would look like a row that was deleted.
+        options.limits.rejects = RejectLimit::Count(0);
+        let (buffer, progress) = (pipeline.buffer_max_bytes, request.progress.clone());
+        let mut summary = ExportSummary { file: name_of(source), ..ExportSummary::default() };
+        let reader = match source {
+            ExportSource::Local(file) => {
+                let version = local_load::version(pipeline, file, &config, Repeat::Skip);
+                summary.size_bytes = version.size_bytes;
+                let fields = (KeyFields::default(), progress);
+                FileReader::open_local(file, &version, buffer, &options, fields).await?
+            }
+            ExportSource::Object(object) => {
+                let version = self.store.head(object).await?;
+                summary.size_bytes = version.size_bytes;
+                summary.version_id.clone_from(&version.object.version_id);
+                summary.etag = Some(version.etag.clone());
+                let fields = KeyFields::default();
+                FileReader::open(&self.store, &version, buffer, &options, &fields).await?.with_progress(progress)
+            }
+        };
+        Ok(ExportFile { reader, summary, key: config.export_key })
+    }
+}
+
+fn name_of(source: &ExportSource<'_>) -> String {
+    match source {
+        ExportSource::Local(file) => file.name().to_owned(),
+        ExportSource::Object(object) => object.to_string(),
+    }
+}
+
+/// The settings of a file. A comparison needs no table, so a file without one has the default settings.
+fn table_config(pipeline: &PipelineConfig, table: Option<&str>, key: &str) -> Result<TableConfig> {
+    if table.is_none() && pipeline.key_parts(key).is_err() {
+        return Ok(pipeline.table_defaults(&TableName::default()));
+    }
+    local_load::table_of(pipeline, table, key).map(|(_, config)| config)
+}
+
+/// The expected size of the rows, from the size of the file and its compression.
+async fn estimated_bytes(file: &ExportFile) -> Result<u64> {
+    let (format, compression) =
+        file.reader.format().await.map_err(|error| error.for_object(file.summary.file.clone()))?;
+    let factor = match (format, compression) {
+        (Format::Parquet, _) => 5,
+        (Format::Streaming(_), Some(Compression::Gzip | Compression::Zstd | Compression::Zip)) => 10,
+        (Format::Streaming(_), None) => 1,
+    };
+    Ok(file.summary.size_bytes.saturating_mul(factor))
+}
+
+/// Reads both exports at the same time. The first error stops the other read.
+async fn read(old: Option<ExportFile>, new: ExportFile, partitions: usize, memory: Memory) -> Result<(Export, Export)> {
+    let mut tasks = JoinSet::new();
+    let (mut old_export, mut new_export) = (old.is_none().then(|| Export::none(partitions, memory)), None);
+    for (side, file) in [(Side::Old, old), (Side::New, Some(new))] {
+        let Some(file) = file else { continue };
+        let work = async move {
+            let name = file.summary.file.clone();
+            let export = Export::read(file, partitions, memory).await.map_err(|error| error.for_object(name))?;
+            Ok::<_, Error>((side, export))
+        };
+        tasks.spawn(work.in_current_span());
+    }
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(result) => match result? {
+                (Side::Old, export) => old_export = Some(export),
+                (Side::New, export) => new_export = Some(export),
+            },
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(stopped) => return Err(Error::new(ErrorKind::Internal, "reading was stopped").with_source(stopped)),
+            },
+        }
+    }
+    old_export.zip(new_export).ok_or_else(|| Error::new(ErrorKind::Internal, "an export was not read"))
+}
+
+/// Compares two exports that were read.
+async fn compare(mut old: Export, mut new: Export, memory: Memory) -> Result<Comparison> {
+    let mut comparer = Comparer::new(&old, &new, memory);
+    comparer.compare(&mut old, &mut new).await?;
+    let (common, counts, changes) = comparer.finish(&new.columns)?;
+    let summary = Summary {
+        schema_changes: if old.summary.is_some() { common.changes.clone() } else { SchemaChanges::default() },
+        old: old.summary,
+        new: new.summary.unwrap_or_default(),
+        key: new.columns.key_names(),
+        counts,
+    };
+    let columns = ComparedColumns { old: old.columns, new: new.columns, common };
+    Ok(Comparison { summary, columns, changes, seq: 0 })
+}

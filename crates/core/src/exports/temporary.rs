@@ -1,0 +1,83 @@
+//! A temporary file without a name: the operating system deletes it when the process ends, however it ends.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::local_file::unnamed_file;
+
+/// A part of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub(super) start: u64,
+    pub(super) length: usize,
+}
+
+/// A file that only grows. It is created with the first bytes.
+#[derive(Debug, Default)]
+pub(super) struct TemporaryFile {
+    file: Option<File>,
+    length: u64,
+}
+
+impl TemporaryFile {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the folder for temporary files has no space, or cannot be written.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<Chunk> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(unnamed_file().map_err(|error| failed(&error))?),
+        };
+        file.write_all_at(bytes, self.length).map_err(|error| failed(&error))?;
+        let chunk = Chunk { start: self.length, length: bytes.len() };
+        self.length += bytes.len() as u64;
+        Ok(chunk)
+    }
+
+    /// Appends the bytes of a part of the file to `out`.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn read(&self, chunk: Chunk, out: &mut Vec<u8>) -> Result<()> {
+        let Some(file) = &self.file else { return Err(broken()) };
+        let start = out.len();
+        out.resize(start + chunk.length, 0);
+        file.read_exact_at(&mut out[start..], chunk.start).map_err(|error| failed(&error))
+    }
+
+    /// The number of bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+fn failed(error: &std::io::Error) -> Error {
+    let folder = std::env::temp_dir();
+    let message = format!(
+        "the temporary file in {} cannot be used ({error}); set TMPDIR to a folder with enough space",
+        folder.display()
+    );
+    Error::new(ErrorKind::Settings, message)
+}
+
+/// The error for bytes that are not those that were written.
+pub(super) fn broken() -> Error {
+    Error::new(ErrorKind::Internal, "a temporary file does not contain the rows that were written to it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_returned() {
+        let mut file = TemporaryFile::default();
+        let (first, second) = (file.append(b"abc").unwrap(), file.append(b"de").unwrap());
+        let mut out = b"-".to_vec();
+        file.read(second, &mut out).unwrap();
+        file.read(first, &mut out).unwrap();
+        assert_eq!((out.as_slice(), file.length()), (&b"-deabc"[..], 5));
+    }
+}
