@@ -2,6 +2,7 @@
 
 mod text;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -29,10 +30,10 @@ pub(crate) struct Arguments {
     /// The older and the newer export: files, s3://bucket/key, or - for standard input
     #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true)]
     files: Vec<String>,
-    /// Columns that identify a row, separated by commas, as EXPORT_KEY
+    /// Columns that identify a row, separated by commas (overrides EXPORT_KEY)
     #[arg(long, value_name = "COLUMNS")]
     key: Option<String>,
-    /// There is no older export: every row of NEW is inserted
+    /// Treat every row of NEW as inserted, because no older export exists
     #[arg(long)]
     first: bool,
     /// Write all changes to this file: .jsonl, .jsonl.gz or .jsonl.zst
@@ -44,13 +45,13 @@ pub(crate) struct Arguments {
     /// Exit with 2 if the exports differ
     #[arg(long)]
     exit_code: bool,
-    /// Memory for the comparison, such as 64MiB, as DIFF_MEMORY; the rest is in a temporary file
+    /// Memory limit, such as 64MiB (overrides DIFF_MEMORY); more rows use temporary files
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
-    /// Table whose settings apply; by default the one that the settings name for each file
+    /// Table whose settings apply to both exports; by default the one that the settings name for NEW
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
-    /// Choose the settings as for an object with this key
+    /// Select the settings by this object key instead of NEW
     #[arg(long = "as", value_name = "KEY")]
     choose_as: Option<String>,
 }
@@ -77,9 +78,8 @@ struct FirstChanges {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let (old, new) = names(arguments)?;
-    if let Some(output) = &arguments.output {
-        DeltaWriter::check_name(output)?;
-    }
+    // Early, so that a wrong name or folder is found before the comparison.
+    let writer = arguments.output.as_deref().map(|output| create(output, &arguments.files)).transpose()?;
     let key = arguments.key.clone().map(|key| ("EXPORT_KEY", key));
     let memory = arguments.memory.map(|memory| ("DIFF_MEMORY", memory.to_string()));
     let settings = CommandSettings::read(&session.environment.fixed(key.into_iter().chain(memory).collect()))?;
@@ -87,7 +87,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     let differ = Box::pin(ExportDiffer::new(settings.pipeline, settings.diff_memory)).await;
     let work = async {
         let mut comparison = Box::pin(compare(arguments, (old, new), &differ, session)).await?;
-        let first = changes(arguments, &mut comparison, session).await?;
+        let first = changes(arguments, (&mut comparison, writer), session).await?;
         Ok::<_, Error>((comparison, first))
     };
     let (comparison, first) = tokio::select! {
@@ -106,6 +106,15 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         None => {}
     }
     Ok(if arguments.exit_code && !summary.is_equal() { Exit::NeedsAttention } else { Exit::Done })
+}
+
+/// Creates the delta, unless it would replace one of the exports.
+fn create(output: &Path, exports: &[String]) -> Result<DeltaWriter> {
+    let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    if place(output).is_some_and(|output| exports.iter().any(|export| place(Path::new(export)) == Some(output))) {
+        return Err(Error::new(ErrorKind::Settings, "--output names one of the exports, which it would replace"));
+    }
+    DeltaWriter::create(output)
 }
 
 /// The older and the newer export.
@@ -163,12 +172,15 @@ fn source_of(name: FileName, file: Option<&LocalFile>) -> Option<ExportSource<'_
 }
 
 /// Returns the first changes, and writes all of them to the file.
-async fn changes(arguments: &Arguments, comparison: &mut Comparison, session: &Session) -> Result<FirstChanges> {
+async fn changes(
+    arguments: &Arguments,
+    (comparison, mut writer): (&mut Comparison, Option<DeltaWriter>),
+    session: &Session,
+) -> Result<FirstChanges> {
     let mut first = FirstChanges::default();
-    let mut writer = match &arguments.output {
-        Some(path) => Some(DeltaWriter::create(path, comparison.summary())?),
-        None => None,
-    };
+    if let Some(writer) = &mut writer {
+        writer.write_summary(comparison.summary())?;
+    }
     let mut line = Vec::new();
     while let Some(change) = comparison.next_change()? {
         if let Some(writer) = &mut writer {
@@ -181,7 +193,8 @@ async fn changes(arguments: &Arguments, comparison: &mut Comparison, session: &S
         } else if session.output.format() == Format::Json {
             line.clear();
             change.write_line(&mut line);
-            first.json.extend(serde_json::from_slice::<Value>(&line));
+            let change = serde_json::from_slice(&line);
+            first.json.push(change.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?);
         } else {
             first.text += &text::change(&change);
         }

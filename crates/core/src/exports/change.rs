@@ -55,6 +55,21 @@ impl<'a> Change<'a> {
         self.stored.after.map(|values| self.row(&self.columns.new, values))
     }
 
+    /// The columns outside the key of the old row, with their values.
+    pub fn values_before(&self) -> Option<Vec<(&str, Value<'_>)>> {
+        self.stored.before.map(|values| self.values(&self.columns.old, values))
+    }
+
+    /// The columns outside the key of the new row, with their values.
+    pub fn values_after(&self) -> Option<Vec<(&str, Value<'_>)>> {
+        self.stored.after.map(|values| self.values(&self.columns.new, values))
+    }
+
+    fn values<'b>(&'b self, columns: &'b ExportColumns, values: &'b [u8]) -> Vec<(&'b str, Value<'b>)> {
+        let row = self.row(columns, values).into_iter().enumerate();
+        row.filter(|(index, _)| !columns.key.contains(index)).map(|(_, field)| field).collect()
+    }
+
     /// The common columns that an update changes, as the new export names them, with the old and the new value.
     pub fn updates(&self) -> Vec<(&str, Value<'_>, Value<'_>)> {
         let (Some(before), Some(after)) = (self.stored.before, self.stored.after) else { return Vec::new() };

@@ -8,11 +8,14 @@ use super::record::{Row, Values};
 use super::sort::{ChangeSorter, SortedChanges, StoredChange};
 use super::summary::ChangeCounts;
 use super::table::{KeyTable, row};
-use super::temporary::broken;
+use super::temporary::{LINK_BYTES, broken};
 use crate::error::{Error, ErrorKind, Position, Result};
 
 /// The most times that a partition is divided again. More would not help: then its rows have the same key, which is an error.
 const MAX_LEVELS: usize = 6;
+
+/// The most rows that memory is reserved for before they are read.
+const MAX_RESERVED_ROWS: usize = 1 << 20;
 
 /// An export of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +65,8 @@ impl Comparer {
     pub(super) async fn compare(&mut self, old: &mut Export, new: &mut Export) -> Result<()> {
         for index in 0..new.partitions.count() {
             let (old_rows, new_rows) = (old.partitions.take(index), new.partitions.take(index));
-            self.pair(Pair { old: (&old.partitions, old_rows), new: (&new.partitions, new_rows) }, 0)?;
+            let pair = Pair { old: (&old.partitions, old_rows), new: (&new.partitions, new_rows) };
+            self.pair(pair, 0, self.memory.nested())?;
             // A long comparison can be stopped here.
             tokio::task::yield_now().await;
         }
@@ -82,18 +86,22 @@ impl Comparer {
         Ok((common, counts, sorter.finish()?))
     }
 
-    fn pair(&mut self, pair: Pair<'_>, level: usize) -> Result<()> {
+    /// Compares a pair, in parts if it is large. The buffers of the parts use `buffers`.
+    fn pair(&mut self, pair: Pair<'_>, level: usize, buffers: Memory) -> Result<()> {
         let Pair { old: (old_file, old), new: (new_file, new) } = pair;
         let bytes = old.bytes + new.bytes;
         if level == MAX_LEVELS || self.memory.holds(bytes, old.rows + new.rows) || old.rows + new.rows < 2 {
             return self.in_memory(Pair { old: (old_file, old), new: (new_file, new) });
         }
-        let parts = self.memory.partitions(bytes.saturating_mul(2));
-        let mut old = old_file.divide(old, parts, self.memory)?;
-        let mut new = new_file.divide(new, parts, self.memory)?;
+        let rows = old.rows + new.rows;
+        let parts = buffers.partitions(bytes.saturating_mul(2));
+        let mut old = old_file.divide(old, parts, buffers)?;
+        let mut new = new_file.divide(new, parts, buffers)?;
         for index in 0..parts {
             let (old_rows, new_rows) = (old.take(index), new.take(index));
-            self.pair(Pair { old: (&old, old_rows), new: (&new, new_rows) }, level + 1)?;
+            // If one part has all rows, their keys are most likely equal, and no hash divides them.
+            let next_level = if old_rows.rows + new_rows.rows == rows { MAX_LEVELS } else { level + 1 };
+            self.pair(Pair { old: (&old, old_rows), new: (&new, new_rows) }, next_level, buffers.nested())?;
         }
         Ok(())
     }
@@ -101,10 +109,10 @@ impl Comparer {
     fn in_memory(&mut self, pair: Pair<'_>) -> Result<()> {
         let Pair { old: (old_file, mut old), new: (new_file, mut new) } = pair;
         let (rows, size) = (old.rows + new.rows, old.bytes + new.bytes);
-        let mut table = KeyTable::new(usize::try_from(rows).unwrap_or(usize::MAX));
+        let mut table = KeyTable::new(usize::try_from(rows).unwrap_or(usize::MAX).min(MAX_RESERVED_ROWS));
         let mut bytes = Vec::new();
         if self.memory.holds(size, rows) {
-            bytes.reserve_exact(usize::try_from(size).unwrap_or(0));
+            bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + LINK_BYTES);
         }
         let mut start = 0;
         while old_file.next_rows(&mut old, &mut bytes)? {

@@ -78,23 +78,31 @@ impl DeltaWriter {
         })
     }
 
-    /// Creates a file beside `path`, and writes the first line.
+    /// Creates a file beside `path`. [`DeltaWriter::write_summary`] writes its first line.
     ///
     /// # Errors
     /// When the name has another ending than those of [`DeltaCompression::of_name`], or the file cannot be created.
-    pub fn create(path: &Path, summary: &Summary) -> Result<Self> {
+    pub fn create(path: &Path) -> Result<Self> {
         let compression = Self::check_name(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let partial = path.with_file_name(format!(".{name}.{:08x}.partial", fastrand::u32(..)));
         let file =
             OpenOptions::new().write(true).create_new(true).open(&partial).map_err(|error| failed(path, &error))?;
-        let mut block = Vec::with_capacity(BLOCK_BYTES);
-        let heading = Heading { format: "spillway-delta", format_version: 1, summary };
-        serde_json::to_writer(&mut block, &heading).map_err(|error| failed(path, &error.into()))?;
-        block.push(b'\n');
+        let block = Vec::with_capacity(BLOCK_BYTES);
         let compressor = compression.compressor();
         let path = path.to_owned();
         Ok(Self { file, path, partial: Some(partial), compressor, block, compressed: Vec::new() })
+    }
+
+    /// Adds the first line.
+    ///
+    /// # Errors
+    /// When the summary cannot be written as JSON.
+    pub fn write_summary(&mut self, summary: &Summary) -> Result<()> {
+        let heading = Heading { format: "spillway-delta", format_version: 1, summary };
+        serde_json::to_writer(&mut self.block, &heading).map_err(|error| failed(&self.path, &error.into()))?;
+        self.block.push(b'\n');
+        Ok(())
     }
 
     /// Adds a change.
@@ -166,12 +174,15 @@ mod tests {
             schema_changes: super::super::SchemaChanges::default(),
         };
         fs::write(&path, "earlier").unwrap();
-        drop(DeltaWriter::create(&path, &summary).unwrap());
+        drop(DeltaWriter::create(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "earlier");
-        DeltaWriter::create(&path, &summary).unwrap().finish().unwrap();
+        let mut writer = DeltaWriter::create(&path).unwrap();
+        writer.write_summary(&summary).unwrap();
+        writer.finish().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("{\"format\":\"spillway-delta\",\"format_version\":1,\"old\":null,"), "{text}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(DeltaWriter::create(Path::new("a.csv"), &summary).is_err());
+        assert!(DeltaWriter::create(Path::new("a.csv")).is_err());
+        assert!(DeltaWriter::create(&folder.path().join("missing/a.jsonl")).is_err());
     }
 }

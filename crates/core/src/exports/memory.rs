@@ -1,11 +1,12 @@
 //! How a comparison divides its memory.
 //!
 //! Buffers of the partitions get a quarter, the two partitions that are compared get a half, and changes that are sorted get a
-//! quarter. What the readers of the files hold comes in addition.
+//! quarter. The buffers of a partition that is divided again are halved at each level. What the readers of the files hold comes in
+//! addition.
 
 /// The size of a full buffer of a partition.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
-const MIN_CHUNK_BYTES: usize = 256;
+const MIN_CHUNK_BYTES: usize = 4096;
 const MAX_PARTITIONS: u64 = 512;
 const MIN_PARTITIONS: u64 = 2;
 /// The memory of a row beside its bytes: its entry in the table of keys, and the slots for it.
@@ -19,6 +20,11 @@ impl Memory {
     /// So many bytes.
     pub(super) fn new(bytes: u64) -> Self {
         Self(bytes)
+    }
+
+    /// The memory for a partition that is divided again.
+    pub(super) fn nested(self) -> Self {
+        Self(self.0 / 2)
     }
 
     /// Whether two partitions with so many bytes and rows can be in memory together.

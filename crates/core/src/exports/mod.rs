@@ -65,9 +65,9 @@ pub struct DiffRequest<'a> {
     pub old: Option<ExportSource<'a>>,
     /// The newer export.
     pub new: ExportSource<'a>,
-    /// The table whose settings apply; `None` selects it by key.
+    /// The table whose settings apply to both exports; `None` selects it by key.
     pub table: Option<&'a str>,
-    /// The key by which the settings select a table and its settings; `None` uses the key or the path of each file.
+    /// The key by which the settings select a table and its settings; `None` uses the key or the path of the newer export.
     pub key: Option<&'a str>,
     /// Counts the bytes and rows of both files.
     pub progress: Progress,
@@ -122,13 +122,15 @@ impl ExportDiffer {
     /// When an export cannot be read, has a bad record or no key column, or when a key is NULL or in an export twice.
     pub async fn compare(&self, request: DiffRequest<'_>) -> Result<Comparison> {
         self.pipeline.database.tables.refresh(&self.store).await?;
-        let new = self.open(&request.new, &request).await?;
+        let key = request.key.unwrap_or_else(|| own_key(&request.new));
+        let config = table_config(&self.pipeline, request.table, key)?;
+        let new = self.open(&request.new, &config, &request.progress).await?;
         if new.key.is_empty() {
             let message = "EXPORT_KEY is not set; it names the columns that identify a row, as the option --key does";
             return Err(Error::new(ErrorKind::Settings, message));
         }
         let old = match &request.old {
-            Some(old) => Some(ExportFile { key: new.key.clone(), ..self.open(old, &request).await? }),
+            Some(old) => Some(self.open(old, &config, &request.progress).await?),
             None => None,
         };
         let mut size = estimated_bytes(&new).await?;
@@ -136,29 +138,34 @@ impl ExportDiffer {
             size = size.saturating_add(estimated_bytes(old).await?);
         }
         let (old, new) = read(old, new, self.memory.partitions(size), self.memory).await?;
+        for source in request.old.iter().chain([&request.new]) {
+            if let ExportSource::Local(file) = source {
+                file.check_unchanged().map_err(|error| error.for_object(file.name()))?;
+            }
+        }
         Box::pin(compare(old, new, self.memory)).await
     }
 
-    async fn open(&self, source: &ExportSource<'_>, request: &DiffRequest<'_>) -> Result<ExportFile> {
+    async fn open(&self, source: &ExportSource<'_>, config: &TableConfig, progress: &Progress) -> Result<ExportFile> {
         let name = name_of(source);
-        self.open_now(source, request).await.map_err(|error| error.for_object(name))
+        self.open_now(source, config, progress).await.map_err(|error| error.for_object(name))
     }
 
-    async fn open_now(&self, source: &ExportSource<'_>, request: &DiffRequest<'_>) -> Result<ExportFile> {
+    async fn open_now(
+        &self,
+        source: &ExportSource<'_>,
+        config: &TableConfig,
+        progress: &Progress,
+    ) -> Result<ExportFile> {
         let pipeline = &self.pipeline;
-        let own_key = match source {
-            ExportSource::Local(file) => file.name(),
-            ExportSource::Object(object) => &object.key,
-        };
-        let config = table_config(pipeline, request.table, request.key.unwrap_or(own_key))?;
         let mut options = config.files.clone();
         // A record that is skipped would look like a row that was deleted.
         options.limits.rejects = RejectLimit::Count(0);
-        let (buffer, progress) = (pipeline.buffer_max_bytes, request.progress.clone());
+        let (buffer, progress) = (pipeline.buffer_max_bytes, progress.clone());
         let mut summary = ExportSummary { file: name_of(source), ..ExportSummary::default() };
         let reader = match source {
             ExportSource::Local(file) => {
-                let version = local_load::version(pipeline, file, &config, Repeat::Skip);
+                let version = local_load::version(pipeline, file, config, Repeat::Skip);
                 summary.size_bytes = version.size_bytes;
                 let fields = (KeyFields::default(), progress);
                 FileReader::open_local(file, &version, buffer, &options, fields).await?
@@ -172,7 +179,7 @@ impl ExportDiffer {
                 FileReader::open(&self.store, &version, buffer, &options, &fields).await?.with_progress(progress)
             }
         };
-        Ok(ExportFile { reader, summary, key: config.export_key })
+        Ok(ExportFile { reader, summary, key: config.export_key.clone() })
     }
 }
 
@@ -183,7 +190,15 @@ fn name_of(source: &ExportSource<'_>) -> String {
     }
 }
 
-/// The settings of a file. A comparison needs no table, so a file without one has the default settings.
+/// The key by which the settings select the table of an export.
+fn own_key<'a>(source: &'a ExportSource<'_>) -> &'a str {
+    match source {
+        ExportSource::Local(file) => file.name(),
+        ExportSource::Object(object) => &object.key,
+    }
+}
+
+/// The settings of both exports. A comparison needs no table, so a key without one has the default settings.
 fn table_config(pipeline: &PipelineConfig, table: Option<&str>, key: &str) -> Result<TableConfig> {
     if table.is_none() && pipeline.key_parts(key).is_err() {
         return Ok(pipeline.table_defaults(&TableName::default()));

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use super::memory::Memory;
 use super::record::Row;
-use super::temporary::{Chunk, TemporaryFile, broken};
+use super::temporary::{Chunk, LINK_BYTES, TemporaryFile, broken};
 use crate::error::Result;
 
 /// The rows of one export in partitions.
@@ -22,13 +22,24 @@ pub(super) struct Partitions {
 /// The rows whose keys have one hash.
 #[derive(Debug, Default)]
 pub(super) struct Partition {
-    chunks: Vec<Chunk>,
+    /// The last chunk in the file. Each begins with the place of the one before it, so that memory holds only this one.
+    last: Option<Chunk>,
     /// The last rows, which are not in the file.
     buffer: Vec<u8>,
     /// Number of rows.
     pub(super) rows: u64,
     /// Number of bytes of the rows.
     pub(super) bytes: u64,
+}
+
+impl Partition {
+    fn append(&mut self, file: &mut TemporaryFile, rows: &[u8]) -> Result<()> {
+        let mut chunk = Vec::with_capacity(LINK_BYTES + rows.len());
+        chunk.extend_from_slice(&Chunk::link(self.last));
+        chunk.extend_from_slice(rows);
+        self.last = Some(file.append(&chunk)?);
+        Ok(())
+    }
 }
 
 impl Partitions {
@@ -57,14 +68,15 @@ impl Partitions {
         partition.rows += 1;
         partition.bytes += size as u64;
         if partition.buffer.len() + size > self.chunk_bytes && !partition.buffer.is_empty() {
-            partition.chunks.push(self.file.append(&partition.buffer)?);
+            let rows = std::mem::take(&mut partition.buffer);
+            partition.append(&mut self.file, &rows)?;
+            partition.buffer = rows;
             partition.buffer.clear();
         }
         if size > self.chunk_bytes {
             let mut long = Vec::with_capacity(size);
             row.append_to(&mut long);
-            partition.chunks.push(self.file.append(&long)?);
-            return Ok(());
+            return partition.append(&mut self.file, &long);
         }
         if partition.buffer.capacity() == 0 {
             partition.buffer.reserve_exact(self.chunk_bytes);
@@ -83,8 +95,12 @@ impl Partitions {
     /// # Errors
     /// When the temporary file cannot be read.
     pub(super) fn next_rows(&self, partition: &mut Partition, out: &mut Vec<u8>) -> Result<bool> {
-        if let Some(chunk) = partition.chunks.pop() {
+        if let Some(chunk) = partition.last {
+            let start = out.len();
             self.file.read(chunk, out)?;
+            let link = out.get(start..start + LINK_BYTES).ok_or_else(broken)?;
+            partition.last = Chunk::of_link(link);
+            out.drain(start..start + LINK_BYTES);
             return Ok(true);
         }
         let rows = std::mem::take(&mut partition.buffer);

@@ -75,6 +75,10 @@ fn final_columns(names: Vec<String>, first: Option<ExportColumns>, key: &[String
         return Err(Error::new(ErrorKind::FileBroken, message));
     }
     let columns = ExportColumns::of(names, key)?;
+    if first.as_ref().is_some_and(|first| !columns.names.starts_with(&first.names)) {
+        let message = "a column has another name at the end of the export than at its beginning";
+        return Err(Error::new(ErrorKind::FileBroken, message));
+    }
     match first.is_some_and(|first| first.key != columns.key) {
         true => {
             let message = "EXPORT_KEY names another column at the end of the export than at its beginning";

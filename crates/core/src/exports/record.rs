@@ -13,7 +13,7 @@ const ESCAPE: u8 = 0xff;
 pub(super) struct Row<'a> {
     /// The number of the record in its file, from 1.
     pub(super) record: u64,
-    /// The key; see [`KeyWriter`].
+    /// The key; see [`push_key_part`].
     pub(super) key: &'a [u8],
     /// The values outside the key; see [`push_value`].
     pub(super) values: &'a [u8],
@@ -119,7 +119,7 @@ impl<'a> Iterator for Values<'a> {
     }
 }
 
-/// Appends one part of a key of `parts` columns. All but the last end with a mark that no part contains.
+/// Appends one part of a key of `parts` columns. All but the last end with bytes that no part contains.
 pub(super) fn push_key_part(out: &mut Vec<u8>, part: &[u8], is_last: bool) {
     if is_last {
         return out.extend_from_slice(part);

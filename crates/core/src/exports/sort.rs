@@ -63,7 +63,7 @@ impl<'a> StoredChange<'a> {
     }
 }
 
-/// Removes the values of a row, or the mark that the export does not have the row.
+/// Removes the values of a row, or the note that the export does not have the row.
 fn take_row<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let Some(length) = take_number(bytes)?.checked_sub(1) else { return Some(None) };
     let (row, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
@@ -80,11 +80,14 @@ pub(super) struct ChangeSorter {
     max_bytes: usize,
     file: TemporaryFile,
     runs: Vec<Chunk>,
+    /// The number of bytes of the longest change.
+    longest: usize,
 }
 
 impl ChangeSorter {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { buffer: Vec::new(), index: Vec::new(), max_bytes, file: TemporaryFile::default(), runs: Vec::new() }
+        let (buffer, index, runs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { buffer, index, max_bytes, file: TemporaryFile::default(), runs, longest: 0 }
     }
 
     /// Adds a change.
@@ -93,6 +96,7 @@ impl ChangeSorter {
     /// When the temporary file cannot be used.
     pub(super) fn push(&mut self, change: StoredChange<'_>) -> Result<()> {
         let length = change.key.len() + change.before.map_or(0, <[u8]>::len) + change.after.map_or(0, <[u8]>::len) + 16;
+        self.longest = self.longest.max(length);
         let index_bytes = (self.index.len() + 1) * size_of::<(u64, usize)>();
         if self.buffer.len() + length + index_bytes > self.max_bytes && !self.index.is_empty() {
             self.write_run()?;
@@ -145,7 +149,7 @@ impl ChangeSorter {
         self.index.clear();
         self.buffer.clear();
         self.buffer.shrink_to(self.max_bytes);
-        match self.runs.len() >= max_runs(self.max_bytes) {
+        match self.runs.len() >= max_runs(self.max_bytes, self.longest) {
             true => self.merge_runs(),
             false => Ok(()),
         }
@@ -175,9 +179,9 @@ fn append(file: &mut TemporaryFile, block: &mut Vec<u8>, bytes: &[u8]) -> Result
     Ok(())
 }
 
-/// The most runs that a merge reads at a time.
-fn max_runs(max_bytes: usize) -> usize {
-    (max_bytes / MIN_READ_BYTES).clamp(2, MAX_RUNS)
+/// The most runs that a merge reads at a time. It has a buffer for each, with at least one change.
+fn max_runs(max_bytes: usize, longest: usize) -> usize {
+    (max_bytes / MIN_READ_BYTES.max(longest)).clamp(2, MAX_RUNS)
 }
 
 /// The first bytes of a key as a number with the same order.

@@ -25,9 +25,23 @@ pub(super) struct KeyTable {
 }
 
 impl KeyTable {
-    /// A table for so many rows.
+    /// A table for so many rows, which grows for more.
     pub(super) fn new(rows: usize) -> Self {
         Self { entries: Vec::with_capacity(rows), slots: vec![0; (rows * 2).next_power_of_two()] }
+    }
+
+    /// Doubles the slots.
+    fn grow(&mut self) {
+        let mask = self.slots.len() * 2 - 1;
+        let mut slots = vec![0; mask + 1];
+        for (index, entry) in (1..).zip(&self.entries) {
+            let mut slot = entry.hash as usize & mask;
+            while slots[slot] != 0 {
+                slot = (slot + 1) & mask;
+            }
+            slots[slot] = index;
+        }
+        self.slots = slots;
     }
 
     /// Returns the entry of a key, which has no rows if the key is new. `bytes` contain all rows so far.
@@ -36,6 +50,9 @@ impl KeyTable {
     /// When the bytes are not those that were written.
     pub(super) fn entry(&mut self, key: &[u8], bytes: &[u8]) -> Result<&mut Entry> {
         let hash = hash(key, LEVEL);
+        if self.entries.len() * 2 >= self.slots.len() {
+            self.grow();
+        }
         let mut slot = hash as usize & (self.slots.len() - 1);
         while let Some(index) = self.slots[slot].checked_sub(1) {
             let entry = &self.entries[index as usize];

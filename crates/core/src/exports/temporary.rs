@@ -13,6 +13,27 @@ pub(super) struct Chunk {
     pub(super) length: usize,
 }
 
+/// The number of bytes of a link to a part of a file.
+pub(super) const LINK_BYTES: usize = 16;
+
+impl Chunk {
+    /// A part of the file as bytes, or the bytes for none.
+    pub(super) fn link(chunk: Option<Self>) -> [u8; LINK_BYTES] {
+        let (start, length) = chunk.map_or((0, 0), |chunk| (chunk.start, chunk.length as u64));
+        let mut link = [0; LINK_BYTES];
+        link[..8].copy_from_slice(&start.to_le_bytes());
+        link[8..].copy_from_slice(&length.to_le_bytes());
+        link
+    }
+
+    /// The part of the file that a link names, if it names one.
+    pub(super) fn of_link(link: &[u8]) -> Option<Self> {
+        let (start, length) = link.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length.first_chunk()?)).ok()?;
+        (length > 0).then_some(Self { start: u64::from_le_bytes(*start), length })
+    }
+}
+
 /// A file that only grows. It is created with the first bytes.
 #[derive(Debug, Default)]
 pub(super) struct TemporaryFile {

@@ -58,14 +58,13 @@ pub(super) fn change(change: &Change<'_>) -> String {
     let key = change.key();
     let key_text: Vec<String> =
         key.iter().map(|(name, value)| format!("{}={}", printable(name), shown(*value))).collect();
-    let is_key = |name: &str| key.iter().any(|(key, _)| key.to_lowercase() == name.to_lowercase());
     let row = |row: Option<Vec<(&str, Value<'_>)>>| {
-        let fields = row.unwrap_or_default().into_iter().filter(|(name, _)| !is_key(name));
+        let fields = row.unwrap_or_default().into_iter();
         fields.map(|(name, value)| format!("{}={}", printable(name), shown(value))).collect::<Vec<_>>().join(" ")
     };
     let (mark, fields) = match change.operation {
-        Operation::Create => ('+', row(change.after())),
-        Operation::Delete => ('-', row(change.before())),
+        Operation::Create => ('+', row(change.values_after())),
+        Operation::Delete => ('-', row(change.values_before())),
         Operation::Update => {
             let update = |(name, before, after): (&str, Value<'_>, Value<'_>)| {
                 format!("{}={} -> {}", printable(name), shown(before), shown(after))
