@@ -96,6 +96,7 @@ build: tools ## build the functions as they are deployed (slow: link-time optimi
 build-local: setup ## build what demo, tests and scripts/deploy-local run (dev profile)
 	@cargo build --locked --workspace --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
+# Without the command line and the benchmarks, which the demo does not run.
 build-demo: setup
 	@cargo build --locked --workspace --exclude spillway-cli --exclude spillway-bench --bins --example hello $(if $(wildcard $(target)/debug/demo),--quiet)
 
