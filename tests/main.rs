@@ -19,6 +19,8 @@ mod engines {
     mod conformance_failures;
     // Conformance tests for the attempt history and the list of runs.
     mod conformance_history;
+    // Conformance tests for the load mode mirror.
+    mod conformance_mirror;
     // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
     // The column types in the documentation.

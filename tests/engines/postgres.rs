@@ -14,7 +14,7 @@ use crate::engines::conformance::{
 };
 use crate::engines::{
     conformance_append, conformance_changes, conformance_contract, conformance_failures, conformance_history,
-    conformance_modes,
+    conformance_mirror, conformance_modes,
 };
 
 /// PostgreSQL's destination, with its own database.
@@ -137,6 +137,7 @@ macro_rules! server_tests {
 conformance_append::for_each_test!(conformance_tests);
 conformance_changes::for_each_test!(conformance_tests);
 conformance_contract::for_each_test!(conformance_tests);
+conformance_mirror::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
 conformance_history::for_each_test!(conformance_tests);

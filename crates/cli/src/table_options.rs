@@ -32,6 +32,8 @@ enum Mode {
     Replace,
     /// They update the rows with the same key, and are added otherwise
     Merge,
+    /// As merge, and rows that the file does not have are deleted
+    Mirror,
 }
 
 /// `FILE_FORMAT`.
@@ -60,6 +62,7 @@ impl TableOptions {
                 Mode::Append => "append",
                 Mode::Replace => "replace",
                 Mode::Merge => "merge",
+                Mode::Mirror => "mirror",
             };
             ("LOAD_MODE", word.to_owned())
         }));

@@ -60,6 +60,8 @@ error_kinds! {
     TableMismatch = "table_mismatch";
     /// A value does not fit its column. Spillway's check or the database found it.
     DataRefused = "data_refused";
+    /// A full export is not plausible: it would delete too many rows, has a key twice, or has no single scope.
+    ExportRefused = "export_refused";
     /// The database is out of storage, or a packet or transaction exceeds its limit.
     DatabaseFull = "database_full";
     /// A bug in Spillway: a statement that the server does not understand, or a broken invariant.

@@ -121,7 +121,9 @@ async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
         Ok(LoadResult::Loaded(counts)) => (LedgerState::Loaded, Some(counts)),
         Ok(LoadResult::NotNeeded(entry)) => (entry.state, None),
         // Every later sweep would fail the same way.
-        Err(error) if matches!(error.kind(), ErrorKind::DataRefused | ErrorKind::TableMismatch) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DataRefused | ErrorKind::ExportRefused | ErrorKind::TableMismatch) =>
+        {
             warn!(error = %chain(&error), "the table does not accept the rows of an interrupted load");
             remove_from_lake(attempt).await?;
             return Ok(skipped());

@@ -89,6 +89,13 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
         ErrorKind::DataRefused => {
             (Never, FallBack, false, "change the table so that the record fits, then replay the fallback")
         }
+        ErrorKind::ExportRefused => (
+            Never,
+            FallBack,
+            false,
+            "check that the export is complete and has each key once; if the deletions are right, raise MIRROR_MAX_DELETES and \
+             replay the fallback",
+        ),
         ErrorKind::DatabaseFull => {
             (Never, FallBack, false, "add storage or raise max_allowed_packet, then replay the fallback")
         }
@@ -162,6 +169,9 @@ pub fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::DataRefused => {
             "change the table or the record, or set MAX_REJECTS to load the file without its bad records"
         }
+        ErrorKind::ExportRefused => {
+            "check that the export is complete and has each key once; if the deletions are right, raise MIRROR_MAX_DELETES"
+        }
         ErrorKind::DatabaseFull => "add storage, or raise max_allowed_packet",
         ErrorKind::Internal => "report this message as a bug in Spillway",
         ErrorKind::CommitUnknown => "run the command again: it reads the ledger to learn whether the rows are stored",
@@ -206,6 +216,7 @@ pub(crate) fn is_response(kind: ErrorKind) -> bool {
             | ErrorKind::Privilege
             | ErrorKind::TableMismatch
             | ErrorKind::DataRefused
+            | ErrorKind::ExportRefused
             | ErrorKind::DatabaseFull
     )
 }

@@ -60,12 +60,15 @@ pub struct Report {
     /// Rows of this object that are in the table or the fallback. A merge stores only the last of several rows with the
     /// same key.
     pub rows_stored: u64,
-    /// Stored rows for which a merge changed a row of the table.
+    /// Stored rows for which a merge or a mirror changed a row of the table.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_updated: u64,
-    /// Stored rows that were equal to a row of the table, in a merge.
+    /// Stored rows that were equal to a row of the table, in a merge or a mirror.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_unchanged: u64,
+    /// Rows of the table that a mirror has deleted, because the file does not have them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_deleted: u64,
     /// Records of the file that were rejected.
     #[serde(default)]
     pub rows_rejected: u64,
@@ -117,6 +120,7 @@ impl Report {
             rows_stored: 0,
             rows_updated: 0,
             rows_unchanged: 0,
+            rows_deleted: 0,
             rows_rejected: 0,
             rejects: None,
             lake: None,

@@ -227,6 +227,9 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
     if report.rows_updated > 0 || report.rows_unchanged > 0 {
         line += &format!(", {} updated, {} unchanged", count(report.rows_updated), count(report.rows_unchanged));
     }
+    if report.rows_deleted > 0 {
+        line += &format!(", {} deleted from the table", count(report.rows_deleted));
+    }
     if report.rows_rejected > 0 {
         line += &format!(", {} rejected", counted(report.rows_rejected, "record"));
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::environment::{Environment, settings_error};
-use super::setting::{Declared, Reason, invalid};
+use super::setting::{Declared, Reason, Setting, invalid};
 use super::settings;
-use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Output, Tls};
+use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Mirror, Output, Tls};
 use crate::error::Result;
 use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
@@ -48,17 +48,33 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
 }
 
 fn load_mode(environment: &Environment) -> Result<LoadMode> {
-    let columns = environment.find(&settings::MERGE_KEY)?.unwrap_or_default();
     let mut mode = environment.get(&settings::LOAD_MODE)?;
-    let is_named_twice = |name: &String| columns.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
-    let is_valid = matches!(mode, LoadMode::Merge { .. }) || columns.is_empty();
-    if !is_valid || columns.iter().any(is_named_twice) {
-        return Err(invalid(&settings::MERGE_KEY, &columns.join(","), Reason::Form));
-    }
-    if let LoadMode::Merge { key } = &mut mode {
-        *key = columns;
+    let has_key = mode.key().is_some();
+    let columns = columns(environment, &settings::MERGE_KEY, has_key)?;
+    let scope = self::columns(environment, &settings::MIRROR_SCOPE, matches!(mode, LoadMode::Mirror(_)))?;
+    match &mut mode {
+        LoadMode::Append | LoadMode::Replace => {}
+        LoadMode::Merge { key } => *key = columns,
+        LoadMode::Mirror(mirror) => {
+            if environment.get(&settings::MAX_REJECTS)?.is_on() {
+                let why = "a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0";
+                return Err(invalid(&settings::LOAD_MODE, "mirror", Reason::Because(why.to_owned())));
+            }
+            let max_deletes_percent = environment.get(&settings::MIRROR_MAX_DELETES)?;
+            *mirror = Mirror { key: columns, scope, max_deletes_percent };
+        }
     }
     Ok(mode)
+}
+
+/// The columns that a setting names, each once; none if they have no meaning.
+fn columns(environment: &Environment, setting: &Setting<Vec<String>>, have_meaning: bool) -> Result<Vec<String>> {
+    let columns = environment.find(setting)?.unwrap_or_default();
+    let is_named_twice = |name: &String| columns.iter().filter(|other| other.eq_ignore_ascii_case(name)).count() > 1;
+    if (!have_meaning && !columns.is_empty()) || columns.iter().any(is_named_twice) {
+        return Err(invalid(setting, &columns.join(","), Reason::Form));
+    }
+    Ok(columns)
 }
 
 /// `OUTPUT`, if the other settings allow it.

@@ -162,7 +162,7 @@ macro_rules! from_number {
         })*
     };
 }
-from_number!(u16, u32, u64, usize);
+from_number!(u8, u16, u32, u64, usize);
 
 impl<T: FromNumber> Value<T> {
     /// A number from `min` to `max`.

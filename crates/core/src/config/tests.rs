@@ -8,7 +8,7 @@ use rstest::rstest;
 use secrecy::ExposeSecret;
 
 use super::{Environment, IngestSettings, TaskSettings, TriggerSettings, settings};
-use crate::destination::{Engine, LoadMode, Tls};
+use crate::destination::{Engine, LoadMode, Mirror, Tls};
 use crate::error::ErrorKind;
 use crate::key_columns::KeyColumn;
 use crate::pattern::SPECIAL_NAMES;
@@ -159,14 +159,24 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it accepts 1 to 255 letters, digits, _ or -")]
 #[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres or postgresql")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it accepts verify or off")]
-#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace or merge")]
+#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace, merge or mirror")]
+#[case(
+    &[("LOAD_MODE", "mirror"), ("MAX_REJECTS", "1")],
+    "LOAD_MODE is \"mirror\": a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0; it accepts \
+     append, replace, merge or mirror"
+)]
+#[case(
+    &[("LOAD_MODE", "merge"), ("MIRROR_SCOPE", "tenant")],
+    "MIRROR_SCOPE is \"tenant\"; it accepts column names separated by commas, each once, with LOAD_MODE=mirror"
+)]
+#[case(&[("LOAD_MODE", "mirror"), ("MIRROR_MAX_DELETES", "101")], "MIRROR_MAX_DELETES is \"101\"; it accepts a number of percent from 0 to 100")]
 #[case(
     &[("MERGE_KEY", "id")],
-    "MERGE_KEY is \"id\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge"
+    "MERGE_KEY is \"id\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge or mirror"
 )]
 #[case(
     &[("LOAD_MODE", "merge"), ("MERGE_KEY", "id, ID")],
-    "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge"
+    "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge or mirror"
 )]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it accepts a number of seconds from 5 to 3600")]
 #[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab or one ASCII character other than the quote")]
@@ -199,7 +209,13 @@ fn a_merge_key_is_named_or_left_to_the_table() {
     assert_eq!(mode(&[]).unwrap(), LoadMode::Append);
     assert_eq!(mode(&[("LOAD_MODE", "Merge")]).unwrap(), LoadMode::Merge { key: vec![] });
     let key = vec!["tenant".to_owned(), "id".to_owned()];
-    assert_eq!(mode(&[("LOAD_MODE", "merge"), ("MERGE_KEY", "tenant, id")]).unwrap(), LoadMode::Merge { key });
+    let named = ("MERGE_KEY", "tenant, id");
+    assert_eq!(mode(&[("LOAD_MODE", "merge"), named]).unwrap(), LoadMode::Merge { key: key.clone() });
+    let mirror = Mirror { key: key.clone(), scope: vec![], max_deletes_percent: 10 };
+    assert_eq!(mode(&[("LOAD_MODE", "mirror"), named]).unwrap(), LoadMode::Mirror(mirror));
+    let more = [("LOAD_MODE", "mirror"), named, ("MIRROR_SCOPE", "tenant"), ("MIRROR_MAX_DELETES", "0")];
+    let mirror = Mirror { key, scope: vec!["tenant".to_owned()], max_deletes_percent: 0 };
+    assert_eq!(mode(&more).unwrap(), LoadMode::Mirror(mirror));
 }
 
 #[test]

@@ -69,7 +69,8 @@ async fn claim_on<C: LoadConnection>(
 impl<C: LoadConnection> LedgerClaim<C> {
     async fn record(&mut self, body: &Body, counts: RowCounts) -> Result<C::Transaction> {
         Failpoint::BeforeLedgerEnd.reached().await;
-        let loaded = Loaded { load_mode: LOAD_MODE, counts, lake_key: body.lake_key.as_deref(), table_changes: &[] };
+        let lake_key = body.lake_key.as_deref();
+        let loaded = Loaded { load_mode: LOAD_MODE, counts, lake_key, has_deletes: false, table_changes: &[] };
         self.database.ledger().record_loaded(&mut self.connection, &self.file.source.id, &loaded).await
     }
 }

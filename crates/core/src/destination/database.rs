@@ -50,7 +50,7 @@ impl<C: LoadConnection> Database<C> {
 
     /// The columns of the ledger that loads with these options need.
     pub(super) fn ledger_columns(&self) -> LedgerColumns {
-        if self.options.output.has_lake() { LedgerColumns::WithLake } else { LedgerColumns::WithoutLake }
+        LedgerColumns { lake: self.options.output.has_lake(), deletes: self.options.load_mode.deletes_missing() }
     }
 
     pub(super) fn ledger(&self) -> SqlLedger<'_> {
@@ -99,7 +99,7 @@ impl<C: LoadConnection> Database<C> {
         self.ledger().ensure_changes_column(connection, &self.idle.failed_additions, &database).await
     }
 
-    /// Begins a transaction and claims the source in it, and the table where the file replaces it.
+    /// Begins a transaction and claims the source in it, and the table where the newest file decides its rows.
     pub(super) async fn begin_claim(
         &self,
         connection: &mut C,
@@ -109,8 +109,8 @@ impl<C: LoadConnection> Database<C> {
         connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
         Failpoint::Begun.reached().await;
         let mut result = self.ledger().claim(connection, claim).await?;
-        if result == ClaimResult::Claimed && self.replaces(plan) {
-            result = self.ledger().claim_table(connection, claim).await?;
+        if result == ClaimResult::Claimed && self.claims_table(plan) {
+            result = self.ledger().claim_table(connection, claim, &claim.table.unique_text()).await?;
         }
         if result == ClaimResult::Claimed {
             Failpoint::Claimed.reached().await;
@@ -118,9 +118,14 @@ impl<C: LoadConnection> Database<C> {
         Ok(result)
     }
 
-    /// Whether the file replaces the table's rows. A file without columns does not.
+    /// Whether the table's rows are deleted before the file's rows are sent. A file without columns deletes none.
     pub(super) fn replaces(&self, plan: &C::Plan) -> bool {
         !C::columns(plan).is_empty() && self.options.load_mode == LoadMode::Replace
+    }
+
+    /// Whether the file must be the newest of its table. A file without columns need not be.
+    fn claims_table(&self, plan: &C::Plan) -> bool {
+        !C::columns(plan).is_empty() && self.options.claims_table()
     }
 }
 
@@ -273,7 +278,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             let mut connection = self.connect().await?;
             let claim = Claim { body_sha256: outcome.body_sha256.as_deref(), ..claim_of(file, None) };
             let recorded = async {
-                self.ledger().ensure(&mut connection, LedgerColumns::WithoutLake).await?;
+                self.ledger().ensure(&mut connection, LedgerColumns::COMMON).await?;
                 self.ledger().record(&mut connection, &claim, outcome, &file.table_changes.made()).await
             }
             .await;

@@ -79,9 +79,20 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
         rows: &mut Rows<'_, Self::Storage>,
     ) -> impl Future<Output = Result<SendResult>> + Send;
 
-    /// Merges or copies staged rows into the table, in the open transaction.
+    /// Returns the values of a mirror's scope, from the staged rows; `None` for a load without a scope.
     ///
-    /// Returns how many rows are stored, updated and unchanged. `counts` are those of the sent rows, at least one.
+    /// # Errors
+    /// [`crate::error::ErrorKind::ExportRefused`] unless the rows have exactly one value in each column of the scope.
+    fn mirror_scope(
+        &mut self,
+        plan: &Self::Plan,
+        size_bytes: u64,
+    ) -> impl Future<Output = Result<Option<Vec<String>>>> + Send;
+
+    /// Merges or copies staged rows into the table, in the open transaction. A mirror also deletes rows.
+    ///
+    /// Returns how many rows are stored, updated, unchanged and deleted. `counts` are those of the sent rows. Only a mirror may have
+    /// none.
     fn apply(
         &mut self,
         plan: &Self::Plan,

@@ -166,8 +166,8 @@ async fn content_state<C: LoadConnection>(connection: &mut C, request: &Request<
     {
         return Ok(Some(LedgerState::Duplicate));
     }
-    let replaces = options.load_mode == LoadMode::Replace && !schema.schema().columns.is_empty();
-    let is_superseded = replaces && ledger.has_newer(connection, &file.table, &file.source).await?;
+    let claims_table = options.claims_table() && !schema.schema().columns.is_empty();
+    let is_superseded = claims_table && ledger.has_newer(connection, &file.table, &file.source).await?;
     Ok(is_superseded.then_some(LedgerState::Superseded))
 }
 
@@ -187,9 +187,9 @@ async fn found_table<C: LoadConnection>(
         return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, ColumnChecker::new(columns)));
     }
     connection.reject_unsupported(table, mode).await?;
-    let key = match mode {
-        LoadMode::Append | LoadMode::Replace => None,
-        LoadMode::Merge { key } => Some(connection.read_key(table, key).await?),
+    let key = match mode.key() {
+        Some(wanted) => Some(connection.read_key(table, wanted).await?),
+        None => None,
     };
     let table_columns = connection.read_columns(table).await?;
     let names = |columns: &[&Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();

@@ -74,9 +74,9 @@ pub(super) fn mark_key<S>(table: &str, key: &[String], columns: &mut [TableColum
     Ok(())
 }
 
-/// Returns the columns of a new table's primary key in the order of `MERGE_KEY`, and none in other load modes.
+/// Returns the columns of a new table's primary key in the order of `MERGE_KEY`, and none in load modes without a key.
 pub(super) fn new_key<'a>(table: &str, columns: &'a [Column], mode: &LoadMode) -> Result<Vec<&'a Column>> {
-    let LoadMode::Merge { key: wanted } = mode else { return Ok(Vec::new()) };
+    let Some(wanted) = mode.key() else { return Ok(Vec::new()) };
     let mismatch = |message: String| Error::new(ErrorKind::TableMismatch, message);
     if wanted.is_empty() {
         let message = format!("table {table} does not exist, and a new table has no key to merge by; set MERGE_KEY");
@@ -128,13 +128,13 @@ pub(super) struct MergeTarget<'a, S> {
     pub(super) table: &'a TableName,
     /// The table's columns in the file's order.
     pub(super) columns: &'a [TableColumn<S>],
-    /// Number of staged rows, at least one.
+    /// Number of staged rows. Only a mirror has none.
     pub(super) staged: u64,
     /// Size of the file, for the time limits of the statements.
     pub(super) size_bytes: u64,
 }
 
-/// The row counts of a merge, as its statements return them.
+/// The row counts of a merge or a mirror, as its statements return them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MergeCounts {
     /// Staged rows.
@@ -147,6 +147,8 @@ pub(super) struct MergeCounts {
     pub(super) updated: u64,
     /// Rows that were inserted.
     pub(super) inserted: u64,
+    /// Rows of the table that were deleted, in a mirror.
+    pub(super) deleted: u64,
 }
 
 impl MergeCounts {
@@ -155,7 +157,7 @@ impl MergeCounts {
     /// # Errors
     /// [`ErrorKind::Internal`] when a row was counted twice or not at all.
     pub(super) fn total(self) -> Result<RowCounts> {
-        let Self { staged, latest, known, updated, inserted } = self;
+        let Self { staged, latest, known, updated, inserted, deleted } = self;
         if latest > staged || updated > known || known + inserted != latest {
             let message = format!(
                 "the row counts of the merge are inconsistent: {staged} rows staged, {latest} distinct keys, {known} \
@@ -169,6 +171,7 @@ impl MergeCounts {
             rows_updated: updated,
             rows_unchanged: known - updated,
             rows_rejected: 0,
+            rows_deleted: deleted,
         })
     }
 }
@@ -213,9 +216,15 @@ mod tests {
 
     #[test]
     fn every_row_is_counted_once() {
-        let good = MergeCounts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3 };
-        let expected =
-            RowCounts { rows_parsed: 9, rows_stored: 7, rows_updated: 3, rows_unchanged: 1, ..RowCounts::default() };
+        let good = MergeCounts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3, deleted: 2 };
+        let expected = RowCounts {
+            rows_parsed: 9,
+            rows_stored: 7,
+            rows_updated: 3,
+            rows_unchanged: 1,
+            rows_rejected: 0,
+            rows_deleted: 2,
+        };
         assert_eq!(good.total().unwrap(), expected);
         for bad in [
             MergeCounts { latest: 10, inserted: 6, ..good },

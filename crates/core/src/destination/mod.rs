@@ -27,6 +27,7 @@ mod inspect;
 mod limits;
 mod matching;
 mod merge;
+mod mirror;
 mod mysql;
 mod options;
 mod piece;
@@ -60,8 +61,8 @@ use database::Database;
 use idle::Idle;
 pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, inspect_new};
 pub use options::{
-    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, MissingColumns,
-    Output, Product, Tls, UnknownColumns,
+    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Mirror,
+    MissingColumns, Output, Product, Tls, UnknownColumns,
 };
 pub use probe::{LedgerProbe, Probe};
 pub use value_rejects::ValueRejects;

@@ -130,6 +130,19 @@ pub enum LoadMode {
         /// The key's columns; empty for the table's primary key.
         key: Vec<String>,
     },
+    /// The table gets exactly the file's rows, by key, and its other rows are deleted.
+    Mirror(Mirror),
+}
+
+/// How a file's rows become all rows of a table, or all rows of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// The key's columns; empty for the table's primary key.
+    pub key: Vec<String>,
+    /// The columns of the scope, which have one value each in a file; empty if a file has all rows of the table.
+    pub scope: Vec<String>,
+    /// The share of the rows that a file may delete, in percent.
+    pub max_deletes_percent: u8,
 }
 
 impl LoadMode {
@@ -139,6 +152,31 @@ impl LoadMode {
             Self::Append => "append",
             Self::Replace => "replace",
             Self::Merge { .. } => "merge",
+            Self::Mirror(_) => "mirror",
+        }
+    }
+
+    /// Returns the wanted key of a mode that finds the table's rows by key. It is empty for the table's primary key.
+    pub(crate) fn key(&self) -> Option<&[String]> {
+        match self {
+            Self::Append | Self::Replace => None,
+            Self::Merge { key } | Self::Mirror(Mirror { key, .. }) => Some(key),
+        }
+    }
+
+    /// Whether a file deletes the table's rows that it does not have.
+    pub(crate) fn deletes_missing(&self) -> bool {
+        match self {
+            Self::Append | Self::Replace | Self::Merge { .. } => false,
+            Self::Mirror(_) => true,
+        }
+    }
+
+    /// Whether each file is a full export, so that the newest one decides which rows the table has.
+    pub(crate) fn loads_full_exports(&self) -> bool {
+        match self {
+            Self::Append | Self::Merge { .. } => false,
+            Self::Replace | Self::Mirror(_) => true,
         }
     }
 }
@@ -210,6 +248,15 @@ impl DestinationOptions {
             UnknownColumns::Add | UnknownColumns::Json => false,
         };
         self.load_mode == LoadMode::Append && keeps_table
+    }
+
+    /// Whether a file must be the newest of its table. A mirror with a scope claims the scope instead, when its rows are staged.
+    pub(super) fn claims_table(&self) -> bool {
+        match &self.load_mode {
+            LoadMode::Append | LoadMode::Merge { .. } => false,
+            LoadMode::Replace => true,
+            LoadMode::Mirror(mirror) => mirror.scope.is_empty(),
+        }
     }
 
     /// The treatment of columns that only the file or only the table has.

@@ -17,6 +17,7 @@ pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
         | ErrorKind::TableMismatch
         | ErrorKind::DatabaseFull => true,
         ErrorKind::DataRefused
+        | ErrorKind::ExportRefused
         | ErrorKind::Internal
         | ErrorKind::CommitUnknown
         | ErrorKind::FileBroken

@@ -117,7 +117,7 @@ pub(super) enum Prepared<Storage, Key> {
     Ready {
         /// The table's columns in the file's order. Empty for a file without columns.
         columns: Vec<TableColumn<Storage>>,
-        /// The merge key, in that load mode.
+        /// The key, in a load mode with one.
         key: Option<Key>,
     },
     /// The table or columns must be created from a final schema.
@@ -144,9 +144,9 @@ pub(super) async fn prepare<C: TableConnection>(
         }
     }
     connection.reject_unsupported(table, mode).await?;
-    let key = match mode {
-        LoadMode::Append | LoadMode::Replace => None,
-        LoadMode::Merge { key } => Some(connection.read_key(table, key).await?),
+    let key = match mode.key() {
+        Some(wanted) => Some(connection.read_key(table, wanted).await?),
+        None => None,
     };
     let key_columns = key.as_ref().map_or(&[][..], C::key_columns);
     let mut table_columns = connection.read_columns(table).await?;
@@ -281,7 +281,7 @@ pub(super) fn columns_to_send<S: Clone>(
 ///
 /// A merge would set the column of known rows to NULL. And Spillway can set aside one row, but the server rejects all.
 fn reject_nulls_early<S>(request: &Request<'_>, columns: &mut [TableColumn<S>]) {
-    let is_merge = matches!(request.options.load_mode, LoadMode::Merge { .. });
+    let is_merge = request.options.load_mode.key().is_some();
     let sets_rows_aside = request.file.value_rejects.is_some();
     for column in columns {
         match column.null_fill {

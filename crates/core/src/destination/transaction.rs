@@ -15,7 +15,7 @@ use super::{Body, CommitResult, FileClaim, OpenClaim, OpenLoad, ReadyLoad, RowCo
 use crate::batch::BatchStream;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::{ChangesColumn, ClaimResult, Loaded};
+use crate::ledger::{ChangesColumn, ClaimResult, Loaded, scope_name};
 
 /// The context of an error while the connection is kept open.
 pub(super) const KEEP_ALIVE: &str = "cannot keep the connection open";
@@ -91,8 +91,18 @@ impl<C: LoadConnection> Load<C> {
         } else if is_new_body {
             ledger.claim_body(connection, &claim).await?;
         }
+        if let Some(values) = connection.mirror_scope(plan, body.decoded_bytes).await? {
+            let scope = scope_name(&file.table, &values);
+            match ledger.claim_table(connection, &claim, &scope).await? {
+                ClaimResult::Claimed => {}
+                ClaimResult::NotNeeded(_) => {
+                    // The caller retries, and then finds the source superseded.
+                    return Err(Error::new(ErrorKind::Conflict, "a newer file with the same scope is loaded"));
+                }
+            }
+        }
         let counts = match counts.rows_parsed {
-            0 => counts,
+            0 if !database.options.load_mode.deletes_missing() => counts,
             rows_parsed => {
                 let applied = connection.apply(plan, &file.table, counts, body.decoded_bytes).await?;
                 RowCounts { rows_parsed, rows_rejected: counts.rows_rejected, ..applied }
@@ -104,7 +114,13 @@ impl<C: LoadConnection> Load<C> {
         Failpoint::BeforeLedgerEnd.reached().await;
         let load_mode = database.options.load_mode.name();
         let changes = changes_column.listed(file.table_changes.made());
-        let loaded = Loaded { load_mode, counts, lake_key: body.lake_key.as_deref(), table_changes: &changes };
+        let loaded = Loaded {
+            load_mode,
+            counts,
+            lake_key: body.lake_key.as_deref(),
+            has_deletes: database.options.load_mode.deletes_missing(),
+            table_changes: &changes,
+        };
         let transaction = ledger.record_loaded(connection, &file.source.id, &loaded).await?;
         Ok((counts, transaction))
     }

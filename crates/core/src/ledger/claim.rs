@@ -123,18 +123,18 @@ impl SqlLedger<'_> {
         }
     }
 
-    /// Claims the table for a source that is already claimed and that replaces the table's rows.
+    /// Claims a table for a source that is already claimed and that is a full export of it.
     ///
-    /// Only one source can hold a table. If a newer source holds it, this one ends as superseded, see
-    /// [`CurrentSource::is_newer_than`].
+    /// `current_of` names the table, or a scope of it, see [`super::scope_name`]. Only one source can hold a name. If a newer source
+    /// holds it, this one ends as superseded, see [`CurrentSource::is_newer_than`].
     pub(crate) async fn claim_table<C: LedgerConnection>(
         &self,
         connection: &mut C,
         claim: &Claim<'_>,
+        current_of: &str,
     ) -> Result<ClaimResult> {
         let context = "cannot claim the table";
-        let table = claim.table.unique_text();
-        if let Some(row) = self.query(connection, context, CURRENT, &[table.as_ref().into()]).await?.first() {
+        if let Some(row) = self.query(connection, context, CURRENT, &[current_of.into()]).await?.first() {
             let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
             let current = CurrentSource { source_id, key, modified_micros };
             if current.is_newer_than(claim.source) {
@@ -142,7 +142,7 @@ impl SqlLedger<'_> {
             }
             self.execute(connection, context, RELEASE_TABLE, &[(&current.source_id).into()]).await?.rows()?;
         }
-        let params = [table.as_ref().into(), claim.source.last_modified.into(), claim.source.id.as_str().into()];
+        let params = [current_of.into(), claim.source.last_modified.into(), claim.source.id.as_str().into()];
         match self.execute(connection, context, CLAIM_TABLE, &params).await? {
             ExecuteResult::Rows(_) => Ok(ClaimResult::Claimed),
             ExecuteResult::UniqueViolation(_) => {

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::ObjectVersion;
+use crate::object::{ObjectVersion, hash_parts};
 use crate::report::Report;
 use crate::table_name::TableName;
 
@@ -131,12 +131,14 @@ pub struct RowCounts {
     pub rows_parsed: u64,
     /// Rows of the file that are in the table. A merge stores the last row of each key, every other load all rows.
     pub rows_stored: u64,
-    /// Stored rows that changed an existing row of the table, in a merge.
+    /// Stored rows that changed an existing row of the table, in a merge or a mirror.
     pub rows_updated: u64,
-    /// Stored rows that the table already had, in a merge.
+    /// Stored rows that the table already had, in a merge or a mirror.
     pub rows_unchanged: u64,
     /// Rejected records of the file, in addition to `rows_parsed`.
     pub rows_rejected: u64,
+    /// Rows of the table that the file does not have, and that a mirror has deleted.
+    pub rows_deleted: u64,
 }
 
 impl RowCounts {
@@ -151,6 +153,7 @@ impl RowCounts {
         report.rows_rejected = self.rows_rejected;
         report.rows_updated = self.rows_updated;
         report.rows_unchanged = self.rows_unchanged;
+        report.rows_deleted = self.rows_deleted;
     }
 }
 
@@ -169,6 +172,13 @@ pub struct LedgerOutcome {
     pub rows_rejected: u64,
     /// The reason, without row values.
     pub reason: String,
+}
+
+/// Returns the name of a scope of a table, for the ledger's column `current_of`: the rows with these values in the scope's columns.
+pub(crate) fn scope_name(table: &TableName, values: &[String]) -> String {
+    let table: Vec<&str> = table.parts().collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    hash_parts(&[&["scope"], &table[..], &[""], &values[..]].concat())
 }
 
 /// A worker's claim on a source, as the ledger stores it.
@@ -209,6 +219,25 @@ mod tests {
     fn text_is_truncated_between_characters() {
         assert_eq!(truncated("äöü", 2), "äö");
         assert_eq!(truncated("äö", 2), "äö");
+    }
+
+    #[test]
+    fn scopes_of_one_table_differ_by_their_values() {
+        let name = |table: TableName, values: &[&str]| {
+            scope_name(&table, &values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>())
+        };
+        let names = [
+            name("orders".into(), &["a"]),
+            name("orders".into(), &["b"]),
+            name("orders".into(), &["a", "b"]),
+            name("orders".into(), &["ab"]),
+            name(TableName::in_schema("orders", "a"), &[]),
+            name("other".into(), &["a"]),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert_eq!(name.len(), 64);
+            assert_eq!(names.iter().position(|other| other == name), Some(index));
+        }
     }
 
     #[test]

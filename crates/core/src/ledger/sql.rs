@@ -6,7 +6,9 @@ use std::borrow::Cow;
 
 use tracing::warn;
 
-use super::statements::{COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, LOADED_IN_LAKE, MOVED, ORIGINAL, OUTCOME};
+use super::statements::{
+    COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MORE_LAKE_KEY, MORE_ROWS_DELETED, MOVED, ORIGINAL, OUTCOME,
+};
 use super::table::LedgerColumns;
 use super::{
     ChangesColumn, Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState,
@@ -28,6 +30,8 @@ pub(crate) struct Loaded<'a> {
     pub(crate) counts: RowCounts,
     /// The key of the object with the rows in the lake, if there is one.
     pub(crate) lake_key: Option<&'a str>,
+    /// The load mode deletes rows, so their number is written.
+    pub(crate) has_deletes: bool,
     /// The changes of the table. They are empty if the ledger lacks the column for them.
     pub(crate) table_changes: &'a [String],
 }
@@ -130,9 +134,17 @@ impl<'a> SqlLedger<'a> {
             counts.rows_updated.into(),
             counts.rows_unchanged.into(),
         ];
-        params.extend(loaded.lake_key.map(Value::from));
+        let mut more = String::new();
+        if let Some(lake_key) = loaded.lake_key {
+            more += MORE_LAKE_KEY;
+            params.push(lake_key.into());
+        }
+        if loaded.has_deletes {
+            more += MORE_ROWS_DELETED;
+            params.push(counts.rows_deleted.into());
+        }
         params.push(id.as_str().into());
-        let sql = self.sql::<C::Dialect>(if loaded.lake_key.is_some() { LOADED_IN_LAKE } else { LOADED });
+        let sql = self.sql::<C::Dialect>(&LOADED.replace("{more}", &more));
         let transaction = connection.execute_last("cannot write the ledger", &sql, &params).await?;
         transaction.ok_or_else(|| Error::new(ErrorKind::Internal, "the claimed ledger row is missing"))
     }

@@ -38,12 +38,12 @@ pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', c
      committed_at = {now}, reason = ? WHERE source_id = ?";
 pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, \
      reason = ? WHERE source_id = ?";
+/// In place of `{more}`, the columns that a ledger of an earlier version may lack are set.
 pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
-     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, committed_at = {now} \
+     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, {more}committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
-pub(super) const LOADED_IN_LAKE: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
-     rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, lake_key = ?, committed_at = {now} \
-     WHERE source_id = ? AND state = 'loading'";
+pub(super) const MORE_LAKE_KEY: &str = "lake_key = ?, ";
+pub(super) const MORE_ROWS_DELETED: &str = "rows_deleted = ?, ";
 /// The changes that a row lists so far.
 pub(super) const CHANGES_OF: &str = "SELECT table_changes FROM {ledger} WHERE source_id = ?";
 pub(super) const CHANGES: &str = "UPDATE {ledger} SET table_changes = ? WHERE source_id = ?";

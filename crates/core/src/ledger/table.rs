@@ -49,22 +49,32 @@ const ADDED_COLUMNS: [Column; 5] = [
 /// lake.
 const LAKE_COLUMN: Column = ("lake_key", SqlType::Text(1024), "NULL");
 
-/// The columns that a load needs in an existing ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LedgerColumns {
-    /// All but the lake's.
-    WithoutLake,
-    /// Also the lake's.
-    WithLake,
+/// The column of the rows that a mirror has deleted. A ledger of an earlier version gets it with the first mirrored file.
+const DELETES_COLUMN: Column = ("rows_deleted", SqlType::Count, "NULL");
+
+/// The columns that a load needs in an existing ledger, beside those of every load.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LedgerColumns {
+    /// The key of the object in the lake.
+    pub(crate) lake: bool,
+    /// The number of deleted rows.
+    pub(crate) deletes: bool,
 }
 
 impl LedgerColumns {
+    /// The columns of every load.
+    pub(crate) const COMMON: Self = Self { lake: false, deletes: false };
+    const ALL: Self = Self { lake: true, deletes: true };
+
     fn added(self) -> impl Iterator<Item = &'static Column> {
-        let lake = match self {
-            Self::WithoutLake => None,
-            Self::WithLake => Some(&LAKE_COLUMN),
-        };
-        ADDED_COLUMNS.iter().chain(lake)
+        let lake = self.lake.then_some(&LAKE_COLUMN);
+        let deletes = self.deletes.then_some(&DELETES_COLUMN);
+        ADDED_COLUMNS.iter().chain(lake).chain(deletes)
+    }
+
+    /// Whether a ledger with these columns has all the others.
+    fn include(self, other: Self) -> bool {
+        (self.lake || !other.lake) && (self.deletes || !other.deletes)
     }
 
     /// Returns the names of the columns that an existing ledger may lack.
@@ -80,9 +90,7 @@ pub(crate) struct CheckedLedger(Option<(String, LedgerColumns)>);
 impl CheckedLedger {
     /// Whether the connection knows that this ledger has these columns.
     pub(super) fn covers(&self, table: &str, columns: LedgerColumns) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|(name, found)| name == table && (*found == columns || *found == LedgerColumns::WithLake))
+        self.0.as_ref().is_some_and(|(name, found)| name == table && found.include(columns))
     }
 
     /// Remembers a ledger that has these columns.
@@ -93,7 +101,7 @@ impl CheckedLedger {
 
 /// Returns the statement that creates a ledger.
 pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
-    let columns = COLUMNS.iter().chain(LedgerColumns::WithLake.added()).chain([&CHANGES_COLUMN]);
+    let columns = COLUMNS.iter().chain(LedgerColumns::ALL.added()).chain([&CHANGES_COLUMN]);
     let columns: Vec<String> = columns.map(definition::<D>).collect();
     create_table::<D>(table, &columns, D::KEYS, LEDGER_INDEXES)
 }
@@ -138,12 +146,15 @@ mod tests {
     #[test]
     fn checked_ledger_covers_its_columns_and_fewer() {
         let mut checked = CheckedLedger::default();
-        assert!(!checked.covers("ledger", LedgerColumns::WithoutLake));
-        checked.note("ledger", LedgerColumns::WithoutLake);
-        assert!(checked.covers("ledger", LedgerColumns::WithoutLake));
-        assert!(!checked.covers("ledger", LedgerColumns::WithLake));
-        assert!(!checked.covers("other", LedgerColumns::WithoutLake));
-        checked.note("ledger", LedgerColumns::WithLake);
-        assert!(checked.covers("ledger", LedgerColumns::WithoutLake));
+        let (common, lake) = (LedgerColumns::COMMON, LedgerColumns { lake: true, deletes: false });
+        let deletes = LedgerColumns { lake: false, deletes: true };
+        assert!(!checked.covers("ledger", common));
+        checked.note("ledger", common);
+        assert!(checked.covers("ledger", common));
+        assert!(!checked.covers("ledger", lake) && !checked.covers("ledger", deletes));
+        assert!(!checked.covers("other", common));
+        checked.note("ledger", lake);
+        assert!(checked.covers("ledger", common) && checked.covers("ledger", lake));
+        assert!(!checked.covers("ledger", deletes));
     }
 }

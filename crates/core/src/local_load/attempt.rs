@@ -178,9 +178,9 @@ pub(crate) fn body(config: &TableConfig, repeat: Repeat, sha256: &str, decoded_b
             let table = config.name.parts().collect::<Vec<_>>();
             Some(hash_parts(&[&["local file", "content", sha256], &table[..]].concat()))
         }
-        (Repeat::LoadAgain, _, _) | (_, Dedupe::Version, _) | (_, _, LoadMode::Replace | LoadMode::Merge { .. }) => {
-            None
-        }
+        (Repeat::LoadAgain, _, _)
+        | (_, Dedupe::Version, _)
+        | (_, _, LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_)) => None,
     };
     Body { sha256: sha256.to_owned(), content_id, decoded_bytes, lake_key: None }
 }

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use crate::deadline::Deadline;
-use crate::destination::LoadMode;
 use crate::destination::{Body, Destination, FileClaim, LedgerOutcome, ObjectPlace, TableChanges};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
@@ -358,24 +357,26 @@ impl<'a> Attempt<'a> {
 
 /// The ledger's record of the body of an object with this checksum and this decompressed size.
 pub(crate) fn object_body(object: &ObjectRef, config: &TableConfig, sha256: &str, decoded_bytes: u64) -> Body {
-    // A file that replaces the table may restore rows that another file has replaced in between.
+    // A full export may restore rows that another one has replaced in between.
     let content_id = match (config.dedupe, &config.destination.load_mode) {
-        (Dedupe::Content, LoadMode::Append | LoadMode::Merge { .. }) => {
+        (Dedupe::Content, mode) if !mode.loads_full_exports() => {
             Some(hash_parts(&[&object.bucket, &object.key, sha256]))
         }
-        (Dedupe::Content, LoadMode::Replace) | (Dedupe::Version, _) => None,
+        (Dedupe::Content | Dedupe::Version, _) => None,
     };
     Body { sha256: sha256.to_owned(), content_id, decoded_bytes, lake_key: None }
 }
 
 /// Fails if corrected records would replace a whole table: they are only a part of their file.
 fn check_not_replaced_by_part(config: &TableConfig, key: &str) -> Result<()> {
-    if config.destination.load_mode != LoadMode::Replace {
+    let mode = &config.destination.load_mode;
+    if !mode.loads_full_exports() {
         return Ok(());
     }
     let message = format!(
-        "with LOAD_MODE=replace the corrected records of {key:?} would replace the whole table; upload the complete \
-         corrected file"
+        "with LOAD_MODE={} the corrected records of {key:?} would replace the whole table; upload the complete \
+         corrected file",
+        mode.name()
     );
     Err(invalid(message))
 }

@@ -100,6 +100,7 @@ mod tests {
                     | ErrorKind::Privilege
                     | ErrorKind::TableMismatch
                     | ErrorKind::DataRefused
+                    | ErrorKind::ExportRefused
                     | ErrorKind::DatabaseFull
             );
             assert_eq!(outage.kind().is_none(), is_over, "{kind}");

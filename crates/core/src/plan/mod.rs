@@ -266,5 +266,5 @@ fn body(file: &Planned, rows: &FileRows<'_>) -> Body {
 
 /// Whether an error is a property of the file or its table, so that a load would fail in the same way.
 pub(crate) fn is_result(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::FileBroken | ErrorKind::TableMismatch | ErrorKind::DataRefused)
+    matches!(kind, ErrorKind::FileBroken | ErrorKind::TableMismatch | ErrorKind::DataRefused | ErrorKind::ExportRefused)
 }

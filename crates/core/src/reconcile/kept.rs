@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use tracing::warn;
 
 use crate::deadline::Deadline;
-use crate::destination::{LoadMode, LoadedVersion};
+use crate::destination::LoadedVersion;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::ObjectRef;
 use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig, ask};
@@ -111,7 +111,7 @@ async fn is_done(
     versions: &[LoadedVersion],
 ) -> Result<bool> {
     let mut same = versions.iter().filter(|version| version.etag == file.etag && version.size_bytes == file.size_bytes);
-    let loads_content_once = config.dedupe == Dedupe::Content && config.destination.load_mode != LoadMode::Replace;
+    let loads_content_once = config.dedupe == Dedupe::Content && !config.destination.load_mode.loads_full_exports();
     if loads_content_once || same.clone().any(|version| version.version_id.is_none()) {
         return Ok(same.next().is_some());
     }

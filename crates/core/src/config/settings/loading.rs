@@ -1,7 +1,7 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::{ChangedTypes, LoadMethod, LoadMode, MissingColumns, Output, UnknownColumns};
+use crate::destination::{ChangedTypes, LoadMethod, LoadMode, Mirror, MissingColumns, Output, UnknownColumns};
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, Dedupe};
 use crate::table_name::TableName;
@@ -30,16 +30,26 @@ settings! { Loading LOADING {
     ), All, Template::Parameter("KeyColumns");
 
     /// How a file changes its table. `append` adds rows, `replace` replaces all rows, `merge` updates rows with the same
-    /// key and adds the others.
+    /// key and adds the others. `mirror` does the same as `merge`, and deletes the rows that the file does not have.
     LOAD_MODE: LoadMode = Value::Choice(&[
         Choice::new("append", LoadMode::Append),
         Choice::new("replace", LoadMode::Replace),
         Choice::new("merge", LoadMode::Merge { key: Vec::new() }),
+        Choice::new("mirror", LoadMode::Mirror(Mirror { key: Vec::new(), scope: Vec::new(), max_deletes_percent: 0 })),
     ]), All, Template::Parameter("LoadMode"), default "append";
 
-    /// Key columns of a merge. Defaults to the table's primary key. A new table gets them as its primary key.
-    MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge"),
+    /// Key columns of a merge or a mirror. Defaults to the table's primary key. A new table gets them as its primary key.
+    MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge or mirror"),
         All, Template::Parameter("MergeKey");
+
+    /// Columns that a mirrored file has one value of each, such as a tenant. The file then has all rows of the table with these
+    /// values, and deletes no others. Without it, a mirrored file has all rows of the table.
+    MIRROR_SCOPE: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=mirror"),
+        All, Template::NotSet;
+
+    /// Share of the rows that a mirrored file may delete, in percent. 100 rows are always allowed. A file that would delete more falls
+    /// back, because an incomplete export looks the same.
+    MIRROR_MAX_DELETES: u8 = Value::number("number of percent", 0, 100), All, Template::NotSet, default "10";
 
     /// Columns that identify a row when two full exports of a table are compared. See `docs/exports.md`.
     EXPORT_KEY: Vec<String> = Value::list("column names separated by commas, each once"), All, Template::NotSet;

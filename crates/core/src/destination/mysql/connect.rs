@@ -134,14 +134,28 @@ impl Connection {
     where
         T: FromRow + Send + 'static,
     {
+        self.rows_within(STATEMENT_TIMEOUT, context, sql, params).await
+    }
+
+    /// Returns all rows of a small result, whose statement may take this long.
+    pub(super) async fn rows_within<T>(
+        &mut self,
+        limit: Duration,
+        context: &str,
+        sql: &str,
+        params: impl Into<Params>,
+    ) -> Result<Vec<T>>
+    where
+        T: FromRow + Send + 'static,
+    {
         let params = params.into();
         let conn = self.conn()?;
         let query = async {
             if matches!(params, Params::Empty) { conn.query(sql).await } else { conn.exec(sql, params).await }
         };
-        match tokio::time::timeout(STATEMENT_TIMEOUT, query).await {
+        match tokio::time::timeout(limit, query).await {
             Ok(rows) => rows.map_err(|error| failure(Phase::Connected, context, error)),
-            Err(_) => Err(self.abandon(context, STATEMENT_TIMEOUT)),
+            Err(_) => Err(self.abandon(context, limit)),
         }
     }
 

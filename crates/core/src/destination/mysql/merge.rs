@@ -1,6 +1,7 @@
 //! Merges a file's rows into a table by key, in the transaction that holds the ledger row.
 //!
-//! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
+//! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted. A mirror deletes
+//! the table's other rows first, see [`super::mirror`].
 //!
 //! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON DUPLICATE KEY UPDATE`
 //!   would match by any unique index, and could update the wrong row.
@@ -8,11 +9,14 @@
 //!   so batches and chunks do not change the result.
 //! - Keys are equal if the unique index finds them equal, with the collation of the column.
 
+use std::time::Duration;
+
 use super::codes::ER_DUP_ENTRY;
 use super::column::{Storage, TableColumn, ValueClass};
 use super::connect::Connection;
 use super::key::MergeKey;
 use super::ledger::MySqlDialect;
+use super::mirror::MirrorPlan;
 use super::rejection::{SentRows, check_error, from_warnings};
 use super::table::{TABLE_OPTIONS, quoted, quoted_table};
 use crate::destination::RowCounts;
@@ -35,11 +39,13 @@ pub(super) enum StagingLifetime {
 /// A merge with its staging table, and two temporary tables of row numbers.
 #[derive(Debug)]
 pub(super) struct Merge {
-    key: MergeKey,
+    pub(super) key: MergeKey,
+    /// The rules of a mirror.
+    pub(super) mirror: Option<MirrorPlan>,
     /// The table with the file's rows, numbered.
     pub(super) staging: String,
     /// The column with the row numbers.
-    sequence: String,
+    pub(super) sequence: String,
     /// The table with the number of the last row of each key.
     latest: String,
     /// The table with the numbers of the last rows whose key exists in the table.
@@ -50,14 +56,14 @@ impl Merge {
     /// Creates the tables, outside of any transaction.
     pub(super) async fn prepare(
         connection: &mut Connection,
-        key: MergeKey,
+        (key, mirror): (MergeKey, Option<MirrorPlan>),
         columns: &[TableColumn],
         staging: String,
         lifetime: StagingLifetime,
     ) -> Result<Self> {
         let sequence = sequence_name(columns);
         let (latest, known) = (format!("{staging}_latest"), format!("{staging}_known"));
-        let merge = Self { key, staging, sequence, latest, known };
+        let merge = Self { key, mirror, staging, sequence, latest, known };
         let context = "cannot create the staging table";
         connection.run(context, &merge.staging_statement(columns, lifetime)).await?;
         for list in [&merge.latest, &merge.known] {
@@ -66,6 +72,9 @@ impl Merge {
                 "CREATE TEMPORARY TABLE {} ({sequence} BIGINT UNSIGNED NOT NULL PRIMARY KEY) {TABLE_OPTIONS}",
                 quoted(list)
             );
+            connection.run(context, &sql).await?;
+        }
+        if let Some(sql) = merge.mirror.as_ref().and_then(|mirror| mirror.scope_table_statement(columns)) {
             connection.run(context, &sql).await?;
         }
         Ok(merge)
@@ -82,16 +91,11 @@ impl Merge {
         };
         let mut definitions =
             vec![format!("{} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY", quoted(&self.sequence))];
-        definitions.extend(columns.iter().map(|column| {
-            let is_text = !matches!(column.storage, Storage::Json { .. });
-            let collation = column
-                .collation
-                .as_ref()
-                .filter(|_| is_text)
-                .map(|name| format!(" COLLATE {name}"))
-                .unwrap_or_default();
-            format!("{} {}{collation} NULL", quoted(&column.name), column.type_text)
-        }));
+        definitions.extend(columns.iter().map(definition));
+        if self.mirror.is_some() {
+            // Each row of the table is looked up here.
+            definitions.push(format!("KEY ({})", quoted_list::<MySqlDialect>(&self.key.columns)));
+        }
         format!("CREATE {kind} {} ({}) {TABLE_OPTIONS}", quoted(&self.staging), definitions.join(", "))
     }
 
@@ -106,7 +110,14 @@ impl Merge {
     ) -> Result<RowCounts> {
         let mut session = MergeSession { connection, merge: self, target };
         let latest = session.change("cannot find the last row of each key", &self.latest_statement()).await?;
+        if let Some(mirror) = &self.mirror {
+            mirror.rules.check_distinct(target.staged, latest)?;
+        }
         let known = session.change("cannot find the rows to update", &self.known_statement(target.table)).await?;
+        let deleted = match &self.mirror {
+            Some(mirror) => mirror.delete_missing(&mut session, known).await?,
+            None => 0,
+        };
         let mut updated = 0;
         if known > 0
             && let Some(sql) = self.update_statement(target)
@@ -114,7 +125,7 @@ impl Merge {
             updated = session.change("cannot update the rows", &sql).await?;
         }
         let inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
-        MergeCounts { staged: target.staged, latest, known, updated, inserted }.total()
+        MergeCounts { staged: target.staged, latest, known, updated, inserted, deleted }.total()
     }
 
     fn latest_statement(&self) -> String {
@@ -175,10 +186,17 @@ impl Merge {
     }
 
     /// Returns the condition that a row of the table and a staged row have the same key.
-    fn is_same_key(&self) -> String {
+    pub(super) fn is_same_key(&self) -> String {
         let same = |name: &String| format!("t.{0} = s.{0}", quoted(name));
         self.key.columns.iter().map(same).collect::<Vec<_>>().join(" AND ")
     }
+}
+
+/// Returns the definition of a column in a table beside the loaded one: the same type and collation, and nullable.
+pub(super) fn definition(column: &TableColumn) -> String {
+    let is_text = !matches!(column.storage, Storage::Json { .. });
+    let collation = column.collation.as_ref().filter(|_| is_text).map(|name| format!(" COLLATE {name}"));
+    format!("{} {}{} NULL", quoted(&column.name), column.type_text, collation.unwrap_or_default())
 }
 
 /// Returns the condition that both rows have the same bytes in a column.
@@ -191,17 +209,22 @@ fn is_unchanged(column: &TableColumn) -> String {
 }
 
 /// Runs the statements of one merge.
-struct MergeSession<'a> {
-    connection: &'a mut Connection,
-    merge: &'a Merge,
-    target: &'a MergeTarget<'a, Storage>,
+pub(super) struct MergeSession<'a> {
+    pub(super) connection: &'a mut Connection,
+    pub(super) merge: &'a Merge,
+    pub(super) target: &'a MergeTarget<'a, Storage>,
 }
 
 impl MergeSession<'_> {
     /// Runs one statement. Returns the number of changed rows.
     async fn change(&mut self, context: &str, sql: &str) -> Result<u64> {
-        let MergeTarget { columns, staged, size_bytes, .. } = *self.target;
-        let result = self.connection.run_raw(copy_timeout(size_bytes), context, sql.as_bytes()).await?;
+        self.change_within(copy_timeout(self.target.size_bytes), context, sql).await
+    }
+
+    /// Runs one statement within a time limit. Returns the number of changed rows.
+    pub(super) async fn change_within(&mut self, limit: Duration, context: &str, sql: &str) -> Result<u64> {
+        let MergeTarget { columns, staged, .. } = *self.target;
+        let result = self.connection.run_raw(limit, context, sql.as_bytes()).await?;
         if let Err(mysql_async::Error::Server(server)) = &result
             && server.code == ER_DUP_ENTRY
             && self.merge.key.is_named_by(&server.message)

@@ -15,6 +15,7 @@ mod key;
 mod ledger;
 mod load_data;
 mod merge;
+mod mirror;
 mod rejection;
 mod replace;
 mod staging;
@@ -32,7 +33,7 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, LoadMethod, RowCounts, ScanReason, ValueCheck};
+use crate::destination::{CommitResult, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
 use crate::error::{Position, Result};
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
@@ -43,6 +44,7 @@ use column::{Storage, TableColumn};
 use connect::Connection;
 use failure::{failure, server_code};
 use merge::{Merge, StagingLifetime};
+use mirror::MirrorPlan;
 use rejection::SentRows;
 
 /// The table's columns, and how rows are written to it.
@@ -86,7 +88,11 @@ impl LoadConnection for Connection {
         let merge = match key {
             Some(key) => {
                 let lifetime = if is_staged { StagingLifetime::UntilDropped } else { StagingLifetime::Connection };
-                Some(Merge::prepare(self, key, &columns, name.clone(), lifetime).await?)
+                let mirror = match &options.load_mode {
+                    LoadMode::Mirror(rules) => Some(MirrorPlan::new(rules, &file.table, &columns, &name)?),
+                    LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } => None,
+                };
+                Some(Merge::prepare(self, (key, mirror), &columns, name.clone(), lifetime).await?)
             }
             None => {
                 if is_staged {
@@ -135,6 +141,13 @@ impl LoadConnection for Connection {
         rows: &mut Rows<'_, Storage>,
     ) -> Result<SendResult> {
         write::send(self, plan, options, rows).await
+    }
+
+    async fn mirror_scope(&mut self, plan: &Plan, size_bytes: u64) -> Result<Option<Vec<String>>> {
+        match &plan.merge {
+            Some(Merge { mirror: Some(mirror), staging, .. }) => mirror.read_scope(self, staging, size_bytes).await,
+            Some(Merge { mirror: None, .. }) | None => Ok(None),
+        }
     }
 
     async fn apply(&mut self, plan: &Plan, table: &TableName, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {

@@ -19,18 +19,23 @@ const FRESH_SIZES: &[u8] = b"SET SESSION information_schema_stats_expiry = 0";
 
 /// Deletes all rows in the open transaction.
 pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
+    let context = "cannot delete the rows that the file replaces";
+    let limit = copy_timeout(table_bytes(connection, context, table).await?);
+    let sql = format!("DELETE FROM {}", quoted_table(table));
+    let result = connection.run_raw(limit, context, sql.as_bytes()).await?;
+    check_error(result, context, &SentRows { columns, count: 0, first_record: None })?;
+    Ok(())
+}
+
+/// Returns the size of a table with its indexes, for the time limit of a statement that reads all its rows.
+pub(super) async fn table_bytes(connection: &mut Connection, context: &str, table: &TableName) -> Result<u64> {
     let sql = "SELECT CAST(COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0) AS UNSIGNED) FROM information_schema.TABLES \
          WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
-    let context = "cannot delete the rows that the file replaces";
     if !connection.facts.is_mariadb {
         // MySQL remembers the size for a day. A relative of MySQL without this setting may refuse the statement.
         let _best_effort = connection.run_raw(STATEMENT_TIMEOUT, context, FRESH_SIZES).await?;
     }
     let name = connection.schema_and_name(table);
     let sizes: Vec<u64> = connection.rows(context, sql, name).await?;
-    let limit = copy_timeout(sizes.first().copied().unwrap_or(0));
-    let sql = format!("DELETE FROM {}", quoted_table(table));
-    let result = connection.run_raw(limit, context, sql.as_bytes()).await?;
-    check_error(result, context, &SentRows { columns, count: 0, first_record: None })?;
-    Ok(())
+    Ok(sizes.first().copied().unwrap_or(0))
 }

@@ -1,11 +1,14 @@
 //! Merges a file's rows into a table by key, in the transaction that holds the ledger row.
 //!
-//! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted.
+//! Rows are staged in file order. Then rows with a known key update the table's rows, and the others are inserted. A mirror deletes
+//! the table's other rows first, see [`super::mirror`].
 //!
 //! - Rows match by the merge key only. A violation of another unique index rejects the file. `ON CONFLICT DO UPDATE`
 //!   would not distinguish unchanged from updated rows, and would reject a file that contains a key twice.
 //! - Of rows with the same key, the last one of the file is stored. Staged rows are numbered in the order of sending.
 //! - DDL is part of a transaction here, so the staging tables are created in it and end with it.
+
+use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
@@ -13,6 +16,7 @@ use super::column::{Storage, TableColumn};
 use super::connect::{Connection, last_count};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
+use super::mirror::MirrorPlan;
 use super::rejection::{self, check_count};
 use super::table::{quoted, quoted_table};
 use crate::destination::RowCounts;
@@ -27,7 +31,9 @@ use crate::table_name::TableName;
 /// A merge with its two temporary tables, which end with the transaction.
 #[derive(Debug)]
 pub(super) struct Merge {
-    key: MergeKey,
+    pub(super) key: MergeKey,
+    /// The rules of a mirror.
+    pub(super) mirror: Option<MirrorPlan>,
     /// The table with the file's rows, numbered. Its name is random, so it hides no other table.
     pub(super) staging: String,
     /// The column with the row numbers.
@@ -43,12 +49,13 @@ impl Merge {
     /// merged.
     pub(super) async fn prepare(
         connection: &mut Connection,
-        key: MergeKey,
+        (key, mirror): (MergeKey, Option<MirrorPlan>),
         table: &TableName,
         columns: &[TableColumn],
     ) -> Result<Self> {
         let staging = format!("spillway_merge_{:016x}", fastrand::u64(..));
-        let merge = Self { key, sequence: sequence_name(columns), known: format!("{staging}_known"), staging };
+        let (sequence, known) = (sequence_name(columns), format!("{staging}_known"));
+        let merge = Self { key, mirror, sequence, known, staging };
         let sql = format!(
             "CREATE TEMPORARY TABLE {0} ON COMMIT DROP AS SELECT {1} FROM {2} WITH NO DATA; \
              ALTER TABLE {0} ADD COLUMN {3} bigint GENERATED ALWAYS AS IDENTITY",
@@ -74,7 +81,14 @@ impl Merge {
         let mut session = MergeSession { connection, merge: self, target };
         let superseded = session.change("cannot find the last row of each key", &self.superseded_statement()).await?;
         let latest = staged.saturating_sub(superseded);
+        if let Some(mirror) = &self.mirror {
+            mirror.rules.check_distinct(staged, latest)?;
+        }
         let (known, differing) = session.find_known(&self.known_statement(target)).await?;
+        let deleted = match &self.mirror {
+            Some(mirror) => mirror.delete_missing(&mut session, known).await?,
+            None => 0,
+        };
         let mut updated = 0;
         if differing > 0 {
             updated = session.change("cannot update the rows", &self.update_statement(target)).await?;
@@ -86,7 +100,7 @@ impl Merge {
             inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
             check_count(table, "inserted", inserted, new)?;
         }
-        MergeCounts { staged, latest, known, updated, inserted }.total()
+        MergeCounts { staged, latest, known, updated, inserted, deleted }.total()
     }
 
     /// Returns statements that delete staged rows with a later row of the same key. A new table has no statistics, so
@@ -157,7 +171,7 @@ impl Merge {
     }
 }
 
-fn temporary(name: &str) -> String {
+pub(super) fn temporary(name: &str) -> String {
     format!("pg_temp.{}", quoted(name))
 }
 
@@ -166,10 +180,10 @@ fn names<'a>(columns: impl IntoIterator<Item = &'a TableColumn>, row: &str) -> V
 }
 
 /// Runs the statements of one merge.
-struct MergeSession<'a> {
-    connection: &'a mut Connection,
-    merge: &'a Merge,
-    target: &'a MergeTarget<'a, Storage>,
+pub(super) struct MergeSession<'a> {
+    pub(super) connection: &'a mut Connection,
+    pub(super) merge: &'a Merge,
+    pub(super) target: &'a MergeTarget<'a, Storage>,
 }
 
 impl MergeSession<'_> {
@@ -193,7 +207,17 @@ impl MergeSession<'_> {
     }
 
     async fn send(&mut self, context: &str, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
-        let error = match self.connection.run_within(copy_timeout(self.target.size_bytes), context, sql).await? {
+        self.send_within(copy_timeout(self.target.size_bytes), context, sql).await
+    }
+
+    /// Runs statements within a time limit.
+    pub(super) async fn send_within(
+        &mut self,
+        limit: Duration,
+        context: &str,
+        sql: &str,
+    ) -> Result<Vec<SimpleQueryMessage>> {
+        let error = match self.connection.run_within(limit, context, sql).await? {
             Ok(messages) => return Ok(messages),
             Err(error) => error,
         };

@@ -14,6 +14,7 @@ mod failure;
 mod key;
 mod ledger;
 mod merge;
+mod mirror;
 mod rejection;
 mod replace;
 pub(super) mod table;
@@ -40,6 +41,7 @@ use connect::Connection;
 use failure::{failure, leaves_commit_in_doubt};
 use key::MergeKey;
 use merge::Merge;
+use mirror::MirrorPlan;
 
 /// The table's columns, and how rows are written to it.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ enum Step {
     /// The missing table is created first.
     CreateTable,
     /// The staging table of a merge is created first.
-    PrepareMerge(MergeKey),
+    PrepareMerge(MergeKey, Option<MirrorPlan>),
     /// Rows are sent to the staging table of a merge.
     Merge(Merge),
 }
@@ -76,7 +78,12 @@ impl LoadConnection for Connection {
         match prepare(self, request).await? {
             Prepared::Ready { columns, key } => {
                 Failpoint::TableMade.reached().await;
-                Ok(PlanResult::Ready(Plan { columns, step: key.map_or(Step::Send, Step::PrepareMerge) }))
+                let mirror = match (&key, &request.options.load_mode) {
+                    (Some(_), LoadMode::Mirror(rules)) => Some(MirrorPlan::new(rules, &request.file.table, &columns)?),
+                    (_, LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_)) => None,
+                };
+                let step = key.map_or(Step::Send, |key| Step::PrepareMerge(key, mirror));
+                Ok(PlanResult::Ready(Plan { columns, step }))
             }
             Prepared::NeedsScan(ScanReason::TableMissing) if may_create_table(request) => {
                 Ok(PlanResult::Ready(Plan { columns: Vec::new(), step: Step::CreateTable }))
@@ -95,8 +102,8 @@ impl LoadConnection for Connection {
                 Failpoint::TableMade.reached().await;
                 return Ok(StartResult::Open(ValueCheck::EveryValue));
             }
-            Step::PrepareMerge(key) => {
-                plan.step = Step::Merge(Merge::prepare(self, key, table, &plan.columns).await?);
+            Step::PrepareMerge(key, mirror) => {
+                plan.step = Step::Merge(Merge::prepare(self, (key, mirror), table, &plan.columns).await?);
             }
             step @ (Step::Send | Step::Merge(_)) => plan.step = step,
         }
@@ -140,12 +147,21 @@ impl LoadConnection for Connection {
     ) -> Result<SendResult> {
         let stored = match &plan.step {
             Step::Merge(merge) => write::load(self, &merge.staging.as_str().into(), &plan.columns, rows).await?,
-            Step::Send | Step::CreateTable | Step::PrepareMerge(_) => {
+            Step::Send | Step::CreateTable | Step::PrepareMerge(..) => {
                 write::load(self, options.table, &plan.columns, rows).await?
             }
         };
         table::check_types(self, options.table, &plan.columns).await?;
         Ok(SendResult::All { stored })
+    }
+
+    async fn mirror_scope(&mut self, plan: &Plan, size_bytes: u64) -> Result<Option<Vec<String>>> {
+        match &plan.step {
+            Step::Merge(Merge { mirror: Some(mirror), staging, .. }) => {
+                mirror.read_scope(self, staging, size_bytes).await
+            }
+            Step::Merge(_) | Step::Send | Step::CreateTable | Step::PrepareMerge(..) => Ok(None),
+        }
     }
 
     async fn apply(&mut self, plan: &Plan, table: &TableName, counts: RowCounts, size_bytes: u64) -> Result<RowCounts> {
@@ -154,7 +170,7 @@ impl LoadConnection for Connection {
                 let target = MergeTarget { table, columns: &plan.columns, staged: counts.rows_stored, size_bytes };
                 merge.apply(self, &target).await
             }
-            Step::Send | Step::CreateTable | Step::PrepareMerge(_) => Ok(counts),
+            Step::Send | Step::CreateTable | Step::PrepareMerge(..) => Ok(counts),
         }
     }
 
@@ -190,7 +206,7 @@ impl LoadConnection for Connection {
 
 /// Whether a missing table may be created in the load's transaction.
 ///
-/// In a merge the table must exist before its key is read, and in a replace before it is claimed.
+/// In a merge or a mirror the table must exist before its key is read, and in a replace before it is claimed.
 fn may_create_table(request: &Request<'_>) -> bool {
     let is_allowed = matches!(request.schema, FileSchema::Provisional { may_create_table: true, .. });
     is_allowed && request.options.load_mode == LoadMode::Append

@@ -27,15 +27,30 @@ const OLD_ROWS_SQL: &str = "\
 
 const CONTEXT: &str = "cannot delete the rows that the file replaces";
 
-/// Deletes all rows in the open transaction.
-pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
+/// The rows of a table before they are deleted.
+pub(super) struct OldRows {
+    /// Their size with their indexes.
+    pub(super) bytes: u64,
+    /// Whether a trigger may keep some of them.
+    has_trigger: bool,
+}
+
+/// Returns the size of a table's rows, and whether a trigger may keep some of them.
+pub(super) async fn old_rows(connection: &mut Connection, context: &str, table: &TableName) -> Result<OldRows> {
     let name = quoted_table(table);
-    let (size_bytes, has_trigger): (i64, bool) =
-        match connection.rows(CONTEXT, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
+    let (bytes, has_trigger): (i64, bool) =
+        match connection.rows(context, OLD_ROWS_SQL, &[(&name, Type::TEXT)]).await?.first() {
             Some(row) => (value(row, 0)?, value(row, 1)?),
             None => (0, true),
         };
-    let limit = copy_timeout(u64::try_from(size_bytes).unwrap_or(0));
+    Ok(OldRows { bytes: u64::try_from(bytes).unwrap_or(0), has_trigger })
+}
+
+/// Deletes all rows in the open transaction.
+pub(super) async fn delete_rows(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
+    let name = quoted_table(table);
+    let OldRows { bytes, has_trigger } = old_rows(connection, CONTEXT, table).await?;
+    let limit = copy_timeout(bytes);
     let result = connection.run_within(limit, CONTEXT, &format!("DELETE FROM {name}")).await?;
     result.map_err(|error| rejection::of_statement(CONTEXT, error, columns))?;
     if has_trigger {

@@ -142,6 +142,7 @@ impl TableConnection for Connection {
             LoadMode::Append => Ok(()),
             LoadMode::Replace => unsupported::reject_replace(self, table).await,
             LoadMode::Merge { .. } => unsupported::reject_merge(self, table).await,
+            LoadMode::Mirror(_) => unsupported::reject_mirror(self, table).await,
         }
     }
 

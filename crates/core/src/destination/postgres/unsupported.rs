@@ -1,4 +1,4 @@
-//! Features of a table that prevent a replace or a merge, found before any row is sent.
+//! Features of a table that prevent a replace, a merge or a mirror, found before any row is sent.
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -28,6 +28,8 @@ const FEATURES_SQL: &str = "\
 const DELETE: &str = "4";
 /// `pg_rewrite.ev_type` of UPDATE and INSERT, for a merge.
 const UPDATE_AND_INSERT: &str = "23";
+/// `pg_rewrite.ev_type` of UPDATE, INSERT and DELETE, for a mirror.
+const ALL_CHANGES: &str = "234";
 
 /// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
 pub(super) async fn reject_replace(connection: &mut Connection, table: &TableName) -> Result<()> {
@@ -42,6 +44,12 @@ pub(super) async fn reject_replace(connection: &mut Connection, table: &TableNam
 pub(super) async fn reject_merge(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, UPDATE_AND_INSERT).await? else { return Ok(()) };
     reject_common(table, "merged into", found.rule, found.has_children)
+}
+
+/// Rejects a table if a rule rewrites the statements of a mirror, or if its key does not apply to inherited rows.
+pub(super) async fn reject_mirror(connection: &mut Connection, table: &TableName) -> Result<()> {
+    let Some(found) = find(connection, table, ALL_CHANGES).await? else { return Ok(()) };
+    reject_common(table, "mirrored", found.rule, found.has_children)
 }
 
 fn reject_common(table: &str, action: &str, rule: Option<String>, has_children: bool) -> Result<()> {

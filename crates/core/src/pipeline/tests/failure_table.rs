@@ -29,6 +29,7 @@ fn expected(kind: ErrorKind) -> Expected {
         | ErrorKind::Privilege
         | ErrorKind::TableMismatch
         | ErrorKind::DataRefused
+        | ErrorKind::ExportRefused
         | ErrorKind::DatabaseFull
         | ErrorKind::Internal
         | ErrorKind::SecretInvalid => Expected::FallsBack,

@@ -1,0 +1,126 @@
+//! Deletes the table's rows that a mirrored file does not have, in the transaction of the merge.
+//!
+//! The rows are counted first, because undoing the DELETE of a whole table would take long. The staging table has an index over the
+//! key for this. Other temporary tables are used because MySQL does not allow a temporary table twice in a statement.
+
+use std::time::Duration;
+
+use super::column::TableColumn;
+use super::connect::Connection;
+use super::failure::failure;
+use super::merge::{MergeSession, definition};
+use super::replace::table_bytes;
+use super::table::{TABLE_OPTIONS, quoted, quoted_table};
+use crate::destination::Mirror;
+use crate::destination::failure::Phase;
+use crate::destination::limits::copy_timeout;
+use crate::destination::mirror::still_present;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::LedgerConnection;
+use crate::table_name::TableName;
+
+/// The rules of a mirror, for one file.
+#[derive(Debug)]
+pub(super) struct MirrorPlan {
+    pub(super) rules: Mirror,
+    /// The scope's columns, as the table spells them.
+    scope: Vec<String>,
+    /// The temporary table with the values of the scope, if there is one.
+    scope_table: String,
+}
+
+impl MirrorPlan {
+    /// Finds the scope's columns among those of the file.
+    pub(super) fn new(rules: &Mirror, table: &TableName, columns: &[TableColumn], staging: &str) -> Result<Self> {
+        let scope = rules.scope_columns(table, columns)?;
+        Ok(Self { rules: rules.clone(), scope, scope_table: format!("{staging}_scope") })
+    }
+
+    /// Returns the statement that creates the table of the scope's values; `None` without a scope.
+    pub(super) fn scope_table_statement(&self, columns: &[TableColumn]) -> Option<String> {
+        let in_scope = columns.iter().filter(|column| self.scope.contains(&column.name));
+        let definitions: Vec<String> = in_scope.map(definition).collect();
+        (!definitions.is_empty()).then(|| {
+            format!("CREATE TEMPORARY TABLE {} ({}) {TABLE_OPTIONS}", quoted(&self.scope_table), definitions.join(", "))
+        })
+    }
+
+    /// Copies the scope's values from the staged rows. Returns them as text, in which equal values are the same; `None` without a
+    /// scope.
+    pub(super) async fn read_scope(
+        &self,
+        connection: &mut Connection,
+        staging: &str,
+        size_bytes: u64,
+    ) -> Result<Option<Vec<String>>> {
+        if self.scope.is_empty() {
+            return Ok(None);
+        }
+        let context = "cannot find the scope of the file";
+        let names: Vec<String> = self.scope.iter().map(|name| quoted(name)).collect();
+        let (names, table) = (names.join(", "), quoted(&self.scope_table));
+        let fill = format!("INSERT INTO {table} ({names}) SELECT DISTINCT {names} FROM {} LIMIT 2", quoted(staging));
+        connection.run(context, &format!("DELETE FROM {table}")).await?;
+        let filled = connection.run_raw(copy_timeout(size_bytes), context, fill.as_bytes()).await?;
+        filled.map_err(|error| failure(Phase::Connected, context, error))?;
+        // A collation may find different texts equal. Their weights are the same.
+        let text = |name: &String| format!("COALESCE(HEX(WEIGHT_STRING({0})), CONCAT({0}, ''))", quoted(name));
+        let select =
+            format!("SELECT JSON_ARRAY({}) FROM {table}", self.scope.iter().map(text).collect::<Vec<_>>().join(", "));
+        let rows: Vec<String> = connection.rows(context, &select, ()).await?;
+        let parse = |row: &String| serde_json::from_str::<Vec<Option<String>>>(row);
+        let found = rows.iter().map(parse).collect::<Result<Vec<_>, _>>();
+        let found = found.map_err(|error| Error::new(ErrorKind::Internal, context).with_source(error))?;
+        self.rules.scope_values(found).map(Some)
+    }
+
+    /// Deletes the rows of the table that the file does not have, if there are not too many. Returns their number.
+    pub(super) async fn delete_missing(&self, session: &mut MergeSession<'_>, known: u64) -> Result<u64> {
+        let context = "cannot delete the rows that the file does not have";
+        let table = session.target.table;
+        let table_bytes = table_bytes(session.connection, context, table).await?;
+        let limit = copy_timeout(table_bytes.max(session.target.size_bytes));
+        let missing = self.missing(session);
+        let count = format!("SELECT COUNT(*) {missing}");
+        let found = count_rows(session, limit, context, &count).await?;
+        self.rules.check_deletes(table, found, known)?;
+        if found == 0 {
+            return Ok(0);
+        }
+        let deleted = session.change_within(limit, context, &format!("DELETE t {missing}")).await?;
+        // Another session may have added rows after they were counted.
+        self.rules.check_deletes(table, deleted, known)?;
+        if deleted < found {
+            let left = count_rows(session, limit, context, &count).await?;
+            if left > 0 {
+                return Err(still_present(table, left));
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
+    fn missing(&self, session: &MergeSession<'_>) -> String {
+        let merge = session.merge;
+        let same = |name: &String| format!("t.{0} = c.{0}", quoted(name));
+        let scope = match self.scope.as_slice() {
+            [] => String::new(),
+            scope => {
+                let same: Vec<String> = scope.iter().map(same).collect();
+                format!(" JOIN {} c ON {}", quoted(&self.scope_table), same.join(" AND "))
+            }
+        };
+        format!(
+            "FROM {} t{scope} LEFT JOIN {} s ON {} WHERE s.{} IS NULL",
+            quoted_table(session.target.table),
+            quoted(&merge.staging),
+            merge.is_same_key(),
+            quoted(&merge.sequence)
+        )
+    }
+}
+
+async fn count_rows(session: &mut MergeSession<'_>, limit: Duration, context: &str, sql: &str) -> Result<u64> {
+    let rows: Vec<u64> = session.connection.rows_within(limit, context, sql, ()).await?;
+    rows.first().copied().ok_or_else(|| Error::new(ErrorKind::Internal, format!("{context}: no count was returned")))
+}

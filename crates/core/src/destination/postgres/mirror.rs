@@ -1,0 +1,112 @@
+//! Deletes the table's rows that a mirrored file does not have, in the transaction of the merge.
+//!
+//! The rows are counted first, so that a file that would delete too many writes nothing.
+
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::column::TableColumn;
+use super::connect::{Connection, last_count};
+use super::failure::failure;
+use super::merge::{MergeSession, temporary};
+use super::replace::old_rows;
+use super::table::{quoted, quoted_table};
+use crate::destination::Mirror;
+use crate::destination::failure::{Phase, unexpected_response};
+use crate::destination::limits::copy_timeout;
+use crate::destination::mirror::still_present;
+use crate::error::Result;
+use crate::table_name::TableName;
+
+/// The rules of a mirror, for one file.
+#[derive(Debug)]
+pub(super) struct MirrorPlan {
+    pub(super) rules: Mirror,
+    /// The scope's columns, as the table spells them.
+    scope: Vec<String>,
+}
+
+impl MirrorPlan {
+    /// Finds the scope's columns among those of the file.
+    pub(super) fn new(rules: &Mirror, table: &TableName, columns: &[TableColumn]) -> Result<Self> {
+        Ok(Self { rules: rules.clone(), scope: rules.scope_columns(table, columns)? })
+    }
+
+    /// Returns the scope's values of the staged rows as text; `None` without a scope.
+    pub(super) async fn read_scope(
+        &self,
+        connection: &mut Connection,
+        staging: &str,
+        size_bytes: u64,
+    ) -> Result<Option<Vec<String>>> {
+        if self.scope.is_empty() {
+            return Ok(None);
+        }
+        let context = "cannot find the scope of the file";
+        let names: Vec<String> = self.scope.iter().map(|name| quoted(name)).collect();
+        let text: Vec<String> = names.iter().map(|name| format!("CAST({name} AS text)")).collect();
+        let sql = format!(
+            "SELECT {} FROM (SELECT DISTINCT {} FROM {} LIMIT 2) AS scope",
+            text.join(", "),
+            names.join(", "),
+            temporary(staging)
+        );
+        let messages = connection.run_within(copy_timeout(size_bytes), context, &sql).await?;
+        let messages = messages.map_err(|error| failure(Phase::Connected, context, error))?;
+        let row = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..self.scope.len()).map(|index| row.get(index).map(str::to_owned)).collect())
+            }
+            _ => None,
+        };
+        self.rules.scope_values(messages.iter().filter_map(row).collect()).map(Some)
+    }
+
+    /// Deletes the rows of the table that the file does not have, if there are not too many. Returns their number.
+    pub(super) async fn delete_missing(&self, session: &mut MergeSession<'_>, known: u64) -> Result<u64> {
+        let context = "cannot delete the rows that the file does not have";
+        let table = session.target.table;
+        let table_bytes = old_rows(session.connection, context, table).await?.bytes;
+        let limit = copy_timeout(table_bytes.max(session.target.size_bytes));
+        let missing = self.missing(session);
+        let count = format!("SELECT count(*) AS missing {missing}");
+        let found = count_rows(session, limit, context, &count).await?;
+        self.rules.check_deletes(table, found, known)?;
+        if found == 0 {
+            return Ok(0);
+        }
+        let messages = session.send_within(limit, context, &format!("DELETE {missing}")).await?;
+        let deleted = last_count(context, &messages)?;
+        // Another session may have added rows after they were counted.
+        self.rules.check_deletes(table, deleted, known)?;
+        if deleted < found {
+            let left = count_rows(session, limit, context, &count).await?;
+            if left > 0 {
+                return Err(still_present(table, left));
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
+    fn missing(&self, session: &MergeSession<'_>) -> String {
+        let (merge, staging) = (session.merge, temporary(&session.merge.staging));
+        let same = |name: &String| format!("t.{0} = (SELECT c.{0} FROM {staging} c LIMIT 1) AND ", quoted(name));
+        format!(
+            "FROM {} t WHERE {}NOT EXISTS (SELECT FROM {staging} s WHERE {})",
+            quoted_table(session.target.table),
+            self.scope.iter().map(same).collect::<String>(),
+            merge.key.is_same("t", "s")
+        )
+    }
+}
+
+async fn count_rows(session: &mut MergeSession<'_>, limit: Duration, context: &str, sql: &str) -> Result<u64> {
+    let messages = session.send_within(limit, context, sql).await?;
+    let count = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    count.ok_or_else(|| unexpected_response(context))
+}
