@@ -53,7 +53,7 @@ mod load {
     mod formats;
     // Rows in the lake, alone or together with the database.
     mod lake;
-    // The load modes replace and merge: fallback, replay, files without rows, bad records.
+    // The load modes replace, merge and mirror: fallback, replay, files without rows, bad records.
     mod modes;
     // Large files for a table that is created in the same transaction as its rows.
     mod new_table;

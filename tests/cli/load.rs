@@ -299,6 +299,7 @@ async fn url_names_the_database_and_the_password_stays_secret(
 #[rstest]
 #[case::replace(&["--mode", "replace"], 3)]
 #[case::merge(&["--mode", "merge", "--key", "id"], 4)]
+#[case::mirror(&["--mode", "mirror", "--key", "id"], 3)]
 #[tokio::test]
 async fn load_mode_is_an_option(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,

@@ -50,7 +50,10 @@ impl Proxied {
         } else {
             settings = settings.with("LOAD_MODE", mode);
         }
-        if mode == "replace" {
+        if mode == "mirror" {
+            settings = settings.with("MERGE_KEY", "file,record").with("MIRROR_MAX_DELETES", 100);
+        }
+        if mode == "replace" || mode == "mirror" {
             let old = test_env.fixture.upload("uploads/older.csv", OLD_ROWS).await?;
             test_env.deliver_until_accepted(&settings, &[&old]).await?;
             test_env.fixture.expect_replaced(&old);
@@ -77,7 +80,7 @@ impl Proxied {
 async fn ledger_resolves_doubt_at_once(
     #[case] fault: CommitFault,
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-    #[values("append", "replace", "merge", "single_pass")] mode: &str,
+    #[values("append", "replace", "merge", "mirror", "single_pass")] mode: &str,
 ) -> Result<()> {
     let proxied = Proxied::in_mode(engine, mode, fault).await?;
     let response = proxied.test_env.deliver(&proxied.settings, &[&proxied.object]).await?;

@@ -3,8 +3,8 @@
 //!
 //! One table, [`kill_points`], names each failpoint once. From it come the tests, as `FAILPOINT::RUNNER::ENGINE`, and the
 //! exhaustive match in [`scenario`], so a new failpoint does not compile until the table names it. A
-//! runner loads the file: `inline` (the function), `in_task` (the task), `single_pass` (the function, in one pass), `in_sync` (the
-//! ingest function), `to_both` (the function, into the database and the lake) or `to_lake` (the function, into the lake alone).
+//! runner loads the file: `inline` (the function), `in_task` (the task), `single_pass` (the function, in one pass), `in_mirror` (the
+//! function, as a full export), `in_sync` (the ingest function), `to_both` (the function, into the database and the lake) or `to_lake` (the function, into the lake alone).
 
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ enum Scenario {
     Load,
     /// A load that replaces the rows of an older file.
     Replace,
+    /// A load of a full export, which deletes the rows of an older one and inserts others.
+    Mirror,
     /// A single-pass load: the table exists, and the file is too large for the buffer.
     SinglePass,
     /// A load with one rejected record.
@@ -67,8 +69,14 @@ async fn prepare(engine: Engine, scenario: Scenario) -> Result<(TestEnv, Setting
     let key = "uploads/day/orders.csv";
     let (settings, object) = match scenario {
         Scenario::Load | Scenario::Sync => (settings, test_env.fixture.upload(key, 200).await?),
-        Scenario::Replace => {
-            let settings = settings.with("LOAD_MODE", "replace");
+        Scenario::Replace | Scenario::Mirror => {
+            let settings = match scenario {
+                Scenario::Mirror => settings
+                    .with("LOAD_MODE", "mirror")
+                    .with("MERGE_KEY", "file,record")
+                    .with("MIRROR_MAX_DELETES", 100),
+                _ => settings.with("LOAD_MODE", "replace"),
+            };
             let old = test_env.fixture.upload("uploads/day/older.csv", OLD_ROWS).await?;
             test_env.deliver_until_accepted(&settings, &[&old]).await?;
             test_env.fixture.expect_replaced(&old);
@@ -143,6 +151,10 @@ async fn to_both(engine: Engine, point: Failpoint) -> Result<()> {
     kill_trigger(engine, point, Scenario::Both).await
 }
 
+async fn in_mirror(engine: Engine, point: Failpoint) -> Result<()> {
+    kill_trigger(engine, point, Scenario::Mirror).await
+}
+
 async fn to_lake(engine: Engine, point: Failpoint) -> Result<()> {
     kill_trigger(engine, point, Scenario::Lake).await
 }
@@ -152,7 +164,7 @@ async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> R
     let (call, _pause) = test_env.pause_trigger(&settings, &point.name(), &object).await?;
     let killed = call.kill().await?;
     ensure!(killed.was_killed() && killed.is_failure(), "the trigger was not killed: {killed:?}");
-    ensure_old_rows(&test_env, scenario).await?;
+    ensure_old_rows(&test_env, scenario, point).await?;
 
     test_env.deliver_until_accepted(&settings, &[&object]).await?;
     if scenario == Scenario::Dispatch {
@@ -161,9 +173,9 @@ async fn kill_trigger(engine: Engine, point: Failpoint, scenario: Scenario) -> R
     finish(&test_env, &settings.without("ECS_CLUSTER"), scenario).await
 }
 
-/// Fails if a worker that died before COMMIT has replaced the rows of the older file.
-async fn ensure_old_rows(test_env: &TestEnv, scenario: Scenario) -> Result<()> {
-    if scenario == Scenario::Replace {
+/// Fails if a worker that died before COMMIT has changed the rows of the older file.
+async fn ensure_old_rows(test_env: &TestEnv, scenario: Scenario, point: Failpoint) -> Result<()> {
+    if matches!(scenario, Scenario::Replace | Scenario::Mirror) && point != Failpoint::AfterCommit {
         assert_eq!(test_env.count().await?, Counted { database: OLD_ROWS, fallback: 0 });
     }
     Ok(())
@@ -193,7 +205,7 @@ async fn in_task(engine: Engine, point: Failpoint) -> Result<()> {
     task.signal(Signal::Kill)?;
     let killed = task.finish(TASK_TIMEOUT).await?;
     ensure!(killed.was_ended_by(Signal::Kill), "the task was not killed: {:?}", killed.status);
-    ensure_old_rows(&test_env, scenario).await?;
+    ensure_old_rows(&test_env, scenario, point).await?;
 
     if matches!(scenario, Scenario::Fallback | Scenario::FallbackInParts) {
         // With the table repaired, the retry must not load rows that are already in the fallback.
@@ -289,15 +301,16 @@ kill_points! {
     Begun begun: Load [inline in_task single_pass] [mariadb postgresql];
     Claimed claimed: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
     OldRowsDeleted old_rows_deleted: Replace [inline in_task] [mariadb postgresql];
+    MissingRowsDeleted missing_rows_deleted: Mirror [inline in_task] [mariadb postgresql];
     RowsFirst rows_first: Load [inline in_task single_pass] [mariadb postgresql];
     RowsHalf rows_half: Load [inline in_task single_pass] [mariadb postgresql];
-    RowsAll rows_all: Load [inline in_task single_pass to_both] [mariadb postgresql];
+    RowsAll rows_all: Load [inline in_task single_pass in_mirror to_both] [mariadb postgresql];
     BeforeRejects before_rejects: Rejects [inline in_task] [mariadb postgresql];
     RejectsLookedUp rejects_looked_up: Rejects [inline in_task] [mariadb postgresql];
     RejectsWritten rejects_written: Rejects [inline in_task] [mariadb postgresql];
-    BeforeLedgerEnd before_ledger_end: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
-    BeforeCommit before_commit: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
-    AfterCommit after_commit: Load [inline in_task single_pass to_both to_lake] [mariadb postgresql];
+    BeforeLedgerEnd before_ledger_end: Load [inline in_task single_pass in_mirror to_both to_lake] [mariadb postgresql];
+    BeforeCommit before_commit: Load [inline in_task single_pass in_mirror to_both to_lake] [mariadb postgresql];
+    AfterCommit after_commit: Load [inline in_task single_pass in_mirror to_both to_lake] [mariadb postgresql];
     AfterCopy after_copy: Load [inline in_task single_pass to_both] [mariadb postgresql];
     MidPartCopy mid_part_copy: OutOfReach("S3 copies in parts only objects above 5 GB") [] [mariadb postgresql];
     BeforeDelete before_delete: Load [inline in_task] [mariadb postgresql];

@@ -1,4 +1,4 @@
-//! The load modes replace and merge in the whole pipeline: fallback and replay, files without rows, bad records, and
+//! The load modes replace, merge and mirror in the whole pipeline: fallback and replay, files without rows, bad records, and
 //! killed workers.
 
 use anyhow::{Context, Result, ensure};
@@ -170,4 +170,45 @@ async fn killed_merge_completes_once(
     assert_eq!(test_env.rows(counts).await?, texts(&[["200", "0", "120"]]));
     test_env.sweep(&settings).await?;
     test_env.ensure_exactly_once().await
+}
+
+/// A CSV file with the ids of a range.
+fn export(ids: std::ops::Range<u32>, note: &str) -> String {
+    ids.fold("id,note\n".to_owned(), |text, id| text + &format!("{id},{note}\n"))
+}
+
+/// A truncated export falls back and leaves the table as it is. A replay loads it once the limit allows its deletions, unless a newer
+/// export was loaded.
+#[rstest]
+#[tokio::test]
+async fn implausible_export_waits_in_the_fallback(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let settings = test_env.settings().with("LOAD_MODE", "mirror").with("MERGE_KEY", "id");
+    let notes = "SELECT CONCAT(COUNT(*), ''), MIN(note), MAX(note) FROM {schema}.orders";
+    upload(&test_env, &settings, "uploads/1.csv", &export(0..1_000, "first")).await?;
+    let (cut, report) = upload(&test_env, &settings, "uploads/2.csv", &export(0..500, "cut")).await?;
+    assert_eq!((&report["outcome"], &report["rows_stored"]), (&json!("fell_back"), &json!(500)), "{report}");
+    let reason = report["reason"].as_str().context("no reason")?;
+    ensure!(reason.contains("export_refused") && reason.contains("MIRROR_MAX_DELETES=10"), "{reason}");
+    assert_eq!(test_env.rows(notes).await?, texts(&[["1000", "first", "first"]]));
+    let refused = test_env.replay(&settings).await?;
+    assert_eq!(refused[0]["outcome"], "fell_back", "{refused:?}");
+    assert_eq!(test_env.rows(notes).await?, texts(&[["1000", "first", "first"]]));
+
+    let bold = settings.clone().with("MIRROR_MAX_DELETES", 50);
+    let replayed = test_env.replay(&bold).await?;
+    let counts = ["rows_stored", "rows_updated", "rows_deleted"].map(|name| replayed[0][name].clone());
+    assert_eq!((&replayed[0]["outcome"], counts), (&json!("replayed"), [500, 500, 500].map(Value::from)));
+    assert_eq!(test_env.rows(notes).await?, texts(&[["500", "cut", "cut"]]));
+
+    upload(&test_env, &settings, "uploads/3.csv", &export(0..10, "cut again")).await?;
+    upload(&test_env, &settings, "uploads/4.csv", &export(0..450, "newest")).await?;
+    let replayed = test_env.replay(&bold.with("MIRROR_MAX_DELETES", 100)).await?;
+    assert_eq!((&replayed[0]["outcome"], &replayed[0]["rows_stored"]), (&json!("replayed"), &json!(0)), "{replayed:?}");
+    assert_eq!(test_env.rows(notes).await?, texts(&[["450", "newest", "newest"]]));
+    assert_eq!(test_env.ledger(&cut.key).await?.map(|(state, _)| state).as_deref(), Some("loaded"));
+    assert_eq!(test_env.ledger("uploads/3.csv").await?.map(|(state, _)| state).as_deref(), Some("superseded"));
+    ensure_no_fallback(&test_env, &settings).await
 }

@@ -24,7 +24,8 @@ async fn ready(engine: Engine) -> Result<(TestEnv, Settings)> {
 async fn ready_in_mode(engine: Engine, mode: &str) -> Result<(TestEnv, Settings)> {
     let mut test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings().with("LOAD_MODE", mode);
-    let settings = if mode == "merge" { settings.with("MERGE_KEY", "file,record") } else { settings };
+    let settings =
+        if mode == "merge" || mode == "mirror" { settings.with("MERGE_KEY", "file,record") } else { settings };
     let first = test_env.fixture.upload("uploads/first.csv", FIRST_ROWS).await?;
     test_env.deliver_until_accepted(&settings, &[&first]).await?;
     Ok((test_env, settings.with("BUFFER_MAX_BYTES", 0)))
@@ -45,6 +46,7 @@ async fn upload_truncated(test_env: &mut TestEnv) -> Result<Object> {
 #[case::append("append")]
 #[case::replace("replace")]
 #[case::merge("merge")]
+#[case::mirror("mirror")]
 #[tokio::test]
 async fn broken_file_is_rolled_back_after_rows_were_sent(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,

@@ -41,6 +41,8 @@ pub enum Failpoint {
     Claimed,
     /// The rows that a file replaces are deleted in that transaction.
     OldRowsDeleted,
+    /// The rows that a mirrored file does not have are deleted in that transaction.
+    MissingRowsDeleted,
     /// The first rows were sent.
     RowsFirst,
     /// Half of the bytes were parsed and sent.
@@ -162,7 +164,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -175,6 +177,7 @@ impl Failpoint {
         Self::Begun,
         Self::Claimed,
         Self::OldRowsDeleted,
+        Self::MissingRowsDeleted,
         Self::RowsFirst,
         Self::RowsHalf,
         Self::RowsAll,

@@ -16,6 +16,7 @@ use crate::destination::failure::Phase;
 use crate::destination::limits::copy_timeout;
 use crate::destination::mirror::still_present;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::Failpoint;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
 
@@ -88,6 +89,7 @@ impl MirrorPlan {
             return Ok(0);
         }
         let deleted = session.change_within(limit, context, &format!("DELETE t {missing}")).await?;
+        Failpoint::MissingRowsDeleted.reached().await;
         // Another session may have added rows after they were counted.
         self.rules.check_deletes(table, deleted, known)?;
         if deleted < found {

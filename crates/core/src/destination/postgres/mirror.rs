@@ -17,6 +17,7 @@ use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::limits::copy_timeout;
 use crate::destination::mirror::still_present;
 use crate::error::Result;
+use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
 
 /// The rules of a mirror, for one file.
@@ -78,6 +79,7 @@ impl MirrorPlan {
         }
         let messages = session.send_within(limit, context, &format!("DELETE {missing}")).await?;
         let deleted = last_count(context, &messages)?;
+        Failpoint::MissingRowsDeleted.reached().await;
         // Another session may have added rows after they were counted.
         self.rules.check_deletes(table, deleted, known)?;
         if deleted < found {
