@@ -193,8 +193,8 @@ async fn implausible_export_waits_in_the_fallback(
     let reason = report["reason"].as_str().context("no reason")?;
     ensure!(reason.contains("export_refused") && reason.contains("MIRROR_MAX_DELETES=10"), "{reason}");
     assert_eq!(test_env.rows(notes).await?, texts(&[["1000", "first", "first"]]));
-    let refused = test_env.replay(&settings).await?;
-    assert_eq!(refused[0]["outcome"], "fell_back", "{refused:?}");
+    let refused = test_env.invoke_ingest(&settings, &json!({"replay": {}})).await?;
+    assert_eq!(refused.error_type(), Some("export_refused"), "{}", refused.body);
     assert_eq!(test_env.rows(notes).await?, texts(&[["1000", "first", "first"]]));
 
     let bold = settings.clone().with("MIRROR_MAX_DELETES", 50);

@@ -52,6 +52,7 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     let has_key = mode.key().is_some();
     let columns = columns(environment, &settings::MERGE_KEY, has_key)?;
     let scope = self::columns(environment, &settings::MIRROR_SCOPE, matches!(mode, LoadMode::Mirror(_)))?;
+    let max_deletes_percent = environment.get(&settings::MIRROR_MAX_DELETES)?;
     match &mut mode {
         LoadMode::Append | LoadMode::Replace => {}
         LoadMode::Merge { key } => *key = columns,
@@ -60,7 +61,6 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
                 let why = "a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0";
                 return Err(invalid(&settings::LOAD_MODE, "mirror", Reason::Because(why.to_owned())));
             }
-            let max_deletes_percent = environment.get(&settings::MIRROR_MAX_DELETES)?;
             *mirror = Mirror { key: columns, scope, max_deletes_percent };
         }
     }
