@@ -1,14 +1,15 @@
 //! Replay: loads the rows of the fallback into the database, exactly once.
 //!
 //! A fallback object is loaded under the identity of its source. So the lease, claim and ledger row that protected the
-//! first load protect the replay too. The object is deleted only after the ledger says that its source needs no load.
+//! first load protect the replay too. The object is deleted only after the ledger says that its source needs no load, and after the
+//! source was moved.
 
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::deadline::Deadline;
 use crate::destination::{LedgerState, ObjectPlace};
-use crate::error::{Error, ErrorKind, Result, chain};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pattern::KeyParts;
@@ -18,6 +19,7 @@ use crate::pipeline::{
 use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
+use crate::store::moves::ObjectDisposition;
 
 /// Selects the fallback objects to replay.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -117,7 +119,7 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
     attempt.run(async |attempt| replay_rows(attempt, manifest).await).await
 }
 
-/// Replays one object: load → ledger → remove from catalog and fallback → move.
+/// Replays one object: load → ledger → move → remove from catalog and fallback.
 async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
     let context = attempt.context;
     let exists = attempt.earlier_fallback().await?.is_some();
@@ -139,9 +141,9 @@ async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Repor
         }
     }
     clean_up_lake(attempt, state).await?;
+    report.moved_to = restore_object(attempt).await?;
     fallback::remove(&context.store, &context.catalog, &context.settings, manifest).await?;
     report.lake = attempt.lake_key();
-    report.moved_to = restore_object(attempt).await;
     report.cost_usd = attempt.cost_usd();
     info!(rows = report.rows_stored, "the rows of the fallback are loaded");
     Ok(report)
@@ -154,37 +156,57 @@ fn report(attempt: &Attempt<'_>, manifest: &Manifest, outcome: Outcome) -> Repor
     report
 }
 
-/// Moves the source from the failed to the processed prefix, if it is still there. Returns its new key.
+/// Moves the source to the processed prefix, and returns its new key; `None` if there is nothing to move.
 ///
-/// With `AFTER_LOAD=delete` it deletes the source instead. With `keep` the source moves too: it cannot stay where it was
-/// uploaded, because it is there no more.
-async fn restore_object(attempt: &Attempt<'_>) -> Option<String> {
+/// The source is under the failed prefix. It is still at its own key if the worker that wrote the fallback object died before it had
+/// moved the source, and in both places if it died within the move. After this, no event for the file can write its rows to the fallback
+/// again. So the fallback object and its manifest are removed only then.
+///
+/// With `AFTER_LOAD=delete` the source is deleted instead. With `keep` a source at its own key stays there.
+///
+/// # Errors
+/// When the source cannot be moved. The next replay repeats the move.
+async fn restore_object(attempt: &Attempt<'_>) -> Result<Option<String>> {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);
     let failed_key = route::failed_key(prefixes, &source.object.key, &source.id);
     let processed_key = route::processed_key(prefixes, &source.object.key, &source.id);
-    let store = &attempt.context.store;
-    let moved = async {
-        let failed = store.head(&ObjectRef::new(source.object.bucket.clone(), failed_key)).await?;
+    let failed_object = ObjectRef::new(source.object.bucket.clone(), failed_key);
+    let failed = match attempt.context.store.head(&failed_object).await {
         // Keep the identity of the upload: the copy's metadata must name the source that the ledger knows.
-        let failed = ObjectVersion { id: source.id.clone(), ..failed };
-        match attempt.config.after_load {
-            AfterLoad::Move | AfterLoad::Keep => store.move_object(&failed, &processed_key).await.map(|_| true),
-            AfterLoad::Delete => store.delete_version(&failed).await.map(|_| false),
-        }
-    };
-    match moved.await {
-        Ok(true) => {
-            attempt.record_move(ObjectPlace::MovedTo(&processed_key), attempt.cost_usd()).await;
-            Some(processed_key)
-        }
-        Ok(false) => {
-            attempt.record_move(ObjectPlace::Deleted, attempt.cost_usd()).await;
-            None
-        }
+        Ok(failed) => Some(ObjectVersion { id: source.id.clone(), ..failed }),
         Err(error) if error.kind() == ErrorKind::SourceMissing => None,
-        Err(error) => {
-            warn!(error = %chain(&error), "the source stays under the failed prefix");
-            None
+        Err(error) => return Err(error),
+    };
+    let own = (attempt.config.after_load != AfterLoad::Keep).then_some(source);
+    let mut place = None;
+    for version in failed.iter().chain(own) {
+        place = place.or(settle(attempt, version, &processed_key).await?);
+    }
+    if let Some(place) = place {
+        attempt.record_move(place, attempt.cost_usd()).await;
+    }
+    Ok(matches!(place, Some(ObjectPlace::MovedTo(_))).then_some(processed_key))
+}
+
+/// Moves or deletes one copy of the source. Returns the place of the source, if the copy existed.
+async fn settle<'a>(
+    attempt: &Attempt<'_>,
+    version: &ObjectVersion,
+    processed_key: &'a str,
+) -> Result<Option<ObjectPlace<'a>>> {
+    let store = &attempt.context.store;
+    let settled = match attempt.config.after_load {
+        AfterLoad::Move | AfterLoad::Keep => {
+            store.move_object(version, processed_key).await.map(|_| Some(ObjectPlace::MovedTo(processed_key)))
         }
+        AfterLoad::Delete => store.delete_version(version).await.map(|found| match found {
+            ObjectDisposition::Deleted => Some(ObjectPlace::Deleted),
+            ObjectDisposition::Replaced | ObjectDisposition::Gone => None,
+        }),
+    };
+    match settled {
+        // A newer version is at the key, or none.
+        Err(error) if matches!(error.kind(), ErrorKind::SourceMissing | ErrorKind::SourceChanged) => Ok(None),
+        settled => settled,
     }
 }

@@ -7,7 +7,7 @@ use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::object::ObjectVersion;
 use crate::pattern::TablePatterns;
-use crate::pipeline::{TableEntry, TableRules, Tables};
+use crate::pipeline::{AfterLoad, TableEntry, TableRules, Tables};
 use crate::replay::Replay;
 use crate::report::Outcome;
 use crate::route::TableRoutes;
@@ -102,11 +102,13 @@ async fn replay_with_a_commit_in_doubt_keeps_the_fallback(#[case] fault: CommitF
 }
 
 #[rstest]
-#[case("DeleteObject", "fallback/orders/", "failed manifest fallback lease")]
-#[case("DeletePartition", "spare", "failed manifest lease")]
-#[case("DeleteObject", "_manifests/", "failed manifest lease")]
+#[case("CopyObject", "processed/", "failed manifest fallback lease")]
+#[case("DeleteObject", "failed/", "failed manifest fallback lease processed")]
+#[case("DeleteObject", "fallback/orders/", "manifest fallback lease processed")]
+#[case("DeletePartition", "spare", "manifest lease processed")]
+#[case("DeleteObject", "_manifests/", "manifest lease processed")]
 #[tokio::test]
-async fn removal_that_fails_is_completed_by_the_next_replay(
+async fn move_or_removal_that_fails_is_completed_by_the_next_replay(
     #[case] operation: &'static str,
     #[case] key_part: &str,
     #[case] objects: &str,
@@ -182,20 +184,54 @@ async fn worker_that_lost_its_lease_does_not_commit_a_replay() {
     assert_eq!(fixture.objects(), "failed manifest fallback lease");
 }
 
-#[rstest]
-#[case::deleted("", "")]
-#[case::cannot_move("CopyObject", "failed")]
 #[tokio::test]
-async fn object_that_does_not_move_does_not_stop_the_replay(#[case] fault: &'static str, #[case] objects: &str) {
+async fn deleted_object_does_not_stop_the_replay() {
     let (fixture, _) = fell_back().await;
-    if fault.is_empty() {
-        let key = fixture.aws.keys().into_iter().find(|key| key.starts_with("failed/")).unwrap();
-        fixture.aws.delete(&key);
-    } else {
-        fixture.aws.fail(fault, "processed/");
-    }
+    let key = fixture.aws.keys().into_iter().find(|key| key.starts_with("failed/")).unwrap();
+    fixture.aws.delete(&key);
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("", 2));
+}
+
+/// A worker died after it had written the fallback object, and before or within the move. If the object stayed, a later event could
+/// write its rows to the fallback again while the database is down.
+#[rstest]
+#[case::before_the_move("CopyObject", AfterLoad::Move, "processed")]
+#[case::within_the_move("DeleteObject", AfterLoad::Move, "processed")]
+#[case::before_the_move_and_deleted("CopyObject", AfterLoad::Delete, "")]
+#[case::within_the_move_and_deleted("DeleteObject", AfterLoad::Delete, "")]
+#[tokio::test]
+async fn replay_moves_the_object_that_a_dead_worker_has_left(
+    #[case] failing: &'static str,
+    #[case] after_load: AfterLoad,
+    #[case] objects: &str,
+) {
+    let mut fixture = Fixture::new(Reading::Buffered);
+    fixture.settings.after_load = after_load;
+    fixture.database.stop();
+    fixture.aws.fail(failing, if failing == "CopyObject" { "failed/" } else { "uploads/" });
+    fixture.process().await.unwrap_err();
+    assert!(fixture.objects().ends_with("upload"), "{}", fixture.objects());
+    fixture.aws.heal();
+    fixture.database.heal();
     assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
     assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), (objects, 2));
+}
+
+/// The user has uploaded another file with the same key after the worker died.
+#[tokio::test]
+async fn replay_leaves_a_newer_object_in_place() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.database.stop();
+    fixture.aws.fail("CopyObject", "failed/");
+    fixture.process().await.unwrap_err();
+    fixture.aws.heal();
+    fixture.aws.put(KEY, "id,note\n3,three\n");
+    fixture.database.heal();
+    assert_eq!(replay(&fixture).await, Ok(Outcome::Replayed));
+    assert_eq!((fixture.objects().as_str(), fixture.database.rows().len()), ("upload", 2));
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
+    assert_eq!(fixture.database.rows().len(), 3);
 }
 
 #[tokio::test]
