@@ -91,6 +91,8 @@ mod cli {
     mod site;
     // `spillway load`: files of this machine, each once.
     mod load;
+    // The ledger and the attempt history of local files.
+    mod history;
     // `spillway plan`: what a load would do.
     mod plan;
     // Random files: a plan and a load have the same result.

@@ -84,7 +84,16 @@ impl Site {
 
     /// The states in the ledger, in order.
     pub(crate) async fn states(&self) -> Result<Vec<String>> {
-        let query = "SELECT state FROM {schema}.spillway_ledger ORDER BY started_at";
+        self.values("SELECT state FROM {schema}.spillway_ledger ORDER BY started_at").await
+    }
+
+    /// The buckets in the ledger, in order.
+    pub(crate) async fn buckets(&self) -> Result<Vec<String>> {
+        self.values("SELECT bucket FROM {schema}.spillway_ledger ORDER BY started_at").await
+    }
+
+    /// All values of a query.
+    pub(crate) async fn values(&self, query: &str) -> Result<Vec<String>> {
         Ok(self.server.query(&self.schema, query).await?.into_iter().flatten().flatten().collect())
     }
 }

@@ -10,6 +10,9 @@ use super::setting::{Declared, Setting, invalid};
 use super::settings;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The host in names if neither the settings nor the system name it.
+const UNKNOWN_HOST: &str = "local";
+
 type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 
 /// The environment that settings are read from.
@@ -72,12 +75,15 @@ impl Environment {
         Self { lookup: Arc::new(lookup), fixed: Arc::default() }
     }
 
-    /// The host in the worker's name: the log stream of a function, or the host name.
+    /// The host in the worker's name and of local files: the log stream of a function, or the host name.
+    ///
+    /// Shells such as bash set `HOSTNAME` but do not export it, so the system is asked too.
     pub(super) fn host(&self) -> String {
         [&settings::AWS_LAMBDA_LOG_STREAM_NAME, &settings::HOSTNAME]
             .into_iter()
             .find_map(|setting| self.find(setting).ok().flatten())
-            .unwrap_or_else(|| "local".to_owned())
+            .or_else(|| whoami::hostname().ok().filter(|name| !name.is_empty()))
+            .unwrap_or_else(|| UNKNOWN_HOST.to_owned())
     }
 
     /// The text of a variable. An empty text counts as unset.

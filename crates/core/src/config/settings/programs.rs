@@ -101,7 +101,7 @@ settings! { Platform PLATFORM {
     /// Memory of the function, to compute the cost of a load. Set by AWS Lambda.
     AWS_LAMBDA_FUNCTION_MEMORY_SIZE: u32 = MEGABYTES, Functions, Template::NotSet;
 
-    /// Name of the worker in leases and the ledger, outside AWS Lambda. Set by the operating system or ECS.
+    /// Name of the worker in leases and the ledger, outside AWS Lambda. Without it, the system's host name is used.
     HOSTNAME: String = Value::text("a host name"), Task, Template::NotSet;
 
     /// CPU units of the task, to compute the cost of a load. 1024 units are one vCPU.
