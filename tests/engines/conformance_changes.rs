@@ -92,7 +92,7 @@ pub(crate) async fn ledger_lists_the_changes_of_each_load(engine: &impl Engine) 
     ensure!(changes.iter().all(|text| !text.contains("secret")), "a value is in the ledger: {changes:?}");
     assert_eq!(wider.table_changes.made(), changes[4..]);
 
-    let filter = RunFilter { bucket: "bucket".into(), limit: 10, ..RunFilter::default() };
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
     let mut runs = engine.destination().runs(&filter).await?.runs;
     runs.sort_by(|one, other| one.key.cmp(&other.key));
     let of_runs: Vec<String> = runs.into_iter().map(|run| run.table_changes.unwrap_or_default()).collect();
@@ -206,7 +206,7 @@ pub(crate) async fn ledger_of_older_version_gets_the_column_with_a_change(engine
     expect_loaded(load(&destination, &claim("b.csv"), &file).await?)?;
     destination.record(&claim("c.csv"), &fell_back()).await?;
     ensure!(listed(engine).await.is_err(), "a load without a change has added the column");
-    let filter = RunFilter { bucket: "bucket".into(), limit: 10, ..RunFilter::default() };
+    let filter = RunFilter { limit: 10, ..RunFilter::default() };
     assert_eq!(destination.runs(&filter).await?.runs.len(), 3);
     assert_eq!(destination.history(&ObjectRef::new("bucket", "a.csv")).await?.len(), 1);
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use spillway_core::destination::{
-    AttemptRecord, LedgerOutcome, LedgerState, ObjectPlace, Run, RunCursor, RunFilter, RunOutcome, SyncState,
+    AttemptRecord, LedgerOutcome, LedgerState, ObjectPlace, Run, RunCursor, RunFilter, RunOutcome, RunPlaces, SyncState,
 };
 use spillway_core::error::{ErrorKind, chain};
 
@@ -51,7 +51,7 @@ fn failed(claim: &Claim, started_at: &str, error_kind: ErrorKind) -> AttemptReco
 }
 
 fn filter() -> RunFilter {
-    RunFilter { bucket: "bucket".into(), limit: 100, ..RunFilter::default() }
+    RunFilter { places: RunPlaces::Bucket("bucket".into()), limit: 100, ..RunFilter::default() }
 }
 
 async fn runs(destination: &TestDestination, filter: RunFilter) -> Result<Vec<Run>> {
@@ -203,8 +203,8 @@ pub(crate) async fn runs_are_filtered(engine: &impl Engine) -> Result<()> {
         ..failed(&fell_back, "2026-11-20T12:00:00Z", ErrorKind::TableMismatch)
     };
     destination.record_attempt(&attempt).await?;
-    let failed = failed(&claim("up_loads/C.csv"), "2026-11-20T13:00:00Z", ErrorKind::Busy);
-    destination.record_attempt(&AttemptRecord { table: "refunds".into(), ..failed }).await?;
+    let busy = failed(&claim("up_loads/C.csv"), "2026-11-20T13:00:00Z", ErrorKind::Busy);
+    destination.record_attempt(&AttemptRecord { table: "refunds".into(), ..busy }).await?;
 
     let keys = async |filter: RunFilter| -> Result<Vec<String>> {
         let mut keys: Vec<String> = runs(&destination, filter).await?.into_iter().map(|run| run.key).collect();
@@ -225,7 +225,18 @@ pub(crate) async fn runs_are_filtered(engine: &impl Engine) -> Result<()> {
     assert_eq!(keys(until).await?, ["upXloads/b.csv", "up_loads/a.csv"]);
     let id = fell_back.source.id.as_str()[..16].to_owned();
     assert_eq!(keys(RunFilter { id: Some(id), ..filter() }).await?, ["upXloads/b.csv"]);
-    assert_eq!(keys(RunFilter { bucket: "other".into(), ..filter() }).await?, Vec::<String>::new());
+    let other = RunFilter { places: RunPlaces::Bucket("other".into()), ..filter() };
+    assert_eq!(keys(other).await?, Vec::<String>::new());
+    let mut local = failed(&claim("/data/local.csv"), "2026-11-20T11:00:00Z", ErrorKind::FileBroken);
+    local.source.object.bucket = "file://laptop".to_owned();
+    destination.record_attempt(&local).await?;
+    let mut expected = keys(filter()).await?;
+    expected.insert(0, "/data/local.csv".to_owned());
+    for places in [RunPlaces::BucketOrLocal("bucket".into()), RunPlaces::All] {
+        assert_eq!(keys(RunFilter { places, ..filter() }).await?, expected);
+    }
+    let of_other = RunFilter { places: RunPlaces::BucketOrLocal("other".into()), ..filter() };
+    assert_eq!(keys(of_other).await?, ["/data/local.csv"]);
 
     // The rows of a replay belong to the ledger row, and the history keeps the fallback.
     load(&destination, &fell_back, &File::orders(5)).await?;

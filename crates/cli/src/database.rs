@@ -62,6 +62,12 @@ impl fmt::Debug for DatabaseOptions {
 }
 
 impl DatabaseOptions {
+    /// Whether any of the options is used.
+    pub(crate) fn is_used(&self) -> bool {
+        let Self { to, secret, password_file, tls, ca_file } = self;
+        [to, secret, password_file, ca_file].into_iter().any(Option::is_some) || tls.is_some()
+    }
+
     /// The settings that the options replace.
     ///
     /// # Errors

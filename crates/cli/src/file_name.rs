@@ -1,5 +1,6 @@
 //! The file of a command: on this machine, in S3, or standard input.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use spillway_core::error::{Error, ErrorKind, Result};
@@ -48,6 +49,15 @@ pub(crate) fn table_of(path: &str) -> String {
     let plain = |character: char| if character.is_alphanumeric() { character } else { '_' };
     let table: String = stem.to_lowercase().chars().map(plain).take(60).collect();
     if table.trim_matches('_').is_empty() { "new_table".to_owned() } else { table }
+}
+
+/// A text as one word of a shell's command line, in quotes if it needs them.
+pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
+    let is_plain = |character: char| character.is_alphanumeric() || "-_./:=@%+,".contains(character);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("'{}'", text.replace('\'', r"'\''"))),
+    }
 }
 
 /// The files that a pattern names: `*` and `?` in the last part of a path. Other names are returned unchanged.
@@ -109,6 +119,14 @@ mod tests {
         {
             assert_eq!(table_of(path), expected);
         }
+    }
+
+    #[test]
+    fn text_with_spaces_is_one_word() {
+        assert_eq!(shell_word("data/a-1.csv"), "data/a-1.csv");
+        assert_eq!(shell_word("my file.csv"), "'my file.csv'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

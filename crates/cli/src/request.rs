@@ -2,14 +2,22 @@
 
 use clap::Args;
 use serde_json::Value;
-use spillway_core::config::{Environment, IngestSettings};
+use spillway_core::config::{CommandSettings, DatabaseChoice, Environment, IngestSettings};
 use spillway_core::deadline::Deadline;
+use spillway_core::destination::RunPlaces;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::function::IngestFunction;
+use spillway_core::listing::ListRequest;
 use spillway_core::request::Request;
 
 use crate::session::Session;
+
+/// The name of this process in logs.
+const SERVICE: &str = "terminal";
+
+/// The setting with the bucket of a request that does not name one.
+const BUCKET: &str = "S3_BUCKET";
 
 /// Where a request runs.
 #[derive(Debug, Clone, Default, Args)]
@@ -26,34 +34,90 @@ pub(crate) struct Target {
     bucket: Option<String>,
 }
 
+impl Target {
+    /// Whether a deployed function runs the request.
+    pub(crate) fn is_deployed(&self) -> bool {
+        self.stack.is_some() || self.function.is_some()
+    }
+
+    /// Whether the request has a bucket: its own, that of the function, or that of the settings.
+    ///
+    /// # Errors
+    /// When `S3_BUCKET` is invalid.
+    pub(crate) fn names_bucket(&self, environment: &Environment) -> Result<bool> {
+        Ok(self.is_deployed() || self.bucket.is_some() || environment.bucket()?.is_some())
+    }
+}
+
 /// Sends a request, and returns the body of the response.
 ///
 /// # Errors
 /// When the request is invalid, or when an object of it failed.
-pub(crate) async fn send(session: &Session, target: &Target, mut request: Value) -> Result<Value> {
+pub(crate) async fn send(session: &Session, target: &Target, request: Value) -> Result<Value> {
+    send_in(&session.environment, target, request).await
+}
+
+/// Sends a request, which runs with the settings of `environment` if it runs in this process.
+///
+/// # Errors
+/// As [`send`].
+pub(crate) async fn send_in(environment: &Environment, target: &Target, mut request: Value) -> Result<Value> {
     if let Some(bucket) = &target.bucket {
         request["bucket"] = Value::from(bucket.as_str());
     }
     match (&target.stack, &target.function) {
-        (Some(stack), _) => {
-            IngestFunction::of_stack(&session.environment.region()?, stack).await?.invoke(&request).await
-        }
-        (None, Some(name)) => IngestFunction::named(&session.environment.region()?, name).await.invoke(&request).await,
-        (None, None) => run_here(&session.environment, &request).await,
+        (Some(stack), _) => IngestFunction::of_stack(&environment.region()?, stack).await?.invoke(&request).await,
+        (None, Some(name)) => IngestFunction::named(&environment.region()?, name).await.invoke(&request).await,
+        (None, None) => run_here(environment, &request).await,
     }
+}
+
+/// Sends a request for runs. In this process it needs only a database: without a bucket it lists the runs of all buckets.
+///
+/// # Errors
+/// As [`send`], and when no option or setting names the database.
+pub(crate) async fn send_runs(environment: &Environment, target: &Target, request: Value) -> Result<Value> {
+    if target.is_deployed() {
+        return send_in(environment, target, request).await;
+    }
+    let settings = CommandSettings::read(environment)?;
+    if settings.database == DatabaseChoice::Missing {
+        return Err(no_database());
+    }
+    let bucket = target.bucket.as_ref().or(settings.bucket.as_ref());
+    let mut request = Request::parse(&request, bucket.map_or("", String::as_str), None)?;
+    if let (Request::List { list: ListRequest::Runs(filter), .. }, is_explicit) =
+        (&mut request, target.bucket.is_some())
+    {
+        filter.places = match bucket.cloned() {
+            Some(bucket) if is_explicit => RunPlaces::Bucket(bucket),
+            Some(bucket) => RunPlaces::BucketOrLocal(bucket),
+            None => RunPlaces::All,
+        };
+    }
+    let pipeline = settings.pipeline;
+    run(DispatchSettings { service: SERVICE, pipeline, tasks: None, upload_queue_url: None }, request).await
+}
+
+/// The error of a command that needs a database.
+pub(crate) fn no_database() -> Error {
+    let message = "no option or setting names the database; use --to URL, --secret NAME, or the settings RDS_HOST, RDS_USER, \
+                   RDS_PASSWORD and RDS_DB";
+    Error::new(ErrorKind::Settings, message)
 }
 
 /// Runs the request in this process, as the ingest function does, until a signal stops it.
 async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
-    let settings = IngestSettings::read(environment)?;
+    // The bucket of the request is enough.
+    let bucket = request["bucket"].as_str().map(|bucket| (BUCKET, bucket.to_owned()));
+    let settings = IngestSettings::read(&environment.or(bucket.into_iter().collect()))?;
     let request = Request::parse(request, &settings.bucket, None)?;
-    let tasks = Tasks { above_bytes: u64::MAX, launch: settings.launch };
-    let dispatch = DispatchSettings {
-        service: "terminal",
-        pipeline: settings.pipeline,
-        tasks: Some(tasks),
-        upload_queue_url: None,
-    };
+    let tasks = Some(Tasks { above_bytes: u64::MAX, launch: settings.launch });
+    run(DispatchSettings { service: SERVICE, pipeline: settings.pipeline, tasks, upload_queue_url: None }, request)
+        .await
+}
+
+async fn run(dispatch: DispatchSettings, request: Request) -> Result<Value> {
     let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.without_metrics();
     let deadline = Deadline::until_signal(|| {})?;
     let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;

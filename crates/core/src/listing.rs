@@ -64,8 +64,7 @@ pub enum Items {
 pub(crate) async fn list(context: &Context, bucket: &str, request: &ListRequest, deadline: &Deadline) -> Result<List> {
     match request {
         ListRequest::Runs(filter) => {
-            let filter = RunFilter { bucket: bucket.to_owned(), ..filter.clone() };
-            let page = ask(context, deadline, async |database| database.runs(&filter).await).await?;
+            let page = ask(context, deadline, async |database| database.runs(filter).await).await?;
             Ok(list_of_runs(page))
         }
         ListRequest::Fallback(filter) => fallback_list::list(context, bucket, filter).await,

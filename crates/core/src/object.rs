@@ -39,12 +39,18 @@ impl ObjectRef {
         let start = path.ceil_char_boundary(path.len().saturating_sub(MAX_KEY_BYTES));
         Self::new(format!("{LOCAL_SCHEME}{host}"), &path[start..])
     }
+
+    /// Whether it is a file of some machine, and not an object in S3.
+    pub fn is_local_file(&self) -> bool {
+        self.bucket.starts_with(LOCAL_SCHEME)
+    }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.bucket.starts_with(LOCAL_SCHEME) {
-            true => write!(formatter, "{}{}", self.bucket, self.key),
+        match self.is_local_file() {
+            // Standard input and the end of a long path do not begin with a slash.
+            true => write!(formatter, "{}/{}", self.bucket, self.key.trim_start_matches('/')),
             false => write!(formatter, "s3://{}/{}", self.bucket, self.key),
         }
     }
@@ -212,6 +218,7 @@ mod tests {
     #[test]
     fn local_file_is_shown_as_a_path_and_keeps_the_end_of_a_long_one() {
         assert_eq!(ObjectRef::of_local_file("laptop", "/data/a.csv").to_string(), "file://laptop/data/a.csv");
+        assert_eq!(ObjectRef::of_local_file("laptop", "-").to_string(), "file://laptop/-");
         let long = ObjectRef::of_local_file("laptop", &format!("/{}/a.csv", "\u{e9}".repeat(600)));
         assert!(long.key.len() <= MAX_KEY_BYTES && long.key.ends_with("\u{e9}/a.csv"), "{long}");
     }

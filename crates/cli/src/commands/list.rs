@@ -51,7 +51,14 @@ impl<T: DeserializeOwned> List<T> {
     /// # Errors
     /// When the request failed, or the response has no list.
     pub(crate) async fn request(session: &Session, target: &Target, request: &Value) -> Result<Self> {
-        let mut body = send(session, target, request.clone()).await?;
+        Self::of_body(send(session, target, request.clone()).await?)
+    }
+
+    /// The list in the body of a response.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn of_body(mut body: Value) -> Result<Self> {
         let json = body["list"].take();
         let items = Vec::deserialize(&json["items"]).map_err(|error| {
             let message = "the response has no list; the deployed function may be of an earlier version";

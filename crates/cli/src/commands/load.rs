@@ -21,6 +21,7 @@ use crate::file_name::{FileName, expand};
 use crate::numbers::{count, counted};
 use crate::output::{ErrorDocument, Format, Style, Styles};
 use crate::progress;
+use crate::request::no_database;
 use crate::session::Session;
 use crate::table::{duration, printable};
 use crate::table_options::TableOptions;
@@ -80,9 +81,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     let values = [arguments.table.settings(), arguments.database.settings()?].concat();
     let settings = CommandSettings::read(&session.environment.fixed(values))?;
     if settings.database == DatabaseChoice::Missing {
-        let message = "no option or setting names the database; use --to URL, --secret NAME, or the settings RDS_HOST, \
-                       RDS_USER, RDS_PASSWORD and RDS_DB";
-        return Err(Error::new(ErrorKind::Settings, message));
+        return Err(no_database());
     }
     let files = names(&arguments)?;
     let deadline = Deadline::until_signal(|| {})?;

@@ -1,22 +1,23 @@
 //! `spillway runs`: what happened to files, from the ledger and the attempt history.
 
 mod filter;
+mod retry;
 mod show;
+mod source;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::{Error, ErrorKind, Result};
 
-use crate::commands::list::{List, is_id};
-use crate::commands::reports;
+use crate::commands::list::List;
 use crate::exit::Exit;
 use crate::output::{Style, Styles};
 use crate::report;
-use crate::request::{Target, send};
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
 use filter::Filter;
+use source::Source;
 
 /// Number of runs that a request for the report page returns at most.
 const PAGE: usize = 1000;
@@ -27,12 +28,12 @@ const REASON_CHARACTERS: usize = 160;
 /// The commands about runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List runs, newest first: loads, fallbacks, rejected files and failed attempts
+    /// List runs of S3 objects and local files, newest first: loads, fallbacks, rejected files and failed attempts
     List(ListArguments),
     /// Show all runs of a file
     Show(ShowArguments),
-    /// Try files again
-    Retry(RetryArguments),
+    /// Try objects in S3 again
+    Retry(retry::Arguments),
     /// Write a page with charts, for a browser
     Report(ReportArguments),
 }
@@ -49,27 +50,17 @@ pub(crate) struct ListArguments {
     #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
     #[command(flatten)]
-    target: Target,
+    source: Source,
 }
 
 /// The arguments of `runs show`.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArguments {
-    /// The id of a run, or its first eight or more digits; or the key of a file
+    /// The id of a run, or its first eight or more digits; the key of an object; or the path of a local file
     #[arg(value_name = "ID|KEY")]
     run: String,
     #[command(flatten)]
-    target: Target,
-}
-
-/// The arguments of `runs retry`.
-#[derive(Debug, Args)]
-pub(crate) struct RetryArguments {
-    /// The ids of runs, or the keys of files
-    #[arg(value_name = "ID|KEY", required = true)]
-    runs: Vec<String>,
-    #[command(flatten)]
-    target: Target,
+    source: Source,
 }
 
 /// The arguments of `runs report`.
@@ -84,15 +75,15 @@ pub(crate) struct ReportArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
     limit: usize,
     #[command(flatten)]
-    target: Target,
+    source: Source,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::List(arguments) => list(&arguments, session).await,
-        Command::Show(arguments) => show::run(&arguments.run, &arguments.target, session).await,
-        Command::Retry(arguments) => retry(&arguments, session).await,
+        Command::Show(arguments) => show::run(&arguments.run, &arguments.source, session).await,
+        Command::Retry(arguments) => retry::run(&arguments, session).await,
         Command::Report(arguments) => write_report(&arguments, session).await,
     }
 }
@@ -103,7 +94,7 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     if let Some(after) = &arguments.after {
         fields["after"] = json!(after);
     }
-    let runs = List::<Run>::request(session, &arguments.target, &json!({ "runs": fields })).await?;
+    let runs = arguments.source.list(session, fields).await?;
     session.output.result(&runs.json, |styles| match runs.items.is_empty() {
         true => "no runs\n".to_owned(),
         false => table(&runs.items, styles),
@@ -112,7 +103,8 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     if let Some(next) = runs.next() {
         session.output.next_step(&format!("for older runs, add --after {next}"));
     } else if let Some(run) = runs.items.iter().find(|run| run.outcome == RunOutcome::Failed) {
-        session.output.next_step(&format!("spillway runs show {}", short(&run.source_id)));
+        let options = arguments.source.repeated_options();
+        session.output.next_step(&format!("spillway runs show {}{options}", short(&run.source_id)));
     }
     Ok(Exit::Done)
 }
@@ -184,26 +176,6 @@ fn reason(run: &Run) -> Option<String> {
     Some(end.map_or_else(|| text.clone(), |end| format!("{}…", &text[..end])))
 }
 
-async fn retry(arguments: &RetryArguments, session: &Session) -> Result<Exit> {
-    let mut exit = Exit::Done;
-    for run in &arguments.runs {
-        let key = key_of(run, &arguments.target, session).await?;
-        let body = send(session, &arguments.target, json!({ "key": key })).await?;
-        exit = exit.and(reports::print(session, &body));
-    }
-    Ok(exit)
-}
-
-/// The key of a run that an id or a key names.
-async fn key_of(run: &str, target: &Target, session: &Session) -> Result<String> {
-    if !is_id(run) {
-        return Ok(run.to_owned());
-    }
-    let request = json!({"runs": {"id": run, "limit": 1}});
-    let found = List::<Run>::request(session, target, &request).await?.items.into_iter().next();
-    found.map(|run| run.key).ok_or_else(|| Error::new(ErrorKind::EventInvalid, format!("no run has the id {run}")))
-}
-
 async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<Exit> {
     let fields = arguments.filter.fields()?;
     let (mut runs, mut after, mut lacks_history) = (Vec::new(), None::<String>, false);
@@ -213,7 +185,7 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
         if let Some(after) = &after {
             page["after"] = json!(after);
         }
-        let list = List::<Run>::request(session, &arguments.target, &json!({ "runs": page })).await?;
+        let list = arguments.source.list(session, page).await?;
         lacks_history |= list.note().is_some();
         after = list.next().map(str::to_owned);
         runs.extend(list.items);

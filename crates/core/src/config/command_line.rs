@@ -28,6 +28,14 @@ impl Environment {
         Ok(process().fixed(values))
     }
 
+    /// `S3_BUCKET`, for a command that may do without it.
+    ///
+    /// # Errors
+    /// When it is invalid.
+    pub fn bucket(&self) -> Result<Option<String>> {
+        self.find(&settings::S3_BUCKET)
+    }
+
     /// `AWS_REGION`, for a command that needs no other setting.
     ///
     /// # Errors
@@ -55,6 +63,8 @@ pub struct CommandSettings {
     pub database: DatabaseChoice,
     /// `RDS_TABLE`.
     pub table: Option<String>,
+    /// `S3_BUCKET`.
+    pub bucket: Option<String>,
     /// `INLINE_MAX_BYTES`.
     pub inline_max_bytes: u64,
     /// `DIFF_MEMORY`.
@@ -95,6 +105,7 @@ impl CommandSettings {
             pipeline,
             database: if has_database { DatabaseChoice::Named } else { DatabaseChoice::Missing },
             table: environment.find(&settings::RDS_TABLE)?.map(|table| table.to_string()),
+            bucket: environment.bucket()?,
             inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
             diff_memory: environment.get(&settings::DIFF_MEMORY)?,
         })

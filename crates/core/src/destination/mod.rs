@@ -54,7 +54,7 @@ use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{
     AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion,
-    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, SyncState,
+    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, RunPlaces, SyncState,
 };
 pub use changes::TableChanges;
 use database::Database;

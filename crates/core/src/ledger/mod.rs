@@ -33,7 +33,7 @@ pub use attempts::{AttemptRecord, HistoryProbe, HistoryUpkeep, RunOutcome};
 pub(crate) use attempts_table::Index;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 pub use history::{HistoryEntry, LoadedVersion};
-pub use runs::{Run, RunCursor, RunFilter, RunPage};
+pub use runs::{Run, RunCursor, RunFilter, RunPage, RunPlaces};
 pub(crate) use sql::{Loaded, SqlLedger};
 pub use syncs::SyncState;
 pub(crate) use table::{CheckedLedger, LedgerColumns};

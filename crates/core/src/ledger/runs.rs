@@ -8,6 +8,7 @@ use super::statements::{ATTEMPT_RUNS, LEDGER_RUNS};
 use super::table_changes::with_changes;
 use super::{LedgerConnection, LedgerState, Row, RunOutcome, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
+use crate::object::ObjectRef;
 
 /// A run: an attempt at one object version, or several that ended in the same way on one day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,11 +68,30 @@ pub struct Run {
     pub table_changes: Option<String>,
 }
 
+impl Run {
+    /// Returns the object.
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef { version_id: self.version_id.clone(), ..ObjectRef::new(&self.bucket, &self.key) }
+    }
+}
+
+/// Where the files of listed runs are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RunPlaces {
+    /// In any bucket, or on any machine.
+    #[default]
+    All,
+    /// In this bucket.
+    Bucket(String),
+    /// In this bucket, or on any machine.
+    BucketOrLocal(String),
+}
+
 /// Which runs are listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RunFilter {
-    /// Only runs of this bucket.
-    pub bucket: String,
+    /// Only runs of files in these places.
+    pub places: RunPlaces,
     /// Only runs that started at this time or later.
     pub since: Option<Timestamp>,
     /// Only runs that started before this time.
@@ -186,7 +206,11 @@ struct Patterns {
 
 fn conditions<'a>(filter: &'a RunFilter, outcome_column: &str, patterns: &'a Patterns) -> Conditions<'a> {
     let mut conditions = Conditions { sql: String::new(), params: Vec::new() };
-    conditions.add("bucket = ?", &filter.bucket);
+    match &filter.places {
+        RunPlaces::All => {}
+        RunPlaces::Bucket(bucket) => conditions.add("bucket = ?", bucket),
+        RunPlaces::BucketOrLocal(bucket) => conditions.add("(bucket = ? OR bucket LIKE 'file://%')", bucket),
+    }
     if let Some(since) = filter.since {
         conditions.add("started_at >= ?", since);
     }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Request, deserialize, invalid, parse_timestamp};
-use crate::destination::{RunCursor, RunFilter, RunOutcome};
+use crate::destination::{RunCursor, RunFilter, RunOutcome, RunPlaces};
 use crate::error::Result;
 use crate::listing::{DEFAULT_LIMIT, FallbackFilter, ListRequest, MAX_LIMIT, RejectsFilter};
 
@@ -75,7 +75,12 @@ struct RejectsFields {
 pub(super) fn parse(request: &Value, or_default: &impl Fn(Option<String>) -> String) -> Result<Option<Request>> {
     let (bucket, list) = if request.get("runs").is_some() {
         let RunsRequest { bucket, runs } = deserialize(request)?;
-        (bucket, ListRequest::Runs(run_filter(runs)?))
+        let places = match bucket.clone().filter(|name| !name.is_empty()) {
+            Some(bucket) => RunPlaces::Bucket(bucket),
+            // Files of machines that load into the same database are part of the history of a table.
+            None => RunPlaces::BucketOrLocal(or_default(None)),
+        };
+        (bucket, ListRequest::Runs(RunFilter { places, ..run_filter(runs)? }))
     } else if request.get("fallback").is_some() {
         let FallbackRequest { bucket, fallback: OnlyList { list } } = deserialize(request)?;
         let FallbackFields { table, key, id, after, limit } = list;
@@ -98,7 +103,7 @@ fn run_filter(fields: RunsFields) -> Result<RunFilter> {
             .ok_or_else(|| invalid(format!("after is {text:?}; accepted is the field next of a list")))
     });
     Ok(RunFilter {
-        bucket: String::new(),
+        places: RunPlaces::All,
         since: since.map(|text| parse_timestamp("since", &text)).transpose()?,
         until: until.map(|text| parse_timestamp("until", &text)).transpose()?,
         outcome,

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::destination::{RunFilter, RunOutcome};
+use crate::destination::{RunFilter, RunOutcome, RunPlaces};
 use crate::listing::{FallbackFilter, RejectsFilter};
 
 macro_rules! sample {
@@ -118,6 +118,7 @@ fn invalid_requests_are_rejected(#[case] request: &str, #[case] expected: &str) 
 #[test]
 fn list_requests_are_parsed() {
     let runs = RunFilter {
+        places: RunPlaces::BucketOrLocal("default".into()),
         since: Some(at("2026-11-20T00:00:00Z")),
         outcome: Some(RunOutcome::Failed),
         table: Some("orders".into()),
@@ -126,6 +127,9 @@ fn list_requests_are_parsed() {
     };
     let list = |list| Request::List { bucket: "default".into(), list };
     assert_eq!(parse(sample!("ingest-runs")).unwrap(), list(ListRequest::Runs(runs)));
+    let of_bucket = RunFilter { places: RunPlaces::Bucket("other".into()), limit: 50, ..RunFilter::default() };
+    let expected = Request::List { bucket: "other".into(), list: ListRequest::Runs(of_bucket) };
+    assert_eq!(parse(r#"{"bucket": "other", "runs": {}}"#).unwrap(), expected);
     let fallback = FallbackFilter { limit: 50, ..FallbackFilter::default() };
     assert_eq!(parse(sample!("ingest-fallback-list")).unwrap(), list(ListRequest::Fallback(fallback)));
     let rejects = RejectsFilter { table: Some("orders".into()), limit: 50, ..RejectsFilter::default() };

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::{LeaseStatus, live_leases};
 use crate::deadline::Deadline;
-use crate::destination::{HistoryEntry, LedgerState, Run, RunFilter, RunPage};
+use crate::destination::{HistoryEntry, LedgerState, Run, RunFilter, RunPage, RunPlaces};
 use crate::error::{ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::object::{ObjectRef, ObjectVersion};
@@ -239,7 +239,7 @@ async fn moved(context: &Context, object: &ObjectRef) -> Result<Vec<Moved>> {
 /// The ledger rows of the key, and the attempts at it. An error of the history is only logged.
 async fn ledger(context: &Context, object: &ObjectRef, deadline: &Deadline) -> (LedgerStatus, Vec<Run>) {
     let filter = RunFilter {
-        bucket: object.bucket.clone(),
+        places: RunPlaces::Bucket(object.bucket.clone()),
         key: Some(object.key.clone()),
         limit: MAX_ATTEMPTS,
         ..RunFilter::default()

@@ -1,44 +1,60 @@
 //! `spillway runs show`: every run of one file.
 
-use serde_json::json;
 use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::Result;
+use spillway_core::object::ObjectRef;
 
+use super::retry::load_command;
+use super::source::Source;
 use super::{note, short, style};
-use crate::commands::list::{List, details, is_id};
+use crate::commands::list::{details, is_id};
 use crate::exit::Exit;
 use crate::output::Styles;
-use crate::request::Target;
 use crate::session::Session;
 use crate::table::{bytes, duration, printable};
 
 /// Number of runs that are shown.
 const MAX_RUNS: usize = 50;
 
-/// Shows the runs of an id or a key, newest first.
-pub(super) async fn run(run: &str, target: &Target, session: &Session) -> Result<Exit> {
-    let field = if is_id(run) { "id" } else { "key" };
-    let request = json!({"runs": {field: run, "limit": MAX_RUNS}});
-    let runs = List::<Run>::request(session, target, &request).await?;
+/// Shows the runs of an id, a key or a path, newest first.
+pub(super) async fn run(run: &str, source: &Source, session: &Session) -> Result<Exit> {
+    let runs = source.find(session, run, MAX_RUNS).await?;
     session.output.result(&runs.json, |styles| match runs.items.is_empty() {
-        true => format!("no run has this {field}\n"),
+        true => format!("no run has this {}\n", if is_id(run) { "id" } else { "key or path" }),
         false => runs.items.iter().map(|run| run_details(run, styles)).collect::<Vec<_>>().join("\n"),
     });
     note(session, &runs);
-    match runs.items.first() {
-        Some(run) => next_step(session, run),
-        None => session.output.next_step("spillway status KEY shows whether the object exists"),
+    let step = match runs.items.first() {
+        Some(run) if run.object().is_local_file() => local_step(run),
+        Some(run) => object_step(run, source),
+        None if source.is_local(session, run)? => None,
+        None => Some("spillway status KEY shows whether the object exists".to_owned()),
+    };
+    if let Some(step) = step {
+        session.output.next_step(&printable(&step));
     }
     Ok(if runs.items.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
-fn next_step(session: &Session, run: &Run) {
+fn object_step(run: &Run, source: &Source) -> Option<String> {
     match run.outcome {
-        RunOutcome::Failed => session.output.next_step(&format!("spillway runs retry {}", short(&run.source_id))),
-        RunOutcome::FellBack => session.output.next_step("spillway fallback replay, when the cause is gone"),
-        RunOutcome::Rejected => session.output.next_step("correct the file and upload it again"),
-        RunOutcome::Loaded if run.rows_rejected > 0 => session.output.next_step("spillway rejects list"),
-        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => {}
+        RunOutcome::Failed => {
+            Some(format!("spillway runs retry {}{}", short(&run.source_id), source.repeated_options()))
+        }
+        RunOutcome::FellBack => Some("spillway fallback replay, when the cause is gone".to_owned()),
+        RunOutcome::Rejected => Some("correct the file and upload it again".to_owned()),
+        RunOutcome::Loaded if run.rows_rejected > 0 => Some("spillway rejects list".to_owned()),
+        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => None,
+    }
+}
+
+fn local_step(run: &Run) -> Option<String> {
+    match run.outcome {
+        RunOutcome::Failed | RunOutcome::Rejected => Some(format!("{}, when the cause is gone", load_command(run))),
+        RunOutcome::Loaded if run.rows_rejected > 0 => {
+            Some("correct the records in the file of rejected records next to the file, and load that file".to_owned())
+        }
+        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded | RunOutcome::FellBack => None,
     }
 }
 
@@ -62,7 +78,8 @@ fn run_details(run: &Run, styles: Styles) -> String {
         ("worker", Some(format!("{} (version {})", printable(&run.worker), printable(&run.tool_version)))),
         ("id", Some(run.source_id.clone())),
     ];
-    details(styles, &printable(&format!("s3://{}/{}", run.bucket, run.key)), fields)
+    let object = ObjectRef::new(&run.bucket, &run.key);
+    details(styles, &printable(&object.to_string()), fields)
 }
 
 fn rows(run: &Run) -> String {

@@ -1,0 +1,63 @@
+//! `spillway runs retry`: tries objects again. A local file is only loaded by `spillway load`, which this names.
+
+use clap::Args;
+use spillway_core::destination::{Run, RunOutcome};
+use spillway_core::error::{Error, ErrorKind, Result};
+
+use super::source::Source;
+use crate::commands::list::is_id;
+use crate::commands::reports;
+use crate::exit::Exit;
+use crate::file_name::shell_word;
+use crate::session::Session;
+
+/// The arguments of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The ids of runs, or the keys of files
+    #[arg(value_name = "ID|KEY", required = true)]
+    runs: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Tries the objects again, one after the other.
+pub(super) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
+    let mut exit = Exit::Done;
+    for run in &arguments.runs {
+        let body = retry(run, &arguments.source, session).await?;
+        exit = exit.and(reports::print(session, &body));
+    }
+    Ok(exit)
+}
+
+async fn retry(run: &str, source: &Source, session: &Session) -> Result<serde_json::Value> {
+    let invalid = |message: String| Err(Error::new(ErrorKind::EventInvalid, message));
+    let is_local = source.is_local(session, run)?;
+    if !is_id(run) && !is_local {
+        return source.load(session, None, run).await;
+    }
+    match source.find(session, run, 1).await?.items.first() {
+        Some(found) if found.object().is_local_file() => invalid(format!(
+            "{} is a local file, which only the command load can load again: {}",
+            found.object(),
+            load_command(found)
+        )),
+        Some(found) => source.load(session, Some(&found.bucket), &found.key).await,
+        None if is_id(run) => invalid(format!("no run has the id {run}")),
+        None => invalid(format!(
+            "no run has the path {run}; a local file is loaded with: spillway load {}",
+            shell_word(run)
+        )),
+    }
+}
+
+/// The command that loads a local file again.
+pub(super) fn load_command(run: &Run) -> String {
+    let table = if run.table.is_empty() { String::new() } else { format!(" --table {}", shell_word(&run.table)) };
+    let again = match run.outcome {
+        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => " --again",
+        RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => "",
+    };
+    format!("spillway load {}{table}{again}", shell_word(&run.key))
+}
