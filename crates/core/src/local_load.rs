@@ -6,8 +6,8 @@
 //!   file loaded.
 //! - A file is identified by its path and its state, and its content by the checksum, both together with the table. So a renamed
 //!   or changed copy of a file is read, and the same content is not loaded twice.
-//! - After a failure nothing is stored, and the rejected records of this load are deleted. If the result of a COMMIT is unknown,
-//!   the next load of the file reads it from the ledger.
+//! - After a failure no row is stored, and the rejected records of this load are deleted. The attempt history has the reason. If
+//!   the result of a COMMIT is unknown, the next load of the file reads it from the ledger.
 
 mod attempt;
 mod reject_files;
@@ -111,11 +111,15 @@ impl LocalLoader {
         let source = version(&self.settings, file, &config, repeat);
         let key_fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
         let rejects = rejects.unwrap_or_else(|| RejectFiles::beside(file.path(), &source.id));
-        let buffer = self.settings.buffer_max_bytes;
-        let reader = FileReader::open_local(file, &source, buffer, &config.files, (key_fields, progress)).await?;
         let attempt = LocalAttempt::new(self, (file, source), config, started_at, (repeat, rejects));
+        let work = async {
+            let (source, options) = (attempt.source(), &attempt.config().files);
+            let (buffer, counters) = (self.settings.buffer_max_bytes, (key_fields, progress));
+            let reader = FileReader::open_local(file, source, buffer, options, counters).await?;
+            load_file(&attempt, reader).await.map_err(|failure| failure.error)
+        };
         let result = tokio::select! {
-            result = load_file(&attempt, reader) => result.map_err(|failure| failure.error),
+            result = work => result,
             error = deadline.reached() => Err(error),
         };
         match result {
@@ -126,7 +130,11 @@ impl LocalLoader {
                 report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 Ok(report)
             }
-            Err(error) => Err(attempt.fail(error)),
+            Err(error) => {
+                let error = attempt.fail(error);
+                attempt.record_failure(&error).await;
+                Err(error)
+            }
         }
     }
 }

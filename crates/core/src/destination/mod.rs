@@ -272,7 +272,8 @@ pub trait Destination: Send + Sync {
     /// Returns runs, from the ledger and the attempt history, newest first; none if the ledger does not exist. Reads only.
     fn runs<'a>(&'a self, filter: &'a RunFilter) -> BoxFuture<'a, Result<RunPage>>;
 
-    /// Writes an attempt that did not load its file into the attempt history, whose table it creates if it is missing.
+    /// Writes an attempt that did not load its file into the attempt history. Creates the history and the ledger if
+    /// they are missing.
     fn record_attempt<'a>(&'a self, attempt: &'a AttemptRecord) -> BoxFuture<'a, Result<()>>;
 
     /// Returns the watermarks of a bucket's syncs, by table; none if no sync has run. Reads only.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::attempts_table::{ATTEMPT_INDEXES, LEDGER_INDEXES, create_attempts};
 use super::statements::{ATTEMPT_AGAIN, ATTEMPT_INSERT};
 use super::{
-    ChangesColumn, Dialect, ExecuteResult, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger, truncated,
+    ChangesColumn, Dialect, ExecuteResult, LedgerColumns, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger,
+    truncated,
 };
 use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectVersion, hash_parts};
@@ -134,7 +135,8 @@ impl SqlLedger<'_> {
         pattern::attempts_table(self.table)
     }
 
-    /// Writes an attempt, outside of any transaction. Creates the table if it is missing.
+    /// Writes an attempt, outside of any transaction. Creates the table if it is missing, and a missing ledger with it: runs are
+    /// listed from both.
     pub(crate) async fn record_attempt<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -144,7 +146,8 @@ impl SqlLedger<'_> {
         match self.repeat_attempt(connection, attempt).await? {
             ExecuteResult::Rows(0) => {}
             ExecuteResult::Rows(_) | ExecuteResult::UniqueViolation(_) => return Ok(()),
-            ExecuteResult::NoTable(_) => self.create_attempts(connection).await?,
+            ExecuteResult::NoTable(_) if self.exists(connection).await? => self.create_attempts(connection).await?,
+            ExecuteResult::NoTable(_) => self.ensure(connection, LedgerColumns::WithoutLake).await?,
         }
         let (source, id) = (&attempt.source, attempt.id());
         let params = [

@@ -5,14 +5,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{LocalLoader, RejectFiles, Repeat, interrupted_commit};
-use crate::destination::{Body, Destination, FileClaim, LoadMode, TableChanges};
-use crate::error::{Error, ErrorKind, Result};
+use crate::destination::{AttemptRecord, Body, Destination, FileClaim, LoadMode, RunOutcome, TableChanges};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
-use crate::pipeline::{Dedupe, FileRows, KnownOutage, LakeObject, LoadAttempt, TableConfig};
+use crate::pipeline::{
+    AttemptNote, Dedupe, FileRows, KnownOutage, LATE_NOTE_TIMEOUT, LakeObject, LoadAttempt, NOTE_TIMEOUT, TableConfig,
+    is_unreachable,
+};
 use crate::reader::FileShape;
 use crate::report::{Outcome, Report};
 use spillway_formats::reject::Reject;
@@ -86,6 +89,36 @@ impl<'a> LocalAttempt<'a> {
             warn!(%error, "the file of rejected records could not be deleted");
         }
         error
+    }
+}
+
+impl LocalAttempt<'_> {
+    /// Writes a failed attempt into the attempt history, if the database responds in time. The result of the load stays the same.
+    pub(super) async fn record_failure(&self, error: &Error) {
+        let kind = error.kind();
+        if is_unreachable(&self.loader.outage, kind) {
+            debug!(%kind, "the attempt is not recorded in the history, because the database cannot be used");
+            return;
+        }
+        let record = AttemptRecord {
+            source: self.source.clone(),
+            table: self.config.name.to_string(),
+            worker: self.loader.worker.clone(),
+            started_at: self.started_at,
+            ended_at: Timestamp::now(),
+            outcome: RunOutcome::Failed,
+            error_kind: kind,
+            rows_parsed: 0,
+            rows_stored: 0,
+            rows_rejected: 0,
+            reason: chain(error),
+        };
+        let limit = if kind == ErrorKind::Interrupted { LATE_NOTE_TIMEOUT } else { NOTE_TIMEOUT };
+        let (destinations, options) = (&*self.loader.destinations, self.config.destination.clone());
+        if let Err(error) = (AttemptNote { destinations, options, record, limit }).try_write().await {
+            let error = chain(&error);
+            debug!(%error, "the attempt could not be recorded in the history");
+        }
     }
 }
 

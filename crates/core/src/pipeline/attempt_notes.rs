@@ -10,34 +10,34 @@ use tracing::warn;
 
 use crate::destination::{AttemptRecord, DestinationOptions, LedgerOutcome, LedgerState, RunOutcome};
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::pipeline::{Attempt, Context};
+use crate::pipeline::{Attempt, Destinations, KnownOutage};
 use crate::policy::is_outage;
 
 /// Time limit for a note.
-const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit for a note after the deadline. The function keeps three seconds for its end.
-const LATE_NOTE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const LATE_NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A note that is not written yet. It does not need the attempt's lease.
-pub(super) struct AttemptNote<'a> {
-    context: &'a Context,
-    options: DestinationOptions,
-    record: AttemptRecord,
-    limit: Duration,
+pub(crate) struct AttemptNote<'a> {
+    pub(crate) destinations: &'a dyn Destinations,
+    pub(crate) options: DestinationOptions,
+    pub(crate) record: AttemptRecord,
+    pub(crate) limit: Duration,
 }
 
 impl<'a> AttemptNote<'a> {
     /// The note about an attempt that failed; `None` if the database cannot be reached.
     pub(super) fn of_failure(attempt: &Attempt<'a>, error: &Error) -> Option<Self> {
-        (!is_unreachable(attempt.context, error.kind())).then(|| Self::new(attempt, error.kind(), chain(error)))
+        (!is_unreachable(&attempt.context.outage, error.kind())).then(|| Self::new(attempt, error.kind(), chain(error)))
     }
 
     /// The note about an attempt that wrote the rows to the fallback or rejected the file; `None` for other outcomes, and
     /// if the database cannot be reached.
     pub(super) fn of_outcome(attempt: &Attempt<'a>, kind: ErrorKind, outcome: &LedgerOutcome) -> Option<Self> {
         if !matches!(outcome.state, LedgerState::FellBack | LedgerState::Rejected)
-            || is_unreachable(attempt.context, kind)
+            || is_unreachable(&attempt.context.outage, kind)
         {
             return None;
         }
@@ -68,24 +68,37 @@ impl<'a> AttemptNote<'a> {
             rows_rejected: 0,
             reason,
         };
-        Self { context: attempt.context, options: attempt.config.destination.clone(), record, limit }
+        let (destinations, options) = (&*attempt.context.destinations, attempt.config.destination.clone());
+        Self { destinations, options, record, limit }
     }
 
     /// Writes the note, if the database responds in time.
     pub(super) async fn write(&self) {
+        if let Err(error) = self.try_write().await {
+            warn!(error = %chain(&error), "the attempt could not be recorded in the history");
+        }
+    }
+
+    /// Writes the note.
+    ///
+    /// # Errors
+    /// Also when the database does not respond in time.
+    pub(crate) async fn try_write(&self) -> Result<()> {
         match tokio::time::timeout(self.limit, self.record()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = %chain(&error), "the attempt could not be recorded in the history"),
-            Err(_) => warn!("the attempt could not be recorded in the history within {} s", self.limit.as_secs()),
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("the database did not respond within {} s", self.limit.as_secs());
+                Err(Error::new(ErrorKind::Unreachable, message))
+            }
         }
     }
 
     async fn record(&self) -> Result<()> {
-        self.context.destinations.open(&self.options, false).await?.record_attempt(&self.record).await
+        self.destinations.open(&self.options, false).await?.record_attempt(&self.record).await
     }
 }
 
-/// Whether the database is known to be down, or this error says so.
-fn is_unreachable(context: &Context, kind: ErrorKind) -> bool {
-    context.outage.kind().is_some() || is_outage(kind)
+/// Whether the database is known to be down, or an error of this kind says so.
+pub(crate) fn is_unreachable(outage: &KnownOutage, kind: ErrorKind) -> bool {
+    outage.kind().is_some() || is_outage(kind)
 }

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt, object_body};
+pub(crate) use attempt_notes::{AttemptNote, LATE_NOTE_TIMEOUT, NOTE_TIMEOUT, is_unreachable};
 pub use config::{AfterLoad, DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
