@@ -67,6 +67,25 @@ async fn standard_input_is_planned() -> Result<()> {
     Ok(())
 }
 
+#[rstest]
+#[case("mysql", "mysql://")]
+#[case("mariadb", "mariadb://")]
+#[case("postgres", "postgres://")]
+#[tokio::test]
+async fn next_command_fits_engine_and_table(#[case] engine: &str, #[case] scheme: &str) -> Result<()> {
+    let none = Settings::default();
+    let plan = async |arguments: &[&str]| -> Result<String> {
+        let all = [&["plan", "-", "--engine", engine], arguments].concat();
+        let ended = Running::start(&none, &all)?.finish(ORDERS.as_bytes()).await?.ensure_code(0)?;
+        Ok(ended.stderr)
+    };
+    let start = format!("next: spillway plan - --to {scheme}USER@HOST/DATABASE --table ");
+    let hint = plan(&[]).await?;
+    ensure!(hint.contains(&format!("{start}NAME, where NAME is the table")), "{hint}");
+    assert_eq!(plan(&["--table", "orders"]).await?, format!("{start}orders\n"));
+    Ok(())
+}
+
 #[tokio::test]
 async fn file_that_would_not_load_exits_with_2() -> Result<()> {
     let site = Site::on(Engine::MariaDb).await?;

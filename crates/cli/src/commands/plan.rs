@@ -6,13 +6,13 @@ use clap::{Args, ValueEnum};
 use spillway_core::config::{CommandSettings, DatabaseChoice};
 use spillway_core::destination::Product;
 use spillway_core::error::Result;
-use spillway_core::local_file::LocalFile;
-use spillway_core::plan::{DatabaseUse, Plan, PlanRequest, PlanSettings, PlanSource, Planner};
+use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
+use spillway_core::plan::{DatabaseUse, Plan, PlanRequest, PlanSettings, PlanSource, PlannedOutcome, Planner};
 use spillway_core::progress::Progress;
 
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
-use crate::file_name::{FileName, table_of};
+use crate::file_name::{FileName, shell_word, table_of};
 use crate::progress;
 use crate::session::Session;
 use crate::table::printable;
@@ -69,8 +69,9 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     let plan = make(&arguments, &planner, session).await;
     planner.close().await;
     let plan = plan?;
+    let names_table = planner.names_table(arguments.table.key_of(&arguments.file));
     session.output.result(&plan, |styles| text::text(&plan, database, styles));
-    next_step(database, &plan, session);
+    session.output.next_step(&printable(&next_step(&arguments, names_table, database, &plan)));
     Ok(if plan.outcome.is_good() { Exit::Done } else { Exit::NeedsAttention })
 }
 
@@ -97,15 +98,41 @@ async fn make(arguments: &Arguments, planner: &Planner, session: &Session) -> Re
     }
 }
 
-fn next_step(database: DatabaseUse, plan: &Plan, session: &Session) {
-    let file = &plan.file;
-    let text = match (&plan.error, database) {
-        (Some(error), _) => error.hint.to_owned(),
-        (None, DatabaseUse::Live) => format!("spillway load {file} with the same options"),
-        (None, DatabaseUse::None(product)) => {
-            let scheme = if product == Product::Postgres { "postgres" } else { "mysql" };
-            format!("spillway plan {file} --to {scheme}://USER@HOST/DATABASE --table NAME")
+/// The command that the user can run next, or the advice on an error.
+fn next_step(arguments: &Arguments, names_table: bool, database: DatabaseUse, plan: &Plan) -> String {
+    let file = shell_word(&plan.file);
+    let is_local = matches!(FileName::of(&arguments.file), Ok(FileName::Local(_)));
+    match (&plan.error, database, plan.outcome) {
+        (Some(error), _, _) => error.hint.to_owned(),
+        (None, DatabaseUse::Live, PlannedOutcome::AlreadyLoaded | PlannedOutcome::Superseded) if is_local => {
+            format!("spillway load {file} --again with the same options loads it once more")
         }
-    };
-    session.output.next_step(&printable(&text));
+        (None, DatabaseUse::Live, PlannedOutcome::AlreadyLoaded | PlannedOutcome::Superseded) => {
+            "upload the object under another key to load its rows once more".to_owned()
+        }
+        (None, DatabaseUse::Live, _) => format!("spillway load {file} with the same options"),
+        (None, DatabaseUse::None(product), _) => {
+            let table = match (&arguments.table.table, &plan.table) {
+                (Some(table), _) => format!(" --table {}", shell_word(table)),
+                (None, _) if names_table => String::new(),
+                (None, Some(table)) if plan.file != STANDARD_INPUT => format!(" --table {}", shell_word(&table.name)),
+                (None, _) => " --table NAME".to_owned(),
+            };
+            let note = if table.ends_with(" NAME") {
+                ", where NAME is the table, which standard input does not name"
+            } else {
+                ""
+            };
+            format!("spillway plan {file} --to {}://USER@HOST/DATABASE{table}{note}", scheme(product))
+        }
+    }
+}
+
+/// The scheme of a database's URL.
+fn scheme(product: Product) -> &'static str {
+    match product {
+        Product::MySql => "mysql",
+        Product::MariaDb => "mariadb",
+        Product::Postgres => "postgres",
+    }
 }
