@@ -1,6 +1,6 @@
 //! The ledger and the attempt history of local files: what `spillway load` leaves there.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
@@ -179,5 +179,58 @@ async fn local_file_is_shown_and_retry_names_the_command(
     let unknown = spillway(&settings, &["runs", "retry", "other.csv"]).await?.ensure_code(64)?;
     ensure!(unknown.stderr.contains("spillway load other.csv"), "{}", unknown.stderr);
     spillway(&settings, &["runs", "show", "other.csv"]).await?.ensure_code(1)?;
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn file_that_needs_no_load_is_explained(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let settings = site.settings();
+    let host = system_host().await?;
+    let path = site.file("orders.csv", file("orders.csv", 5).0)?;
+    let copy = site.file("copy.csv", file("orders.csv", 5).0)?;
+    let load = async |arguments: &[&str]| {
+        spillway(&settings, &[&["load", "--table", TABLE], arguments].concat()).await?.ensure_code(0)
+    };
+    load(&[&path]).await?;
+    // The second load of the copy reads its own ledger row.
+    for (file, reason) in [(&path, "it was"), (&copy, "the same content was"), (&copy, "the same content was")] {
+        let ended = load(&[file]).await?;
+        let expected = format!("{file}: already loaded: {reason} loaded from file://{host}{path} at 20");
+        ensure!(ended.stdout.starts_with(&expected) && ended.stdout.contains(" UTC"), "{}", ended.stdout);
+        ensure!(ended.stderr.contains("add --again to load it once more"), "{}", ended.stderr);
+        let plan = spillway(&settings, &["plan", file, "--table", TABLE]).await?.ensure_code(0)?;
+        ensure!(plan.stderr.contains("--again"), "{}", plan.stderr);
+    }
+    Ok(())
+}
+
+/// An older file does not replace a newer one, unless the user asks for it.
+#[rstest]
+#[tokio::test]
+async fn older_file_names_the_newer_one(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let settings = site.settings();
+    let older = site.file("older.csv", "id,qty\n1,10\n")?;
+    let newer = site.file("newer.csv", "id,qty\n1,10\n2,20\n")?;
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&older)?.set_modified(hour_ago)?;
+    let load = async |arguments: &[&str]| {
+        spillway(&settings, &[&["load", "--mode", "replace", "--table", TABLE], arguments].concat())
+            .await?
+            .ensure_code(0)
+    };
+    load(&[&newer]).await?;
+    for _ in 0..2 {
+        let ended = load(&[&older]).await?;
+        let expected = format!("superseded: the newer file file://{}{newer} (changed at 20", system_host().await?);
+        ensure!(ended.stdout.contains(&expected), "{}", ended.stdout);
+        ensure!(ended.stderr.contains("add --again to replace the table"), "{}", ended.stderr);
+    }
+    load(&[&older, "--again"]).await?;
+    assert_eq!(site.rows().await?, 1);
     Ok(())
 }

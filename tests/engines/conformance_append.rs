@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
-    Begun, CommitResult, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason, UnknownColumns,
-    ValueCheck,
+    Begun, CommitResult, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason,
+    UnknownColumns, ValueCheck,
 };
 use spillway_core::error::ErrorKind;
 
@@ -187,7 +187,10 @@ pub(crate) async fn duplicate_content_is_recorded(engine: &impl Engine) -> Resul
     let second = claim_with_content("b.csv", 'a');
     let entry = expect_already_loaded(load(&destination, &second, &file).await?)?;
     assert_eq!((entry.state, entry.rows_parsed, entry.rows_stored), (LedgerState::Duplicate, 5, 0));
-    assert_eq!(destination.look_up(&second.source.id).await?, Some(entry));
+    let found = destination.look_up(&second.source.id).await?.context("no entry")?;
+    let reason = found.reason.clone().unwrap_or_default();
+    ensure!(found.committed_at.is_some() && reason.contains("loaded from s3://bucket/a.csv at 20"), "{found:?}");
+    assert_eq!(found, LedgerEntry { committed_at: found.committed_at, ..entry });
     expect_loaded(load(&destination, &claim_with_content("c.csv", 'b'), &file).await?)?;
     assert_eq!(states(engine).await?, ["loaded", "duplicate", "loaded"]);
     Ok(())

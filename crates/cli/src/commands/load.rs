@@ -106,8 +106,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     } else if document.files.len() > 1 {
         session.output.result(&document, |styles| document.summary(styles));
     }
-    if document.already_loaded > 0 {
-        session.output.next_step("the same content is loaded once; --again loads it once more");
+    for step in document.next_steps() {
+        session.output.next_step(step);
     }
     Ok(exit)
 }
@@ -168,6 +168,11 @@ impl Loader<'_> {
 
     /// Loads an object in S3 as a function would: with its lease, its fallback and its move.
     async fn load_object(&mut self, object: ObjectRef) -> Result<Report> {
+        if self.arguments.again || self.arguments.rejects.is_some() {
+            let message = "--again and --rejects apply only to local files; to load the rows of an object once more, upload it \
+                           under another key";
+            return Err(Error::new(ErrorKind::EventInvalid, message).for_object(object));
+        }
         if self.dispatcher.is_none() {
             let pipeline = self.settings.pipeline.clone();
             let dispatch = DispatchSettings { service: "terminal", pipeline, tasks: None, upload_queue_url: None };
@@ -241,7 +246,30 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
     line
 }
 
+/// What the user can do about local files that were loaded before.
+const AGAIN: &str = "the same content is loaded once into a table; add --again to load it once more";
+
+/// What the user can do about local files that are older than the one that has replaced the table.
+const AGAIN_OLDER: &str = "add --again to replace the table with the older file";
+
+/// What the user can do about objects in S3 that were loaded before.
+const OTHER_KEY: &str = "an object is loaded once; upload it under another key to load its rows once more";
+
 impl LoadDocument {
+    /// What the user can do about files that needed no load.
+    fn next_steps(&self) -> Vec<&'static str> {
+        let reports = || self.files.iter().filter_map(|file| file.report.as_ref());
+        let has = |outcome: Outcome, is_local: bool| {
+            reports().any(|report| (report.outcome, report.object.is_local_file()) == (outcome, is_local))
+        };
+        let steps = [
+            (AGAIN, has(Outcome::AlreadyLoaded, true)),
+            (AGAIN_OLDER, has(Outcome::Superseded, true)),
+            (OTHER_KEY, has(Outcome::AlreadyLoaded, false)),
+        ];
+        steps.into_iter().filter(|(_, applies)| *applies).map(|(step, _)| step).collect()
+    }
+
     fn of(files: Vec<FileDocument>) -> Self {
         let reports = || files.iter().filter_map(|file| file.report.as_ref());
         let with = |wanted: Outcome| reports().filter(|report| report.outcome == wanted).count();
@@ -270,5 +298,22 @@ impl LoadDocument {
         }
         let style = if self.failed == 0 { Style::Good } else { Style::Bad };
         styles.paint(style, &text) + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_steps_depend_on_where_the_files_are() {
+        let steps = |bucket: &str, outcome| {
+            let report = Some(Report::new(ObjectRef::new(bucket, "a.csv"), outcome));
+            LoadDocument::of(vec![FileDocument { file: "a.csv".to_owned(), report, error: None }]).next_steps()
+        };
+        assert_eq!(steps("file://laptop", Outcome::AlreadyLoaded), [AGAIN]);
+        assert_eq!(steps("file://laptop", Outcome::Superseded), [AGAIN_OLDER]);
+        assert_eq!(steps("bucket", Outcome::AlreadyLoaded), [OTHER_KEY]);
+        assert!(steps("bucket", Outcome::Superseded).is_empty() && steps("file://laptop", Outcome::Loaded).is_empty());
     }
 }

@@ -4,19 +4,24 @@
 //! sets the content id. If it violates the unique constraint, the same bytes are loaded, or being loaded, under another
 //! source id. Only rows of loaded sources keep a content id.
 
+use super::history::time;
 use super::statements::{
-    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, ENTRY_LOCKED, INSERT,
-    ORIGINAL, RELEASE_TABLE, SUPERSEDED,
+    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, INSERT, LOCKED, ORIGINAL,
+    RELEASE_TABLE, SUPERSEDED,
 };
 use super::{
-    Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, SqlLedger, truncated,
+    Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, SqlLedger, from_and_when,
+    truncated, utc,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::ObjectVersion;
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::table_name::TableName;
 
 /// Number of characters that the column `worker` stores.
 const WORKER_CHARACTERS: usize = 255;
+
+/// Number of digits of an id that messages show. Commands accept an id that is shortened to them.
+const SHORT_ID_CHARACTERS: usize = 16;
 
 impl SqlLedger<'_> {
     /// Claims the source in the open transaction, and its content if that is known. After an error the caller rolls
@@ -80,7 +85,7 @@ impl SqlLedger<'_> {
         if self.execute(connection, context, INSERT, &params).await?.rows()? == 1 {
             return Ok(None);
         }
-        let Some(entry) = self.query_entry(connection, context, ENTRY_LOCKED, &source.id).await? else {
+        let Some(entry) = self.query_entry(connection, context, LOCKED, &source.id).await? else {
             // Another transaction deleted the row after the INSERT. No row is locked, so nothing may be loaded.
             let message = "the source's ledger row was deleted while it was claimed";
             return Err(Error::new(ErrorKind::Conflict, message));
@@ -138,7 +143,13 @@ impl SqlLedger<'_> {
             let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
             let current = CurrentSource { source_id, key, modified_micros };
             if current.is_newer_than(claim.source) {
-                return self.end_as_superseded(connection, claim, &current.source_id).await;
+                let newer = ObjectRef::new(row.text(3)?, &current.key);
+                let changed = match current.modified_micros {
+                    Some(micros) => format!(" (changed at {})", utc(time(micros)?)),
+                    None => String::new(),
+                };
+                let reason = format!("the newer file {newer}{changed} has already replaced the table");
+                return self.end_as_superseded(connection, claim, reason).await;
             }
             self.execute(connection, context, RELEASE_TABLE, &[(&current.source_id).into()]).await?.rows()?;
         }
@@ -175,15 +186,13 @@ impl SqlLedger<'_> {
         &self,
         connection: &mut C,
         claim: &Claim<'_>,
-        newer_id: &str,
+        reason: String,
     ) -> Result<ClaimResult> {
         let context = "cannot record that the file is superseded";
-        let reason = format!("the newer source {newer_id} has replaced the table already");
         let params = [(&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, SUPERSEDED, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        let state = LedgerState::Superseded;
-        Ok(ClaimResult::NotNeeded(LedgerEntry { state, rows_parsed: 0, rows_stored: 0, moved_to: None }))
+        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Superseded, 0, reason)))
     }
 
     /// Writes into the claimed row that its content is loaded under another source id, and commits.
@@ -199,12 +208,27 @@ impl SqlLedger<'_> {
             return Err(Error::new(ErrorKind::Conflict, "another worker is loading the same content"));
         };
         let (original_id, rows_parsed) = (original.text(0)?, original.count(1)?);
-        let reason = format!("the same content is loaded as source {original_id}");
+        let object = ObjectRef::new(original.text(2)?, original.text(3)?);
+        let loaded_at = original.optional_integer(4)?.map(time).transpose()?;
+        let short = truncated(&original_id, SHORT_ID_CHARACTERS);
+        let reason = format!("the same content was loaded {} (id {short})", from_and_when(&object, loaded_at));
         let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        let state = LedgerState::Duplicate;
-        Ok(ClaimResult::NotNeeded(LedgerEntry { state, rows_parsed, rows_stored: 0, moved_to: None }))
+        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
+    }
+}
+
+/// The entry of a claimed source that needs no load.
+fn new_entry(claim: &Claim<'_>, state: LedgerState, rows_parsed: u64, reason: String) -> LedgerEntry {
+    LedgerEntry {
+        state,
+        rows_parsed,
+        rows_stored: 0,
+        moved_to: None,
+        object: claim.source.object.clone(),
+        committed_at: None,
+        reason: Some(reason),
     }
 }
 
@@ -231,7 +255,6 @@ impl CurrentSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::ObjectRef;
 
     #[test]
     fn newer_source_has_later_time_then_greater_key() {

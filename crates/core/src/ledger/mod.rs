@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::object::{ObjectVersion, hash_parts};
+use crate::object::{ObjectRef, ObjectVersion, hash_parts};
 use crate::report::Report;
 use crate::table_name::TableName;
 
@@ -103,6 +103,39 @@ pub struct LedgerEntry {
     pub rows_stored: u64,
     /// The key that the object was moved to.
     pub moved_to: Option<String>,
+    /// The object.
+    pub object: ObjectRef,
+    /// When the outcome was written; `None` if this attempt wrote it.
+    pub committed_at: Option<Timestamp>,
+    /// The reason for an outcome other than a load.
+    pub reason: Option<String>,
+}
+
+impl LedgerEntry {
+    /// Returns why the source needs no load: which file was loaded, and when.
+    pub(crate) fn explanation(&self) -> String {
+        match (self.state, &self.reason) {
+            (LedgerState::Duplicate | LedgerState::Superseded, Some(reason)) => reason.clone(),
+            (LedgerState::Superseded, None) => "a newer file has already replaced the table".to_owned(),
+            (LedgerState::Duplicate, None) => "the same content was loaded before".to_owned(),
+            (LedgerState::Loaded | LedgerState::FellBack | LedgerState::Rejected, _) => {
+                format!("it was loaded {}", from_and_when(&self.object, self.committed_at))
+            }
+        }
+    }
+}
+
+/// Returns where a file was loaded from, and when.
+fn from_and_when(object: &ObjectRef, time: Option<Timestamp>) -> String {
+    match time {
+        Some(time) => format!("from {object} at {}", utc(time)),
+        None => format!("from {object}"),
+    }
+}
+
+/// Returns a time as people read it.
+fn utc(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// The place of an object whose file has an outcome.
@@ -237,6 +270,26 @@ mod tests {
         for (index, name) in names.iter().enumerate() {
             assert_eq!(name.len(), 64);
             assert_eq!(names.iter().position(|other| other == name), Some(index));
+        }
+    }
+
+    #[test]
+    fn explanation_names_the_earlier_file_and_its_time() {
+        let entry = |state, reason: Option<&str>| LedgerEntry {
+            state,
+            rows_parsed: 1,
+            rows_stored: 1,
+            moved_to: None,
+            object: ObjectRef::of_local_file("laptop", "/data/a.csv"),
+            committed_at: Some("2026-11-30T08:40:01.5Z".parse().unwrap()),
+            reason: reason.map(str::to_owned),
+        };
+        let loaded = entry(LedgerState::Loaded, None);
+        assert_eq!(loaded.explanation(), "it was loaded from file://laptop/data/a.csv at 2026-11-30 08:40:01 UTC");
+        assert_eq!(entry(LedgerState::Duplicate, Some("why")).explanation(), "why");
+        for state in LedgerState::ALL {
+            let text = entry(state, None).explanation();
+            assert!(!text.contains("ledger") && !text.contains("duplicate"), "{text}");
         }
     }
 

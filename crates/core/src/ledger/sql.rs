@@ -6,8 +6,9 @@ use std::borrow::Cow;
 
 use tracing::warn;
 
+use super::history::time;
 use super::statements::{
-    COST, ENTRY, ENTRY_NOWAIT, INSERT_LOOK_UP, LOADED, MORE_LAKE_KEY, MORE_ROWS_DELETED, MOVED, ORIGINAL, OUTCOME,
+    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MORE_LAKE_KEY, MORE_ROWS_DELETED, MOVED, ORIGINAL, OUTCOME,
 };
 use super::table::LedgerColumns;
 use super::{
@@ -15,7 +16,7 @@ use super::{
     ObjectPlace, REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::object::SourceId;
+use crate::object::{ObjectRef, SourceId};
 
 /// The time columns that statements read.
 const TIME_COLUMNS: [&str; 6] =
@@ -81,7 +82,7 @@ impl<'a> SqlLedger<'a> {
         connection: &mut C,
         id: &SourceId,
     ) -> Result<Option<LedgerEntry>> {
-        let entry = self.query_entry(connection, "cannot read the ledger", ENTRY, id).await?;
+        let entry = self.query_entry(connection, "cannot read the ledger", "", id).await?;
         Ok(entry.filter(|entry| entry.state.needs_no_load()))
     }
 
@@ -105,13 +106,13 @@ impl<'a> SqlLedger<'a> {
         }
         let context = "cannot look up the source in the ledger";
         let Some(begin) = C::Dialect::BEGIN_LOOK_UP else {
-            return self.query_entry(connection, context, ENTRY_NOWAIT, id).await;
+            return self.query_entry(connection, context, LOCKED_NOWAIT, id).await;
         };
         connection.run(context, begin).await?;
         let is_new = self.execute(connection, context, INSERT_LOOK_UP, &[id.as_str().into()]).await?.rows()? == 1;
         let found = match is_new {
             true => None,
-            false => self.query_entry(connection, context, ENTRY_NOWAIT, id).await?,
+            false => self.query_entry(connection, context, LOCKED_NOWAIT, id).await?,
         };
         connection.run(context, "ROLLBACK").await?;
         Ok(found)
@@ -214,15 +215,19 @@ impl<'a> SqlLedger<'a> {
         connection.execute(context, &self.sql::<C::Dialect>(template), params).await
     }
 
-    /// Returns the entry that a statement selects by source id.
+    /// Returns the entry of a source. `lock` is the end of the statement that says how the row is locked.
     pub(super) async fn query_entry<C: LedgerConnection>(
         &self,
         connection: &mut C,
         context: &str,
-        template: &str,
+        lock: &str,
         id: &SourceId,
     ) -> Result<Option<LedgerEntry>> {
-        self.query(connection, context, template, &[id.as_str().into()]).await?.first().map(entry).transpose()
+        self.query(connection, context, &format!("{ENTRY}{lock}"), &[id.as_str().into()])
+            .await?
+            .first()
+            .map(entry)
+            .transpose()
     }
 
     pub(super) async fn query<C: LedgerConnection>(
@@ -257,5 +262,13 @@ impl<'a> SqlLedger<'a> {
 
 fn entry(row: &Row) -> Result<LedgerEntry> {
     let state = LedgerState::from_name(&row.text(0)?)?;
-    Ok(LedgerEntry { state, rows_parsed: row.count(1)?, rows_stored: row.count(2)?, moved_to: row.optional_text(3)? })
+    Ok(LedgerEntry {
+        state,
+        rows_parsed: row.count(1)?,
+        rows_stored: row.count(2)?,
+        moved_to: row.optional_text(3)?,
+        object: ObjectRef::new(row.text(4)?, row.text(5)?),
+        committed_at: row.optional_integer(6)?.map(time).transpose()?,
+        reason: row.optional_text(7)?,
+    })
 }

@@ -3,15 +3,16 @@
 //! Every statement names its columns, so a ledger may have more columns than this version uses, if they are nullable or
 //! have a default.
 
-pub(super) const ENTRY: &str = "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ?";
-pub(super) const ENTRY_LOCKED: &str =
-    "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ? FOR UPDATE";
-pub(super) const ENTRY_NOWAIT: &str =
-    "SELECT state, rows_parsed, rows_stored, moved_to FROM {ledger} WHERE source_id = ? FOR UPDATE NOWAIT";
-pub(super) const ORIGINAL: &str =
-    "SELECT source_id, rows_parsed FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
+pub(super) const ENTRY: &str = "SELECT state, rows_parsed, rows_stored, moved_to, bucket, object_key, \
+     {micros:committed_at}, LEFT(reason, 1000) FROM {ledger} WHERE source_id = ?";
+/// After [`ENTRY`].
+pub(super) const LOCKED: &str = " FOR UPDATE";
+/// After [`ENTRY`].
+pub(super) const LOCKED_NOWAIT: &str = " FOR UPDATE NOWAIT";
+pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at} \
+     FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
-    "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ? FOR UPDATE";
+    "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ? FOR UPDATE";
 pub(super) const CURRENT_NOW: &str =
     "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ?";
 

@@ -11,9 +11,6 @@ use crate::policy::{describe, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 
-/// The reason for [`Outcome::Superseded`].
-const NEWER_FILE: &str = "a newer file has already replaced the table";
-
 /// The reason for [`Outcome::Loaded`] without rows.
 const EMPTY_FILE: &str = "the file is empty";
 
@@ -56,11 +53,13 @@ pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) 
 
 /// The report for a file that needs no load. The counts are those of this attempt, or else those of the ledger.
 fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
-    let (outcome, reason) = match entry.state {
-        LedgerState::Superseded => (Outcome::Superseded, NEWER_FILE.to_owned()),
-        state => (Outcome::AlreadyLoaded, format!("the ledger already says {}", state.name())),
+    let outcome = match entry.state {
+        LedgerState::Superseded => Outcome::Superseded,
+        LedgerState::Loaded | LedgerState::Duplicate | LedgerState::FellBack | LedgerState::Rejected => {
+            Outcome::AlreadyLoaded
+        }
     };
-    let mut report = report(outcome).because(reason);
+    let mut report = report(outcome).because(entry.explanation());
     report.rows_stored = entry.rows_stored;
     report.rows_rejected = counted.map_or(0, |(_, rejected)| rejected);
     report.rows_parsed = counted.map_or(entry.rows_parsed, |(rows, rejected)| rows + rejected);

@@ -287,7 +287,10 @@ impl State {
         content_id: Option<String>,
     ) {
         let (rows_parsed, rows_stored) = (counts.rows_parsed, counts.rows_stored);
-        let entry = LedgerEntry { state, rows_parsed, rows_stored, moved_to: None };
+        let (object, committed_at) = (ObjectRef::new("bucket", "key"), Some(Timestamp::UNIX_EPOCH));
+        let (moved_to, stored_reason) = (None, Some(reason.clone()).filter(|reason| !reason.is_empty()));
+        let entry =
+            LedgerEntry { state, rows_parsed, rows_stored, moved_to, object, committed_at, reason: stored_reason };
         let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, lake_key: None, content_id };
         self.ledger.insert(source.clone(), row);
     }
