@@ -81,7 +81,7 @@ async fn next_command_fits_engine_and_table(#[case] engine: &str, #[case] scheme
     };
     let start = format!("next: spillway plan - --to {scheme}USER@HOST/DATABASE --table ");
     let hint = plan(&[]).await?;
-    ensure!(hint.contains(&format!("{start}NAME, where NAME is the table")), "{hint}");
+    ensure!(hint.contains(&format!("{start}NAME (standard input names no table)")), "{hint}");
     assert_eq!(plan(&["--table", "orders"]).await?, format!("{start}orders\n"));
     Ok(())
 }
@@ -299,8 +299,9 @@ async fn plan_and_load_reject_a_file_that_is_not_data(
     let plan = site.plan(&site.settings(), &[&path]).await?.ensure_code(2)?.json()?;
     let message = plan["error"]["message"].as_str().unwrap_or_default();
     ensure!(message.contains(reason) && message.contains(advice), "{plan}");
+    assert_eq!(site.tables().await?, 0);
     let loaded = site.load(&site.settings(), &[&path]).await?;
     ensure!(loaded.stdout.contains(reason), "{}", loaded.stdout);
-    assert_eq!(site.tables().await?, 0);
+    assert_eq!((site.tables().await?, site.states().await?.len()), (2, 0), "an empty ledger, and the attempt history");
     Ok(())
 }

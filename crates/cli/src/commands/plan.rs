@@ -116,14 +116,9 @@ fn next_step(arguments: &Arguments, names_table: bool, database: DatabaseUse, pl
                 (Some(table), _) => format!(" --table {}", shell_word(table)),
                 (None, _) if names_table => String::new(),
                 (None, Some(table)) if plan.file != STANDARD_INPUT => format!(" --table {}", shell_word(&table.name)),
-                (None, _) => " --table NAME".to_owned(),
+                (None, _) => " --table NAME (standard input names no table)".to_owned(),
             };
-            let note = if table.ends_with(" NAME") {
-                ", where NAME is the table, which standard input does not name"
-            } else {
-                ""
-            };
-            format!("spillway plan {file} --to {}://USER@HOST/DATABASE{table}{note}", scheme(product))
+            format!("spillway plan {file} --to {}://USER@HOST/DATABASE{table}", scheme(product))
         }
     }
 }
