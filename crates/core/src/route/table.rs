@@ -29,6 +29,9 @@ pub(crate) fn key_parts(key: &str, tables: &TableRoutes, ledger_table: &str) -> 
     let Some(found) = tables.patterns.match_key(key) else {
         return match &tables.default {
             Some(table) => Ok(KeyParts { table: table.clone(), parts: Vec::new() }),
+            None if tables.patterns.is_empty() => {
+                Err(Error::new(ErrorKind::KeyRefused, "no option or setting names the table of the file"))
+            }
             None => Err(Error::new(
                 ErrorKind::KeyRefused,
                 format!(
@@ -154,6 +157,8 @@ mod tests {
             error.to_string(),
             "the key matches no pattern of TABLE_PATTERN and the table settings (in/{table}/**, a/**), and RDS_TABLE is not set"
         );
+        let error = table(&settings("", None), "x.csv").unwrap_err();
+        assert_eq!(error.to_string(), "no option or setting names the table of the file");
         let both = settings("in/{table}/**", Some("Rest"));
         assert_eq!(table(&both, "in/x.csv").unwrap(), "Rest");
         assert_eq!((glue(&both, "Rest").as_str(), glue(&both, "x").as_str()), ("spare", "x"));
