@@ -3,6 +3,7 @@
 use clap::Args;
 use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::local_file::STANDARD_INPUT;
 
 use super::source::Source;
 use crate::commands::list::is_id;
@@ -38,11 +39,13 @@ async fn retry(run: &str, source: &Source, session: &Session) -> Result<serde_js
         return source.load(session, None, run).await;
     }
     match source.find(session, run, 1).await?.items.first() {
-        Some(found) if found.object().is_local_file() => invalid(format!(
-            "{} is a local file, which only the command load can load again: {}",
-            found.object(),
-            load_command(found)
-        )),
+        Some(found) if found.object().is_local_file() => {
+            let (object, command) = (found.object(), load_command(found, source.repeated_options()));
+            invalid(match found.key == STANDARD_INPUT {
+                true => format!("{object} was standard input; send the rows again to: {command}"),
+                false => format!("{object} is a local file; load it again with: {command}"),
+            })
+        }
         Some(found) => source.load(session, Some(&found.bucket), &found.key).await,
         None if is_id(run) => invalid(format!("no run has the id {run}")),
         None => invalid(format!(
@@ -52,12 +55,12 @@ async fn retry(run: &str, source: &Source, session: &Session) -> Result<serde_js
     }
 }
 
-/// The command that loads a local file again.
-pub(super) fn load_command(run: &Run) -> String {
+/// The command that loads a local file again. `options` is the end of the command.
+pub(super) fn load_command(run: &Run, options: &str) -> String {
     let table = if run.table.is_empty() { String::new() } else { format!(" --table {}", shell_word(&run.table)) };
     let again = match run.outcome {
         RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => " --again",
         RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => "",
     };
-    format!("spillway load {}{table}{again}", shell_word(&run.key))
+    format!("spillway load {}{table}{again}{options}", shell_word(&run.key))
 }

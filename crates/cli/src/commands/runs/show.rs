@@ -25,7 +25,7 @@ pub(super) async fn run(run: &str, source: &Source, session: &Session) -> Result
     });
     note(session, &runs);
     let step = match runs.items.first() {
-        Some(run) if run.object().is_local_file() => local_step(run),
+        Some(run) if run.object().is_local_file() => local_step(run, source),
         Some(run) => object_step(run, source),
         None if source.is_local(session, run)? => None,
         None => Some("spillway status KEY shows whether the object exists".to_owned()),
@@ -48,9 +48,11 @@ fn object_step(run: &Run, source: &Source) -> Option<String> {
     }
 }
 
-fn local_step(run: &Run) -> Option<String> {
+fn local_step(run: &Run, source: &Source) -> Option<String> {
     match run.outcome {
-        RunOutcome::Failed | RunOutcome::Rejected => Some(format!("{}, when the cause is gone", load_command(run))),
+        RunOutcome::Failed | RunOutcome::Rejected => {
+            Some(format!("{}, when the cause is gone", load_command(run, source.repeated_options())))
+        }
         RunOutcome::Loaded if run.rows_rejected > 0 => {
             Some("correct the records in the file of rejected records next to the file, and load that file".to_owned())
         }
