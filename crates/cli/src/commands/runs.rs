@@ -1,9 +1,9 @@
 //! `spillway runs`: what happened to files, from the ledger and the attempt history.
 
 mod filter;
+mod options;
 mod retry;
 mod show;
-mod source;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::report;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
 use filter::Filter;
-use source::Source;
+use options::RunsOptions;
 
 /// Number of runs that a request for the report page returns at most.
 const PAGE: usize = 1000;
@@ -50,7 +50,7 @@ pub(crate) struct ListArguments {
     #[arg(long, value_name = "TOKEN")]
     after: Option<String>,
     #[command(flatten)]
-    source: Source,
+    options: RunsOptions,
 }
 
 /// The arguments of `runs show`.
@@ -60,7 +60,7 @@ pub(crate) struct ShowArguments {
     #[arg(value_name = "ID|KEY")]
     run: String,
     #[command(flatten)]
-    source: Source,
+    options: RunsOptions,
 }
 
 /// The arguments of `runs report`.
@@ -75,14 +75,14 @@ pub(crate) struct ReportArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000)]
     limit: usize,
     #[command(flatten)]
-    source: Source,
+    options: RunsOptions,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
     match command {
         Command::List(arguments) => list(&arguments, session).await,
-        Command::Show(arguments) => show::run(&arguments.run, &arguments.source, session).await,
+        Command::Show(arguments) => show::run(&arguments.run, &arguments.options, session).await,
         Command::Retry(arguments) => retry::run(&arguments, session).await,
         Command::Report(arguments) => write_report(&arguments, session).await,
     }
@@ -94,7 +94,7 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     if let Some(after) = &arguments.after {
         fields["after"] = json!(after);
     }
-    let runs = arguments.source.list(session, fields).await?;
+    let runs = arguments.options.list(session, fields).await?;
     session.output.result(&runs.json, |styles| match runs.items.is_empty() {
         true => "no runs\n".to_owned(),
         false => table(&runs.items, styles),
@@ -103,8 +103,8 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
     if let Some(next) = runs.next() {
         session.output.next_step(&format!("for older runs, add --after {next}"));
     } else if let Some(run) = runs.items.iter().find(|run| run.outcome == RunOutcome::Failed) {
-        let options = arguments.source.repeated_options();
-        session.output.next_step(&format!("spillway runs show {}{options}", short(&run.source_id)));
+        let end = arguments.options.repeated_options();
+        session.output.next_step(&format!("spillway runs show {}{end}", short(&run.source_id)));
     }
     Ok(Exit::Done)
 }
@@ -185,7 +185,7 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
         if let Some(after) = &after {
             page["after"] = json!(after);
         }
-        let list = arguments.source.list(session, page).await?;
+        let list = arguments.options.list(session, page).await?;
         lacks_history |= list.note().is_some();
         after = list.next().map(str::to_owned);
         runs.extend(list.items);

@@ -5,7 +5,7 @@ use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::local_file::STANDARD_INPUT;
 
-use super::source::Source;
+use super::options::RunsOptions;
 use crate::commands::list::is_id;
 use crate::commands::reports;
 use crate::exit::Exit;
@@ -19,34 +19,34 @@ pub(crate) struct Arguments {
     #[arg(value_name = "ID|KEY", required = true)]
     runs: Vec<String>,
     #[command(flatten)]
-    source: Source,
+    options: RunsOptions,
 }
 
 /// Tries the objects again, one after the other.
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let mut exit = Exit::Done;
     for run in &arguments.runs {
-        let body = retry(run, &arguments.source, session).await?;
+        let body = retry(run, &arguments.options, session).await?;
         exit = exit.and(reports::print(session, &body));
     }
     Ok(exit)
 }
 
-async fn retry(run: &str, source: &Source, session: &Session) -> Result<serde_json::Value> {
+async fn retry(run: &str, options: &RunsOptions, session: &Session) -> Result<serde_json::Value> {
     let invalid = |message: String| Err(Error::new(ErrorKind::EventInvalid, message));
-    let is_local = source.is_local(session, run)?;
+    let is_local = options.is_local(session, run)?;
     if !is_id(run) && !is_local {
-        return source.load(session, None, run).await;
+        return options.load(session, None, run).await;
     }
-    match source.find(session, run, 1).await?.items.first() {
+    match options.find(session, run, 1).await?.items.first() {
         Some(found) if found.object().is_local_file() => {
-            let (object, command) = (found.object(), load_command(found, source.repeated_options()));
+            let (object, command) = (found.object(), load_command(found, options.repeated_options()));
             invalid(match found.key == STANDARD_INPUT {
                 true => format!("{object} was standard input; send the rows again to: {command}"),
                 false => format!("{object} is a local file; load it again with: {command}"),
             })
         }
-        Some(found) => source.load(session, Some(&found.bucket), &found.key).await,
+        Some(found) => options.load(session, Some(&found.bucket), &found.key).await,
         None if is_id(run) => invalid(format!("no run has the id {run}")),
         None => invalid(format!(
             "no run has the path {run}; a local file is loaded with: spillway load {}",
@@ -55,12 +55,12 @@ async fn retry(run: &str, source: &Source, session: &Session) -> Result<serde_js
     }
 }
 
-/// The command that loads a local file again. `options` is the end of the command.
-pub(super) fn load_command(run: &Run, options: &str) -> String {
+/// The command that loads a local file again. `end` follows the command.
+pub(super) fn load_command(run: &Run, end: &str) -> String {
     let table = if run.table.is_empty() { String::new() } else { format!(" --table {}", shell_word(&run.table)) };
     let again = match run.outcome {
         RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => " --again",
         RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => "",
     };
-    format!("spillway load {}{table}{again}{options}", shell_word(&run.key))
+    format!("spillway load {}{table}{again}{end}", shell_word(&run.key))
 }

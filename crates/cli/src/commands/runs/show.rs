@@ -4,8 +4,8 @@ use spillway_core::destination::{Run, RunOutcome};
 use spillway_core::error::Result;
 use spillway_core::object::ObjectRef;
 
+use super::options::RunsOptions;
 use super::retry::load_command;
-use super::source::Source;
 use super::{note, short, style};
 use crate::commands::list::{details, is_id};
 use crate::exit::Exit;
@@ -17,17 +17,17 @@ use crate::table::{bytes, duration, printable};
 const MAX_RUNS: usize = 50;
 
 /// Shows the runs of an id, a key or a path, newest first.
-pub(super) async fn run(run: &str, source: &Source, session: &Session) -> Result<Exit> {
-    let runs = source.find(session, run, MAX_RUNS).await?;
+pub(super) async fn run(run: &str, options: &RunsOptions, session: &Session) -> Result<Exit> {
+    let runs = options.find(session, run, MAX_RUNS).await?;
     session.output.result(&runs.json, |styles| match runs.items.is_empty() {
         true => format!("no run has this {}\n", if is_id(run) { "id" } else { "key or path" }),
         false => runs.items.iter().map(|run| run_details(run, styles)).collect::<Vec<_>>().join("\n"),
     });
     note(session, &runs);
     let step = match runs.items.first() {
-        Some(run) if run.object().is_local_file() => local_step(run, source),
-        Some(run) => object_step(run, source),
-        None if source.is_local(session, run)? => None,
+        Some(run) if run.object().is_local_file() => local_step(run, options),
+        Some(run) => object_step(run, options),
+        None if options.is_local(session, run)? => None,
         None => Some("spillway status KEY shows whether the object exists".to_owned()),
     };
     if let Some(step) = step {
@@ -36,10 +36,10 @@ pub(super) async fn run(run: &str, source: &Source, session: &Session) -> Result
     Ok(if runs.items.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
-fn object_step(run: &Run, source: &Source) -> Option<String> {
+fn object_step(run: &Run, options: &RunsOptions) -> Option<String> {
     match run.outcome {
         RunOutcome::Failed => {
-            Some(format!("spillway runs retry {}{}", short(&run.source_id), source.repeated_options()))
+            Some(format!("spillway runs retry {}{}", short(&run.source_id), options.repeated_options()))
         }
         RunOutcome::FellBack => Some("spillway fallback replay, when the cause is gone".to_owned()),
         RunOutcome::Rejected => Some("correct the file and upload it again".to_owned()),
@@ -48,10 +48,10 @@ fn object_step(run: &Run, source: &Source) -> Option<String> {
     }
 }
 
-fn local_step(run: &Run, source: &Source) -> Option<String> {
+fn local_step(run: &Run, options: &RunsOptions) -> Option<String> {
     match run.outcome {
         RunOutcome::Failed | RunOutcome::Rejected => {
-            Some(format!("{}, when the cause is gone", load_command(run, source.repeated_options())))
+            Some(format!("{}, when the cause is gone", load_command(run, options.repeated_options())))
         }
         RunOutcome::Loaded if run.rows_rejected > 0 => {
             Some("correct the records in the file of rejected records next to the file, and load that file".to_owned())

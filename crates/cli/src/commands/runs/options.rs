@@ -18,14 +18,14 @@ const LOCAL_SCHEME: &str = "file://";
 
 /// The options that say where runs are listed.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Source {
+pub(super) struct RunsOptions {
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
     database: DatabaseOptions,
 }
 
-impl Source {
+impl RunsOptions {
     /// Requests a list of runs.
     ///
     /// # Errors
