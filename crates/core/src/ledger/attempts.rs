@@ -147,7 +147,7 @@ impl SqlLedger<'_> {
             ExecuteResult::Rows(0) => {}
             ExecuteResult::Rows(_) | ExecuteResult::UniqueViolation(_) => return Ok(()),
             ExecuteResult::NoTable(_) if self.exists(connection).await? => self.create_attempts(connection).await?,
-            ExecuteResult::NoTable(_) => self.ensure(connection, LedgerColumns::WithoutLake).await?,
+            ExecuteResult::NoTable(_) => self.ensure(connection, LedgerColumns::COMMON).await?,
         }
         let (source, id) = (&attempt.source, attempt.id());
         let params = [
