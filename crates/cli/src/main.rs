@@ -10,11 +10,11 @@ mod file_name;
 mod numbers;
 mod output;
 mod progress;
-mod publish;
 mod report;
 mod request;
 #[allow(dead_code, unreachable_pub, reason = "the tests use the same file, and more of it")]
 mod sample_events;
+mod sample_stream;
 mod session;
 mod table;
 mod table_options;

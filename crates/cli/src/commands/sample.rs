@@ -5,8 +5,8 @@ use serde_json::Value;
 use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::exit::Exit;
-use crate::publish::{Publication, publish};
 use crate::sample_events::{Topic, lines};
+use crate::sample_stream::{Publication, publish};
 use crate::session::Session;
 
 /// The arguments of the command.
