@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use spillway_formats::columns::position_of;
 use spillway_formats::schema::header::loose_name;
 
@@ -19,7 +19,7 @@ pub(super) struct ExportColumns {
 }
 
 /// The columns that only one of two exports has.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchemaChanges {
     /// The columns that only the new export has.
     pub added: Vec<String>,

@@ -13,6 +13,12 @@ use super::summary::Summary;
 use crate::error::{Error, ErrorKind, Result};
 use spillway_formats::compression::Compressor;
 
+/// The value of `format` in the first line.
+pub(super) const FORMAT: &str = "spillway-delta";
+
+/// The value of `format_version` in the first line.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
 /// Number of bytes that are compressed and written at a time.
 const BLOCK_BYTES: usize = 256 * 1024;
 
@@ -46,11 +52,11 @@ impl DeltaCompression {
 
 /// The first line.
 #[derive(Debug, Serialize)]
-struct Heading<'a> {
-    format: &'static str,
-    format_version: u32,
+pub(super) struct Heading<'a> {
+    pub(super) format: &'static str,
+    pub(super) format_version: u32,
     #[serde(flatten)]
-    summary: &'a Summary,
+    pub(super) summary: &'a Summary,
 }
 
 /// Writes a delta to a file of this machine.
@@ -99,7 +105,7 @@ impl DeltaWriter {
     /// # Errors
     /// When the summary cannot be written as JSON.
     pub fn write_summary(&mut self, summary: &Summary) -> Result<()> {
-        let heading = Heading { format: "spillway-delta", format_version: 1, summary };
+        let heading = Heading { format: FORMAT, format_version: FORMAT_VERSION, summary };
         serde_json::to_writer(&mut self.block, &heading).map_err(|error| failed(&self.path, &error.into()))?;
         self.block.push(b'\n');
         Ok(())

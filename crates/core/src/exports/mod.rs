@@ -14,6 +14,7 @@ mod delta;
 mod memory;
 mod partitions;
 mod read;
+mod read_delta;
 mod record;
 mod sort;
 mod summary;
@@ -28,6 +29,7 @@ use tracing::Instrument;
 pub use change::{Change, Value};
 pub use columns::SchemaChanges;
 pub use delta::{DeltaCompression, DeltaWriter};
+pub use read_delta::{DeltaChange, DeltaFile, DeltaReader, DeltaRow, DeltaValue};
 pub use sort::Operation;
 pub use summary::{ChangeCounts, ExportSummary, Summary};
 
@@ -73,7 +75,7 @@ pub struct DiffRequest<'a> {
     pub progress: Progress,
 }
 
-/// An export.
+/// An export or a delta.
 #[derive(Debug)]
 pub enum ExportSource<'a> {
     /// A file of this machine.

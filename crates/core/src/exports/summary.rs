@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::columns::SchemaChanges;
 
 /// One export.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSummary {
     /// The file, as the user names it, or `s3://bucket/key`.
     pub file: String,
@@ -30,7 +30,7 @@ pub struct ExportSummary {
 }
 
 /// The numbers of rows by their change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeCounts {
     /// Rows that only the new export has.
     pub inserted: u64,
@@ -52,7 +52,7 @@ impl ChangeCounts {
 }
 
 /// The result of a comparison. As JSON, it is the first line of a delta.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The older export; `None` if the new one is the first.
     pub old: Option<ExportSummary>,

@@ -16,7 +16,7 @@ use spillway_formats::limits::ReadLimits;
 use super::*;
 use crate::object::ObjectVersion;
 
-fn options() -> ReadOptions {
+pub(in crate::exports) fn options() -> ReadOptions {
     let decoded = DecodedLimits { max_bytes: 1 << 30, max_ratio: 1000 };
     let rejects = RejectLimit::Count(0);
     ReadOptions {

@@ -182,7 +182,7 @@ impl DecodedBytes {
     }
 
     /// The summary; complete only after the last byte.
-    fn summary(self) -> BodySummary {
+    pub(crate) fn summary(self) -> BodySummary {
         let sha256 = self.stored.hasher.map(|hasher| hex(&hasher.finalize()));
         BodySummary { sha256, decoded_bytes: self.decoded_bytes }
     }

@@ -192,6 +192,14 @@ impl FileReader {
         Ok((decoded, format))
     }
 
+    /// Starts a pass over the decompressed bytes, which computes the checksum of the stored ones.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has a compression that is not supported.
+    pub(crate) async fn bytes(&self) -> Result<DecodedBytes> {
+        self.decoded(Checksum::Compute).await
+    }
+
     async fn decoded(&self, checksum: Checksum) -> Result<DecodedBytes> {
         let (limits, progress) = (self.options.limits.decoded, self.progress.clone());
         DecodedBytes::open(&self.stored, &self.object, limits, checksum, progress).await
