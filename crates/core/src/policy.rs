@@ -153,9 +153,9 @@ pub fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::Conflict | ErrorKind::Busy | ErrorKind::LeaseLost => {
             "another process is loading into the same rows; run the command again when it has ended"
         }
-        ErrorKind::Failover | ErrorKind::Capacity | ErrorKind::Throttled | ErrorKind::Service => {
-            "nothing was stored; run the command again later"
-        }
+        ErrorKind::Failover | ErrorKind::Capacity => "nothing was stored; run the command again later",
+        // A publication may have sent a part.
+        ErrorKind::Throttled | ErrorKind::Service => "run the command again later",
         ErrorKind::Unreachable => "nothing was stored; check host and port, and that the server accepts connections",
         ErrorKind::TlsRefused => {
             "check the server's certificate and --ca-file (RDS_CA_FILE), or use --tls off to send plain text"
