@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, config, diff, events, fallback, load, plan, rejects, runs, sample, status, sweep, sync,
+    check, completions, config, diff, events, fallback, load, plan, publish, rejects, runs, sample, status, sweep, sync,
 };
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Load(load::Arguments),
     /// Compare two full exports of a table by key
     Diff(diff::Arguments),
+    /// Publish the changes of a delta to a Kinesis stream
+    Publish(publish::Arguments),
     /// Show what waits, or where a file is and why
     Status(status::Arguments),
     /// List, show, retry and report runs (what happened to files)

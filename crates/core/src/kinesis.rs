@@ -14,9 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::function::{Response, SignedRequests};
 
 /// The most records in one request. Source: the API reference of `PutRecords`.
-const MAX_RECORDS: usize = 500;
+pub(crate) const MAX_RECORDS: usize = 500;
 /// The most bytes in one request, with the partition keys. The limit of Kinesis was 5 MiB and is now 10 MiB.
-const MAX_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// The most requests in a row in which Kinesis stores no record.
 const MAX_TRIES: u32 = 8;
 /// The pause after the first refusal. It doubles with each further one in a row.

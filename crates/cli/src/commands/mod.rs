@@ -9,6 +9,7 @@ pub(crate) mod fallback;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod plan;
+pub(crate) mod publish;
 pub(crate) mod rejects;
 pub(crate) mod reports;
 pub(crate) mod runs;
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Plan(arguments) => plan::run(arguments, session).await,
         Command::Load(arguments) => load::run(arguments, session).await,
         Command::Diff(arguments) => diff::run(&arguments, session).await,
+        Command::Publish(arguments) => publish::run(&arguments, session).await,
         Command::Status(arguments) => status::run(&arguments, session).await,
         Command::Runs(command) => runs::run(command, session).await,
         Command::Fallback(command) => fallback::run(command, session).await,

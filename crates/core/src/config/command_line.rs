@@ -9,6 +9,7 @@ use super::setting::Declared;
 use super::settings;
 use super::table_settings::nearest;
 use crate::error::Result;
+use crate::exports::MessageFormat;
 use crate::pipeline::PipelineConfig;
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
@@ -69,6 +70,10 @@ pub struct CommandSettings {
     pub inline_max_bytes: u64,
     /// `DIFF_MEMORY`.
     pub diff_memory: u64,
+    /// `PUBLISH_FORMAT`.
+    pub publish_format: MessageFormat,
+    /// `PUBLISH_MAX_RECORD_BYTES`.
+    pub publish_max_record_bytes: usize,
 }
 
 /// Whether the settings name a database.
@@ -108,6 +113,8 @@ impl CommandSettings {
             bucket: environment.bucket()?,
             inline_max_bytes: environment.get(&settings::INLINE_MAX_BYTES)?,
             diff_memory: environment.get(&settings::DIFF_MEMORY)?,
+            publish_format: environment.get(&settings::PUBLISH_FORMAT)?,
+            publish_max_record_bytes: environment.get(&settings::PUBLISH_MAX_RECORD_BYTES)?,
         })
     }
 }

@@ -1,6 +1,7 @@
-//! The transform of records for Amazon Data Firehose.
+//! The transform of records for Amazon Data Firehose, and the publication of deltas.
 
-use crate::config::setting::{Category, Declared, Info, ReadBy, Setting, Template, Value, settings};
+use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
+use crate::exports::MessageFormat;
 
 settings! { Streams STREAMS {
     /// Field of each event that names its table. With it the ingest function transforms records for Amazon Data Firehose, and
@@ -14,4 +15,15 @@ settings! { Streams STREAMS {
     /// Fields that each event must have, because the tables merge by them. A record with an event that lacks one, or has `null` in
     /// it, goes to the error prefix. `templates/streaming.yaml` sets it (`KeyFields`).
     STREAM_KEY_FIELDS: Vec<String> = Value::list("names of fields separated by commas"), Stream, Template::NotSet;
+
+    /// Format of the messages of `spillway publish`: the envelope of Debezium, or the JSON of AWS DMS.
+    PUBLISH_FORMAT: MessageFormat = Value::Choice(&[
+        Choice::new("debezium", MessageFormat::Debezium),
+        Choice::new("dms", MessageFormat::Dms),
+    ]), CommandLine, Template::NotSet, default "debezium";
+
+    /// Largest record that `spillway publish` sends, with its partition key. A stream accepts 1 MiB, unless its own setting
+    /// `MaxRecordSizeInKiB` is larger.
+    PUBLISH_MAX_RECORD_BYTES: usize = Value::number("number of bytes", 1024, 10 << 20),
+        CommandLine, Template::NotSet, default "1048576";
 }}
