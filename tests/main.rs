@@ -99,6 +99,8 @@ mod cli {
     mod plan_random;
     // `spillway diff`: two exports compared by key.
     mod diff;
+    // `spillway publish`: the changes of a delta in a Kinesis stream, and a consumer that applies them.
+    mod publish;
     // The other commands, and exit codes.
     mod commands;
 }
