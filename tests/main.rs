@@ -23,6 +23,8 @@ mod engines {
     mod conformance_mirror;
     // Conformance tests for the load modes replace and merge.
     mod conformance_modes;
+    // Conformance tests for files of changes.
+    mod conformance_operations;
     // The column types in the documentation.
     mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
@@ -97,6 +99,8 @@ mod cli {
     mod plan;
     // Random files: a plan and a load have the same result.
     mod plan_random;
+    // A chain of exports: deltas applied one by one, and mirrored exports.
+    mod changes;
     // `spillway diff`: two exports compared by key.
     mod diff;
     // `spillway publish`: the changes of a delta in a Kinesis stream, and a consumer that applies them.

@@ -4,7 +4,8 @@
 //! [`conformance_changes`](crate::engines::conformance_changes),
 //! [`conformance_contract`](crate::engines::conformance_contract),
 //! [`conformance_mirror`](crate::engines::conformance_mirror),
-//! [`conformance_modes`](crate::engines::conformance_modes) and
+//! [`conformance_modes`](crate::engines::conformance_modes),
+//! [`conformance_operations`](crate::engines::conformance_operations) and
 //! [`conformance_failures`](crate::engines::conformance_failures). Each of them has a list, from which the module of an
 //! engine generates its tests.
 

@@ -80,7 +80,7 @@ async fn rejection(destination: &TestDestination, key: &str, file: &File) -> Res
 
 /// The counts of a merge.
 fn merged(rows_parsed: u64, rows_stored: u64, rows_updated: u64, rows_unchanged: u64) -> RowCounts {
-    RowCounts { rows_parsed, rows_stored, rows_updated, rows_unchanged, rows_rejected: 0, rows_deleted: 0 }
+    RowCounts { rows_parsed, rows_stored, rows_updated, rows_unchanged, ..RowCounts::default() }
 }
 
 /// New rows are inserted, changed rows are updated, equal rows are kept, and all are counted. A new table has the merge key.

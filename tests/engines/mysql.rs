@@ -14,7 +14,7 @@ use spillway_test_env::database::{Database, Engine as TestEngine, Options, Rows,
 use crate::engines::conformance::{Engine, File, TABLE, claim, expect_loaded, load, load_column, load_error};
 use crate::engines::{
     conformance_append, conformance_changes, conformance_contract, conformance_failures, conformance_history,
-    conformance_mirror, conformance_modes,
+    conformance_mirror, conformance_modes, conformance_operations,
 };
 
 /// MySQL's destination on MariaDB, with one load method.
@@ -156,6 +156,7 @@ conformance_contract::for_each_test!(conformance_tests);
 conformance_append::for_each_staging_test!(conformance_tests);
 conformance_mirror::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
+conformance_operations::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
 conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);

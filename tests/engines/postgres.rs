@@ -14,7 +14,7 @@ use crate::engines::conformance::{
 };
 use crate::engines::{
     conformance_append, conformance_changes, conformance_contract, conformance_failures, conformance_history,
-    conformance_mirror, conformance_modes,
+    conformance_mirror, conformance_modes, conformance_operations,
 };
 
 /// PostgreSQL's destination, with its own database.
@@ -139,6 +139,7 @@ conformance_changes::for_each_test!(conformance_tests);
 conformance_contract::for_each_test!(conformance_tests);
 conformance_mirror::for_each_test!(conformance_tests);
 conformance_modes::for_each_test!(conformance_tests);
+conformance_operations::for_each_test!(conformance_tests);
 conformance_failures::for_each_test!(conformance_tests);
 conformance_history::for_each_test!(conformance_tests);
 conformance_failures::for_each_server_test!(server_tests);

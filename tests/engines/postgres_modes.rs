@@ -28,7 +28,7 @@ async fn rejection(destination: &TestDestination, key: &str, file: &File) -> Res
 }
 
 fn merged(rows: u64, rows_updated: u64, rows_unchanged: u64) -> RowCounts {
-    RowCounts { rows_parsed: rows, rows_stored: rows, rows_updated, rows_unchanged, rows_rejected: 0, rows_deleted: 0 }
+    RowCounts { rows_updated, rows_unchanged, ..RowCounts::inserted(rows) }
 }
 
 /// A table with rules or child tables cannot be replaced or merged into, but rows can be appended.

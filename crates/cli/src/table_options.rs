@@ -34,6 +34,8 @@ enum Mode {
     Merge,
     /// As merge, and rows that the file does not have are deleted
     Mirror,
+    /// Each row inserts, updates or deletes the row with its key, as its column of operations says
+    Changes,
 }
 
 /// `FILE_FORMAT`.
@@ -63,6 +65,7 @@ impl TableOptions {
                 Mode::Replace => "replace",
                 Mode::Merge => "merge",
                 Mode::Mirror => "mirror",
+                Mode::Changes => "changes",
             };
             ("LOAD_MODE", word.to_owned())
         }));

@@ -154,6 +154,10 @@ fn why_not_loaded(attempt: &Attempt<'_>) -> Option<&'static str> {
         return Some("OUTPUT names no lake any more");
     }
     // The rows of a newer version may already be merged.
-    matches!(options.load_mode, LoadMode::Merge { .. })
-        .then_some("LOAD_MODE=merge would replace newer rows with older ones")
+    match options.load_mode {
+        LoadMode::Append | LoadMode::Replace | LoadMode::Mirror(_) => None,
+        LoadMode::Merge { .. } | LoadMode::Changes(_) => {
+            Some("the load mode (merge or changes) would replace newer rows with older ones")
+        }
+    }
 }

@@ -66,9 +66,12 @@ pub struct Report {
     /// Stored rows that were equal to a row of the table, in a merge or a mirror.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_unchanged: u64,
-    /// Rows of the table that a mirror has deleted, because the file does not have them.
+    /// Rows of the table that were deleted: by a mirror because the file does not have them, or by changes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_deleted: u64,
+    /// Updates and deletions of a file of changes whose row was not in the table. Such an update has inserted its row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows_missing: u64,
     /// Records of the file that were rejected.
     #[serde(default)]
     pub rows_rejected: u64,
@@ -121,6 +124,7 @@ impl Report {
             rows_updated: 0,
             rows_unchanged: 0,
             rows_deleted: 0,
+            rows_missing: 0,
             rows_rejected: 0,
             rejects: None,
             lake: None,

@@ -200,6 +200,22 @@ impl Batch {
         wide
     }
 
+    /// The same rows without one of their fields.
+    #[must_use]
+    pub fn without(&self, column: usize) -> Self {
+        let mut rest = Self::new(self.width.saturating_sub(1));
+        for row in 0..self.rows() {
+            for other in (0..self.width).filter(|other| *other != column) {
+                match self.field(row, other) {
+                    Some(field) => rest.push_kind(self.kind(row, other), field),
+                    None => rest.push_field(None),
+                }
+            }
+            rest.end_row(self.position(row));
+        }
+        rest
+    }
+
     /// The rows whose position `is_kept` accepts.
     #[must_use]
     pub fn filtered(&self, is_kept: impl Fn(Position) -> bool) -> Self {

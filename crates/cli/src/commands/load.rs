@@ -234,6 +234,9 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
     if report.rows_deleted > 0 {
         line += &format!(", {} deleted from the table", count(report.rows_deleted));
     }
+    if report.rows_missing > 0 {
+        line += &format!(", {} changes of rows that were not in the table", count(report.rows_missing));
+    }
     if report.rows_rejected > 0 {
         line += &format!(", {} rejected", counted(report.rows_rejected, "record"));
     }

@@ -7,7 +7,9 @@ use secrecy::SecretString;
 use super::environment::{Environment, settings_error};
 use super::setting::{Declared, Reason, Setting, invalid};
 use super::settings;
-use crate::destination::{Authentication, Credentials, DestinationOptions, Engine, LoadMode, Mirror, Output, Tls};
+use crate::destination::{
+    Authentication, Changes, Credentials, DestinationOptions, Engine, LoadMode, Mirror, Output, Tls,
+};
 use crate::error::Result;
 use crate::pattern;
 use crate::pipeline::{DatabaseSettings, TableRules, Tables};
@@ -53,9 +55,11 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     let columns = columns(environment, &settings::MERGE_KEY, has_key)?;
     let scope = self::columns(environment, &settings::MIRROR_SCOPE, matches!(mode, LoadMode::Mirror(_)))?;
     let max_deletes_percent = environment.get(&settings::MIRROR_MAX_DELETES)?;
+    let operation_column = environment.get(&settings::OPERATION_COLUMN)?;
     match &mut mode {
         LoadMode::Append | LoadMode::Replace => {}
         LoadMode::Merge { key } => *key = columns,
+        LoadMode::Changes(changes) => *changes = Changes { key: columns, operation_column },
         LoadMode::Mirror(mirror) => {
             if environment.get(&settings::MAX_REJECTS)?.is_on() {
                 let why = "a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0";

@@ -21,9 +21,10 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 36] = [
+pub(super) const OF_TABLE: [&dyn Declared; 37] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
+    &settings::OPERATION_COLUMN,
     &settings::MIRROR_SCOPE,
     &settings::MIRROR_MAX_DELETES,
     &settings::EXPORT_KEY,

@@ -158,7 +158,7 @@ fn rule_has_format_and_type(
 #[case::syntax("[[table]]\nname = \n", &["not valid TOML", "line 2"])]
 #[case::unknown_key("[[table]]\nname = \"orders\"\nload_mod = \"merge\"\n", &["[[table]] 1 (orders)", "load_mod", "did you mean load_mode?"])]
 #[case::unknown_section("[defaults]\nload_mode = \"merge\"\n", &["no key defaults", "table"])]
-#[case::wrong_value("[[table]]\nname = \"orders\"\nload_mode = \"upsert\"\n", &["load_mode is \"upsert\"", "append, replace, merge or mirror"])]
+#[case::wrong_value("[[table]]\nname = \"orders\"\nload_mode = \"upsert\"\n", &["load_mode is \"upsert\"", "append, replace, merge, mirror or changes"])]
 #[case::contradiction("[[table]]\nname = \"orders\"\nmerge_key = [\"id\"]\n", &["merge_key is \"id\""])]
 #[case::second_entry("[[table]]\nname = \"a\"\n[[table]]\nname = \"b\"\nmax_rejects = \"many\"\n", &["[[table]] 2 (b)", "max_rejects"])]
 #[case::no_name("[[table]]\nload_mode = \"append\"\n", &["name is missing"])]

@@ -159,11 +159,11 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it accepts 1 to 255 letters, digits, _ or -")]
 #[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres or postgresql")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it accepts verify or off")]
-#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace, merge or mirror")]
+#[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace, merge, mirror or changes")]
 #[case(
     &[("LOAD_MODE", "mirror"), ("MAX_REJECTS", "1")],
     "LOAD_MODE is \"mirror\": a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0; it accepts \
-     append, replace, merge or mirror"
+     append, replace, merge, mirror or changes"
 )]
 #[case(
     &[("LOAD_MODE", "merge"), ("MIRROR_SCOPE", "tenant")],
@@ -172,11 +172,11 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("LOAD_MODE", "mirror"), ("MIRROR_MAX_DELETES", "101")], "MIRROR_MAX_DELETES is \"101\"; it accepts a number of percent from 0 to 100")]
 #[case(
     &[("MERGE_KEY", "id")],
-    "MERGE_KEY is \"id\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge or mirror"
+    "MERGE_KEY is \"id\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge, mirror or changes"
 )]
 #[case(
     &[("LOAD_MODE", "merge"), ("MERGE_KEY", "id, ID")],
-    "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge or mirror"
+    "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge, mirror or changes"
 )]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it accepts a number of seconds from 5 to 3600")]
 #[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab or one ASCII character other than the quote")]

@@ -46,6 +46,8 @@ pub(super) struct TableColumn<Storage> {
     pub(super) field: usize,
     /// The file's unknown columns, if this column keeps them. They become the field after the file's own.
     pub(super) extra: Option<Arc<ExtraFields>>,
+    /// The index of the operations in the file, if this is their staged column. The table does not have it.
+    pub(super) operation: Option<usize>,
 }
 
 /// What replaces a NULL that is sent for a column that is NOT NULL.
@@ -298,6 +300,7 @@ impl<S> TableColumn<S> {
             day_order: None,
             field: 0,
             extra: None,
+            operation: None,
             invisible: false,
         }
     }

@@ -50,7 +50,7 @@ impl<C: LoadConnection> Database<C> {
 
     /// The columns of the ledger that loads with these options need.
     pub(super) fn ledger_columns(&self) -> LedgerColumns {
-        LedgerColumns { lake: self.options.output.has_lake(), deletes: self.options.load_mode.deletes_missing() }
+        LedgerColumns { lake: self.options.output.has_lake(), deletes: self.options.load_mode.deletes_by_key() }
     }
 
     pub(super) fn ledger(&self) -> SqlLedger<'_> {

@@ -39,7 +39,8 @@ impl ExtraFields {
         rows.map(move |batch| self.widened(&batch?)).boxed()
     }
 
-    fn widened(&self, batch: &Batch) -> Result<Batch> {
+    /// Adds the object to each row of a batch.
+    pub(super) fn widened(&self, batch: &Batch) -> Result<Batch> {
         let (mut row, mut object, mut error) = (0, Vec::new(), None);
         let wide = batch.widened(1, |wide, position| {
             object.clear();
@@ -88,6 +89,15 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
 
 /// A nullable JSON column of this name, for a table that lacks it.
 pub(super) fn json_column(name: &str) -> Column {
+    column(name, ColumnType::Json, "keeps unknown columns")
+}
+
+/// A nullable text column of this name, for a staging table.
+pub(super) fn text_column(name: &str) -> Column {
+    column(name, ColumnType::Text, "has the operations")
+}
+
+fn column(name: &str, column_type: ColumnType, reason: &str) -> Column {
     let candidates = Candidates {
         boolean: false,
         integer: false,
@@ -99,7 +109,7 @@ pub(super) fn json_column(name: &str) -> Column {
     };
     Column {
         name: name.to_owned(),
-        column_type: ColumnType::Json,
+        column_type,
         has_nulls: true,
         null_tokens: false,
         is_binary: false,
@@ -107,7 +117,7 @@ pub(super) fn json_column(name: &str) -> Column {
         has_other_spellings: false,
         max_bytes: 0,
         candidates,
-        type_reason: TypeReason { forced_by_record: None, reason: "keeps unknown columns".to_owned() },
+        type_reason: TypeReason { forced_by_record: None, reason: reason.to_owned() },
     }
 }
 

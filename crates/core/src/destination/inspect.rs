@@ -11,6 +11,7 @@ use spillway_formats::schema::{Column, Schema};
 use super::column::{Lacking, NullFill, TableColumn, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
+use super::operation::ChangedRows;
 use super::table::{changeable_columns, columns_of_new_table, columns_to_send};
 use super::widen::WiderType;
 use super::{ChangedTypes, DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
@@ -175,6 +176,8 @@ async fn found_table<C: LoadConnection>(
     connection: &mut C,
     request: &Request<'_>,
 ) -> Result<(FoundTable, Box<ColumnChecker<C>>)> {
+    let changed = ChangedRows::of(&request.options.load_mode, request.schema.schema())?;
+    let request = &changed.as_ref().map_or(*request, |changed| changed.request(request));
     let Request { file, schema, options } = *request;
     let (table, mode, file_columns) = (&file.table, &options.load_mode, &schema.schema().columns);
     let exists = connection.has_table(table).await?;
@@ -183,7 +186,8 @@ async fn found_table<C: LoadConnection>(
     }
     if !exists {
         let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
-        let columns = connection.new_columns(file_columns, mode);
+        let mut columns = connection.new_columns(file_columns, mode);
+        changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
         return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, ColumnChecker::new(columns)));
     }
     connection.reject_unsupported(table, mode).await?;
@@ -222,6 +226,7 @@ async fn found_table<C: LoadConnection>(
         }
         ChangedTypes::Refuse => Vec::new(),
     };
+    changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
     let table = FoundTable::Existing { columns: filled(&columns), add_sql, ignored };
     Ok((table, ColumnChecker::widening(columns, wider)))
 }
@@ -240,7 +245,8 @@ fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {
 /// # Errors
 /// When the file cannot have a table, for example because `MERGE_KEY` names no column of the file.
 pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &LoadMode) -> Result<Inspection> {
-    let columns = &schema.columns;
+    let changed = ChangedRows::of(mode, schema)?;
+    let columns = &changed.as_ref().map_or(schema, ChangedRows::schema).columns;
     if columns.is_empty() {
         let values = ColumnChecker::<mysql::connect::Connection>::new(Vec::new());
         return Ok(Inspection { needs_no_load: None, table: FoundTable::NotNeeded, values });
@@ -248,12 +254,14 @@ pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &
     let (create_sql, filled, values): (String, Vec<FilledColumn>, Box<dyn RowChecker>) = match product {
         Product::MySql | Product::MariaDb => {
             let create_sql = mysql::table::create_table_statement(table, columns, mode, product == Product::MariaDb)?;
-            let new = mysql::table::new_columns(columns, mode, product == Product::MariaDb);
+            let mut new = mysql::table::new_columns(columns, mode, product == Product::MariaDb);
+            changed.iter().for_each(|changed| changed.restore_fields(&mut new));
             (create_sql, filled(&new), ColumnChecker::<mysql::connect::Connection>::new(new) as Box<dyn RowChecker>)
         }
         Product::Postgres => {
             let create_sql = postgres::table::create_table_statement(table, columns, mode)?;
-            let new = postgres::table::new_columns(columns, mode);
+            let mut new = postgres::table::new_columns(columns, mode);
+            changed.iter().for_each(|changed| changed.restore_fields(&mut new));
             (create_sql, filled(&new), ColumnChecker::<postgres::connect::Connection>::new(new))
         }
     };

@@ -126,12 +126,24 @@ pub(super) fn sequence_name<S>(columns: &[TableColumn<S>]) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MergeTarget<'a, S> {
     pub(super) table: &'a TableName,
-    /// The table's columns in the file's order.
+    /// The staged columns in the file's order, see [`MergeTarget::stored`].
     pub(super) columns: &'a [TableColumn<S>],
     /// Number of staged rows. Only a mirror has none.
     pub(super) staged: u64,
     /// Size of the file, for the time limits of the statements.
     pub(super) size_bytes: u64,
+}
+
+impl<'a, S> MergeTarget<'a, S> {
+    /// The table's columns in the file's order: all but that of the operations.
+    pub(super) fn stored(&self) -> impl Iterator<Item = &'a TableColumn<S>> + use<'a, S> {
+        self.columns.iter().filter(|column| column.operation.is_none())
+    }
+
+    /// The staged column of the operations, in a file of changes.
+    pub(super) fn operation(&self) -> Option<&'a TableColumn<S>> {
+        self.columns.iter().find(|column| column.operation.is_some())
+    }
 }
 
 /// The row counts of a merge or a mirror, as its statements return them.
@@ -147,8 +159,21 @@ pub(super) struct MergeCounts {
     pub(super) updated: u64,
     /// Rows that were inserted.
     pub(super) inserted: u64,
-    /// Rows of the table that were deleted, in a mirror.
+    /// Rows of the table that a mirror has deleted.
     pub(super) deleted: u64,
+    /// What the deletions and updates of a file of changes have found.
+    pub(super) changes: ChangeCounts,
+}
+
+/// What the deletions and updates of a file of changes have found. All are 0 in other load modes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ChangeCounts {
+    /// Latest rows that delete a row.
+    pub(super) deletions: u64,
+    /// Of these, rows whose key existed in the table.
+    pub(super) deleted: u64,
+    /// Latest rows that update a row whose key did not exist in the table. They are inserted.
+    pub(super) updates_without_row: u64,
 }
 
 impl MergeCounts {
@@ -157,21 +182,30 @@ impl MergeCounts {
     /// # Errors
     /// [`ErrorKind::Internal`] when a row was counted twice or not at all.
     pub(super) fn total(self) -> Result<RowCounts> {
-        let Self { staged, latest, known, updated, inserted, deleted } = self;
-        if latest > staged || updated > known || known + inserted != latest {
+        let Self { staged, latest, known, updated, inserted, deleted, changes } = self;
+        let ChangeCounts { deletions, deleted: deleted_by_key, updates_without_row } = changes;
+        // The latest rows that are stored, and those of them whose key existed.
+        let (stored, kept) = (latest.saturating_sub(deletions), known.saturating_sub(deleted_by_key));
+        if latest > staged
+            || deletions > latest
+            || deleted_by_key > known.min(deletions)
+            || updated > kept
+            || kept + inserted != stored
+        {
             let message = format!(
                 "the row counts of the merge are inconsistent: {staged} rows staged, {latest} distinct keys, {known} \
-                 keys known, {updated} rows updated, {inserted} rows inserted"
+                 keys known, {updated} rows updated, {inserted} rows inserted, {deletions} deletions, {deleted_by_key} rows deleted"
             );
             return Err(Error::new(ErrorKind::Internal, message));
         }
         Ok(RowCounts {
             rows_parsed: staged,
-            rows_stored: latest,
+            rows_stored: stored,
             rows_updated: updated,
-            rows_unchanged: known - updated,
+            rows_unchanged: kept - updated,
             rows_rejected: 0,
-            rows_deleted: deleted,
+            rows_deleted: deleted + deleted_by_key,
+            rows_missing: deletions - deleted_by_key + updates_without_row,
         })
     }
 }
@@ -216,7 +250,8 @@ mod tests {
 
     #[test]
     fn every_row_is_counted_once() {
-        let good = MergeCounts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3, deleted: 2 };
+        let changes = ChangeCounts::default();
+        let good = MergeCounts { staged: 9, latest: 7, known: 4, updated: 3, inserted: 3, deleted: 2, changes };
         let expected = RowCounts {
             rows_parsed: 9,
             rows_stored: 7,
@@ -224,13 +259,27 @@ mod tests {
             rows_unchanged: 1,
             rows_rejected: 0,
             rows_deleted: 2,
+            rows_missing: 0,
         };
         assert_eq!(good.total().unwrap(), expected);
+        let changes = ChangeCounts { deletions: 3, deleted: 1, updates_without_row: 1 };
+        let mixed = MergeCounts { updated: 2, inserted: 1, deleted: 0, changes, ..good };
+        let expected = RowCounts {
+            rows_stored: 4,
+            rows_updated: 2,
+            rows_unchanged: 1,
+            rows_deleted: 1,
+            rows_missing: 3,
+            ..expected
+        };
+        assert_eq!(mixed.total().unwrap(), expected);
         for bad in [
             MergeCounts { latest: 10, inserted: 6, ..good },
             MergeCounts { updated: 5, ..good },
             MergeCounts { inserted: 2, ..good },
             MergeCounts { inserted: 4, ..good },
+            MergeCounts { inserted: 2, ..mixed },
+            MergeCounts { changes: ChangeCounts { deleted: 4, ..changes }, ..mixed },
         ] {
             assert_eq!(bad.total().unwrap_err().kind(), ErrorKind::Internal, "{bad:?}");
         }

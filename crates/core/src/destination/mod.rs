@@ -29,6 +29,7 @@ mod matching;
 mod merge;
 mod mirror;
 mod mysql;
+mod operation;
 mod options;
 mod piece;
 mod postgres;
@@ -61,7 +62,7 @@ use database::Database;
 use idle::Idle;
 pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, inspect_new};
 pub use options::{
-    Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Mirror,
+    Authentication, ChangedTypes, Changes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Mirror,
     MissingColumns, Output, Product, Tls, UnknownColumns,
 };
 pub use probe::{LedgerProbe, Probe};

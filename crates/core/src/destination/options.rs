@@ -132,6 +132,17 @@ pub enum LoadMode {
     },
     /// The table gets exactly the file's rows, by key, and its other rows are deleted.
     Mirror(Mirror),
+    /// Each row of the file inserts, updates or deletes the row with its key.
+    Changes(Changes),
+}
+
+/// How a file of changes is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The key's columns; empty for the table's primary key.
+    pub key: Vec<String>,
+    /// The file's column that says whether a row is inserted, updated or deleted.
+    pub operation_column: String,
 }
 
 /// How a file's rows become all rows of a table, or all rows of a scope.
@@ -153,6 +164,7 @@ impl LoadMode {
             Self::Replace => "replace",
             Self::Merge { .. } => "merge",
             Self::Mirror(_) => "mirror",
+            Self::Changes(_) => "changes",
         }
     }
 
@@ -160,22 +172,30 @@ impl LoadMode {
     pub(crate) fn key(&self) -> Option<&[String]> {
         match self {
             Self::Append | Self::Replace => None,
-            Self::Merge { key } | Self::Mirror(Mirror { key, .. }) => Some(key),
+            Self::Merge { key } | Self::Mirror(Mirror { key, .. }) | Self::Changes(Changes { key, .. }) => Some(key),
         }
     }
 
     /// Whether a file deletes the table's rows that it does not have.
     pub(crate) fn deletes_missing(&self) -> bool {
         match self {
-            Self::Append | Self::Replace | Self::Merge { .. } => false,
+            Self::Append | Self::Replace | Self::Merge { .. } | Self::Changes(_) => false,
             Self::Mirror(_) => true,
+        }
+    }
+
+    /// Whether a file can delete single rows of the table, which the ledger counts.
+    pub(crate) fn deletes_by_key(&self) -> bool {
+        match self {
+            Self::Append | Self::Replace | Self::Merge { .. } => false,
+            Self::Mirror(_) | Self::Changes(_) => true,
         }
     }
 
     /// Whether each file is a full export, so that the newest one decides which rows the table has.
     pub(crate) fn loads_full_exports(&self) -> bool {
         match self {
-            Self::Append | Self::Merge { .. } => false,
+            Self::Append | Self::Merge { .. } | Self::Changes(_) => false,
             Self::Replace | Self::Mirror(_) => true,
         }
     }
@@ -253,7 +273,7 @@ impl DestinationOptions {
     /// Whether a file must be the newest of its table. A mirror with a scope claims the scope instead, when its rows are staged.
     pub(super) fn claims_table(&self) -> bool {
         match &self.load_mode {
-            LoadMode::Append | LoadMode::Merge { .. } => false,
+            LoadMode::Append | LoadMode::Merge { .. } | LoadMode::Changes(_) => false,
             LoadMode::Replace => true,
             LoadMode::Mirror(mirror) => mirror.scope.is_empty(),
         }

@@ -13,6 +13,7 @@ use super::engine::Request;
 use super::extra::json_column;
 use super::matching::{Match, matches};
 use super::merge::mark_key;
+use super::operation::ChangedRows;
 use super::widen::{WiderColumn, WiderType};
 use super::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
@@ -131,6 +132,8 @@ pub(super) async fn prepare<C: TableConnection>(
     connection: &mut C,
     request: &Request<'_>,
 ) -> Result<Prepared<C::Storage, C::Key>> {
+    let changed = ChangedRows::of(&request.options.load_mode, request.schema.schema())?;
+    let request = &changed.as_ref().map_or(*request, |changed| changed.request(request));
     let Request { file, schema, options } = *request;
     let (table, mode) = (&file.table, &options.load_mode);
     let exists = connection.has_table(table).await?;
@@ -160,7 +163,12 @@ pub(super) async fn prepare<C: TableConnection>(
         Added::NeedsScan => return Ok(Prepared::NeedsScan(ScanReason::ColumnsMissing)),
     }
     match columns_to_send(request, &table_columns, key_columns)? {
-        Some(columns) => Ok(Prepared::Ready { columns, key }),
+        Some(mut columns) => {
+            if let Some(changed) = &changed {
+                changed.add_column(connection, &mut columns);
+            }
+            Ok(Prepared::Ready { columns, key })
+        }
         None => Ok(Prepared::NeedsScan(ScanReason::ColumnEmpty)),
     }
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::database::{Database, claim_of};
 use super::engine::{LoadConnection, SendOptions, SendResult};
 use super::limits::commit_timeout;
+use super::operation::moved_to_end;
 use super::rows::Rows;
 use super::{Body, CommitResult, FileClaim, OpenClaim, OpenLoad, ReadyLoad, RowCounts, ScanReason, WriteResult};
 use crate::batch::BatchStream;
@@ -40,9 +41,14 @@ impl<C: LoadConnection> Load<C> {
         let Self { database, connection, file, body, plan, fields, .. } = self;
         let columns = C::columns(plan);
         let size_bytes = size_bytes(file, body.as_ref());
-        let (rows, fields) = match columns.iter().find_map(|column| column.extra.as_deref()) {
-            Some(extra) => (extra.clone().add_to(rows), *fields + 1),
-            None => (rows, *fields),
+        let extra = columns.iter().find_map(|column| column.extra.clone());
+        let (rows, fields) = match (columns.iter().find_map(|column| column.operation), extra) {
+            (Some(index), extra) => {
+                let more = usize::from(extra.is_some());
+                (moved_to_end(rows, index, extra), *fields + more)
+            }
+            (None, Some(extra)) => (extra.as_ref().clone().add_to(rows), *fields + 1),
+            (None, None) => (rows, *fields),
         };
         let mut rows = Rows::new(rows, fields, columns, size_bytes).with_rejects(file.value_rejects.clone());
         if columns.is_empty() {
@@ -118,7 +124,7 @@ impl<C: LoadConnection> Load<C> {
             load_mode,
             counts,
             lake_key: body.lake_key.as_deref(),
-            has_deletes: database.options.load_mode.deletes_missing(),
+            has_deletes: database.options.load_mode.deletes_by_key(),
             table_changes: &changes,
         };
         let transaction = ledger.record_loaded(connection, &file.source.id, &loaded).await?;

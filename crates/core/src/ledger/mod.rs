@@ -156,7 +156,8 @@ pub enum ObjectPlace<'a> {
 /// - inserted: `rows_stored` minus `rows_updated` and `rows_unchanged`
 /// - updated: `rows_updated`
 /// - unchanged: `rows_unchanged`
-/// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`
+/// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`. In a file of changes,
+///   this number also includes the deletions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
     /// Records of the file that were not rejected. In the ledger and in reports, `rows_parsed` also includes the
@@ -170,8 +171,10 @@ pub struct RowCounts {
     pub rows_unchanged: u64,
     /// Rejected records of the file, in addition to `rows_parsed`.
     pub rows_rejected: u64,
-    /// Rows of the table that the file does not have, and that a mirror has deleted.
+    /// Rows of the table that were deleted: by a mirror because the file does not have them, or by changes.
     pub rows_deleted: u64,
+    /// Updates and deletions of a file of changes whose row was not in the table. Such an update has inserted its row.
+    pub rows_missing: u64,
 }
 
 impl RowCounts {
@@ -187,6 +190,7 @@ impl RowCounts {
         report.rows_updated = self.rows_updated;
         report.rows_unchanged = self.rows_unchanged;
         report.rows_deleted = self.rows_deleted;
+        report.rows_missing = self.rows_missing;
     }
 }
 

@@ -213,7 +213,7 @@ pub(crate) fn body(config: &TableConfig, repeat: Repeat, sha256: &str, decoded_b
         }
         (Repeat::LoadAgain, _, _)
         | (_, Dedupe::Version, _)
-        | (_, _, LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_)) => None,
+        | (_, _, LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_) | LoadMode::Changes(_)) => None,
     };
     Body { sha256: sha256.to_owned(), content_id, decoded_bytes, lake_key: None }
 }

@@ -238,7 +238,7 @@ impl From<Error> for Failure {
 /// The result for an empty file. As a full export it is an error, because such a file must not empty the table.
 pub(crate) fn empty_file(load_mode: &LoadMode) -> Result<FileResult> {
     match load_mode {
-        LoadMode::Append | LoadMode::Merge { .. } => Ok(FileResult::Empty),
+        LoadMode::Append | LoadMode::Merge { .. } | LoadMode::Changes(_) => Ok(FileResult::Empty),
         LoadMode::Replace | LoadMode::Mirror(_) => {
             let message =
                 "the file is empty and has no header, so the table keeps its rows; a header alone empties the table";

@@ -174,8 +174,12 @@ fn check_json(text: &TextShape, is_plain: bool, options: &ReadOptions) -> Result
     if !is_plain {
         return Err("its encoding is UTF-16, and Athena reads UTF-8".to_owned());
     }
-    if options.json.values == JsonValues::DynamoDb {
-        return Err("its values have the form of DynamoDB (JSON_VALUES), which Athena does not read".to_owned());
+    match options.json.values {
+        JsonValues::Plain => {}
+        JsonValues::DynamoDb => {
+            return Err("its values have the form of DynamoDB (JSON_VALUES), which Athena does not read".to_owned());
+        }
+        JsonValues::Changes => return Err("its records are changes (JSON_VALUES), not rows".to_owned()),
     }
     let starts_later = text.first_byte.is_some_and(|byte| byte > 0);
     if text.rejects > 0 {

@@ -26,6 +26,7 @@
 //! A key may first appear late. Each batch is as wide as the number of keys known by then; the column is missing in all rows
 //! before. A decoder that is given the keys returns all rows in full width.
 
+mod changes;
 mod columns;
 mod dynamodb;
 mod envelope;
@@ -69,6 +70,8 @@ pub enum JsonValues {
     Plain,
     /// As items that DynamoDB exported: in an object `Item`, each with the name of its type.
     DynamoDb,
+    /// As changes of rows: in an object `after` or `before`, with an operation `op`.
+    Changes,
 }
 
 /// Decodes one file. After an error the decoder must not be used again.

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::columns::{Columns, Key, quoted};
 use super::flatten::{Flattener, Located, Unlocated};
 use super::non_finite::{NonFinite, Replaced};
-use super::{JsonOptions, JsonValues, dynamodb};
+use super::{JsonOptions, JsonValues, changes, dynamodb};
 use crate::{Batch, Error, ErrorKind, FieldKind, Position, Result};
 
 /// Collects records.
@@ -136,6 +136,10 @@ impl Rows {
         match self.values {
             JsonValues::Plain => self.add_plain(text, start),
             JsonValues::DynamoDb => self.add_plain(&dynamodb::plain(text, start)?, start),
+            JsonValues::Changes => match changes::plain(text, start)? {
+                Some(row) => self.add_plain(&row, start),
+                None => Ok(()),
+            },
         }
     }
 

@@ -1,5 +1,6 @@
 //! Valid and invalid files, each also in chunks of every size.
 
+mod changes;
 mod dynamodb;
 mod envelope;
 mod flatten;

@@ -94,10 +94,12 @@ settings! { Files FILES {
     }, All, Template::NotSet;
 
     /// How values are written in JSON files. `dynamodb` reads items that DynamoDB exported, such as
-    /// `{"Item": {"id": {"S": "a1"}}}`.
+    /// `{"Item": {"id": {"S": "a1"}}}`. `changes` reads changes of Debezium and `spillway diff`, such as
+    /// `{"op": "u", "before": {…}, "after": {…}}`; the operation becomes the column `op`.
     JSON_VALUES: JsonValues = Value::Choice(&[
         Choice::new("plain", JsonValues::Plain),
         Choice::new("dynamodb", JsonValues::DynamoDb),
+        Choice::new("changes", JsonValues::Changes),
     ]), All, Template::NotSet, default "plain";
 
     /// Number of levels of objects within a JSON record whose members are columns. `{"a": {"b": 1}}` has the column `a_b` with 1,

@@ -1,7 +1,7 @@
 //! Tables, load modes and the ledger.
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
-use crate::destination::{ChangedTypes, LoadMethod, LoadMode, Mirror, MissingColumns, Output, UnknownColumns};
+use crate::destination::{ChangedTypes, Changes, LoadMethod, LoadMode, Mirror, MissingColumns, Output, UnknownColumns};
 use crate::pattern::TablePatterns;
 use crate::pipeline::{AfterLoad, Dedupe};
 use crate::table_name::TableName;
@@ -31,16 +31,22 @@ settings! { Loading LOADING {
 
     /// How a file changes its table. `append` adds rows, `replace` replaces all rows, `merge` updates rows with the same
     /// key and adds the others. `mirror` does the same as `merge`, and deletes the rows that the file does not have.
+    /// `changes` inserts, updates or deletes by key, as `OPERATION_COLUMN` says.
     LOAD_MODE: LoadMode = Value::Choice(&[
         Choice::new("append", LoadMode::Append),
         Choice::new("replace", LoadMode::Replace),
         Choice::new("merge", LoadMode::Merge { key: Vec::new() }),
         Choice::new("mirror", LoadMode::Mirror(Mirror { key: Vec::new(), scope: Vec::new(), max_deletes_percent: 0 })),
+        Choice::new("changes", LoadMode::Changes(Changes { key: Vec::new(), operation_column: String::new() })),
     ]), All, Template::Parameter("LoadMode"), default "append";
 
-    /// Key columns of a merge or a mirror. Defaults to the table's primary key. A new table gets them as its primary key.
-    MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge or mirror"),
+    /// Key columns of a merge, a mirror or changes. Defaults to the table's primary key. A new table gets them as its primary key.
+    MERGE_KEY: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=merge, mirror or changes"),
         All, Template::Parameter("MergeKey");
+
+    /// Column of a file of changes that says what a row does: `c`, `r`, `i`, `insert`, `create`, `read` and `load` insert it or update the
+    /// row with its key, `u` and `update` do the same, `d` and `delete` delete it. The table does not have this column.
+    OPERATION_COLUMN: String = Value::text("a column name"), All, Template::NotSet, default "op";
 
     /// Columns that a mirrored file has one value of each, such as a tenant. The file then has all rows of the table with these
     /// values, and deletes no others. Without it, a mirrored file has all rows of the table.

@@ -231,6 +231,7 @@ fn column(described: Described, json_columns: &[String]) -> TableColumn {
         day_order: None,
         field: 0,
         extra: None,
+        operation: None,
         invisible: extra.contains("INVISIBLE"),
     }
 }

@@ -20,9 +20,10 @@ use super::mirror::MirrorPlan;
 use super::rejection::{SentRows, check_error, from_warnings};
 use super::table::{TABLE_OPTIONS, quoted, quoted_table};
 use crate::destination::RowCounts;
-use crate::destination::column::{column_list, quoted_list};
+use crate::destination::column::quoted_list;
 use crate::destination::limits::copy_timeout;
-use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::destination::merge::{ChangeCounts, MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::destination::operation::{DELETE, UPDATE};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
@@ -118,14 +119,18 @@ impl Merge {
             Some(mirror) => mirror.delete_missing(&mut session, known).await?,
             None => 0,
         };
+        let changes = match target.operation() {
+            Some(operation) => session.delete_by_key(operation).await?,
+            None => ChangeCounts::default(),
+        };
         let mut updated = 0;
-        if known > 0
+        if known > changes.deleted
             && let Some(sql) = self.update_statement(target)
         {
             updated = session.change("cannot update the rows", &sql).await?;
         }
         let inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
-        MergeCounts { staged: target.staged, latest, known, updated, inserted, deleted }.total()
+        MergeCounts { staged: target.staged, latest, known, updated, inserted, deleted, changes }.total()
     }
 
     fn latest_statement(&self) -> String {
@@ -153,7 +158,7 @@ impl Merge {
 
     /// Returns `None` for a table whose columns are all part of the key.
     fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> Option<String> {
-        let values: Vec<&TableColumn> = target.columns.iter().filter(|column| !column.in_merge_key).collect();
+        let values: Vec<&TableColumn> = target.stored().filter(|column| !column.in_merge_key).collect();
         if values.is_empty() {
             return None;
         }
@@ -171,12 +176,16 @@ impl Merge {
     }
 
     fn insert_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
-        let staged: Vec<String> = target.columns.iter().map(|column| format!("s.{}", quoted(&column.name))).collect();
+        let staged: Vec<String> = target.stored().map(|column| format!("s.{}", quoted(&column.name))).collect();
+        let is_stored = match target.operation() {
+            Some(operation) => format!(" AND s.{} <> '{DELETE}'", quoted(&operation.name)),
+            None => String::new(),
+        };
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} \
-             LEFT JOIN {} k ON k.{number} = l.{number} WHERE k.{number} IS NULL ORDER BY l.{number}",
+             LEFT JOIN {} k ON k.{number} = l.{number} WHERE k.{number} IS NULL{is_stored} ORDER BY l.{number}",
             quoted_table(target.table),
-            column_list::<MySqlDialect, _>(target.columns),
+            quoted_list::<MySqlDialect>(target.stored().map(|column| &column.name)),
             staged.join(", "),
             quoted(&self.latest),
             quoted(&self.staging),
@@ -216,6 +225,37 @@ pub(super) struct MergeSession<'a> {
 }
 
 impl MergeSession<'_> {
+    /// Deletes the known rows that the file deletes, and counts what it has not found.
+    async fn delete_by_key(&mut self, operation: &TableColumn) -> Result<ChangeCounts> {
+        let Merge { staging, sequence, latest, known, .. } = self.merge;
+        let (number, operation) = (quoted(sequence), quoted(&operation.name));
+        let context = "cannot count the changes of rows that do not exist";
+        let sql = format!(
+            "SELECT CAST(COALESCE(SUM(s.{operation} = '{DELETE}'), 0) AS UNSIGNED), \
+             CAST(COALESCE(SUM(s.{operation} = '{UPDATE}' AND k.{number} IS NULL), 0) AS UNSIGNED) \
+             FROM {} l STRAIGHT_JOIN {} s ON s.{number} = l.{number} LEFT JOIN {} k ON k.{number} = l.{number}",
+            quoted(latest),
+            quoted(staging),
+            quoted(known)
+        );
+        let limit = copy_timeout(self.target.size_bytes);
+        let counted: Vec<(u64, u64)> = self.connection.rows_within(limit, context, &sql, ()).await?;
+        let (deletions, updates_without_row) = counted.first().copied().unwrap_or_default();
+        let mut deleted = 0;
+        if deletions > 0 {
+            let sql = format!(
+                "DELETE t FROM {} k STRAIGHT_JOIN {} s ON s.{number} = k.{number} STRAIGHT_JOIN {} t ON {} \
+                 WHERE s.{operation} = '{DELETE}'",
+                quoted(known),
+                quoted(staging),
+                quoted_table(self.target.table),
+                self.merge.is_same_key()
+            );
+            deleted = self.change("cannot delete the rows", &sql).await?;
+        }
+        Ok(ChangeCounts { deletions, deleted, updates_without_row })
+    }
+
     /// Runs one statement. Returns the number of changed rows.
     async fn change(&mut self, context: &str, sql: &str) -> Result<u64> {
         self.change_within(copy_timeout(self.target.size_bytes), context, sql).await

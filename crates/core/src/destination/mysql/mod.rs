@@ -90,7 +90,7 @@ impl LoadConnection for Connection {
                 let lifetime = if is_staged { StagingLifetime::UntilDropped } else { StagingLifetime::Connection };
                 let mirror = match &options.load_mode {
                     LoadMode::Mirror(rules) => Some(MirrorPlan::new(rules, &file.table, &columns, &name)?),
-                    LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } => None,
+                    LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Changes(_) => None,
                 };
                 Some(Merge::prepare(self, (key, mirror), &columns, name.clone(), lifetime).await?)
             }

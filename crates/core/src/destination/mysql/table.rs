@@ -101,7 +101,7 @@ impl TableConnection for Connection {
     async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
         match mode {
             LoadMode::Replace => unsupported::reject_replace(self, table).await,
-            LoadMode::Append | LoadMode::Merge { .. } | LoadMode::Mirror(_) => Ok(()),
+            LoadMode::Append | LoadMode::Merge { .. } | LoadMode::Mirror(_) | LoadMode::Changes(_) => Ok(()),
         }
     }
 

@@ -189,6 +189,7 @@ fn column(row: &Row) -> Result<TableColumn> {
         day_order: None,
         field: 0,
         extra: None,
+        operation: None,
         invisible: false,
     })
 }

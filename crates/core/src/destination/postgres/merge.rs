@@ -20,10 +20,11 @@ use super::mirror::MirrorPlan;
 use super::rejection::{self, check_count};
 use super::table::{quoted, quoted_table};
 use crate::destination::RowCounts;
-use crate::destination::column::{column_list, quoted_list};
+use crate::destination::column::quoted_list;
 use crate::destination::failure::unexpected_response;
 use crate::destination::limits::copy_timeout;
-use crate::destination::merge::{MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::destination::merge::{ChangeCounts, MergeCounts, MergeTarget, key_conflict, sequence_name};
+use crate::destination::operation::{DELETE, UPDATE};
 use crate::error::Result;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
@@ -56,12 +57,15 @@ impl Merge {
         let staging = format!("spillway_merge_{:016x}", fastrand::u64(..));
         let (sequence, known) = (sequence_name(columns), format!("{staging}_known"));
         let merge = Self { key, mirror, sequence, known, staging };
+        let in_table = columns.iter().filter(|column| column.operation.is_none());
+        let operation = columns.iter().filter(|column| column.operation.is_some());
         let sql = format!(
             "CREATE TEMPORARY TABLE {0} ON COMMIT DROP AS SELECT {1} FROM {2} WITH NO DATA; \
-             ALTER TABLE {0} ADD COLUMN {3} bigint GENERATED ALWAYS AS IDENTITY",
+             ALTER TABLE {0} {3}ADD COLUMN {4} bigint GENERATED ALWAYS AS IDENTITY",
             temporary(&merge.staging),
-            column_list::<PostgresDialect, _>(columns),
+            quoted_list::<PostgresDialect>(in_table.map(|column| &column.name)),
             quoted_table(table),
+            operation.map(|column| format!("ADD COLUMN {} text, ", quoted(&column.name))).collect::<String>(),
             quoted(&merge.sequence)
         );
         connection.run("cannot create the staging table", &sql).await?;
@@ -89,18 +93,23 @@ impl Merge {
             Some(mirror) => mirror.delete_missing(&mut session, known).await?,
             None => 0,
         };
+        let changes = match target.operation() {
+            Some(operation) => session.delete_by_key(operation).await?,
+            None => ChangeCounts::default(),
+        };
         let mut updated = 0;
         if differing > 0 {
             updated = session.change("cannot update the rows", &self.update_statement(target)).await?;
             check_count(table, "updated", updated, differing)?;
         }
-        let new = latest.saturating_sub(known);
+        let known_stored = known.saturating_sub(changes.deleted);
+        let new = latest.saturating_sub(changes.deletions).saturating_sub(known_stored);
         let mut inserted = 0;
         if new > 0 {
             inserted = session.change("cannot insert the new rows", &self.insert_statement(target)).await?;
             check_count(table, "inserted", inserted, new)?;
         }
-        MergeCounts { staged, latest, known, updated, inserted, deleted }.total()
+        MergeCounts { staged, latest, known, updated, inserted, deleted, changes }.total()
     }
 
     /// Returns statements that delete staged rows with a later row of the same key. A new table has no statistics, so
@@ -123,11 +132,15 @@ impl Merge {
     /// Values are compared byte by byte, because a collation or a type may find different values equal, and not every
     /// type has an equality.
     fn known_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
-        let values: Vec<&TableColumn> = target.columns.iter().filter(|column| !column.in_merge_key).collect();
+        let values: Vec<&TableColumn> = target.stored().filter(|column| !column.in_merge_key).collect();
         let row = |alias: &str| format!("CAST(ROW({}) AS record)", names(values.iter().copied(), alias).join(", "));
         let differs = match values.is_empty() {
             true => "false".to_owned(),
             false => format!("{} OPERATOR(pg_catalog.*<>) {}", row("t."), row("s.")),
+        };
+        let differs = match target.operation() {
+            Some(operation) => format!("s.{} <> '{DELETE}' AND {differs}", quoted(&operation.name)),
+            None => differs,
         };
         format!(
             "CREATE TEMPORARY TABLE {0} ON COMMIT DROP AS SELECT s.{1}, {differs} AS differs \
@@ -144,7 +157,7 @@ impl Merge {
     }
 
     fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
-        let values = target.columns.iter().filter(|column| !column.in_merge_key);
+        let values = target.stored().filter(|column| !column.in_merge_key);
         let set: Vec<String> = values.map(|column| format!("{0} = s.{0}", quoted(&column.name))).collect();
         format!(
             "UPDATE {} t SET {} FROM {} k JOIN {} s ON s.{number} = k.{number} WHERE k.differs AND {}",
@@ -158,12 +171,16 @@ impl Merge {
     }
 
     fn insert_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
+        let is_stored = match target.operation() {
+            Some(operation) => format!("s.{} <> '{DELETE}' AND ", quoted(&operation.name)),
+            None => String::new(),
+        };
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM {} s \
-             WHERE NOT EXISTS (SELECT FROM {} k WHERE k.{number} = s.{number}) ORDER BY s.{number}",
+             WHERE {is_stored}NOT EXISTS (SELECT FROM {} k WHERE k.{number} = s.{number}) ORDER BY s.{number}",
             quoted_table(target.table),
-            column_list::<PostgresDialect, _>(target.columns),
-            names(target.columns, "s.").join(", "),
+            quoted_list::<PostgresDialect>(target.stored().map(|column| &column.name)),
+            names(target.stored(), "s.").join(", "),
             temporary(&self.staging),
             temporary(&self.known),
             number = quoted(&self.sequence)
@@ -194,12 +211,41 @@ impl MergeSession<'_> {
 
     /// Finds the rows to update. Returns the number of known keys, and the number of these rows that differ.
     async fn find_known(&mut self, sql: &str) -> Result<(u64, u64)> {
-        let context = "cannot find the rows to update";
+        self.two_counts("cannot find the rows to update", sql).await
+    }
+
+    /// Deletes the known rows that the file deletes, and counts what it has not found.
+    async fn delete_by_key(&mut self, operation: &TableColumn) -> Result<ChangeCounts> {
+        let merge = self.merge;
+        let (number, operation) = (quoted(&merge.sequence), quoted(&operation.name));
+        let (staging, known) = (temporary(&merge.staging), temporary(&merge.known));
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE s.{operation} = '{DELETE}'), \
+             count(*) FILTER (WHERE s.{operation} = '{UPDATE}' AND k.{number} IS NULL) \
+             FROM {staging} s LEFT JOIN {known} k ON k.{number} = s.{number}"
+        );
+        let context = "cannot count the changes of rows that do not exist";
+        let (deletions, updates_without_row) = self.two_counts(context, &sql).await?;
+        let mut deleted = 0;
+        if deletions > 0 {
+            let joined =
+                format!("{known} k JOIN {staging} s ON s.{number} = k.{number} WHERE s.{operation} = '{DELETE}'");
+            let context = "cannot delete the rows";
+            let (expected, _) = self.two_counts(context, &format!("SELECT count(*), 0 FROM {joined}")).await?;
+            let table = quoted_table(self.target.table);
+            let same = merge.key.is_same("t", "s");
+            deleted = self.change(context, &format!("DELETE FROM {table} t USING {joined} AND {same}")).await?;
+            check_count(self.target.table, "deleted", deleted, expected)?;
+        }
+        Ok(ChangeCounts { deletions, deleted, updates_without_row })
+    }
+
+    async fn two_counts(&mut self, context: &str, sql: &str) -> Result<(u64, u64)> {
         let messages = self.send(context, sql).await?;
         let counts = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => {
-                let count = |name: &str| row.try_get(name).ok().flatten()?.parse::<u64>().ok();
-                count("known").zip(count("differing"))
+                let count = |index: usize| row.get(index)?.parse::<u64>().ok();
+                count(0).zip(count(1))
             }
             _ => None,
         });

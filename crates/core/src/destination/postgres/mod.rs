@@ -80,7 +80,8 @@ impl LoadConnection for Connection {
                 Failpoint::TableMade.reached().await;
                 let mirror = match (&key, &request.options.load_mode) {
                     (Some(_), LoadMode::Mirror(rules)) => Some(MirrorPlan::new(rules, &request.file.table, &columns)?),
-                    (_, LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_)) => None,
+                    (None, LoadMode::Mirror(_)) => None,
+                    (_, LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Changes(_)) => None,
                 };
                 let step = key.map_or(Step::Send, |key| Step::PrepareMerge(key, mirror));
                 Ok(PlanResult::Ready(Plan { columns, step }))

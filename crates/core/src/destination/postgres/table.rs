@@ -142,7 +142,7 @@ impl TableConnection for Connection {
             LoadMode::Append => Ok(()),
             LoadMode::Replace => unsupported::reject_replace(self, table).await,
             LoadMode::Merge { .. } => unsupported::reject_merge(self, table).await,
-            LoadMode::Mirror(_) => unsupported::reject_mirror(self, table).await,
+            LoadMode::Mirror(_) | LoadMode::Changes(_) => unsupported::reject_deletes(self, table).await,
         }
     }
 
@@ -252,10 +252,11 @@ fn reject_system_columns<'a>(mut columns: impl Iterator<Item = &'a Column>) -> R
 /// them as another value.
 pub(super) async fn check_types(connection: &mut Connection, table: &TableName, columns: &[TableColumn]) -> Result<()> {
     let found = types(connection, table).await?;
-    let is_same = |column: &&TableColumn| {
-        found.iter().any(|(name, type_text)| *name == column.name && *type_text == column.type_text)
+    let is_different = |column: &&TableColumn| {
+        !found.iter().any(|(name, type_text)| *name == column.name && *type_text == column.type_text)
     };
-    match columns.iter().find(|column| !is_same(column)) {
+    // The staged operations are text, and the table does not have them.
+    match columns.iter().filter(|column| column.operation.is_none()).find(is_different) {
         None => Ok(()),
         Some(TableColumn { name, .. }) => {
             let message = format!("the type of column {name} of table {table} was changed while the rows were sent");

@@ -28,7 +28,7 @@ const FEATURES_SQL: &str = "\
 const DELETE: &str = "4";
 /// `pg_rewrite.ev_type` of UPDATE and INSERT, for a merge.
 const UPDATE_AND_INSERT: &str = "23";
-/// `pg_rewrite.ev_type` of UPDATE, INSERT and DELETE, for a mirror.
+/// `pg_rewrite.ev_type` of UPDATE, INSERT and DELETE, for a mirror or changes.
 const ALL_CHANGES: &str = "234";
 
 /// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
@@ -46,10 +46,10 @@ pub(super) async fn reject_merge(connection: &mut Connection, table: &TableName)
     reject_common(table, "merged into", found.rule, found.has_children)
 }
 
-/// Rejects a table if a rule rewrites the statements of a mirror, or if its key does not apply to inherited rows.
-pub(super) async fn reject_mirror(connection: &mut Connection, table: &TableName) -> Result<()> {
+/// Rejects a table if a rule rewrites the statements of a mirror or of changes, or if its key does not apply to inherited rows.
+pub(super) async fn reject_deletes(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, ALL_CHANGES).await? else { return Ok(()) };
-    reject_common(table, "mirrored", found.rule, found.has_children)
+    reject_common(table, "changed by key", found.rule, found.has_children)
 }
 
 fn reject_common(table: &str, action: &str, rule: Option<String>, has_children: bool) -> Result<()> {
