@@ -127,7 +127,7 @@ pub(crate) async fn invalid_operation_is_refused(engine: &impl Engine) -> Result
     for unknown in ["x", "NULL", "secret"] {
         let file = changes(&[["2", "c", "two"], ["1", "d", "one"], ["3", unknown, "three"]]);
         let error = load_error(&destination, &claim(unknown), &file).await?;
-        assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::DataRefused, Some(3)), "{error}");
+        assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::FileBroken, Some(3)), "{error}");
         ensure!(!error.to_string().contains("secret"), "a value is in the message: {error}");
     }
     let file = File::new(&["id", "note"], &[&[Some("1"), Some("one")]]);

@@ -32,7 +32,7 @@ enum Mode {
     Replace,
     /// They update the rows with the same key, and are added otherwise
     Merge,
-    /// As merge, and rows that the file does not have are deleted
+    /// Like merge, and rows that the file does not have are deleted
     Mirror,
     /// Each row inserts, updates or deletes the row with its key, as its column of operations says
     Changes,

@@ -226,8 +226,13 @@ async fn found_table<C: LoadConnection>(
         }
         ChangedTypes::Refuse => Vec::new(),
     };
+    if let LoadMode::Mirror(mirror) = mode {
+        mirror.scope_columns(table, &columns)?;
+    }
     changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
     let table = FoundTable::Existing { columns: filled(&columns), add_sql, ignored };
+    // The JSON object of unknown columns is no field of the file.
+    columns.retain(|column| column.extra.is_none());
     Ok((table, ColumnChecker::widening(columns, wider)))
 }
 

@@ -140,6 +140,11 @@ impl<'a, S> MergeTarget<'a, S> {
         self.columns.iter().filter(|column| column.operation.is_none())
     }
 
+    /// The columns that an update sets. A mirror also sets the key, whose equal values may be spelled differently.
+    pub(super) fn updated(&self, is_mirror: bool) -> impl Iterator<Item = &'a TableColumn<S>> + use<'a, S> {
+        self.stored().filter(move |column| is_mirror || !column.in_merge_key)
+    }
+
     /// The staged column of the operations, in a file of changes.
     pub(super) fn operation(&self) -> Option<&'a TableColumn<S>> {
         self.columns.iter().find(|column| column.operation.is_some())

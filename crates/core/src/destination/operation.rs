@@ -60,9 +60,9 @@ impl ChangedRows {
         };
         let mut schema = schema.clone();
         schema.columns.remove(operation);
-        schema.unnamed = schema.unnamed.saturating_sub(1);
+        schema.unnamed -= usize::from(operation < schema.unnamed);
         if schema.columns.is_empty() {
-            return Err(mismatch(name, format!("the file has no column beside {name}")));
+            return Err(mismatch(name, format!("the file has no column other than {name}")));
         }
         Ok(Some(Self { schema, operation }))
     }
@@ -107,7 +107,7 @@ impl ChangedRows {
 /// Moves the operation, which has this index in the file, to the end of each row, and writes it in one spelling.
 ///
 /// # Errors
-/// In the stream: [`ErrorKind::DataRefused`] for an unknown operation.
+/// In the stream: [`ErrorKind::FileBroken`] for an unknown operation.
 pub(super) fn moved_to_end<'a>(
     rows: BatchStream<'a>,
     operation: usize,
@@ -140,7 +140,7 @@ fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
     let known = SPELLINGS.iter().find(|(spelling, _)| text.eq_ignore_ascii_case(spelling));
     known.map(|(_, operation)| *operation).ok_or_else(|| {
         let message = "the operation is none of c, r, i, u, d, insert, create, read, load, update and delete";
-        Error::new(ErrorKind::DataRefused, message).at(position)
+        Error::new(ErrorKind::FileBroken, message).at(position)
     })
 }
 
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(moved(&rows).await.unwrap(), expected);
         for unknown in [None, Some(""), Some("t"), Some("dd")] {
             let error = moved(&[[Some("1"), unknown, None]]).await.unwrap_err();
-            assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::DataRefused, Some(7)));
+            assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::FileBroken, Some(7)));
             assert!(!error.to_string().contains("dd"), "{error}");
         }
     }

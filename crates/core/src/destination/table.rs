@@ -345,11 +345,11 @@ pub(super) fn nullable_definition<D: Dialect>(column: &Column, type_sql: impl Fn
     format!("{} {} NULL", D::quoted(&column.name), type_sql(column))
 }
 
-/// The error for a replaced table whose old rows are referenced by a foreign key with a cascading delete.
+/// The error for a table whose rows would be deleted, and are referenced by a foreign key with a cascading delete.
 pub(super) fn cascading_foreign_key(table: &str, constraint: &str, child: &str) -> Error {
     let message = format!(
-        "table {table} cannot be replaced: the foreign key {constraint} of table {child} would change that table's \
-         rows when the old rows are deleted; change it to ON DELETE RESTRICT, or use another LOAD_MODE"
+        "rows of table {table} cannot be deleted: the foreign key {constraint} of table {child} would change that table's \
+         rows too; change it to ON DELETE RESTRICT, or use another LOAD_MODE"
     );
     Error::new(ErrorKind::TableMismatch, message)
 }

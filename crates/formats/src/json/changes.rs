@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind, Position, Result};
 /// The column of the operation.
 const OPERATION: &str = "op";
 
+/// What Debezium writes in place of an unchanged large value that PostgreSQL does not send.
+const UNAVAILABLE: &str = "\"__debezium_unavailable_value\"";
+
 #[derive(serde::Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default)]
@@ -45,8 +48,7 @@ pub(super) fn plain(record: &str, start: Position) -> Result<Option<String>> {
         let message = format!("the record is not a change, which JSON_VALUES expects: {what}");
         Error::new(ErrorKind::Invalid, message).at(start)
     };
-    // The message of serde_json may quote the file.
-    let parse = |text| serde_json::from_str::<Envelope<'_>>(text).map_err(|_| invalid("it has another form"));
+    let parse = |text| object::<Envelope<'_>>(text).ok_or_else(|| invalid("it has another form"));
     let mut envelope = parse(record)?;
     if let (None, Some(payload)) = (envelope.op, envelope.payload) {
         envelope = parse(payload.get())?;
@@ -66,14 +68,24 @@ pub(super) fn plain(record: &str, start: Position) -> Result<Option<String>> {
     };
     let row = row.get();
     let members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(row).map_err(|_| invalid("before or after is not an object"))?;
+        object(row).ok_or_else(|| invalid("before or after is not an object"))?;
     if members.contains_key(OPERATION) {
         return Err(invalid("its row has a column op, which would be confused with its operation"));
     }
-    if let Some((name, _)) = members.iter().find(|(_, value)| serde_json::from_str::<Bytes>(value.get()).is_ok()) {
+    if let Some((name, _)) = members.iter().find(|(_, value)| object::<Bytes>(value.get()).is_some()) {
         return Err(invalid(&format!("column {name} has bytes that are not text, which changes cannot contain")));
+    }
+    if let Some((name, _)) = members.iter().find(|(_, value)| value.get() == UNAVAILABLE) {
+        let what = format!("Debezium did not send the value of column {name}; set REPLICA IDENTITY FULL for the table");
+        return Err(invalid(&what));
     }
     let rest = row.trim_start().strip_prefix('{').unwrap_or_default();
     let comma = if members.is_empty() { "" } else { "," };
     Ok(Some(format!("{{\"{OPERATION}\":{}{comma}{rest}", operation.get())))
+}
+
+/// Reads a JSON object. The error of serde_json is dropped, because its message may quote the file.
+fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
+    // serde_json reads an array as a struct, too.
+    text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok()).flatten()
 }

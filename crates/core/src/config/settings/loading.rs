@@ -48,7 +48,7 @@ settings! { Loading LOADING {
     /// row with its key, `u` and `update` do the same, `d` and `delete` delete it. The table does not have this column.
     OPERATION_COLUMN: String = Value::text("a column name"), All, Template::NotSet, default "op";
 
-    /// Columns that a mirrored file has one value of each, such as a tenant. The file then has all rows of the table with these
+    /// Columns with a single value in each mirrored file, such as a tenant. The file then has all rows of the table with these
     /// values, and deletes no others. Without it, a mirrored file has all rows of the table.
     MIRROR_SCOPE: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=mirror"),
         All, Template::NotSet;

@@ -158,7 +158,7 @@ impl Merge {
 
     /// Returns `None` for a table whose columns are all part of the key.
     fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> Option<String> {
-        let values: Vec<&TableColumn> = target.stored().filter(|column| !column.in_merge_key).collect();
+        let values: Vec<&TableColumn> = target.updated(self.mirror.is_some()).collect();
         if values.is_empty() {
             return None;
         }

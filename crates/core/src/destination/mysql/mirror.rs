@@ -64,8 +64,10 @@ impl MirrorPlan {
         connection.run(context, &format!("DELETE FROM {table}")).await?;
         let filled = connection.run_raw(copy_timeout(size_bytes), context, fill.as_bytes()).await?;
         filled.map_err(|error| failure(Phase::Connected, context, error))?;
-        // A collation may find different texts equal. Their weights are the same.
-        let text = |name: &String| format!("COALESCE(HEX(WEIGHT_STRING({0})), CONCAT({0}, ''))", quoted(name));
+        // A collation may find different texts equal. Their weights are the same, apart from spaces at the end.
+        let text = |name: &String| {
+            format!("IF(CONCAT({0}, '') LIKE '% ', ' ', COALESCE(HEX(WEIGHT_STRING({0})), CONCAT({0}, '')))", quoted(name))
+        };
         let select =
             format!("SELECT JSON_ARRAY({}) FROM {table}", self.scope.iter().map(text).collect::<Vec<_>>().join(", "));
         let rows: Vec<String> = connection.rows(context, &select, ()).await?;
@@ -84,14 +86,22 @@ impl MirrorPlan {
         let missing = self.missing(session);
         let count = format!("SELECT COUNT(*) {missing}");
         let found = count_rows(session, limit, context, &count).await?;
-        self.rules.check_deletes(table, found, known)?;
+        let total = match self.scope.is_empty() {
+            true => found + known,
+            // Known rows may have other values in the scope's columns.
+            false => {
+                let all = format!("SELECT COUNT(*) FROM {} t{}", quoted_table(table), self.joined_scope());
+                count_rows(session, limit, context, &all).await?
+            }
+        };
+        self.rules.check_deletes(table, found, total)?;
         if found == 0 {
             return Ok(0);
         }
         let deleted = session.change_within(limit, context, &format!("DELETE t {missing}")).await?;
         Failpoint::MissingRowsDeleted.reached().await;
         // Another session may have added rows after they were counted.
-        self.rules.check_deletes(table, deleted, known)?;
+        self.rules.check_deletes(table, deleted, total.max(deleted))?;
         if deleted < found {
             let left = count_rows(session, limit, context, &count).await?;
             if left > 0 {
@@ -104,21 +114,24 @@ impl MirrorPlan {
     /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
     fn missing(&self, session: &MergeSession<'_>) -> String {
         let merge = session.merge;
-        let same = |name: &String| format!("t.{0} = c.{0}", quoted(name));
-        let scope = match self.scope.as_slice() {
-            [] => String::new(),
-            scope => {
-                let same: Vec<String> = scope.iter().map(same).collect();
-                format!(" JOIN {} c ON {}", quoted(&self.scope_table), same.join(" AND "))
-            }
-        };
         format!(
-            "FROM {} t{scope} LEFT JOIN {} s ON {} WHERE s.{} IS NULL",
+            "FROM {} t{} LEFT JOIN {} s ON {} WHERE s.{} IS NULL",
             quoted_table(session.target.table),
+            self.joined_scope(),
             quoted(&merge.staging),
             merge.is_same_key(),
             quoted(&merge.sequence)
         )
+    }
+
+    /// Returns the join with the values of the scope, which limits the table's rows, `t`, to the scope.
+    fn joined_scope(&self) -> String {
+        if self.scope.is_empty() {
+            return String::new();
+        }
+        let same = |name: &String| format!("t.{0} = c.{0}", quoted(name));
+        let same: Vec<String> = self.scope.iter().map(same).collect();
+        format!(" JOIN {} c ON {}", quoted(&self.scope_table), same.join(" AND "))
     }
 }
 

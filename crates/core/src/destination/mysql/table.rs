@@ -100,8 +100,10 @@ impl TableConnection for Connection {
 
     async fn reject_unsupported(&mut self, table: &TableName, mode: &LoadMode) -> Result<()> {
         match mode {
-            LoadMode::Replace => unsupported::reject_replace(self, table).await,
-            LoadMode::Append | LoadMode::Merge { .. } | LoadMode::Mirror(_) | LoadMode::Changes(_) => Ok(()),
+            LoadMode::Replace | LoadMode::Mirror(_) | LoadMode::Changes(_) => {
+                unsupported::reject_deletes(self, table).await
+            }
+            LoadMode::Append | LoadMode::Merge { .. } => Ok(()),
         }
     }
 

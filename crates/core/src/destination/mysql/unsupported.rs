@@ -1,12 +1,12 @@
-//! Features of a table that prevent a replace, found before any row is sent.
+//! Features of a table that prevent the deletion of its rows, found before any row is sent.
 
 use super::connect::Connection;
 use crate::destination::table::cascading_foreign_key;
 use crate::error::Result;
 use crate::table_name::TableName;
 
-/// Rejects a table if deleting its rows would change rows of other tables.
-pub(super) async fn reject_replace(connection: &mut Connection, table: &TableName) -> Result<()> {
+/// Rejects a table if deleting its rows would change other rows: of other tables, or of the table itself.
+pub(super) async fn reject_deletes(connection: &mut Connection, table: &TableName) -> Result<()> {
     let sql = "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS \
          WHERE UNIQUE_CONSTRAINT_SCHEMA = ? AND REFERENCED_TABLE_NAME = ? \
          AND DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION')";

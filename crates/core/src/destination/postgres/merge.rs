@@ -132,7 +132,7 @@ impl Merge {
     /// Values are compared byte by byte, because a collation or a type may find different values equal, and not every
     /// type has an equality.
     fn known_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
-        let values: Vec<&TableColumn> = target.stored().filter(|column| !column.in_merge_key).collect();
+        let values: Vec<&TableColumn> = target.updated(self.mirror.is_some()).collect();
         let row = |alias: &str| format!("CAST(ROW({}) AS record)", names(values.iter().copied(), alias).join(", "));
         let differs = match values.is_empty() {
             true => "false".to_owned(),
@@ -157,7 +157,7 @@ impl Merge {
     }
 
     fn update_statement(&self, target: &MergeTarget<'_, Storage>) -> String {
-        let values = target.stored().filter(|column| !column.in_merge_key);
+        let values = target.updated(self.mirror.is_some());
         let set: Vec<String> = values.map(|column| format!("{0} = s.{0}", quoted(&column.name))).collect();
         format!(
             "UPDATE {} t SET {} FROM {} k JOIN {} s ON s.{number} = k.{number} WHERE k.differs AND {}",

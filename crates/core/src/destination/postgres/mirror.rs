@@ -16,9 +16,12 @@ use crate::destination::Mirror;
 use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::limits::copy_timeout;
 use crate::destination::mirror::still_present;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
+
+/// The types that a scope's column can have: equal values have one text, apart from nondeterministic collations.
+const SCOPE_TYPES: [&str; 7] = ["smallint", "integer", "bigint", "text", "character varying", "uuid", "date"];
 
 /// The rules of a mirror, for one file.
 #[derive(Debug)]
@@ -31,7 +34,20 @@ pub(super) struct MirrorPlan {
 impl MirrorPlan {
     /// Finds the scope's columns among those of the file.
     pub(super) fn new(rules: &Mirror, table: &TableName, columns: &[TableColumn]) -> Result<Self> {
-        Ok(Self { rules: rules.clone(), scope: rules.scope_columns(table, columns)? })
+        let scope = rules.scope_columns(table, columns)?;
+        for column in columns.iter().filter(|column| scope.contains(&column.name)) {
+            let is_exact = SCOPE_TYPES.iter().any(|exact| column.type_text.starts_with(exact));
+            if !is_exact {
+                let message = format!(
+                    "column {} of table {table} has the type {}, which MIRROR_SCOPE does not support; it supports {}",
+                    column.name,
+                    column.type_text,
+                    SCOPE_TYPES.join(", ")
+                );
+                return Err(Error::new(ErrorKind::TableMismatch, message).in_column(&column.name));
+            }
+        }
+        Ok(Self { rules: rules.clone(), scope })
     }
 
     /// Returns the scope's values of the staged rows as text; `None` without a scope.
@@ -71,9 +87,18 @@ impl MirrorPlan {
         let table_bytes = old_rows(session.connection, context, table).await?.bytes;
         let limit = copy_timeout(table_bytes.max(session.target.size_bytes));
         let missing = self.missing(session);
-        let count = format!("SELECT count(*) AS missing {missing}");
+        let count = format!("SELECT count(*) {missing}");
         let found = count_rows(session, limit, context, &count).await?;
-        self.rules.check_deletes(table, found, known)?;
+        let total = match self.scope.is_empty() {
+            true => found + known,
+            // Known rows may have other values in the scope's columns.
+            false => {
+                let condition = self.in_scope(session);
+                let all = format!("SELECT count(*) FROM {} t WHERE {condition}true", quoted_table(table));
+                count_rows(session, limit, context, &all).await?
+            }
+        };
+        self.rules.check_deletes(table, found, total)?;
         if found == 0 {
             return Ok(0);
         }
@@ -81,7 +106,7 @@ impl MirrorPlan {
         let deleted = last_count(context, &messages)?;
         Failpoint::MissingRowsDeleted.reached().await;
         // Another session may have added rows after they were counted.
-        self.rules.check_deletes(table, deleted, known)?;
+        self.rules.check_deletes(table, deleted, total.max(deleted))?;
         if deleted < found {
             let left = count_rows(session, limit, context, &count).await?;
             if left > 0 {
@@ -94,13 +119,21 @@ impl MirrorPlan {
     /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
     fn missing(&self, session: &MergeSession<'_>) -> String {
         let (merge, staging) = (session.merge, temporary(&session.merge.staging));
-        let same = |name: &String| format!("t.{0} = (SELECT c.{0} FROM {staging} c LIMIT 1) AND ", quoted(name));
         format!(
             "FROM {} t WHERE {}NOT EXISTS (SELECT FROM {staging} s WHERE {})",
             quoted_table(session.target.table),
-            self.scope.iter().map(same).collect::<String>(),
+            self.in_scope(session),
             merge.key.is_same("t", "s")
         )
+    }
+
+    /// Returns the conditions, each with AND after it, that limit the table's rows, `t`, to the scope.
+    fn in_scope(&self, session: &MergeSession<'_>) -> String {
+        let staging = temporary(&session.merge.staging);
+        let same = |name: &String| {
+            format!("t.{0} OPERATOR(pg_catalog.=) (SELECT c.{0} FROM {staging} c LIMIT 1) AND ", quoted(name))
+        };
+        self.scope.iter().map(same).collect()
     }
 }
 

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::table_name::TableName;
 
 /// The first rule that rewrites the statements; whether other tables inherit from this one, apart from partitions; and
-/// the first foreign key that changes rows of another table when rows are deleted here, with that table.
+/// the first foreign key that changes rows of another table when rows are deleted here, with that table. If rows are also updated
+/// (`2`), a foreign key of the table to itself counts too: a row that is deleted with another one could not be updated.
 const FEATURES_SQL: &str = "\
     WITH RECURSIVE parts AS ( \
         SELECT CAST(CAST(CAST($1 AS text) AS regclass) AS oid) AS id \
@@ -21,7 +22,7 @@ const FEATURES_SQL: &str = "\
     FROM pg_catalog.pg_class c LEFT JOIN LATERAL ( \
         SELECT f.conname, f.conrelid FROM pg_catalog.pg_constraint f \
         WHERE f.contype = 'f' AND f.confdeltype IN ('c', 'n', 'd') AND f.confrelid IN (SELECT id FROM parts) \
-            AND f.conrelid NOT IN (SELECT id FROM parts) ORDER BY f.oid LIMIT 1) f ON true \
+            AND (position('2' IN $2) > 0 OR f.conrelid NOT IN (SELECT id FROM parts)) ORDER BY f.oid LIMIT 1) f ON true \
     WHERE c.oid = CAST(CAST($1 AS text) AS regclass)";
 
 /// `pg_rewrite.ev_type` of DELETE, for a replace. COPY, which adds the new rows, ignores rules.
@@ -34,9 +35,7 @@ const ALL_CHANGES: &str = "234";
 /// Rejects a table if deleting its rows would change rows of other tables, or if a rule rewrites the DELETE.
 pub(super) async fn reject_replace(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, DELETE).await? else { return Ok(()) };
-    if let Some((constraint, child)) = found.foreign_key {
-        return Err(cascading_foreign_key(table, &constraint, &child));
-    }
+    found.reject_cascade(table)?;
     reject_common(table, "replaced", found.rule, found.has_children)
 }
 
@@ -46,9 +45,10 @@ pub(super) async fn reject_merge(connection: &mut Connection, table: &TableName)
     reject_common(table, "merged into", found.rule, found.has_children)
 }
 
-/// Rejects a table if a rule rewrites the statements of a mirror or of changes, or if its key does not apply to inherited rows.
+/// Rejects a table as [`reject_replace`] does, and if a rule rewrites the other statements of a mirror or of changes.
 pub(super) async fn reject_deletes(connection: &mut Connection, table: &TableName) -> Result<()> {
     let Some(found) = find(connection, table, ALL_CHANGES).await? else { return Ok(()) };
+    found.reject_cascade(table)?;
     reject_common(table, "changed by key", found.rule, found.has_children)
 }
 
@@ -70,6 +70,15 @@ struct UnsupportedFeatures {
     rule: Option<String>,
     has_children: bool,
     foreign_key: Option<(String, String)>,
+}
+
+impl UnsupportedFeatures {
+    fn reject_cascade(&self, table: &str) -> Result<()> {
+        match &self.foreign_key {
+            Some((constraint, child)) => Err(cascading_foreign_key(table, constraint, child)),
+            None => Ok(()),
+        }
+    }
 }
 
 async fn find(connection: &mut Connection, table: &TableName, events: &str) -> Result<Option<UnsupportedFeatures>> {

@@ -40,7 +40,7 @@ fn row_is_the_new_one_or_the_deleted_one() {
 #[rstest]
 #[case::row("{\"id\":\"1\"}", "it has no op")]
 #[case::other_summary("{\"format\":\"other\"}", "it has no op")]
-#[case::array("[1]", "it has another form")]
+#[case::large_value("{\"op\":\"u\",\"after\":{\"big\":\"__debezium_unavailable_value\"}}", "the value of column big")]
 #[case::no_row("{\"op\":\"d\",\"before\":null,\"after\":null}", "it has neither before nor after")]
 #[case::truncate("{\"op\":\"t\"}", "it has neither before nor after")]
 #[case::number("{\"op\":1,\"after\":{}}", "op is not a string")]
