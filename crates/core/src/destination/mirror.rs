@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn hundred_rows_or_a_share_may_be_deleted() {
-        let allows = |percent, missing, kept| mirror(percent).check_deletes(&"t".into(), missing, missing + kept).is_ok();
+        let allows =
+            |percent, missing, kept| mirror(percent).check_deletes(&"t".into(), missing, missing + kept).is_ok();
         assert!(allows(0, 100, 0) && !allows(0, 101, 1_000_000));
         assert!(allows(10, 1_000, 9_000) && !allows(10, 1_001, 8_999));
         assert!(allows(100, 5_000, 0) && allows(100, u64::MAX, 0) && !allows(99, u64::MAX, 0));

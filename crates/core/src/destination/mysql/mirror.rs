@@ -66,7 +66,10 @@ impl MirrorPlan {
         filled.map_err(|error| failure(Phase::Connected, context, error))?;
         // A collation may find different texts equal. Their weights are the same, apart from spaces at the end.
         let text = |name: &String| {
-            format!("IF(CONCAT({0}, '') LIKE '% ', ' ', COALESCE(HEX(WEIGHT_STRING({0})), CONCAT({0}, '')))", quoted(name))
+            format!(
+                "IF(CONCAT({0}, '') LIKE '% ', ' ', COALESCE(HEX(WEIGHT_STRING({0})), CONCAT({0}, '')))",
+                quoted(name)
+            )
         };
         let select =
             format!("SELECT JSON_ARRAY({}) FROM {table}", self.scope.iter().map(text).collect::<Vec<_>>().join(", "));
