@@ -82,17 +82,12 @@ listed! {
     }
 }
 
-impl Guard {
-    /// The guards that the code does not have.
-    pub const MISSING: &'static [Self] = &[Self::ReplayMovesSource, Self::RestoreBeforeManifest, Self::NotNeededNote];
-}
-
 /// A set of guards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guards(u64);
 
 impl Guards {
-    /// All guards, also those that the code does not have.
+    /// All guards.
     pub fn all() -> Self {
         Self((1 << Guard::ALL.len()) - 1)
     }

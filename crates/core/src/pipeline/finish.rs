@@ -33,6 +33,14 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
         }
     }
     lake::clean_up(attempt, result.state()).await?;
+    let is_moved = attempt.config.after_load != AfterLoad::Keep;
+    if let FileResult::NotNeeded { .. } = result
+        && is_moved
+    {
+        // If this worker dies within the move, the next one may not be able to read the ledger. The note in the lease makes it wait.
+        attempt.fence_before_commit().await?;
+        attempt.mark_commit_resolved();
+    }
     finish_loaded(attempt, &mut report).await?;
     Ok(report)
 }

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::{FILE, Fixture, KEY, Reading, Step};
+use crate::destination::LedgerState;
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
@@ -157,4 +158,25 @@ async fn lease_that_cannot_be_deleted_does_not_change_the_outcome() {
     fixture.aws.put("uploads/b.csv", FILE);
     fixture.aws.heal();
     assert_eq!(fixture.process_key("uploads/b.csv").await.unwrap().outcome, Outcome::Loaded);
+}
+
+/// The rows of the file are not needed. Its worker died within the move, and the next one cannot read the ledger.
+#[rstest]
+#[case(LedgerState::Duplicate)]
+#[case(LedgerState::Superseded)]
+#[tokio::test]
+async fn file_without_need_for_a_load_never_falls_back_after_a_half_move(#[case] state: LedgerState) {
+    let fixture = Fixture::new(Reading::Buffered);
+    let version = fixture.version(KEY).await;
+    fixture.database.put_ledger(&version.id, state, 2);
+    fixture.aws.fail("DeleteObject", "uploads/");
+    fixture.process().await.unwrap_err();
+    assert_eq!(fixture.objects(), "lease processed upload");
+    fixture.aws.heal();
+    fixture.database.stop();
+    fixture.process().await.unwrap_err();
+    assert_eq!(fixture.objects(), "lease processed upload");
+    fixture.database.heal();
+    fixture.process().await.unwrap();
+    assert_eq!(fixture.objects(), "processed");
 }
