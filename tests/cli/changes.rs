@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::database::{Engine, Rows};
+use spillway_test_env::run::random_numbers;
 use spillway_test_env::terminal::spillway;
 
 use super::site::{Site, report};
@@ -46,10 +47,7 @@ async fn rows(site: &Site, table: &str) -> Result<Rows> {
 async fn deltas_and_mirrored_exports_give_the_newest_rows(
     #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
 ) -> Result<()> {
-    let seed = std::env::var("EXPORTS_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("EXPORTS_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut random, seed) = random_numbers();
     let site = Site::on(engine).await?;
     for table in ["orders", "mirrored"] {
         let columns = "id INT PRIMARY KEY, price DECIMAL(9,2) NOT NULL, note VARCHAR(50)";

@@ -8,6 +8,7 @@ use spillway_core::destination::{LedgerState, LoadMode, Mirror, RowCounts};
 use spillway_core::error::{Error, ErrorKind};
 use spillway_core::object::ObjectVersion;
 use spillway_test_env::database::Rows;
+use spillway_test_env::run::random_numbers;
 
 use crate::engines::conformance::{
     Claim, Engine, File, LoadResult, TABLE, TestDestination, claim_of_size, count, expect_already_loaded,
@@ -26,6 +27,9 @@ macro_rules! for_each_test {
             table_gets_exactly_the_rows_of_the_file,
             implausible_export_is_refused,
             file_changes_only_its_scope,
+            limit_counts_only_rows_of_the_scope,
+            cascading_delete_is_refused,
+            key_gets_the_spelling_of_the_file,
             older_export_is_superseded,
             unfinished_mirror_changes_nothing,
             deleted_row_frees_its_unique_value,
@@ -187,6 +191,54 @@ pub(crate) async fn file_changes_only_its_scope(engine: &impl Engine) -> Result<
     Ok(())
 }
 
+/// Rows of other scopes that the file takes over do not raise the limit.
+pub(crate) async fn limit_counts_only_rows_of_the_scope(engine: &impl Engine) -> Result<()> {
+    let destination = destination(engine, mirror(&["tenant"], 10));
+    let file = |ids: std::ops::Range<u64>, tenant: &str| {
+        let row = |id: u64| vec![Some(id.to_string()), Some(tenant.to_owned())];
+        File::large(&["id", "tenant"], ids.map(row).collect(), 500)
+    };
+    expect_loaded(load(&destination, &export("a", 1, 100), &file(0..150, "a")).await?)?;
+    expect_loaded(load(&destination, &export("b", 2, 100), &file(1_000..4_000, "b")).await?)?;
+    let error = expect_refused(&destination, &export("c", 3, 100), &file(1_000..4_000, "a")).await?;
+    ensure!(error.to_string().contains("150 of the 150 rows of table orders with the same tenant"), "{error}");
+    expect_refused(&destination, &export("d", 4, 100), &file(0..150, "a ")).await?;
+    assert_eq!(count(engine).await?, 3_150);
+    Ok(())
+}
+
+/// A deletion must not change rows that are not counted: those of another table, or other rows of this one.
+pub(crate) async fn cascading_delete_is_refused(engine: &impl Engine) -> Result<()> {
+    let columns =
+        "id BIGINT PRIMARY KEY, note BIGINT NULL, FOREIGN KEY (note) REFERENCES orders (id) ON DELETE CASCADE";
+    execute(engine, &format!("CREATE TABLE {TABLE} ({columns})")).await?;
+    execute(engine, &format!("INSERT INTO {TABLE} VALUES (1, NULL), (2, 1)")).await?;
+    let error =
+        load_error(&destination(engine, mirror(&[], 10)), &export("a", 1, 100), &notes(&[["2", "NULL"]])).await?;
+    assert_eq!(error.kind(), ErrorKind::TableMismatch, "{error}");
+    assert_eq!(table(engine).await?, rows(&[["1", "NULL"], ["2", "1"]]));
+    Ok(())
+}
+
+/// A key that the table finds equal, but that is spelled differently, is updated.
+pub(crate) async fn key_gets_the_spelling_of_the_file(engine: &impl Engine) -> Result<()> {
+    let unconstrained = "CREATE TABLE orders (id NUMERIC PRIMARY KEY, note VARCHAR(20))";
+    let any_case = "CREATE TABLE orders (id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, note VARCHAR(20))";
+    let (create, old, new) = match engine.schema().engine {
+        spillway_test_env::database::Engine::MariaDb => (any_case, "bob", "Bob"),
+        spillway_test_env::database::Engine::Postgres => (unconstrained, "1", "1.0"),
+    };
+    execute(engine, create).await?;
+    let destination = destination(engine, mirror(&[], 10));
+    expect_loaded(load(&destination, &export("a", 1, 100), &notes(&[[old, "x"]])).await?)?;
+    assert_eq!(
+        expect_loaded(load(&destination, &export("b", 2, 100), &notes(&[[new, "x"]])).await?)?,
+        counts(1, 1, 0, 0)
+    );
+    assert_eq!(table(engine).await?, rows(&[[new, "x"]]));
+    Ok(())
+}
+
 /// Of two exports the newer one decides, in whatever order they are loaded.
 pub(crate) async fn older_export_is_superseded(engine: &impl Engine) -> Result<()> {
     for size in SIZES {
@@ -259,10 +311,7 @@ pub(crate) async fn ledger_of_older_version_counts_deleted_rows(engine: &impl En
 
 /// After each of many random exports, the table has its rows, and the counts are those of a comparison in memory.
 pub(crate) async fn random_exports_leave_the_newest_rows(engine: &impl Engine) -> Result<()> {
-    let seed =
-        std::env::var("MIRROR_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
-    println!("MIRROR_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut random, seed) = random_numbers();
     let mode = LoadMode::Mirror(Mirror {
         key: vec!["id".to_owned(), "shop".to_owned()],
         scope: Vec::new(),

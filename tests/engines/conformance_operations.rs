@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use spillway_core::destination::{Changes, LoadMode, RowCounts};
 use spillway_core::error::ErrorKind;
 use spillway_test_env::database::Rows;
+use spillway_test_env::run::random_numbers;
 
 use crate::engines::conformance::{
     Engine, File, TABLE, TestDestination, claim_of_size, count, expect_loaded, load, load_error, prepare,
@@ -161,10 +162,7 @@ pub(crate) async fn unfinished_changes_change_nothing(engine: &impl Engine) -> R
 
 /// After each of many random files, the table and the counts are those of the changes applied in memory, one by one.
 pub(crate) async fn random_changes_are_applied(engine: &impl Engine) -> Result<()> {
-    let seed = std::env::var("CHANGES_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("CHANGES_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut random, seed) = random_numbers();
     let destination = destination(engine);
     let mut current: BTreeMap<u64, String> = BTreeMap::new();
     for step in 0..25 {

@@ -8,6 +8,7 @@ use fastrand::Rng;
 use jiff::civil::{Date, DateTime};
 use spillway_core::destination::LoadMethod;
 use spillway_core::error::ErrorKind;
+use spillway_test_env::run::random_numbers;
 
 use crate::engines::conformance::{Engine, File, TABLE, claim, expect_loaded, load};
 use crate::engines::mysql::MySql;
@@ -30,14 +31,6 @@ const KINDS: [Kind; 7] = [
     ("clock", ["TIME(6)", "time(6)"], clock),
     ("flag", ["TINYINT(1)", "boolean"], flag),
 ];
-
-/// The random numbers of a test, and their seed.
-#[expect(clippy::disallowed_methods, reason = "a switch of the test run, not a setting")]
-fn random() -> (Rng, u64) {
-    let given = std::env::var("SPILLWAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| fastrand::u64(..));
-    (Rng::with_seed(seed), seed)
-}
 
 fn pick<'a>(rng: &mut Rng, texts: &[&'a str]) -> &'a str {
     texts[rng.usize(..texts.len())]
@@ -210,7 +203,7 @@ fn normal(kind: &str, text: &str) -> String {
 }
 
 async fn check_meanings(engine: &impl Engine, engine_index: usize) -> Result<()> {
-    let (mut rng, seed) = random();
+    let (mut rng, seed) = random_numbers();
     let columns = KINDS.map(|(name, types, _)| format!("{name} {}", types[engine_index]));
     engine.rows(&format!("CREATE TABLE {TABLE} (n INT, {})", columns.join(", "))).await?;
     let values: Vec<[Spelled; 7]> = (0..ROWS).map(|_| KINDS.map(|(.., value)| spelled(&mut rng, value))).collect();
@@ -247,7 +240,7 @@ fn is_date(day: u8, month: u8) -> bool {
 
 /// Random columns of dates that end with their year: an order that only one reading allows is used, and all others are refused.
 async fn check_orders(engine: &impl Engine) -> Result<()> {
-    let (mut rng, seed) = random();
+    let (mut rng, seed) = random_numbers();
     for file_number in 0..15 {
         let (separator, most) = (pick(&mut rng, &["/", ".", "-"]), rng.u8(10..=31));
         let pairs: Vec<(u8, u8)> = (0..rng.usize(1..5)).map(|_| (rng.u8(1..=most), rng.u8(1..=most.min(14)))).collect();

@@ -152,3 +152,11 @@ pub fn runtime_emulator() -> Result<PathBuf> {
 fn nextest_run() -> Option<String> {
     std::env::var("NEXTEST_RUN_ID").ok()
 }
+
+/// The random numbers of a test, and their seed. The variable `SPILLWAY_TEST_SEED` repeats the numbers of a seed.
+#[expect(clippy::disallowed_methods, reason = "a switch of the test run, not a setting")]
+pub fn random_numbers() -> (fastrand::Rng, u64) {
+    let given = std::env::var("SPILLWAY_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    (fastrand::Rng::with_seed(seed), seed)
+}

@@ -118,6 +118,7 @@ pub const NOT_MODELED: &[&str] = &[
     "TableMade",
     "Begun",
     "OldRowsDeleted",
+    "MissingRowsDeleted",
     "RowsFirst",
     "RowsHalf",
     "BeforeLedgerEnd",
