@@ -220,6 +220,28 @@ async fn plan_shows_the_types_that_a_load_widens(
     ensure_load_is_planned(&site, &settings, &[&path]).await
 }
 
+/// Columns that only the file or only the table has are planned as they are loaded.
+#[rstest]
+#[case::required_column("id INT NOT NULL", "size,color\n1,red\n", "add")]
+#[case::new_columns("id INT", "size,color\n1,red\n", "add")]
+#[case::json_column("id INT, extra TEXT", "id,size\n1,5\n2,6\n", "json")]
+#[tokio::test]
+async fn unknown_columns_are_planned_as_they_are_loaded(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[case] columns: &str,
+    #[case] file: &str,
+    #[case] unknown: &str,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let json = if engine == Engine::Postgres { "JSONB" } else { "JSON" };
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} ({})", columns.replace("TEXT", json))).await?;
+    if engine == Engine::Postgres {
+        site.sql(&format!("ALTER TABLE {{schema}}.{TABLE} OWNER TO {}", site.schema.user)).await?;
+    }
+    let path = site.file("unknown.csv", file)?;
+    ensure_load_is_planned(&site, &site.settings().with("UNKNOWN_COLUMNS", unknown), &[&path]).await
+}
+
 /// Creates the table of a case, if it has one.
 async fn set_up(site: &Site, setup: &Path) -> Result<()> {
     let text = std::fs::read_to_string(setup).unwrap_or_default();

@@ -197,7 +197,7 @@ fn extra_column<S: Clone>(
 }
 
 /// Fails if the file lacks a column that the table requires, or any column with [`MissingColumns::Refuse`].
-fn check_missing<S>(
+pub(super) fn check_missing<S>(
     table: &str,
     columns: &[TableColumn<S>],
     matched: &[TableColumn<S>],

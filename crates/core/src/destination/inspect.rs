@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use spillway_formats::Batch;
 use spillway_formats::schema::{Column, Schema};
 
-use super::column::{Lacking, NullFill, TableColumn, find, find_lacking};
+use super::column::{Lacking, NullFill, TableColumn, check_missing, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
 use super::operation::ChangedRows;
@@ -212,7 +212,10 @@ async fn found_table<C: LoadConnection>(
     let known = if added.is_empty() { *request } else { Request { options: &only_known, ..*request } };
     let key_columns = key.as_ref().map_or(&[][..], C::key_columns);
     let mut columns = match added.len() == file_columns.len() {
-        true => Vec::new(),
+        true => {
+            check_missing(table, &table_columns, &[], options.contract())?;
+            Vec::new()
+        }
         false => columns_to_send(&known, &table_columns, key_columns)?.unwrap_or_default(),
     };
     if C::HAS_STAGING_TABLES && request.size_bytes() > options.atomic_max_bytes {
