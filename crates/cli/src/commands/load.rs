@@ -235,7 +235,7 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
         line += &format!(", {} deleted from the table", count(report.rows_deleted));
     }
     if report.rows_missing > 0 {
-        line += &format!(", {} changes of rows that were not in the table", count(report.rows_missing));
+        line += &format!(", {} of rows that were not in the table", counted(report.rows_missing, "change"));
     }
     if report.rows_rejected > 0 {
         line += &format!(", {} rejected", counted(report.rows_rejected, "record"));

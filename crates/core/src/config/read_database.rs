@@ -62,8 +62,9 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
         LoadMode::Changes(changes) => *changes = Changes { key: columns, operation_column },
         LoadMode::Mirror(mirror) => {
             if environment.get(&settings::MAX_REJECTS)?.is_on() {
-                let why = "a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0";
-                return Err(invalid(&settings::LOAD_MODE, "mirror", Reason::Because(why.to_owned())));
+                let why = "with LOAD_MODE=mirror it must be 0, because a file without its bad records would delete their rows";
+                let text = environment.text(&settings::MAX_REJECTS)?.unwrap_or_default();
+                return Err(invalid(&settings::MAX_REJECTS, &text, Reason::Because(why.to_owned())));
             }
             *mirror = Mirror { key: columns, scope, max_deletes_percent };
         }

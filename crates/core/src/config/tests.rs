@@ -162,8 +162,8 @@ fn required_settings_are_enough_and_defaults_apply() {
 #[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace, merge, mirror or changes")]
 #[case(
     &[("LOAD_MODE", "mirror"), ("MAX_REJECTS", "1")],
-    "LOAD_MODE is \"mirror\": a mirrored file without its bad records would delete their rows, so it needs MAX_REJECTS=0; it accepts \
-     append, replace, merge, mirror or changes"
+    "MAX_REJECTS is \"1\": with LOAD_MODE=mirror it must be 0, because a file without its bad records would delete their rows; it \
+     accepts a number, or a share such as 1%"
 )]
 #[case(
     &[("LOAD_MODE", "merge"), ("MIRROR_SCOPE", "tenant")],

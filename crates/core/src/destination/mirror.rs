@@ -2,16 +2,79 @@
 //!
 //! A mirror is a merge that also deletes the table's rows whose key the file does not have.
 
+use std::time::Duration;
+
 use crate::destination::Mirror;
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
 
 use super::column::TableColumn;
 
-/// Number of rows that a file may always delete.
+/// Number of rows that a file may always delete, unless the limit is 0.
 const ALWAYS_ALLOWED: u64 = 100;
 
+/// The context of an error of these statements.
+pub(super) const DELETE_CONTEXT: &str = "cannot delete the rows that the file does not have";
+
+/// The statements that delete the table's rows that the file does not have.
+#[derive(Debug)]
+pub(super) struct Deletion {
+    /// Counts these rows.
+    pub(super) count_missing: String,
+    /// Counts the table's rows in the scope; `None` without a scope.
+    pub(super) count_scope: Option<String>,
+    /// Deletes the rows.
+    pub(super) delete: String,
+    /// The time limit of each statement.
+    pub(super) limit: Duration,
+}
+
+/// A connection with an open transaction, in which known rows are locked.
+pub(super) trait DeletingSession: Send {
+    /// Runs a statement that returns one number.
+    fn count(&mut self, limit: Duration, sql: &str) -> impl Future<Output = Result<u64>> + Send;
+
+    /// Runs a DELETE, and returns the number of deleted rows.
+    fn delete(&mut self, limit: Duration, sql: &str) -> impl Future<Output = Result<u64>> + Send;
+}
+
 impl Mirror {
+    /// Deletes the rows that the file does not have, if there are not too many. Returns their number.
+    ///
+    /// They are counted first, because undoing the DELETE of a whole table would take long. `known` is the number of rows that the file
+    /// has.
+    pub(super) async fn delete_missing(
+        &self,
+        session: &mut impl DeletingSession,
+        table: &TableName,
+        deletion: &Deletion,
+        known: u64,
+    ) -> Result<u64> {
+        let Deletion { count_missing, count_scope, delete, limit } = deletion;
+        let found = session.count(*limit, count_missing).await?;
+        let total = match count_scope {
+            // Known rows may have other values in the scope's columns.
+            Some(sql) => session.count(*limit, sql).await?,
+            None => found + known,
+        };
+        self.check_deletes(table, found, total)?;
+        if found == 0 {
+            return Ok(0);
+        }
+        let deleted = session.delete(*limit, delete).await?;
+        Failpoint::MissingRowsDeleted.reached().await;
+        // Another session may have added rows after they were counted.
+        self.check_deletes(table, deleted, total.max(deleted))?;
+        if deleted < found {
+            let left = session.count(*limit, count_missing).await?;
+            if left > 0 {
+                return Err(still_present(table, left));
+            }
+        }
+        Ok(deleted)
+    }
+
     /// Returns the names of the scope's columns, as the table spells them. The file must have all of them.
     pub(super) fn scope_columns<S>(&self, table: &TableName, columns: &[TableColumn<S>]) -> Result<Vec<String>> {
         let mut names = Vec::with_capacity(self.scope.len());
@@ -40,9 +103,10 @@ impl Mirror {
     }
 
     /// Fails if the file would delete too many rows: `missing` of the `total` rows of the table, or of the scope.
-    pub(super) fn check_deletes(&self, table: &TableName, missing: u64, total: u64) -> Result<()> {
+    fn check_deletes(&self, table: &TableName, missing: u64, total: u64) -> Result<()> {
         let share = u64::try_from(u128::from(total) * u128::from(self.max_deletes_percent) / 100).unwrap_or(u64::MAX);
-        if missing <= share.max(ALWAYS_ALLOWED) {
+        let allowed = if self.max_deletes_percent == 0 { 0 } else { share.max(ALWAYS_ALLOWED) };
+        if missing <= allowed {
             return Ok(());
         }
         let rows = match self.scope.as_slice() {
@@ -50,9 +114,8 @@ impl Mirror {
             scope => format!("the {total} rows of table {table} with the same {}", scope.join(", ")),
         };
         let message = format!(
-            "the file would delete {missing} of {rows}, and MIRROR_MAX_DELETES={} allows {}",
-            self.max_deletes_percent,
-            share.max(ALWAYS_ALLOWED)
+            "the file would delete {missing} of {rows}, and at most {allowed} may be deleted (MIRROR_MAX_DELETES={})",
+            self.max_deletes_percent
         );
         Err(Error::new(ErrorKind::ExportRefused, message))
     }
@@ -77,7 +140,7 @@ impl Mirror {
 }
 
 /// The error for rows that are still in the table after they were deleted.
-pub(super) fn still_present(table: &TableName, rows: u64) -> Error {
+fn still_present(table: &TableName, rows: u64) -> Error {
     let message = format!(
         "{rows} rows that the file does not have are still in table {table} after DELETE: a trigger keeps them, or another \
          session adds rows"
@@ -97,12 +160,14 @@ mod tests {
     fn hundred_rows_or_a_share_may_be_deleted() {
         let allows =
             |percent, missing, kept| mirror(percent).check_deletes(&"t".into(), missing, missing + kept).is_ok();
-        assert!(allows(0, 100, 0) && !allows(0, 101, 1_000_000));
+        assert!(allows(0, 0, 5) && !allows(0, 1, 1_000_000));
+        assert!(allows(1, 100, 0) && !allows(1, 101, 0));
         assert!(allows(10, 1_000, 9_000) && !allows(10, 1_001, 8_999));
         assert!(allows(100, 5_000, 0) && allows(100, u64::MAX, 0) && !allows(99, u64::MAX, 0));
         let error = mirror(10).check_deletes(&"t".into(), 5_000, 9_000).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ExportRefused);
-        let text = "the file would delete 5000 of the 9000 rows of table t with the same tenant, and MIRROR_MAX_DELETES=10 allows 900";
+        let text = "the file would delete 5000 of the 9000 rows of table t with the same tenant, and at most 900 may be \
+                    deleted (MIRROR_MAX_DELETES=10)";
         assert_eq!(error.to_string(), text);
     }
 

@@ -104,13 +104,13 @@ impl ChangedRows {
     }
 }
 
-/// Moves the operation, which has this index in the file, to the end of each row, and writes it in one spelling.
+/// Moves the operation, which has this index and name in the file, to the end of each row, and writes it in one spelling.
 ///
 /// # Errors
 /// In the stream: [`ErrorKind::FileBroken`] for an unknown operation.
 pub(super) fn moved_to_end<'a>(
     rows: BatchStream<'a>,
-    operation: usize,
+    (operation, name): (usize, String),
     extra: Option<Arc<ExtraFields>>,
 ) -> BatchStream<'a> {
     rows.map(move |batch| {
@@ -125,7 +125,7 @@ pub(super) fn moved_to_end<'a>(
                 Ok(operation) => wide.push_field(Some(operation.as_bytes())),
                 Err(unknown) => {
                     wide.push_field(None);
-                    error.get_or_insert(unknown);
+                    error.get_or_insert(unknown.in_column(&name));
                 }
             }
             row += 1;
@@ -139,7 +139,8 @@ fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
     let text = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let known = SPELLINGS.iter().find(|(spelling, _)| text.eq_ignore_ascii_case(spelling));
     known.map(|(_, operation)| *operation).ok_or_else(|| {
-        let message = "the operation is none of c, r, i, u, d, insert, create, read, load, update and delete";
+        let message =
+            "the operation (OPERATION_COLUMN) is none of c, r, i, u, d, insert, create, read, load, update and delete";
         Error::new(ErrorKind::FileBroken, message).at(position)
     })
 }
@@ -171,7 +172,7 @@ mod tests {
 
     async fn moved(rows: &[[Option<&str>; 3]]) -> Result<Vec<Vec<Option<String>>>> {
         let stream = futures_util::stream::iter([Ok(batch(rows))]).boxed();
-        let batches: Vec<Batch> = moved_to_end(stream, 1, None).try_collect().await?;
+        let batches: Vec<Batch> = moved_to_end(stream, (1, "op".to_owned()), None).try_collect().await?;
         let text = |batch: &Batch, row, column| {
             batch.field(row, column).map(|field| String::from_utf8_lossy(field).into_owned())
         };

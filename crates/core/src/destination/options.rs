@@ -176,6 +176,14 @@ impl LoadMode {
         }
     }
 
+    /// Returns the name of the file's column of operations; empty in other modes.
+    pub(super) fn operation_column(&self) -> String {
+        match self {
+            Self::Changes(changes) => changes.operation_column.clone(),
+            Self::Append | Self::Replace | Self::Merge { .. } | Self::Mirror(_) => String::new(),
+        }
+    }
+
     /// Whether a file deletes the table's rows that it does not have.
     pub(crate) fn deletes_missing(&self) -> bool {
         match self {

@@ -45,7 +45,7 @@ impl<C: LoadConnection> Load<C> {
         let (rows, fields) = match (columns.iter().find_map(|column| column.operation), extra) {
             (Some(index), extra) => {
                 let more = usize::from(extra.is_some());
-                (moved_to_end(rows, index, extra), *fields + more)
+                (moved_to_end(rows, (index, database.options.load_mode.operation_column()), extra), *fields + more)
             }
             (None, Some(extra)) => (extra.as_ref().clone().add_to(rows), *fields + 1),
             (None, None) => (rows, *fields),

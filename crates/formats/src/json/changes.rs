@@ -1,7 +1,8 @@
 //! Records of changes (`JSON_VALUES=changes`), as Debezium and `spillway diff` write them: `{"op": "u", "before": {…}, "after": {…}}`.
 //!
 //! The row of a change is `after` or, for a deleted row, `before`. Its operation becomes the column `op`. Debezium's `payload` with a
-//! `schema` beside it is unwrapped. The first line of a delta of `spillway diff`, which has no operation, is skipped.
+//! `schema` beside it is unwrapped. The first line of a delta of `spillway diff` has no operation: it
+//! tells how many changes must follow.
 //! <https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events>
 
 use std::collections::BTreeMap;
@@ -31,6 +32,22 @@ struct Envelope<'a> {
     format: Option<&'a RawValue>,
 }
 
+/// A record of a file of changes.
+pub(super) enum Record {
+    /// The row of a change as plain JSON, with its operation.
+    Row(String),
+    /// The summary of a delta, with the number of its changes.
+    Summary(u64),
+}
+
+/// The numbers of changes in the summary of a delta.
+#[derive(serde::Deserialize)]
+struct Summary {
+    inserted: u64,
+    updated: u64,
+    deleted: u64,
+}
+
 /// Bytes that are not text, as `spillway diff` writes them.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,11 +56,11 @@ struct Bytes {
     _hex: IgnoredAny,
 }
 
-/// Returns the row of a change as plain JSON, with its operation; `None` for the summary of a delta.
+/// Reads a record.
 ///
 /// # Errors
 /// When the record is not a change, or its row has a column `op` or bytes that are not text.
-pub(super) fn plain(record: &str, start: Position) -> Result<Option<String>> {
+pub(super) fn read(record: &str, start: Position) -> Result<Record> {
     let invalid = |what: &str| {
         let message = format!("the record is not a change, which JSON_VALUES expects: {what}");
         Error::new(ErrorKind::Invalid, message).at(start)
@@ -56,7 +73,10 @@ pub(super) fn plain(record: &str, start: Position) -> Result<Option<String>> {
     let Envelope { op, before, after, format, .. } = envelope;
     let Some(operation) = op else {
         return match format.map(RawValue::get) {
-            Some("\"spillway-delta\"") => Ok(None),
+            Some("\"spillway-delta\"") => match object::<Summary>(record) {
+                Some(Summary { inserted, updated, deleted }) => Ok(Record::Summary(inserted + updated + deleted)),
+                None => Err(invalid("the summary of the delta has no numbers of changes")),
+            },
             _ => Err(invalid("it has no op")),
         };
     };
@@ -81,7 +101,7 @@ pub(super) fn plain(record: &str, start: Position) -> Result<Option<String>> {
     }
     let rest = row.trim_start().strip_prefix('{').unwrap_or_default();
     let comma = if members.is_empty() { "" } else { "," };
-    Ok(Some(format!("{{\"{OPERATION}\":{}{comma}{rest}", operation.get())))
+    Ok(Record::Row(format!("{{\"{OPERATION}\":{}{comma}{rest}", operation.get())))
 }
 
 /// Reads a JSON object. The error of serde_json is dropped, because its message may quote the file.

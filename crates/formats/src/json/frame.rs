@@ -177,6 +177,7 @@ impl FrameReader {
                 return Err(self.invalid("the file ends before the array's closing bracket"));
             }
         }
+        self.rows.check_delta().map_err(|message| self.invalid(message))?;
         self.rows.end_batch();
         Ok(())
     }

@@ -15,6 +15,7 @@ use super::flatten::{Flattener, Located, Unlocated};
 use super::non_finite::{NonFinite, Replaced};
 use super::{JsonOptions, JsonValues, changes, dynamodb};
 use crate::{Batch, Error, ErrorKind, FieldKind, Position, Result};
+use changes::Record;
 
 /// Collects records.
 #[derive(Debug)]
@@ -30,6 +31,11 @@ pub(super) struct Rows {
     /// The key of the only array of objects in the first record.
     array_key: Option<String>,
     has_non_finite: bool,
+    /// The number of records, of any kind.
+    records: u64,
+    /// The number of summaries of deltas among them, and the number of changes that they announce.
+    summaries: u64,
+    delta_changes: Option<u64>,
 }
 
 /// The bytes of a value in its record.
@@ -59,6 +65,9 @@ impl Rows {
             ready: VecDeque::new(),
             array_key: None,
             has_non_finite: false,
+            records: 0,
+            summaries: 0,
+            delta_changes: None,
             columns,
         }
     }
@@ -97,6 +106,17 @@ impl Rows {
         self.ready.pop_front()
     }
 
+    /// Fails if a delta has another number of changes than its summary says.
+    pub(super) fn check_delta(&self) -> Result<(), String> {
+        let changes = self.records - self.summaries;
+        match self.delta_changes {
+            Some(expected) if expected != changes => Err(format!(
+                "the summary of the delta counts {expected} changes, and the file has {changes}: it is truncated or was changed"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Ends the batch. It can be taken then.
     pub(super) fn end_batch(&mut self) {
         if !self.batch.is_empty() {
@@ -114,6 +134,7 @@ impl Rows {
 
     /// Adds one record, from its opening to its closing brace. An invalid one changes nothing.
     pub(super) fn read(&mut self, record: &[u8], start: Position) -> Result<()> {
+        self.records += 1;
         let known_keys = self.columns.keys.len();
         let added = self.add(record, start);
         if added.is_err() {
@@ -136,9 +157,13 @@ impl Rows {
         match self.values {
             JsonValues::Plain => self.add_plain(text, start),
             JsonValues::DynamoDb => self.add_plain(&dynamodb::plain(text, start)?, start),
-            JsonValues::Changes => match changes::plain(text, start)? {
-                Some(row) => self.add_plain(&row, start),
-                None => Ok(()),
+            JsonValues::Changes => match changes::read(text, start)? {
+                Record::Row(row) => self.add_plain(&row, start),
+                Record::Summary(changes) => {
+                    self.delta_changes = Some(self.delta_changes.unwrap_or(0).saturating_add(changes));
+                    self.summaries += 1;
+                    Ok(())
+                }
             },
         }
     }

@@ -53,8 +53,8 @@ settings! { Loading LOADING {
     MIRROR_SCOPE: Vec<String> = Value::list("column names separated by commas, each once, with LOAD_MODE=mirror"),
         All, Template::NotSet;
 
-    /// Share of the rows that a mirrored file may delete, in percent. 100 rows are always allowed. A file that would delete more falls
-    /// back, because an incomplete export looks the same.
+    /// Share of the rows that a mirrored file may delete, in percent. 100 rows are always allowed, unless it is 0. A file that would
+    /// delete more falls back, because an incomplete export looks the same.
     MIRROR_MAX_DELETES: u8 = Value::number("number of percent", 0, 100), All, Template::NotSet, default "10";
 
     /// Columns that identify a row when two full exports of a table are compared. See `docs/exports.md`.

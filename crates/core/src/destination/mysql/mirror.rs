@@ -1,7 +1,6 @@
 //! Deletes the table's rows that a mirrored file does not have, in the transaction of the merge.
 //!
-//! The rows are counted first, because undoing the DELETE of a whole table would take long. The staging table has an index over the
-//! key for this. Other temporary tables are used because MySQL does not allow a temporary table twice in a statement.
+//! The staging table has an index over the key for this. Other temporary tables are used because MySQL does not allow a temporary table twice in a statement.
 
 use std::time::Duration;
 
@@ -14,9 +13,8 @@ use super::table::{TABLE_OPTIONS, quoted, quoted_table};
 use crate::destination::Mirror;
 use crate::destination::failure::Phase;
 use crate::destination::limits::copy_timeout;
-use crate::destination::mirror::still_present;
+use crate::destination::mirror::{DELETE_CONTEXT, DeletingSession, Deletion};
 use crate::error::{Error, ErrorKind, Result};
-use crate::failpoint::Failpoint;
 use crate::ledger::LedgerConnection;
 use crate::table_name::TableName;
 
@@ -80,38 +78,18 @@ impl MirrorPlan {
         self.rules.scope_values(found).map(Some)
     }
 
-    /// Deletes the rows of the table that the file does not have, if there are not too many. Returns their number.
+    /// Deletes the rows of the table that the file does not have, see [`Mirror::delete_missing`].
     pub(super) async fn delete_missing(&self, session: &mut MergeSession<'_>, known: u64) -> Result<u64> {
-        let context = "cannot delete the rows that the file does not have";
-        let table = session.target.table;
-        let table_bytes = table_bytes(session.connection, context, table).await?;
-        let limit = copy_timeout(table_bytes.max(session.target.size_bytes));
-        let missing = self.missing(session);
-        let count = format!("SELECT COUNT(*) {missing}");
-        let found = count_rows(session, limit, context, &count).await?;
-        let total = match self.scope.is_empty() {
-            true => found + known,
-            // Known rows may have other values in the scope's columns.
-            false => {
-                let all = format!("SELECT COUNT(*) FROM {} t{}", quoted_table(table), self.joined_scope());
-                count_rows(session, limit, context, &all).await?
-            }
+        let (table, missing) = (session.target.table, self.missing(session));
+        let table_bytes = table_bytes(session.connection, DELETE_CONTEXT, table).await?;
+        let all = || format!("SELECT COUNT(*) FROM {} t{}", quoted_table(table), self.joined_scope());
+        let deletion = Deletion {
+            count_missing: format!("SELECT COUNT(*) {missing}"),
+            count_scope: (!self.scope.is_empty()).then(all),
+            delete: format!("DELETE t {missing}"),
+            limit: copy_timeout(table_bytes.max(session.target.size_bytes)),
         };
-        self.rules.check_deletes(table, found, total)?;
-        if found == 0 {
-            return Ok(0);
-        }
-        let deleted = session.change_within(limit, context, &format!("DELETE t {missing}")).await?;
-        Failpoint::MissingRowsDeleted.reached().await;
-        // Another session may have added rows after they were counted.
-        self.rules.check_deletes(table, deleted, total.max(deleted))?;
-        if deleted < found {
-            let left = count_rows(session, limit, context, &count).await?;
-            if left > 0 {
-                return Err(still_present(table, left));
-            }
-        }
-        Ok(deleted)
+        self.rules.delete_missing(session, table, &deletion, known).await
     }
 
     /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
@@ -138,7 +116,13 @@ impl MirrorPlan {
     }
 }
 
-async fn count_rows(session: &mut MergeSession<'_>, limit: Duration, context: &str, sql: &str) -> Result<u64> {
-    let rows: Vec<u64> = session.connection.rows_within(limit, context, sql, ()).await?;
-    rows.first().copied().ok_or_else(|| Error::new(ErrorKind::Internal, format!("{context}: no count was returned")))
+impl DeletingSession for MergeSession<'_> {
+    async fn count(&mut self, limit: Duration, sql: &str) -> Result<u64> {
+        let rows: Vec<u64> = self.connection.rows_within(limit, DELETE_CONTEXT, sql, ()).await?;
+        rows.first().copied().ok_or_else(|| Error::new(ErrorKind::Internal, DELETE_CONTEXT))
+    }
+
+    async fn delete(&mut self, limit: Duration, sql: &str) -> Result<u64> {
+        self.change_within(limit, DELETE_CONTEXT, sql).await
+    }
 }

@@ -1,6 +1,4 @@
 //! Deletes the table's rows that a mirrored file does not have, in the transaction of the merge.
-//!
-//! The rows are counted first, so that a file that would delete too many writes nothing.
 
 use std::time::Duration;
 
@@ -15,9 +13,8 @@ use super::table::{quoted, quoted_table};
 use crate::destination::Mirror;
 use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::limits::copy_timeout;
-use crate::destination::mirror::still_present;
+use crate::destination::mirror::{DELETE_CONTEXT, DeletingSession, Deletion};
 use crate::error::{Error, ErrorKind, Result};
-use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
 
 /// The types that a scope's column can have: equal values have one text, apart from nondeterministic collations.
@@ -80,40 +77,18 @@ impl MirrorPlan {
         self.rules.scope_values(messages.iter().filter_map(row).collect()).map(Some)
     }
 
-    /// Deletes the rows of the table that the file does not have, if there are not too many. Returns their number.
+    /// Deletes the rows of the table that the file does not have, see [`Mirror::delete_missing`].
     pub(super) async fn delete_missing(&self, session: &mut MergeSession<'_>, known: u64) -> Result<u64> {
-        let context = "cannot delete the rows that the file does not have";
-        let table = session.target.table;
-        let table_bytes = old_rows(session.connection, context, table).await?.bytes;
-        let limit = copy_timeout(table_bytes.max(session.target.size_bytes));
-        let missing = self.missing(session);
-        let count = format!("SELECT count(*) {missing}");
-        let found = count_rows(session, limit, context, &count).await?;
-        let total = match self.scope.is_empty() {
-            true => found + known,
-            // Known rows may have other values in the scope's columns.
-            false => {
-                let condition = self.in_scope(session);
-                let all = format!("SELECT count(*) FROM {} t WHERE {condition}true", quoted_table(table));
-                count_rows(session, limit, context, &all).await?
-            }
+        let (table, missing) = (session.target.table, self.missing(session));
+        let table_bytes = old_rows(session.connection, DELETE_CONTEXT, table).await?.bytes;
+        let all = || format!("SELECT count(*) FROM {} t WHERE {}true", quoted_table(table), self.in_scope(session));
+        let deletion = Deletion {
+            count_missing: format!("SELECT count(*) {missing}"),
+            count_scope: (!self.scope.is_empty()).then(all),
+            delete: format!("DELETE {missing}"),
+            limit: copy_timeout(table_bytes.max(session.target.size_bytes)),
         };
-        self.rules.check_deletes(table, found, total)?;
-        if found == 0 {
-            return Ok(0);
-        }
-        let messages = session.send_within(limit, context, &format!("DELETE {missing}")).await?;
-        let deleted = last_count(context, &messages)?;
-        Failpoint::MissingRowsDeleted.reached().await;
-        // Another session may have added rows after they were counted.
-        self.rules.check_deletes(table, deleted, total.max(deleted))?;
-        if deleted < found {
-            let left = count_rows(session, limit, context, &count).await?;
-            if left > 0 {
-                return Err(still_present(table, left));
-            }
-        }
-        Ok(deleted)
+        self.rules.delete_missing(session, table, &deletion, known).await
     }
 
     /// Returns FROM and WHERE of a statement on the table's rows, `t`, that the file does not have.
@@ -137,11 +112,17 @@ impl MirrorPlan {
     }
 }
 
-async fn count_rows(session: &mut MergeSession<'_>, limit: Duration, context: &str, sql: &str) -> Result<u64> {
-    let messages = session.send_within(limit, context, sql).await?;
-    let count = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    });
-    count.ok_or_else(|| unexpected_response(context))
+impl DeletingSession for MergeSession<'_> {
+    async fn count(&mut self, limit: Duration, sql: &str) -> Result<u64> {
+        let messages = self.send_within(limit, DELETE_CONTEXT, sql).await?;
+        let count = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        count.ok_or_else(|| unexpected_response(DELETE_CONTEXT))
+    }
+
+    async fn delete(&mut self, limit: Duration, sql: &str) -> Result<u64> {
+        last_count(DELETE_CONTEXT, &self.send_within(limit, DELETE_CONTEXT, sql).await?)
+    }
 }

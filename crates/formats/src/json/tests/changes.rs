@@ -17,7 +17,7 @@ fn read_changes(file: &str) -> Result<Content> {
 #[test]
 fn row_is_the_new_one_or_the_deleted_one() {
     let file = concat!(
-        r#"{"format":"spillway-delta","format_version":1,"old":null,"key":["id"]}"#,
+        r#"{"format":"spillway-delta","format_version":1,"old":null,"key":["id"],"inserted":1,"updated":1,"deleted":2}"#,
         "\n",
         r#"{"op":"c","key":{"id":"1"},"before":null,"after":{"id":"1","note":"a\"b"},"seq":1}"#,
         "\n",
@@ -37,7 +37,25 @@ fn row_is_the_new_one_or_the_deleted_one() {
     assert_eq!(fields[3], ["sd", "-", "-", "-"]);
 }
 
+#[test]
+fn truncated_delta_is_rejected() {
+    let summary = r#"{"format":"spillway-delta","inserted":1,"updated":0,"deleted":1}"#;
+    let change = r#"{"op":"c","after":{"id":1}}"#;
+    for (changes, is_complete) in [(0, false), (1, false), (2, true), (3, false)] {
+        let file = format!("{summary}\n{}", format!("{change}\n").repeat(changes));
+        let read = read_changes(&file);
+        assert_eq!(read.is_ok(), is_complete, "{changes}");
+        let Err(error) = read else { continue };
+        let expected = format!("the summary of the delta counts 2 changes, and the file has {changes}");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
+    // Two deltas, one after the other.
+    let file = format!("{summary}\n{change}\n{change}\n").repeat(2);
+    assert_eq!(read_changes(&file).unwrap().1.len(), 4);
+}
+
 #[rstest]
+#[case::summary("{\"format\":\"spillway-delta\"}", "the summary of the delta has no numbers")]
 #[case::row("{\"id\":\"1\"}", "it has no op")]
 #[case::other_summary("{\"format\":\"other\"}", "it has no op")]
 #[case::large_value("{\"op\":\"u\",\"after\":{\"big\":\"__debezium_unavailable_value\"}}", "the value of column big")]
