@@ -212,3 +212,22 @@ async fn implausible_export_waits_in_the_fallback(
     assert_eq!(test_env.ledger("uploads/3.csv").await?.map(|(state, _)| state).as_deref(), Some("superseded"));
     ensure_no_fallback(&test_env, &settings).await
 }
+
+/// An export with only a header falls back, although it has no rows. A replay with a higher limit empties the table.
+#[rstest]
+#[tokio::test]
+async fn header_alone_does_not_empty_a_mirrored_table(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    let settings = test_env.settings().with("LOAD_MODE", "mirror").with("MERGE_KEY", "id");
+    upload(&test_env, &settings, "uploads/1.csv", &export(0..200, "first")).await?;
+    let (_, report) = upload(&test_env, &settings, "uploads/2.csv", "id,note\n").await?;
+    assert_eq!((&report["outcome"], &report["rows_stored"]), (&json!("fell_back"), &json!(0)), "{report}");
+    assert_eq!(orders(&test_env).await?.len(), 200);
+    let replayed = test_env.replay(&settings.clone().with("MIRROR_MAX_DELETES", 100)).await?;
+    let counts = ["rows_stored", "rows_deleted"].map(|name| replayed[0][name].clone());
+    assert_eq!((&replayed[0]["outcome"], counts), (&json!("replayed"), [0, 200].map(Value::from)), "{replayed:?}");
+    assert_eq!(orders(&test_env).await?, Rows::new());
+    ensure_no_fallback(&test_env, &settings).await
+}
