@@ -1,5 +1,9 @@
-//! The records of one request.
+//! The records of one request, and the pauses between requests.
 
+use std::time::{Duration, Instant};
+
+use super::Step;
+use crate::deadline::Deadline;
 use crate::kinesis::{MAX_BYTES, MAX_RECORDS, StreamRecord};
 
 /// With a rate, the number of batches per second.
@@ -51,6 +55,16 @@ impl Batch {
 
 fn size(record: &StreamRecord) -> usize {
     record.data.len() + record.partition_key.len()
+}
+
+/// Waits until another change may be sent after this number of changes.
+pub(super) async fn wait_for_rate(rate: Option<u32>, (sent, started): (u64, Instant), deadline: &Deadline) -> Step {
+    let Some(rate) = rate else { return Step::Next };
+    let due = Duration::from_secs_f64(sent as f64 / f64::from(rate));
+    tokio::select! {
+        () = tokio::time::sleep(due.saturating_sub(started.elapsed())) => Step::Next,
+        _ = deadline.reached() => Step::Stopped,
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use crate::kinesis::{DataStream, PutSummary, StreamRecord};
 use crate::pipeline::PipelineConfig;
 use crate::progress::Progress;
 use crate::store::Store;
-use batch::{Batch, BatchLimit};
+use batch::{Batch, BatchLimit, wait_for_rate};
 use message::{MessageContext, Snapshot};
 use partition_key::partition_key;
 use progress::{Identity, ProgressFile, Recorded};
@@ -388,14 +388,4 @@ fn record(context: &MessageContext, change: &DeltaChange, max_bytes: usize) -> R
         return Err(Error::new(ErrorKind::Settings, message));
     }
     Ok(StreamRecord { data, partition_key })
-}
-
-/// Waits until another change may be sent after this number of changes.
-async fn wait_for_rate(rate: Option<u32>, (sent, started): (u64, Instant), deadline: &Deadline) -> Step {
-    let Some(rate) = rate else { return Step::Next };
-    let due = Duration::from_secs_f64(sent as f64 / f64::from(rate));
-    tokio::select! {
-        () = tokio::time::sleep(due.saturating_sub(started.elapsed())) => Step::Next,
-        _ = deadline.reached() => Step::Stopped,
-    }
 }
