@@ -125,7 +125,7 @@ impl Protocol {
     }
 }
 
-/// Writes or deletes a lease object. Whoever has read it before has an old ETag then.
+/// Writes or deletes a lease object. A worker that has read it before then has an old ETag.
 pub(crate) fn write_lease(next: &mut State, source: usize, lease: Option<Lease>) {
     next.sources[source].lease = lease;
     for actor in next.actors.iter_mut().filter(|actor| usize::from(actor.source) == source) {

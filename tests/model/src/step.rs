@@ -1,4 +1,4 @@
-//! The steps of the model, and the places in the code that they stand for.
+//! The steps of the model, and the places in the code that correspond to them.
 
 use crate::listed::listed;
 
@@ -96,7 +96,7 @@ listed! {
     }
 }
 
-/// The place in the code that a step stands for.
+/// The place in the code that corresponds to a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// A failpoint with the name of the step.

@@ -234,7 +234,7 @@ async fn found_table<C: LoadConnection>(
     }
     changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
     let table = FoundTable::Existing { columns: filled(&columns), add_sql, ignored };
-    // The JSON object of unknown columns is no field of the file.
+    // The JSON object of unknown columns is not a field of the file.
     columns.retain(|column| column.extra.is_none());
     Ok((table, ColumnChecker::widening(columns, wider)))
 }

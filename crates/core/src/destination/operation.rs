@@ -140,7 +140,7 @@ fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
     let known = SPELLINGS.iter().find(|(spelling, _)| text.eq_ignore_ascii_case(spelling));
     known.map(|(_, operation)| *operation).ok_or_else(|| {
         let message =
-            "the operation (OPERATION_COLUMN) is none of c, r, i, u, d, insert, create, read, load, update and delete";
+            "the operation (OPERATION_COLUMN) is unknown; use c, r, i, u, d, insert, create, read, load, update or delete";
         Error::new(ErrorKind::FileBroken, message).at(position)
     })
 }

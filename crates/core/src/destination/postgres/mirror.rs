@@ -33,8 +33,8 @@ impl MirrorPlan {
     pub(super) fn new(rules: &Mirror, table: &TableName, columns: &[TableColumn]) -> Result<Self> {
         let scope = rules.scope_columns(table, columns)?;
         for column in columns.iter().filter(|column| scope.contains(&column.name)) {
-            let is_exact = SCOPE_TYPES.iter().any(|exact| column.type_text.starts_with(exact));
-            if !is_exact {
+            let type_name = column.type_text.split('(').next().unwrap_or_default();
+            if !SCOPE_TYPES.contains(&type_name) {
                 let message = format!(
                     "column {} of table {table} has the type {}, which MIRROR_SCOPE does not support; it supports {}",
                     column.name,

@@ -108,10 +108,10 @@ impl ProgressFile {
         }
     }
 
-    /// Reads the progress; `None` if there is none.
+    /// Reads the progress; `None` if the file does not exist.
     ///
     /// # Errors
-    /// When it cannot be read, or is no progress file.
+    /// When it cannot be read, or is not a progress file.
     pub(super) async fn load(&self) -> Result<Option<Recorded>> {
         let bytes = match &self.place {
             Place::File(path) => match fs::read(path) {
