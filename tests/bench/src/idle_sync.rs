@@ -96,6 +96,9 @@ fn counts(command: &mut Command) -> Result<(u64, u64)> {
     let output = command.output()?;
     let result: Value = serde_json::from_slice(&output.stdout).context("the output is not JSON")?;
     let sync = result.get("sync").unwrap_or(&result);
-    let (files, requests) = (sync["tables"][0]["files"].as_u64(), sync["s3_requests"].as_u64());
-    Ok((files.with_context(|| format!("no files in {result}"))?, requests.context("no requests")?))
+    let table = &sync["tables"][0];
+    let files = table["files"].as_u64().with_context(|| format!("no files in {result}"))?;
+    // The requests that found the tables, and those that listed the objects.
+    let (search, listing) = (sync["s3_requests"].as_u64(), table["s3_requests"].as_u64());
+    Ok((files, search.zip(listing).map(|(search, listing)| search + listing).context("no requests")?))
 }
