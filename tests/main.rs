@@ -131,6 +131,8 @@ mod deploy {
     mod burst;
     // The check request on good and broken set-ups.
     mod check;
+    // The rule that starts the ingest function after a Glue crawler has succeeded.
+    mod crawler;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
     // A night with the database down, on a simulated clock: files, alarms, status, queues and the replay.

@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 32] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 33] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("MoreUploadPrefixes", ["", "incoming/,late/"]),
     ("TablePattern", ["", "uploads/{table}/**"]),
@@ -53,6 +53,7 @@ const ALTERNATIVES: [(&str, [&str; 2]); 32] = [
     ("AlarmTopicArn", ["", "arn:aws:sns:us-east-1:111122223333:alarms"]),
     ("NotificationEmail", ["", "ops@example.com"]),
     ("SyncSchedule", ["", "cron(15 0 * * ? *)"]),
+    ("CrawlerNames", ["", "orders,refunds"]),
 ];
 /// Further ones, with more than two values.
 const LEVELS: [(&str, [&str; 3]); 2] =
