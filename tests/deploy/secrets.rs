@@ -29,7 +29,7 @@ enum Kind {
     Complete,
     /// Only user and password, as RDS writes it. The settings contain the rest.
     RdsManaged,
-    /// No secret: a token takes the place of the password.
+    /// No secret: a token replaces the password.
     Iam,
     /// The password is not that of the user.
     WrongPassword,

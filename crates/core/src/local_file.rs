@@ -103,7 +103,7 @@ impl LocalFile {
         }
         let owned = name.to_owned();
         let file = blocking(move || Self::open_path(&owned)).await?;
-        // A change in this instant would leave the same state, and the file would be taken for the one that is read now.
+        // A change in this instant would leave the same state, and the file would be mistaken for the one that is read now.
         tokio::time::sleep(file.stamp.unsettled_for(SystemTime::now())).await;
         Ok(file)
     }

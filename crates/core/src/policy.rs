@@ -165,14 +165,16 @@ pub fn hint(kind: ErrorKind) -> &'static str {
              CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database"
         }
         ErrorKind::TableMismatch => "change the table, or load the file into another table",
-        ErrorKind::DataRefused => "change the table or the record; if bad records may be left out, set MAX_REJECTS",
+        ErrorKind::DataRefused => {
+            "change the table or the record; to load the file without its bad records, set MAX_REJECTS"
+        }
         ErrorKind::ExportRefused => {
             "check the export; if the message is about deletions, and they are right, raise MIRROR_MAX_DELETES"
         }
         ErrorKind::DatabaseFull => "add storage, or raise max_allowed_packet",
         ErrorKind::Internal => "report this message as a bug in Spillway",
         ErrorKind::CommitUnknown => "run the command again: it reads the ledger to learn whether the rows are stored",
-        ErrorKind::FileBroken => "correct the file; if bad records may be left out, set MAX_REJECTS",
+        ErrorKind::FileBroken => "correct the file; to load the file without its bad records, set MAX_REJECTS",
         ErrorKind::Poison => "find out why the workers died, and give them more memory or time",
         ErrorKind::KeyRefused => "name the table with --table, or correct TABLE_PATTERN",
         ErrorKind::SourceChanged => "the file was changed while it was read; run the command when it is complete",

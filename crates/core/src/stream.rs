@@ -114,7 +114,7 @@ impl Transform {
         };
         for (index, content) in contents.iter().enumerate() {
             match content {
-                // It is counted when it comes again.
+                // It is counted when Firehose delivers it again.
                 Ok(RecordContent::Events(_)) if fitted.resend.binary_search(&index).is_ok() => {}
                 Ok(RecordContent::Events(_)) if fitted.too_large.binary_search(&index).is_ok() => {
                     let detail = "the result of the record does not fit into the response, and it cannot be sent again";

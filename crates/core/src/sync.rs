@@ -106,7 +106,7 @@ impl TableSync {
         Window { from: self.from, to: self.to }
     }
 
-    /// Counts the outcomes of `waiting` files. A file that was handed over counts as remaining too, because its task has not ended.
+    /// Counts the outcomes of `waiting` files. A file that was dispatched to Fargate counts as remaining too, because its task has not ended.
     pub(crate) fn count(&mut self, waiting: u64, reports: &[Report]) {
         let mut remaining = waiting;
         for report in reports {

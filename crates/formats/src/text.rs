@@ -130,7 +130,10 @@ impl InvalidText {
             Self::NotUtf8 => format!("the byte at {offset} is not valid UTF-8"),
             Self::NotUtf16 => "the file begins as UTF-16 but is not valid UTF-16 here".to_owned(),
             Self::NotDetected(charset) => {
-                format!("the bytes of the file look like {}, but they are no text in it here", charset.name())
+                format!(
+                    "the bytes of the file look like {}, but they are not valid in that encoding here",
+                    charset.name()
+                )
             }
             Self::NotConfigured(charset) => format!("the file is not valid {} (CSV_ENCODING) here", charset.name()),
         };

@@ -181,7 +181,7 @@ fn note_start(publication: &Publication, session: &Session) {
 }
 
 fn no_file() -> Error {
-    let message = "a delta from standard input cannot be published, because the progress is kept beside the file";
+    let message = "a delta from standard input cannot be published, because the progress is stored next to the file";
     Error::new(ErrorKind::Settings, message)
 }
 

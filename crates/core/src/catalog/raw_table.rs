@@ -74,7 +74,7 @@ pub(super) fn added_columns(table: &Table, file: &RawFile) -> Result<Vec<RawColu
     let keys: Vec<&str> = table.partition_keys().iter().map(Column::name).collect();
     let wanted: Vec<&str> = file.partition.iter().map(|(name, _)| name.as_str()).collect();
     if keys != wanted {
-        return Err(format!("its folders give the partition keys {wanted:?}, and the table has {keys:?}"));
+        return Err(format!("its folders have the partition keys {wanted:?}, but the table has {keys:?}"));
     }
     if keys.is_empty() && !is_at(table.storage_descriptor(), &file.root) {
         let location = table.storage_descriptor().and_then(StorageDescriptor::location).unwrap_or_default();
@@ -328,7 +328,7 @@ mod tests {
         let own = file(RawFormat::Json, TEXTS);
         let table = table_of(&own);
         let other = RawFile { partition: vec![("hour".to_owned(), "1".to_owned())], ..own.clone() };
-        let why = "its folders give the partition keys [\"hour\"], and the table has [\"day\"]";
+        let why = "its folders have the partition keys [\"hour\"], but the table has [\"day\"]";
         assert_eq!(shown(added_columns(&table, &other)), why);
         // A partition has a location of its own, so the files of a table can be in several folders.
         let elsewhere = RawFile { root: "s3://b/more/".to_owned(), ..own.clone() };

@@ -203,7 +203,7 @@ pub enum ScanReason {
     /// Columns must be added, and their types depend on every value.
     #[error("the table lacks columns of the file, and their types depend on every value of the file")]
     ColumnsMissing,
-    /// A column that the server fills has no value in the first rows. It is left out if no row has one.
+    /// A column that the server fills has no value in the first rows. The load omits it if no row has a value.
     #[error("a column that the server fills has no value in the file's first rows")]
     ColumnEmpty,
     /// The file may be too large for one transaction, and its decompressed size is not known.

@@ -23,7 +23,7 @@ pub(super) struct Rows<'a, S> {
     pub(super) accepted: u64,
     failpoints: RowFailpoints,
     columns: &'a [TableColumn<S>],
-    /// Number of fields in each row of the file. Those of columns that were left out are not read.
+    /// Number of fields in each row of the file. Those of omitted columns are not read.
     fields: usize,
     rejects: Option<Arc<ValueRejects>>,
 }

@@ -4,7 +4,7 @@
 //! once, and together they buffer no more than one large file may. Large files run alone. So do all files of a load
 //! mode in which the order decides the table's rows, or in which one file could block another.
 //!
-//! A file with which a worker has died comes last and runs alone. So it cannot keep the other files from being loaded,
+//! A file whose worker died is processed last and alone. So it cannot keep the other files from being loaded,
 //! and no other file is counted as the cause when it ends the process again.
 
 use std::collections::HashMap;

@@ -1,15 +1,14 @@
 //! How a comparison divides its memory.
 //!
 //! Buffers of the partitions get a quarter, the two partitions that are compared get a half, and changes that are sorted get a
-//! quarter. The buffers of a partition that is divided again are halved at each level. What the readers of the files hold comes in
-//! addition.
+//! quarter. The buffers of a partition that is divided again are halved at each level. The readers' buffers are not included.
 
 /// The size of a full buffer of a partition.
 const MAX_CHUNK_BYTES: usize = 64 * 1024;
 const MIN_CHUNK_BYTES: usize = 4096;
 const MAX_PARTITIONS: u64 = 512;
 const MIN_PARTITIONS: u64 = 2;
-/// The memory of a row beside its bytes: its entry in the table of keys, and the slots for it.
+/// The memory of a row in addition to its bytes: its entry in the table of keys, and the slots for it.
 const ENTRY_BYTES: u64 = 32;
 
 /// The memory of a comparison.

@@ -73,7 +73,7 @@ pub(super) const LEDGER_RUNS: &str = "SELECT source_id, state, bucket, object_ke
      size_bytes, rows_parsed, rows_stored, rows_rejected, worker, tool_version, {micros:started_at}, \
      {micros:committed_at}, moved_to, LEFT(reason, 1000), CONCAT(cost_usd, ''), {changes} FROM {ledger} \
      WHERE state <> 'loading'";
-/// The runs of the history. An attempt whose outcome is also in the ledger is left out.
+/// The runs of the history. An attempt whose outcome is also in the ledger is not listed.
 pub(super) const ATTEMPT_RUNS: &str = "SELECT source_id, outcome, error_kind, attempts, bucket, object_key, version_id, \
      target_table, size_bytes, rows_parsed, rows_stored, rows_rejected, worker, tool_version, {micros:started_at}, \
      {micros:ended_at}, {micros:first_started_at}, LEFT(reason, 1000) FROM {attempts} \

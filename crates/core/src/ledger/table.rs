@@ -52,7 +52,7 @@ const LAKE_COLUMN: Column = ("lake_key", SqlType::Text(1024), "NULL");
 /// The column of the rows that a mirror has deleted. A ledger of an earlier version gets it with the first mirrored file.
 const DELETES_COLUMN: Column = ("rows_deleted", SqlType::Count, "NULL");
 
-/// The columns that a load needs in an existing ledger, beside those of every load.
+/// The columns that a load needs in an existing ledger, in addition to those of every load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LedgerColumns {
     /// The key of the object in the lake.

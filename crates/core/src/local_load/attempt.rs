@@ -78,7 +78,7 @@ impl<'a> LocalAttempt<'a> {
         }
     }
 
-    /// Undoes what a failed attempt has written beside the database. Returns the error for the user.
+    /// Undoes what a failed attempt has written outside the database. Returns the error for the user.
     pub(super) fn fail(&self, error: Error) -> Error {
         let is_unknown = self.commit_in_doubt.load(Ordering::Relaxed) || error.kind() == ErrorKind::CommitUnknown;
         if is_unknown {

@@ -24,7 +24,7 @@ struct Proof {
 }
 
 impl KnownOutage {
-    /// The kind of error that proved the outage; `None` if no outage is known.
+    /// The kind of error that showed the outage; `None` if no outage is known.
     pub(crate) fn kind(&self) -> Option<ErrorKind> {
         self.kind_at(Instant::now())
     }

@@ -94,7 +94,7 @@ pub(crate) trait LoadAttempt: Sync {
             && error.column().is_some_and(|column| self.table_changes().request_wider(column))
     }
 
-    /// Whether the first try reads the secret again: a known outage was proved by a rejected password, and the password
+    /// Whether the first try reads the secret again: the known outage began with a rejected password, and the password
     /// may have been rotated since.
     fn starts_with_fresh_credentials(&self) -> bool {
         self.outage().kind() == Some(ErrorKind::Credentials)

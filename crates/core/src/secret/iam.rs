@@ -1,4 +1,4 @@
-//! IAM database authentication: a token takes the place of the password.
+//! IAM database authentication: a token replaces the password.
 //!
 //! A token is a request to the service `rds-db` that is signed and never sent. The server accepts it for 15 minutes, and
 //! only when a connection is opened. Computing one needs no request. Format:

@@ -165,7 +165,7 @@ impl ColumnRules {
             }
             if column.column_type == ColumnType::Binary || !column.candidates.hold(*wanted) {
                 let message = format!(
-                    "the table settings give the column another type than its values have: {}",
+                    "the table settings give the column a type that its values do not have: {}",
                     column.type_reason.reason
                 );
                 return Err(Error::new(ErrorKind::Invalid, message).in_column(&rule.name));

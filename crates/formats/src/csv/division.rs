@@ -54,7 +54,7 @@ struct FieldRange {
     is_quoted: bool,
 }
 
-/// What a division came across.
+/// The faults that a division found.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
     /// The reader rejects such a record.

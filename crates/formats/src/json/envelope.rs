@@ -179,7 +179,7 @@ impl Envelope {
             }
             b'{' if !is_last => self.open_object(),
             _ if is_last => Err(self.not_found("has another value there")),
-            _ => Err(self.not_found("has no object on the way")),
+            _ => Err(self.not_found("has a value that is not an object on this path")),
         }
     }
 

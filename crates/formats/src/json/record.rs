@@ -33,7 +33,7 @@ pub(super) struct Rows {
     has_non_finite: bool,
     /// The number of records, of any kind.
     records: u64,
-    /// The number of summaries of deltas among them, and the number of changes that they announce.
+    /// The number of summaries of deltas among them, and the number of changes that they declare.
     summaries: u64,
     delta_changes: Option<u64>,
 }

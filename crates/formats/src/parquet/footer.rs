@@ -71,7 +71,7 @@ pub(super) fn check_schema(footer: &[u8]) -> Result<(), RejectReason> {
     if has_schema { Ok(()) } else { Err("the footer has no schema") }
 }
 
-/// Checks that no column is encrypted. The Parquet crate would take its pages for corrupt ones.
+/// Checks that no column is encrypted. The Parquet crate would report its pages as corrupt.
 pub(super) fn check_encryption(footer: &[u8]) -> Result<(), RejectReason> {
     // `FileMetaData.row_groups`, `RowGroup.columns` and `ColumnChunk.crypto_metadata` in the Thrift definition of the format.
     const ROW_GROUPS: i16 = 4;

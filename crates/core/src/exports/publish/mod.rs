@@ -328,7 +328,7 @@ impl Publication {
         Ok(step)
     }
 
-    /// Adds to an error how far the publication came.
+    /// Adds the number of published changes to an error.
     fn after_part(&self, error: Error) -> Error {
         let Recorded { published, changes, .. } = &self.recorded;
         let message = format!("{published} of {changes} changes are published, and the same command sends the rest");

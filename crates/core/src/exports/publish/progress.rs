@@ -1,7 +1,7 @@
 //! The progress of a publication: a small JSON file beside the delta, so that a later run continues.
 //!
 //! It is written after Kinesis has stored the changes, never before. So a run that was killed sends some changes twice, and
-//! leaves out none.
+//! skips none.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

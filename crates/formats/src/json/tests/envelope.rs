@@ -105,7 +105,12 @@ fn document_without_the_array_is_rejected(#[case] file: &str, #[case] words: &st
 fn path_must_lead_through_objects() {
     for file in ["{\"a\":[{\"b\":[]}]}", "{\"a\":1}", "{\"a\":\"b\"}"] {
         let error = read_at("a.b", file).unwrap_err();
-        assert!(error.to_string().contains("no array at $.a.b (JSON_RECORDS): it has no object on the way"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("no array at $.a.b (JSON_RECORDS): it has a value that is not an object on this path"),
+            "{error}"
+        );
     }
     let error = read_at("a.b", "{\"a\":{\"c\":[]},\"b\":[]}").unwrap_err();
     assert!(error.to_string().contains("lacks the key \"b\""), "{error}");
