@@ -190,3 +190,30 @@ async fn stalled_worker_keeps_rejects_of_its_successor() -> Result<()> {
     assert_eq!(test_env.rows("SELECT name FROM {schema}.orders").await?, [[Some("a".to_owned())]]);
     Ok(())
 }
+
+/// Longer than the server lets a transaction be idle.
+const IDLE_OVER: Duration = Duration::from_secs(100);
+
+/// The rejected records are written while the load's transaction is open. For a large file this takes minutes.
+#[rstest]
+#[tokio::test]
+async fn slow_write_of_rejects_does_not_end_the_load(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let mut test_env = TestEnv::on(engine).await?;
+    let key = "uploads/orders.csv";
+    let (body, rows) = file(key, ROWS);
+    let object = test_env.fixture.account.put(key, [body.as_slice(), b"a short record\n"].concat()).await?;
+    test_env.fixture.inputs.push(Input { object, rows });
+    let pause = Pause::at("RejectsWritten")?;
+    let settings = test_env.settings().with("MAX_REJECTS", 1).with("CSV_KEY", key);
+    let task = Task::start(&settings.and(&pause.settings()))?;
+    pause.wait_until_reached(REACH_TIMEOUT).await?;
+    tokio::time::sleep(IDLE_OVER).await;
+    pause.release()?;
+    let finished = task.finish(TASK_TIMEOUT).await?;
+    ensure!(finished.code() == Some(0), "{:?} {}", finished.status, finished.logs);
+    ensure!(!finished.logs.contains("retrying"), "the load was repeated: {}", finished.logs);
+    assert_eq!(test_env.count().await?, ALL_LOADED);
+    test_env.ensure_exactly_once().await
+}

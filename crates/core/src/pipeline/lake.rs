@@ -5,23 +5,18 @@
 //! manifest is deleted. Before COMMIT the manifest leads the next attempt to the object.
 
 use std::collections::HashSet;
-use std::pin::pin;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tracing::{info, warn};
 
 use crate::batch::BatchStream;
-use crate::destination::{LedgerEntry, LedgerState, OpenClaim};
+use crate::destination::{LedgerEntry, LedgerState};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
 use crate::pipeline::{Attempt, FileRows, finished_entry};
 use crate::row_objects::{self, Area, Manifest, RowObjects, RowWrite, SealedRows};
 use spillway_formats::reject::Reject;
-
-/// The pause between two statements that keep the connection of a claim open. Servers close an idle one after 90 seconds.
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The object of a file in the lake, before the ledger names it.
 pub(crate) struct LakeObject<'a> {
@@ -139,20 +134,6 @@ fn has_other_rows(found: &Manifest) -> Error {
         found.rows, found.key, found.source.id,
     );
     Error::new(ErrorKind::DestinationTaken, message).for_object(&found.source.object)
-}
-
-/// Runs `work` and keeps the connection of the claim open at the same time.
-///
-/// # Errors
-/// When `work` or the connection fails.
-pub(super) async fn while_claimed<T>(claim: &mut dyn OpenClaim, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut work = pin!(work);
-    loop {
-        tokio::select! {
-            result = &mut work => return result,
-            () = tokio::time::sleep(KEEP_ALIVE) => claim.keep_alive().await?,
-        }
-    }
 }
 
 /// Cleans up the lake for a source with a ledger row in `state`. Loaded: deletes the manifest. Not loaded: deletes object and

@@ -1,6 +1,7 @@
 //! The load of scanned rows: claim, write, send to the lake, finalize, publish in the lake, commit, with the retries of the
 //! retry policy ([`crate::policy`]).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,12 @@ use crate::destination::{
     RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::pipeline::lake::while_claimed;
 use crate::pipeline::{FileRows, LakeObject, LoadAttempt};
 use crate::policy::{Retry, backoff, policy};
 use spillway_formats::reject::Reject;
+
+/// The pause between two statements that keep the connection of a claim open. Servers close an idle one after 90 seconds.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// The result of a load without a failure.
 #[derive(Debug)]
@@ -102,9 +105,9 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
     let counts = RowCounts { rows_rejected: rows.rows_rejected + table_rejects.len() as u64, ..counts };
     let stored_elsewhere = async {
         attempt.write_rejects(rows, table_rejects.clone()).await?;
-        while_claimed(&mut *claim, attempt.upload_to_lake(rows, &table_rejects)).await
+        attempt.upload_to_lake(rows, &table_rejects).await
     };
-    let object = match stored_elsewhere.await {
+    let object = match while_claimed(&mut *claim, stored_elsewhere).await {
         Ok(object) => object,
         Err(error) => {
             claim.undo().await;
@@ -115,6 +118,23 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
     let finalized = claim.finalize(body, counts).await;
     let load = publish(finalized, object).await?;
     commit(attempt, load).await
+}
+
+/// Runs `work` and keeps the connection of the claim open at the same time.
+///
+/// What happens between the last row and `finalize` belongs into `work`: it may take longer than the server allows a
+/// transaction to be idle.
+///
+/// # Errors
+/// When `work` or the connection fails.
+pub(super) async fn while_claimed<T>(claim: &mut dyn OpenClaim, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result,
+            () = tokio::time::sleep(KEEP_ALIVE_INTERVAL) => claim.keep_alive().await?,
+        }
+    }
 }
 
 /// Publishes the lake object of a finalized load. After an error, nothing of the load is left in the database.

@@ -16,8 +16,7 @@ use tracing::{info, warn};
 use crate::destination::{Begun, FileSchema, WriteResult};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::LoadAttempt;
-use crate::pipeline::lake::while_claimed;
-use crate::pipeline::load::{LoadResult, commit};
+use crate::pipeline::load::{LoadResult, commit, while_claimed};
 use crate::policy::{Action, Retry, policy};
 use crate::reader::{FileReader, PassResult, PeekedFile, StreamedRows};
 use crate::route;
@@ -118,9 +117,12 @@ async fn try_load(
         PassResult::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
     attempt.set_hint(summary.hint());
-    while_claimed(&mut *load, attempt.register_raw(None, &summary.shape)).await?;
+    let elsewhere = async {
+        attempt.register_raw(None, &summary.shape).await?;
+        attempt.remove_earlier_rejects().await
+    };
+    while_claimed(&mut *load, elsewhere).await?;
     let body = attempt.body(summary.bytes.sha256()?, summary.bytes.decoded_bytes);
-    attempt.remove_earlier_rejects().await?;
     commit(attempt, load.finalize(body, counts).await?).await.map(Some)
 }
 
