@@ -82,6 +82,31 @@ fn only_files_that_stay_in_place_are_in_the_catalog() {
     assert!(error.to_string().contains("needs after_load=keep"), "{error}");
 }
 
+/// The environment's columns belong to its load mode. An empty list turns a list of the environment off.
+#[test]
+fn entry_does_without_columns_of_the_environment() {
+    let entries = "[[table]]\nname = \"a\"\nload_mode = \"append\"\nkey_columns = []\n\
+                   [[table]]\nname = \"b\"\nload_mode = \"merge\"\n\
+                   [[table]]\nname = \"c\"\nmirror_scope = []\n";
+    let mirror = [
+        ("SPILLWAY_CONFIG", entries),
+        ("LOAD_MODE", "mirror"),
+        ("MERGE_KEY", "tenant,id"),
+        ("MIRROR_SCOPE", "tenant"),
+        ("KEY_COLUMNS", "source_key"),
+    ];
+    let config = PipelineConfig::read(&Environment::of(&[&BASE[..], &mirror].concat())).unwrap();
+    let table = |name: &str| config.table(&name.into(), "uploads/x.csv");
+    assert_eq!((table("a").destination.load_mode.clone(), table("a").key_columns.len()), (LoadMode::Append, 0));
+    let key = vec!["tenant".to_owned(), "id".to_owned()];
+    assert_eq!((table("b").destination.load_mode.clone(), table("b").key_columns.len()), (LoadMode::Merge { key }, 1));
+    let scope = |name: &str| match &table(name).destination.load_mode {
+        LoadMode::Mirror(mirror) => mirror.scope.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((scope("c"), scope("d")), (Vec::new(), vec!["tenant".to_owned()]));
+}
+
 #[test]
 fn patterns_of_entries_come_before_the_setting() {
     let config = config(ORDERS).unwrap();

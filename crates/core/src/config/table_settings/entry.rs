@@ -6,6 +6,7 @@ use super::{Context, OF_TABLE, columns};
 use crate::config::environment::settings_error;
 use crate::config::setting::Declared;
 use crate::config::settings;
+use crate::destination::LoadMode;
 use crate::error::Result;
 use crate::pattern::{self, TablePatterns};
 use crate::pipeline::{AfterLoad, PipelineConfig, TableEntry};
@@ -31,7 +32,7 @@ pub(super) fn read(table: &Value, context: &Context) -> Result<TableEntry> {
             PATTERN => pattern = Some(string(key, value)?),
             NAME => name = Some(string(key, value)?),
             COLUMNS => rules = Some(columns::read(value)?),
-            _ => values.push((setting(key)?.info().name, text(key, value)?)),
+            _ => values.push(value_of(setting(key)?, key, value)?),
         }
     }
     let pattern = pattern.map(|pattern| name.map_or_else(|| pattern.to_owned(), |name| format!("{pattern} => {name}")));
@@ -41,6 +42,7 @@ pub(super) fn read(table: &Value, context: &Context) -> Result<TableEntry> {
         values.push((settings::TABLE_PATTERN.info.name, pattern));
     }
     values.extend(without_catalog(&values, context)?);
+    values.extend(without_columns(&values, context)?);
     let defaults = PipelineConfig::read_defaults(&context.environment.with(values))?;
     let mut config = defaults.table_defaults(&TableName::default());
     config.files.columns = rules.unwrap_or_default();
@@ -57,6 +59,21 @@ fn without_catalog(values: &[(&'static str, String)], context: &Context) -> Resu
     }
     let after_load = context.environment.with(values.to_vec()).get(&settings::AFTER_LOAD)?;
     Ok((after_load != AfterLoad::Keep).then(|| (name, "false".to_owned())))
+}
+
+/// No columns of a load mode for an entry whose mode does not have them, unless the entry itself names some.
+///
+/// The columns of the environment are for the tables with its load mode.
+fn without_columns(values: &[(&'static str, String)], context: &Context) -> Result<Vec<(&'static str, String)>> {
+    let mode = context.environment.with(values.to_vec()).get(&settings::LOAD_MODE)?;
+    let columns = [
+        (settings::MERGE_KEY.info.name, mode.key().is_some()),
+        (settings::MIRROR_SCOPE.info.name, matches!(mode, LoadMode::Mirror(_))),
+    ];
+    let inherited = columns
+        .into_iter()
+        .filter(|(name, has_meaning)| !has_meaning && values.iter().all(|(setting, _)| setting != name));
+    Ok(inherited.map(|(name, _)| (name, String::new())).collect())
 }
 
 /// The patterns of an entry, and its table if the name contains no parts of the key.
@@ -91,6 +108,15 @@ fn setting(key: &str) -> Result<&'static dyn Declared> {
         let known = [PATTERN, NAME, COLUMNS].into_iter().chain(names.iter().map(String::as_str));
         settings_error(unknown("an entry", key, known))
     })
+}
+
+/// The name and the text of a setting. An empty list means none, whatever the environment says.
+fn value_of(setting: &dyn Declared, key: &str, value: &Value) -> Result<(&'static str, String)> {
+    let info = setting.info();
+    match value {
+        Value::Array(items) if items.is_empty() && info.default.is_none() => Ok((info.name, String::new())),
+        value => Ok((info.name, text(key, value)?)),
+    }
 }
 
 /// The message for an unknown key, with the most similar known one.
@@ -128,7 +154,9 @@ pub(in crate::config) fn text(key: &str, value: &Value) -> Result<String> {
     };
     match text {
         // The environment counts an empty value as unset.
-        Some(text) if text.is_empty() => Err(settings_error(format!("{key} is empty; remove it to use the default"))),
+        Some(text) if text.is_empty() => {
+            Err(settings_error(format!("{key} is empty; remove it to use the value for all tables")))
+        }
         Some(text) => Ok(text),
         None => Err(settings_error(format!(
             "{key} is a TOML {}; write it as a string, a whole number, true or false, or a list of strings",
