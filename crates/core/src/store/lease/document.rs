@@ -75,14 +75,22 @@ impl LeaseDocument {
 
 /// Reads a lease object: its document and its ETag, or `None` when it does not exist.
 pub(super) async fn read(store: &Store, bucket: &str, key: &str) -> Result<Option<(LeaseDocument, String)>> {
+    let Some((document, etag)) = read_any(store, bucket, key).await? else { return Ok(None) };
+    document.map(|document| Some((document, etag)))
+}
+
+/// Reads a lease object like [`read`]. An object that is no lease is an error beside its ETag.
+pub(super) async fn read_any(
+    store: &Store,
+    bucket: &str,
+    key: &str,
+) -> Result<Option<(Result<LeaseDocument>, String)>> {
     let Some(small) = store.read_small(bucket, key, MAX_BYTES).await? else { return Ok(None) };
-    match serde_json::from_slice(&small.bytes) {
-        Ok(document) => Ok(Some((document, small.etag))),
-        Err(cause) => {
-            let message = format!("{key} is not a readable lease; delete it when no worker runs");
-            Err(Error::new(ErrorKind::Service, message).with_source(cause))
-        }
-    }
+    let document = serde_json::from_slice(&small.bytes).map_err(|cause| {
+        let message = format!("{key} is not a readable lease; delete it when no worker runs");
+        Error::new(ErrorKind::Service, message).with_source(cause)
+    });
+    Ok(Some((document, small.etag)))
 }
 
 /// Creates a lease object. Returns its ETag, or `None` when it exists already.

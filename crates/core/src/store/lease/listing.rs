@@ -1,9 +1,10 @@
 //! Lists the leases of a bucket and deletes expired ones.
 
 use jiff::{SignedDuration, Timestamp};
+use tracing::warn;
 
 use super::document::{self, CLOCK_MARGIN, after};
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, chain};
 use crate::object::{ObjectRef, SourceId};
 use crate::store::Store;
 use crate::store::write::Deleted;
@@ -13,6 +14,9 @@ use crate::store::write::Deleted;
 /// Every attempt for the source takes that state over and renews it. A lease that has not changed for a day belongs to
 /// a source that no event and no reconciliation delivers any more; Lambda's own retries end after six hours.
 const IN_DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// The worker of an object that has the name of a lease but is none.
+const UNREADABLE: &str = "unreadable";
 
 /// A lease as found in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,9 @@ impl LeaseInfo {
 
 /// Returns every lease under the prefix. Other objects there are skipped.
 ///
+/// An object that has the name of a lease but is none counts as a lease that never expires. So it stops neither a status nor a
+/// sweep, and nothing of its source is deleted.
+///
 /// # Errors
 /// When the prefix cannot be listed or a lease cannot be read.
 pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<LeaseInfo>> {
@@ -69,18 +76,35 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
     while let Some(page) = pages.next().await? {
         for listed in page {
             let Some(source_id) = listed.key.strip_prefix(prefix).and_then(SourceId::parse) else { continue };
-            let Some((document, etag)) = document::read(store, bucket, &listed.key).await? else { continue };
-            found.push(LeaseInfo {
-                source_id,
-                deaths: document.deaths(now),
-                worker: document.worker,
-                acquired_at: document.acquired_at,
-                expires_at: document.expires_at,
-                commit_may_be_sent: document.commit_may_be_sent,
-                fallback_may_be_written: document.fallback_may_be_written,
-                object: document.object,
-                key: listed.key,
-                etag,
+            let Some((document, etag)) = document::read_any(store, bucket, &listed.key).await? else { continue };
+            found.push(match document {
+                Ok(document) => LeaseInfo {
+                    source_id,
+                    deaths: document.deaths(now),
+                    worker: document.worker,
+                    acquired_at: document.acquired_at,
+                    expires_at: document.expires_at,
+                    commit_may_be_sent: document.commit_may_be_sent,
+                    fallback_may_be_written: document.fallback_may_be_written,
+                    object: document.object,
+                    key: listed.key,
+                    etag,
+                },
+                Err(error) => {
+                    warn!(error = %chain(&error), "an object that is no lease is under the lease prefix");
+                    LeaseInfo {
+                        source_id,
+                        deaths: 0,
+                        worker: UNREADABLE.to_owned(),
+                        acquired_at: listed.last_modified,
+                        expires_at: Timestamp::MAX,
+                        commit_may_be_sent: false,
+                        fallback_may_be_written: false,
+                        object: None,
+                        key: listed.key,
+                        etag,
+                    }
+                }
             });
         }
     }
