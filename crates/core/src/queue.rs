@@ -11,6 +11,7 @@ use aws_lambda_events::sqs::SqsMessage;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata};
 use aws_sdk_sqs::types::QueueAttributeName;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::warn;
@@ -120,15 +121,19 @@ impl UploadQueue {
     }
 
     /// Sets when failed messages are received again. If that fails, they wait for the visibility timeout of the queue.
+    ///
+    /// All requests are sent at once, so that together they take no longer than one: the function may be close to its deadline.
     pub(crate) async fn delay(&self, failed: &[QueueMessage]) {
-        for message in failed {
-            let seconds = i32::try_from(message.delay().as_secs()).unwrap_or(i32::MAX);
-            let request = self.client.change_message_visibility().queue_url(&self.url);
-            let result = request.receipt_handle(&message.receipt_handle).visibility_timeout(seconds).send().await;
-            if let Err(error) = result {
-                let error = DisplayErrorContext(error);
-                warn!(%error, "failed to set the delay of a queue message; it waits for the queue's visibility timeout");
-            }
+        join_all(failed.iter().map(|message| self.delay_one(message))).await;
+    }
+
+    async fn delay_one(&self, message: &QueueMessage) {
+        let seconds = i32::try_from(message.delay().as_secs()).unwrap_or(i32::MAX);
+        let request = self.client.change_message_visibility().queue_url(&self.url);
+        let result = request.receipt_handle(&message.receipt_handle).visibility_timeout(seconds).send().await;
+        if let Err(error) = result {
+            let error = DisplayErrorContext(error);
+            warn!(%error, "failed to set the delay of a queue message; it waits for the queue's visibility timeout");
         }
     }
 }
