@@ -120,26 +120,33 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 }
 
 /// Replays one object: load → ledger → move → remove from catalog and fallback.
-async fn replay_rows(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {
+async fn replay_rows(attempt: &Attempt<'_>, listed: &Manifest) -> Result<Report> {
     let context = attempt.context;
-    let exists = attempt.earlier_fallback().await?.is_some();
-    let settled = if exists { None } else { finished_entry(attempt).await? };
-    if !exists && settled.is_none() {
-        // The source is still in place, and a later attempt processes it.
-        return Ok(report(attempt, manifest, Outcome::Skipped).because("the fallback object was never completed"));
-    }
+    // The object may have been written again since `listed` was read. Under the lease it does not change.
+    let found = attempt.earlier_fallback().await?;
+    let manifest = found.as_ref().unwrap_or(listed);
     let mut report = report(attempt, manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;
-    let mut state = settled.map_or(LedgerState::Loaded, |entry| entry.state);
-    if exists {
+    let state = if found.is_some() {
         match load(attempt, &FileRows::of_row_object(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => {
                 loaded.copy_to(&mut report);
                 report.table_changes = attempt.table_changes.reported();
+                LedgerState::Loaded
             }
-            LoadResult::NotNeeded(entry) => (state, report.rows_stored) = (entry.state, entry.rows_stored),
+            LoadResult::NotNeeded(entry) => {
+                report.rows_stored = entry.rows_stored;
+                entry.state
+            }
         }
-    }
+    } else if let Some(entry) = finished_entry(attempt).await? {
+        entry.state
+    } else {
+        // The source is still in place, and a later attempt processes it.
+        report.outcome = Outcome::Skipped;
+        report.rows_stored = 0;
+        return Ok(report.because("the fallback object was never completed"));
+    };
     clean_up_lake(attempt, state).await?;
     report.moved_to = restore_object(attempt).await?;
     fallback::remove(&context.store, &context.catalog, &context.settings, manifest).await?;
@@ -180,7 +187,7 @@ async fn restore_object(attempt: &Attempt<'_>) -> Result<Option<String>> {
     let own = (attempt.config.after_load != AfterLoad::Keep).then_some(source);
     let mut place = None;
     for version in failed.iter().chain(own) {
-        place = place.or(settle(attempt, version, &processed_key).await?);
+        place = place.or(move_or_delete(attempt, version, &processed_key).await?);
     }
     if let Some(place) = place {
         attempt.record_move(place, attempt.cost_usd()).await;
@@ -189,13 +196,13 @@ async fn restore_object(attempt: &Attempt<'_>) -> Result<Option<String>> {
 }
 
 /// Moves or deletes one copy of the source. Returns the place of the source, if the copy existed.
-async fn settle<'a>(
+async fn move_or_delete<'a>(
     attempt: &Attempt<'_>,
     version: &ObjectVersion,
     processed_key: &'a str,
 ) -> Result<Option<ObjectPlace<'a>>> {
     let store = &attempt.context.store;
-    let settled = match attempt.config.after_load {
+    let place = match attempt.config.after_load {
         AfterLoad::Move | AfterLoad::Keep => {
             store.move_object(version, processed_key).await.map(|_| Some(ObjectPlace::MovedTo(processed_key)))
         }
@@ -204,9 +211,9 @@ async fn settle<'a>(
             ObjectDisposition::Replaced | ObjectDisposition::Gone => None,
         }),
     };
-    match settled {
+    match place {
         // A newer version is at the key, or none.
         Err(error) if matches!(error.kind(), ErrorKind::SourceMissing | ErrorKind::SourceChanged) => Ok(None),
-        settled => settled,
+        place => place,
     }
 }
