@@ -411,6 +411,22 @@ async fn value_larger_than_a_packet_is_stored_whole_or_rejected(
     Ok(())
 }
 
+/// The server shows such values with escapes.
+#[rstest]
+#[tokio::test]
+async fn enum_and_set_values_may_contain_backslashes(
+    #[values(LoadMethod::LoadData, LoadMethod::Insert)] method: LoadMethod,
+) -> Result<()> {
+    let engine = MySql::new(method).await?;
+    engine.execute(r"CREATE TABLE orders (e ENUM('a\\b', 'x\ny'), s SET('c\\', 'd''e'))").await?;
+    let file = File::new(&["e", "s"], &[&[Some(r"a\b"), Some(r"c\,d'e")], &[Some("x\ny"), Some(r"c\")]]);
+    load(&engine.destination(), &claim("a.csv"), &file).await?;
+    let rows = engine.rows("SELECT HEX(e), HEX(s) FROM orders ORDER BY 1").await?;
+    let expected = [["615C62", "635C2C642765"], ["780A79", "635C"]];
+    assert_eq!(rows, expected.map(|row| row.map(|text| Some(text.to_owned()))));
+    Ok(())
+}
+
 /// A table that cannot store the file's rows is a mismatch before any row is sent.
 #[rstest]
 #[case::no_such_column("CREATE TABLE orders (id BIGINT)")]

@@ -12,6 +12,12 @@ use spillway_formats::Batch;
 
 use super::column::TableColumn;
 
+/// Returns the first record of rows that one statement sends, and `None` if records between the rows were rejected. Then the
+/// server's row numbers do not lead to records.
+pub(super) fn first_of_consecutive(first_record: u64, last_record: u64, rows: u64) -> Option<u64> {
+    (first_record + rows == last_record + 1).then_some(first_record)
+}
+
 /// A cursor over a file's rows.
 pub(super) struct Rows<'a, S> {
     stream: BatchStream<'a>,

@@ -307,7 +307,9 @@ fn range(bits: u32, unsigned: bool) -> (i64, u64) {
     }
 }
 
-/// Returns the values of a type like `enum('a','it''s')`, in which quotes are doubled.
+/// Returns the values of a type like `enum('a','it''s')`.
+///
+/// The server doubles quotes, and writes a backslash before a backslash and in place of NUL, line feed and carriage return.
 fn members(type_text: &str) -> Vec<String> {
     let mut members = Vec::new();
     let mut member: Option<String> = None;
@@ -321,6 +323,12 @@ fn members(type_text: &str) -> Vec<String> {
                 open.push('\'');
             }
             (Some(_), '\'') => members.extend(member.take()),
+            (Some(open), '\\') => open.extend(characters.next().map(|escaped| match escaped {
+                '0' => '\0',
+                'n' => '\n',
+                'r' => '\r',
+                other => other,
+            })),
             (Some(open), other) => open.push(other),
         }
     }
@@ -368,7 +376,8 @@ mod tests {
     }
 
     #[test]
-    fn enum_values_may_contain_quotes_and_commas() {
+    fn enum_values_may_contain_quotes_commas_and_backslashes() {
         assert_eq!(members("enum('a','it''s','b,c','')"), ["a", "it's", "b,c", ""]);
+        assert_eq!(members(r"enum('a\\b','c\nd','\\n','\0','\\''')"), ["a\\b", "c\nd", "\\n", "\0", "\\'"]);
     }
 }

@@ -12,7 +12,7 @@ use super::ledger::MySqlDialect;
 use super::rejection::{SentRows, check_error, check_stored};
 use super::table::quoted_table;
 use crate::destination::column::column_list;
-use crate::destination::rows::Rows;
+use crate::destination::rows::{Rows, first_of_consecutive};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::table_name::TableName;
 
@@ -77,13 +77,14 @@ struct Statement {
     body: Vec<u8>,
     rows: u64,
     first_record: u64,
+    last_record: u64,
 }
 
 impl Statement {
     fn new(table: &TableName, columns: &[TableColumn]) -> Self {
         let list = column_list::<MySqlDialect, _>(columns);
         let head = format!("INSERT INTO {} ({list}) VALUES ", quoted_table(table)).into_bytes();
-        Self { head, body: Vec::new(), rows: 0, first_record: 1 }
+        Self { head, body: Vec::new(), rows: 0, first_record: 1, last_record: 1 }
     }
 
     fn len(&self) -> usize {
@@ -96,6 +97,7 @@ impl Statement {
         } else {
             self.body.push(b',');
         }
+        self.last_record = record;
         self.body.extend_from_slice(row);
         self.rows += 1;
     }
@@ -108,7 +110,8 @@ impl Statement {
         let mut sql = self.head.clone();
         sql.append(&mut self.body);
         let count = std::mem::take(&mut self.rows);
-        let rows = SentRows { columns, count, first_record: Some(self.first_record) };
+        let first_record = first_of_consecutive(self.first_record, self.last_record, count);
+        let rows = SentRows { columns, count, first_record };
         let result = connection.run_raw(INSERT_TIMEOUT, CONTEXT, sql.as_slice()).await?;
         let result = check_error(result, CONTEXT, &rows)?;
         check_stored(connection, result, &rows).await?;

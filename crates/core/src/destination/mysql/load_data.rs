@@ -25,7 +25,7 @@ use super::table::{quoted, quoted_table};
 use crate::destination::failure::{Phase, timed_out};
 use crate::destination::limits::{PIECE_TIMEOUT, STORE_TIMEOUT};
 use crate::destination::piece::{is_full, new_buffer, take_pieces};
-use crate::destination::rows::Rows;
+use crate::destination::rows::{Rows, first_of_consecutive};
 use crate::error::{Error, ErrorKind, Result};
 use crate::table_name::TableName;
 
@@ -53,7 +53,7 @@ pub(super) async fn load(
     rows: &mut Rows<'_, Storage>,
     limit_bytes: u64,
 ) -> Result<LoadDataResult> {
-    let accepted_before = rows.accepted;
+    let (accepted_before, record_before) = (rows.accepted, rows.position().record);
     let sql = statement(table, columns);
     let (pieces, queue) = mpsc::channel::<Bytes>(QUEUE_PIECES);
     let (request, requested) = oneshot::channel::<()>();
@@ -76,7 +76,13 @@ pub(super) async fn load(
         }
         Err(mysql_async::Error::Server(server)) if is_about_rows(&server) => {
             let count = rows.accepted - accepted_before;
-            return Err(rows_refused(&server, columns, first_record(rows, count)));
+            let first_record = first_of_consecutive(record_before + 1, rows.position().record, count);
+            return Err(from_message(
+                CONTEXT,
+                server.code,
+                &server.message,
+                &SentRows { columns, count, first_record },
+            ));
         }
         Err(error) => return Err(failure(Phase::Connected, CONTEXT, error)),
         Ok(()) => {}
@@ -85,7 +91,7 @@ pub(super) async fn load(
         sent.transpose()?.ok_or_else(|| Error::new(ErrorKind::Internal, "LOAD DATA did not request any rows"))?;
     let count = rows.accepted - accepted_before;
     let result = connection.last_result()?;
-    let first_record = Some(first_record(rows, count));
+    let first_record = first_of_consecutive(record_before + 1, rows.position().record, count);
     check_stored(connection, result, &SentRows { columns, count, first_record }).await?;
     Ok(LoadDataResult::Stored { rows: count, at_end })
 }
@@ -93,11 +99,6 @@ pub(super) async fn load(
 /// Whether an error of the statement is about the values of the rows. An unknown error is, as far as Spillway can know.
 fn is_about_rows(error: &mysql_async::ServerError) -> bool {
     matches!(kind_of(error.code, &error.state), ErrorKind::DataRefused | ErrorKind::Internal)
-}
-
-fn rows_refused(error: &mysql_async::ServerError, columns: &[TableColumn], first_record: u64) -> Error {
-    let rows = SentRows { columns, count: 0, first_record: Some(first_record) };
-    from_message(CONTEXT, error.code, &error.message, &rows)
 }
 
 /// Returns the queued pieces as the stream that the driver reads.
@@ -166,11 +167,6 @@ async fn queue_pieces(pieces: &mpsc::Sender<Bytes>, buffer: &mut Vec<u8>) -> Res
         }
     }
     Ok(())
-}
-
-/// Returns the record number of the first row of this LOAD DATA. A file's records are numbered without gaps.
-fn first_record(rows: &Rows<'_, Storage>, count: u64) -> u64 {
-    if count == 0 { 1 } else { (rows.position().record + 1).saturating_sub(count) }
 }
 
 fn statement(table: &TableName, columns: &[TableColumn]) -> String {

@@ -156,7 +156,8 @@ impl LoadConnection for Connection {
                 merge.apply(self, &MergeTarget { table, columns, staged: counts.rows_stored, size_bytes }).await
             }
             Plan { merge: None, staging: Some(staging), columns } => {
-                let rows = SentRows { columns, count: counts.rows_stored, first_record: Some(1) };
+                // The order of the staging table is not that of the file.
+                let rows = SentRows { columns, count: counts.rows_stored, first_record: None };
                 staging::copy_from_staging(self, staging, table, &rows, size_bytes).await?;
                 Ok(counts)
             }

@@ -18,7 +18,7 @@ pub(super) struct SentRows<'a> {
     pub(super) columns: &'a [TableColumn],
     /// Number of rows.
     pub(super) count: u64,
-    /// The record of the first row. `None` if the rows are not in file order, and then an error names no record.
+    /// The record of the first row. `None` if the rows are not consecutive records, and then an error names no record.
     pub(super) first_record: Option<u64>,
 }
 

@@ -3,7 +3,7 @@
 use crate::destination::LoadMode;
 use crate::destination::column::{self, KeyPart};
 use crate::destination::failure::Phase;
-use crate::destination::limits::STATEMENT_TIMEOUT;
+use crate::destination::limits::{CHANGE_TIMEOUT, STATEMENT_TIMEOUT};
 use crate::destination::merge::{key_too_long, new_key};
 use crate::destination::table::{Creation, TableConnection, create_statement, failing_if_exists, nullable_definition};
 use crate::destination::widen::{WiderColumn, WiderType};
@@ -139,7 +139,7 @@ impl TableConnection for Connection {
     ) -> Result<()> {
         let context = "cannot add the file's new columns to the table";
         for (sql, column) in self.add_sql(table, columns)?.iter().zip(columns) {
-            match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
+            match self.run_raw(CHANGE_TIMEOUT, context, sql.as_bytes()).await? {
                 Ok(_) => added.push(*column),
                 Err(error) if server_code(&error) == Some(ER_DUP_FIELDNAME) => {}
                 Err(error) => return Err(failure(Phase::Connected, context, error)),

@@ -12,17 +12,20 @@ use crate::destination::codes::NOT_STORED;
 use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position, Result};
 
-/// Converts an error that the server returned for a COPY. `first_record` is the record of its first row.
+/// Converts an error that the server returned for a COPY. `first_record` is the record of its first row, if its rows are
+/// consecutive records.
 pub(super) fn of_rows(
     context: &str,
     server: &DbError,
     table: &str,
     columns: &[TableColumn],
-    first_record: u64,
+    first_record: Option<u64>,
 ) -> Error {
     let mut error = row_rejected(context, server, columns);
     if let Some((line, rest)) = copy_line(server.where_().unwrap_or_default(), table) {
-        error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
+        if let Some(first_record) = first_record {
+            error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
+        }
         if let Some(column) = column(rest, columns).filter(|_| error.column().is_none()) {
             error = error.in_column(column);
         }

@@ -21,7 +21,7 @@ use crate::destination::column::column_list;
 use crate::destination::failure::Phase;
 use crate::destination::limits::{PIECE_TIMEOUT, STATEMENT_TIMEOUT, STORE_TIMEOUT};
 use crate::destination::piece::{is_full, new_buffer, take_pieces};
-use crate::destination::rows::Rows;
+use crate::destination::rows::{Rows, first_of_consecutive};
 use crate::error::Result;
 use crate::table_name::TableName;
 
@@ -47,7 +47,7 @@ pub(super) async fn load(
         let sink = sink.map_err(|error| failure(Phase::Connected, CONTEXT, error))?;
         let mut copy = Copy { connection, sink: Box::pin(sink), format, first_record: rows.position().record };
         let sent_rows = copy.send(rows, &mut scratch).await?;
-        stored += copy.finish(table, columns, sent_rows).await?;
+        stored += copy.finish(table, columns, sent_rows, rows.position().record).await?;
     }
     rows.all_sent().await;
     Ok(stored)
@@ -93,12 +93,19 @@ impl Copy<'_> {
     }
 
     /// Ends the COPY and compares the number of stored rows with the number of sent rows.
-    async fn finish(mut self, table: &TableName, columns: &[TableColumn], sent_rows: u64) -> Result<u64> {
+    async fn finish(
+        mut self,
+        table: &TableName,
+        columns: &[TableColumn],
+        sent_rows: u64,
+        last_record: u64,
+    ) -> Result<u64> {
+        let first_record = first_of_consecutive(self.first_record, last_record, sent_rows);
         let result = tokio::time::timeout(STORE_TIMEOUT, self.sink.as_mut().finish()).await;
         match self.connection.check_timeout(STORE_TIMEOUT, CONTEXT, result)? {
             Ok(stored) => rejection::check_count(table, "stored", stored, sent_rows).map(|()| stored),
             Err(error) => match error.as_db_error() {
-                Some(server) => Err(rejection::of_rows(CONTEXT, server, table.own_name(), columns, self.first_record)),
+                Some(server) => Err(rejection::of_rows(CONTEXT, server, table.own_name(), columns, first_record)),
                 None => Err(failure(Phase::Connected, CONTEXT, error)),
             },
         }
