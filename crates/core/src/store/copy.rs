@@ -225,7 +225,7 @@ pub(super) fn is_kms(head: &HeadObjectOutput) -> bool {
 }
 
 /// Client settings for requests during which S3 sends no data for minutes.
-fn with_long_timeouts() -> ConfigBuilder {
+pub(super) fn with_long_timeouts() -> ConfigBuilder {
     let timeouts = TimeoutConfig::builder()
         .read_timeout(COPY_TIMEOUT)
         .operation_attempt_timeout(COPY_TIMEOUT)

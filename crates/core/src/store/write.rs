@@ -11,6 +11,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, EncodingType};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+use super::copy::with_long_timeouts;
 use super::failure::{failure, is_no_such_upload, timestamp};
 use super::read::listed_key;
 use super::{Store, TRIES, pause};
@@ -193,7 +194,8 @@ impl Store {
             Precondition::Missing => request.if_none_match("*"),
             Precondition::Etag(etag) => request.if_match(etag),
         };
-        let error = match request.send().await {
+        // S3 may take minutes for thousands of parts.
+        let error = match request.customize().config_override(with_long_timeouts()).send().await {
             Ok(response) => return Ok(Created::New { etag: response.e_tag.unwrap_or_default() }),
             Err(error) => error,
         };
