@@ -78,6 +78,8 @@ error_kinds! {
     SourceChanged = "source_changed";
     /// The object does not exist, or does not exist any more.
     SourceMissing = "source_missing";
+    /// The object is in an archive of S3 and cannot be read before it is restored. It is skipped.
+    SourceArchived = "source_archived";
     /// Another object has the key that the file should move to. It is not overwritten.
     DestinationTaken = "destination_taken";
     /// S3, Glue, ECS, Secrets Manager or KMS denied access (HTTP 403).

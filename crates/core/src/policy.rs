@@ -118,6 +118,9 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
         }
         ErrorKind::SourceChanged => (Never, Fail, false, "no action needed: the newer object is loaded"),
         ErrorKind::SourceMissing => (Never, Fail, false, "upload the object again if it was deleted by mistake"),
+        ErrorKind::SourceArchived => {
+            (Never, Fail, false, "restore the object, then load it by a request that names its key")
+        }
         ErrorKind::DestinationTaken => (
             Never,
             Fail,
@@ -179,6 +182,7 @@ pub fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::KeyRefused => "name the table with --table, or correct TABLE_PATTERN",
         ErrorKind::SourceChanged => "the file was changed while it was read; run the command when it is complete",
         ErrorKind::SourceMissing => "check the name of the file",
+        ErrorKind::SourceArchived => "restore the object, then run the command again",
         ErrorKind::DestinationTaken => "move the object at the destination key away",
         ErrorKind::Forbidden => "check the permissions of the file, or the policies of the AWS identity",
         ErrorKind::Deadline => "raise the time limit",

@@ -25,6 +25,7 @@ pub(super) fn has_safe_messages(kind: ErrorKind) -> bool {
         | ErrorKind::KeyRefused
         | ErrorKind::SourceChanged
         | ErrorKind::SourceMissing
+        | ErrorKind::SourceArchived
         | ErrorKind::Forbidden
         | ErrorKind::Throttled
         | ErrorKind::Service

@@ -48,6 +48,8 @@ pub(super) fn is_no_such_upload<E: ProvideErrorMetadata>(error: &SdkError<E, Htt
 fn kind_of(status: Option<u16>, code: Option<&str>) -> ErrorKind {
     match code.unwrap_or_default() {
         "NoSuchKey" | "NoSuchVersion" => ErrorKind::SourceMissing,
+        // Glacier, or an archive tier of Intelligent-Tiering.
+        "InvalidObjectState" => ErrorKind::SourceArchived,
         "NoSuchBucket" => ErrorKind::Settings,
         "PreconditionFailed" => ErrorKind::SourceChanged,
         "ConditionalRequestConflict" | "OperationAborted" => ErrorKind::Busy,
@@ -95,7 +97,7 @@ mod tests {
     #[case(Some(404), None, ErrorKind::Service)]
     #[case(Some(403), Some("AccessDenied"), ErrorKind::Forbidden)]
     #[case(Some(403), None, ErrorKind::Forbidden)]
-    #[case(Some(403), Some("InvalidObjectState"), ErrorKind::Forbidden)]
+    #[case(Some(403), Some("InvalidObjectState"), ErrorKind::SourceArchived)]
     #[case(Some(400), Some("KMS.DisabledException"), ErrorKind::Forbidden)]
     #[case(Some(400), Some("KMS.ThrottlingException"), ErrorKind::Throttled)]
     #[case(Some(400), Some("ExpiredToken"), ErrorKind::Service)]

@@ -38,6 +38,7 @@ fn expected(kind: ErrorKind) -> Expected {
         | ErrorKind::CommitUnknown
         | ErrorKind::SourceChanged
         | ErrorKind::SourceMissing
+        | ErrorKind::SourceArchived
         | ErrorKind::DestinationTaken
         | ErrorKind::Forbidden
         | ErrorKind::Throttled
