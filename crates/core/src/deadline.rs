@@ -17,18 +17,27 @@ const LAST_WRITE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Deadline {
     ends_at: Option<Instant>,
+    /// The time between the start and the end.
+    whole: Option<Duration>,
     stop: Option<watch::Receiver<bool>>,
 }
 
 impl Deadline {
     /// A deadline after this time.
     pub fn within(remaining: Duration) -> Self {
-        Self { ends_at: Some(Instant::now() + remaining), stop: None }
+        Self { ends_at: Some(Instant::now() + remaining), whole: Some(remaining), stop: None }
+    }
+
+    /// A deadline of which this many seconds are left for work.
+    #[cfg(test)]
+    pub(crate) fn with_time_left(left: u64, whole: u64) -> Self {
+        let [left, whole] = [left, whole].map(|seconds| Duration::from_secs(seconds) + MARGIN);
+        Self { whole: Some(whole), ..Self::within(left) }
     }
 
     /// A deadline that is reached when `stop` becomes `true`.
     pub fn until_stopped(stop: watch::Receiver<bool>) -> Self {
-        Self { ends_at: None, stop: Some(stop) }
+        Self { ends_at: None, whole: None, stop: Some(stop) }
     }
 
     /// A deadline that is reached when the process gets SIGTERM or SIGINT (Ctrl-C). `on_signal` is called then.
@@ -58,10 +67,20 @@ impl Deadline {
         self.ends_at.map(|end| end.saturating_duration_since(Instant::now()).saturating_sub(MARGIN))
     }
 
+    /// The time that work had at the start; `None` if only a signal ends it.
+    pub(crate) fn whole_time(&self) -> Option<Duration> {
+        self.whole.map(|whole| whole.saturating_sub(MARGIN))
+    }
+
     /// The same deadline, or one after this time if that is earlier.
     pub(crate) fn limited_to(&self, time: Duration) -> Self {
         let limit = Instant::now() + time + MARGIN;
-        Self { ends_at: Some(self.ends_at.map_or(limit, |end| end.min(limit))), stop: self.stop.clone() }
+        let ends_at = Some(self.ends_at.map_or(limit, |end| end.min(limit)));
+        Self {
+            ends_at,
+            whole: Some(self.whole.map_or(time + MARGIN, |whole| whole.min(time + MARGIN))),
+            stop: self.stop.clone(),
+        }
     }
 
     /// The same deadline, or at least two seconds of the reserved time for a last write.

@@ -30,12 +30,13 @@ use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
 use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Refresh};
+use crate::policy;
 use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::raw_zone::GlueOutage;
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
 use crate::secret::Secrets;
-use crate::store::Store;
+use crate::store::{Store, lease};
 
 /// Processes events and requests: loads each object here or dispatches it to a task.
 #[derive(Debug, Clone)]
@@ -223,7 +224,13 @@ impl Dispatcher {
 
     async fn process_by_route(&self, object: ObjectRef, route: Route, deadline: &Deadline) -> Result<Report> {
         match route {
-            Route::Ingest => Box::pin(self.ingest(&object, deadline)).await.map_err(|error| error.for_object(&object)),
+            Route::Ingest => match Box::pin(self.ingest(&object, deadline)).await {
+                Err(error) if error.kind() == ErrorKind::SourceArchived => {
+                    warn!(%object, "skipping an object in an archive of S3");
+                    Ok(Report::new(object, Outcome::Skipped).because(policy::describe(&error)))
+                }
+                result => result.map_err(|error| error.for_object(&object)),
+            },
             Route::Skip { why } => {
                 info!(%object, why, "skipping an object");
                 Ok(Report::new(object, Outcome::Skipped).because(why))
@@ -243,40 +250,46 @@ impl Dispatcher {
             Err(error) if error.kind() == ErrorKind::SourceMissing => return load_inline().await,
             Err(error) => return Err(error),
         };
-        match route::execution_mode(route::expected_bytes(&source), self.inline_max_bytes, deadline.remaining()) {
+        // Without tasks, the time alone decides.
+        let inline_max_bytes = if self.launcher.is_some() { self.inline_max_bytes } else { u64::MAX };
+        match route::execution_mode(route::expected_bytes(&source), inline_max_bytes, Some(deadline)) {
             ExecutionMode::Inline => load_inline().await,
             ExecutionMode::Task => self.dispatch_to_fargate(source, deadline).await,
+            ExecutionMode::Later => Err(not_in_time(&source, deadline)),
         }
     }
 
     async fn dispatch_to_fargate(&self, source: ObjectVersion, deadline: &Deadline) -> Result<Report> {
-        let Some(launcher) = &self.launcher else { return Err(self.cannot_dispatch(&source, deadline)) };
+        let Some(launcher) = &self.launcher else { return Err(not_in_time(&source, deadline)) };
+        let lease = route::lease_key(&self.context.settings.prefixes, &source.id);
+        if lease::is_live(&self.context.store, &source.object.bucket, &lease).await? {
+            // A task that is started now could only fail. If that worker dies, the next sweep loads the file.
+            let why = "another worker is loading the object".to_owned();
+            return Ok(self.handed_over(source, why));
+        }
         launcher.ensure_capacity().await?;
         let task = launcher.launch(&source, deadline.remaining()).await?;
-        let mut report = Report::new(source.object, Outcome::HandedOver).because(format!("to the task {task}"));
+        Ok(self.handed_over(source, format!("to the task {task}")))
+    }
+
+    fn handed_over(&self, source: ObjectVersion, why: String) -> Report {
+        let mut report = Report::new(source.object, Outcome::HandedOver).because(why);
         report.source_id = Some(source.id.to_string());
         report.size_bytes = source.size_bytes;
         report.table = self.context.settings.key_parts(&report.object.key).ok().map(|key| key.table.to_string());
-        Ok(report)
+        report
     }
+}
 
-    /// The error for an object that needs a task when none can be started.
-    fn cannot_dispatch(&self, source: &ObjectVersion, deadline: &Deadline) -> Error {
-        let expected = route::expected_bytes(source);
-        let size = match expected == source.size_bytes {
-            true => format!("{expected} bytes"),
-            false => format!("{} compressed bytes (estimated as {expected} bytes)", source.size_bytes),
-        };
-        if expected > self.inline_max_bytes {
-            let message = format!(
-                "the object has {size}, more than INLINE_MAX_BYTES ({}), and ECS_CLUSTER is not set, so no task can load it",
-                self.inline_max_bytes
-            );
-            return Error::new(ErrorKind::Settings, message);
-        }
-        let left = deadline.remaining().unwrap_or_default().as_secs();
-        let needed = route::time_needed(expected).as_secs();
-        let message = format!("{left} s are left, but {size} may take {needed} s, so the load was not started");
-        Error::new(ErrorKind::Deadline, message)
-    }
+/// The error for an object for which too little time is left.
+fn not_in_time(source: &ObjectVersion, deadline: &Deadline) -> Error {
+    let expected = route::expected_bytes(source);
+    let size = match expected == source.size_bytes {
+        true => format!("{expected} bytes"),
+        false => format!("{} compressed bytes (estimated as {expected} bytes)", source.size_bytes),
+    };
+    let left = deadline.remaining().unwrap_or_default().as_secs();
+    let needed = route::time_needed(expected).as_secs();
+    let message = format!("{left} s are left, but {size} may take {needed} s, so the load was not started");
+    Error::new(ErrorKind::Deadline, message)
 }

@@ -115,14 +115,18 @@ impl Launcher {
     /// The check and the start are two requests, so tasks that start at the same moment can exceed the limit by their number.
     ///
     /// # Errors
-    /// [`ErrorKind::Throttled`] at the limit: the object waits in place, and its event is received again. If ECS cannot
-    /// return the number of tasks, the object does not wait.
+    /// [`ErrorKind::Throttled`] at the limit, and if ECS does not return the number of tasks: the object waits in place, and its
+    /// event is received again. It does not wait if the role may not read the number.
     pub(crate) async fn ensure_capacity(&self) -> Result<()> {
         let response = match self.client.describe_clusters().clusters(&self.settings.cluster).send().await {
             Ok(response) => response,
-            Err(error) => {
-                warn!(error = %DisplayErrorContext(error), "failed to count the tasks of the cluster, starting another one");
+            Err(error) if failure::is_denied(&error) => {
+                warn!(error = %DisplayErrorContext(error), "the tasks of the cluster may not be counted, starting another one");
                 return Ok(());
+            }
+            Err(error) => {
+                let message = "the tasks of the cluster could not be counted; the object waits";
+                return Err(Error::new(ErrorKind::Throttled, message).with_source(error));
             }
         };
         let tasks: i32 = response

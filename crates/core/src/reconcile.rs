@@ -54,10 +54,11 @@ pub(crate) async fn deaths(context: &Context, bucket: &str) -> Result<HashMap<St
     Ok(deaths)
 }
 
-/// Measures what is left in the bucket after a sweep that found `files` and returned `reports`.
+/// Measures what is left in the bucket after a sweep that found `files` and returned `reports`. A file that a worker is loading
+/// does not wait.
 ///
 /// # Errors
-/// When the fallback cannot be listed.
+/// When the fallback or the leases cannot be listed.
 pub(crate) async fn backlog(
     context: &Context,
     bucket: &str,
@@ -67,7 +68,12 @@ pub(crate) async fn backlog(
     // A file that was dispatched to a task waits for it.
     let done = reports.iter().filter(|report| report.outcome != Outcome::HandedOver);
     let done: HashSet<&str> = done.map(|report| report.object.key.as_str()).collect();
-    let waiting = || files.iter().filter(|file| !done.contains(file.key.as_str()));
+    let now = Timestamp::now();
+    let leases = lease::leases(&context.store, bucket, &context.settings.prefixes.lease).await?;
+    let live = leases.into_iter().filter(|lease| lease.expires_at >= now);
+    let in_progress: HashSet<String> = live.filter_map(|lease| lease.object).map(|object| object.key).collect();
+    let is_waiting = |file: &&ListedObject| !done.contains(file.key.as_str()) && !in_progress.contains(&file.key);
+    let waiting = || files.iter().filter(is_waiting);
     let manifests = fallback::list(&context.store, bucket, &context.settings, None).await?;
     Ok(Backlog {
         waiting_files: waiting().count() as u64,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use crate::deadline::Deadline;
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::table_name::TableName;
 use spillway_formats::detect::{FileName, NamedFormat, known_endings, looks_compressed};
@@ -155,12 +156,27 @@ pub(crate) enum ExecutionMode {
     Inline,
     /// A Fargate task.
     Task,
+    /// A later invocation, because too little time is left for a file that is not worth a task.
+    Later,
 }
 
-/// Selects the process for an object; `remaining` is this process's time, `None` without a deadline.
-pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, remaining: Option<Duration>) -> ExecutionMode {
-    let in_time = remaining.is_none_or(|remaining| remaining >= time_needed(expected_bytes));
-    if expected_bytes <= inline_max_bytes && in_time { ExecutionMode::Inline } else { ExecutionMode::Task }
+/// The largest expected size of a file that waits for a later invocation instead of starting a task. A slow database loads it in
+/// about a minute, the time for which Fargate charges each task at least.
+pub(crate) const WAITING_MAX_BYTES: u64 = 64 << 20;
+
+/// Selects the process for an object; without a deadline, time does not matter.
+pub(crate) fn execution_mode(expected_bytes: u64, inline_max_bytes: u64, deadline: Option<&Deadline>) -> ExecutionMode {
+    let needed = time_needed(expected_bytes);
+    let is_enough = |time: Option<Duration>| time.is_none_or(|time| time >= needed);
+    if expected_bytes > inline_max_bytes {
+        ExecutionMode::Task
+    } else if is_enough(deadline.and_then(Deadline::remaining)) {
+        ExecutionMode::Inline
+    } else if expected_bytes <= WAITING_MAX_BYTES && is_enough(deadline.and_then(Deadline::whole_time)) {
+        ExecutionMode::Later
+    } else {
+        ExecutionMode::Task
+    }
 }
 
 /// The time that a load of this size may take. It is not started if less is left.

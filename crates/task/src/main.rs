@@ -5,7 +5,8 @@
 //! - 0: every object has an outcome.
 //! - 1: some objects failed.
 //! - 2: a setting is missing or invalid.
-//! - 75: a signal stopped the task. The open transaction was rolled back and the lease abandoned. Start the task again.
+//! - 75: a signal stopped the task, or another worker is loading the object. Nothing is wrong. A signal rolls the open transaction
+//!   back and abandons the lease. Start the task again if the object is still in place.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,7 +35,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(kind = error.kind().name(), error = chain(&error), "the task failed");
-            ExitCode::from(if error.kind() == ErrorKind::Interrupted { 75 } else { 1 })
+            let is_temporary = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Busy | ErrorKind::LeaseLost);
+            ExitCode::from(if is_temporary { 75 } else { 1 })
         }
     }
 }

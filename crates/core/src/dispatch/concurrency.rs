@@ -8,7 +8,7 @@
 //! and no other file is counted as the cause when it ends the process again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
@@ -20,7 +20,7 @@ use crate::error::{ErrorKind, chain};
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
 use crate::reconcile;
-use crate::route::Route;
+use crate::route::{self, Route, WAITING_MAX_BYTES};
 use crate::store::read::ListedObject;
 
 /// Number of results after which their events are published: the entries of one request.
@@ -30,18 +30,35 @@ impl Dispatcher {
     /// Processes listed objects of a bucket. Starts them and adds their results in the given order, except that objects
     /// with which a worker has died come last.
     ///
-    /// After an interruption no further object is started.
-    pub(super) async fn process_all(
+    /// An object is not started if too little time is left for it when it is its turn. Then it has no result, costs no request,
+    /// and is counted. After an interruption no further object is started.
+    pub(super) async fn process_in_time(
         &self,
         bucket: &str,
         objects: Vec<ListedObject>,
         deadline: &Deadline,
-    ) -> BatchResult {
-        self.process_while(bucket, objects, deadline, |_| true).await
+    ) -> (BatchResult, usize) {
+        let not_started = AtomicUsize::new(0);
+        let may_start = |object: &ListedObject| {
+            let is_in_time = self.is_in_time(object, deadline);
+            not_started.fetch_add(usize::from(!is_in_time), Ordering::Relaxed);
+            is_in_time
+        };
+        let results = self.process_while(bucket, objects, deadline, may_start).await;
+        (results, not_started.load(Ordering::Relaxed))
     }
 
-    /// The same, without the objects that may not start when it is their turn. They have no result.
-    pub(super) async fn process_while(
+    /// Whether an object may start now: this process has enough time for it, or can start a task, or no later invocation
+    /// would have much more time. In the last case the object fails, and the failure says why.
+    fn is_in_time(&self, object: &ListedObject, deadline: &Deadline) -> bool {
+        let expected = route::expected_bytes_by_key(&object.key, object.size_bytes);
+        let is_for_task = self.launcher.is_some() && expected > self.inline_max_bytes.min(WAITING_MAX_BYTES);
+        let needs_most = deadline.whole_time().is_some_and(|whole| expected > route::bytes_in(whole) / 4 * 3);
+        is_for_task || needs_most || deadline.remaining().is_none_or(|left| left >= route::time_needed(expected))
+    }
+
+    /// Processes objects except those that may not start when it is their turn. They have no result.
+    async fn process_while(
         &self,
         bucket: &str,
         objects: Vec<ListedObject>,

@@ -22,12 +22,21 @@ use crate::status::{Status, status};
 use crate::store::read::ListedObject;
 use crate::sync::SyncResult;
 
+/// The largest number of reports in the response. The response of a function is limited to 6 MB.
+pub(super) const MAX_REPORTS: usize = 1000;
+
+/// The share of its time that a sweep keeps for the clean-up and the gauges.
+const SWEEP_RESERVE: u32 = 10;
+
 /// The results of a request.
 #[derive(Debug, Serialize)]
 pub struct RequestResult {
     /// The results of its objects.
     #[serde(flatten)]
     pub results: BatchResult,
+    /// Number of reports that the response omits, because there are too many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reports_omitted: u64,
     /// The leftovers that a sweep has deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared: Option<Cleared>,
@@ -54,7 +63,9 @@ impl RequestResult {
     /// # Errors
     /// When any object failed. The caller of a function may ignore the response, but not an error.
     pub fn into_response(self) -> Result<Value> {
-        let result = Self { results: self.results.into_result()?, ..self };
+        let mut results = self.results.into_result()?;
+        let reports_omitted = results.keep_reports(MAX_REPORTS);
+        let result = Self { results, reports_omitted, ..self };
         let body = serde_json::to_string(&result)
             .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the reports as JSON").with_source(error))?;
         Ok(json!({ "statusCode": 200, "body": body }))
@@ -63,7 +74,16 @@ impl RequestResult {
 
 impl From<BatchResult> for RequestResult {
     fn from(results: BatchResult) -> Self {
-        Self { results, cleared: None, postponed: None, status: None, check: None, list: None, sync: None }
+        Self {
+            results,
+            reports_omitted: 0,
+            cleared: None,
+            postponed: None,
+            status: None,
+            check: None,
+            list: None,
+            sync: None,
+        }
     }
 }
 
@@ -152,8 +172,13 @@ impl Dispatcher {
             pending = pending.len(),
             done, "the files under the prefix are processed, except those that need no load"
         );
-        let mut results = self.process_all(bucket, pending, deadline).await;
+        let (mut results, not_started) = self.process_in_time(bucket, pending, deadline).await;
         results.add_failure(error);
+        if not_started > 0 {
+            let message =
+                format!("too little time was left for {not_started} files; send the request again to load them");
+            results.add_failure(Some(Error::new(ErrorKind::Deadline, message)));
+        }
         Ok(results)
     }
 
@@ -178,16 +203,25 @@ impl Dispatcher {
         let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
         let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
-        let mut results = self.process_all(bucket, overdue, deadline).await;
+        let loading = deadline.whole_time().zip(deadline.remaining());
+        let loading = loading.map(|(whole, left)| deadline.limited_to(left.saturating_sub(whole / SWEEP_RESERVE)));
+        let loading = loading.as_ref().unwrap_or(deadline);
+        let dispatcher = self.with_tasks_for_large_files(deadline);
+        // The next sweep loads the files that are not started.
+        let (mut results, not_started) = dispatcher.process_in_time(bucket, overdue, loading).await;
+        if not_started > 0 {
+            info!(files = not_started, "the next sweep loads the files for which too little time is left");
+        }
         match Box::pin(finish_interrupted(context, bucket, older_than, deadline)).await {
             Ok(finished) => finished.into_iter().for_each(|result| results.add(result)),
             Err(error) => results.add_failure(Some(error)),
         }
         self.publish(&mut results).await;
-        // These files have another worker or wait for the database, so the sweep has nothing to do for them.
-        results.forget_failures(|kind| is_owned_by_another(kind) || waits_for_database(kind));
-        // Without the ledger, the sweep does not know which of the kept files wait.
-        results.add_failure(error);
+        // These files have another worker, or wait for the database or a free task. The next sweep tries them again.
+        let is_waiting = |kind| is_owned_by_another(kind) || waits_for_database(kind) || kind == ErrorKind::Throttled;
+        results.forget_failures(is_waiting);
+        // Without the ledger, the sweep does not know which of the kept files wait. An outage ends by itself.
+        results.add_failure(error.filter(|error| !is_outage(error.kind())));
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
         match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
             Ok(backlog) => self.metrics.backlog(&backlog),
@@ -215,6 +249,11 @@ pub(super) fn is_owned_by_another(kind: ErrorKind) -> bool {
 /// Whether a failure says that the file waits until the ledger can be read. Its metrics and the age of the file show that.
 fn waits_for_database(kind: ErrorKind) -> bool {
     kind == ErrorKind::CommitUnknown || is_outage(kind)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Runs a sync: lists the files of each table's window, loads those that the ledger does not know, and moves the watermark.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::run::is_owned_by_another;
+use super::run::{MAX_REPORTS, is_owned_by_another};
 use super::{BatchResult, Dispatcher, RequestResult};
 use crate::deadline::Deadline;
 use crate::destination::SyncState;
@@ -22,9 +21,6 @@ use crate::store::read::ListedObject;
 use crate::sync::{self, Listing, SearchRoot, SearchRoots, SyncRequest, SyncResult, TableSync};
 use crate::table_name::TableName;
 
-/// The largest number of reports in the response. The response of a function is limited to 6 MB.
-const MAX_REPORTS: usize = 1000;
-
 /// The share of its time that a function spends on one file. A file that needs more is dispatched to a task.
 const MAX_SHARE: u32 = 4;
 
@@ -35,8 +31,6 @@ struct SyncRun<'a> {
     deadline: &'a Deadline,
     /// When the sync started, before anything was listed.
     started_at: Timestamp,
-    /// The time at the start; `None` without a deadline.
-    whole_time: Option<Duration>,
 }
 
 /// One table of a request.
@@ -79,7 +73,7 @@ impl Dispatcher {
         if request.table.is_none() && !context.settings.keeps_files() {
             return Err(invalid("no table has AFTER_LOAD=keep, so the sync needs a table"));
         }
-        let run = SyncRun { bucket, request, deadline, started_at: sync::now(), whole_time: deadline.remaining() };
+        let run = SyncRun { bucket, request, deadline, started_at: sync::now() };
         let states = ask(context, deadline, async |database| database.syncs(bucket).await).await?;
         let rules = context.settings.database.tables.current();
         let requests = context.store.requests();
@@ -114,7 +108,7 @@ impl Dispatcher {
     ) -> Progress {
         let mut tables: Vec<(TableName, Vec<SearchRoot<'_>>)> = roots.into_iter().collect();
         sync::sort_by_last_sync(&mut tables, states);
-        let dispatcher = self.with_tasks_for_large_files(run.whole_time);
+        let dispatcher = self.with_tasks_for_large_files(run.deadline);
         let mut progress = Progress { results: BatchResult::new(&self.metrics), errors: Vec::new(), sync };
         for (index, (table, roots)) in tables.iter().enumerate() {
             // A long listing leaves time for the tables after it.
@@ -175,7 +169,8 @@ impl Dispatcher {
         Failpoint::SyncListed.reached().await;
         let with_time = |file: &ListedObject| (file.key.clone(), sync::time_of(&context.settings, file));
         let waiting: Vec<(String, Timestamp)> = pending.iter().chain(&unknown).map(with_time).collect();
-        let mut loaded = self.load_in_time(run, pending).await;
+        // The next sync loads the files that are not started.
+        let (mut loaded, _) = self.process_in_time(run.bucket, pending, run.deadline).await;
         self.publish(&mut loaded).await;
         sync.count(waiting.len() as u64, &loaded.reports);
         let oldest = oldest_remaining(&waiting, &loaded.reports);
@@ -184,19 +179,6 @@ impl Dispatcher {
             None => self.record_end(run, sync, oldest).await,
             Some(_) => Ok(()),
         }
-    }
-
-    /// Loads files until too little time is left for the next one.
-    async fn load_in_time(&self, run: &SyncRun<'_>, files: Vec<ListedObject>) -> BatchResult {
-        let may_start = |file: &ListedObject| {
-            let expected = route::expected_bytes_by_key(&file.key, file.size_bytes);
-            let is_for_task = expected > self.inline_max_bytes;
-            // No later sync would have much more time for this file. It starts or fails, and the failure says why.
-            let needs_most = run.whole_time.is_some_and(|whole| expected > route::bytes_in(whole) / 4 * 3);
-            let is_in_time = || run.deadline.remaining().is_none_or(|left| left >= route::time_needed(expected));
-            is_for_task || needs_most || is_in_time()
-        };
-        self.process_while(run.bucket, files, run.deadline, may_start).await
     }
 
     /// Writes the start of a sync beside the ledger, before anything can fail: the next sync begins with the other tables.
@@ -238,9 +220,9 @@ impl Dispatcher {
     }
 
     /// A dispatcher that starts tasks for files that would need a large part of this function's time.
-    fn with_tasks_for_large_files(&self, whole_time: Option<Duration>) -> Self {
+    pub(super) fn with_tasks_for_large_files(&self, deadline: &Deadline) -> Self {
         let mut dispatcher = self.clone();
-        if let (Some(whole), Some(_)) = (whole_time, &self.launcher) {
+        if let (Some(whole), Some(_)) = (deadline.whole_time(), &self.launcher) {
             dispatcher.inline_max_bytes = self.inline_max_bytes.min(route::bytes_in(whole / MAX_SHARE));
         }
         dispatcher

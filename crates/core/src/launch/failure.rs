@@ -7,6 +7,11 @@ use aws_sdk_ecs::types::Failure;
 use super::LaunchSettings;
 use crate::error::{Error, ErrorKind};
 
+/// Whether the role may not send a request.
+pub(super) fn is_denied<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("AccessDeniedException")
+}
+
 /// The error for a failure in a successful response.
 pub(super) fn of_response(failure: &Failure, settings: &LaunchSettings) -> Error {
     let reason = failure.reason().unwrap_or("no reason");

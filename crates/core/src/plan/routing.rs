@@ -33,7 +33,7 @@ pub(super) fn route(settings: &PlanSettings, version: &ObjectVersion, place: Pla
     let time = FIXED_TIME + Duration::from_secs(expected_bytes / BYTES_PER_SECOND);
     let mode = route::execution_mode(expected_bytes, settings.inline_max_bytes, None);
     let (process, compute, wait) = match mode {
-        ExecutionMode::Inline => ("function", FUNCTION, Duration::ZERO),
+        ExecutionMode::Inline | ExecutionMode::Later => ("function", FUNCTION, Duration::ZERO),
         ExecutionMode::Task => ("task", TASK, TASK_START),
     };
     let compute = settings.pipeline.compute.unwrap_or(compute);
@@ -53,7 +53,7 @@ pub(super) fn route(settings: &PlanSettings, version: &ObjectVersion, place: Pla
 /// The time that AWS charges for a load of this time.
 fn charged_time(mode: ExecutionMode, time: Duration) -> Duration {
     match mode {
-        ExecutionMode::Inline => time,
+        ExecutionMode::Inline | ExecutionMode::Later => time,
         ExecutionMode::Task => (IMAGE_DOWNLOAD + time).max(TASK_MINIMUM),
     }
 }

@@ -168,18 +168,23 @@ fn keys_of_row_objects_and_the_lease() {
 #[rstest]
 #[case(10, 10, None, ExecutionMode::Inline)]
 #[case(11, 10, None, ExecutionMode::Task)]
-#[case(10, 10, Some(60), ExecutionMode::Inline)]
-#[case(10, 10, Some(15), ExecutionMode::Inline)]
-#[case(10, 10, Some(14), ExecutionMode::Task)]
-#[case(10 << 20, 10 << 20, Some(24), ExecutionMode::Task)]
-#[case(10 << 20, 10 << 20, Some(25), ExecutionMode::Inline)]
-fn small_objects_are_loaded_inline_if_enough_time_is_left(
+#[case(10, 10, Some((60, 60)), ExecutionMode::Inline)]
+#[case(10, 10, Some((16, 300)), ExecutionMode::Inline)]
+#[case(10, 10, Some((14, 300)), ExecutionMode::Later)]
+#[case(10, 10, Some((14, 14)), ExecutionMode::Task)]
+#[case(10 << 20, 10 << 20, Some((24, 300)), ExecutionMode::Later)]
+#[case(10 << 20, 10 << 20, Some((26, 300)), ExecutionMode::Inline)]
+#[case(100 << 20, u64::MAX, Some((100, 300)), ExecutionMode::Task)]
+#[case(100 << 20, u64::MAX, Some((120, 300)), ExecutionMode::Inline)]
+#[case(11, 10, Some((14, 300)), ExecutionMode::Task)]
+fn process_is_selected_by_size_and_time(
     #[case] size: u64,
     #[case] inline_max: u64,
-    #[case] seconds: Option<u64>,
+    #[case] left_of_whole: Option<(u64, u64)>,
     #[case] expected: ExecutionMode,
 ) {
-    assert_eq!(execution_mode(size, inline_max, seconds.map(Duration::from_secs)), expected);
+    let deadline = left_of_whole.map(|(left, whole)| Deadline::with_time_left(left, whole));
+    assert_eq!(execution_mode(size, inline_max, deadline.as_ref()), expected);
 }
 
 #[rstest]

@@ -8,11 +8,11 @@ use crate::request::PrefixMode;
 use crate::telemetry::LogFormat;
 
 settings! { Tasks TASKS {
-    /// Larger objects go to a Fargate task. A compressed object counts as ten times its size.
+    /// Larger objects go to a Fargate task, if tasks are set up. A compressed object counts as ten times its size.
     INLINE_MAX_BYTES: u64 = Value::number("number of bytes", 0, u64::MAX),
         Trigger, Template::Parameter("InlineMaxBytes"), default "10485760";
 
-    /// ECS cluster of the task. If it is unset, no task is started, and a large object fails.
+    /// ECS cluster of the task. If it is unset, no task is started.
     ECS_CLUSTER: String = Value::text("the name or ARN of a cluster"), Functions, Template::Fixed;
 
     /// Task definition. Required with `ECS_CLUSTER`.

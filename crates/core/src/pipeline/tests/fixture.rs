@@ -145,13 +145,22 @@ impl Fixture {
 
     /// Runs a request in a new process, and returns the result.
     pub(super) async fn run(&self, request: &Value) -> Value {
+        serde_json::to_value(self.run_until(request, &no_deadline()).await).unwrap()
+    }
+
+    /// Runs a request in a new process with this deadline.
+    pub(super) async fn run_until(&self, request: &Value, deadline: &Deadline) -> RequestResult {
         let request = Request::parse(request, BUCKET, None).unwrap();
-        let result = Dispatcher::of_context(self.context()).run(request, &no_deadline()).await.unwrap();
-        serde_json::to_value(result).unwrap()
+        Box::pin(Dispatcher::of_context(self.context()).run(request, deadline)).await.unwrap()
     }
 
     /// Processes a batch of messages, one for each of these keys, as a new worker.
     pub(super) async fn receive(&self, keys: &[&str], receive_count: u32) -> Value {
+        self.receive_until(keys, receive_count, &no_deadline()).await
+    }
+
+    /// The same with this deadline.
+    pub(super) async fn receive_until(&self, keys: &[&str], receive_count: u32, deadline: &Deadline) -> Value {
         let message = |key: &&str| {
             let event = json!({"Records": [{
                 "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
@@ -163,7 +172,7 @@ impl Fixture {
             })
         };
         let batch = json!({"Records": keys.iter().map(message).collect::<Vec<_>>()});
-        Box::pin(Dispatcher::of_context(self.context()).respond(&batch, &no_deadline())).await.unwrap()
+        Box::pin(Dispatcher::of_context(self.context()).respond(&batch, deadline)).await.unwrap()
     }
 
     /// Replays the fallback as a new worker.

@@ -44,6 +44,8 @@ mod status;
 mod sync;
 /// Table settings in S3.
 mod table_settings;
+/// Requests and messages that run out of time.
+mod time;
 
 use fake_database::{CommitFault, FakeDatabase, Step};
 use fixture::{FILE, Fixture, KEY, Reading};

@@ -1,6 +1,7 @@
 //! Objects that are missing, unreadable, or overwritten while they are read.
 
 use rstest::rstest;
+use serde_json::json;
 
 use super::{Fixture, KEY, Reading, Step};
 use crate::error::ErrorKind;
@@ -90,4 +91,18 @@ async fn object_that_is_deleted_while_it_is_read_is_an_error_once(
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::SourceMissing);
     fixture.assert_waits("");
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Skipped);
+}
+
+/// An object in an archive of S3 cannot be read. Neither events nor sweeps wait for it.
+#[tokio::test]
+async fn archived_object_is_skipped() {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.aws.fail_with("GetObject", "uploads/", 403, "InvalidObjectState");
+    let swept = fixture.sweep().await.into_result().unwrap();
+    assert_eq!(swept.reports[0].outcome, Outcome::Skipped);
+    assert!(swept.reports[0].reason.as_ref().unwrap().contains("restore the object"), "{swept:?}");
+    assert_eq!(fixture.receive(&[KEY], 1).await["batchItemFailures"], json!([]));
+    fixture.assert_waits("upload");
+    fixture.aws.heal();
+    assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
 }

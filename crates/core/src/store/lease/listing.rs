@@ -111,6 +111,15 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
     Ok(found)
 }
 
+/// Whether a worker holds the lease at this key.
+///
+/// # Errors
+/// When the lease cannot be read.
+pub async fn is_live(store: &Store, bucket: &str, key: &str) -> Result<bool> {
+    let found = document::read(store, bucket, key).await?;
+    Ok(found.is_some_and(|(document, _)| document.expires_at >= Timestamp::now()))
+}
+
 /// Deletes expired leases, except those whose state a later attempt may need. Returns how many.
 ///
 /// A later attempt is possible as long as the leased object exists.

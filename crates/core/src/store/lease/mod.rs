@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
 use self::document::{CLOCK_MARGIN, LeaseDocument, after, signed};
-pub use self::listing::{LeaseInfo, drop_expired, leases};
+pub use self::listing::{LeaseInfo, drop_expired, is_live, leases};
 use super::write::Deleted;
 use super::{Store, TRIES, pause};
 use crate::error::{Error, ErrorKind, Result};
