@@ -69,6 +69,7 @@ async fn sweep_that_cannot_read_the_ledger_starts_no_kept_file() {
     let swept = fixture.sweep().await;
     assert_eq!((swept.reports.len(), swept.failures.len()), (0, 1));
     assert_eq!(swept.failures[0].kind(), ErrorKind::Privilege);
+    fixture.database.heal();
     fixture.database.stop();
     let swept = fixture.sweep().await;
     assert_eq!((swept.reports.len(), swept.failures.len()), (0, 0));
