@@ -135,6 +135,8 @@ mod deploy {
     mod crawler;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
+    // The values that the parameters of the templates accept, and the alarm on missing sweeps.
+    mod parameters;
     // A night with the database down, on a simulated clock: files, alarms, status, queues and the replay.
     mod night;
     // The roles of the template allow what the code calls, and nothing else.

@@ -12,6 +12,7 @@
 
 mod calls;
 mod policy;
+mod size;
 mod streaming;
 mod targets;
 pub(crate) mod template;
@@ -182,6 +183,7 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
 #[case::own_glue_database(&[("GlueDatabase", "fallback")])]
 #[case::bucket_key_and_events(&[("BucketKeyArn", "arn:aws:kms:us-east-1:111122223333:key/2"), ("EventBusName", "default")])]
 #[case::several_upload_prefixes(&[("MoreUploadPrefixes", "incoming/,late/")])]
+#[case::many_upload_prefixes(&[("MoreUploadPrefixes", "a/,b/,c/,d/,e/")])]
 #[case::whole_bucket(&[("UploadPrefix", "/")])]
 #[case::table_pattern(&[("TablePattern", "uploads/{table}/**")])]
 #[case::lake(&[("LakePrefix", "lake/"), ("Output", "both")])]
@@ -280,6 +282,34 @@ fn only_ingest_function_may_replay() -> Result<()> {
                         target.arn
                     );
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Up to four more prefixes are listed one by one. With a fifth one, the policy would need a longer list than the template has.
+#[rstest]
+#[case::one_prefix("uploads/", "", false)]
+#[case::two_prefixes("uploads/", "data/env=prod/", false)]
+#[case::five_prefixes("uploads/", "a/,b/,c/,d/", false)]
+#[case::six_prefixes("uploads/", "a/,b/,c/,d/,e/", true)]
+#[case::whole_bucket("/", "", true)]
+#[case::whole_bucket_and_prefixes("/", "a/,b/", true)]
+fn roles_read_only_below_upload_prefixes(
+    #[case] first: &str,
+    #[case] more: &str,
+    #[case] anywhere: bool,
+) -> Result<()> {
+    let template = template(&[("UploadPrefix", first), ("MoreUploadPrefixes", more)])?;
+    let [upload, ..] = &targets("uploads", &template)?[..] else { anyhow::bail!("no upload prefix") };
+    let elsewhere = Target { arn: "arn:aws:s3:::data/elsewhere/a.csv".to_owned(), ..upload.clone() };
+    for role in template.roles()?.iter().filter(|role| ["TriggerRole", "IngestRole", "TaskRole"].contains(&&*role.name))
+    {
+        for action in ["s3:GetObject", "s3:DeleteObject"] {
+            ensure!(role.allows(action, &elsewhere) == anywhere, "{} {action} on {}", role.name, elsewhere.arn);
+            for target in targets("uploads", &template)? {
+                ensure!(role.allows(action, &target), "{} {action} on {}", role.name, target.arn);
             }
         }
     }

@@ -20,10 +20,8 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 33] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 32] = [
     ("UploadPrefix", ["uploads/", "/"]),
-    ("MoreUploadPrefixes", ["", "incoming/,late/"]),
-    ("TablePattern", ["", "uploads/{table}/**"]),
     ("TableSettings", ["", "s3://acme/settings/tables.toml"]),
     ("DatabaseAuthentication", ["password", "iam"]),
     ("CreateBucket", ["true", "false"]),
@@ -33,6 +31,7 @@ const ALTERNATIVES: [(&str, [&str; 2]); 33] = [
     ("FailedDays", ["0", "30"]),
     ("SubnetIds", ["", "subnet-1,subnet-2"]),
     ("Architecture", ["x86_64", "arm64"]),
+    ("TaskCapacity", ["fargate", "spot"]),
     ("DatabaseCaSecretArn", ["", "arn:aws:secretsmanager:us-east-1:111122223333:secret:ca-AbCd12"]),
     ("DatabaseCaSecretKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/1"]),
     ("DatabaseSecretKeyArn", ["", "arn:aws:kms:us-east-1:111122223333:key/2"]),
@@ -56,8 +55,11 @@ const ALTERNATIVES: [(&str, [&str; 2]); 33] = [
     ("CrawlerNames", ["", "orders,refunds"]),
 ];
 /// Further ones, with more than two values.
-const LEVELS: [(&str, [&str; 3]); 2] =
-    [("LogLevel", ["INFO", "WARN", "ERROR"]), ("ScheduleState", ["ENABLED", "DISABLED", "DISABLED"])];
+const LEVELS: [(&str, [&str; 3]); 3] = [
+    ("LogLevel", ["INFO", "WARN", "ERROR"]),
+    ("ScheduleState", ["ENABLED", "DISABLED", "DISABLED"]),
+    ("MoreUploadPrefixes", ["", "incoming/,late/", "a/,b/,c/,d/,e/"]),
+];
 const REQUIRED: [(&str, &str); 3] =
     [("BucketName", "data"), ("DatabaseSecretName", "prod/orders"), ("DatabaseTable", "orders")];
 

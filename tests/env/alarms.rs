@@ -2,7 +2,9 @@
 //!
 //! MiniStack stores alarms and logs, but extracts no metrics from log lines and ignores dimensions. So the steps of
 //! CloudWatch are done here: a metric counts only if namespace, name and all dimensions are those of the alarm, and if it
-//! was reported in the alarm's period. The clock is simulated, so that a night takes a minute.
+//! was reported in one of the alarm's periods. An alarm is raised if all its periods breach. `scripts/deploy-local` replaces
+//! `FILL(metric, 0)`, which MiniStack does not know, by the metric with periods without data as breaching.
+//! The clock is simulated, so that a night takes a minute.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +48,7 @@ pub struct Reading {
     pub alarm: String,
     /// The name of its metric.
     pub metric: String,
-    /// The metric's value in the alarm's period; `None` without data.
+    /// The metric's value in the alarm's latest period; `None` without data.
     pub value: Option<f64>,
     /// Whether the alarm is raised.
     pub is_raised: bool,
@@ -173,9 +175,20 @@ impl Deployment {
         for alarm in self.alarms().await? {
             let seconds = alarm["Period"].as_u64().context("an alarm without a period")?;
             let minutes = u32::try_from(seconds / 60)?;
-            let is_in_period = |point: &&Point| point.minute <= minute && point.minute + minutes > minute;
-            let points: Vec<&Point> = history.points.iter().filter(is_in_period).collect();
-            readings.push(self.reading(&alarm, &points)?);
+            let periods = alarm["EvaluationPeriods"].as_u64().context("an alarm without evaluation periods")?;
+            let mut of_periods = Vec::new();
+            for before in 0..u32::try_from(periods)? {
+                // The latest period ends at this minute.
+                let is_in_period = |point: &&Point| {
+                    let minute_after = point.minute + before * minutes;
+                    minute_after <= minute && minute_after + minutes > minute
+                };
+                let points: Vec<&Point> = history.points.iter().filter(is_in_period).collect();
+                of_periods.push(self.reading(&alarm, &points)?);
+            }
+            let is_raised = of_periods.iter().all(|reading| reading.is_raised);
+            let latest = of_periods.into_iter().next().context("an alarm without evaluation periods")?;
+            readings.push(Reading { is_raised, ..latest });
         }
         readings.sort_by(|left, right| left.alarm.cmp(&right.alarm));
         Ok(readings)

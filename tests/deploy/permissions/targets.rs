@@ -54,10 +54,8 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         // Glue also checks an action on the catalog and the database of the resource.
         "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
         "glue-table" => {
-            let mut tables = vec![format!("table/{database}/{table}")];
-            if template.holds("HasTablePattern")? {
-                tables.push(format!("table/{database}/other"));
-            }
+            // Rows that wait can be in the table of an earlier GlueTable, whatever the parameters are now.
+            let tables = [format!("table/{database}/{table}"), format!("table/{database}/other")];
             let parents = ["catalog".to_owned(), format!("database/{database}")];
             parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
         }
@@ -91,7 +89,10 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "upload-queue" => vec!["UploadQueue.Arn".to_owned()],
         "task-definition" => {
             context = Some(("ecs:cluster", "Cluster.Arn".to_owned()));
-            vec!["TaskDefinition".to_owned()]
+            // A function still starts the former revision while a deployment replaces it.
+            [4, 5]
+                .map(|revision| format!("arn:aws:ecs:{REGION}:{ACCOUNT}:task-definition/spillway-task:{revision}"))
+                .to_vec()
         }
         "task-roles" => {
             context = Some(("iam:PassedToService", "ecs-tasks.amazonaws.com".to_owned()));
