@@ -157,6 +157,8 @@ mod deploy {
     mod sync;
     // The task as a process: modes, exit codes and signals.
     mod task;
+    // Scripts for a real AWS account, as far as they run without one.
+    mod scripts;
     // The template in every combination of its conditions, and some of them deployed.
     mod template;
 }
