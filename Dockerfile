@@ -1,6 +1,8 @@
 # The Fargate task: one binary, no shell, no package manager, not root. `make image` builds it and prints the commands that push it.
 #
 # glibc instead of a static musl binary: musl's allocator and resolver slow a load down by more than the few saved megabytes are worth.
+# Base images are named by tag, so that a build gets their fixes. To fix them, replace each tag by the digest that
+# `docker buildx imagetools inspect IMAGE` prints; Dependabot then proposes newer digests.
 # The base image contains the root certificates for AWS endpoints. The binary contains those of RDS.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
