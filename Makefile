@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff bench-start docs fmt lint build build-local build-demo build-optimized deploy image clean-local
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -46,6 +46,10 @@ test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is down
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test
 	PROPTEST_CASES="$(or $(CASES),2000)" cargo nextest run --profile fuzz --workspace --locked -E 'package(spillway-core) + package(spillway-formats)'
+
+sabotage: setup ## remove each guard of the promise in a copy of the source; a test must fail each time (compiles once)
+	@scripts/setup test
+	@scripts/sabotage $(GUARDS)
 
 fuzz-decoders: ## fuzz the decoders with coverage guidance, with a nightly compiler; SECONDS=60 for each by default
 	@scripts/fuzz $(or $(SECONDS),60)

@@ -8,7 +8,7 @@ mod store;
 // Destinations: what every engine must do, and what is specific to one.
 mod engines {
     // The fixture of the conformance tests, which the module of each engine runs.
-    mod conformance;
+    pub(crate) mod conformance;
     // Conformance tests for appending loads.
     mod conformance_append;
     // Conformance tests for the ledger column with the changes of a table.
@@ -25,16 +25,18 @@ mod engines {
     mod conformance_modes;
     // Conformance tests for files of changes.
     mod conformance_operations;
+    // Error codes, each caused on a real server.
+    mod failure_codes;
     // The column types in the documentation.
     mod column_types;
     // MySQL's destination on MariaDB: conformance, column types, errors.
-    mod mysql;
+    pub(crate) mod mysql;
     // Tables with features of MySQL and MariaDB: reserved names, invisible columns, limits of a row, generated keys.
     mod mysql_tables;
     // Random values in random spellings, and dates with two meanings.
     mod random_values;
     // PostgreSQL's destination: conformance, column types, errors.
-    mod postgres;
+    pub(crate) mod postgres;
     // PostgreSQL's destination with the load modes replace and merge.
     mod postgres_modes;
 }
@@ -51,6 +53,8 @@ mod load {
     mod contract;
     // Compressed, truncated and misnamed files, and CSV dialects.
     pub(crate) mod files;
+    // Unusual and hostile files: the outcome of each, and the memory.
+    mod hostile_inputs;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
     // Rows in the lake, alone or together with the database.
@@ -121,6 +125,18 @@ mod crash {
     mod poison;
     // A worker that stalls until another one has taken over its lease.
     mod stall;
+}
+
+// Attackers: servers, files and names that must not get, show or run anything.
+mod security {
+    // A server that requests files of the client.
+    mod local_files;
+    // Names from headers and keys, in SQL, in S3 and on disk.
+    mod names;
+    // Passwords and values of rows, which no log, message or catalog may contain.
+    mod secrets;
+    // Servers that cannot prove who they are.
+    mod tls;
 }
 
 // The deployed functions, the task and the stack.

@@ -29,7 +29,7 @@ impl Postgres {
     }
 
     /// Starts a server for this test alone.
-    async fn start(options: Options) -> Result<Self> {
+    pub(crate) async fn start(options: Options) -> Result<Self> {
         Self::on(Database::start(TestEngine::Postgres, options).await?).await
     }
 

@@ -10,7 +10,7 @@ use crate::mariadb::MariaDb;
 use crate::mysql_root::MySqlRoot;
 use crate::postgres::{self, Postgres};
 use crate::settings::Settings;
-use crate::tls::Certificates;
+use crate::tls::{Certificate, Certificates};
 
 /// Rows of a query: each value as text, and `None` for NULL.
 pub type Rows = Vec<Vec<Option<String>>>;
@@ -181,8 +181,10 @@ pub struct Options {
     pub local_infile: bool,
     /// Whether the server is read-only, as a replica is. MariaDB exempts administrators.
     pub read_only: bool,
-    /// Whether PostgreSQL offers TLS.
+    /// Whether the server offers TLS.
     pub tls: bool,
+    /// The certificate of the server.
+    pub certificate: Certificate,
     /// The number of connections, in addition to one for administrators.
     pub max_connections: u32,
     /// The size of the page cache, and of InnoDB's redo log.
@@ -191,6 +193,8 @@ pub struct Options {
     pub pam_services: Option<PathBuf>,
     /// Whether MariaDB writes a row-based binary log and syncs it at each COMMIT.
     pub binary_log: bool,
+    /// The maximum size of all tables of MariaDB together.
+    pub data_file_megabytes: Option<u32>,
 }
 
 impl Default for Options {
@@ -199,10 +203,12 @@ impl Default for Options {
             local_infile: true,
             read_only: false,
             tls: true,
+            certificate: Certificate::Valid,
             max_connections: 151,
             buffer_pool_megabytes: 128,
             pam_services: None,
             binary_log: false,
+            data_file_megabytes: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod alarms;
 pub mod athena;
+pub mod attacker;
 pub mod aws_json;
 pub mod cloud;
 pub mod database;
@@ -31,6 +32,7 @@ pub mod run;
 pub mod sample_events;
 pub mod server;
 pub mod settings;
+pub mod small_disk;
 pub mod task;
 mod template;
 pub mod terminal;

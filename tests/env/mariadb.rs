@@ -156,14 +156,18 @@ impl MariaDb {
             format!("--socket={}", self.folder.join("socket").display()),
             format!("--pid-file={}", self.folder.join("server.pid").display()),
             format!("--port={}", self.port()),
-            format!("--ssl-ca={}", tls.authority().display()),
-            format!("--ssl-cert={}", tls.server().display()),
-            format!("--ssl-key={}", tls.server_key().display()),
             format!("--local-infile={}", u8::from(self.options.local_infile)),
             format!("--read-only={}", u8::from(self.options.read_only)),
             format!("--max-connections={}", self.options.max_connections),
             format!("--innodb-buffer-pool-size={}M", self.options.buffer_pool_megabytes),
         ]);
+        if self.options.tls {
+            command.extend([
+                format!("--ssl-ca={}", tls.authority().display()),
+                format!("--ssl-cert={}", tls.server().display()),
+                format!("--ssl-key={}", tls.server_key().display()),
+            ]);
+        }
         match mysql {
             None => command.push(format!("--innodb-log-file-size={}M", self.options.buffer_pool_megabytes)),
             Some(_) => command.extend(MySqlRoot::options(&self.options)),
@@ -171,6 +175,10 @@ impl MariaDb {
         if let Some(services) = &self.options.pam_services {
             command.extend(["--plugin-load-add=auth_pam", "--pam-use-cleartext-plugin=ON"].map(str::to_owned));
             command = [with_services(services), command].concat();
+        }
+        if let Some(megabytes) = self.options.data_file_megabytes {
+            command.push("--innodb-file-per-table=OFF".to_owned());
+            command.push(format!("--innodb-data-file-path=ibdata1:12M:autoextend:max:{megabytes}M"));
         }
         if self.options.binary_log {
             let log = format!("--log-bin={}", self.folder.join("data/binary").display());

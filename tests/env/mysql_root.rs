@@ -58,6 +58,10 @@ impl MySqlRoot {
             "--performance-schema=OFF".to_owned(),
             format!("--innodb-redo-log-capacity={}M", options.buffer_pool_megabytes.max(8)),
         ];
+        if !options.tls {
+            // MySQL creates a certificate if it has none.
+            own.push("--tls-version=".to_owned());
+        }
         if !options.binary_log {
             own.push("--disable-log-bin".to_owned());
         }

@@ -23,7 +23,7 @@ impl Server {
     /// Creates the folder and the certificates of a server, and reserves a port.
     pub(crate) fn create(folder: PathBuf, owner: Owner, options: Options) -> Result<Self> {
         std::fs::create_dir_all(&folder)?;
-        Certificates::create(&folder.join("tls"))?;
+        Certificates::create(&folder.join("tls"), options.certificate)?;
         Ok(Self { port: keeper::reserve_port(&folder)?, folder, owner, options })
     }
 

@@ -1,5 +1,5 @@
 //! A private certificate authority and a server certificate for loopback, created with openssl. A second authority, which
-//! has signed nothing, tests that verification fails.
+//! has signed nothing, and certificates with defects test that verification fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,19 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::run;
+
+/// The certificate of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// Signed by the authority, for 127.0.0.1.
+    Valid,
+    /// Signed by itself, for 127.0.0.1.
+    SelfSigned,
+    /// Signed by the authority, for another host.
+    OtherHost,
+    /// Signed by the authority, for 127.0.0.1. It expired yesterday.
+    Expired,
+}
 
 /// A folder with the keys and certificates of a server and two authorities.
 #[derive(Debug, Clone)]
@@ -21,9 +34,14 @@ impl Certificates {
     }
 
     /// Creates both authorities and the server's certificate in the folder.
-    pub fn create(folder: &Path) -> Result<Self> {
+    pub fn create(folder: &Path, certificate: Certificate) -> Result<Self> {
+        let (hosts, days) = match certificate {
+            Certificate::Valid | Certificate::SelfSigned => ("IP:127.0.0.1, DNS:localhost", "2"),
+            Certificate::OtherHost => ("DNS:other.example", "2"),
+            Certificate::Expired => ("IP:127.0.0.1, DNS:localhost", "-1"),
+        };
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join("server.ext"), "subjectAltName = IP:127.0.0.1, DNS:localhost\n")?;
+        std::fs::write(folder.join("server.ext"), format!("subjectAltName = {hosts}\n"))?;
         for authority in ["ca", "untrusted"] {
             let (key, certificate) = (format!("{authority}.key"), format!("{authority}.pem"));
             let subject = format!("/CN=spillway tests {authority}");
@@ -36,9 +54,14 @@ impl Certificates {
         let request =
             ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=127.0.0.1"];
         openssl(folder, &[&request[..], &["-keyout", "server.key", "-out", "server.csr"]].concat())?;
-        let sign =
-            ["x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
-        openssl(folder, &[&sign[..], &["-extfile", "server.ext", "-out", "server.pem"]].concat())?;
+        let sign: &[&str] = match certificate {
+            Certificate::SelfSigned => &["-signkey", "server.key"],
+            Certificate::Valid | Certificate::OtherHost | Certificate::Expired => {
+                &["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+            }
+        };
+        let certify = ["x509", "-req", "-in", "server.csr", "-days", days, "-extfile", "server.ext"];
+        openssl(folder, &[&certify[..], sign, &["-out", "server.pem"]].concat())?;
         Ok(Self::in_folder(folder))
     }
 

@@ -4,7 +4,7 @@
 //! (ER_TRUNCATED_WRONG_VALUE_FOR_FIELD) do. The error keeps a message as its source only if messages of its kind never
 //! quote values. Otherwise it keeps the code and the SQLSTATE.
 
-use mysql_async::{DriverError, IoError};
+use mysql_async::{DriverError, IoError, LocalInfileError};
 
 use super::codes::{ER_VIEW_MULTIUPDATE, code_of, kind_of, reason};
 use crate::destination::failure::{Phase, other_protocol, unexpected_response};
@@ -78,6 +78,14 @@ fn driver_failure(phase: Phase, context: &str, driver: DriverError) -> Error {
         ) => ErrorKind::Credentials,
         (DriverError::ConnectionClosed, phase) => phase.connection_failure(),
         (DriverError::PacketTooLarge, _) => ErrorKind::DatabaseFull,
+        // LOAD DATA has a handler, which sends rows. For any other statement the driver sends nothing.
+        (DriverError::LocalInfile(LocalInfileError::NoHandler), _) => {
+            let message = format!(
+                "{context}: the server requests a file of this machine, and gets none; the server, or a proxy in front of it, \
+                 may be hostile"
+            );
+            return Error::new(ErrorKind::Internal, message);
+        }
         // The driver's error may quote a packet with row values, so it is not kept as the source.
         (DriverError::UnexpectedPacket { .. } | DriverError::PacketOutOfOrder, Phase::Connecting) => {
             return other_protocol(context);
@@ -125,6 +133,13 @@ mod tests {
         assert_eq!(failure(Phase::Connected, "x", broken()).kind(), ErrorKind::Failover);
         let closed = failure(Phase::Connected, "x", DriverError::ConnectionClosed.into());
         assert_eq!(closed.kind(), ErrorKind::Failover);
+    }
+
+    #[test]
+    fn request_for_a_file_is_named() {
+        let request = DriverError::LocalInfile(LocalInfileError::NoHandler);
+        let text = failure(Phase::Connected, "cannot read the ledger", request.into()).to_string();
+        assert!(text.starts_with("cannot read the ledger: the server requests a file of this machine"), "{text}");
     }
 
     #[test]
