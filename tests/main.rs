@@ -119,6 +119,8 @@ mod crash {
     mod commit_in_doubt;
     // Each database failure has the outcome that the retry policy names.
     mod failures;
+    // A slice of `make faults`: panics, stop signals, stalls, broken links and many workers at once.
+    mod faults;
     // `kill -9` at every failpoint that a test can reach, in the function and in the task.
     mod kill;
     // Files with which workers die again and again, and many files during one outage.

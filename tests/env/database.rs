@@ -140,6 +140,21 @@ impl Database {
         }
     }
 
+    /// Drops a schema and its user. Connections of the user are ended.
+    pub async fn drop_schema(&self, schema: &Schema) -> Result<()> {
+        match self {
+            Self::MariaDb(server) => {
+                server.execute(&format!("DROP DATABASE {}", schema.name)).await?;
+                server.execute(&format!("DROP USER '{}'@'%'", schema.user)).await
+            }
+            Self::Postgres(server) => {
+                let database = format!("DROP DATABASE {} WITH (FORCE)", schema.name);
+                server.execute(postgres::ADMINISTRATOR, &database).await?;
+                server.execute(postgres::ADMINISTRATOR, &format!("DROP ROLE {}", schema.user)).await
+            }
+        }
+    }
+
     /// Runs a statement as the administrator; `{schema}` becomes the schema's name.
     pub async fn execute(&self, schema: &Schema, statement: &str) -> Result<()> {
         let statement = statement.replace("{schema}", schema.sql_name());

@@ -29,6 +29,11 @@ impl Pause {
         Settings::default().with("SPILLWAY_FAILPOINT", &self.point).with("SPILLWAY_FAILPOINT_FILE", self.file.display())
     }
 
+    /// The names of the failpoints in the file: one, or with `every:trace` all that the process has reached.
+    pub fn reached(&self) -> Vec<String> {
+        std::fs::read_to_string(&self.file).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
     /// The failpoint's name.
     pub fn point(&self) -> &str {
         &self.point

@@ -134,6 +134,15 @@ impl Fixture {
         }
     }
 
+    /// Expects that a later file deletes these rows of a loaded object.
+    pub fn expect_deleted(&mut self, object: &Object, rows: &[String]) {
+        for input in self.inputs.iter_mut().filter(|input| input.object.key == object.key) {
+            let before = input.rows.len();
+            input.rows.retain(|row| !rows.contains(row));
+            self.replaced_rows += before - input.rows.len();
+        }
+    }
+
     /// Expects that the object is moved, and that none of its rows are stored.
     pub fn expect_no_rows(&mut self, object: Object) {
         self.inputs.push(Input { object, rows: Vec::new() });

@@ -14,6 +14,7 @@ pub mod deploy;
 pub mod event;
 pub mod failpoint;
 pub mod fallback;
+pub mod faults;
 pub mod firehose;
 pub mod fixture;
 pub mod http;

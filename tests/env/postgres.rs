@@ -23,7 +23,7 @@ use crate::{run, template, wait};
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const FULL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The user who has all privileges and needs no password on loopback.
-const ADMINISTRATOR: &str = "postgres";
+pub(crate) const ADMINISTRATOR: &str = "postgres";
 
 /// A PostgreSQL server.
 #[derive(Debug)]

@@ -1,17 +1,44 @@
 //! Failpoints: named points of the pipeline at which a test can pause a process and kill it.
 //!
 //! With the feature `failpoints`, a process that reaches the point in `SPILLWAY_FAILPOINT` creates the file
-//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. Deployed binaries are built without the feature:
+//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. With `NAME:panic` it panics there instead. With
+//! `every:trace` it adds the name of each point that it reaches to the file. Deployed binaries are built without the feature:
 //! there a failpoint does nothing.
 
-/// The failpoint of this process, and the file that it creates there.
+/// The failpoint of this process.
 #[cfg(feature = "failpoints")]
-static ARMED: std::sync::OnceLock<(String, std::path::PathBuf)> = std::sync::OnceLock::new();
+static ARMED: std::sync::OnceLock<Armed> = std::sync::OnceLock::new();
+
+/// A failpoint, and what happens there.
+#[cfg(feature = "failpoints")]
+struct Armed {
+    point: String,
+    action: Action,
+    /// The file that shows which point was reached.
+    file: std::path::PathBuf,
+}
+
+/// What happens at a failpoint.
+#[cfg(feature = "failpoints")]
+#[derive(PartialEq, Eq)]
+enum Action {
+    /// The process waits until the file is deleted.
+    Pause,
+    /// The process panics.
+    Panic,
+    /// The process continues. Applies to every failpoint.
+    Trace,
+}
 
 /// Arms one failpoint until the end of this process. Only the first call has an effect.
 #[cfg(feature = "failpoints")]
-pub(crate) fn arm(point: String, file: std::path::PathBuf) {
-    let _ = ARMED.set((point, file));
+pub(crate) fn arm(spec: &str, file: std::path::PathBuf) {
+    let (point, action) = match spec.split_once(':') {
+        Some((point, "panic")) => (point, Action::Panic),
+        Some((point, "trace")) => (point, Action::Trace),
+        _ => (spec, Action::Pause),
+    };
+    let _ = ARMED.set(Armed { point: point.to_owned(), action, file });
 }
 
 /// Every failpoint, in the order of the pipeline.
@@ -210,18 +237,27 @@ impl Failpoint {
         format!("{self:?}")
     }
 
-    /// Pauses the process here if a test has requested it.
+    /// Pauses or ends the process here if a test has requested it.
     #[cfg(not(feature = "failpoints"))]
     #[allow(clippy::unused_async, reason = "the same signature as with the feature")]
     pub async fn reached(self) {}
 
-    /// Pauses the process here if a test has requested it.
+    /// Pauses or ends the process here if a test has requested it.
     #[cfg(feature = "failpoints")]
     pub async fn reached(self) {
-        let Some((point, file)) = ARMED.get() else { return };
+        let Some(Armed { point, action, file }) = ARMED.get() else { return };
+        if *action == Action::Trace {
+            // Without its file, a trace has no effect, and the test that reads it fails.
+            let _ = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(file)
+                .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{}\n", self.name()).as_bytes()));
+        }
         if *point != self.name() || std::fs::write(file, self.name()).is_err() {
             return;
         }
+        assert!(*action != Action::Panic, "a test has requested a panic at the failpoint {point}");
         while file.exists() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }

@@ -164,7 +164,7 @@ pub(super) fn process() -> Environment {
     if let (Ok(Some(point)), Ok(Some(file))) =
         (environment.find(&settings::SPILLWAY_FAILPOINT), environment.find(&settings::SPILLWAY_FAILPOINT_FILE))
     {
-        crate::failpoint::arm(point, file.into());
+        crate::failpoint::arm(&point, file.into());
     }
     environment
 }

@@ -112,7 +112,7 @@ settings! { Platform PLATFORM {
 }}
 
 settings! { Testing TESTING {
-    /// Failpoint at which the process waits.
+    /// Failpoint at which the process waits, or panics (`NAME:panic`). With `every:trace`, the file lists each failpoint that was reached.
     SPILLWAY_FAILPOINT: String = Value::text("the name of a failpoint"), TestBuilds, Template::NotSet;
 
     /// File that the process creates at the failpoint. It continues when the file is deleted.

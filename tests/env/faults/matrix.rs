@@ -1,0 +1,175 @@
+//! One fault at one failpoint, for each mode, engine, worker and kind of fault.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use fastrand::Rng;
+
+use super::scene::{LEASE_OVER, Mode, Scene};
+use super::tally::Outcome;
+use super::worker::{Job, Worker};
+use crate::database::Engine;
+use crate::failpoint::Pause;
+use crate::process::Signal;
+
+/// What happens to the worker at the failpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM, as when Fargate stops a task. The worker continues and ends by itself.
+    Terminate,
+    /// SIGSTOP until another worker has taken over the lease, then SIGCONT.
+    Halt,
+    /// A panic.
+    Panic,
+}
+
+impl Fault {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Kill, Self::Terminate, Self::Halt, Self::Panic];
+}
+
+/// The program of the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The task.
+    Task,
+    /// The command line.
+    CommandLine,
+}
+
+impl Program {
+    /// Both programs.
+    pub const ALL: [Self; 2] = [Self::Task, Self::CommandLine];
+}
+
+/// A worker in one mode. Its failpoints are found by a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setup {
+    /// The engine.
+    pub engine: Engine,
+    /// The mode.
+    pub mode: Mode,
+    /// The program.
+    pub program: Program,
+}
+
+impl Setup {
+    /// Every combination. The task cannot replay.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for engine in [Engine::MariaDb, Engine::Postgres] {
+            for mode in Mode::ALL.into_iter().filter(|mode| mode.is_on(engine)) {
+                for program in Program::ALL {
+                    if mode != Mode::Replay || program == Program::CommandLine {
+                        all.push(Self { engine, mode, program });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn job(self, scene: &Scene) -> Job {
+        let key = scene.objects[0].key.clone();
+        match (self.mode, self.program) {
+            (Mode::Replay, _) => Job::Replay,
+            (_, Program::Task) => Job::Task(key),
+            (_, Program::CommandLine) => Job::Load(key),
+        }
+    }
+
+    /// The failpoints that the worker reaches, in order. A point that it passes several times is listed once.
+    pub async fn trace(self) -> Result<Vec<String>> {
+        let scene = Scene::prepare(self.engine, self.mode, &[120]).await?;
+        let pause = Pause::at("every:trace")?;
+        let settings = scene.settings.clone().and(&pause.settings());
+        let ended = Worker::run(&self.job(&scene), &settings).await?;
+        ensure!(ended.status.success(), "{self:?} fails without a fault: {}", ended.logs);
+        let mut points = Vec::new();
+        for point in pause.reached() {
+            if !points.contains(&point) {
+                points.push(point);
+            }
+        }
+        ensure!(!points.is_empty(), "{self:?} reaches no failpoint: {}", ended.logs);
+        scene.discard().await?;
+        Ok(points)
+    }
+
+    /// Disturbs the worker at the failpoint, loads the file again, and sweeps.
+    pub async fn run(self, point: &str, fault: Fault, rng: &mut Rng) -> Result<Outcome> {
+        let mut scene = Scene::prepare(self.engine, self.mode, &[rng.usize(6..200)]).await?;
+        let outcome = self.disturb(&mut scene, point, fault, rng).await?;
+        scene.discard().await?;
+        Ok(outcome)
+    }
+
+    async fn disturb(self, scene: &mut Scene, point: &str, fault: Fault, rng: &mut Rng) -> Result<Outcome> {
+        let job = self.job(scene);
+        let pause = match fault {
+            Fault::Panic => Pause::at(&format!("{point}:panic"))?,
+            _ => Pause::at(point)?,
+        };
+        let mut worker = Worker::start(&job, &scene.settings.clone().and(&pause.settings()))?;
+        while !pause.is_reached() {
+            if worker.has_ended()? && !pause.is_reached() {
+                return Ok(Outcome { out_of_reach: true, ..Outcome::default() });
+            }
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+        match fault {
+            Fault::Kill => {
+                ensure!(worker.signal(Signal::Kill)?, "the worker ended at {point}");
+                let ended = worker.end().await?;
+                ensure!(!ended.status.success(), "the worker was not killed at {point}");
+            }
+            Fault::Terminate => {
+                ensure!(worker.signal(Signal::Terminate)?, "the worker ended at {point}");
+                tokio::time::sleep(Duration::from_millis(rng.u64(0..100))).await;
+                pause.release()?;
+                worker.end().await?;
+            }
+            Fault::Halt => {
+                ensure!(scene.halt(&mut worker).await?, "the worker ended at {point}");
+                tokio::time::sleep(LEASE_OVER).await;
+                if rng.bool() {
+                    scene.repair().await?;
+                }
+                // It may fail, if the halted worker has an open transaction.
+                scene.work(&job).await?;
+                pause.release()?;
+                worker.signal(Signal::Continue)?;
+                worker.end().await?;
+            }
+            Fault::Panic => {
+                let ended = worker.end().await?;
+                ensure!(ended.logs.contains("a test has requested a panic"), "no panic at {point}: {}", ended.logs);
+            }
+        }
+        scene.note_disturbance();
+        finish(scene, &job, rng).await?;
+        Ok(Outcome { fired: 1, verdict: scene.verdict().await?, ..Outcome::default() })
+    }
+}
+
+/// Loads the file again or not, repairs its table or not, sweeps, and replays what was repaired.
+pub(super) async fn finish(scene: &mut Scene, job: &Job, rng: &mut Rng) -> Result<()> {
+    let is_repaired = rng.bool();
+    if is_repaired {
+        scene.repair().await?;
+    }
+    if rng.bool() {
+        // While the lease of the dead worker is valid.
+        scene.work(job).await?;
+    }
+    scene.settle().await?;
+    if is_repaired || *job == Job::Replay {
+        for _ in 0..2 {
+            scene.work(&Job::Replay).await?;
+        }
+        scene.settle().await?;
+    }
+    Ok(())
+}
