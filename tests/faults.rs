@@ -1,7 +1,7 @@
 //! `make faults`: runs with faults until its time is over, and prints what was lost, stored twice or left over.
 //!
-//! Arguments, each as NAME=VALUE: `battery` (`points`, `random`, `wire`, `concurrency`, or several with commas), `seconds`, `runs`, `seed`, `at_once`, and
-//! `only`, a part of the names of the cases. Each run that fails is printed with its case and its seed:
+//! Arguments, each as NAME=VALUE: `battery` (`points`, `answers`, `random`, `wire`, `concurrency`, or several with commas), `seconds`,
+//! `runs`, `seed`, `at_once`, and `only`, a part of the names of the cases. Each run that fails is printed with its case and its seed:
 //! `battery=random only=random/mariadb/Merge seed=17 runs=1` repeats it.
 
 #![expect(clippy::print_stdout, reason = "the program prints its output")]
@@ -11,17 +11,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use fastrand::Rng;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use spillway_test_env::cloud::Cloud;
 use spillway_test_env::database::{Database, Engine};
 use spillway_test_env::faults::Case;
 use spillway_test_env::faults::matrix::Setup;
 use spillway_test_env::faults::tally::{Outcome, Tally};
+use spillway_test_env::faults::wire::Line;
 use spillway_test_env::fixture::Verdict;
 use spillway_test_env::run;
 use tokio::task::JoinSet;
 
 /// The interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(60);
+
+/// A trace that waits too long for its turn loses its lease.
+const TRACES_AT_ONCE: usize = 4;
 
 struct Options {
     batteries: Vec<String>,
@@ -35,7 +40,7 @@ struct Options {
 impl Options {
     fn from_arguments() -> Result<Self> {
         let mut options = Self {
-            batteries: ["points", "random", "wire", "concurrency"].map(str::to_owned).to_vec(),
+            batteries: ["points", "answers", "random", "wire", "concurrency"].map(str::to_owned).to_vec(),
             seconds: 3_000,
             runs: usize::MAX,
             seed: run::random_numbers().1 % 1_000_000_000,
@@ -57,6 +62,11 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// Whether cases whose names begin with this text can be among those that were asked for.
+    fn concerns(&self, beginning: &str) -> bool {
+        beginning.contains(&self.only) || self.only.starts_with(beginning)
+    }
 }
 
 #[tokio::main]
@@ -73,7 +83,9 @@ async fn main() -> Result<()> {
         let tally = run_battery(battery, &options).await?;
         tallies.insert(battery.clone(), tally);
     }
-    println!("\n| battery | runs | faults fired | lost | doubled | unexpected | other | failed | seconds of all runs |");
+    println!(
+        "\n| battery | runs | faults fired | lost | doubled | unexpected | other | failed | seconds of all runs |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (name, tally) in &tallies {
         println!("{}", tally.line(name));
@@ -85,15 +97,18 @@ async fn main() -> Result<()> {
 async fn run_battery(battery: &str, options: &Options) -> Result<Tally> {
     let begun = Instant::now();
     let time = Duration::from_secs(options.seconds / options.batteries.len() as u64);
-    let mut listed = match battery {
-        "points" => {
-            let mut cases = points(options).await?;
-            Rng::with_seed(options.seed).shuffle(&mut cases);
-            println!("points: {} cases", cases.len());
-            Some(cases.into_iter())
-        }
+    let listed = match battery {
+        "points" => Some(points(options).await?),
+        "answers" => Some(answers(options).await?),
         _ => None,
     };
+    let mut listed = listed.map(|mut cases| {
+        cases.retain(|case| case.to_string().contains(&options.only));
+        cases.sort_by_key(Case::to_string);
+        Rng::with_seed(options.seed).shuffle(&mut cases);
+        println!("{battery}: {} cases", cases.len());
+        cases.into_iter()
+    });
     let mut tally = Tally::default();
     let mut running = JoinSet::new();
     let (mut seed, mut started, mut printed) = (options.seed, 0, Instant::now());
@@ -121,7 +136,12 @@ async fn run_battery(battery: &str, options: &Options) -> Result<Tally> {
             println!("{} after {:.0} s", tally.line(battery), begun.elapsed().as_secs_f64());
         }
     }
-    println!("{} after {:.0} s, {} cases out of reach", tally.line(battery), begun.elapsed().as_secs_f64(), tally.out_of_reach);
+    println!(
+        "{} after {:.0} s, {} cases out of reach",
+        tally.line(battery),
+        begun.elapsed().as_secs_f64(),
+        tally.out_of_reach
+    );
     Ok(tally)
 }
 
@@ -142,18 +162,24 @@ fn note(tally: &mut Tally, case: &Case, seed: u64, result: Result<Outcome>, time
 
 /// The faults at each failpoint that a trace of each setup has found.
 async fn points(options: &Options) -> Result<Vec<Case>> {
-    let mut running = JoinSet::new();
-    for setup in Setup::all() {
-        running.spawn(async move { (setup, setup.trace().await) });
-    }
-    let mut cases = Vec::new();
-    while let Some(ended) = running.join_next().await {
-        let (setup, points) = ended?;
-        let points = points?;
-        println!("{} {:?} {:?} reaches {} failpoints: {}", setup.engine.name(), setup.mode, setup.program, points.len(), points.join(" "));
-        cases.extend(Case::points(setup, &points));
-    }
-    cases.sort_by_key(Case::to_string);
-    cases.retain(|case| case.to_string().contains(&options.only));
-    Ok(cases)
+    let setups = Setup::all().into_iter().filter(|setup| options.concerns(&format!("points/{setup}/")));
+    let traces = setups.map(|setup| async move {
+        let points = setup.trace().await?;
+        println!("{setup} reaches {} failpoints: {}", points.len(), points.join(" "));
+        anyhow::Ok(Case::points(setup, &points))
+    });
+    let cases: Vec<Vec<Case>> = stream::iter(traces).buffer_unordered(TRACES_AT_ONCE).try_collect().await?;
+    Ok(cases.concat())
+}
+
+/// Each answer of each server that a worker gets, swallowed or late.
+async fn answers(options: &Options) -> Result<Vec<Case>> {
+    let lines = Line::all().into_iter().filter(|line| options.concerns(&format!("wire/{line}/")));
+    let plans = lines.map(|line| async move {
+        let plans = line.plans().await?;
+        println!("{line} gets {} answers", plans.len() / 2);
+        anyhow::Ok(plans.into_iter().map(move |plan| Case::Wire(line, plan)).collect::<Vec<_>>())
+    });
+    let cases: Vec<Vec<Case>> = stream::iter(plans).buffer_unordered(TRACES_AT_ONCE).try_collect().await?;
+    Ok(cases.concat())
 }

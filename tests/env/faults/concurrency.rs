@@ -92,8 +92,7 @@ async fn beside(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
     for worker in workers {
         worker.end().await?;
     }
-    scene.settle().await?;
-    scene.work(&Job::Replay).await?;
+    scene.repair().await?;
     end(scene, steps).await
 }
 
@@ -139,7 +138,7 @@ async fn at_once(scene: &Scene, jobs: &[Job]) -> Result<()> {
 }
 
 async fn end(mut scene: Scene, fired: usize) -> Result<Outcome> {
-    scene.settle().await?;
+    scene.settle_and_replay().await?;
     let verdict = scene.verdict().await?;
     scene.discard().await?;
     Ok(Outcome { fired, verdict, ..Outcome::default() })

@@ -109,7 +109,9 @@ impl Shared {
     /// Notes that a fault occurs, unless it has occurred often enough.
     fn fire(&self) -> bool {
         let times = self.plan.times;
-        self.fired.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |fired| (fired < times).then_some(fired + 1)).is_ok()
+        self.fired
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |fired| (fired < times).then_some(fired + 1))
+            .is_ok()
     }
 
     /// The number of these bytes to forward before the fault; `None` without a fault in them.

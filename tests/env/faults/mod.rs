@@ -22,7 +22,7 @@ use link::Plan;
 use matrix::{Fault, Setup};
 use scene::Mode;
 use tally::Outcome;
-use wire::Behind;
+use wire::{Behind, Line};
 
 /// One run. Together with its seed it can be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Case {
     /// Faults at random moments.
     Random(Engine, Mode),
     /// A link that breaks.
-    Wire(Engine, Mode, Behind, Plan),
+    Wire(Line, Plan),
     /// Many workers at once.
     Concurrency(Engine, Crowd),
 }
@@ -40,13 +40,9 @@ pub enum Case {
 impl fmt::Display for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Point(Setup { engine, mode, program }, point, fault) => {
-                write!(formatter, "points/{}/{mode:?}/{program:?}/{point}/{fault:?}", engine.name())
-            }
+            Self::Point(setup, point, fault) => write!(formatter, "points/{setup}/{point}/{fault:?}"),
             Self::Random(engine, mode) => write!(formatter, "random/{}/{mode:?}", engine.name()),
-            Self::Wire(engine, mode, behind, plan) => {
-                write!(formatter, "wire/{}/{mode:?}/{behind:?}/{plan:?}", engine.name())
-            }
+            Self::Wire(line, plan) => write!(formatter, "wire/{line}/{plan:?}"),
             Self::Concurrency(engine, crowd) => write!(formatter, "concurrency/{}/{crowd:?}", engine.name()),
         }
     }
@@ -65,7 +61,7 @@ impl Case {
             "random" => Some(Self::Random(engine, mode)),
             "wire" => {
                 let behind = if rng.u8(0..3) == 0 { Behind::Database } else { Behind::Aws };
-                Some(Self::Wire(engine, mode, behind, wire::random_plan(&mut rng)))
+                Some(Self::Wire(Line { engine, mode, behind }, wire::random_plan(&mut rng)))
             }
             "concurrency" => Some(Self::Concurrency(engine, Crowd::ALL[rng.usize(0..Crowd::ALL.len())])),
             _ => None,
@@ -84,7 +80,7 @@ impl Case {
         match self {
             Self::Point(setup, point, fault) => setup.run(point, *fault, &mut rng).await,
             Self::Random(engine, mode) => random::run(*engine, *mode, &mut rng).await,
-            Self::Wire(engine, mode, behind, plan) => wire::run(*engine, *mode, *behind, *plan, &mut rng).await,
+            Self::Wire(line, plan) => wire::run(*line, *plan, &mut rng).await,
             Self::Concurrency(engine, crowd) => concurrency::run(*engine, *crowd, &mut rng).await,
         }
     }

@@ -1,7 +1,7 @@
 //! Workers that are killed or halted at random moments, while others load the same files.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use fastrand::Rng;
@@ -15,35 +15,31 @@ use crate::process::Signal;
 
 /// Deaths of one file, of which three in a row park it.
 const MOST_DEATHS: usize = 2;
-/// Most loads of a small file end within this time.
-const LONGEST_DELAY_MS: u64 = 1_100;
+/// The time that a worker needs, as a mean of those that were not disturbed. The moments of the faults are spread over it, so that they
+/// meet every step of a load whatever the load of the machine.
+static USUAL_MS: AtomicU64 = AtomicU64::new(700);
 
 /// A run of a seed: files, two workers with some jobs each, and the moments of the faults.
 pub async fn run(engine: Engine, mode: Mode, rng: &mut Rng) -> Result<Outcome> {
     let files = if mode.has_no_order() { rng.usize(1..5) } else { 1 };
     let rows: Vec<usize> = (0..files).map(|_| rng.usize(6..250)).collect();
     let mut scene = Scene::prepare(engine, mode, &rows).await?;
-    let is_repaired_early = rng.u8(..) < 60;
+    let is_repaired = rng.u8(..) < 60;
     let shared = Shared { fired: AtomicUsize::new(0), deaths: Mutex::new(vec![0; files]) };
     let (first, second) = (Rng::with_seed(rng.u64(..)), Rng::with_seed(rng.u64(..)));
     let (first, second) = tokio::join!(slot(&scene, first, &shared), slot(&scene, second, &shared));
     first.and(second)?;
     scene.note_disturbance();
-    if is_repaired_early {
+    if is_repaired {
         scene.repair().await?;
     }
-    scene.settle().await?;
-    if is_repaired_early || mode == Mode::Replay {
-        for _ in 0..2 {
-            scene.work(&Job::Replay).await?;
-        }
+    if is_repaired || scene.changes_rows() {
+        scene.settle_and_replay().await?;
+    } else {
         scene.settle().await?;
     }
-    let outcome = Outcome {
-        fired: shared.fired.load(Ordering::SeqCst),
-        verdict: scene.verdict().await?,
-        ..Outcome::default()
-    };
+    let outcome =
+        Outcome { fired: shared.fired.load(Ordering::SeqCst), verdict: scene.verdict().await?, ..Outcome::default() };
     scene.discard().await?;
     Ok(Outcome { out_of_reach: outcome.fired == 0 && outcome.verdict == crate::fixture::Verdict::default(), ..outcome })
 }
@@ -69,8 +65,12 @@ async fn slot(scene: &Scene, mut rng: Rng, shared: &Shared) -> Result<()> {
         };
         let mut worker = Worker::start(&job, &scene.settings)?;
         let fault = rng.u8(0..10);
-        let delay = Duration::from_millis(rng.u64(30..LONGEST_DELAY_MS));
+        let usual = USUAL_MS.load(Ordering::Relaxed) as f64 / 1_000.0;
+        let delay = Duration::from_secs_f64(rng.f64() * usual * 1.3);
+        let begun = Instant::now();
+        let mut is_disturbed = false;
         if fault < 8 && !worker.ends_within(delay).await? {
+            is_disturbed = true;
             match fault {
                 0..=5 => {
                     let mut deaths = shared.deaths.lock().await;
@@ -95,6 +95,10 @@ async fn slot(scene: &Scene, mut rng: Rng, shared: &Shared) -> Result<()> {
             }
         }
         worker.end().await?;
+        if !is_disturbed {
+            let usual = USUAL_MS.load(Ordering::Relaxed);
+            USUAL_MS.store((usual * 7 + begun.elapsed().as_millis() as u64) / 8, Ordering::Relaxed);
+        }
     }
     Ok(())
 }

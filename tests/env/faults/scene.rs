@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::worker::{Job, Worker};
 use crate::cloud::Object;
-use crate::database::Engine;
+use crate::database::{Database, Engine};
 use crate::fixture::{Counted, Input, Verdict, file, records};
 use crate::process::Signal;
 use crate::settings::Settings;
@@ -15,7 +15,7 @@ use crate::test_env::TestEnv;
 /// The time after which another worker may take over: the lease, and one second for differences between clocks.
 pub const LEASE_OVER: Duration = Duration::from_millis(6_300);
 /// The time limit for the sweeps at the end of a run.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(400);
 /// The number of rows of the older file.
 const OLD_ROWS: usize = 60;
 
@@ -73,6 +73,11 @@ impl Mode {
     /// Whether several files may be loaded in any order with the same result.
     pub fn has_no_order(self) -> bool {
         !matches!(self, Self::Replace | Self::Mirror | Self::Changes | Self::Replay)
+    }
+
+    /// Whether rows in the fallback must be replayed before the rows are counted, because they change rows of the table.
+    pub fn changes_rows(self) -> bool {
+        matches!(self, Self::Replace | Self::Merge | Self::Mirror | Self::Changes)
     }
 
     fn needs_repair(self) -> bool {
@@ -135,9 +140,10 @@ impl Scene {
         }
         if mode == Mode::Replay {
             for object in scene.objects.clone() {
-                scene.work(&Job::Load(object.key)).await?;
+                scene.load_undisturbed(&object.key).await?;
             }
             scene.repair().await?;
+            ensure!(scene.is_repaired, "the table was not repaired before the faults");
         }
         Ok(scene)
     }
@@ -194,12 +200,29 @@ impl Scene {
         } else {
             self.env.fixture.upload(key, OLD_ROWS).await?
         };
-        let ended = Worker::run(&Job::Load(key.to_owned()), &self.settings).await?;
-        ensure!(ended.status.success(), "the older file was not loaded: {}", ended.logs);
+        self.load_undisturbed(key).await?;
         if matches!(self.mode, Mode::Replace | Mode::Mirror) {
             self.env.fixture.expect_replaced(&object);
         }
         Ok(())
+    }
+
+    /// Loads a file before the faults. On a machine with much load a worker may lose its lease.
+    async fn load_undisturbed(&self, key: &str) -> Result<()> {
+        for _ in 0..5 {
+            let ended = Worker::run(&Job::Load(key.to_owned()), &self.settings).await?;
+            // A file that falls back needs attention.
+            if matches!(ended.status.code(), Some(0 | 2)) {
+                return Ok(());
+            }
+            tokio::time::sleep(LEASE_OVER).await;
+        }
+        bail!("{key} was not loaded before the faults")
+    }
+
+    /// See [`Mode::changes_rows`].
+    pub fn changes_rows(&self) -> bool {
+        self.mode.changes_rows()
     }
 
     /// Notes that a worker was killed or halted now, so that its lease expires later.
@@ -212,12 +235,15 @@ impl Scene {
         Ok(Worker::run(job, &self.settings).await?.status.success())
     }
 
-    /// Repairs a table that does not accept the files.
+    /// Repairs a table that does not accept the files. It stays as it is if a halted worker holds a lock on it.
     pub async fn repair(&mut self) -> Result<()> {
         if self.mode.needs_repair() && !self.is_repaired {
-            // Whether rows were stored before: the broken table accepts none.
-            self.env.sql("DROP TABLE {schema}.orders").await?;
-            self.is_repaired = true;
+            // The table has no rows, since it accepts none.
+            let statement = match self.env.server {
+                Database::MariaDb(_) => "DROP TABLE {schema}.orders WAIT 3",
+                Database::Postgres(_) => "SET lock_timeout = '3s'; DROP TABLE {schema}.orders",
+            };
+            self.is_repaired = self.env.sql(statement).await.is_ok();
         }
         Ok(())
     }
@@ -241,6 +267,19 @@ impl Scene {
             );
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    }
+
+    /// Sweeps as [`Scene::settle`] does, and replays the fallback. A database that was out of reach has made files fall back.
+    pub async fn settle_and_replay(&mut self) -> Result<()> {
+        self.settle().await?;
+        for _ in 0..5 {
+            let is_empty = self.env.fixture.account.keys("fallback/").await?.is_empty();
+            if is_empty || (self.mode.needs_repair() && !self.is_repaired) {
+                return Ok(());
+            }
+            self.work(&Job::Replay).await?;
+        }
+        self.settle().await
     }
 
     /// What is wrong at the end of the run.

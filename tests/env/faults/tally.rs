@@ -13,8 +13,6 @@ pub struct Outcome {
     pub out_of_reach: bool,
     /// What is wrong after the run.
     pub verdict: Verdict,
-    /// The number of objects that were parked.
-    pub parked: usize,
 }
 
 /// The counts of a battery.
@@ -34,8 +32,6 @@ pub struct Tally {
     pub unexpected: usize,
     /// Misplaced objects, wrong counts in the ledger, and leftovers.
     pub other: usize,
-    /// Objects that were parked after three deaths.
-    pub parked: usize,
     /// Runs that did not reach their end.
     pub failed: usize,
     /// The sum of the runs' times.
@@ -52,7 +48,6 @@ impl Tally {
         }
         self.runs += 1;
         self.fired += outcome.fired;
-        self.parked += outcome.parked;
         let Verdict { lost, duplicated, unexpected, misplaced, ledger, left_over } = &outcome.verdict;
         self.lost += lost.len();
         self.doubled += duplicated.len();

@@ -1,5 +1,6 @@
 //! A worker whose link to AWS or to the database breaks, beside a second delivery or not.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use super::link::{Break, Link, Moment, Plan};
 use super::matrix::finish;
-use super::scene::{Mode, Scene};
+use super::scene::{LEASE_OVER, Mode, Scene};
 use super::tally::Outcome;
 use super::worker::{Job, Worker};
 use crate::database::Engine;
@@ -16,7 +17,7 @@ use crate::settings::Settings;
 
 const SECRET: &str = "database";
 /// More answers than a worker gets from either server for a small file.
-const MOST_ANSWERS: usize = 45;
+const MOST_ANSWERS: usize = 32;
 /// A body of a test's file and its headers are shorter.
 const MOST_BYTES: usize = 20_000;
 
@@ -51,8 +52,53 @@ pub fn random_plan(rng: &mut Rng) -> Plan {
     Plan { moment, effect, times }
 }
 
+/// A worker of one mode whose answers are counted, and then swallowed one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// The engine.
+    pub engine: Engine,
+    /// The mode.
+    pub mode: Mode,
+    /// The server.
+    pub behind: Behind,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{:?}/{:?}", self.engine.name(), self.mode, self.behind)
+    }
+}
+
+impl Line {
+    /// Every combination.
+    pub fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for engine in [Engine::MariaDb, Engine::Postgres] {
+            for mode in Mode::ALL.into_iter().filter(|mode| mode.is_on(engine)) {
+                all.extend([Behind::Aws, Behind::Database].map(|behind| Self { engine, mode, behind }));
+            }
+        }
+        all
+    }
+
+    /// A plan for each answer that a worker gets without a fault: it is swallowed, or it comes after the lease has expired.
+    pub async fn plans(self) -> Result<Vec<Plan>> {
+        let never = Plan { moment: Moment::Answer(usize::MAX), effect: Break::Cut, times: 1 };
+        let scene = Scene::prepare(self.engine, self.mode, &[100]).await?;
+        let (link, settings) = behind_link(&scene, self.behind, never, false).await?;
+        let job = if self.mode == Mode::Replay { Job::Replay } else { Job::Task(scene.objects[0].key.clone()) };
+        Worker::run(&job, &settings).await?;
+        let answers = link.answers();
+        scene.discard().await?;
+        let late = Break::Delay(LEASE_OVER);
+        let plans = |answer| [Break::Cut, late].map(|effect| Plan { moment: Moment::Answer(answer), effect, times: 1 });
+        Ok((0..answers).flat_map(plans).collect())
+    }
+}
+
 /// A run of a seed with this plan.
-pub async fn run(engine: Engine, mode: Mode, behind: Behind, plan: Plan, rng: &mut Rng) -> Result<Outcome> {
+pub async fn run(line: Line, plan: Plan, rng: &mut Rng) -> Result<Outcome> {
+    let Line { engine, mode, behind } = line;
     let mut scene = Scene::prepare(engine, mode, &[rng.usize(6..200)]).await?;
     let key = scene.objects[0].key.clone();
     let job = match (mode, rng.bool()) {

@@ -7,10 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::process::{Child, Command};
 
+use crate::keeper;
 use crate::process::{self, Signal};
 use crate::run::{self, Scratch};
 use crate::settings::Settings;
-use crate::{keeper, test_env};
+
+/// The time limit of one worker. It is long, because many workers share the machine.
+const END_TIMEOUT: Duration = Duration::from_secs(400);
 
 /// What a worker is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Worker {
 
     /// Waits for the end of the process.
     pub async fn end(mut self) -> Result<Ended> {
-        let waited = tokio::time::timeout(test_env::TASK_TIMEOUT, self.child.wait()).await;
+        let waited = tokio::time::timeout(END_TIMEOUT, self.child.wait()).await;
         let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
         let logs = String::from_utf8_lossy(&log).into_owned();
         let status = waited.with_context(|| format!("a worker did not end in time: {logs}"))??;
