@@ -51,6 +51,8 @@ mod load {
     mod cases;
     // Wider types, and tables in other schemas.
     mod contract;
+    // Extracts of a table into the raw zone, loaded into another database: types, kills, and cursors.
+    mod extract;
     // Compressed, truncated and misnamed files, and CSV dialects.
     pub(crate) mod files;
     // Unusual and hostile files: the outcome of each, and the memory.

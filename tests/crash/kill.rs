@@ -329,4 +329,9 @@ kill_points! {
     AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
     SyncListed sync_listed: Sync [in_sync] [mariadb postgresql];
     SyncFilesDone sync_files_done: Sync [in_sync] [mariadb postgresql];
+    ExtractPartSent extract_part_sent: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
+    ExtractPlanned extract_planned: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
+    ExtractPartVisible extract_part_visible: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
+    ExtractPartsVisible extract_parts_visible: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
+    ExtractManifestWritten extract_manifest_written: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
 }

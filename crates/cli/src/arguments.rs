@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, config, diff, events, fallback, load, plan, publish, rejects, runs, sample, status, sweep, sync,
+    check, completions, config, diff, events, extract, fallback, load, plan, publish, rejects, runs, sample, status, sweep, sync,
 };
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Sweep(sweep::Arguments),
     /// Load the files of a time window, and store a watermark for each table
     Sync(sync::Arguments),
+    /// Write a table or a query of a database into a raw zone in S3
+    Extract(extract::Arguments),
     /// Test everything that a load needs
     Check(check::Arguments),
     /// Check and explain the settings of tables

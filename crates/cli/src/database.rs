@@ -28,6 +28,24 @@ pub(crate) struct DatabaseOptions {
     ca_file: Option<String>,
 }
 
+/// Options of a database whose URL is an argument. Each one replaces a setting.
+#[derive(Clone, Args)]
+#[command(next_help_heading = "Source")]
+pub(crate) struct LoginOptions {
+    /// Secret in AWS Secrets Manager with the login
+    #[arg(long, value_name = "NAME", conflicts_with = "source")]
+    secret: Option<String>,
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<String>,
+    /// Encryption: verify the server's certificate, or off
+    #[arg(long, value_name = "MODE")]
+    tls: Option<TlsMode>,
+    /// File with the certificates that verify the server, instead of those of RDS
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<String>,
+}
+
 /// Encryption of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TlsMode {
@@ -55,6 +73,13 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 /// Prints no password.
+impl fmt::Debug for LoginOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LoginOptions").field("secret", &self.secret).finish_non_exhaustive()
+    }
+}
+
+/// Prints no password.
 impl fmt::Debug for DatabaseOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("DatabaseOptions").field("secret", &self.secret).finish_non_exhaustive()
@@ -62,6 +87,12 @@ impl fmt::Debug for DatabaseOptions {
 }
 
 impl DatabaseOptions {
+    /// The options of a database whose URL is not an option but an argument.
+    pub(crate) fn of_url(url: Option<String>, login: LoginOptions) -> Self {
+        let LoginOptions { secret, password_file, tls, ca_file } = login;
+        Self { to: url, secret, password_file, tls, ca_file }
+    }
+
     /// Whether any of the options is used.
     pub(crate) fn is_used(&self) -> bool {
         let Self { to, secret, password_file, tls, ca_file } = self;
@@ -77,7 +108,7 @@ impl DatabaseOptions {
         if let Some(text) = &self.to {
             // Parsed here, because the parser of the command line would print the URL with its password.
             let url: DatabaseUrl =
-                text.parse().map_err(|why: String| Error::new(ErrorKind::Settings, format!("--to: {why}")))?;
+                text.parse().map_err(|why: String| Error::new(ErrorKind::Settings, format!("the URL of the database: {why}")))?;
             values.extend([("RDS_ENGINE", url.engine.to_owned()), ("RDS_HOST", url.host.clone())]);
             // A variable for another database must not replace a missing part of the URL.
             values.push(("RDS_PORT", url.port.map(|port| port.to_string()).unwrap_or_default()));

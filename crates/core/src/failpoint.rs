@@ -124,6 +124,16 @@ pub enum Failpoint {
     SyncListed,
     /// A sync has processed its files; the watermark was not moved.
     SyncFilesDone,
+    /// All bytes of a part of an extract were sent; it is invisible, and the extract is not planned.
+    ExtractPartSent,
+    /// The plan of an extract was written; no part is visible.
+    ExtractPlanned,
+    /// A part of an extract is visible.
+    ExtractPartVisible,
+    /// All parts of an extract are visible; the manifest was not written.
+    ExtractPartsVisible,
+    /// The manifest was written; the state does not say that the extract is published.
+    ExtractManifestWritten,
 }
 
 /// The failpoints among the rows of one file: after the first rows were sent, and after half of the bytes.
@@ -191,7 +201,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 45] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -230,6 +240,13 @@ impl Failpoint {
         Self::LakePublished,
         Self::RawRegistered,
         Self::AfterRunTask,
+        Self::SyncListed,
+        Self::SyncFilesDone,
+        Self::ExtractPartSent,
+        Self::ExtractPlanned,
+        Self::ExtractPartVisible,
+        Self::ExtractPartsVisible,
+        Self::ExtractManifestWritten,
     ];
 
     /// The name in `SPILLWAY_FAILPOINT`: that of the variant.

@@ -8,7 +8,7 @@
 //! - core types: [`error`], `cost`, `pattern`, [`object`], [`report`], [`deadline`], [`failpoint`], [`progress`], [`batch`]
 //! - pure modules: `event`, `route`, [`policy`], `key_columns`, and the crate `spillway-formats`
 //! - adapters of one external system each: `aws`, [`store`], `ledger`, [`destination`], [`catalog`], `launch`, [`local_file`], `queue`, [`function`], [`kinesis`], `outcome_events`, `secret`, [`telemetry`], `metrics`
-//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `raw_zone`, `reconcile`, `cleanup`, [`sync`], [`exports`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`], [`stream`]
+//! - composition: `reader`, `pipeline`, `row_objects`, [`fallback`], [`local_load`], [`plan`], `replay`, `lake_recovery`, `raw_zone`, `reconcile`, `cleanup`, [`sync`], [`extract`], [`exports`], [`listing`], [`status`], [`check`], [`request`], [`dispatch`], [`stream`]
 //! - top: [`config`], which builds the settings of all layers
 //!
 //! Public are only the modules that the binaries and the integration tests use.
@@ -26,6 +26,7 @@ pub mod dispatch;
 pub mod error;
 mod event;
 pub mod exports;
+pub mod extract;
 pub mod failpoint;
 pub mod fallback;
 pub mod function;

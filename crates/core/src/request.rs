@@ -4,6 +4,7 @@
 //! Parsing is strict: unknown fields and fields that do not go together are errors, because an ignored field would load
 //! the wrong files. [`crate::dispatch`] runs the request.
 
+mod extract;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::extract::{extract_relation, extract_time};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::listing::ListRequest;

@@ -28,6 +28,12 @@ const MAX_KEY_BYTES: usize = 1024;
 /// Suffix that turns the key of a failed object into the key of its reason.
 const REASON_SUFFIX: &str = ".reason.json";
 
+/// The name of the object next to the parts of an extract that describes them.
+pub(crate) const EXTRACT_MANIFEST: &str = "_manifest.json";
+
+/// The name of the object in the folder of a table that says what its last extract has done.
+pub(crate) const EXTRACT_STATE: &str = "_extract.json";
+
 /// Assumed ratio of decompressed to stored bytes, for a compressed object that has not been read yet.
 const ASSUMED_COMPRESSION_RATIO: u64 = 10;
 
@@ -90,6 +96,7 @@ impl Route {
             Some(prefix) => skip(format!("Spillway itself writes under {prefix}")),
             // The prefix of the lake may have been changed, or removed from the settings.
             None if has_form_of_row_object(&object.key) => skip("its key has the form of an object of the lake"),
+            None if describes_extract(&object.key) => skip("it describes an extract and contains no rows"),
             None => Self::Ingest,
         }
     }
@@ -114,6 +121,12 @@ fn has_form_of_row_object(key: &str) -> bool {
         Some((id, "json")) => SourceId::parse(id).is_some() && folder == "_manifests",
         Some(_) | None => false,
     }
+}
+
+/// Whether a key is that of an object which describes an extract. Athena does not read such objects, because of the underscore.
+pub(crate) fn describes_extract(key: &str) -> bool {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    name == EXTRACT_MANIFEST || name == EXTRACT_STATE
 }
 
 /// Whether a text is a day as [`rows_day`] writes it.

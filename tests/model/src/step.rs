@@ -139,6 +139,12 @@ pub const NOT_MODELED: &[&str] = &[
     "AfterRunTask",
     "SyncListed",
     "SyncFilesDone",
+    // Extracts write files for later loads.
+    "ExtractPartSent",
+    "ExtractPlanned",
+    "ExtractPartVisible",
+    "ExtractPartsVisible",
+    "ExtractManifestWritten",
 ];
 
 impl Step {

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod diff;
 pub(crate) mod events;
+pub(crate) mod extract;
 pub(crate) mod fallback;
 pub(crate) mod list;
 pub(crate) mod load;
@@ -40,6 +41,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Rejects(command) => rejects::run(command, session).await,
         Command::Sweep(arguments) => sweep::run(&arguments, session).await,
         Command::Sync(arguments) => sync::run(&arguments, session).await,
+        Command::Extract(arguments) => extract::run(arguments, session).await,
         Command::Check(arguments) => check::run(&arguments, session).await,
         Command::Config(command) => config::run(command, session),
         Command::Events(arguments) => events::run(&arguments, session),

@@ -36,6 +36,7 @@ mod postgres;
 mod probe;
 mod redact;
 mod rows;
+pub(crate) mod source;
 mod table;
 mod transaction;
 mod value_rejects;

@@ -14,6 +14,7 @@ pub(crate) mod notifications;
 pub mod read;
 #[cfg(test)]
 mod scripted_responses;
+pub(crate) mod sent_upload;
 #[cfg(test)]
 mod tests;
 pub mod upload;

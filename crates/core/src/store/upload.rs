@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::Store;
 use super::failure::failure;
+use super::sent_upload::{RUN_METADATA, SentPiece, SentUpload};
 use super::write::{Created, Precondition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -22,10 +23,18 @@ impl Store {
             store: self.clone(),
             object: ObjectRef::new(bucket, key),
             content_type: content_type.to_owned(),
+            run: None,
             buffer: BytesMut::new(),
             upload_id: None,
             parts: Vec::new(),
         }
+    }
+
+    /// Starts a streaming upload of an object that names the run in its metadata.
+    pub(crate) fn upload_of_run(&self, bucket: &str, key: &str, content_type: &str, run: &str) -> Upload {
+        let mut upload = self.upload(bucket, key, content_type);
+        upload.run = Some(run.to_owned());
+        upload
     }
 }
 
@@ -39,11 +48,22 @@ impl SealedUpload {
         self.complete(Precondition::Missing).await
     }
 
-    async fn complete(self, precondition: Precondition<'_>) -> Result<Created> {
+    /// Returns the upload as data, with which any process can complete it.
+    pub(crate) fn into_sent(mut self) -> Result<SentUpload> {
+        let upload_id = self.take_id()?;
+        let piece = |part: CompletedPart| SentPiece { etag: part.e_tag, crc32: part.checksum_crc32 };
+        let pieces = std::mem::take(&mut self.0.parts).into_iter().map(piece).collect();
+        Ok(SentUpload { key: self.0.object.key.clone(), upload_id, pieces })
+    }
+
+    fn take_id(&mut self) -> Result<String> {
+        let missing = || Error::new(ErrorKind::Internal, "a sealed upload has no id").for_object(&self.0.object);
+        self.0.upload_id.take().ok_or_else(missing)
+    }
+
+    async fn complete(mut self, precondition: Precondition<'_>) -> Result<Created> {
+        let upload_id = self.take_id()?;
         let mut upload = self.0;
-        let Some(upload_id) = upload.upload_id.take() else {
-            return Err(Error::new(ErrorKind::Internal, "a sealed upload has no id").for_object(&upload.object));
-        };
         let parts = std::mem::take(&mut upload.parts);
         upload.store.complete(&upload.object, &upload_id, parts, precondition).await
     }
@@ -63,6 +83,8 @@ pub struct Upload {
     store: Store,
     object: ObjectRef,
     content_type: String,
+    /// The run in the metadata of the object, if it names one.
+    run: Option<String>,
     buffer: BytesMut,
     upload_id: Option<String>,
     parts: Vec<CompletedPart>,
@@ -152,6 +174,7 @@ impl Upload {
         let request = self.store.client.create_multipart_upload().bucket(&self.object.bucket).key(&self.object.key);
         let response = request
             .content_type(&self.content_type)
+            .set_metadata(self.run.clone().map(|run| [(RUN_METADATA.to_owned(), run)].into()))
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
             .await

@@ -82,7 +82,29 @@ impl Connection {
         (table.schema().unwrap_or(&self.database).to_owned(), table.own_name().to_owned())
     }
 
-    async fn set_up(&mut self, connecting: &str) -> Result<()> {
+    /// Connects, also to a server that accepts no writes.
+    pub(super) async fn open_to_read(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+        let (connection, _) = Self::connect(credentials, options).await?;
+        Ok(connection)
+    }
+
+    /// Connects. Returns also whether the server accepts writes.
+    async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<(Self, Access)> {
+        let context = connecting(credentials);
+        let limit = options.connect_timeout;
+        let connecting = Conn::new(connect_options(credentials, options));
+        let conn = tokio::time::timeout(limit, connecting)
+            .await
+            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
+            .map_err(|error| failure(Phase::Connecting, &context, error))?;
+        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
+        let database = credentials.database.clone();
+        let mut connection = Self { conn: Some(conn), facts, database, checked_ledger: CheckedLedger::default() };
+        let access = connection.set_up().await?;
+        Ok((connection, access))
+    }
+
+    async fn set_up(&mut self) -> Result<Access> {
         let context = "cannot set up the session";
         self.run(context, &session_settings()).await?;
         let sql = "SELECT @@local_infile, @@max_allowed_packet, @@read_only OR @@innodb_read_only, VERSION()";
@@ -90,13 +112,10 @@ impl Connection {
         let Some((local_infile, max_allowed_packet, is_read_only, version)) = rows.into_iter().next() else {
             return Err(unexpected_response(context));
         };
-        if is_read_only {
-            return Err(read_only(connecting));
-        }
         let is_mariadb = version.contains("MariaDB");
         let max_allowed_packet = usize::try_from(max_allowed_packet).unwrap_or(usize::MAX);
         self.facts = ServerFacts { local_infile, max_allowed_packet, is_mariadb };
-        Ok(())
+        Ok(if is_read_only { Access::ReadOnly } else { Access::Writes })
     }
 
     /// Runs a statement. The inner error is the driver's, for callers that need its code; the outer error is a timeout.
@@ -193,18 +212,10 @@ impl Connection {
 
 impl Session for Connection {
     async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
-        let limit = options.connect_timeout;
-        let connecting = Conn::new(connect_options(credentials, options));
-        let conn = tokio::time::timeout(limit, connecting)
-            .await
-            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
-            .map_err(|error| failure(Phase::Connecting, &context, error))?;
-        let facts = ServerFacts { local_infile: false, max_allowed_packet: 0, is_mariadb: false };
-        let database = credentials.database.clone();
-        let mut connection = Self { conn: Some(conn), facts, database, checked_ledger: CheckedLedger::default() };
-        connection.set_up(&context).await?;
-        Ok(connection)
+        match Self::connect(credentials, options).await? {
+            (connection, Access::Writes) => Ok(connection),
+            (_, Access::ReadOnly) => Err(read_only(&connecting(credentials))),
+        }
     }
 
     async fn is_alive(&mut self) -> bool {
@@ -221,6 +232,17 @@ impl Session for Connection {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, conn.disconnect()).await;
         }
     }
+}
+
+/// Whether the server accepts writes.
+enum Access {
+    Writes,
+    ReadOnly,
+}
+
+/// The action of an error while the connection is opened.
+fn connecting(credentials: &Credentials) -> String {
+    format!("cannot connect to {}:{}", credentials.host, credentials.port)
 }
 
 impl Drop for Connection {

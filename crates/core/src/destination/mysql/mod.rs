@@ -18,6 +18,7 @@ mod merge;
 mod mirror;
 mod rejection;
 mod replace;
+pub(super) mod source;
 mod staging;
 pub(super) mod table;
 mod unsupported;

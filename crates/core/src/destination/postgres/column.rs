@@ -195,7 +195,7 @@ fn column(row: &Row) -> Result<TableColumn> {
 }
 
 /// Returns the storage of a type. `name` is empty for a type that is not built in; `kind` is `pg_type.typtype`.
-fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
+pub(super) fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
     if kind == "e" {
         return Storage::Enum;
     }

@@ -61,7 +61,30 @@ pub(in crate::destination) struct Connection {
 }
 
 impl Connection {
-    async fn set_up(&mut self, connecting: &str) -> Result<()> {
+    /// Connects, also to a server that accepts no writes.
+    pub(super) async fn open_to_read(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
+        let (connection, _) = Self::connect(credentials, options).await?;
+        Ok(connection)
+    }
+
+    /// Connects. Returns also whether the server accepts writes.
+    async fn connect(credentials: &Credentials, options: &DestinationOptions) -> Result<(Self, Access)> {
+        let context = connecting(credentials);
+        if credentials.host.starts_with('/') {
+            let message = format!("{context}: this is a local socket, but a host name or address is required");
+            return Err(Error::new(ErrorKind::Unreachable, message));
+        }
+        let limit = options.connect_timeout;
+        let (client, task) = tokio::time::timeout(limit, open_session(credentials, options))
+            .await
+            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
+            .map_err(|error| failure(Phase::Connecting, &context, error))?;
+        let mut connection = Self { client: Some(client), task, checked_ledger: CheckedLedger::default() };
+        let access = connection.set_up().await?;
+        Ok((connection, access))
+    }
+
+    async fn set_up(&mut self) -> Result<Access> {
         let context = "cannot set up the session";
         let (messages, end) =
             self.messages(STATEMENT_TIMEOUT, context, &format!("{LOCK_WAIT}; {SESSION_SETTINGS}")).await?;
@@ -71,8 +94,8 @@ impl Connection {
             _ => None,
         });
         match is_read_only {
-            Some("f") => Ok(()),
-            Some(_) => Err(read_only(connecting)),
+            Some("f") => Ok(Access::Writes),
+            Some(_) => Ok(Access::ReadOnly),
             None => Err(unexpected_response(context)),
         }
     }
@@ -161,19 +184,10 @@ impl Connection {
 
 impl Session for Connection {
     async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
-        let context = format!("cannot connect to {}:{}", credentials.host, credentials.port);
-        if credentials.host.starts_with('/') {
-            let message = format!("{context}: this is a local socket, but a host name or address is required");
-            return Err(Error::new(ErrorKind::Unreachable, message));
+        match Self::connect(credentials, options).await? {
+            (connection, Access::Writes) => Ok(connection),
+            (_, Access::ReadOnly) => Err(read_only(&connecting(credentials))),
         }
-        let limit = options.connect_timeout;
-        let (client, task) = tokio::time::timeout(limit, open_session(credentials, options))
-            .await
-            .map_err(|_| timed_out(Phase::Connecting, &context, limit))?
-            .map_err(|error| failure(Phase::Connecting, &context, error))?;
-        let mut connection = Self { client: Some(client), task, checked_ledger: CheckedLedger::default() };
-        connection.set_up(&context).await?;
-        Ok(connection)
     }
 
     async fn is_alive(&mut self) -> bool {
@@ -186,6 +200,17 @@ impl Session for Connection {
         self.client = None;
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, &mut self.task).await;
     }
+}
+
+/// Whether the server accepts writes.
+enum Access {
+    Writes,
+    ReadOnly,
+}
+
+/// The action of an error while the connection is opened.
+fn connecting(credentials: &Credentials) -> String {
+    format!("cannot connect to {}:{}", credentials.host, credentials.port)
 }
 
 /// Returns a column of a row.

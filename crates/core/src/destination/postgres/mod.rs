@@ -17,6 +17,7 @@ mod merge;
 mod mirror;
 mod rejection;
 mod replace;
+pub(super) mod source;
 pub(super) mod table;
 mod unsupported;
 mod widen;
