@@ -74,12 +74,8 @@ impl Transfer {
 
     /// Loads the whole raw zone into the other database, by a sync.
     async fn sync(&self) -> Result<Value> {
-        let settings = self
-            .test_env
-            .settings()
-            .without("RDS_TABLE")
-            .with("TABLE_PATTERN", PATTERN)
-            .with("AFTER_LOAD", "keep");
+        let settings =
+            self.test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", PATTERN).with("AFTER_LOAD", "keep");
         let ended = spillway(&settings, &["sync", "--from", "0001-01-01", "--json"]).await?;
         ensure!(ended.code == Some(0), "the sync failed: {ended:#?}");
         ended.json()
@@ -143,7 +139,7 @@ CREATE TABLE items (id int PRIMARY KEY, i2 smallint, i8 bigint, n numeric, n2 nu
 const POSTGRES_ROWS: &str = r#"
 INSERT INTO items (id) VALUES (1);
 INSERT INTO items VALUES (2, -32768, 9223372036854775807, 12345678901234567890.123456789012345678901234567890, -1.5000, 0.1, 0.1,
-  true, '0001-01-01', '23:59:59.999', '13:05:00.123456+05:30', '9999-12-31 23:59:59.999999', '2024-02-29 13:05:00.25+02',
+  true, '1000-01-01', '23:59:59.999', '13:05:00.123456+05:30', '9999-12-31 23:59:59.999999', '2024-02-29 13:05:00.25+02',
   '1 year -2 mons 3 days -04:05:06.789', '', '', 'ab', '6f9619ff-8b86-d011-b42d-00cf4fc964ff', ' {"a" : 1}', '{"b":[null,1.0]}',
   '\x00ff2261', B'101', B'1', '10.0.0.1/8', '10.0.0.0/8', '08:00:2b:01:02:03', '(1.5,-2)', '((0,0),(1,0),(1,1))', '''a'':1 ''b,c''',
   '[1,5)', '[2024-01-01 00:00:00+00,)', '{1,NULL,3}', '{"a,b","c\"d",NULL,"",null}', '{"\\x00ff"}', '{"{\"a\": 1}"}', 'sad', 12.30, '(1,"x, y")',
@@ -168,7 +164,7 @@ INSERT INTO items (id) VALUES (1);
 INSERT INTO items VALUES (2, 255, 1, 18446744073709551615, -1234567890123456789012345678.0123456789, 0.1, 0.1, b'101010101010', '2024-02-29',
   '9999-12-31 23:59:59.999999', '2037-12-31 23:59:59.25', '-837:59:59.999', 2155, 'ab', '', 'line\nend, "quote" \\ \r\n tab\t é 漢 🙂', 'abc', 'xyz',
   '', 'sad', 'a,c', '{"a" : 1.0}', '6f9619ff-8b86-d011-b42d-00cf4fc964ff', '::1', 'é');
-INSERT INTO items VALUES (3, 0, 0, 0, 0, -3.4028235e38, 2.2250738585072014e-308, 0, '1000-01-01', '1000-01-01', '1970-01-02', '00:00', 1901,
+INSERT INTO items VALUES (3, 0, 0, 0, 0, -3.4028e38, 2.2250738585072014e-308, 0, '1000-01-01', '1000-01-01', '1970-01-02', '00:00', 1901,
   'NULL', 'N/A', '', '', ' \n\t', '"', 'ok, "fine"', '', 'null', NULL, NULL, 'NULL');
 INSERT INTO items (id, tx, v, d, r, e) VALUES (4, '\\N', ' spaces ', 1e300, 16777216, '')
 "#;
@@ -257,10 +253,21 @@ async fn cursor_extracts_only_new_rows(#[values(Engine::MariaDb, Engine::Postgre
         .await?;
     let cursor = ["--cursor", "at"];
     let first = copy.extract_at(&at(1), &cursor).await?.ensure_code(0)?.json()?;
-    assert_eq!((&first["rows"], &first["cursor"]["rows_without_value"]), (&Value::from(2), &Value::from(1)), "{first:#}");
+    assert_eq!(
+        (&first["rows"], &first["cursor"]["rows_without_value"]),
+        (&Value::from(2), &Value::from(1)),
+        "{first:#}"
+    );
     let nothing = copy.extract_at(&at(2), &cursor).await?.ensure_code(0)?.json()?;
-    assert_eq!((&nothing["rows"], nothing["parts"].as_array().map(Vec::len)), (&Value::from(0), Some(0)), "{nothing:#}");
-    copy.insert("INSERT INTO items VALUES (4, 'd', '2026-11-01 00:00:00.000002'), (5, 'e', '2026-11-01 00:00:00.000003')").await?;
+    assert_eq!(
+        (&nothing["rows"], nothing["parts"].as_array().map(Vec::len)),
+        (&Value::from(0), Some(0)),
+        "{nothing:#}"
+    );
+    copy.insert(
+        "INSERT INTO items VALUES (4, 'd', '2026-11-01 00:00:00.000002'), (5, 'e', '2026-11-01 00:00:00.000003')",
+    )
+    .await?;
     let next = copy.extract_at(&at(3), &cursor).await?.ensure_code(0)?.json()?;
     // Row 4 has the value that the first run has reached.
     assert_eq!((&next["rows"], &next["cursor"]["after"]), (&Value::from(1), &first["cursor"]["up_to"]), "{next:#}");
@@ -271,7 +278,10 @@ async fn cursor_extracts_only_new_rows(#[values(Engine::MariaDb, Engine::Postgre
     let other = copy.extract_at(&at(4), &["--cursor", "id"]).await?.ensure_code(64)?;
     ensure!(other.stderr.contains("is the column \"at\", not \"id\""), "{other:?}");
     let text = copy.extract_at(&at(5), &["--cursor", "note", "--name", "other"]).await?.ensure_code(1)?;
-    ensure!(text.stderr.contains("the column \"note\" has the type") && text.stderr.contains("cannot be the cursor"), "{text:?}");
+    ensure!(
+        text.stderr.contains("the column \"note\" has the type") && text.stderr.contains("cannot be the cursor"),
+        "{text:?}"
+    );
     Ok(())
 }
 
@@ -331,6 +341,9 @@ async fn values_that_a_load_would_change_are_refused() -> Result<()> {
     ensure!(ended.stderr.contains("the column \"m\" has the type money, which cannot be extracted"), "{ended:?}");
     let query = ["extract", "--query", "SELECT id FROM items -- all", "--name", "x", "--to", &zone];
     spillway(&copy.extract_settings(), &query).await?.ensure_code(0)?;
+    let query = ["extract", "--query", "SELECT NULLIF(id, 2) AS id FROM items", "--name", "y", "--to", &zone];
+    let ended = spillway(&copy.extract_settings(), &query).await?.ensure_code(1)?;
+    ensure!(ended.stderr.contains("the column \"id\" is NULL and the only column"), "{ended:?}");
     let query = ["extract", "--query", "SELECT id + 1 AS id FROM items", "--name", "x", "--to", &zone];
     let ended = spillway(&copy.extract_settings(), &query).await?.ensure_code(1)?;
     ensure!(ended.stderr.contains("use another name, or delete"), "{ended:?}");

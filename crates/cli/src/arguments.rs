@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    check, completions, config, diff, events, extract, fallback, load, plan, publish, rejects, runs, sample, status, sweep, sync,
+    check, completions, config, diff, events, extract, fallback, load, plan, publish, rejects, runs, sample, status,
+    sweep, sync,
 };
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.

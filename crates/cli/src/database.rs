@@ -107,8 +107,9 @@ impl DatabaseOptions {
         let mut values = Vec::new();
         if let Some(text) = &self.to {
             // Parsed here, because the parser of the command line would print the URL with its password.
-            let url: DatabaseUrl =
-                text.parse().map_err(|why: String| Error::new(ErrorKind::Settings, format!("the URL of the database: {why}")))?;
+            let url: DatabaseUrl = text
+                .parse()
+                .map_err(|why: String| Error::new(ErrorKind::Settings, format!("the URL of the database: {why}")))?;
             values.extend([("RDS_ENGINE", url.engine.to_owned()), ("RDS_HOST", url.host.clone())]);
             // A variable for another database must not replace a missing part of the URL.
             values.push(("RDS_PORT", url.port.map(|port| port.to_string()).unwrap_or_default()));

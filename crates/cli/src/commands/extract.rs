@@ -22,8 +22,10 @@ use crate::table::printable;
 
 /// The arguments of the command.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  spillway extract postgres://me@db/shop --table orders --to s3://lake/data/batch/\n  \
-                  spillway extract --secret prod/shop --table orders --cursor updated_at --to s3://lake/data/batch/")]
+#[command(
+    after_help = "Examples:\n  spillway extract postgres://me@db/shop --table orders --to s3://lake/data/batch/\n  \
+                  spillway extract --secret prod/shop --table orders --cursor updated_at --to s3://lake/data/batch/"
+)]
 pub(crate) struct Arguments {
     /// Database, as postgres://user@host/database, mysql://… or mariadb://…
     ///
@@ -138,7 +140,9 @@ impl ExtractDocument {
             ExtractStatus::AlreadyExtracted => format!("{size}, already extracted; nothing was read"),
         };
         let mut lines = vec![format!("{}: {what}", printable(&format!("s3://{bucket}/{folder}")))];
-        lines.extend(finished_before.as_ref().map(|folder| format!("finished an earlier run first: {}", printable(folder))));
+        lines.extend(
+            finished_before.as_ref().map(|folder| format!("finished an earlier run first: {}", printable(folder))),
+        );
         if let Some(cursor) = &manifest.cursor {
             let reached = cursor.up_to.as_deref().unwrap_or("nothing");
             lines.push(format!("{} has reached {}", printable(&cursor.column), printable(reached)));

@@ -195,7 +195,19 @@ pub(super) fn unsupported_column(name: &str, type_name: &str, advice: &str) -> E
 
 /// The error for a value that a load would not store unchanged. `record` counts from one.
 pub(super) fn unsupported_value(column: &str, record: u64, why: &str) -> Error {
-    Error::new(ErrorKind::DataRefused, format!("row {record} of the result cannot be extracted: the column {column:?} {why}"))
+    Error::new(
+        ErrorKind::DataRefused,
+        format!("row {record} of the result cannot be extracted: the column {column:?} {why}"),
+    )
+}
+
+/// The error for NULL in the only column. Its record would be an empty line, which a load skips.
+pub(super) fn null_alone(column: &str, record: u64) -> Error {
+    unsupported_value(
+        column,
+        record,
+        "is NULL and the only column, so its line would be empty; add a column in a query",
+    )
 }
 
 /// The error for a cursor column that the result does not have.

@@ -128,7 +128,12 @@ impl Extractor {
         let next = next_state(&state, request, &run, &source, sent, manifest.clone());
         self.plan(bucket, &mut state, next).await?;
         publish::publish(&self.store, bucket, &mut state).await?;
-        info!(folder = run.folder, rows = manifest.rows, parts = manifest.parts.len(), "extracted a table into the raw zone");
+        info!(
+            folder = run.folder,
+            rows = manifest.rows,
+            parts = manifest.parts.len(),
+            "extracted a table into the raw zone"
+        );
         Ok(result(ExtractStatus::Extracted, finished, manifest))
     }
 
@@ -166,7 +171,10 @@ impl Extractor {
         let mut pages = self.store.list(bucket, &run.folder);
         while let Some(page) = pages.next().await? {
             if let Some(listed) = page.iter().find(|listed| !listed.key.ends_with('/')) {
-                let message = format!("s3://{bucket}/{} has files already, such as {}; name another time", run.folder, listed.key);
+                let message = format!(
+                    "s3://{bucket}/{} has files already, such as {}; name another time",
+                    run.folder, listed.key
+                );
                 return Err(Error::new(ErrorKind::DestinationTaken, message));
             }
         }
@@ -213,7 +221,8 @@ impl Extractor {
         }
         source.close().await;
         let sent = writer.into_sent();
-        let (rows, bytes) = sent.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
+        let (rows, bytes) =
+            sent.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
         let manifest = Manifest {
             run: run.id.clone(),
             source: source_name(&self.settings.credentials),
@@ -241,7 +250,8 @@ impl Extractor {
             }
             Planned::AnotherRun => {
                 abort_all(&self.store, bucket, &uploads).await;
-                let message = "another extract of this table was faster, so the rows of this one are dropped; send it again";
+                let message =
+                    "another extract of this table was faster, so the rows of this one are dropped; send it again";
                 Err(Error::new(ErrorKind::Busy, message))
             }
         }
@@ -346,7 +356,10 @@ fn next_state(
     manifest: Manifest,
 ) -> TableState {
     let before = object.state.as_ref().and_then(|state| state.cursor.clone());
-    let reached = manifest.cursor.as_ref().map(|cursor| CursorState { column: cursor.column.clone(), value: cursor.up_to.clone() });
+    let reached = manifest
+        .cursor
+        .as_ref()
+        .map(|cursor| CursorState { column: cursor.column.clone(), value: cursor.up_to.clone() });
     TableState {
         source: source.to_owned(),
         relation: request.relation_text().to_owned(),

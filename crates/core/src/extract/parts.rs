@@ -144,7 +144,8 @@ impl RecordSink for PartWriter<'_> {
 impl OpenPart {
     /// Whether a limit is reached with these further rows and bytes.
     fn is_full_with(&self, limits: PartLimits, rows: usize, bytes: usize) -> bool {
-        self.rows + rows as u64 >= limits.rows || (self.rows + rows as u64 > 0 && self.csv_bytes + bytes as u64 >= limits.bytes)
+        self.rows + rows as u64 >= limits.rows
+            || (self.rows + rows as u64 > 0 && self.csv_bytes + bytes as u64 >= limits.bytes)
     }
 
     async fn write(&mut self, csv: &[u8]) -> Result<()> {
@@ -183,7 +184,10 @@ pub(super) async fn abort_all(store: &Store, bucket: &str, uploads: &[SentUpload
 
 fn report_left(aborted: Result<()>) {
     if let Err(error) = aborted {
-        tracing::warn!(error = crate::error::chain(&error), "failed to abort an upload; the bucket's lifecycle rule will abort it");
+        tracing::warn!(
+            error = crate::error::chain(&error),
+            "failed to abort an upload; the bucket's lifecycle rule will abort it"
+        );
     }
 }
 

@@ -42,9 +42,10 @@ async fn make_visible(store: &Store, bucket: &str, run: &PlannedRun, upload: &Se
     match store.owner_of(bucket, &upload.key).await? {
         // An earlier call has completed it.
         KeyOwner::Run(id) if id == run.manifest.run => Ok(()),
-        KeyOwner::Run(_) | KeyOwner::Other => {
-            fails(ErrorKind::DestinationTaken, "another file has the key of this part; move it, and send the extract again")
-        }
+        KeyOwner::Run(_) | KeyOwner::Other => fails(
+            ErrorKind::DestinationTaken,
+            "another file has the key of this part; move it, and send the extract again",
+        ),
         // The part was completed, and then loaded and moved or deleted.
         KeyOwner::Missing if Timestamp::now().duration_since(run.manifest.started_at) < UPLOADS_LAST => Ok(()),
         KeyOwner::Missing => fails(

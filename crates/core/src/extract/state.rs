@@ -105,7 +105,10 @@ impl<'a> StateObject<'a> {
         }
         // The SDK may have sent the request twice, and the second one met the first. Upload ids are unique.
         let found = Self::read(self.store, self.bucket, self.key.clone()).await?;
-        let is_own = found.state.as_ref().is_some_and(|found| found.run.manifest == state.run.manifest && found.run.uploads == state.run.uploads);
+        let is_own = found
+            .state
+            .as_ref()
+            .is_some_and(|found| found.run.manifest == state.run.manifest && found.run.uploads == state.run.uploads);
         *self = found;
         match written {
             _ if is_own => Ok(Planned::Yes),

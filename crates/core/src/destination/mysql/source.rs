@@ -13,14 +13,19 @@ use crate::destination::failure::{Phase, unexpected_response};
 use crate::destination::idle::Session;
 use crate::destination::source::{
     CursorEnd, CursorRange, RecordBuffer, RecordSink, Relation, SourceColumn, is_plain_number, no_such_cursor,
-    push_quoted, unsupported_column, unsupported_cursor, unsupported_value,
+    null_alone, push_quoted, unsupported_column, unsupported_cursor, unsupported_value,
 };
 use crate::destination::{Credentials, DestinationOptions};
 use crate::error::{Error, Result};
 use crate::ledger::LedgerConnection;
 
 /// The server may wait this many seconds until S3 has received a part.
-const WRITE_SECONDS: u32 = 600;
+const SET_WRITE_TIMEOUT: &str = "SET SESSION net_write_timeout = 600";
+
+/// In this isolation level, a transaction has one snapshot.
+const SET_ISOLATION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+
+const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
 
 /// The number of the character set of bytes.
 const BINARY: u16 = 63;
@@ -30,7 +35,7 @@ const BINARY: u16 = 63;
 enum Form {
     /// Numbers, as the server writes them.
     Number,
-    /// Dates, with or without a time. Zero dates are refused.
+    /// Dates, with or without a time. Zero dates and years before 1000 are refused, as by a load.
     Date,
     /// Times. A load refuses those from 838 hours on.
     Time,
@@ -52,7 +57,7 @@ struct ReadColumn {
 
 /// An open snapshot.
 #[derive(Debug)]
-pub(in crate::destination) struct Snapshot {
+pub(crate) struct Snapshot {
     connection: Connection,
     /// The relation in SQL. Empty until it is described.
     from: String,
@@ -63,11 +68,9 @@ impl Snapshot {
     pub(in crate::destination) async fn open(credentials: &Credentials, options: &DestinationOptions) -> Result<Self> {
         let mut connection = Connection::open_to_read(credentials, options).await?;
         let context = "cannot begin a snapshot";
-        // MySQL's REPEATABLE READ is a snapshot, MariaDB's too.
-        connection
-            .run(context, &format!("SET SESSION net_write_timeout = {WRITE_SECONDS}, TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-            .await?;
-        connection.run(context, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;
+        for statement in [SET_WRITE_TIMEOUT, SET_ISOLATION, BEGIN] {
+            connection.run(context, statement).await?;
+        }
         Ok(Self { connection, from: String::new(), columns: Vec::new() })
     }
 
@@ -82,10 +85,8 @@ impl Snapshot {
         let statement = prepared.map_err(|error| failure(Phase::Connected, context, error))?;
         self.columns = statement.columns().iter().map(ReadColumn::new).collect::<Result<_>>()?;
         let _ = self.connection.conn()?.close(statement).await;
-        let described = |column: &ReadColumn| SourceColumn {
-            name: column.name.clone(),
-            type_name: column.type_name.clone(),
-        };
+        let described =
+            |column: &ReadColumn| SourceColumn { name: column.name.clone(), type_name: column.type_name.clone() };
         Ok(self.columns.iter().map(described).collect())
     }
 
@@ -99,13 +100,15 @@ impl Snapshot {
             Some(after) => format!(" WHERE {cursor} > {} OR {cursor} IS NULL", literal(after)),
             None => String::new(),
         };
-        let sql = format!(
-            "SELECT CAST(MAX({cursor}) AS CHAR), COUNT(*) - COUNT({cursor}) FROM {}{condition}",
-            self.from
-        );
+        let sql =
+            format!("SELECT CAST(MAX({cursor}) AS CHAR), COUNT(*) - COUNT({cursor}) FROM {}{condition}", self.from);
         let context = "cannot read the largest value of the cursor";
-        let row: Option<(Option<String>, u64)> =
-            self.connection.conn()?.query_first(sql).await.map_err(|error| failure(Phase::Connected, context, error))?;
+        let row: Option<(Option<String>, u64)> = self
+            .connection
+            .conn()?
+            .query_first(sql)
+            .await
+            .map_err(|error| failure(Phase::Connected, context, error))?;
         let (largest, nulls) = row.ok_or_else(|| unexpected_response(context))?;
         Ok(CursorEnd { largest, nulls })
     }
@@ -182,7 +185,11 @@ impl ReadColumn {
                 ("text", Form::Text, unquoted)
             }
             ColumnType::MYSQL_TYPE_GEOMETRY => {
-                return Err(unsupported_column(&name, "geometry", "select ST_AsText of it in a query, or leave it out"));
+                return Err(unsupported_column(
+                    &name,
+                    "geometry",
+                    "select ST_AsText of it in a query, or leave it out",
+                ));
             }
             other => {
                 return Err(unsupported_column(&name, &format!("{other:?}"), "leave it out in a query"));
@@ -202,6 +209,7 @@ fn write_record(columns: &[ReadColumn], record: u64, row: Row, out: &mut Vec<u8>
             out.push(b',');
         }
         let text = match value {
+            Value::NULL if columns.len() == 1 => return Err(null_alone(&column.name, record)),
             Value::NULL => continue,
             Value::Bytes(text) => text,
             other => other.as_sql(true).into_bytes(),
@@ -209,15 +217,17 @@ fn write_record(columns: &[ReadColumn], record: u64, row: Row, out: &mut Vec<u8>
         let refused = |why: &str| -> Error { unsupported_value(&column.name, record, why) };
         match column.form {
             Form::Number => out.extend_from_slice(&text),
-            Form::Date if text.starts_with(b"0000") || memchr::memmem::find(&text, b"-00").is_some() => {
-                return Err(refused("has a date with a zero, such as 0000-00-00"));
+            Form::Date if text.starts_with(b"0") || memchr::memmem::find(&text, b"-00").is_some() => {
+                return Err(refused("has a date with a zero, such as 0000-00-00, or a year before 1000"));
             }
             Form::Time if text.starts_with(b"838:") || text.starts_with(b"-838:") => {
                 return Err(refused("has a time of 838 hours, which a load refuses"));
             }
             Form::Date | Form::Time => out.extend_from_slice(&text),
             Form::Bytes if std::str::from_utf8(&text).is_err() => {
-                return Err(refused("has bytes that are not UTF-8, which CSV cannot contain; select HEX of it in a query"));
+                return Err(refused(
+                    "has bytes that are not UTF-8, which CSV cannot contain; select HEX of it in a query",
+                ));
             }
             Form::Text | Form::Bytes => push_quoted(&text, out),
         }

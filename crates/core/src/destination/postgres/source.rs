@@ -12,13 +12,13 @@ use tokio_postgres::types::{Kind, Type};
 use super::column::{Storage, storage};
 use super::connect::Connection;
 use super::failure::failure;
-use super::table::{quoted, quoted_table};
+use super::table::quoted_table;
 use crate::destination::failure::Phase;
 use crate::destination::idle::Session;
 use crate::destination::limits::STATEMENT_TIMEOUT;
 use crate::destination::source::{
     CursorEnd, CursorRange, RecordBuffer, RecordSink, Relation, SourceColumn, is_plain_number, no_such_cursor,
-    unsupported_column, unsupported_cursor, unsupported_value,
+    null_alone, unsupported_column, unsupported_cursor, unsupported_value,
 };
 use crate::destination::{Credentials, DestinationOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,7 @@ enum ValueRule {
     Any,
     /// NaN and infinity are not.
     Number,
-    /// Infinity and years before 1 or after 9999 are not.
+    /// Infinity and years before 1000 or after 9999 are not.
     Date,
 }
 
@@ -44,12 +44,14 @@ struct ReadColumn {
     name: String,
     type_name: String,
     rule: ValueRule,
+    /// The expression that reads the column.
+    expression: String,
     is_cursor_type: bool,
 }
 
 /// An open snapshot.
 #[derive(Debug)]
-pub(in crate::destination) struct Snapshot {
+pub(crate) struct Snapshot {
     connection: Connection,
     /// The relation in SQL. Empty until it is described.
     from: String,
@@ -78,10 +80,8 @@ impl Snapshot {
         self.columns = columns
             .map(|column| ReadColumn::new(column.name(), column.type_(), column.type_modifier()))
             .collect::<Result<_>>()?;
-        let described = |column: &ReadColumn| SourceColumn {
-            name: column.name.clone(),
-            type_name: column.type_name.clone(),
-        };
+        let described =
+            |column: &ReadColumn| SourceColumn { name: column.name.clone(), type_name: column.type_name.clone() };
         Ok(self.columns.iter().map(described).collect())
     }
 
@@ -90,7 +90,7 @@ impl Snapshot {
         if !column.is_cursor_type {
             return Err(unsupported_cursor(name, &column.type_name));
         }
-        let (cursor, is_date) = (quoted(name), column.rule == ValueRule::Date);
+        let (cursor, is_date) = (exact(name), column.rule == ValueRule::Date);
         let condition = match after {
             Some(after) => format!(" WHERE {cursor} > {} OR {cursor} IS NULL", literal(after)),
             None => String::new(),
@@ -110,8 +110,12 @@ impl Snapshot {
         let largest = get("largest").map(str::to_owned);
         let nulls = get("nulls").and_then(|text| text.parse().ok()).unwrap_or_default();
         // After infinity, no later value would be extracted.
-        if largest.as_deref().is_some_and(|text| if is_date { !is_usual_date(text.as_bytes()) } else { !is_plain_number(text) }) {
-            let message = format!("the largest value of the cursor {name:?} is not finite, or not in the years 1 to 9999");
+        if largest
+            .as_deref()
+            .is_some_and(|text| if is_date { !is_usual_date(text.as_bytes()) } else { !is_plain_number(text) })
+        {
+            let message =
+                format!("the largest value of the cursor {name:?} is not finite, or not in the years 1000 to 9999");
             return Err(Error::new(ErrorKind::DataRefused, message));
         }
         Ok(CursorEnd { largest, nulls })
@@ -122,7 +126,9 @@ impl Snapshot {
         range: Option<&CursorRange>,
         sink: &mut impl RecordSink,
     ) -> Result<()> {
-        let sql = format!("COPY (SELECT * FROM {}{}) TO STDOUT (FORMAT csv)", self.from, condition(range));
+        let expressions: Vec<&str> = self.columns.iter().map(|column| column.expression.as_str()).collect();
+        let (expressions, condition) = (expressions.join(", "), condition(range));
+        let sql = format!("COPY (SELECT {expressions} FROM {}{condition}) TO STDOUT (FORMAT csv)", self.from);
         let context = "cannot read the rows";
         let failed = |error| failure(Phase::Connected, context, error);
         let mut rows = pin!(self.connection.client()?.copy_out(&sql).await.map_err(failed)?);
@@ -138,8 +144,12 @@ impl Snapshot {
                 continue;
             }
             record += 1;
+            if self.columns.len() == 1 && buffer.records.bytes[start..] == *b"\n" {
+                return Err(null_alone(&self.columns[0].name, record));
+            }
             if has_rules && let Some(index) = refused(&rules, &buffer.records.bytes[start..]) {
-                let why = "has a value that a load would not store unchanged, such as NaN, infinity or a year after 9999";
+                let why =
+                    "has a value that a load would not store unchanged, such as NaN, infinity or a year before 1000";
                 return Err(unsupported_value(&self.columns[index].name, record, why));
             }
             start = buffer.records.bytes.len();
@@ -176,9 +186,20 @@ impl ReadColumn {
             Storage::Date | Storage::Timestamp { .. } | Storage::Instant { .. } => ValueRule::Date,
             _ => ValueRule::Any,
         };
-        let is_cursor_type = matches!(storage, Storage::Integer { .. } | Storage::Numeric { .. }) || rule == ValueRule::Date;
-        Ok(Self { name: name.to_owned(), type_name, rule, is_cursor_type })
+        let is_cursor_type =
+            matches!(storage, Storage::Integer { .. } | Storage::Numeric { .. }) || rule == ValueRule::Date;
+        // The server fills char(n) with spaces, which a load refuses because they are not stored.
+        let expression = match storage {
+            Storage::Characters { trims_spaces: true, .. } => format!("CAST({} AS text)", exact(name)),
+            _ => exact(name),
+        };
+        Ok(Self { name: name.to_owned(), type_name, rule, expression, is_cursor_type })
     }
+}
+
+/// The quoted name of a column of the source. Names of new columns are also shortened, which must not happen here.
+fn exact(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The type under all domains.
@@ -201,7 +222,7 @@ fn failure_with_message(context: &str, error: tokio_postgres::Error) -> Error {
 
 fn condition(range: Option<&CursorRange>) -> String {
     let Some(CursorRange { column, after, up_to }) = range else { return String::new() };
-    let cursor = quoted(column);
+    let cursor = exact(column);
     let above = after.as_ref().map_or_else(String::new, |after| format!("{cursor} > {} AND ", literal(after)));
     format!(" WHERE {above}{cursor} <= {}", literal(up_to))
 }
@@ -244,9 +265,12 @@ fn field_end(record: &[u8]) -> usize {
     record.len()
 }
 
-/// Whether a date, which may have a time, has a year of four digits and is not before Christ.
+/// Whether a date, which may have a time, is in the years 1000 to 9999, as a load requires.
 fn is_usual_date(field: &[u8]) -> bool {
-    field.get(4) == Some(&b'-') && field[..4].iter().all(u8::is_ascii_digit) && !field.ends_with(b"BC")
+    field.get(4) == Some(&b'-')
+        && field[0] != b'0'
+        && field[..4].iter().all(u8::is_ascii_digit)
+        && !field.ends_with(b"BC")
 }
 
 #[cfg(test)]
