@@ -52,7 +52,7 @@ struct OpenPart {
 
 enum Encoder {
     Plain,
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(Box<GzEncoder<Vec<u8>>>),
 }
 
 impl<'a> PartWriter<'a> {
@@ -93,7 +93,7 @@ impl<'a> PartWriter<'a> {
         let (content_type, encoder) = match self.run.compression() {
             PartCompression::None => ("text/csv", Encoder::Plain),
             PartCompression::Gzip => {
-                ("application/gzip", Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::fast())))
+                ("application/gzip", Encoder::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::fast()))))
             }
         };
         let upload = self.store.upload_of_run(self.bucket, &key, content_type, &self.run.id);
