@@ -107,6 +107,12 @@ mod cli {
     mod plan_random;
     // A chain of exports: deltas applied one by one, and mirrored exports.
     mod changes;
+    // Load modes: counts, predictions, and the settings that errors name.
+    mod modes;
+    // A missing privilege: the error has the statement that grants it.
+    mod privileges;
+    // Commands that only read, with as few settings as they need.
+    mod requests;
     // `spillway diff`: two exports compared by key.
     mod diff;
     // `spillway publish`: the changes of a delta in a Kinesis stream, and a consumer that applies them.

@@ -288,6 +288,7 @@ async fn url_names_the_database_and_the_password_stays_secret(
     assert_eq!(site.rows().await?, ROWS);
     let wrong = load(&none, &["--to", &url(&format!("{user}:wrong-{password}"))]).await?.ensure_code(1)?;
     assert_eq!(error(&wrong)?["kind"], json!("credentials"), "{wrong:?}");
+    ensure!(!wrong.stderr.contains("retrying"), "a wrong password is not tried again: {wrong:?}");
     let invalid = load(&none, &["--to", &format!("oracle://{user}:{password}@h/d")]).await?.ensure_code(64)?;
     for ended in [wrong, invalid] {
         let text = format!("{}{}", ended.stdout, ended.stderr);

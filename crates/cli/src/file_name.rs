@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
+use glob::MatchOptions;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::object::ObjectRef;
 
@@ -60,44 +61,40 @@ pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The files that a pattern names: `*` and `?` in the last part of a path. Other names are returned unchanged.
+/// The files that a pattern names: `*` and `?` in any part of a path, and `**` for any number of folders. Other names are returned
+/// unchanged.
 ///
-/// A shell expands patterns before the command sees them, unless they are quoted.
+/// A shell expands patterns before the command sees them, unless they are quoted. As in a shell, `*` and `?` match no dot at the
+/// beginning of a name.
 ///
 /// # Errors
-/// When the folder cannot be read, or no file matches.
+/// When a folder cannot be read, or no file matches.
 pub(crate) fn expand(pattern: &str) -> Result<Vec<String>> {
-    let path = Path::new(pattern);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if pattern.starts_with("s3://") || !name.contains(['*', '?']) || path.exists() {
+    if pattern.starts_with("s3://") || !pattern.contains(['*', '?']) || Path::new(pattern).exists() {
         return Ok(vec![pattern.to_owned()]);
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).map_err(|error| {
-        Error::new(ErrorKind::SourceMissing, format!("the folder of {pattern} cannot be read")).with_source(error)
+    let options =
+        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    // Only stars and question marks are special: brackets are common in names.
+    let escaped = pattern.replace('[', "[[]");
+    let paths = glob::glob_with(&escaped, options).map_err(|error| {
+        let message = format!("{pattern} is not a pattern; ** must be a whole part of the path, as in data/**/*.csv");
+        Error::new(ErrorKind::EventInvalid, message).with_source(error)
     })?;
-    let wanted: Vec<char> = name.chars().collect();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.file_name().to_string_lossy().into_owned()))
-        .filter(|name| !name.starts_with('.') && matches(&wanted, &name.chars().collect::<Vec<_>>()))
-        .map(|name| folder.map_or_else(|| name.clone(), |folder| folder.join(&name).to_string_lossy().into_owned()))
-        .filter(|path| Path::new(path).is_file())
-        .collect();
+    let mut names = Vec::new();
+    for path in paths {
+        let path = path.map_err(|error| {
+            let message = format!("a folder of {pattern} cannot be read");
+            Error::new(ErrorKind::Forbidden, message).with_source(error)
+        })?;
+        if path.is_file() {
+            names.push(path.to_string_lossy().into_owned());
+        }
+    }
     names.sort();
     match names.is_empty() {
         true => Err(Error::new(ErrorKind::SourceMissing, format!("no file matches {pattern}"))),
         false => Ok(names),
-    }
-}
-
-/// Whether a name matches a pattern.
-fn matches(pattern: &[char], name: &[char]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        (['*', rest @ ..], _) => (0..=name.len()).any(|skipped| matches(rest, &name[skipped..])),
-        (['?', pattern @ ..], [_, name @ ..]) => matches(pattern, name),
-        ([wanted, pattern @ ..], [found, name @ ..]) => wanted == found && matches(pattern, name),
-        ([], [_, ..]) | ([_, ..], []) => false,
     }
 }
 
@@ -130,11 +127,32 @@ mod tests {
     }
 
     #[test]
-    fn stars_and_question_marks_match() {
-        let is_match = |pattern: &str, name: &str| {
-            matches(&pattern.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>())
+    fn patterns_match_in_every_part_of_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        for name in ["a/1.csv", "a/2.csv", "a/.3.csv", "b/x/4.csv", "b/5.txt", "b[1]/6.csv", ".c/7.csv", "8.csv"] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "id\n").unwrap();
+        }
+        let found = |pattern: &str| {
+            let names = expand(&format!("{root}/{pattern}"));
+            names.map(|names| names.iter().map(|name| name[root.len() + 1..].to_owned()).collect::<Vec<_>>())
         };
-        assert!(is_match("*.csv", "a.csv") && is_match("a?c*", "abc") && is_match("*a*b*", "xaybz"));
-        assert!(!is_match("*.csv", "a.csv.rejected-1") && !is_match("?", "") && !is_match("a", "ab"));
+        assert_eq!(found("a/*.csv").unwrap(), ["a/1.csv", "a/2.csv"]);
+        assert_eq!(found("?/1.csv").unwrap(), ["a/1.csv"]);
+        assert_eq!(found("*/*.csv").unwrap(), ["a/1.csv", "a/2.csv", "b[1]/6.csv"]);
+        assert_eq!(found("b[1]/*").unwrap(), ["b[1]/6.csv"]);
+        assert_eq!(found("**/*.csv").unwrap(), ["8.csv", "a/1.csv", "a/2.csv", "b/x/4.csv", "b[1]/6.csv"]);
+        assert_eq!(found("**/x/*").unwrap(), ["b/x/4.csv"]);
+        // A folder is not a file.
+        assert_eq!(found("*").unwrap(), ["8.csv"]);
+        for pattern in ["b/*.csv", "no-such-folder/*.csv", "**/*.json"] {
+            let error = found(pattern).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::SourceMissing, "{error}");
+        }
+        assert_eq!(found("no-such-file.csv").unwrap(), ["no-such-file.csv"]);
+        let wrong = found("a**/1.csv").unwrap_err();
+        assert!(wrong.to_string().contains("** must be a whole part"), "{wrong}");
     }
 }

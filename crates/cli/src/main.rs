@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod report;
 mod request;
+mod row_counts;
 #[allow(dead_code, unreachable_pub, reason = "the tests use the same file, and more of it")]
 mod sample_events;
 mod sample_stream;

@@ -112,10 +112,16 @@ impl Output {
         self.error_text(error);
     }
 
-    /// Prints an error with its hint to standard error only.
-    pub(crate) fn error_text(&self, error: &Error) {
+    /// Prints an error without its hint to standard error only.
+    pub(crate) fn error_line(&self, error: &Error) {
         let styles = Styles(self.stderr_color);
         self.note(&format!("{} {}", styles.paint(Style::Bad, "error:"), printable(&chain(error))));
+    }
+
+    /// Prints an error with its hint to standard error only.
+    pub(crate) fn error_text(&self, error: &Error) {
+        self.error_line(error);
+        let styles = Styles(self.stderr_color);
         self.note(&format!("{} {}", styles.paint(Style::Bold, "hint:"), hint(error.kind())));
     }
 

@@ -11,6 +11,7 @@ use spillway_core::function::IngestFunction;
 use spillway_core::listing::ListRequest;
 use spillway_core::request::Request;
 
+use crate::database::DatabaseOptions;
 use crate::session::Session;
 
 /// The name of this process in logs.
@@ -72,6 +73,54 @@ pub(crate) async fn send_in(environment: &Environment, target: &Target, mut requ
     }
 }
 
+/// What a request that only reads needs when it runs in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// A bucket.
+    Bucket,
+    /// A bucket and a database.
+    BucketAndDatabase,
+}
+
+/// Sends a request that only reads. In this process it needs no table, and no database unless `needs` says so.
+///
+/// # Errors
+/// As [`send`], and when no option or setting names the bucket or the database.
+pub(crate) async fn send_reading(
+    environment: &Environment,
+    target: &Target,
+    needs: Needs,
+    request: Value,
+) -> Result<Value> {
+    if target.is_deployed() {
+        return send_in(environment, target, request).await;
+    }
+    let settings = CommandSettings::read(environment)?;
+    let bucket = target.bucket.as_ref().or(settings.bucket.as_ref());
+    let lacks_database = needs == Needs::BucketAndDatabase && settings.database == DatabaseChoice::Missing;
+    let bucket = match (bucket, lacks_database) {
+        (Some(bucket), false) => bucket,
+        (Some(_), true) => return Err(no_database()),
+        (None, false) => return Err(not_named(&[NO_BUCKET])),
+        (None, true) => return Err(not_named(&[NO_BUCKET, NO_DATABASE])),
+    };
+    let request = Request::parse(&request, bucket, None)?;
+    let pipeline = settings.pipeline;
+    run(DispatchSettings { service: SERVICE, pipeline, tasks: None, upload_queue_url: None }, request).await
+}
+
+/// The settings of a command, in which the options of a database replace variables.
+///
+/// # Errors
+/// When a deployed function runs the request, which has its own database, or the options are invalid.
+pub(crate) fn with_database(session: &Session, target: &Target, database: &DatabaseOptions) -> Result<Environment> {
+    if target.is_deployed() && database.is_used() {
+        let message = "a deployed function uses its own database; name either a function or a database";
+        return Err(Error::new(ErrorKind::EventInvalid, message));
+    }
+    Ok(session.environment.fixed(database.settings()?))
+}
+
 /// Sends a request for runs. In this process it needs only a database: without a bucket it lists the runs of all buckets.
 ///
 /// # Errors
@@ -99,18 +148,31 @@ pub(crate) async fn send_runs(environment: &Environment, target: &Target, reques
     run(DispatchSettings { service: SERVICE, pipeline, tasks: None, upload_queue_url: None }, request).await
 }
 
+/// What names a database.
+const NO_DATABASE: &str = "no option or setting names the database; use --to URL, --secret NAME, or the settings RDS_HOST, \
+                           RDS_USER, RDS_PASSWORD and RDS_DB";
+
+/// What names a bucket.
+const NO_BUCKET: &str = "no option or setting names the bucket; use --bucket NAME or the setting S3_BUCKET";
+
 /// The error of a command that needs a database.
 pub(crate) fn no_database() -> Error {
-    let message = "no option or setting names the database; use --to URL, --secret NAME, or the settings RDS_HOST, RDS_USER, \
-                   RDS_PASSWORD and RDS_DB";
-    Error::new(ErrorKind::Settings, message)
+    not_named(&[NO_DATABASE])
+}
+
+fn not_named(missing: &[&str]) -> Error {
+    Error::new(ErrorKind::Settings, missing.join("; "))
 }
 
 /// Runs the request in this process, as the ingest function does, until a signal stops it.
 async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
     // The bucket of the request is enough.
     let bucket = request["bucket"].as_str().map(|bucket| (BUCKET, bucket.to_owned()));
-    let settings = IngestSettings::read(&environment.or(bucket.into_iter().collect()))?;
+    let environment = environment.or(bucket.into_iter().collect());
+    if environment.bucket()?.is_none() {
+        return Err(not_named(&[NO_BUCKET]));
+    }
+    let settings = IngestSettings::read(&environment)?;
     let request = Request::parse(request, &settings.bucket, None)?;
     let tasks = Some(Tasks { above_bytes: u64::MAX, launch: settings.launch });
     run(DispatchSettings { service: SERVICE, pipeline: settings.pipeline, tasks, upload_queue_url: None }, request)

@@ -17,11 +17,11 @@ pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
-/// A row: its cells, the style of one of them, and a line below it.
+/// A row: its cells, the style of one of them, and the lines below it.
 struct Row {
     cells: Vec<String>,
     styled: Option<(usize, Style)>,
-    below: Option<String>,
+    below: Vec<String>,
 }
 
 impl Table {
@@ -33,7 +33,7 @@ impl Table {
     /// Adds a row. Control characters of a cell are shown as escapes, because a terminal would obey them.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         let cells = cells.iter().map(|cell| printable(cell)).collect();
-        self.rows.push(Row { cells, styled: None, below: None });
+        self.rows.push(Row { cells, styled: None, below: Vec::new() });
     }
 
     /// Paints a cell of the last row.
@@ -46,7 +46,7 @@ impl Table {
     /// Adds a line below the last row.
     pub(crate) fn below(&mut self, text: &str) {
         if let Some(row) = self.rows.last_mut() {
-            row.below = Some(printable(text));
+            row.below.push(printable(text).into());
         }
     }
 
@@ -63,7 +63,7 @@ impl Table {
         for row in &self.rows {
             text.push_str(&self.line(&row.cells, &widths, row.styled, styles));
             text.push('\n');
-            if let Some(below) = &row.below {
+            for below in &row.below {
                 text.push_str(&format!("  {}\n", styles.paint(Style::Dim, below)));
             }
         }

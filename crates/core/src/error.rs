@@ -119,6 +119,7 @@ pub struct Error {
     position: Option<Position>,
     column: Option<String>,
     needs_other_type: bool,
+    is_expected: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -132,6 +133,7 @@ impl Error {
             position: None,
             column: None,
             needs_other_type: false,
+            is_expected: false,
             source: None,
         }
     }
@@ -161,6 +163,25 @@ impl Error {
     #[must_use]
     pub fn in_column(mut self, column: impl Into<String>) -> Self {
         self.column.get_or_insert_with(|| column.into());
+        self
+    }
+
+    /// Notes that nothing is wrong: the next try finds out that the file needs no load.
+    #[must_use]
+    pub(crate) fn expected(mut self) -> Self {
+        self.is_expected = true;
+        self
+    }
+
+    /// Whether nothing is wrong, and the next try finds out that the file needs no load.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
+    /// Adds an explanation to the message.
+    #[must_use]
+    pub(crate) fn explained(mut self, explanation: &str) -> Self {
+        self.message = format!("{}: {explanation}", self.message);
         self
     }
 
@@ -211,6 +232,7 @@ impl From<spillway_formats::Error> for Error {
             position: error.position(),
             column: error.column().map(str::to_owned),
             needs_other_type: false,
+            is_expected: false,
             source: None,
         };
         match (error.kind(), error.into_source()) {

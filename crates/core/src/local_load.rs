@@ -124,7 +124,8 @@ impl LocalLoader {
         };
         match result {
             Ok(result) => {
-                let mut report = describe_result(&result, |outcome| attempt.report(outcome));
+                let load_mode = attempt.config().destination.stored_mode();
+                let mut report = describe_result(&result, load_mode, |outcome| attempt.report(outcome));
                 attempt.add_rejects(&mut report);
                 report.table_changes = attempt.table_changes().reported();
                 report.elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -131,6 +131,7 @@ async fn replay_rows(attempt: &Attempt<'_>, listed: &Manifest) -> Result<Report>
         match load(attempt, &FileRows::of_row_object(&context.store, manifest)).await? {
             LoadResult::Loaded(loaded) => {
                 loaded.copy_to(&mut report);
+                report.load_mode = Some(attempt.config.destination.stored_mode().to_owned());
                 report.table_changes = attempt.table_changes.reported();
                 LedgerState::Loaded
             }

@@ -55,6 +55,9 @@ pub struct Report {
     /// The table, if the key yields one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
+    /// The load mode of a load or a replay, or `lake` if no row is in the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_mode: Option<String>,
     /// Rows read from the file.
     pub rows_parsed: u64,
     /// Rows of this object that are in the table or the fallback. A merge stores only the last of several rows with the
@@ -119,6 +122,7 @@ impl Report {
             source_id: None,
             outcome,
             table: None,
+            load_mode: None,
             rows_parsed: 0,
             rows_stored: 0,
             rows_updated: 0,

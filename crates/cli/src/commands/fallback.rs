@@ -8,6 +8,7 @@ use spillway_core::listing::FallbackItem;
 use crate::commands::list::{List, ListArguments, details, is_id};
 use crate::commands::reports;
 use crate::exit::Exit;
+use crate::numbers::count;
 use crate::output::Styles;
 use crate::request::{Target, send};
 use crate::session::Session;
@@ -93,8 +94,8 @@ fn table(items: &[FallbackItem], styles: Styles) -> String {
         table.row(vec![
             duration(item.age_seconds * 1000),
             item.table.clone(),
-            item.rows.to_string(),
-            item.rows_rejected.to_string(),
+            count(item.rows),
+            count(item.rows_rejected),
             item.source_id.get(..16).unwrap_or_default().to_owned(),
             item.key.clone(),
         ]);
@@ -108,8 +109,8 @@ fn item_details(item: &FallbackItem, styles: Styles) -> String {
     let fields = [
         ("reason", Some(printable(&item.reason))),
         ("table", Some(printable(&item.table))),
-        ("rows", Some(item.rows.to_string())),
-        ("rejected", (item.rows_rejected > 0).then(|| item.rows_rejected.to_string())),
+        ("rows", Some(count(item.rows))),
+        ("rejected", (item.rows_rejected > 0).then(|| count(item.rows_rejected))),
         ("size", Some(bytes(item.size_bytes))),
         ("written", Some(item.written_at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())),
         ("Glue table", glue),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::output::{Style, Styles};
-use crate::request::{Target, send};
+use crate::request::{Needs, Target, send_reading};
 use crate::session::Session;
 
 /// The arguments of a command that lists files.
@@ -46,12 +46,12 @@ pub(crate) struct List<T> {
 }
 
 impl<T: DeserializeOwned> List<T> {
-    /// Sends a request whose response has a list.
+    /// Sends a request for a list of objects in S3. It needs no database.
     ///
     /// # Errors
     /// When the request failed, or the response has no list.
     pub(crate) async fn request(session: &Session, target: &Target, request: &Value) -> Result<Self> {
-        Self::of_body(send(session, target, request.clone()).await?)
+        Self::of_body(send_reading(&session.environment, target, Needs::Bucket, request.clone()).await?)
     }
 
     /// The list in the body of a response.

@@ -2,10 +2,13 @@
 //!
 //! A failure of one file does not stop the others. The command exits with 1 if any file failed.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use serde::Serialize;
 use spillway_core::config::{CommandSettings, DatabaseChoice};
 use spillway_core::deadline::Deadline;
+use spillway_core::destination::LoadDetails;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::local_file::LocalFile;
@@ -18,10 +21,11 @@ use spillway_core::request::Request;
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
 use crate::file_name::{FileName, expand};
-use crate::numbers::{count, counted};
+use crate::numbers::counted;
 use crate::output::{ErrorDocument, Format, Style, Styles};
 use crate::progress;
 use crate::request::no_database;
+use crate::row_counts;
 use crate::session::Session;
 use crate::table::{duration, printable};
 use crate::table_options::TableOptions;
@@ -51,9 +55,23 @@ struct LoadDocument {
     files: Vec<FileDocument>,
     loaded: usize,
     already_loaded: usize,
+    superseded: usize,
+    fell_back: usize,
+    rejected: usize,
+    skipped: usize,
     failed: usize,
+    /// Files after an interruption.
+    not_tried: usize,
     rows_stored: u64,
+    /// The sums of loads by key.
+    rows_inserted: u64,
+    rows_updated: u64,
+    rows_unchanged: u64,
+    rows_deleted: u64,
     rows_rejected: u64,
+    /// The load mode of all loads, if it is the same.
+    #[serde(skip)]
+    load_mode: Option<String>,
 }
 
 /// The result of one file: its report or its error.
@@ -74,6 +92,8 @@ struct Loader<'a> {
     deadline: Deadline,
     local: Option<LocalLoader>,
     dispatcher: Option<Dispatcher>,
+    /// The kinds of errors whose advice was printed.
+    hinted: HashSet<ErrorKind>,
 }
 
 /// Runs the command.
@@ -85,7 +105,15 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     }
     let files = names(&arguments)?;
     let deadline = Deadline::until_signal(|| {})?;
-    let mut loader = Loader { arguments: &arguments, session, settings, deadline, local: None, dispatcher: None };
+    let mut loader = Loader {
+        arguments: &arguments,
+        session,
+        settings,
+        deadline,
+        local: None,
+        dispatcher: None,
+        hinted: HashSet::new(),
+    };
     let mut results = Vec::with_capacity(files.len());
     let mut exit = Exit::Done;
     for file in &files {
@@ -100,10 +128,10 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     if let Some(local) = &loader.local {
         local.close().await;
     }
-    let document = LoadDocument::of(results);
+    let document = LoadDocument::of(results, files.len());
     if session.output.format() == Format::Json {
         session.output.result(&document, |_| String::new());
-    } else if document.files.len() > 1 {
+    } else if files.len() > 1 {
         session.output.result(&document, |styles| document.summary(styles));
     }
     for step in document.next_steps() {
@@ -191,18 +219,23 @@ impl Loader<'_> {
     }
 
     /// Prints the result of a file as one line.
-    fn print(&self, file: &str, result: Result<Report>) -> FileDocument {
+    fn print(&mut self, file: &str, result: Result<Report>) -> FileDocument {
         let output = &self.session.output;
         let is_text = output.format() == Format::Text;
         match result {
             Ok(report) => {
                 if is_text {
                     output.result(&report, |styles| describe(file, &report, styles) + "\n");
+                    report.hint.iter().for_each(|hint| output.note(&format!("hint: {}", printable(hint))));
                 }
                 FileDocument { file: file.to_owned(), report: Some(report), error: None }
             }
             Err(error) => {
-                output.error_text(&error);
+                // The same advice after each of many files hides their errors.
+                match self.hinted.insert(error.kind()) {
+                    true => output.error_text(&error),
+                    false => output.error_line(&error),
+                }
                 FileDocument { file: file.to_owned(), report: None, error: Some(ErrorDocument::of(&error)) }
             }
         }
@@ -217,9 +250,12 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
     let style = if report.outcome == Outcome::Loaded { Style::Good } else { Style::Warning };
     let outcome = styles.paint(style, &report.outcome.name().replace('_', " "));
     let mut line = match report.outcome {
-        Outcome::Loaded => {
-            format!("{file}: {outcome} {} into {table} in {time}", counted(report.rows_stored, "row"))
-        }
+        // A file without rows and without a header creates no table.
+        Outcome::Loaded if report.load_mode.is_none() => format!("{file}: nothing to load"),
+        Outcome::Loaded => match row_counts::rows_by_key(&LoadDetails::of(report), report.rows_stored) {
+            Some(counts) => format!("{file}: {outcome} into {table} in {time}: {counts}"),
+            None => format!("{file}: {outcome} {} into {table} in {time}", counted(report.rows_stored, "row")),
+        },
         Outcome::AlreadyLoaded
         | Outcome::Superseded
         | Outcome::FellBack
@@ -228,15 +264,6 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
         | Outcome::HandedOver
         | Outcome::Replayed => format!("{file}: {outcome}"),
     };
-    if report.rows_updated > 0 || report.rows_unchanged > 0 {
-        line += &format!(", {} updated, {} unchanged", count(report.rows_updated), count(report.rows_unchanged));
-    }
-    if report.rows_deleted > 0 {
-        line += &format!(", {} deleted from the table", count(report.rows_deleted));
-    }
-    if report.rows_missing > 0 {
-        line += &format!(", {} of rows that were not in the table", counted(report.rows_missing, "change"));
-    }
     if report.rows_rejected > 0 {
         line += &format!(", {} rejected", counted(report.rows_rejected, "record"));
     }
@@ -273,50 +300,115 @@ impl LoadDocument {
         steps.into_iter().filter(|(_, applies)| *applies).map(|(step, _)| step).collect()
     }
 
-    fn of(files: Vec<FileDocument>) -> Self {
+    /// The sums of the results so far, of `all` files.
+    fn of(files: Vec<FileDocument>, all: usize) -> Self {
         let reports = || files.iter().filter_map(|file| file.report.as_ref());
-        let with = |wanted: Outcome| reports().filter(|report| report.outcome == wanted).count();
-        let loaded_now = || reports().filter(|report| report.outcome == Outcome::Loaded);
+        let with = |wanted: &[Outcome]| reports().filter(|report| wanted.contains(&report.outcome)).count();
+        let loads = || reports().filter(|report| report.outcome == Outcome::Loaded);
+        let sum = |number: fn(&Report) -> u64| loads().map(number).sum::<u64>();
+        let details = || loads().map(|report| (LoadDetails::of(report), report.rows_stored));
+        let by_key = || details().filter(|(load, _)| load.is_by_key());
+        let first = details().next().and_then(|(load, _)| load.load_mode);
         Self {
-            loaded: with(Outcome::Loaded),
-            already_loaded: with(Outcome::AlreadyLoaded),
+            loaded: with(&[Outcome::Loaded]),
+            already_loaded: with(&[Outcome::AlreadyLoaded]),
+            superseded: with(&[Outcome::Superseded]),
+            fell_back: with(&[Outcome::FellBack]),
+            rejected: with(&[Outcome::Rejected]),
+            skipped: with(&[Outcome::Skipped, Outcome::HandedOver, Outcome::Replayed]),
             failed: files.iter().filter(|file| file.error.is_some()).count(),
-            rows_stored: loaded_now().map(|report| report.rows_stored).sum(),
-            rows_rejected: loaded_now().map(|report| report.rows_rejected).sum(),
+            not_tried: all.saturating_sub(files.len()),
+            rows_stored: sum(|report| report.rows_stored),
+            rows_inserted: by_key().map(|(load, rows_stored)| load.rows_inserted(rows_stored)).sum(),
+            rows_updated: sum(|report| report.rows_updated),
+            rows_unchanged: sum(|report| report.rows_unchanged),
+            rows_deleted: sum(|report| report.rows_deleted),
+            rows_rejected: sum(|report| report.rows_rejected),
+            load_mode: first.filter(|mode| details().all(|(load, _)| load.load_mode.as_ref() == Some(mode))),
             files,
         }
     }
 
     fn summary(&self, styles: Styles) -> String {
-        let mut text = format!(
-            "{}: {} loaded, {} already loaded, {} failed; {} stored",
-            counted(self.files.len() as u64, "file"),
-            self.loaded,
-            self.already_loaded,
-            self.failed,
-            counted(self.rows_stored, "row")
-        );
+        let outcomes = [
+            ("already loaded", self.already_loaded),
+            ("superseded", self.superseded),
+            ("fell back", self.fell_back),
+            ("rejected", self.rejected),
+            ("skipped", self.skipped),
+            ("failed", self.failed),
+            ("not tried", self.not_tried),
+        ];
+        let mut text =
+            format!("{}: {} loaded", counted((self.files.len() + self.not_tried) as u64, "file"), self.loaded);
+        for (name, files) in outcomes.into_iter().filter(|(_, files)| *files > 0) {
+            text += &format!(", {files} {name}");
+        }
+        text += &format!("; {}", self.rows());
         if self.rows_rejected > 0 {
             text += &format!(", {} rejected", counted(self.rows_rejected, "record"));
         }
-        let style = if self.failed == 0 { Style::Good } else { Style::Bad };
-        styles.paint(style, &text) + "\n"
+        let has_failed = self.failed + self.fell_back + self.rejected + self.not_tried > 0;
+        styles.paint(if has_failed { Style::Bad } else { Style::Good }, &text) + "\n"
+    }
+
+    /// The rows of all loads.
+    fn rows(&self) -> String {
+        let load = LoadDetails {
+            load_mode: self.load_mode.clone(),
+            rows_updated: self.rows_updated,
+            rows_unchanged: self.rows_unchanged,
+            rows_deleted: self.rows_deleted,
+            // Each file's line has them.
+            rows_missing: 0,
+        };
+        row_counts::rows_by_key(&load, self.rows_stored)
+            .unwrap_or_else(|| format!("{} stored", counted(self.rows_stored, "row")))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Color;
 
     #[test]
     fn next_steps_depend_on_where_the_files_are() {
         let steps = |bucket: &str, outcome| {
             let report = Some(Report::new(ObjectRef::new(bucket, "a.csv"), outcome));
-            LoadDocument::of(vec![FileDocument { file: "a.csv".to_owned(), report, error: None }]).next_steps()
+            LoadDocument::of(vec![FileDocument { file: "a.csv".to_owned(), report, error: None }], 1).next_steps()
         };
         assert_eq!(steps("file://laptop", Outcome::AlreadyLoaded), [AGAIN]);
         assert_eq!(steps("file://laptop", Outcome::Superseded), [AGAIN_OLDER]);
         assert_eq!(steps("bucket", Outcome::AlreadyLoaded), [OTHER_KEY]);
         assert!(steps("bucket", Outcome::Superseded).is_empty() && steps("file://laptop", Outcome::Loaded).is_empty());
+    }
+
+    /// The document of loads with these outcomes, modes and counts: stored, updated, deleted.
+    fn document(results: &[(Outcome, &str, [u64; 3])], all: usize) -> LoadDocument {
+        let file = |(outcome, mode, [stored, updated, deleted]): &(Outcome, &str, [u64; 3])| {
+            let mut report = Report::new(ObjectRef::new("file://laptop", "a.csv"), *outcome);
+            report.load_mode = Some((*mode).to_owned());
+            (report.rows_stored, report.rows_updated, report.rows_deleted) = (*stored, *updated, *deleted);
+            FileDocument { file: "a.csv".to_owned(), report: Some(report), error: None }
+        };
+        LoadDocument::of(results.iter().map(file).collect(), all)
+    }
+
+    #[test]
+    fn summary_counts_every_file_once() {
+        let summary = |results, all| document(results, all).summary(Styles(Color::Off));
+        let mirror = |outcome, counts| (outcome, "mirror", counts);
+        let superseded = [mirror(Outcome::Loaded, [5, 2, 1]), mirror(Outcome::Superseded, [9, 9, 9])];
+        assert_eq!(
+            summary(&superseded, 3),
+            "3 files: 1 loaded, 1 superseded, 1 not tried; 3 rows inserted, 2 updated, 0 unchanged, 1 deleted\n"
+        );
+        // Loads of different modes have only one number in common.
+        let mixed = [mirror(Outcome::Loaded, [5, 2, 1]), (Outcome::Loaded, "append", [7, 0, 0])];
+        assert_eq!(summary(&mixed, 2), "2 files: 2 loaded; 12 rows stored\n");
+        let in_s3 = [(Outcome::FellBack, "append", [7, 0, 0]), (Outcome::Rejected, "append", [0, 0, 0])];
+        assert_eq!(summary(&in_s3, 2), "2 files: 0 loaded, 1 fell back, 1 rejected; 0 rows stored\n");
+        assert_eq!(document(&mixed, 2).rows_inserted, 3);
     }
 }

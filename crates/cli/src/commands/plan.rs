@@ -115,8 +115,10 @@ fn next_step(arguments: &Arguments, names_table: bool, database: DatabaseUse, pl
             let table = match (&arguments.table.table, &plan.table) {
                 (Some(table), _) => format!(" --table {}", shell_word(table)),
                 (None, _) if names_table => String::new(),
-                (None, Some(table)) if plan.file != STANDARD_INPUT => format!(" --table {}", shell_word(&table.name)),
-                (None, _) => " --table NAME (standard input names no table)".to_owned(),
+                (None, _) if plan.file == STANDARD_INPUT => " --table NAME (standard input names no table)".to_owned(),
+                (None, Some(table)) => format!(" --table {}", shell_word(&table.name)),
+                // An empty file has no table.
+                (None, None) => format!(" --table {}", shell_word(&table_of(&plan.file))),
             };
             format!("spillway plan {file} --to {}://USER@HOST/DATABASE{table}", scheme(product))
         }

@@ -1,10 +1,13 @@
 //! Prints the reports of a request that processed objects.
 
+use serde::Deserialize;
 use serde_json::Value;
+use spillway_core::destination::LoadDetails;
 
 use crate::exit::Exit;
-use crate::numbers::counted;
+use crate::numbers::{count, counted};
 use crate::output::Style;
+use crate::row_counts;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
 
@@ -27,13 +30,17 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
             table.row(vec![
                 text(&report["outcome"]),
                 text(&report["table"]),
-                number("rows_stored").to_string(),
-                number("rows_rejected").to_string(),
+                count(number("rows_stored")),
+                count(number("rows_rejected")),
                 bytes(number("size_bytes")),
                 duration(number("elapsed_ms")),
                 text(&report["object"]["key"]),
             ]);
             table.paint(0, style(report));
+            let load = LoadDetails::deserialize(report).unwrap_or_default();
+            if let Some(counts) = row_counts::by_key(&load, number("rows_stored")) {
+                table.below(&counts);
+            }
             for reason in [&report["reason"], &report["catalog_problem"]].into_iter().filter_map(Value::as_str) {
                 table.below(reason);
             }

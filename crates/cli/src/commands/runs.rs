@@ -12,8 +12,10 @@ use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::commands::list::List;
 use crate::exit::Exit;
+use crate::numbers::count;
 use crate::output::{Style, Styles};
 use crate::report;
+use crate::row_counts;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
 use filter::Filter;
@@ -136,6 +138,7 @@ fn table(runs: &[Run], styles: Styles) -> String {
         ("started (UTC)", Align::Left),
         ("outcome", Align::Left),
         ("table", Align::Left),
+        ("mode", Align::Left),
         ("rows", Align::Right),
         ("rejected", Align::Right),
         ("size", Align::Right),
@@ -152,14 +155,18 @@ fn table(runs: &[Run], styles: Styles) -> String {
             run.started_at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             outcome,
             run.table.clone(),
-            run.rows_stored.to_string(),
-            run.rows_rejected.to_string(),
+            run.load.load_mode.clone().unwrap_or_default(),
+            count(run.rows_stored),
+            count(run.rows_rejected),
             bytes(run.size_bytes),
             run.elapsed_ms.map_or_else(String::new, duration),
             short(&run.source_id).to_owned(),
             run.key.clone(),
         ]);
         table.paint(1, style(run.outcome));
+        if let Some(counts) = row_counts::by_key(&run.load, run.rows_stored) {
+            table.below(&counts);
+        }
         if let Some(reason) = reason(run) {
             table.below(&reason);
         }

@@ -2,13 +2,17 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use spillway_core::destination::LoadDetails;
 use spillway_core::error::Result;
 
+use crate::database::DatabaseOptions;
 use crate::exit::Exit;
 use crate::numbers::counted;
 use crate::output::{Style, Styles};
-use crate::request::{Target, send};
+use crate::request::{Needs, Target, send_reading, with_database};
+use crate::row_counts;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration, printable};
 
@@ -20,11 +24,15 @@ pub(crate) struct Arguments {
     key: Option<String>,
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    database: DatabaseOptions,
 }
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
-    let body = send(session, &arguments.target, json!({"status": {"key": arguments.key}})).await?;
+    let environment = with_database(session, &arguments.target, &arguments.database)?;
+    let request = json!({"status": {"key": arguments.key}});
+    let body = send_reading(&environment, &arguments.target, Needs::BucketAndDatabase, request).await?;
     let status = &body["status"];
     session.output.result(status, |styles| match arguments.key {
         Some(_) => of_file(status, styles),
@@ -127,6 +135,10 @@ fn of_file(status: &Value, styles: Styles) -> String {
     for row in list(&status["ledger"]["rows"]) {
         if row["table_changes"].is_string() {
             lines.push_str(&format!("table     {}\n", text(&row["table_changes"])));
+        }
+        let load = LoadDetails::deserialize(row).unwrap_or_default();
+        if let Some(counts) = row_counts::rows_by_key(&load, row["rows_stored"].as_u64().unwrap_or(0)) {
+            lines.push_str(&format!("{:<10}{counts}\n", load.load_mode.as_deref().map(printable).unwrap_or_default()));
         }
     }
     if let Some(error) = status["ledger"]["error"].as_str() {

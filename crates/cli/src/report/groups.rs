@@ -1,6 +1,6 @@
 //! Groups runs by table, and by reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_core::destination::{Run, RunOutcome};
 
@@ -63,27 +63,55 @@ fn kind(run: &Run) -> String {
 
 /// The sums of one table.
 #[derive(Default)]
-pub(super) struct TableSums {
+pub(super) struct TableSums<'a> {
+    /// The load modes of the loads.
+    pub(super) load_modes: BTreeSet<&'a str>,
     pub(super) loaded: u64,
     pub(super) fell_back: u64,
     pub(super) rejected: u64,
     pub(super) failed: u64,
     pub(super) rows: u64,
+    /// The rows of loads by key.
+    pub(super) by_key: ByKey,
     pub(super) rows_rejected: u64,
     pub(super) size_bytes: u64,
     pub(super) load_ms: u64,
     pub(super) cost_usd: f64,
 }
 
+/// The rows of loads that find the rows of the table by key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ByKey {
+    pub(super) loads: u64,
+    pub(super) inserted: u64,
+    pub(super) updated: u64,
+    pub(super) unchanged: u64,
+    pub(super) deleted: u64,
+}
+
+impl ByKey {
+    fn add(&mut self, run: &Run) {
+        if run.load.is_by_key() {
+            self.loads += 1;
+            self.inserted += run.load.rows_inserted(run.rows_stored);
+            self.updated += run.load.rows_updated;
+            self.unchanged += run.load.rows_unchanged;
+            self.deleted += run.load.rows_deleted;
+        }
+    }
+}
+
 /// The sums by table, in the order of rows; and the table's name.
-pub(super) fn tables(runs: &[Run]) -> Vec<(&str, TableSums)> {
-    let mut tables: BTreeMap<&str, TableSums> = BTreeMap::new();
+pub(super) fn tables(runs: &[Run]) -> Vec<(&str, TableSums<'_>)> {
+    let mut tables: BTreeMap<&str, TableSums<'_>> = BTreeMap::new();
     for run in runs {
         let sums = tables.entry(&run.table).or_default();
         sums.cost_usd += run.cost_usd.unwrap_or(0.0);
         match run.outcome {
             RunOutcome::Loaded => {
                 sums.loaded += 1;
+                sums.load_modes.extend(run.load.load_mode.as_deref());
+                sums.by_key.add(run);
                 sums.rows += run.rows_stored;
                 sums.rows_rejected += run.rows_rejected;
                 sums.size_bytes += run.size_bytes;

@@ -2,7 +2,7 @@
 
 use spillway_core::destination::Run;
 
-use super::groups::{self, TableSums};
+use super::groups::{self, ByKey, TableSums};
 use super::text::{count, dollars, escaped, minute};
 use crate::table::{bytes, duration};
 
@@ -55,11 +55,17 @@ fn rate(rows: u64, milliseconds: u64) -> String {
 
 fn by_table(runs: &[Run]) -> String {
     let tables = groups::tables(runs);
-    let row = |(name, sums): &(&str, TableSums)| {
-        vec![
+    let has_keys = tables.iter().any(|(_, sums)| sums.by_key.loads > 0);
+    let row = |(name, sums): &(&str, TableSums<'_>)| {
+        let modes: Vec<&str> = sums.load_modes.iter().copied().collect();
+        let mut cells = vec![
             if name.is_empty() { "(none)".to_owned() } else { text(name) },
+            text(&modes.join(", ")),
             some(sums.loaded),
             some(sums.rows),
+        ];
+        cells.extend(if has_keys { by_key(&sums.by_key) } else { Vec::new() });
+        cells.extend([
             some(sums.rows_rejected),
             if sums.size_bytes == 0 { String::new() } else { bytes(sums.size_bytes) },
             rate(sums.rows, sums.load_ms),
@@ -67,22 +73,24 @@ fn by_table(runs: &[Run]) -> String {
             some(sums.rejected),
             some(sums.failed),
             if sums.cost_usd > 0.0 { dollars(sums.cost_usd) } else { String::new() },
-        ]
+        ]);
+        cells
     };
     let rows: Vec<Vec<String>> = tables.iter().take(MAX_ROWS).map(row).collect();
-    let columns = [
-        ("table", TEXT),
-        ("loaded", NUMBER),
-        ("rows", NUMBER),
-        ("rejected records", NUMBER),
-        ("size", NUMBER),
-        ("rows/s", NUMBER),
-        ("fell back", NUMBER),
-        ("rejected", NUMBER),
-        ("failed", NUMBER),
-        ("cost", NUMBER),
-    ];
+    let mut columns = vec![("table", TEXT), ("mode", TEXT), ("loaded", NUMBER), ("rows", NUMBER)];
+    if has_keys {
+        columns.extend(["inserted", "updated", "unchanged", "deleted"].map(|name| (name, NUMBER)));
+    }
+    columns.extend(
+        ["rejected records", "size", "rows/s", "fell back", "rejected", "failed", "cost"].map(|name| (name, NUMBER)),
+    );
     table("Tables", &columns, &rows, tables.len())
+}
+
+/// The rows by key: inserted, updated, unchanged, deleted. Empty for a table without such loads.
+fn by_key(sums: &ByKey) -> Vec<String> {
+    let numbers = [sums.inserted, sums.updated, sums.unchanged, sums.deleted];
+    numbers.map(|number| if sums.loads == 0 { String::new() } else { count(number) }).into()
 }
 
 fn reasons(runs: &[Run]) -> String {
@@ -128,6 +136,7 @@ fn slowest(runs: &[Run]) -> String {
             vec![
                 text(&run.key),
                 text(&run.table),
+                text(run.load.load_mode.as_deref().unwrap_or_default()),
                 duration(elapsed_ms),
                 some(run.rows_stored),
                 rate(run.rows_stored, elapsed_ms),
@@ -139,6 +148,7 @@ fn slowest(runs: &[Run]) -> String {
     let columns = [
         ("file", LONG),
         ("table", TEXT),
+        ("mode", TEXT),
         ("time", NUMBER),
         ("rows", NUMBER),
         ("rows/s", NUMBER),

@@ -1,7 +1,7 @@
 //! Structure, escaping and size of the page.
 
 use jiff::Timestamp;
-use spillway_core::destination::{Run, RunOutcome};
+use spillway_core::destination::{LoadDetails, Run, RunOutcome};
 
 use super::*;
 
@@ -38,6 +38,7 @@ fn run(index: usize, outcome: RunOutcome, started_at: Timestamp) -> Run {
         rows_parsed: rows,
         rows_stored: if is_stored { rows } else { 0 },
         rows_rejected: u64::from(index.is_multiple_of(9)),
+        load: LoadDetails::default(),
         worker: "trigger on host".to_owned(),
         tool_version: "0.1.0".to_owned(),
         first_started_at: None,
@@ -93,6 +94,28 @@ fn page_has_tiles_charts_and_tables() {
         assert!(html.contains(text), "{text}");
     }
     assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<script"));
+}
+
+#[test]
+fn loads_by_key_have_their_counts_and_all_loads_their_mode() {
+    let mut runs = runs(6, 60);
+    assert!(!html(&runs).contains("unchanged"));
+    for run in runs.iter_mut().filter(|run| run.table == "orders") {
+        run.rows_stored = 2000;
+        let mode = Some("mirror".to_owned());
+        run.load =
+            LoadDetails { load_mode: mode, rows_updated: 500, rows_unchanged: 1200, rows_deleted: 7, rows_missing: 0 };
+    }
+    for run in runs.iter_mut().filter(|run| run.table != "orders") {
+        run.load.load_mode = Some("append".to_owned());
+    }
+    let html = html(&runs);
+    assert_is_nested(&html);
+    // Two files of each table.
+    let cells = |numbers: [&str; 4]| numbers.map(|number| format!("<td class=\"number\">{number}</td>")).concat();
+    assert!(html.contains(&cells(["600", "1,000", "2,400", "14"])), "{html}");
+    assert!(html.contains(&cells(["", "", "", ""])), "{html}");
+    assert!(html.contains("<td><bdi>mirror</bdi></td>") && html.contains("<td><bdi>append</bdi></td>"), "{html}");
 }
 
 #[test]

@@ -11,10 +11,7 @@ use super::transaction::KEEP_ALIVE;
 use super::{Body, Claimed, CommitResult, FileClaim, OpenClaim, ReadyLoad, RowCounts};
 use crate::error::Result;
 use crate::failpoint::Failpoint;
-use crate::ledger::{ClaimResult, Dialect, Loaded};
-
-/// The load mode of such a file in the ledger.
-const LOAD_MODE: &str = "lake";
+use crate::ledger::{ClaimResult, Dialect, LedgerColumns, Loaded};
 
 /// A connection with an open transaction that holds the claim.
 #[derive(Debug)]
@@ -70,7 +67,8 @@ impl<C: LoadConnection> LedgerClaim<C> {
     async fn record(&mut self, body: &Body, counts: RowCounts) -> Result<C::Transaction> {
         Failpoint::BeforeLedgerEnd.reached().await;
         let lake_key = body.lake_key.as_deref();
-        let loaded = Loaded { load_mode: LOAD_MODE, counts, lake_key, has_deletes: false, table_changes: &[] };
+        let load_mode = self.database.options.stored_mode();
+        let loaded = Loaded { load_mode, counts, lake_key, columns: LedgerColumns::COMMON, table_changes: &[] };
         self.database.ledger().record_loaded(&mut self.connection, &self.file.source.id, &loaded).await
     }
 }

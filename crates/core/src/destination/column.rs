@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::extra::ExtraFields;
 use super::matching::{Match, matches};
 use super::options::Contract;
-use super::{FileSchema, MissingColumns, UnknownColumns};
+use super::{FileSchema, MissingColumns, UnknownColumns, operation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
 use spillway_formats::schema::value::spelling::DayOrder;
@@ -125,11 +125,10 @@ pub(super) fn find_lacking<'a, S>(
 
 fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
     let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
-    let message = format!(
-        "table {table} lacks {} of the file's columns: {}; add them, or set UNKNOWN_COLUMNS to add, ignore or json",
-        missing.len(),
-        names.join(", ")
-    );
+    let advice = operation::advice(missing);
+    let advice = advice.unwrap_or_else(|| "add them, or set UNKNOWN_COLUMNS to add, ignore or json".to_owned());
+    let message =
+        format!("table {table} lacks {} of the file's columns: {}; {advice}", missing.len(), names.join(", "));
     Error::new(ErrorKind::TableMismatch, message)
 }
 

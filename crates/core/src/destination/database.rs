@@ -17,7 +17,7 @@ use super::{
     HistoryEntry, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe,
     RunFilter, RunPage, ScanReason, SyncState, ValueCheck, claim, inspect,
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::ledger::{ChangesColumn, Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
 use crate::object::{ObjectRef, SourceId};
@@ -50,7 +50,11 @@ impl<C: LoadConnection> Database<C> {
 
     /// The columns of the ledger that loads with these options need.
     pub(super) fn ledger_columns(&self) -> LedgerColumns {
-        LedgerColumns { lake: self.options.output.has_lake(), deletes: self.options.load_mode.deletes_by_key() }
+        LedgerColumns {
+            lake: self.options.output.has_lake(),
+            deletes: self.options.load_mode.deletes_by_key(),
+            missing: self.options.load_mode.has_operations(),
+        }
     }
 
     pub(super) fn ledger(&self) -> SqlLedger<'_> {
@@ -118,6 +122,14 @@ impl<C: LoadConnection> Database<C> {
         Ok(result)
     }
 
+    /// Adds the missing privilege to the error of a load, after its transaction was rolled back.
+    pub(super) async fn explained(&self, connection: &mut C, file: &FileClaim, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::Privilege => connection.explain_denial(&file.table, &self.options, error).await,
+            _ => error,
+        }
+    }
+
     /// Whether the table's rows are deleted before the file's rows are sent. A file without columns deletes none.
     pub(super) fn replaces(&self, plan: &C::Plan) -> bool {
         !C::columns(plan).is_empty() && self.options.load_mode == LoadMode::Replace
@@ -169,7 +181,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                 }
                 Err(error) => {
                     connection.roll_back().await;
-                    Err(error)
+                    Err(self.explained(&mut connection, file, error).await)
                 }
             };
             file.table_changes.roll_back();

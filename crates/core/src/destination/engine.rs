@@ -8,7 +8,7 @@ use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
 use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
-use crate::error::{Position, Result};
+use crate::error::{Error, Position, Result};
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
 use crate::table_name::TableName;
@@ -103,6 +103,15 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
 
     /// Sends COMMIT.
     fn commit(&mut self, limit: Duration, transaction: Self::Transaction) -> impl Future<Output = CommitResult> + Send;
+
+    /// Adds the missing privilege and its GRANT to an error of the kind [`crate::error::ErrorKind::Privilege`], outside of any
+    /// transaction. The error stays as it is if they are not known.
+    fn explain_denial(
+        &mut self,
+        table: &TableName,
+        options: &DestinationOptions,
+        error: Error,
+    ) -> impl Future<Output = Error> + Send;
 
     /// Drops the staging table. The plan then has none.
     fn drop_staging(&mut self, _plan: &mut Self::Plan) -> impl Future<Output = Result<()>> + Send {

@@ -11,8 +11,8 @@ use spillway_formats::schema::{Column, Schema};
 use super::column::{Lacking, NullFill, TableColumn, check_missing, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
-use super::operation::ChangedRows;
-use super::table::{changeable_columns, columns_of_new_table, columns_to_send};
+use super::operation::{ChangedRows, OperationChecker, OperationCounts};
+use super::table::{changeable_columns, columns_of_new_table, columns_to_send, quoted_table};
 use super::widen::WiderType;
 use super::{ChangedTypes, DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
 use crate::error::{Error, Result};
@@ -24,9 +24,14 @@ pub struct Inspection {
     pub needs_no_load: Option<LedgerState>,
     /// The table.
     pub table: FoundTable,
+    /// The number of rows of the table, for a mirror of the whole table; at most ten million.
+    pub table_rows: Option<u64>,
     /// Checks the file's rows against the columns.
     pub values: Box<dyn RowChecker>,
 }
+
+/// The largest number of rows of a table that are counted: the count must not take long.
+const MAX_COUNTED_ROWS: u64 = 10_000_000;
 
 /// The table of a load, and its change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +72,15 @@ pub trait RowChecker: Send {
     /// Returns an error with position and column for each value that does not fit, in the order of the rows.
     fn check(&mut self, rows: &Batch) -> Vec<Error>;
 
+    /// Checks and counts the operations of a file of changes. In other load modes there are none.
+    ///
+    /// # Errors
+    /// The error of a load of these rows.
+    fn check_operations(&mut self, rows: &Batch) -> Result<()>;
+
+    /// Returns the operations of the rows so far; `None` in other load modes.
+    fn operations(&self) -> Option<OperationCounts>;
+
     /// Gives a column the wider type that a load would give it because of such an error. `None` if it keeps its type.
     fn widen(&mut self, error: &Error) -> Option<TypeChange>;
 }
@@ -86,17 +100,18 @@ struct ColumnChecker<C: LoadConnection> {
     columns: Vec<TableColumn<C::Storage>>,
     /// The wider types that the columns may get.
     wider: Vec<WiderType<C::Storage>>,
+    operations: Option<OperationChecker>,
     scratch: Vec<u8>,
     connection: PhantomData<fn() -> C>,
 }
 
 impl<C: LoadConnection> ColumnChecker<C> {
-    fn new(columns: Vec<TableColumn<C::Storage>>) -> Box<Self> {
-        Self::widening(columns, Vec::new())
+    fn new(columns: Vec<TableColumn<C::Storage>>, operations: Option<OperationChecker>) -> Box<Self> {
+        Box::new(Self { columns, wider: Vec::new(), operations, scratch: Vec::new(), connection: PhantomData })
     }
 
-    fn widening(columns: Vec<TableColumn<C::Storage>>, wider: Vec<WiderType<C::Storage>>) -> Box<Self> {
-        Box::new(Self { columns, wider, scratch: Vec::new(), connection: PhantomData })
+    fn without_columns() -> Box<Self> {
+        Self::new(Vec::new(), None)
     }
 }
 
@@ -113,6 +128,14 @@ impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
         errors
     }
 
+    fn check_operations(&mut self, rows: &Batch) -> Result<()> {
+        self.operations.as_mut().map_or(Ok(()), |operations| operations.check(rows))
+    }
+
+    fn operations(&self) -> Option<OperationCounts> {
+        self.operations.as_ref().map(|operations| operations.counts)
+    }
+
     fn widen(&mut self, error: &Error) -> Option<TypeChange> {
         let name = error.column().filter(|_| error.needs_other_type())?;
         let index = self.wider.iter().position(|wider| wider.column == name)?;
@@ -120,6 +143,8 @@ impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
         let changed = self.columns.iter_mut().find(|other| other.name == column)?;
         changed.storage = storage;
         changed.type_text.clone_from(&type_text);
+        // The rows are read again.
+        self.operations.iter_mut().for_each(|operations| operations.counts = OperationCounts::default());
         Some(TypeChange { column, type_text, sql })
     }
 }
@@ -133,14 +158,33 @@ pub(super) async fn inspect<C: LoadConnection>(connection: &mut C, request: &Req
     let (table, values) = match (found_table(connection, request).await, loaded) {
         (Ok(found), _) => found,
         // A load of this source does not look at the table.
-        (Err(_), Some(_)) => (FoundTable::NotNeeded, ColumnChecker::<C>::new(Vec::new())),
+        (Err(_), Some(_)) => (FoundTable::NotNeeded, ColumnChecker::<C>::without_columns()),
         (Err(error), None) => return Err(error),
     };
     let needs_no_load = match loaded {
         Some(state) => Some(state),
         None => content_state(connection, request).await?,
     };
-    Ok(Inspection { needs_no_load, table, values })
+    let table_rows = match (&table, needs_no_load) {
+        // Without the count, a plan only predicts less.
+        (FoundTable::Existing { .. }, None) => count_rows(connection, request).await.unwrap_or_default(),
+        _ => None,
+    };
+    Ok(Inspection { needs_no_load, table, table_rows, values })
+}
+
+/// Counts the rows that a mirror of the whole table compares with those of the file. `None` in other load modes.
+async fn count_rows<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Option<u64>> {
+    match &request.options.load_mode {
+        LoadMode::Mirror(mirror) if mirror.scope.is_empty() => {}
+        LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } | LoadMode::Mirror(_) | LoadMode::Changes(_) => {
+            return Ok(None);
+        }
+    }
+    let table = quoted_table::<C::Dialect>(&request.file.table);
+    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {MAX_COUNTED_ROWS}) counted");
+    let rows = connection.query("cannot count the rows of the table", &sql, &[]).await?;
+    rows.first().map(|row| row.count(0)).transpose()
 }
 
 /// The state of a source that needs no load. Takes no lock.
@@ -182,13 +226,17 @@ async fn found_table<C: LoadConnection>(
     let (table, mode, file_columns) = (&file.table, &options.load_mode, &schema.schema().columns);
     let exists = connection.has_table(table).await?;
     if file_columns.is_empty() {
-        return Ok((FoundTable::NotNeeded, ColumnChecker::new(Vec::new())));
+        return Ok((FoundTable::NotNeeded, ColumnChecker::without_columns()));
     }
+    let operations = changed.as_ref().map(|changed| changed.checker(mode));
     if !exists {
         let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
         let mut columns = connection.new_columns(file_columns, mode);
         changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
-        return Ok((FoundTable::Missing { create_sql, columns: filled(&columns) }, ColumnChecker::new(columns)));
+        return Ok((
+            FoundTable::Missing { create_sql, columns: filled(&columns) },
+            ColumnChecker::new(columns, operations),
+        ));
     }
     connection.reject_unsupported(table, mode).await?;
     let key = match mode.key() {
@@ -236,7 +284,7 @@ async fn found_table<C: LoadConnection>(
     let table = FoundTable::Existing { columns: filled(&columns), add_sql, ignored };
     // The JSON object of unknown columns is not a field of the file.
     columns.retain(|column| column.extra.is_none());
-    Ok((table, ColumnChecker::widening(columns, wider)))
+    Ok((table, Box::new(ColumnChecker { wider, ..*ColumnChecker::new(columns, operations) })))
 }
 
 fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {
@@ -256,22 +304,26 @@ pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &
     let changed = ChangedRows::of(mode, schema)?;
     let columns = &changed.as_ref().map_or(schema, ChangedRows::schema).columns;
     if columns.is_empty() {
-        let values = ColumnChecker::<mysql::connect::Connection>::new(Vec::new());
-        return Ok(Inspection { needs_no_load: None, table: FoundTable::NotNeeded, values });
+        let values = ColumnChecker::<mysql::connect::Connection>::without_columns();
+        return Ok(Inspection { needs_no_load: None, table: FoundTable::NotNeeded, table_rows: None, values });
     }
+    let operations = changed.as_ref().map(|changed| changed.checker(mode));
     let (create_sql, filled, values): (String, Vec<FilledColumn>, Box<dyn RowChecker>) = match product {
         Product::MySql | Product::MariaDb => {
             let create_sql = mysql::table::create_table_statement(table, columns, mode, product == Product::MariaDb)?;
             let mut new = mysql::table::new_columns(columns, mode, product == Product::MariaDb);
             changed.iter().for_each(|changed| changed.restore_fields(&mut new));
-            (create_sql, filled(&new), ColumnChecker::<mysql::connect::Connection>::new(new) as Box<dyn RowChecker>)
+            let filled = filled(&new);
+            let values = ColumnChecker::<mysql::connect::Connection>::new(new, operations);
+            (create_sql, filled, values as Box<dyn RowChecker>)
         }
         Product::Postgres => {
             let create_sql = postgres::table::create_table_statement(table, columns, mode)?;
             let mut new = postgres::table::new_columns(columns, mode);
             changed.iter().for_each(|changed| changed.restore_fields(&mut new));
-            (create_sql, filled(&new), ColumnChecker::<postgres::connect::Connection>::new(new))
+            (create_sql, filled(&new), ColumnChecker::<postgres::connect::Connection>::new(new, operations))
         }
     };
-    Ok(Inspection { needs_no_load: None, table: FoundTable::Missing { create_sql, columns: filled }, values })
+    let table = FoundTable::Missing { create_sql, columns: filled };
+    Ok(Inspection { needs_no_load: None, table, table_rows: None, values })
 }

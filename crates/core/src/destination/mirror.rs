@@ -104,11 +104,32 @@ impl Mirror {
 
     /// Fails if the file would delete too many rows: `missing` of the `total` rows of the table, or of the scope.
     fn check_deletes(&self, table: &TableName, missing: u64, total: u64) -> Result<()> {
-        let share = u64::try_from(u128::from(total) * u128::from(self.max_deletes_percent) / 100).unwrap_or(u64::MAX);
-        let allowed = if self.max_deletes_percent == 0 { 0 } else { share.max(ALWAYS_ALLOWED) };
-        if missing <= allowed {
-            return Ok(());
+        let allowed = self.allowed_deletes(total);
+        match missing <= allowed {
+            true => Ok(()),
+            false => Err(self.too_many_deletes(table, &missing.to_string(), (total, allowed))),
         }
+    }
+
+    /// Returns the number of rows that a file may delete, of so many in the table or the scope.
+    pub(crate) fn allowed_deletes(&self, total: u64) -> u64 {
+        let share = u64::try_from(u128::from(total) * u128::from(self.max_deletes_percent) / 100).unwrap_or(u64::MAX);
+        if self.max_deletes_percent == 0 { 0 } else { share.max(ALWAYS_ALLOWED) }
+    }
+
+    /// Fails if a file with so many rows would certainly delete too many of so many rows of the table.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ExportRefused`].
+    pub(crate) fn check_row_counts(&self, table: &TableName, in_file: u64, in_table: u64) -> Result<()> {
+        let (at_least, allowed) = (in_table.saturating_sub(in_file), self.allowed_deletes(in_table));
+        match at_least <= allowed {
+            true => Ok(()),
+            false => Err(self.too_many_deletes(table, &format!("at least {at_least}"), (in_table, allowed))),
+        }
+    }
+
+    fn too_many_deletes(&self, table: &TableName, missing: &str, (total, allowed): (u64, u64)) -> Error {
         let rows = match self.scope.as_slice() {
             [] => format!("the {total} rows of table {table}"),
             scope => format!("the {total} rows of table {table} with the same {}", scope.join(", ")),
@@ -117,7 +138,7 @@ impl Mirror {
             "the file would delete {missing} of {rows}, and at most {allowed} may be deleted (MIRROR_MAX_DELETES={})",
             self.max_deletes_percent
         );
-        Err(Error::new(ErrorKind::ExportRefused, message))
+        Error::new(ErrorKind::ExportRefused, message)
     }
 
     /// Returns the values of the scope, which `found` must have once.
@@ -169,6 +190,18 @@ mod tests {
         let text = "the file would delete 5000 of the 9000 rows of table t with the same tenant, and at most 900 may be \
                     deleted (MIRROR_MAX_DELETES=10)";
         assert_eq!(error.to_string(), text);
+    }
+
+    #[test]
+    fn row_counts_show_the_fewest_deletions() {
+        let table = Mirror { scope: Vec::new(), ..mirror(10) };
+        assert!(table.check_row_counts(&"t".into(), 1_800, 2_000).is_ok());
+        assert!(table.check_row_counts(&"t".into(), 3_000, 2_000).is_ok());
+        let error = table.check_row_counts(&"t".into(), 1_799, 2_000).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the file would delete at least 201 of the 2000 rows of table t, and at most 200 may be deleted (MIRROR_MAX_DELETES=10)"
+        );
     }
 
     #[test]

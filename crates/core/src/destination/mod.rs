@@ -16,6 +16,7 @@ mod claim;
 mod codes;
 mod column;
 mod database;
+mod denial;
 #[cfg(test)]
 mod documented_spellings;
 mod encoding;
@@ -55,13 +56,15 @@ use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{
-    AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion,
-    ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, RunPlaces, SyncState,
+    AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadDetails,
+    LoadedVersion, ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, RunPlaces, SyncState,
 };
 pub use changes::TableChanges;
 use database::Database;
 use idle::Idle;
 pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, inspect_new};
+pub use operation::OperationCounts;
+pub(crate) use operation::changes_hint;
 pub use options::{
     Authentication, ChangedTypes, Changes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Mirror,
     MissingColumns, Output, Product, Tls, UnknownColumns,

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use spillway_formats::schema::Schema;
+use serde::Serialize;
+use spillway_formats::Batch;
+use spillway_formats::schema::{Column, ColumnType, Schema};
 
 use super::FileSchema;
 use super::column::{TableColumn, find, mismatch};
@@ -55,8 +57,16 @@ impl ChangedRows {
         }
         let exact = schema.columns.iter().position(|column| column.name == *name);
         let in_any_case = || schema.columns.iter().position(|column| column.name.eq_ignore_ascii_case(name));
+        let all: Vec<&Column> = schema.columns.iter().collect();
+        if let Some(advice) = envelope_advice(&all) {
+            return Err(mismatch(name, advice.to_owned()));
+        }
         let Some(operation) = exact.or_else(in_any_case) else {
-            return Err(mismatch(name, format!("the file has no column {name}, which OPERATION_COLUMN names")));
+            let message = format!(
+                "the file has no column {name}, which LOAD_MODE=changes needs for the operation of each row; set OPERATION_COLUMN \
+                 to the name of that column, or LOAD_MODE=merge for files without operations"
+            );
+            return Err(mismatch(name, message));
         };
         let mut schema = schema.clone();
         schema.columns.remove(operation);
@@ -76,6 +86,11 @@ impl ChangedRows {
             }
         };
         Request { schema, ..*request }
+    }
+
+    /// Checks and counts the operations of the file's rows. `mode` is that of [`Self::of`].
+    pub(super) fn checker(&self, mode: &LoadMode) -> OperationChecker {
+        OperationChecker { field: self.operation, column: mode.operation_column(), counts: OperationCounts::default() }
     }
 
     /// The columns of the rows.
@@ -135,6 +150,75 @@ pub(super) fn moved_to_end<'a>(
     .boxed()
 }
 
+/// The rows of a file of changes by operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct OperationCounts {
+    /// Rows to insert, or to update if their key exists.
+    pub stores: u64,
+    /// Rows to update.
+    pub updates: u64,
+    /// Rows to delete.
+    pub deletes: u64,
+}
+
+/// Checks and counts the operations of a file of changes, without a load.
+#[derive(Debug)]
+pub(super) struct OperationChecker {
+    /// The index of the column of operations in the file.
+    field: usize,
+    /// Its name in the settings.
+    column: String,
+    pub(super) counts: OperationCounts,
+}
+
+impl OperationChecker {
+    /// Counts the operations of these rows.
+    ///
+    /// # Errors
+    /// The error of a load of these rows: that of the first unknown operation.
+    pub(super) fn check(&mut self, rows: &Batch) -> Result<()> {
+        for row in 0..rows.rows() {
+            let operation = canonical(rows.field(row, self.field), rows.position(row));
+            match operation.map_err(|unknown| unknown.in_column(&self.column))? {
+                DELETE => self.counts.deletes += 1,
+                UPDATE => self.counts.updates += 1,
+                _ => self.counts.stores += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the settings that are meant with columns that a table lacks, if they are those of a file of changes.
+pub(super) fn advice(missing: &[&Column]) -> Option<String> {
+    if let Some(advice) = envelope_advice(missing) {
+        return Some(advice.to_owned());
+    }
+    let operation = missing.iter().find(|column| column.name.eq_ignore_ascii_case("op"))?;
+    Some(format!(
+        "if {0} has the operation of each row (insert, update or delete), set LOAD_MODE=changes, OPERATION_COLUMN={0} and MERGE_KEY",
+        operation.name
+    ))
+}
+
+/// Returns what the user may have meant with a file whose records are changes, and not rows.
+pub(crate) fn changes_hint(schema: &Schema) -> Option<String> {
+    let columns: Vec<&Column> = schema.columns.iter().collect();
+    envelope_advice(&columns).map(str::to_owned)
+}
+
+/// Returns the settings for records that are changes of Debezium or of `spillway diff`, and not rows.
+fn envelope_advice(columns: &[&Column]) -> Option<&'static str> {
+    let has = |name: &str| columns.iter().any(|column| column.name == name);
+    let is_object =
+        |name: &str| columns.iter().any(|column| column.name == name && column.column_type == ColumnType::Json);
+    let is_change = has("op") && has("before") && has("after") && (is_object("before") || is_object("after"));
+    (is_change || has("schema") && is_object("payload")).then_some(
+        "the records of the file are changes (of Debezium or spillway diff), not rows; set JSON_VALUES=changes, LOAD_MODE=changes and \
+         MERGE_KEY",
+    )
+}
+
 fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
     let text = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let known = SPELLINGS.iter().find(|(spelling, _)| text.eq_ignore_ascii_case(spelling));
@@ -148,7 +232,6 @@ fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
 #[cfg(test)]
 mod tests {
     use futures_util::TryStreamExt;
-    use spillway_formats::Batch;
     use spillway_formats::schema::infer::Inference;
 
     use super::*;
@@ -194,6 +277,51 @@ mod tests {
         }
         assert!(ChangedRows::of(&mode("op"), &schema(&[])).unwrap().is_none());
         assert!(ChangedRows::of(&LoadMode::Append, &schema(&["op"])).unwrap().is_none());
+    }
+
+    /// Columns with these names and types.
+    fn columns(columns: &[(&str, ColumnType)]) -> Vec<Column> {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let columns = schema(&names).columns.into_iter().zip(columns);
+        columns.map(|(column, (_, column_type))| Column { column_type: *column_type, ..column }).collect()
+    }
+
+    #[test]
+    fn columns_of_changes_name_the_settings() {
+        use ColumnType::{Json, Text};
+        let advice = |list: &[(&str, ColumnType)]| {
+            let columns = columns(list);
+            super::advice(&columns.iter().collect::<Vec<_>>())
+        };
+        let envelopes = [
+            &[("op", Text), ("before", Text), ("after", Json), ("seq", Text)][..],
+            &[("before", Json), ("after", Text), ("op", Text)],
+            &[("schema", Json), ("payload", Json)],
+        ];
+        for envelope in envelopes {
+            let text = advice(envelope).unwrap();
+            assert!(text.contains("JSON_VALUES=changes, LOAD_MODE=changes"), "{text}");
+            let schema = Schema { columns: columns(envelope), ..schema(&[]) };
+            let error = ChangedRows::of(&mode("op"), &schema).err().unwrap();
+            assert!(error.to_string().contains("JSON_VALUES=changes"), "{error}");
+        }
+        assert!(advice(&[("id", Text), ("Op", Text)]).unwrap().contains("OPERATION_COLUMN=Op"));
+        for other in [&[("before", Text), ("after", Text)][..], &[("payload", Json)], &[("operation", Text)]] {
+            assert_eq!(advice(other), None);
+        }
+        let error = ChangedRows::of(&mode("kind"), &schema(&["id", "op"])).err().unwrap().to_string();
+        assert!(error.contains("no column kind") && error.contains("OPERATION_COLUMN"), "{error}");
+    }
+
+    #[test]
+    fn operations_are_counted_until_an_unknown_one() {
+        let mut checker = ChangedRows { schema: schema(&[]), operation: 1 }.checker(&mode("op"));
+        let rows = |operations: [&'static str; 3]| batch(&operations.map(|operation| [None, Some(operation), None]));
+        checker.check(&rows(["I", "update", "d"])).unwrap();
+        checker.check(&rows(["c", "D", "delete"])).unwrap();
+        assert_eq!(checker.counts, OperationCounts { stores: 2, updates: 1, deletes: 3 });
+        let error = checker.check(&rows(["c", "x", "c"])).unwrap_err();
+        assert_eq!((error.kind(), error.column()), (ErrorKind::FileBroken, Some("op")));
     }
 
     #[tokio::test]

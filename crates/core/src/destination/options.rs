@@ -200,6 +200,14 @@ impl LoadMode {
         }
     }
 
+    /// Whether each row of a file has an operation, whose row may be missing in the table.
+    pub(crate) fn has_operations(&self) -> bool {
+        match self {
+            Self::Append | Self::Replace | Self::Merge { .. } | Self::Mirror(_) => false,
+            Self::Changes(_) => true,
+        }
+    }
+
     /// Whether each file is a full export, so that the newest one decides which rows the table has.
     pub(crate) fn loads_full_exports(&self) -> bool {
         match self {
@@ -276,6 +284,11 @@ impl DestinationOptions {
             UnknownColumns::Add | UnknownColumns::Json => false,
         };
         self.load_mode == LoadMode::Append && keeps_table
+    }
+
+    /// Returns the load mode of a file, as the ledger and reports name it.
+    pub(crate) fn stored_mode(&self) -> &'static str {
+        if self.output.has_database() { self.load_mode.name() } else { "lake" }
     }
 
     /// Whether a file must be the newest of its table. A mirror with a scope claims the scope instead, when its rows are staged.

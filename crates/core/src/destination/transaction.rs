@@ -86,8 +86,9 @@ impl<C: LoadConnection> Load<C> {
                 ClaimResult::Claimed => {}
                 ClaimResult::NotNeeded(_) => {
                     // The caller retries, and then finds the source loaded.
-                    let message = "another worker has loaded the same rows while they were staged";
-                    return Err(Error::new(ErrorKind::Conflict, message));
+                    let message =
+                        "another worker has loaded the same rows, or a newer file, while these rows were staged";
+                    return Err(Error::new(ErrorKind::Conflict, message).expected());
                 }
             }
             if database.replaces(plan) {
@@ -103,7 +104,8 @@ impl<C: LoadConnection> Load<C> {
                 ClaimResult::Claimed => {}
                 ClaimResult::NotNeeded(_) => {
                     // The caller retries, and then finds the source superseded.
-                    return Err(Error::new(ErrorKind::Conflict, "a newer file with the same scope is loaded"));
+                    let message = "a newer file with the same scope is loaded";
+                    return Err(Error::new(ErrorKind::Conflict, message).expected());
                 }
             }
         }
@@ -118,13 +120,13 @@ impl<C: LoadConnection> Load<C> {
             Failpoint::AfterInsertSelect.reached().await;
         }
         Failpoint::BeforeLedgerEnd.reached().await;
-        let load_mode = database.options.load_mode.name();
+        let load_mode = database.options.stored_mode();
         let changes = changes_column.listed(file.table_changes.made());
         let loaded = Loaded {
             load_mode,
             counts,
             lake_key: body.lake_key.as_deref(),
-            has_deletes: database.options.load_mode.deletes_by_key(),
+            columns: database.ledger_columns(),
             table_changes: &changes,
         };
         let transaction = ledger.record_loaded(connection, &file.source.id, &loaded).await?;
@@ -138,6 +140,12 @@ impl<C: LoadConnection> Load<C> {
         self.file.table_changes.roll_back();
         // If this fails, the cleanup of stale staging tables drops the table later.
         let _ = self.connection.drop_staging(&mut self.plan).await;
+    }
+
+    /// Adds the missing privilege to an error, after the transaction was rolled back.
+    async fn explained(&mut self, error: Error) -> Error {
+        let Self { database, connection, file, .. } = self;
+        database.explained(connection, file, error).await
     }
 
     /// Drops the staging table and releases the connection, after COMMIT. An error does not change the result of the
@@ -164,7 +172,10 @@ impl<C: LoadConnection> OpenLoad for Load<C> {
                 Ok(WriteResult::Written(_)) => Failpoint::RowsAll.reached().await,
                 Ok(WriteResult::NeedsScan(_)) | Err(_) => self.roll_back().await,
             }
-            written
+            match written {
+                Ok(written) => Ok(written),
+                Err(error) => Err(self.explained(error).await),
+            }
         }
         .boxed()
     }
@@ -183,7 +194,7 @@ impl<C: LoadConnection> OpenClaim for Load<C> {
                 }
                 Err(error) => {
                     self.roll_back().await;
-                    Err(error)
+                    Err(self.explained(error).await)
                 }
             }
         }

@@ -138,12 +138,12 @@ pub(crate) struct Row(pub(crate) Vec<Cell>);
 
 impl Row {
     /// Returns a text.
-    pub(super) fn text(&self, index: usize) -> Result<String> {
+    pub(crate) fn text(&self, index: usize) -> Result<String> {
         self.optional_text(index)?.ok_or_else(unexpected)
     }
 
     /// Returns a text or NULL.
-    pub(super) fn optional_text(&self, index: usize) -> Result<Option<String>> {
+    pub(crate) fn optional_text(&self, index: usize) -> Result<Option<String>> {
         match self.0.get(index) {
             Some(Cell::Text(text)) => Ok(Some(text.clone())),
             Some(Cell::Null) => Ok(None),
@@ -152,7 +152,7 @@ impl Row {
     }
 
     /// Returns a count.
-    pub(super) fn count(&self, index: usize) -> Result<u64> {
+    pub(crate) fn count(&self, index: usize) -> Result<u64> {
         let number = self.optional_integer(index)?.ok_or_else(unexpected)?;
         u64::try_from(number).map_err(|_| Error::new(ErrorKind::Internal, "the ledger contains a negative count"))
     }

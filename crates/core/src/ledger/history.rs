@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::statements::{HISTORY, INSERT_LOOK_UP, LOADED_VERSIONS};
-use super::table_changes::{LISTED_CHARACTERS, cut, with_changes};
-use super::{Dialect, LedgerConnection, LedgerState, Row, SqlLedger, Value};
+use super::table_changes::{LISTED_CHARACTERS, cut};
+use super::{Dialect, LedgerConnection, LedgerState, LoadDetails, Row, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, SourceId};
 
@@ -22,6 +22,9 @@ pub struct HistoryEntry {
     pub rows_stored: u64,
     /// Rejected records of the file.
     pub rows_rejected: u64,
+    /// The load mode and the other counts.
+    #[serde(flatten)]
+    pub load: LoadDetails,
     /// Number of attempts that have reached the ledger.
     pub attempt: u64,
     /// When the last attempt started.
@@ -81,8 +84,8 @@ impl SqlLedger<'_> {
         connection: &mut C,
         object: &ObjectRef,
     ) -> Result<Vec<HistoryEntry>> {
-        let Some(column) = self.changes_column(connection).await? else { return Ok(Vec::new()) };
-        let sql = with_changes(HISTORY, column);
+        let Some(columns) = self.listed_columns(connection).await? else { return Ok(Vec::new()) };
+        let sql = columns.select(HISTORY);
         let params = [(&object.bucket).into(), (&object.key).into()];
         self.query(connection, "cannot read the ledger", &sql, &params).await?.iter().map(history_entry).collect()
     }
@@ -119,6 +122,7 @@ fn history_entry(row: &Row) -> Result<HistoryEntry> {
         rows_parsed: row.count(2)?,
         rows_stored: row.count(3)?,
         rows_rejected: row.count(4)?,
+        load: LoadDetails::read(row, 11)?,
         attempt: row.count(5)?,
         started_at: row.optional_integer(6)?.map(time).transpose()?.unwrap_or(Timestamp::UNIX_EPOCH),
         committed_at: row.optional_integer(7)?.map(time).transpose()?,

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::history::{listed_changes, time};
 use super::statements::{ATTEMPT_RUNS, LEDGER_RUNS};
-use super::table_changes::with_changes;
-use super::{LedgerConnection, LedgerState, Row, RunOutcome, SqlLedger, Value};
+use super::{LedgerConnection, LedgerState, LoadDetails, Row, RunOutcome, SqlLedger, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
 
@@ -39,6 +38,9 @@ pub struct Run {
     pub rows_stored: u64,
     /// Rejected records.
     pub rows_rejected: u64,
+    /// The load mode and the other counts, if the run is in the ledger.
+    #[serde(flatten)]
+    pub load: LoadDetails,
     /// The worker of the last attempt.
     pub worker: String,
     /// Its version.
@@ -166,11 +168,11 @@ impl<'a> Conditions<'a> {
 impl SqlLedger<'_> {
     /// Returns the runs that pass a filter, newest first. Reads only, and locks nothing.
     pub(crate) async fn runs<C: LedgerConnection>(&self, connection: &mut C, filter: &RunFilter) -> Result<RunPage> {
-        let Some(column) = self.changes_column(connection).await? else { return Ok(RunPage::default()) };
+        let Some(columns) = self.listed_columns(connection).await? else { return Ok(RunPage::default()) };
         let has_history = connection.table_columns(&self.attempts_table(), &[]).await?.is_some();
         let mut runs = Vec::new();
         if filter.outcome != Some(RunOutcome::Failed) {
-            let select = with_changes(LEDGER_RUNS, column);
+            let select = columns.select(LEDGER_RUNS);
             runs.extend(self.run_query(connection, (&select, "state"), filter, ledger_run).await?);
         }
         if has_history && filter.outcome.is_none_or(is_in_history) {
@@ -284,6 +286,7 @@ fn common(row: &Row, outcome: RunOutcome, first: usize) -> Result<Run> {
         rows_parsed: row.count(first + 5)?,
         rows_stored: row.count(first + 6)?,
         rows_rejected: row.count(first + 7)?,
+        load: LoadDetails::default(),
         worker: row.text(first + 8)?,
         tool_version: row.text(first + 9)?,
         first_started_at: None,
@@ -301,7 +304,8 @@ fn ledger_run(row: &Row) -> Result<Run> {
     let run = common(row, LedgerState::from_name(&row.text(1)?)?.into(), 2)?;
     // Some databases return an empty text instead of NULL.
     let cost_usd = row.optional_text(16)?.and_then(|cost| cost.parse().ok());
-    Ok(Run { moved_to: row.optional_text(14)?, cost_usd, table_changes: listed_changes(row, 17)?, ..run })
+    let (table_changes, load) = (listed_changes(row, 17)?, LoadDetails::read(row, 18)?);
+    Ok(Run { moved_to: row.optional_text(14)?, cost_usd, table_changes, load, ..run })
 }
 
 fn attempt_run(row: &Row) -> Result<Run> {
@@ -333,6 +337,7 @@ mod tests {
             rows_parsed: 0,
             rows_stored: 0,
             rows_rejected: 0,
+            load: LoadDetails::default(),
             worker: String::new(),
             tool_version: String::new(),
             first_started_at: None,

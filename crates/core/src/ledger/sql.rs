@@ -8,7 +8,8 @@ use tracing::warn;
 
 use super::history::time;
 use super::statements::{
-    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MORE_LAKE_KEY, MORE_ROWS_DELETED, MOVED, ORIGINAL, OUTCOME,
+    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MORE_LAKE_KEY, MORE_ROWS_DELETED, MORE_ROWS_MISSING, MOVED,
+    ORIGINAL, OUTCOME,
 };
 use super::table::LedgerColumns;
 use super::{
@@ -31,8 +32,8 @@ pub(crate) struct Loaded<'a> {
     pub(crate) counts: RowCounts,
     /// The key of the object with the rows in the lake, if there is one.
     pub(crate) lake_key: Option<&'a str>,
-    /// The load mode deletes rows, so their number is written.
-    pub(crate) has_deletes: bool,
+    /// The columns of the ledger that the load writes.
+    pub(crate) columns: LedgerColumns,
     /// The changes of the table. They are empty if the ledger lacks the column for them.
     pub(crate) table_changes: &'a [String],
 }
@@ -140,9 +141,13 @@ impl<'a> SqlLedger<'a> {
             more += MORE_LAKE_KEY;
             params.push(lake_key.into());
         }
-        if loaded.has_deletes {
+        if loaded.columns.deletes {
             more += MORE_ROWS_DELETED;
             params.push(counts.rows_deleted.into());
+        }
+        if loaded.columns.missing {
+            more += MORE_ROWS_MISSING;
+            params.push(counts.rows_missing.into());
         }
         params.push(id.as_str().into());
         let sql = self.sql::<C::Dialect>(&LOADED.replace("{more}", &more));

@@ -18,7 +18,7 @@ pub(super) const CURRENT_NOW: &str =
 
 /// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
 pub(super) const HISTORY: &str = "SELECT source_id, state, rows_parsed, rows_stored, rows_rejected, attempt, \
-     {micros:started_at}, {micros:committed_at}, moved_to, reason, {changes} FROM {ledger} \
+     {micros:started_at}, {micros:committed_at}, moved_to, reason, {listed} FROM {ledger} \
      WHERE bucket = ? AND object_key = ? ORDER BY started_at DESC LIMIT 20";
 
 pub(super) const INSERT: &str = "INSERT INTO {ledger} (source_id, bucket, object_key, version_id, etag, size_bytes, \
@@ -45,10 +45,11 @@ pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode
      WHERE source_id = ? AND state = 'loading'";
 pub(super) const MORE_LAKE_KEY: &str = "lake_key = ?, ";
 pub(super) const MORE_ROWS_DELETED: &str = "rows_deleted = ?, ";
+pub(super) const MORE_ROWS_MISSING: &str = "rows_missing = ?, ";
 /// The changes that a row lists so far.
 pub(super) const CHANGES_OF: &str = "SELECT table_changes FROM {ledger} WHERE source_id = ?";
 pub(super) const CHANGES: &str = "UPDATE {ledger} SET table_changes = ? WHERE source_id = ?";
-/// In place of `{changes}`, if the ledger has the column. One character more than is shown tells that the text is longer.
+/// In a list, if the ledger has the column. One character more than is shown tells that the text is longer.
 pub(super) const LISTED_CHANGES: &str = "LEFT(table_changes, 1001)";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
@@ -71,7 +72,7 @@ pub(super) const ATTEMPT_INSERT: &str = "INSERT INTO {attempts} (attempt_id, sou
 /// The runs that the ledger shows. Conditions, order and limit follow. A reason is cut, because a page has many of them.
 pub(super) const LEDGER_RUNS: &str = "SELECT source_id, state, bucket, object_key, version_id, target_table, \
      size_bytes, rows_parsed, rows_stored, rows_rejected, worker, tool_version, {micros:started_at}, \
-     {micros:committed_at}, moved_to, LEFT(reason, 1000), CONCAT(cost_usd, ''), {changes} FROM {ledger} \
+     {micros:committed_at}, moved_to, LEFT(reason, 1000), CONCAT(cost_usd, ''), {listed} FROM {ledger} \
      WHERE state <> 'loading'";
 /// The runs of the history. An attempt whose outcome is also in the ledger is not listed.
 pub(super) const ATTEMPT_RUNS: &str = "SELECT source_id, outcome, error_kind, attempts, bucket, object_key, version_id, \

@@ -52,6 +52,9 @@ const LAKE_COLUMN: Column = ("lake_key", SqlType::Text(1024), "NULL");
 /// The column of the rows that a mirror has deleted. A ledger of an earlier version gets it with the first mirrored file.
 const DELETES_COLUMN: Column = ("rows_deleted", SqlType::Count, "NULL");
 
+/// The column of the changes whose row was not in the table. A ledger of an earlier version gets it with the first file of changes.
+const MISSING_COLUMN: Column = ("rows_missing", SqlType::Count, "NULL");
+
 /// The columns that a load needs in an existing ledger, in addition to those of every load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LedgerColumns {
@@ -59,22 +62,26 @@ pub(crate) struct LedgerColumns {
     pub(crate) lake: bool,
     /// The number of deleted rows.
     pub(crate) deletes: bool,
+    /// The number of changes whose row was not in the table.
+    pub(crate) missing: bool,
 }
 
 impl LedgerColumns {
     /// The columns of every load.
-    pub(crate) const COMMON: Self = Self { lake: false, deletes: false };
-    const ALL: Self = Self { lake: true, deletes: true };
+    pub(crate) const COMMON: Self = Self { lake: false, deletes: false, missing: false };
+    const ALL: Self = Self { lake: true, deletes: true, missing: true };
 
     fn added(self) -> impl Iterator<Item = &'static Column> {
         let lake = self.lake.then_some(&LAKE_COLUMN);
         let deletes = self.deletes.then_some(&DELETES_COLUMN);
-        ADDED_COLUMNS.iter().chain(lake).chain(deletes)
+        let missing = self.missing.then_some(&MISSING_COLUMN);
+        ADDED_COLUMNS.iter().chain(lake).chain(deletes).chain(missing)
     }
 
     /// Whether a ledger with these columns has all the others.
     fn include(self, other: Self) -> bool {
-        (self.lake || !other.lake) && (self.deletes || !other.deletes)
+        let has = |column: bool, wanted: bool| column || !wanted;
+        has(self.lake, other.lake) && has(self.deletes, other.deletes) && has(self.missing, other.missing)
     }
 
     /// Returns the names of the columns that an existing ledger may lack.
@@ -146,8 +153,9 @@ mod tests {
     #[test]
     fn checked_ledger_covers_its_columns_and_fewer() {
         let mut checked = CheckedLedger::default();
-        let (common, lake) = (LedgerColumns::COMMON, LedgerColumns { lake: true, deletes: false });
-        let deletes = LedgerColumns { lake: false, deletes: true };
+        let (common, lake) = (LedgerColumns::COMMON, LedgerColumns { lake: true, ..LedgerColumns::COMMON });
+        let deletes = LedgerColumns { deletes: true, ..LedgerColumns::COMMON };
+        let changes = LedgerColumns { missing: true, ..deletes };
         assert!(!checked.covers("ledger", common));
         checked.note("ledger", common);
         assert!(checked.covers("ledger", common));
@@ -156,5 +164,7 @@ mod tests {
         checked.note("ledger", lake);
         assert!(checked.covers("ledger", common) && checked.covers("ledger", lake));
         assert!(!checked.covers("ledger", deletes));
+        checked.note("ledger", deletes);
+        assert!(checked.covers("ledger", deletes) && !checked.covers("ledger", changes));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::statements::{CHANGES, CHANGES_OF, LISTED_CHANGES};
+use super::statements::{CHANGES, CHANGES_OF};
 use super::table::{Column, add_column};
 use super::{Dialect, LedgerConnection, SqlLedger, SqlType};
 use crate::error::{Result, chain};
@@ -22,7 +22,7 @@ pub(super) const CHANGES_COLUMN: Column = ("table_changes", SqlType::LongText, "
 /// Number of characters that the column stores, including [`CUT`].
 const MAX_CHARACTERS: usize = 8000;
 
-/// Number of characters that a list of runs shows. It is smaller by one than the number in [`LISTED_CHANGES`].
+/// Number of characters that a list of runs shows. It is smaller by one than the number in [`super::statements::LISTED_CHANGES`].
 pub(super) const LISTED_CHARACTERS: usize = 1000;
 
 /// The end of a text that was cut.
@@ -158,15 +158,6 @@ impl SqlLedger<'_> {
     }
 }
 
-/// Returns a SELECT with the column, or with NULL in its place if the ledger lacks it.
-pub(super) fn with_changes(select: &str, column: ChangesColumn) -> String {
-    let sql = match column {
-        ChangesColumn::Present => LISTED_CHANGES,
-        ChangesColumn::Absent => "NULL",
-    };
-    select.replace("{changes}", sql)
-}
-
 /// Returns the text of the column: earlier changes and new ones.
 fn listed(earlier: Option<&str>, changes: &[String]) -> String {
     let parts: Vec<&str> =
@@ -247,12 +238,5 @@ mod tests {
         assert!(failed.has_recent("a", now + RETRY_AFTER / 2));
         assert!(!failed.has_recent("a", now + RETRY_AFTER));
         assert!(!failed.has_recent("b", now));
-    }
-
-    #[test]
-    fn ledger_without_the_column_is_read() {
-        assert_eq!(with_changes("SELECT a, {changes} FROM t", ChangesColumn::Absent), "SELECT a, NULL FROM t");
-        let select = with_changes("SELECT {changes} FROM t", ChangesColumn::Present);
-        assert!(select.contains(&format!("LEFT(table_changes, {})", LISTED_CHARACTERS + 1)), "{select}");
     }
 }

@@ -18,6 +18,7 @@ use crate::pipeline::{
 };
 use crate::reader::FileShape;
 use crate::report::{Outcome, Report};
+use crate::secret::CredentialSettings;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 
@@ -147,6 +148,11 @@ impl LoadAttempt for LocalAttempt<'_> {
 
     fn configured_retry_budget(&self) -> Duration {
         self.loader.settings.database.retry_budget
+    }
+
+    /// A person who has typed a wrong password does not want to wait.
+    fn credentials_may_change(&self) -> bool {
+        matches!(self.loader.settings.database.credentials, CredentialSettings::Secret(_))
     }
 
     fn retry_budget(&self) -> Duration {

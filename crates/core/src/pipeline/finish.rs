@@ -23,7 +23,8 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
             .map_or(FileResult::Empty, |entry| FileResult::NotNeeded { entry, counted: None }),
         result => result,
     };
-    let mut report = describe_result(&result, |outcome| attempt.report(outcome));
+    let mut report =
+        describe_result(&result, attempt.config.destination.stored_mode(), |outcome| attempt.report(outcome));
     if let FileResult::Empty = result {
         let empty = ledger_outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());
         match attempt.config.after_load {
@@ -46,11 +47,12 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
 }
 
 /// Adds the counts and the reason of a result to the report of its outcome.
-pub(crate) fn describe_result(result: &FileResult, report: impl FnOnce(Outcome) -> Report) -> Report {
+pub(crate) fn describe_result(result: &FileResult, load_mode: &str, report: impl FnOnce(Outcome) -> Report) -> Report {
     match result {
         FileResult::Loaded(loaded) => {
             let mut report = report(Outcome::Loaded);
             loaded.copy_to(&mut report);
+            report.load_mode = Some(load_mode.to_owned());
             report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }

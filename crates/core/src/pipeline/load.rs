@@ -54,12 +54,19 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
             Retry::Never => false,
             Retry::Tries(most) => tries < most,
             Retry::Budget => may_wait(attempt, error.kind(), waited, budget, Duration::MAX),
+            Retry::FreshCredentials(_) if !attempt.credentials_may_change() => false,
             Retry::FreshCredentials(most) => may_wait(attempt, error.kind(), waited, budget, most),
         };
         if !again {
             return Err(error);
         }
-        warn!(kind = %error.kind(), error = %chain(&error), tries, "the load failed, retrying");
+        let (kind, text) = (error.kind(), chain(&error));
+        match error.is_expected() {
+            true => info!(%kind, reason = text, "the file is no longer needed, reading the ledger"),
+            // One warning is enough for all tries of a file.
+            false if tries > 1 => info!(%kind, error = text, tries, "the load failed, retrying"),
+            false => warn!(%kind, error = text, tries, "the load failed, retrying"),
+        }
         reread_secret = error.kind() == ErrorKind::Credentials;
         tokio::time::sleep(delay).await;
     }

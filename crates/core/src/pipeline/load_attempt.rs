@@ -94,6 +94,11 @@ pub(crate) trait LoadAttempt: Sync {
             && error.column().is_some_and(|column| self.table_changes().request_wider(column))
     }
 
+    /// Whether another try may find other credentials, because they are in a secret, or a server that has them by then.
+    fn credentials_may_change(&self) -> bool {
+        true
+    }
+
     /// Whether the first try reads the secret again: the known outage began with a rejected password, and the password
     /// may have been rotated since.
     fn starts_with_fresh_credentials(&self) -> bool {

@@ -51,7 +51,7 @@ pub use tables::{TableEntry, TableRules, Tables};
 use crate::catalog::Catalog;
 use crate::deadline::Deadline;
 use crate::destination::LoadMode;
-use crate::destination::{LedgerEntry, LedgerState, RowCounts};
+use crate::destination::{LedgerEntry, LedgerState, RowCounts, changes_hint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::{ObjectRef, ObjectVersion};
@@ -174,6 +174,12 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
         Some(error) => Err(error),
         None => load(attempt, &rows).await,
     };
+    // A table that exists has its columns on purpose.
+    if !attempt.table_changes().made().is_empty()
+        && let Some(hint) = changes_hint(&rows.schema)
+    {
+        attempt.set_hint(Some(hint));
+    }
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 

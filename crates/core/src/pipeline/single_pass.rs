@@ -79,7 +79,13 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
             Ok(SinglePass::NotLoadable(error))
         }
         (Retry::Tries(_) | Retry::Budget | Retry::FreshCredentials(_), _) => {
-            warn!(%kind, error = %chain(&error), "the single-pass load failed, scanning the file before the next try");
+            let text = chain(&error);
+            match error.is_expected() {
+                true => info!(%kind, reason = text, "the file is no longer needed, reading the ledger"),
+                false => {
+                    warn!(%kind, error = text, "the single-pass load failed, scanning the file before the next try")
+                }
+            }
             Ok(SinglePass::NeedsScan(unread(peeked)))
         }
     }

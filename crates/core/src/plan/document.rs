@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::destination::{FilledColumn, FoundTable, TypeChange};
+use crate::destination::{FilledColumn, FoundTable, OperationCounts, TypeChange};
 use crate::error::{Error, Result, chain};
 use crate::pipeline::TableConfig;
+use crate::plan::routing::RoutePlan;
+use crate::plan::row_changes::{DeletesPlan, not_checked};
 use crate::plan::values::ValueCount;
 use crate::plan::{Place, is_result};
 use crate::policy::{Action, policy};
@@ -47,6 +49,9 @@ pub struct Plan {
     pub values: Option<ValuesPlan>,
     /// The process that would load the file in a deployed stack.
     pub route: Option<RoutePlan>,
+    /// What the user may have meant with a file for a new table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// The outcome of a planned load.
@@ -187,7 +192,7 @@ pub struct RejectedRecord {
 pub struct TablePlan {
     /// The name.
     pub name: String,
-    /// `append`, `replace` or `merge`.
+    /// `append`, `replace`, `merge`, `mirror` or `changes`.
     pub load_mode: &'static str,
     /// Whether the table exists; `None` if the file needs no table. Without a database, the table is new.
     pub exists: Option<bool>,
@@ -198,6 +203,15 @@ pub struct TablePlan {
     pub wider_columns: Vec<String>,
     /// The file's columns that are not loaded.
     pub ignored_columns: Vec<String>,
+    /// What is known about the rows of the table that the load would delete; `None` if that is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<DeletesPlan>,
+    /// The operations of the file's rows, with `changes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operations: Option<OperationCounts>,
+    /// What the load mode does and the plan does not predict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_checked: Vec<String>,
 }
 
 /// The values that do not fit the columns of the table.
@@ -211,22 +225,6 @@ pub struct ValuesPlan {
     pub by_column: BTreeMap<String, u64>,
     /// The first of them.
     pub first: Vec<RejectedRecord>,
-}
-
-/// The process that would load the file in a deployed stack. Time and cost are rough.
-#[derive(Debug, Clone, Serialize)]
-pub struct RoutePlan {
-    /// `function` or `task`.
-    pub process: &'static str,
-    /// The expected decompressed size.
-    pub expected_bytes: u64,
-    /// The expected time in seconds, with the start of a task.
-    pub expected_seconds: u64,
-    /// The expected cost in US dollars.
-    pub expected_cost_usd: f64,
-    /// Why an event about the object would be ignored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<String>,
 }
 
 impl Plan {
@@ -245,6 +243,7 @@ impl Plan {
             table: None,
             values: None,
             route: None,
+            hint: None,
         }
     }
 
@@ -271,7 +270,19 @@ impl Plan {
         }
         let load_mode = config.destination.load_mode.name();
         let (name, wider_columns) = (config.name.to_string(), Vec::new());
-        self.table = Some(TablePlan { name, load_mode, exists, sql, wider_columns, ignored_columns });
+        let not_checked = if exists == Some(true) { not_checked(&config.destination.load_mode) } else { Vec::new() };
+        let (deletes, operations) = (None, None);
+        self.table = Some(TablePlan {
+            name,
+            load_mode,
+            exists,
+            sql,
+            wider_columns,
+            ignored_columns,
+            deletes,
+            operations,
+            not_checked,
+        });
     }
 
     /// Adds a change of a column of the table, which a load makes before it adds columns.
@@ -289,6 +300,9 @@ impl Plan {
     /// # Errors
     /// When the load would fail because of a value.
     pub(super) fn add_values(&mut self, count: ValueCount) -> Result<()> {
+        if let Some(table) = &mut self.table {
+            table.operations = count.operations();
+        }
         let (values, rejected) = count.finish();
         self.values = Some(values);
         self.rows_rejected += rejected?;

@@ -2,11 +2,13 @@
 //!
 //! It reads the file with the reader of the pipeline, and the database with the read-only steps of a load
 //! ([`crate::destination::Destination::inspect`]). So its result is that of a load, except for what only the server checks at the end: unique keys,
-//! foreign keys, CHECK constraints, triggers, and values of types that the server parses.
+//! foreign keys, CHECK constraints, triggers, and values of types that the server parses. [`TablePlan::not_checked`] lists what a
+//! load mode adds to that.
 
 mod document;
 mod format;
 mod routing;
+mod row_changes;
 mod values;
 
 use std::sync::Arc;
@@ -15,13 +17,15 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
 pub use document::{
-    ColumnPlan, CsvPlan, FormatPlan, Plan, PlannedError, PlannedOutcome, RejectedRecord, Rejects, RoutePlan, TablePlan,
-    ValuesPlan,
+    ColumnPlan, CsvPlan, FormatPlan, Plan, PlannedError, PlannedOutcome, RejectedRecord, Rejects, TablePlan, ValuesPlan,
 };
+pub use routing::RoutePlan;
+pub use row_changes::DeletesPlan;
 
 use crate::aws::sdk_config;
 use crate::destination::{
-    Body, FileClaim, FileSchema, Inspection, LedgerState, Product, TableChanges, ValueRejects, inspect_new,
+    Body, FileClaim, FileSchema, FoundTable, Inspection, LedgerState, Product, TableChanges, ValueRejects,
+    changes_hint, inspect_new,
 };
 use crate::error::{ErrorKind, Result};
 use crate::key_columns::KeyFields;
@@ -202,8 +206,10 @@ impl Planner {
         if !file.config.destination.output.has_database() {
             return Ok(());
         }
+        let hint = changes_hint(&scan.schema);
         let (inspection, rows) = self.inspect(file, scan).await?;
-        let Inspection { needs_no_load, table, values } = inspection;
+        let Inspection { needs_no_load, table, table_rows, values } = inspection;
+        plan.hint = hint.filter(|_| matches!(table, FoundTable::Missing { .. }));
         plan.add_table(&file.config, table);
         if let Some(state) = needs_no_load {
             plan.outcome = match state {
@@ -223,9 +229,11 @@ impl Planner {
             // As in a load, each value that needs a wider column starts another pass.
             match count.widen() {
                 Some(change) => plan.add_type_change(change),
-                None => return plan.add_values(count),
+                None => break,
             }
         }
+        plan.add_values(count)?;
+        plan.add_deletes(&file.config, table_rows)
     }
 
     async fn inspect(&self, file: &Planned, scan: ScanResult) -> Result<(Inspection, FileRows<'static>)> {

@@ -2,11 +2,28 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::cost::{Compute, Requests};
 use crate::object::ObjectVersion;
-use crate::plan::document::RoutePlan;
 use crate::plan::{Place, PlanSettings};
 use crate::route::{self, ExecutionMode, Route};
+
+/// The process that would load the file in a deployed stack. Time and cost are rough.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoutePlan {
+    /// `function` or `task`.
+    pub process: &'static str,
+    /// The expected decompressed size.
+    pub expected_bytes: u64,
+    /// The expected time in seconds, with the start of a task.
+    pub expected_seconds: u64,
+    /// The expected cost in US dollars.
+    pub expected_cost_usd: f64,
+    /// Why an event about the object would be ignored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+}
 
 /// The function of the template, unless the settings name another size.
 const FUNCTION: Compute = Compute::Lambda { memory_mb: 1024 };

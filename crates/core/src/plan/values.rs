@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::destination::{RowChecker, TypeChange};
+use crate::destination::{OperationCounts, RowChecker, TypeChange};
 use crate::error::{Error, Result};
 use crate::plan::document::{FIRST, RejectedRecord, ValuesPlan};
 use spillway_formats::Batch;
@@ -37,6 +37,12 @@ impl ValueCount {
 
     /// Checks the rows of a batch.
     pub(super) fn add(&mut self, batch: &Batch) {
+        // As in a load, the operations of a batch are read before its values are checked.
+        if let Err(unknown) = self.checker.check_operations(batch)
+            && self.failure.is_none()
+        {
+            self.failure = Some(unknown);
+        }
         for error in self.checker.check(batch) {
             self.add_error(error);
         }
@@ -53,7 +59,7 @@ impl ValueCount {
         }
         if is_new_row {
             self.rows += 1;
-            if self.rows == self.may_reject.saturating_add(1) {
+            if self.rows == self.may_reject.saturating_add(1) && self.failure.is_none() {
                 self.failure = Some(error);
             }
         }
@@ -66,6 +72,11 @@ impl ValueCount {
         self.by_column.clear();
         self.first.clear();
         Some(change)
+    }
+
+    /// Returns the operations of the rows; `None` unless the file is one of changes.
+    pub(super) fn operations(&self) -> Option<OperationCounts> {
+        self.checker.operations()
     }
 
     /// Returns the counts, and the number of rows that a load would reject.

@@ -1,8 +1,9 @@
 //! A plan as text.
 
-use spillway_core::destination::Product;
+use spillway_core::destination::{OperationCounts, Product};
 use spillway_core::plan::{
-    CsvPlan, DatabaseUse, FormatPlan, Plan, PlannedOutcome, RejectedRecord, RoutePlan, TablePlan, ValuesPlan,
+    CsvPlan, DatabaseUse, DeletesPlan, FormatPlan, Plan, PlannedOutcome, RejectedRecord, RoutePlan, TablePlan,
+    ValuesPlan,
 };
 
 use crate::numbers::{count, counted};
@@ -31,6 +32,9 @@ pub(super) fn text(plan: &Plan, database: DatabaseUse, styles: Styles) -> String
     text += &records("bad records", &plan.rejects.first, plan.rejects.count);
     if let Some(table) = &plan.table {
         text += &describe_table(table, database, styles);
+    }
+    if let Some(hint) = &plan.hint {
+        text += &format!("\n{}", line("hint", &printable(hint)));
     }
     text += &plan.values.as_ref().map(values).unwrap_or_default();
     if let Some(route) = &plan.route {
@@ -131,6 +135,27 @@ fn describe_table(table: &TablePlan, database: DatabaseUse, styles: Styles) -> S
     if !table.ignored_columns.is_empty() {
         text += &format!("    not loaded: {}\n", printable(&table.ignored_columns.join(", ")));
     }
+    text + &describe_changes(table)
+}
+
+/// What the load mode does to the rows of the table, and what the plan does not predict of it.
+fn describe_changes(table: &TablePlan) -> String {
+    let mut text = String::new();
+    if let Some(OperationCounts { stores, updates, deletes }) = table.operations {
+        let (stores, updates, deletes) = (count(stores), count(updates), count(deletes));
+        text += &format!("    operations: {stores} insert, {updates} update, {deletes} delete\n");
+    }
+    if let Some(DeletesPlan { table_rows, at_least, allowed }) = table.deletes {
+        let (rows, allowed) = (counted(table_rows, "row"), count(allowed));
+        let limit = format!("at most {allowed} may be deleted (MIRROR_MAX_DELETES)");
+        text += &match at_least {
+            0 => format!("    the table has {rows}; {limit}\n"),
+            at_least => format!("    deletes at least {} of {rows}; {limit}\n", count(at_least)),
+        };
+    }
+    for not_checked in &table.not_checked {
+        text += &format!("    not checked: {not_checked}\n");
+    }
     text
 }
 
@@ -190,7 +215,9 @@ fn describe_route(route: &RoutePlan) -> String {
 }
 
 fn outcome(plan: &Plan, styles: Styles) -> String {
-    let stored = counted(plan.rows_parsed - plan.rows_rejected, "row");
+    // A row of a file of changes may delete a row.
+    let noun = if plan.table.as_ref().is_some_and(|table| table.load_mode == "changes") { "change" } else { "row" };
+    let stored = counted(plan.rows_parsed - plan.rows_rejected, noun);
     let (style, text) = match plan.outcome {
         PlannedOutcome::Loaded => (Style::Good, format!("would load {stored}")),
         PlannedOutcome::AlreadyLoaded => (Style::Good, "would load nothing: the file was loaded before".to_owned()),

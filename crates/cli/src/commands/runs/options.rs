@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use spillway_core::config::Environment;
 use spillway_core::destination::Run;
-use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::error::Result;
 
 use crate::commands::list::{List, is_id};
 use crate::database::DatabaseOptions;
-use crate::request::{Target, send_in, send_runs};
+use crate::request::{Target, send_in, send_runs, with_database};
 use crate::session::Session;
 
 /// The beginning of the bucket of a local file.
@@ -77,11 +77,7 @@ impl RunsOptions {
     }
 
     fn environment(&self, session: &Session) -> Result<Environment> {
-        if self.target.is_deployed() && self.database.is_used() {
-            let message = "a deployed function uses its own database; name either a function or a database";
-            return Err(Error::new(ErrorKind::EventInvalid, message));
-        }
-        Ok(session.environment.fixed(self.database.settings()?))
+        with_database(session, &self.target, &self.database)
     }
 }
 

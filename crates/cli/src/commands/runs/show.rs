@@ -9,7 +9,9 @@ use super::retry::load_command;
 use super::{note, short, style};
 use crate::commands::list::{details, is_id};
 use crate::exit::Exit;
+use crate::numbers::count;
 use crate::output::Styles;
+use crate::row_counts;
 use crate::session::Session;
 use crate::table::{bytes, duration, printable};
 
@@ -71,7 +73,9 @@ fn run_details(run: &Run, styles: Styles) -> String {
         ("started", Some(time(run.started_at))),
         ("time", run.elapsed_ms.map(duration)),
         ("table", Some(printable(&run.table)).filter(|table| !table.is_empty())),
+        ("load mode", run.load.load_mode.as_deref().map(printable)),
         ("rows", Some(rows(run))),
+        ("by key", row_counts::by_key(&run.load, run.rows_stored)),
         ("size", Some(bytes(run.size_bytes))),
         ("cost", run.cost_usd.map(|cost| format!("{cost:.6} USD"))),
         ("table changes", run.table_changes.as_deref().map(printable)),
@@ -85,9 +89,9 @@ fn run_details(run: &Run, styles: Styles) -> String {
 }
 
 fn rows(run: &Run) -> String {
-    let mut text = format!("{} of {} stored", run.rows_stored, run.rows_parsed);
+    let mut text = format!("{} of {} stored", count(run.rows_stored), count(run.rows_parsed));
     if run.rows_rejected > 0 {
-        text.push_str(&format!(", {} rejected", run.rows_rejected));
+        text.push_str(&format!(", {} rejected", count(run.rows_rejected)));
     }
     text
 }

@@ -13,6 +13,7 @@ use crate::error::ErrorKind::{
 
 const ER_CANT_CREATE_TABLE: u16 = 1005;
 const ER_DISK_FULL: u16 = 1021;
+pub(super) const ER_DBACCESS_DENIED_ERROR: u16 = 1044;
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
 pub(super) const ER_TABLE_EXISTS_ERROR: u16 = 1050;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;
@@ -21,6 +22,8 @@ pub(super) const ER_DUP_ENTRY: u16 = 1062;
 const ER_RECORD_FILE_FULL: u16 = 1114;
 const ER_TOO_MANY_FIELDS: u16 = 1117;
 const ER_TOO_BIG_ROWSIZE: u16 = 1118;
+pub(super) const ER_TABLEACCESS_DENIED_ERROR: u16 = 1142;
+pub(super) const ER_COLUMNACCESS_DENIED_ERROR: u16 = 1143;
 pub(super) const ER_NO_SUCH_TABLE: u16 = 1146;
 pub(super) const ER_NOT_ALLOWED_COMMAND: u16 = 1148;
 pub(super) const ER_QUERY_INTERRUPTED: u16 = 1317;

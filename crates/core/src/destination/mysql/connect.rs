@@ -71,7 +71,7 @@ pub(in crate::destination) struct Connection {
     /// Facts about the server.
     pub(super) facts: ServerFacts,
     /// The database of the settings, which contains the ledger and tables without a schema.
-    database: String,
+    pub(super) database: String,
     /// The ledger that this connection has checked.
     pub(super) checked_ledger: CheckedLedger,
 }

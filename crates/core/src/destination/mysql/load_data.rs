@@ -15,12 +15,12 @@ use futures_util::stream::BoxStream;
 use mysql_async::prelude::Queryable;
 use tokio::sync::{mpsc, oneshot};
 
-use super::codes::{is_local_infile_off, kind_of};
+use super::codes::is_local_infile_off;
 use super::column::{Storage, TableColumn, is_sent_in_hex};
 use super::connect::Connection;
 use super::encoding::{Tsv, write};
 use super::failure::{failure, server_code};
-use super::rejection::{SentRows, check_stored, from_message};
+use super::rejection::{SentRows, check_stored, from_message, is_about_rows};
 use super::table::{quoted, quoted_table};
 use crate::destination::failure::{Phase, timed_out};
 use crate::destination::limits::{PIECE_TIMEOUT, STORE_TIMEOUT};
@@ -94,11 +94,6 @@ pub(super) async fn load(
     let first_record = first_of_consecutive(record_before + 1, rows.position().record, count);
     check_stored(connection, result, &SentRows { columns, count, first_record }).await?;
     Ok(LoadDataResult::Stored { rows: count, at_end })
-}
-
-/// Whether an error of the statement is about the values of the rows. An unknown error is, as far as Spillway can know.
-fn is_about_rows(error: &mysql_async::ServerError) -> bool {
-    matches!(kind_of(error.code, &error.state), ErrorKind::DataRefused | ErrorKind::Internal)
 }
 
 /// Returns the queued pieces as the stream that the driver reads.

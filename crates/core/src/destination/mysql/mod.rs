@@ -8,6 +8,7 @@ mod check;
 mod codes;
 mod column;
 pub(super) mod connect;
+mod denial;
 mod encoding;
 mod failure;
 mod insert;
@@ -34,8 +35,8 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
-use crate::error::{Position, Result};
+use crate::destination::{CommitResult, DestinationOptions, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
+use crate::error::{Error, Position, Result};
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
 use crate::table_name::TableName;
@@ -164,6 +165,10 @@ impl LoadConnection for Connection {
             }
             Plan { merge: None, staging: None, .. } => Ok(counts),
         }
+    }
+
+    async fn explain_denial(&mut self, _: &TableName, _: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, error).await
     }
 
     async fn commit(&mut self, limit: Duration, (): ()) -> CommitResult {

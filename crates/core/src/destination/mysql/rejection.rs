@@ -22,6 +22,11 @@ pub(super) struct SentRows<'a> {
     pub(super) first_record: Option<u64>,
 }
 
+/// Whether an error of a statement is about the values of its rows. An unknown error is, as far as Spillway can know.
+pub(super) fn is_about_rows(error: &mysql_async::ServerError) -> bool {
+    matches!(kind_of(error.code, &error.state), ErrorKind::DataRefused | ErrorKind::Internal)
+}
+
 /// Converts the server's error, if there is one.
 pub(super) fn check_error(
     result: Result<StatementResult, mysql_async::Error>,
@@ -29,7 +34,9 @@ pub(super) fn check_error(
     rows: &SentRows<'_>,
 ) -> Result<StatementResult> {
     result.map_err(|error| match error {
-        mysql_async::Error::Server(server) => from_message(context, server.code, &server.message, rows),
+        mysql_async::Error::Server(server) if is_about_rows(&server) || reason(server.code).is_some() => {
+            from_message(context, server.code, &server.message, rows)
+        }
         error => failure(Phase::Connected, context, error),
     })
 }
@@ -116,6 +123,19 @@ mod tests {
             assert_eq!(error.position().map(|position| position.record), Some(103), "{message}");
             assert_eq!(error.column(), Some("c"), "{message}");
             assert_eq!(error.kind(), ErrorKind::DataRefused);
+        }
+    }
+
+    #[test]
+    fn error_that_is_not_about_rows_keeps_its_message() {
+        let columns = [column_of("int(11)")];
+        let rows = SentRows { columns: &columns, count: 9, first_record: None };
+        for (code, kind) in [(1142, ErrorKind::Privilege), (1213, ErrorKind::Conflict), (1969, ErrorKind::Capacity)] {
+            let server = mysql_async::ServerError { code, state: "HY000".into(), message: "the reason".into() };
+            let error = check_error(Err(server.into()), "cannot update the rows", &rows).unwrap_err();
+            let text = crate::error::chain(&error);
+            assert_eq!(error.kind(), kind);
+            assert!(text.contains("the reason") && !text.contains(NOT_STORED), "{text}");
         }
     }
 

@@ -30,6 +30,11 @@ pub(super) fn name(id: &SourceId) -> String {
     format!("{PREFIX}{}_{:08x}", id.short(), fastrand::u32(..))
 }
 
+/// Whether the text contains the name of a staging table.
+pub(super) fn is_in_name(text: &str) -> bool {
+    text.contains(PREFIX)
+}
+
 /// Creates an empty table with the columns, keys and checks of a table, but without its foreign keys and triggers.
 ///
 /// The connection holds a lock with the name of the table until [`drop_table`], or until it ends. So no cleanup drops a table

@@ -13,13 +13,28 @@ use crate::destination::failure::{Phase, other_protocol};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
 
+/// invalid_schema_name: no schema has been selected to create in.
+const NO_SCHEMA: &str = "3F000";
+
 /// The parts of a server error that may be shown.
 #[derive(Debug, thiserror::Error)]
 #[error("server error {state}{message}")]
-struct ServerError {
+pub(super) struct ServerError {
     state: String,
     /// Empty, or a colon and the message.
     message: String,
+}
+
+impl ServerError {
+    /// Returns the schema that the user may not use. A message in another language than English names none.
+    ///
+    /// Without USAGE on `public`, the server ignores that schema, and has none in which a table can be created.
+    pub(super) fn denied_schema(&self) -> Option<&str> {
+        match self.state.as_str() {
+            NO_SCHEMA => Some("public"),
+            _ => self.message.strip_prefix(": permission denied for schema "),
+        }
+    }
 }
 
 /// The error for a failed call; `context` is the failed action, such as "cannot send the rows".

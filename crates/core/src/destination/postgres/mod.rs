@@ -9,6 +9,7 @@ mod check;
 mod codes;
 mod column;
 pub(super) mod connect;
+mod denial;
 mod encoding;
 mod failure;
 mod key;
@@ -32,7 +33,9 @@ use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
+use crate::destination::{
+    CommitResult, DestinationOptions, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck,
+};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
@@ -174,6 +177,10 @@ impl LoadConnection for Connection {
             }
             Step::Send | Step::CreateTable | Step::PrepareMerge(..) => Ok(counts),
         }
+    }
+
+    async fn explain_denial(&mut self, table: &TableName, options: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, table, options, error).await
     }
 
     async fn commit(&mut self, limit: Duration, transaction: i64) -> CommitResult {

@@ -4,7 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Fixture, KEY, Reading, Step};
-use crate::destination::{HistoryEntry, LedgerState};
+use crate::destination::{HistoryEntry, LedgerState, LoadDetails};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
@@ -15,6 +15,7 @@ pub(super) fn entry(fixture_id: &str, state: LedgerState, started_at: &str) -> H
         rows_parsed: 2,
         rows_stored: 2,
         rows_rejected: 0,
+        load: LoadDetails::default(),
         attempt: 1,
         started_at: started_at.parse().unwrap(),
         committed_at: None,

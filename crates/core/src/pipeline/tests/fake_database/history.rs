@@ -1,6 +1,6 @@
 //! The list of runs of the database in memory.
 
-use crate::destination::{AttemptRecord, Run};
+use crate::destination::{AttemptRecord, LoadDetails, Run};
 
 /// The run that a list shows for an attempt.
 pub(super) fn run_of(attempt: &AttemptRecord) -> Run {
@@ -17,6 +17,7 @@ pub(super) fn run_of(attempt: &AttemptRecord) -> Run {
         rows_parsed: attempt.rows_parsed,
         rows_stored: attempt.rows_stored,
         rows_rejected: attempt.rows_rejected,
+        load: LoadDetails::default(),
         worker: attempt.worker.clone(),
         tool_version: String::new(),
         first_started_at: None,
