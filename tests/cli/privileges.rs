@@ -86,10 +86,17 @@ async fn missing_privilege_is_named_with_its_grant(
         false => "id,qty\n1,11\n3,30\n4,40\n",
     };
     let second = site.file("second.csv", content)?;
+    // The error of a denied COPY has only the message of the server.
+    if engine == Engine::Postgres && mode.is_empty() {
+        let ended = site.load(&site.settings(), &[&second]).await?.ensure_code(1)?;
+        ensure!(error(&ended)?["message"].to_string().contains("permission denied for table orders"), "{ended:?}");
+        return Ok(());
+    }
     let granted = load_with_grants(&site, &[&[second.as_str()], mode].concat()).await?;
     let mut expected: BTreeSet<String> = privileges.iter().map(|name| (*name).to_owned()).collect();
     if has_key {
-        let temporary = if engine.is_mysql() { &["CREATE TEMPORARY TABLES"][..] } else { &["TEMPORARY", "SELECT"] };
+        let temporary =
+            if engine == Engine::MariaDb { &["CREATE TEMPORARY TABLES"][..] } else { &["TEMPORARY", "SELECT"] };
         expected.extend(temporary.iter().map(|name| (*name).to_owned()));
     }
     assert_eq!(granted, expected);
