@@ -342,3 +342,28 @@ async fn object_is_planned_and_loaded_like_by_a_function(
     test_env.fixture.expect_no_rows(broken);
     test_env.ensure_exactly_once().await
 }
+
+/// The key of an object alone decides its table. So plan and load refuse options that contradict it.
+#[tokio::test]
+async fn table_of_an_object_is_that_of_its_key() -> Result<()> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let settings = test_env.settings().without("RDS_TABLE").with("TABLE_PATTERN", "uploads/{table}/**");
+    let account = &test_env.fixture.account;
+    let object = account.put("uploads/visits/1.csv", "id\n1\n").await?;
+    let address = format!("s3://{}/{}", account.bucket, object.key);
+    for command in ["plan", "load"] {
+        let refused = spillway(&settings, &[command, &address, "--table", "orders"]).await?.ensure_code(64)?;
+        for word in [object.key.as_str(), "TABLE_PATTERN", "visits", "orders"] {
+            ensure!(refused.stderr.contains(word), "{command}: no {word} in {}", refused.stderr);
+        }
+        let refused =
+            spillway(&settings, &[command, &address, "--as", "uploads/orders/1.csv"]).await?.ensure_code(64)?;
+        ensure!(refused.stderr.contains("--as"), "{command}: {}", refused.stderr);
+    }
+    let planned =
+        spillway(&settings, &["plan", &address, "--table", "visits", "--json"]).await?.ensure_code(0)?.json()?;
+    assert_eq!(planned["table"]["name"], "visits", "{planned}");
+    spillway(&settings, &["load", &address, "--table", "visits"]).await?.ensure_code(0)?;
+    assert_eq!(test_env.rows("SELECT CAST(id AS text) FROM {schema}.visits").await?, [[Some("1".to_owned())]]);
+    Ok(())
+}

@@ -29,13 +29,13 @@ pub(crate) struct Global {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Print no colors; so does the variable NO_COLOR
+    /// Turn colors off, as NO_COLOR does
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
-    /// File with the settings of single tables, as SPILLWAY_CONFIG
+    /// Table settings file (overrides SPILLWAY_CONFIG)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<String>,
-    /// Set a setting, such as MAX_REJECTS=10; takes precedence over environment variables
+    /// Set a setting, such as MAX_REJECTS=10; takes precedence over table settings and environment variables
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
 }

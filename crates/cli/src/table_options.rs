@@ -9,10 +9,10 @@ pub(crate) struct TableOptions {
     /// Table; by default the one that the settings name for the file
     #[arg(long, value_name = "NAME")]
     pub(crate) table: Option<String>,
-    /// Choose table and settings as for an object with this key
+    /// Choose table and settings as for an object with this key (local files only)
     #[arg(long = "as", value_name = "KEY")]
-    key: Option<String>,
-    /// What the rows do to the rows of the table
+    pub(crate) key: Option<String>,
+    /// How the file changes the table
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
     /// Columns of the merge key, separated by commas
@@ -26,15 +26,15 @@ pub(crate) struct TableOptions {
 /// `LOAD_MODE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// They are added
+    /// Add the rows
     Append,
-    /// They replace all rows
+    /// Replace all rows
     Replace,
-    /// They update the rows with the same key, and are added otherwise
+    /// Update rows with the same key and insert the others
     Merge,
-    /// Like merge, and rows that the file does not have are deleted
+    /// Like merge, and delete the rows that the file does not have
     Mirror,
-    /// Each row inserts, updates or deletes the row with its key, as its column of operations says
+    /// Insert, update or delete the row with the key of each row, as its column of operations says
     Changes,
 }
 

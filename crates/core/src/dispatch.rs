@@ -106,6 +106,15 @@ impl Dispatcher {
         }
     }
 
+    /// Fails if a caller names another table than the key of an object.
+    ///
+    /// # Errors
+    /// Also when the table settings cannot be read.
+    pub async fn check_table(&self, object: &ObjectRef, named: &str) -> Result<()> {
+        self.refresh_tables().await?;
+        self.context.settings.check_table(object, named)
+    }
+
     /// Writes no metrics, for a process whose standard output is for its result.
     #[must_use]
     pub fn without_metrics(self) -> Self {

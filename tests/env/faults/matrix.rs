@@ -143,7 +143,7 @@ impl Setup {
                 worker.end().await?;
             }
             Fault::Halt => {
-                ensure!(scene.halt(&mut worker).await?, "the worker ended at {point}");
+                ensure!(scene.halt(&mut worker)?, "the worker ended at {point}");
                 tokio::time::sleep(LEASE_OVER).await;
                 if rng.bool() {
                     scene.repair().await?;

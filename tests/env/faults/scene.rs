@@ -313,7 +313,7 @@ impl Scene {
     }
 
     /// Halts a worker until its lease has expired. Returns whether it still ran.
-    pub async fn halt(&mut self, worker: &mut Worker) -> Result<bool> {
+    pub fn halt(&mut self, worker: &mut Worker) -> Result<bool> {
         let halted = worker.signal(Signal::Stop)?;
         if halted {
             self.note_disturbance();

@@ -121,7 +121,7 @@ pub async fn run(line: Line, plan: Plan, rng: &mut Rng) -> Result<Outcome> {
     }
     let verdict = if fired > 0 { scene.verdict().await? } else { crate::fixture::Verdict::default() };
     scene.discard().await?;
-    Ok(Outcome { fired, out_of_reach: fired == 0, verdict, ..Outcome::default() })
+    Ok(Outcome { fired, out_of_reach: fired == 0, verdict })
 }
 
 /// A link to the server, and the settings of a worker that uses it.

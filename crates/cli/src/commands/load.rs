@@ -196,8 +196,8 @@ impl Loader<'_> {
 
     /// Loads an object in S3 as a function would: with its lease, its fallback and its move.
     async fn load_object(&mut self, object: ObjectRef) -> Result<Report> {
-        if self.arguments.again || self.arguments.rejects.is_some() {
-            let message = "--again and --rejects apply only to local files; to load the rows of an object once more, upload it \
+        if self.arguments.again || self.arguments.rejects.is_some() || self.arguments.table.key.is_some() {
+            let message = "--again, --rejects and --as apply only to local files; to load the rows of an object once more, upload it \
                            under another key";
             return Err(Error::new(ErrorKind::EventInvalid, message).for_object(object));
         }
@@ -209,6 +209,9 @@ impl Loader<'_> {
         let Some(dispatcher) = &self.dispatcher else {
             return Err(Error::new(ErrorKind::Internal, "the dispatcher is missing"));
         };
+        if let Some(table) = &self.arguments.table.table {
+            dispatcher.check_table(&object, table).await?;
+        }
         let result = Box::pin(dispatcher.run(Request::Object(object.clone()), &self.deadline)).await?;
         let mut results = result.results;
         match (results.failures.pop(), results.reports.pop()) {

@@ -5,7 +5,7 @@ mod text;
 use clap::{Args, ValueEnum};
 use spillway_core::config::{CommandSettings, DatabaseChoice};
 use spillway_core::destination::Product;
-use spillway_core::error::Result;
+use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
 use spillway_core::plan::{DatabaseUse, Plan, PlanRequest, PlanSettings, PlanSource, PlannedOutcome, Planner};
 use spillway_core::progress::Progress;
@@ -91,6 +91,10 @@ async fn make(arguments: &Arguments, planner: &Planner, session: &Session) -> Re
             progress::watch(&session.output, (path, file.size_bytes()), &progress, work).await
         }
         FileName::Object(object) => {
+            if arguments.table.key.is_some() {
+                let message = "--as applies only to local files; an object has a key of its own";
+                return Err(Error::new(ErrorKind::EventInvalid, message).for_object(object));
+            }
             let table = arguments.table.table.as_deref();
             let source = PlanSource::Object(object.clone());
             planner.plan(PlanRequest { source, table, key, progress }).await

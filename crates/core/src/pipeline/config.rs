@@ -9,8 +9,9 @@ use spillway_formats::decoder::ReadOptions;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::destination::DestinationOptions;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyColumn;
+use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
 use crate::pipeline::Tables;
 use crate::route::{self, Prefixes};
@@ -182,5 +183,21 @@ impl PipelineConfig {
     /// See `route::key_parts`.
     pub fn key_parts(&self, key: &str) -> Result<KeyParts> {
         self.database.tables.current().key_parts(key, &self.database.options.ledger_table)
+    }
+
+    /// Fails if a caller names another table than the key of an object. The key alone decides, so that each attempt at the object and
+    /// its replay agree.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`], or the error of [`Self::key_parts`].
+    pub(crate) fn check_table(&self, object: &ObjectRef, named: &str) -> Result<()> {
+        let table = self.key_parts(&object.key)?.table;
+        if *table == *named {
+            return Ok(());
+        }
+        let message = format!(
+            "TABLE_PATTERN or the table settings give {table} for the key, not {named}; an object is loaded into the table of its key"
+        );
+        Err(Error::new(ErrorKind::Settings, message).for_object(object))
     }
 }

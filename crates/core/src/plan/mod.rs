@@ -166,6 +166,10 @@ impl Planner {
         let pipeline = &self.settings.pipeline;
         pipeline.database.tables.refresh(&self.store).await?;
         let PlanRequest { source, table, key, progress } = request;
+        let table = match (&source, table) {
+            (PlanSource::Object(object), Some(table)) => pipeline.check_table(object, table).map(|()| None)?,
+            (_, table) => table,
+        };
         let (parts, config) = local_load::table_of(pipeline, table, key)?;
         let (buffer, files) = (pipeline.buffer_max_bytes, &config.files);
         let fields = |object: &ObjectRef| KeyFields::new(&config.key_columns, object, &parts, Timestamp::now());

@@ -22,12 +22,21 @@ pub(crate) struct Arguments {
     options: RunsOptions,
 }
 
-/// Tries the objects again, one after the other.
+/// Tries the objects again, one after the other. An error does not stop the others.
 pub(super) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let mut exit = Exit::Done;
     for run in &arguments.runs {
-        let body = retry(run, &arguments.options, session).await?;
-        exit = exit.and(reports::print(session, &body));
+        let result = match retry(run, &arguments.options, session).await {
+            Ok(body) => reports::print(session, &body),
+            Err(error) => {
+                session.output.error(&error);
+                Exit::of(&error)
+            }
+        };
+        exit = exit.and(result);
+        if result == Exit::Interrupted {
+            break;
+        }
     }
     Ok(exit)
 }
