@@ -47,6 +47,11 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
         P::LakePublished => Mode::Both,
         P::EventParsed | P::AfterRunTask => return Err("only the trigger function reaches it"),
         P::SyncListed | P::SyncFilesDone => return Err("only a sync reaches it"),
+        P::ExtractPartSent
+        | P::ExtractPlanned
+        | P::ExtractPartVisible
+        | P::ExtractPartsVisible
+        | P::ExtractManifestWritten => return Err("only an extract reaches it"),
         P::RawRegistered => return Err("its files stay in place"),
         P::StagingChunk => return Err("it needs a file of more than 64 MiB"),
         P::RowsPartSent => return Err("it needs a file of more than 8 MiB"),
