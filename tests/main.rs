@@ -39,6 +39,8 @@ mod engines {
     pub(crate) mod postgres;
     // PostgreSQL's destination with the load modes replace and merge.
     mod postgres_modes;
+    // Redshift's destination on a double of its Data API: conformance, fences, lost responses.
+    mod redshift;
 }
 
 // Loads: from the upload to the rows.
@@ -69,6 +71,8 @@ mod load {
     mod pipeline;
     // Files of a raw zone, read in place by Athena.
     mod raw_zone;
+    // Files that are copied into Redshift: kills, outage, replay, status.
+    mod redshift;
     // Single-pass loads of large files.
     mod single_pass;
     // Syncs of a raw zone: windows, late files, kills, and two at once.

@@ -20,7 +20,7 @@ use spillway_core::config::secret;
 use spillway_core::destination::{
     self, Authentication, Begun, Body, ChangedTypes, CommitResult, Credentials, Destination, DestinationOptions,
     FileClaim, FileSchema, IdleConnections, LedgerEntry, LoadMethod, LoadMode, MissingColumns, OpenLoad, Output,
-    ReadyLoad, RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
+    ReadyLoad, RedshiftKeys, RowCounts, TableChanges, Tls, UnknownColumns, WriteResult,
 };
 use spillway_core::error::{Error, ErrorKind, Position, chain};
 use spillway_core::object::{ObjectRef, ObjectVersion};
@@ -116,6 +116,7 @@ pub(crate) trait Engine {
         let ca_pem = std::fs::read(&schema.authority).expect("the authority's file");
         let mut options = DestinationOptions {
             output: Output::Database,
+            redshift_keys: RedshiftKeys::default(),
             tls: Tls::Verify { ca_pem },
             load_method: self.load_method(),
             load_mode: LoadMode::Append,
@@ -129,7 +130,12 @@ pub(crate) trait Engine {
             atomic_max_bytes: u64::MAX,
         };
         change(&mut credentials, &mut options);
-        TestDestination(destination::open(credentials, options, &IdleConnections::default()))
+        self.open(credentials, options)
+    }
+
+    /// Opens the destination with these credentials and options.
+    fn open(&self, credentials: Credentials, options: DestinationOptions) -> TestDestination {
+        TestDestination::new(destination::open(credentials, options, &IdleConnections::default()))
     }
 
     /// The destination for [`TABLE`].
@@ -234,6 +240,12 @@ impl File {
 
 /// A destination under test.
 pub(crate) struct TestDestination(Box<dyn Destination>);
+
+impl TestDestination {
+    pub(crate) fn new(destination: Box<dyn Destination>) -> Self {
+        Self(destination)
+    }
+}
 
 impl Deref for TestDestination {
     type Target = dyn Destination;

@@ -91,6 +91,11 @@ impl Cloud {
         Ok(account)
     }
 
+    /// The account with this number, which several tests share. Names of buckets are global.
+    pub async fn shared_account(&self, number: u64) -> Account {
+        Account::new(self.port, self.endpoint(), format!("{number:012}")).await
+    }
+
     /// Creates an account without a bucket.
     pub async fn account_without_bucket(&self) -> Result<Account> {
         let mut hasher = DefaultHasher::new();
@@ -174,6 +179,11 @@ impl Account {
     /// The value of `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The configuration of a client in this process.
+    pub async fn configuration(&self) -> SdkConfig {
+        configuration(&self.endpoint, &self.id).await
     }
 
     /// The `Authorization` header for this account. MiniStack does not check the signature.

@@ -26,6 +26,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod queues;
+pub mod redshift;
 pub mod requests;
 pub mod roles;
 pub mod run;

@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::destination::{HistoryProbe, LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
-use crate::pipeline::{Context, PipelineConfig, Refresh};
+use crate::pipeline::{Context, DatabaseAccess, PipelineConfig, Refresh};
 use crate::policy::policy;
 use crate::row_objects::Area;
 use crate::secret::CredentialSettings;
@@ -148,11 +148,12 @@ async fn write(context: &Context, bucket: &str) -> Result<Option<String>> {
 /// The secret, and what the database allows its user.
 async fn database(context: &Context, deadline: &Deadline) -> Vec<CheckItem> {
     const CONNECT: &str = "connect to the database and log in";
-    let tried = match &context.settings.database.credentials {
-        CredentialSettings::Inline(_) => {
+    let tried = match &context.settings.database.access {
+        DatabaseAccess::Login(CredentialSettings::Inline(_)) => {
             "read RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB from the settings".to_owned()
         }
-        CredentialSettings::Secret(secret) => format!("read the secret {:?}", secret.name),
+        DatabaseAccess::Login(CredentialSettings::Secret(secret)) => format!("read the secret {:?}", secret.name),
+        DatabaseAccess::Redshift(_) => "read the name of the workgroup or cluster from the settings".to_owned(),
     };
     let opened = context.destinations.open(&context.settings.database.options, true).await;
     let destination = match opened {

@@ -23,6 +23,9 @@ pub struct Cleared {
     pub uploads: usize,
     /// Names of the staging tables dropped.
     pub staging_tables: Vec<String>,
+    /// Number of objects deleted that COPY would have read.
+    #[serde(default, skip_serializing_if = "is_zero_objects")]
+    pub copies: usize,
     /// Number of old attempts deleted from the history.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u64,
@@ -49,11 +52,16 @@ pub(crate) async fn clean_up(context: &Context, bucket: &str, older_than: Durati
         Ok(names) => cleared.staging_tables = names,
         Err(error) => warn!(error = %chain(&error), "failed to drop staging tables"),
     }
+    match delete_copies(context, bucket, older_than).await {
+        Ok(count) => cleared.copies = count,
+        Err(error) => warn!(error = %chain(&error), "failed to delete rows that COPY would have read"),
+    }
     cleared.attempts = keep_history(context, deadline).await;
     info!(
         leases = cleared.leases,
         uploads = cleared.uploads,
         staging_tables = cleared.staging_tables.len(),
+        copies = cleared.copies,
         attempts = cleared.attempts,
         "cleaned up after dead workers"
     );
@@ -99,6 +107,27 @@ async fn keep_history(context: &Context, deadline: &Deadline) -> u64 {
     }
 }
 
+/// Deletes the rows that dead workers have written for COPY. Returns how many objects.
+///
+/// If the transaction of such a worker still runs, its COPY fails, because each object is mandatory.
+async fn delete_copies(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
+    let prefixes = &context.settings.prefixes;
+    let Some(prefix) = &prefixes.copy else { return Ok(0) };
+    let leases = lease::leases(&context.store, bucket, &prefixes.lease).await?;
+    let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
+    let age = SignedDuration::try_from(older_than).unwrap_or(SignedDuration::MAX);
+    let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+    let (mut pages, mut count) = (context.store.list(bucket, prefix), 0);
+    while let Some(page) = pages.next().await? {
+        let is_live = |key: &str| live.iter().any(|source_id| key.contains(source_id.as_str()));
+        for listed in page.into_iter().filter(|listed| listed.last_modified < before && !is_live(&listed.key)) {
+            context.store.delete(bucket, &listed.key).await?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 /// Aborts the uploads of fallback and lake objects, and of copies that are too large for one request.
 async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) -> Result<usize> {
     let prefixes = &context.settings.prefixes;
@@ -107,7 +136,7 @@ async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) ->
     let live: Vec<_> = leases.into_iter().map(|lease| lease.source_id).collect();
     let mut count = 0;
     let written = [&prefixes.fallback, &prefixes.processed, &prefixes.failed, &prefixes.rejected];
-    for prefix in written.into_iter().chain(&prefixes.lake) {
+    for prefix in written.into_iter().chain(&prefixes.lake).chain(&prefixes.copy) {
         count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)
@@ -115,5 +144,10 @@ async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) ->
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero_objects(number: &usize) -> bool {
     *number == 0
 }

@@ -35,7 +35,6 @@ use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::raw_zone::GlueOutage;
 use crate::report::{Outcome, Report};
 use crate::route::{self, ExecutionMode, Route};
-use crate::secret::Secrets;
 use crate::store::{Store, lease};
 
 /// Processes events and requests: loads each object here or dispatches it to a task.
@@ -84,8 +83,7 @@ impl Dispatcher {
         let config = Box::pin(sdk_config(&pipeline.region)).await;
         let inline_max_bytes = tasks.as_ref().map_or(u64::MAX, |tasks| tasks.above_bytes);
         let launch = tasks.and_then(|tasks| tasks.launch);
-        let secrets = Secrets::new(&config, pipeline.database.credentials.clone());
-        let ca_secret = pipeline.database.ca_secret.clone();
+        let store = Store::new(&config);
         let event_bus = pipeline.event_bus.clone();
         Self {
             metrics: Metrics::new(&pipeline.stack, service),
@@ -94,9 +92,9 @@ impl Dispatcher {
             launcher: launch.map(|launch| Launcher::new(&config, launch)),
             inline_max_bytes,
             context: Context {
-                store: Store::new(&config),
+                destinations: Arc::new(ConfiguredDestinations::new(&config, &pipeline.database, &store)),
+                store,
                 catalog: Catalog::new(&config, pipeline.glue.clone()),
-                destinations: Arc::new(ConfiguredDestinations::new(secrets, ca_secret)),
                 outage: KnownOutage::default(),
                 glue_outage: GlueOutage::default(),
                 cost_meter: CostMeter::default(),

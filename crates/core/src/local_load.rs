@@ -32,7 +32,7 @@ use crate::pipeline::{
 use crate::progress::Progress;
 use crate::reader::FileReader;
 use crate::report::Report;
-use crate::secret::Secrets;
+
 use crate::store::Store;
 use crate::table_name::TableName;
 
@@ -81,10 +81,10 @@ impl LocalLoader {
     /// Connects to nothing yet. `host` and the process are in the worker's name in the ledger.
     pub async fn new(settings: PipelineConfig) -> Self {
         let config = Box::pin(sdk_config(&settings.region)).await;
-        let secrets = Secrets::new(&config, settings.database.credentials.clone());
-        let destinations = Arc::new(ConfiguredDestinations::new(secrets, settings.database.ca_secret.clone()));
+        let store = Store::new(&config);
+        let destinations = Arc::new(ConfiguredDestinations::new(&config, &settings.database, &store));
         let worker = format!("spillway on {}, process {}", settings.host, std::process::id());
-        Self { settings, store: Store::new(&config), destinations, outage: KnownOutage::default(), worker }
+        Self { settings, store, destinations, outage: KnownOutage::default(), worker }
     }
 
     /// Loads one file.

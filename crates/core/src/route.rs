@@ -57,6 +57,8 @@ pub struct Prefixes {
     pub rejected: String,
     /// `LAKE_PREFIX`: the destination of rows for the lake, if there is one.
     pub lake: Option<String>,
+    /// `REDSHIFT_COPY_PREFIX`: the rows that COPY reads, with Redshift.
+    pub copy: Option<String>,
 }
 
 /// Whether an object is loaded.
@@ -109,7 +111,11 @@ pub(crate) fn is_own(key: &str, prefixes: &Prefixes) -> bool {
 
 fn own_prefix<'a>(key: &str, prefixes: &'a Prefixes) -> Option<&'a str> {
     let own = [&prefixes.processed, &prefixes.failed, &prefixes.fallback, &prefixes.lease, &prefixes.rejected];
-    own.into_iter().chain(&prefixes.lake).map(String::as_str).find(|prefix| key.starts_with(prefix))
+    own.into_iter()
+        .chain(&prefixes.lake)
+        .chain(&prefixes.copy)
+        .map(String::as_str)
+        .find(|prefix| key.starts_with(prefix))
 }
 
 /// Whether a key ends like that of a row object, `dt=2026-11-20/<source id>.parquet`, or of its manifest.

@@ -10,8 +10,15 @@ use anyhow::{Context, Result, ensure};
 use spillway_test_env::run;
 
 /// The SDK crates whose operations the table knows.
-const SDKS: [&str; 6] =
-    ["aws_sdk_ecs", "aws_sdk_eventbridge", "aws_sdk_glue", "aws_sdk_s3", "aws_sdk_secretsmanager", "aws_sdk_sqs"];
+const SDKS: [&str; 7] = [
+    "aws_sdk_ecs",
+    "aws_sdk_eventbridge",
+    "aws_sdk_glue",
+    "aws_sdk_redshiftdata",
+    "aws_sdk_s3",
+    "aws_sdk_secretsmanager",
+    "aws_sdk_sqs",
+];
 
 /// The name of each operation, such as `GetObject`, with the files that call it.
 pub(super) fn operations() -> Result<BTreeMap<String, BTreeSet<String>>> {

@@ -11,6 +11,7 @@ use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::extract::{
     ExtractRequest, ExtractResult, ExtractStatus, Extractor, PartCompression, PartLimits, SourceSettings,
 };
+use spillway_core::pipeline::DatabaseAccess;
 use spillway_core::progress::Progress;
 use spillway_core::request::{extract_relation, extract_time};
 
@@ -90,9 +91,13 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     let (started, progress) = (Instant::now(), Progress::default());
     let deadline = Deadline::until_signal(|| {})?;
     let database = settings.pipeline.database;
+    let DatabaseAccess::Login(credentials) = database.access else {
+        let message = "an extract reads PostgreSQL, MySQL or MariaDB; Redshift writes files to S3 itself, with UNLOAD";
+        return Err(Error::new(ErrorKind::Settings, message));
+    };
     let source = SourceSettings {
         region: settings.pipeline.region,
-        credentials: database.credentials,
+        credentials,
         ca_secret: database.ca_secret,
         options: database.options,
     };

@@ -8,8 +8,10 @@ use super::programs::{level_filter, process};
 use super::setting::Declared;
 use super::settings;
 use super::table_settings::nearest;
+use crate::destination::DatabaseKind;
 use crate::error::Result;
 use crate::exports::MessageFormat;
+use crate::pipeline::DatabaseAccess;
 use crate::pipeline::PipelineConfig;
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
@@ -92,8 +94,9 @@ impl CommandSettings {
     /// When a setting is invalid, or the settings of a database are incomplete.
     pub fn read(environment: &Environment) -> Result<Self> {
         let is_set = |setting: &dyn Declared| environment.text(setting).map(|text| text.is_some());
-        let has_database = is_set(&settings::RDS_HOST)? || is_set(&settings::RDS_SECRET_NAME)?;
-        let needs_password = is_set(&settings::RDS_HOST)? && !is_set(&settings::RDS_SECRET_NAME)?;
+        let is_redshift = environment.find(&settings::RDS_ENGINE)? == Some(DatabaseKind::Redshift);
+        let has_database = is_redshift || is_set(&settings::RDS_HOST)? || is_set(&settings::RDS_SECRET_NAME)?;
+        let needs_password = !is_redshift && is_set(&settings::RDS_HOST)? && !is_set(&settings::RDS_SECRET_NAME)?;
         let has_no_password = !has_database || needs_password && !is_set(&settings::RDS_PASSWORD)?;
         let mut environment = environment.or(vec![(settings::RDS_RETRY_SECONDS.info.name, RETRY_SECONDS.to_owned())]);
         if !has_database {
@@ -103,7 +106,9 @@ impl CommandSettings {
             environment = environment.or(vec![(settings::RDS_PASSWORD.info.name, NO_PASSWORD.to_owned())]);
         }
         let mut pipeline = PipelineConfig::read_without_table(&environment)?;
-        if let (true, CredentialSettings::Inline(login)) = (has_no_password, &mut pipeline.database.credentials) {
+        if let (true, DatabaseAccess::Login(CredentialSettings::Inline(login))) =
+            (has_no_password, &mut pipeline.database.access)
+        {
             login.password = SecretString::default();
         }
         Ok(Self {
@@ -184,7 +189,9 @@ mod tests {
         let settings = read(&login).unwrap();
         assert_eq!((settings.database, settings.table.as_deref()), (DatabaseChoice::Named, Some("orders")));
         assert_eq!(settings.pipeline.key_parts("a.csv").unwrap().table, "orders");
-        let CredentialSettings::Inline(credentials) = settings.pipeline.database.credentials else { panic!() };
+        let DatabaseAccess::Login(CredentialSettings::Inline(credentials)) = settings.pipeline.database.access else {
+            panic!()
+        };
         assert_eq!(credentials.password.expose_secret(), "");
         assert_eq!(settings.pipeline.database.retry_budget.as_secs(), 10);
         let error = read(&login[..2]).unwrap_err();

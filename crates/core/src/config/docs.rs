@@ -66,6 +66,11 @@ fn the_generated_page_of_errors_is_up_to_date() {
     check("docs/errors.md", &errors_page());
 }
 
+#[test]
+fn the_generated_page_of_redshift_statements_is_up_to_date() {
+    check("tests/redshift/statements.sql", &crate::destination::redshift_statements());
+}
+
 /// Compares a page with its file, or writes the file if `UPDATE_DOCS` is set.
 #[allow(clippy::disallowed_methods, reason = "a switch of the test run, not a setting")]
 pub(super) fn check(path: &str, page: &str) {

@@ -17,7 +17,10 @@ mod explain;
 mod programs;
 mod read;
 mod read_database;
+mod read_redshift;
 mod read_stream;
+#[cfg(test)]
+mod redshift_tests;
 pub mod setting;
 pub mod settings;
 mod table_settings;

@@ -11,6 +11,7 @@ use spillway_formats::limits::ReadLimits;
 
 use super::environment::Environment;
 use super::read_database::{check_table_named, database};
+use super::read_redshift::copy_prefix;
 use super::setting::{Declared, Reason, invalid};
 use super::settings::{self, CsvEscape};
 use super::table_settings;
@@ -195,6 +196,7 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         lease: environment.get(&settings::LEASE_PREFIX)?,
         rejected: environment.get(&settings::REJECTED_PREFIX)?,
         lake: environment.find(&settings::LAKE_PREFIX)?,
+        copy: copy_prefix(environment)?,
     };
     // The whole bucket contains Spillway's own prefixes; their objects are skipped by name.
     let upload = prefixes.upload.iter().filter(|prefix| !prefix.is_empty());
@@ -207,7 +209,8 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         (&settings::REJECTED_PREFIX, &prefixes.rejected),
     ];
     let lake = prefixes.lake.iter().map(|prefix| (&settings::LAKE_PREFIX as &dyn Declared, prefix));
-    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).chain(lake).collect();
+    let copy = prefixes.copy.iter().map(|prefix| (&settings::REDSHIFT_COPY_PREFIX as &dyn Declared, prefix));
+    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).chain(lake).chain(copy).collect();
     for (outer_index, (outer_setting, outer)) in all.iter().enumerate() {
         for (inner_index, (inner_setting, inner)) in all.iter().enumerate() {
             if outer_index != inner_index && inner.starts_with(outer.as_str()) {

@@ -5,14 +5,15 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::environment::{Environment, settings_error};
+use super::read_redshift::{check_redshift, redshift_keys, redshift_server, redshift_settings};
 use super::setting::{Declared, Reason, Setting, invalid};
 use super::settings;
 use crate::destination::{
-    Authentication, Changes, Credentials, DestinationOptions, Engine, LoadMode, Mirror, Output, Tls,
+    Authentication, Changes, Credentials, DatabaseKind, DestinationOptions, Engine, LoadMode, Mirror, Output, Tls,
 };
 use crate::error::Result;
 use crate::pattern;
-use crate::pipeline::{DatabaseSettings, TableRules, Tables};
+use crate::pipeline::{DatabaseAccess, DatabaseSettings, TableRules, Tables};
 use crate::route::TableRoutes;
 use crate::secret::{CredentialSettings, SecretSettings};
 use crate::table_name::TableName;
@@ -28,7 +29,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
     let load_mode = load_mode(environment)?;
     let output = output(environment, &load_mode)?;
     Ok(DatabaseSettings {
-        credentials: credentials(environment)?,
+        access: access(environment)?,
         tables: Tables::fixed(TableRules::of_routes(tables(environment, &ledger_table)?)),
         options: DestinationOptions {
             tls: tls(environment)?,
@@ -39,6 +40,7 @@ pub(super) fn database(environment: &Environment) -> Result<DatabaseSettings> {
             missing_columns: environment.get(&settings::MISSING_COLUMNS)?,
             changed_types: environment.get(&settings::CHANGED_TYPES)?,
             output,
+            redshift_keys: redshift_keys(environment)?,
             ledger_table,
             connect_timeout: CONNECT_TIMEOUT,
             atomic_max_bytes: environment.get(&settings::ATOMIC_MAX_BYTES)?,
@@ -137,8 +139,28 @@ fn tables(environment: &Environment, ledger_table: &str) -> Result<TableRoutes> 
     Ok(TableRoutes { patterns, default })
 }
 
-fn credentials(environment: &Environment) -> Result<CredentialSettings> {
-    let engine = environment.find(&settings::RDS_ENGINE)?;
+fn access(environment: &Environment) -> Result<DatabaseAccess> {
+    let redshift = redshift_server(environment)?;
+    let copy_role = environment.get(&settings::REDSHIFT_COPY_ROLE)?;
+    match environment.find(&settings::RDS_ENGINE)? {
+        Some(DatabaseKind::Redshift) => {
+            check_redshift(environment)?;
+            Ok(DatabaseAccess::Redshift(redshift_settings(environment, redshift, copy_role)?))
+        }
+        kind @ (Some(DatabaseKind::Server(_)) | None) => {
+            if let Some((setting, name)) = redshift {
+                return Err(invalid(setting, &name, Reason::Because("it needs RDS_ENGINE=redshift".to_owned())));
+            }
+            let engine = kind.and_then(|kind| match kind {
+                DatabaseKind::Server(engine) => Some(engine),
+                DatabaseKind::Redshift => None,
+            });
+            Ok(DatabaseAccess::Login(credentials(environment, engine)?))
+        }
+    }
+}
+
+fn credentials(environment: &Environment, engine: Option<Engine>) -> Result<CredentialSettings> {
     let port = environment.find(&settings::RDS_PORT)?;
     let host = environment.find(&settings::RDS_HOST)?;
     let user = environment.find(&settings::RDS_USER)?;

@@ -21,7 +21,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 37] = [
+pub(super) const OF_TABLE: [&dyn Declared; 39] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::OPERATION_COLUMN,
@@ -39,6 +39,8 @@ pub(super) const OF_TABLE: [&dyn Declared; 37] = [
     &settings::OUTPUT,
     &settings::RDS_LOAD_METHOD,
     &settings::ATOMIC_MAX_BYTES,
+    &settings::REDSHIFT_DIST_KEY,
+    &settings::REDSHIFT_SORT_KEY,
     &settings::FILE_FORMAT,
     &settings::CSV_DELIMITER,
     &settings::CSV_QUOTE,

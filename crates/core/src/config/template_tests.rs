@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::setting::{Category, Declared, ReadBy, Template};
 use super::{Environment, IngestSettings, TriggerSettings, settings};
+use crate::pipeline::DatabaseAccess;
 use crate::secret::CredentialSettings;
 
 /// Parameters that have a default although the setting has none: a task needs a size.
@@ -272,7 +273,7 @@ fn variables_for_local_invocations_are_complete() {
     }
     let environment = Environment::of(&pairs);
     let trigger = TriggerSettings::read(&environment).unwrap();
-    assert!(matches!(trigger.pipeline.database.credentials, CredentialSettings::Inline(_)));
+    assert!(matches!(trigger.pipeline.database.access, DatabaseAccess::Login(CredentialSettings::Inline(_))));
     assert!(trigger.launch.is_none() && trigger.upload_queue_url.is_none());
     assert_eq!(IngestSettings::read(&environment).unwrap().bucket, "spillway-data");
 }

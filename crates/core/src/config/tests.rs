@@ -12,7 +12,7 @@ use crate::destination::{Engine, LoadMode, Mirror, Tls};
 use crate::error::ErrorKind;
 use crate::key_columns::KeyColumn;
 use crate::pattern::SPECIAL_NAMES;
-use crate::pipeline::PipelineConfig;
+use crate::pipeline::{DatabaseAccess, PipelineConfig};
 use crate::request::{DefaultRequest, PrefixMode};
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
@@ -157,7 +157,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     "FALLBACK_FORMAT is \"csv\": Athena splits values with line breaks in CSV, so it is no longer written; it accepts parquet"
 )]
 #[case(&[("GLUE_TABLE", "a.b")], "GLUE_TABLE is \"a.b\"; it accepts 1 to 255 letters, digits, _ or -")]
-#[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres or postgresql")]
+#[case(&[("RDS_ENGINE", "oracle")], "RDS_ENGINE is \"oracle\"; it accepts mysql, mariadb, postgres, postgresql or redshift")]
 #[case(&[("RDS_TLS", "false")], "RDS_TLS is \"false\"; it accepts verify or off")]
 #[case(&[("LOAD_MODE", "upsert")], "LOAD_MODE is \"upsert\"; it accepts append, replace, merge, mirror or changes")]
 #[case(
@@ -273,7 +273,7 @@ fn prefixes_with_a_common_start_are_different() {
 #[test]
 fn inline_credentials_take_precedence_over_a_secret() {
     let pipeline = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db")])).unwrap();
-    let CredentialSettings::Inline(credentials) = pipeline.database.credentials else {
+    let DatabaseAccess::Login(CredentialSettings::Inline(credentials)) = pipeline.database.access else {
         panic!("inline credentials take precedence")
     };
     assert_eq!(
@@ -290,14 +290,18 @@ fn inline_credentials_take_precedence_over_a_secret() {
 #[case(&[("RDS_PORT", "3307")], (Engine::MySql, 3307))]
 fn the_engine_is_named_or_follows_from_the_port(#[case] set: &[(&str, &str)], #[case] expected: (Engine, u16)) {
     let pipeline = PipelineConfig::read(&with(set)).unwrap();
-    let CredentialSettings::Inline(credentials) = pipeline.database.credentials else { panic!("inline") };
+    let DatabaseAccess::Login(CredentialSettings::Inline(credentials)) = pipeline.database.access else {
+        panic!("inline")
+    };
     assert_eq!((credentials.engine, credentials.port), expected);
 }
 
 #[test]
 fn settings_complete_a_secret() {
     let pipeline = PipelineConfig::read(&with(&[("RDS_SECRET_NAME", "prod/db"), ("RDS_PASSWORD", "")])).unwrap();
-    let CredentialSettings::Secret(secret) = pipeline.database.credentials else { panic!("the secret is used") };
+    let DatabaseAccess::Login(CredentialSettings::Secret(secret)) = pipeline.database.access else {
+        panic!("the secret is used")
+    };
     assert_eq!((secret.name.as_str(), secret.host.as_deref(), secret.port), ("prod/db", Some("db.example"), None));
 }
 
@@ -414,7 +418,7 @@ proptest! {
         let name = settings::all().nth(index).unwrap().info().name;
         let environment = with(&[&ECS[..], &[("RDS_PASSWORD", &password), (name, &value)]].concat());
         let shown = [
-            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.pipeline.database.credentials)),
+            format!("{:?}", TaskSettings::read(&environment).map(|settings| settings.pipeline.database.access)),
             format!("{:?}", TriggerSettings::read(&environment).map(|settings| settings.launch)),
         ];
         prop_assert!(value.contains(&password) || !shown.concat().contains(&password));

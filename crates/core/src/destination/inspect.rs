@@ -287,7 +287,7 @@ async fn found_table<C: LoadConnection>(
     Ok((table, Box::new(ColumnChecker { wider, ..*ColumnChecker::new(columns, operations) })))
 }
 
-fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {
+pub(super) fn filled<S>(columns: &[TableColumn<S>]) -> Vec<FilledColumn> {
     let column = |column: &TableColumn<S>| FilledColumn {
         name: column.name.clone(),
         type_text: column.type_text.clone(),

@@ -36,6 +36,7 @@ mod piece;
 mod postgres;
 mod probe;
 mod redact;
+mod redshift;
 mod rows;
 pub(crate) mod source;
 mod table;
@@ -66,10 +67,13 @@ pub use inspect::{FilledColumn, FoundTable, Inspection, RowChecker, TypeChange, 
 pub use operation::OperationCounts;
 pub(crate) use operation::changes_hint;
 pub use options::{
-    Authentication, ChangedTypes, Changes, Credentials, DestinationOptions, Engine, LoadMethod, LoadMode, Mirror,
-    MissingColumns, Output, Product, Tls, UnknownColumns,
+    Authentication, ChangedTypes, Changes, Credentials, DatabaseKind, DestinationOptions, Engine, LoadMethod, LoadMode,
+    Mirror, MissingColumns, Output, Product, Tls, UnknownColumns,
 };
 pub use probe::{LedgerProbe, Probe};
+#[cfg(test)]
+pub(crate) use redshift::redshift_statements;
+pub use redshift::{RedshiftDatabase, RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
 pub use value_rejects::ValueRejects;
 
 /// Returns the destination that the credentials name. Its first call connects.
@@ -210,6 +214,9 @@ pub enum ScanReason {
     /// A column that the server fills has no value in the first rows. The load omits it if no row has a value.
     #[error("a column that the server fills has no value in the file's first rows")]
     ColumnEmpty,
+    /// The rows are copied from S3 with final column types.
+    #[error("the rows are copied from S3, and their column types depend on every value of the file")]
+    RowsCopied,
     /// The file may be too large for one transaction, and its decompressed size is not known.
     #[error("the file may be too large for one transaction, so its decompressed size must be known")]
     SizeUnknown,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::redshift::RedshiftKeys;
+
 /// A kind of database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
@@ -33,6 +35,25 @@ impl Engine {
         match self {
             Self::MySql => 3306,
             Self::Postgres => 5432,
+        }
+    }
+}
+
+/// What `RDS_ENGINE` names: a server that is reached by a login, or Redshift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DatabaseKind {
+    /// MySQL, MariaDB or PostgreSQL.
+    Server(Engine),
+    /// Amazon Redshift.
+    Redshift,
+}
+
+impl DatabaseKind {
+    /// Returns the kind of this name, as `RDS_ENGINE` spells it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "redshift" => Some(Self::Redshift),
+            name => Engine::from_name(name).map(Self::Server),
         }
     }
 }
@@ -265,6 +286,8 @@ pub struct DestinationOptions {
     pub changed_types: ChangedTypes,
     /// Where the rows are stored.
     pub output: Output,
+    /// The keys of tables that are created in Redshift.
+    pub redshift_keys: RedshiftKeys,
     /// The ledger table's name.
     pub ledger_table: String,
     /// Time limit of one attempt to connect.

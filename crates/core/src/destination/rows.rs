@@ -106,6 +106,11 @@ impl<'a, S> Rows<'a, S> {
         self.position
     }
 
+    /// Returns the columns.
+    pub(super) fn columns(&self) -> &'a [TableColumn<S>] {
+        self.columns
+    }
+
     /// Returns the number of columns.
     pub(super) fn width(&self) -> usize {
         self.columns.len()

@@ -235,6 +235,17 @@ impl SqlLedger<'_> {
         created.map(|()| HistoryUpkeep { deleted })
     }
 
+    /// Deletes attempts that started before a time, on a database where one statement may delete all of them.
+    pub(crate) async fn delete_attempts_before<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        before: Timestamp,
+    ) -> Result<HistoryUpkeep> {
+        let context = "cannot delete old attempts";
+        let result = self.execute(connection, context, C::Dialect::DELETE_OLD_ATTEMPTS, &[before.into()]).await?;
+        Ok(HistoryUpkeep { deleted: result.rows()? })
+    }
+
     /// Deletes old rows in batches, so that no statement holds many locks.
     async fn delete_attempts<C: LedgerConnection>(&self, connection: &mut C, before: Timestamp) -> Result<u64> {
         let mut deleted = 0;

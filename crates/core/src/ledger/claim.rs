@@ -10,8 +10,8 @@ use super::statements::{
     RELEASE_TABLE, SUPERSEDED,
 };
 use super::{
-    Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, SqlLedger, from_and_when,
-    truncated, utc,
+    Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, Row, SqlLedger,
+    from_and_when, truncated, utc,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion};
@@ -195,6 +195,19 @@ impl SqlLedger<'_> {
         Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Superseded, 0, reason)))
     }
 
+    /// Returns the entry of a source whose content is loaded as another source. Locks nothing and writes nothing.
+    pub(crate) async fn find_duplicate<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        claim: &Claim<'_>,
+    ) -> Result<Option<LedgerEntry>> {
+        let Some(content_id) = claim.content_id else { return Ok(None) };
+        let original = self.query(connection, "cannot read the ledger", ORIGINAL, &[content_id.into()]).await?;
+        let Some(original) = original.first() else { return Ok(None) };
+        let (rows_parsed, reason) = duplicate_of(original)?;
+        Ok(Some(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
+    }
+
     /// Writes into the claimed row that its content is loaded under another source id, and commits.
     async fn end_as_duplicate<C: LedgerConnection>(
         &self,
@@ -207,16 +220,21 @@ impl SqlLedger<'_> {
         let Some(original) = original.first() else {
             return Err(Error::new(ErrorKind::Conflict, "another worker is loading the same content"));
         };
-        let (original_id, rows_parsed) = (original.text(0)?, original.count(1)?);
-        let object = ObjectRef::new(original.text(2)?, original.text(3)?);
-        let loaded_at = original.optional_integer(4)?.map(time).transpose()?;
-        let short = truncated(&original_id, SHORT_ID_CHARACTERS);
-        let reason = format!("the same content was loaded {} (id {short})", from_and_when(&object, loaded_at));
+        let (rows_parsed, reason) = duplicate_of(original)?;
         let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
         Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
     }
+}
+
+/// The number of rows of the source with the same content, and the reason for the ledger.
+fn duplicate_of(original: &Row) -> Result<(u64, String)> {
+    let (id, rows_parsed) = (original.text(0)?, original.count(1)?);
+    let object = ObjectRef::new(original.text(2)?, original.text(3)?);
+    let loaded_at = original.optional_integer(4)?.map(time).transpose()?;
+    let short = truncated(&id, SHORT_ID_CHARACTERS);
+    Ok((rows_parsed, format!("the same content was loaded {} (id {short})", from_and_when(&object, loaded_at))))
 }
 
 /// The entry of a claimed source that needs no load.

@@ -43,6 +43,8 @@ pub(crate) trait Dialect {
     const SHORT_LOCK_WAIT: &'static str;
     /// Restores the wait for locks with which a session starts.
     const LOCK_WAIT: &'static str;
+    /// Whether tables can have indexes. Without them, the other parts about indexes are not used.
+    const HAS_INDEXES: bool = true;
     /// Returns the names of a table's indexes. The parameter is the table's name.
     const INDEX_NAMES: &'static str;
     /// Deletes up to [`super::attempts::BATCH_ROWS`] attempts that started before a time.
@@ -158,7 +160,7 @@ impl Row {
     }
 
     /// Returns a whole number or NULL.
-    pub(super) fn optional_integer(&self, index: usize) -> Result<Option<i64>> {
+    pub(crate) fn optional_integer(&self, index: usize) -> Result<Option<i64>> {
         match self.0.get(index) {
             Some(Cell::Integer(number)) => Ok(Some(*number)),
             Some(Cell::Null) => Ok(None),
@@ -184,7 +186,7 @@ pub(crate) enum ExecuteResult {
 
 impl ExecuteResult {
     /// Returns the number of rows. A missing table or a unique violation is an error.
-    pub(super) fn rows(self) -> Result<u64> {
+    pub(crate) fn rows(self) -> Result<u64> {
         match self {
             Self::Rows(rows) => Ok(rows),
             Self::UniqueViolation(error) | Self::NoTable(error) => Err(error),

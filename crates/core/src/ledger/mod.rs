@@ -36,7 +36,7 @@ pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, Sq
 pub use history::{HistoryEntry, LoadedVersion};
 pub use load_details::LoadDetails;
 pub use runs::{Run, RunCursor, RunFilter, RunPage, RunPlaces};
-pub(crate) use sql::{Loaded, SqlLedger};
+pub(crate) use sql::{Loaded, SqlLedger, entry};
 pub use syncs::SyncState;
 pub(crate) use table::{CheckedLedger, LedgerColumns};
 pub(crate) use table_changes::{ChangesColumn, FailedAdditions, reported};
@@ -247,7 +247,7 @@ pub(crate) enum ClaimResult {
 }
 
 /// Returns at most this many characters of a text, because a column stores no more.
-fn truncated(text: &str, characters: usize) -> &str {
+pub(crate) fn truncated(text: &str, characters: usize) -> &str {
     text.char_indices().nth(characters).map_or(text, |(end, _)| &text[..end])
 }
 

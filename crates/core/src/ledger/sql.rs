@@ -6,7 +6,13 @@ use std::borrow::Cow;
 
 use tracing::warn;
 
+use super::attempts_table::create_attempts;
 use super::history::time;
+#[cfg(test)]
+use super::statements::{
+    ATTEMPT_AGAIN, ATTEMPT_INSERT, ATTEMPT_RUNS, HISTORY, LEDGER_RUNS, LOADED_VERSIONS, SYNC_AGAIN, SYNC_INSERT,
+    SYNC_WATERMARK, SYNCS,
+};
 use super::statements::{
     COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MORE_LAKE_KEY, MORE_ROWS_DELETED, MORE_ROWS_MISSING, MOVED,
     ORIGINAL, OUTCOME,
@@ -49,6 +55,16 @@ impl<'a> SqlLedger<'a> {
     /// Returns the ledger in this table.
     pub(crate) fn new(table: &'a str) -> Self {
         Self { table }
+    }
+
+    /// Returns the query for the entry of a source. Its parameter is the source's id.
+    pub(crate) fn entry_query<D: Dialect>(&self) -> String {
+        self.sql::<D>(ENTRY)
+    }
+
+    /// Returns the statements that create the ledger and the attempt history, unless they exist.
+    pub(crate) fn create_statements<D: Dialect>(&self) -> [String; 2] {
+        [table::create_statement::<D>(self.table), create_attempts::<D>(&self.attempts_table())]
     }
 
     /// Creates the ledger, or its missing columns, outside of any transaction. Sends no DDL when nothing is missing, and nothing at
@@ -210,6 +226,32 @@ impl<'a> SqlLedger<'a> {
         }
     }
 
+    /// Returns every statement about single rows that needs no open transaction, with its placeholders.
+    #[cfg(test)]
+    pub(crate) fn templates<D: Dialect>(&self) -> Vec<String> {
+        let runs =
+            " AND object_key LIKE ? ESCAPE '!' AND started_at >= ? ORDER BY started_at DESC, source_id DESC LIMIT 21";
+        let lists = " AND object_key IN (?, ?) AND etag IN (?, ?)";
+        let changes = |select: &str| super::table_changes::with_changes(select, ChangesColumn::Present);
+        let templates = [
+            ORIGINAL.to_owned(),
+            changes(HISTORY),
+            changes(LEDGER_RUNS) + runs,
+            ATTEMPT_RUNS.to_owned() + runs,
+            LOADED_VERSIONS.to_owned() + lists,
+            COST.to_owned(),
+            MOVED.to_owned(),
+            ATTEMPT_AGAIN.to_owned(),
+            ATTEMPT_INSERT.to_owned(),
+            SYNCS.to_owned(),
+            SYNC_AGAIN.to_owned(),
+            SYNC_INSERT.to_owned(),
+            SYNC_WATERMARK.to_owned(),
+            D::DELETE_OLD_ATTEMPTS.to_owned(),
+        ];
+        templates.iter().map(|template| self.sql::<D>(template)).collect()
+    }
+
     pub(super) async fn execute<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -265,7 +307,8 @@ impl<'a> SqlLedger<'a> {
     }
 }
 
-fn entry(row: &Row) -> Result<LedgerEntry> {
+/// Returns the entry in a row of [`SqlLedger::entry_query`].
+pub(crate) fn entry(row: &Row) -> Result<LedgerEntry> {
     let state = LedgerState::from_name(&row.text(0)?)?;
     Ok(LedgerEntry {
         state,

@@ -115,6 +115,7 @@ pub(super) fn create_statement<D: Dialect>(table: &str) -> String {
 
 /// Returns the statements that create a table with its keys and indexes.
 pub(super) fn create_table<D: Dialect>(table: &str, columns: &[String], keys: &str, indexes: &[Index]) -> String {
+    let indexes = if D::HAS_INDEXES { indexes } else { &[] };
     let inline = indexes.iter().filter_map(|index| D::inline_index(*index));
     let parts: Vec<String> = columns.iter().cloned().chain([keys.to_owned()]).chain(inline).collect();
     let definition = format!("{} ({}) {}", D::quoted(table), parts.join(", "), D::TABLE_OPTIONS);

@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pipeline::{
-    AttemptNote, Dedupe, FileRows, KnownOutage, LATE_NOTE_TIMEOUT, LakeObject, LoadAttempt, NOTE_TIMEOUT, TableConfig,
-    is_unreachable,
+    AttemptNote, DatabaseAccess, Dedupe, FileRows, KnownOutage, LATE_NOTE_TIMEOUT, LakeObject, LoadAttempt,
+    NOTE_TIMEOUT, TableConfig, is_unreachable,
 };
 use crate::reader::FileShape;
 use crate::report::{Outcome, Report};
@@ -152,7 +152,7 @@ impl LoadAttempt for LocalAttempt<'_> {
 
     /// A person who has typed a wrong password does not want to wait.
     fn credentials_may_change(&self) -> bool {
-        matches!(self.loader.settings.database.credentials, CredentialSettings::Secret(_))
+        matches!(self.loader.settings.database.access, DatabaseAccess::Login(CredentialSettings::Secret(_)))
     }
 
     fn retry_budget(&self) -> Duration {

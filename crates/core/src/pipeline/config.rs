@@ -8,7 +8,7 @@ use spillway_formats::decoder::ReadOptions;
 
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
-use crate::destination::DestinationOptions;
+use crate::destination::{DestinationOptions, RedshiftSettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyColumn;
 use crate::object::ObjectRef;
@@ -66,8 +66,8 @@ pub struct PipelineConfig {
 /// The database.
 #[derive(Debug, Clone)]
 pub struct DatabaseSettings {
-    /// The credentials, or the secret with them.
-    pub credentials: CredentialSettings,
+    /// How the database is reached.
+    pub access: DatabaseAccess,
     /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
     pub ca_secret: Option<String>,
     /// `TABLE_PATTERN`, `RDS_TABLE` and the table settings.
@@ -78,6 +78,15 @@ pub struct DatabaseSettings {
     pub history_days: u64,
     /// `RDS_RETRY_SECONDS`: how long an outage is retried before a file falls back.
     pub retry_budget: Duration,
+}
+
+/// How the database is reached.
+#[derive(Debug, Clone)]
+pub enum DatabaseAccess {
+    /// By a login to the server: the credentials, or the secret with them.
+    Login(CredentialSettings),
+    /// By the Data API of Redshift.
+    Redshift(RedshiftSettings),
 }
 
 /// Whether the same bytes under the same key are loaded again.

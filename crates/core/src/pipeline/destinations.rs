@@ -2,13 +2,15 @@
 
 use std::fmt::Debug;
 
+use aws_config::SdkConfig;
 use futures_util::future::BoxFuture;
 
 use crate::deadline::Deadline;
-use crate::destination::{self, Destination, DestinationOptions, IdleConnections, Tls};
+use crate::destination::{self, Destination, DestinationOptions, IdleConnections, RedshiftDatabase, Tls};
 use crate::error::{ErrorKind, Result};
-use crate::pipeline::Context;
+use crate::pipeline::{Context, DatabaseAccess, DatabaseSettings};
 use crate::secret::Secrets;
+use crate::store::Store;
 
 /// Opens destinations for a run.
 pub(crate) trait Destinations: Debug + Send + Sync {
@@ -24,35 +26,60 @@ pub(crate) trait Destinations: Debug + Send + Sync {
 
 /// The database in the settings.
 #[derive(Debug)]
-pub(crate) struct ConfiguredDestinations {
-    secrets: Secrets,
-    /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
-    ca_secret: Option<String>,
-    /// Connections that the next object can reuse.
-    idle: IdleConnections,
+pub(crate) enum ConfiguredDestinations {
+    /// A server with a login.
+    Server {
+        /// The credentials.
+        secrets: Box<Secrets>,
+        /// `RDS_CA_SECRET_NAME`: a secret with the certificates to verify the server with.
+        ca_secret: Option<String>,
+        /// Connections that the next object can reuse.
+        idle: IdleConnections,
+    },
+    /// Redshift.
+    Redshift(Box<RedshiftDatabase>),
 }
 
 impl ConfiguredDestinations {
-    /// Destinations with these credentials. Nothing is opened yet.
-    pub(crate) fn new(secrets: Secrets, ca_secret: Option<String>) -> Self {
-        Self { secrets, ca_secret, idle: IdleConnections::default() }
+    /// Destinations in the database of the settings. Nothing is opened yet.
+    pub(crate) fn new(config: &SdkConfig, settings: &DatabaseSettings, store: &Store) -> Self {
+        match &settings.access {
+            DatabaseAccess::Login(credentials) => Self::Server {
+                secrets: Box::new(Secrets::new(config, credentials.clone())),
+                ca_secret: settings.ca_secret.clone(),
+                idle: IdleConnections::default(),
+            },
+            DatabaseAccess::Redshift(redshift) => {
+                Self::Redshift(Box::new(RedshiftDatabase::new(config, store.clone(), redshift.clone())))
+            }
+        }
     }
 }
 
 impl Destinations for ConfiguredDestinations {
     fn open<'a>(&'a self, options: &'a DestinationOptions, fresh: bool) -> BoxFuture<'a, Result<Box<dyn Destination>>> {
         Box::pin(async move {
-            let credentials = self.secrets.get(fresh).await?;
+            let (secrets, ca_secret, idle) = match self {
+                Self::Server { secrets, ca_secret, idle } => (secrets, ca_secret, idle),
+                // The Data API reads the secret.
+                Self::Redshift(database) => return Ok(database.open(options.clone())),
+            };
+            let credentials = secrets.get(fresh).await?;
             let mut options = options.clone();
-            if let (Some(name), Tls::Verify { ca_pem }) = (&self.ca_secret, &mut options.tls) {
-                *ca_pem = self.secrets.certificates(name).await?;
+            if let (Some(name), Tls::Verify { ca_pem }) = (ca_secret, &mut options.tls) {
+                *ca_pem = secrets.certificates(name).await?;
             }
-            Ok(destination::open(credentials, options, &self.idle))
+            Ok(destination::open(credentials, options, idle))
         })
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.idle.close())
+        Box::pin(async move {
+            match self {
+                Self::Server { idle, .. } => idle.close().await,
+                Self::Redshift(_) => {}
+            }
+        })
     }
 }
 

@@ -35,7 +35,7 @@ use tracing::{Instrument, info, info_span};
 
 pub(crate) use attempt::{Assignment, Attempt, object_body};
 pub(crate) use attempt_notes::{AttemptNote, LATE_NOTE_TIMEOUT, NOTE_TIMEOUT, is_unreachable};
-pub use config::{AfterLoad, DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
+pub use config::{AfterLoad, DatabaseAccess, DatabaseSettings, Dedupe, PipelineConfig, TableConfig};
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;

@@ -37,7 +37,7 @@ use crate::pipeline::{
 };
 use crate::progress::Progress;
 use crate::reader::{FileReader, ScanResult};
-use crate::secret::Secrets;
+
 use crate::store::Store;
 use values::ValueCount;
 
@@ -117,14 +117,14 @@ impl Planner {
     pub async fn new(settings: PlanSettings) -> Self {
         let pipeline = &settings.pipeline;
         let config = Box::pin(sdk_config(&pipeline.region)).await;
+        let store = Store::new(&config);
         let database = match settings.database {
             DatabaseUse::Live => {
-                let secrets = Secrets::new(&config, pipeline.database.credentials.clone());
-                Database::Live(Arc::new(ConfiguredDestinations::new(secrets, pipeline.database.ca_secret.clone())))
+                Database::Live(Arc::new(ConfiguredDestinations::new(&config, &pipeline.database, &store)))
             }
             DatabaseUse::None(product) => Database::None(product),
         };
-        Self { store: Store::new(&config), database, settings }
+        Self { store, database, settings }
     }
 
     /// Returns what a load of the file would do.

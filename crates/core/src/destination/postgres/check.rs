@@ -24,7 +24,7 @@ const MAX_SCALE: u64 = 16_383;
 /// Each payload starts at a multiple of its size, and none is larger than a slice. Then the compiler keeps the value in
 /// registers. With the 16 bytes of a UUID in place a load needs a third more processor time.
 #[derive(Debug, Default, PartialEq)]
-pub(super) enum Encoded<'a> {
+pub(in crate::destination) enum Encoded<'a> {
     /// NULL.
     #[default]
     Null,
@@ -74,7 +74,11 @@ pub(super) fn check<'a>(
 
 /// Checks a value that is not NULL.
 #[inline]
-fn check_value<'a>(column: &TableColumn, bytes: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
+pub(in crate::destination) fn check_value<'a>(
+    column: &TableColumn,
+    bytes: &'a [u8],
+    scratch: &'a mut Vec<u8>,
+) -> Result<Encoded<'a>, Rejection> {
     match column.storage {
         Storage::Boolean => boolean(bytes),
         Storage::Integer { bytes: width } => integer(width, bytes, scratch),

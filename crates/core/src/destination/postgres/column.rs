@@ -48,7 +48,7 @@ const TYPES_SQL: &str = "\
     WHERE attrelid = CAST(CAST($1 AS text) AS regclass) AND attnum > 0 AND NOT attisdropped";
 
 /// A column of a PostgreSQL table.
-pub(super) type TableColumn = crate::destination::column::TableColumn<Storage>;
+pub(in crate::destination) type TableColumn = crate::destination::column::TableColumn<Storage>;
 
 /// How the server stores a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(in crate::destination) enum Storage {
 
 impl Storage {
     /// Whether a null token of the file means NULL here: in numbers, dates, times, intervals and UUIDs, but not in text.
-    pub(super) fn has_null_tokens(self) -> bool {
+    pub(in crate::destination) fn has_null_tokens(self) -> bool {
         match self {
             Self::Boolean
             | Self::Integer { .. }
@@ -195,7 +195,7 @@ fn column(row: &Row) -> Result<TableColumn> {
 }
 
 /// Returns the storage of a type. `name` is empty for a type that is not built in; `kind` is `pg_type.typtype`.
-pub(super) fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
+pub(in crate::destination) fn storage(name: &str, kind: &str, modifier: i32) -> Storage {
     if kind == "e" {
         return Storage::Enum;
     }

@@ -5,9 +5,9 @@
 //! same transaction. The driver's types stay in this module.
 
 mod array;
-mod check;
+pub(super) mod check;
 mod codes;
-mod column;
+pub(super) mod column;
 pub(super) mod connect;
 mod denial;
 mod encoding;

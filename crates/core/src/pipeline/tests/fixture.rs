@@ -17,7 +17,7 @@ use crate::check::{Check, Surroundings, check};
 use crate::deadline::Deadline;
 use crate::destination::{
     Authentication, ChangedTypes, Credentials, DestinationOptions, Engine, LedgerState, LoadMethod, LoadMode,
-    MissingColumns, Output, Tls, UnknownColumns,
+    MissingColumns, Output, RedshiftKeys, Tls, UnknownColumns,
 };
 use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
 use crate::error::{Error, Result};
@@ -25,7 +25,8 @@ use crate::fallback::Manifest;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
-    AfterLoad, Context, CostMeter, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules, Tables, process,
+    AfterLoad, Context, CostMeter, DatabaseAccess, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules,
+    Tables, process,
 };
 use crate::raw_zone::GlueOutage;
 use crate::replay::{Replay, ReplaySelection, replay};
@@ -425,6 +426,7 @@ fn settings() -> PipelineConfig {
         missing_columns: MissingColumns::Default,
         changed_types: ChangedTypes::Refuse,
         output: Output::Database,
+        redshift_keys: RedshiftKeys::default(),
         ledger_table: "spillway_ledger".to_owned(),
         connect_timeout: Duration::from_secs(1),
         atomic_max_bytes: 1 << 30,
@@ -459,11 +461,12 @@ fn settings() -> PipelineConfig {
             lease: "lease/".to_owned(),
             rejected: "rejected/".to_owned(),
             lake: None,
+            copy: None,
         },
         glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned() },
         database: DatabaseSettings {
             ca_secret: None,
-            credentials: CredentialSettings::Inline(credentials),
+            access: DatabaseAccess::Login(CredentialSettings::Inline(credentials)),
             tables: Tables::fixed(TableRules::of_routes(TableRoutes {
                 patterns: Default::default(),
                 default: Some("orders".into()),

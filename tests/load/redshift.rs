@@ -1,0 +1,140 @@
+//! Files that the task and the functions copy into Redshift, on a double of its Data API over PostgreSQL.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use serde_json::{Value, json};
+use spillway_test_env::database::Engine;
+use spillway_test_env::failpoint::Pause;
+use spillway_test_env::fixture::Counted;
+use spillway_test_env::process::Signal;
+use spillway_test_env::redshift::{DataApi, WORKGROUP};
+use spillway_test_env::settings::Settings;
+use spillway_test_env::task::Task;
+use spillway_test_env::test_env::{TASK_TIMEOUT, TestEnv};
+
+const REACH_TIMEOUT: Duration = Duration::from_secs(90);
+const KEY: &str = "uploads/day/orders.csv";
+
+/// A test environment on PostgreSQL behind the double, and the settings of a program that uses it.
+async fn environment() -> Result<(TestEnv, DataApi, Settings)> {
+    let test_env = TestEnv::on(Engine::Postgres).await?;
+    let api = DataApi::start(&test_env.fixture.schema, &test_env.fixture.account).await?;
+    let without = ["RDS_HOST", "RDS_PORT", "RDS_USER", "RDS_PASSWORD"];
+    let settings = without
+        .iter()
+        .fold(test_env.settings(), |settings, name| settings.without(name))
+        .with("RDS_ENGINE", "redshift")
+        .with("REDSHIFT_WORKGROUP", WORKGROUP)
+        .with("REDSHIFT_SORT_KEY", "file,record")
+        .with("AWS_ENDPOINT_URL_REDSHIFT_DATA", api.endpoint());
+    Ok((test_env, api, settings))
+}
+
+/// Fails unless each row is stored once, and no object for COPY is left.
+async fn ensure_once(test_env: &TestEnv) -> Result<()> {
+    test_env.fixture.ensure_exactly_once(&test_env.server).await?;
+    let keys = test_env.fixture.account.keys("copy/").await?;
+    ensure!(keys.is_empty(), "left over: {keys:?}");
+    Ok(())
+}
+
+/// A file is loaded once into a table that is created for it. Duplicate events and later files change no row of it.
+#[tokio::test]
+async fn files_are_copied_once() -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    let first = test_env.fixture.upload(KEY, 3000).await?;
+    test_env.deliver(&settings, &[&first]).await?.ensure_success()?;
+    test_env.deliver(&settings, &[&first]).await?.ensure_success()?;
+    let second = test_env.fixture.upload("uploads/day/more.csv", 500).await?;
+    test_env.deliver(&settings, &[&second]).await?.ensure_success()?;
+    assert_eq!(api.loads(), 2);
+    let runs = test_env.invoke_ingest(&settings, &json!({"runs": {}})).await?;
+    ensure!(!runs.is_failure() && runs.body.to_string().matches("loaded").count() >= 2, "{}", runs.body);
+    ensure_once(&test_env).await
+}
+
+/// A worker that is killed at any step of a load leaves a file that the next worker loads once.
+#[rstest]
+#[case("Begun")]
+#[case("RowsFirst")]
+#[case("RowsHalf")]
+#[case("RowsAll")]
+#[case("BeforeLedgerEnd")]
+#[case("BeforeCommit")]
+#[case("AfterCommit")]
+#[case("BeforeDelete")]
+#[tokio::test]
+async fn killed_worker_loads_once(#[case] failpoint: &str) -> Result<()> {
+    let (mut test_env, _api, settings) = environment().await?;
+    test_env.fixture.upload(KEY, 400).await?;
+    let pause = Pause::at(failpoint)?;
+    let task = Task::start(&settings.clone().with("CSV_KEY", KEY).and(&pause.settings()))?;
+    pause.wait_until_reached(REACH_TIMEOUT).await?;
+    task.signal(Signal::Kill)?;
+    ensure!(task.finish(TASK_TIMEOUT).await?.was_ended_by(Signal::Kill), "the task ended before {failpoint}");
+    test_env.run_task_until_done(&settings, KEY).await?;
+    test_env.sweep(&settings).await?;
+    ensure_once(&test_env).await
+}
+
+/// A worker is killed while its transaction waits. The transaction is committed later, or not at all: the rows exist once.
+#[tokio::test]
+async fn transaction_of_a_killed_worker_counts_once() -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    test_env.fixture.upload(KEY, 400).await?;
+    api.hold_loads(true);
+    let task = Task::start(&settings.clone().with("CSV_KEY", KEY))?;
+    spillway_test_env::wait::until("the load to be sent", REACH_TIMEOUT, async || Ok(api.loads() == 1)).await?;
+    task.signal(Signal::Kill)?;
+    task.finish(TASK_TIMEOUT).await?;
+    api.hold_loads(false);
+    test_env.run_task_until_done(&settings, KEY).await?;
+    api.wait_until_idle().await?;
+    test_env.sweep(&settings).await?;
+    ensure_once(&test_env).await
+}
+
+/// While the Data API does not respond, the rows go to the fallback. A replay copies them.
+#[tokio::test]
+async fn outage_leads_to_the_fallback_and_a_replay() -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    let object = test_env.fixture.upload(KEY, 400).await?;
+    api.set_down(true);
+    test_env.deliver(&settings, &[&object]).await?.ensure_success()?;
+    assert_eq!(test_env.fixture.count(&test_env.server).await?, Counted { database: 0, fallback: 400 });
+    api.set_down(false);
+    let reports = test_env.replay(&settings).await?;
+    ensure!(reports.iter().all(|report| report["outcome"] == "replayed") && reports.len() == 1, "{reports:?}");
+    assert_eq!(test_env.fixture.count(&test_env.server).await?, Counted { database: 400, fallback: 0 });
+    test_env.sweep(&settings).await?;
+    ensure_once(&test_env).await
+}
+
+/// A table that lacks the file's columns leads to the fallback, with no row in the table.
+#[tokio::test]
+async fn table_that_does_not_fit_leads_to_the_fallback() -> Result<()> {
+    let (mut test_env, _api, settings) = environment().await?;
+    test_env.sql("CREATE TABLE {schema}.orders (file VARCHAR(100))").await?;
+    let object = test_env.fixture.upload(KEY, 30).await?;
+    test_env.deliver(&settings, &[&object]).await?.ensure_success()?;
+    assert_eq!(test_env.fixture.count(&test_env.server).await?, Counted { database: 0, fallback: 30 });
+    ensure_once(&test_env).await
+}
+
+/// A check passes, and names the statement that loads rows.
+#[tokio::test]
+async fn check_passes() -> Result<()> {
+    let (test_env, _api, settings) = environment().await?;
+    let response = test_env.invoke_ingest(&settings, &json!({"check": {}})).await?;
+    let text = response.body["body"].as_str().map(str::to_owned).unwrap_or_else(|| response.body.to_string());
+    let body: Value = serde_json::from_str(&text)?;
+    let items = body["items"].as_array().or_else(|| body["check"]["items"].as_array()).context("no items")?;
+    for name in ["secret", "database", "load_statement", "temporary_table", "table", "ledger", "history"] {
+        let item = items.iter().find(|item| item["name"] == name).with_context(|| format!("no item {name}"))?;
+        ensure!(item["ok"] == true, "{item}");
+    }
+    ensure!(text.contains("COPY of Parquet"), "{text}");
+    Ok(())
+}
