@@ -46,7 +46,7 @@ impl Table {
     /// Adds a line below the last row.
     pub(crate) fn below(&mut self, text: &str) {
         if let Some(row) = self.rows.last_mut() {
-            row.below.push(printable(text).into());
+            row.below.push(printable(text));
         }
     }
 

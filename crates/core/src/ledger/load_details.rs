@@ -81,6 +81,12 @@ impl LoadDetails {
 pub(super) struct ListedColumns(Vec<String>);
 
 impl ListedColumns {
+    /// Every column.
+    #[cfg(test)]
+    pub(super) fn all() -> Self {
+        Self([CHANGES_COLUMN.0].into_iter().chain(COLUMNS).map(str::to_owned).collect())
+    }
+
     /// Returns a SELECT with the columns in place of `{listed}`, and with NULL in place of a missing one.
     pub(super) fn select(&self, template: &str) -> String {
         let has = |name: &str| self.0.iter().any(|found| found == name);

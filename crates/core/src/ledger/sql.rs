@@ -232,11 +232,11 @@ impl<'a> SqlLedger<'a> {
         let runs =
             " AND object_key LIKE ? ESCAPE '!' AND started_at >= ? ORDER BY started_at DESC, source_id DESC LIMIT 21";
         let lists = " AND object_key IN (?, ?) AND etag IN (?, ?)";
-        let changes = |select: &str| super::table_changes::with_changes(select, ChangesColumn::Present);
+        let columns = super::load_details::ListedColumns::all();
         let templates = [
             ORIGINAL.to_owned(),
-            changes(HISTORY),
-            changes(LEDGER_RUNS) + runs,
+            columns.select(HISTORY),
+            columns.select(LEDGER_RUNS) + runs,
             ATTEMPT_RUNS.to_owned() + runs,
             LOADED_VERSIONS.to_owned() + lists,
             COST.to_owned(),

@@ -8,7 +8,9 @@ use super::ledger::queries;
 use super::load::Plan;
 use crate::destination::database::claim_of;
 use crate::destination::inspect::filled;
-use crate::destination::{FileClaim, FileSchema, FoundTable, Inspection, LedgerState, RowChecker, TypeChange};
+use crate::destination::{
+    FileClaim, FileSchema, FoundTable, Inspection, LedgerState, OperationCounts, RowChecker, TypeChange,
+};
 use crate::error::{Error, Result};
 
 /// See [`crate::destination::Destination::inspect`].
@@ -25,7 +27,8 @@ pub(super) async fn inspect(redshift: &Redshift, file: &FileClaim, schema: FileS
         Some(create_sql) => FoundTable::Missing { create_sql, columns: filled(&columns) },
         None => FoundTable::Existing { columns: filled(&columns), add_sql: Vec::new(), ignored },
     };
-    Ok(Inspection { needs_no_load, table, values: Box::new(Checker { columns, scratch: Vec::new(), out: Vec::new() }) })
+    let values = Box::new(Checker { columns, scratch: Vec::new(), out: Vec::new() });
+    Ok(Inspection { needs_no_load, table, table_rows: None, values })
 }
 
 /// The state that a load would find or record if the file needs no load.
@@ -56,6 +59,14 @@ impl RowChecker for Checker {
             }
         }
         errors
+    }
+
+    fn check_operations(&mut self, _: &Batch) -> Result<()> {
+        Ok(())
+    }
+
+    fn operations(&self) -> Option<OperationCounts> {
+        None
     }
 
     fn widen(&mut self, _: &Error) -> Option<TypeChange> {

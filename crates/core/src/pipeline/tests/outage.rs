@@ -175,7 +175,9 @@ async fn file_that_waits_stops_waiting_when_another_file_proves_the_outage() {
     let outage = context.outage.clone();
     let started = Instant::now();
     let prove = async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        while fixture.database.calls(Step::Begin) < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         outage.prove(ErrorKind::Unreachable);
     };
     let (report, ()) = tokio::join!(fixture.process_in(&context, KEY), prove);
