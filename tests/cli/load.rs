@@ -364,6 +364,8 @@ async fn table_of_an_object_is_that_of_its_key() -> Result<()> {
         spillway(&settings, &["plan", &address, "--table", "visits", "--json"]).await?.ensure_code(0)?.json()?;
     assert_eq!(planned["table"]["name"], "visits", "{planned}");
     spillway(&settings, &["load", &address, "--table", "visits"]).await?.ensure_code(0)?;
+    // It has moved. A script must notice that nothing was loaded.
+    spillway(&settings, &["load", &address]).await?.ensure_code(1)?;
     assert_eq!(test_env.rows("SELECT CAST(id AS text) FROM {schema}.visits").await?, [[Some("1".to_owned())]]);
     Ok(())
 }

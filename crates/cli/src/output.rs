@@ -122,7 +122,9 @@ impl Output {
     pub(crate) fn error_text(&self, error: &Error) {
         self.error_line(error);
         let styles = Styles(self.stderr_color);
-        self.note(&format!("{} {}", styles.paint(Style::Bold, "hint:"), hint(error.kind())));
+        if let Some(hint) = hint(error) {
+            self.note(&format!("{} {hint}", styles.paint(Style::Bold, "hint:")));
+        }
     }
 
     fn json(&self, document: &impl Serialize) {
@@ -171,7 +173,8 @@ pub(crate) struct ErrorDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<String>,
     /// What the user can do.
-    hint: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
 }
 
 impl ErrorDocument {
@@ -185,7 +188,7 @@ impl ErrorDocument {
             line: position.map(|position| position.line),
             byte: position.map(|position| position.byte),
             column: error.column().map(str::to_owned),
-            hint: hint(error.kind()),
+            hint: hint(error),
         }
     }
 }

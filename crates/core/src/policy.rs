@@ -147,10 +147,24 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
     Policy { retry, action, alert, hint }
 }
 
-/// Returns the advice for a person who runs a command, in lower case and without a full stop.
+/// Returns the advice for a person who runs a command, in lower case and without a full stop. `None` if the message has better one.
 ///
 /// A command that loads a local file has no fallback, so its advice differs from that for a deployed function.
-pub fn hint(kind: ErrorKind) -> &'static str {
+pub fn hint(error: &Error) -> Option<&'static str> {
+    let is_about_a_record = error.position().is_some();
+    match error.kind() {
+        ErrorKind::Privilege if error.message().contains("GRANT ") => None,
+        ErrorKind::DataRefused if is_about_a_record && error.column().is_some() => {
+            Some("change the table or the record; to load the file without its bad records, set MAX_REJECTS")
+        }
+        ErrorKind::FileBroken if is_about_a_record => {
+            Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
+        }
+        kind => Some(hint_of_kind(kind)),
+    }
+}
+
+fn hint_of_kind(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Conflict | ErrorKind::Busy | ErrorKind::LeaseLost => {
             "another process is loading into the same rows; run the command again when it has ended"
@@ -168,16 +182,14 @@ pub fn hint(kind: ErrorKind) -> &'static str {
              CREATE, CREATE TEMPORARY TABLES, ALTER and DROP on the database"
         }
         ErrorKind::TableMismatch => "change the table, or load the file into another table",
-        ErrorKind::DataRefused => {
-            "change the table or the record; to load the file without its bad records, set MAX_REJECTS"
-        }
+        ErrorKind::DataRefused => "change the table or the record",
         ErrorKind::ExportRefused => {
             "check the export; if the message is about deletions, and they are right, raise MIRROR_MAX_DELETES"
         }
         ErrorKind::DatabaseFull => "add storage, or raise max_allowed_packet",
         ErrorKind::Internal => "report this message as a bug in Spillway",
         ErrorKind::CommitUnknown => "run the command again: it reads the ledger to learn whether the rows are stored",
-        ErrorKind::FileBroken => "correct the file; to load the file without its bad records, set MAX_REJECTS",
+        ErrorKind::FileBroken => "correct the file",
         ErrorKind::Poison => "find out why the workers died, and give them more memory or time",
         ErrorKind::KeyRefused => "name the table with --table, or correct TABLE_PATTERN",
         ErrorKind::SourceChanged => "the file was changed while it was read; run the command when it is complete",

@@ -142,12 +142,11 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
 
 fn exit_of(report: &Report) -> Exit {
     match report.outcome {
-        Outcome::Loaded
-        | Outcome::AlreadyLoaded
-        | Outcome::Superseded
-        | Outcome::Skipped
-        | Outcome::HandedOver
-        | Outcome::Replayed => Exit::Done,
+        Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Superseded | Outcome::HandedOver | Outcome::Replayed => {
+            Exit::Done
+        }
+        // The object does not exist, or is none to load.
+        Outcome::Skipped => Exit::Failed,
         // Only objects in S3 have these outcomes.
         Outcome::FellBack | Outcome::Rejected => Exit::NeedsAttention,
     }

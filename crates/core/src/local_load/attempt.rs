@@ -192,7 +192,8 @@ impl LoadAttempt for LocalAttempt<'_> {
     }
 
     async fn remove_earlier_rejects(&self) -> Result<()> {
-        self.rejects.remove()
+        // A file that another load has written is not touched: its records may be corrected, and not loaded yet.
+        self.rejects.remove_written()
     }
 
     async fn fence_before_commit(&self) -> Result<()> {

@@ -1,12 +1,12 @@
 //! The files of rejected records beside a local file: the records, copied byte for byte, and the error of each.
 //!
-//! They are complete before COMMIT is sent. The default names contain the identity of the file's version, so only another
-//! load of the same version overwrites them.
+//! They are complete before COMMIT is sent. A file that exists is neither changed nor deleted: its records may be corrected, and
+//! not loaded yet. If it has the same content it is used as it is, otherwise the new file gets a number.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
@@ -18,15 +18,25 @@ use spillway_formats::reject::Reject;
 /// The ending of the file with the errors, after that of the records.
 const ERRORS_ENDING: &str = ".errors";
 
+/// The largest number in a name.
+const MAX_NUMBER: usize = 99;
+
 /// Where the rejected records of one load are written.
 #[derive(Debug)]
 pub struct RejectFiles {
     records: PathBuf,
-    errors: PathBuf,
-    /// Whether an existing file may be replaced: the name is ours, or this load has written it.
-    is_own: AtomicBool,
-    /// Whether this load has written the files. It then holds the claim, so no earlier load has committed.
-    is_written: AtomicBool,
+    /// Whether the user has named the file. It then gets no number.
+    is_named: bool,
+    written: Mutex<Written>,
+}
+
+/// The files of this load.
+#[derive(Debug, Default)]
+struct Written {
+    /// The path of the records, if there are any.
+    records: Option<PathBuf>,
+    /// The files that this load has created.
+    created: Vec<PathBuf>,
 }
 
 impl RejectFiles {
@@ -35,7 +45,7 @@ impl RejectFiles {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let stem = if name == "-" { "stdin" } else { &*name };
         let records = path.with_file_name(format!("{stem}.rejected-{}", &id.as_str()[..8]));
-        Self::of(records, true)
+        Self { records, is_named: false, written: Mutex::default() }
     }
 
     /// The file that the user names, which must not exist.
@@ -43,62 +53,114 @@ impl RejectFiles {
     /// # Errors
     /// When it exists.
     pub fn named(path: &str) -> Result<Self> {
-        let files = Self::of(PathBuf::from(path), false);
-        match files.records.exists() || files.errors.exists() {
-            true => Err(exists(&files.records)),
-            false => Ok(files),
+        let records = PathBuf::from(path);
+        match records.exists() || with_ending(&records, ERRORS_ENDING).exists() {
+            true => Err(exists(&records)),
+            false => Ok(Self { records, is_named: true, written: Mutex::default() }),
         }
     }
 
-    fn of(records: PathBuf, is_own: bool) -> Self {
-        let mut errors = records.clone().into_os_string();
-        errors.push(ERRORS_ENDING);
-        Self { records, errors: errors.into(), is_own: AtomicBool::new(is_own), is_written: AtomicBool::new(false) }
-    }
-
     /// The path of the records.
-    pub(super) fn records_path(&self) -> &Path {
-        &self.records
+    pub(super) fn records_path(&self) -> PathBuf {
+        self.written().records.clone().unwrap_or_else(|| self.records.clone())
     }
 
     /// Writes the records that the scan rejected, and those with `values` that the table rejected.
     pub(super) async fn write(&self, rows: &FileRows<'_>, values: Vec<Reject>, name: &str) -> Result<()> {
+        self.remove_written()?;
         let Some((reader, scan)) = rows.scanned_file() else { return Ok(()) };
         let FileLayout::Streaming(layout) = &scan.layout else { return Ok(()) };
         let mut rejects = [rows.rejects(), &values].concat();
         if rejects.is_empty() {
-            return self.remove();
+            return Ok(());
         }
         rejects.sort_by_key(|reject| reject.position.byte);
-        let mut records = Writer::create(&self.records, self)?;
-        let mut errors = Writer::create(&self.errors, self)?;
-        self.is_own.store(true, Ordering::Relaxed);
-        self.is_written.store(true, Ordering::Relaxed);
-        copy_records(reader, layout, rejects, name, (&mut records, &mut errors)).await?;
-        records.finish()?;
-        errors.finish()?;
+        let partial = with_ending(&self.records, &format!(".{}.partial", std::process::id()));
+        let partial = [with_ending(&partial, ERRORS_ENDING), partial];
+        let [errors_path, records_path] = &partial;
+        let written = async {
+            let (mut records, mut errors) = (Writer::create(records_path)?, Writer::create(errors_path)?);
+            copy_records(reader, layout, rejects, name, (&mut records, &mut errors)).await?;
+            records.finish()?;
+            errors.finish()?;
+            self.place(records_path, errors_path)
+        };
+        let written = written.await;
+        for path in &partial {
+            let _best_effort = std::fs::remove_file(path);
+        }
+        written?;
         Failpoint::RejectsWritten.reached().await;
         Ok(())
     }
 
-    /// Deletes the files that this load has written. Those of an earlier load stay: it may have committed.
-    pub(super) fn remove_written(&self) -> Result<()> {
-        if self.is_written.load(Ordering::Relaxed) { self.remove() } else { Ok(()) }
-    }
-
-    /// Deletes the files of this load, or of an earlier one of the same version. The caller must hold the claim.
-    pub(super) fn remove(&self) -> Result<()> {
-        if !self.is_own.load(Ordering::Relaxed) {
+    /// Gives complete files the first names at which no other content is.
+    fn place(&self, records: &Path, errors: &Path) -> Result<()> {
+        for number in 1..=MAX_NUMBER {
+            let name = match number {
+                1 => self.records.clone(),
+                number => with_ending(&self.records, &format!("-{number}")),
+            };
+            let files = [(errors, with_ending(&name, ERRORS_ENDING)), (records, name.clone())];
+            let is_taken = files.iter().any(|(from, to)| to.exists() && !has_same_content(from, to));
+            match (is_taken, self.is_named) {
+                (true, true) => return Err(exists(&name)),
+                (true, false) => continue,
+                (false, _) => {}
+            }
+            let mut written = self.written();
+            for (from, to) in files.iter().filter(|(_, to)| !to.exists()) {
+                // A link never replaces a file.
+                std::fs::hard_link(from, to).or_else(|_| copy_new(from, to)).map_err(|error| failed(to, error))?;
+                written.created.push(to.clone());
+            }
+            written.records = Some(name);
             return Ok(());
         }
-        for path in [&self.records, &self.errors] {
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path, error)),
+        Err(exists(&self.records))
+    }
+
+    /// Deletes the files that this load has created, because it has not committed.
+    pub(super) fn remove_written(&self) -> Result<()> {
+        let Written { created, .. } = std::mem::take(&mut *self.written());
+        for path in created {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&path, error)),
                 Ok(()) | Err(_) => {}
             }
         }
         Ok(())
     }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
+/// Whether two files have the same bytes. A file that cannot be read counts as different.
+fn has_same_content(one: &Path, other: &Path) -> bool {
+    let read = |path: &Path| File::open(path).map(|file| BufReader::new(file).bytes());
+    let (Ok(mut one), Ok(mut other)) = (read(one), read(other)) else { return false };
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some(Ok(left)), Some(Ok(right))) if left == right => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Copies a file on a file system without links. The copy must not exist.
+fn copy_new(from: &Path, to: &Path) -> io::Result<()> {
+    let mut file = File::create_new(to)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    file.sync_all()
 }
 
 /// A file that is being written.
@@ -108,15 +170,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn create(path: &Path, files: &RejectFiles) -> Result<Self> {
-        let created = match files.is_own.load(Ordering::Relaxed) {
-            true => File::create(path),
-            false => File::create_new(path),
-        };
-        let file = created.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => exists(path),
-            _ => failed(path, error),
-        })?;
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|error| failed(path, error))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
     }
 
@@ -142,4 +197,53 @@ fn exists(path: &Path) -> Error {
 fn failed(path: &Path, error: io::Error) -> Error {
     let message = format!("cannot write the rejected records to {}; name another file with --rejects", path.display());
     Error::new(ErrorKind::Settings, message).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places files with these contents, and returns the paths of the records and of what exists afterwards.
+    fn place(files: &RejectFiles, folder: &Path, content: &str) -> Result<PathBuf> {
+        let (records, errors) = (folder.join("new"), folder.join("new.errors"));
+        std::fs::write(&records, content).unwrap();
+        std::fs::write(&errors, "{}").unwrap();
+        files.place(&records, &errors).map(|()| files.records_path())
+    }
+
+    #[test]
+    fn existing_file_is_neither_changed_nor_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = SourceId::parse(&"0".repeat(64)).unwrap();
+        let files = || RejectFiles::beside(&folder.path().join("a.csv"), &id);
+        let first = files();
+        let path = place(&first, folder.path(), "bad\n").unwrap();
+        assert_eq!(path, folder.path().join("a.csv.rejected-00000000"));
+
+        // The same records again, as after a crash.
+        let second = files();
+        assert_eq!(place(&second, folder.path(), "bad\n").unwrap(), path);
+        second.remove_written().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "bad\n");
+
+        std::fs::write(&path, "corrected\n").unwrap();
+        let third = files();
+        let other = place(&third, folder.path(), "bad\n").unwrap();
+        assert_eq!(other, folder.path().join("a.csv.rejected-00000000-2"));
+        third.remove_written().unwrap();
+        assert!(!other.exists());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "corrected\n");
+        first.remove_written().unwrap();
+        assert!(!path.exists(), "the load that has written it may remove it");
+    }
+
+    #[test]
+    fn file_that_the_user_names_gets_no_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("mine");
+        let files = RejectFiles::named(&name.display().to_string()).unwrap();
+        std::fs::write(&name, "other\n").unwrap();
+        assert_eq!(place(&files, folder.path(), "bad\n").unwrap_err().kind(), ErrorKind::Settings);
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "other\n");
+    }
 }

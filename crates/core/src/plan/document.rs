@@ -329,7 +329,7 @@ impl Plan {
             record: error.position().map(|position| position.record),
             column: error.column().map(str::to_owned),
             hint: match place {
-                Place::Local => crate::policy::hint(error.kind()),
+                Place::Local => crate::policy::hint(&error).unwrap_or("send the statement that the message contains"),
                 Place::S3 => policy.hint,
             },
         });

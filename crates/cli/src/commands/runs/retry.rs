@@ -48,6 +48,9 @@ async fn retry(run: &str, options: &RunsOptions, session: &Session) -> Result<se
         return options.load(session, None, run).await;
     }
     match options.find(session, run, 1).await?.items.first() {
+        Some(found) if found.object().is_local_file() && is_loaded(found) => {
+            invalid(format!("{} is loaded; there is nothing to retry", found.object()))
+        }
         Some(found) if found.object().is_local_file() => {
             let (object, command) = (found.object(), load_command(found, options.repeated_options()));
             invalid(match found.key == STANDARD_INPUT {
@@ -64,12 +67,16 @@ async fn retry(run: &str, options: &RunsOptions, session: &Session) -> Result<se
     }
 }
 
+/// Whether the rows of a local file are in the table, or are not needed there.
+fn is_loaded(run: &Run) -> bool {
+    match run.outcome {
+        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => true,
+        RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => false,
+    }
+}
+
 /// The command that loads a local file again. `end` follows the command.
 pub(super) fn load_command(run: &Run, end: &str) -> String {
     let table = if run.table.is_empty() { String::new() } else { format!(" --table {}", shell_word(&run.table)) };
-    let again = match run.outcome {
-        RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => " --again",
-        RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => "",
-    };
-    format!("spillway load {}{table}{again}{end}", shell_word(&run.key))
+    format!("spillway load {}{table}{end}", shell_word(&run.key))
 }
