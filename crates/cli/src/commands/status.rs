@@ -39,7 +39,15 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         None => of_backlog(status, styles),
     });
     let needs_attention = match arguments.key {
-        Some(_) => matches!(status["state"].as_str(), Some("fell_back" | "rejected" | "unknown")),
+        Some(_) => {
+            let has_no_row = status["ledger"]["error"].is_null() && list(&status["ledger"]["rows"]).is_empty();
+            match status["state"].as_str() {
+                Some("fell_back" | "rejected" | "unknown") => true,
+                // It may have been loaded into another database.
+                Some("loaded") => has_no_row,
+                _ => false,
+            }
+        }
         None => status["database"]["available"] == false,
     };
     Ok(if needs_attention { Exit::NeedsAttention } else { Exit::Done })

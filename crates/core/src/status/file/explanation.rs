@@ -77,6 +77,10 @@ fn loaded(status: &FileStatus, after_load: AfterLoad) -> String {
         }
         Some(LedgerState::Superseded) => "a newer file has replaced the table, so the rows of this one are not needed",
         Some(LedgerState::Loaded) => "the rows are in the table",
+        None if status.ledger.error.is_none() => {
+            "the object is under the processed prefix, but this ledger has no row of it: the file was empty, its rows are in another \
+             database, or its ledger row was deleted"
+        }
         Some(LedgerState::FellBack | LedgerState::Rejected) | None => {
             "the object is under the processed prefix, so its rows are in the table"
         }
