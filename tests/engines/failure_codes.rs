@@ -152,8 +152,10 @@ async fn full_mariadb_stores_nothing(#[case] code: &str, #[case] binary_log: boo
     let error =
         load_error(&engine.destination(), &claim("large.csv"), &File::large(&["id", "amount", "note"], rows, 8))
             .await?;
-    assert_eq!(error.kind(), ErrorKind::DatabaseFull, "{}", chain(&error));
-    ensure!(chain(&error).contains(code), "not {code}: {}", chain(&error));
+    // During LOAD DATA, the server may close the connection instead of sending its error.
+    let is_closed = !binary_log && error.kind() == ErrorKind::Failover;
+    let is_full = error.kind() == ErrorKind::DatabaseFull && chain(&error).contains(code);
+    ensure!(is_full || is_closed, "not {code}: {}", chain(&error));
     assert_eq!(count(&engine).await?, 1);
     Ok(())
 }

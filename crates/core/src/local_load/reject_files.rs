@@ -77,6 +77,8 @@ impl RejectFiles {
         rejects.sort_by_key(|reject| reject.position.byte);
         let partial = with_ending(&self.records, &format!(".{}.partial", std::process::id()));
         let partial = [with_ending(&partial, ERRORS_ENDING), partial];
+        // After `kill -9` of an earlier process, such a file may be another name of a complete one.
+        partial.iter().for_each(remove);
         let [errors_path, records_path] = &partial;
         let written = async {
             let (mut records, mut errors) = (Writer::create(records_path)?, Writer::create(errors_path)?);
@@ -86,9 +88,7 @@ impl RejectFiles {
             self.place(records_path, errors_path)
         };
         let written = written.await;
-        for path in &partial {
-            let _best_effort = std::fs::remove_file(path);
-        }
+        partial.iter().for_each(remove);
         written?;
         Failpoint::RejectsWritten.reached().await;
         Ok(())
@@ -137,6 +137,10 @@ impl RejectFiles {
     }
 }
 
+fn remove(path: impl AsRef<Path>) {
+    let _best_effort = std::fs::remove_file(path);
+}
+
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.to_path_buf().into_os_string();
     name.push(ending);
@@ -171,7 +175,7 @@ struct Writer {
 
 impl Writer {
     fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|error| failed(path, error))?;
+        let file = File::create_new(path).map_err(|error| failed(path, error))?;
         Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
     }
 
@@ -208,7 +212,9 @@ mod tests {
         let (records, errors) = (folder.join("new"), folder.join("new.errors"));
         std::fs::write(&records, content).unwrap();
         std::fs::write(&errors, "{}").unwrap();
-        files.place(&records, &errors).map(|()| files.records_path())
+        let placed = files.place(&records, &errors).map(|()| files.records_path());
+        [records, errors].iter().for_each(remove);
+        placed
     }
 
     #[test]
