@@ -17,7 +17,6 @@ use crate::pipeline::{DatabaseAccess, DatabaseSettings, TableRules, Tables};
 use crate::route::TableRoutes;
 use crate::secret::{CredentialSettings, SecretSettings};
 use crate::table_name::TableName;
-use spillway_formats::json::JsonValues;
 
 /// The certificates that sign RDS servers and proxies.
 const RDS_CA_BUNDLE: &[u8] = include_bytes!("../../certs/rds-ca-bundle.pem");
@@ -59,13 +58,6 @@ fn load_mode(environment: &Environment) -> Result<LoadMode> {
     let scope = self::columns(environment, &settings::MIRROR_SCOPE, matches!(mode, LoadMode::Mirror(_)))?;
     let max_deletes_percent = environment.get(&settings::MIRROR_MAX_DELETES)?;
     let operation_column = environment.get(&settings::OPERATION_COLUMN)?;
-    if matches!(mode, LoadMode::Merge { .. } | LoadMode::Mirror(_))
-        && environment.get(&settings::JSON_VALUES)? == JsonValues::Changes
-    {
-        let why =
-            format!("with LOAD_MODE={} its deletions would be stored as rows; set LOAD_MODE=changes", mode.name());
-        return Err(invalid(&settings::JSON_VALUES, "changes", Reason::Because(why)));
-    }
     match &mut mode {
         LoadMode::Append | LoadMode::Replace => {}
         LoadMode::Merge { key } => *key = columns,

@@ -185,7 +185,6 @@ fn rule_has_format_and_type(
 #[case::unknown_section("[defaults]\nload_mode = \"merge\"\n", &["no key defaults", "table"])]
 #[case::wrong_value("[[table]]\nname = \"orders\"\nload_mode = \"upsert\"\n", &["load_mode is \"upsert\"", "append, replace, merge, mirror or changes"])]
 #[case::contradiction("[[table]]\nname = \"orders\"\nmerge_key = [\"id\"]\n", &["merge_key is \"id\""])]
-#[case::changes_of_a_merge("[[table]]\nname = \"a\"\nload_mode = \"merge\"\njson_values = \"changes\"\n", &["json_values is \"changes\"", "set load_mode=changes"])]
 #[case::second_entry("[[table]]\nname = \"a\"\n[[table]]\nname = \"b\"\nmax_rejects = \"many\"\n", &["[[table]] 2 (b)", "max_rejects"])]
 #[case::no_name("[[table]]\nload_mode = \"append\"\n", &["name is missing"])]
 #[case::parts_without_pattern("[[table]]\nname = \"{tenant}_orders\"\n", &["pattern is missing"])]
