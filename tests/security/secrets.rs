@@ -134,7 +134,8 @@ impl Collector {
 
 /// Whether an object consists of the rows of a file.
 fn contains_rows(key: &str) -> bool {
-    let is_note = key.ends_with(".reason.json") || key.contains("/_manifests/") || key.ends_with(".jsonl");
+    let is_reject_reason = key.starts_with("rejected/") && key.ends_with(".jsonl");
+    let is_note = is_reject_reason || key.ends_with(".reason.json") || key.contains("/_manifests/");
     let has_rows = ["uploads/", "processed/", "failed/", "fallback/", "lake/", "rejected/"];
     !is_note && has_rows.iter().any(|prefix| key.starts_with(prefix))
 }
