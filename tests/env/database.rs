@@ -208,8 +208,6 @@ pub struct Options {
     pub pam_services: Option<PathBuf>,
     /// Whether MariaDB writes a row-based binary log and syncs it at each COMMIT.
     pub binary_log: bool,
-    /// The maximum size of all tables of MariaDB together.
-    pub data_file_megabytes: Option<u32>,
 }
 
 impl Default for Options {
@@ -223,7 +221,6 @@ impl Default for Options {
             buffer_pool_megabytes: 128,
             pam_services: None,
             binary_log: false,
-            data_file_megabytes: None,
         }
     }
 }

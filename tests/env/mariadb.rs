@@ -176,10 +176,6 @@ impl MariaDb {
             command.extend(["--plugin-load-add=auth_pam", "--pam-use-cleartext-plugin=ON"].map(str::to_owned));
             command = [with_services(services), command].concat();
         }
-        if let Some(megabytes) = self.options.data_file_megabytes {
-            command.push("--innodb-file-per-table=OFF".to_owned());
-            command.push(format!("--innodb-data-file-path=ibdata1:12M:autoextend:max:{megabytes}M"));
-        }
         if self.options.binary_log {
             let log = format!("--log-bin={}", self.folder.join("data/binary").display());
             command.extend([log, "--server-id=1".into(), "--binlog-format=ROW".into(), "--sync-binlog=1".into()]);
