@@ -19,6 +19,17 @@ pub enum Relation {
     Query(String),
 }
 
+impl Relation {
+    /// The relation after FROM. `quoted` quotes the name of a table.
+    pub(super) fn in_sql(&self, quoted: impl FnOnce(&TableName) -> String) -> String {
+        match self {
+            Self::Table(table) => quoted(table),
+            // The line end is for a query that ends with a comment.
+            Self::Query(query) => format!("({}\n) AS extracted", query.trim().trim_end_matches(';')),
+        }
+    }
+}
+
 /// A column of the result, as the manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceColumn {

@@ -68,11 +68,7 @@ impl Snapshot {
     }
 
     pub(in crate::destination) async fn describe(&mut self, relation: &Relation) -> Result<Vec<SourceColumn>> {
-        self.from = match relation {
-            Relation::Table(table) => quoted_table(table),
-            // The line end is for a query that ends with a comment.
-            Relation::Query(query) => format!("({}\n) AS extracted", query.trim().trim_end_matches(';')),
-        };
+        self.from = relation.in_sql(quoted_table);
         let context = "cannot read the columns of the source";
         let prepared = self.connection.client()?.prepare(&format!("SELECT * FROM {}", self.from)).await;
         let statement = prepared.map_err(|error| failure_with_message(context, error))?;
