@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result, chain};
 use crate::pipeline::{Context, DatabaseSettings};
+use crate::report::is_zero;
 use crate::store::lease;
 
 /// The leftovers that one cleanup has deleted.
@@ -24,7 +25,7 @@ pub struct Cleared {
     /// Names of the staging tables dropped.
     pub staging_tables: Vec<String>,
     /// Number of objects deleted that COPY would have read.
-    #[serde(default, skip_serializing_if = "is_zero_objects")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub copies: usize,
     /// Number of old attempts deleted from the history.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -140,14 +141,4 @@ async fn abort_uploads(context: &Context, bucket: &str, older_than: Duration) ->
         count += context.store.abort_stale_uploads(bucket, prefix, older_than, &live).await?;
     }
     Ok(count)
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero_objects(number: &usize) -> bool {
-    *number == 0
 }

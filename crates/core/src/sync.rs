@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::destination::SyncState;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, is_zero};
 use crate::table_name::TableName;
 
 pub(crate) use listing::{Listing, SearchRoot, SearchRoots, files, roots, time_of};
@@ -158,11 +158,6 @@ pub(crate) fn state_of<'a>(states: &'a [SyncState], table: &TableName) -> Option
 fn before(time: Timestamp, overlap: Duration) -> Timestamp {
     let overlap = SignedDuration::try_from(overlap).unwrap_or(SignedDuration::MAX);
     time.checked_sub(overlap).unwrap_or(Timestamp::MIN)
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::policy::is_outage;
 use crate::raw_zone;
 use crate::reconcile::{self, Files};
 use crate::replay::{Postponed, Replay, ReplaySelection, replay};
+use crate::report::is_zero;
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
 use crate::status::{Status, status};
@@ -249,11 +250,6 @@ pub(super) fn is_owned_by_another(kind: ErrorKind) -> bool {
 /// Whether a failure says that the file waits until the ledger can be read. Its metrics and the age of the file show that.
 fn waits_for_database(kind: ErrorKind) -> bool {
     kind == ErrorKind::CommitUnknown || is_outage(kind)
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

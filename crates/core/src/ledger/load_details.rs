@@ -8,7 +8,7 @@ use super::statements::LISTED_CHANGES;
 use super::table_changes::CHANGES_COLUMN;
 use super::{LedgerConnection, Row, SqlLedger};
 use crate::error::{Error, ErrorKind, Result};
-use crate::report::Report;
+use crate::report::{Report, is_zero};
 
 /// The columns after `table_changes`, in the order of [`LoadDetails`].
 const COLUMNS: [&str; 5] = ["load_mode", "rows_updated", "rows_unchanged", "rows_deleted", "rows_missing"];
@@ -31,11 +31,6 @@ pub struct LoadDetails {
     /// Updates and deletions of a file of changes whose row was not in the table.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows_missing: u64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl LoadDetails {
