@@ -145,7 +145,7 @@ fn exit_of(report: &Report) -> Exit {
         Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Superseded | Outcome::HandedOver | Outcome::Replayed => {
             Exit::Done
         }
-        // The object does not exist, or is none to load.
+        // The object does not exist, or Spillway never loads it.
         Outcome::Skipped => Exit::Failed,
         // Only objects in S3 have these outcomes.
         Outcome::FellBack | Outcome::Rejected => Exit::NeedsAttention,

@@ -72,7 +72,7 @@ pub trait RowChecker: Send {
     /// Returns an error with position and column for each value that does not fit, in the order of the rows.
     fn check(&mut self, rows: &Batch) -> Vec<Error>;
 
-    /// Checks and counts the operations of a file of changes. In other load modes there are none.
+    /// Checks and counts the operations of a file of changes. Does nothing in other load modes.
     ///
     /// # Errors
     /// The error of a load of these rows.

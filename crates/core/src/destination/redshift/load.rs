@@ -231,7 +231,7 @@ impl OpenLoad for Load {
 
 impl OpenClaim for Load {
     fn keep_alive(&mut self) -> BoxFuture<'_, Result<()>> {
-        // There is no connection that could be closed.
+        // The Data API has no connection to close.
         async move { Ok(()) }.boxed()
     }
 
@@ -300,7 +300,7 @@ impl ReadyLoad for Ready {
         async move {
             Failpoint::BeforeCommit.reached().await;
             let client = self.load.redshift.client();
-            // It may wait for the loads before it, so there is no time limit.
+            // It may wait for the loads before it, so it has no time limit.
             match client.transaction(&self.sqls, &self.load.attempt_id, Limit::None).await {
                 Transaction::Committed(_) => {
                     Failpoint::AfterCommit.reached().await;

@@ -1,6 +1,6 @@
 //! Amazon Redshift: rows go to S3 as Parquet, and one transaction of the Data API copies them into their table.
 //!
-//! There is no connection. A worker sends a transaction as a list of statements, and the Data API runs it on its own, also after
+//! A worker keeps no connection. It sends a transaction as a list of statements, and the Data API runs it on its own, also after
 //! the worker has died. So a claim cannot be an open transaction. It is a fence instead:
 //!
 //! 1. [`Destination::begin`] reads the fence of the source.

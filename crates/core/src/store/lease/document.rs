@@ -79,7 +79,7 @@ pub(super) async fn read(store: &Store, bucket: &str, key: &str) -> Result<Optio
     document.map(|document| Some((document, etag)))
 }
 
-/// Reads a lease object like [`read`]. An object that is no lease is an error beside its ETag.
+/// Reads a lease object like [`read`]. For a damaged one, returns the error and the ETag.
 pub(super) async fn read_any(
     store: &Store,
     bucket: &str,

@@ -15,7 +15,7 @@ use crate::store::write::Deleted;
 /// a source that no event and no reconciliation delivers any more; Lambda's own retries end after six hours.
 const IN_DOUBT_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// The worker of an object that has the name of a lease but is none.
+/// The worker of a damaged lease.
 const UNREADABLE: &str = "unreadable";
 
 /// A lease as found in the bucket.
@@ -64,8 +64,7 @@ impl LeaseInfo {
 
 /// Returns every lease under the prefix. Other objects there are skipped.
 ///
-/// An object that has the name of a lease but is none counts as a lease that never expires. So it stops neither a status nor a
-/// sweep, and nothing of its source is deleted.
+/// A damaged lease counts as one that never expires. So it stops neither a status nor a sweep, and nothing of its source is deleted.
 ///
 /// # Errors
 /// When the prefix cannot be listed or a lease cannot be read.
@@ -91,7 +90,7 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
                     etag,
                 },
                 Err(error) => {
-                    warn!(error = %chain(&error), "an object that is no lease is under the lease prefix");
+                    warn!(error = %chain(&error), "a lease cannot be read, and counts as one that never expires");
                     LeaseInfo {
                         source_id,
                         deaths: 0,
