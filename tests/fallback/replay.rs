@@ -21,7 +21,7 @@ const TYPED: &str = "id,name,price,paid,day,moment,code,empty\n\
     3,,,,,,,\n";
 
 /// A table without the files' columns, so that every file falls back.
-const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (nothing INT) ENGINE=InnoDB";
+const UNSUITABLE_TABLE: &str = "CREATE TABLE {schema}.orders (nothing INT)";
 
 #[tokio::test]
 async fn sql_over_fallback_returns_file_values() -> Result<()> {
@@ -237,8 +237,8 @@ async fn three_concurrent_fallbacks_replay_completely() -> Result<()> {
 }
 
 /// An environment with a file of 200 rows in the fallback, and without the table that rejected it.
-async fn with_fallback() -> Result<(TestEnv, Settings)> {
-    let mut test_env = TestEnv::new().await?;
+async fn with_fallback(engine: Engine) -> Result<(TestEnv, Settings)> {
+    let mut test_env = TestEnv::on(engine).await?;
     let settings = test_env.settings();
     test_env.sql(UNSUITABLE_TABLE).await?;
     let object = test_env.fixture.upload("uploads/orders.csv", 200).await?;
@@ -249,7 +249,7 @@ async fn with_fallback() -> Result<(TestEnv, Settings)> {
 
 #[tokio::test]
 async fn concurrent_replays_load_once() -> Result<()> {
-    let (test_env, settings) = with_fallback().await?;
+    let (test_env, settings) = with_fallback(Engine::MariaDb).await?;
     let ingest = Function::ingest(&settings)?;
     let mut calls = Vec::new();
     for _ in 0..3 {
@@ -270,18 +270,41 @@ async fn concurrent_replays_load_once() -> Result<()> {
 #[case::lease_written("LeaseWritten")]
 #[tokio::test]
 async fn killed_replay_completes_once(#[case] point: &str) -> Result<()> {
-    let (test_env, settings) = with_fallback().await?;
+    let (test_env, settings) = with_fallback(Engine::MariaDb).await?;
+    kill_replay(&settings, point).await?;
 
-    let pause = Pause::at(point)?;
-    let mut call =
-        Function::ingest(&settings.clone().and(&pause.settings()))?.start(&serde_json::json!({"replay": {}})).await?;
-    call.wait_for(&pause, Duration::from_secs(60)).await?;
-    ensure!(call.kill().await?.was_killed(), "the function was not killed");
-
-    // The lease of the killed replay expires after five seconds.
-    tokio::time::sleep(Duration::from_secs(6)).await;
     test_env.replay(&settings).await?;
     assert_eq!(test_env.count().await?, Counted { database: 200, fallback: 0 });
     test_env.sweep(&settings).await?;
     test_env.ensure_exactly_once().await
+}
+
+#[rstest]
+#[case::before_commit("BeforeCommit", Counted { database: 0, fallback: 200 })]
+#[case::after_commit("AfterCommit", Counted { database: 200, fallback: 0 })]
+#[case::after_copy("AfterCopy", Counted { database: 200, fallback: 0 })]
+#[case::after_delete("AfterDelete", Counted { database: 200, fallback: 0 })]
+#[tokio::test]
+async fn sweep_finishes_killed_replay(
+    #[case] point: &str,
+    #[case] expected: Counted,
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let (test_env, settings) = with_fallback(engine).await?;
+    kill_replay(&settings, point).await?;
+
+    test_env.sweep(&settings).await?;
+    assert_eq!(test_env.count().await?, expected);
+    test_env.ensure_exactly_once().await
+}
+
+/// Kills a replay at a failpoint, and waits until its lease of five seconds has expired.
+async fn kill_replay(settings: &Settings, point: &str) -> Result<()> {
+    let pause = Pause::at(point)?;
+    let ingest = Function::ingest(&settings.clone().and(&pause.settings()))?;
+    let mut call = ingest.start(&serde_json::json!({"replay": {}})).await?;
+    call.wait_for(&pause, Duration::from_secs(60)).await?;
+    ensure!(call.kill().await?.was_killed(), "the function was not killed");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::fallback;
+use crate::fallback::Manifest;
 use crate::metrics::Backlog;
 use crate::object::ObjectRef;
 use crate::pipeline::Context;
@@ -54,16 +54,17 @@ pub(crate) async fn deaths(context: &Context, bucket: &str) -> Result<HashMap<St
     Ok(deaths)
 }
 
-/// Measures what is left in the bucket after a sweep that found `files` and returned `reports`. A file that a worker is loading
-/// does not wait.
+/// Measures what is left in the bucket after a sweep that found `files` and returned `reports`, while `fallback` waits for a replay.
+/// A file that a worker is loading does not wait.
 ///
 /// # Errors
-/// When the fallback or the leases cannot be listed.
+/// When the leases cannot be listed.
 pub(crate) async fn backlog(
     context: &Context,
     bucket: &str,
     files: &[ListedObject],
     reports: &[Report],
+    fallback: &[Manifest],
 ) -> Result<Backlog> {
     // A file that was dispatched to a task waits for it.
     let done = reports.iter().filter(|report| report.outcome != Outcome::HandedOver);
@@ -74,13 +75,12 @@ pub(crate) async fn backlog(
     let in_progress: HashSet<String> = live.filter_map(|lease| lease.object).map(|object| object.key).collect();
     let is_waiting = |file: &&ListedObject| !done.contains(file.key.as_str()) && !in_progress.contains(&file.key);
     let waiting = || files.iter().filter(is_waiting);
-    let manifests = fallback::list(&context.store, bucket, &context.settings, None).await?;
     Ok(Backlog {
         waiting_files: waiting().count() as u64,
         oldest_waiting_seconds: waiting().next().map_or(0, |oldest| age_seconds(oldest.last_modified)),
-        fallback_files: manifests.len() as u64,
-        fallback_rows: manifests.iter().map(|manifest| manifest.rows).sum(),
-        oldest_fallback_seconds: manifests.iter().map(|manifest| age_seconds(manifest.written_at)).max().unwrap_or(0),
+        fallback_files: fallback.len() as u64,
+        fallback_rows: fallback.iter().map(|manifest| manifest.rows).sum(),
+        oldest_fallback_seconds: fallback.iter().map(|manifest| age_seconds(manifest.written_at)).max().unwrap_or(0),
     })
 }
 

@@ -4,6 +4,8 @@
 //! first load protect the replay too. The object is deleted only after the ledger says that its source needs no load, and after the
 //! source was moved.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use tracing::{Instrument, info, info_span, warn};
 
@@ -20,6 +22,9 @@ use crate::policy::{self, is_outage};
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::moves::ObjectDisposition;
+
+/// Number of sources that one query of the ledger contains.
+const SOURCES_AT_ONCE: usize = 500;
 
 /// Selects the fallback objects to replay.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -83,6 +88,11 @@ pub(crate) async fn replay(
         warn!(reason, files = manifests.len(), rows, "the database is unavailable: the fallback is replayed later");
         return Ok(Replay::Postponed(Postponed { reason, files: manifests.len(), rows }));
     }
+    Ok(Replay::Done(replay_all(context, manifests, deadline).await))
+}
+
+/// Replays these objects until the deadline.
+async fn replay_all(context: &Context, manifests: Vec<Manifest>, deadline: &Deadline) -> Vec<Result<Report>> {
     let mut results = Vec::new();
     for manifest in manifests {
         let span = info_span!("replay", key = %manifest.source.object.key);
@@ -94,7 +104,51 @@ pub(crate) async fn replay(
             break;
         }
     }
-    Ok(Replay::Done(results))
+    results
+}
+
+/// What a sweep has found in the fallback.
+pub(crate) struct SweptFallback {
+    /// The results of the replays that it has finished. An error without an object says why the ledger could not be read.
+    pub(crate) finished: Vec<Result<Report>>,
+    /// The files that wait for a replay.
+    pub(crate) waiting: Vec<Manifest>,
+}
+
+/// Finishes the replays whose workers died after COMMIT. Until then their rows are in the database and in the fallback.
+///
+/// # Errors
+/// When the fallback cannot be listed.
+pub(crate) async fn finish_interrupted(context: &Context, bucket: &str, deadline: &Deadline) -> Result<SweptFallback> {
+    let manifests = fallback::list(&context.store, bucket, &context.settings, None).await?;
+    let loaded = match loaded_sources(context, bucket, &manifests, deadline).await {
+        Ok(loaded) => loaded,
+        // The first sweep after the outage finishes them.
+        Err(error) if is_outage(error.kind()) => return Ok(SweptFallback { finished: Vec::new(), waiting: manifests }),
+        Err(error) => return Ok(SweptFallback { finished: vec![Err(error)], waiting: manifests }),
+    };
+    let is_loaded = |manifest: &Manifest| loaded.contains(manifest.source.id.as_str());
+    let (interrupted, waiting) = manifests.into_iter().partition(is_loaded);
+    Ok(SweptFallback { finished: replay_all(context, interrupted, deadline).await, waiting })
+}
+
+/// Returns the ids of the sources that need no load.
+async fn loaded_sources(
+    context: &Context,
+    bucket: &str,
+    manifests: &[Manifest],
+    deadline: &Deadline,
+) -> Result<HashSet<String>> {
+    let mut loaded = HashSet::new();
+    for chunk in manifests.chunks(SOURCES_AT_ONCE) {
+        let keys: Vec<&str> = chunk.iter().map(|manifest| manifest.source.object.key.as_str()).collect();
+        let etags: Vec<&str> = chunk.iter().map(|manifest| manifest.source.etag.as_str()).collect();
+        let (keys, etags) = (keys.as_slice(), etags.as_slice());
+        let versions =
+            ask(context, deadline, async |destination| destination.loaded_versions(bucket, keys, etags).await).await?;
+        loaded.extend(versions.into_iter().map(|version| version.source_id));
+    }
+    Ok(loaded)
 }
 
 /// Returns the error of a query about a source, if it shows that the database is unavailable.

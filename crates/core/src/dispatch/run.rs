@@ -9,13 +9,13 @@ use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
-use crate::lake_recovery::finish_interrupted;
+use crate::lake_recovery;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
 use crate::policy::is_outage;
 use crate::raw_zone;
 use crate::reconcile::{self, Files};
-use crate::replay::{Postponed, Replay, ReplaySelection, replay};
+use crate::replay::{self, Postponed, Replay, ReplaySelection, SweptFallback, replay};
 use crate::report::is_zero;
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
@@ -213,10 +213,20 @@ impl Dispatcher {
         if not_started > 0 {
             info!(files = not_started, "the next sweep loads the files for which too little time is left");
         }
-        match Box::pin(finish_interrupted(context, bucket, older_than, deadline)).await {
+        match Box::pin(lake_recovery::finish_interrupted(context, bucket, older_than, deadline)).await {
             Ok(finished) => finished.into_iter().for_each(|result| results.add(result)),
             Err(error) => results.add_failure(Some(error)),
         }
+        let fallback = match Box::pin(replay::finish_interrupted(context, bucket, deadline)).await {
+            Ok(SweptFallback { finished, waiting }) => {
+                finished.into_iter().for_each(|result| results.add(result));
+                Some(waiting)
+            }
+            Err(error) => {
+                results.add_failure(Some(error));
+                None
+            }
+        };
         self.publish(&mut results).await;
         // These files have another worker, or wait for the database or a free task. The next sweep tries them again.
         let is_waiting = |kind| is_owned_by_another(kind) || waits_for_database(kind) || kind == ErrorKind::Throttled;
@@ -224,9 +234,11 @@ impl Dispatcher {
         // Without the ledger, the sweep does not know which of the kept files wait. An outage ends by itself.
         results.add_failure(error.filter(|error| !is_outage(error.kind())));
         let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
-        match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports)).await {
-            Ok(backlog) => self.metrics.backlog(&backlog),
-            Err(error) => warn!(error = %chain(&error), "failed to measure the backlog"),
+        if let Some(fallback) = fallback {
+            match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports, &fallback)).await {
+                Ok(backlog) => self.metrics.backlog(&backlog),
+                Err(error) => warn!(error = %chain(&error), "failed to measure the backlog"),
+            }
         }
         Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
         Ok(RequestResult { cleared: Some(cleared), ..RequestResult::from(results) })
