@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -84,6 +84,10 @@ bench-idle-sync: $(if $(TERMINAL),,build-optimized) build-local ## measure syncs
 bench-diff: $(if $(TERMINAL),,build-optimized) build-local ## compare two exports of a million rows with `spillway diff`, and with a join in DuckDB; ROWS=COUNT
 	@scripts/setup bench
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench diff="$(or $(TERMINAL),$(target)/local/spillway)" rows=$(ROWS)
+
+compare-results: build-local ## load the files of a folder with this build and another one of the task, and compare tables and places; FILES=FOLDER BASE=PATH
+	@scripts/setup test
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench results="$(or $(TASK),$(target)/debug/spillway-task)" baseline=$(BASE) files=$(FILES)
 
 bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello

@@ -10,6 +10,7 @@
 //! - `bench idle=BINARY [rows=COUNT]` is `make bench-idle-sync`, for the command `spillway`, with so many objects of one row.
 //! - `bench sync=BINARY [rows=COUNT]` is `make bench-sync`, for the command `spillway`.
 //! - `bench diff=BINARY [rows=COUNT]` is `make bench-diff`, for the command `spillway`.
+//! - `bench results=BINARY baseline=BINARY files=FOLDER` is `make compare-results`.
 //! - `bench inline=BINARY [largest=MEGABYTES]` is `make bench-inline`.
 
 #![expect(clippy::print_stdout, reason = "measurements are printed")]
@@ -26,6 +27,7 @@ mod large;
 mod measure;
 mod plot;
 mod report;
+mod results;
 mod rounds;
 mod sets;
 mod start;
@@ -95,6 +97,13 @@ async fn measure(words: Vec<String>) -> Result<()> {
         }
         Some(("diff", terminal)) => {
             println!("{}", diff::measure(Path::new(terminal), rows_of(&words)?, &machine)?);
+            Ok(())
+        }
+        Some(("results", task)) => {
+            let value =
+                |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).context("an argument is missing");
+            let (baseline, files) = (value("baseline=")?, value("files=")?);
+            println!("{}", results::compare(Path::new(task), Path::new(baseline), Path::new(files)).await?);
             Ok(())
         }
         Some(("inline", task)) => {
