@@ -97,15 +97,28 @@ async fn load(engine: Engine, task: &Path, files: &[PathBuf]) -> Result<BTreeMap
                  WHERE table_schema = '{{schema}}' AND table_name = '{table}' ORDER BY ordinal_position"
             ))
             .await?;
-        let mut rows = match columns.is_empty() {
+        let values: Vec<String> = columns.iter().filter_map(|column| value(engine, column)).collect();
+        let mut rows = match values.is_empty() {
             true => Vec::new(),
-            false => env.rows(&format!("SELECT * FROM {{schema}}.{table}")).await?,
+            false => env.rows(&format!("SELECT {} FROM {{schema}}.{table}", values.join(", "))).await?,
         };
         rows.sort();
         made.insert(table, Made { places, columns, rows });
     }
     env.server.drop_schema(&env.fixture.schema).await?;
     Ok(made)
+}
+
+/// The expression that reads a column as text. Bytes may not be UTF-8.
+fn value(engine: Engine, column: &[Option<String>]) -> Option<String> {
+    let (name, data_type) = (column.first()?.as_deref()?, column.get(1)?.as_deref()?);
+    Some(match engine {
+        Engine::Postgres => format!("\"{}\"", name.replace('"', "\"\"")),
+        Engine::MariaDb => {
+            let quoted = format!("`{}`", name.replace('`', "``"));
+            if data_type.ends_with("blob") || data_type.ends_with("binary") { format!("HEX({quoted})") } else { quoted }
+        }
+    })
 }
 
 /// The parts of a result that differ from another.
