@@ -14,11 +14,12 @@ use spillway_test_env::fixture::Verdict;
 /// Most of a run's time is the wait until leases expire.
 const AT_ONCE: usize = 6;
 
-/// The mode in which the task reaches the failpoint, or the reason why this battery cannot reach it.
+/// The mode in which a worker reaches the failpoint, or the reason why this battery cannot reach it.
 fn mode(point: Failpoint) -> Result<Mode, &'static str> {
     use Failpoint as P;
     Ok(match point {
-        P::FallbackLookedUp
+        P::EventParsed
+        | P::FallbackLookedUp
         | P::LeaseWritten
         | P::HeadersRead
         | P::BodyFirstByte
@@ -45,7 +46,7 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
             Mode::Fallback
         }
         P::LakePublished => Mode::Both,
-        P::EventParsed | P::AfterRunTask => return Err("only the trigger function reaches it"),
+        P::AfterRunTask => return Err("it needs a file that the trigger function dispatches to Fargate"),
         P::SyncListed | P::SyncFilesDone => return Err("only a sync reaches it"),
         P::ExtractPartSent
         | P::ExtractPlanned
@@ -59,16 +60,20 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
     })
 }
 
-/// A panic, a stop signal or a stall at each failpoint.
+/// An error, a panic, a stop signal or a stall at each failpoint.
 #[rstest]
 #[tokio::test]
 async fn each_failpoint_once(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
-    let faults = [Fault::Panic, Fault::Terminate, Fault::Halt];
+    let faults = [Fault::Panic, Fault::Error, Fault::Terminate, Fault::Halt];
     let reachable = Failpoint::ALL.into_iter().filter_map(|point| Some((point, mode(point).ok()?)));
     let cases = reachable.filter(|(_, mode)| mode.is_on(engine)).enumerate().map(|(number, (point, mode))| {
-        // The other engine has the next kind of fault at the same failpoint.
+        // The other engine has the next kind of fault and the next program at the same failpoint.
         let fault = faults[(number + engine as usize) % faults.len()];
-        Case::Point(Setup { engine, mode, program: Program::Task }, point.name(), fault)
+        let program = match point {
+            Failpoint::EventParsed => Program::Trigger,
+            _ => Program::ALL[(number / faults.len() + engine as usize) % Program::ALL.len()],
+        };
+        Case::Point(Setup { engine, mode, program }, point.name(), fault)
     });
     run_all(cases.collect(), 20_261_130).await
 }

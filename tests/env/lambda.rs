@@ -1,6 +1,6 @@
 //! Runs the Lambda binaries under the runtime emulator that SAM contains.
 //!
-//! The emulator processes one call at a time, so each call starts its own. Its HTTP status does not show a function's error,
+//! The emulator processes one call at a time, so each call starts its own, except those of a [`WarmFunction`]. Its HTTP status does not show a function's error,
 //! so [`Response`] reads it from the body.
 
 use std::fs::File;
@@ -20,6 +20,7 @@ use crate::{http, keeper, run, wait};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const TIMEOUT_SECONDS: u32 = 120;
+const INVOCATIONS: &str = "/2015-03-31/functions/function/invocations";
 
 /// A function: a binary, its settings and its timeout.
 #[derive(Debug, Clone)]
@@ -105,10 +106,17 @@ impl Function {
 
     /// Starts a call. Until it finishes, the process can be observed and killed.
     pub async fn start(&self, event: &Value) -> Result<Call> {
+        let emulator = self.start_emulator().await?;
+        let (port, event) = (emulator.port, event.to_string());
+        let response = Some(tokio::spawn(async move { http::post(port, INVOCATIONS, &[], &event).await }));
+        Ok(Call { emulator, response })
+    }
+
+    async fn start_emulator(&self) -> Result<Emulator> {
         let folder = Scratch::new("lambda")?;
         let port = run::free_port()?;
         let log = File::create(folder.path().join("log"))?;
-        let emulator = Command::new(run::runtime_emulator()?)
+        let process = Command::new(run::runtime_emulator()?)
             .args(["--runtime-interface-emulator-address", &format!("127.0.0.1:{port}")])
             .args(["--runtime-api-address", &format!("127.0.0.1:{}", run::free_port()?)])
             .arg(&self.binary)
@@ -125,36 +133,102 @@ impl Function {
             .spawn()
             .context("cannot run the runtime emulator")?;
         // The emulator ends when this value is dropped.
-        let mut call = Call { emulator, folder, response: None };
+        let emulator = Emulator { process, port, folder };
         wait::until("the runtime emulator to listen", START_TIMEOUT, async || {
             Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
         })
         .await?;
-        let event = event.to_string();
-        call.response = Some(tokio::spawn(async move {
-            http::post(port, "/2015-03-31/functions/function/invocations", &[], &event).await
-        }));
-        Ok(call)
+        Ok(emulator)
+    }
+}
+
+/// The runtime emulator of one function. Both end when the value is dropped.
+#[derive(Debug)]
+struct Emulator {
+    process: Child,
+    port: u16,
+    folder: Scratch,
+}
+
+impl Emulator {
+    /// The process id of the function, as soon as the emulator has started it.
+    async fn function_process(&self) -> Result<u32> {
+        let emulator = self.process.id();
+        wait::until("the emulator to start the function", START_TIMEOUT, async || {
+            Ok(!process::children(emulator).is_empty())
+        })
+        .await?;
+        process::children(emulator).first().copied().context("the function ended at once")
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // The function first, because it survives the end of the emulator.
+        for function in process::children(self.process.id()) {
+            let _ended_already = process::send(Signal::Kill, function);
+        }
+        let _ended_already = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// A function that stays in memory between its calls.
+#[derive(Debug)]
+pub struct WarmFunction(Emulator);
+
+impl WarmFunction {
+    /// Starts the emulator. It starts the function with the first call.
+    pub async fn start(function: &Function) -> Result<Self> {
+        function.start_emulator().await.map(Self)
+    }
+
+    /// Calls the function and waits for the response, which has no logs.
+    pub async fn invoke(&self, event: &Value) -> Result<Response> {
+        let response = http::post(self.0.port, INVOCATIONS, &[], &event.to_string()).await?;
+        let body = serde_json::from_str(&response.body).unwrap_or(Value::String(response.body));
+        Ok(Response { body, logs: String::new() })
+    }
+
+    /// The process id of the function, as soon as the emulator has started it.
+    pub async fn process(&self) -> Result<u32> {
+        self.0.function_process().await
     }
 }
 
 /// A call in progress. The function and its emulator end when the value is dropped.
 #[derive(Debug)]
 pub struct Call {
-    emulator: Child,
-    folder: Scratch,
+    emulator: Emulator,
     response: Option<JoinHandle<Result<http::Response>>>,
 }
 
 impl Call {
     /// The process id of the function, as soon as the emulator has started it.
     pub async fn function_process(&self) -> Result<u32> {
-        let emulator = self.emulator.id();
-        wait::until("the emulator to start the function", START_TIMEOUT, async || {
-            Ok(!process::children(emulator).is_empty())
-        })
-        .await?;
-        process::children(emulator).first().copied().context("the function ended at once")
+        self.emulator.function_process().await
+    }
+
+    /// Whether the emulator has responded.
+    pub fn has_ended(&self) -> bool {
+        self.response.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the response, or for the end of this time. Returns whether the emulator has responded.
+    pub async fn ends_within(&self, time: Duration) -> bool {
+        let start = Instant::now();
+        while !self.has_ended() && start.elapsed() < time {
+            tokio::time::sleep(wait::PAUSE.min(time)).await;
+        }
+        self.has_ended()
+    }
+
+    /// Sends a signal to the function. Returns whether it still ran.
+    pub fn signal(&self, signal: Signal) -> Result<bool> {
+        match process::children(self.emulator.process.id()).first() {
+            Some(function) if !self.has_ended() => process::send(signal, *function).map(|()| true),
+            Some(_) | None => Ok(false),
+        }
     }
 
     /// Kills the function, and returns the emulator's response.
@@ -192,19 +266,8 @@ impl Call {
     /// Waits for the response. The function waits for its next call until this value is dropped.
     pub async fn response(&mut self) -> Result<Response> {
         let response = self.response.take().context("the call has no pending response")?.await??;
-        let logs = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let logs = std::fs::read_to_string(self.emulator.folder.path().join("log")).unwrap_or_default();
         let body = serde_json::from_str(&response.body).unwrap_or(Value::String(response.body));
         Ok(Response { body, logs })
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        // The function first, because it survives the end of the emulator.
-        for function in process::children(self.emulator.id()) {
-            let _ended_already = process::send(Signal::Kill, function);
-        }
-        let _ended_already = self.emulator.kill();
-        let _reaped = self.emulator.wait();
     }
 }

@@ -81,7 +81,22 @@ pub fn children(parent: u32) -> Vec<u32> {
 
 /// The peak resident memory of the process.
 pub fn peak_memory_bytes(pid: u32) -> Option<u64> {
-    let kibibytes = status_field(pid, "VmHWM:")?;
+    status_bytes(pid, "VmHWM:")
+}
+
+/// The resident memory of the process.
+pub fn memory_bytes(pid: u32) -> Option<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The number of open descriptors of the process.
+pub fn descriptors(pid: u32) -> u64 {
+    let folder = Path::new("/proc").join(pid.to_string()).join("fd");
+    std::fs::read_dir(folder).map_or(0, |entries| entries.count() as u64)
+}
+
+fn status_bytes(pid: u32, name: &str) -> Option<u64> {
+    let kibibytes = status_field(pid, name)?;
     Some(kibibytes.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024)
 }
 

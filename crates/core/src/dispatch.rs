@@ -182,7 +182,7 @@ impl Dispatcher {
                 return Err(error);
             }
         };
-        Failpoint::EventParsed.reached().await;
+        Failpoint::EventParsed.reached().await?;
         self.refresh_tables().await?;
         let mut results = BatchResult::new(&self.metrics);
         for item in items {

@@ -1,9 +1,13 @@
 //! Failpoints: named points of the pipeline at which a test can pause a process and kill it.
 //!
 //! With the feature `failpoints`, a process that reaches the point in `SPILLWAY_FAILPOINT` creates the file
-//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. With `NAME:panic` it panics there instead. With
-//! `every:trace` it adds the name of each point that it reaches to the file. Deployed binaries are built without the feature:
-//! there a failpoint does nothing.
+//! `SPILLWAY_FAILPOINT_FILE` and continues when that file is deleted. With `NAME:panic` it panics there instead. With `NAME:error`
+//! the step before the point fails each time, with an error that the step can return. With `every:trace` the process adds the
+//! name of each point that it reaches to the file. Deployed binaries are built without the feature: there a failpoint does nothing.
+
+use crate::error::Result;
+#[cfg(feature = "failpoints")]
+use crate::error::{Error, ErrorKind};
 
 /// The failpoint of this process.
 #[cfg(feature = "failpoints")]
@@ -26,6 +30,8 @@ enum Action {
     Pause,
     /// The process panics.
     Panic,
+    /// The step before the failpoint fails.
+    Fail,
     /// The process continues. Applies to every failpoint.
     Trace,
 }
@@ -35,6 +41,7 @@ enum Action {
 pub(crate) fn arm(spec: &str, file: std::path::PathBuf) {
     let (point, action) = match spec.split_once(':') {
         Some((point, "panic")) => (point, Action::Panic),
+        Some((point, "error")) => (point, Action::Fail),
         Some((point, "trace")) => (point, Action::Trace),
         _ => (spec, Action::Pause),
     };
@@ -162,10 +169,14 @@ impl RowFailpoints {
     }
 
     /// Reaches the failpoint that the sent rows have passed.
-    pub async fn sent(&mut self, _: u64) {}
+    pub async fn sent(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// Reaches the failpoint at half of the bytes, when no row starts in the second half.
-    pub async fn all_sent(&mut self) {}
+    pub async fn all_sent(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(feature = "failpoints")]
@@ -181,21 +192,24 @@ impl RowFailpoints {
     }
 
     /// Reaches the failpoint that the sent rows have passed.
-    pub async fn sent(&mut self, byte: u64) {
+    pub async fn sent(&mut self, byte: u64) -> Result<()> {
         if self.passed == 0 {
             self.passed = 1;
-            Failpoint::RowsFirst.reached().await;
+            Failpoint::RowsFirst.reached().await
         } else if byte >= self.half_at_byte {
-            self.all_sent().await;
+            self.all_sent().await
+        } else {
+            Ok(())
         }
     }
 
     /// Reaches the failpoint at half of the bytes, when no row starts in the second half.
-    pub async fn all_sent(&mut self) {
+    pub async fn all_sent(&mut self) -> Result<()> {
         if self.passed == 1 {
             self.passed = 2;
-            Failpoint::RowsHalf.reached().await;
+            return Failpoint::RowsHalf.reached().await;
         }
+        Ok(())
     }
 }
 
@@ -254,15 +268,20 @@ impl Failpoint {
         format!("{self:?}")
     }
 
-    /// Pauses or ends the process here if a test has requested it.
+    /// Pauses, ends or fails the step here if a test has requested it.
     #[cfg(not(feature = "failpoints"))]
-    #[allow(clippy::unused_async, reason = "the same signature as with the feature")]
-    pub async fn reached(self) {}
+    #[allow(clippy::unused_async, clippy::unused_self, reason = "the same signature as with the feature")]
+    pub async fn reached(self) -> Result<()> {
+        Ok(())
+    }
 
-    /// Pauses or ends the process here if a test has requested it.
+    /// Pauses, ends or fails the step here if a test has requested it.
+    ///
+    /// # Errors
+    /// If a test has requested one.
     #[cfg(feature = "failpoints")]
-    pub async fn reached(self) {
-        let Some(Armed { point, action, file }) = ARMED.get() else { return };
+    pub async fn reached(self) -> Result<()> {
+        let Some(Armed { point, action, file }) = ARMED.get() else { return Ok(()) };
         if *action == Action::Trace {
             // Without its file, a trace has no effect, and the test that reads it fails.
             let _ = std::fs::File::options()
@@ -272,11 +291,68 @@ impl Failpoint {
                 .and_then(|mut file| std::io::Write::write_all(&mut file, format!("{}\n", self.name()).as_bytes()));
         }
         if *point != self.name() || std::fs::write(file, self.name()).is_err() {
-            return;
+            return Ok(());
         }
-        assert!(*action != Action::Panic, "a test has requested a panic at the failpoint {point}");
+        match action {
+            Action::Fail => return Err(Error::new(self.error_kind(), "a test has requested this error")),
+            Action::Panic => panic!("a test has requested a panic at the failpoint {point}"),
+            Action::Pause | Action::Trace => {}
+        }
         while file.exists() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// The kind of the error when the connection to the server of this step is lost.
+    #[cfg(feature = "failpoints")]
+    fn error_kind(self) -> ErrorKind {
+        match self {
+            Self::TableMade
+            | Self::Begun
+            | Self::Claimed
+            | Self::OldRowsDeleted
+            | Self::MissingRowsDeleted
+            | Self::RowsFirst
+            | Self::RowsHalf
+            | Self::RowsAll
+            | Self::BeforeLedgerEnd
+            | Self::BeforeCommit
+            | Self::AfterCommit
+            | Self::StagingChunk
+            | Self::AfterInsertSelect
+            | Self::BeforeStagingDrop
+            | Self::SyncListed
+            | Self::SyncFilesDone => ErrorKind::Failover,
+            Self::EventParsed
+            | Self::FallbackLookedUp
+            | Self::LeaseWritten
+            | Self::HeadersRead
+            | Self::BodyFirstByte
+            | Self::BodyHalf
+            | Self::BodyEnd
+            | Self::Inferred
+            | Self::BeforeRejects
+            | Self::RejectsLookedUp
+            | Self::RejectsWritten
+            | Self::AfterCopy
+            | Self::MidPartCopy
+            | Self::BeforeDelete
+            | Self::AfterDelete
+            | Self::ManifestWritten
+            | Self::RowsPartSent
+            | Self::RowsAnnounced
+            | Self::RowsCompleted
+            | Self::CatalogTableMade
+            | Self::PartitionMade
+            | Self::LakePublished
+            | Self::RawRegistered
+            | Self::AfterRunTask
+            | Self::ExtractPartSent
+            | Self::ExtractPlanned
+            | Self::ExtractPartVisible
+            | Self::ExtractPartsVisible
+            | Self::ExtractManifestWritten => ErrorKind::Service,
         }
     }
 }

@@ -156,7 +156,7 @@ impl Launcher {
         for _ in 0..MAX_STOPPED {
             match self.run_with_retries(source, &token, remaining).await? {
                 StartedTask::Running { arn } => {
-                    Failpoint::AfterRunTask.reached().await;
+                    Failpoint::AfterRunTask.reached().await?;
                     info!(task = %arn, source_id = %source.id, "started a task for the object");
                     return Ok(arn);
                 }

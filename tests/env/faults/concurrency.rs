@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use fastrand::Rng;
 
+use super::matrix::Program;
 use super::scene::{Mode, Scene};
 use super::tally::Outcome;
 use super::worker::{Job, Worker};
+use crate::cloud::Object;
 use crate::database::Engine;
 use crate::fixture::{Input, Verdict, file};
 
@@ -48,15 +50,14 @@ pub async fn run(engine: Engine, crowd: Crowd, rng: &mut Rng) -> Result<Outcome>
     }
 }
 
-fn load(key: &str, rng: &mut Rng) -> Job {
-    if rng.bool() { Job::Task(key.to_owned()) } else { Job::Load(key.to_owned()) }
+fn load(scene: &Scene, object: &Object, rng: &mut Rng) -> Job {
+    rng.choice(Program::ALL).unwrap_or(Program::Task).job(&scene.env.fixture, object)
 }
 
 async fn same(engine: Engine, workers: usize, rng: &mut Rng) -> Result<Outcome> {
     let modes = [Mode::Append, Mode::Merge, Mode::Replace, Mode::Fallback, Mode::Both, Mode::Rejects];
     let scene = Scene::prepare(engine, modes[rng.usize(0..modes.len())], &[rng.usize(6..200)]).await?;
-    let key = scene.objects[0].key.clone();
-    let jobs: Vec<Job> = (0..workers).map(|_| load(&key, rng)).collect();
+    let jobs: Vec<Job> = (0..workers).map(|_| load(&scene, &scene.objects[0], rng)).collect();
     at_once(&scene, &jobs).await?;
     end(scene, workers).await
 }
@@ -67,7 +68,7 @@ async fn many(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
     let rows: Vec<usize> = (0..FILES).map(|_| rng.usize(6..60)).collect();
     let scene = Scene::prepare(engine, mode, &rows).await?;
     let mut jobs = vec![Job::TaskForAll; 3];
-    jobs.extend((0..8).map(|_| load(&scene.objects[rng.usize(0..FILES)].key, rng)));
+    jobs.extend((0..8).map(|_| load(&scene, &scene.objects[rng.usize(0..FILES)], rng)));
     at_once(&scene, &jobs).await?;
     end(scene, jobs.len()).await
 }
@@ -82,11 +83,11 @@ async fn beside(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
             scene.repair().await?;
         }
         let job = match rng.u8(0..6) {
-            0..=2 => load(&scene.objects[rng.usize(0..rows.len())].key, rng),
+            0..=2 => load(&scene, &scene.objects[rng.usize(0..rows.len())], rng),
             3 => Job::Sweep,
             _ => Job::Replay,
         };
-        workers.push(Worker::start(&job, &scene.settings)?);
+        workers.push(Worker::start(&job, &scene.settings).await?);
         tokio::time::sleep(Duration::from_millis(rng.u64(0..400))).await;
     }
     for worker in workers {
@@ -100,15 +101,15 @@ async fn beside(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
 async fn versions(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
     let mut scene = Scene::prepare(engine, Mode::Append, &[rng.usize(6..200)]).await?;
     let first = scene.objects[0].clone();
-    let mut jobs = vec![load(&first.key, rng), load(&first.key, rng)];
-    let mut workers = vec![Worker::start(&jobs[0], &scene.settings)?];
+    let mut jobs = vec![load(&scene, &first, rng), load(&scene, &first, rng)];
+    let mut workers = vec![Worker::start(&jobs[0], &scene.settings).await?];
     tokio::time::sleep(Duration::from_millis(rng.u64(0..900))).await;
     let (body, rows) = file("uploads/second.csv", rng.usize(6..200));
     let object = scene.env.fixture.account.put(&first.key, body).await?;
     scene.env.fixture.inputs.push(Input { object: object.clone(), rows });
-    jobs.push(load(&object.key, rng));
+    jobs.push(load(&scene, &object, rng));
     for job in &jobs[1..] {
-        workers.push(Worker::start(job, &scene.settings)?);
+        workers.push(Worker::start(job, &scene.settings).await?);
     }
     for worker in workers {
         worker.end().await?;
@@ -129,7 +130,7 @@ async fn versions(engine: Engine, rng: &mut Rng) -> Result<Outcome> {
 async fn at_once(scene: &Scene, jobs: &[Job]) -> Result<()> {
     let mut workers = Vec::new();
     for job in jobs {
-        workers.push(Worker::start(job, &scene.settings)?);
+        workers.push(Worker::start(job, &scene.settings).await?);
     }
     for worker in workers {
         worker.end().await?;

@@ -1,17 +1,23 @@
 //! One fault at one failpoint, for each mode, engine, worker and kind of fault.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use fastrand::Rng;
+use serde_json::json;
 
 use super::scene::{LEASE_OVER, Mode, Scene};
 use super::tally::Outcome;
 use super::worker::{Job, Worker};
+use crate::cloud::Object;
 use crate::database::Engine;
 use crate::failpoint::Pause;
+use crate::fixture::Fixture;
 use crate::process::Signal;
+
+/// The time after which a released worker is not released again.
+const RELEASED_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// What happens to the worker at the failpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +30,13 @@ pub enum Fault {
     Halt,
     /// A panic.
     Panic,
+    /// The step before the failpoint fails each time: the connection to its server is lost.
+    Error,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Kill, Self::Terminate, Self::Halt, Self::Panic];
+    pub const ALL: [Self; 5] = [Self::Kill, Self::Terminate, Self::Halt, Self::Panic, Self::Error];
 }
 
 /// The program of the worker.
@@ -38,11 +46,30 @@ pub enum Program {
     Task,
     /// The command line.
     CommandLine,
+    /// The trigger function, with a notification of S3.
+    Trigger,
+    /// The ingest function, with a request that names the key.
+    Ingest,
 }
 
 impl Program {
-    /// Both programs.
-    pub const ALL: [Self; 2] = [Self::Task, Self::CommandLine];
+    /// Every program.
+    pub const ALL: [Self; 4] = [Self::Task, Self::CommandLine, Self::Trigger, Self::Ingest];
+
+    /// Whether the program can replay the fallback.
+    fn replays(self) -> bool {
+        matches!(self, Self::CommandLine | Self::Ingest)
+    }
+
+    /// What the program is asked to do with a file.
+    pub fn job(self, fixture: &Fixture, object: &Object) -> Job {
+        match self {
+            Self::Task => Job::Task(object.key.clone()),
+            Self::CommandLine => Job::Load(object.key.clone()),
+            Self::Trigger => Job::Trigger(fixture.event(&[object])),
+            Self::Ingest => Job::Ingest(json!({"key": object.key})),
+        }
+    }
 }
 
 /// A worker in one mode. Its failpoints are found by a trace.
@@ -63,13 +90,13 @@ impl fmt::Display for Setup {
 }
 
 impl Setup {
-    /// Every combination. The task cannot replay.
+    /// Every combination. The task and the trigger function cannot replay.
     pub fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for engine in [Engine::MariaDb, Engine::Postgres] {
             for mode in Mode::ALL.into_iter().filter(|mode| mode.is_on(engine)) {
                 for program in Program::ALL {
-                    if mode != Mode::Replay || program == Program::CommandLine {
+                    if mode != Mode::Replay || program.replays() {
                         all.push(Self { engine, mode, program });
                     }
                 }
@@ -79,11 +106,10 @@ impl Setup {
     }
 
     fn job(self, scene: &Scene) -> Job {
-        let key = scene.objects[0].key.clone();
         match (self.mode, self.program) {
+            (Mode::Replay, Program::Ingest) => Job::Ingest(json!({"replay": {}})),
             (Mode::Replay, _) => Job::Replay,
-            (_, Program::Task) => Job::Task(key),
-            (_, Program::CommandLine) => Job::Load(key),
+            (_, program) => program.job(&scene.env.fixture, &scene.objects[0]),
         }
     }
 
@@ -121,9 +147,10 @@ impl Setup {
         let job = self.job(scene);
         let pause = match fault {
             Fault::Panic => Pause::at(&format!("{point}:panic"))?,
-            _ => Pause::at(point)?,
+            Fault::Error => Pause::at(&format!("{point}:error"))?,
+            Fault::Kill | Fault::Terminate | Fault::Halt => Pause::at(point)?,
         };
-        let mut worker = Worker::start(&job, &scene.settings.clone().and(&pause.settings()))?;
+        let mut worker = Worker::start(&job, &scene.settings.clone().and(&pause.settings())).await?;
         while !pause.is_reached() {
             if worker.has_ended()? && !pause.is_reached() {
                 return Ok(Outcome { out_of_reach: true, ..Outcome::default() });
@@ -139,8 +166,7 @@ impl Setup {
             Fault::Terminate => {
                 ensure!(worker.signal(Signal::Terminate)?, "the worker ended at {point}");
                 tokio::time::sleep(Duration::from_millis(rng.u64(0..100))).await;
-                pause.release()?;
-                worker.end().await?;
+                end_released(worker, &pause).await?;
             }
             Fault::Halt => {
                 ensure!(scene.halt(&mut worker)?, "the worker ended at {point}");
@@ -150,19 +176,33 @@ impl Setup {
                 }
                 // It may fail, if the halted worker has an open transaction.
                 scene.work(&job).await?;
+                // Before the worker runs again, so that it does not see the file.
                 pause.release()?;
                 worker.signal(Signal::Continue)?;
-                worker.end().await?;
+                end_released(worker, &pause).await?;
             }
             Fault::Panic => {
                 let ended = worker.end().await?;
                 ensure!(ended.logs.contains("a test has requested a panic"), "no panic at {point}: {}", ended.logs);
             }
+            // The file that shows that the failpoint was reached was written by the step that fails.
+            Fault::Error => drop(worker.end().await?),
         }
         scene.note_disturbance();
         finish(scene, &job, rng).await?;
         Ok(Outcome { fired: 1, verdict: scene.verdict().await?, ..Outcome::default() })
     }
+}
+
+/// Waits for the end of a worker, and releases it each time that it pauses: a replay moves up to two copies of a file.
+async fn end_released(mut worker: Worker, pause: &Pause) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < RELEASED_TIMEOUT && !worker.ends_within(Duration::from_millis(50)).await? {
+        if pause.is_reached() {
+            pause.release()?;
+        }
+    }
+    worker.end().await.map(drop)
 }
 
 /// Loads the file again or not, repairs its table or not, sweeps, and replays what was repaired.

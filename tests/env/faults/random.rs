@@ -7,6 +7,7 @@ use anyhow::Result;
 use fastrand::Rng;
 use tokio::sync::Mutex;
 
+use super::matrix::Program;
 use super::scene::{LEASE_OVER, Mode, Scene};
 use super::tally::Outcome;
 use super::worker::{Job, Worker};
@@ -55,15 +56,16 @@ async fn slot(scene: &Scene, mut rng: Rng, shared: &Shared) -> Result<()> {
     for _ in 0..rng.usize(2..5) {
         tokio::time::sleep(Duration::from_millis(rng.u64(0..300))).await;
         let file = rng.usize(0..files);
-        let key = scene.objects[file].key.clone();
+        let object = &scene.objects[file];
         let (job, concerned) = match rng.u8(0..12) {
-            0..=3 => (Job::Task(key), file..file + 1),
-            4..=6 => (Job::Load(key), file..file + 1),
+            0..=6 => {
+                (rng.choice(Program::ALL).unwrap_or(Program::Task).job(&scene.env.fixture, object), file..file + 1)
+            }
             7..=8 => (Job::TaskForAll, 0..files),
             9..=10 => (Job::Sweep, 0..files),
             _ => (Job::Replay, 0..files),
         };
-        let mut worker = Worker::start(&job, &scene.settings)?;
+        let mut worker = Worker::start(&job, &scene.settings).await?;
         let fault = rng.u8(0..10);
         let usual = USUAL_MS.load(Ordering::Relaxed) as f64 / 1_000.0;
         let delay = Duration::from_secs_f64(rng.f64() * usual * 1.3);

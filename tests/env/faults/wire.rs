@@ -8,7 +8,7 @@ use fastrand::Rng;
 use serde_json::json;
 
 use super::link::{Break, Link, Moment, Plan};
-use super::matrix::finish;
+use super::matrix::{Program, finish};
 use super::scene::{LEASE_OVER, Mode, Scene};
 use super::tally::Outcome;
 use super::worker::{Job, Worker};
@@ -100,14 +100,12 @@ impl Line {
 pub async fn run(line: Line, plan: Plan, rng: &mut Rng) -> Result<Outcome> {
     let Line { engine, mode, behind } = line;
     let mut scene = Scene::prepare(engine, mode, &[rng.usize(6..200)]).await?;
-    let key = scene.objects[0].key.clone();
-    let job = match (mode, rng.bool()) {
+    let job = match (mode, rng.choice(Program::ALL).unwrap_or(Program::Task)) {
         (Mode::Replay, _) => Job::Replay,
-        (_, true) => Job::Task(key),
-        (_, false) => Job::Load(key),
+        (_, program) => program.job(&scene.env.fixture, &scene.objects[0]),
     };
     let (link, settings) = behind_link(&scene, behind, plan, rng.bool()).await?;
-    let worker = Worker::start(&job, &settings)?;
+    let worker = Worker::start(&job, &settings).await?;
     if rng.u8(0..4) == 0 {
         tokio::time::sleep(Duration::from_millis(rng.u64(0..1_500))).await;
         scene.work(&job).await?;

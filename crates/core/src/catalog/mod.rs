@@ -163,7 +163,7 @@ impl Catalog {
                 Change::VersionConflict => self.update_partition(dt, folder, &columns).await?,
             };
             if matches!(change, Change::Applied) {
-                Failpoint::PartitionMade.reached().await;
+                Failpoint::PartitionMade.reached().await?;
                 return Ok(());
             }
             pause(attempt).await;
@@ -210,7 +210,7 @@ impl Catalog {
                 }
             };
             if matches!(change, Change::Applied) {
-                Failpoint::CatalogTableMade.reached().await;
+                Failpoint::CatalogTableMade.reached().await?;
                 return Ok(assignment.columns);
             }
             pause(attempt).await;

@@ -173,7 +173,7 @@ impl Catalog {
                 return Ok(Try::Conflict);
             }
         }
-        Failpoint::CatalogTableMade.reached().await;
+        Failpoint::CatalogTableMade.reached().await?;
         match file.partition.is_empty() {
             true => Ok(Try::Registered(Registration::Done)),
             false => self.register_folder(file, partition).await,
@@ -207,7 +207,7 @@ impl Catalog {
                     return Ok(Try::Registered(Registration::Differs(why)));
                 }
                 if !raw_table::lacks_columns(storage, &input) {
-                    Failpoint::PartitionMade.reached().await;
+                    Failpoint::PartitionMade.reached().await?;
                     return Ok(Try::Registered(Registration::Done));
                 }
                 self.update_folder(input).await?

@@ -55,17 +55,17 @@ async fn claim_on<C: LoadConnection>(
         return Ok(ClaimResult::NotNeeded(entry));
     }
     connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
-    Failpoint::Begun.reached().await;
+    Failpoint::Begun.reached().await?;
     let result = ledger.claim(connection, &claim_of(file, Some(body))).await?;
     if result == ClaimResult::Claimed {
-        Failpoint::Claimed.reached().await;
+        Failpoint::Claimed.reached().await?;
     }
     Ok(result)
 }
 
 impl<C: LoadConnection> LedgerClaim<C> {
     async fn record(&mut self, body: &Body, counts: RowCounts) -> Result<C::Transaction> {
-        Failpoint::BeforeLedgerEnd.reached().await;
+        Failpoint::BeforeLedgerEnd.reached().await?;
         let lake_key = body.lake_key.as_deref();
         let load_mode = self.database.options.stored_mode();
         let loaded = Loaded { load_mode, counts, lake_key, columns: LedgerColumns::COMMON, table_changes: &[] };
@@ -116,11 +116,15 @@ impl<C: LoadConnection> ReadyLoad for ReadyClaim<C> {
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
         async move {
             let Self { claim: LedgerClaim { database, mut connection, .. }, transaction, .. } = *self;
-            Failpoint::BeforeCommit.reached().await;
-            let result = connection.commit(commit_timeout(0), transaction).await;
+            let result = match Failpoint::BeforeCommit.reached().await {
+                Ok(()) => connection.commit(commit_timeout(0), transaction).await,
+                Err(error) => CommitResult::NotCommitted(error),
+            };
             match &result {
                 CommitResult::Committed => {
-                    Failpoint::AfterCommit.reached().await;
+                    if let Err(error) = Failpoint::AfterCommit.reached().await {
+                        return CommitResult::Unknown(error);
+                    }
                     database.idle.keep(&database.credentials, connection);
                 }
                 CommitResult::NotCommitted(_) => connection.roll_back().await,

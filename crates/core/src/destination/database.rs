@@ -111,13 +111,13 @@ impl<C: LoadConnection> Database<C> {
         plan: &C::Plan,
     ) -> Result<ClaimResult> {
         connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;
-        Failpoint::Begun.reached().await;
+        Failpoint::Begun.reached().await?;
         let mut result = self.ledger().claim(connection, claim).await?;
         if result == ClaimResult::Claimed && self.claims_table(plan) {
             result = self.ledger().claim_table(connection, claim, &claim.table.unique_text()).await?;
         }
         if result == ClaimResult::Claimed {
-            Failpoint::Claimed.reached().await;
+            Failpoint::Claimed.reached().await?;
         }
         Ok(result)
     }

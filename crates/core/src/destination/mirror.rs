@@ -63,7 +63,7 @@ impl Mirror {
             return Ok(0);
         }
         let deleted = session.delete(*limit, delete).await?;
-        Failpoint::MissingRowsDeleted.reached().await;
+        Failpoint::MissingRowsDeleted.reached().await?;
         // Another session may have added rows after they were counted.
         self.check_deletes(table, deleted, total.max(deleted))?;
         if deleted < found {

@@ -129,12 +129,12 @@ impl<'a, S> Rows<'a, S> {
     }
 
     /// Reaches the failpoint at the position of the sent rows, if there is one.
-    pub(super) async fn sent(&mut self) {
-        self.failpoints.sent(self.position.byte).await;
+    pub(super) async fn sent(&mut self) -> Result<()> {
+        self.failpoints.sent(self.position.byte).await
     }
 
     /// Reaches the failpoint in the middle of a file whose second half contains no start of a row.
-    pub(super) async fn all_sent(&mut self) {
-        self.failpoints.all_sent().await;
+    pub(super) async fn all_sent(&mut self) -> Result<()> {
+        self.failpoints.all_sent().await
     }
 }

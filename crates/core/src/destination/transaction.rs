@@ -59,7 +59,7 @@ impl<C: LoadConnection> Load<C> {
         }
         if database.replaces(plan) && C::staging(plan).is_none() {
             connection.delete_rows(&file.table, columns).await?;
-            Failpoint::OldRowsDeleted.reached().await;
+            Failpoint::OldRowsDeleted.reached().await?;
         }
         let options = &database.options;
         // A scanned body above the limit is staged. The decompressed size of a file that was not scanned is unknown, so
@@ -68,6 +68,7 @@ impl<C: LoadConnection> Load<C> {
         let send_options = SendOptions { table: &file.table, method: options.load_method, max_transaction_bytes };
         match connection.send(plan, &send_options, &mut rows).await? {
             SendResult::All { stored } => {
+                Failpoint::RowsAll.reached().await?;
                 let counts = RowCounts { rows_parsed: rows.accepted, rows_stored: stored, ..RowCounts::default() };
                 Ok(WriteResult::Written(counts))
             }
@@ -93,7 +94,7 @@ impl<C: LoadConnection> Load<C> {
             }
             if database.replaces(plan) {
                 connection.delete_rows(&file.table, C::columns(plan)).await?;
-                Failpoint::OldRowsDeleted.reached().await;
+                Failpoint::OldRowsDeleted.reached().await?;
             }
         } else if is_new_body {
             ledger.claim_body(connection, &claim).await?;
@@ -117,9 +118,9 @@ impl<C: LoadConnection> Load<C> {
             }
         };
         if C::staging(plan).is_some() {
-            Failpoint::AfterInsertSelect.reached().await;
+            Failpoint::AfterInsertSelect.reached().await?;
         }
-        Failpoint::BeforeLedgerEnd.reached().await;
+        Failpoint::BeforeLedgerEnd.reached().await?;
         let load_mode = database.options.stored_mode();
         let changes = changes_column.listed(file.table_changes.made());
         let loaded = Loaded {
@@ -152,8 +153,11 @@ impl<C: LoadConnection> Load<C> {
     /// load.
     async fn clean_up(mut self) {
         if let Some(staging) = C::staging(&self.plan).map(str::to_owned) {
-            Failpoint::BeforeStagingDrop.reached().await;
-            if let Err(error) = self.connection.drop_staging(&mut self.plan).await {
+            let dropped = match Failpoint::BeforeStagingDrop.reached().await {
+                Ok(()) => self.connection.drop_staging(&mut self.plan).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = dropped {
                 warn!(table = staging, error = %chain(&error), "cannot drop the staging table; the next cleanup drops it");
             }
         }
@@ -168,9 +172,8 @@ impl<C: LoadConnection> OpenLoad for Load<C> {
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>> {
         async move {
             let written = self.write_rows(rows).await;
-            match &written {
-                Ok(WriteResult::Written(_)) => Failpoint::RowsAll.reached().await,
-                Ok(WriteResult::NeedsScan(_)) | Err(_) => self.roll_back().await,
+            if !matches!(written, Ok(WriteResult::Written(_))) {
+                self.roll_back().await;
             }
             match written {
                 Ok(written) => Ok(written),
@@ -226,12 +229,16 @@ impl<C: LoadConnection> ReadyLoad for Ready<C> {
     fn commit(self: Box<Self>) -> BoxFuture<'static, CommitResult> {
         async move {
             let Self { mut load, transaction, .. } = *self;
-            Failpoint::BeforeCommit.reached().await;
             let limit = commit_timeout(size_bytes(&load.file, load.body.as_ref()));
-            let result = load.connection.commit(limit, transaction).await;
+            let result = match Failpoint::BeforeCommit.reached().await {
+                Ok(()) => load.connection.commit(limit, transaction).await,
+                Err(error) => CommitResult::NotCommitted(error),
+            };
             match &result {
                 CommitResult::Committed => {
-                    Failpoint::AfterCommit.reached().await;
+                    if let Err(error) = Failpoint::AfterCommit.reached().await {
+                        return CommitResult::Unknown(error);
+                    }
                     load.clean_up().await;
                 }
                 CommitResult::NotCommitted(_) => load.roll_back().await,

@@ -166,7 +166,7 @@ impl Dispatcher {
             Box::pin(Files::sort(context, run.bucket, files, run.deadline)).await;
         sync.done = done as u64;
         progress.errors.extend(error);
-        Failpoint::SyncListed.reached().await;
+        Failpoint::SyncListed.reached().await?;
         let with_time = |file: &ListedObject| (file.key.clone(), sync::time_of(&context.settings, file));
         let waiting: Vec<(String, Timestamp)> = pending.iter().chain(&unknown).map(with_time).collect();
         // The next sync loads the files that are not started.
@@ -203,7 +203,7 @@ impl Dispatcher {
 
     /// Writes the end of a sync beside the ledger, and moves the watermark.
     async fn record_end(&self, run: &SyncRun<'_>, sync: &mut TableSync, oldest: Option<Timestamp>) -> Result<()> {
-        Failpoint::SyncFilesDone.reached().await;
+        Failpoint::SyncFilesDone.reached().await?;
         let state = SyncState {
             bucket: run.bucket.to_owned(),
             table: sync.table.clone(),

@@ -245,7 +245,7 @@ impl Extractor {
         let uploads = state.run.uploads.clone();
         match object.plan(state).await? {
             Planned::Yes => {
-                Failpoint::ExtractPlanned.reached().await;
+                Failpoint::ExtractPlanned.reached().await?;
                 Ok(())
             }
             Planned::AnotherRun => {

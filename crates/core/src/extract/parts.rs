@@ -108,7 +108,7 @@ impl<'a> PartWriter<'a> {
         let sent = part.upload.seal().await?.into_sent()?;
         self.parts.push(ManifestPart { key: sent.key.clone(), rows: part.rows, bytes: part.bytes });
         self.sent.push(sent);
-        Failpoint::ExtractPartSent.reached().await;
+        Failpoint::ExtractPartSent.reached().await?;
         Ok(())
     }
 }

@@ -25,11 +25,11 @@ pub(super) async fn publish(store: &Store, bucket: &str, object: &mut StateObjec
     let Some(run) = object.state.as_ref().map(|state| state.run.clone()) else { return Ok(()) };
     for upload in &run.uploads {
         make_visible(store, bucket, &run, upload).await?;
-        Failpoint::ExtractPartVisible.reached().await;
+        Failpoint::ExtractPartVisible.reached().await?;
     }
-    Failpoint::ExtractPartsVisible.reached().await;
+    Failpoint::ExtractPartsVisible.reached().await?;
     write_manifest(store, bucket, &run).await?;
-    Failpoint::ExtractManifestWritten.reached().await;
+    Failpoint::ExtractManifestWritten.reached().await?;
     object.mark_published().await
 }
 

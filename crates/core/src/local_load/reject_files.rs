@@ -90,7 +90,7 @@ impl RejectFiles {
         let written = written.await;
         partial.iter().for_each(remove);
         written?;
-        Failpoint::RejectsWritten.reached().await;
+        Failpoint::RejectsWritten.reached().await?;
         Ok(())
     }
 

@@ -111,7 +111,7 @@ impl<'a> Attempt<'a> {
             }
         }
         let lease = acquire_lease(context, &source).await?;
-        Failpoint::LeaseWritten.reached().await;
+        Failpoint::LeaseWritten.reached().await?;
         let commit = match lease.previous_holder() {
             Some(previous) if previous.commit_may_be_sent => CommitState::InDoubt,
             // An earlier attempt may have loaded an object that stays in place, and then no lease tells.

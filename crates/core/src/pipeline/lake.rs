@@ -52,7 +52,7 @@ impl LakeObject<'_> {
             State::Sealed(rows) => objects.publish(*rows, || attempt.fence_before_publish()).await?,
             State::Found(manifest) => row_objects::register_found(objects.catalog, objects.area, &manifest).await?,
         }
-        Failpoint::LakePublished.reached().await;
+        Failpoint::LakePublished.reached().await?;
         Ok(())
     }
 

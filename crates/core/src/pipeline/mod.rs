@@ -127,7 +127,7 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
     }
-    Failpoint::FallbackLookedUp.reached().await;
+    Failpoint::FallbackLookedUp.reached().await?;
     if attempt.earlier_deaths() >= MAX_DEATHS {
         return finish::park(attempt).await;
     }

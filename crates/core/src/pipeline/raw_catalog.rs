@@ -70,7 +70,7 @@ pub(super) async fn register(attempt: &Attempt<'_>, schema: Option<&Schema>, sha
         Ok(Registration::Done) => {
             debug!(table = file.table, folder = file.folder, "the folder is registered in Glue");
             attempt.set_raw_result(RawResult::Registered(format!("{}.{}", settings.raw_database, file.table)));
-            Failpoint::RawRegistered.reached().await;
+            Failpoint::RawRegistered.reached().await?;
         }
         Ok(Registration::Differs(why)) => unreadable(attempt, why),
         Err(error) => {

@@ -115,12 +115,12 @@ pub(super) async fn remove_earlier(attempt: &Attempt<'_>) -> Result<()> {
 /// If the caller will change the objects, verifies the lease after reading them. That proves that no successor wrote
 /// them.
 async fn look_up(attempt: &Attempt<'_>, will_write: bool) -> Result<[Option<String>; 2]> {
-    Failpoint::BeforeRejects.reached().await;
+    Failpoint::BeforeRejects.reached().await?;
     let (store, bucket, [records, errors]) = (&attempt.context.store, &attempt.source.object.bucket, keys(attempt));
     let (records, errors) = tokio::try_join!(store.etag_of(bucket, &records), store.etag_of(bucket, &errors))?;
     if will_write || records.is_some() || errors.is_some() {
         attempt.verify_lease().await?;
-        Failpoint::RejectsLookedUp.reached().await;
+        Failpoint::RejectsLookedUp.reached().await?;
     }
     Ok([records, errors])
 }
@@ -166,7 +166,7 @@ pub(super) async fn write(attempt: &Attempt<'_>, rows: &FileRows<'_>, table_reje
             return Err(taken_over(key));
         }
     }
-    Failpoint::RejectsWritten.reached().await;
+    Failpoint::RejectsWritten.reached().await?;
     Ok(())
 }
 

@@ -64,7 +64,7 @@ impl FileReader {
         let mut rows = StreamedRows::start(decoded, decoder, self.options.columns.clone(), scan);
         let mut inference = rows.inference();
         let Some(first) = rows.peek().await? else { return Ok(None) };
-        Failpoint::HeadersRead.reached().await;
+        Failpoint::HeadersRead.reached().await?;
         inference.observe(first);
         let (width, first_rows) = (first.width(), first.rows() as u64);
         let names = rows.first_names(width);
@@ -74,7 +74,7 @@ impl FileReader {
             return Ok(None);
         }
         self.key_fields.extend(&mut schema, first_rows);
-        Failpoint::Inferred.reached().await;
+        Failpoint::Inferred.reached().await?;
         Ok(Some(PeekedFile { rows, names, schema, stopped: None }))
     }
 }

@@ -76,7 +76,7 @@ impl FileReader {
         let mut rows = 0;
         while let Some(batch) = pass.next().await? {
             if rows == 0 {
-                Failpoint::HeadersRead.reached().await;
+                Failpoint::HeadersRead.reached().await?;
             }
             rows += batch.rows() as u64;
             self.progress.add_rows(batch.rows());
@@ -87,7 +87,7 @@ impl FileReader {
         let mut schema = inference.finish_as(column_names);
         self.options.columns.set_types(&mut schema)?;
         self.key_fields.extend(&mut schema, rows);
-        Failpoint::Inferred.reached().await;
+        Failpoint::Inferred.reached().await?;
         let (body_sha256, decoded_bytes) = (bytes.sha256()?.to_owned(), bytes.decoded_bytes);
         let layout = layout.map_or(FileLayout::Parquet, FileLayout::Streaming);
         Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout, shape })

@@ -187,7 +187,7 @@ impl RowObjects<'_> {
     /// After an error the object does not exist.
     pub(crate) async fn upload(self, write: &RowWrite<'_>, rows: BatchStream<'_>) -> Result<SealedRows> {
         let manifest = manifest::prepare_and_write(self, write).await?;
-        Failpoint::ManifestWritten.reached().await;
+        Failpoint::ManifestWritten.reached().await?;
         let mut upload = self.store.upload(&write.source.object.bucket, &manifest.key, CONTENT_TYPE);
         if let Err(error) = send(&mut upload, &manifest, rows).await {
             // Return the first error; the cleanup aborts an upload that could not be aborted here.
@@ -197,7 +197,7 @@ impl RowObjects<'_> {
         let has_one_part = upload.parts_sent() == 0;
         let upload = upload.seal().await?;
         if has_one_part {
-            Failpoint::RowsPartSent.reached().await;
+            Failpoint::RowsPartSent.reached().await?;
         }
         Ok(SealedRows { upload, manifest })
     }
@@ -214,11 +214,11 @@ impl RowObjects<'_> {
             let _ = upload.abort().await;
             return Err(error);
         }
-        Failpoint::RowsAnnounced.reached().await;
+        Failpoint::RowsAnnounced.reached().await?;
         // The holder of the claim or the lease found no object and aborted the uploads of earlier workers. So an existing object
         // is the result of an earlier try of this request.
         upload.complete_new().await?;
-        Failpoint::RowsCompleted.reached().await;
+        Failpoint::RowsCompleted.reached().await?;
         register(self.catalog, self.area, &manifest).await
     }
 
@@ -335,7 +335,7 @@ async fn write_part(upload: &mut Upload, bytes: &[u8]) -> Result<()> {
     let had_parts = upload.parts_sent() > 0;
     upload.write(bytes).await?;
     if !had_parts && upload.parts_sent() > 0 {
-        Failpoint::RowsPartSent.reached().await;
+        Failpoint::RowsPartSent.reached().await?;
     }
     Ok(())
 }

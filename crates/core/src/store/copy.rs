@@ -180,7 +180,7 @@ impl Store {
             .await
             .map_err(|error| failure("copy a part of the object", error).for_object(&source.object))?;
         if number == 1 {
-            Failpoint::MidPartCopy.reached().await;
+            Failpoint::MidPartCopy.reached().await?;
         }
         let part = response.copy_part_result.unwrap_or_else(|| CopyPartResult::builder().build());
         Ok(CompletedPart::builder()

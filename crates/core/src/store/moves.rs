@@ -72,22 +72,22 @@ impl Store {
             Some(state) => (state, true),
             None => self.copy_checked(source, &destination, limits).await?,
         };
-        Failpoint::BeforeDelete.reached().await;
+        Failpoint::BeforeDelete.reached().await?;
         let disposition = match state {
             SourceState::Unchanged(_) => self.remove(source).await?,
             SourceState::Replaced => ObjectDisposition::Replaced,
             SourceState::Gone => ObjectDisposition::Gone,
         };
-        Failpoint::AfterDelete.reached().await;
+        Failpoint::AfterDelete.reached().await?;
         Ok(Moved { is_copied, source: disposition })
     }
 
     /// Deletes exactly this version of an object, as a move deletes its source. An object that was written to the key in the
     /// meantime stays.
     pub async fn delete_version(&self, source: &ObjectVersion) -> Result<ObjectDisposition> {
-        Failpoint::BeforeDelete.reached().await;
+        Failpoint::BeforeDelete.reached().await?;
         let disposition = self.remove(source).await?;
-        Failpoint::AfterDelete.reached().await;
+        Failpoint::AfterDelete.reached().await?;
         Ok(disposition)
     }
 
@@ -104,7 +104,7 @@ impl Store {
         let head = self.take_cached_head(source).filter(|_| source.size_bytes <= limits.single_max_bytes)?;
         self.copy_whole(source, &head, destination).await.ok()?;
         let state = SourceState::Unchanged(head);
-        Failpoint::AfterCopy.reached().await;
+        Failpoint::AfterCopy.reached().await.ok()?;
         let copy = self.try_head(destination).await.ok()??;
         verify(source, &state, &copy, destination).ok()?;
         Some(state)
@@ -123,7 +123,7 @@ impl Store {
             return Ok((state, false));
         }
         self.copy(source, &state, destination, limits).await?;
-        Failpoint::AfterCopy.reached().await;
+        Failpoint::AfterCopy.reached().await?;
         let copy = self.try_head(destination).await?.ok_or_else(|| {
             Error::new(ErrorKind::Service, "S3 confirmed the copy, but it does not exist").for_object(destination)
         })?;

@@ -254,7 +254,7 @@ impl BodyReader {
                 Some(Err(cause)) => self.resume(Some(cause)).await?,
                 None if self.offset == self.source.size_bytes => {
                     self.has_ended = true;
-                    Failpoint::BodyEnd.reached().await;
+                    Failpoint::BodyEnd.reached().await?;
                 }
                 None => self.resume(None).await?,
             }
@@ -271,10 +271,10 @@ impl BodyReader {
             return Err(Error::new(ErrorKind::Service, message).for_object(&self.source.object));
         }
         if before == 0 {
-            Failpoint::BodyFirstByte.reached().await;
+            Failpoint::BodyFirstByte.reached().await?;
         }
         if before < whole.div_ceil(2) && self.offset >= whole.div_ceil(2) {
-            Failpoint::BodyHalf.reached().await;
+            Failpoint::BodyHalf.reached().await?;
         }
         Ok(chunk)
     }

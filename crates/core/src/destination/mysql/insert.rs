@@ -54,7 +54,7 @@ pub(super) async fn load(
         statement.push(&row, record);
         if rows.needs_flush() {
             sent_bytes += statement.send(connection, columns).await?;
-            rows.sent().await;
+            rows.sent().await?;
         }
         if sent_bytes >= limit_bytes {
             statement.send(connection, columns).await?;
@@ -62,7 +62,7 @@ pub(super) async fn load(
         }
     }
     statement.send(connection, columns).await?;
-    rows.all_sent().await;
+    rows.all_sent().await?;
     Ok((rows.accepted - accepted_before, true))
 }
 

@@ -142,13 +142,13 @@ async fn send(rows: &mut Rows<'_, Storage>, pieces: mpsc::Sender<Bytes>, limit_b
         }
         sent_bytes += buffer.len() as u64;
         queue_pieces(&pieces, &mut buffer).await?;
-        rows.sent().await;
+        rows.sent().await?;
         if sent_bytes >= limit_bytes {
             return Ok(false);
         }
     }
     queue_pieces(&pieces, &mut buffer).await?;
-    rows.all_sent().await;
+    rows.all_sent().await?;
     Ok(true)
 }
 

@@ -75,7 +75,7 @@ impl LoadConnection for Connection {
             Prepared::Ready { columns, key } => (columns, key),
             Prepared::NeedsScan(reason) => return Ok(PlanResult::NeedsScan(reason)),
         };
-        Failpoint::TableMade.reached().await;
+        Failpoint::TableMade.reached().await?;
         let is_large = request.size_bytes() > options.atomic_max_bytes && !columns.is_empty();
         if is_large && schema.body().is_none() {
             return Ok(PlanResult::NeedsScan(ScanReason::SizeUnknown));

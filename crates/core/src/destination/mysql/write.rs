@@ -51,7 +51,7 @@ pub(super) async fn send(
         if staging.is_none() {
             return Ok(SendResult::TooManyBytes);
         }
-        Failpoint::StagingChunk.reached().await;
+        Failpoint::StagingChunk.reached().await?;
     }
 }
 

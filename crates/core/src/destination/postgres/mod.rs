@@ -81,7 +81,7 @@ impl LoadConnection for Connection {
     async fn plan(&mut self, request: &Request<'_>) -> Result<PlanResult<Plan>> {
         match prepare(self, request).await? {
             Prepared::Ready { columns, key } => {
-                Failpoint::TableMade.reached().await;
+                Failpoint::TableMade.reached().await?;
                 let mirror = match (&key, &request.options.load_mode) {
                     (Some(_), LoadMode::Mirror(rules)) => Some(MirrorPlan::new(rules, &request.file.table, &columns)?),
                     (None, LoadMode::Mirror(_)) => None,
@@ -104,7 +104,7 @@ impl LoadConnection for Connection {
                 let created = table::create_in_transaction(self, request).await?;
                 let Some(columns) = created else { return Ok(StartResult::NeedsScan(ScanReason::TableMissing)) };
                 plan.columns = columns;
-                Failpoint::TableMade.reached().await;
+                Failpoint::TableMade.reached().await?;
                 return Ok(StartResult::Open(ValueCheck::EveryValue));
             }
             Step::PrepareMerge(key, mirror) => {

@@ -49,7 +49,7 @@ pub(super) async fn load(
         let sent_rows = copy.send(rows, &mut scratch).await?;
         stored += copy.finish(table, columns, sent_rows, rows.position().record).await?;
     }
-    rows.all_sent().await;
+    rows.all_sent().await?;
     Ok(stored)
 }
 
@@ -72,7 +72,7 @@ impl Copy<'_> {
             if is_full(&buffer) || rows.needs_flush() {
                 sent_bytes += buffer.len() as u64;
                 self.send_pieces(&mut buffer).await?;
-                rows.sent().await;
+                rows.sent().await?;
             }
             if sent_bytes >= COPY_BYTES || !rows.advance().await? {
                 break;

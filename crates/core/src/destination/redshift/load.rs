@@ -129,7 +129,7 @@ pub(super) async fn begin(redshift: &Arc<Redshift>, file: &FileClaim, schema: Fi
     if plan.create_table.is_some() {
         file.table_changes.record_in_transaction(created(&plan.columns));
     }
-    Failpoint::Begun.reached().await;
+    Failpoint::Begun.reached().await?;
     let attempt_id = random();
     let settings = redshift.client().settings();
     let bucket = &file.source.object.bucket;
@@ -176,7 +176,9 @@ impl Load {
                 true => Err(Error::new(ErrorKind::Internal, "a file without columns has rows")),
             };
         }
-        folder.write(&mut rows).await.map(RowCounts::inserted)
+        let written = folder.write(&mut rows).await?;
+        Failpoint::RowsAll.reached().await?;
+        Ok(RowCounts::inserted(written))
     }
 
     /// Returns the transaction.
@@ -216,12 +218,9 @@ impl OpenLoad for Load {
     fn write<'a>(&'a mut self, rows: BatchStream<'a>) -> BoxFuture<'a, Result<WriteResult>> {
         async move {
             let written = self.write_rows(rows).await;
-            match &written {
-                Ok(_) => Failpoint::RowsAll.reached().await,
-                Err(_) => {
-                    self.file.table_changes.roll_back();
-                    self.folder.remove().await;
-                }
+            if written.is_err() {
+                self.file.table_changes.roll_back();
+                self.folder.remove().await;
             }
             written.map(WriteResult::Written)
         }
@@ -241,7 +240,10 @@ impl OpenClaim for Load {
                 self.undo().await;
                 return Err(Error::new(ErrorKind::Internal, "the rows of a failed load cannot be copied"));
             }
-            Failpoint::BeforeLedgerEnd.reached().await;
+            if let Err(error) = Failpoint::BeforeLedgerEnd.reached().await {
+                self.undo().await;
+                return Err(error);
+            }
             let (steps, sqls) = self.statements(&body, counts);
             Ok(Box::new(Ready { load: *self, counts, steps, sqls }) as Box<dyn ReadyLoad>)
         }
@@ -298,12 +300,16 @@ impl ReadyLoad for Ready {
 
     fn commit(mut self: Box<Self>) -> BoxFuture<'static, CommitResult> {
         async move {
-            Failpoint::BeforeCommit.reached().await;
+            if let Err(error) = Failpoint::BeforeCommit.reached().await {
+                return self.not_committed(error).await;
+            }
             let client = self.load.redshift.client();
             // It may wait for the loads before it, so it has no time limit.
             match client.transaction(&self.sqls, &self.load.attempt_id, Limit::None).await {
                 Transaction::Committed(_) => {
-                    Failpoint::AfterCommit.reached().await;
+                    if let Err(error) = Failpoint::AfterCommit.reached().await {
+                        return CommitResult::Unknown(error);
+                    }
                     self.load.folder.remove().await;
                     CommitResult::Committed
                 }

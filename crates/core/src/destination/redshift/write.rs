@@ -122,11 +122,11 @@ impl<'a> PartWriter<'a> {
             let is_full = batch.rows() >= BATCH_ROWS || batch.size_bytes() >= BATCH_BYTES;
             if is_full || rows.needs_flush() {
                 self.add(&mut batch).await?;
-                rows.sent().await;
+                rows.sent().await?;
             }
         }
         self.add(&mut batch).await?;
-        rows.all_sent().await;
+        rows.all_sent().await?;
         self.close().await
     }
 
