@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults soak
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -47,6 +47,10 @@ test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is down
 faults: build-local ## kill, halt and cut off workers for SECONDS=3000, then count every row; BATTERY=points,answers,random,wire,concurrency RUNS=... SEED=...
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/faults battery="$(BATTERY)" seconds="$(SECONDS)" runs="$(RUNS)" seed="$(SEED)" only="$(ONLY)" at_once="$(AT_ONCE)"
+
+soak: build-local ## load thousands of files with warm functions for SECONDS=1200, and measure memory, descriptors and connections
+	@scripts/setup test
+	@RUST_LIB_BACKTRACE=0 $(target)/debug/faults battery=soak seconds="$(or $(SECONDS),1200)" seed="$(SEED)"
 
 fuzz: ## run the property tests with new inputs; CASES=2000 for each by default
 	@scripts/setup test

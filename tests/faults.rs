@@ -1,6 +1,6 @@
 //! `make faults`: runs with faults until its time is over, and prints what was lost, stored twice or left over.
 //!
-//! Arguments, each as NAME=VALUE: `battery` (`points`, `answers`, `random`, `wire`, `concurrency`, or several with commas), `seconds`,
+//! Arguments, each as NAME=VALUE: `battery` (`points`, `answers`, `random`, `wire`, `concurrency`, several of them with commas, or `soak`), `seconds`,
 //! `runs`, `seed`, `at_once`, and `only`, a part of the names of the cases. Each run that fails is printed with its case and its seed:
 //! `battery=random only=random/mariadb/Merge seed=17 runs=1` repeats it.
 
@@ -14,10 +14,10 @@ use fastrand::Rng;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use spillway_test_env::cloud::Cloud;
 use spillway_test_env::database::{Database, Engine};
-use spillway_test_env::faults::Case;
 use spillway_test_env::faults::matrix::Setup;
 use spillway_test_env::faults::tally::{Outcome, Tally};
 use spillway_test_env::faults::wire::Line;
+use spillway_test_env::faults::{Case, soak};
 use spillway_test_env::fixture::Verdict;
 use spillway_test_env::run;
 use tokio::task::JoinSet;
@@ -78,6 +78,9 @@ async fn main() -> Result<()> {
     for engine in [Engine::MariaDb, Engine::Postgres] {
         Database::shared(engine).await?;
     }
+    if options.batteries == ["soak"] {
+        return soak(&options).await;
+    }
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     for battery in &options.batteries {
         let tally = run_battery(battery, &options).await?;
@@ -91,6 +94,35 @@ async fn main() -> Result<()> {
         println!("{}", tally.line(name));
     }
     if tallies.values().all(Tally::is_clean) { Ok(()) } else { bail!("runs have failed; see above") }
+}
+
+/// Loads thousands of files with warm functions on each engine, and prints what was measured.
+async fn soak(options: &Options) -> Result<()> {
+    let mut is_clean = true;
+    for engine in [Engine::MariaDb, Engine::Postgres] {
+        let time = Duration::from_secs(options.seconds / 2);
+        let soak = soak::run(engine, time, &mut Rng::with_seed(options.seed)).await?;
+        println!(
+            "{}: {} uploads, {} of them overwritten, {} calls, {} functions killed",
+            engine.name(),
+            soak.files,
+            soak.overwritten,
+            soak.calls,
+            soak.kills
+        );
+        println!("| files | memory (MiB) | descriptors | connections |\n|---|---|---|---|");
+        let step = (soak.samples.len() / 12).max(1);
+        for sample in soak.samples.iter().step_by(step) {
+            let mebibytes = sample.memory_bytes as f64 / f64::from(1 << 20);
+            println!("| {} | {mebibytes:.1} | {} | {} |", sample.files, sample.descriptors, sample.connections);
+        }
+        let growth = soak.growth();
+        if soak.verdict != Verdict::default() || !growth.is_empty() {
+            is_clean = false;
+            println!("WRONG {growth:?} {:#?}", soak.verdict);
+        }
+    }
+    if is_clean { Ok(()) } else { bail!("the soak has failed; see above") }
 }
 
 /// Runs cases until the time of the battery is over.

@@ -7,6 +7,7 @@ pub mod link;
 pub mod matrix;
 pub mod random;
 pub mod scene;
+pub mod soak;
 pub mod tally;
 pub mod wire;
 pub mod worker;
