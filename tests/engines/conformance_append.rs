@@ -51,7 +51,8 @@ macro_rules! for_each_staging_test {
     ($callback:ident) => {
         $callback!(conformance_append:
             cleanup_drops_stale_staging_tables,
-            two_staged_loads_of_one_file_store_once,
+            staged_row_that_is_missing_fails_the_load,
+            staged_loads_of_one_file_store_once,
         );
     };
 }
@@ -396,21 +397,42 @@ pub(crate) async fn large_file_leaves_no_staging_table(engine: &impl Engine) -> 
     Ok(())
 }
 
-/// Of two workers that stage the same source, one commits.
-pub(crate) async fn two_staged_loads_of_one_file_store_once(engine: &impl Engine) -> Result<()> {
+/// Of three workers that stage the same source, one commits. The others fail with a conflict, after which nothing is written to the
+/// fallback: one while the first transaction is open, and one after its COMMIT.
+pub(crate) async fn staged_loads_of_one_file_store_once(engine: &impl Engine) -> Result<()> {
     let destination = engine.destination_with_staging_above(1000);
     let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(500));
     let schema = file.schema();
     let mut first = open(&destination, &claim, &schema).await?;
     let mut second = open(&destination, &claim, &schema).await?;
     let loaded = write(&mut *first, file.stream()).await?;
-    write(&mut *second, file.stream()).await?;
+    let mut third = open(&destination, &claim, &schema).await?;
+    for load in [&mut second, &mut third] {
+        write(&mut **load, file.stream()).await?;
+    }
     let ready = first.finalize(claim.body(), loaded).await?;
     let error = second.finalize(claim.body(), loaded).await.err().context("both loads were finalized")?;
     assert_eq!(error.kind(), ErrorKind::Conflict);
     ensure!(matches!(ready.commit().await, CommitResult::Committed), "not committed");
+    let error = third.finalize(claim.body(), loaded).await.err().context("two loads were committed")?;
+    assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(count(engine).await?, 500);
     assert_eq!(destination.drop_stale_staging(Duration::ZERO, &[]).await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Nothing is committed if the staging table has fewer rows than were sent. The server gives no warning then.
+pub(crate) async fn staged_row_that_is_missing_fails_the_load(engine: &impl Engine) -> Result<()> {
+    let destination = engine.destination_with_staging_above(1000);
+    let (claim, file) = (claim_of_size("large.csv", 100_000), File::orders(500));
+    let mut load = open(&destination, &claim, &file.schema()).await?;
+    let loaded = write(&mut *load, file.stream()).await?;
+    let staging = engine.rows("SHOW TABLES LIKE 'spillway_staging%'").await?;
+    let staging = staging[0][0].clone().context("no staging table")?;
+    engine.rows(&format!("DELETE FROM {staging} LIMIT 1")).await?;
+    let error = load.finalize(claim.body(), loaded).await.err().context("the load was finalized")?;
+    assert_eq!(error.kind(), ErrorKind::DataRefused);
+    assert_eq!(count(engine).await?, 0);
     Ok(())
 }
 

@@ -215,5 +215,5 @@ pub(super) async fn finish(scene: &mut Scene, job: &Job, rng: &mut Rng) -> Resul
         // While the lease of the dead worker is valid.
         scene.work(job).await?;
     }
-    if scene.changes_rows() || is_repaired { scene.settle_and_replay().await } else { scene.settle().await }
+    if scene.counts_after_replay() || is_repaired { scene.settle_and_replay().await } else { scene.settle().await }
 }

@@ -34,7 +34,7 @@ pub async fn run(engine: Engine, mode: Mode, rng: &mut Rng) -> Result<Outcome> {
     if is_repaired {
         scene.repair().await?;
     }
-    if is_repaired || scene.changes_rows() {
+    if is_repaired || scene.counts_after_replay() {
         scene.settle_and_replay().await?;
     } else {
         scene.settle().await?;

@@ -75,9 +75,10 @@ impl Mode {
         !matches!(self, Self::Replace | Self::Mirror | Self::Changes | Self::Replay)
     }
 
-    /// Whether rows in the fallback must be replayed before the rows are counted, because they change rows of the table.
-    pub fn changes_rows(self) -> bool {
-        matches!(self, Self::Replace | Self::Merge | Self::Mirror | Self::Changes)
+    /// Whether rows in the fallback must be replayed before the rows are counted: they change rows of the table, or the lake lacks
+    /// them.
+    pub fn counts_after_replay(self) -> bool {
+        matches!(self, Self::Replace | Self::Merge | Self::Mirror | Self::Changes | Self::Both)
     }
 
     fn needs_repair(self) -> bool {
@@ -220,9 +221,9 @@ impl Scene {
         bail!("{key} was not loaded before the faults")
     }
 
-    /// See [`Mode::changes_rows`].
-    pub fn changes_rows(&self) -> bool {
-        self.mode.changes_rows()
+    /// See [`Mode::counts_after_replay`].
+    pub fn counts_after_replay(&self) -> bool {
+        self.mode.counts_after_replay()
     }
 
     /// Notes that a worker was killed or halted now, so that its lease expires later.

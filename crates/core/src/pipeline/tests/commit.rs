@@ -1,5 +1,7 @@
 //! COMMIT with a known result, COMMIT without a response, and COMMIT that is never sent.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use tokio::sync::watch;
 
@@ -26,7 +28,7 @@ async fn ledger_that_has_the_rows_proves_a_commit_without_response(
 #[rstest]
 #[tokio::test]
 async fn ledger_is_read_until_it_responds(#[values(Reading::Buffered, Reading::SinglePass)] reading: Reading) {
-    let fixture = Fixture::new(reading).with_retry_budget(std::time::Duration::from_secs(60));
+    let fixture = Fixture::new(reading).with_retry_budget(Duration::from_secs(60));
     fixture.database.lose_commit(CommitFault::LostAfterCommit);
     fixture.database.fail_times(Step::LookUp, ErrorKind::Conflict, 3);
     assert_eq!(fixture.process().await.unwrap().outcome, Outcome::Loaded);
@@ -102,6 +104,21 @@ async fn worker_that_cannot_write_its_lease_does_not_commit(
     let aws = fixture.aws.clone();
     fixture.database.before(Step::Finalize, move || aws.fail_with("PutObject", "lease/", 403, "AccessDenied"));
     assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::Forbidden);
+    assert_eq!(fixture.database.calls(Step::Commit), 0);
+    fixture.assert_waits("upload");
+}
+
+/// S3 fails until the lease has expired, and another worker may hold it. The worker does not wait for S3 any longer.
+#[rstest]
+#[tokio::test]
+async fn worker_that_cannot_renew_its_lease_in_time_does_not_commit(
+    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
+) {
+    let fixture = Fixture::new(reading).with_lease(Duration::from_secs(1));
+    let aws = fixture.aws.clone();
+    fixture.database.before(Step::Finalize, move || aws.fail("PutObject", "lease/"));
+    let result = tokio::time::timeout(Duration::from_secs(30), fixture.process()).await;
+    assert_eq!(result.expect("the worker waits no longer").unwrap_err().kind(), ErrorKind::LeaseLost);
     assert_eq!(fixture.database.calls(Step::Commit), 0);
     fixture.assert_waits("upload");
 }

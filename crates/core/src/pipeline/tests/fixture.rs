@@ -100,6 +100,11 @@ impl Fixture {
         self
     }
 
+    pub(super) fn with_lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
     /// Processes the file as a new worker. Fails if rows are in the database and in the fallback afterwards.
     pub(super) async fn process(&self) -> Result<Report> {
         self.process_key(KEY).await
