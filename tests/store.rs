@@ -172,6 +172,11 @@ async fn move_overwrites_nothing() -> Result<()> {
     assert_eq!(account.get("uploads/a").await?, b"ours");
     assert_eq!(account.get("processed/a").await?, b"theirs");
     assert_eq!(kind(store.move_object(&source, "uploads/a").await), ErrorKind::Internal);
+    // The source is deleted, so only its id in the metadata can tell whether an object of the same size is its copy.
+    account.put("processed/a", "them").await?;
+    assert_eq!(store.delete_version(&source).await?, ObjectDisposition::Deleted);
+    let mover = self::store(&account).await;
+    assert_eq!(kind(mover.move_object(&source, "processed/a").await), ErrorKind::DestinationTaken);
     Ok(())
 }
 

@@ -2,8 +2,11 @@ use std::future::ready;
 
 use bytes::Bytes;
 
+use jiff::Timestamp;
+
 use super::*;
 use crate::error::Position;
+use crate::memory_aws::{BUCKET, MemoryAws};
 use spillway_formats::Batch;
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::fallback::FallbackColumn;
@@ -70,6 +73,40 @@ async fn row_object_without_its_last_rows_is_an_error() {
     // Each record is `"","x"` and its line end.
     let error = rows_of(decode_csv(14), 3).await.unwrap_err();
     assert_eq!(error.message(), "the object with the rows has 2 rows, but its manifest declares 3");
+}
+
+/// The second pass over a file may lose or find a row only by a bug. Then the object is not completed.
+#[tokio::test]
+async fn other_rows_than_the_manifest_declares_are_an_error() {
+    let aws = MemoryAws::default();
+    aws.put("uploads/a.csv", "c\nx\nx\nx\n");
+    let store = Store::new(&aws.config());
+    let source = store.head(&ObjectRef::new(BUCKET, "uploads/a.csv")).await.unwrap();
+    for rows in [2, 3, 4] {
+        let manifest = Manifest {
+            source: source.clone(),
+            body_sha256: String::new(),
+            target_table: "orders".into(),
+            original_key: None,
+            glue_table: None,
+            schema: Schema::default(),
+            columns: columns(),
+            rows,
+            rows_rejected: 0,
+            reason: String::new(),
+            format: FallbackFormat::Parquet,
+            key: "fallback/orders/a.parquet".to_owned(),
+            dt: String::new(),
+            written_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut upload = store.upload(BUCKET, &manifest.key, CONTENT_TYPE);
+        let sent = send(&mut upload, &manifest, stream::iter([Ok(three_rows())]).boxed()).await;
+        let expected = match rows {
+            3 => None,
+            _ => Some(format!("3 rows were written, the manifest declares {rows}")),
+        };
+        assert_eq!(sent.err().map(|error| error.message().to_owned()), expected);
+    }
 }
 
 /// The reader treats such an object as empty.

@@ -85,6 +85,8 @@ async fn a_body_without_progress_fails_after_some_attempts() {
 async fn a_body_of_the_wrong_length_is_refused() {
     let server = ScriptedResponses::new(vec![body("01234")]).await;
     assert_eq!(kind(read_all(&server, &source(10)).await), ErrorKind::Service);
+    // The rest is not requested, as it is after a body that breaks off.
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]
