@@ -3,7 +3,7 @@
 //! Each server runs under a shell script, the keeper. The keeper watches the test, or nextest if all tests of the run share
 //! the server. When that process ends, the keeper kills the server and deletes its folder.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::process::{self, Signal};
 use crate::{run, wait};
+
+/// The interval between two tries to get the lock of a shared server.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 const SCRIPT: &str = include_str!("keeper.sh");
 /// The time limit for the end of a server.
@@ -127,7 +130,13 @@ where
 {
     let folder = run::folder()?.join(name);
     let lock = File::options().create(true).append(true).open(folder.with_extension("lock"))?;
-    lock.lock().context("cannot lock the run's folder")?;
+    // A lock that blocks would stop the thread, also for another task on it that holds the lock.
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::WouldBlock => tokio::time::sleep(LOCK_POLL).await,
+            TryLockError::Error(error) => return Err(error).context("cannot lock the run's folder"),
+        }
+    }
     let ready = folder.join("ready");
     if !ready.exists() {
         std::fs::create_dir_all(&folder)?;
