@@ -4,6 +4,8 @@
 //! value. A value is parsed strictly first. Only if that fails, its other spellings are tried
 //! ([`spillway_formats::schema::value::spelling`]).
 
+use std::io::Write;
+
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::spelling::{self, DayOrder};
@@ -130,19 +132,29 @@ pub(super) fn double(bytes: &[u8]) -> Result<f64, Rejection> {
 pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
     if let Some(Value::Double(value)) = parse(ColumnType::Double, Some(bytes)) {
         // The shortest text of the 32-bit float must be the same number as the file's text.
-        if (value as f32).to_string().parse::<f64>() == Ok(value) {
+        if shortest_number(value as f32) == Some(value) {
             return Ok(value);
         }
     }
     match (spelling::single(bytes), spelling::double(bytes)) {
         (Some(value), _) => {
             // With its shortest text, which a column with a number of digits may require.
-            let shortest = value.to_string().parse().ok().filter(|shortest: &f64| *shortest as f32 == value);
+            let shortest = shortest_number(value).filter(|shortest| *shortest as f32 == value);
             Ok(shortest.unwrap_or(value.into()))
         }
         (None, Some(_)) => Err("has more digits than a 32-bit float stores"),
         (None, None) => Err("is not a number that a float stores exactly"),
     }
+}
+
+/// Returns the number that the shortest text of a 32-bit float means.
+fn shortest_number(value: f32) -> Option<f64> {
+    // A sign, nine digits, a point, and an exponent of two digits with its sign. A buffer avoids an allocation per value.
+    let mut text = [0; 16];
+    let mut rest = &mut text[..];
+    write!(rest, "{value:e}").ok()?;
+    let unused = rest.len();
+    std::str::from_utf8(&text[..text.len() - unused]).ok()?.parse().ok()
 }
 
 /// Returns a date in days since 1970-01-01. The order is that of dates that end with their year.

@@ -13,6 +13,9 @@ const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 /// Digits per group of a numeric.
 const GROUP: usize = 4;
+const GROUP_BYTES: usize = size_of::<u16>();
+/// Size of the numbers before the groups: their count, the weight, the sign and the scale.
+const NUMERIC_HEADER_BYTES: usize = 4 * size_of::<u16>();
 /// Maximum number of digits that a numeric displays after the decimal point.
 const MAX_SCALE: usize = 16_383;
 
@@ -142,7 +145,7 @@ fn length_bytes(length: usize) -> [u8; 4] {
     i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
 }
 
-/// Writes a decimal as groups of four digits. The weight is the number of groups before the point, minus one.
+/// Writes a decimal in plain digits: a header of four numbers, then groups of four digits.
 fn numeric(digits: &[u8], out: &mut Vec<u8>) {
     let unsigned = digits.strip_prefix(b"-").unwrap_or(digits);
     let point = memchr::memchr(b'.', unsigned).unwrap_or(unsigned.len());
@@ -150,29 +153,46 @@ fn numeric(digits: &[u8], out: &mut Vec<u8>) {
     let fraction = unsigned.get(point + 1..).unwrap_or_default();
     // The check allows only zeros after these digits.
     let fraction = &fraction[..fraction.len().min(MAX_SCALE)];
-    let digit = |text: &[u8], index: usize| text.get(index).map_or(0, |byte| i16::from(byte - b'0'));
-    let mut groups: Vec<i16> = Vec::with_capacity(unsigned.len() / GROUP + 2);
-    let lead = whole.len().div_ceil(GROUP) * GROUP - whole.len();
-    let mut group = 0;
-    for index in lead..lead + whole.len() {
-        group = group * 10 + digit(whole, index - lead);
-        if index % GROUP == GROUP - 1 {
-            groups.push(std::mem::take(&mut group));
-        }
+    let header_at = out.len();
+    let groups_at = header_at + NUMERIC_HEADER_BYTES;
+    out.reserve(NUMERIC_HEADER_BYTES + GROUP_BYTES * (unsigned.len() / GROUP + 2));
+    out.resize(groups_at, 0);
+    let weight = write_groups(whole, fraction, out);
+    let groups = (out.len() - groups_at) / GROUP_BYTES;
+    let weight = if groups == 0 { 0 } else { weight };
+    let is_negative = unsigned.len() < digits.len() && groups > 0;
+    let sign = if is_negative { 0x4000 } else { 0 };
+    let header = [groups as u16, weight as u16, sign, fraction.len() as u16].map(u16::to_be_bytes);
+    out[header_at..groups_at].copy_from_slice(header.as_flattened());
+}
+
+/// Writes the digits in groups of four, without the groups of zeros at both ends. Returns the weight, which is the number of
+/// groups from the first one to the point, minus one.
+fn write_groups(whole: &[u8], fraction: &[u8], out: &mut Vec<u8>) -> i32 {
+    let start = out.len();
+    // The digits that do not fill a group come first. Without such digits, an empty group is skipped like a group of zeros.
+    let (first, whole_groups) = whole.as_rchunks::<GROUP>();
+    let (fraction_groups, last) = fraction.as_chunks::<GROUP>();
+    let mut weight = whole_groups.len() as i32;
+    let mut write = |group: u16| match group {
+        0 if out.len() == start => weight -= 1,
+        group => out.extend_from_slice(&group.to_be_bytes()),
+    };
+    write(number(first));
+    whole_groups.iter().chain(fraction_groups).for_each(|group| write(number(group)));
+    if !last.is_empty() {
+        write(number(last) * 10u16.pow((GROUP - last.len()) as u32));
     }
-    let mut weight = groups.len() as i32 - 1;
-    for start in (0..fraction.len()).step_by(GROUP) {
-        groups.push((start..start + GROUP).fold(0, |group, index| group * 10 + digit(fraction, index)));
+    while out.len() > start && out.ends_with(&[0; GROUP_BYTES]) {
+        out.truncate(out.len() - GROUP_BYTES);
     }
-    let leading_zeros = groups.iter().take_while(|group| **group == 0).count();
-    let end = groups.iter().rposition(|group| *group != 0).map_or(leading_zeros, |last| last + 1);
-    let groups = &groups[leading_zeros.min(end)..end];
-    weight = if groups.is_empty() { 0 } else { weight - leading_zeros as i32 };
-    let is_negative = unsigned.len() < digits.len() && !groups.is_empty();
-    let sign: i16 = if is_negative { 0x4000 } else { 0 };
-    for number in [groups.len() as i16, weight as i16, sign, fraction.len() as i16].iter().chain(groups) {
-        out.extend_from_slice(&number.to_be_bytes());
-    }
+    weight
+}
+
+/// Returns the number that at most four digits mean.
+#[inline]
+fn number(digits: &[u8]) -> u16 {
+    digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'))
 }
 
 /// Writes a value in COPY's text format: `\N` for NULL, and backslash escapes.
@@ -224,6 +244,10 @@ mod tests {
     #[case("0.00012345", &[2, -1, 0, 8, 1, 2345])]
     #[case("0.0000000001", &[1, -3, 0, 10, 100])]
     #[case("100000000.5000", &[4, 2, 0, 4, 1, 0, 0, 5000])]
+    #[case("-0.00010", &[1, -1, 0x4000, 5, 1])]
+    #[case("12340000.0000", &[1, 1, 0, 4, 1234])]
+    #[case("10000.00001", &[4, 1, 0, 5, 1, 0, 0, 1000])]
+    #[case("123456789012345678.123456", &[7, 4, 0, 6, 12, 3456, 7890, 1234, 5678, 1234, 5600])]
     fn decimal_is_written_in_groups_of_four(#[case] digits: &str, #[case] expected: &[i16]) {
         assert_eq!(numbers(digits), expected);
     }
