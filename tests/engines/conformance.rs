@@ -117,7 +117,7 @@ pub(crate) trait Engine {
         let mut options = DestinationOptions {
             output: Output::Database,
             redshift_keys: RedshiftKeys::default(),
-            tls: Tls::Verify { ca_pem },
+            tls: Tls::Verify { ca_pem: ca_pem.into() },
             load_method: self.load_method(),
             load_mode: LoadMode::Append,
             unknown_columns: UnknownColumns::Refuse,

@@ -56,7 +56,7 @@ pub(crate) async fn connection_failures_have_their_error_kinds(engine: &impl Eng
         (ErrorKind::Privilege, engine.with(|credentials, _| credentials.database = "unknown".into())),
         (ErrorKind::Unreachable, engine.with(|credentials, _| credentials.port = closed_port)),
         (ErrorKind::Unreachable, engine.with(|credentials, _| credentials.host = "no-such-host.invalid".into())),
-        (ErrorKind::TlsRefused, engine.with(|_, options| options.tls = Tls::Verify { ca_pem: untrusted })),
+        (ErrorKind::TlsRefused, engine.with(|_, options| options.tls = Tls::Verify { ca_pem: untrusted.into() })),
         (
             ErrorKind::Unreachable,
             engine.with(|credentials, options| {

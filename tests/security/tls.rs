@@ -32,7 +32,7 @@ async fn ensure_refused(engine: &impl Engine, attack: Attack, trusts_authority: 
     let destination = engine.with(|credentials, options| {
         credentials.port = attacker.port();
         if !trusts_authority {
-            options.tls = Tls::Verify { ca_pem: untrusted };
+            options.tls = Tls::Verify { ca_pem: untrusted.into() };
         }
     });
     let error = load_error(&destination, &claim("a.csv"), &File::orders(3)).await?;

@@ -15,6 +15,7 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
+use bytes::Bytes;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
@@ -57,7 +58,7 @@ pub(crate) struct Secrets {
     region: String,
     settings: CredentialSettings,
     cached: Arc<Mutex<Option<Credentials>>>,
-    certificates: Arc<Mutex<Option<Vec<u8>>>>,
+    certificates: Arc<Mutex<Option<Bytes>>>,
 }
 
 impl Secrets {
@@ -108,12 +109,12 @@ impl Secrets {
     }
 
     /// Returns the certificates in the secret `name` as PEM. They are read once per process.
-    pub(crate) async fn certificates(&self, name: &str) -> Result<Vec<u8>> {
+    pub(crate) async fn certificates(&self, name: &str) -> Result<Bytes> {
         let mut cached = self.certificates.lock().await;
         if let Some(pem) = &*cached {
             return Ok(pem.clone());
         }
-        let pem = self.read(name).await?.into_bytes();
+        let pem = Bytes::from(self.read(name).await?);
         if memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----").is_none() {
             return Err(invalid(name, "contains no certificate; store the certificates as PEM text"));
         }

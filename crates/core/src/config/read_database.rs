@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::SecretString;
 
 use super::environment::{Environment, settings_error};
@@ -202,12 +203,12 @@ fn tls(environment: &Environment) -> Result<Tls> {
         return Ok(Tls::Off);
     }
     let Some(path) = environment.find(&settings::RDS_CA_FILE)? else {
-        return Ok(Tls::Verify { ca_pem: RDS_CA_BUNDLE.to_vec() });
+        return Ok(Tls::Verify { ca_pem: Bytes::from_static(RDS_CA_BUNDLE) });
     };
     let unusable = |why: &str| invalid(&settings::RDS_CA_FILE, &path, Reason::Because(why.to_owned()));
     let ca_pem = std::fs::read(&path).map_err(|error| unusable("the file cannot be read").with_source(error))?;
     if memchr::memmem::find(&ca_pem, b"-----BEGIN CERTIFICATE-----").is_none() {
         return Err(unusable("the file contains no certificate"));
     }
-    Ok(Tls::Verify { ca_pem })
+    Ok(Tls::Verify { ca_pem: ca_pem.into() })
 }

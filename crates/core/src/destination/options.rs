@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::SecretString;
 
 use super::redshift::RedshiftKeys;
@@ -351,8 +352,9 @@ impl Contract<'_> {
 pub enum Tls {
     /// The server's certificate and host name are verified against these certificates.
     Verify {
-        /// One or more certificates as PEM.
-        ca_pem: Vec<u8>,
+        /// One or more certificates as PEM. Clones share them: options are cloned for each file, and the certificates of RDS
+        /// are longer than many files.
+        ca_pem: Bytes,
     },
     /// No encryption. A setting must request this explicitly.
     Off,

@@ -258,7 +258,7 @@ impl Drop for Connection {
 fn connect_options(credentials: &Credentials, options: &DestinationOptions) -> Opts {
     let tls = match &options.tls {
         Tls::Verify { ca_pem } => {
-            Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![ca_pem.clone().into()]))
+            Some(SslOpts::default().with_disable_built_in_roots(true).with_root_certs(vec![ca_pem.to_vec().into()]))
         }
         Tls::Off => None,
     };
