@@ -25,10 +25,6 @@ use super::{
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::{ObjectRef, SourceId};
 
-/// The time columns that statements read.
-const TIME_COLUMNS: [&str; 6] =
-    ["source_modified_at", "first_started_at", "started_at", "ended_at", "committed_at", "watermark"];
-
 /// A load that is about to be committed, as the ledger stores it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Loaded<'a> {
@@ -287,23 +283,36 @@ impl<'a> SqlLedger<'a> {
         connection.query(context, &self.sql::<C::Dialect>(template), params).await
     }
 
-    /// Returns a statement in a dialect. The table's name is inserted last, because it may contain placeholders.
+    /// Returns a statement in a dialect. Inserted names are not searched for placeholders, which a table's name may contain.
     fn sql<D: Dialect>(&self, template: &str) -> String {
+        let mut sql = String::with_capacity(2 * template.len());
         let mut number = 0;
-        let placeholders = template.split_inclusive('?').map(|part| match part.strip_suffix('?') {
-            Some(text) => {
+        for part in template.split_inclusive(['?', '}']) {
+            if let Some(text) = part.strip_suffix('?') {
                 number += 1;
-                Cow::Owned(format!("{text}{}", D::placeholder(number)))
+                sql += text;
+                sql += &D::placeholder(number);
+            } else if let Some((text, name)) = part.strip_suffix('}').and_then(|part| part.split_once('{')) {
+                sql += text;
+                sql += &self.inserted::<D>(name);
+            } else {
+                sql += part;
             }
-            None => Cow::Borrowed(part),
-        });
-        let mut sql = placeholders.collect::<String>().replace("{now}", D::NOW).replace("{or_keep}", D::OR_KEEP);
-        for column in TIME_COLUMNS {
-            sql = sql.replace(&format!("{{micros:{column}}}"), &D::micros(column));
         }
-        let sql = sql.replace("{attempts}", &D::quoted(&self.attempts_table()));
-        let sql = sql.replace("{syncs}", &D::quoted(&self.syncs_table()));
-        sql.replace("{ledger}", &D::quoted(self.table))
+        sql
+    }
+
+    /// Returns the text for a name in braces.
+    fn inserted<D: Dialect>(&self, name: &str) -> Cow<'static, str> {
+        match (name, name.strip_prefix("micros:")) {
+            ("now", _) => D::NOW.into(),
+            ("or_keep", _) => D::OR_KEEP.into(),
+            ("ledger", _) => D::quoted(self.table).into(),
+            ("attempts", _) => D::quoted(&self.attempts_table()).into(),
+            ("syncs", _) => D::quoted(&self.syncs_table()).into(),
+            (_, Some(column)) => D::micros(column).into(),
+            (_, None) => format!("{{{name}}}").into(),
+        }
     }
 }
 
