@@ -115,6 +115,8 @@ mod cli {
     mod modes;
     // A missing privilege: the error has the statement that grants it.
     mod privileges;
+    // What a new user does wrong: the message, the hint and the exit code.
+    mod mistakes;
     // Commands that only read, with as few settings as they need.
     mod requests;
     // `spillway diff`: two exports compared by key.

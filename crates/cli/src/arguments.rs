@@ -1,6 +1,7 @@
 //! The command line: options that every command accepts, and the commands.
 
 use clap::{Args, Parser, Subcommand};
+use spillway_core::policy::Purpose;
 
 use crate::commands::{
     check, completions, config, diff, events, extract, fallback, load, plan, publish, rejects, runs, sample, status,
@@ -11,7 +12,7 @@ use crate::commands::{
 #[derive(Debug, Parser)]
 #[command(name = "spillway", version, arg_required_else_help = true, infer_subcommands = false)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 the result needs attention, 64 wrong use or setting, 75 interrupted."
+    after_help = "Exit codes: 0 done, 1 failed, 2 the result needs attention, 64 wrong use or setting, 75 stopped by SIGTERM, 130 by Ctrl-C."
 )]
 pub(crate) struct Arguments {
     /// Options of every command.
@@ -38,6 +39,29 @@ pub(crate) struct Global {
     /// Set a setting, such as MAX_REJECTS=10; takes precedence over table settings and environment variables
     #[arg(long, global = true, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+impl Command {
+    /// What the command does, for its advice on errors.
+    pub(crate) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Extract(_) => Purpose::Extract,
+            Self::Diff(_) | Self::Publish(_) => Purpose::ReadExports,
+            Self::Plan(_)
+            | Self::Load(_)
+            | Self::Status(_)
+            | Self::Runs(_)
+            | Self::Fallback(_)
+            | Self::Rejects(_)
+            | Self::Sweep(_)
+            | Self::Sync(_)
+            | Self::Check(_)
+            | Self::Config(_)
+            | Self::Events(_)
+            | Self::Sample(_)
+            | Self::Completions(_) => Purpose::Load,
+        }
+    }
 }
 
 /// The commands.

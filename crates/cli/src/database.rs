@@ -93,6 +93,11 @@ impl DatabaseOptions {
         Self { to: url, secret, password_file, tls, ca_file }
     }
 
+    /// The URL, as the user wrote it.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.to.as_deref()
+    }
+
     /// Whether any of the options is used.
     pub(crate) fn is_used(&self) -> bool {
         let Self { to, secret, password_file, tls, ca_file } = self;

@@ -1,8 +1,10 @@
 //! The exit codes of every command.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use spillway_core::error::{Error, ErrorKind};
+use spillway_core::deadline::{Deadline, StopSignal};
+use spillway_core::error::{Error, ErrorKind, Result};
 
 /// The result of a command for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,8 +17,19 @@ pub(crate) enum Exit {
     NeedsAttention,
     /// 64: the command line or a setting is invalid.
     Usage,
-    /// 75: a signal stopped the command. Nothing was left half done. Run it again.
+    /// 75, or 130 after Ctrl-C: a signal stopped the command. Nothing was left half done. Run it again.
     Interrupted,
+}
+
+/// Whether the signal was Ctrl-C.
+static IS_CTRL_C: AtomicBool = AtomicBool::new(false);
+
+/// A deadline that is reached when the command gets SIGTERM or SIGINT (Ctrl-C).
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub(crate) fn until_signal() -> Result<Deadline> {
+    Deadline::until_signal(|signal| IS_CTRL_C.store(signal == StopSignal::Interrupt, Ordering::Relaxed))
 }
 
 impl Exit {
@@ -49,6 +62,8 @@ impl Exit {
             Self::Failed => 1,
             Self::NeedsAttention => 2,
             Self::Usage => 64,
+            // As a shell reports a process that SIGINT has ended.
+            Self::Interrupted if IS_CTRL_C.load(Ordering::Relaxed) => 130,
             Self::Interrupted => 75,
         }
     }

@@ -33,14 +33,9 @@ use session::Session;
 async fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            // Help and version are also returned as errors. A closed pipe is not a failure.
-            let _ = error.print();
-            return exit.into();
-        }
+        Err(error) => return usage(&error).into(),
     };
-    let output = Output::new(&arguments.global);
+    let output = Output::new(&arguments.global, arguments.command.purpose());
     let result = match Session::start(&arguments.global, output) {
         Ok(session) => commands::run(arguments.command, &session).await,
         Err(error) => Err(error),
@@ -50,4 +45,18 @@ async fn main() -> ExitCode {
         Exit::of(&error)
     });
     exit.into()
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn usage(error: &clap::Error) -> Exit {
+    // Help and version are also returned as errors. A closed pipe is not a failure.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Done;
+    }
+    // Without valid arguments, only the option itself tells that a script reads the result.
+    if std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+        output::usage_json(&error.render().to_string());
+    }
+    Exit::Usage
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use spillway_core::config::is_color_off;
 use spillway_core::error::{Error, chain};
-use spillway_core::policy::hint;
+use spillway_core::policy::{Purpose, hint};
 
 use crate::arguments::Global;
 use crate::table::printable;
@@ -52,11 +52,13 @@ pub(crate) struct Output {
     format: Format,
     stdout_color: Color,
     stderr_color: Color,
+    /// What the command does, for its advice on errors.
+    purpose: Purpose,
 }
 
 impl Output {
-    /// The output that the options ask for. Colors are for terminals only.
-    pub(crate) fn new(global: &Global) -> Self {
+    /// The output that the options of a command ask for. Colors are for terminals only.
+    pub(crate) fn new(global: &Global, purpose: Purpose) -> Self {
         let color = |is_terminal: bool| {
             if is_terminal && !global.no_color && !is_color_off() { Color::On } else { Color::Off }
         };
@@ -64,6 +66,7 @@ impl Output {
             format: if global.json { Format::Json } else { Format::Text },
             stdout_color: color(io::stdout().is_terminal()),
             stderr_color: color(io::stderr().is_terminal()),
+            purpose,
         }
     }
 
@@ -107,9 +110,14 @@ impl Output {
     /// Prints an error with its hint.
     pub(crate) fn error(&self, error: &Error) {
         if self.format == Format::Json {
-            self.json(&json!({ "error": ErrorDocument::of(error) }));
+            self.json(&json!({ "error": self.error_document(error) }));
         }
         self.error_text(error);
+    }
+
+    /// An error for a JSON document.
+    pub(crate) fn error_document(&self, error: &Error) -> ErrorDocument {
+        ErrorDocument::of(error, self.purpose)
     }
 
     /// Prints an error without its hint to standard error only.
@@ -122,7 +130,7 @@ impl Output {
     pub(crate) fn error_text(&self, error: &Error) {
         self.error_line(error);
         let styles = Styles(self.stderr_color);
-        if let Some(hint) = hint(error) {
+        if let Some(hint) = hint(error, self.purpose) {
             self.note(&format!("{} {hint}", styles.paint(Style::Bold, "hint:")));
         }
     }
@@ -132,6 +140,17 @@ impl Output {
         text.push('\n');
         self.raw(text.as_bytes());
     }
+}
+
+/// Prints what is wrong with a command line as a JSON document. `text` is that of the parser.
+pub(crate) fn usage_json(text: &str) {
+    // The first paragraph says what is wrong; the others are about the usage.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let message = first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let document = json!({"error": {"kind": "event_invalid", "message": message, "hint": "see --help"}});
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// The styles of one stream.
@@ -178,8 +197,7 @@ pub(crate) struct ErrorDocument {
 }
 
 impl ErrorDocument {
-    /// The document of an error.
-    pub(crate) fn of(error: &Error) -> Self {
+    fn of(error: &Error, purpose: Purpose) -> Self {
         let position = error.position();
         Self {
             kind: error.kind().name(),
@@ -188,7 +206,7 @@ impl ErrorDocument {
             line: position.map(|position| position.line),
             byte: position.map(|position| position.byte),
             column: error.column().map(str::to_owned),
-            hint: hint(error),
+            hint: hint(error, purpose),
         }
     }
 }

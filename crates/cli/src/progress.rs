@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
+use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spillway_core::progress::Progress;
 
 use crate::numbers::{count, counted};
@@ -15,8 +16,11 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest time from which a speed is computed. Before it, the first batch would show as millions of rows per second.
 const MIN_ELAPSED: Duration = Duration::from_millis(500);
 
-/// The bar. `{prefix}` has the file and the rows, `{msg}` the time that is left.
-const TEMPLATE: &str = "{prefix} [{bar:24}] {decimal_bytes}/{decimal_total_bytes}{msg}";
+/// The lengths of the bar, from wide terminals to narrow ones. With 0 there is none.
+const BAR_LENGTHS: [usize; 3] = [24, 10, 0];
+
+/// The width of a terminal that does not tell its own.
+const DEFAULT_WIDTH: usize = 80;
 
 /// Runs the work, and draws its progress if standard error is a terminal.
 pub(crate) async fn watch<T>(
@@ -29,8 +33,8 @@ pub(crate) async fn watch<T>(
         return work.await;
     }
     let bar = ProgressBar::with_draw_target(Some(size_bytes), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-        bar.set_style(style.progress_chars("=> "));
+    if let Ok(style) = ProgressStyle::with_template("{msg}") {
+        bar.set_style(style);
     }
     let mut work = std::pin::pin!(work);
     let mut seen_passes = 0;
@@ -49,10 +53,52 @@ fn draw(bar: &ProgressBar, name: &str, progress: &Progress, seen_passes: &mut u6
         *seen_passes = progress.passes();
         bar.reset();
     }
-    bar.set_position(progress.bytes());
-    let (elapsed, bytes) = (bar.elapsed(), progress.bytes());
-    bar.set_prefix(format!("{}: {}", table::printable(name), rows_so_far(progress.rows(), elapsed)));
-    bar.set_message(time_left(bytes, bar.length().unwrap_or_default(), elapsed));
+    let (elapsed, bytes, total) = (bar.elapsed(), progress.bytes(), bar.length().unwrap_or_default());
+    bar.set_position(bytes);
+    let width = Term::stderr().size_checked().map_or(DEFAULT_WIDTH, |(_, columns)| usize::from(columns));
+    let state = State {
+        name: &table::printable(name),
+        rows: &rows_so_far(progress.rows(), elapsed),
+        bytes: (bytes, total),
+        left: &time_left(bytes, total, elapsed),
+    };
+    bar.set_message(state.line(width));
+}
+
+/// The parts of the line.
+struct State<'a> {
+    name: &'a str,
+    rows: &'a str,
+    bytes: (u64, u64),
+    left: &'a str,
+}
+
+impl State<'_> {
+    /// The line of a terminal with this many columns. On a narrow one the bar is shorter or missing, and then the name is cut.
+    fn line(&self, width: usize) -> String {
+        let (bytes, total) = self.bytes;
+        let sizes = format!("{}/{}", DecimalBytes(bytes), DecimalBytes(total));
+        let with = |name: &str, bar: usize| {
+            let bar = if bar == 0 { String::new() } else { format!("[{}] ", drawn(self.bytes, bar)) };
+            format!("{name}: {} {bar}{sizes}{}", self.rows, self.left)
+        };
+        let fits = |line: &String| line.chars().count() < width;
+        if let Some(line) = BAR_LENGTHS.iter().map(|bar| with(self.name, *bar)).find(fits) {
+            return line;
+        }
+        // Without its beginning, a path still names the file.
+        let without_name = with("", 0).chars().count();
+        let end = self.name.chars().count().saturating_sub(width.saturating_sub(without_name + 2));
+        let name: String = self.name.chars().skip(end).collect();
+        with(&format!("…{name}"), 0).chars().take(width.saturating_sub(1)).collect()
+    }
+}
+
+/// The inside of a bar with this many characters.
+fn drawn((bytes, total): (u64, u64), length: usize) -> String {
+    let done = usize::try_from(bytes.saturating_mul(length as u64) / total.max(1)).unwrap_or(length).min(length);
+    let head = if done < length { ">" } else { "" };
+    format!("{}{head}{}", "=".repeat(done), " ".repeat(length - done - head.len()))
 }
 
 /// The rows so far, with their speed.
@@ -77,6 +123,41 @@ fn time_left(bytes: u64, total: u64, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn line_fits_the_terminal() {
+        let state = State {
+            name: "exports/2026-11/orders-1m.csv",
+            rows: "595,968 rows, 327,454/s",
+            bytes: (28_000_000, 39_780_000),
+            left: ", 2 seconds left",
+        };
+        let expected = [
+            (
+                120,
+                "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [================>       ] 28.00 MB/39.78 MB, 2 seconds left",
+            ),
+            (
+                104,
+                "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [=======>  ] 28.00 MB/39.78 MB, 2 seconds left",
+            ),
+            (90, "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 seconds left"),
+            (80, "…11/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 seconds left"),
+        ];
+        for (width, line) in expected {
+            assert_eq!(state.line(width), line);
+        }
+        for width in 0..200 {
+            assert!(state.line(width).chars().count() < width.max(1), "{width}: {}", state.line(width));
+        }
+        assert!(state.line(40).starts_with("…: 595,968 rows"), "{}", state.line(40));
+    }
+
+    #[test]
+    fn bar_is_full_at_the_end() {
+        assert_eq!([drawn((0, 10), 4), drawn((5, 10), 4), drawn((10, 10), 4)], [">   ", "==> ", "===="]);
+        assert_eq!(drawn((0, 0), 4), ">   ");
+    }
 
     #[test]
     fn speed_and_time_left_need_some_time() {

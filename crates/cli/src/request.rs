@@ -3,7 +3,6 @@
 use clap::Args;
 use serde_json::Value;
 use spillway_core::config::{CommandSettings, DatabaseChoice, Environment, IngestSettings};
-use spillway_core::deadline::Deadline;
 use spillway_core::destination::RunPlaces;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result};
@@ -12,6 +11,7 @@ use spillway_core::listing::ListRequest;
 use spillway_core::request::Request;
 
 use crate::database::DatabaseOptions;
+use crate::exit;
 use crate::session::Session;
 
 /// The name of this process in logs.
@@ -50,18 +50,29 @@ impl Target {
     }
 }
 
-/// Sends a request, and returns the body of the response.
-///
-/// # Errors
-/// When the request is invalid, or when an object of it failed.
-pub(crate) async fn send(session: &Session, target: &Target, request: Value) -> Result<Value> {
-    send_in(&session.environment, target, request).await
+/// Where a request runs that needs a database, and which database.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RequestOptions {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(flatten)]
+    pub(crate) database: DatabaseOptions,
+}
+
+impl RequestOptions {
+    /// Sends a request, and returns the body of the response.
+    ///
+    /// # Errors
+    /// When the request or an option is invalid, or when an object of the request failed.
+    pub(crate) async fn send(&self, session: &Session, request: Value) -> Result<Value> {
+        send_in(&with_database(session, &self.target, &self.database)?, &self.target, request).await
+    }
 }
 
 /// Sends a request, which runs with the settings of `environment` if it runs in this process.
 ///
 /// # Errors
-/// As [`send`].
+/// When the request is invalid, or when an object of it failed.
 pub(crate) async fn send_in(environment: &Environment, target: &Target, mut request: Value) -> Result<Value> {
     if let Some(bucket) = &target.bucket {
         request["bucket"] = Value::from(bucket.as_str());
@@ -85,7 +96,7 @@ pub(crate) enum Needs {
 /// Sends a request that only reads. In this process it needs no table, and no database unless `needs` says so.
 ///
 /// # Errors
-/// As [`send`], and when no option or setting names the bucket or the database.
+/// As [`send_in`], and when no option or setting names the bucket or the database.
 pub(crate) async fn send_reading(
     environment: &Environment,
     target: &Target,
@@ -124,7 +135,7 @@ pub(crate) fn with_database(session: &Session, target: &Target, database: &Datab
 /// Sends a request for runs. In this process it needs only a database: without a bucket it lists the runs of all buckets.
 ///
 /// # Errors
-/// As [`send`], and when no option or setting names the database.
+/// As [`send_in`], and when no option or setting names the database.
 pub(crate) async fn send_runs(environment: &Environment, target: &Target, request: Value) -> Result<Value> {
     if target.is_deployed() {
         return send_in(environment, target, request).await;
@@ -161,7 +172,7 @@ pub(crate) fn no_database() -> Error {
 }
 
 fn not_named(missing: &[&str]) -> Error {
-    Error::new(ErrorKind::Settings, missing.join("; "))
+    Error::new(ErrorKind::Settings, missing.join("; ")).with_advice()
 }
 
 /// Runs the request in this process, as the ingest function does, until a signal stops it.
@@ -181,7 +192,7 @@ async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
 
 async fn run(dispatch: DispatchSettings, request: Request) -> Result<Value> {
     let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.without_metrics();
-    let deadline = Deadline::until_signal(|| {})?;
+    let deadline = exit::until_signal()?;
     let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;
     let body = response["body"].as_str().unwrap_or_default();
     serde_json::from_str(body)

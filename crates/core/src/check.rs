@@ -11,7 +11,7 @@ use crate::deadline::Deadline;
 use crate::destination::{HistoryProbe, LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
-use crate::pipeline::{Context, DatabaseAccess, PipelineConfig, Refresh};
+use crate::pipeline::{Context, DatabaseAccess, Destinations, PipelineConfig, Refresh};
 use crate::policy::policy;
 use crate::row_objects::Area;
 use crate::secret::CredentialSettings;
@@ -90,11 +90,21 @@ pub(crate) async fn check(
         write(context, bucket).await,
     ));
     items.extend(delivery::uploads(context, surroundings.queue, bucket).await);
-    items.extend(database(context, deadline).await);
+    items.extend(database(&context.settings, &*context.destinations, deadline).await);
     items.push(glue(context, bucket).await);
     items.extend(lake(context).await);
     items.extend(raw_zone(context).await);
     items.push(delivery::tasks(surroundings.launcher).await);
+    Check { ok: items.iter().all(|item| item.ok), items }
+}
+
+/// Checks the login, the database and the ledger: what a load of a local file needs.
+pub(crate) async fn check_database(
+    settings: &PipelineConfig,
+    destinations: &dyn Destinations,
+    deadline: &Deadline,
+) -> Check {
+    let items = database(settings, destinations, deadline).await;
     Check { ok: items.iter().all(|item| item.ok), items }
 }
 
@@ -146,16 +156,16 @@ async fn write(context: &Context, bucket: &str) -> Result<Option<String>> {
 }
 
 /// The secret, and what the database allows its user.
-async fn database(context: &Context, deadline: &Deadline) -> Vec<CheckItem> {
+async fn database(settings: &PipelineConfig, destinations: &dyn Destinations, deadline: &Deadline) -> Vec<CheckItem> {
     const CONNECT: &str = "connect to the database and log in";
-    let tried = match &context.settings.database.access {
+    let tried = match &settings.database.access {
         DatabaseAccess::Login(CredentialSettings::Inline(_)) => {
             "read RDS_HOST, RDS_USER, RDS_PASSWORD and RDS_DB from the settings".to_owned()
         }
         DatabaseAccess::Login(CredentialSettings::Secret(secret)) => format!("read the secret {:?}", secret.name),
         DatabaseAccess::Redshift(_) => "read the name of the workgroup or cluster from the settings".to_owned(),
     };
-    let opened = context.destinations.open(&context.settings.database.options, true).await;
+    let opened = destinations.open(&settings.database.options, true).await;
     let destination = match opened {
         Ok(destination) => destination,
         Err(error) => {
@@ -173,7 +183,7 @@ async fn database(context: &Context, deadline: &Deadline) -> Vec<CheckItem> {
     match probed {
         Ok(probe) => {
             items.push(CheckItem::passed("database", CONNECT, None));
-            items.extend(probe_items(probe, &context.settings));
+            items.extend(probe_items(probe, settings));
         }
         Err(error) => {
             items.push(CheckItem::of("database", CONNECT, Err(error)));
@@ -196,7 +206,7 @@ fn not_probed(cause: &str) -> [CheckItem; 5] {
 }
 
 fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
-    let Probe { load_statement, temporary_table, table, ledger, history } = probe;
+    let Probe { load_statement, temporary_table, table, ledger, history, grants } = probe;
     let can_create = table.is_empty();
     let of_table = match table.first() {
         None => CheckItem::passed(TABLE.0, TABLE.1, None),
@@ -218,7 +228,7 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
         Ok(LedgerProbe::Usable) => CheckItem::passed(LEDGER.0, LEDGER.1, None),
         Err(error) => CheckItem::of(LEDGER.0, LEDGER.1, Err(error)),
     };
-    [
+    let mut items = [
         CheckItem::of(
             LOAD_STATEMENT.0,
             LOAD_STATEMENT.1,
@@ -228,7 +238,12 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
         of_table,
         of_ledger,
         CheckItem::of(HISTORY.0, HISTORY.1, history.map(|probe| probe.map(history_state))),
-    ]
+    ];
+    // The server names one missing privilege at a time. The first failure tells all of them.
+    if let Some(failed) = items[1..].iter_mut().find(|item| !item.ok).filter(|_| !grants.is_empty()) {
+        failed.fix = Some(format!("run as an administrator: {grants}"));
+    }
+    items
 }
 
 /// What the history lacks. That fails no check: the next sweep creates it, if the user may.

@@ -22,6 +22,15 @@ pub struct Deadline {
     stop: Option<watch::Receiver<bool>>,
 }
 
+/// A signal that asks a process to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM, from a program.
+    Terminate,
+    /// SIGINT, from a person who has pressed Ctrl-C.
+    Interrupt,
+}
+
 impl Deadline {
     /// A deadline after this time.
     pub fn within(remaining: Duration) -> Self {
@@ -44,7 +53,7 @@ impl Deadline {
     ///
     /// # Errors
     /// When the process cannot listen for signals.
-    pub fn until_signal(on_signal: impl FnOnce() + Send + 'static) -> Result<Self> {
+    pub fn until_signal(on_signal: impl FnOnce(StopSignal) + Send + 'static) -> Result<Self> {
         let listen = |kind| {
             signal(kind)
                 .map_err(|error| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(error))
@@ -52,11 +61,11 @@ impl Deadline {
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            on_signal();
+            let signal = tokio::select! {
+                _ = terminate.recv() => StopSignal::Terminate,
+                _ = interrupt.recv() => StopSignal::Interrupt,
+            };
+            on_signal(signal);
             sender.send_replace(true);
         });
         Ok(Self::until_stopped(receiver))

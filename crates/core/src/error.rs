@@ -120,7 +120,19 @@ pub struct Error {
     column: Option<String>,
     needs_other_type: bool,
     is_expected: bool,
+    advice: Advice,
     source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// Where the advice for the user of a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// It is that of the error's kind.
+    OfKind,
+    /// The message contains it.
+    InMessage,
+    /// It is this one.
+    Own(&'static str),
 }
 
 impl Error {
@@ -134,6 +146,7 @@ impl Error {
             column: None,
             needs_other_type: false,
             is_expected: false,
+            advice: Advice::OfKind,
             source: None,
         }
     }
@@ -171,6 +184,25 @@ impl Error {
     pub(crate) fn expected(mut self) -> Self {
         self.is_expected = true;
         self
+    }
+
+    /// Notes that the message says what the user can do.
+    #[must_use]
+    pub fn with_advice(mut self) -> Self {
+        self.advice = Advice::InMessage;
+        self
+    }
+
+    /// Adds advice for the user of a command, in lower case and without a full stop.
+    #[must_use]
+    pub fn advised(mut self, advice: &'static str) -> Self {
+        self.advice = Advice::Own(advice);
+        self
+    }
+
+    /// Where the advice for the user of a command is.
+    pub(crate) fn advice(&self) -> Advice {
+        self.advice
     }
 
     /// Whether nothing is wrong, and the next try finds out that the file needs no load.
@@ -233,6 +265,7 @@ impl From<spillway_formats::Error> for Error {
             column: error.column().map(str::to_owned),
             needs_other_type: false,
             is_expected: false,
+            advice: Advice::OfKind,
             source: None,
         };
         match (error.kind(), error.into_source()) {

@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_secretsmanager::config::ProvideCredentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -20,6 +21,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::aws::sdk_config;
+use crate::aws_failure::{self, CommonFailure};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The logical name of the ingest function in the template.
@@ -166,7 +168,7 @@ impl SignedRequests {
         let address = format!("{}{path}", self.endpoint(service).trim_end_matches('/'));
         let failed = |what: &str| Error::new(ErrorKind::Service, format!("cannot {what} {service} at {address}"));
         let provider = self.config.credentials_provider().ok_or_else(|| no_credentials(service))?;
-        let keys = provider.provide_credentials().await.map_err(|error| no_credentials(service).with_source(error))?;
+        let keys = provider.provide_credentials().await.map_err(|error| unusable_credentials(service, error))?;
         let identity = keys.into();
         let params = SigningParams::builder()
             .identity(&identity)
@@ -210,6 +212,15 @@ impl SignedRequests {
 
 fn no_credentials(service: &str) -> Error {
     Error::new(ErrorKind::Settings, format!("there are no AWS credentials to call {service} with"))
+}
+
+fn unusable_credentials(service: &str, error: CredentialsError) -> Error {
+    match aws_failure::of_credentials(&error) {
+        Some(CommonFailure { kind, what, advice }) => {
+            Error::new(kind, format!("cannot call {service}: {what}")).advised(advice).with_source(error)
+        }
+        None => no_credentials(service).with_source(error),
+    }
 }
 
 #[cfg(test)]

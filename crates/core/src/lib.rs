@@ -14,6 +14,7 @@
 //! Public are only the modules that the binaries and the integration tests use.
 
 mod aws;
+mod aws_failure;
 pub mod batch;
 pub mod catalog;
 pub mod check;

@@ -18,6 +18,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::aws::sdk_config;
+use crate::check::{Check, check_database};
 use crate::deadline::Deadline;
 use crate::destination::{LoadMode, Output};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +27,7 @@ use crate::local_file::{FileVersion, LocalFile};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::pattern::KeyParts;
 use crate::pipeline::{
-    ConfiguredDestinations, Dedupe, Destinations, KnownOutage, LoadAttempt, PipelineConfig, TableConfig,
+    ConfiguredDestinations, Dedupe, Destinations, FileResult, KnownOutage, LoadAttempt, PipelineConfig, TableConfig,
     describe_result, load_file,
 };
 use crate::progress::Progress;
@@ -37,7 +38,7 @@ use crate::store::Store;
 use crate::table_name::TableName;
 
 use attempt::LocalAttempt;
-pub(crate) use attempt::body;
+pub(crate) use attempt::{body, without_wider_type};
 pub use reject_files::RejectFiles;
 
 /// Loads local files into the database of the settings. The connections are shared by all files.
@@ -96,6 +97,11 @@ impl LocalLoader {
         Box::pin(self.load_now(request, deadline)).await.map_err(|error| error.for_object(name))
     }
 
+    /// Checks the login, the database and the ledger.
+    pub async fn check(&self, deadline: &Deadline) -> Check {
+        check_database(&self.settings, &*self.destinations, deadline).await
+    }
+
     /// Closes the connections.
     pub async fn close(&self) {
         self.destinations.close().await;
@@ -116,7 +122,11 @@ impl LocalLoader {
             let (source, options) = (attempt.source(), &attempt.config().files);
             let (buffer, counters) = (self.settings.buffer_max_bytes, (key_fields, progress));
             let reader = FileReader::open_local(file, source, buffer, options, counters).await?;
-            load_file(&attempt, reader).await.map_err(|failure| failure.error)
+            let result = load_file(&attempt, reader).await.map_err(|failure| failure.error)?;
+            if let FileResult::Empty = result {
+                attempt.record_empty().await?;
+            }
+            Ok(result)
         };
         let result = tokio::select! {
             result = work => result,

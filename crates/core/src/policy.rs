@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, chain};
+use crate::error::{Advice, Error, ErrorKind, chain};
 
 /// How often a failed step is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,20 +147,72 @@ pub(crate) fn policy(kind: ErrorKind) -> Policy {
     Policy { retry, action, alert, hint }
 }
 
+/// What a command does with the file or the table, which decides its advice on an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It loads files into a database, or shows what loads do and did.
+    Load,
+    /// It reads rows of a database.
+    Extract,
+    /// It reads exports or their changes.
+    ReadExports,
+}
+
 /// Returns the advice for a person who runs a command, in lower case and without a full stop. `None` if the message has better one.
 ///
 /// A command that loads a local file has no fallback, so its advice differs from that for a deployed function.
-pub fn hint(error: &Error) -> Option<&'static str> {
+pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
+    match error.advice() {
+        Advice::OfKind => {}
+        Advice::InMessage => return None,
+        Advice::Own(advice) => return Some(advice),
+    }
+    if let Some(hint) = hint_of_purpose(error.kind(), purpose) {
+        return Some(hint);
+    }
     let is_about_a_record = error.position().is_some();
     match error.kind() {
-        ErrorKind::Privilege if error.message().contains("GRANT ") => None,
         ErrorKind::DataRefused if is_about_a_record && error.column().is_some() => {
             Some("change the table or the record; to load the file without its bad records, set MAX_REJECTS")
         }
         ErrorKind::FileBroken if is_about_a_record => {
             Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
         }
+        // Without the name of a setting, the message is about an option, and says what it accepts.
+        ErrorKind::Settings if !names_setting(error.message()) => None,
         kind => Some(hint_of_kind(kind)),
+    }
+}
+
+/// Whether a message contains a name such as `MAX_REJECTS`.
+fn names_setting(message: &str) -> bool {
+    let is_name = |word: &str| {
+        word.contains('_')
+            && word.bytes().all(|byte| byte == b'_' || byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    };
+    message.split(|character: char| !character.is_ascii_alphanumeric() && character != '_').any(is_name)
+}
+
+/// The advice that differs from that of a load.
+fn hint_of_purpose(kind: ErrorKind, purpose: Purpose) -> Option<&'static str> {
+    match (purpose, kind) {
+        (Purpose::Extract, ErrorKind::Privilege) => {
+            Some("an extract needs SELECT on the table and, in PostgreSQL, USAGE on its schema")
+        }
+        (Purpose::Extract, ErrorKind::TableMismatch | ErrorKind::DataRefused) => {
+            Some("name another table or cursor, or select and cast the columns with --query")
+        }
+        (Purpose::Extract, ErrorKind::Unreachable) => {
+            Some("check host and port, and that the server accepts connections")
+        }
+        (Purpose::Extract, ErrorKind::Failover | ErrorKind::Capacity) => Some("run the command again later"),
+        (Purpose::Extract, ErrorKind::Busy | ErrorKind::DestinationTaken) => {
+            Some("do what the message says, then run the command again")
+        }
+        (Purpose::ReadExports, ErrorKind::FileBroken | ErrorKind::DataRefused) => {
+            Some("correct the file; MAX_REJECTS does not apply to exports and their changes")
+        }
+        (Purpose::Load | Purpose::Extract | Purpose::ReadExports, _) => None,
     }
 }
 
@@ -198,7 +250,7 @@ fn hint_of_kind(kind: ErrorKind) -> &'static str {
         ErrorKind::DestinationTaken => "move the object at the destination key away",
         ErrorKind::Forbidden => "check the permissions of the file, or the policies of the AWS identity",
         ErrorKind::Deadline => "raise the time limit",
-        ErrorKind::Interrupted => "nothing was stored; run the command again",
+        ErrorKind::Interrupted => "run the command again: it continues with what is not done",
         ErrorKind::Settings => "correct the option or the setting; docs/settings.md lists what each setting accepts",
         ErrorKind::SecretInvalid => "correct the secret",
         ErrorKind::EventInvalid => "correct the arguments; see --help",
@@ -266,6 +318,24 @@ mod tests {
                 assert_eq!(policy(*kind).action, Action::FallBack, "{kind}");
             }
         }
+    }
+
+    #[test]
+    fn hints_do_not_mislead() {
+        let hint = |error: Error, purpose| hint(&error, purpose);
+        let of_kind = |kind, purpose| hint(Error::new(kind, "x"), purpose).unwrap_or_default();
+        assert!(of_kind(ErrorKind::Privilege, Purpose::Load).contains("INSERT"));
+        assert!(!of_kind(ErrorKind::Privilege, Purpose::Extract).contains("INSERT"));
+        assert!(!of_kind(ErrorKind::Unreachable, Purpose::Extract).contains("stored"));
+        let broken = || Error::new(ErrorKind::FileBroken, "x").at(crate::error::Position::default());
+        assert!(hint(broken(), Purpose::Load).unwrap().contains("set MAX_REJECTS"));
+        assert!(hint(broken(), Purpose::ReadExports).unwrap().contains("does not apply"));
+        let of_settings = |message: &str| hint(Error::new(ErrorKind::Settings, message), Purpose::Load);
+        assert!(of_settings("MAX_REJECTS is -1").unwrap().contains("docs/settings.md"));
+        assert_eq!(of_settings("the URL of the database: write mysql://…"), None);
+        let own = Error::new(ErrorKind::Settings, "MAX_REJECTS").advised("own");
+        assert_eq!(hint(own, Purpose::Extract), Some("own"));
+        assert_eq!(hint(Error::new(ErrorKind::Privilege, "GRANT it").with_advice(), Purpose::Load), None);
     }
 
     #[test]

@@ -58,6 +58,9 @@ pub struct Report {
     /// The load mode of a load or a replay, or `lake` if no row is in the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_mode: Option<String>,
+    /// The load mode of the earlier load, for a file that was loaded before with another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_load_mode: Option<String>,
     /// Rows read from the file.
     pub rows_parsed: u64,
     /// Rows of this object that are in the table or the fallback. A merge stores only the last of several rows with the
@@ -123,6 +126,7 @@ impl Report {
             outcome,
             table: None,
             load_mode: None,
+            earlier_load_mode: None,
             rows_parsed: 0,
             rows_stored: 0,
             rows_updated: 0,

@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::extract::{extract_relation, extract_time};
+pub use self::extract::{extract_relation, time};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::listing::ListRequest;

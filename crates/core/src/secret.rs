@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
+use crate::aws_failure::{self, CommonFailure};
 use crate::destination::{Authentication, Credentials, Engine};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -205,8 +206,13 @@ fn failure<R>(name: &str, error: SdkError<GetSecretValueError, R>) -> Error
 where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
-    let (kind, what) = match code {
+    let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+    if let Some(CommonFailure { kind, what, advice }) = aws_failure::of_request(&error, code) {
+        return Error::new(kind, format!("the secret {name:?} cannot be read: {what}"))
+            .advised(advice)
+            .with_source(error);
+    }
+    let (kind, what) = match code.unwrap_or_default() {
         "ResourceNotFoundException" => {
             (ErrorKind::SecretInvalid, "does not exist; check RDS_SECRET_NAME and the region")
         }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::columns::ColumnRules;
 use crate::csv::{CsvDecoder, CsvDialect};
 use crate::detect::{FileFormat, StreamFormat};
-use crate::json::{JsonDecoder, JsonOptions};
+use crate::json::{JsonDecoder, JsonOptions, JsonValues};
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::schema::header::column_names;
@@ -54,6 +54,23 @@ pub enum Decoder {
     Csv(Box<CsvDecoder>),
     /// JSON.
     Json(Box<JsonDecoder>),
+}
+
+impl ReadOptions {
+    /// Whether a file of this format is read as changes of rows.
+    pub fn reads_changes(&self, format: StreamFormat) -> bool {
+        format == StreamFormat::Json && self.json.values == JsonValues::Changes
+    }
+}
+
+impl Layout {
+    /// The format of a file with this layout.
+    pub fn format(&self) -> StreamFormat {
+        match self {
+            Self::Csv(_) => StreamFormat::Csv,
+            Self::Json { .. } => StreamFormat::Json,
+        }
+    }
 }
 
 impl Decoder {

@@ -45,7 +45,7 @@ fn start() -> Result<(TaskSettings, Deadline)> {
     let provider = rustls::crypto::aws_lc_rs::default_provider().install_default();
     provider.map_err(|_| Error::new(ErrorKind::Internal, "a TLS provider is already installed"))?;
     telemetry::init(&LogSettings::from_env()?)?;
-    let deadline = Deadline::until_signal(|| {
+    let deadline = Deadline::until_signal(|_| {
         tracing::warn!("received a stop signal: rolling back and abandoning the lease");
     })?;
     Ok((TaskSettings::from_env()?, deadline))

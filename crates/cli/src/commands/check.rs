@@ -2,11 +2,13 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use spillway_core::error::Result;
+use spillway_core::config::CommandSettings;
+use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::local_load::LocalLoader;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::output::{Style, Styles};
-use crate::request::{Target, send};
+use crate::request::{RequestOptions, with_database};
 use crate::session::Session;
 use crate::table::printable;
 
@@ -14,15 +16,30 @@ use crate::table::printable;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    target: Target,
+    options: RequestOptions,
 }
 
-/// Runs the command.
+/// Runs the command. Without a bucket, it tests only what loads of local files need: the database.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
-    let body = send(session, &arguments.target, json!({"check": {}})).await?;
-    let check = &body["check"];
-    session.output.result(check, |styles| text(check, styles));
+    let options = &arguments.options;
+    let check = match options.target.names_bucket(&session.environment)? || !options.database.is_used() {
+        true => options.send(session, json!({"check": {}})).await?["check"].take(),
+        false => check_database(options, session).await?,
+    };
+    session.output.result(&check, |styles| text(&check, styles));
+    if !options.target.names_bucket(&session.environment)? {
+        session.output.next_step("with --bucket NAME, the check also tests what a deployed stack needs");
+    }
     Ok(if check["ok"] == true { Exit::Done } else { Exit::NeedsAttention })
+}
+
+async fn check_database(options: &RequestOptions, session: &Session) -> Result<Value> {
+    let settings = CommandSettings::read(&with_database(session, &options.target, &options.database)?)?;
+    let loader = LocalLoader::new(settings.pipeline).await;
+    let check = loader.check(&exit::until_signal()?).await;
+    loader.close().await;
+    serde_json::to_value(check)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the check cannot be written as JSON").with_source(error))
 }
 
 fn text(check: &Value, styles: Styles) -> String {

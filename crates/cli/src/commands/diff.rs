@@ -9,13 +9,12 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use spillway_core::config::CommandSettings;
-use spillway_core::deadline::Deadline;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::exports::{Comparison, DeltaWriter, DiffRequest, ExportDiffer, ExportSource, Summary};
 use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
 use spillway_core::progress::Progress;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::file_name::FileName;
 use crate::output::Format;
 use crate::progress;
@@ -83,7 +82,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     let key = arguments.key.clone().map(|key| ("EXPORT_KEY", key));
     let memory = arguments.memory.map(|memory| ("DIFF_MEMORY", memory.to_string()));
     let settings = CommandSettings::read(&session.environment.fixed(key.into_iter().chain(memory).collect()))?;
-    let deadline = Deadline::until_signal(|| {})?;
+    let deadline = exit::until_signal()?;
     let differ = Box::pin(ExportDiffer::new(settings.pipeline, settings.diff_memory)).await;
     let work = async {
         let mut comparison = Box::pin(compare(arguments, (old, new), &differ, session)).await?;

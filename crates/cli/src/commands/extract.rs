@@ -6,17 +6,16 @@ use std::time::Instant;
 use clap::Args;
 use serde::Serialize;
 use spillway_core::config::{CommandSettings, DatabaseChoice};
-use spillway_core::deadline::Deadline;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::extract::{
     ExtractRequest, ExtractResult, ExtractStatus, Extractor, PartCompression, PartLimits, SourceSettings,
 };
 use spillway_core::pipeline::DatabaseAccess;
 use spillway_core::progress::Progress;
-use spillway_core::request::{extract_relation, extract_time};
+use spillway_core::request::{extract_relation, time};
 
 use crate::database::{DatabaseOptions, LoginOptions};
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::numbers::{count, counted};
 use crate::session::Session;
 use crate::table::printable;
@@ -89,7 +88,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         return Err(Error::new(ErrorKind::Settings, message));
     }
     let (started, progress) = (Instant::now(), Progress::default());
-    let deadline = Deadline::until_signal(|| {})?;
+    let deadline = exit::until_signal()?;
     let database = settings.pipeline.database;
     let DatabaseAccess::Login(credentials) = database.access else {
         let message = "an extract reads PostgreSQL, MySQL or MariaDB; Redshift writes files to S3 itself, with UNLOAD";
@@ -127,7 +126,7 @@ impl Arguments {
             name,
             prefix,
             cursor: self.cursor.clone(),
-            slot: self.at.as_deref().map(extract_time).transpose()?,
+            slot: self.at.as_deref().map(|at| time("--at", at)).transpose()?,
             limits,
             compression: if self.uncompressed { PartCompression::None } else { PartCompression::Gzip },
         };

@@ -10,7 +10,7 @@ use crate::commands::reports;
 use crate::exit::Exit;
 use crate::numbers::count;
 use crate::output::Styles;
-use crate::request::{Target, send};
+use crate::request::{RequestOptions, Target};
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration, printable};
 
@@ -45,7 +45,7 @@ pub(crate) struct ReplayArguments {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
     #[command(flatten)]
-    target: Target,
+    options: RequestOptions,
 }
 
 /// Runs the command.
@@ -55,7 +55,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Show(arguments) => show(&arguments, session).await,
         Command::Replay(arguments) => {
             let request = json!({"replay": {"table": arguments.table, "limit": arguments.limit}});
-            let body = send(session, &arguments.target, request).await?;
+            let body = arguments.options.send(session, request).await?;
             Ok(reports::print(session, &body))
         }
     }

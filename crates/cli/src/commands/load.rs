@@ -19,7 +19,7 @@ use spillway_core::report::{Outcome, Report};
 use spillway_core::request::Request;
 
 use crate::database::DatabaseOptions;
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::file_name::{FileName, expand};
 use crate::numbers::counted;
 use crate::output::{ErrorDocument, Format, Style, Styles};
@@ -104,7 +104,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         return Err(no_database());
     }
     let files = names(&arguments)?;
-    let deadline = Deadline::until_signal(|| {})?;
+    let deadline = exit::until_signal()?;
     let mut loader = Loader {
         arguments: &arguments,
         session,
@@ -238,7 +238,7 @@ impl Loader<'_> {
                     true => output.error_text(&error),
                     false => output.error_line(&error),
                 }
-                FileDocument { file: file.to_owned(), report: None, error: Some(ErrorDocument::of(&error)) }
+                FileDocument { file: file.to_owned(), report: None, error: Some(output.error_document(&error)) }
             }
         }
     }
@@ -281,6 +281,10 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
 /// What the user can do about local files that were loaded before.
 const AGAIN: &str = "the same content is loaded once into a table; add --again to load it once more";
 
+/// What the user can do about local files that were loaded with another load mode.
+const AGAIN_IN_MODE: &str = "the load mode of a file that was loaded cannot be changed; add --again to load it once more with this mode, \
+                             on top of the rows that the table has";
+
 /// What the user can do about local files that are older than the one that has replaced the table.
 const AGAIN_OLDER: &str = "add --again to replace the table with the older file";
 
@@ -291,11 +295,14 @@ impl LoadDocument {
     /// What the user can do about files that needed no load.
     fn next_steps(&self) -> Vec<&'static str> {
         let reports = || self.files.iter().filter_map(|file| file.report.as_ref());
+        let is_known = |report: &Report| report.outcome == Outcome::AlreadyLoaded && report.object.is_local_file();
         let has = |outcome: Outcome, is_local: bool| {
             reports().any(|report| (report.outcome, report.object.is_local_file()) == (outcome, is_local))
         };
+        let has_other_mode = |report: &Report| report.object.is_local_file() && report.earlier_load_mode.is_some();
         let steps = [
-            (AGAIN, has(Outcome::AlreadyLoaded, true)),
+            (AGAIN_IN_MODE, reports().any(has_other_mode)),
+            (AGAIN, reports().any(|report| is_known(report) && !has_other_mode(report))),
             (AGAIN_OLDER, has(Outcome::Superseded, true)),
             (OTHER_KEY, has(Outcome::AlreadyLoaded, false)),
         ];

@@ -5,7 +5,6 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use spillway_core::config::CommandSettings;
-use spillway_core::deadline::Deadline;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::exports::{
     DeltaPublisher, ExportSource, MessageFormat, Publication, PublishRequest, PublishSummary, Scope, Start,
@@ -13,7 +12,7 @@ use spillway_core::exports::{
 use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
 use spillway_core::progress::Progress;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::file_name::FileName;
 use crate::numbers::{count, counted};
 use crate::progress;
@@ -84,7 +83,7 @@ struct PublishDocument {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let settings = CommandSettings::read(&session.environment)?;
-    let deadline = Deadline::until_signal(|| {})?;
+    let deadline = exit::until_signal()?;
     let (started, progress) = (Instant::now(), Progress::default());
     let preparing = Box::pin(prepare(arguments, settings, &progress, session));
     let publication = tokio::select! {

@@ -9,7 +9,7 @@ use crate::commands::list::{List, ListArguments, details};
 use crate::commands::reports;
 use crate::exit::Exit;
 use crate::output::Styles;
-use crate::request::{Target, send};
+use crate::request::{RequestOptions, Target};
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration, printable};
 
@@ -21,10 +21,20 @@ pub(crate) enum Command {
     /// Show the errors of a file of rejected records
     Show(KeyArguments),
     /// Load corrected records into the table that they came from
-    Load(KeyArguments),
+    Load(LoadArguments),
 }
 
-/// The arguments of `rejects show` and `rejects load`.
+/// The arguments of `rejects load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArguments {
+    /// The key of the file, such as rejected/orders/….csv
+    #[arg(value_name = "KEY")]
+    key: String,
+    #[command(flatten)]
+    options: RequestOptions,
+}
+
+/// The arguments of `rejects show`.
 #[derive(Debug, Args)]
 pub(crate) struct KeyArguments {
     /// The key of the file, such as rejected/orders/….csv
@@ -40,7 +50,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::List(arguments) => list(&arguments, session).await,
         Command::Show(arguments) => show(&arguments, session).await,
         Command::Load(arguments) => {
-            let body = send(session, &arguments.target, json!({"rejects": arguments.key})).await?;
+            let body = arguments.options.send(session, json!({"rejects": arguments.key})).await?;
             Ok(reports::print(session, &body))
         }
     }

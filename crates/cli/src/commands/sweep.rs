@@ -6,7 +6,7 @@ use spillway_core::error::Result;
 
 use crate::commands::reports;
 use crate::exit::Exit;
-use crate::request::{Target, send};
+use crate::request::RequestOptions;
 use crate::session::Session;
 
 /// The arguments of the command.
@@ -16,13 +16,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SECONDS")]
     older_than_seconds: Option<u64>,
     #[command(flatten)]
-    target: Target,
+    options: RequestOptions,
 }
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let request = json!({"sweep": {"older_than_seconds": arguments.older_than_seconds}});
-    let body = send(session, &arguments.target, request).await?;
+    let body = arguments.options.send(session, request).await?;
     let exit = reports::print(session, &body);
     let cleared = &body["cleared"];
     session.output.note(&format!(

@@ -2,12 +2,13 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use spillway_core::error::Result;
+use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::request::time;
 
 use crate::commands::reports;
 use crate::exit::Exit;
 use crate::numbers::counted;
-use crate::request::{Target, send};
+use crate::request::RequestOptions;
 use crate::session::Session;
 use crate::table::printable;
 
@@ -22,15 +23,32 @@ pub(crate) struct Arguments {
     from: Option<String>,
     /// Only files before this time
     #[arg(long, value_name = "TIME")]
-    to: Option<String>,
+    until: Option<String>,
     #[command(flatten)]
-    target: Target,
+    options: RequestOptions,
+}
+
+impl Arguments {
+    /// Fails unless the window consists of times in their order.
+    fn check_window(&self) -> Result<()> {
+        let invalid = |message: &str| Err(Error::new(ErrorKind::EventInvalid, message).with_advice());
+        if self.options.database.url().is_some_and(|url| time("--to", url).is_ok()) {
+            return invalid("--to names the database; write --until for the end of the time window");
+        }
+        let from = self.from.as_deref().map(|from| time("--from", from)).transpose()?;
+        let until = self.until.as_deref().map(|until| time("--until", until)).transpose()?;
+        match from.zip(until) {
+            Some((from, until)) if from >= until => invalid("--from must be before --until"),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
-    let sync = json!({"table": arguments.table, "start_ts": arguments.from, "end_ts": arguments.to});
-    let body = send(session, &arguments.target, json!({"sync": sync})).await?;
+    arguments.check_window()?;
+    let sync = json!({"table": arguments.table, "start_ts": arguments.from, "end_ts": arguments.until});
+    let body = arguments.options.send(session, json!({"sync": sync})).await?;
     let exit = reports::print(session, &body);
     let tables = body["sync"]["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
     for table in tables {

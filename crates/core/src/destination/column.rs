@@ -87,6 +87,16 @@ pub(super) enum Lacking<'a> {
     NeedsScan,
 }
 
+impl<'a> Lacking<'a> {
+    /// The columns, if they are known.
+    pub(super) fn columns(&self) -> &[&'a Column] {
+        match self {
+            Self::Nothing | Self::NeedsScan => &[],
+            Self::Add(columns) | Self::Ignore(columns) | Self::Json(columns) => columns,
+        }
+    }
+}
+
 /// Returns the file's columns that the table does not have.
 ///
 /// # Errors

@@ -125,7 +125,15 @@ impl<C: LoadConnection> Database<C> {
     /// Adds the missing privilege to the error of a load, after its transaction was rolled back.
     pub(super) async fn explained(&self, connection: &mut C, file: &FileClaim, error: Error) -> Error {
         match error.kind() {
-            ErrorKind::Privilege => connection.explain_denial(&file.table, &self.options, error).await,
+            ErrorKind::Privilege if connection.is_alive().await => {
+                connection.explain_denial(&file.table, &self.options, error).await
+            }
+            // A denied COPY has ended the connection.
+            ErrorKind::Privilege => {
+                let Ok(mut connection) = self.connect().await else { return error };
+                let explained = connection.explain_denial(&file.table, &self.options, error).await;
+                self.release(connection, Ok(())).await.map_or_else(|error| error, |()| explained)
+            }
             _ => error,
         }
     }

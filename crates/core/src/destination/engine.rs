@@ -113,6 +113,12 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
         error: Error,
     ) -> impl Future<Output = Error> + Send;
 
+    /// Returns the statements that grant what loads need on the database and on tables of any name; empty if nothing is missing.
+    ///
+    /// # Errors
+    /// When the server does not show the privileges of the user.
+    fn missing_grants(&mut self, options: &DestinationOptions) -> impl Future<Output = Result<String>> + Send;
+
     /// Drops the staging table. The plan then has none.
     fn drop_staging(&mut self, _plan: &mut Self::Plan) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }

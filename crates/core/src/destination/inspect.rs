@@ -11,10 +11,12 @@ use spillway_formats::schema::{Column, Schema};
 use super::column::{Lacking, NullFill, TableColumn, check_missing, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
-use super::operation::{ChangedRows, OperationChecker, OperationCounts};
+use super::operation::{ChangedRows, OperationChecker, OperationCounts, reject_operations};
 use super::table::{changeable_columns, columns_of_new_table, columns_to_send, quoted_table};
 use super::widen::WiderType;
-use super::{ChangedTypes, DestinationOptions, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres};
+use super::{
+    ChangedTypes, DestinationOptions, LedgerEntry, LedgerState, LoadMode, Product, UnknownColumns, mysql, postgres,
+};
 use crate::error::{Error, Result};
 use crate::table_name::TableName;
 
@@ -22,12 +24,21 @@ use crate::table_name::TableName;
 pub struct Inspection {
     /// The state that the load would find or record if the file needs no load: loaded, duplicate or superseded.
     pub needs_no_load: Option<LedgerState>,
+    /// The load mode of the earlier load, if the file needs no load because of one with another mode.
+    pub earlier_load_mode: Option<String>,
     /// The table.
     pub table: FoundTable,
     /// The number of rows of the table, for a mirror of the whole table; at most ten million.
     pub table_rows: Option<u64>,
     /// Checks the file's rows against the columns.
     pub values: Box<dyn RowChecker>,
+}
+
+impl Inspection {
+    /// The result for a table that does not exist.
+    fn of_new_table(table: FoundTable, values: Box<dyn RowChecker>) -> Self {
+        Self { needs_no_load: None, earlier_load_mode: None, table, table_rows: None, values }
+    }
 }
 
 /// The largest number of rows of a table that are counted: the count must not take long.
@@ -155,14 +166,14 @@ impl<C: LoadConnection> RowChecker for ColumnChecker<C> {
 /// The error with which the load would fail before it sends a row.
 pub(super) async fn inspect<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Inspection> {
     let loaded = loaded_source(connection, request).await?;
-    let (table, values) = match (found_table(connection, request).await, loaded) {
+    let (table, values) = match (found_table(connection, request).await, &loaded) {
         (Ok(found), _) => found,
         // A load of this source does not look at the table.
         (Err(_), Some(_)) => (FoundTable::NotNeeded, ColumnChecker::<C>::without_columns()),
         (Err(error), None) => return Err(error),
     };
-    let needs_no_load = match loaded {
-        Some(state) => Some(state),
+    let needs_no_load = match &loaded {
+        Some(entry) => Some(entry.state),
         None => content_state(connection, request).await?,
     };
     let table_rows = match (&table, needs_no_load) {
@@ -170,7 +181,9 @@ pub(super) async fn inspect<C: LoadConnection>(connection: &mut C, request: &Req
         (FoundTable::Existing { .. }, None) => count_rows(connection, request).await.unwrap_or_default(),
         _ => None,
     };
-    Ok(Inspection { needs_no_load, table, table_rows, values })
+    let load_mode = request.options.load_mode.name();
+    let earlier_load_mode = loaded.and_then(|entry| entry.other_load_mode(load_mode).map(str::to_owned));
+    Ok(Inspection { needs_no_load, earlier_load_mode, table, table_rows, values })
 }
 
 /// Counts the rows that a mirror of the whole table compares with those of the file. `None` in other load modes.
@@ -187,14 +200,13 @@ async fn count_rows<C: LoadConnection>(connection: &mut C, request: &Request<'_>
     rows.first().map(|row| row.count(0)).transpose()
 }
 
-/// The state of a source that needs no load. Takes no lock.
-async fn loaded_source<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Option<LedgerState>> {
+/// The ledger's entry of a source that needs no load. Takes no lock.
+async fn loaded_source<C: LoadConnection>(connection: &mut C, request: &Request<'_>) -> Result<Option<LedgerEntry>> {
     let ledger = request.ledger();
     if !ledger.exists(connection).await? {
         return Ok(None);
     }
-    let entry = ledger.find_loaded(connection, &request.file.source.id).await?;
-    Ok(entry.map(|entry| entry.state))
+    ledger.inspect_loaded(connection, &request.file.source.id).await
 }
 
 /// The state of a new source that needs no load, because its content is loaded or a newer file has replaced the table. Takes no
@@ -230,6 +242,7 @@ async fn found_table<C: LoadConnection>(
     }
     let operations = changed.as_ref().map(|changed| changed.checker(mode));
     if !exists {
+        reject_operations(mode, &file_columns.iter().collect::<Vec<_>>())?;
         let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
         let mut columns = connection.new_columns(file_columns, mode);
         changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
@@ -246,6 +259,7 @@ async fn found_table<C: LoadConnection>(
     let table_columns = connection.read_columns(table).await?;
     let names = |columns: &[&Column]| columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>();
     let lacking = find_lacking(table, &table_columns, schema, options.unknown_columns)?;
+    reject_operations(mode, lacking.columns())?;
     let extra = json_column(&options.extra_column);
     let (added, ignored) = match &lacking {
         Lacking::Nothing | Lacking::NeedsScan => (Vec::new(), Vec::new()),
@@ -305,8 +319,9 @@ pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &
     let columns = &changed.as_ref().map_or(schema, ChangedRows::schema).columns;
     if columns.is_empty() {
         let values = ColumnChecker::<mysql::connect::Connection>::without_columns();
-        return Ok(Inspection { needs_no_load: None, table: FoundTable::NotNeeded, table_rows: None, values });
+        return Ok(Inspection::of_new_table(FoundTable::NotNeeded, values));
     }
+    reject_operations(mode, &columns.iter().collect::<Vec<_>>())?;
     let operations = changed.as_ref().map(|changed| changed.checker(mode));
     let (create_sql, filled, values): (String, Vec<FilledColumn>, Box<dyn RowChecker>) = match product {
         Product::MySql | Product::MariaDb => {
@@ -325,5 +340,5 @@ pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &
         }
     };
     let table = FoundTable::Missing { create_sql, columns: filled };
-    Ok(Inspection { needs_no_load: None, table, table_rows: None, values })
+    Ok(Inspection::of_new_table(table, values))
 }

@@ -40,6 +40,12 @@ const SPELLINGS: [(&str, &str); 11] = [
     ("delete", DELETE),
 ];
 
+/// The usual name of a column of operations.
+const OPERATION: &str = "op";
+
+/// The length of the longest spelling of an operation.
+const LONGEST_SPELLING: u64 = 6;
+
 /// A file of changes without its column of operations.
 pub(super) struct ChangedRows {
     /// The columns of the rows.
@@ -50,8 +56,14 @@ pub(super) struct ChangedRows {
 
 impl ChangedRows {
     /// Finds the column of operations; `None` in other load modes, and for a file without columns.
+    ///
+    /// # Errors
+    /// When the file lacks the column, or when its records are changes and the load mode would store its deleted rows.
     pub(super) fn of(mode: &LoadMode, schema: &Schema) -> Result<Option<Self>> {
-        let LoadMode::Changes(Changes { operation_column: name, .. }) = mode else { return Ok(None) };
+        let LoadMode::Changes(Changes { operation_column: name, .. }) = mode else {
+            reject_records_of_changes(mode, schema)?;
+            return Ok(None);
+        };
         if schema.columns.is_empty() {
             return Ok(None);
         }
@@ -189,12 +201,56 @@ impl OperationChecker {
     }
 }
 
+/// Whether a load mode stores one row per key, so that a row for a deletion would be wrong.
+fn stores_one_row_per_key(mode: &LoadMode) -> bool {
+    match mode {
+        LoadMode::Merge { .. } | LoadMode::Mirror(_) => true,
+        // The rows of a history of changes, or of the last changes, include the deletions.
+        LoadMode::Append | LoadMode::Replace | LoadMode::Changes(_) => false,
+    }
+}
+
+/// Fails if the records are changes (`JSON_VALUES=changes`), and the load mode would store those that delete a row.
+fn reject_records_of_changes(mode: &LoadMode, schema: &Schema) -> Result<()> {
+    if !schema.is_of_changes || !stores_one_row_per_key(mode) {
+        return Ok(());
+    }
+    let message = format!(
+        "the records of the file are changes (JSON_VALUES=changes), and LOAD_MODE={} would store deleted rows; set LOAD_MODE=changes",
+        mode.name()
+    );
+    Err(mismatch(OPERATION, message).with_advice())
+}
+
+/// Fails if a column that the table lacks seems to have operations, and the load mode would store the rows that they delete.
+///
+/// A table that has the column has it on purpose, for example to mark deleted rows.
+pub(super) fn reject_operations(mode: &LoadMode, lacking: &[&Column]) -> Result<()> {
+    let is_operation = |column: &&&Column| {
+        let is_in_key = mode.key().is_some_and(|key| key.iter().any(|name| name.eq_ignore_ascii_case(&column.name)));
+        column.name.eq_ignore_ascii_case(OPERATION)
+            && column.column_type == ColumnType::Text
+            && column.max_bytes <= LONGEST_SPELLING
+            && !is_in_key
+    };
+    let Some(column) = lacking.iter().find(is_operation).filter(|_| stores_one_row_per_key(mode)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the table has no column {0}, which seems to be the operation of each row (insert, update or delete); LOAD_MODE={1} would \
+         store deleted rows: set LOAD_MODE=changes and OPERATION_COLUMN={0}, or, if {0} is data, add the column to the table first",
+        column.name,
+        mode.name()
+    );
+    Err(mismatch(&column.name, message).with_advice())
+}
+
 /// Returns the settings that are meant with columns that a table lacks, if they are those of a file of changes.
 pub(super) fn advice(missing: &[&Column]) -> Option<String> {
     if let Some(advice) = envelope_advice(missing) {
         return Some(advice.to_owned());
     }
-    let operation = missing.iter().find(|column| column.name.eq_ignore_ascii_case("op"))?;
+    let operation = missing.iter().find(|column| column.name.eq_ignore_ascii_case(OPERATION))?;
     Some(format!(
         "if {0} has the operation of each row (insert, update or delete), set LOAD_MODE=changes, OPERATION_COLUMN={0} and MERGE_KEY",
         operation.name
@@ -277,6 +333,27 @@ mod tests {
         }
         assert!(ChangedRows::of(&mode("op"), &schema(&[])).unwrap().is_none());
         assert!(ChangedRows::of(&LoadMode::Append, &schema(&["op"])).unwrap().is_none());
+    }
+
+    #[test]
+    fn deletions_are_not_merged_as_rows() {
+        let merge = |key: &str| LoadMode::Merge { key: vec![key.to_owned()] };
+        let changes = Schema { is_of_changes: true, ..schema(&["op", "id"]) };
+        let error = ChangedRows::of(&merge("id"), &changes).err().unwrap().to_string();
+        assert!(error.contains("JSON_VALUES=changes") && error.contains("LOAD_MODE=merge"), "{error}");
+        for stored in [LoadMode::Append, LoadMode::Replace] {
+            assert!(ChangedRows::of(&stored, &changes).unwrap().is_none(), "{stored:?}");
+        }
+        let file = columns(&[("id", ColumnType::Integer), ("Op", ColumnType::Text)]);
+        let lacking: Vec<&Column> = file.iter().collect();
+        assert!(reject_operations(&merge("id"), &lacking).unwrap_err().to_string().contains("OPERATION_COLUMN=Op"));
+        for allowed in [merge("op"), LoadMode::Append, LoadMode::Replace, mode("op")] {
+            reject_operations(&allowed, &lacking).unwrap();
+        }
+        // Longer texts and numbers are no operations.
+        let long = Column { max_bytes: 7, ..file[1].clone() };
+        let number = Column { column_type: ColumnType::Integer, ..file[1].clone() };
+        reject_operations(&merge("id"), &[&long, &number]).unwrap();
     }
 
     /// Columns with these names and types.

@@ -2,7 +2,7 @@
 
 use super::engine::LoadConnection;
 use super::{DestinationOptions, HistoryProbe};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Dialect, SqlLedger};
 use crate::object::SourceId;
 
@@ -19,6 +19,8 @@ pub struct Probe {
     pub ledger: Result<LedgerProbe>,
     /// What the attempt history lacks; `None` without a ledger.
     pub history: Result<Option<HistoryProbe>>,
+    /// The statements that grant all that the user lacks; empty if it lacks nothing, or if that is unknown.
+    pub grants: String,
 }
 
 /// The state of the ledger.
@@ -35,13 +37,24 @@ impl Probe {
     pub(super) async fn run<C: LoadConnection>(connection: &mut C, options: &DestinationOptions) -> Self {
         // Concurrent probes use different tables.
         let random = fastrand::u64(..);
-        Self {
+        let mut probe = Self {
             load_statement: connection.load_statement(options.load_method),
             temporary_table: try_temporary_table(connection, &format!("spillway_check_temporary_{random:016x}")).await,
             table: try_table(connection, &format!("spillway_check_{random:016x}")).await,
             ledger: try_ledger(connection, &SqlLedger::new(&options.ledger_table), random).await,
             history: try_history(connection, &SqlLedger::new(&options.ledger_table)).await,
+            grants: String::new(),
+        };
+        if probe.is_denied() {
+            probe.grants = connection.missing_grants(options).await.unwrap_or_default();
         }
+        probe
+    }
+
+    /// Whether the user lacks a privilege.
+    fn is_denied(&self) -> bool {
+        let errors = [self.temporary_table.as_ref().err(), self.ledger.as_ref().err()];
+        errors.into_iter().flatten().chain(&self.table).any(|error| error.kind() == ErrorKind::Privilege)
     }
 }
 
@@ -89,7 +102,7 @@ async fn try_ledger<C: LoadConnection>(connection: &mut C, ledger: &SqlLedger<'_
     }
     // No object has this identity, so no row of an object is locked.
     if let Some(id) = SourceId::parse(&format!("{random:064x}")) {
-        ledger.find_loaded(connection, &id).await?;
+        ledger.inspect_loaded(connection, &id).await?;
         ledger.try_insert(connection, &id).await?;
     }
     Ok(LedgerProbe::Usable)

@@ -13,7 +13,7 @@ use super::engine::Request;
 use super::extra::json_column;
 use super::matching::{Match, matches};
 use super::merge::mark_key;
-use super::operation::ChangedRows;
+use super::operation::{ChangedRows, reject_operations};
 use super::widen::{WiderColumn, WiderType};
 use super::{DestinationOptions, FileSchema, LoadMode, ScanReason, UnknownColumns};
 use crate::error::{Error, ErrorKind, Result};
@@ -141,6 +141,7 @@ pub(super) async fn prepare<C: TableConnection>(
         return Ok(Prepared::Ready { columns: Vec::new(), key: None });
     }
     if !exists {
+        reject_operations(mode, &schema.schema().columns.iter().collect::<Vec<_>>())?;
         match schema {
             FileSchema::Provisional { .. } => return Ok(Prepared::NeedsScan(ScanReason::TableMissing)),
             FileSchema::Final { schema, .. } => create_table(connection, request, schema).await?,
@@ -157,6 +158,7 @@ pub(super) async fn prepare<C: TableConnection>(
         table_columns = connection.read_columns(table).await?;
     }
     let lacking = find_lacking(table, &table_columns, schema, options.unknown_columns)?;
+    reject_operations(mode, lacking.columns())?;
     match add_lacking(connection, request, &table_columns, lacking).await? {
         Added::Nothing => {}
         Added::Columns => table_columns = connection.read_columns(table).await?,

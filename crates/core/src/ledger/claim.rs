@@ -6,8 +6,8 @@
 
 use super::history::time;
 use super::statements::{
-    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, INSERT, LOCKED, ORIGINAL,
-    RELEASE_TABLE, SUPERSEDED,
+    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, INSERT, LOCKED, MODE,
+    ORIGINAL, RELEASE_TABLE, SUPERSEDED,
 };
 use super::{
     Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, Row, SqlLedger,
@@ -85,7 +85,7 @@ impl SqlLedger<'_> {
         if self.execute(connection, context, INSERT, &params).await?.rows()? == 1 {
             return Ok(None);
         }
-        let Some(entry) = self.query_entry(connection, context, LOCKED, &source.id).await? else {
+        let Some(entry) = self.query_entry(connection, context, (MODE, LOCKED), &source.id).await? else {
             // Another transaction deleted the row after the INSERT. No row is locked, so nothing may be loaded.
             let message = "the source's ledger row was deleted while it was claimed";
             return Err(Error::new(ErrorKind::Conflict, message));
@@ -202,10 +202,12 @@ impl SqlLedger<'_> {
         claim: &Claim<'_>,
     ) -> Result<Option<LedgerEntry>> {
         let Some(content_id) = claim.content_id else { return Ok(None) };
-        let original = self.query(connection, "cannot read the ledger", ORIGINAL, &[content_id.into()]).await?;
+        let sql = ORIGINAL.replace("{mode}", MODE);
+        let original = self.query(connection, "cannot read the ledger", &sql, &[content_id.into()]).await?;
         let Some(original) = original.first() else { return Ok(None) };
         let (rows_parsed, reason) = duplicate_of(original)?;
-        Ok(Some(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
+        let load_mode = original.optional_text(5)?;
+        Ok(Some(LedgerEntry { load_mode, ..new_entry(claim, LedgerState::Duplicate, rows_parsed, reason) }))
     }
 
     /// Writes into the claimed row that its content is loaded under another source id, and commits.
@@ -216,7 +218,8 @@ impl SqlLedger<'_> {
         content_id: &str,
     ) -> Result<ClaimResult> {
         let context = "cannot record that the file is a duplicate";
-        let original = self.query(connection, context, ORIGINAL, &[content_id.into()]).await?;
+        let sql = ORIGINAL.replace("{mode}", MODE);
+        let original = self.query(connection, context, &sql, &[content_id.into()]).await?;
         let Some(original) = original.first() else {
             return Err(Error::new(ErrorKind::Conflict, "another worker is loading the same content"));
         };
@@ -224,7 +227,9 @@ impl SqlLedger<'_> {
         let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
+        let load_mode = original.optional_text(5)?;
+        let entry = LedgerEntry { load_mode, ..new_entry(claim, LedgerState::Duplicate, rows_parsed, reason) };
+        Ok(ClaimResult::NotNeeded(entry))
     }
 }
 
@@ -247,6 +252,7 @@ fn new_entry(claim: &Claim<'_>, state: LedgerState, rows_parsed: u64, reason: St
         object: claim.source.object.clone(),
         committed_at: None,
         reason: Some(reason),
+        load_mode: None,
     }
 }
 

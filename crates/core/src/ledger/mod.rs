@@ -111,6 +111,8 @@ pub struct LedgerEntry {
     pub committed_at: Option<Timestamp>,
     /// The reason for an outcome other than a load.
     pub reason: Option<String>,
+    /// The load mode of the load; `None` if it is unknown, or if nothing was loaded.
+    pub load_mode: Option<String>,
 }
 
 impl LedgerEntry {
@@ -124,6 +126,11 @@ impl LedgerEntry {
                 format!("it was loaded {}", from_and_when(&self.object, self.committed_at))
             }
         }
+    }
+
+    /// Returns the load mode of the earlier load, if it is not this one.
+    pub(crate) fn other_load_mode(&self, load_mode: &str) -> Option<&str> {
+        self.load_mode.as_deref().filter(|earlier| *earlier != load_mode)
     }
 }
 
@@ -289,6 +296,7 @@ mod tests {
             object: ObjectRef::of_local_file("laptop", "/data/a.csv"),
             committed_at: Some("2026-11-30T08:40:01.5Z".parse().unwrap()),
             reason: reason.map(str::to_owned),
+            load_mode: None,
         };
         let loaded = entry(LedgerState::Loaded, None);
         assert_eq!(loaded.explanation(), "it was loaded from file://laptop/data/a.csv at 2026-11-30 08:40:01 UTC");

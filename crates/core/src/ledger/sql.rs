@@ -14,8 +14,8 @@ use super::statements::{
     SYNC_WATERMARK, SYNCS,
 };
 use super::statements::{
-    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MORE_LAKE_KEY, MORE_ROWS_DELETED, MORE_ROWS_MISSING, MOVED,
-    ORIGINAL, OUTCOME,
+    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MODE, MORE_LAKE_KEY, MORE_ROWS_DELETED, MORE_ROWS_MISSING,
+    MOVED, NO_MODE, ORIGINAL, OUTCOME,
 };
 use super::table::LedgerColumns;
 use super::{
@@ -55,7 +55,7 @@ impl<'a> SqlLedger<'a> {
 
     /// Returns the query for the entry of a source. Its parameter is the source's id.
     pub(crate) fn entry_query<D: Dialect>(&self) -> String {
-        self.sql::<D>(ENTRY)
+        self.sql::<D>(&ENTRY.replace("{mode}", NO_MODE))
     }
 
     /// Returns the statements that create the ledger and the attempt history, unless they exist.
@@ -89,19 +89,33 @@ impl<'a> SqlLedger<'a> {
         Ok(())
     }
 
-    /// Returns the committed entry of a source that needs no load. Does not lock the row or wait for a lock.
+    /// Returns the committed entry of a source that needs no load. Does not lock the row or wait for a lock. The ledger must have
+    /// all columns, see [`Self::ensure`].
     pub(crate) async fn find_loaded<C: LedgerConnection>(
         &self,
         connection: &mut C,
         id: &SourceId,
     ) -> Result<Option<LedgerEntry>> {
-        let entry = self.query_entry(connection, "cannot read the ledger", "", id).await?;
+        let entry = self.query_entry(connection, "cannot read the ledger", (MODE, ""), id).await?;
+        Ok(entry.filter(|entry| entry.state.needs_no_load()))
+    }
+
+    /// Like [`Self::find_loaded`], but the ledger may be of an earlier version. Then the load mode is unknown.
+    pub(crate) async fn inspect_loaded<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+        id: &SourceId,
+    ) -> Result<Option<LedgerEntry>> {
+        let found = connection.table_columns(self.table, &[MODE]).await?;
+        let mode = if found.is_some_and(|columns| !columns.is_empty()) { MODE } else { NO_MODE };
+        let entry = self.query_entry(connection, "cannot read the ledger", (mode, ""), id).await?;
         Ok(entry.filter(|entry| entry.state.needs_no_load()))
     }
 
     /// Whether this content is loaded under any source id. Does not wait for a lock.
     pub(crate) async fn has_content<C: LedgerConnection>(&self, connection: &mut C, content_id: &str) -> Result<bool> {
-        let rows = self.query(connection, "cannot read the ledger", ORIGINAL, &[content_id.into()]).await?;
+        let original = ORIGINAL.replace("{mode}", NO_MODE);
+        let rows = self.query(connection, "cannot read the ledger", &original, &[content_id.into()]).await?;
         Ok(!rows.is_empty())
     }
 
@@ -119,13 +133,13 @@ impl<'a> SqlLedger<'a> {
         }
         let context = "cannot look up the source in the ledger";
         let Some(begin) = C::Dialect::BEGIN_LOOK_UP else {
-            return self.query_entry(connection, context, LOCKED_NOWAIT, id).await;
+            return self.query_entry(connection, context, (NO_MODE, LOCKED_NOWAIT), id).await;
         };
         connection.run(context, begin).await?;
         let is_new = self.execute(connection, context, INSERT_LOOK_UP, &[id.as_str().into()]).await?.rows()? == 1;
         let found = match is_new {
             true => None,
-            false => self.query_entry(connection, context, LOCKED_NOWAIT, id).await?,
+            false => self.query_entry(connection, context, (NO_MODE, LOCKED_NOWAIT), id).await?,
         };
         connection.run(context, "ROLLBACK").await?;
         Ok(found)
@@ -230,7 +244,7 @@ impl<'a> SqlLedger<'a> {
         let lists = " AND object_key IN (?, ?) AND etag IN (?, ?)";
         let columns = super::load_details::ListedColumns::all();
         let templates = [
-            ORIGINAL.to_owned(),
+            ORIGINAL.replace("{mode}", MODE),
             columns.select(HISTORY),
             columns.select(LEDGER_RUNS) + runs,
             ATTEMPT_RUNS.to_owned() + runs,
@@ -258,19 +272,17 @@ impl<'a> SqlLedger<'a> {
         connection.execute(context, &self.sql::<C::Dialect>(template), params).await
     }
 
-    /// Returns the entry of a source. `lock` is the end of the statement that says how the row is locked.
+    /// Returns the entry of a source. `mode` is [`MODE`] or [`NO_MODE`], and `lock` is the end of the statement that says how the row is
+    /// locked.
     pub(super) async fn query_entry<C: LedgerConnection>(
         &self,
         connection: &mut C,
         context: &str,
-        lock: &str,
+        (mode, lock): (&str, &str),
         id: &SourceId,
     ) -> Result<Option<LedgerEntry>> {
-        self.query(connection, context, &format!("{ENTRY}{lock}"), &[id.as_str().into()])
-            .await?
-            .first()
-            .map(entry)
-            .transpose()
+        let template = ENTRY.replace("{mode}", mode) + lock;
+        self.query(connection, context, &template, &[id.as_str().into()]).await?.first().map(entry).transpose()
     }
 
     pub(super) async fn query<C: LedgerConnection>(
@@ -327,5 +339,6 @@ pub(crate) fn entry(row: &Row) -> Result<LedgerEntry> {
         object: ObjectRef::new(row.text(4)?, row.text(5)?),
         committed_at: row.optional_integer(6)?.map(time).transpose()?,
         reason: row.optional_text(7)?,
+        load_mode: row.optional_text(8)?.filter(|mode| !mode.is_empty()),
     })
 }

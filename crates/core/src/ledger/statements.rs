@@ -3,13 +3,17 @@
 //! Every statement names its columns, so a ledger may have more columns than this version uses, if they are nullable or
 //! have a default.
 
+/// In place of `{mode}` comes [`MODE`], or [`NO_MODE`] for a ledger that may lack the column.
 pub(super) const ENTRY: &str = "SELECT state, rows_parsed, rows_stored, moved_to, bucket, object_key, \
-     {micros:committed_at}, LEFT(reason, 1000) FROM {ledger} WHERE source_id = ?";
+     {micros:committed_at}, LEFT(reason, 1000), {mode} FROM {ledger} WHERE source_id = ?";
+pub(super) const MODE: &str = "load_mode";
+pub(super) const NO_MODE: &str = "''";
 /// After [`ENTRY`].
 pub(super) const LOCKED: &str = " FOR UPDATE";
 /// After [`ENTRY`].
 pub(super) const LOCKED_NOWAIT: &str = " FOR UPDATE NOWAIT";
-pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at} \
+/// In place of `{mode}` comes the same as in [`ENTRY`].
+pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at}, {mode} \
      FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ? FOR UPDATE";

@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use tracing::{debug, warn};
 
 use super::{LocalLoader, RejectFiles, Repeat, interrupted_commit};
-use crate::destination::{AttemptRecord, Body, Destination, FileClaim, LoadMode, RunOutcome, TableChanges};
+use crate::destination::{
+    AttemptRecord, Body, ChangedTypes, Destination, FileClaim, LoadMode, RunOutcome, TableChanges,
+};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::local_file::LocalFile;
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pipeline::{
     AttemptNote, DatabaseAccess, Dedupe, FileRows, KnownOutage, LATE_NOTE_TIMEOUT, LakeObject, LoadAttempt,
-    NOTE_TIMEOUT, TableConfig, is_unreachable,
+    NOTE_TIMEOUT, TableConfig, empty_outcome, is_unreachable,
 };
 use crate::reader::FileShape;
 use crate::report::{Outcome, Report};
@@ -89,11 +91,24 @@ impl<'a> LocalAttempt<'a> {
         if let Err(error) = self.rejects.remove_written() {
             warn!(%error, "the file of rejected records could not be deleted");
         }
-        error
+        if error.kind() == ErrorKind::Interrupted {
+            let message = "the load was interrupted; no row of the file is stored";
+            return Error::new(ErrorKind::Interrupted, message)
+                .advised("run the same command again; it skips files that are loaded");
+        }
+        without_wider_type(error, &self.config)
     }
 }
 
 impl LocalAttempt<'_> {
+    /// Records in the ledger that the file is empty. Nothing else shows that it needs no load.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub(super) async fn record_empty(&self) -> Result<()> {
+        self.destination(false).await?.record(&self.claim(), &empty_outcome()).await
+    }
+
     /// Writes a failed attempt into the attempt history, if the database responds in time. The result of the load stays the same.
     pub(super) async fn record_failure(&self, error: &Error) {
         let kind = error.kind();
@@ -205,6 +220,17 @@ impl LoadAttempt for LocalAttempt<'_> {
 
     fn mark_commit_resolved(&self) {
         self.commit_in_doubt.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Explains that a column keeps its type although `CHANGED_TYPES` allows a change.
+pub(crate) fn without_wider_type(error: Error, config: &TableConfig) -> Error {
+    match config.destination.changed_types == ChangedTypes::Widen && error.needs_other_type() {
+        true => error.advised(
+            "CHANGED_TYPES=widen knows no type for the column that holds its values and this one; change the column or the record, or \
+             set MAX_REJECTS to load the file without its bad records",
+        ),
+        false => error,
     }
 }
 

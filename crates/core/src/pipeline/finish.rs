@@ -26,7 +26,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
     let mut report =
         describe_result(&result, attempt.config.destination.stored_mode(), |outcome| attempt.report(outcome));
     if let FileResult::Empty = result {
-        let empty = ledger_outcome(LedgerState::Loaded, EMPTY_FILE.to_owned());
+        let empty = empty_outcome();
         match attempt.config.after_load {
             AfterLoad::Move => attempt.record_outcome(&empty, None).await,
             // Only the ledger will show that the file is done.
@@ -56,13 +56,18 @@ pub(crate) fn describe_result(result: &FileResult, load_mode: &str, report: impl
             report.rows_parsed = loaded.rows_parsed + loaded.rows_rejected;
             report
         }
-        FileResult::NotNeeded { entry, counted } => already_loaded(report, entry, *counted),
+        FileResult::NotNeeded { entry, counted } => already_loaded(report, entry, load_mode, *counted),
         FileResult::Empty => report(Outcome::Loaded).because(EMPTY_FILE),
     }
 }
 
 /// The report for a file that needs no load. The counts are those of this attempt, or else those of the ledger.
-fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, counted: Option<(u64, u64)>) -> Report {
+fn already_loaded(
+    report: impl FnOnce(Outcome) -> Report,
+    entry: &LedgerEntry,
+    load_mode: &str,
+    counted: Option<(u64, u64)>,
+) -> Report {
     let outcome = match entry.state {
         LedgerState::Superseded => Outcome::Superseded,
         LedgerState::Loaded | LedgerState::Duplicate | LedgerState::FellBack | LedgerState::Rejected => {
@@ -70,6 +75,10 @@ fn already_loaded(report: impl FnOnce(Outcome) -> Report, entry: &LedgerEntry, c
         }
     };
     let mut report = report(outcome).because(entry.explanation());
+    if let Some(earlier) = entry.other_load_mode(load_mode) {
+        report.reason = Some(format!("{} with LOAD_MODE={earlier}, not {load_mode}", entry.explanation()));
+        report.earlier_load_mode = Some(earlier.to_owned());
+    }
     report.rows_stored = entry.rows_stored;
     report.rows_rejected = counted.map_or(0, |(_, rejected)| rejected);
     report.rows_parsed = counted.map_or(entry.rows_parsed, |(rows, rejected)| rows + rejected);
@@ -215,6 +224,11 @@ pub(super) fn log(report: &Report) {
             info!(outcome, rows, ms, reason, hint, "the object is processed");
         }
     }
+}
+
+/// The outcome of an empty file in the ledger.
+pub(crate) fn empty_outcome() -> LedgerOutcome {
+    ledger_outcome(LedgerState::Loaded, EMPTY_FILE.to_owned())
 }
 
 fn ledger_outcome(state: LedgerState, reason: String) -> LedgerOutcome {

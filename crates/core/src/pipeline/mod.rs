@@ -39,7 +39,7 @@ pub use config::{AfterLoad, DatabaseAccess, DatabaseSettings, Dedupe, PipelineCo
 pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
-pub(crate) use finish::describe_result;
+pub(crate) use finish::{describe_result, empty_outcome};
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use lake::{LakeObject, clean_up as clean_up_lake, objects as lake_objects, remove as remove_from_lake};
 pub(crate) use load::{LoadResult, finished_entry, load};

@@ -11,7 +11,7 @@ use crate::plan::routing::RoutePlan;
 use crate::plan::row_changes::{DeletesPlan, not_checked};
 use crate::plan::values::ValueCount;
 use crate::plan::{Place, is_result};
-use crate::policy::{Action, policy};
+use crate::policy::{Action, Purpose, hint, policy};
 use crate::reader::ScanResult;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::{Column, ColumnType};
@@ -30,6 +30,9 @@ pub struct Plan {
     pub decoded_bytes: Option<u64>,
     /// The outcome of the load.
     pub outcome: PlannedOutcome,
+    /// The load mode of the earlier load, for a file that was loaded before with another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier_load_mode: Option<String>,
     /// The reason why the file would not be loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<PlannedError>,
@@ -244,6 +247,7 @@ impl Plan {
             values: None,
             route: None,
             hint: None,
+            earlier_load_mode: None,
         }
     }
 
@@ -329,7 +333,7 @@ impl Plan {
             record: error.position().map(|position| position.record),
             column: error.column().map(str::to_owned),
             hint: match place {
-                Place::Local => crate::policy::hint(&error).unwrap_or("send the statement that the message contains"),
+                Place::Local => hint(&error, Purpose::Load).unwrap_or("do what the message says"),
                 Place::S3 => policy.hint,
             },
         });

@@ -156,7 +156,7 @@ impl Planner {
         let mut plan = Plan::new(name, file.version.size_bytes);
         plan.route = Some(routing::route(&self.settings, &file.version, file.place));
         if let Err(error) = self.fill(&mut plan, &file).await {
-            plan.fail(error, file.place)?;
+            plan.fail(local_load::without_wider_type(error, &file.config), file.place)?;
         }
         Ok(plan)
     }
@@ -212,9 +212,10 @@ impl Planner {
         }
         let hint = changes_hint(&scan.schema);
         let (inspection, rows) = self.inspect(file, scan).await?;
-        let Inspection { needs_no_load, table, table_rows, values } = inspection;
+        let Inspection { needs_no_load, earlier_load_mode, table, table_rows, values } = inspection;
         plan.hint = hint.filter(|_| matches!(table, FoundTable::Missing { .. }));
         plan.add_table(&file.config, table);
+        plan.earlier_load_mode = earlier_load_mode;
         if let Some(state) = needs_no_load {
             plan.outcome = match state {
                 LedgerState::Superseded => PlannedOutcome::Superseded,

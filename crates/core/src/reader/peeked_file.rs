@@ -69,6 +69,7 @@ impl FileReader {
         let (width, first_rows) = (first.width(), first.rows() as u64);
         let names = rows.first_names(width);
         let mut schema = inference.finish_as(names.clone()).of_first_rows();
+        schema.is_of_changes = self.options.reads_changes(format);
         if self.options.columns.set_types(&mut schema).is_err() {
             // All values together may have a type that the first ones do not prove.
             return Ok(None);

@@ -85,6 +85,7 @@ impl FileReader {
         let ScanSummary { column_names, layout, rejects, shape, bytes } = pass.end()?;
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
+        schema.is_of_changes = layout.as_ref().is_some_and(|layout| self.options.reads_changes(layout.format()));
         self.options.columns.set_types(&mut schema)?;
         self.key_fields.extend(&mut schema, rows);
         Failpoint::Inferred.reached().await?;

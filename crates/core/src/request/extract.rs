@@ -30,10 +30,10 @@ pub fn extract_relation(table: Option<&str>, query: Option<&str>, name: Option<&
     }
 }
 
-/// Reads the time in the name of a run's folder.
+/// Reads a time. `name` is that of its option or field, for the error.
 ///
 /// # Errors
 /// [`crate::error::ErrorKind::EventInvalid`] when it is not a date or a timestamp.
-pub fn extract_time(text: &str) -> Result<Timestamp> {
-    parse_timestamp("at", text)
+pub fn time(name: &str, text: &str) -> Result<Timestamp> {
+    parse_timestamp(name, text)
 }

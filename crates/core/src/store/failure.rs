@@ -10,7 +10,11 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
 use jiff::Timestamp;
 
+use crate::aws_failure;
 use crate::error::{Error, ErrorKind};
+
+/// The header with the region of a bucket, in responses to requests that were sent to another one.
+const REGION_HEADER: &str = "x-amz-bucket-region";
 
 /// Converts an SDK failure to an error. `action` completes "cannot …", such as "read the object".
 pub(super) fn failure<E>(action: &str, error: SdkError<E, HttpResponse>) -> Error
@@ -19,15 +23,57 @@ where
 {
     let response = error.raw_response();
     let status = response.map(|response| response.status().as_u16());
-    let is_delete_marker = response.and_then(|response| response.headers().get("x-amz-delete-marker")) == Some("true");
+    let header = |name: &str| response.and_then(|response| response.headers().get(name));
+    let is_delete_marker = header("x-amz-delete-marker") == Some("true");
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    let kind = if is_delete_marker { ErrorKind::SourceMissing } else { kind_of(status, code) };
-    let response = match (code, status) {
+    let details = match (code, status) {
         (Some(code), Some(status)) => format!("{code}, HTTP {status}"),
         (None, Some(status)) => format!("HTTP {status}"),
         (_, None) => "no response".to_owned(),
     };
-    Error::new(kind, format!("cannot {action} ({response})")).with_source(error)
+    let message = |what: &str| format!("cannot {action}: {what} ({details})");
+    if let Some(common) = aws_failure::of_request(&error, code) {
+        let own = Error::new(common.kind, message(common.what)).advised(common.advice);
+        // The code says everything; otherwise the cause names the address, the file or the program.
+        return if code.is_some() { own } else { own.with_source(error) };
+    }
+    if let Some(region) = region_of_bucket(status, code, header(REGION_HEADER)) {
+        return Error::new(ErrorKind::Settings, message(&region)).with_advice();
+    }
+    let kind = if is_delete_marker { ErrorKind::SourceMissing } else { kind_of(status, code) };
+    let reason = error.as_service_error().and_then(ProvideErrorMetadata::message).map(str::to_owned);
+    match (kind, code) {
+        (ErrorKind::Settings, _) => Error::new(kind, message("the bucket does not exist"))
+            .advised("check the name of the bucket, and whether AWS_PROFILE is that of its account"),
+        // S3's message names the identity, the permission and the resource.
+        (ErrorKind::Forbidden, Some("AccessDenied")) => {
+            let reason =
+                reason.map_or_else(|| "access is denied".to_owned(), |reason| format!("access is denied: {reason}"));
+            Error::new(kind, message(&reason)).advised(DENIED)
+        }
+        (ErrorKind::Forbidden, None) => {
+            Error::new(kind, message("access is denied, or the object does not exist")).advised(DENIED)
+        }
+        _ => Error::new(kind, format!("cannot {action} ({details})")).with_source(error),
+    }
+}
+
+/// The advice after a denied request.
+const DENIED: &str = "aws sts get-caller-identity shows the AWS identity; it needs the permission in its policy and in the policy of the \
+                      bucket, and s3:ListBucket to be told that an object does not exist";
+
+/// Returns what is wrong with the region of a request, if S3 refuses it because of its region.
+fn region_of_bucket(status: Option<u16>, code: Option<&str>, region: Option<&str>) -> Option<String> {
+    let is_other_region = match code {
+        Some("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => true,
+        // HEAD has no body and so no code.
+        None => matches!(status, Some(301 | 400)) && region.is_some(),
+        Some(_) => false,
+    };
+    is_other_region.then(|| match region {
+        Some(region) => format!("the bucket is in the region {region}; set AWS_REGION={region}"),
+        None => "the bucket is in another region; set AWS_REGION to it".to_owned(),
+    })
 }
 
 /// Whether a HEAD returned 404. HEAD has no body and so no code: the caller must confirm it with GET.

@@ -8,8 +8,9 @@ use super::moves::{CopyLimits, ObjectDisposition};
 use super::scripted_responses::{Response, ScriptedResponses};
 use super::write::{Created, Deleted};
 use crate::cost::Requests;
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Result, chain};
 use crate::object::{ObjectRef, ObjectVersion};
+use crate::policy::{Purpose, hint};
 
 const ETAG: &str = "\"00000000000000000000000000000001\"";
 const OTHER: &str = "\"00000000000000000000000000000002\"";
@@ -379,4 +380,38 @@ async fn a_part_copy_that_fails_with_status_200_is_aborted() {
     assert_eq!(requests[4].header("x-amz-copy-source-range"), Some("bytes=2-3"));
     assert!(requests[3..5].iter().all(|request| request.header("x-amz-copy-source-if-match") == Some(ETAG)));
     assert!(requests[5].line.starts_with("DELETE") && requests[5].line.contains("uploadId=u"), "{}", requests[5].line);
+}
+
+/// What a user reads after a failure that the user can correct.
+#[rstest]
+#[case(Response::error(404, "NoSuchBucket"), ErrorKind::Settings, "the bucket does not exist", "check the name of the bucket")]
+#[case(Response::error(403, "AccessDenied"), ErrorKind::Forbidden, "access is denied: m", "get-caller-identity")]
+#[case(Response::error(400, "ExpiredToken"), ErrorKind::Service, "the AWS credentials have expired", "log in again")]
+#[case(Response::error(403, "InvalidAccessKeyId"), ErrorKind::Forbidden, "AWS does not know the access key", "AWS_ACCESS_KEY_ID")]
+#[case(Response::error(403, "SignatureDoesNotMatch"), ErrorKind::Forbidden, "the secret access key", "AWS_SECRET_ACCESS_KEY")]
+#[case(Response::error(403, "RequestTimeTooSkewed"), ErrorKind::Service, "the clock of this machine", "set the clock")]
+#[case(Response::error(301, "PermanentRedirect").with("x-amz-bucket-region", "eu-west-1"), ErrorKind::Settings,
+    "in the region eu-west-1; set AWS_REGION=eu-west-1", "")]
+#[case(Response::error(400, "AuthorizationHeaderMalformed"), ErrorKind::Settings, "in another region; set AWS_REGION", "")]
+#[tokio::test]
+async fn failure_of_a_request_is_a_sentence_with_advice(
+    #[case] response: Response,
+    #[case] kind: ErrorKind,
+    #[case] what: &str,
+    #[case] advice: &str,
+) {
+    let server = ScriptedResponses::new(vec![response]).await;
+    let error = read_all(&server, &source(10)).await.unwrap_err();
+    let text = chain(&error);
+    assert!(error.kind() == kind && text.starts_with("s3://b/uploads/a b.csv: cannot ") && text.contains(what), "{text}");
+    assert!(!text.contains("service error"), "{text}");
+    let hint = hint(&error, Purpose::Load).unwrap_or_default();
+    assert!(hint.contains(advice) && hint.is_empty() == advice.is_empty(), "{hint}");
+}
+
+#[tokio::test]
+async fn bucket_of_another_region_is_named_without_a_body() {
+    let server = ScriptedResponses::new(vec![Response::head(0).status(301).with("x-amz-bucket-region", "eu-west-1")]).await;
+    let error = server.store.head(&ObjectRef::new("b", "a.csv")).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Settings && error.to_string().contains("set AWS_REGION=eu-west-1"), "{error}");
 }

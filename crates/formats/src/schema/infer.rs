@@ -122,7 +122,7 @@ impl Inference {
             NameSource::File => 0,
             NameSource::Positions => self.columns.len(),
         };
-        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect(), unnamed }
+        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect(), unnamed, is_of_changes: false }
     }
 }
 

@@ -174,6 +174,9 @@ pub struct Schema {
     /// Such a name only counts positions (`col_1`), so an existing table is matched by position.
     #[serde(default)]
     pub unnamed: usize,
+    /// Whether the rows are changes of rows (`JSON_VALUES=changes`), with their operations in the column `op`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_of_changes: bool,
 }
 
 impl Schema {

@@ -220,7 +220,11 @@ fn outcome(plan: &Plan, styles: Styles) -> String {
     let stored = counted(plan.rows_parsed - plan.rows_rejected, noun);
     let (style, text) = match plan.outcome {
         PlannedOutcome::Loaded => (Style::Good, format!("would load {stored}")),
-        PlannedOutcome::AlreadyLoaded => (Style::Good, "would load nothing: the file was loaded before".to_owned()),
+        PlannedOutcome::AlreadyLoaded => {
+            let mode =
+                plan.earlier_load_mode.as_ref().map(|mode| format!(", with LOAD_MODE={mode}")).unwrap_or_default();
+            (Style::Good, format!("would load nothing: the file was loaded before{mode}"))
+        }
         PlannedOutcome::Superseded => {
             (Style::Good, "would load nothing: a newer file has replaced the table".to_owned())
         }

@@ -1,4 +1,7 @@
-//! Explains a missing privilege by the server's message, which names the privilege and the table.
+//! Explains a missing privilege: the one that the server's message names, and all others that the load would lack after it.
+//!
+//! The server names one privilege at a time. The others are found in information_schema, which shows the privileges of the account but
+//! not those of its roles.
 
 use std::error::Error as _;
 
@@ -8,23 +11,119 @@ use super::codes::{ER_COLUMNACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TA
 use super::connect::Connection;
 use super::staging;
 use super::table::quoted;
-use crate::destination::denial::{MissingGrant, explained};
-use crate::error::Error;
+use crate::destination::DestinationOptions;
+use crate::destination::denial::{MissingGrant, add, explained, needs_temporary_table, statements, wanted_tables};
+use crate::error::{Error, Result};
+use crate::table_name::TableName;
 
-/// Adds the missing privilege and its GRANT to an error of the server. Other errors stay as they are.
-pub(super) async fn explain(connection: &mut Connection, error: Error) -> Error {
-    let missing = error
+/// The privilege for temporary tables, which can be granted only on a whole database.
+const TEMPORARY: &str = "CREATE TEMPORARY TABLES";
+
+/// What loads need on the whole database: tables of any name are created, loaded, changed, and dropped if they are staging tables.
+const ON_DATABASE: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", TEMPORARY, "ALTER", "DROP"];
+
+/// The privileges of an account on a table of a schema. An empty name stands for the schema itself.
+const PRIVILEGES: &str = "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = ? \
+     UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = ? AND ? LIKE TABLE_SCHEMA \
+     UNION SELECT PRIVILEGE_TYPE FROM information_schema.TABLE_PRIVILEGES \
+     WHERE GRANTEE = ? AND TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+
+/// Adds the missing privileges and their GRANTs to an error of the server. Other errors stay as they are.
+pub(super) async fn explain(
+    connection: &mut Connection,
+    table: &TableName,
+    options: &DestinationOptions,
+    error: Error,
+) -> Error {
+    let named = error
         .source()
         .and_then(|source| source.downcast_ref::<ServerError>())
         .and_then(|server| missing_grant(server.code, &server.message, &connection.database));
-    let Some(missing) = missing else { return error };
-    // The account may have another host than the user in the message.
-    let account: Result<Vec<String>, Error> =
-        connection.rows("cannot read the name of the account", "SELECT CURRENT_USER()", ()).await;
-    match account.ok().and_then(|names| names.first().map(|name| quoted_account(name))) {
-        Some(account) => explained(error, &account, &[missing]),
-        None => error,
+    let Some(named) = named else { return error };
+    let Ok(account) = account(connection).await else { return error };
+    // Without the others, the message still has the one that the server names.
+    let mut missing = missing_for_load(connection, &account, table, options).await.unwrap_or_default();
+    add(&mut missing, named);
+    explained(error, &quoted_account(&account), &missing)
+}
+
+/// See [`crate::destination::engine::LoadConnection::missing_grants`].
+pub(super) async fn missing_grants(connection: &mut Connection, _: &DestinationOptions) -> Result<String> {
+    let account = account(connection).await?;
+    if has_role(connection).await {
+        return Ok(String::new());
     }
+    let database = connection.database.clone();
+    let grants = lacking(connection, &account, (&database, ""), &ON_DATABASE).await?.map(|privileges| MissingGrant {
+        privileges,
+        object: format!("the database {}", quoted(&database)),
+        object_sql: format!("{}.*", quoted(&database)),
+    });
+    Ok(statements(&quoted_account(&account), grants.as_slice()))
+}
+
+/// The account, such as `loader@%`. It may have another host than the user in a message of the server.
+async fn account(connection: &mut Connection) -> Result<String> {
+    let rows = connection.rows("cannot read the name of the account", "SELECT CURRENT_USER()", ()).await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+/// Whether the session has a role, whose privileges are unknown.
+async fn has_role(connection: &mut Connection) -> bool {
+    let role: Result<Vec<Option<String>>> = connection.rows("cannot read the role", "SELECT CURRENT_ROLE()", ()).await;
+    // A server without roles does not know the function.
+    role.is_ok_and(|rows| rows.into_iter().flatten().any(|role| role != "NONE"))
+}
+
+/// The privileges that a load lacks; none if the session has a role.
+async fn missing_for_load(
+    connection: &mut Connection,
+    account: &str,
+    table: &TableName,
+    options: &DestinationOptions,
+) -> Result<Vec<MissingGrant>> {
+    let mut missing = Vec::new();
+    if has_role(connection).await {
+        return Ok(missing);
+    }
+    for wanted in wanted_tables(Some(table), options) {
+        let (schema, name) = connection.schema_and_name(&wanted.table);
+        // A table without any privilege for the user is not visible. A GRANT with CREATE is valid whether or not the table exists.
+        let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+        let found: Vec<String> = connection.rows("cannot look for a table", sql, (&schema, &name)).await?;
+        let create: &[&str] = if found.is_empty() { &["CREATE"] } else { &[] };
+        let privileges = [create, wanted.privileges].concat();
+        if let Some(privileges) = lacking(connection, account, (&schema, &name), &privileges).await? {
+            let sql = format!("{}.{}", quoted(&schema), quoted(&name));
+            missing.push(MissingGrant { privileges, object: format!("the table {sql}"), object_sql: sql });
+        }
+    }
+    let database = connection.database.clone();
+    if needs_temporary_table(&options.load_mode)
+        && let Some(privileges) = lacking(connection, account, (&database, ""), &[TEMPORARY]).await?
+    {
+        let object = format!("the database {}", quoted(&database));
+        missing.push(MissingGrant { privileges, object, object_sql: format!("{}.*", quoted(&database)) });
+    }
+    Ok(missing)
+}
+
+/// Returns those of the privileges that an account lacks, separated by commas; `None` if it has all.
+async fn lacking(
+    connection: &mut Connection,
+    account: &str,
+    (schema, table): (&str, &str),
+    wanted: &[&str],
+) -> Result<Option<String>> {
+    // information_schema does not escape quotes.
+    let grantee = match account.rsplit_once('@') {
+        Some((user, host)) => format!("'{user}'@'{host}'"),
+        None => format!("'{account}'"),
+    };
+    let params = (&grantee, &grantee, schema, &grantee, schema, table);
+    let found: Vec<String> = connection.rows("cannot read the privileges of the user", PRIVILEGES, params).await?;
+    let lacks: Vec<&str> = wanted.iter().copied().filter(|wanted| found.iter().all(|has| has != wanted)).collect();
+    Ok((!lacks.is_empty()).then(|| lacks.join(", ")))
 }
 
 /// Returns the privilege that a message names. `database` is the database of the session.
@@ -38,7 +137,7 @@ fn missing_grant(code: u16, message: &str, database: &str) -> Option<MissingGran
     match code {
         // On an open connection, only the creation of a temporary table needs a privilege for the whole database.
         ER_DBACCESS_DENIED_ERROR => {
-            Some(grant("CREATE TEMPORARY TABLES", format!("the database {}", quoted(database)), whole_database))
+            Some(grant(TEMPORARY, format!("the database {}", quoted(database)), whole_database))
         }
         ER_TABLEACCESS_DENIED_ERROR | ER_COLUMNACCESS_DENIED_ERROR => {
             let (privileges, rest) = message.split_once(" command denied to user ")?;

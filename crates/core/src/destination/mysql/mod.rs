@@ -167,8 +167,12 @@ impl LoadConnection for Connection {
         }
     }
 
-    async fn explain_denial(&mut self, _: &TableName, _: &DestinationOptions, error: Error) -> Error {
-        denial::explain(self, error).await
+    async fn explain_denial(&mut self, table: &TableName, options: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, table, options, error).await
+    }
+
+    async fn missing_grants(&mut self, options: &DestinationOptions) -> Result<String> {
+        denial::missing_grants(self, options).await
     }
 
     async fn commit(&mut self, limit: Duration, (): ()) -> CommitResult {

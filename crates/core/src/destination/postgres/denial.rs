@@ -4,28 +4,34 @@ use std::error::Error as _;
 
 use super::connect::Connection;
 use super::failure::ServerError;
-use super::table::{quoted, quoted_table};
-use crate::destination::denial::{MissingGrant, explained};
-use crate::destination::{DestinationOptions, LoadMode};
+use super::table::quoted_table;
+use crate::destination::DestinationOptions;
+use crate::destination::denial::{
+    MissingGrant, WantedTable, add, explained, needs_temporary_table, statements, wanted_tables,
+};
 use crate::error::{Error, Result};
-use crate::ledger::{LedgerConnection, Row, Value};
+use crate::ledger::{LedgerConnection, Value};
 use crate::table_name::TableName;
 
-/// The privileges that a load needs on the ledger.
-const OF_LEDGER: &str = "SELECT,INSERT,UPDATE";
-
-/// User, database, and what is missing on the schema ($1), the table ($2, needs $3), the ledger ($4, needs $5) and the database ($6).
-const MISSING: &str = "SELECT quote_ident(current_user)::text, quote_ident(current_database())::text, \
-     (SELECT string_agg(p, ', ') FROM unnest(ARRAY['USAGE', 'CREATE']) p \
-      WHERE NOT (SELECT bool_and(has_schema_privilege(oid, p)) FROM pg_namespace WHERE nspname = $1)), \
-     (SELECT string_agg(p, ', ') FROM unnest(string_to_array($3, ',')) p \
-      WHERE NOT has_table_privilege(to_regclass(NULLIF($2, '')), p)), \
-     (SELECT string_agg(p, ', ') FROM unnest(string_to_array($5, ',')) p \
-      WHERE NOT has_table_privilege(to_regclass(NULLIF($4, '')), p)), \
-     (SELECT string_agg(p, ', ') FROM unnest(string_to_array($6, ',')) p \
+/// User and database, and what is missing on the database (needs $1).
+const ON_DATABASE: &str = "SELECT quote_ident(current_user)::text, quote_ident(current_database())::text, \
+     (SELECT string_agg(p, ', ') FROM unnest(string_to_array($1, ',')) p \
       WHERE NOT has_database_privilege(current_database(), p))";
 
-/// Adds the missing privileges of a load and their GRANT to an error of the server. Runs outside of any transaction.
+/// The schema of a table, and what is missing on both. The schema is $1 or the first of the search path, the table $2 (needs $3).
+///
+/// A new table needs CREATE on its schema. The catalog shows tables of schemas that the user may not use.
+const ON_TABLE: &str = "SELECT quote_ident(n.nspname)::text, \
+     (SELECT string_agg(p, ', ') FROM unnest(CASE WHEN c.oid IS NULL THEN ARRAY['USAGE', 'CREATE'] ELSE ARRAY['USAGE'] END) p \
+      WHERE NOT has_schema_privilege(n.oid, p)), \
+     (SELECT string_agg(p, ', ') FROM unnest(string_to_array($3, ',')) p WHERE NOT has_table_privilege(c.oid, p)) \
+     FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2::text \
+     WHERE n.nspname = COALESCE(NULLIF($1::text, ''), current_schema()::text, NULLIF($4::text, ''), 'public')";
+
+/// The action of the queries.
+const CONTEXT: &str = "cannot read the privileges of the user";
+
+/// Adds the missing privileges of a load and their GRANTs to an error of the server. Runs outside of any transaction.
 pub(super) async fn explain(
     connection: &mut Connection,
     table: &TableName,
@@ -33,45 +39,57 @@ pub(super) async fn explain(
     error: Error,
 ) -> Error {
     let message = error.source().and_then(|source| source.downcast_ref::<ServerError>());
-    let schema = message.and_then(ServerError::denied_schema).unwrap_or_default().to_owned();
-    let (table, ledger) = (quoted_table(table), quoted(&options.ledger_table));
-    let (of_table, of_database) = wanted(&options.load_mode);
-    // The name of a table in a schema without privileges cannot be resolved.
-    let names =
-        if schema.is_empty() { [table.as_str(), of_table, ledger.as_str(), OF_LEDGER, of_database] } else { [""; 5] };
-    let params: Vec<Value<'_>> = [schema.as_str()].into_iter().chain(names).map(Value::from).collect();
-    let context = "cannot read the privileges of the user";
-    let Ok(rows) = connection.query(context, MISSING, &params).await else { return error };
-    match rows.first().map(|row| missing(row, &schema, &table, &ledger)) {
-        Some(Ok((user, missing))) => explained(error, &user, &missing),
-        Some(Err(_)) | None => error,
+    let denied_schema = message.and_then(ServerError::denied_schema).unwrap_or_default().to_owned();
+    let temporary = if needs_temporary_table(&options.load_mode) { "TEMPORARY" } else { "" };
+    match missing(connection, &denied_schema, &wanted_tables(Some(table), options), temporary).await {
+        Ok((user, missing)) => explained(error, &user, &missing),
+        Err(_) => error,
     }
 }
 
-/// Returns the privileges that a load mode needs on the table, and those on the database, separated by commas.
-fn wanted(mode: &LoadMode) -> (&'static str, &'static str) {
-    match mode {
-        LoadMode::Append => ("INSERT", ""),
-        LoadMode::Replace => ("INSERT,DELETE", ""),
-        LoadMode::Merge { .. } => ("SELECT,INSERT,UPDATE", "TEMPORARY"),
-        LoadMode::Mirror(_) | LoadMode::Changes(_) => ("SELECT,INSERT,UPDATE,DELETE", "TEMPORARY"),
-    }
+/// See [`crate::destination::engine::LoadConnection::missing_grants`].
+pub(super) async fn missing_grants(connection: &mut Connection, options: &DestinationOptions) -> Result<String> {
+    let mut wanted = wanted_tables(None, options);
+    // A table of any other name.
+    wanted.push(WantedTable { table: "".into(), privileges: &[] });
+    let (user, missing) = missing(connection, "", &wanted, "TEMPORARY").await?;
+    Ok(statements(&user, &missing))
 }
 
-fn missing(row: &Row, schema: &str, table: &str, ledger: &str) -> Result<(String, Vec<MissingGrant>)> {
+/// Returns the user, and what it lacks on schemas, tables and the database.
+async fn missing(
+    connection: &mut Connection,
+    denied_schema: &str,
+    wanted: &[WantedTable],
+    of_database: &str,
+) -> Result<(String, Vec<MissingGrant>)> {
+    let rows = connection.query(CONTEXT, ON_DATABASE, &[of_database.into()]).await?;
+    let Some(row) = rows.first() else { return Ok((String::new(), Vec::new())) };
     let (user, database) = (row.text(0)?, row.text(1)?);
-    let schema = quoted(schema);
-    let objects = [
-        (2, format!("the schema {schema}"), format!("SCHEMA {schema}")),
-        (3, format!("the table {table}"), table.to_owned()),
-        (4, format!("the table {ledger}"), ledger.to_owned()),
-        (5, format!("the database {database}"), format!("DATABASE {database}")),
-    ];
-    let mut missing = Vec::new();
-    for (index, object, object_sql) in objects {
-        if let Some(privileges) = row.optional_text(index)?.filter(|privileges| !privileges.is_empty()) {
-            missing.push(MissingGrant { privileges, object, object_sql });
+    let (mut schemas, mut tables) = (Vec::new(), Vec::new());
+    for WantedTable { table, privileges } in wanted {
+        let (privileges, schema) = (privileges.join(","), table.schema().unwrap_or_default());
+        let names = [schema, table.own_name(), privileges.as_str(), denied_schema];
+        let rows = connection.query(CONTEXT, ON_TABLE, &names.map(Value::from)).await?;
+        let Some(row) = rows.first() else { continue };
+        let schema = row.text(0)?;
+        if let Some(privileges) = some(row.optional_text(1)?) {
+            let object = format!("the schema {schema}");
+            add(&mut schemas, MissingGrant { privileges, object, object_sql: format!("SCHEMA {schema}") });
+        }
+        if let Some(privileges) = some(row.optional_text(2)?) {
+            let sql = quoted_table(table);
+            add(&mut tables, MissingGrant { privileges, object: format!("the table {sql}"), object_sql: sql });
         }
     }
+    let mut missing = [schemas, tables].concat();
+    if let Some(privileges) = some(row.optional_text(2)?) {
+        let object = format!("the database {database}");
+        missing.push(MissingGrant { privileges, object, object_sql: format!("DATABASE {database}") });
+    }
     Ok((user, missing))
+}
+
+fn some(privileges: Option<String>) -> Option<String> {
+    privileges.filter(|privileges| !privileges.is_empty())
 }

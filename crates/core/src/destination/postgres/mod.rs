@@ -183,6 +183,10 @@ impl LoadConnection for Connection {
         denial::explain(self, table, options, error).await
     }
 
+    async fn missing_grants(&mut self, options: &DestinationOptions) -> Result<String> {
+        denial::missing_grants(self, options).await
+    }
+
     async fn commit(&mut self, limit: Duration, transaction: i64) -> CommitResult {
         let context = "the server did not respond to COMMIT";
         // The server rolls back when it receives COMMIT for a failed transaction. That is not an error, and the driver

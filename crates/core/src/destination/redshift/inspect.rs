@@ -28,13 +28,14 @@ pub(super) async fn inspect(redshift: &Redshift, file: &FileClaim, schema: FileS
         None => FoundTable::Existing { columns: filled(&columns), add_sql: Vec::new(), ignored },
     };
     let values = Box::new(Checker { columns, scratch: Vec::new(), out: Vec::new() });
-    Ok(Inspection { needs_no_load, table, table_rows: None, values })
+    // Only append is possible.
+    Ok(Inspection { needs_no_load, earlier_load_mode: None, table, table_rows: None, values })
 }
 
 /// The state that a load would find or record if the file needs no load.
 async fn state(redshift: &Redshift, file: &FileClaim, schema: FileSchema<'_>) -> Result<Option<LedgerState>> {
     let (ledger, mut session) = (redshift.ledger(), redshift.session());
-    if let Some(entry) = ledger.find_loaded(&mut session, &file.source.id).await? {
+    if let Some(entry) = ledger.inspect_loaded(&mut session, &file.source.id).await? {
         return Ok(Some(entry.state));
     }
     let duplicate = ledger.find_duplicate(&mut session, &claim_of(file, schema.body())).await?;

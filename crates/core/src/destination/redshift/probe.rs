@@ -38,6 +38,7 @@ pub(super) async fn probe(redshift: &Redshift) -> Result<Probe> {
         table: try_statements(redshift, "cannot use a table", &table).await.err().into_iter().collect(),
         ledger,
         history: history(redshift).await,
+        grants: String::new(),
     })
 }
 

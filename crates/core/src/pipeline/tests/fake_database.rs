@@ -289,8 +289,16 @@ impl State {
         let (rows_parsed, rows_stored) = (counts.rows_parsed, counts.rows_stored);
         let (object, committed_at) = (ObjectRef::new("bucket", "key"), Some(Timestamp::UNIX_EPOCH));
         let (moved_to, stored_reason) = (None, Some(reason.clone()).filter(|reason| !reason.is_empty()));
-        let entry =
-            LedgerEntry { state, rows_parsed, rows_stored, moved_to, object, committed_at, reason: stored_reason };
+        let entry = LedgerEntry {
+            state,
+            rows_parsed,
+            rows_stored,
+            moved_to,
+            object,
+            committed_at,
+            reason: stored_reason,
+            load_mode: None,
+        };
         let row = LedgerRow { entry, rows_rejected: counts.rows_rejected, reason, lake_key: None, content_id };
         self.ledger.insert(source.clone(), row);
     }
@@ -427,7 +435,14 @@ impl Destination for FakeDatabase {
             };
             let ledger = if state.ledger.is_empty() { LedgerProbe::Missing } else { LedgerProbe::Usable };
             let history = Ok(state.history_probe.clone());
-            Ok(Probe { load_statement: Ok("INSERT"), temporary_table: Ok(()), table, ledger: Ok(ledger), history })
+            Ok(Probe {
+                load_statement: Ok("INSERT"),
+                temporary_table: Ok(()),
+                table,
+                ledger: Ok(ledger),
+                history,
+                grants: String::new(),
+            })
         }
         .boxed()
     }
