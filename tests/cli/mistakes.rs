@@ -1,5 +1,7 @@
 //! What a new user does wrong, or does not know: the command says what happened and what to do, and nothing happens silently.
 
+use std::cell::RefCell;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -11,6 +13,8 @@ use spillway_test_env::process::Signal;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::terminal::{Running, spillway};
 use spillway_test_env::test_env::TestEnv;
+use spillway_test_env::wait::until;
+use tokio::process::Command;
 
 use crate::cli::site::{Site, TABLE, error, report};
 
@@ -19,6 +23,8 @@ const MIRROR: [&str; 4] = ["--mode", "mirror", "--key", "id"];
 const CHANGES: [&str; 4] = ["--mode", "changes", "--key", "id"];
 const DEBEZIUM: [&str; 2] = ["--set", "JSON_VALUES=changes"];
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Linux's O_NONBLOCK: a pipe without a reader is not opened.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// A deletion that is loaded as a row would bring the row back.
 #[rstest]
@@ -236,7 +242,9 @@ async fn failures_of_s3_say_what_to_do() -> Result<()> {
         for text in texts {
             ensure!(ended.stderr.contains(text), "{command:?}: no {text:?} in {}", ended.stderr);
         }
-        ensure!(!ended.stderr.contains("docs/settings.md"), "{command:?}: {}", ended.stderr);
+        for text in ["docs/settings.md", "dispatch failure", "service error", "WARN", "\\n"] {
+            ensure!(!ended.stderr.contains(text), "{command:?}: {text:?} in {}", ended.stderr);
+        }
     }
     Ok(())
 }
@@ -256,5 +264,61 @@ async fn value_without_a_wider_type_has_its_own_hint(
     ensure!(refused["hint"].to_string().contains("CHANGED_TYPES=widen knows no type"), "{refused}");
     let refused = error(&site.load(&settings, &[&path]).await?.ensure_code(1)?)?;
     ensure!(!refused["hint"].to_string().contains("widen"), "{refused}");
+    Ok(())
+}
+
+/// A pipe may never be written or closed.
+#[tokio::test]
+async fn ctrl_c_ends_a_load_that_waits_for_a_pipe() -> Result<()> {
+    let site = Site::on(Engine::Postgres).await?;
+    let pipe = site.path("pipe.csv");
+    ensure!(Command::new("mkfifo").arg(&pipe).status().await?.success(), "cannot create {}", pipe.display());
+    let name = pipe.display().to_string();
+    let running = Running::start(&site.settings(), &["load", &name, "--table", TABLE])?;
+    // Succeeds when the command has the pipe open. Nothing is ever written.
+    let open = || std::fs::File::options().write(true).custom_flags(O_NONBLOCK).open(&pipe);
+    let writer = RefCell::new(None);
+    let is_open = || {
+        let opened = open().ok();
+        let is_open = opened.is_some();
+        writer.replace(opened);
+        async move { Ok(is_open) }
+    };
+    until("a reader of the pipe", TIMEOUT, is_open).await?;
+    running.signal(Signal::Interrupt)?;
+    let ended = running.finish(b"").await?.ensure_code(130)?;
+    ensure!(ended.stderr.contains("pipe.csv: "), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn names_and_paths_of_a_new_user_are_explained() -> Result<()> {
+    let site = Site::on(Engine::Postgres).await?;
+    let path = site.file("Größe 日本.csv", "id,größe\n1,10\n")?;
+    let folder = site.path("").display().to_string();
+    let load = async |arguments: &[&str]| spillway(&site.settings(), &[&["load"], arguments].concat()).await;
+    let wrong: [(&[&str], i32, &str); 5] = [
+        (&[&path, "--table", "\"Orders\""], 64, "without quotes, as Orders"),
+        (&[&path, "--table", "sales.`orders`"], 64, "without quotes, as sales.orders"),
+        (&[&folder, "--table", TABLE], 1, "it is a folder; name its files"),
+        (&["no-such.csv", "--table", TABLE], 1, "no-such.csv: the file does not exist"),
+        (&["no-such-*.csv", "--table", TABLE], 1, "no file matches no-such-*.csv"),
+    ];
+    for (arguments, code, text) in wrong {
+        let ended = load(arguments).await?.ensure_code(code)?;
+        ensure!(ended.stderr.contains(text), "no {text:?} in {}", ended.stderr);
+    }
+    let of = |name: &str| site.settings().get(name).unwrap_or_default().to_owned();
+    let without_user = format!("postgres://127.0.0.1:{}/{}", of("RDS_PORT"), of("RDS_DB"));
+    let missing = format!("postgres://{}@127.0.0.1:{}/no_such_database", of("RDS_USER"), of("RDS_PORT"));
+    let password = Settings::default().with("RDS_PASSWORD", of("RDS_PASSWORD")).with("RDS_TLS", of("RDS_TLS"));
+    let password = password.with("RDS_CA_FILE", of("RDS_CA_FILE"));
+    for (url, text) in [(&without_user, "no user for the database"), (&missing, "create the database or schema")] {
+        let ended = spillway(&password, &["load", &path, "--table", TABLE, "--to", url]).await?;
+        ensure!(ended.code != Some(0) && ended.stderr.contains(text), "{url}: no {text:?} in {}", ended.stderr);
+        ensure!(!ended.stderr.contains("RDS_SECRET_NAME") && !ended.stderr.contains("INSERT"), "{}", ended.stderr);
+    }
+    load(&[&path, "--table", "Größe 日本"]).await?.ensure_code(0)?;
+    assert_eq!(site.value("SELECT \"größe\" FROM {schema}.\"Größe 日本\"").await?, "10");
     Ok(())
 }

@@ -210,13 +210,13 @@ async fn command_syncs_a_table() -> Result<()> {
     let tables = again.json()?["sync"]["tables"].clone();
     let done: Vec<_> = tables.as_array().context("no tables")?.iter().map(|table| &table["done"]).collect();
     assert_eq!(done, [&json!(0), &json!(0), &json!(2)], "{tables}");
-    let window = spillway(&zone.settings, &["sync", "visits", "--from", "2020-01-01", "--to", "2020-02-01"]).await?;
+    let window = spillway(&zone.settings, &["sync", "visits", "--from", "2020-01-01", "--until", "2020-02-01"]).await?;
     ensure!(window.stderr.contains("0 files, 0 done before, 0 remaining"), "{window:?}");
     let status = spillway(&zone.settings, &["status"]).await?;
     ensure!(status.stdout.contains("sync      orders: watermark 20"), "{status:?}");
     let unknown = spillway(&zone.settings, &["sync", "order"]).await?;
     ensure!(unknown.code == Some(64) && unknown.stderr.contains("the table order"), "{unknown:?}");
     let wrong = spillway(&zone.settings, &["sync", "orders", "--from", "soon"]).await?;
-    ensure!(wrong.code != Some(0) && wrong.stderr.contains("start_ts is"), "{wrong:?}");
+    ensure!(wrong.code != Some(0) && wrong.stderr.contains("--from is"), "{wrong:?}");
     zone.ensure_exactly_once().await
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use console::Term;
-use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use spillway_core::progress::Progress;
 
 use crate::numbers::{count, counted};
@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const MIN_ELAPSED: Duration = Duration::from_millis(500);
 
 /// The lengths of the bar, from wide terminals to narrow ones. With 0 there is none.
-const BAR_LENGTHS: [usize; 3] = [24, 10, 0];
+const BAR_LENGTHS: [usize; 4] = [24, 10, 5, 0];
 
 /// The width of a terminal that does not tell its own.
 const DEFAULT_WIDTH: usize = 80;
@@ -117,7 +117,16 @@ fn time_left(bytes: u64, total: u64, elapsed: Duration) -> String {
     }
     #[allow(clippy::cast_precision_loss, reason = "an estimate in seconds")]
     let seconds = elapsed.as_secs_f64() * total.saturating_sub(bytes) as f64 / bytes as f64;
-    format!(", {} left", HumanDuration(Duration::from_secs_f64(seconds.ceil())))
+    format!(", {} left", short(Duration::from_secs_f64(seconds.ceil()).as_secs()))
+}
+
+/// A duration in seconds, which leaves room for the bar.
+fn short(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
 }
 
 #[cfg(test)]
@@ -130,19 +139,15 @@ mod tests {
             name: "exports/2026-11/orders-1m.csv",
             rows: "595,968 rows, 327,454/s",
             bytes: (28_000_000, 39_780_000),
-            left: ", 2 seconds left",
+            left: ", 2 s left",
         };
+        let full = "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [================>       ] 28.00 MB/39.78 MB, 2 s left";
         let expected = [
-            (
-                120,
-                "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [================>       ] 28.00 MB/39.78 MB, 2 seconds left",
-            ),
-            (
-                104,
-                "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [=======>  ] 28.00 MB/39.78 MB, 2 seconds left",
-            ),
-            (90, "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 seconds left"),
-            (80, "…11/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 seconds left"),
+            (120, full),
+            (100, "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [=======>  ] 28.00 MB/39.78 MB, 2 s left"),
+            (91, "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s [===> ] 28.00 MB/39.78 MB, 2 s left"),
+            (85, "exports/2026-11/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 s left"),
+            (70, "…1/orders-1m.csv: 595,968 rows, 327,454/s 28.00 MB/39.78 MB, 2 s left"),
         ];
         for (width, line) in expected {
             assert_eq!(state.line(width), line);
@@ -166,7 +171,8 @@ mod tests {
         assert_eq!(rows_so_far(600_000, later), "600,000 rows, 300,000/s");
         assert_eq!(time_left(7, 38, early), "");
         assert_eq!(time_left(0, 38, later), "");
-        assert_eq!(time_left(10, 40, later), ", 6 seconds left");
-        assert_eq!(time_left(40, 40, later), ", 0 seconds left");
+        assert_eq!(time_left(10, 40, later), ", 6 s left");
+        assert_eq!(time_left(40, 40, later), ", 0 s left");
+        assert_eq!([59, 61, 3660].map(short), ["59 s", "1 min 1 s", "1 h 1 min"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The options that name a table and say how it is loaded.
 
 use clap::{Args, ValueEnum};
+use spillway_core::error::{Error, ErrorKind, Result};
 
 /// Options of a table. Each one replaces a setting, also one of the settings file.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +57,11 @@ impl TableOptions {
     }
 
     /// The settings that the options replace.
-    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+    ///
+    /// # Errors
+    /// When the name of the table is in quotes.
+    pub(crate) fn settings(&self) -> Result<Vec<(&'static str, String)>> {
+        self.table.as_deref().map(check_unquoted).transpose()?;
         let mut values = Vec::new();
         values.extend(self.table.clone().map(|table| ("RDS_TABLE", table)));
         values.extend(self.mode.map(|mode| {
@@ -78,6 +83,43 @@ impl TableOptions {
             };
             ("FILE_FORMAT", word.to_owned())
         }));
-        values
+        Ok(values)
+    }
+}
+
+/// Fails for a table name in the quotes of SQL, which would become a part of the name.
+///
+/// # Errors
+/// [`ErrorKind::EventInvalid`].
+pub(crate) fn check_unquoted(table: &str) -> Result<()> {
+    let is_quoted = |part: &str| {
+        let inner = |quote| part.strip_prefix(quote).is_some_and(|rest| rest.ends_with(quote));
+        inner('"') || inner('`')
+    };
+    match table.split('.').chain([table]).any(is_quoted) {
+        true => {
+            let plain = table.replace(['"', '`'], "");
+            let message =
+                format!("--table {table}: write the name without quotes, as {plain}; Spillway quotes it in SQL");
+            Err(Error::new(ErrorKind::EventInvalid, message).with_advice())
+        }
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_not_part_of_a_name() {
+        for table in ["\"Orders\"", "`orders`", "sales.\"Order Items\"", "\"sales\".orders", "\"a.b\""] {
+            let error = check_unquoted(table).unwrap_err().to_string();
+            assert!(error.contains("without quotes"), "{error}");
+        }
+        assert!(check_unquoted("sales.\"Order Items\"").unwrap_err().to_string().contains("as sales.Order Items;"));
+        for table in ["orders", "sales.orders", "5\" disks", "it's"] {
+            check_unquoted(table).unwrap();
+        }
     }
 }

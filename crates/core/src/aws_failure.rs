@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::result::SdkError;
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 
 /// What a failure means, whatever the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,21 @@ pub(crate) struct CommonFailure {
     pub(crate) what: &'static str,
     /// What the user of a command can do.
     pub(crate) advice: &'static str,
+}
+
+impl CommonFailure {
+    /// The error. Unless the sentence says everything, the innermost cause follows: an address, a file or a program.
+    pub(crate) fn into_error(self, message: &str, cause: &(dyn StdError + 'static)) -> Error {
+        let mut root = cause;
+        while let Some(source) = root.source() {
+            root = source;
+        }
+        let message = match self == NO_CREDENTIALS {
+            true => message.to_owned(),
+            false => format!("{message}: {root}"),
+        };
+        Error::new(self.kind, message).advised(self.advice)
+    }
 }
 
 /// There are no credentials.

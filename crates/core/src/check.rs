@@ -19,7 +19,7 @@ use crate::secret::CredentialSettings;
 pub(crate) use delivery::Surroundings;
 
 /// The end of most hints. It makes sense for a file only, so a check removes it.
-const REPLAY_HINT: &str = ", then replay the fallback";
+const REPLAY_HINT: &str = "then replay the fallback";
 
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -240,8 +240,13 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
         CheckItem::of(HISTORY.0, HISTORY.1, history.map(|probe| probe.map(history_state))),
     ];
     // The server names one missing privilege at a time. The first failure tells all of them.
-    if let Some(failed) = items[1..].iter_mut().find(|item| !item.ok).filter(|_| !grants.is_empty()) {
-        failed.fix = Some(format!("run as an administrator: {grants}"));
+    if let Some(first) = items[1..].iter().find(|item| !item.ok).map(|item| item.name).filter(|_| !grants.is_empty()) {
+        for failed in items[1..].iter_mut().filter(|item| !item.ok) {
+            failed.fix = Some(match failed.name == first {
+                true => format!("run as an administrator: {grants}"),
+                false => format!("run the statements of {first:?}"),
+            });
+        }
     }
     items
 }
@@ -309,5 +314,5 @@ fn reason(error: &Error) -> String {
 
 fn fix(error: &Error) -> &'static str {
     let hint = policy(error.kind()).hint;
-    hint.strip_suffix(REPLAY_HINT).unwrap_or(hint)
+    hint.strip_suffix(REPLAY_HINT).map_or(hint, |rest| rest.trim_end_matches([',', ';', ' ']))
 }

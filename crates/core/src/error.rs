@@ -210,6 +210,15 @@ impl Error {
         self.is_expected
     }
 
+    /// Moves the text of the cause into the message, because an explanation follows that is more useful.
+    #[must_use]
+    pub(crate) fn with_cause_in_message(mut self) -> Self {
+        if let Some(source) = self.source.take() {
+            self.message = format!("{} ({})", self.message, chain(&*source));
+        }
+        self
+    }
+
     /// Adds an explanation to the message.
     #[must_use]
     pub(crate) fn explained(mut self, explanation: &str) -> Self {

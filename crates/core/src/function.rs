@@ -21,7 +21,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::aws::sdk_config;
-use crate::aws_failure::{self, CommonFailure};
+use crate::aws_failure;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The logical name of the ingest function in the template.
@@ -216,9 +216,7 @@ fn no_credentials(service: &str) -> Error {
 
 fn unusable_credentials(service: &str, error: CredentialsError) -> Error {
     match aws_failure::of_credentials(&error) {
-        Some(CommonFailure { kind, what, advice }) => {
-            Error::new(kind, format!("cannot call {service}: {what}")).advised(advice).with_source(error)
-        }
+        Some(failure) => failure.into_error(&format!("cannot call {service}: {}", failure.what), &error),
         None => no_credentials(service).with_source(error),
     }
 }

@@ -99,10 +99,10 @@ impl LocalFile {
     pub async fn open(name: &str) -> Result<Self> {
         if name == STANDARD_INPUT {
             let name = name.to_owned();
-            return blocking(move || Self::copy_of(io::stdin().lock(), &name)).await;
+            return detached(move || Self::copy_of(io::stdin().lock(), &name)).await;
         }
         let owned = name.to_owned();
-        let file = blocking(move || Self::open_path(&owned)).await?;
+        let file = detached(move || Self::open_path(&owned)).await?;
         // A change in this instant would leave the same state, and the file would be mistaken for the one that is read now.
         tokio::time::sleep(file.stamp.unsettled_for(SystemTime::now())).await;
         Ok(file)
@@ -223,6 +223,20 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     }
 }
 
+/// Runs blocking calls that may never end: a pipe may never be written or closed. The process can end while they wait.
+async fn detached<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let started = std::thread::Builder::new().name("open file".to_owned()).spawn(move || {
+        // Without a receiver, the command was interrupted.
+        let _ = sender.send(work());
+    });
+    started.map_err(|error| Error::new(ErrorKind::Internal, "cannot start a thread").with_source(error))?;
+    match receiver.await {
+        Ok(result) => result.map_err(|error| read_error(&error)),
+        Err(error) => Err(Error::new(ErrorKind::Internal, "reading was stopped").with_source(error)),
+    }
+}
+
 fn changed() -> Error {
     Error::new(ErrorKind::SourceChanged, "the file was changed while it was read")
 }
@@ -231,6 +245,7 @@ fn read_error(error: &io::Error) -> Error {
     let (kind, message) = match error.kind() {
         io::ErrorKind::NotFound => (ErrorKind::SourceMissing, "the file does not exist".to_owned()),
         io::ErrorKind::PermissionDenied => (ErrorKind::Forbidden, "the file may not be read".to_owned()),
+        io::ErrorKind::IsADirectory => return Error::new(ErrorKind::SourceMissing, error.to_string()).with_advice(),
         // The file has become shorter.
         io::ErrorKind::UnexpectedEof => return changed(),
         _ => (ErrorKind::SourceMissing, format!("the file cannot be read: {error}")),

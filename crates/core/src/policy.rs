@@ -178,10 +178,18 @@ pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
         ErrorKind::FileBroken if is_about_a_record => {
             Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
         }
+        ErrorKind::Privilege if is_missing_database(&chain(error)) => {
+            Some("create the database or schema that the message names, or correct its name")
+        }
         // Without the name of a setting, the message is about an option, and says what it accepts.
         ErrorKind::Settings if !names_setting(error.message()) => None,
         kind => Some(hint_of_kind(kind)),
     }
+}
+
+/// Whether a message of the server says that a database or schema does not exist.
+fn is_missing_database(message: &str) -> bool {
+    ["does not exist", "Unknown database"].iter().any(|text| message.contains(text))
 }
 
 /// Whether a message contains a name such as `MAX_REJECTS`.

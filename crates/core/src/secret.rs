@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use crate::aws_failure::{self, CommonFailure};
+use crate::aws_failure;
 use crate::destination::{Authentication, Credentials, Engine};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -207,10 +207,8 @@ where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    if let Some(CommonFailure { kind, what, advice }) = aws_failure::of_request(&error, code) {
-        return Error::new(kind, format!("the secret {name:?} cannot be read: {what}"))
-            .advised(advice)
-            .with_source(error);
+    if let Some(failure) = aws_failure::of_request(&error, code) {
+        return failure.into_error(&format!("the secret {name:?} cannot be read: {}", failure.what), &error);
     }
     let (kind, what) = match code.unwrap_or_default() {
         "ResourceNotFoundException" => {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use spillway_core::config::CommandSettings;
+use spillway_core::config::{CommandSettings, DatabaseChoice};
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::local_load::LocalLoader;
 
@@ -22,12 +22,13 @@ pub(crate) struct Arguments {
 /// Runs the command. Without a bucket, it tests only what loads of local files need: the database.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let options = &arguments.options;
-    let check = match options.target.names_bucket(&session.environment)? || !options.database.is_used() {
+    let has_bucket = options.target.names_bucket(&session.environment)?;
+    let check = match has_bucket {
         true => options.send(session, json!({"check": {}})).await?["check"].take(),
         false => check_database(options, session).await?,
     };
     session.output.result(&check, |styles| text(&check, styles));
-    if !options.target.names_bucket(&session.environment)? {
+    if !has_bucket {
         session.output.next_step("with --bucket NAME, the check also tests what a deployed stack needs");
     }
     Ok(if check["ok"] == true { Exit::Done } else { Exit::NeedsAttention })
@@ -35,6 +36,11 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
 
 async fn check_database(options: &RequestOptions, session: &Session) -> Result<Value> {
     let settings = CommandSettings::read(&with_database(session, &options.target, &options.database)?)?;
+    if settings.database == DatabaseChoice::Missing {
+        let message = "nothing to check: name a bucket (--bucket NAME or S3_BUCKET) to test what a stack needs, or a database (--to URL or \
+                       the settings RDS_…) to test what loads of local files need";
+        return Err(Error::new(ErrorKind::Settings, message).with_advice());
+    }
     let loader = LocalLoader::new(settings.pipeline).await;
     let check = loader.check(&exit::until_signal()?).await;
     loader.close().await;

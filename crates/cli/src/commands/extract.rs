@@ -19,6 +19,7 @@ use crate::exit::{self, Exit};
 use crate::numbers::{count, counted};
 use crate::session::Session;
 use crate::table::printable;
+use crate::table_options::check_unquoted;
 
 /// The arguments of the command.
 #[derive(Args)]
@@ -115,6 +116,7 @@ impl Arguments {
             return Err(invalid(format!("--to {}: write s3://bucket/prefix/", self.to)));
         };
         let prefix = if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") };
+        self.table.as_deref().map(check_unquoted).transpose()?;
         let (relation, name) = extract_relation(self.table.as_deref(), self.query.as_deref(), self.name.as_deref())?;
         let defaults = PartLimits::default();
         let limits = PartLimits {

@@ -3,6 +3,7 @@
 //! A failure of one file does not stop the others. The command exits with 1 if any file failed.
 
 use std::collections::HashSet;
+use std::io::IsTerminal;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +12,7 @@ use spillway_core::deadline::Deadline;
 use spillway_core::destination::LoadDetails;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher};
 use spillway_core::error::{Error, ErrorKind, Result};
-use spillway_core::local_file::LocalFile;
+use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
 use spillway_core::local_load::{LocalLoader, LocalRequest, RejectFiles, Repeat};
 use spillway_core::object::ObjectRef;
 use spillway_core::progress::Progress;
@@ -98,7 +99,7 @@ struct Loader<'a> {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
-    let values = [arguments.table.settings(), arguments.database.settings()?].concat();
+    let values = [arguments.table.settings()?, arguments.database.settings()?].concat();
     let settings = CommandSettings::read(&session.environment.fixed(values))?;
     if settings.database == DatabaseChoice::Missing {
         return Err(no_database());
@@ -174,7 +175,15 @@ impl Loader<'_> {
     }
 
     async fn load_local(&mut self, path: &str) -> Result<Report> {
-        let file = LocalFile::open(path).await.map_err(|error| error.for_object(path))?;
+        if path == STANDARD_INPUT && std::io::stdin().is_terminal() {
+            self.session.output.note("reading standard input; end it with Ctrl-D");
+        }
+        // A pipe may never be closed.
+        let opened = tokio::select! {
+            opened = LocalFile::open(path) => opened,
+            error = self.deadline.reached() => Err(error),
+        };
+        let file = opened.map_err(|error| error.for_object(path))?;
         if self.local.is_none() {
             self.local = Some(LocalLoader::new(self.settings.pipeline.clone()).await);
         }
@@ -282,8 +291,8 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
 const AGAIN: &str = "the same content is loaded once into a table; add --again to load it once more";
 
 /// What the user can do about local files that were loaded with another load mode.
-const AGAIN_IN_MODE: &str = "the load mode of a file that was loaded cannot be changed; add --again to load it once more with this mode, \
-                             on top of the rows that the table has";
+const AGAIN_IN_MODE: &str =
+    "another load mode does not load a file again by itself; add --again to load it once more with this mode";
 
 /// What the user can do about local files that are older than the one that has replaced the table.
 const AGAIN_OLDER: &str = "add --again to replace the table with the older file";

@@ -57,7 +57,7 @@ impl Engine {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
-    let values = [arguments.table.settings(), arguments.database.settings()?].concat();
+    let values = [arguments.table.settings()?, arguments.database.settings()?].concat();
     let settings = CommandSettings::read(&session.environment.fixed(values))?;
     let database = match (arguments.engine, settings.database) {
         (Some(engine), _) => DatabaseUse::None(engine.product()),

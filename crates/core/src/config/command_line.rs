@@ -96,6 +96,12 @@ impl CommandSettings {
         let is_set = |setting: &dyn Declared| environment.text(setting).map(|text| text.is_some());
         let is_redshift = environment.find(&settings::RDS_ENGINE)? == Some(DatabaseKind::Redshift);
         let has_database = is_redshift || is_set(&settings::RDS_HOST)? || is_set(&settings::RDS_SECRET_NAME)?;
+        let needs_user = !is_redshift && is_set(&settings::RDS_HOST)? && !is_set(&settings::RDS_SECRET_NAME)?;
+        if needs_user && !is_set(&settings::RDS_USER)? {
+            let message =
+                "no user for the database; write it in the URL, as in postgres://USER@HOST/DATABASE, or set RDS_USER";
+            return Err(settings_error(message.to_owned()).with_advice());
+        }
         let needs_password = !is_redshift && is_set(&settings::RDS_HOST)? && !is_set(&settings::RDS_SECRET_NAME)?;
         let has_no_password = !has_database || needs_password && !is_set(&settings::RDS_PASSWORD)?;
         let mut environment = environment.or(vec![(settings::RDS_RETRY_SECONDS.info.name, RETRY_SECONDS.to_owned())]);
@@ -146,7 +152,11 @@ impl LogSettings {
     pub fn for_terminal(environment: &Environment) -> Result<Self> {
         let filter = match environment.find(&settings::RUST_LOG)? {
             Some(directives) => directives,
-            None => level_filter(environment.find(&settings::LOG_LEVEL)?.unwrap_or(LevelFilter::WARN)),
+            None => match environment.find(&settings::LOG_LEVEL)? {
+                Some(level) => level_filter(level),
+                // The error of the command says what the SDK warns about before.
+                None => format!("{},aws_config=error", level_filter(LevelFilter::WARN)),
+            },
         };
         let format = environment.find(&settings::LOG_FORMAT)?.unwrap_or(LogFormat::Text);
         Ok(Self { filter, format })
@@ -211,6 +221,9 @@ mod tests {
     #[test]
     fn commands_log_warnings_as_text() {
         let settings = LogSettings::for_terminal(&Environment::of(&[])).unwrap();
-        assert_eq!((settings.filter.as_str(), settings.format), ("warn,spillway=warn", LogFormat::Text));
+        assert_eq!(
+            (settings.filter.as_str(), settings.format),
+            ("warn,spillway=warn,aws_config=error", LogFormat::Text)
+        );
     }
 }

@@ -139,7 +139,7 @@ fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
     let advice = advice.unwrap_or_else(|| "add them, or set UNKNOWN_COLUMNS to add, ignore or json".to_owned());
     let message =
         format!("table {table} lacks {} of the file's columns: {}; {advice}", missing.len(), names.join(", "));
-    Error::new(ErrorKind::TableMismatch, message)
+    Error::new(ErrorKind::TableMismatch, message).with_advice()
 }
 
 /// Returns the table's columns in the order of the file's columns, without unknown columns. The JSON column that keeps those

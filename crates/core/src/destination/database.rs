@@ -17,7 +17,7 @@ use super::{
     HistoryEntry, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe,
     RunFilter, RunPage, ScanReason, SyncState, ValueCheck, claim, inspect,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Advice, Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::ledger::{ChangesColumn, Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
 use crate::object::{ObjectRef, SourceId};
@@ -124,18 +124,18 @@ impl<C: LoadConnection> Database<C> {
 
     /// Adds the missing privilege to the error of a load, after its transaction was rolled back.
     pub(super) async fn explained(&self, connection: &mut C, file: &FileClaim, error: Error) -> Error {
-        match error.kind() {
-            ErrorKind::Privilege if connection.is_alive().await => {
-                connection.explain_denial(&file.table, &self.options, error).await
-            }
-            // A denied COPY has ended the connection.
-            ErrorKind::Privilege => {
-                let Ok(mut connection) = self.connect().await else { return error };
-                let explained = connection.explain_denial(&file.table, &self.options, error).await;
-                self.release(connection, Ok(())).await.map_or_else(|error| error, |()| explained)
-            }
-            _ => error,
+        if error.kind() != ErrorKind::Privilege {
+            return error;
         }
+        let error = connection.explain_denial(&file.table, &self.options, error).await;
+        if error.advice() != Advice::OfKind {
+            return error;
+        }
+        // After a denied COPY, the connection cannot be used.
+        let Ok(mut connection) = self.connect().await else { return error };
+        let error = connection.explain_denial(&file.table, &self.options, error).await;
+        connection.close().await;
+        error
     }
 
     /// Whether the table's rows are deleted before the file's rows are sent. A file without columns deletes none.

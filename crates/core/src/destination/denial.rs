@@ -81,7 +81,7 @@ pub(super) fn explained(error: Error, user: &str, missing: &[MissingGrant]) -> E
         lacks.join(", and "),
         statements(user, missing)
     );
-    error.explained(&message).with_advice()
+    error.with_cause_in_message().explained(&message).with_advice()
 }
 
 #[cfg(test)]

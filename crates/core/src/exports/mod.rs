@@ -130,8 +130,8 @@ impl ExportDiffer {
         let config = table_config(&self.pipeline, request.table, key)?;
         let new = self.open(&request.new, &config, &request.progress).await?;
         if new.key.is_empty() {
-            let message = "EXPORT_KEY is not set; it names the columns that identify a row, as the option --key does";
-            return Err(Error::new(ErrorKind::Settings, message));
+            let message = "the columns that identify a row are not known; name them with --key COLUMNS or EXPORT_KEY";
+            return Err(Error::new(ErrorKind::Settings, message).with_advice());
         }
         let old = match &request.old {
             Some(old) => Some(self.open(old, &config, &request.progress).await?),

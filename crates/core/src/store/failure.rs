@@ -33,9 +33,11 @@ where
     };
     let message = |what: &str| format!("cannot {action}: {what} ({details})");
     if let Some(common) = aws_failure::of_request(&error, code) {
-        let own = Error::new(common.kind, message(common.what)).advised(common.advice);
-        // The code says everything; otherwise the cause names the address, the file or the program.
-        return if code.is_some() { own } else { own.with_source(error) };
+        let message = message(common.what);
+        return match code {
+            Some(_) => Error::new(common.kind, message).advised(common.advice),
+            None => common.into_error(&message, &error),
+        };
     }
     if let Some(region) = region_of_bucket(status, code, header(REGION_HEADER)) {
         return Error::new(ErrorKind::Settings, message(&region)).with_advice();

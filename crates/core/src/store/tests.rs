@@ -384,15 +384,35 @@ async fn a_part_copy_that_fails_with_status_200_is_aborted() {
 
 /// What a user reads after a failure that the user can correct.
 #[rstest]
-#[case(Response::error(404, "NoSuchBucket"), ErrorKind::Settings, "the bucket does not exist", "check the name of the bucket")]
+#[case(
+    Response::error(404, "NoSuchBucket"),
+    ErrorKind::Settings,
+    "the bucket does not exist",
+    "check the name of the bucket"
+)]
 #[case(Response::error(403, "AccessDenied"), ErrorKind::Forbidden, "access is denied: m", "get-caller-identity")]
 #[case(Response::error(400, "ExpiredToken"), ErrorKind::Service, "the AWS credentials have expired", "log in again")]
-#[case(Response::error(403, "InvalidAccessKeyId"), ErrorKind::Forbidden, "AWS does not know the access key", "AWS_ACCESS_KEY_ID")]
-#[case(Response::error(403, "SignatureDoesNotMatch"), ErrorKind::Forbidden, "the secret access key", "AWS_SECRET_ACCESS_KEY")]
+#[case(
+    Response::error(403, "InvalidAccessKeyId"),
+    ErrorKind::Forbidden,
+    "AWS does not know the access key",
+    "AWS_ACCESS_KEY_ID"
+)]
+#[case(
+    Response::error(403, "SignatureDoesNotMatch"),
+    ErrorKind::Forbidden,
+    "the secret access key",
+    "AWS_SECRET_ACCESS_KEY"
+)]
 #[case(Response::error(403, "RequestTimeTooSkewed"), ErrorKind::Service, "the clock of this machine", "set the clock")]
 #[case(Response::error(301, "PermanentRedirect").with("x-amz-bucket-region", "eu-west-1"), ErrorKind::Settings,
     "in the region eu-west-1; set AWS_REGION=eu-west-1", "")]
-#[case(Response::error(400, "AuthorizationHeaderMalformed"), ErrorKind::Settings, "in another region; set AWS_REGION", "")]
+#[case(
+    Response::error(400, "AuthorizationHeaderMalformed"),
+    ErrorKind::Settings,
+    "in another region; set AWS_REGION",
+    ""
+)]
 #[tokio::test]
 async fn failure_of_a_request_is_a_sentence_with_advice(
     #[case] response: Response,
@@ -403,7 +423,10 @@ async fn failure_of_a_request_is_a_sentence_with_advice(
     let server = ScriptedResponses::new(vec![response]).await;
     let error = read_all(&server, &source(10)).await.unwrap_err();
     let text = chain(&error);
-    assert!(error.kind() == kind && text.starts_with("s3://b/uploads/a b.csv: cannot ") && text.contains(what), "{text}");
+    assert!(
+        error.kind() == kind && text.starts_with("s3://b/uploads/a b.csv: cannot ") && text.contains(what),
+        "{text}"
+    );
     assert!(!text.contains("service error"), "{text}");
     let hint = hint(&error, Purpose::Load).unwrap_or_default();
     assert!(hint.contains(advice) && hint.is_empty() == advice.is_empty(), "{hint}");
@@ -411,7 +434,8 @@ async fn failure_of_a_request_is_a_sentence_with_advice(
 
 #[tokio::test]
 async fn bucket_of_another_region_is_named_without_a_body() {
-    let server = ScriptedResponses::new(vec![Response::head(0).status(301).with("x-amz-bucket-region", "eu-west-1")]).await;
+    let server =
+        ScriptedResponses::new(vec![Response::head(0).status(301).with("x-amz-bucket-region", "eu-west-1")]).await;
     let error = server.store.head(&ObjectRef::new("b", "a.csv")).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Settings && error.to_string().contains("set AWS_REGION=eu-west-1"), "{error}");
 }
