@@ -127,10 +127,10 @@ impl Fault {
                 &[("database", "tls_refused: ", "check the server's certificate and RDS_CA_FILE")]
             }
             Self::UserWithoutGrants => &[
-                ("table", "privilege: ", "grant SELECT, INSERT"),
+                ("table", "privilege: ", "run as an administrator: GRANT "),
                 ("ledger", "spillway_ledger does not exist, and the user may not create it", "correct \"table\" first"),
             ],
-            Self::LedgerWithoutGrants => &[("ledger", "privilege: ", "grant SELECT, INSERT")],
+            Self::LedgerWithoutGrants => &[("ledger", "privilege: ", "run as an administrator: GRANT ")],
             Self::LocalInfileOff => &[("load_statement", "privilege: ", "grant")],
             Self::MissingSecret => &[("secret", "secret_invalid: ", "correct the secret")],
             Self::IncompleteSecret => &[("secret", "secret_invalid: ", "correct the secret")],

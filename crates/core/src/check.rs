@@ -21,6 +21,9 @@ pub(crate) use delivery::Surroundings;
 /// The end of most hints. It makes sense for a file only, so a check removes it.
 const REPLAY_HINT: &str = "then replay the fallback";
 
+/// The beginning of the reason of an item that lacks a privilege.
+const DENIED: &str = "privilege: ";
+
 /// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -240,13 +243,11 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
         CheckItem::of(HISTORY.0, HISTORY.1, history.map(|probe| probe.map(history_state))),
     ];
     // The server names one missing privilege at a time. The first failure tells all of them.
-    if let Some(first) = items[1..].iter().find(|item| !item.ok).map(|item| item.name).filter(|_| !grants.is_empty()) {
-        for failed in items[1..].iter_mut().filter(|item| !item.ok) {
-            failed.fix = Some(match failed.name == first {
-                true => format!("run as an administrator: {grants}"),
-                false => format!("run the statements of {first:?}"),
-            });
-        }
+    let is_denied = |item: &&mut CheckItem| item.reason.as_deref().is_some_and(|reason| reason.starts_with(DENIED));
+    let mut denied = items[1..].iter_mut().filter(is_denied).filter(|_| !grants.is_empty());
+    if let Some(first) = denied.next() {
+        first.fix = Some(format!("run as an administrator: {grants}"));
+        denied.for_each(|item| item.fix = Some(format!("run the statements of {:?}", first.name)));
     }
     items
 }

@@ -117,10 +117,11 @@ pub struct Error {
     message: String,
     object: Option<Box<str>>,
     position: Option<Position>,
-    column: Option<String>,
+    column: Option<Box<str>>,
     needs_other_type: bool,
     is_expected: bool,
-    advice: Advice,
+    /// Boxed, because every result has the size of its error; `None` for [`Advice::OfKind`].
+    advice: Option<Box<Advice>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -146,7 +147,7 @@ impl Error {
             column: None,
             needs_other_type: false,
             is_expected: false,
-            advice: Advice::OfKind,
+            advice: None,
             source: None,
         }
     }
@@ -175,7 +176,7 @@ impl Error {
     /// Adds the name of the column, unless the error has one.
     #[must_use]
     pub fn in_column(mut self, column: impl Into<String>) -> Self {
-        self.column.get_or_insert_with(|| column.into());
+        self.column.get_or_insert_with(|| column.into().into_boxed_str());
         self
     }
 
@@ -189,20 +190,20 @@ impl Error {
     /// Notes that the message says what the user can do.
     #[must_use]
     pub fn with_advice(mut self) -> Self {
-        self.advice = Advice::InMessage;
+        self.advice = Some(Box::new(Advice::InMessage));
         self
     }
 
     /// Adds advice for the user of a command, in lower case and without a full stop.
     #[must_use]
     pub fn advised(mut self, advice: &'static str) -> Self {
-        self.advice = Advice::Own(advice);
+        self.advice = Some(Box::new(Advice::Own(advice)));
         self
     }
 
     /// Where the advice for the user of a command is.
     pub(crate) fn advice(&self) -> Advice {
-        self.advice
+        self.advice.as_deref().copied().unwrap_or(Advice::OfKind)
     }
 
     /// Whether nothing is wrong, and the next try finds out that the file needs no load.
@@ -271,10 +272,10 @@ impl From<spillway_formats::Error> for Error {
             message: error.message().to_owned(),
             object: None,
             position: error.position(),
-            column: error.column().map(str::to_owned),
+            column: error.column().map(Into::into),
             needs_other_type: false,
             is_expected: false,
-            advice: Advice::OfKind,
+            advice: None,
             source: None,
         };
         match (error.kind(), error.into_source()) {

@@ -202,12 +202,10 @@ impl SqlLedger<'_> {
         claim: &Claim<'_>,
     ) -> Result<Option<LedgerEntry>> {
         let Some(content_id) = claim.content_id else { return Ok(None) };
-        let sql = ORIGINAL.replace("{mode}", MODE);
-        let original = self.query(connection, "cannot read the ledger", &sql, &[content_id.into()]).await?;
+        let original = self.query(connection, "cannot read the ledger", ORIGINAL, &[content_id.into()]).await?;
         let Some(original) = original.first() else { return Ok(None) };
         let (rows_parsed, reason) = duplicate_of(original)?;
-        let load_mode = original.optional_text(5)?;
-        Ok(Some(LedgerEntry { load_mode, ..new_entry(claim, LedgerState::Duplicate, rows_parsed, reason) }))
+        Ok(Some(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
     }
 
     /// Writes into the claimed row that its content is loaded under another source id, and commits.
@@ -218,8 +216,7 @@ impl SqlLedger<'_> {
         content_id: &str,
     ) -> Result<ClaimResult> {
         let context = "cannot record that the file is a duplicate";
-        let sql = ORIGINAL.replace("{mode}", MODE);
-        let original = self.query(connection, context, &sql, &[content_id.into()]).await?;
+        let original = self.query(connection, context, ORIGINAL, &[content_id.into()]).await?;
         let Some(original) = original.first() else {
             return Err(Error::new(ErrorKind::Conflict, "another worker is loading the same content"));
         };
@@ -227,9 +224,7 @@ impl SqlLedger<'_> {
         let params = [rows_parsed.into(), (&reason).into(), claim.source.id.as_str().into()];
         self.execute(connection, context, DUPLICATE, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        let load_mode = original.optional_text(5)?;
-        let entry = LedgerEntry { load_mode, ..new_entry(claim, LedgerState::Duplicate, rows_parsed, reason) };
-        Ok(ClaimResult::NotNeeded(entry))
+        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Duplicate, rows_parsed, reason)))
     }
 }
 

@@ -114,8 +114,7 @@ impl<'a> SqlLedger<'a> {
 
     /// Whether this content is loaded under any source id. Does not wait for a lock.
     pub(crate) async fn has_content<C: LedgerConnection>(&self, connection: &mut C, content_id: &str) -> Result<bool> {
-        let original = ORIGINAL.replace("{mode}", NO_MODE);
-        let rows = self.query(connection, "cannot read the ledger", &original, &[content_id.into()]).await?;
+        let rows = self.query(connection, "cannot read the ledger", ORIGINAL, &[content_id.into()]).await?;
         Ok(!rows.is_empty())
     }
 
@@ -244,7 +243,7 @@ impl<'a> SqlLedger<'a> {
         let lists = " AND object_key IN (?, ?) AND etag IN (?, ?)";
         let columns = super::load_details::ListedColumns::all();
         let templates = [
-            ORIGINAL.replace("{mode}", MODE),
+            ORIGINAL.to_owned(),
             columns.select(HISTORY),
             columns.select(LEDGER_RUNS) + runs,
             ATTEMPT_RUNS.to_owned() + runs,

@@ -12,8 +12,7 @@ pub(super) const NO_MODE: &str = "''";
 pub(super) const LOCKED: &str = " FOR UPDATE";
 /// After [`ENTRY`].
 pub(super) const LOCKED_NOWAIT: &str = " FOR UPDATE NOWAIT";
-/// In place of `{mode}` comes the same as in [`ENTRY`].
-pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at}, {mode} \
+pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at} \
      FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
 pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ? FOR UPDATE";
