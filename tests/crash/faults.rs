@@ -42,7 +42,7 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
         P::MissingRowsDeleted => Mode::Mirror,
         P::BeforeRejects | P::RejectsLookedUp | P::RejectsWritten => Mode::Rejects,
         P::AfterInsertSelect | P::BeforeStagingDrop => Mode::Staged,
-        P::ManifestWritten | P::RowsAnnounced | P::RowsCompleted | P::CatalogTableMade | P::PartitionMade => {
+        P::ManifestWritten | P::RowsFenced | P::RowsCompleted | P::CatalogTableMade | P::PartitionMade => {
             Mode::Fallback
         }
         P::LakePublished => Mode::Both,

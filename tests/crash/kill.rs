@@ -320,7 +320,7 @@ kill_points! {
     BeforeStagingDrop before_staging_drop: Staged [inline in_task] [mariadb];
     ManifestWritten manifest_written: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     RowsPartSent rows_part_sent: FallbackInParts [inline in_task to_both to_lake] [mariadb postgresql];
-    RowsAnnounced rows_announced: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
+    RowsFenced rows_fenced: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     RowsCompleted rows_completed: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     CatalogTableMade catalog_table_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];
     PartitionMade partition_made: Fallback [inline in_task to_both to_lake] [mariadb postgresql];

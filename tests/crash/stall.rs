@@ -72,8 +72,8 @@ enum Successor {
 }
 
 #[rstest]
-#[case::fallback_write_fails_after_successor_loads("RowsAnnounced", Successor::Loads, ALL_LOADED)]
-#[case::fallback_write_fails_after_replay("RowsAnnounced", Successor::FallsBackAndReplays, ALL_LOADED)]
+#[case::fallback_write_fails_after_successor_loads("RowsFenced", Successor::Loads, ALL_LOADED)]
+#[case::fallback_write_fails_after_replay("RowsFenced", Successor::FallsBackAndReplays, ALL_LOADED)]
 // The successor owns the lease, so the stalled worker fails before it commits.
 #[case::load_fails_before_fence("BeforeLedgerEnd", Successor::IsLockedOut, NO_ROWS)]
 // The stalled worker has verified its lease, and its claim kept the successor out, so it commits.

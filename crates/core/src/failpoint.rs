@@ -114,7 +114,7 @@ pub enum Failpoint {
     /// The first part of an upload was sent.
     RowsPartSent,
     /// All parts were sent and the lease records it; the upload was not completed.
-    RowsAnnounced,
+    RowsFenced,
     /// The fallback or lake object exists; it was not registered in the catalog.
     RowsCompleted,
     /// The Glue table exists.
@@ -247,7 +247,7 @@ impl Failpoint {
         Self::BeforeStagingDrop,
         Self::ManifestWritten,
         Self::RowsPartSent,
-        Self::RowsAnnounced,
+        Self::RowsFenced,
         Self::RowsCompleted,
         Self::CatalogTableMade,
         Self::PartitionMade,
@@ -341,7 +341,7 @@ impl Failpoint {
             | Self::AfterDelete
             | Self::ManifestWritten
             | Self::RowsPartSent
-            | Self::RowsAnnounced
+            | Self::RowsFenced
             | Self::RowsCompleted
             | Self::CatalogTableMade
             | Self::PartitionMade

@@ -67,8 +67,8 @@ impl Protocol {
             At::ManifestWritten => steps.add(Step::RowsPartSent, actor, |next| {
                 (next.actors[actor].at, next.actors[actor].upload) = (At::RowsPartSent, Upload::Sent);
             }),
-            At::RowsPartSent => steps.add(Step::RowsAnnounced, actor, |next| self.fence_before_publish(next, actor)),
-            At::RowsAnnounced => steps.add(Step::RowsCompleted, actor, |next| self.complete_new(next, actor)),
+            At::RowsPartSent => steps.add(Step::RowsFenced, actor, |next| self.fence_before_publish(next, actor)),
+            At::RowsFenced => steps.add(Step::RowsCompleted, actor, |next| self.complete_new(next, actor)),
             At::RowsCompleted => steps.add(Step::PartitionMade, actor, |next| register(next, actor)),
             At::EarlierFallback => steps.add(Step::RegisterFound, actor, |next| self.register_found(next, actor)),
             At::NotNeeded => steps.add(Step::BeforeCommit, actor, |next| {
@@ -254,7 +254,7 @@ impl Protocol {
     fn fence_before_publish(&self, next: &mut State, actor: usize) {
         let note = Notes { commit: false, fallback: self.has(Guard::FallbackNote) };
         match self.fence(next, actor, Guard::FenceBeforePublish, note) {
-            true => next.actors[actor].at = At::RowsAnnounced,
+            true => next.actors[actor].at = At::RowsFenced,
             false => {
                 next.actors[actor].upload = Upload::None;
                 fail(next, actor);

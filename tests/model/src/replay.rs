@@ -15,7 +15,7 @@ impl At {
             Self::Idle | Self::Located | Self::ExpiredLeaseRead | Self::LeaseWritten | Self::UploadsAborted => false,
             Self::NotAborted | Self::FallbackLookedUp | Self::BodyEnd | Self::Claimed | Self::RowsAll => false,
             Self::BeforeCommit | Self::Unanswered | Self::LoadFailed | Self::Proved | Self::ManifestWritten => false,
-            Self::RowsPartSent | Self::RowsAnnounced | Self::RowsCompleted | Self::EarlierFallback => false,
+            Self::RowsPartSent | Self::RowsFenced | Self::RowsCompleted | Self::EarlierFallback => false,
             Self::NotNeeded | Self::Outcome | Self::BeforeDelete | Self::AfterDelete | Self::Failed => false,
         }
     }

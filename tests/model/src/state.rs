@@ -106,7 +106,7 @@ pub enum At {
     /// The rows are sent.
     RowsPartSent,
     /// The lease notes that the fallback object may appear.
-    RowsAnnounced,
+    RowsFenced,
     /// The fallback object exists.
     RowsCompleted,
     /// An earlier attempt's fallback object was found.

@@ -44,7 +44,7 @@ listed! {
         /// The rows are sent.
         RowsPartSent,
         /// The lease notes that the fallback object may appear.
-        RowsAnnounced,
+        RowsFenced,
         /// The fallback object appears.
         RowsCompleted,
         /// The partition is registered.
@@ -178,7 +178,7 @@ impl Step {
             Self::OrphanCommits | Self::OrphanEnds | Self::Overwritten => Environment,
             Self::LeaseWritten | Self::FallbackLookedUp | Self::BodyEnd | Self::Claimed | Self::RowsAll => Failpoint,
             Self::BeforeCommit | Self::AfterCommit | Self::ManifestWritten | Self::RowsPartSent => Failpoint,
-            Self::RowsAnnounced | Self::RowsCompleted | Self::PartitionMade | Self::AfterCopy | Self::AfterDelete => {
+            Self::RowsFenced | Self::RowsCompleted | Self::PartitionMade | Self::AfterCopy | Self::AfterDelete => {
                 Failpoint
             }
         }

@@ -214,7 +214,7 @@ impl RowObjects<'_> {
             let _ = upload.abort().await;
             return Err(error);
         }
-        Failpoint::RowsAnnounced.reached().await?;
+        Failpoint::RowsFenced.reached().await?;
         // The holder of the claim or the lease found no object and aborted the uploads of earlier workers. So an existing object
         // is the result of an earlier try of this request.
         upload.complete_new().await?;
