@@ -8,6 +8,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
+use jiff::Timestamp;
 use spillway_core::error::ErrorKind;
 use spillway_core::object::{ObjectRef, ObjectVersion, SourceId};
 use spillway_core::store::Store;
@@ -441,7 +442,7 @@ async fn lease_has_one_holder_and_is_renewed() -> Result<()> {
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].source_id, listed[0].worker.as_str()), (&id(), "first"));
     assert!(listed[0].commit_may_be_sent, "the renewal has lost the flag");
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 0);
     ours.release().await?;
     assert_eq!(account.keys("").await?, Vec::<String>::new());
     acquire(&account, &store, "third").await?.release().await?;
@@ -503,7 +504,7 @@ async fn successor_inherits_commit_and_fallback_flags() -> Result<()> {
     assert_eq!(kind(acquire(&account, &store, "early").await), ErrorKind::Busy);
     tokio::time::sleep(EXPIRED).await;
     // An expired lease with a flag is not deleted.
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 0);
 
     let second = acquire(&account, &store, "second").await?;
     let previous = second.previous_holder().context("no previous holder")?.clone();
@@ -533,9 +534,9 @@ async fn successor_inherits_commit_and_fallback_flags() -> Result<()> {
     eighth.fence_before_commit().await?;
     eighth.abandon().await?;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 0);
     store.delete(&account.bucket, "uploads/leased.csv").await?;
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 1);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 1);
     Ok(())
 }
 
@@ -558,7 +559,11 @@ async fn holders_that_died_are_counted_and_others_are_not() -> Result<()> {
     assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?[0].deaths, 0, "a live lease");
     tokio::time::sleep(EXPIRED).await;
     assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?[0].deaths, 1);
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 0, "the count is still needed");
+    assert_eq!(
+        lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?,
+        0,
+        "the count is still needed"
+    );
     let second = acquire("second").await?;
     assert_eq!(deaths(&second), Some(1));
     second.abandon().await?;
@@ -575,7 +580,7 @@ async fn holders_that_died_are_counted_and_others_are_not() -> Result<()> {
     // An overwritten object has a count of its own.
     tokio::time::sleep(EXPIRED).await;
     account.put("uploads/leased.csv", "a\n2\n").await?;
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 1);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 1);
     Ok(())
 }
 
@@ -619,7 +624,7 @@ async fn cleanup_deletes_expired_leases() -> Result<()> {
     account.put(&name("4"), note(&ago(-1), false)).await?;
     account.put("lease/README", "not a lease").await?;
     assert_eq!(lease::leases(&store, &account.bucket, "lease/").await?.len(), 4);
-    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/").await?, 2);
+    assert_eq!(lease::drop_expired(&store, &account.bucket, "lease/", Timestamp::now()).await?, 2);
     let mut expected = vec![name("2"), name("4"), "lease/README".to_owned()];
     expected.sort();
     assert_eq!(account.keys("").await?, expected);

@@ -34,10 +34,17 @@ pub struct Cleared {
 
 /// Deletes leases, uploads and staging tables of dead workers, and returns how many.
 ///
+/// A lease that has expired since the sweep began stays, because the sweep could not finish the work of its worker.
+///
 /// A failure with one kind is logged and does not stop the others: the next cleanup tries again.
-pub(crate) async fn clean_up(context: &Context, bucket: &str, older_than: Duration, deadline: &Deadline) -> Cleared {
+pub(crate) async fn clean_up(
+    context: &Context,
+    bucket: &str,
+    (begun, older_than): (Timestamp, Duration),
+    deadline: &Deadline,
+) -> Cleared {
     let mut cleared = Cleared::default();
-    match lease::drop_expired(&context.store, bucket, &context.settings.prefixes.lease).await {
+    match lease::drop_expired(&context.store, bucket, &context.settings.prefixes.lease, begun).await {
         Ok(count) => cleared.leases = count,
         Err(error) => warn!(error = %chain(&error), "failed to delete expired leases"),
     }

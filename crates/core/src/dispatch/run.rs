@@ -1,5 +1,6 @@
 //! Runs a request: finds its objects, processes each of them, and returns the results.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -200,7 +201,7 @@ impl Dispatcher {
     }
 
     async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
-        let (context, older_than) = (&self.context, sweep.older_than());
+        let (context, older_than, begun) = (&self.context, sweep.older_than(), Timestamp::now());
         let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
         let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
@@ -233,7 +234,7 @@ impl Dispatcher {
         results.forget_failures(is_waiting);
         // Without the ledger, the sweep does not know which of the kept files wait. An outage ends by itself.
         results.add_failure(error.filter(|error| !is_outage(error.kind())));
-        let cleared = Box::pin(clean_up(context, bucket, older_than, deadline)).await;
+        let cleared = Box::pin(clean_up(context, bucket, (begun, older_than), deadline)).await;
         if let Some(fallback) = fallback {
             match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports, &fallback)).await {
                 Ok(backlog) => self.metrics.backlog(&backlog),

@@ -119,17 +119,16 @@ pub async fn is_live(store: &Store, bucket: &str, key: &str) -> Result<bool> {
     Ok(found.is_some_and(|(document, _)| document.expires_at >= Timestamp::now()))
 }
 
-/// Deletes expired leases, except those whose state a later attempt may need. Returns how many.
+/// Deletes leases that had expired at this time, except those whose state a later attempt may need. Returns how many.
 ///
 /// A later attempt is possible as long as the leased object exists.
 ///
 /// # Errors
 /// When the leases cannot be listed, read or deleted.
-pub async fn drop_expired(store: &Store, bucket: &str, prefix: &str) -> Result<usize> {
-    let now = Timestamp::now();
+pub async fn drop_expired(store: &Store, bucket: &str, prefix: &str, at: Timestamp) -> Result<usize> {
     let mut dropped = 0;
     for lease in leases(store, bucket, prefix).await? {
-        if lease.is_obsolete(store, now).await? {
+        if lease.is_obsolete(store, at).await? {
             // A worker that takes the lease over at this moment changes its ETag, so its lease is not deleted.
             dropped += usize::from(store.delete_if(bucket, &lease.key, &lease.etag).await? == Deleted::Done);
         }
