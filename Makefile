@@ -48,7 +48,7 @@ faults: build-local ## kill, halt and cut off workers for SECONDS=3000, then cou
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/faults battery="$(BATTERY)" seconds="$(SECONDS)" runs="$(RUNS)" seed="$(SEED)" only="$(ONLY)" at_once="$(AT_ONCE)"
 
-soak: build-local ## load thousands of files with warm functions for SECONDS=1200, and measure memory, descriptors and connections
+soak: build-local ## load many files with warm functions for SECONDS=1200, and measure memory, descriptors and connections
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/faults battery=soak seconds="$(or $(SECONDS),1200)" seed="$(SEED)"
 

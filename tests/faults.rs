@@ -96,7 +96,7 @@ async fn main() -> Result<()> {
     if tallies.values().all(Tally::is_clean) { Ok(()) } else { bail!("runs have failed; see above") }
 }
 
-/// Loads thousands of files with warm functions on each engine, and prints what was measured.
+/// Loads many files with warm functions on each engine, and prints the measurements.
 async fn soak(options: &Options) -> Result<()> {
     let mut is_clean = true;
     for engine in [Engine::MariaDb, Engine::Postgres] {

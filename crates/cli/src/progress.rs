@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest time from which a speed is computed. Before it, the first batch would show as millions of rows per second.
 const MIN_ELAPSED: Duration = Duration::from_millis(500);
 
-/// The lengths of the bar, from wide terminals to narrow ones. With 0 there is none.
+/// The lengths of the bar, from wide terminals to narrow ones. The length 0 draws no bar.
 const BAR_LENGTHS: [usize; 4] = [24, 10, 5, 0];
 
 /// The width of a terminal that does not tell its own.
@@ -120,7 +120,7 @@ fn time_left(bytes: u64, total: u64, elapsed: Duration) -> String {
     format!(", {} left", short(Duration::from_secs_f64(seconds.ceil()).as_secs()))
 }
 
-/// A duration in seconds, which leaves room for the bar.
+/// A duration in seconds, short enough for a line with a bar.
 fn short(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! Functions that stay warm for thousands of files, while others are killed. Their memory, descriptors and connections must not grow.
+//! Functions that stay warm for many files, while others are killed. Their memory, descriptors and connections must not grow.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(60);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
 
-/// What is measured at one moment.
+/// One measurement of memory, descriptors and connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     /// Files that were uploaded until then.

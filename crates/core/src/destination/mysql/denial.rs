@@ -22,7 +22,7 @@ const TEMPORARY: &str = "CREATE TEMPORARY TABLES";
 /// What loads need on the whole database: tables of any name are created, loaded, changed, and dropped if they are staging tables.
 const ON_DATABASE: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", TEMPORARY, "ALTER", "DROP"];
 
-/// The privileges of an account on a table of a schema. An empty name stands for the schema itself.
+/// The privileges of an account on a table of a schema. An empty name means the schema itself.
 const PRIVILEGES: &str = "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = ? \
      UNION SELECT PRIVILEGE_TYPE FROM information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = ? AND ? LIKE TABLE_SCHEMA \
      UNION SELECT PRIVILEGE_TYPE FROM information_schema.TABLE_PRIVILEGES \
