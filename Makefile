@@ -44,7 +44,7 @@ test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is down
 	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(/^(engines::(mysql|column_types|random)|load::|fallback::|crash::|cli::)/) - test(/[Pp]ostgres/)'
 
 # Each fault occurs in a run of its own, with its own schema and bucket. SEED and ONLY repeat a run: BATTERY=random ONLY=random/mariadb/Merge SEED=17 RUNS=1
-faults: build-local ## kill, halt and cut off workers for SECONDS=3000, then count every row; BATTERY=points,answers,random,wire,concurrency RUNS=... SEED=...
+faults: build-local ## kill, halt and cut off workers for SECONDS=3000, then count every row; BATTERY=points,responses,random,wire,concurrency RUNS=... SEED=...
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/faults battery="$(BATTERY)" seconds="$(SECONDS)" runs="$(RUNS)" seed="$(SEED)" only="$(ONLY)" at_once="$(AT_ONCE)"
 

@@ -1,6 +1,6 @@
 //! `make faults`: runs with faults until its time is over, and prints what was lost, stored twice or left over.
 //!
-//! Arguments, each as NAME=VALUE: `battery` (`points`, `answers`, `random`, `wire`, `concurrency`, several of them with commas, or `soak`), `seconds`,
+//! Arguments, each as NAME=VALUE: `battery` (`points`, `responses`, `random`, `wire`, `concurrency`, several of them with commas, or `soak`), `seconds`,
 //! `runs`, `seed`, `at_once`, and `only`, a part of the names of the cases. Each run that fails is printed with its case and its seed:
 //! `battery=random only=random/mariadb/Merge seed=17 runs=1` repeats it.
 
@@ -40,7 +40,7 @@ struct Options {
 impl Options {
     fn from_arguments() -> Result<Self> {
         let mut options = Self {
-            batteries: ["points", "answers", "random", "wire", "concurrency"].map(str::to_owned).to_vec(),
+            batteries: ["points", "responses", "random", "wire", "concurrency"].map(str::to_owned).to_vec(),
             seconds: 3_000,
             runs: usize::MAX,
             seed: run::random_numbers().1 % 1_000_000_000,
@@ -131,7 +131,7 @@ async fn run_battery(battery: &str, options: &Options) -> Result<Tally> {
     let time = Duration::from_secs(options.seconds / options.batteries.len() as u64);
     let listed = match battery {
         "points" => Some(points(options).await?),
-        "answers" => Some(answers(options).await?),
+        "responses" => Some(responses(options).await?),
         _ => None,
     };
     let mut listed = listed.map(|mut cases| {
@@ -204,12 +204,12 @@ async fn points(options: &Options) -> Result<Vec<Case>> {
     Ok(cases.concat())
 }
 
-/// Each answer of each server that a worker gets, swallowed or late.
-async fn answers(options: &Options) -> Result<Vec<Case>> {
+/// Each response of each server that a worker gets, swallowed or late.
+async fn responses(options: &Options) -> Result<Vec<Case>> {
     let lines = Line::all().into_iter().filter(|line| options.concerns(&format!("wire/{line}/")));
     let plans = lines.map(|line| async move {
         let plans = line.plans().await?;
-        println!("{line} gets {} answers", plans.len() / 2);
+        println!("{line} gets {} responses", plans.len() / 2);
         anyhow::Ok(plans.into_iter().map(move |plan| Case::Wire(line, plan)).collect::<Vec<_>>())
     });
     let cases: Vec<Vec<Case>> = stream::iter(plans).buffer_unordered(TRACES_AT_ONCE).try_collect().await?;

@@ -213,7 +213,7 @@ async fn window_of_a_sync_and_its_database_have_different_options() -> Result<()
     Ok(())
 }
 
-/// The other answers of S3 are tested with a stub in the unit tests of the store.
+/// The other responses of S3 are tested with a stub in the unit tests of the store.
 #[tokio::test]
 async fn failures_of_s3_say_what_to_do() -> Result<()> {
     let test_env = TestEnv::on(Engine::MariaDb).await?;

@@ -279,6 +279,6 @@ async fn outage_is_known_as_one() -> Result<()> {
     engine.api.set_down(true);
     let looked_up =
         tokio::time::timeout(Duration::from_secs(100), destination.look_up(&claim("b.csv").source.id)).await?;
-    assert_eq!(looked_up.err().context("there was an answer")?.kind(), ErrorKind::Unreachable);
+    assert_eq!(looked_up.err().context("there was a response")?.kind(), ErrorKind::Unreachable);
     Ok(())
 }

@@ -35,7 +35,7 @@ pub enum Attack {
     },
 }
 
-/// A request for a file, and the client's answer.
+/// A request for a file, and the client's response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileRequest {
     /// The text of the statement that was not forwarded, or a name for a command without one.
@@ -96,7 +96,7 @@ impl Attacker {
     pub async fn file_request(&self) -> Result<Option<FileRequest>> {
         let found = || self.shared.file_request.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if self.shared.has_requested.load(Ordering::SeqCst) {
-            wait::until("the client's answer", CONTENT_TIMEOUT, async || Ok(found().is_some())).await?;
+            wait::until("the client's response", CONTENT_TIMEOUT, async || Ok(found().is_some())).await?;
         }
         Ok(found())
     }

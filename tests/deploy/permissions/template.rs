@@ -256,7 +256,7 @@ impl Template {
                 }
                 None => self.reference(name)?,
             };
-            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is no text"))?;
+            result += value.as_ref().and_then(Value::as_str).with_context(|| format!("{name} is not text"))?;
             result += rest;
         }
         Ok(result)

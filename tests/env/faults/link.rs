@@ -1,4 +1,4 @@
-//! A TCP link to a server that breaks: it cuts, resets, half-closes, stalls or delays connections, or swallows an answer.
+//! A TCP link to a server that breaks: it cuts, resets, half-closes, stalls or delays connections, or swallows a response.
 //!
 //! It does not know the protocol, so it works for HTTP and for both databases. It counts the faults that occurred.
 
@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// When the link breaks. Bytes and answers are counted over all connections.
+/// When the link breaks. Bytes and responses are counted over all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// After the clients have sent this number of bytes.
     Sent(usize),
     /// After the server has sent this number of bytes.
     Received(usize),
-    /// When the server answers for this time, counted from 0. Everything that a server sends between two requests is one answer.
-    Answer(usize),
+    /// When the server sends this response, counted from 0. Everything that a server sends between two requests is one response.
+    Response(usize),
 }
 
 /// What happens then to the connection.
@@ -40,11 +40,11 @@ pub enum Break {
 /// A fault of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// When it happens. The bytes of an answer that breaks are not forwarded.
+    /// When it happens. The bytes of a response that breaks are not forwarded.
     pub moment: Moment,
     /// What happens.
     pub effect: Break,
-    /// How often it happens: from the second time on, at once with the next bytes or the next answer.
+    /// How often it happens: from the second time on, at once with the next bytes or the next response.
     pub times: usize,
 }
 
@@ -62,7 +62,7 @@ struct Shared {
     plan: Plan,
     sent: AtomicUsize,
     received: AtomicUsize,
-    answers: AtomicUsize,
+    responses: AtomicUsize,
     fired: AtomicUsize,
 }
 
@@ -76,7 +76,7 @@ impl Link {
             plan,
             sent: AtomicUsize::new(0),
             received: AtomicUsize::new(0),
-            answers: AtomicUsize::new(0),
+            responses: AtomicUsize::new(0),
             fired: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -93,9 +93,9 @@ impl Link {
         self.shared.fired.load(Ordering::SeqCst)
     }
 
-    /// The number of answers so far.
-    pub fn answers(&self) -> usize {
-        self.shared.answers.load(Ordering::SeqCst)
+    /// The number of responses so far.
+    pub fn responses(&self) -> usize {
+        self.shared.responses.load(Ordering::SeqCst)
     }
 }
 
@@ -115,12 +115,12 @@ impl Shared {
     }
 
     /// The number of these bytes to forward before the fault; `None` without a fault in them.
-    fn breaks_at(&self, direction: Direction, length: usize, is_new_answer: bool) -> Option<usize> {
+    fn breaks_at(&self, direction: Direction, length: usize, is_new_response: bool) -> Option<usize> {
         let (counter, limit) = match (self.plan.moment, direction) {
             (Moment::Sent(limit), Direction::Sent) => (&self.sent, limit),
             (Moment::Received(limit), Direction::Received) => (&self.received, limit),
-            (Moment::Answer(limit), Direction::Received) if is_new_answer => {
-                let number = self.answers.fetch_add(1, Ordering::SeqCst);
+            (Moment::Response(limit), Direction::Received) if is_new_response => {
+                let number = self.responses.fetch_add(1, Ordering::SeqCst);
                 return (number >= limit && self.fire()).then_some(0);
             }
             _ => return None,
@@ -161,9 +161,9 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
             Direction::Sent => &from_client[..length],
             Direction::Received => &from_server[..length],
         };
-        let is_new_answer = direction == Direction::Received && last == Direction::Sent;
+        let is_new_response = direction == Direction::Received && last == Direction::Sent;
         last = direction;
-        let broken_at = shared.breaks_at(direction, length, is_new_answer);
+        let broken_at = shared.breaks_at(direction, length, is_new_response);
         let forwarded = &bytes[..broken_at.unwrap_or(length).min(length)];
         if forward(direction, forwarded, &mut client, &mut server, is_half_closed).await.is_err() {
             return;

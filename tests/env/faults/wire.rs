@@ -16,8 +16,8 @@ use crate::database::Engine;
 use crate::settings::Settings;
 
 const SECRET: &str = "database";
-/// More answers than a worker gets from either server for a small file.
-const MOST_ANSWERS: usize = 32;
+/// More responses than a worker gets from either server for a small file.
+const MOST_RESPONSES: usize = 32;
 /// A body of a test's file and its headers are shorter.
 const MOST_BYTES: usize = 20_000;
 
@@ -33,7 +33,7 @@ pub enum Behind {
 /// The plan of a seed.
 pub fn random_plan(rng: &mut Rng) -> Plan {
     let moment = match rng.u8(0..10) {
-        0..=5 => Moment::Answer(rng.usize(0..MOST_ANSWERS)),
+        0..=5 => Moment::Response(rng.usize(0..MOST_RESPONSES)),
         6..=7 => Moment::Received(rng.usize(0..MOST_BYTES)),
         _ => Moment::Sent(rng.usize(0..MOST_BYTES)),
     };
@@ -52,7 +52,7 @@ pub fn random_plan(rng: &mut Rng) -> Plan {
     Plan { moment, effect, times }
 }
 
-/// A worker of one mode whose answers are counted, and then swallowed one by one.
+/// A worker of one mode whose responses are counted, and then swallowed one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
     /// The engine.
@@ -81,18 +81,18 @@ impl Line {
         all
     }
 
-    /// A plan for each answer that a worker gets without a fault: it is swallowed, or it comes after the lease has expired.
+    /// A plan for each response that a worker gets without a fault: it is swallowed, or it comes after the lease has expired.
     pub async fn plans(self) -> Result<Vec<Plan>> {
-        let never = Plan { moment: Moment::Answer(usize::MAX), effect: Break::Cut, times: 1 };
+        let never = Plan { moment: Moment::Response(usize::MAX), effect: Break::Cut, times: 1 };
         let scene = Scene::prepare(self.engine, self.mode, &[100]).await?;
         let (link, settings) = behind_link(&scene, self.behind, never, false).await?;
         let job = if self.mode == Mode::Replay { Job::Replay } else { Job::Task(scene.objects[0].key.clone()) };
         Worker::run(&job, &settings).await?;
-        let answers = link.answers();
+        let responses = link.responses();
         scene.discard().await?;
         let late = Break::Delay(LEASE_OVER);
-        let plans = |answer| [Break::Cut, late].map(|effect| Plan { moment: Moment::Answer(answer), effect, times: 1 });
-        Ok((0..answers).flat_map(plans).collect())
+        let plans = |response| [Break::Cut, late].map(|effect| Plan { moment: Moment::Response(response), effect, times: 1 });
+        Ok((0..responses).flat_map(plans).collect())
     }
 }
 
