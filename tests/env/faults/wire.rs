@@ -91,7 +91,8 @@ impl Line {
         let responses = link.responses();
         scene.discard().await?;
         let late = Break::Delay(LEASE_OVER);
-        let plans = |response| [Break::Cut, late].map(|effect| Plan { moment: Moment::Response(response), effect, times: 1 });
+        let plans =
+            |response| [Break::Cut, late].map(|effect| Plan { moment: Moment::Response(response), effect, times: 1 });
         Ok((0..responses).flat_map(plans).collect())
     }
 }
