@@ -45,7 +45,7 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
                 table.below(reason);
             }
         }
-        if reports.is_empty() { "no files\n".to_owned() } else { table.text(styles) }
+        if reports.is_empty() { "no files to process\n".to_owned() } else { table.text(styles) }
     });
     if let Some(postponed) = body["postponed"].as_object() {
         let reason = postponed["reason"].as_str().unwrap_or_default();
