@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use spillway_core::destination::{
-    Begun, CommitResult, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, RowCounts, ScanReason,
+    Begun, CommitResult, DoneVersion, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace, RowCounts, ScanReason,
     UnknownColumns, ValueCheck,
 };
 use spillway_core::error::ErrorKind;
@@ -349,7 +349,7 @@ pub(crate) async fn loaded_versions_are_found_by_key_and_etag(engine: &impl Engi
     expect_loaded(load(&destination, &other, &file).await?)?;
     destination.record_move(&first.source.id, ObjectPlace::Kept, Some(0.5)).await?;
     let found = destination.loaded_versions("bucket", &keys, &etags).await?;
-    let expected = LoadedVersion {
+    let expected = DoneVersion {
         source_id: first.source.id.to_string(),
         key: first.source.object.key.clone(),
         version_id: None,

@@ -215,7 +215,7 @@ pub(crate) async fn ledger_of_older_version_gets_the_column_with_a_change(engine
     ensure!(changes.starts_with(ADDED), "{changes}");
 
     drop_column(engine).await?;
-    destination.keep_history("2026-01-01T00:00:00Z".parse()?).await?;
+    destination.maintain_attempts("2026-01-01T00:00:00Z".parse()?).await?;
     assert_eq!(listed(engine).await?.len(), 4);
     let probe = destination.probe().await?.history?.context("no ledger")?;
     assert_eq!(probe.missing_columns, Vec::<String>::new());

@@ -56,7 +56,7 @@ fn filter() -> RunFilter {
 
 async fn runs(destination: &TestDestination, filter: RunFilter) -> Result<Vec<Run>> {
     let page = destination.runs(&filter).await?;
-    ensure!(page.has_history && page.next.is_none(), "{page:?}");
+    ensure!(page.has_attempts_table && page.next.is_none(), "{page:?}");
     Ok(page.runs)
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn load_writes_nothing_to_the_history(engine: &impl Engine) -> 
     drop_history(engine).await?;
     load(&destination, &claim("b.csv"), &File::orders(3)).await?;
     let page = destination.runs(&filter()).await?;
-    assert_eq!((page.runs.len(), page.has_history), (2, false));
+    assert_eq!((page.runs.len(), page.has_attempts_table), (2, false));
     Ok(())
 }
 
@@ -126,7 +126,7 @@ pub(crate) async fn attempts_that_end_in_the_same_way_share_a_row(engine: &impl 
 /// The upkeep creates the table and the indexes of a ledger of an earlier version; a failed attempt creates the table.
 pub(crate) async fn history_is_created_for_an_existing_ledger(engine: &impl Engine) -> Result<()> {
     let destination = engine.destination();
-    destination.keep_history(at("2026-01-01T00:00:00Z")).await?;
+    destination.maintain_attempts(at("2026-01-01T00:00:00Z")).await?;
     ensure!(destination.probe().await?.history?.is_none(), "without a ledger, nothing is created");
     load(&destination, &claim("a.csv"), &File::orders(1)).await?;
     let complete = destination.probe().await?.history?.context("no ledger")?;
@@ -142,7 +142,7 @@ pub(crate) async fn history_is_created_for_an_existing_ledger(engine: &impl Engi
     }
     let probe = destination.probe().await?.history?.context("no ledger")?;
     ensure!(!probe.exists && probe.missing_indexes.len() == 3, "{probe:?}");
-    destination.keep_history(at("2026-01-01T00:00:00Z")).await?;
+    destination.maintain_attempts(at("2026-01-01T00:00:00Z")).await?;
     let probe = destination.probe().await?.history?.context("no ledger")?;
     ensure!(probe.exists && probe.missing_indexes.is_empty(), "{probe:?}");
     assert_eq!(engine.index_count().await?, INDEXES);
@@ -159,11 +159,12 @@ pub(crate) async fn history_needs_no_right_to_create(engine: &impl Engine) -> Re
     let attempt = failed(&claim("b.csv"), "2026-11-20T12:00:01Z", ErrorKind::Busy);
     let error = destination.record_attempt(&attempt).await.err().context("the history was created")?;
     assert_eq!(error.kind(), ErrorKind::Privilege, "{}", chain(&error));
-    let error = destination.keep_history(at("2026-01-01T00:00:00Z")).await.err().context("the history was created")?;
+    let error =
+        destination.maintain_attempts(at("2026-01-01T00:00:00Z")).await.err().context("the history was created")?;
     assert_eq!(error.kind(), ErrorKind::Privilege, "{}", chain(&error));
     load(&destination, &claim("c.csv"), &File::orders(1)).await?;
     let page = destination.runs(&filter()).await?;
-    assert_eq!((page.runs.len(), page.has_history), (2, false));
+    assert_eq!((page.runs.len(), page.has_attempts_table), (2, false));
     let probe = destination.probe().await?.history?.context("no ledger")?;
     assert_eq!((probe.exists, probe.table.as_str()), (false, "spillway_ledger_attempts"));
     Ok(())
@@ -177,8 +178,8 @@ pub(crate) async fn old_attempts_are_deleted(engine: &impl Engine) -> Result<()>
         let attempt = failed(&claim("b.csv"), &format!("2026-11-{day}T12:00:00Z"), ErrorKind::Busy);
         destination.record_attempt(&attempt).await?;
     }
-    assert_eq!(destination.keep_history(at("2026-11-13T12:00:00Z")).await?.deleted, 3);
-    assert_eq!(destination.keep_history(at("2026-11-13T12:00:00Z")).await?.deleted, 0);
+    assert_eq!(destination.maintain_attempts(at("2026-11-13T12:00:00Z")).await?.deleted, 3);
+    assert_eq!(destination.maintain_attempts(at("2026-11-13T12:00:00Z")).await?.deleted, 0);
     let left: Vec<_> = runs(&destination, filter()).await?.iter().map(|run| run.outcome).collect();
     assert_eq!(left, [RunOutcome::Loaded, RunOutcome::Failed, RunOutcome::Failed]);
     Ok(())

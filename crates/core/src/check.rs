@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::deadline::Deadline;
-use crate::destination::{HistoryProbe, LedgerProbe, Probe};
+use crate::destination::{AttemptsProbe, LedgerProbe, Probe};
 use crate::error::{Error, Result, chain};
 use crate::fallback;
 use crate::pipeline::{Context, DatabaseAccess, Destinations, PipelineConfig, Refresh};
@@ -253,8 +253,8 @@ fn probe_items(probe: Probe, settings: &PipelineConfig) -> [CheckItem; 5] {
 }
 
 /// What the history lacks. That fails no check: the next sweep creates it, if the user may.
-fn history_state(probe: HistoryProbe) -> String {
-    let HistoryProbe { table, exists, missing_indexes, missing_columns } = probe;
+fn history_state(probe: AttemptsProbe) -> String {
+    let AttemptsProbe { table, exists, missing_indexes, missing_columns } = probe;
     let mut lacks: Vec<String> = Vec::new();
     if !exists {
         lacks.push(format!("the table {table} does not exist, so failed attempts are only in the log"));

@@ -64,7 +64,7 @@ pub(crate) async fn clean_up(
         Ok(count) => cleared.copies = count,
         Err(error) => warn!(error = %chain(&error), "failed to delete rows that COPY would have read"),
     }
-    cleared.attempts = keep_history(context, deadline).await;
+    cleared.attempts = maintain_attempts(context, deadline).await;
     info!(
         leases = cleared.leases,
         uploads = cleared.uploads,
@@ -89,7 +89,7 @@ async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Durati
 }
 
 /// Creates what the attempt history lacks, and deletes old attempts. Returns how many.
-async fn keep_history(context: &Context, deadline: &Deadline) -> u64 {
+async fn maintain_attempts(context: &Context, deadline: &Deadline) -> u64 {
     let DatabaseSettings { options, history_days, .. } = &context.settings.database;
     let keep_for = SignedDuration::from_hours(24 * i64::try_from(*history_days).unwrap_or(i64::MAX / 24));
     if context.outage.kind().is_some() {
@@ -97,7 +97,7 @@ async fn keep_history(context: &Context, deadline: &Deadline) -> u64 {
     }
     let before = Timestamp::now().saturating_sub(keep_for).unwrap_or(Timestamp::UNIX_EPOCH);
     let kept = tokio::select! {
-        kept = async { context.destinations.open(options, false).await?.keep_history(before).await } => kept,
+        kept = async { context.destinations.open(options, false).await?.maintain_attempts(before).await } => kept,
         error = deadline.reached() => Err(error),
     };
     match kept {

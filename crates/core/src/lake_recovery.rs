@@ -97,7 +97,7 @@ async fn is_finished(context: &Context, manifest: &Manifest, deadline: &Deadline
 /// Loads the rows of a published object, unless the ledger or the fallback has them. Then removes what is not needed.
 async fn finish_rows(attempt: &Attempt<'_>) -> Result<Report> {
     let skipped = || attempt.report(Outcome::Skipped);
-    let has_fallback = attempt.earlier_fallback().await?.is_some();
+    let has_fallback = attempt.find_earlier_fallback().await?.is_some();
     if let Some(entry) = finished_entry(attempt).await? {
         clean_up_lake(attempt, entry.state).await?;
         return Ok(skipped());

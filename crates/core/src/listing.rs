@@ -73,8 +73,8 @@ pub(crate) async fn list(context: &Context, bucket: &str, request: &ListRequest,
 }
 
 fn list_of_runs(page: RunPage) -> List {
-    let RunPage { runs, next, has_history } = page;
-    let note = (!has_history).then(|| {
+    let RunPage { runs, next, has_attempts_table } = page;
+    let note = (!has_attempts_table).then(|| {
         "the attempt history does not exist in the database, so attempts that failed are not listed; a check request says \
          why"
         .to_owned()

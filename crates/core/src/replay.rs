@@ -177,7 +177,7 @@ async fn replay_one(context: &Context, manifest: &Manifest, deadline: &Deadline)
 async fn replay_rows(attempt: &Attempt<'_>, listed: &Manifest) -> Result<Report> {
     let context = attempt.context;
     // The object may have been written again since `listed` was read. Under the lease it does not change.
-    let found = attempt.earlier_fallback().await?;
+    let found = attempt.find_earlier_fallback().await?;
     let manifest = found.as_ref().unwrap_or(listed);
     let mut report = report(attempt, manifest, Outcome::Replayed);
     report.rows_stored = manifest.rows;

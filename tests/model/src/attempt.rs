@@ -83,7 +83,7 @@ impl Protocol {
         }
     }
 
-    /// `fallback::find`, from `Attempt::earlier_fallback`.
+    /// `fallback::find`, from `Attempt::find_earlier_fallback`.
     fn find_fallback(&self, source: &Source, actor: usize, aborts: bool, steps: &mut Steps<'_>) {
         let (is_replay, fallback) = (actor == REPLAY, source.fallback);
         let aborts_later = aborts && !self.has(Guard::AbortBeforeLookUp);

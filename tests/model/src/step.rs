@@ -156,7 +156,7 @@ impl Step {
             Self::ListManifests => Function("fallback.rs", "list"),
             Self::ReadLease => Function("store/lease/acquire.rs", "take_over"),
             Self::AbortWrites => Function("fallback.rs", "abort_writes"),
-            Self::EarlierFallback => Function("pipeline/attempt.rs", "earlier_fallback"),
+            Self::EarlierFallback => Function("pipeline/attempt.rs", "find_earlier_fallback"),
             Self::NotNeeded => Function("ledger/claim.rs", "claim"),
             Self::ResolveUnknownCommit => Function("pipeline/load.rs", "resolve_unknown_commit"),
             Self::FinishedEntry => Function("pipeline/load.rs", "finished_entry"),

@@ -51,7 +51,7 @@ async fn claim_on<C: LoadConnection>(
 ) -> Result<ClaimResult> {
     let ledger = database.ledger();
     ledger.ensure(connection, database.ledger_columns()).await?;
-    if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
+    if let Some(entry) = ledger.find_done(connection, &file.source.id).await? {
         return Ok(ClaimResult::NotNeeded(entry));
     }
     connection.run("cannot begin a transaction", C::Dialect::BEGIN).await?;

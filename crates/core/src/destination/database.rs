@@ -13,13 +13,13 @@ use super::engine::{LoadConnection, PlanResult, Request, StartResult};
 use super::idle::Idle;
 use super::transaction::Load;
 use super::{
-    AttemptRecord, Begun, Body, Claimed, Credentials, Destination, DestinationOptions, FileClaim, FileSchema,
-    HistoryEntry, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LoadMode, LoadedVersion, ObjectPlace, Probe,
-    RunFilter, RunPage, ScanReason, SyncState, ValueCheck, claim, inspect,
+    AttemptRecord, AttemptsMaintenance, Begun, Body, Claimed, Credentials, Destination, DestinationOptions,
+    DoneVersion, FileClaim, FileSchema, HistoryEntry, Inspection, LedgerEntry, LedgerOutcome, LoadMode, ObjectPlace,
+    Probe, RunFilter, RunPage, ScanReason, SyncState, ValueCheck, claim, inspect,
 };
 use crate::error::{Advice, Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
-use crate::ledger::{ChangesColumn, Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger};
+use crate::ledger::{Claim, ClaimResult, Dialect, LedgerColumns, SqlLedger, TableChangesColumn};
 use crate::object::{ObjectRef, SourceId};
 
 /// The database that credentials name. Each call uses an idle connection or opens a new one.
@@ -65,7 +65,7 @@ impl<C: LoadConnection> Database<C> {
     async fn begin_on(&self, connection: &mut C, request: &Request<'_>) -> Result<BeginResult<C::Plan>> {
         let (file, ledger) = (request.file, self.ledger());
         ledger.ensure(connection, self.ledger_columns()).await?;
-        if let Some(entry) = ledger.find_loaded(connection, &file.source.id).await? {
+        if let Some(entry) = ledger.find_done(connection, &file.source.id).await? {
             return Ok(BeginResult::NotNeeded(entry));
         }
         let planned = connection.plan(request).await;
@@ -93,10 +93,10 @@ impl<C: LoadConnection> Database<C> {
         connection: &mut C,
         file: &FileClaim,
         planned: &Result<PlanResult<C::Plan>>,
-    ) -> ChangesColumn {
+    ) -> TableChangesColumn {
         let will_create = matches!(planned, Ok(PlanResult::Ready(plan)) if C::creates_table(plan));
         if !will_create && file.table_changes.made().is_empty() {
-            return ChangesColumn::Absent;
+            return TableChangesColumn::Absent;
         }
         let Credentials { host, port, user, database, .. } = &self.credentials;
         let database = format!("{user}@{host}:{port}/{database}");
@@ -151,7 +151,7 @@ impl<C: LoadConnection> Database<C> {
 
 /// The result of [`Database::begin_on`].
 enum BeginResult<Plan> {
-    Open(Plan, ChangesColumn, ValueCheck),
+    Open(Plan, TableChangesColumn, ValueCheck),
     NotNeeded(LedgerEntry),
     NeedsScan(ScanReason),
 }
@@ -257,12 +257,12 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         .boxed()
     }
 
-    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+    fn maintain_attempts(&self, before: Timestamp) -> BoxFuture<'_, Result<AttemptsMaintenance>> {
         async move {
             let mut connection = self.connect().await?;
             let kept = match self.ledger().exists(&mut connection).await {
-                Ok(true) => self.ledger().keep_history(&mut connection, before).await,
-                Ok(false) => Ok(HistoryUpkeep::default()),
+                Ok(true) => self.ledger().maintain_attempts(&mut connection, before).await,
+                Ok(false) => Ok(AttemptsMaintenance::default()),
                 Err(error) => Err(error),
             };
             // Its session waits for locks for a second only.
@@ -312,7 +312,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         bucket: &'a str,
         keys: &'a [&'a str],
         etags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+    ) -> BoxFuture<'a, Result<Vec<DoneVersion>>> {
         async move {
             let mut connection = self.connect().await?;
             let versions = self.ledger().loaded_versions(&mut connection, bucket, keys, etags).await;

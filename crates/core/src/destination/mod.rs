@@ -57,8 +57,9 @@ use crate::table_name::TableName;
 use spillway_formats::schema::Schema;
 
 pub use crate::ledger::{
-    AttemptRecord, HistoryEntry, HistoryProbe, HistoryUpkeep, LedgerEntry, LedgerOutcome, LedgerState, LoadDetails,
-    LoadedVersion, ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, RunPlaces, SyncState,
+    AttemptRecord, AttemptsMaintenance, AttemptsProbe, DoneVersion, HistoryEntry, LedgerEntry, LedgerOutcome,
+    LedgerState, LoadDetails, ObjectPlace, RowCounts, Run, RunCursor, RunFilter, RunOutcome, RunPage, RunPlaces,
+    SyncState,
 };
 pub use changes::TableChanges;
 use database::Database;
@@ -298,7 +299,7 @@ pub trait Destination: Send + Sync {
     ///
     /// # Errors
     /// Also when the user may not create something. Old attempts are deleted nevertheless.
-    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>>;
+    fn maintain_attempts(&self, before: Timestamp) -> BoxFuture<'_, Result<AttemptsMaintenance>>;
 
     /// Returns what a load with a final schema would find and change. Reads only.
     ///
@@ -322,7 +323,7 @@ pub trait Destination: Send + Sync {
         bucket: &'a str,
         keys: &'a [&'a str],
         etags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>>;
+    ) -> BoxFuture<'a, Result<Vec<DoneVersion>>>;
 
     /// Writes into the ledger the place of the object, and the total cost in US dollars, if it is known.
     fn record_move<'a>(

@@ -1,7 +1,7 @@
 //! Tries what a load needs from a database: its privileges, its statement, and the ledger.
 
 use super::engine::LoadConnection;
-use super::{DestinationOptions, HistoryProbe};
+use super::{AttemptsProbe, DestinationOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::{Dialect, SqlLedger};
 use crate::object::SourceId;
@@ -18,7 +18,7 @@ pub struct Probe {
     /// Reading and writing the ledger.
     pub ledger: Result<LedgerProbe>,
     /// What the attempt history lacks; `None` without a ledger.
-    pub history: Result<Option<HistoryProbe>>,
+    pub history: Result<Option<AttemptsProbe>>,
     /// The statements that grant all that the user lacks; empty if it lacks nothing, or if that is unknown.
     pub grants: String,
 }
@@ -89,7 +89,7 @@ async fn try_table<C: LoadConnection>(connection: &mut C, name: &str) -> Vec<Err
     errors
 }
 
-async fn try_history<C: LoadConnection>(connection: &mut C, ledger: &SqlLedger<'_>) -> Result<Option<HistoryProbe>> {
+async fn try_history<C: LoadConnection>(connection: &mut C, ledger: &SqlLedger<'_>) -> Result<Option<AttemptsProbe>> {
     match ledger.exists(connection).await? {
         true => ledger.probe_history(connection).await.map(Some),
         false => Ok(None),

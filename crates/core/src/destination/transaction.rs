@@ -16,7 +16,7 @@ use super::{Body, CommitResult, FileClaim, OpenClaim, OpenLoad, ReadyLoad, RowCo
 use crate::batch::BatchStream;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::{ChangesColumn, ClaimResult, Loaded, scope_name};
+use crate::ledger::{ClaimResult, Loaded, TableChangesColumn, scope_name};
 
 /// The context of an error while the connection is kept open.
 pub(super) const KEEP_ALIVE: &str = "cannot keep the connection open";
@@ -33,7 +33,7 @@ pub(super) struct Load<C: LoadConnection> {
     /// Number of fields in each row of the file.
     pub(super) fields: usize,
     /// Whether changes of the table are written to the ledger.
-    pub(super) changes_column: ChangesColumn,
+    pub(super) changes_column: TableChangesColumn,
 }
 
 impl<C: LoadConnection> Load<C> {

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::progress::Progress;
 use crate::store::Store;
-use crate::store::sent_upload::SentUpload;
+use crate::store::sent_upload::SavedUpload;
 use crate::store::upload::Upload;
 
 /// Compressed bytes are sent in pieces of this size.
@@ -29,14 +29,14 @@ pub(super) struct PartWriter<'a> {
     header: Vec<u8>,
     progress: Progress,
     open: Option<OpenPart>,
-    sent: Vec<SentUpload>,
+    sent: Vec<SavedUpload>,
     parts: Vec<ManifestPart>,
 }
 
 /// The parts of a run, all sent and invisible.
 #[derive(Debug)]
 pub(super) struct SentParts {
-    pub(super) uploads: Vec<SentUpload>,
+    pub(super) uploads: Vec<SavedUpload>,
     pub(super) parts: Vec<ManifestPart>,
 }
 
@@ -176,7 +176,7 @@ impl OpenPart {
 }
 
 /// Aborts uploads of a run that is not planned.
-pub(super) async fn abort_all(store: &Store, bucket: &str, uploads: &[SentUpload]) {
+pub(super) async fn abort_all(store: &Store, bucket: &str, uploads: &[SavedUpload]) {
     for upload in uploads {
         report_left(store.abort_sent(bucket, upload).await);
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
 use crate::store::Store;
-use crate::store::sent_upload::{Completion, KeyOwner, SentUpload};
+use crate::store::sent_upload::{Completion, KeyOwner, SavedUpload};
 use crate::store::write::Created;
 
 /// No lifecycle rule aborts an upload that is younger than a day.
@@ -33,7 +33,7 @@ pub(super) async fn publish(store: &Store, bucket: &str, object: &mut StateObjec
     object.mark_published().await
 }
 
-async fn make_visible(store: &Store, bucket: &str, run: &PlannedRun, upload: &SentUpload) -> Result<()> {
+async fn make_visible(store: &Store, bucket: &str, run: &PlannedRun, upload: &SavedUpload) -> Result<()> {
     let completion = store.complete_sent(bucket, upload).await?;
     if completion == Completion::New {
         return Ok(());

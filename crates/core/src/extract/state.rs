@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
-use crate::store::sent_upload::SentUpload;
+use crate::store::sent_upload::SavedUpload;
 use crate::store::write::Created;
 
 /// The largest state that is read. That of 10,000 parts is smaller.
@@ -50,7 +50,7 @@ pub(super) struct PlannedRun {
     /// Whether every part is visible and the manifest is written.
     pub(super) is_published: bool,
     /// The uploads that make its parts visible; empty once it is published.
-    pub(super) uploads: Vec<SentUpload>,
+    pub(super) uploads: Vec<SavedUpload>,
     /// The manifest.
     pub(super) manifest: Manifest,
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::attempts_table::{ATTEMPT_INDEXES, LEDGER_INDEXES, create_attempts};
 use super::statements::{ATTEMPT_AGAIN, ATTEMPT_INSERT};
 use super::{
-    ChangesColumn, Dialect, ExecuteResult, LedgerColumns, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger,
-    truncated,
+    Dialect, ExecuteResult, LedgerColumns, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger,
+    TableChangesColumn, truncated,
 };
 use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectVersion, hash_parts};
@@ -109,16 +109,16 @@ impl AttemptRecord {
     }
 }
 
-/// The result of the upkeep of the history.
+/// The result of the maintenance of the attempt history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HistoryUpkeep {
+pub struct AttemptsMaintenance {
     /// Number of old rows that were deleted.
     pub deleted: u64,
 }
 
 /// The state of the history in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HistoryProbe {
+pub struct AttemptsProbe {
     /// The name of the history's table.
     pub table: String,
     /// Whether the table exists.
@@ -143,7 +143,7 @@ impl SqlLedger<'_> {
         attempt: &AttemptRecord,
     ) -> Result<()> {
         let context = "cannot record the attempt";
-        match self.repeat_attempt(connection, attempt).await? {
+        match self.count_repeat(connection, attempt).await? {
             ExecuteResult::Rows(0) => {}
             ExecuteResult::Rows(_) | ExecuteResult::UniqueViolation(_) => return Ok(()),
             ExecuteResult::NoTable(_) if self.exists(connection).await? => self.create_attempts(connection).await?,
@@ -171,14 +171,14 @@ impl SqlLedger<'_> {
             truncated(&attempt.reason, REASON_CHARACTERS).into(),
         ];
         match self.execute(connection, context, ATTEMPT_INSERT, &params).await? {
-            // Another worker has inserted the row in the meantime. Its count is one too low then.
+            // Another worker has inserted the row in the meantime. So its count is one too low.
             ExecuteResult::Rows(_) | ExecuteResult::UniqueViolation(_) => Ok(()),
             ExecuteResult::NoTable(error) => Err(error),
         }
     }
 
     /// Adds the attempt to the row of the attempts that ended in the same way on the same day, if there is one.
-    async fn repeat_attempt<C: LedgerConnection>(
+    async fn count_repeat<C: LedgerConnection>(
         &self,
         connection: &mut C,
         attempt: &AttemptRecord,
@@ -209,11 +209,11 @@ impl SqlLedger<'_> {
     ///
     /// The statements wait for locks for a second only: a statement that waits longer would block the loads that start
     /// after it. The connection then has this setting and must be closed.
-    pub(crate) async fn keep_history<C: LedgerConnection>(
+    pub(crate) async fn maintain_attempts<C: LedgerConnection>(
         &self,
         connection: &mut C,
         before: Timestamp,
-    ) -> Result<HistoryUpkeep> {
+    ) -> Result<AttemptsMaintenance> {
         let probe = self.probe_history(connection).await?;
         connection.run("cannot limit the wait for locks", C::Dialect::SHORT_LOCK_WAIT).await?;
         let mut created = Ok(());
@@ -232,7 +232,7 @@ impl SqlLedger<'_> {
         if probe.exists {
             deleted = self.delete_attempts(connection, before).await?;
         }
-        created.map(|()| HistoryUpkeep { deleted })
+        created.map(|()| AttemptsMaintenance { deleted })
     }
 
     /// Deletes attempts that started before a time, on a database where one statement may delete all of them.
@@ -240,10 +240,10 @@ impl SqlLedger<'_> {
         &self,
         connection: &mut C,
         before: Timestamp,
-    ) -> Result<HistoryUpkeep> {
+    ) -> Result<AttemptsMaintenance> {
         let context = "cannot delete old attempts";
         let result = self.execute(connection, context, C::Dialect::DELETE_OLD_ATTEMPTS, &[before.into()]).await?;
-        Ok(HistoryUpkeep { deleted: result.rows()? })
+        Ok(AttemptsMaintenance { deleted: result.rows()? })
     }
 
     /// Deletes old rows in batches, so that no statement holds many locks.
@@ -262,11 +262,11 @@ impl SqlLedger<'_> {
     }
 
     /// Returns what the history lacks. Without a ledger nothing is missing: the first load creates both.
-    pub(crate) async fn probe_history<C: LedgerConnection>(&self, connection: &mut C) -> Result<HistoryProbe> {
+    pub(crate) async fn probe_history<C: LedgerConnection>(&self, connection: &mut C) -> Result<AttemptsProbe> {
         let attempts = self.attempts_table();
-        let mut probe = HistoryProbe { table: attempts.clone(), ..HistoryProbe::default() };
+        let mut probe = AttemptsProbe { table: attempts.clone(), ..AttemptsProbe::default() };
         probe.exists = connection.table_columns(&attempts, &[]).await?.is_some();
-        if self.changes_column(connection).await? == Some(ChangesColumn::Absent) {
+        if self.changes_column(connection).await? == Some(TableChangesColumn::Absent) {
             probe.missing_columns.push(self.add_changes_sql::<C>());
         }
         let mut wanted = vec![(self.table, LEDGER_INDEXES)];

@@ -6,7 +6,7 @@
 
 use super::history::time;
 use super::statements::{
-    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_NOW, DUPLICATE, INSERT, LOCKED, MODE,
+    CLAIM_AGAIN, CLAIM_BODY, CLAIM_CONTENT, CLAIM_TABLE, CURRENT, CURRENT_LOCKED, DUPLICATE, INSERT, LOCKED, MODE,
     ORIGINAL, RELEASE_TABLE, SUPERSEDED,
 };
 use super::{
@@ -139,7 +139,7 @@ impl SqlLedger<'_> {
         current_of: &str,
     ) -> Result<ClaimResult> {
         let context = "cannot claim the table";
-        if let Some(row) = self.query(connection, context, CURRENT, &[current_of.into()]).await?.first() {
+        if let Some(row) = self.query(connection, context, CURRENT_LOCKED, &[current_of.into()]).await?.first() {
             let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
             let current = CurrentSource { source_id, key, modified_micros };
             if current.is_newer_than(claim.source) {
@@ -175,7 +175,7 @@ impl SqlLedger<'_> {
             return Ok(false);
         }
         let table = table.unique_text();
-        let rows = self.query(connection, "cannot read the ledger", CURRENT_NOW, &[table.as_ref().into()]).await?;
+        let rows = self.query(connection, "cannot read the ledger", CURRENT, &[table.as_ref().into()]).await?;
         let Some(row) = rows.first() else { return Ok(false) };
         let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
         Ok(CurrentSource { source_id, key, modified_micros }.is_newer_than(source))

@@ -15,7 +15,7 @@ pub(crate) trait Dialect {
     const BEGIN: &'static str;
     /// The current time in UTC with microseconds, and not the start of the transaction.
     const NOW: &'static str;
-    /// The end of an INSERT that does not change an existing row with the same source id, and returns zero rows then.
+    /// The end of an INSERT that does not change an existing row with the same source id, but returns zero rows.
     const OR_KEEP: &'static str;
     /// The keys of the ledger table, in its CREATE TABLE.
     const KEYS: &'static str;
@@ -26,8 +26,8 @@ pub(crate) trait Dialect {
     /// Begins the transaction of a look-up, on databases where an uncommitted row of another transaction cannot be
     /// locked.
     ///
-    /// The look-up then finds an open claim by inserting a row with the same key. A wait for a lock must end within
-    /// milliseconds.
+    /// The look-up then finds an open claim by inserting a row with the same key. The statement also limits the wait
+    /// for a lock to milliseconds.
     const BEGIN_LOOK_UP: Option<&'static str>;
 
     /// Returns the placeholder of a parameter. The first one has number 1.
@@ -202,7 +202,7 @@ pub(crate) trait LedgerConnection: Debug + Send {
     /// The dialect of the database.
     type Dialect: Dialect;
 
-    /// What COMMIT needs to find out whether the transaction was committed.
+    /// What is needed to find out, after a COMMIT without a response, whether the transaction was committed.
     type Transaction: Debug + Send;
 
     /// The ledger that this connection has checked.

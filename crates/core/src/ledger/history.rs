@@ -45,7 +45,7 @@ pub struct HistoryEntry {
 
 /// A version of an object that needs no load, see [`LedgerState::needs_no_load`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedVersion {
+pub struct DoneVersion {
     /// Its identity.
     pub source_id: String,
     /// Its key.
@@ -67,7 +67,7 @@ impl SqlLedger<'_> {
         bucket: &str,
         keys: &[&str],
         etags: &[&str],
-    ) -> Result<Vec<LoadedVersion>> {
+    ) -> Result<Vec<DoneVersion>> {
         if keys.is_empty() || etags.is_empty() || !self.exists(connection).await? {
             return Ok(Vec::new());
         }
@@ -105,8 +105,8 @@ impl SqlLedger<'_> {
     }
 }
 
-fn loaded_version(row: &Row) -> Result<LoadedVersion> {
-    Ok(LoadedVersion {
+fn loaded_version(row: &Row) -> Result<DoneVersion> {
+    Ok(DoneVersion {
         source_id: row.text(0)?,
         key: row.text(1)?,
         version_id: row.optional_text(2)?,

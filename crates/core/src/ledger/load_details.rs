@@ -1,4 +1,4 @@
-//! The load mode of a run and its counts beside the stored rows, as lists show them.
+//! The load mode of a run and its counts other than the stored rows, as lists show them.
 //!
 //! A ledger of an earlier version may lack the columns. A list shows nothing in their place, and creates no column.
 
@@ -13,7 +13,7 @@ use crate::report::{Report, is_zero};
 /// The columns after `table_changes`, in the order of [`LoadDetails`].
 const COLUMNS: [&str; 5] = ["load_mode", "rows_updated", "rows_unchanged", "rows_deleted", "rows_missing"];
 
-/// The load mode of a run, and its counts beside the stored rows.
+/// The load mode of a run, and its counts other than the stored rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LoadDetails {
     /// The load mode, or `lake` if no row is in the database; `None` if nothing was loaded.

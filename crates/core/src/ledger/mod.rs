@@ -30,16 +30,16 @@ use crate::object::{ObjectRef, ObjectVersion, hash_parts};
 use crate::report::Report;
 use crate::table_name::TableName;
 
-pub use attempts::{AttemptRecord, HistoryProbe, HistoryUpkeep, RunOutcome};
+pub use attempts::{AttemptRecord, AttemptsMaintenance, AttemptsProbe, RunOutcome};
 pub(crate) use attempts_table::Index;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
-pub use history::{HistoryEntry, LoadedVersion};
+pub use history::{DoneVersion, HistoryEntry};
 pub use load_details::LoadDetails;
 pub use runs::{Run, RunCursor, RunFilter, RunPage, RunPlaces};
 pub(crate) use sql::{Loaded, SqlLedger, entry};
 pub use syncs::SyncState;
 pub(crate) use table::{CheckedLedger, LedgerColumns};
-pub(crate) use table_changes::{ChangesColumn, FailedAdditions, reported};
+pub(crate) use table_changes::{FailedAdditions, TableChangesColumn, reported};
 
 /// Number of characters that the columns `reason` store.
 const REASON_CHARACTERS: usize = 8000;
@@ -116,7 +116,7 @@ pub struct LedgerEntry {
 }
 
 impl LedgerEntry {
-    /// Returns why the source needs no load: which file was loaded, and when.
+    /// Returns why a source that [needs no load](LedgerState::needs_no_load) needs none: which file was loaded, and when.
     pub(crate) fn explanation(&self) -> String {
         match (self.state, &self.reason) {
             (LedgerState::Duplicate | LedgerState::Superseded, Some(reason)) => reason.clone(),
@@ -160,13 +160,12 @@ pub enum ObjectPlace<'a> {
 
 /// Row counts of a load.
 ///
-/// Every parsed row belongs to one of four groups:
+/// Every parsed row belongs to one of four groups; in a file of changes, the fourth also has the deletions:
 ///
 /// - inserted: `rows_stored` minus `rows_updated` and `rows_unchanged`
 /// - updated: `rows_updated`
 /// - unchanged: `rows_unchanged`
-/// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`. In a file of changes,
-///   this number also includes the deletions.
+/// - superseded by a later row of the same file with the same merge key: `rows_parsed` minus `rows_stored`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowCounts {
     /// Records of the file that were not rejected. In the ledger and in reports, `rows_parsed` also includes the
@@ -182,7 +181,7 @@ pub struct RowCounts {
     pub rows_rejected: u64,
     /// Rows of the table that were deleted: by a mirror because the file does not have them, or by changes.
     pub rows_deleted: u64,
-    /// Updates and deletions of a file of changes whose row was not in the table. Such an update has inserted its row.
+    /// Updates and deletions of a file of changes whose row was not in the table. An update whose row is missing inserts it.
     pub rows_missing: u64,
 }
 
@@ -192,7 +191,7 @@ impl RowCounts {
         Self { rows_parsed: rows, rows_stored: rows, ..Self::default() }
     }
 
-    /// Copies the counts into a report.
+    /// Copies the counts into a report, except `rows_parsed`, which also has the rejected records there.
     pub fn copy_to(&self, report: &mut Report) {
         report.rows_stored = self.rows_stored;
         report.rows_rejected = self.rows_rejected;
@@ -203,7 +202,7 @@ impl RowCounts {
     }
 }
 
-/// An outcome without a load (an empty, rejected or fallen back file), as the ledger stores it.
+/// An outcome without a load (a file that is empty, was rejected, or fell back), as the ledger stores it.
 #[derive(Debug, Clone)]
 pub struct LedgerOutcome {
     /// The state.

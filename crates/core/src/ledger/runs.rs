@@ -148,7 +148,7 @@ pub struct RunPage {
     /// The place where the next page begins; `None` after the last page.
     pub next: Option<RunCursor>,
     /// Whether the attempt history could be read. Without it the list has no failed attempts.
-    pub has_history: bool,
+    pub has_attempts_table: bool,
 }
 
 /// The conditions of a query, and their parameters.
@@ -169,18 +169,18 @@ impl SqlLedger<'_> {
     /// Returns the runs that pass a filter, newest first. Reads only, and locks nothing.
     pub(crate) async fn runs<C: LedgerConnection>(&self, connection: &mut C, filter: &RunFilter) -> Result<RunPage> {
         let Some(columns) = self.listed_columns(connection).await? else { return Ok(RunPage::default()) };
-        let has_history = connection.table_columns(&self.attempts_table(), &[]).await?.is_some();
+        let has_attempts_table = connection.table_columns(&self.attempts_table(), &[]).await?.is_some();
         let mut runs = Vec::new();
         if filter.outcome != Some(RunOutcome::Failed) {
             let select = columns.select(LEDGER_RUNS);
             runs.extend(self.run_query(connection, (&select, "state"), filter, ledger_run).await?);
         }
-        if has_history && filter.outcome.is_none_or(is_in_history) {
+        if has_attempts_table && filter.outcome.is_none_or(is_in_attempts) {
             runs.extend(self.run_query(connection, (ATTEMPT_RUNS, "outcome"), filter, attempt_run).await?);
         }
         let order = |run: &Run| std::cmp::Reverse((run.started_at, run.source_id.clone()));
         runs.sort_by_key(order);
-        Ok(page(runs, filter, has_history))
+        Ok(page(runs, filter, has_attempts_table))
     }
 
     async fn run_query<C: LedgerConnection>(
@@ -244,7 +244,7 @@ fn conditions<'a>(filter: &'a RunFilter, outcome_column: &str, patterns: &'a Pat
 }
 
 /// Whether attempts with this outcome are in the history.
-fn is_in_history(outcome: RunOutcome) -> bool {
+fn is_in_attempts(outcome: RunOutcome) -> bool {
     match outcome {
         RunOutcome::FellBack | RunOutcome::Rejected | RunOutcome::Failed => true,
         RunOutcome::Loaded | RunOutcome::Duplicate | RunOutcome::Superseded => false,
@@ -252,7 +252,7 @@ fn is_in_history(outcome: RunOutcome) -> bool {
 }
 
 /// Cuts sorted runs to a page. Runs that share a place in the list stay on one page.
-fn page(mut runs: Vec<Run>, filter: &RunFilter, has_history: bool) -> RunPage {
+fn page(mut runs: Vec<Run>, filter: &RunFilter, has_attempts_table: bool) -> RunPage {
     let mut next = None;
     if runs.len() > filter.limit && filter.limit > 0 {
         let last = RunCursor::of(&runs[filter.limit - 1]);
@@ -260,7 +260,7 @@ fn page(mut runs: Vec<Run>, filter: &RunFilter, has_history: bool) -> RunPage {
         runs.truncate(filter.limit + end);
         next = Some(last);
     }
-    RunPage { runs, next, has_history }
+    RunPage { runs, next, has_attempts_table }
 }
 
 /// Returns a LIKE pattern for texts that begin with this one, with the escape character `!`.

@@ -19,8 +19,8 @@ use super::statements::{
 };
 use super::table::LedgerColumns;
 use super::{
-    ChangesColumn, Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState,
-    ObjectPlace, REASON_CHARACTERS, Row, RowCounts, Value, table, truncated,
+    Claim, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace,
+    REASON_CHARACTERS, Row, RowCounts, TableChangesColumn, Value, table, truncated,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::{ObjectRef, SourceId};
@@ -91,7 +91,7 @@ impl<'a> SqlLedger<'a> {
 
     /// Returns the committed entry of a source that needs no load. Does not lock the row or wait for a lock. The ledger must have
     /// all columns, see [`Self::ensure`].
-    pub(crate) async fn find_loaded<C: LedgerConnection>(
+    pub(crate) async fn find_done<C: LedgerConnection>(
         &self,
         connection: &mut C,
         id: &SourceId,
@@ -100,7 +100,7 @@ impl<'a> SqlLedger<'a> {
         Ok(entry.filter(|entry| entry.state.needs_no_load()))
     }
 
-    /// Like [`Self::find_loaded`], but the ledger may be of an earlier version. Then the load mode is unknown.
+    /// Like [`Self::find_done`], but the ledger may be of an earlier version. Then the load mode is unknown.
     pub(crate) async fn inspect_loaded<C: LedgerConnection>(
         &self,
         connection: &mut C,
@@ -190,7 +190,8 @@ impl<'a> SqlLedger<'a> {
         changes: &[String],
     ) -> Result<()> {
         let context = "cannot record the file's outcome";
-        let is_listed = !changes.is_empty() && self.changes_column(connection).await? == Some(ChangesColumn::Present);
+        let is_listed =
+            !changes.is_empty() && self.changes_column(connection).await? == Some(TableChangesColumn::Present);
         connection.run(context, C::Dialect::BEGIN).await?;
         if self.claim_source(connection, claim).await?.is_some() {
             connection.roll_back().await;

@@ -3,20 +3,20 @@
 //! Every statement names its columns, so a ledger may have more columns than this version uses, if they are nullable or
 //! have a default.
 
-/// In place of `{mode}` comes [`MODE`], or [`NO_MODE`] for a ledger that may lack the column.
+/// `{mode}` is replaced by [`MODE`], or by [`NO_MODE`] for a ledger that may lack the column.
 pub(super) const ENTRY: &str = "SELECT state, rows_parsed, rows_stored, moved_to, bucket, object_key, \
      {micros:committed_at}, LEFT(reason, 1000), {mode} FROM {ledger} WHERE source_id = ?";
 pub(super) const MODE: &str = "load_mode";
 pub(super) const NO_MODE: &str = "''";
-/// After [`ENTRY`].
+/// Appended to [`ENTRY`] to lock the row.
 pub(super) const LOCKED: &str = " FOR UPDATE";
-/// After [`ENTRY`].
+/// Appended to [`ENTRY`] to lock the row, or to fail if it is locked.
 pub(super) const LOCKED_NOWAIT: &str = " FOR UPDATE NOWAIT";
 pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at} \
      FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
-pub(super) const CURRENT: &str =
+pub(super) const CURRENT_LOCKED: &str =
     "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ? FOR UPDATE";
-pub(super) const CURRENT_NOW: &str =
+pub(super) const CURRENT: &str =
     "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ?";
 
 /// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
@@ -42,7 +42,7 @@ pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', c
      committed_at = {now}, reason = ? WHERE source_id = ?";
 pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, \
      reason = ? WHERE source_id = ?";
-/// In place of `{more}`, the columns that a ledger of an earlier version may lack are set.
+/// `{more}` sets the columns that a ledger of an earlier version may lack.
 pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
      rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, {more}committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
@@ -52,11 +52,11 @@ pub(super) const MORE_ROWS_MISSING: &str = "rows_missing = ?, ";
 /// The changes that a row lists so far.
 pub(super) const CHANGES_OF: &str = "SELECT table_changes FROM {ledger} WHERE source_id = ?";
 pub(super) const CHANGES: &str = "UPDATE {ledger} SET table_changes = ? WHERE source_id = ?";
-/// In a list, if the ledger has the column. One character more than is shown tells that the text is longer.
+/// In a list, if the ledger has the column. One more character than is shown, so that a longer text can be marked.
 pub(super) const LISTED_CHANGES: &str = "LEFT(table_changes, 1001)";
 pub(super) const OUTCOME: &str = "UPDATE {ledger} SET state = ?, content_id = NULL, rows_parsed = ?, rows_stored = ?, \
      rows_rejected = ?, reason = ?, committed_at = {now} WHERE source_id = ?";
-/// At the end of it the placeholders of keys and of ETags are inserted.
+/// The caller appends the IN lists of keys and ETags.
 pub(super) const LOADED_VERSIONS: &str = "SELECT source_id, object_key, version_id, etag, size_bytes FROM {ledger} \
      WHERE bucket = ? AND state IN ('loaded', 'duplicate', 'superseded')";
 

@@ -40,12 +40,12 @@ pub struct SyncState {
     pub bucket: String,
     /// The table.
     pub table: String,
-    /// The time before which no listed file remains: the start of a sync, or the time of its oldest remaining file.
+    /// Every listed file before this time is done: the start of a sync, or the time of its oldest remaining file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Timestamp>,
     /// When the last sync started.
     pub started_at: Timestamp,
-    /// When the last sync ended; not after `started_at` while a sync runs, or after it died.
+    /// When the last sync ended. While a sync runs, and if it died, this is `started_at` or earlier.
     pub ended_at: Timestamp,
     /// Number of files in its window.
     pub files: u64,
@@ -77,7 +77,7 @@ impl SqlLedger<'_> {
         rows.iter().map(|row| sync_state(row, bucket)).collect()
     }
 
-    /// Writes the end of a sync, and its watermark if it has one, outside of any transaction. Creates the table if it is
+    /// Writes the start or the end of a sync, and its watermark if it has one, outside of any transaction. Creates the table if it is
     /// missing. A watermark never moves back.
     pub(crate) async fn record_sync<C: LedgerConnection>(&self, connection: &mut C, sync: &SyncState) -> Result<()> {
         let (context, id) = ("cannot record the sync", sync.id());

@@ -131,8 +131,7 @@ pub(super) fn create_table<D: Dialect>(table: &str, columns: &[String], keys: &s
 
 /// Returns one statement for each of these columns that is not in `found`.
 ///
-/// The statements do not use IF NOT EXISTS, because PostgreSQL may add a second index to an existing unique column
-/// then.
+/// The statements do not use IF NOT EXISTS: with it, PostgreSQL may add a second index to an existing unique column.
 pub(super) fn add_statements<D: Dialect>(table: &str, columns: LedgerColumns, found: &[String]) -> Vec<String> {
     let missing = columns.added().filter(|(name, _, _)| found.iter().all(|column| column != name));
     missing.map(|column| add_column::<D>(table, column)).collect()

@@ -53,16 +53,16 @@ impl FailedAdditions {
     }
 }
 
-/// Whether the ledger has the column.
+/// Whether this load writes the ledger's column `table_changes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ChangesColumn {
-    /// It has the column.
+pub(crate) enum TableChangesColumn {
+    /// The ledger has the column.
     Present,
-    /// It lacks the column, or nothing is to be written.
+    /// The ledger lacks the column, or this load has nothing to write.
     Absent,
 }
 
-impl ChangesColumn {
+impl TableChangesColumn {
     /// Returns the changes that can be written.
     pub(crate) fn listed(self, changes: Vec<String>) -> Vec<String> {
         match self {
@@ -80,14 +80,14 @@ impl SqlLedger<'_> {
         connection: &mut C,
         failed: &FailedAdditions,
         database: &str,
-    ) -> ChangesColumn {
+    ) -> TableChangesColumn {
         let ledger = format!("{database}/{}", self.table);
         let added = match self.changes_column(connection).await {
-            Ok(Some(ChangesColumn::Absent)) if failed.has_recent(&ledger, Instant::now()) => {
-                return ChangesColumn::Absent;
+            Ok(Some(TableChangesColumn::Absent)) if failed.has_recent(&ledger, Instant::now()) => {
+                return TableChangesColumn::Absent;
             }
-            Ok(Some(ChangesColumn::Absent)) => self.add_with_short_wait(connection).await,
-            Ok(_) => Ok(ChangesColumn::Present),
+            Ok(Some(TableChangesColumn::Absent)) => self.add_with_short_wait(connection).await,
+            Ok(_) => Ok(TableChangesColumn::Present),
             Err(error) => Err(error),
         };
         match added {
@@ -99,14 +99,14 @@ impl SqlLedger<'_> {
                     error,
                     "the ledger lacks the column table_changes; the changes are only in the log and the report"
                 );
-                ChangesColumn::Absent
+                TableChangesColumn::Absent
             }
         }
     }
 
     /// Adds the column, and waits at most a second for the lock of the table. Statements of all other workers on the ledger
     /// wait behind this one.
-    async fn add_with_short_wait<C: LedgerConnection>(&self, connection: &mut C) -> Result<ChangesColumn> {
+    async fn add_with_short_wait<C: LedgerConnection>(&self, connection: &mut C) -> Result<TableChangesColumn> {
         let context = "cannot limit the wait for locks";
         connection.run(context, C::Dialect::SHORT_LOCK_WAIT).await?;
         let added = self.add_changes_column(connection).await;
@@ -115,11 +115,14 @@ impl SqlLedger<'_> {
     }
 
     /// Adds the missing column to an existing ledger.
-    pub(super) async fn add_changes_column<C: LedgerConnection>(&self, connection: &mut C) -> Result<ChangesColumn> {
-        if self.changes_column(connection).await? == Some(ChangesColumn::Absent) {
+    pub(super) async fn add_changes_column<C: LedgerConnection>(
+        &self,
+        connection: &mut C,
+    ) -> Result<TableChangesColumn> {
+        if self.changes_column(connection).await? == Some(TableChangesColumn::Absent) {
             connection.create("cannot add the ledger's column table_changes", &self.add_changes_sql::<C>()).await?;
         }
-        Ok(ChangesColumn::Present)
+        Ok(TableChangesColumn::Present)
     }
 
     /// The statement that adds the column.
@@ -131,10 +134,10 @@ impl SqlLedger<'_> {
     pub(super) async fn changes_column<C: LedgerConnection>(
         &self,
         connection: &mut C,
-    ) -> Result<Option<ChangesColumn>> {
+    ) -> Result<Option<TableChangesColumn>> {
         let (name, _, _) = CHANGES_COLUMN;
         let found = connection.table_columns(self.table, &[name]).await?;
-        Ok(found.map(|found| if found.is_empty() { ChangesColumn::Absent } else { ChangesColumn::Present }))
+        Ok(found.map(|found| if found.is_empty() { TableChangesColumn::Absent } else { TableChangesColumn::Present }))
     }
 
     /// Adds changes to those that the claimed row lists, in the open transaction. The ledger has the column.
@@ -152,14 +155,14 @@ impl SqlLedger<'_> {
         let context = "cannot write the changes of the table to the ledger";
         let rows = self.query(connection, context, CHANGES_OF, &[id.as_str().into()]).await?;
         let earlier = rows.first().map(|row| row.optional_text(0)).transpose()?.flatten();
-        let text = listed(earlier.as_deref(), changes);
+        let text = joined(earlier.as_deref(), changes);
         self.execute(connection, context, CHANGES, &[(&text).into(), id.as_str().into()]).await?.rows()?;
         Ok(())
     }
 }
 
 /// Returns the text of the column: earlier changes and new ones.
-fn listed(earlier: Option<&str>, changes: &[String]) -> String {
+fn joined(earlier: Option<&str>, changes: &[String]) -> String {
     let parts: Vec<&str> =
         earlier.filter(|text| !text.is_empty()).into_iter().chain(changes.iter().map(String::as_str)).collect();
     cut(&parts.join(SEPARATOR), MAX_CHARACTERS).into_owned()
@@ -203,18 +206,18 @@ mod tests {
 
     #[test]
     fn changes_are_listed_after_those_of_earlier_attempts() {
-        assert_eq!(listed(None, &changes(&["added the columns a INT"])), "added the columns a INT");
-        assert_eq!(listed(Some(""), &changes(&["b", "c"])), "b; c");
-        assert_eq!(listed(Some("a"), &changes(&["b"])), "a; b");
+        assert_eq!(joined(None, &changes(&["added the columns a INT"])), "added the columns a INT");
+        assert_eq!(joined(Some(""), &changes(&["b", "c"])), "b; c");
+        assert_eq!(joined(Some("a"), &changes(&["b"])), "a; b");
     }
 
     #[test]
     fn long_list_is_cut_between_characters() {
         let whole = "ä".repeat(MAX_CHARACTERS);
-        assert_eq!(listed(None, std::slice::from_ref(&whole)), whole);
-        let text = listed(Some(&whole), &changes(&["b"]));
+        assert_eq!(joined(None, std::slice::from_ref(&whole)), whole);
+        let text = joined(Some(&whole), &changes(&["b"]));
         assert_eq!((text.chars().count(), text.ends_with("ä ...")), (MAX_CHARACTERS, true));
-        assert_eq!(listed(Some(&text), &changes(&["c"])).chars().count(), MAX_CHARACTERS);
+        assert_eq!(joined(Some(&text), &changes(&["c"])).chars().count(), MAX_CHARACTERS);
         assert_eq!(cut("abcdef", 6), "abcdef");
         assert_eq!(cut("abcdefg", 6), "ab ...");
     }

@@ -211,7 +211,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Records in the lease that COMMIT is about to be sent. Fails if another worker has taken over.
-    pub(crate) async fn fence_before_commit(&self) -> Result<()> {
+    pub(crate) async fn note_commit_in_lease(&self) -> Result<()> {
         self.lease.fence_before_commit().await?;
         self.set_commit(CommitState::InDoubt);
         Ok(())
@@ -244,7 +244,7 @@ impl<'a> Attempt<'a> {
     /// Returns the manifest of the fallback object that an earlier attempt completed, if there is one.
     ///
     /// After this call the previous holder of the lease can no longer complete a fallback object or a lake object.
-    pub(crate) async fn earlier_fallback(&self) -> Result<Option<Manifest>> {
+    pub(crate) async fn find_earlier_fallback(&self) -> Result<Option<Manifest>> {
         let Context { store, settings, .. } = self.context;
         if self.lease.previous_holder().is_some_and(|previous| previous.fallback_may_be_written) {
             let mut aborted = fallback::abort_writes(store, settings, &self.source).await?;
@@ -338,7 +338,7 @@ impl<'a> Attempt<'a> {
         if place == ObjectPlace::Kept && cost_usd.is_none() {
             return;
         }
-        self.record("the move could not be recorded in the ledger", async {
+        self.record("the place of the object could not be recorded in the ledger", async {
             self.destination(false).await?.record_move(&self.source.id, place, cost_usd).await
         })
         .await;
@@ -357,7 +357,7 @@ impl<'a> Attempt<'a> {
 
 /// The ledger's record of the body of an object with this checksum and this decompressed size.
 pub(crate) fn object_body(object: &ObjectRef, config: &TableConfig, sha256: &str, decoded_bytes: u64) -> Body {
-    // A full export may restore rows that another one has replaced in between.
+    // None for full exports: the same bytes may have to be loaded again, after another export has replaced them.
     let content_id = match (config.dedupe, &config.destination.load_mode) {
         (Dedupe::Content, mode) if !mode.loads_full_exports() => {
             Some(hash_parts(&[&object.bucket, &object.key, sha256]))

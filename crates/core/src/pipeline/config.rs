@@ -1,6 +1,6 @@
 //! The settings of the pipeline, and those of one table.
 //!
-//! The environment sets the values of every table for which the table settings do not set others.
+//! The environment sets the defaults, and the table settings override them for single tables.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct PipelineConfig {
     pub glue: GlueSettings,
     /// The database.
     pub database: DatabaseSettings,
-    /// `KEY_COLUMNS`: the columns after the file's own.
+    /// `KEY_COLUMNS`: columns that are added after the file's own, with parts of the object's key, such as a folder's date.
     pub key_columns: Vec<KeyColumn>,
     /// `EXPORT_KEY`: the columns that identify a row when exports are compared. Empty if it is unset.
     pub export_key: Vec<String>,

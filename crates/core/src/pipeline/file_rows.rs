@@ -10,7 +10,7 @@ use crate::store::Store;
 use spillway_formats::reject::{Reject, RejectLimit};
 use spillway_formats::schema::Schema;
 
-/// The rows of a scanned file. This attempt has scanned it, or the attempt that wrote the fallback or lake object.
+/// The rows of a scanned file. It was scanned by this attempt, or by the one that wrote the fallback or lake object.
 pub(crate) struct FileRows<'a> {
     pub(crate) schema: Schema,
     /// Number of good rows.
@@ -19,7 +19,7 @@ pub(crate) struct FileRows<'a> {
     pub(crate) rows_rejected: u64,
     /// SHA-256 of the source's stored bytes in hex.
     pub(crate) body_sha256: String,
-    /// Decompressed size of the bytes that contain the rows.
+    /// Decompressed size of the file. For rows of a row object, the stored size of the source, because the manifest has no other.
     pub(crate) decoded_bytes: u64,
     source: RowSource<'a>,
 }

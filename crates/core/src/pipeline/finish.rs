@@ -14,10 +14,10 @@ use crate::route;
 /// The reason for [`Outcome::Loaded`] without rows.
 const EMPTY_FILE: &str = "the file is empty";
 
-/// Finishes a file without rows to load, or whose rows are in the target table.
+/// Finishes a file that needs no load any more: loaded now or before, empty, a duplicate, or superseded.
 pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<Report> {
     let result = match result {
-        // Other settings may have found rows.
+        // An earlier attempt, with other settings, may have read rows from this file and published them.
         FileResult::Empty => lake::find_committed(attempt)
             .await?
             .map_or(FileResult::Empty, |entry| FileResult::NotNeeded { entry, counted: None }),
@@ -39,7 +39,7 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
         && is_moved
     {
         // If this worker dies within the move, the next one may not be able to read the ledger. The note in the lease makes it wait.
-        attempt.fence_before_commit().await?;
+        attempt.note_commit_in_lease().await?;
         attempt.mark_commit_resolved();
     }
     finish_loaded(attempt, &mut report).await?;

@@ -1,6 +1,6 @@
 //! Remembers that the database is down, so that not every file waits `RDS_RETRY_SECONDS` for it.
 //!
-//! This changes only how long a file waits, never its outcome. Each file is still tried once, which shows whether the
+//! A later file waits less, so it may fall back sooner. Nothing is stored twice. Each file is still tried once, which shows whether the
 //! outage has ended.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

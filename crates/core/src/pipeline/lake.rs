@@ -115,7 +115,7 @@ fn without<'a>(rows: BatchStream<'a>, rejected: &[Reject]) -> BatchStream<'a> {
     Box::pin(rows.map_ok(move |batch| batch.filtered(|position| !records.contains(&position.record))))
 }
 
-/// Fails if the object of an earlier attempt has other rows than this attempt loads.
+/// Fails if the object of an earlier attempt differs from this attempt's rows in their number, schema or table.
 ///
 /// The object is not overwritten: another worker may have loaded it in between.
 fn check_same(found: &Manifest, write: &RowWrite<'_>) -> Result<()> {

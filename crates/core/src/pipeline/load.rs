@@ -43,7 +43,7 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
-        if attempt.requests_wider_column(&error) {
+        if attempt.try_request_wider_column(&error) {
             info!(error = %chain(&error), "a value does not fit its column, trying a wider one");
             continue;
         }
@@ -53,9 +53,9 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
         let again = match policy(error.kind()).retry {
             Retry::Never => false,
             Retry::Tries(most) => tries < most,
-            Retry::Budget => may_wait(attempt, error.kind(), waited, budget, Duration::MAX),
+            Retry::Budget => wait_or_record_outage(attempt, error.kind(), waited, budget, Duration::MAX),
             Retry::FreshCredentials(_) if !attempt.credentials_may_change() => false,
-            Retry::FreshCredentials(most) => may_wait(attempt, error.kind(), waited, budget, most),
+            Retry::FreshCredentials(most) => wait_or_record_outage(attempt, error.kind(), waited, budget, most),
         };
         if !again {
             return Err(error);
@@ -75,7 +75,13 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
 /// Whether a file may wait longer for a database that is down: for at most `most`, within the retry budget.
 ///
 /// If it may not, this process remembers the outage, unless only the deadline has ended the wait.
-fn may_wait(attempt: &impl LoadAttempt, kind: ErrorKind, waited: Duration, budget: Duration, most: Duration) -> bool {
+fn wait_or_record_outage(
+    attempt: &impl LoadAttempt,
+    kind: ErrorKind,
+    waited: Duration,
+    budget: Duration,
+    most: Duration,
+) -> bool {
     let outage = attempt.outage();
     let is_known = outage.explains(kind);
     let limit = budget.min(most);
@@ -129,7 +135,7 @@ async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secre
 
 /// Runs `work` and keeps the connection of the claim open at the same time.
 ///
-/// What happens between the last row and `finalize` belongs into `work`: it may take longer than the server allows a
+/// What happens between the last row and `finalize` belongs in `work`: it may take longer than the server allows a
 /// transaction to be idle.
 ///
 /// # Errors

@@ -72,29 +72,31 @@ pub(crate) trait LoadAttempt: Sync {
     /// When a folder that is not registered could be forgotten. Send no COMMIT then.
     fn register_raw(&self, schema: Option<&Schema>, shape: &FileShape) -> impl Future<Output = Result<()>> + Send;
 
-    /// Deletes the rejects of earlier attempts. None of these attempts has committed.
+    /// Deletes the rejects of earlier attempts. The caller knows that none of them has committed.
     ///
     /// # Errors
     /// When they may still exist.
     fn remove_earlier_rejects(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Prepares for COMMIT. After it, the result of COMMIT is in doubt.
+    /// The last step before COMMIT: removes a lake object that this load does not name, and notes in the lease that COMMIT may be
+    /// sent. From then on the result of COMMIT is in doubt.
     ///
     /// # Errors
-    /// When another worker has taken over.
+    /// When another worker has taken over, or the lake object may still exist.
     fn fence_before_commit(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
     fn mark_commit_resolved(&self);
 
     /// Requests a wider column if the settings allow it and a value needs one. Returns whether another try may succeed.
-    fn requests_wider_column(&self, error: &Error) -> bool {
+    fn try_request_wider_column(&self, error: &Error) -> bool {
         self.config().destination.changed_types == ChangedTypes::Widen
             && error.needs_other_type()
             && error.column().is_some_and(|column| self.table_changes().request_wider(column))
     }
 
-    /// Whether another try may find other credentials, because they are in a secret, or a server that has them by then.
+    /// Whether another try can succeed after a rejected password: the secret may have been rotated, or the server may accept the
+    /// new password by then.
     fn credentials_may_change(&self) -> bool {
         true
     }
@@ -167,7 +169,7 @@ impl LoadAttempt for Attempt<'_> {
 
     async fn fence_before_commit(&self) -> Result<()> {
         lake::withdraw(self).await?;
-        Attempt::fence_before_commit(self).await
+        self.note_commit_in_lease().await
     }
 
     fn mark_commit_resolved(&self) {

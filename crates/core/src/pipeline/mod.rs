@@ -124,7 +124,7 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
 /// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one that too many workers
 /// died with.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
-    if let Some(manifest) = attempt.earlier_fallback().await? {
+    if let Some(manifest) = attempt.find_earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
     }
     Failpoint::FallbackLookedUp.reached().await?;

@@ -61,9 +61,7 @@ pub(super) async fn register(attempt: &Attempt<'_>, schema: Option<&Schema>, sha
         }
     };
     let registered = match context.glue_outage.is_known() {
-        true => {
-            Err(Error::new(ErrorKind::Service, "Glue has failed less than a minute ago, so it was not asked again"))
-        }
+        true => Err(Error::new(ErrorKind::Service, "Glue failed less than a minute ago, so it was not asked again")),
         false => raw_zone::register(context, &file).await,
     };
     match registered {

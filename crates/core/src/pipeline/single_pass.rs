@@ -68,7 +68,7 @@ pub(super) async fn load(attempt: &impl LoadAttempt, reader: &FileReader) -> Res
     match (policy(kind).retry, policy(kind).action) {
         // After a scan it may be possible to reject only that row, or to widen its column.
         (Retry::Never, Action::FallBack)
-            if kind == ErrorKind::DataRefused && (may_reject || attempt.requests_wider_column(&error)) =>
+            if kind == ErrorKind::DataRefused && (may_reject || attempt.try_request_wider_column(&error)) =>
         {
             Ok(SinglePass::NeedsScan(None))
         }

@@ -142,8 +142,8 @@ impl Tables {
     /// Reads the file again if it has changed. Rules without a file in S3 cost no request.
     ///
     /// # Errors
-    /// When the file cannot be read, or when it is invalid and this process has read no valid version before. By outdated
-    /// rules, rows could get into the wrong table.
+    /// When the file cannot be read, or when it is invalid and this process has read no valid version before. An invalid
+    /// file does not fail later refreshes: the last valid rules stay in use, and the file needs attention.
     pub(crate) async fn refresh(&self, store: &Store) -> Result<Refresh> {
         let Some(file) = &self.file else { return Ok(Refresh::Current) };
         let error = match self.read(file, store).await {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use tracing::warn;
 
 use crate::deadline::Deadline;
-use crate::destination::LoadedVersion;
+use crate::destination::DoneVersion;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::object::ObjectRef;
 use crate::pipeline::{AfterLoad, Context, Dedupe, TableConfig, ask};
@@ -89,7 +89,7 @@ async fn done<'a>(
     let etags: Vec<&str> = kept.iter().map(|(file, _)| file.etag.as_str()).collect();
     let (keys, etags) = (keys.as_slice(), etags.as_slice());
     let versions = ask(context, deadline, async |destination| destination.loaded_versions(bucket, keys, etags).await);
-    let mut by_key: HashMap<String, Vec<LoadedVersion>> = HashMap::new();
+    let mut by_key: HashMap<String, Vec<DoneVersion>> = HashMap::new();
     for version in versions.await? {
         by_key.entry(version.key.clone()).or_default().push(version);
     }
@@ -108,7 +108,7 @@ async fn is_done(
     context: &Context,
     bucket: &str,
     (file, config): (&ListedObject, &TableConfig),
-    versions: &[LoadedVersion],
+    versions: &[DoneVersion],
 ) -> Result<bool> {
     let mut same = versions.iter().filter(|version| version.etag == file.etag && version.size_bytes == file.size_bytes);
     let loads_content_once = config.dedupe == Dedupe::Content && !config.destination.load_mode.loads_full_exports();

@@ -104,7 +104,7 @@ fn kind_of(status: Option<u16>, code: Option<&str>) -> ErrorKind {
         "SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "TooManyRequests" | "KMS.ThrottlingException" => {
             ErrorKind::Throttled
         }
-        // The next attempt gets new credentials, so no operator has to change a policy.
+        // The next attempt may have new credentials or a corrected clock, so no operator has to change a policy.
         "ExpiredToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed" => ErrorKind::Service,
         "KMS.KMSInternalException" | "KMS.DependencyTimeoutException" => ErrorKind::Service,
         code if code.starts_with("KMS.") => ErrorKind::Forbidden,

@@ -1,8 +1,8 @@
 //! S3: reading, conditional writing, verified moves and leases.
 //!
-//! SDK types do not leave this module, and `failure.rs` alone maps SDK failures to error kinds. The SDK retries single
-//! requests. Only two things are retried here, because the SDK cannot: bodies that break off, and conditional writes
-//! that met another write.
+//! SDK types do not leave this module, and `failure.rs` maps SDK failures to error kinds. The SDK retries single requests. This
+//! module retries what the SDK cannot: bodies that break off, writes that S3 refused with 409 because of another write, and
+//! responses of HEAD that GET contradicts. A lease also retries its renewal.
 
 mod copy;
 mod failure;
@@ -35,7 +35,8 @@ use crate::cost::Requests;
 use crate::object::{ObjectVersion, SourceId};
 use crate::policy;
 
-/// Number of attempts for a conditional write that met another write (HTTP 409), or for a body without progress.
+/// Number of attempts for a write that S3 refuses because of another write (HTTP 409); of resumptions in a row for a body that
+/// makes no progress.
 const TRIES: u32 = 6;
 /// Capacity of the HEAD cache: the largest number of files that are processed at once.
 const HEAD_CACHE_CAPACITY: usize = 64;
@@ -45,7 +46,7 @@ const HEAD_CACHE_CAPACITY: usize = 64;
 pub struct Store {
     client: Client,
     meter: Meter,
-    /// HEAD responses of objects that were not moved yet, oldest first. They save the move a request.
+    /// HEAD responses of objects that were not moved yet, oldest first. They save the move two requests.
     heads: Arc<Mutex<VecDeque<CachedHead>>>,
 }
 

@@ -18,7 +18,7 @@ use crate::object::{ObjectRef, ObjectVersion};
 /// A finished move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// Whether this call copied the object; otherwise it found the copy of an earlier attempt.
+    /// Whether this call requested a copy; otherwise it found the copy of an earlier attempt.
     pub is_copied: bool,
     /// The state of the source.
     pub source: ObjectDisposition,
@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// - [`ErrorKind::SourceChanged`]: the source was overwritten before it was copied.
     /// - [`ErrorKind::SourceMissing`]: the source is gone, and no copy exists.
-    /// - [`ErrorKind::DestinationTaken`]: another object is at the destination.
+    /// - [`ErrorKind::DestinationTaken`]: the object at the destination is not a complete copy of the source.
     pub async fn move_object(&self, source: &ObjectVersion, destination_key: &str) -> Result<Moved> {
         self.move_object_with(source, destination_key, &CopyLimits::default()).await
     }
@@ -68,7 +68,7 @@ impl Store {
             return Err(Error::new(ErrorKind::Internal, "the source and the destination of a move are the same")
                 .for_object(&destination));
         }
-        let (state, is_copied) = match self.copy_unchecked(source, &destination, limits).await {
+        let (state, is_copied) = match self.copy_after_head(source, &destination, limits).await {
             Some(state) => (state, true),
             None => self.copy_checked(source, &destination, limits).await?,
         };
@@ -91,11 +91,11 @@ impl Store {
         Ok(disposition)
     }
 
-    /// Copies with the fewest requests: the cached HEAD response replaces a HEAD of source and destination.
+    /// Copies with the fewest requests: the cached HEAD response replaces two requests, HEAD of source and of destination.
     ///
     /// The copy is conditional on an unchanged source and a free destination. Returns `None` when that does not hold or
     /// any request fails; the caller then checks both ends.
-    async fn copy_unchecked(
+    async fn copy_after_head(
         &self,
         source: &ObjectVersion,
         destination: &ObjectRef,
@@ -153,7 +153,7 @@ impl Store {
                 return Err(Error::new(ErrorKind::SourceChanged, message).for_object(&source.object));
             }
             SourceState::Gone => {
-                self.confirm_missing(&source.object).await?;
+                self.ensure_exists(&source.object).await?;
                 let message = "the object disappeared and reappeared during the move";
                 return Err(Error::new(ErrorKind::SourceChanged, message).for_object(&source.object));
             }

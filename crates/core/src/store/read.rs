@@ -81,7 +81,7 @@ impl Store {
                 self.cache_head(&source, head);
                 return Ok(source);
             }
-            self.confirm_missing(object).await?;
+            self.ensure_exists(object).await?;
             // HEAD and GET disagree: the object was just written, or a proxy returned the 404.
             pause(attempt).await;
         }
@@ -209,8 +209,11 @@ impl Store {
         }
     }
 
-    /// Sends GET, whose 404 has a code. Returns `Ok` when the object exists after all.
-    pub(super) async fn confirm_missing(&self, object: &ObjectRef) -> Result<()> {
+    /// Sends GET to check a 404 of HEAD, because the 404 of GET has a code.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SourceMissing`] if the object is gone.
+    pub(super) async fn ensure_exists(&self, object: &ObjectRef) -> Result<()> {
         let request = self.client.get_object().bucket(&object.bucket).key(&object.key);
         match request.set_version_id(object.version_id.clone()).send().await {
             Ok(_) => Ok(()),

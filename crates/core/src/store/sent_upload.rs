@@ -1,7 +1,7 @@
-//! Uploads whose bytes are all sent, as data: a later process can complete them.
+//! Uploads whose bytes are all sent, as data that can be stored: a later process can complete them.
 //!
 //! Unlike [`super::upload::SealedUpload::complete_new`], completing such an upload never aborts it. The object names the run
-//! that wrote it in its metadata, so that a process knows its own objects from those of others.
+//! of an extract that wrote it in its metadata, so that a process knows its own objects from those of others.
 
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use serde::{Deserialize, Serialize};
@@ -14,18 +14,18 @@ use crate::object::ObjectRef;
 /// The metadata of an object that names its run.
 pub(super) const RUN_METADATA: &str = "spillway-run";
 
-/// An upload whose bytes are all sent.
+/// An upload whose bytes are all sent, in a form that another process can complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SentUpload {
+pub(crate) struct SavedUpload {
     /// The key of the object.
     pub(crate) key: String,
     pub(super) upload_id: String,
-    pub(super) pieces: Vec<SentPiece>,
+    pub(super) pieces: Vec<SavedPart>,
 }
 
-/// One request of an upload.
+/// One part of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SentPiece {
+pub(super) struct SavedPart {
     pub(super) etag: Option<String>,
     pub(super) crc32: Option<String>,
 }
@@ -57,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     /// After an error the upload still exists, or it is completed.
-    pub(crate) async fn complete_sent(&self, bucket: &str, upload: &SentUpload) -> Result<Completion> {
+    pub(crate) async fn complete_sent(&self, bucket: &str, upload: &SavedUpload) -> Result<Completion> {
         let mut attempt = 0;
         loop {
             let list = CompletedMultipartUpload::builder().set_parts(Some(upload.completed())).build();
@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Aborts a sent upload, which deletes its bytes. A missing upload is not an error.
-    pub(crate) async fn abort_sent(&self, bucket: &str, upload: &SentUpload) -> Result<()> {
+    pub(crate) async fn abort_sent(&self, bucket: &str, upload: &SavedUpload) -> Result<()> {
         self.abort_upload(&ObjectRef::new(bucket, &upload.key), &upload.upload_id).await
     }
 
@@ -90,9 +90,9 @@ impl Store {
     }
 }
 
-impl SentUpload {
+impl SavedUpload {
     fn completed(&self) -> Vec<CompletedPart> {
-        let part = |(piece, number): (&SentPiece, i32)| {
+        let part = |(piece, number): (&SavedPart, i32)| {
             let part = CompletedPart::builder().part_number(number).set_e_tag(piece.etag.clone());
             part.set_checksum_crc32(piece.crc32.clone()).build()
         };

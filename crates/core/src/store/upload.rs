@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::Store;
 use super::failure::failure;
-use super::sent_upload::{RUN_METADATA, SentPiece, SentUpload};
+use super::sent_upload::{RUN_METADATA, SavedPart, SavedUpload};
 use super::write::{Created, Precondition};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::ObjectRef;
@@ -38,7 +38,7 @@ impl Store {
     }
 }
 
-/// An upload whose bytes are all sent and that is not completed yet.
+/// An upload whose bytes are all sent. Only this process can complete it.
 #[derive(Debug)]
 pub struct SealedUpload(Upload);
 
@@ -49,11 +49,11 @@ impl SealedUpload {
     }
 
     /// Returns the upload as data, with which any process can complete it.
-    pub(crate) fn into_sent(mut self) -> Result<SentUpload> {
+    pub(crate) fn into_sent(mut self) -> Result<SavedUpload> {
         let upload_id = self.take_id()?;
-        let piece = |part: CompletedPart| SentPiece { etag: part.e_tag, crc32: part.checksum_crc32 };
+        let piece = |part: CompletedPart| SavedPart { etag: part.e_tag, crc32: part.checksum_crc32 };
         let pieces = std::mem::take(&mut self.0.parts).into_iter().map(piece).collect();
-        Ok(SentUpload { key: self.0.object.key.clone(), upload_id, pieces })
+        Ok(SavedUpload { key: self.0.object.key.clone(), upload_id, pieces })
     }
 
     fn take_id(&mut self) -> Result<String> {

@@ -26,7 +26,8 @@ pub enum Created {
         /// Its ETag, including its quotes.
         etag: String,
     },
-    /// Another object has the key, or not the one to overwrite; nothing changed.
+    /// The key does not have the expected object: it has one although none was expected, or the one to overwrite was changed
+    /// or deleted. Nothing was written by this request.
     Exists,
 }
 

@@ -4,7 +4,7 @@ use memchr::memchr_iter;
 
 use crate::Position;
 
-/// The line end of a file; known after the first record.
+/// The line end of a file; known after the first line end outside quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineEnd {
     Unknown,
@@ -21,7 +21,7 @@ pub(super) struct Cursor {
     pub(super) record: Position,
     pub(super) line_end: LineEnd,
     line: u64,
-    /// CRs before the last CR of a line end, after which other programs see a line of their own.
+    /// Number of additional CRs in line ends of the form CR CR LF, each of which is a line end to other programs.
     extra_crs: u64,
     /// CRs in quotes that were read while the line end was unknown.
     uncounted_crs: u64,

@@ -5,8 +5,8 @@ use crate::text::TextEncoding;
 
 /// How the text of a file is divided into records and fields.
 ///
-/// A first pass detects what is `None`. The dialect that the decoder then returns is complete, so that later passes read
-/// the same records.
+/// A first pass detects the delimiter, the lines to skip, and the rest of `detected`, if they are `None`. The decoder then
+/// returns the dialect with these values, so that later passes read the same records. In other fields, `None` has its own meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvDialect {
     /// The delimiter between two fields: an ASCII byte other than the quote, CR and LF. `None` detects it.
@@ -91,7 +91,7 @@ pub enum ExtraFieldPlace {
     Last,
 }
 
-/// The field without a name.
+/// Which field of the data records has no name, as detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExtraField {
     /// Records have as many fields as the header.
@@ -104,6 +104,7 @@ pub enum ExtraField {
     Unnamed,
 }
 
+/// With commas. Unlike the CSV settings, it does not detect the delimiter.
 impl Default for CsvDialect {
     fn default() -> Self {
         Self {

@@ -176,7 +176,7 @@ impl<'a> Division<'a> {
         }
     }
 
-    /// Whether the reader accepts every record.
+    /// Whether the reader accepts every record, without regard to `ShortRecords`.
     pub(super) fn is_sound(&self) -> bool {
         let Faults { has_text_after_quote, is_never_closed, has_mixed_line_ends, .. } = self.faults;
         let is_broken = has_text_after_quote || is_never_closed || has_mixed_line_ends;
@@ -188,7 +188,7 @@ impl<'a> Division<'a> {
         !self.faults.has_text_after_quote && !self.faults.has_quote_as_data
     }
 
-    /// Whether escapes are all that can be detected: in quotes before a quote or an escape, and no quote is doubled.
+    /// Whether all escapes can be detected ones: each one in quotes is before a quote or an escape, and no quote is doubled.
     pub(super) fn is_escaped_well(&self) -> bool {
         !self.faults.has_other_escape && !self.faults.has_doubled_quote
     }

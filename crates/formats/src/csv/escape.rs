@@ -56,7 +56,7 @@ impl RecordReader {
     /// Reads the byte after an escape outside quotes.
     ///
     /// Programs disagree on a backslash there if quoted fields have escapes. Before an ordinary character it is data,
-    /// because no program escapes such a character.
+    /// and escapes such as `\0` are not decoded.
     pub(super) fn after_escape(&mut self, byte: u8) -> Result<usize> {
         self.check_size()?;
         if self.escape == Some(Escape::Detected) {

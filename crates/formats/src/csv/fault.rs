@@ -53,7 +53,7 @@ impl RecordReader {
         Ok(end + 1)
     }
 
-    /// Counts lines without a record. Those above the header belong to what the header needs to be read again.
+    /// Counts skipped lines above the header, and reports them to the finder: a file of rejected records needs them.
     pub(super) fn skipped(&mut self, lines: u64) {
         if self.lines_to_skip == 0 {
             return;

@@ -1,6 +1,6 @@
 //! Holds back the last lines of a file (`CSV_SKIP_FOOTER_LINES`), which contain no records.
 //!
-//! A line is one of the text, also within quotes. If a quoted field reaches into the last lines, its quote stays open, and the
+//! Line ends within quotes count, too. If a quoted field reaches into the last lines, its quote stays open, and the
 //! file is rejected. Memory is bounded by the longest record.
 
 use std::collections::VecDeque;

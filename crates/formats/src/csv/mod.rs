@@ -7,7 +7,7 @@
 //! - A quote opens a quoted field only as the first byte of the field. Elsewhere outside quotes it is data. Inside quotes, two
 //!   quotes mean one. After the closing quote, only a delimiter or a line end may follow.
 //! - An unquoted empty field is missing. A quoted one is the empty string.
-//! - A record ends with LF or CR LF; more CRs before the LF count as one. If the header ends with a lone CR, every record
+//! - A record ends with LF or CR LF; more CRs before the LF count as one. If the first line ends with a lone CR, every record
 //!   must end with CR. The other line end outside quotes is an error. The last record needs no line end.
 //! - An empty line is skipped. In a file with one column this loses an empty value without an error, unless it is
 //!   written as `""`.
@@ -15,7 +15,7 @@
 //!   more field, also in the header. If every data record has one more field than the header, empty and unquoted, that field is
 //!   dropped. [`ExtraFieldPlace`] can say that the first field is the one without a name.
 //! - A record of delimiters only is a row of missing values, unless [`BlankRecords`] skips it.
-//! - A position is an offset in bytes and a line number, as an editor shows it. In a file that is converted to UTF-8, the offset is
+//! - A position is an offset in bytes and a line number, where CR CR LF ends one line. In a file that is converted to UTF-8, the offset is
 //!   one in the converted text.
 //! - A first line like `sep=;` names the delimiter and is not a record.
 //! - Lines above the header that begin with `#` are comments or the header, depending on their number of fields; see `preamble`.
@@ -136,12 +136,13 @@ impl CsvDecoder {
         self.footer.is_some()
     }
 
-    /// The number of lines read so far; complete after the end of the file. Lines end where a text editor ends them.
+    /// The number of lines read so far, complete after the end of the file. Each additional CR before a CR LF counts as a line end.
     pub(crate) fn lines(&self) -> u64 {
         self.records.cursor.lines()
     }
 
-    /// The raw fields of the header, unquoted; `None` until it is read, and for an empty file.
+    /// The fields of the header without quotes, before they become column names; empty texts without a header row. `None` until it
+    /// is read, and for an empty file.
     pub fn header(&self) -> Option<&[Vec<u8>]> {
         self.records.rows.header()
     }

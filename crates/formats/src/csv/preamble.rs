@@ -128,7 +128,7 @@ impl<'a> Comments<'a> {
 
     /// Returns the number of bytes and lines that are comments.
     ///
-    /// A line with `#` is a comment if it does not have as many fields as the records, while the next other line does.
+    /// `docs/formats.md` has this decision as a table.
     fn decide(&self) -> Result<(usize, usize)> {
         let (first, last) = (self.hashed[0], self.hashed[self.hashed.len() - 1]);
         let from_first = self.reading_from(first).ok().filter(|reading| reading.division.is_sound());
@@ -136,17 +136,17 @@ impl<'a> Comments<'a> {
             return Ok(if from_first.is_some() { (0, 0) } else { self.next.above() });
         };
         let width = below.division.first_width();
-        let is_header = |line: Line<'_>| self.width_of(line, &below) == width;
-        let could_be_comment = self.could_be_header(first, &below);
+        let has_record_width = |line: Line<'_>| self.width_of(line, &below) == width;
+        let next_can_be_header = self.could_be_header(first, &below);
         match from_first.map(|reading| reading.division.first_width()) {
             Some(_) if !below.division.is_sound() => Ok((0, 0)),
             // The file has one column from the first line on, but several below the comments.
-            Some(1) if width > 1 && !is_header(last) && could_be_comment => Ok(self.next.above()),
-            Some(1) if width > 1 && !is_header(last) => Err(self.ambiguous()),
-            Some(1) if width > 1 => self.decide_on_last(&below, is_header),
-            Some(_) if could_be_comment => Err(self.ambiguous()),
+            Some(1) if width > 1 && !has_record_width(last) && next_can_be_header => Ok(self.next.above()),
+            Some(1) if width > 1 && !has_record_width(last) => Err(self.ambiguous()),
+            Some(1) if width > 1 => self.decide_on_last(&below, has_record_width),
+            Some(_) if next_can_be_header => Err(self.ambiguous()),
             Some(_) => Ok((0, 0)),
-            None if is_header(last) => self.decide_on_last(&below, is_header),
+            None if has_record_width(last) => self.decide_on_last(&below, has_record_width),
             // A line that is wider than the records can be a header above short records.
             None if self.dialect.short_records == ShortRecords::Fill && self.width_of(last, &below) > width => {
                 Err(self.ambiguous())
@@ -157,13 +157,17 @@ impl<'a> Comments<'a> {
     }
 
     /// Decides on a last line with `#` that has as many fields as the records: it is the header, or may be a comment.
-    fn decide_on_last(&self, below: &Reading<'_>, is_header: impl Fn(Line<'_>) -> bool) -> Result<(usize, usize)> {
+    fn decide_on_last(
+        &self,
+        below: &Reading<'_>,
+        has_record_width: impl Fn(Line<'_>) -> bool,
+    ) -> Result<(usize, usize)> {
         let [above @ .., last] = &self.hashed[..] else { return Ok((0, 0)) };
-        let is_above_a_comment = match above.last() {
+        let lines_above_are_comments = match above.last() {
             None => true,
-            Some(line) => self.dialect.has_header && !is_header(*line),
+            Some(line) => self.dialect.has_header && !has_record_width(*line),
         };
-        match is_above_a_comment && !self.could_be_header(*last, below) {
+        match lines_above_are_comments && !self.could_be_header(*last, below) {
             true if above.is_empty() => Ok((0, 0)),
             true => Ok(last.above()),
             false => Err(self.ambiguous()),

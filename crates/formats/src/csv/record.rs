@@ -42,7 +42,7 @@ pub(super) struct RecordReader {
     pub(super) rows: Rows,
     pub(super) rejects: Rejects,
     pub(super) finder: Option<RecordFinder>,
-    /// The fault of the open record.
+    /// The error to report when the open record ends, which is bad.
     pub(super) fault: Option<Error>,
 }
 
@@ -273,7 +273,7 @@ impl RecordReader {
     pub(super) fn end_line(&mut self, byte: u8, is_empty_line: bool) -> Result<()> {
         match (byte, self.cursor.line_end) {
             (b'\n', LineEnd::Cr) => Err(self.invalid(
-                "a newline is outside quotes, but the header ends with a lone carriage return; use one kind of line end",
+                "a newline is outside quotes, but the first line ends with a lone carriage return; use one kind of line end",
             )),
             (b'\n', LineEnd::Unknown | LineEnd::Lf) => {
                 self.cursor.line_end = LineEnd::Lf;

@@ -30,7 +30,7 @@ pub(super) enum RecordEnd {
     Blank,
 }
 
-/// Collects fields.
+/// Collects fields into the header, and then into batches of rows.
 #[derive(Debug)]
 pub(super) struct Rows {
     has_header: bool,
@@ -45,9 +45,9 @@ pub(super) struct Rows {
     header: Option<Vec<Vec<u8>>>,
     /// The most fields to keep of a record: those of the header, or the most that a header may have.
     width: usize,
-    /// The number of fields of a record that is complete without further checks; no number if all need them.
+    /// The number of fields of a record that is complete without further checks; `usize::MAX` if all records need them.
     plain_width: usize,
-    /// Whether a field of the open record that is not kept is not missing.
+    /// Whether a field of the open record beyond the last column has a value.
     has_value_beyond: bool,
     /// Whether a field of the open record contained a configured null value.
     has_null_value: bool,

@@ -52,7 +52,7 @@ fn extra_field(sample: Sample<'_>, dialect: &CsvDialect, division: &Division<'_>
 }
 
 /// Whether the records may begin with row numbers as R writes them: the writer quotes texts, but not other values, and the first
-/// field is a number in quotes. So it is a name.
+/// field is a number in quotes. So it is the name of a row, not data.
 fn begins_with_row_numbers(division: &Division<'_>) -> bool {
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let mut has_bare_value = false;
@@ -69,13 +69,13 @@ fn begins_with_row_numbers(division: &Division<'_>) -> bool {
         if !is_row_number {
             return false;
         }
-        has_bare_value |= row.any(|field| !field.is_quoted && is_no_text_of_r(field.text));
+        has_bare_value |= row.any(|field| !field.is_quoted && is_unquoted_by_r(field.text));
     }
     has_bare_value
 }
 
 /// Whether R writes such a field without quotes: numbers, dates, times and booleans.
-fn is_no_text_of_r(field: &[u8]) -> bool {
+fn is_unquoted_by_r(field: &[u8]) -> bool {
     match field {
         [b'0'..=b'9', ..] | [b'-' | b'.', b'0'..=b'9' | b'.', ..] => true,
         other => matches!(other, b"TRUE" | b"FALSE" | b"Inf" | b"-Inf"),

@@ -105,7 +105,7 @@ pub(super) async fn begin(redshift: &Arc<Redshift>, file: &FileClaim, schema: Fi
     redshift.check_file(file)?;
     redshift.ensure_ledger().await?;
     let source_id = &file.source.id;
-    if let Some(entry) = redshift.ledger().find_loaded(&mut redshift.session(), source_id).await? {
+    if let Some(entry) = redshift.ledger().find_done(&mut redshift.session(), source_id).await? {
         return Ok(Begun::NotNeeded(entry));
     }
     let Some(body) = schema.body() else { return Ok(Begun::NeedsScan(ScanReason::RowsCopied)) };

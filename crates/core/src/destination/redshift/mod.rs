@@ -32,8 +32,8 @@ use jiff::Timestamp;
 
 use super::database::claim_of;
 use super::{
-    AttemptRecord, Begun, Body, Claimed, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
-    HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerState, LoadedVersion, ObjectPlace, Probe, RunFilter,
+    AttemptRecord, AttemptsMaintenance, Begun, Body, Claimed, Destination, DestinationOptions, DoneVersion, FileClaim,
+    FileSchema, HistoryEntry, Inspection, LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace, Probe, RunFilter,
     RunPage, SyncState,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -246,11 +246,11 @@ impl Destination for Arc<Redshift> {
         .boxed()
     }
 
-    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+    fn maintain_attempts(&self, before: Timestamp) -> BoxFuture<'_, Result<AttemptsMaintenance>> {
         async move {
             match self.has_ledger().await? {
                 true => self.ledger().delete_attempts_before(&mut self.session(), before).await,
-                false => Ok(HistoryUpkeep::default()),
+                false => Ok(AttemptsMaintenance::default()),
             }
         }
         .boxed()
@@ -278,7 +278,7 @@ impl Destination for Arc<Redshift> {
         bucket: &'a str,
         keys: &'a [&'a str],
         etags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+    ) -> BoxFuture<'a, Result<Vec<DoneVersion>>> {
         async move {
             let mut found = Vec::new();
             for (keys, etags) in chunks(keys, etags) {

@@ -6,7 +6,7 @@ use super::column::columns_query;
 use super::failure::rolled_back;
 use super::ledger::{CHANGE_LIMIT, queries, random};
 use super::literal::quoted;
-use crate::destination::{HistoryProbe, LedgerProbe, Probe};
+use crate::destination::{AttemptsProbe, LedgerProbe, Probe};
 use crate::error::Result;
 
 /// See [`crate::destination::Destination::probe`].
@@ -50,12 +50,12 @@ async fn try_statements(redshift: &Redshift, context: &str, sqls: &[String]) -> 
     }
 }
 
-async fn history(redshift: &Redshift) -> Result<Option<HistoryProbe>> {
+async fn history(redshift: &Redshift) -> Result<Option<AttemptsProbe>> {
     if !redshift.has_ledger().await? {
         return Ok(None);
     }
     let table = redshift.ledger().attempts_table();
     let sqls = [columns_query(&table.as_str().into())];
     let found = queries(redshift.client(), "cannot look for the attempt history", &sqls).await?.swap_remove(0);
-    Ok(Some(HistoryProbe { table, exists: !found.is_empty(), ..HistoryProbe::default() }))
+    Ok(Some(AttemptsProbe { table, exists: !found.is_empty(), ..AttemptsProbe::default() }))
 }

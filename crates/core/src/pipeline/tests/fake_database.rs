@@ -13,9 +13,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 
 use crate::destination::{
-    AttemptRecord, Begun, Body, Claimed, Destination, DestinationOptions, FileClaim, FileSchema, HistoryEntry,
-    HistoryProbe, HistoryUpkeep, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState, LoadMode,
-    LoadedVersion, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState, ValueCheck,
+    AttemptRecord, AttemptsMaintenance, AttemptsProbe, Begun, Body, Claimed, Destination, DestinationOptions,
+    DoneVersion, FileClaim, FileSchema, HistoryEntry, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState,
+    LoadMode, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState, ValueCheck,
     inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -90,7 +90,7 @@ struct State {
     history: Vec<(String, HistoryEntry)>,
     denies_create: bool,
     attempts: Vec<AttemptRecord>,
-    history_probe: Option<HistoryProbe>,
+    history_probe: Option<AttemptsProbe>,
     syncs: Vec<SyncState>,
 }
 
@@ -187,7 +187,7 @@ impl FakeDatabase {
     }
 
     /// What the attempt history lacks.
-    pub(super) fn put_history_probe(&self, probe: HistoryProbe) {
+    pub(super) fn put_history_probe(&self, probe: AttemptsProbe) {
         self.state().history_probe = Some(probe);
     }
 
@@ -374,7 +374,7 @@ impl Destination for FakeDatabase {
             let is_wanted = |run: &&Run| filter.key.as_ref().is_none_or(|key| run.key == *key);
             let runs = state.attempts.iter().rev().map(run_of).collect::<Vec<_>>();
             let runs = runs.iter().filter(is_wanted).take(filter.limit).cloned().collect();
-            Ok(RunPage { runs, next: None, has_history: true })
+            Ok(RunPage { runs, next: None, has_attempts_table: true })
         }
         .boxed()
     }
@@ -410,13 +410,13 @@ impl Destination for FakeDatabase {
         .boxed()
     }
 
-    fn keep_history(&self, before: Timestamp) -> BoxFuture<'_, Result<HistoryUpkeep>> {
+    fn maintain_attempts(&self, before: Timestamp) -> BoxFuture<'_, Result<AttemptsMaintenance>> {
         async move {
             self.call(Step::KeepHistory)?;
             let mut state = self.state();
             let count = state.attempts.len();
             state.attempts.retain(|attempt| attempt.started_at >= before);
-            Ok(HistoryUpkeep { deleted: (count - state.attempts.len()) as u64 })
+            Ok(AttemptsMaintenance { deleted: (count - state.attempts.len()) as u64 })
         }
         .boxed()
     }
@@ -467,7 +467,7 @@ impl Destination for FakeDatabase {
         bucket: &'a str,
         keys: &'a [&'a str],
         etags: &'a [&'a str],
-    ) -> BoxFuture<'a, Result<Vec<LoadedVersion>>> {
+    ) -> BoxFuture<'a, Result<Vec<DoneVersion>>> {
         async move {
             self.call(Step::LoadedVersions)?;
             let state = self.state();
@@ -477,7 +477,7 @@ impl Destination for FakeDatabase {
                     && etags.contains(&version.etag.as_str())
                     && state.entry_in_target(&version.id).is_some()
             };
-            let loaded = |version: &ObjectVersion| LoadedVersion {
+            let loaded = |version: &ObjectVersion| DoneVersion {
                 source_id: version.id.to_string(),
                 key: version.object.key.clone(),
                 version_id: version.object.version_id.clone(),

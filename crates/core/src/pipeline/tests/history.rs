@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Fixture, KEY, Reading, Step};
 use crate::deadline::Deadline;
-use crate::destination::{HistoryProbe, RunOutcome};
+use crate::destination::{AttemptsProbe, RunOutcome};
 use crate::error::ErrorKind;
 use crate::report::Outcome;
 
@@ -114,7 +114,7 @@ async fn sweep_deletes_old_attempts() {
 #[tokio::test]
 async fn check_tells_what_the_history_lacks_and_passes() {
     let fixture = Fixture::new(Reading::Buffered);
-    fixture.database.put_history_probe(HistoryProbe {
+    fixture.database.put_history_probe(AttemptsProbe {
         table: "spillway_ledger_attempts".to_owned(),
         exists: false,
         missing_indexes: vec!["CREATE INDEX i ON spillway_ledger (state)".to_owned()],

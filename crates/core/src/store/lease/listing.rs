@@ -67,7 +67,7 @@ impl LeaseInfo {
 /// A damaged lease counts as one that never expires. So it stops neither a status nor a sweep, and nothing of its source is deleted.
 ///
 /// # Errors
-/// When the prefix cannot be listed or a lease cannot be read.
+/// When S3 fails. A lease whose content is damaged is not an error.
 pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<LeaseInfo>> {
     let now = Timestamp::now();
     let mut found = Vec::new();
@@ -116,12 +116,12 @@ pub async fn leases(store: &Store, bucket: &str, prefix: &str) -> Result<Vec<Lea
 /// When the lease cannot be read.
 pub async fn is_live(store: &Store, bucket: &str, key: &str) -> Result<bool> {
     let found = document::read(store, bucket, key).await?;
-    Ok(found.is_some_and(|(document, _)| document.expires_at >= Timestamp::now()))
+    Ok(found.is_some_and(|(document, _)| document.is_live(Timestamp::now())))
 }
 
 /// Deletes leases that had expired at this time, except those whose state a later attempt may need. Returns how many.
 ///
-/// A later attempt is possible as long as the leased object exists.
+/// A later attempt is possible as long as the leased object exists. The state is kept for at most a day after the expiry.
 ///
 /// # Errors
 /// When the leases cannot be listed, read or deleted.
