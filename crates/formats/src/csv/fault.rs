@@ -66,7 +66,7 @@ impl RecordReader {
     }
 
     /// Returns the value, or the error for last lines that cannot be skipped. An error in the text above them comes first.
-    pub(super) fn unless_unskippable<T>(&mut self, skipped: Result<T, Unskippable>) -> Result<T> {
+    pub(super) fn check_footer<T>(&mut self, skipped: Result<T, Unskippable>) -> Result<T> {
         match skipped {
             Ok(value) => Ok(value),
             Err(Unskippable(message)) => {

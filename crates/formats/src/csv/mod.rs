@@ -96,7 +96,7 @@ impl CsvDecoder {
             Some(footer) => {
                 let (text, footer_bytes) = footer.finish();
                 self.records.push(&text)?;
-                self.records.unless_unskippable(footer_bytes)?
+                self.records.check_footer(footer_bytes)?
             }
         };
         self.records.finish()?;
@@ -113,7 +113,7 @@ impl CsvDecoder {
                     Some(footer) => {
                         let (text, held) = footer.push(text);
                         self.records.push(&text)?;
-                        self.records.unless_unskippable(held)?;
+                        self.records.check_footer(held)?;
                     }
                 },
                 Ok(None) => return Ok(()),

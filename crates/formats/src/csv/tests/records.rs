@@ -73,7 +73,7 @@ fn valid_file_is_decoded(#[case] file: &str, #[case] expected: &str) {
 )]
 #[case::lf_among_cr(
     "a,b\r1,2\r3,4\n",
-    "a newline is outside quotes, but the header ends with a lone carriage return; use one kind of line end (record 2, line 3, byte 8)"
+    "a newline is outside quotes, but the first line ends with a lone carriage return; use one kind of line end (record 2, line 3, byte 8)"
 )]
 #[case::semicolons(
     "id;name;x\n1;2;3\n",
