@@ -55,6 +55,8 @@ mod load {
     mod contract;
     // Extracts of a table into the raw zone, loaded into another database: types, kills, and cursors.
     mod extract;
+    // Extracts as requests: in the function, in a task, from another database.
+    mod extract_requests;
     // Compressed, truncated and misnamed files, and CSV dialects.
     pub(crate) mod files;
     // Unusual and hostile files: the outcome of each, and the memory.
@@ -165,6 +167,8 @@ mod deploy {
     mod check;
     // The rule that starts the ingest function after a Glue crawler has succeeded.
     mod crawler;
+    // Extracts in a deployed stack, in the function and in a task.
+    mod extract;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
     // The values that the parameters of the templates accept, and the alarm on missing sweeps.

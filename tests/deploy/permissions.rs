@@ -34,6 +34,14 @@ operation               | roles               | resources                       
 HeadObject              | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
 HeadObject              | trigger ingest task | processed failed fallback lake    | s3:GetObject
 HeadObject              | ingest              | failed                            | s3:GetObjectVersion
+HeadObject              | ingest task         | extracts                          | s3:GetObject
+GetObject               | ingest task         | extracts                          | s3:GetObject
+PutObject               | ingest task         | extracts                          | s3:PutObject
+CreateMultipartUpload   | ingest task         | extracts                          | s3:PutObject
+UploadPart              | ingest task         | extracts                          | s3:PutObject
+CompleteMultipartUpload | ingest task         | extracts                          | s3:PutObject
+AbortMultipartUpload    | ingest task         | extracts                          | s3:AbortMultipartUpload
+GetSecretValue          | ingest task         | source-secrets                    | secretsmanager:GetSecretValue
 GetObject               | trigger ingest task | uploads rejected                  | s3:GetObject s3:GetObjectVersion
 GetObject               | trigger ingest task | fallback lake lease               | s3:GetObject
 GetObject               | ingest              | fallback lake failed              | s3:GetObject s3:GetObjectVersion
@@ -91,7 +99,7 @@ write the log           | execution           | task-log                        
 receive uploads         | trigger             | upload-queue                      | sqs:ReceiveMessage sqs:DeleteMessage sqs:GetQueueAttributes
 report a failed event   | trigger ingest      | failure-queue                     | sqs:SendMessage
 attach to the VPC       | trigger ingest      | interfaces                        | ec2:CreateNetworkInterface ec2:DescribeNetworkInterfaces ec2:DescribeSubnets ec2:DeleteNetworkInterface ec2:AssignPrivateIpAddresses ec2:UnassignPrivateIpAddresses
-start a sync            | schedule            | ingest-function                   | lambda:InvokeFunction
+start a request         | schedule            | ingest-function                   | lambda:InvokeFunction
 report a failed start   | schedule            | failure-queue                     | sqs:SendMessage
 pull the image          | execution           | registry                          | ecr:GetAuthorizationToken
 pull the image          | execution           | image                             | ecr:BatchCheckLayerAvailability ecr:BatchGetImage ecr:GetDownloadUrlForLayer
@@ -149,7 +157,7 @@ fn role_name(name: &str) -> Result<&'static str> {
         "ingest" => "IngestRole",
         "task" => "TaskRole",
         "execution" => "TaskExecutionRole",
-        "schedule" => "ScheduledSyncRole",
+        "schedule" => "SchedulerRole",
         _ => anyhow::bail!("the tables name an unknown role: {name}"),
     })
 }
@@ -199,6 +207,10 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
 #[case::raw_zone(&[("AfterLoad", "keep"), ("CatalogRaw", "true")])]
 #[case::own_raw_database(&[("RawDatabase", "zone")])]
 #[case::own_lake_database(&[("LakePrefix", "lake/"), ("LakeDatabase", "tables")])]
+#[case::extracts(&[
+    ("ExtractPrefix", "data/batch/"),
+    ("ExtractSecretArns", "arn:aws:secretsmanager:us-east-1:111122223333:secret:shop-AbCd12"),
+])]
 #[case::other_prefixes(&[("UploadPrefix", "in/"), ("ProcessedPrefix", "done/"), ("FailedPrefix", "bad/"), ("FallbackPrefix", "fb/")])]
 fn roles_allow_exactly_the_table(#[case] parameters: &[(&str, &str)]) -> Result<()> {
     let template = template(parameters)?;

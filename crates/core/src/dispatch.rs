@@ -5,6 +5,7 @@
 
 mod batch;
 mod concurrency;
+mod extract;
 mod messages;
 mod run;
 mod sync;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 pub use self::batch::BatchResult;
+pub use self::extract::ExtractReport;
 pub use self::run::RequestResult;
 
 use crate::aws::sdk_config;

@@ -1,7 +1,7 @@
-//! Starts Fargate tasks in ECS, one per object.
+//! Starts Fargate tasks in ECS, one per object or request.
 //!
-//! The client token is derived from the source id and the launch settings, so a duplicate event starts no second task.
-//! If a task has stopped and its object is still in place, another one is started. The retries are here: the SDK
+//! The client token is derived from the source id or the request, and from the launch settings, so a duplicate event starts no second
+//! task. If a task has stopped and its object is still in place, another one is started. The retries are here: the SDK
 //! client's own are disabled.
 
 mod failure;
@@ -43,6 +43,15 @@ pub(crate) struct ObjectVariables {
 /// The names under which the task reads them; a test compares them with the declared settings.
 pub(crate) const OBJECT_VARIABLES: ObjectVariables =
     ObjectVariables { bucket: "S3_BUCKET", key: "CSV_KEY", version_id: "CSV_VERSION_ID" };
+
+/// The variable through which the task learns its request, instead of an object.
+pub(crate) const REQUEST_VARIABLE: &str = "TASK_REQUEST";
+
+/// The most characters of all overrides of a task. Source: the API reference of ECS, RunTask.
+const MAX_OVERRIDES: usize = 8_192;
+
+/// The characters of the overrides without the request: names and punctuation, rounded up.
+const OVERRIDES_WITHOUT_REQUEST: usize = 500;
 
 /// The capacity provider of ECS for spare capacity.
 const SPOT_PROVIDER: &str = "FARGATE_SPOT";
@@ -93,6 +102,39 @@ pub struct LaunchSettings {
 pub(crate) struct Launcher {
     client: Client,
     settings: LaunchSettings,
+}
+
+/// What a task does.
+struct Work {
+    /// The id from which the client token is derived.
+    id: String,
+    /// The beginning of the id, which ECS shows.
+    short_id: String,
+    /// The variables that tell the task what to do.
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Work {
+    fn of_object(source: &ObjectVersion) -> Self {
+        let object = &source.object;
+        Self {
+            id: source.id.as_str().to_owned(),
+            short_id: source.id.short().to_owned(),
+            variables: vec![
+                (OBJECT_VARIABLES.bucket, object.bucket.clone()),
+                (OBJECT_VARIABLES.key, object.key.clone()),
+                // An empty value counts as unset. It overrides a version id in the task definition, which is another
+                // object's.
+                (OBJECT_VARIABLES.version_id, object.version_id.clone().unwrap_or_default()),
+            ],
+        }
+    }
+
+    fn of_request(request: &str) -> Self {
+        let id = hash_parts(&["request", request]);
+        let short_id = id.chars().take(16).collect();
+        Self { id, short_id, variables: vec![(REQUEST_VARIABLE, request.to_owned())] }
+    }
 }
 
 /// The task that RunTask returned.
@@ -152,9 +194,11 @@ impl Launcher {
     /// Retries while ECS throttles or fails, for at most `remaining` and a minute. A repeated call for the same source
     /// starts no second task while the first one runs.
     pub(crate) async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
-        let mut token = self.token(source);
+        let work = Work::of_object(source);
+        let mut token = self.token(&work.id);
         for _ in 0..MAX_STOPPED {
-            match self.run_with_retries(source, &token, remaining).await? {
+            let started = self.run_with_retries(&work, &token, remaining).await;
+            match started.map_err(|error| error.for_object(&source.object))? {
                 StartedTask::Running { arn } => {
                     Failpoint::AfterRunTask.reached().await?;
                     info!(task = %arn, source_id = %source.id, "started a task for the object");
@@ -172,19 +216,41 @@ impl Launcher {
         Err(Error::new(ErrorKind::Service, message).for_object(&source.object))
     }
 
-    async fn run_with_retries(
-        &self,
-        source: &ObjectVersion,
-        token: &str,
-        remaining: Option<Duration>,
-    ) -> Result<StartedTask> {
+    /// Starts a task that runs this request, and returns its ARN. A repeated call for the same request starts no second task within
+    /// a day, also if the first one has stopped.
+    ///
+    /// # Errors
+    /// Also when the request is too long for ECS.
+    pub(crate) async fn launch_request(&self, request: &str, remaining: Option<Duration>) -> Result<String> {
+        // The overrides contain the request as a JSON string, with escaped quotes.
+        let characters = request.chars().count() + request.matches(['"', '\\']).count();
+        if characters > MAX_OVERRIDES - OVERRIDES_WITHOUT_REQUEST {
+            let message =
+                format!("the request is too long for a task: {characters} characters, and ECS accepts about 7,600");
+            return Err(Error::new(ErrorKind::EventInvalid, message));
+        }
+        let work = Work::of_request(request);
+        let token = self.token(&work.id);
+        match self.run_with_retries(&work, &token, remaining).await? {
+            StartedTask::Running { arn } => {
+                info!(task = %arn, "started a task for a request");
+                Ok(arn)
+            }
+            StartedTask::Stopped { arn } => {
+                info!(task = %arn, "the task of this request has stopped before; its log shows the result");
+                Ok(arn)
+            }
+        }
+    }
+
+    async fn run_with_retries(&self, work: &Work, token: &str, remaining: Option<Duration>) -> Result<StartedTask> {
         let budget = remaining.map_or(MAX_BUDGET, |remaining| remaining.min(MAX_BUDGET));
         let started = Instant::now();
         let mut attempt = 0;
         loop {
-            let error = match self.run(source, token).await {
+            let error = match self.run(work, token).await {
                 Ok(task) => return Ok(task),
-                Err(error) => error.for_object(&source.object),
+                Err(error) => error,
             };
             let delay = policy::backoff(attempt, fastrand::f64());
             let is_transient = matches!(error.kind(), ErrorKind::Throttled | ErrorKind::Service);
@@ -197,7 +263,7 @@ impl Launcher {
         }
     }
 
-    async fn run(&self, source: &ObjectVersion, token: &str) -> Result<StartedTask> {
+    async fn run(&self, work: &Work, token: &str) -> Result<StartedTask> {
         let settings = &self.settings;
         let network = NetworkConfiguration::builder().awsvpc_configuration(self.network()?).build();
         let request = self
@@ -208,8 +274,8 @@ impl Launcher {
             .platform_version("LATEST")
             .count(1)
             .network_configuration(network)
-            .overrides(self.overrides(source))
-            .started_by(format!("spillway-{}", source.id.short()))
+            .overrides(self.overrides(work))
+            .started_by(format!("spillway-{}", work.short_id))
             .propagate_tags(PropagateTags::TaskDefinition)
             .client_token(token);
         // ECS accepts either a launch type or a strategy.
@@ -234,16 +300,11 @@ impl Launcher {
             })
     }
 
-    fn overrides(&self, source: &ObjectVersion) -> TaskOverride {
-        let object = &source.object;
-        let pair = |name: &str, value: &str| KeyValuePair::builder().name(name).value(value).build();
+    fn overrides(&self, work: &Work) -> TaskOverride {
+        let pair = |(name, value): &(&str, String)| KeyValuePair::builder().name(*name).value(value).build();
         let container = ContainerOverride::builder()
             .name(&self.settings.container)
-            .environment(pair(OBJECT_VARIABLES.bucket, &object.bucket))
-            .environment(pair(OBJECT_VARIABLES.key, &object.key))
-            // An empty value counts as unset. It overrides a version id in the task definition, which is another
-            // object's.
-            .environment(pair(OBJECT_VARIABLES.version_id, object.version_id.as_deref().unwrap_or_default()))
+            .set_environment(Some(work.variables.iter().map(pair).collect()))
             .build();
         TaskOverride::builder().container_overrides(container).build()
     }
@@ -251,12 +312,12 @@ impl Launcher {
     /// The client token: 64 hex digits, the longest that ECS accepts.
     ///
     /// Contains the settings too: ECS rejects a token that was used with other parameters.
-    fn token(&self, source: &ObjectVersion) -> String {
+    fn token(&self, id: &str) -> String {
         let settings = &self.settings;
         let (subnets, groups) = (settings.subnets.join(","), settings.security_groups.join(","));
         let public_ip = settings.assign_public_ip.to_string();
         hash_parts(&[
-            source.id.as_str(),
+            id,
             &settings.cluster,
             &settings.task_definition,
             &settings.container,

@@ -1,5 +1,5 @@
-//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a sync, a status, a check or a
-//! list. Pure.
+//! Parses requests: one object, corrected rejects, the files under a prefix, a replay, a sweep, a sync, an extract, a status, a
+//! check or a list. Pure.
 //!
 //! Parsing is strict: unknown fields and fields that do not go together are errors, because an ignored field would load
 //! the wrong files. [`crate::dispatch`] runs the request.
@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::extract::{extract_relation, time};
+pub use self::extract::{ExtractJob, extract_relation, time};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::listing::ListRequest;
@@ -30,7 +30,7 @@ use crate::table_name::TableName;
 
 /// The accepted requests, for error messages.
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"sync\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
+                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"sync\": {}}, {\"extract\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
                         {\"fallback\": {\"list\": {}}} and {\"rejects\": {\"list\": {}}}, each with \"bucket\" if it is not S3_BUCKET";
 
 /// The default of [`SweepRequest::older_than_seconds`].
@@ -99,6 +99,13 @@ pub enum Request {
         bucket: String,
         /// The parameters.
         sync: SyncRequest,
+    },
+    /// Write tables or queries of a database into the raw zone.
+    Extract {
+        /// The bucket.
+        bucket: String,
+        /// The extracts, in order.
+        extracts: Vec<ExtractJob>,
     },
     /// Report what waits, or where a file is.
     Status {
@@ -269,6 +276,10 @@ impl Request {
         if request.get("sync").is_some() {
             let SyncFields { bucket, sync } = deserialize(request)?;
             return Ok(Self::Sync { bucket: or_default(bucket), sync: sync.read()? });
+        }
+        if request.get("extract").is_some() {
+            let (bucket, extracts) = extract::parse(request)?;
+            return Ok(Self::Extract { bucket: or_default(bucket), extracts });
         }
         Self::parse_report(request, or_default)
     }

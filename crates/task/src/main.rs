@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     let dispatch =
         DispatchSettings { service: "task", pipeline: settings.pipeline, tasks: None, upload_queue_url: None };
     let dispatcher = Dispatcher::connect(dispatch).await;
-    match run(&dispatcher, settings.request.into(), &deadline).await {
+    match run(&dispatcher, settings.request, &deadline).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(kind = error.kind().name(), error = chain(&error), "the task failed");
@@ -56,6 +56,10 @@ async fn run(dispatcher: &Dispatcher, request: Request, deadline: &Deadline) -> 
     for report in &result.results.reports {
         let line = serde_json::to_string(report).unwrap_or_default();
         // A closed stdout is not an error: the log contains the same report.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    for extract in &result.extracts {
+        let line = serde_json::to_string(extract).unwrap_or_default();
         let _ = writeln!(std::io::stdout(), "{line}");
     }
     result.results.into_result().map(|_| ())

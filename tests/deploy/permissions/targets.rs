@@ -8,8 +8,8 @@ use super::policy::Target;
 use super::template::{ACCOUNT, REGION, Template};
 
 /// The resources in the bucket. A request for them contains the owner of the bucket.
-pub(super) const S3_RESOURCES: [&str; 8] =
-    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "bucket"];
+pub(super) const S3_RESOURCES: [&str; 9] =
+    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "bucket", "extracts"];
 
 /// Examples of a resource, as requests name it; none if the parameters do not use it.
 pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
@@ -48,6 +48,10 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
                 ["catalog".to_owned(), format!("database/{raw_database}"), format!("table/{raw_database}/a")];
             resources.iter().map(|resource| glue(resource)).collect()
         }
+        "extracts" if !template.holds("Extracts")? => vec![],
+        "extracts" => below("ExtractPrefix")?,
+        "source-secrets" if !template.holds("Extracts")? || !template.holds("ExtractsOthers")? => vec![],
+        "source-secrets" => vec![template.parameter("ExtractSecretArns")?.to_owned()],
         "lease" => below("LeasePrefix")?,
         "rejected" => below("RejectedPrefix")?,
         "bucket" => vec![bucket],

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::setting::{Category, Declared, ReadBy};
 use super::tests::{BASE, ECS};
 use super::{Environment, IngestSettings, TaskSettings, TriggerSettings, settings};
-use crate::launch::OBJECT_VARIABLES;
+use crate::launch::{OBJECT_VARIABLES, REQUEST_VARIABLE};
 use crate::telemetry::LogSettings;
 
 #[test]
@@ -95,4 +95,5 @@ fn a_started_task_reads_the_object_from_the_variables_that_the_launcher_sets() {
     let declared =
         [&settings::S3_BUCKET, &settings::CSV_KEY, &settings::CSV_VERSION_ID].map(|setting| setting.info.name);
     assert_eq!(declared, [OBJECT_VARIABLES.bucket, OBJECT_VARIABLES.key, OBJECT_VARIABLES.version_id]);
+    assert_eq!(settings::TASK_REQUEST.info.name, REQUEST_VARIABLE);
 }

@@ -5,11 +5,11 @@ use tracing_subscriber::filter::LevelFilter;
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
 use super::{read_stream, settings};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 use crate::launch::LaunchSettings;
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
-use crate::request::DefaultRequest;
+use crate::request::{DefaultRequest, Request};
 use crate::stream::StreamSettings;
 use crate::telemetry::LogSettings;
 
@@ -55,8 +55,8 @@ pub enum IngestRole {
 pub struct TaskSettings {
     /// The pipeline.
     pub pipeline: PipelineConfig,
-    /// The request.
-    pub request: DefaultRequest,
+    /// The request: `TASK_REQUEST`, or the object or prefix that the settings name.
+    pub request: Request,
 }
 
 impl TriggerSettings {
@@ -124,7 +124,10 @@ impl TaskSettings {
     pub fn read(environment: &Environment) -> Result<Self> {
         let bucket = environment.get(&settings::S3_BUCKET)?;
         let pipeline = PipelineConfig::read(environment)?;
-        let request = default_request(environment, &pipeline, &bucket)?;
+        let request = match environment.find(&settings::TASK_REQUEST)? {
+            Some(text) => task_request(&text, &bucket)?,
+            None => default_request(environment, &pipeline, &bucket)?.into(),
+        };
         Ok(Self { pipeline, request })
     }
 }
@@ -195,6 +198,14 @@ fn launch(environment: &Environment) -> Result<Option<LaunchSettings>> {
 fn missing(setting: &dyn Declared) -> Error {
     let (name, accepts) = (setting.info().name, setting.accepts());
     settings_error(format!("{name} is not set, but ECS_CLUSTER is; {name} accepts {accepts}"))
+}
+
+/// The error does not repeat the text, which may contain a query.
+fn task_request(text: &str, bucket: &str) -> Result<Request> {
+    let request = serde_json::from_str(text)
+        .map_err(|error| settings_error(format!("TASK_REQUEST is not a JSON document: {error}")))?;
+    Request::parse(&request, bucket, None)
+        .map_err(|error| settings_error(format!("TASK_REQUEST is not a valid request: {}", chain(&error))))
 }
 
 fn default_request(environment: &Environment, pipeline: &PipelineConfig, bucket: &str) -> Result<DefaultRequest> {

@@ -13,7 +13,7 @@ use crate::error::ErrorKind;
 use crate::key_columns::KeyColumn;
 use crate::pattern::SPECIAL_NAMES;
 use crate::pipeline::{DatabaseAccess, PipelineConfig};
-use crate::request::{DefaultRequest, PrefixMode};
+use crate::request::{Request, Selection};
 use crate::secret::CredentialSettings;
 use crate::telemetry::{LogFormat, LogSettings};
 use spillway_formats::TextEncoding;
@@ -57,7 +57,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     assert_eq!(pipeline.buffer_max_bytes, 8 << 20);
     assert_eq!(
         settings.request,
-        DefaultRequest::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], mode: PrefixMode::All }
+        Request::Prefix { bucket: "b".into(), prefixes: vec!["uploads/".into()], selection: Selection::All }
     );
     let Tls::Verify { ca_pem } = pipeline.database.options.tls else { panic!("TLS is verified by default") };
     assert_eq!(memchr::memmem::find_iter(&ca_pem, b"-----BEGIN CERTIFICATE-----").count(), 86);
@@ -253,7 +253,7 @@ fn uploads_have_several_prefixes_or_the_whole_bucket() {
     assert_eq!(upload(" sale_events , inventory_events/,"), ["sale_events/", "inventory_events/"]);
     assert_eq!(upload("/"), [""]);
     let several = TaskSettings::read(&with(&[("UPLOAD_PREFIX", "a,b")])).unwrap().request;
-    let DefaultRequest::Prefix { prefixes, .. } = several else { panic!("no key is named") };
+    let Request::Prefix { prefixes, .. } = several else { panic!("no key is named") };
     assert_eq!(prefixes, ["a/", "b/"]);
 }
 
@@ -308,14 +308,29 @@ fn settings_complete_a_secret() {
 #[test]
 fn a_key_takes_precedence_over_a_prefix() {
     let named = [("CSV_KEY", "in/a b.csv"), ("CSV_VERSION_ID", "v1"), ("CSV_PREFIX", "in/"), ("CSV_MODE", "Latest")];
-    let DefaultRequest::Object(object) = TaskSettings::read(&with(&named)).unwrap().request else {
+    let Request::Object(object) = TaskSettings::read(&with(&named)).unwrap().request else {
         panic!("the key takes precedence")
     };
     assert_eq!((object.key.as_str(), object.version_id.as_deref()), ("in/a b.csv", Some("v1")));
-    let DefaultRequest::Prefix { prefixes, mode, .. } = TaskSettings::read(&with(&named[2..])).unwrap().request else {
+    let Request::Prefix { prefixes, selection, .. } = TaskSettings::read(&with(&named[2..])).unwrap().request else {
         panic!("the prefix is next")
     };
-    assert_eq!((prefixes, mode), (vec!["in/".to_owned()], PrefixMode::Latest));
+    assert_eq!((prefixes, selection), (vec!["in/".to_owned()], Selection::Latest));
+}
+
+#[test]
+fn task_runs_any_request() {
+    let read = |text: &str| {
+        TaskSettings::read(&with(&[("TASK_REQUEST", text), ("CSV_KEY", "in/a.csv")])).map(|settings| settings.request)
+    };
+    assert!(matches!(read(r#"{"sync": {}}"#).unwrap(), Request::Sync { .. }));
+    assert!(matches!(read("").unwrap(), Request::Object(_)));
+    for (text, expected) in
+        [("{", "TASK_REQUEST is not a JSON document"), (r#"{"load": 1}"#, "TASK_REQUEST is not a valid request")]
+    {
+        let error = read(text).unwrap_err();
+        assert!(error.kind() == ErrorKind::Settings && error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{BatchResult, Dispatcher};
+use super::{BatchResult, Dispatcher, ExtractReport};
 use crate::check::{Check, Surroundings, check};
 use crate::cleanup::{Cleared, clean_up};
 use crate::deadline::Deadline;
@@ -57,6 +57,9 @@ pub struct RequestResult {
     /// The windows and watermarks of a sync.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncResult>,
+    /// What the extracts have done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extracts: Vec<ExtractReport>,
 }
 
 impl RequestResult {
@@ -85,6 +88,7 @@ impl From<BatchResult> for RequestResult {
             check: None,
             list: None,
             sync: None,
+            extracts: Vec::new(),
         }
     }
 }
@@ -118,6 +122,7 @@ impl Dispatcher {
             Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
             Request::Sync { bucket, sync } => Box::pin(self.run_sync(&bucket, &sync, deadline)).await,
+            Request::Extract { bucket, extracts } => Ok(self.run_extracts(&bucket, &extracts, deadline).await),
             Request::Status { bucket, status: request } => {
                 let status = Box::pin(status(&self.context, &bucket, &request, deadline)).await?;
                 Ok(RequestResult { status: Some(status), ..self.without_reports() })

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::destination::source::Relation;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +44,8 @@ impl Default for PartLimits {
 }
 
 /// How parts are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PartCompression {
     /// Not at all: `.csv`.
     None,

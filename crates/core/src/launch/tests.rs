@@ -83,6 +83,22 @@ async fn the_request_names_the_object_and_every_launch_setting() {
     assert_eq!(requests, [expected]);
 }
 
+/// A request is one task, however often it is sent.
+#[tokio::test]
+async fn task_of_a_request_gets_it_in_a_variable() {
+    let aws = StubServer::start(vec![task(ARN, "PENDING"), task(ARN, "STOPPED")]).await;
+    let launcher = Launcher::new(&aws.config(), settings());
+    for _ in 0..2 {
+        assert_eq!(launcher.launch_request(r#"{"sync": {}}"#, None).await.unwrap(), ARN);
+    }
+    let requests = aws.request_bodies();
+    let variables = &requests[0]["overrides"]["containerOverrides"][0]["environment"];
+    assert_eq!(variables, &json!([{"name": "TASK_REQUEST", "value": "{\"sync\": {}}"}]));
+    assert_eq!(requests[0]["clientToken"], requests[1]["clientToken"]);
+    let error = launcher.launch_request(&"x".repeat(8_000), None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::EventInvalid);
+}
+
 /// ECS rejects a request with a launch type and a strategy.
 #[tokio::test]
 async fn spot_tasks_have_a_strategy_instead_of_a_launch_type() {
@@ -97,7 +113,8 @@ async fn spot_tasks_have_a_strategy_instead_of_a_launch_type() {
 #[tokio::test]
 async fn the_token_depends_on_the_object_and_the_settings() {
     let aws = StubServer::start(vec![task(ARN, "RUNNING")]).await;
-    let token = |settings: LaunchSettings, version| Launcher::new(&aws.config(), settings).token(&source(version));
+    let token =
+        |settings: LaunchSettings, version| Launcher::new(&aws.config(), settings).token(source(version).id.as_str());
     let base = token(settings(), Some("v1"));
     assert_eq!(base, token(settings(), Some("v1")));
     assert_ne!(base, token(settings(), Some("v2")));

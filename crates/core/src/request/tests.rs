@@ -60,6 +60,10 @@ fn sample_requests_are_parsed() {
         parse(r#"{"sync": {}}"#).unwrap(),
         Request::Sync { bucket: "default".into(), sync: SyncRequest::default() }
     );
+    let Request::Extract { bucket, extracts } = parse(sample!("ingest-extract")).unwrap() else { panic!("an extract") };
+    let [job] = &extracts[..] else { panic!("one extract: {extracts:?}") };
+    assert_eq!((bucket.as_str(), job.extract.prefix.as_str(), job.extract.name.as_str()), ("default", "data/batch/", "items"));
+    assert_eq!((job.extract.slot, job.secret.as_deref(), job.in_task), (Some(at("2026-11-30T08:30:00Z")), None, false));
     let status = |key: Option<&str>| {
         let status = StatusRequest { key: key.map(str::to_owned) };
         Request::Status { bucket: "default".into(), status }
@@ -69,7 +73,28 @@ fn sample_requests_are_parsed() {
     assert_eq!(parse(sample!("ingest-check")).unwrap(), Request::Check { bucket: "default".into() });
 }
 
+/// The task gets the same extract, with the time of the first start, and does not start another task.
+#[test]
+fn request_of_a_task_has_a_fixed_time() {
+    let text = r#"{"bucket": "zone", "extract": [{"secret": "s", "query": "SELECT 1 AS a", "name": "n", "to": "z", "run_in": "task"}]}"#;
+    let Request::Extract { bucket, extracts } = parse(text).unwrap() else { panic!("an extract") };
+    assert!(extracts[0].in_task && extracts[0].extract.prefix == "z/" && bucket == "zone");
+    let now = at("2026-11-30T08:30:10Z");
+    let request = extracts[0].task_request(&bucket, now);
+    let Request::Extract { extracts: again, .. } = parse(&request.to_string()).unwrap() else { panic!("an extract") };
+    assert_eq!((again[0].extract.slot, again[0].in_task), (Some(now), false));
+    assert_eq!((&again[0].extract.relation, &again[0].secret), (&extracts[0].extract.relation, &extracts[0].secret));
+}
+
 #[rstest]
+#[case(r#"{"extract": {"table": "a"}}"#, "invalid request")]
+#[case(r#"{"extract": {"to": "z/"}}"#, "either \"table\" or \"query\"")]
+#[case(r#"{"extract": {"table": "a", "query": "SELECT 1", "to": "z/"}}"#, "either \"table\" or \"query\"")]
+#[case(r#"{"extract": {"query": "SELECT 1", "to": "z/"}}"#, "needs \"name\"")]
+#[case(r#"{"extract": {"table": "a", "to": "s3://b/z/"}}"#, "a prefix of the bucket")]
+#[case(r#"{"extract": {"table": "a", "to": "z/", "at": "noon"}}"#, "at")]
+#[case(r#"{"extract": {"table": "a", "to": "z/", "run_in": "cron"}}"#, "invalid request")]
+#[case(r#"{"extract": []}"#, "0 extracts")]
 #[case(r#"{"key": "a.csv", "prefix": "b/"}"#, "invalid request")]
 #[case(r#"{"key": "a.csv", "sweep": {}}"#, "invalid request")]
 #[case(r#"{"key": ""}"#, "the key is empty")]

@@ -71,6 +71,9 @@ settings! { Request REQUEST {
     /// `all` loads every object under the prefix, oldest first. `latest` loads the most recently modified object.
     CSV_MODE: PrefixMode = Value::Choice(&[Choice::new("all", PrefixMode::All), Choice::new("latest", PrefixMode::Latest)]),
         IngestAndTask, Template::NotSet, default "all";
+
+    /// Any request of the ingest function, such as `{"sync": {}}`. The task runs it instead of loading an object.
+    TASK_REQUEST: String = Value::text("a request as JSON"), Task, Template::NotSet;
 }}
 
 settings! { Logs LOGS {
