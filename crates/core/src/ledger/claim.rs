@@ -1,4 +1,4 @@
-//! The steps of a claim, in the order in which a transaction runs them.
+//! The steps of a claim, and the reads that tell without a lock whether a source needs no load.
 //!
 //! A new row is inserted without its content id, so the INSERT can violate only the primary key. A second statement
 //! sets the content id. If it violates the unique constraint, the same bytes are loaded, or being loaded, under another
@@ -111,7 +111,7 @@ impl SqlLedger<'_> {
         Ok(())
     }
 
-    /// Writes the body of a source that was claimed before its body was known, and claims its content.
+    /// Writes the hash of the body of a source that was claimed before the hash was known, and claims its content.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when the content is loaded, or being loaded, under another source id.
@@ -263,7 +263,7 @@ struct CurrentSource {
 impl CurrentSource {
     /// Whether this source is newer than another, so that its rows stay in the table.
     ///
-    /// The later `LastModified` is newer; at the same time, the greater key. Keys are compared here byte by byte,
+    /// The source with the later `LastModified` is newer; if the times are equal, the one with the greater key. Keys are compared here byte by byte,
     /// because a database's collation may find different keys equal.
     fn is_newer_than(&self, other: &ObjectVersion) -> bool {
         let other = (Some(other.last_modified.as_microsecond()), other.object.key.as_str());

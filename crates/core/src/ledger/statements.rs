@@ -42,7 +42,8 @@ pub(super) const SUPERSEDED: &str = "UPDATE {ledger} SET state = 'superseded', c
      committed_at = {now}, reason = ? WHERE source_id = ?";
 pub(super) const DUPLICATE: &str = "UPDATE {ledger} SET state = 'duplicate', rows_parsed = ?, committed_at = {now}, \
      reason = ? WHERE source_id = ?";
-/// `{more}` sets the columns that a ledger of an earlier version may lack.
+/// `{more}` sets the columns that only some loads need, and that a ledger of an earlier version may lack. Every load has added
+/// `load_mode` by then.
 pub(super) const LOADED: &str = "UPDATE {ledger} SET state = 'loaded', load_mode = ?, rows_parsed = ?, \
      rows_stored = ?, rows_rejected = ?, rows_updated = ?, rows_unchanged = ?, {more}committed_at = {now} \
      WHERE source_id = ? AND state = 'loading'";
