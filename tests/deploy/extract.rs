@@ -22,7 +22,10 @@ async fn stack_extracts_into_its_raw_zone() -> Result<()> {
     stack.allow_misread_requests().await?;
     let extract = |at: &str, more: Value| {
         let mut extract = json!({"table": "items", "to": "data/batch/", "at": at, "batch_size": 400});
-        extract.as_object_mut().into_iter().for_each(|fields| fields.extend(more.as_object().cloned().unwrap_or_default()));
+        extract
+            .as_object_mut()
+            .into_iter()
+            .for_each(|fields| fields.extend(more.as_object().cloned().unwrap_or_default()));
         json!({"extract": extract})
     };
 

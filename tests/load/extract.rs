@@ -306,6 +306,35 @@ async fn two_extracts_at_once_write_one_run(#[values(Engine::MariaDb, Engine::Po
     Ok(())
 }
 
+/// While one extract publishes a run of a dead process, another one publishes it too, plans the next run, and dies. The first one
+/// finishes that run before its own.
+#[tokio::test]
+async fn run_that_was_planned_meanwhile_is_finished() -> Result<()> {
+    let copy = Transfer::new(Engine::Postgres, ITEMS).await?;
+    insert_items(&copy, 1..=5).await?;
+    copy.kill_at("ExtractPlanned", &[]).await?;
+    let (pause, zone) = (Pause::at("ExtractManifestWritten")?, copy.zone());
+    let at = |at: &'static str| ["extract", "--table", "items", "--at", at, "--to", &zone, "--json"];
+    let first = Running::start(&copy.extract_settings().and(&pause.settings()), &at("2026-11-30T10:30:00Z"))?;
+    pause.wait_until_reached(TIMEOUT).await?;
+
+    let other = Pause::at("ExtractPlanned")?;
+    let killed = Running::start(&copy.extract_settings().and(&other.settings()), &at("2026-11-30T09:30:00Z"))?;
+    other.wait_until_reached(TIMEOUT).await?;
+    killed.signal(Signal::Kill)?;
+    killed.finish(b"").await?;
+    pause.release()?;
+
+    let result = first.finish(b"").await?.ensure_code(0)?.json()?;
+    ensure!(result["finished_before"].to_string().contains("hhmm=0930"), "{result:#}");
+    let parts = copy.parts().await?;
+    for hour in ["hhmm=0830", "hhmm=0930", "hhmm=1030"] {
+        ensure!(parts.iter().any(|part| part.contains(hour)), "{parts:?}");
+    }
+    ensure!(copy.test_env.fixture.account.open_uploads().await?.is_empty(), "uploads are left");
+    Ok(())
+}
+
 /// An empty table gives a part with only the header, so that a replace empties the other table. No record is cut.
 #[rstest]
 #[tokio::test]

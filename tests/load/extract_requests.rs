@@ -44,9 +44,7 @@ async fn run_in_function(settings: &Settings, request: &Value) -> Result<Value> 
 /// The sample extracts the database of the settings. The same request later reads nothing.
 #[rstest]
 #[tokio::test]
-async fn function_extracts_its_own_database(
-    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
-) -> Result<()> {
+async fn function_extracts_its_own_database(#[values(Engine::MariaDb, Engine::Postgres)] engine: Engine) -> Result<()> {
     let test_env = TestEnv::on(engine).await?;
     create_items(&test_env.fixture.schema, 3).await?;
     let sample = std::fs::read_to_string(run::workspace().join("events/ingest-extract.json"))?;
@@ -67,7 +65,8 @@ async fn function_extracts_its_own_database(
 async fn failed_extract_does_not_stop_the_others() -> Result<()> {
     let test_env = TestEnv::on(Engine::Postgres).await?;
     other_database(&test_env, 4).await?;
-    let extract = |table: &str| json!({"secret": SECRET, "table": table, "to": "data/batch/", "at": "2026-11-30T08:30"});
+    let extract =
+        |table: &str| json!({"secret": SECRET, "table": table, "to": "data/batch/", "at": "2026-11-30T08:30"});
     let request = json!({"extract": [extract("missing"), extract("items")]});
     let response = Function::ingest(&test_env.settings())?.invoke(&request).await?;
     ensure!(response.is_failure(), "{}", response.body);
@@ -92,6 +91,11 @@ async fn task_runs_a_request() -> Result<()> {
     let parts = [1, 2].map(|number| format!("{FOLDER}items_part{number}.csv"));
     assert_eq!(test_env.fixture.account.keys(&format!("{FOLDER}items")).await?, parts);
     let invalid = Task::run(&test_env.settings().with("TASK_REQUEST", "{\"extract\": {}}"), TASK_TIMEOUT).await?;
-    ensure!(invalid.code() == Some(2) && invalid.logs.contains("TASK_REQUEST"), "{:?} {}", invalid.status, invalid.logs);
+    ensure!(
+        invalid.code() == Some(2) && invalid.logs.contains("TASK_REQUEST"),
+        "{:?} {}",
+        invalid.status,
+        invalid.logs
+    );
     Ok(())
 }

@@ -27,9 +27,9 @@ pub struct Manifest {
     pub rows: u64,
     /// Size of the parts in bytes, as stored.
     pub bytes: u64,
-    /// When the snapshot was requested.
+    /// When the extract started, before its login.
     pub started_at: Timestamp,
-    /// When the last row was read.
+    /// When the last part was sent.
     pub ended_at: Timestamp,
     /// The version of Spillway.
     pub tool_version: String,

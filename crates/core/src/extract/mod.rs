@@ -95,7 +95,7 @@ impl Extractor {
     /// Extracts a table or a query into the bucket.
     ///
     /// # Errors
-    /// When the source or S3 fails. An extract that is sent again loses and repeats no row.
+    /// When the source or S3 fails. An extract that is sent again with the same time loses and repeats no row.
     pub async fn run(
         &self,
         bucket: &str,
@@ -108,7 +108,12 @@ impl Extractor {
         let run = Run::of(request, &source);
         let mut state = StateObject::read(&self.store, bucket, request.state_key()).await?;
         check_same_source(&state, request, &source)?;
-        let finished = self.finish_planned(bucket, &mut state).await?;
+        let mut finished = None;
+        // Another process may publish the same run at the same time, and plan the next one.
+        while let Some(folder) = self.finish_planned(bucket, &mut state).await? {
+            finished = Some(folder);
+        }
+        check_same_source(&state, request, &source)?;
         let result = |status, finished_before, manifest| ExtractResult {
             status,
             bucket: bucket.to_owned(),
@@ -166,7 +171,7 @@ impl Extractor {
         }
     }
 
-    /// Fails if the folder has files that no extract wrote. They would become part of this one.
+    /// Fails if the folder has any file. It would become part of this extract.
     async fn check_folder_is_free(&self, bucket: &str, run: &Run) -> Result<()> {
         let mut pages = self.store.list(bucket, &run.folder);
         while let Some(page) = pages.next().await? {

@@ -65,7 +65,7 @@ impl ExtractRequest {
         if self.name.is_empty() || self.name.starts_with(['_', '.']) || !self.name.chars().all(is_allowed) {
             return invalid(format!(
                 "{:?} cannot be the name of a folder in the raw zone: it must not be empty, begin with _ or a full stop, or \
-                 contain a slash",
+                 contain a slash or a control character",
                 self.name
             ));
         }

@@ -117,7 +117,8 @@ impl<'a> StateObject<'a> {
         }
     }
 
-    /// Notes that the last run is published. A concurrent write of another process has done the same.
+    /// Notes that the last run is published. If another process has noted it, reads the state again: that process may also have
+    /// planned the next run, which is not published yet.
     pub(super) async fn mark_published(&mut self) -> Result<()> {
         let Some(mut state) = self.state.clone() else { return Ok(()) };
         state.run.is_published = true;

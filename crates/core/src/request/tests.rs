@@ -62,7 +62,10 @@ fn sample_requests_are_parsed() {
     );
     let Request::Extract { bucket, extracts } = parse(sample!("ingest-extract")).unwrap() else { panic!("an extract") };
     let [job] = &extracts[..] else { panic!("one extract: {extracts:?}") };
-    assert_eq!((bucket.as_str(), job.extract.prefix.as_str(), job.extract.name.as_str()), ("default", "data/batch/", "items"));
+    assert_eq!(
+        (bucket.as_str(), job.extract.prefix.as_str(), job.extract.name.as_str()),
+        ("default", "data/batch/", "items")
+    );
     assert_eq!((job.extract.slot, job.secret.as_deref(), job.in_task), (Some(at("2026-11-30T08:30:00Z")), None, false));
     let status = |key: Option<&str>| {
         let status = StatusRequest { key: key.map(str::to_owned) };
