@@ -119,6 +119,7 @@ pub struct Error {
     position: Option<Position>,
     column: Option<Box<str>>,
     needs_other_type: bool,
+    is_of_one_record: bool,
     is_expected: bool,
     /// Boxed, because every result has the size of its error; `None` for [`Advice::OfKind`].
     advice: Option<Box<Advice>>,
@@ -146,6 +147,7 @@ impl Error {
             position: None,
             column: None,
             needs_other_type: false,
+            is_of_one_record: false,
             is_expected: false,
             advice: None,
             source: None,
@@ -234,6 +236,18 @@ impl Error {
         self
     }
 
+    /// Notes that a limit for bad records (`MAX_REJECTS`) could reject the record alone.
+    #[must_use]
+    pub(crate) fn of_one_record(mut self) -> Self {
+        self.is_of_one_record = true;
+        self
+    }
+
+    /// Whether a limit for bad records could reject the record alone.
+    pub(crate) fn is_of_one_record(&self) -> bool {
+        self.is_of_one_record
+    }
+
     /// Whether the value could be stored if its column had another type.
     pub(crate) fn needs_other_type(&self) -> bool {
         self.needs_other_type
@@ -274,6 +288,7 @@ impl From<spillway_formats::Error> for Error {
             position: error.position(),
             column: error.column().map(Into::into),
             needs_other_type: false,
+            is_of_one_record: error.is_of_one_record(),
             is_expected: false,
             advice: None,
             source: None,

@@ -172,10 +172,11 @@ pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
     }
     let is_about_a_record = error.position().is_some();
     match error.kind() {
-        ErrorKind::DataRefused if is_about_a_record && error.column().is_some() => {
-            Some("change the table or the record; to load the file without its bad records, set MAX_REJECTS")
-        }
-        ErrorKind::FileBroken if is_about_a_record => {
+        ErrorKind::DataRefused if error.is_of_one_record() => Some(
+            "change the table or the record; to load the file without its bad records, set MAX_REJECTS (UTF-8 files only)",
+        ),
+        ErrorKind::DataRefused if is_about_a_record => Some("change the table or the record"),
+        ErrorKind::FileBroken if error.is_of_one_record() => {
             Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
         }
         ErrorKind::Privilege if is_missing_database(&chain(error)) => {
@@ -335,7 +336,9 @@ mod tests {
         assert!(of_kind(ErrorKind::Privilege, Purpose::Load).contains("INSERT"));
         assert!(!of_kind(ErrorKind::Privilege, Purpose::Extract).contains("INSERT"));
         assert!(!of_kind(ErrorKind::Unreachable, Purpose::Extract).contains("stored"));
-        let broken = || Error::new(ErrorKind::FileBroken, "x").at(crate::error::Position::default());
+        let broken = || Error::new(ErrorKind::FileBroken, "x").at(crate::error::Position::default()).of_one_record();
+        let unreadable = Error::new(ErrorKind::FileBroken, "x").at(crate::error::Position::default());
+        assert!(!hint(unreadable, Purpose::Load).unwrap_or_default().contains("MAX_REJECTS"));
         assert!(hint(broken(), Purpose::Load).unwrap().contains("set MAX_REJECTS"));
         assert!(hint(broken(), Purpose::ReadExports).unwrap().contains("does not apply"));
         let of_settings = |message: &str| hint(Error::new(ErrorKind::Settings, message), Purpose::Load);

@@ -31,13 +31,14 @@ pub struct Error {
     message: String,
     position: Option<Position>,
     column: Option<String>,
+    is_of_one_record: bool,
     source: Option<BoxError>,
 }
 
 impl Error {
     /// An error with a lowercase message that says what failed and, if possible, what the user can do.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), position: None, column: None, source: None }
+        Self { kind, message: message.into(), position: None, column: None, is_of_one_record: false, source: None }
     }
 
     /// The error of a caller's reader. [`Error::into_source`] returns it unchanged.
@@ -64,6 +65,18 @@ impl Error {
     pub fn in_column(mut self, column: impl Into<String>) -> Self {
         self.column.get_or_insert_with(|| column.into());
         self
+    }
+
+    /// Notes that a limit for bad records could reject the record alone.
+    #[must_use]
+    pub(crate) fn of_one_record(mut self) -> Self {
+        self.is_of_one_record = true;
+        self
+    }
+
+    /// Whether a limit for bad records could reject the record alone.
+    pub fn is_of_one_record(&self) -> bool {
+        self.is_of_one_record
     }
 
     /// Where the fault lies.

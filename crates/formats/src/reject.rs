@@ -83,6 +83,7 @@ impl Reject {
 #[derive(Debug)]
 pub(crate) struct Rejects {
     max: u64,
+    is_off: bool,
     count: u64,
     /// Those that the caller has not taken yet.
     pending: Vec<Reject>,
@@ -91,7 +92,7 @@ pub(crate) struct Rejects {
 impl Rejects {
     /// No rejects yet; at most as many as `limit` allows before the end of the file.
     pub(crate) fn new(limit: RejectLimit) -> Self {
-        Self { max: limit.max_before_the_end(), count: 0, pending: Vec::new() }
+        Self { max: limit.max_before_the_end(), is_off: false, count: 0, pending: Vec::new() }
     }
 
     /// Whether a bad record may be rejected at all.
@@ -102,6 +103,13 @@ impl Rejects {
     /// Makes every bad record an error from now on.
     pub(crate) fn turn_off(&mut self) {
         self.max = 0;
+        self.is_off = true;
+    }
+
+    /// Marks the error of a record that a higher limit would reject alone.
+    #[cold]
+    pub(crate) fn marked(&self, error: Error) -> Error {
+        if self.is_off { error } else { error.of_one_record() }
     }
 
     /// Adds the record that starts at `start`.

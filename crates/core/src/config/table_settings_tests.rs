@@ -200,6 +200,7 @@ fn rule_has_format_and_type(
 #[case::wrong_format("[[table]]\nname = \"a\"\n[table.columns.b]\nformat = \"dd/mm/yyyy\"\n", &["format is \"dd/mm/yyyy\"", "%d/%m/%Y"])]
 #[case::two_formats("[[table]]\nname = \"a\"\n[table.columns.b]\nformat = \"%d/%m/%Y\"\ndecimal = \",\"\n", &["format is for dates"])]
 #[case::same_separators("[[table]]\nname = \"a\"\n[table.columns.b]\ndecimal = \",\"\nthousands = \",\"\n", &["must differ"])]
+#[case::sign_to_remove("[[table]]\nname = \"a\"\n[table.columns.b]\nremove = [\"€\", \"-\"]\n", &["remove contains \"-\"", "parentheses"])]
 #[case::ignored_with_type("[[table]]\nname = \"a\"\n[table.columns.b]\nignore = true\ntype = \"text\"\n", &["an ignored column"])]
 #[case::same_source("[[table]]\nname = \"a\"\n[table.columns.b]\nsource = \"x\"\n[table.columns.c]\nsource = \"X\"\n", &["columns b and c", "source"])]
 fn invalid_settings_name_the_place_and_what_is_accepted(#[case] text: &str, #[case] expected: &[&str]) {

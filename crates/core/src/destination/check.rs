@@ -53,7 +53,7 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
 /// The error for a rejected value.
 fn value_rejected<S>(column: &TableColumn<S>, position: Position, reason: Rejection) -> Error {
     let message = format!("the value {reason}; the column's type is {}", column.type_text);
-    Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name)
+    Error::new(ErrorKind::DataRefused, message).at(position).in_column(&column.name).of_one_record()
 }
 
 /// Counts the significant digits before and after the point, without leading and trailing zeros.
@@ -99,7 +99,7 @@ pub(super) fn check_decimal(
             scratch.clear();
             let is_number = spelling::plain_number(bytes, scratch);
             let counts = if is_number { digit_counts(scratch) } else { None };
-            (counts.ok_or("is not a decimal number")?, Digits::Scratch)
+            (counts.ok_or_else(|| not_a_number(bytes))?, Digits::Scratch)
         }
     };
     let (whole, fraction) = counts;
@@ -112,10 +112,32 @@ pub(super) fn check_decimal(
     Ok(digits)
 }
 
+/// Returns the reason why a text is rejected in a column of decimal numbers.
+#[cold]
+fn not_a_number(bytes: &[u8]) -> Rejection {
+    let text = bytes.trim_ascii();
+    let has_digit = text.iter().any(u8::is_ascii_digit);
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-., ".contains(byte);
+    match text {
+        _ if !has_digit => "is not a decimal number",
+        _ if text.len() < bytes.len() && text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') => {
+            "has spaces around the number; remove = [\" \"] in the table settings ignores them"
+        }
+        _ if text.iter().all(is_part) && (text.contains(&b',') || text.contains(&b' ')) => {
+            "has a comma or a space; decimal and thousands in the table settings say what they mean"
+        }
+        [b'0', b'0'..=b'9', ..] if text.iter().all(u8::is_ascii_digit) => "has leading zeros, which a number loses",
+        _ => "is not a decimal number; decimal, thousands and remove in the table settings read other spellings",
+    }
+}
+
 /// Returns the reason why a text is rejected in an integer column.
 pub(super) fn not_an_integer(bytes: &[u8]) -> Rejection {
     match spelling::may_be_thousands(bytes) {
         true => "may be a whole number or a number of thousands; write it without the point",
+        false if matches!(bytes, [b'0', b'0'..=b'9', ..]) && bytes.iter().all(u8::is_ascii_digit) => {
+            "has leading zeros, which a number loses"
+        }
         false => "is not an integer",
     }
 }
@@ -167,7 +189,19 @@ pub(super) fn date(bytes: &[u8], order: Option<DayOrder>) -> Result<i32, Rejecti
 
 #[cold]
 fn unusual_date(bytes: &[u8], order: Option<DayOrder>) -> Result<i32, Rejection> {
-    spelling::date(bytes).or_else(|| spelling::ordered_date(bytes, order?)).ok_or("is not a date (YYYY-MM-DD)")
+    spelling::date(bytes).or_else(|| spelling::ordered_date(bytes, order?)).ok_or_else(|| not_a_date(bytes))
+}
+
+/// Returns the reason why a text is rejected in a column of dates.
+fn not_a_date(bytes: &[u8]) -> Rejection {
+    match spelling::ordered_date(bytes, DayOrder::DayFirst)
+        .or_else(|| spelling::ordered_date(bytes, DayOrder::MonthFirst))
+    {
+        Some(_) => {
+            "may begin with the day or the month, and the file does not prove which; set its format in the table settings"
+        }
+        None => "is not a date (YYYY-MM-DD)",
+    }
 }
 
 /// Returns a date and time in microseconds since 1970-01-01.

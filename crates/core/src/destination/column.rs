@@ -8,6 +8,7 @@ use super::options::Contract;
 use super::{FileSchema, MissingColumns, UnknownColumns, operation};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Dialect;
+use crate::reader::hint;
 use spillway_formats::schema::value::spelling::DayOrder;
 use spillway_formats::schema::{Column, Schema};
 
@@ -134,6 +135,13 @@ pub(super) fn find_lacking<'a, S>(
 }
 
 fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
+    if hint::are_like_values(missing.iter().map(|column| column.name.as_str())) {
+        let message = format!(
+            "table {table} lacks {} of the file's columns; their names look like data: if the file has no header, set CSV_HEADER to false",
+            missing.len()
+        );
+        return Error::new(ErrorKind::TableMismatch, message).with_advice();
+    }
     let names: Vec<&str> = missing.iter().take(20).map(|column| column.name.as_str()).collect();
     let advice = operation::advice(missing);
     let advice = advice.unwrap_or_else(|| "add them, or set UNKNOWN_COLUMNS to add, ignore or json".to_owned());

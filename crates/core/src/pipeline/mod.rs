@@ -164,7 +164,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
         Some(rows) => reader.continue_scan(rows).await?,
         None => reader.scan().await?,
     };
-    attempt.set_hint(scan.hint());
+    attempt.set_hint(scan.hint.clone());
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }

@@ -122,7 +122,7 @@ async fn try_load(
         // The load is dropped, so the server rolls back.
         PassResult::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
-    attempt.set_hint(summary.hint());
+    attempt.set_hint(summary.hint(&attempt.config().files.columns));
     let elsewhere = async {
         attempt.register_raw(None, &summary.shape).await?;
         attempt.remove_earlier_rejects().await

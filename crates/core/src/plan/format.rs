@@ -42,11 +42,11 @@ pub(super) fn describe(
 }
 
 /// Adds what the whole file has shown.
-pub(super) fn add_layout(plan: &mut FormatPlan, options: &ReadOptions, layout: &FileLayout) {
+pub(super) fn add_layout(plan: &mut FormatPlan, options: &ReadOptions, layout: &FileLayout, columns: usize) {
     match layout {
         FileLayout::Streaming(Layout::Csv(dialect)) => {
             plan.encoding = Some(dialect.encoding.name());
-            plan.csv = Some(csv(&options.csv, dialect));
+            plan.csv = Some(csv(&options.csv, dialect, columns));
         }
         FileLayout::Streaming(Layout::Json { is_plain, records_hint, .. }) => {
             plan.encoding = Some(if *is_plain { "UTF-8" } else { "UTF-16" });
@@ -56,7 +56,7 @@ pub(super) fn add_layout(plan: &mut FormatPlan, options: &ReadOptions, layout: &
     }
 }
 
-fn csv(settings: &CsvDialect, found: &CsvDialect) -> CsvPlan {
+fn csv(settings: &CsvDialect, found: &CsvDialect, columns: usize) -> CsvPlan {
     let escape = match found.escape {
         _ if found.has_detected_escape() => "backslash".to_owned(),
         Some(byte) if found.quote != Some(byte) => character(byte),
@@ -64,7 +64,10 @@ fn csv(settings: &CsvDialect, found: &CsvDialect) -> CsvPlan {
     };
     CsvPlan {
         delimiter: found.delimiter.map_or_else(|| ",".to_owned(), character),
-        delimiter_decided_by: decided(settings.delimiter.is_some(), "CSV_DELIMITER"),
+        delimiter_decided_by: match columns {
+            0 | 1 if settings.delimiter.is_none() => "none occurs: one column".to_owned(),
+            _ => decided(settings.delimiter.is_some(), "CSV_DELIMITER"),
+        },
         quote: found.quote.map_or_else(|| "none".to_owned(), character),
         escape,
         escape_decided_by: decided(settings.escape.is_some(), "CSV_ESCAPE"),

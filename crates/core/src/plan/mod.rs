@@ -200,7 +200,7 @@ impl Planner {
         let scan = file.reader.scan().await?;
         plan.add_scan(&scan);
         if let Some(format) = &mut plan.format {
-            format::add_layout(format, &file.config.files, &scan.layout);
+            format::add_layout(format, &file.config.files, &scan.layout, scan.schema.columns.len());
         }
         if scan.schema.columns.is_empty() {
             empty_file(&file.config.destination.load_mode)?;
@@ -210,10 +210,13 @@ impl Planner {
         if !file.config.destination.output.has_database() {
             return Ok(());
         }
+        plan.hint.clone_from(&scan.hint);
         let hint = changes_hint(&scan.schema);
         let (inspection, rows) = self.inspect(file, scan).await?;
         let Inspection { needs_no_load, earlier_load_mode, table, table_rows, values } = inspection;
-        plan.hint = hint.filter(|_| matches!(table, FoundTable::Missing { .. }));
+        if hint.is_some() && matches!(table, FoundTable::Missing { .. }) {
+            plan.hint = hint;
+        }
         plan.add_table(&file.config, table);
         plan.earlier_load_mode = earlier_load_mode;
         if let Some(state) = needs_no_load {

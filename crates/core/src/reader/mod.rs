@@ -7,6 +7,7 @@
 
 mod bytes;
 mod encoding;
+pub(crate) mod hint;
 mod parquet_rows;
 mod peeked_file;
 mod read_ahead;

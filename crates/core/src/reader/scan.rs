@@ -32,17 +32,11 @@ pub(crate) struct ScanResult {
     pub layout: FileLayout,
     /// How other programs would see the file.
     pub shape: Box<FileShape>,
+    /// What the user may have meant with the file.
+    pub hint: Option<String>,
 }
 
 impl ScanResult {
-    /// What the user may have meant with the file.
-    pub(crate) fn hint(&self) -> Option<String> {
-        match &self.layout {
-            FileLayout::Streaming(layout) => records_hint(layout),
-            FileLayout::Parquet => None,
-        }
-    }
-
     /// Whether single records can be copied from the file by their position.
     pub(crate) fn can_extract_records(&self) -> bool {
         match &self.layout {
@@ -82,7 +76,9 @@ impl FileReader {
             self.progress.add_rows(batch.rows());
             inference.observe(&batch);
         }
-        let ScanSummary { column_names, layout, rejects, shape, bytes } = pass.end()?;
+        let summary = pass.end()?;
+        let hint = summary.hint(&self.options.columns);
+        let ScanSummary { column_names, layout, rejects, shape, bytes } = summary;
         self.check_reject_limit(rows, &rejects)?;
         let mut schema = inference.finish_as(column_names);
         schema.is_of_changes = layout.as_ref().is_some_and(|layout| self.options.reads_changes(layout.format()));
@@ -91,7 +87,7 @@ impl FileReader {
         Failpoint::Inferred.reached().await?;
         let (body_sha256, decoded_bytes) = (bytes.sha256()?.to_owned(), bytes.decoded_bytes);
         let layout = layout.map_or(FileLayout::Parquet, FileLayout::Streaming);
-        Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout, shape })
+        Ok(ScanResult { schema, rows, rejects, body_sha256, decoded_bytes, layout, shape, hint })
     }
 
     /// Starts a pass over all rows that determines the layout, and skips bad records.
@@ -131,16 +127,6 @@ impl FileReader {
         let message =
             format!("{bad} of {records} records are bad, more than MAX_REJECTS allows; the first: {}", first.reason);
         Err(Error::new(ErrorKind::FileBroken, message).at(first.position))
-    }
-}
-
-/// What to say about a document whose records may be within it. It was read as one record.
-pub(super) fn records_hint(layout: &Layout) -> Option<String> {
-    match layout {
-        Layout::Json { records_hint: Some(key), .. } => Some(format!(
-            "the file is one object with one array of objects; if its records are in that array, set JSON_RECORDS to {key}"
-        )),
-        Layout::Json { records_hint: None, .. } | Layout::Csv(_) => None,
     }
 }
 

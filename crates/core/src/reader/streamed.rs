@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::Result;
 use crate::reader::bytes::{BodySummary, DecodedBytes};
+use crate::reader::hint;
 use crate::reader::peeked_file::{PassResult, StopReason};
 use crate::reader::read_ahead::ReadAhead;
-use crate::reader::scan::records_hint;
 use crate::reader::shape::{FileShape, TextShape, ValueScan};
 use spillway_formats::Batch;
 use spillway_formats::columns::{ColumnRules, FileValues, RuledBatches};
@@ -39,8 +39,8 @@ pub(crate) struct ScanSummary {
 
 impl ScanSummary {
     /// What the user may have meant with the file.
-    pub(crate) fn hint(&self) -> Option<String> {
-        self.layout.as_ref().and_then(records_hint)
+    pub(crate) fn hint(&self, rules: &ColumnRules) -> Option<String> {
+        hint::of_file(self.layout.as_ref(), &self.column_names, rules)
     }
 }
 

@@ -13,6 +13,9 @@ use crate::batch::FieldKind;
 /// 2001-12-31T23:58:59Z: with it each part of a format is tried.
 const EXAMPLE_SECOND: i64 = 1_009_843_139;
 
+/// The first year that a date may have, as for dates without a format.
+const FIRST_YEAR: i16 = 1000;
+
 /// How a file spells the values of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueFormat {
@@ -105,6 +108,8 @@ impl fmt::Display for ValueFormat {
 /// Converts a date, a date with a time of day, or one with an offset, by what the format contains.
 fn time(format: &str, text: &str) -> Option<Converted<'static>> {
     let parsed = BrokenDownTime::parse(format, text).ok()?;
+    // `%Y` also accepts fewer digits, and would read the year 24 as 0024.
+    parsed.to_date().ok().filter(|date| date.year() >= FIRST_YEAR)?;
     let converted = if parsed.offset().is_some() {
         parsed.to_timestamp().ok()?.to_string()
     } else if parsed.hour().is_some() {
@@ -155,13 +160,16 @@ impl NumberFormat {
         Some(format!("{sign}{whole}{}", fraction.map(|digits| format!(".{digits}")).unwrap_or_default()))
     }
 
-    /// The sign and the digits without the texts to remove. The sign may be on either side of them.
+    /// The sign and the digits without the texts to remove. A minus may be on either side of them. Parentheses around the number are a
+    /// minus, as in accounting.
     fn without_affixes<'a>(&self, text: &'a str) -> Option<(&'static str, &'a str)> {
         let mut rest = text.trim();
         let mut sign = None;
         loop {
             let before = rest;
-            if let Some(number) = rest.strip_prefix('-').filter(|_| sign.is_none()) {
+            let in_parentheses = || rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+            let number = rest.strip_prefix('-').or_else(|| rest.strip_suffix('-')).or_else(in_parentheses);
+            if let Some(number) = number.filter(|_| sign.is_none()) {
                 sign = Some("-");
                 rest = number;
             }

@@ -177,6 +177,16 @@ impl ColumnRules {
         Ok(())
     }
 
+    /// The names of the rules without a column among `columns`, which are those after the rules. A rule that ignores a column, or fills
+    /// one, needs none.
+    pub fn unmatched(&self, columns: &[String]) -> Vec<&str> {
+        let is_unmatched = |rule: &&ColumnRule| match &rule.action {
+            ColumnAction::Ignore => false,
+            ColumnAction::Load { default, .. } => default.is_none() && !columns.contains(&rule.name),
+        };
+        self.0.iter().filter(is_unmatched).map(|rule| rule.name.as_str()).collect()
+    }
+
     /// The columns after the rules, in order.
     fn plan(&self, file: &[String]) -> Result<Vec<PlannedColumn>> {
         let sources: Vec<Option<usize>> = self.0.iter().map(|rule| position_of(&rule.source, file)).collect();

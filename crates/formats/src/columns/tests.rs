@@ -120,6 +120,13 @@ fn epochs_become_times(#[case] format: ValueFormat, #[case] value: &str, #[case]
 #[case("-12 €", Some("-12"))]
 #[case("€ -1.000", Some("-1000"))]
 #[case("0,5%", Some("0.5"))]
+#[case("1.234,50-", Some("-1234.50"))]
+#[case("(50,00)", Some("-50.00"))]
+#[case("(€50,00)", Some("-50.00"))]
+#[case("€ (50)", Some("-50"))]
+#[case("-5-", None)]
+#[case("(-5)", None)]
+#[case("(5", None)]
 #[case("1,234.5", None)]
 #[case("12.34", None)]
 #[case("1.2345,0", None)]
@@ -132,6 +139,23 @@ fn numbers_are_read_by_their_separators(#[case] value: &str, #[case] expected: O
     let remove = names(&["€", "%"]);
     let format = ValueFormat::Number(NumberFormat { decimal: ',', thousands: Some('.'), remove });
     assert_eq!(converted(&format, value).as_deref(), expected);
+}
+
+/// `%Y` alone would read the year 24 as 0024.
+#[test]
+fn years_have_four_digits() {
+    let format = ValueFormat::time("%d.%m.%Y").unwrap();
+    assert_eq!(converted(&format, "31.01.2024").as_deref(), Some("2024-01-31"));
+    for value in ["31.01.24", "31.01.0024", "31.01.999"] {
+        assert_eq!(converted(&format, value), None, "{value}");
+    }
+    assert_eq!(converted(&ValueFormat::time("%d.%m.%y").unwrap(), "31.01.24").as_deref(), Some("2024-01-31"));
+}
+
+#[test]
+fn rules_without_a_column_are_named() {
+    let rules = ColumnRules::new(vec![load("total", "sum"), load("other", "x"), ignored("note")]);
+    assert_eq!(rules.unmatched(&names(&["id", "total"])), ["other"]);
 }
 
 #[test]

@@ -249,7 +249,7 @@ impl RecordReader {
             let hint = self.escape_hint();
             let error = self.invalid(format!("field {field} {what}{hint}"));
             if !self.may_reject() {
-                return Err(error);
+                return Err(self.marked(error));
             }
             self.fault = Some(error);
             self.state = State::BadRecord;
@@ -353,13 +353,17 @@ impl RecordReader {
             Ok(RecordEnd::Complete) => {}
             Ok(RecordEnd::Blank) => return Ok(()),
             Err((code, error)) if may_reject => self.reject(code, &error)?,
-            Err((_, error)) => return Err(error),
+            Err((_, error)) => return Err(self.marked(error)),
         }
         if let Some(finder) = &mut self.finder {
             finder.record_ended(start.byte..self.cursor.offset, start.record == 0);
         }
         self.cursor.record.record += 1;
         Ok(())
+    }
+
+    fn marked(&self, error: Error) -> Error {
+        if self.rows.header().is_some() { self.rejects.marked(error) } else { error }
     }
 
     /// Whether a bad record may be rejected alone. The one that decides the number of fields may not.

@@ -204,7 +204,10 @@ impl Rows {
     fn unnamed_hint(&self, start: Position) -> &'static str {
         let is_first = self.has_header && start.record == 1;
         match is_first && self.extra_field_place != ExtraFieldPlace::First && self.fields == self.width + 1 {
-            true => "; if the first field of every record has no name in the header, set CSV_EXTRA_FIELD to first",
+            true => {
+                "; check the quotes, decimal commas and lines above the header; only if the first field of every record has no name in \
+                 the header, set CSV_EXTRA_FIELD to first"
+            }
             false => "",
         }
     }

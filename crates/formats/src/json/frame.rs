@@ -291,7 +291,7 @@ impl FrameReader {
         match read {
             Ok(()) => self.record_ended(self.offset),
             Err(error) if self.rejects.is_on() => self.reject(error, self.offset)?,
-            Err(error) => return Err(error),
+            Err(error) => return Err(self.rejects.marked(error)),
         }
         if self.start.record == 1 {
             self.is_lines = self.place == Place::BetweenRecords && self.line == self.start.line;

@@ -21,15 +21,12 @@ pub(super) fn text(plan: &Plan, database: DatabaseUse, styles: Styles) -> String
         if let Some(csv) = &format.csv {
             text += &line("dialect", &describe_csv(csv));
         }
-        if let Some(key) = &format.records_hint {
-            text += &line("", &format!("the file is one object; JSON_RECORDS={} may name its records", printable(key)));
-        }
     }
     if plan.decoded_bytes.is_some() {
         text += &line("rows", &rows(plan));
     }
     text += &columns(plan, styles);
-    text += &records("bad records", &plan.rejects.first, plan.rejects.count);
+    text += &records("bad record", &plan.rejects.first, plan.rejects.count);
     if let Some(table) = &plan.table {
         text += &describe_table(table, database, styles);
     }
@@ -70,7 +67,11 @@ fn describe_csv(csv: &CsvPlan) -> String {
         }
     }
     parts.push(if csv.has_header { "header".to_owned() } else { "no header".to_owned() });
-    parts.extend(csv.skipped_lines.filter(|lines| *lines > 0).map(|lines| format!("{lines} lines above it skipped")));
+    parts.extend(
+        csv.skipped_lines
+            .filter(|lines| *lines > 0)
+            .map(|lines| format!("{} above it skipped", counted(lines as u64, "line"))),
+    );
     if csv.has_trailing_delimiter {
         parts.push("a delimiter at the end of each record".to_owned());
     }
@@ -193,7 +194,7 @@ fn records(name: &str, first: &[RejectedRecord], all: u64) -> String {
     if all == 0 {
         return String::new();
     }
-    let mut text = format!("\n  {} {name}\n", count(all));
+    let mut text = format!("\n  {}\n", counted(all, name));
     for record in first {
         let column = record.column.as_ref().map(|column| format!(", column {}", printable(column))).unwrap_or_default();
         let line = if record.line == 0 { String::new() } else { format!(", line {}", count(record.line)) };

@@ -20,7 +20,7 @@ settings! { Files FILES {
 
     /// Delimiter between the fields of CSV. `auto` detects comma, semicolon, tab or pipe in each file.
     CSV_DELIMITER: Option<u8> = Value::Text {
-        form: "auto, tab or one ASCII character other than the quote",
+        form: "auto, tab, one ASCII character other than the quote, or its code, such as \\x01",
         parse: delimiter,
     }, All, Template::Parameter("CsvDelimiter"), default "auto";
 
@@ -155,7 +155,12 @@ fn delimiter(text: &str) -> Result<Option<u8>, Reason> {
         ("auto", _) => Ok(None),
         ("tab" | "\\t", _) => Ok(Some(b'\t')),
         (_, [byte]) if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Ok(Some(*byte)),
-        _ => Err(Reason::Form),
+        (code, _) => {
+            let byte = code.strip_prefix("\\x").filter(|digits| digits.len() == 2);
+            let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+            let is_delimiter = |byte: &u8| byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0);
+            byte.filter(is_delimiter).map(Some).ok_or(Reason::Form)
+        }
     }
 }
 

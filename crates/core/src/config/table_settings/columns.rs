@@ -136,6 +136,16 @@ fn number_format(table: &toml::Table) -> Result<Option<NumberFormat>> {
                 .ok_or_else(|| settings_error("remove is not a list of texts"))?
         }
     };
+    // Without a sign, a separator or a digit, the text would be another number.
+    let is_part_of_a_number = |character: char| character.is_ascii_digit() || "+-().,".contains(character);
+    if let Some(text) =
+        remove.iter().find(|text| text.trim().chars().all(is_part_of_a_number) && !text.trim().is_empty())
+    {
+        return Err(settings_error(format!(
+            "remove contains {text:?}, which can be a part of a number; a minus after the number, and parentheses around a negative \
+             number, are read without it"
+        )));
+    }
     if decimal.is_none() && thousands.is_none() && remove.is_empty() {
         return Ok(None);
     }

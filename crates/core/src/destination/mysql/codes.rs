@@ -196,11 +196,13 @@ const WRONG_VALUE: &str =
 const NOT_JSON: &str = "a value is not JSON";
 const NOT_A_GEOMETRY: &str = "a value is not a geometry of the column's type";
 const ROW_TOO_WIDE: &str = "a row is too wide: MySQL keeps up to 40 bytes of each text in the row, which has space for about 8,000 bytes; \
-     keep some columns in one JSON column (UNKNOWN_COLUMNS=json), or ignore them";
+     ignore some columns by rules in the table settings or, if the table exists, keep those that it lacks in one JSON column \
+     (UNKNOWN_COLUMNS=json)";
 const CHECK_CONSTRAINT: &str = "a CHECK constraint of the table rejects a row";
 
 const TOO_MANY_COLUMNS: &str = "the table would have more columns than the storage engine allows (InnoDB: 1,017); \
-     keep some columns in one JSON column (UNKNOWN_COLUMNS=json), or ignore them";
+     ignore some columns by rules in the table settings or, if the table exists, keep those that it lacks in one JSON column \
+     (UNKNOWN_COLUMNS=json)";
 
 /// Reasons for rejected rows and refused tables, sorted by code.
 #[rustfmt::skip]
