@@ -20,6 +20,15 @@ pub(crate) fn rows_by_key(load: &LoadDetails, rows_stored: u64) -> Option<String
     })
 }
 
+/// What a merge says about records that a later record of the file with the same key has replaced; empty if there are none.
+pub(crate) fn replaced(load: &LoadDetails, parsed: u64, rejected: u64, stored: u64) -> String {
+    let replaced = parsed.saturating_sub(rejected).saturating_sub(stored);
+    match load.load_mode.as_deref() == Some("merge") && replaced > 0 {
+        true => format!("; {} replaced by a later one of the file with the same key", counted(replaced, "record")),
+        false => String::new(),
+    }
+}
+
 /// Adds the other counts. A merge deletes nothing.
 fn parts(load: &LoadDetails, inserted: &str) -> String {
     let mut text =
@@ -54,6 +63,11 @@ mod tests {
             "1 inserted, 2 updated, 5,000 unchanged, 7 deleted; 1 change of rows that were not in the table"
         );
         assert_eq!(rows_by_key(&load("merge", 0, 0), 5003).unwrap(), "1 row inserted, 2 updated, 5,000 unchanged");
+        assert_eq!(
+            replaced(&load("merge", 0, 0), 9, 2, 6),
+            "; 1 record replaced by a later one of the file with the same key"
+        );
+        assert_eq!(replaced(&load("merge", 0, 0), 8, 2, 6) + &replaced(&load("changes", 0, 0), 9, 0, 6), "");
         assert_eq!((by_key(&load("append", 0, 0), 9), by_key(&LoadDetails::default(), 9)), (None, None));
     }
 }

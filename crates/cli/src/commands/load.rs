@@ -264,7 +264,12 @@ fn describe(file: &str, report: &Report, styles: Styles) -> String {
         // A file without rows and without a header creates no table.
         Outcome::Loaded if report.load_mode.is_none() => format!("{file}: nothing to load"),
         Outcome::Loaded => match row_counts::rows_by_key(&LoadDetails::of(report), report.rows_stored) {
-            Some(counts) => format!("{file}: {outcome} into {table} in {time}: {counts}"),
+            Some(counts) => {
+                let load = LoadDetails::of(report);
+                let replaced =
+                    row_counts::replaced(&load, report.rows_parsed, report.rows_rejected, report.rows_stored);
+                format!("{file}: {outcome} into {table} in {time}: {counts}{replaced}")
+            }
             None => format!("{file}: {outcome} {} into {table} in {time}", counted(report.rows_stored, "row")),
         },
         Outcome::AlreadyLoaded

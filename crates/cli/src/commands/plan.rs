@@ -114,7 +114,12 @@ fn next_step(arguments: &Arguments, names_table: bool, database: DatabaseUse, pl
         (None, DatabaseUse::Live, PlannedOutcome::AlreadyLoaded | PlannedOutcome::Superseded) => {
             "upload the object under another key to load its rows once more".to_owned()
         }
-        (None, DatabaseUse::Live, _) => format!("spillway load {file} with the same options"),
+        (None, DatabaseUse::Live, _) => match (&arguments.table.table, &plan.table) {
+            (None, Some(table)) if !names_table => {
+                format!("spillway load {file} --table {} with the same options", shell_word(&table.name))
+            }
+            (None | Some(_), _) => format!("spillway load {file} with the same options"),
+        },
         (None, DatabaseUse::None(product), _) => {
             let table = match (&arguments.table.table, &plan.table) {
                 (Some(table), _) => format!(" --table {}", shell_word(table)),

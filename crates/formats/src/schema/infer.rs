@@ -269,8 +269,8 @@ impl ColumnState {
 /// Why dates that end with their year have a date type, or are text.
 fn ordered_dates_reason(order: Option<DayOrder>) -> String {
     let reason = match order {
-        Some(DayOrder::DayFirst) => "every value is a date only if the day comes before the month",
-        Some(DayOrder::MonthFirst) => "every value is a date only if the month comes before the day",
+        Some(DayOrder::DayFirst) => "only the day first makes every value a valid date",
+        Some(DayOrder::MonthFirst) => "only the month first makes every value a valid date",
         None => {
             "every value is a date, but no value shows whether the day or the month comes first; a format in the table \
              settings decides"

@@ -22,7 +22,9 @@ pub(super) fn of_rows(
     first_record: Option<u64>,
 ) -> Error {
     let mut error = row_rejected(context, server, columns);
-    if let Some((line, rest)) = copy_line(server.where_().unwrap_or_default(), table) {
+    // The server stores rows in groups. A row that exceeds a limit of the storage is found then, and the line is that of the last row read.
+    let names_row = server.code() != &tokio_postgres::error::SqlState::PROGRAM_LIMIT_EXCEEDED;
+    if let Some((line, rest)) = copy_line(server.where_().unwrap_or_default(), table).filter(|_| names_row) {
         if let Some(first_record) = first_record {
             error = error.at(Position { record: first_record + line.saturating_sub(1), line: 0, byte: 0 });
         }
