@@ -224,7 +224,7 @@ fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected
 #[case(&["2024-01-01 10:00Z", "secret"], Some(2), "the value in record 2 is not a date with a time of day and an offset")]
 #[case(&["01/02/2024", "NA"], None, "every value is a date, but no value shows whether the day or the month comes first; a format in the table settings decides")]
 #[case(&["01/02/2024", "13/02/2024"], None, "only the day first makes every value a valid date")]
-#[case(&["01/02/2024", "01/13/2024"], None, "every value is a date only if the month comes before the day")]
+#[case(&["01/02/2024", "01/13/2024"], None, "only the month first makes every value a valid date")]
 #[case(&["13/01/2024", "01/13/2024"], Some(2), "the value in record 2 is not a date that is written like those before it")]
 #[case(&[MISSING], None, "no record has a value")]
 #[case(&["NULL"], None, "every value is a null token")]
