@@ -209,10 +209,7 @@ impl Store {
         }
     }
 
-    /// Sends GET to check a 404 of HEAD, because the 404 of GET has a code.
-    ///
-    /// # Errors
-    /// [`ErrorKind::SourceMissing`] if the object is gone.
+    /// Sends GET to check a 404 of HEAD, because its 404 has a code. Fails if the object is gone.
     pub(super) async fn ensure_exists(&self, object: &ObjectRef) -> Result<()> {
         let request = self.client.get_object().bucket(&object.bucket).key(&object.key);
         match request.set_version_id(object.version_id.clone()).send().await {
