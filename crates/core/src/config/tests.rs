@@ -179,7 +179,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge, mirror or changes"
 )]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it accepts a number of seconds from 5 to 3600")]
-#[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab or one ASCII character other than the quote")]
+#[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab, one ASCII character other than the quote, or its code, such as \\x01")]
 #[case(&[("MAX_REJECTS", "101%")], "MAX_REJECTS is \"101%\"; it accepts a number, or a share such as 1%")]
 #[case(&[("MAX_DECODED_BYTES", "0")], "MAX_DECODED_BYTES is \"0\"; it accepts a number of bytes from 1")]
 #[case(

@@ -91,13 +91,16 @@ fn request_of_a_task_has_a_fixed_time() {
 
 #[rstest]
 #[case(r#"{"extract": {"table": "a"}}"#, "invalid request")]
-#[case(r#"{"extract": {"to": "z/"}}"#, "either \"table\" or \"query\"")]
-#[case(r#"{"extract": {"table": "a", "query": "SELECT 1", "to": "z/"}}"#, "either \"table\" or \"query\"")]
-#[case(r#"{"extract": {"query": "SELECT 1", "to": "z/"}}"#, "needs \"name\"")]
-#[case(r#"{"extract": {"table": "a", "to": "s3://b/z/"}}"#, "a prefix of the bucket")]
+#[case(r#"{"extract": {"to": "z/"}}"#, "an extract needs either \"table\" or \"query\"")]
+#[case(
+    r#"{"extract": {"table": "a", "query": "SELECT 1", "to": "z/"}}"#,
+    "an extract needs either \"table\" or \"query\""
+)]
+#[case(r#"{"extract": {"query": "SELECT 1", "to": "z/"}}"#, "an extract of a query needs \"name\"")]
+#[case(r#"{"extract": {"table": "a", "to": "s3://b/z/"}}"#, "\"to\" is a prefix of the bucket")]
 #[case(r#"{"extract": {"table": "a", "to": "z/", "at": "noon"}}"#, "at")]
 #[case(r#"{"extract": {"table": "a", "to": "z/", "run_in": "cron"}}"#, "invalid request")]
-#[case(r#"{"extract": []}"#, "0 extracts")]
+#[case(r#"{"extract": []}"#, "\"extract\" has 0 extracts")]
 #[case(r#"{"key": "a.csv", "prefix": "b/"}"#, "invalid request")]
 #[case(r#"{"key": "a.csv", "sweep": {}}"#, "invalid request")]
 #[case(r#"{"key": ""}"#, "the key is empty")]

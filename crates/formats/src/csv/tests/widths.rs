@@ -13,10 +13,10 @@ use crate::reject::RejectCode;
 #[case::header_too("id,day,\n1,x,\n", "id|day|/1|x|-")]
 #[case::not_every_record(
     "id,day\n1,x,\n2,y\n",
-    "!but 3 found; if the first field of every record has no name in the header, set CSV_EXTRA_FIELD"
+    "!only if the first field of every record has no name in the header, set CSV_EXTRA_FIELD"
 )]
 #[case::later_record("id,day\n1,x\n2,y,\n", "!2 fields expected, as in the header, but 3 found (record 2")]
-#[case::value("id,day\n1,x,\n2,y,z\n", "!2 fields expected, as in the header, but 3 found; if the first")]
+#[case::value("id,day\n1,x,\n2,y,z\n", "!2 fields expected, as in the header, but 3 found; check the quotes")]
 #[case::quoted("id,day\n1,x,\"\"\n", "!2 fields expected, as in the header, but 3 found")]
 #[case::two_fields("id,day\n1,x,,\n", "!2 fields expected, as in the header, but 4 found")]
 fn empty_field_after_the_last_column_is_dropped_if_every_record_has_it(#[case] file: &str, #[case] expected: &str) {
