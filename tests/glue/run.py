@@ -1,0 +1,314 @@
+"""Tests of the Glue job on real servers: the very script by spark-submit, compared cell by cell with Spillway's own task.
+
+    make test-glue
+    python tests/glue/run.py --ministack PATH --target FOLDER [--rows COUNT] [--engine mariadb|postgres] [--only TEXT]
+
+Prints one line for each case. Exits with 1 if one failed.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import data
+import servers
+
+ROOT = Path(__file__).resolve().parents[2]
+JARS = ["/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar"]
+BUCKET, LEASE_SECONDS = "glue-bucket", 6
+POINTS = ["created", "staged", "before_fence", "before_commit", "after_commit"]
+
+
+class Bench:
+    """A database, the local AWS, and the programs that load into it."""
+
+    def __init__(self, folder, cloud, server, options):
+        self.folder, self.cloud, self.server, self.options = folder, cloud, server, options
+        self.s3 = cloud.client("s3")
+        self.secret = f"glue-{server.engine}"
+        cloud.client("secretsmanager").create_secret(Name=self.secret, SecretString=servers.secret_text(server))
+
+    def upload(self, path, key):
+        self.s3.upload_file(str(path), BUCKET, key)
+
+    def settings(self, table):
+        return self.cloud.environment() | {
+            "PATH": os.environ["PATH"], "RDS_SECRET_NAME": self.secret, "RDS_CA_FILE": str(self.server.ca), "RDS_TABLE": table, "S3_BUCKET": BUCKET,
+            "RDS_RETRY_SECONDS": "5", "LEASE_SECONDS": str(LEASE_SECONDS), "LOG_LEVEL": "warn",
+        }
+
+    def task(self, table, key):
+        """Loads an object with Spillway's task. Returns the seconds."""
+        started = time.monotonic()
+        servers.run(Path(self.options.target) / "debug/spillway-task", env=self.settings(table) | {"CSV_KEY": key})
+        return time.monotonic() - started
+
+    def plan(self, table, key):
+        """Makes the plan of an object, and creates the table as it says. Returns the plan."""
+        text = servers.run(Path(self.options.target) / "debug/spillway", "plan", f"s3://{BUCKET}/{key}", "--json", env=self.settings(table))
+        found = json.loads(text)
+        self.s3.put_object(Bucket=BUCKET, Key=f"plans/{self.server.engine}/{key}.json", Body=text.encode())
+        for statement in found["table"]["sql"]:
+            grant = "" if self.server.engine == "mariadb" else "SET ROLE glue; "
+            self.server.sql(grant + statement)
+        return found
+
+    def glue(self, path, key, fault=None, **more):
+        """Runs the job. Returns its report, its exit code and its whole output."""
+        archive, script = self.folder / "spillway_glue.zip", ROOT / "glue/load.py"
+        files = f"{archive},{script}" if fault else str(archive)
+        arguments = {
+            "bucket": BUCKET, "key": key, "plan": f"s3://{BUCKET}/plans/{self.server.engine}/{key}.json", "secret": self.secret, "path": str(path),
+            "ca": str(self.server.ca), "lease_seconds": str(LEASE_SECONDS), "connections": "2", **more,
+        }
+        command = [
+            "spark-submit", "--master", "local[2,4]", "--driver-class-path", ":".join(JARS), "--driver-memory", "2g", "--py-files", files,
+            "--conf", "spark.ui.enabled=false", "--conf", f"spark.local.dir={self.folder}/spark", "--conf", f"spark.sql.warehouse.dir={self.folder}/warehouse",
+            "--conf", "spark.sql.files.maxPartitionBytes=33554432",
+            str(Path(__file__).with_name("faulty.py") if fault else script), *[text for name, value in arguments.items() for text in (f"--{name}", value)],
+        ]
+        environment = os.environ | self.cloud.environment() | ({"SPILLWAY_GLUE_FAULT": fault} if fault else {})
+        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
+        found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.folder, check=False, timeout=900)
+        lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
+        return (json.loads(lines[-1]) if lines else {}), found.returncode, found.stdout + found.stderr
+
+    def rows(self, table):
+        return int(self.server.sql(f"SELECT COUNT(*) FROM {table}"))
+
+    def ledger(self, key):
+        return self.server.sql(f"SELECT state, rows_parsed, rows_stored, load_mode, body_sha256, content_id FROM spillway_ledger WHERE object_key = '{key}'")
+
+    def keys(self, prefix):
+        return [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+
+def expect(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def expect_loaded(bench, result, table, count, outcome="loaded"):
+    report, code, output = result
+    expect(code == 0 and report.get("outcome") == outcome, f"{report} {code} {output[-3000:]}")
+    expect(bench.rows(table) == count, f"{bench.rows(table)} rows, not {count}")
+    expect(bench.keys("lease/") == [], f"leases are left: {bench.keys('lease/')}")
+    expect(bench.server.staging_tables() == [], f"staging tables are left: {bench.server.staging_tables()}")
+
+
+def expect_refused(bench, result, table, reason, secret="no such text"):
+    report, code, output = result
+    expect(code != 0 and reason in report.get("reason", ""), f"{report} {code} {output[-3000:]}")
+    expect(secret not in output, "the output contains a value of the file")
+    expect(bench.rows(table) == 0, f"{bench.rows(table)} rows")
+    expect(bench.keys("lease/") == [] and bench.server.staging_tables() == [], "a lease or a staging table is left")
+
+
+def equal_cells(bench, path, key, count, **more):
+    """Loads a file with the task and with the job, and compares both tables. Returns the figures."""
+    name = re.sub(r"\W", "_", key)
+    expected, table = f"t_{name}", f"g_{name}"
+    bench.upload(path, f"task/{key}")
+    bench.upload(path, f"glue/{key}")
+    seconds = bench.task(expected, f"task/{key}")
+    plan = bench.plan(table, f"glue/{key}")
+    result = bench.glue(path, f"glue/{key}", **more)
+    expect_loaded(bench, result, table, count)
+    expect(bench.rows(expected) == count, "the task has loaded another number of rows")
+    columns = [column["name"] for column in plan["columns"]]
+    for each in (expected, table):
+        bench.server.sql(f"CREATE INDEX {each}_id ON {each} (id)")
+    different = bench.server.count_different(expected, table, columns)
+    joined = int(bench.server.sql(f"SELECT COUNT(*) FROM {expected} a JOIN {table} b ON a.id = b.id"))
+    expect(joined == count and different == 0, f"{different} of {joined} rows differ")
+    expect(bench.server.types(expected) == bench.server.types(table), "the tables have other types")
+    by_task, by_glue = bench.ledger(f"task/{key}"), bench.ledger(f"glue/{key}")
+    separator = "\t" if bench.server.engine == "mariadb" else "|"
+    expect(by_task.split(separator)[:5] == by_glue.split(separator)[:5], f"the ledger rows differ: {by_task} {by_glue}")
+    return f"{count * len(columns)} cells equal; job {result[0]['seconds']} s, task {seconds:.1f} s (debug build)"
+
+
+def many_rows(bench):
+    path = bench.folder / "many.csv"
+    data.write_csv(path, bench.options.rows)
+    figures = equal_cells(bench, path, "many.csv", bench.options.rows)
+    again = bench.glue(path, "glue/many.csv")
+    expect_loaded(bench, again, "g_many_csv", bench.options.rows, "already loaded")
+    # The next request finds the file loaded, and moves it.
+    bench.task("g_many_csv", "glue/many.csv")
+    expect(bench.rows("g_many_csv") == bench.options.rows, "the task has loaded the file again")
+    expect(bench.keys("glue/many.csv") == [] and len(bench.keys("processed/")) >= 1, "the object was not moved")
+    # The same bytes under the same key are a duplicate, for the job and for the task.
+    bench.upload(path, "glue/many.csv")
+    bench.s3.copy_object(Bucket=BUCKET, Key="glue/many.csv", CopySource={"Bucket": BUCKET, "Key": "glue/many.csv"}, MetadataDirective="REPLACE", Metadata={"again": "1"})
+    once_more = bench.glue(path, "glue/many.csv")
+    expect(once_more[0].get("outcome") in ("already loaded", "duplicate"), once_more[0])
+    expect(bench.rows("g_many_csv") == bench.options.rows, "a duplicate was loaded")
+    return f"{figures}; second run {again[0]['seconds']} s, {again[0]['outcome']}"
+
+
+def other_formats(bench):
+    figures = []
+    for name, write, count in [("lines.jsonl", data.write_json, 20_000), ("rows.parquet", data.write_parquet, 20_000)]:
+        path = bench.folder / name
+        write(path, count)
+        figures.append(f"{name}: " + equal_cells(bench, path, name, count))
+    path = bench.folder / "crlf.csv"
+    data.write_csv(path, 5_000, "\r\n")
+    figures.append("crlf: " + equal_cells(bench, path, "crlf.csv", 5_000))
+    packed = bench.folder / "packed.csv.gz"
+    servers.run("sh", "-c", f"gzip -c {path} > {packed}")
+    figures.append("gzip: " + equal_cells(bench, packed, "packed.csv.gz", 5_000))
+    return "; ".join(figures)
+
+
+def line_breaks(bench):
+    path = bench.folder / "breaks.csv"
+    data.write_csv_with_line_breaks(path, 3_000)
+    bench.upload(path, "glue/refused/breaks.csv")
+    bench.plan("g_refused_breaks", "glue/refused/breaks.csv")
+    result = bench.glue(path, "glue/refused/breaks.csv")
+    expect(result[1] != 0 and bench.rows("g_refused_breaks") == 0, result[0])
+    return f"without the argument: {result[0]['reason'][:60]}…; with it: " + equal_cells(bench, path, "breaks.csv", 3_000, line_breaks="yes")
+
+
+def killed(bench):
+    figures = []
+    for point in POINTS:
+        key, table, path = f"glue/killed/{point}.csv", f"g_killed_{point}", bench.folder / f"{point}.csv"
+        data.write_csv(path, 20_000)
+        bench.upload(path, key)
+        bench.plan(table, key)
+        _, code, output = bench.glue(path, key, fault=point)
+        expect(code in (-9, 137), f"{point}: the fault did not fire: {code} {output[-2000:]}")
+        servers.wait_until("the server has noticed the end", lambda: bench.rows(table) in (0, 20_000))
+        expected = 20_000 if point == "after_commit" else 0
+        expect(bench.rows(table) == expected, f"{point}: {bench.rows(table)} rows after the kill")
+        # While the lease is live, another run must not start.
+        busy = bench.glue(path, key) if point == "staged" else None
+        time.sleep(LEASE_SECONDS + 2)
+        again = bench.glue(path, key)
+        if expected:
+            expect(again[1] == 0 and bench.rows(table) == 20_000 and again[0]["outcome"] == "already loaded", again[0])
+            left = bench.server.staging_tables()
+            expect(len(left) == 1, f"staging tables: {left}")
+            bench.server.sql(f"DROP TABLE {left[0]}")
+            expect(bench.keys("lease/") == [], "a lease is left")
+        elif busy and busy[0].get("outcome") == "loaded":
+            # The lease had expired before Spark had started.
+            expect_loaded(bench, again, table, 20_000, "already loaded")
+        else:
+            expect_loaded(bench, again, table, 20_000)
+        figures.append(f"{point}: {again[0]['outcome']}")
+    return "; ".join(figures)
+
+
+def repeated_tasks(bench):
+    path = bench.folder / "tasks.csv"
+    data.write_csv(path, 20_000)
+    for key in ("glue/tasks/failed.csv", "glue/tasks/repeated.csv"):
+        bench.upload(path, key)
+    bench.plan("g_tasks_failed", "glue/tasks/failed.csv")
+    result = bench.glue(path, "glue/tasks/failed.csv", fault="task")
+    expect_loaded(bench, result, "g_tasks_failed", 20_000)
+    expect("the test fails the first attempt" in result[2], "no task has failed")
+    bench.plan("g_tasks_repeated", "glue/tasks/repeated.csv")
+    result = bench.glue(path, "glue/tasks/repeated.csv", fault="repeated")
+    expect_refused(bench, result, "g_tasks_repeated", "20001 rows are staged")
+    return "each task failed once: 20000 rows once; a task committed twice: zero rows"
+
+
+def bad_values(bench):
+    """A file that changes after its plan was made, so that a value does not fit. The sizes are equal."""
+    figures = []
+    good = "id,amount,day,note\n1,1.50,2024-01-01,abcdefghij\n2,2.50,2024-01-02,abcdefghij\n"
+    cases = {
+        "integer": good.replace("\n2,", "\nX,"),
+        "decimal": good.replace("2.50", "SECR"),
+        "fraction": good.replace("2.50", ".501").replace("2024-01-02", "2024-01-02"),
+        "date": good.replace("2024-01-02", "2024-02-30"),
+        "fields": good.replace("1,1.50,2024-01-01,abcdefghij", "1,1.50,2024-01-01,SECRET,hij"),
+        "records": good.replace("abcdefghij\n2,2.50,2024-01-02,abcdefghij\n", "abcdefghij" + "x" * 28 + "\n"),
+    }
+    for name, text in cases.items():
+        expect(len(text) == len(good), name)
+        key, table, path = f"glue/bad/{name}.csv", f"g_bad_{name}", bench.folder / f"bad-{name}.csv"
+        path.write_text(good)
+        bench.upload(path, key)
+        bench.plan(table, key)
+        path.write_text(text)
+        bench.upload(path, key)
+        result = bench.glue(path, key)
+        expect_refused(bench, result, table, {"fields": "number of fields", "records": "1 rows are staged"}.get(name, "has a value that does not fit"), "SECR")
+        figures.append(f"{name}: {result[0]['reason'][:70]}")
+    # The server refuses a row: its message contains the value.
+    key, table, path = "glue/bad/key.csv", "g_bad_key", bench.folder / "bad-key.csv"
+    path.write_text("id,note\n1,SECRETKEY\n2,SECRETKEY\n")
+    bench.upload(path, key)
+    bench.plan(table, key)
+    column = "note(20)" if bench.server.engine == "mariadb" else "note"
+    bench.server.sql(f"CREATE UNIQUE INDEX u ON {table} ({column})")
+    result = bench.glue(path, key)
+    expect_refused(bench, result, table, "the database refused the rows", "SECRETKEY")
+    figures.append(f"unique key: {result[0]['reason'][:70]}")
+    return "; ".join(figures)
+
+
+CASES = [many_rows, other_formats, line_breaks, killed, repeated_tasks, bad_values]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--ministack", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--engine")
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="spillway-glue-"))
+    folder.chmod(0o755)
+    with zipfile.ZipFile(folder / "spillway_glue.zip", "w") as archive:
+        for path in (ROOT / "glue/spillway_glue").glob("*.py"):
+            archive.write(path, f"spillway_glue/{path.name}")
+    started, failed = [], 0
+    try:
+        started.append(cloud := servers.Cloud(folder, options.ministack))
+        cloud.client("s3").create_bucket(Bucket=BUCKET)
+        for kind in (servers.MariaDb, servers.Postgres):
+            if options.engine not in (None, kind.engine):
+                continue
+            started.append(server := kind(folder))
+            bench = Bench(folder, cloud, server, options)
+            # The first load of Spillway creates the ledger.
+            (folder / "first.csv").write_text("id\n1\n")
+            bench.upload(folder / "first.csv", "task/first.csv")
+            bench.task("first", "task/first.csv")
+            for case in CASES:
+                if options.only not in case.__name__:
+                    continue
+                begun = time.monotonic()
+                try:
+                    print(f"ok      {server.engine:9} {case.__name__:15} {time.monotonic() - begun:6.1f} s  {case(bench)}", flush=True)
+                except (AssertionError, RuntimeError, KeyError) as error:
+                    failed += 1
+                    print(f"FAILED  {server.engine:9} {case.__name__:15} {type(error).__name__}: {error}", flush=True)
+            server.process.stop()
+            started.remove(server)
+            for key in bench.keys(""):
+                bench.s3.delete_object(Bucket=BUCKET, Key=key)
+    finally:
+        for server in reversed(started):
+            server.process.stop()
+        servers.remove(folder)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
