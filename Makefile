@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults soak
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql test-glue fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults soak
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -42,6 +42,11 @@ test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is down
 	@scripts/setup test
 	@scripts/setup-mysql $(or $(MYSQL),)
 	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(/^(engines::(mysql|column_types|random)|load::|fallback::|crash::|cli::)/) - test(/[Pp]ostgres/)'
+
+# The job is compared with the task in $(target)/debug.
+test-glue: build-local ## run the Glue job with Spark, MariaDB and PostgreSQL: cells, duplicates, kill -9, bad values (400 MB; ten minutes); ROWS=1000000 ONLY=killed
+	@scripts/setup glue
+	.venv-glue/bin/python tests/glue/run.py --ministack .venv/bin/ministack --target "$(target)" --rows "$(or $(ROWS),1000000)" --only "$(ONLY)"
 
 # Each fault occurs in a run of its own, with its own schema and bucket. SEED and ONLY repeat a run: BATTERY=random ONLY=random/mariadb/Merge SEED=17 RUNS=1
 faults: build-local ## kill, halt and cut off workers for SECONDS=3000, then count every row; BATTERY=points,responses,random,wire,concurrency RUNS=... SEED=...

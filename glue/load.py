@@ -81,6 +81,8 @@ class Load:
         self.ledger = Ledger(self.login, options["ledger_table"])
         self.started_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
         self.is_commit_sent = False
+        # Seconds of the two parts of a load, for the report.
+        self.seconds = {}
         self.check_version()
 
     def check_version(self):
@@ -117,8 +119,13 @@ class Load:
         finally:
             session.close()
         try:
+            started = time.monotonic()
             body = self.stage(staging, staged)
-            return self.commit_rows(lease, staging, staged, body)
+            self.seconds["staging"] = round(time.monotonic() - started, 1)
+            started = time.monotonic()
+            outcome = self.commit_rows(lease, staging, staged, body)
+            self.seconds["transaction"] = round(time.monotonic() - started, 1)
+            return outcome
         finally:
             self.clean_up(staging)
 
@@ -292,6 +299,7 @@ def main(argv, attempt=Load):
         load = attempt(SparkSession.builder.appName("spillway").getOrCreate(), options)
         report = {"object": str(load.version), "source_id": load.version.source_id, "table": load.plan.table, "rows": load.plan.rows}
         report["outcome"] = load.run()
+        report["seconds_of"] = load.seconds
     except (Refused, Interrupted, InDoubt) as error:
         report |= {"outcome": type(error).__name__.lower(), "reason": str(error)}
     report["seconds"] = round(time.monotonic() - started, 1)

@@ -21,6 +21,10 @@ import data
 import servers
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "glue"))
+
+from spillway_glue.object_version import hash_parts  # noqa: E402
+
 JARS = ["/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar"]
 BUCKET, LEASE_SECONDS = "glue-bucket", 6
 POINTS = ["created", "staged", "before_fence", "before_commit", "after_commit"]
@@ -132,7 +136,11 @@ def equal_cells(bench, path, key, count, **more):
     by_task, by_glue = bench.ledger(f"task/{key}"), bench.ledger(f"glue/{key}")
     separator = "\t" if bench.server.engine == "mariadb" else "|"
     expect(by_task.split(separator)[:5] == by_glue.split(separator)[:5], f"the ledger rows differ: {by_task} {by_glue}")
-    return f"{count * len(columns)} cells equal; job {result[0]['seconds']} s, task {seconds:.1f} s (debug build)"
+    return f"{count * len(columns)} cells equal; job {result[0]['seconds']} s ({figures_of(result)}), task {seconds:.1f} s (debug build)"
+
+
+def figures_of(result):
+    return ", ".join(f"{name} {seconds} s" for name, seconds in result[0]["seconds_of"].items())
 
 
 def many_rows(bench):
@@ -141,7 +149,7 @@ def many_rows(bench):
     figures = equal_cells(bench, path, "many.csv", bench.options.rows)
     again = bench.glue(path, "glue/many.csv")
     expect_loaded(bench, again, "g_many_csv", bench.options.rows, "already loaded")
-    # The next request finds the file loaded, and moves it.
+    # A request finds the file loaded, and moves it.
     bench.task("g_many_csv", "glue/many.csv")
     expect(bench.rows("g_many_csv") == bench.options.rows, "the task has loaded the file again")
     expect(bench.keys("glue/many.csv") == [] and len(bench.keys("processed/")) >= 1, "the object was not moved")
@@ -261,7 +269,64 @@ def bad_values(bench):
     return "; ".join(figures)
 
 
-CASES = [many_rows, other_formats, line_breaks, killed, repeated_tasks, bad_values]
+def key_that_no_event_loads(bench):
+    """The way of `docs/tiers.md`: a key with another ending, which neither an event nor a prefix loads; then a request moves it."""
+    path, key = bench.folder / "orders.csv", "uploads/orders.csv.spark"
+    data.write_csv(path, 1_000)
+    bench.upload(path, key)
+    bench.plan("g_orders", key)
+    servers.run(Path(bench.options.target) / "debug/spillway-task", env=bench.settings("g_orders") | {"CSV_PREFIX": "uploads/"})
+    expect(bench.rows("g_orders") == 0 and bench.keys(key) == [key], "the prefix has loaded the file")
+    expect_loaded(bench, bench.glue(path, key), "g_orders", 1_000)
+    expect(bench.keys(key) == [key], "the job has moved the object")
+    bench.task("g_orders", key)
+    moved = bench.keys("processed/orders.csv")
+    expect(bench.rows("g_orders") == 1_000 and bench.keys(key) == [] and len(moved) == 1, f"{bench.keys('')}")
+    return f"moved to {moved[0]}"
+
+
+def other_workers(bench):
+    """The lease, the fallback and the table decide that the job must not load a file."""
+    path, key, table = bench.folder / "others.csv", "glue/others.csv", "g_others"
+    data.write_csv(path, 1_000)
+    bench.upload(path, key)
+    bench.plan(table, key)
+    version = bench.s3.head_object(Bucket=BUCKET, Key=key)
+    source_id = hash_parts([BUCKET, key, version["ETag"], str(version["ContentLength"])])
+    document = {"worker": "another worker", "token": "t", "acquired_at": "2026-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00.123456789Z",
+                "commit_may_be_sent": False, "fallback_may_be_written": False, "unended_acquisitions": 1, "object": None}
+    figures = []
+
+    def refused(lease, reason):
+        bench.s3.put_object(Bucket=BUCKET, Key=f"lease/{source_id}", Body=json.dumps(lease).encode())
+        report, code, output = bench.glue(path, key)
+        expect(code != 0 and reason in report.get("reason", ""), f"{report} {output[-2000:]}")
+        expect(bench.rows(table) == 0 and bench.keys("lease/") == [f"lease/{source_id}"], "the lease of the other worker was changed")
+        figures.append(report["reason"][:50])
+
+    refused(document, "another worker holds")
+    expired = document | {"expires_at": "2026-01-01T00:00:00Z"}
+    refused(expired | {"fallback_may_be_written": True}, "may have been writing the fallback")
+    refused(expired | {"unended_acquisitions": 3}, "3 workers in a row died")
+    bench.s3.delete_object(Bucket=BUCKET, Key=f"lease/{source_id}")
+    bench.s3.put_object(Bucket=BUCKET, Key=f"fallback/_manifests/{source_id}.json", Body=b"{}")
+    expect_refused(bench, bench.glue(path, key), table, "has a manifest in the fallback")
+    bench.s3.delete_object(Bucket=BUCKET, Key=f"fallback/_manifests/{source_id}.json")
+    expect_refused(bench, bench.glue(path, key, source_id="0" * 64), table, "is another version")
+    expect_refused(bench, bench.glue(path, key, ca=str(other_authority(bench))), table, "cannot connect to the database")
+    # A worker that died after it had sent COMMIT: the ledger says that nothing was committed.
+    bench.s3.put_object(Bucket=BUCKET, Key=f"lease/{source_id}", Body=json.dumps(expired | {"commit_may_be_sent": True}).encode())
+    expect_loaded(bench, bench.glue(path, key), table, 1_000)
+    return "; ".join(figures)
+
+
+def other_authority(bench):
+    folder = bench.folder / f"authority-{bench.server.engine}"
+    folder.mkdir()
+    return servers.certificates(folder)
+
+
+CASES = [many_rows, key_that_no_event_loads, other_workers, other_formats, line_breaks, killed, repeated_tasks, bad_values]
 
 
 def main():
@@ -295,7 +360,8 @@ def main():
                     continue
                 begun = time.monotonic()
                 try:
-                    print(f"ok      {server.engine:9} {case.__name__:15} {time.monotonic() - begun:6.1f} s  {case(bench)}", flush=True)
+                    figures = case(bench)
+                    print(f"ok      {server.engine:9} {case.__name__:15} {time.monotonic() - begun:6.1f} s  {figures}", flush=True)
                 except (AssertionError, RuntimeError, KeyError) as error:
                     failed += 1
                     print(f"FAILED  {server.engine:9} {case.__name__:15} {type(error).__name__}: {error}", flush=True)
