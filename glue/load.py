@@ -80,7 +80,8 @@ class Load:
         self.ca_file = certificates(self.s3, options) if options["tls"] == "verify" else None
         self.ledger = Ledger(self.login, options["ledger_table"])
         self.started_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
-        self.is_commit_sent = False
+        # Whether a COMMIT of this attempt or of an earlier one may have taken effect.
+        self.is_commit_in_doubt = False
         # Seconds of the two parts of a load, for the report.
         self.seconds = {}
         self.check_version()
@@ -99,10 +100,11 @@ class Load:
     def run(self):
         """Loads the file, or finds that it needs no load. Returns the outcome."""
         lease = Lease(self.s3, self.version, self.options["lease_prefix"], self.options["worker"], int(self.options["lease_seconds"]))
+        self.is_commit_in_doubt = lease.is_commit_in_doubt
         try:
             outcome = self.load(lease)
         except BaseException:
-            lease.abandon(self.is_commit_sent)
+            lease.abandon(self.is_commit_in_doubt)
             raise
         lease.release()
         return outcome
@@ -201,12 +203,12 @@ class Load:
             if outcome := self.copy_rows(session, staging, staged, body):
                 return outcome
             lease.fence_before_commit()
-            self.is_commit_sent = True
+            self.is_commit_in_doubt = True
             try:
                 session.commit()
             except Py4JJavaError:
                 return self.resolve_commit()
-            self.is_commit_sent = False
+            self.is_commit_in_doubt = False
             return "loaded"
         finally:
             session.rollback()
@@ -221,7 +223,10 @@ class Load:
             raise Refused(f"{counted} rows are staged, and the plan has {self.plan.rows}: {more}; if Spark repeated a task, start the job again")
         content_id = object_version.hash_parts([self.version.bucket, self.version.key, body]) if body else None
         claim = Claim(self.version, self.plan.table, self.options["worker"], self.started_at, body, content_id)
-        if state := self.ledger.claim(session, claim):
+        state = self.ledger.claim(session, claim)
+        # The claim shows that no earlier transaction is open.
+        self.is_commit_in_doubt = False
+        if state:
             return state if state == "duplicate" else f"already {state}"
         names = ", ".join(self.login.quoted(column.name) for column in staged)
         values = ", ".join(column.select.format(f"c{number}") for number, column in enumerate(staged))
@@ -244,7 +249,7 @@ class Load:
             except (Interrupted, Refused):
                 time.sleep(2)
                 continue
-            self.is_commit_sent = False
+            self.is_commit_in_doubt = False
             if found and found[0] == "loaded":
                 return "loaded"
             raise Interrupted("the server did not respond to COMMIT, and the ledger says that it was not committed")

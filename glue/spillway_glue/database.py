@@ -5,6 +5,7 @@ An error of a server may contain a value of the file. So messages have its code 
 
 import re
 import secrets
+from datetime import datetime, timezone
 
 from py4j.protocol import Py4JJavaError
 
@@ -182,10 +183,17 @@ def create_staging(session, login, name, staged):
             drop_staging(session, login, old)
     text, binary = ("LONGTEXT", "LONGBLOB") if login.is_mysql else ("text", "bytea")
     columns = ", ".join(f"c{number} {binary if column.is_binary else text} NULL" for number, column in enumerate(staged))
+    if login.is_mysql:
+        # Some servers require a primary key.
+        columns += ", spillway_row BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY"
     options = "ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if login.is_mysql else ""
     # The counts show if a crash of the server has emptied an unlogged table.
     kind = "TABLE" if login.is_mysql else "UNLOGGED TABLE"
     session.execute("cannot create the staging table", f"CREATE {kind} {login.quoted(name)} ({columns}) {options}")
+    if not login.is_mysql:
+        # The sweep reads the age from the comment, because PostgreSQL stores no time of creation.
+        created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        session.execute("cannot create the staging table", f"COMMENT ON TABLE {login.quoted(name)} IS 'created at {created}'")
     session.commit()
 
 

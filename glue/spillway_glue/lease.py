@@ -58,13 +58,14 @@ class Lease:
                 return taken, etag
         raise Interrupted(f"other workers changed {self._key} during each of {TRIES} attempts")
 
+    @property
+    def is_commit_in_doubt(self):
+        """Whether an earlier worker, or this one, may have sent a COMMIT."""
+        return self._document["commit_may_be_sent"]
+
     def fence_before_commit(self):
         """Records that a COMMIT may be sent, and verifies that this job still holds the lease."""
         self._renew(commit_may_be_sent=True)
-
-    def verify(self):
-        """Verifies that this job still holds the lease."""
-        self._renew()
 
     def release(self):
         """Deletes the lease after an attempt whose outcome is known."""

@@ -60,7 +60,7 @@ class Faulty(load.Load):
         session = super().connect()
         if FAULT == "before_commit":
             commit = session.commit
-            session.commit = lambda: die_at("before_commit") if self.is_commit_sent else commit()
+            session.commit = lambda: die_at("before_commit") if self.is_commit_in_doubt else commit()
         return session
 
 

@@ -285,6 +285,17 @@ def key_that_no_event_loads(bench):
     return f"moved to {moved[0]}"
 
 
+def table_in_a_schema(bench):
+    path, key = bench.folder / "schema.csv", "glue/schema.csv"
+    data.write_csv(path, 1_000)
+    bench.upload(path, key)
+    grant = "GRANT ALL ON s.* TO glue@'127.0.0.1'" if bench.server.engine == "mariadb" else "ALTER SCHEMA s OWNER TO glue"
+    bench.server.sql(f"CREATE SCHEMA s; {grant}")
+    bench.plan("s.orders", key)
+    expect_loaded(bench, bench.glue(path, key), "s.orders", 1_000)
+    return "s.orders"
+
+
 def other_workers(bench):
     """The lease, the fallback and the table decide that the job must not load a file."""
     path, key, table = bench.folder / "others.csv", "glue/others.csv", "g_others"
@@ -326,7 +337,7 @@ def other_authority(bench):
     return servers.certificates(folder)
 
 
-CASES = [many_rows, key_that_no_event_loads, other_workers, other_formats, line_breaks, killed, repeated_tasks, bad_values]
+CASES = [many_rows, key_that_no_event_loads, table_in_a_schema, other_workers, other_formats, line_breaks, killed, repeated_tasks, bad_values]
 
 
 def main():
