@@ -45,8 +45,6 @@ class Plan:
     # `csv`, `json` or `parquet`.
     format: str
     csv: Csv | None
-    # `gzip`, or None.
-    compression: str | None
     size_bytes: int
     rows: int
     columns: tuple[FileColumn, ...]
@@ -74,10 +72,8 @@ def _read(document):
     if table["ignored_columns"] or table.get("wider_columns"):
         raise Refused("the table lacks columns or types of the file (UNKNOWN_COLUMNS, CHANGED_TYPES); change the table first")
     name, compression = layout["name"], layout["compression"]
-    if compression not in (None, "gzip"):
-        raise Refused(f"the file is compressed with {compression}; the job reads gzip and uncompressed files")
-    if name == "parquet" and compression:
-        raise Refused("a compressed Parquet file is read by the task only")
+    if compression:
+        raise Refused(f"the file is compressed with {compression}, so that it cannot be split; load it with the task")
     if name not in ("csv", "json", "parquet"):
         raise Refused(f"the job does not read files of the format {name}")
     if name != "parquet" and layout["encoding"] != "UTF-8":
@@ -85,7 +81,6 @@ def _read(document):
     return Plan(
         format=name,
         csv=_csv(layout["csv"]) if name == "csv" else None,
-        compression=compression,
         size_bytes=int(document["size_bytes"]),
         rows=int(document["rows_parsed"]),
         columns=tuple(_column(column) for column in document["columns"]),

@@ -171,9 +171,6 @@ def other_formats(bench):
     path = bench.folder / "crlf.csv"
     data.write_csv(path, 5_000, "\r\n")
     figures.append("crlf: " + equal_cells(bench, path, "crlf.csv", 5_000))
-    packed = bench.folder / "packed.csv.gz"
-    servers.run("sh", "-c", f"gzip -c {path} > {packed}")
-    figures.append("gzip: " + equal_cells(bench, packed, "packed.csv.gz", 5_000))
     return "; ".join(figures)
 
 

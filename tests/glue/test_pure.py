@@ -3,6 +3,7 @@
     python3 -m unittest discover -s tests/glue
 """
 
+import ast
 import copy
 import json
 import re
@@ -61,7 +62,7 @@ class PlanTest(unittest.TestCase):
             ("rows_rejected", 1, "MAX_REJECTS"),
             ("table.load_mode", "merge", "LOAD_MODE=merge"),
             ("table.ignored_columns", ["x"], "UNKNOWN_COLUMNS"),
-            ("format.compression", "zstd", "zstd"),
+            ("format.compression", "gzip", "gzip"),
             ("format.encoding", "windows-1252", "windows-1252"),
             ("format.name", "orc", "orc"),
             ("format.csv.escape", "backslash", "doubled"),
@@ -195,6 +196,47 @@ class LoginTest(unittest.TestCase):
         found = self.read({"engine": "mysql"})
         self.assertEqual(found.quoted_table("a`b.c"), "`a``b`.`c`")
         self.assertEqual(self.read({"engine": "postgres"}).quoted('a"b'), '"a""b"')
+
+
+def job_arguments():
+    """The arguments that `load.py` declares. The file itself imports Spark."""
+    tree = ast.parse((ROOT / "glue/load.py").read_text())
+    values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    return ast.literal_eval(values["REQUIRED"]), ast.literal_eval(values["DEFAULTS"])
+
+
+class TemplateTest(unittest.TestCase):
+    TEMPLATE = (ROOT / "templates/glue.yaml").read_text()
+    ACTIONS = {
+        "head_object": "s3:GetObject",
+        "get_object": "s3:GetObject",
+        "put_object": "s3:PutObject",
+        "delete_object": "s3:DeleteObject",
+        "list_objects_v2": "s3:ListBucket",
+        "get_secret_value": "secretsmanager:GetSecretValue",
+    }
+    # Glue reads the script, and S3 needs it to read a version.
+    MORE = {"s3:GetObjectVersion"}
+
+    def test_role_allows_exactly_the_calls_of_the_source(self):
+        source = "".join(path.read_text() for path in (ROOT / "glue").rglob("*.py"))
+        calls = set(re.findall(r'(?:s3|client\("\w+"\))\.([a-z][a-z_0-9]+)\(', source))
+        self.assertEqual(calls, set(self.ACTIONS))
+        allowed = set(re.findall(r"\b(?:s3|secretsmanager):[A-Z]\w+", self.TEMPLATE))
+        self.assertEqual(allowed, set(self.ACTIONS.values()) | self.MORE)
+
+    def test_arguments_of_the_template_are_those_of_the_job(self):
+        required, defaults = job_arguments()
+        given = set(re.findall(r"^ +--([a-z_]+):", self.TEMPLATE, re.M)) | set(re.findall(r'"--([a-z_]+)":', self.TEMPLATE))
+        self.assertEqual(given - set(required) - set(defaults), set())
+        self.assertEqual(set(required) - given, set())
+
+    def test_documentation_has_each_argument(self):
+        required, defaults = job_arguments()
+        page = (ROOT / "docs/tiers.md").read_text()
+        # Tests set these two.
+        for name in {*required, *defaults} - {"path", "worker"}:
+            self.assertTrue(f"`--{name}`" in page, name)
 
 
 if __name__ == "__main__":
