@@ -8,9 +8,7 @@ Prints one line for each case. Exits with 1 if one failed.
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,100 +17,13 @@ from pathlib import Path
 
 import data
 import servers
+from bench import BUCKET, LEASE_SECONDS, ROOT, Bench, expect, expect_loaded, expect_refused
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "glue"))
 
 from spillway_glue.object_version import hash_parts  # noqa: E402
 
-JARS = ["/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar"]
-BUCKET, LEASE_SECONDS = "glue-bucket", 6
 POINTS = ["created", "staged", "before_fence", "before_commit", "after_commit"]
-
-
-class Bench:
-    """A database, the local AWS, and the programs that load into it."""
-
-    def __init__(self, folder, cloud, server, options):
-        self.folder, self.cloud, self.server, self.options = folder, cloud, server, options
-        self.s3 = cloud.client("s3")
-        self.secret = f"glue-{server.engine}"
-        cloud.client("secretsmanager").create_secret(Name=self.secret, SecretString=servers.secret_text(server))
-
-    def upload(self, path, key):
-        self.s3.upload_file(str(path), BUCKET, key)
-
-    def settings(self, table):
-        return self.cloud.environment() | {
-            "PATH": os.environ["PATH"], "RDS_SECRET_NAME": self.secret, "RDS_CA_FILE": str(self.server.ca), "RDS_TABLE": table, "S3_BUCKET": BUCKET,
-            "RDS_RETRY_SECONDS": "5", "LEASE_SECONDS": str(LEASE_SECONDS), "LOG_LEVEL": "warn",
-        }
-
-    def task(self, table, key):
-        """Loads an object with Spillway's task. Returns the seconds."""
-        started = time.monotonic()
-        servers.run(Path(self.options.target) / "debug/spillway-task", env=self.settings(table) | {"CSV_KEY": key})
-        return time.monotonic() - started
-
-    def plan(self, table, key):
-        """Makes the plan of an object, and creates the table as it says. Returns the plan."""
-        text = servers.run(Path(self.options.target) / "debug/spillway", "plan", f"s3://{BUCKET}/{key}", "--json", env=self.settings(table))
-        found = json.loads(text)
-        self.s3.put_object(Bucket=BUCKET, Key=f"plans/{self.server.engine}/{key}.json", Body=text.encode())
-        for statement in found["table"]["sql"]:
-            grant = "" if self.server.engine == "mariadb" else "SET ROLE glue; "
-            self.server.sql(grant + statement)
-        return found
-
-    def glue(self, path, key, fault=None, **more):
-        """Runs the job. Returns its report, its exit code and its whole output."""
-        archive, script = self.folder / "spillway_glue.zip", ROOT / "glue/load.py"
-        files = f"{archive},{script}" if fault else str(archive)
-        arguments = {
-            "bucket": BUCKET, "key": key, "plan": f"s3://{BUCKET}/plans/{self.server.engine}/{key}.json", "secret": self.secret, "path": str(path),
-            "ca": str(self.server.ca), "lease_seconds": str(LEASE_SECONDS), "connections": "2", **more,
-        }
-        command = [
-            "spark-submit", "--master", "local[2,4]", "--driver-class-path", ":".join(JARS), "--driver-memory", "2g", "--py-files", files,
-            "--conf", "spark.ui.enabled=false", "--conf", f"spark.local.dir={self.folder}/spark", "--conf", f"spark.sql.warehouse.dir={self.folder}/warehouse",
-            "--conf", "spark.sql.files.maxPartitionBytes=33554432",
-            str(Path(__file__).with_name("faulty.py") if fault else script), *[text for name, value in arguments.items() for text in (f"--{name}", value)],
-        ]
-        environment = os.environ | self.cloud.environment() | ({"SPILLWAY_GLUE_FAULT": fault} if fault else {})
-        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
-        found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.folder, check=False, timeout=900)
-        lines = [line for line in found.stdout.splitlines() if line.startswith("{")]
-        return (json.loads(lines[-1]) if lines else {}), found.returncode, found.stdout + found.stderr
-
-    def rows(self, table):
-        return int(self.server.sql(f"SELECT COUNT(*) FROM {table}"))
-
-    def ledger(self, key):
-        return self.server.sql(f"SELECT state, rows_parsed, rows_stored, load_mode, body_sha256, content_id FROM spillway_ledger WHERE object_key = '{key}'")
-
-    def keys(self, prefix):
-        return [found["Key"] for found in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
-
-
-def expect(condition, text):
-    if not condition:
-        raise AssertionError(text)
-
-
-def expect_loaded(bench, result, table, count, outcome="loaded"):
-    report, code, output = result
-    expect(code == 0 and report.get("outcome") == outcome, f"{report} {code} {output[-3000:]}")
-    expect(bench.rows(table) == count, f"{bench.rows(table)} rows, not {count}")
-    expect(bench.keys("lease/") == [], f"leases are left: {bench.keys('lease/')}")
-    expect(bench.server.staging_tables() == [], f"staging tables are left: {bench.server.staging_tables()}")
-
-
-def expect_refused(bench, result, table, reason, secret="no such text"):
-    report, code, output = result
-    expect(code != 0 and reason in report.get("reason", ""), f"{report} {code} {output[-3000:]}")
-    expect(secret not in output, "the output contains a value of the file")
-    expect(bench.rows(table) == 0, f"{bench.rows(table)} rows")
-    expect(bench.keys("lease/") == [] and bench.server.staging_tables() == [], "a lease or a staging table is left")
 
 
 def equal_cells(bench, path, key, count, **more):
@@ -334,6 +245,23 @@ def other_authority(bench):
     return servers.certificates(folder)
 
 
+def deployed_template(cloud):
+    """Deploys `templates/glue.yaml` to the local AWS."""
+    values = {"BucketName": BUCKET, "DatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db", "SubnetId": "subnet-1",
+              "AvailabilityZone": "us-east-1a", "SecurityGroupId": "sg-1", "LeasePrefix": "locks/"}
+    stacks, glue = cloud.client("cloudformation"), cloud.client("glue")
+    stacks.create_stack(StackName="glue", TemplateBody=(ROOT / "templates/glue.yaml").read_text(), Capabilities=["CAPABILITY_IAM"],
+                        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()])
+    found = lambda: stacks.describe_stacks(StackName="glue")["Stacks"][0]  # noqa: E731
+    servers.wait_until("the stack is created", lambda: found()["StackStatus"] == "CREATE_COMPLETE")
+    name = next(output["OutputValue"] for output in found()["Outputs"] if output["OutputKey"] == "JobName")
+    job = glue.get_job(JobName=name)["Job"]
+    expect(job["GlueVersion"] == "5.1" and job["Command"]["ScriptLocation"] == f"s3://{BUCKET}/glue/load.py", job)
+    given = job["DefaultArguments"]
+    expect((given["--lease_prefix"], given["--ca"]) == ("locks/", f"s3://{BUCKET}/glue/rds-ca-bundle.pem"), given)
+    return f"job {name}"
+
+
 CASES = [many_rows, key_that_no_event_loads, table_in_a_schema, other_workers, other_formats, line_breaks, killed, repeated_tasks, bad_values]
 
 
@@ -354,8 +282,10 @@ def main():
     try:
         started.append(cloud := servers.Cloud(folder, options.ministack))
         cloud.client("s3").create_bucket(Bucket=BUCKET)
+        if options.only in "deployed_template":
+            print(f"ok      {deployed_template.__name__}: {deployed_template(cloud)}", flush=True)
         for kind in (servers.MariaDb, servers.Postgres):
-            if options.engine not in (None, kind.engine):
+            if options.engine not in (None, kind.engine) or not any(options.only in case.__name__ for case in CASES):
                 continue
             started.append(server := kind(folder))
             bench = Bench(folder, cloud, server, options)
