@@ -18,7 +18,9 @@ from datetime import datetime, timezone
 
 import boto3
 from awsglue.utils import getResolvedOptions
+from botocore.exceptions import BotoCoreError, ClientError
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -74,7 +76,7 @@ class Load:
         self.spark, self.options = spark, options
         self.s3 = boto3.client("s3")
         self.version = object_version.head(self.s3, options["bucket"], options["key"])
-        self.plan = plan.read(json.loads(read_text(self.s3, options["plan"])))
+        self.plan = plan.read(read_text(self.s3, options["plan"]))
         secret = boto3.client("secretsmanager").get_secret_value(SecretId=options["secret"])["SecretString"]
         self.login = login.read_login(secret, options)
         self.ca_file = certificates(self.s3, options) if options["tls"] == "verify" else None
@@ -104,9 +106,9 @@ class Load:
         try:
             outcome = self.load(lease)
         except BaseException:
-            lease.abandon(self.is_commit_in_doubt)
+            end(lambda: lease.abandon(self.is_commit_in_doubt))
             raise
-        lease.release()
+        end(lease.release)
         return outcome
 
     def load(self, lease):
@@ -165,19 +167,9 @@ class Load:
         thread = threading.Thread(target=self.compute_checksum, args=(body, error), daemon=True)
         if self.options["dedupe"] == "content":
             thread.start()
-        path = self.options["path"] or f"s3://{self.version.bucket}/{self.version.key}"
-        read = rows.read(self.spark, self.plan, path, self.options["line_breaks"] == "yes")
-        frame = self.checked(read.select(*[F.expr(column.expression).alias(f"c{number}") for number, column in enumerate(staged)]))
-        is_local = self.spark.sparkContext.master.startswith("local")
-        # On the executors, Spark has put the file into the working folder.
-        ca_file = self.ca_file and (self.ca_file if is_local else os.path.basename(self.ca_file))
-        writer = frame.write.format("jdbc").mode("append").options(
-            url=self.login.url(ca_file), driver=self.login.driver, user=self.login.user, password=self.login.password,
-            dbtable=self.login.quoted(staging), batchsize=5000, numPartitions=int(self.options["connections"]), isolationLevel="READ_COMMITTED",
-        )
         try:
-            writer.save()
-        except Py4JJavaError as failed:
+            self.write_rows(staging, staged)
+        except (Py4JJavaError, PySparkException) as failed:
             raise spark_failure(failed) from None
         if thread.ident is not None:
             thread.join()
@@ -185,6 +177,19 @@ class Load:
             raise Interrupted(f"the bytes of {self.version} could not be read for their checksum: {error[0]}")
         object_version.check_unchanged(self.s3, self.version)
         return body[0] if body else ""
+
+    def write_rows(self, staging, staged):
+        """Reads the file and writes its rows with all executors."""
+        path = self.options["path"] or f"s3://{self.version.bucket}/{self.version.key}"
+        read = rows.read(self.spark, self.plan, path, self.options["line_breaks"] == "yes")
+        frame = self.checked(read.select(*[F.expr(column.expression).alias(f"c{number}") for number, column in enumerate(staged)]))
+        is_local = self.spark.sparkContext.master.startswith("local")
+        # On the executors, Spark has put the file into the working folder.
+        ca_file = self.ca_file and (self.ca_file if is_local else os.path.basename(self.ca_file))
+        frame.write.format("jdbc").mode("append").options(
+            url=self.login.url(ca_file), driver=self.login.driver, user=self.login.user, password=self.login.password,
+            dbtable=self.login.quoted(staging), batchsize=5000, numPartitions=int(self.options["connections"]), isolationLevel="READ_COMMITTED",
+        ).save()
 
     def checked(self, frame):
         """Returns the rows to stage."""
@@ -239,18 +244,25 @@ class Load:
         return None
 
     def resolve_commit(self):
-        """Reads in the ledger whether a COMMIT without a response took effect."""
-        end = time.monotonic() + COMMIT_SECONDS
-        while time.monotonic() < end:
+        """Finds out from the ledger whether a COMMIT without a response took effect.
+
+        A claim does so, because it waits for the transaction if the server still has it open.
+        """
+        claim = Claim(self.version, self.plan.table, self.options["worker"], self.started_at, "", None)
+        limit = time.monotonic() + COMMIT_SECONDS
+        while time.monotonic() < limit:
             try:
                 session = self.connect()
-                found = self.ledger.state(session, self.version.source_id)
-                session.close()
+                try:
+                    state = self.ledger.claim(session, claim)
+                finally:
+                    session.rollback()
+                    session.close()
             except (Interrupted, Refused):
                 time.sleep(2)
                 continue
             self.is_commit_in_doubt = False
-            if found and found[0] == "loaded":
+            if state == "loaded":
                 return "loaded"
             raise Interrupted("the server did not respond to COMMIT, and the ledger says that it was not committed")
         raise InDoubt("the server did not respond to COMMIT, and the ledger cannot be read; start the job again, or run a sweep")
@@ -265,12 +277,21 @@ class Load:
             print(json.dumps({"warning": f"the staging table {staging} stays: {error}"}), file=sys.stderr)
 
 
+def end(action):
+    """Ends the lease. A failure does not change the outcome, because the lease expires by itself."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - whatever S3 has returned
+        print(json.dumps({"warning": f"the lease was not ended, and expires by itself: {type(error).__name__}"}), file=sys.stderr)
+
+
 def spark_failure(error):
     """Returns the error of the job for an error of Spark, without values of the file."""
-    text = str(error.java_exception)
+    is_java = isinstance(error, Py4JJavaError)
+    text = str(error.java_exception) if is_java else str(error)
     if found := re.search(re.escape(columns.MARK) + r'((?:[^\n"]|"[^"\n]*")*)', text):
         return Refused(found[1].strip().rstrip("'"))
-    state, number = database.error_code(error)
+    state, number = database.error_code(error) if is_java else ("", 0)
     name = re.search(r"\b([A-Z_]{6,}(?:\.[A-Z_]+)*)\]", text)
     return Interrupted(f"Spark could not stage the rows: {name[1] if name else 'see the log'} (SQLSTATE {state or 'none'}, error {number})")
 
@@ -307,6 +328,8 @@ def main(argv, attempt=Load):
         report["seconds_of"] = load.seconds
     except (Refused, Interrupted, InDoubt) as error:
         report |= {"outcome": type(error).__name__.lower(), "reason": str(error)}
+    except (ClientError, BotoCoreError) as error:
+        report |= {"outcome": "interrupted", "reason": f"a request to AWS failed: {error}"}
     report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report), flush=True)
     if "reason" in report:

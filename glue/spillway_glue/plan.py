@@ -4,6 +4,7 @@ It has the dialect, the names and types of all columns, and the number of rows. 
 Spillway is refused here, before Spark starts.
 """
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -52,12 +53,12 @@ class Plan:
     table: str
 
 
-def read(document):
+def read(text):
     """Returns the plan in a document. Fails if a load with Spillway would not store every row by appending it."""
     try:
-        return _read(document)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"the plan is not a document of `spillway plan --json`: {type(error).__name__} {error}") from None
+        return _read(json.loads(text))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Refused(f"the plan is not a document of `spillway plan --json`: {type(error).__name__}") from None
 
 
 def _read(document):

@@ -58,9 +58,21 @@ class Faulty(load.Load):
 
     def connect(self):
         session = super().connect()
-        if FAULT == "before_commit":
-            commit = session.commit
-            session.commit = lambda: die_at("before_commit") if self.is_commit_in_doubt else commit()
+        commit = session.commit
+
+        def faulty_commit():
+            if not self.is_commit_in_doubt:
+                return commit()
+            die_at("before_commit")
+            if FAULT == "lost_response":
+                commit()
+            if FAULT in ("lost_response", "lost_request"):
+                # The connection ends, so the driver reports an error.
+                session._connection.close()
+                session._connection.createStatement().execute("SELECT 1")
+            return commit()
+
+        session.commit = faulty_commit
         return session
 
 

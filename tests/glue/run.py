@@ -126,6 +126,20 @@ def killed(bench):
     return "; ".join(figures)
 
 
+def lost_commits(bench):
+    """COMMIT gets no response: once it took effect, once it did not."""
+    path = bench.folder / "commits.csv"
+    data.write_csv(path, 2_000)
+    for point in ("lost_response", "lost_request"):
+        bench.upload(path, f"glue/commits/{point}.csv")
+        bench.plan(f"g_{point}", f"glue/commits/{point}.csv")
+    expect_loaded(bench, bench.glue(path, "glue/commits/lost_response.csv", fault="lost_response"), "g_lost_response", 2_000)
+    result = bench.glue(path, "glue/commits/lost_request.csv", fault="lost_request")
+    expect_refused(bench, result, "g_lost_request", "did not respond to COMMIT, and the ledger says that it was not committed")
+    expect_loaded(bench, bench.glue(path, "glue/commits/lost_request.csv"), "g_lost_request", 2_000)
+    return "the ledger resolved both"
+
+
 def repeated_tasks(bench):
     path = bench.folder / "tasks.csv"
     data.write_csv(path, 20_000)
@@ -262,7 +276,7 @@ def deployed_template(cloud):
     return f"job {name}"
 
 
-CASES = [many_rows, key_that_no_event_loads, table_in_a_schema, other_workers, other_formats, line_breaks, killed, repeated_tasks, bad_values]
+CASES = [many_rows, key_that_no_event_loads, table_in_a_schema, other_workers, other_formats, line_breaks, killed, lost_commits, repeated_tasks, bad_values]
 
 
 def main():

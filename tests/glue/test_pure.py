@@ -50,7 +50,7 @@ def changed(path, value):
 
 class PlanTest(unittest.TestCase):
     def test_plan_is_read(self):
-        found = plan.read(PLAN)
+        found = plan.read(json.dumps(PLAN))
         self.assertEqual((found.format, found.rows, found.size_bytes, found.csv.delimiter), ("csv", 2, 9, "\t"))
         self.assertEqual([column.table_column for column in found.columns], ["ID", "amount"])
         self.assertEqual((found.columns[1].type, found.columns[1].precision, found.columns[1].scale), ("decimal", 5, 2))
@@ -73,8 +73,12 @@ class PlanTest(unittest.TestCase):
             ("columns", [{}], "not a document"),
         ]:
             with self.subTest(path), self.assertRaises(Refused) as refused:
-                plan.read(changed(path, value))
+                plan.read(json.dumps(changed(path, value)))
             self.assertIn(text, str(refused.exception))
+
+    def test_text_that_is_no_plan_is_refused(self):
+        for text in ("", "[]", "{}", "null", "not JSON"):
+            self.assertRaises(Refused, plan.read, text)
 
     def test_table_names(self):
         self.assertEqual(plan.table_parts("orders"), (None, "orders"))
