@@ -12,6 +12,8 @@ import servers
 ROOT = Path(__file__).resolve().parents[2]
 JARS = ["/usr/share/java/postgresql.jar", "/usr/share/java/mariadb-java-client.jar"]
 BUCKET, LEASE_SECONDS = "glue-bucket", 10
+# For smaller files, the start of the virtual machine is most of the time.
+SMALL_BYTES = 16 * 1024 * 1024
 
 
 class Bench:
@@ -62,6 +64,8 @@ class Bench:
             "--conf", "spark.sql.files.maxPartitionBytes=33554432",
             str(Path(__file__).with_name("faulty.py") if fault else script), *[text for name, value in arguments.items() for text in (f"--{name}", value)],
         ]
+        if os.path.getsize(path) < SMALL_BYTES:
+            command[1:1] = ["--driver-java-options", "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"]
         environment = os.environ | self.cloud.environment() | ({"SPILLWAY_GLUE_FAULT": fault} if fault else {})
         environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": sys.executable}
         found = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.folder, check=False, timeout=900)

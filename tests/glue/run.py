@@ -9,6 +9,7 @@ Prints one line for each case. Exits with 1 if one failed.
 import argparse
 import json
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -287,6 +288,8 @@ def main():
     parser.add_argument("--engine")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    # So that the servers are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="spillway-glue-"))
     folder.chmod(0o755)
     with zipfile.ZipFile(folder / "spillway_glue.zip", "w") as archive:
