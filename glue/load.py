@@ -54,6 +54,13 @@ DEFAULTS = {
     "source_id": "",
     "worker": "",
 }
+ACCEPTED = {
+    "dedupe": "content|version",
+    "line_breaks": "yes|no",
+    "tls": "verify|off",
+    "connections": "[1-9][0-9]*",
+    "lease_seconds": "[1-9][0-9]*",
+}
 # As long as a Multi-AZ failover takes.
 COMMIT_SECONDS = 150
 
@@ -61,8 +68,9 @@ COMMIT_SECONDS = 150
 def arguments(argv):
     """Returns the arguments of the job. Fails for a value that is none of those accepted."""
     given = [name for name in DEFAULTS if any(text == f"--{name}" or text.startswith(f"--{name}=") for text in argv)]
-    options = DEFAULTS | {name: value for name, value in getResolvedOptions(argv, REQUIRED + given).items() if name in DEFAULTS or name in REQUIRED}
-    for name, accepted in (("dedupe", "content|version"), ("line_breaks", "yes|no"), ("tls", "verify|off"), ("connections", "[1-9][0-9]*"), ("lease_seconds", "[1-9][0-9]*")):
+    resolved = getResolvedOptions(argv, REQUIRED + given)
+    options = DEFAULTS | {name: value for name, value in resolved.items() if name in DEFAULTS or name in REQUIRED}
+    for name, accepted in ACCEPTED.items():
         if not re.fullmatch(accepted, options[name]):
             raise Refused(f"--{name} accepts {accepted}")
     options["worker"] = options["worker"] or f"glue on {socket.gethostname()}, process {os.getpid()}"

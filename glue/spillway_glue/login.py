@@ -56,7 +56,12 @@ def read_login(secret_text, given):
     field = lambda name, option: secret.get(name) or given.get(option)  # noqa: E731
     engine, port = str(given.get("engine") or secret.get("engine") or ""), field("port", "port")
     is_mysql = not engine.removeprefix("aurora-").startswith("postgres") if engine else str(port) != "5432"
-    login = {"host": field("host", "host"), "user": secret.get("username"), "password": secret.get("password"), "database": field("dbname", "database")}
+    login = {
+        "host": field("host", "host"),
+        "user": secret.get("username"),
+        "password": secret.get("password"),
+        "database": field("dbname", "database"),
+    }
     if missing := [name for name, value in login.items() if not value]:
         raise Refused(f"the secret and the arguments lack: {', '.join(missing)}")
     return Login(is_mysql, port=int(port or (3306 if is_mysql else 5432)), **login)

@@ -68,8 +68,8 @@ def _range(s3, version, start, length):
     version_id = {} if version.version_id is None else {"VersionId": version.version_id}
     for attempt in range(TRIES):
         try:
-            request = s3.get_object(Bucket=version.bucket, Key=version.key, Range=f"bytes={start}-{start + length - 1}", IfMatch=version.etag, **version_id)
-            data = request["Body"].read()
+            which = {"Bucket": version.bucket, "Key": version.key, "IfMatch": version.etag, **version_id}
+            data = s3.get_object(Range=f"bytes={start}-{start + length - 1}", **which)["Body"].read()
             if len(data) == length:
                 return data
         except s3.exceptions.ClientError:
