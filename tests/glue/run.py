@@ -163,10 +163,10 @@ def bad_values(bench):
     cases = {
         "integer": good.replace("\n2,", "\nX,"),
         "decimal": good.replace("2.50", "SECR"),
-        "fraction": good.replace("2.50", ".501").replace("2024-01-02", "2024-01-02"),
+        "fraction": good.replace("2.50", ".501"),
         "date": good.replace("2024-01-02", "2024-02-30"),
         "fields": good.replace("1,1.50,2024-01-01,abcdefghij", "1,1.50,2024-01-01,SECRET,hij"),
-        "records": good.replace("abcdefghij\n2,2.50,2024-01-02,abcdefghij\n", "abcdefghij" + "x" * 28 + "\n"),
+        "records": good[:37].ljust(len(good) - 1, "x") + "\n",
     }
     for name, text in cases.items():
         expect(len(text) == len(good), name)
