@@ -191,7 +191,7 @@ def create_staging(session, login, name, staged):
     kind = "TABLE" if login.is_mysql else "UNLOGGED TABLE"
     session.execute("cannot create the staging table", f"CREATE {kind} {login.quoted(name)} ({columns}) {options}")
     if not login.is_mysql:
-        # The sweep reads the age from the comment, because PostgreSQL stores no time of creation.
+        # PostgreSQL stores no time of creation, so the comment shows the age of a table that is left.
         created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         session.execute("cannot create the staging table", f"COMMENT ON TABLE {login.quoted(name)} IS 'created at {created}'")
     session.commit()
