@@ -40,7 +40,9 @@ mod engines {
     // PostgreSQL's destination with the load modes replace and merge.
     mod postgres_modes;
     // Redshift's destination on a double of its Data API: conformance, fences, lost responses.
-    mod redshift;
+    pub(crate) mod redshift;
+    // Redshift's destination with the load modes replace and merge.
+    mod redshift_modes;
 }
 
 // Loads: from the upload to the rows.

@@ -37,6 +37,9 @@ pub(crate) trait Engine {
     /// Whether a text column can store the NUL character.
     const STORES_NUL: bool;
 
+    /// Whether the counts of a merge are known before COMMIT.
+    const COUNTS_BEFORE_COMMIT: bool = true;
+
     /// The quote character of identifiers.
     const IDENTIFIER_QUOTE: char;
 
@@ -373,6 +376,7 @@ pub(crate) async fn load_body(
     let counts = ready.counts();
     match ready.commit().await {
         CommitResult::Committed => Ok(LoadResult::Loaded(counts)),
+        CommitResult::Merged(counts) => Ok(LoadResult::Loaded(counts)),
         CommitResult::NotCommitted(error) | CommitResult::Unknown(error) => Err(error),
     }
 }

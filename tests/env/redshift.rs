@@ -46,6 +46,8 @@ pub(crate) struct State {
     holds_loads: AtomicBool,
     /// Number of responses to calls with a load that are not sent.
     lost_responses: AtomicUsize,
+    /// Number of results of queries in loads that are not sent.
+    lost_results: AtomicUsize,
     loads: AtomicUsize,
 }
 
@@ -55,6 +57,7 @@ struct Batch {
     status: Status,
     error: Option<String>,
     statements: Vec<Statement>,
+    is_load: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -102,6 +105,7 @@ impl DataApi {
             is_down: AtomicBool::new(false),
             holds_loads: AtomicBool::new(false),
             lost_responses: AtomicUsize::new(0),
+            lost_results: AtomicUsize::new(0),
             loads: AtomicUsize::new(0),
         });
         tokio::spawn(http::serve(listener, state.clone()));
@@ -139,6 +143,11 @@ impl DataApi {
         self.state.lost_responses.store(count, Ordering::SeqCst);
     }
 
+    /// Does not respond to this many questions for the result of a query in a load.
+    pub fn lose_results(&self, count: usize) {
+        self.state.lost_results.store(count, Ordering::SeqCst);
+    }
+
     /// The number of transactions with a load that were accepted.
     pub fn loads(&self) -> usize {
         self.state.loads.load(Ordering::SeqCst)
@@ -168,7 +177,7 @@ pub(crate) async fn handle(state: &Arc<State>, operation: &str, body: &Value) ->
         return Response::Lost;
     }
     let result = match operation {
-        "BatchExecuteStatement" => submit(state, body),
+        "BatchExecuteStatement" | "ExecuteStatement" => submit(state, body),
         "DescribeStatement" => describe(state, body).await,
         "GetStatementResult" => results(state, body),
         operation => return Response::Refused("UnknownOperationException", operation.to_owned()),
@@ -181,13 +190,21 @@ pub(crate) async fn handle(state: &Arc<State>, operation: &str, body: &Value) ->
 
 fn submit(state: &Arc<State>, body: &Value) -> Result<Response> {
     ensure!(body["WorkgroupName"] == WORKGROUP && body["Database"].is_string(), "another database: {body}");
-    let sqls: Vec<String> = serde_json::from_value(body["Sqls"].clone())?;
+    // Only Spillway's own calls have several statements. The others are those of scripts.
+    let sqls: Vec<String> = match body["Sql"].as_str() {
+        Some(sql) => vec![sql.to_owned()],
+        None => serde_json::from_value(body["Sqls"].clone())?,
+    };
     ensure!((1..=40).contains(&sqls.len()), "{} statements", sqls.len());
     ensure!(sqls.iter().all(|sql| sql.len() <= 100_000), "a statement has more than 100 KB");
-    let token = body["ClientToken"].as_str().context("no token")?;
+    let token = match (body["ClientToken"].as_str(), body["Sql"].is_string()) {
+        (Some(token), _) => token.to_owned(),
+        (None, true) => run::unique("token"),
+        (None, false) => anyhow::bail!("no token"),
+    };
     ensure!(token.len() <= 64, "the token is too long");
-    let is_load = sqls.iter().any(|sql| sql.starts_with("INSERT INTO") && sql.contains("'append'"));
-    let id = match lock(&state.tokens).entry(token.to_owned()) {
+    let is_load = sqls.iter().any(|sql| sql.starts_with("INSERT INTO") && sql.contains("'loaded'"));
+    let id = match lock(&state.tokens).entry(token) {
         std::collections::hash_map::Entry::Occupied(known) => {
             ensure!(known.get().1 == sqls, "the token was used for other statements");
             known.get().0.clone()
@@ -195,14 +212,13 @@ fn submit(state: &Arc<State>, body: &Value) -> Result<Response> {
         std::collections::hash_map::Entry::Vacant(new) => {
             let id = run::unique("statement");
             new.insert((id.clone(), sqls.clone()));
-            lock(&state.batches).insert(id.clone(), Batch::default());
+            lock(&state.batches).insert(id.clone(), Batch { is_load, ..Batch::default() });
             state.loads.fetch_add(usize::from(is_load), Ordering::SeqCst);
             tokio::spawn(run_batch(state.clone(), id.clone(), sqls, is_load));
             id
         }
     };
-    let lose = |count: usize| count.checked_sub(1);
-    if is_load && state.lost_responses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+    if is_load && is_lost(&state.lost_responses) {
         return Ok(Response::Lost);
     }
     Ok(Response::Ok(json!({"Id": id})))
@@ -217,7 +233,12 @@ async fn run_batch(state: Arc<State>, id: String, sqls: Vec<String>, is_load: bo
         Ok(()) => (Status::Finished, None),
         Err(error) => (Status::Failed, Some(error)),
     };
-    lock(&state.batches).insert(id, Batch { status, error, statements });
+    lock(&state.batches).insert(id, Batch { status, error, statements, is_load });
+}
+
+/// Counts down the responses to lose. Returns `false` if there are none left.
+fn is_lost(count: &AtomicUsize) -> bool {
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1)).is_ok()
 }
 
 async fn describe(state: &State, body: &Value) -> Result<Response> {
@@ -244,14 +265,25 @@ fn description(id: &str, batch: &Batch) -> Value {
             "HasResultSet": statement.records.is_some(),
         })
     };
+    let has_result = batch.statements.last().is_some_and(|statement| statement.records.is_some());
     let statements: Vec<Value> = batch.statements.iter().enumerate().map(statement).collect();
-    json!({"Id": id, "Status": batch.status.name(), "Error": batch.error, "SubStatements": statements})
+    json!({
+        "Id": id,
+        "Status": batch.status.name(),
+        "Error": batch.error,
+        "HasResultSet": has_result,
+        "SubStatements": statements,
+    })
 }
 
 fn results(state: &State, body: &Value) -> Result<Response> {
-    let (id, number) = body["Id"].as_str().and_then(|id| id.rsplit_once(':')).context("no id of a statement")?;
+    let id = body["Id"].as_str().context("no id of a statement")?;
+    let (id, number) = id.rsplit_once(':').unwrap_or((id, "1"));
     let batch = lock(&state.batches).get(id).cloned().context("an unknown statement")?;
     ensure!(batch.status == Status::Finished, "the statement has not finished");
+    if batch.is_load && is_lost(&state.lost_results) {
+        return Ok(Response::Lost);
+    }
     let statement = number.parse::<usize>()?.checked_sub(1).and_then(|index| batch.statements.get(index));
     let records = statement.and_then(|statement| statement.records.clone()).context("the statement has no result")?;
     Ok(Response::Ok(json!({"Records": records, "TotalNumRows": records.len()})))

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::Counted;
+use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::redshift::{DataApi, WORKGROUP};
 use spillway_test_env::settings::Settings;
@@ -55,19 +56,31 @@ async fn files_are_copied_once() -> Result<()> {
     ensure_once(&test_env).await
 }
 
+/// The settings for a load mode. The merge key of the fixture's rows is unique.
+fn in_mode(settings: &Settings, mode: &str) -> Settings {
+    let settings = settings.clone().with("LOAD_MODE", mode);
+    if mode == "merge" { settings.with("MERGE_KEY", "file,record") } else { settings }
+}
+
 /// A worker that is killed at any step of a load leaves a file that the next worker loads once.
 #[rstest]
-#[case("Begun")]
-#[case("RowsFirst")]
-#[case("RowsHalf")]
-#[case("RowsAll")]
-#[case("BeforeLedgerEnd")]
-#[case("BeforeCommit")]
-#[case("AfterCommit")]
-#[case("BeforeDelete")]
 #[tokio::test]
-async fn killed_worker_loads_once(#[case] failpoint: &str) -> Result<()> {
+async fn killed_worker_loads_once(
+    #[values("append", "replace", "merge")] mode: &str,
+    #[values(
+        "Begun",
+        "RowsFirst",
+        "RowsHalf",
+        "RowsAll",
+        "BeforeLedgerEnd",
+        "BeforeCommit",
+        "AfterCommit",
+        "BeforeDelete"
+    )]
+    failpoint: &str,
+) -> Result<()> {
     let (mut test_env, _api, settings) = environment().await?;
+    let settings = in_mode(&settings, mode);
     test_env.fixture.upload(KEY, 400).await?;
     let pause = Pause::at(failpoint)?;
     let task = Task::start(&settings.clone().with("CSV_KEY", KEY).and(&pause.settings()))?;
@@ -80,9 +93,11 @@ async fn killed_worker_loads_once(#[case] failpoint: &str) -> Result<()> {
 }
 
 /// A worker is killed while its transaction waits. The transaction is committed later, or not at all: the rows exist once.
+#[rstest]
 #[tokio::test]
-async fn transaction_of_a_killed_worker_counts_once() -> Result<()> {
+async fn transaction_of_a_killed_worker_counts_once(#[values("append", "replace", "merge")] mode: &str) -> Result<()> {
     let (mut test_env, api, settings) = environment().await?;
+    let settings = in_mode(&settings, mode);
     test_env.fixture.upload(KEY, 400).await?;
     api.hold_loads(true);
     let task = Task::start(&settings.clone().with("CSV_KEY", KEY))?;
@@ -94,6 +109,89 @@ async fn transaction_of_a_killed_worker_counts_once() -> Result<()> {
     api.wait_until_idle().await?;
     test_env.sweep(&settings).await?;
     ensure_once(&test_env).await
+}
+
+/// A function whose time ends while its transaction waits fails the event. The event that comes again stores the rows once,
+/// whether the transaction runs before it or after it.
+#[rstest]
+#[tokio::test]
+async fn function_that_ends_during_its_transaction_loads_once(#[values("append", "merge")] mode: &str) -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    let settings = in_mode(&settings, mode);
+    let object = test_env.fixture.upload(KEY, 400).await?;
+    api.hold_loads(true);
+    let trigger = Function::trigger(&settings)?.with_timeout(20);
+    let response = trigger.invoke(&test_env.fixture.event(&[&object])).await?;
+    ensure!(response.is_failure() && api.loads() == 1, "{}", response.body);
+    api.hold_loads(false);
+    test_env.deliver_until_accepted(&settings, &[&object]).await?.ensure_success()?;
+    api.wait_until_idle().await?;
+    test_env.sweep(&settings).await?;
+    ensure_once(&test_env).await
+}
+
+/// Of six tasks that load one file at the same time, one stores its rows.
+#[rstest]
+#[tokio::test]
+async fn six_tasks_load_one_file_once(#[values("append", "replace", "merge")] mode: &str) -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    let settings = in_mode(&settings, mode);
+    test_env.fixture.upload(KEY, 400).await?;
+    let tasks: Result<Vec<Task>> = (0..6).map(|_| Task::start(&settings.clone().with("CSV_KEY", KEY))).collect();
+    for task in tasks? {
+        task.finish(TASK_TIMEOUT).await?;
+    }
+    test_env.run_task_until_done(&settings, KEY).await?;
+    api.wait_until_idle().await?;
+    test_env.sweep(&settings).await?;
+    ensure_once(&test_env).await
+}
+
+/// A replaced table has the rows of the newest file, and a merged one the newest row of each key.
+#[tokio::test]
+async fn files_replace_a_table_and_are_merged() -> Result<()> {
+    let (test_env, api, settings) = environment().await?;
+    let load = async |key: &str, body: &str, mode: &str| {
+        let object = test_env.fixture.account.put(key, body.to_owned()).await?;
+        let settings = settings.clone().with("RDS_TABLE", "prices").with("LOAD_MODE", mode).with("MERGE_KEY", "id");
+        let settings = if mode == "merge" { settings } else { settings.without("MERGE_KEY") };
+        test_env.deliver(&settings, &[&object]).await?.ensure_success()
+    };
+    let rows = async || test_env.rows("SELECT id, price FROM {schema}.prices ORDER BY id").await;
+    let text = |rows: &[[&str; 2]]| -> Vec<Vec<Option<String>>> {
+        rows.iter().map(|row| row.iter().map(|field| Some((*field).to_owned())).collect()).collect()
+    };
+    load("uploads/a.csv", "id,price\n1,1.50\n2,2.50\n", "replace").await?;
+    load("uploads/b.csv", "id,price\n3,3.50\n", "replace").await?;
+    assert_eq!(rows().await?, text(&[["3", "3.50"]]));
+    load("uploads/c.csv", "id,price\n3,3.75\n4,4.50\n4,4.75\n", "merge").await?;
+    assert_eq!(rows().await?, text(&[["3", "3.75"], ["4", "4.75"]]));
+    // The counts of a merge are those of the server.
+    let runs = test_env.invoke_ingest(&settings, &json!({"runs": {}})).await?.body.to_string();
+    ensure!(runs.contains("rows_updated") && runs.contains("merge") && runs.contains("replace"), "{runs}");
+    assert_eq!(api.loads(), 3);
+    let keys = test_env.fixture.account.keys("copy/").await?;
+    ensure!(keys.is_empty(), "left over: {keys:?}");
+    Ok(())
+}
+
+/// A load whose responses are lost merges once, and a key that the table has twice leads to the fallback.
+#[tokio::test]
+async fn merge_without_responses_and_of_a_key_twice() -> Result<()> {
+    let (mut test_env, api, settings) = environment().await?;
+    let settings = in_mode(&settings, "merge");
+    let object = test_env.fixture.upload(KEY, 40).await?;
+    api.lose_responses(4);
+    api.lose_results(12);
+    test_env.deliver(&settings, &[&object]).await?.ensure_success()?;
+    api.lose_results(0);
+    assert_eq!((api.loads(), test_env.fixture.count(&test_env.server).await?.database), (1, 40));
+    test_env.sql("INSERT INTO {schema}.orders SELECT * FROM {schema}.orders").await?;
+    let more = test_env.fixture.account.put(KEY, "file,record,checksum,note\norders,1,x,y\n".to_owned());
+    let more = more.await?;
+    test_env.deliver(&settings, &[&more]).await?.ensure_success()?;
+    assert_eq!(test_env.fixture.count(&test_env.server).await?.database, 80);
+    Ok(())
 }
 
 /// While the Data API does not respond, the rows go to the fallback. A replay copies them.

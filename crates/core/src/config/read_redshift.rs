@@ -77,7 +77,14 @@ pub(super) fn redshift_keys(environment: &Environment) -> Result<RedshiftKeys> {
 /// Fails if a setting asks for something that Spillway does not do in Redshift.
 pub(super) fn check_redshift(environment: &Environment) -> Result<()> {
     let supported: [(&dyn Declared, bool, &str); 4] = [
-        (&settings::LOAD_MODE, environment.get(&settings::LOAD_MODE)? == LoadMode::Append, "only appends files"),
+        (
+            &settings::LOAD_MODE,
+            match environment.get(&settings::LOAD_MODE)? {
+                LoadMode::Append | LoadMode::Replace | LoadMode::Merge { .. } => true,
+                LoadMode::Mirror(_) | LoadMode::Changes(_) => false,
+            },
+            "does not mirror tables and applies no changes",
+        ),
         (&settings::OUTPUT, environment.get(&settings::OUTPUT)? == Output::Database, "has no lake beside it"),
         (
             &settings::UNKNOWN_COLUMNS,

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{Environment, TaskSettings};
-use crate::destination::{RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
+use crate::destination::{LoadMode, RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
 use crate::pipeline::{DatabaseAccess, PipelineConfig};
 
 const REQUIRED: [(&str, &str); 5] = [
@@ -52,6 +52,14 @@ fn cluster_has_a_user_and_a_secret_takes_precedence() {
 }
 
 #[test]
+fn files_can_replace_a_table_or_be_merged() {
+    let mode = |more: &[(&str, &str)]| read(more).unwrap().database.options.load_mode;
+    assert_eq!(mode(&[("LOAD_MODE", "replace")]), LoadMode::Replace);
+    let merge = [("LOAD_MODE", "merge"), ("MERGE_KEY", "id")];
+    assert_eq!(mode(&merge), LoadMode::Merge { key: vec!["id".into()] });
+}
+
+#[test]
 fn table_has_keys_of_its_own() {
     let config = read(&[(
         "SPILLWAY_CONFIG",
@@ -74,8 +82,8 @@ fn other_engines_have_no_prefix_for_copies() {
 #[case(&[("REDSHIFT_CLUSTER", "main")], "REDSHIFT_CLUSTER is \"main\": REDSHIFT_WORKGROUP is also set")]
 #[case(&[("RDS_USER", "loader")], "RDS_USER is \"loader\": a workgroup has the user of the caller's role")]
 #[case(&[("RDS_ENGINE", "postgres")], "REDSHIFT_WORKGROUP is \"warehouse\": it needs RDS_ENGINE=redshift")]
-#[case(&[("LOAD_MODE", "merge")], "LOAD_MODE is \"merge\": Spillway only appends files with RDS_ENGINE=redshift")]
-#[case(&[("LOAD_MODE", "replace")], "LOAD_MODE is \"replace\": Spillway only appends files")]
+#[case(&[("LOAD_MODE", "mirror")], "LOAD_MODE is \"mirror\": Spillway does not mirror tables and applies no changes with RDS_ENGINE=redshift")]
+#[case(&[("LOAD_MODE", "changes")], "LOAD_MODE is \"changes\": Spillway does not mirror tables and applies no changes")]
 #[case(&[("OUTPUT", "both"), ("LAKE_PREFIX", "lake/")], "OUTPUT is \"both\": Spillway has no lake beside it")]
 #[case(&[("UNKNOWN_COLUMNS", "add")], "UNKNOWN_COLUMNS is \"add\": Spillway adds no columns to tables")]
 #[case(&[("CHANGED_TYPES", "widen")], "CHANGED_TYPES is \"widen\": Spillway changes no columns of tables")]
@@ -83,8 +91,8 @@ fn other_engines_have_no_prefix_for_copies() {
 #[case(&[("REDSHIFT_COPY_PREFIX", "fallback/copy")], "REDSHIFT_COPY_PREFIX is \"fallback/copy/\": it is inside GLUE_FALLBACK_PREFIX")]
 #[case(&[("REDSHIFT_COPY_PREFIX", "it's/")], "REDSHIFT_COPY_PREFIX is \"it's/\"; it accepts a key prefix outside the other prefixes")]
 #[case(
-    &[("SPILLWAY_CONFIG", "[[table]]\nname = \"orders\"\nload_mode = \"merge\"\n")],
-    "(orders) of the table settings: load_mode is \"merge\": Spillway only appends files with RDS_ENGINE=redshift"
+    &[("SPILLWAY_CONFIG", "[[table]]\nname = \"orders\"\nload_mode = \"mirror\"\n")],
+    "(orders) of the table settings: load_mode is \"mirror\": Spillway does not mirror tables and applies no changes with RDS_ENGINE=redshift"
 )]
 fn setting_that_redshift_cannot_have_stops_the_start(#[case] more: &[(&str, &str)], #[case] expected: &str) {
     let message = read(more).unwrap_err();

@@ -121,7 +121,7 @@ impl<C: LoadConnection> ReadyLoad for ReadyClaim<C> {
                 Err(error) => CommitResult::NotCommitted(error),
             };
             match &result {
-                CommitResult::Committed => {
+                CommitResult::Committed | CommitResult::Merged(_) => {
                     if let Err(error) = Failpoint::AfterCommit.reached().await {
                         return CommitResult::Unknown(error);
                     }

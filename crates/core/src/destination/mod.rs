@@ -237,6 +237,8 @@ pub enum WriteResult {
 pub enum CommitResult {
     /// The server has confirmed that the rows and their ledger row are stored.
     Committed,
+    /// The same, by a server that merges the rows at COMMIT. These are their counts.
+    Merged(RowCounts),
     /// The server has rejected COMMIT, or COMMIT was never sent. Nothing is stored.
     NotCommitted(Error),
     /// The server did not respond to COMMIT. Only the ledger shows the result, see [`Destination::look_up`].
@@ -246,7 +248,7 @@ pub enum CommitResult {
 /// A database that stores each source's rows at most once.
 ///
 /// Any number of workers may repeat every call with the same source at the same time. At most one of their commits is
-/// [`CommitResult::Committed`], and every later [`begin`](Self::begin) returns [`Begun::NotNeeded`]. No call
+/// [`CommitResult::Committed`] or [`CommitResult::Merged`], and every later [`begin`](Self::begin) returns [`Begun::NotNeeded`]. No call
 /// retries: the caller does, by the retry policy (`crate::policy`).
 pub trait Destination: Send + Sync {
     /// Claims the source and opens a load.
@@ -376,7 +378,7 @@ pub trait OpenLoad: OpenClaim {
 
 /// A load that can be committed. Dropping it rolls back, but leaves a staging table to the cleanup.
 pub trait ReadyLoad: Send {
-    /// Returns the final row counts.
+    /// Returns the final row counts. If the server merges the rows at COMMIT, all of them count as inserted until then.
     fn counts(&self) -> RowCounts;
 
     /// Rolls back, and drops the staging table of a staged load, if the server still responds.

@@ -235,7 +235,7 @@ impl<C: LoadConnection> ReadyLoad for Ready<C> {
                 Err(error) => CommitResult::NotCommitted(error),
             };
             match &result {
-                CommitResult::Committed => {
+                CommitResult::Committed | CommitResult::Merged(_) => {
                     if let Err(error) = Failpoint::AfterCommit.reached().await {
                         return CommitResult::Unknown(error);
                     }

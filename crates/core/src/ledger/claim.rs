@@ -139,17 +139,11 @@ impl SqlLedger<'_> {
         current_of: &str,
     ) -> Result<ClaimResult> {
         let context = "cannot claim the table";
-        if let Some(row) = self.query(connection, context, CURRENT_LOCKED, &[current_of.into()]).await?.first() {
-            let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
-            let current = CurrentSource { source_id, key, modified_micros };
-            if current.is_newer_than(claim.source) {
-                let newer = ObjectRef::new(row.text(3)?, &current.key);
-                let changed = match current.modified_micros {
-                    Some(micros) => format!(" (changed at {})", utc(time(micros)?)),
-                    None => String::new(),
-                };
-                let reason = format!("the newer file {newer}{changed} has already replaced the table");
-                return self.end_as_superseded(connection, claim, reason).await;
+        let sql = CURRENT.to_owned() + CURRENT_LOCKED;
+        if let Some(row) = self.query(connection, context, &sql, &[current_of.into()]).await?.first() {
+            let current = CurrentSource::read(row)?;
+            if let Some(entry) = current.superseding(claim)? {
+                return self.end_as_superseded(connection, claim, entry).await;
             }
             self.execute(connection, context, RELEASE_TABLE, &[(&current.source_id).into()]).await?.rows()?;
         }
@@ -176,9 +170,8 @@ impl SqlLedger<'_> {
         }
         let table = table.unique_text();
         let rows = self.query(connection, "cannot read the ledger", CURRENT, &[table.as_ref().into()]).await?;
-        let Some(row) = rows.first() else { return Ok(false) };
-        let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
-        Ok(CurrentSource { source_id, key, modified_micros }.is_newer_than(source))
+        let current = rows.first().map(CurrentSource::read).transpose()?;
+        Ok(current.is_some_and(|current| current.is_newer_than(source)))
     }
 
     /// Writes into the claimed row that a newer file has replaced the table, and commits.
@@ -186,13 +179,13 @@ impl SqlLedger<'_> {
         &self,
         connection: &mut C,
         claim: &Claim<'_>,
-        reason: String,
+        entry: LedgerEntry,
     ) -> Result<ClaimResult> {
         let context = "cannot record that the file is superseded";
-        let params = [(&reason).into(), claim.source.id.as_str().into()];
+        let params = [entry.reason.as_deref().into(), claim.source.id.as_str().into()];
         self.execute(connection, context, SUPERSEDED, &params).await?.rows()?;
         connection.run(context, "COMMIT").await?;
-        Ok(ClaimResult::NotNeeded(new_entry(claim, LedgerState::Superseded, 0, reason)))
+        Ok(ClaimResult::NotNeeded(entry))
     }
 
     /// Returns the entry of a source whose content is loaded as another source. Locks nothing and writes nothing.
@@ -253,14 +246,35 @@ fn new_entry(claim: &Claim<'_>, state: LedgerState, rows_parsed: u64, reason: St
 
 /// The source that was the last to replace a table, read from its ledger row.
 #[derive(Debug)]
-struct CurrentSource {
-    source_id: String,
+pub(crate) struct CurrentSource {
+    pub(crate) source_id: String,
+    bucket: String,
     key: String,
     /// S3's `LastModified`, in microseconds since 1970-01-01 UTC.
     modified_micros: Option<i64>,
 }
 
 impl CurrentSource {
+    /// Returns the source in a row of [`SqlLedger::current_query`].
+    pub(crate) fn read(row: &Row) -> Result<Self> {
+        let (source_id, key, modified_micros) = (row.text(0)?, row.text(1)?, row.optional_integer(2)?);
+        Ok(Self { source_id, bucket: row.text(3)?, key, modified_micros })
+    }
+
+    /// Returns the entry of a claimed source that this one supersedes; `None` if the claimed one is newer.
+    pub(crate) fn superseding(&self, claim: &Claim<'_>) -> Result<Option<LedgerEntry>> {
+        if !self.is_newer_than(claim.source) {
+            return Ok(None);
+        }
+        let newer = ObjectRef::new(&self.bucket, &self.key);
+        let changed = match self.modified_micros {
+            Some(micros) => format!(" (changed at {})", utc(time(micros)?)),
+            None => String::new(),
+        };
+        let reason = format!("the newer file {newer}{changed} has already replaced the table");
+        Ok(Some(new_entry(claim, LedgerState::Superseded, 0, reason)))
+    }
+
     /// Whether this source is newer than another, so that its rows stay in the table.
     ///
     /// The source with the later `LastModified` is newer; if the times are equal, the one with the greater key. Keys are compared here byte by byte,
@@ -281,7 +295,8 @@ mod tests {
         let source = ObjectVersion::new(ObjectRef::new("bucket", "b"), "e".into(), 1, noon, None);
         let micros = noon.as_microsecond();
         let is_newer = |key: &str, modified_micros| {
-            CurrentSource { source_id: String::new(), key: key.into(), modified_micros }.is_newer_than(&source)
+            let (source_id, bucket) = (String::new(), "bucket".to_owned());
+            CurrentSource { source_id, bucket, key: key.into(), modified_micros }.is_newer_than(&source)
         };
         assert!(is_newer("a", Some(micros + 1)) && !is_newer("c", Some(micros - 1)));
         assert!(is_newer("c", Some(micros)) && is_newer("ba", Some(micros)) && is_newer("\u{e4}", Some(micros)));

@@ -32,6 +32,7 @@ use crate::table_name::TableName;
 
 pub use attempts::{AttemptRecord, AttemptsMaintenance, AttemptsProbe, RunOutcome};
 pub(crate) use attempts_table::Index;
+pub(crate) use claim::CurrentSource;
 pub(crate) use dialect::{Cell, Dialect, ExecuteResult, LedgerConnection, Row, SqlType, Value};
 pub use history::{DoneVersion, HistoryEntry};
 pub use load_details::LoadDetails;

@@ -14,8 +14,8 @@ use super::statements::{
     SYNC_WATERMARK, SYNCS,
 };
 use super::statements::{
-    COST, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MODE, MORE_LAKE_KEY, MORE_ROWS_DELETED, MORE_ROWS_MISSING,
-    MOVED, NO_MODE, ORIGINAL, OUTCOME,
+    COST, CURRENT, ENTRY, INSERT_LOOK_UP, LOADED, LOCKED_NOWAIT, MODE, MORE_LAKE_KEY, MORE_ROWS_DELETED,
+    MORE_ROWS_MISSING, MOVED, NO_MODE, ORIGINAL, OUTCOME,
 };
 use super::table::LedgerColumns;
 use super::{
@@ -56,6 +56,11 @@ impl<'a> SqlLedger<'a> {
     /// Returns the query for the entry of a source. Its parameter is the source's id.
     pub(crate) fn entry_query<D: Dialect>(&self) -> String {
         self.sql::<D>(&ENTRY.replace("{mode}", NO_MODE))
+    }
+
+    /// Returns the query for the source that was the last to replace a table. Its parameter is the text in `current_of`.
+    pub(crate) fn current_query<D: Dialect>(&self) -> String {
+        self.sql::<D>(CURRENT)
     }
 
     /// Returns the statements that create the ledger and the attempt history, unless they exist.

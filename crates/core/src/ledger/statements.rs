@@ -14,10 +14,10 @@ pub(super) const LOCKED: &str = " FOR UPDATE";
 pub(super) const LOCKED_NOWAIT: &str = " FOR UPDATE NOWAIT";
 pub(super) const ORIGINAL: &str = "SELECT source_id, rows_parsed, bucket, object_key, {micros:committed_at} \
      FROM {ledger} WHERE content_id = ? AND state = 'loaded'";
-pub(super) const CURRENT_LOCKED: &str =
-    "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ? FOR UPDATE";
 pub(super) const CURRENT: &str =
-    "SELECT source_id, object_key, {micros:source_modified_at} FROM {ledger} WHERE current_of = ?";
+    "SELECT source_id, object_key, {micros:source_modified_at}, bucket FROM {ledger} WHERE current_of = ?";
+/// Appended to [`CURRENT`] to lock the row.
+pub(super) const CURRENT_LOCKED: &str = " FOR UPDATE";
 
 /// At most 20 rows: the response of a function is limited to 6 MB, and a reason may have 8,000 characters.
 pub(super) const HISTORY: &str = "SELECT source_id, state, rows_parsed, rows_stored, rows_rejected, attempt, \

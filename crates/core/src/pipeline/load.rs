@@ -255,6 +255,10 @@ pub(super) async fn commit(attempt: &impl LoadAttempt, load: Box<dyn ReadyLoad>)
             attempt.mark_commit_resolved();
             Ok(LoadResult::Loaded(counts))
         }
+        CommitResult::Merged(merged) => {
+            attempt.mark_commit_resolved();
+            Ok(LoadResult::Loaded(RowCounts { rows_rejected: counts.rows_rejected, ..merged }))
+        }
         CommitResult::NotCommitted(error) => {
             attempt.mark_commit_resolved();
             Err(error)
@@ -271,9 +275,9 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
     let mut tries = 0;
     loop {
         match finished_entry(attempt).await {
-            Ok(Some(_)) => {
+            Ok(Some(entry)) => {
                 info!("the ledger says that COMMIT took effect");
-                return Ok(LoadResult::Loaded(counts));
+                return Ok(LoadResult::Loaded(RowCounts { rows_stored: entry.rows_stored, ..counts }));
             }
             Ok(None) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";

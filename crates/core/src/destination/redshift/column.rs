@@ -29,11 +29,7 @@ pub(super) use crate::destination::postgres::column::{Storage, TableColumn};
 
 /// Returns the query for the columns of a table: name, type, NOT NULL, default, name and modifier of the type.
 pub(super) fn columns_query(table: &TableName) -> String {
-    let name = literal::text(&table.own_name().to_ascii_lowercase());
-    let place = match table.schema() {
-        Some(schema) => format!("n.nspname = {}", literal::text(&schema.to_ascii_lowercase())),
-        None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
-    };
+    let is_table = is_table(table);
     format!(
         "SELECT CAST(a.attname AS VARCHAR(256)), CAST(pg_catalog.format_type(a.atttypid, a.atttypmod) AS VARCHAR(256)), \
          CASE WHEN a.attnotnull THEN 1 ELSE 0 END, \
@@ -44,8 +40,18 @@ pub(super) fn columns_query(table: &TableName) -> String {
          INNER JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid \
          INNER JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid \
          LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-         WHERE c.relname = {name} AND {place} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
+         WHERE {is_table} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"
     )
+}
+
+/// Returns the condition that the class `c` in the namespace `n` is this table.
+pub(super) fn is_table(table: &TableName) -> String {
+    let name = literal::text(&table.own_name().to_ascii_lowercase());
+    let place = match table.schema() {
+        Some(schema) => format!("n.nspname = {}", literal::text(&schema.to_ascii_lowercase())),
+        None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
+    };
+    format!("c.relname = {name} AND {place}")
 }
 
 /// Returns the columns in the rows of [`columns_query`].
@@ -87,17 +93,17 @@ fn read_column(table: &TableName, row: &Row) -> Result<TableColumn> {
     })
 }
 
-/// Returns the columns of a table that is created for a file, in the file's order.
+/// Returns the columns of a table that is created for a file, in the file's order. `key` is the merge key.
 ///
 /// # Errors
 /// [`ErrorKind::TableMismatch`] when a column has bytes that are not text.
-pub(super) fn new_columns(columns: &[Column]) -> Result<Vec<TableColumn>> {
+pub(super) fn new_columns(columns: &[Column], key: &[&Column]) -> Result<Vec<TableColumn>> {
     if let Some(binary) = columns.iter().find(|column| column.column_type == ColumnType::Binary) {
         let message =
             format!("column {} has bytes that are not text, which Spillway does not copy into Redshift", binary.name);
         return Err(mismatch(&binary.name, message));
     }
-    Ok(new_table_columns(columns, &[], |column, _| new_type(column.column_type.with_headroom())))
+    Ok(new_table_columns(columns, key, |column, _| new_type(column.column_type.with_headroom())))
 }
 
 fn new_type(column_type: ColumnType) -> (String, Storage) {
@@ -119,13 +125,17 @@ fn new_type(column_type: ColumnType) -> (String, Storage) {
     (name, storage)
 }
 
-/// Returns the columns of the Parquet parts. Times are in UTC, without a time zone.
-pub(super) fn parquet_columns(columns: &[TableColumn]) -> Vec<FallbackColumn> {
-    let column = |(place, column): (usize, &TableColumn)| {
-        let stored_type = parquet_type(column.storage);
-        FallbackColumn { name: column.name.clone(), file_type: stored_type, stored_type, place }
+/// Returns the columns of the Parquet parts. Times are in UTC, without a time zone. `sequence` is the name of the last column,
+/// if the rows are numbered.
+pub(super) fn parquet_columns(columns: &[TableColumn], sequence: Option<&str>) -> Vec<FallbackColumn> {
+    let column = |(place, (name, stored_type)): (usize, (&str, ColumnType))| FallbackColumn {
+        name: name.to_owned(),
+        file_type: stored_type,
+        stored_type,
+        place,
     };
-    columns.iter().enumerate().map(column).collect()
+    let named = columns.iter().map(|column| (column.name.as_str(), parquet_type(column.storage)));
+    named.chain(sequence.map(|name| (name, ColumnType::Integer))).enumerate().map(column).collect()
 }
 
 fn parquet_type(storage: Storage) -> ColumnType {
@@ -161,9 +171,9 @@ pub(super) fn staged_definition(column: &TableColumn) -> String {
     format!("{} {type_text}", quoted(&column.name))
 }
 
-/// Returns the expression that reads a column of the staging table.
-pub(super) fn staged_value(column: &TableColumn) -> String {
-    let name = quoted(&column.name);
+/// Returns the expression that reads a column of the staging table. `row` is empty, or the alias of the table and a dot.
+pub(super) fn staged_value(column: &TableColumn, row: &str) -> String {
+    let name = format!("{row}{}", quoted(&column.name));
     match column.storage {
         Storage::Instant { .. } => format!("{name} AT TIME ZONE 'UTC'"),
         _ => name,
@@ -261,7 +271,7 @@ mod tests {
             let column = nullable_column("t", storage);
             assert_eq!(encoded(storage, value).as_deref(), expected, "{storage:?} {value}");
             if let Some(text) = expected.filter(|text| *text != "NULL") {
-                let parquet = &parquet_columns(&[column])[0];
+                let parquet = &parquet_columns(&[column], None)[0];
                 assert!(parquet.store(Some(text.as_bytes())).is_some(), "{storage:?} {text}");
             }
         }
@@ -321,7 +331,7 @@ mod tests {
             candidates,
             type_reason,
         };
-        let error = new_columns(&[binary]).unwrap_err();
+        let error = new_columns(&[binary], &[]).unwrap_err();
         assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("b")));
     }
 }

@@ -72,8 +72,21 @@ pub(super) fn rolled_back(context: &str, failed: &RolledBack, steps: &[Step]) ->
         Some(Step::GuardContent) if is_guard => {
             Error::new(ErrorKind::Conflict, "the same content is loaded as another source")
         }
+        Some(Step::GuardTable) if is_guard => {
+            Error::new(ErrorKind::Conflict, "another worker replaced the table at the same time")
+        }
         Some(Step::GuardCount) if is_guard => {
             Error::new(ErrorKind::Internal, "COPY has not stored as many rows as the file has")
+        }
+        Some(Step::GuardKey) if is_guard => {
+            let message = format!(
+                "{context}: several rows of the table have the same merge key; delete all but one of them, or name other columns \
+                 in MERGE_KEY"
+            );
+            Error::new(ErrorKind::TableMismatch, message)
+        }
+        Some(Step::GuardMerge) if is_guard => {
+            Error::new(ErrorKind::Internal, format!("{context}: the merge has not stored each row of the file once"))
         }
         // Only guards divide.
         _ if is_guard => Error::new(ErrorKind::Conflict, format!("{context}: another worker was faster")),
@@ -164,13 +177,28 @@ mod tests {
 
     #[test]
     fn guard_is_known_by_its_place() {
-        let steps = [Step::Lock, Step::GuardSource, Step::GuardFence, Step::GuardContent, Step::GuardCount];
+        let steps = [
+            Step::Lock,
+            Step::GuardSource,
+            Step::GuardFence,
+            Step::GuardContent,
+            Step::GuardCount,
+            Step::GuardTable,
+            Step::GuardKey,
+            Step::GuardMerge,
+        ];
         let error = |statement, message: &str| {
             rolled_back("cannot load", &RolledBack { statement: Some(statement), message: message.into() }, &steps)
         };
-        for (statement, kind) in
-            [(1, ErrorKind::Conflict), (2, ErrorKind::Conflict), (3, ErrorKind::Conflict), (4, ErrorKind::Internal)]
-        {
+        for (statement, kind) in [
+            (1, ErrorKind::Conflict),
+            (2, ErrorKind::Conflict),
+            (3, ErrorKind::Conflict),
+            (4, ErrorKind::Internal),
+            (5, ErrorKind::Conflict),
+            (6, ErrorKind::TableMismatch),
+            (7, ErrorKind::Internal),
+        ] {
             for message in ["ERROR: Divide by zero", "ERROR: division by zero"] {
                 assert_eq!(error(statement, message).kind(), kind, "{statement}");
             }

@@ -4,42 +4,55 @@ use spillway_formats::Batch;
 
 use super::Redshift;
 use super::column::{TableColumn, columns_query, encode};
+use super::key::{needs_primary_key, primary_key_query};
 use super::ledger::queries;
-use super::load::Plan;
+use super::plan::{Plan, TableRows, stored_name};
 use crate::destination::database::claim_of;
 use crate::destination::inspect::filled;
 use crate::destination::{
-    FileClaim, FileSchema, FoundTable, Inspection, LedgerState, OperationCounts, RowChecker, TypeChange,
+    FileClaim, FileSchema, FoundTable, Inspection, LedgerEntry, LedgerState, OperationCounts, RowChecker, TypeChange,
 };
 use crate::error::{Error, Result};
 
 /// See [`crate::destination::Destination::inspect`].
 pub(super) async fn inspect(redshift: &Redshift, file: &FileClaim, schema: FileSchema<'_>) -> Result<Inspection> {
-    let needs_no_load = match redshift.has_ledger().await? {
-        true => state(redshift, file, schema).await?,
-        false => None,
+    let has_ledger = redshift.has_ledger().await?;
+    let loaded = if has_ledger { loaded_source(redshift, file).await? } else { None };
+    let (needs_no_load, earlier_load_mode) = match &loaded {
+        Some(entry) => (Some(entry.state), entry.other_load_mode(redshift.options.load_mode.name()).map(str::to_owned)),
+        None if has_ledger => (content_state(redshift, file, schema).await?, None),
+        None => (None, None),
     };
-    let sqls = [columns_query(&file.table)];
-    let found = queries(redshift.client(), "cannot read the table's columns", &sqls).await?.swap_remove(0);
-    let Plan { columns, create_table, ignored } = redshift.plan(file, schema, &found)?;
+    let mut sqls = vec![columns_query(&file.table)];
+    if needs_primary_key(&redshift.options.load_mode) {
+        sqls.push(primary_key_query(&file.table));
+    }
+    let mut found = queries(redshift.client(), "cannot read the table's columns", &sqls).await?.into_iter();
+    let (columns, primary_key) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+    let Plan { columns, create_table, ignored } = redshift.plan(file, schema, &TableRows { columns, primary_key })?;
     let table = match create_table {
         _ if columns.is_empty() => FoundTable::NotNeeded,
         Some(create_sql) => FoundTable::Missing { create_sql, columns: filled(&columns) },
         None => FoundTable::Existing { columns: filled(&columns), add_sql: Vec::new(), ignored },
     };
     let values = Box::new(Checker { columns, scratch: Vec::new(), out: Vec::new() });
-    // Only append is possible.
-    Ok(Inspection { needs_no_load, earlier_load_mode: None, table, table_rows: None, values })
+    Ok(Inspection { needs_no_load, earlier_load_mode, table, table_rows: None, values })
 }
 
-/// The state that a load would find or record if the file needs no load.
-async fn state(redshift: &Redshift, file: &FileClaim, schema: FileSchema<'_>) -> Result<Option<LedgerState>> {
+/// The ledger's entry of a source that needs no load.
+async fn loaded_source(redshift: &Redshift, file: &FileClaim) -> Result<Option<LedgerEntry>> {
+    redshift.ledger().inspect_loaded(&mut redshift.session(), &file.source.id).await
+}
+
+/// The state that a load would record for a new source that needs no load.
+async fn content_state(redshift: &Redshift, file: &FileClaim, schema: FileSchema<'_>) -> Result<Option<LedgerState>> {
     let (ledger, mut session) = (redshift.ledger(), redshift.session());
-    if let Some(entry) = ledger.inspect_loaded(&mut session, &file.source.id).await? {
+    if let Some(entry) = ledger.find_duplicate(&mut session, &claim_of(file, schema.body())).await? {
         return Ok(Some(entry.state));
     }
-    let duplicate = ledger.find_duplicate(&mut session, &claim_of(file, schema.body())).await?;
-    Ok(duplicate.map(|entry| entry.state))
+    let claims_table = redshift.options.claims_table() && !schema.schema().columns.is_empty();
+    let is_superseded = claims_table && ledger.has_newer(&mut session, &stored_name(&file.table), &file.source).await?;
+    Ok(is_superseded.then_some(LedgerState::Superseded))
 }
 
 struct Checker {

@@ -5,66 +5,30 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use tracing::{info, warn};
 
-use super::client::{Limit, Transaction};
-use super::column::{Storage, TableColumn, columns_query, new_columns, read_columns};
+use super::client::{Committed, Limit, Transaction};
+use super::column::{Storage, columns_query};
 use super::failure::rolled_back;
-use super::ledger::{queries, random};
-use super::sql::{Copied, LedgerRow, LedgerTables, LoadStatements, Step, create_table};
+use super::key::{needs_primary_key, primary_key_query};
+use super::ledger::{RedshiftDialect, queries, random};
+use super::literal::bind;
+use super::plan::{Plan, TableRows, stored_name};
+use super::sql::{Copied, LedgerRow, LedgerTables, LoadStatements, Step, TableChange};
 use super::write::{Folder, not_in_s3};
-use super::{Redshift, WORKER_CHARACTERS, duplicate_outcome, listed_changes};
+use super::{Redshift, WORKER_CHARACTERS, duplicate_outcome, listed_changes, superseded_outcome};
 use crate::batch::BatchStream;
 use crate::destination::changes::created;
-use crate::destination::column::{Lacking, find_lacking, mismatch};
 use crate::destination::database::claim_of;
-use crate::destination::engine::Request;
+use crate::destination::merge::sequence_name;
 use crate::destination::rows::Rows;
-use crate::destination::table::columns_to_send;
 use crate::destination::{
-    Begun, Body, CommitResult, FileClaim, FileSchema, LedgerState, OpenClaim, OpenLoad, ReadyLoad, RowCounts,
+    Begun, Body, CommitResult, FileClaim, FileSchema, LedgerState, LoadMode, OpenClaim, OpenLoad, ReadyLoad, RowCounts,
     ScanReason, ValueCheck, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::{Claim, Row, truncated};
-use spillway_formats::schema::Schema;
-
-/// The load mode in the ledger.
-const LOAD_MODE: &str = "append";
-
-/// What a load does to its table.
-#[derive(Debug)]
-pub(super) struct Plan {
-    /// The columns that receive values. Empty for a file without columns.
-    pub(super) columns: Vec<TableColumn>,
-    /// The statement that creates a missing table.
-    pub(super) create_table: Option<String>,
-    /// The file's columns that are not loaded, because the table lacks them.
-    pub(super) ignored: Vec<String>,
-}
+use crate::ledger::{Claim, CurrentSource, Row, truncated};
 
 impl Redshift {
-    /// Plans the load, from the rows of [`columns_query`].
-    pub(super) fn plan(&self, file: &FileClaim, schema: FileSchema<'_>, found: &[Row]) -> Result<Plan> {
-        let (table, columns) = (&file.table, &schema.schema().columns);
-        if columns.is_empty() {
-            return Ok(Plan { columns: Vec::new(), create_table: None, ignored: Vec::new() });
-        }
-        if found.is_empty() {
-            let columns = new_columns(columns)?;
-            let sql = create_table(table, &columns, &self.options.redshift_keys);
-            return Ok(Plan { columns, create_table: Some(sql), ignored: Vec::new() });
-        }
-        let table_columns = read_columns(table, found)?;
-        let request = Request { file, schema, options: &self.options };
-        let ignored = match find_lacking(table, &table_columns, schema, self.options.unknown_columns)? {
-            Lacking::Ignore(columns) => columns.iter().map(|column| column.name.clone()).collect(),
-            Lacking::Nothing | Lacking::Add(_) | Lacking::Json(_) | Lacking::NeedsScan => Vec::new(),
-        };
-        let columns = columns_to_send(&request, &table_columns, &[])?.unwrap_or_default();
-        let columns = without_unsupported(table, columns, schema.schema())?;
-        Ok(Plan { columns, create_table: None, ignored })
-    }
-
     /// Fails if the table is one of the ledger's own, or the rows cannot be in S3.
     fn check_file(&self, file: &FileClaim) -> Result<()> {
         let own = LedgerTables::own_names(&self.options.ledger_table);
@@ -78,25 +42,34 @@ impl Redshift {
         }
         Ok(())
     }
+
+    /// Reads what a load must know before it starts.
+    async fn find(&self, file: &FileClaim) -> Result<Found> {
+        let (tables, id, mode) = (&self.tables, file.source.id.as_str(), &self.options.load_mode);
+        let mut sqls = vec![tables.fence_query(id), tables.attempt_query(id), columns_query(&file.table)];
+        if needs_primary_key(mode) {
+            sqls.push(primary_key_query(&file.table));
+        }
+        if self.options.claims_table() {
+            let current = self.ledger().current_query::<RedshiftDialect>();
+            sqls.push(bind(&current, &[stored_name(&file.table).unique_text().as_ref().into()]));
+        }
+        let context = "cannot read the ledger and the table's columns";
+        let mut results = queries(self.client(), context, &sqls).await?.into_iter();
+        let mut next = |is_queried: bool| if is_queried { results.next().unwrap_or_default() } else { Vec::new() };
+        let (fence, attempt) = (next(true), next(true));
+        let table = TableRows { columns: next(true), primary_key: next(needs_primary_key(mode)) };
+        Ok(Found { fence, attempt, table, current: next(self.options.claims_table()) })
+    }
 }
 
-/// Returns the columns without those of types that COPY is not used for.
-///
-/// # Errors
-/// [`ErrorKind::TableMismatch`] when the file has a value for one of them, or when none is left.
-fn without_unsupported(table: &str, mut columns: Vec<TableColumn>, schema: &Schema) -> Result<Vec<TableColumn>> {
-    let is_unsupported = |column: &TableColumn| matches!(column.storage, Storage::Unsupported(_));
-    let is_empty = |column: &TableColumn| schema.columns.get(column.field).is_some_and(|column| column.is_empty());
-    let has_other = columns.iter().any(|column| !is_unsupported(column));
-    if let Some(column) = columns.iter().find(|column| is_unsupported(column) && !(has_other && is_empty(column))) {
-        let message = format!(
-            "Spillway does not copy values into columns of the type {}, as {} of table {table}",
-            column.type_text, column.name
-        );
-        return Err(mismatch(&column.name, message));
-    }
-    columns.retain(|column| !is_unsupported(column));
-    Ok(columns)
+/// The rows that [`Redshift::find`] has read.
+struct Found {
+    fence: Vec<Row>,
+    attempt: Vec<Row>,
+    table: TableRows,
+    /// The source that was the last to replace the table.
+    current: Vec<Row>,
 }
 
 /// See [`crate::destination::Destination::begin`].
@@ -114,14 +87,15 @@ pub(super) async fn begin(redshift: &Arc<Redshift>, file: &FileClaim, schema: Fi
         redshift.record_outcome(&claim, &duplicate_outcome(&entry, body), "").await?;
         return Ok(Begun::NotNeeded(entry));
     }
-    let tables = &redshift.tables;
-    let sqls =
-        [tables.fence_query(source_id.as_str()), tables.attempt_query(source_id.as_str()), columns_query(&file.table)];
-    let found = queries(redshift.client(), "cannot read the ledger and the table's columns", &sqls).await?;
-    let [fence, attempt, columns] = found.as_slice() else {
-        return Err(Error::new(ErrorKind::Internal, "the results of the queries are not complete"));
-    };
-    let plan = redshift.plan(file, schema, columns)?;
+    let found = redshift.find(file).await?;
+    let plan = redshift.plan(file, schema, &found.table)?;
+    let current = found.current.first().map(CurrentSource::read).transpose()?;
+    if let Some(current) = current.as_ref().filter(|_| !plan.columns.is_empty())
+        && let Some(entry) = current.superseding(&claim)?
+    {
+        redshift.record_outcome(&claim, &superseded_outcome(&entry, body), "").await?;
+        return Ok(Begun::NotNeeded(entry));
+    }
     if !plan.ignored.is_empty() {
         let columns = plan.ignored.join(", ");
         info!(table = %file.table, columns, "columns that the table lacks are not loaded");
@@ -139,8 +113,9 @@ pub(super) async fn begin(redshift: &Arc<Redshift>, file: &FileClaim, schema: Fi
         body: body.clone(),
         plan,
         fields: schema.schema().columns.len(),
-        fence: fence.first().map(|row| row.text(0)).transpose()?,
-        attempt: attempt.first().map(|row| row.count(0)).transpose()?.unwrap_or(0) + 1,
+        fence: found.fence.first().map(|row| row.text(0)).transpose()?,
+        attempt: found.attempt.first().map(|row| row.count(0)).transpose()?.unwrap_or(0) + 1,
+        current: current.map(|current| current.source_id),
         folder: Folder::new(&redshift.database.store, bucket, &settings.copy_prefix, source_id, &attempt_id),
         attempt_id,
     };
@@ -160,6 +135,8 @@ struct Load {
     fence: Option<String>,
     /// The number of this attempt.
     attempt: u64,
+    /// The source that was the last to replace the table, as the claim has read it.
+    current: Option<String>,
     /// Tells the attempts at a file apart.
     attempt_id: String,
     folder: Folder,
@@ -167,7 +144,7 @@ struct Load {
 
 impl Load {
     async fn write_rows(&mut self, rows: BatchStream<'_>) -> Result<RowCounts> {
-        let Self { file, body, plan, fields, folder, .. } = self;
+        let Self { redshift, file, body, plan, fields, folder, .. } = self;
         let rows = Rows::<Storage>::new(rows, *fields, &plan.columns, body.decoded_bytes);
         let mut rows = rows.with_rejects(file.value_rejects.clone());
         if plan.columns.is_empty() {
@@ -176,7 +153,8 @@ impl Load {
                 true => Err(Error::new(ErrorKind::Internal, "a file without columns has rows")),
             };
         }
-        let written = folder.write(&mut rows).await?;
+        let sequence = sequence(redshift, plan);
+        let written = folder.write(&mut rows, sequence.as_deref()).await?;
         Failpoint::RowsAll.reached().await?;
         Ok(RowCounts::inserted(written))
     }
@@ -193,17 +171,27 @@ impl Load {
             rows: counts.rows_stored,
             role: &settings.copy_role,
         });
-        let (fence, create_table) = (self.fence.as_deref(), self.plan.create_table.as_deref());
-        let load = LoadStatements { fence, columns: &self.plan.columns, create_table, copied };
+        let (options, plan) = (&self.redshift.options, &self.plan);
+        let (table, sequence) = (stored_name(&self.file.table), sequence(&self.redshift, plan));
+        let current_of = table.unique_text();
+        let replaces = options.claims_table() && !plan.columns.is_empty();
+        let change = match &sequence {
+            _ if replaces => TableChange::Replace { current_of: &current_of, current: self.current.as_deref() },
+            Some(sequence) => TableChange::Merge { sequence },
+            None => TableChange::Append,
+        };
+        let (fence, create_table) = (self.fence.as_deref(), plan.create_table.as_deref());
+        let load = LoadStatements { fence, change, columns: &plan.columns, create_table, copied };
         let row = LedgerRow {
             state: LedgerState::Loaded,
             attempt: self.attempt,
             rows_parsed: counts.rows_parsed + counts.rows_rejected,
             rows_stored: counts.rows_stored,
             rows_rejected: counts.rows_rejected,
-            load_mode: Some(LOAD_MODE),
+            load_mode: Some(options.stored_mode()),
             reason: None,
             table_changes: Some(changes.as_str()).filter(|changes| !changes.is_empty()),
+            current_of: replaces.then_some(current_of.as_ref()),
         };
         self.redshift.tables.load(&claim, &load, &row).into_iter().unzip()
     }
@@ -212,6 +200,12 @@ impl Load {
         self.file.table_changes.roll_back();
         self.folder.remove().await;
     }
+}
+
+/// Returns the name of the staged column with the row numbers of a merge; `None` in other load modes.
+fn sequence(redshift: &Redshift, plan: &Plan) -> Option<String> {
+    let is_merge = matches!(redshift.options.load_mode, LoadMode::Merge { .. }) && !plan.columns.is_empty();
+    is_merge.then(|| sequence_name(&plan.columns))
 }
 
 impl OpenLoad for Load {
@@ -287,6 +281,19 @@ impl Ready {
             }
         }
     }
+
+    /// Returns the counts that the last statement of a merge has read from the ledger.
+    async fn merged_counts(&self, committed: &Committed) -> Result<RowCounts> {
+        let rows = self.load.redshift.client().rows(committed, self.sqls.len() - 1).await?;
+        let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Internal, "the counts of the merge are missing"))?;
+        let (rows_stored, rows_updated, rows_unchanged) = (row.count(0)?, row.count(1)?, row.count(2)?);
+        Ok(RowCounts { rows_stored, rows_updated, rows_unchanged, ..self.counts })
+    }
+
+    /// Whether rows are merged, so that only the server has counted them.
+    fn merges(&self) -> bool {
+        self.load.folder.has_parts() && sequence(&self.load.redshift, &self.load.plan).is_some()
+    }
 }
 
 impl ReadyLoad for Ready {
@@ -306,15 +313,23 @@ impl ReadyLoad for Ready {
             let client = self.load.redshift.client();
             // It may wait for the loads before it, so it has no time limit.
             match client.transaction(&self.sqls, &self.load.attempt_id, Limit::None).await {
-                Transaction::Committed(_) => {
+                Transaction::Committed(committed) => {
                     if let Err(error) = Failpoint::AfterCommit.reached().await {
                         return CommitResult::Unknown(error);
                     }
+                    let merges = self.merges();
                     self.load.folder.remove().await;
-                    CommitResult::Committed
+                    match merges {
+                        true => self
+                            .merged_counts(&committed)
+                            .await
+                            .map_or_else(CommitResult::Unknown, CommitResult::Merged),
+                        false => CommitResult::Committed,
+                    }
                 }
                 Transaction::RolledBack(failed) => {
-                    let error = rolled_back("cannot copy the rows into Redshift", &failed, &self.steps);
+                    let context = format!("cannot copy the rows into the table {} of Redshift", self.load.file.table);
+                    let error = rolled_back(&context, &failed, &self.steps);
                     self.not_committed(error).await
                 }
                 Transaction::Refused(error) => self.not_committed(error).await,

@@ -8,15 +8,18 @@
 //! 3. [`Destination::look_up`] writes a new fence. So no transaction that was sent before can be committed after it.
 //!
 //! Redshift enforces no unique key. All transactions that write therefore lock one table first, and run one after the other.
-//! Only files are appended. Other load modes, changes of existing tables and the lake are deliberately absent.
+//! The load modes `mirror` and `changes`, changes of existing tables and the lake are deliberately absent.
 
 mod client;
 mod column;
 mod failure;
 mod inspect;
+mod key;
 mod ledger;
 mod literal;
 mod load;
+mod merge;
+mod plan;
 mod probe;
 mod settings;
 mod sql;
@@ -192,6 +195,7 @@ impl Redshift {
             load_mode: None,
             reason: Some(truncated(&outcome.reason, REASON_CHARACTERS)),
             table_changes: Some(changes).filter(|changes| !changes.is_empty()),
+            current_of: None,
         };
         let worker = truncated(claim.worker, WORKER_CHARACTERS);
         let claim = Claim { worker, ..*claim };
@@ -320,6 +324,18 @@ fn duplicate_outcome(entry: &LedgerEntry, body: &Body) -> LedgerOutcome {
         state: LedgerState::Duplicate,
         body_sha256: Some(body.sha256.clone()),
         rows_parsed: entry.rows_parsed,
+        rows_stored: 0,
+        rows_rejected: 0,
+        reason: entry.reason.clone().unwrap_or_default(),
+    }
+}
+
+/// The ledger entry of a source that a newer file supersedes, with its outcome.
+fn superseded_outcome(entry: &LedgerEntry, body: &Body) -> LedgerOutcome {
+    LedgerOutcome {
+        state: LedgerState::Superseded,
+        body_sha256: Some(body.sha256.clone()),
+        rows_parsed: 0,
         rows_stored: 0,
         rows_rejected: 0,
         reason: entry.reason.clone().unwrap_or_default(),

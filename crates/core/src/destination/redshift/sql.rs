@@ -5,6 +5,7 @@
 
 use super::column::{TableColumn, staged_definition, staged_value};
 use super::literal::{optional_text, quoted, text, time};
+use super::merge::{Merge, ROWS_STORED, ROWS_UNCHANGED, ROWS_UPDATED};
 use super::settings::RedshiftKeys;
 use crate::ledger::{Claim, LedgerState};
 use crate::table_name::TableName;
@@ -20,7 +21,9 @@ pub(super) enum Step {
     GuardFence,
     /// Fails if the same content is loaded as another source.
     GuardContent,
-    /// Creates or drops the staging table.
+    /// Fails if another file has replaced the table in the meantime.
+    GuardTable,
+    /// Creates or drops a temporary table.
     Stage,
     /// Copies the rows into the staging table.
     Copy,
@@ -28,8 +31,16 @@ pub(super) enum Step {
     GuardCount,
     /// Creates the table.
     CreateTable,
+    /// Deletes the rows that the file replaces.
+    Delete,
+    /// Fails if several rows of the table have the same merge key.
+    GuardKey,
+    /// Prepares staged rows for a merge, or updates rows of the table.
+    Merge,
     /// Inserts the rows into the table.
     Insert,
+    /// Fails unless each merged row is in the table once.
+    GuardMerge,
     /// Reads or writes the ledger.
     Ledger,
 }
@@ -122,6 +133,22 @@ impl LedgerTables {
         guards
     }
 
+    /// Fails unless the source that was the last to replace a table is still the one that the claim has read.
+    ///
+    /// So one rule decides which of two files is newer: that of the ledger, see [`crate::ledger::CurrentSource`].
+    fn guard_current(&self, current_of: &str, current: Option<&str>) -> String {
+        let ledger = &self.ledger;
+        let (condition, expected) = match current {
+            Some(id) => (format!(" AND source_id = {}", text(id)), 1),
+            None => (String::new(), 0),
+        };
+        format!(
+            "SELECT 1 / CASE WHEN (SELECT COUNT(*) FROM {ledger} WHERE current_of = {}{condition}) = {expected} \
+             THEN 1 ELSE 0 END",
+            text(current_of)
+        )
+    }
+
     fn guard_not_loaded(&self, id: &str) -> String {
         format!(
             "SELECT 1 / CASE WHEN EXISTS (SELECT 1 FROM {} WHERE source_id = {id} \
@@ -130,59 +157,103 @@ impl LedgerTables {
         )
     }
 
-    /// Returns the statements that replace the ledger row of a source.
-    pub(super) fn write_row(&self, claim: &Claim<'_>, row: &LedgerRow<'_>) -> Statements {
+    /// Returns the statements that replace the ledger row of a source. `counted` are the tables from which the counts of a merge are
+    /// read.
+    fn write_row(&self, claim: &Claim<'_>, row: &LedgerRow<'_>, counted: Option<&str>) -> Statements {
         let (ledger, source) = (&self.ledger, claim.source);
         let id = text(source.id.as_str());
-        let LedgerRow { state, attempt, rows_parsed, rows_stored, rows_rejected, load_mode, reason, table_changes } =
-            row;
-        let content_id = claim.content_id.filter(|_| *state == LedgerState::Loaded);
-        let insert = format!(
-            "INSERT INTO {ledger} (source_id, content_id, bucket, object_key, version_id, etag, size_bytes, body_sha256, \
-             target_table, state, rows_parsed, rows_stored, rows_rejected, attempt, worker, tool_version, started_at, \
-             committed_at, load_mode, reason, table_changes) VALUES ({id}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {rows_parsed}, \
-             {rows_stored}, {rows_rejected}, {attempt}, {}, {}, {}, GETDATE(), {}, {}, {})",
-            optional_text(content_id),
-            text(&source.object.bucket),
-            text(&source.object.key),
-            optional_text(source.object.version_id.as_deref()),
-            text(&source.etag),
-            source.size_bytes,
-            text(claim.body_sha256.unwrap_or_default()),
-            text(claim.table.as_str()),
-            text(state.name()),
-            text(claim.worker),
-            text(env!("CARGO_PKG_VERSION")),
-            time(claim.started_at),
-            optional_text(*load_mode),
-            optional_text(*reason),
-            optional_text(*table_changes),
-        );
+        let content_id = claim.content_id.filter(|_| row.state == LedgerState::Loaded);
+        let modified_at = row.current_of.map_or("NULL".to_owned(), |_| time(source.last_modified));
+        let (stored, null) = (row.rows_stored.to_string(), "NULL".to_owned());
+        let [stored, updated, unchanged] = match counted {
+            Some(_) => [ROWS_STORED, ROWS_UPDATED, ROWS_UNCHANGED].map(str::to_owned),
+            None => [stored, null.clone(), null],
+        };
+        let fields = [
+            ("source_id", id.clone()),
+            ("content_id", optional_text(content_id)),
+            ("bucket", text(&source.object.bucket)),
+            ("object_key", text(&source.object.key)),
+            ("version_id", optional_text(source.object.version_id.as_deref())),
+            ("etag", text(&source.etag)),
+            ("size_bytes", source.size_bytes.to_string()),
+            ("body_sha256", text(claim.body_sha256.unwrap_or_default())),
+            ("target_table", text(claim.table.as_str())),
+            ("state", text(row.state.name())),
+            ("rows_parsed", row.rows_parsed.to_string()),
+            ("rows_stored", stored),
+            ("rows_rejected", row.rows_rejected.to_string()),
+            ("rows_updated", updated),
+            ("rows_unchanged", unchanged),
+            ("attempt", row.attempt.to_string()),
+            ("worker", text(claim.worker)),
+            ("tool_version", text(env!("CARGO_PKG_VERSION"))),
+            ("started_at", time(claim.started_at)),
+            ("committed_at", "GETDATE()".to_owned()),
+            ("load_mode", optional_text(row.load_mode)),
+            ("reason", optional_text(row.reason)),
+            ("table_changes", optional_text(row.table_changes)),
+            ("current_of", optional_text(row.current_of)),
+            ("source_modified_at", modified_at),
+        ];
+        let names = fields.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let values = fields.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ");
+        let insert = match counted {
+            Some(tables) => format!("INSERT INTO {ledger} ({names}) SELECT {values} FROM {tables}"),
+            None => format!("INSERT INTO {ledger} ({names}) VALUES ({values})"),
+        };
         vec![(Step::Ledger, format!("DELETE FROM {ledger} WHERE source_id = {id}")), (Step::Ledger, insert)]
+    }
+
+    /// Returns the query for the counts in the ledger row of a merge.
+    fn counts_query(&self, id: &str) -> String {
+        format!("SELECT rows_stored, rows_updated, rows_unchanged FROM {} WHERE source_id = {id}", self.ledger)
     }
 
     /// Returns the statements that write an outcome other than a load, unless the source needs no load any more.
     pub(super) fn outcome(&self, claim: &Claim<'_>, row: &LedgerRow<'_>) -> Statements {
         let guard = (Step::GuardSource, self.guard_not_loaded(&text(claim.source.id.as_str())));
-        [self.lock(), guard].into_iter().chain(self.write_row(claim, row)).collect()
+        [self.lock(), guard].into_iter().chain(self.write_row(claim, row, None)).collect()
     }
 
     /// Returns the transaction of a load.
     pub(super) fn load(&self, claim: &Claim<'_>, load: &LoadStatements<'_>, row: &LedgerRow<'_>) -> Statements {
         let mut statements = vec![self.lock()];
         statements.extend(self.guards(claim, load.fence));
-        let staged = load.copied.as_ref().map(|copied| staging(claim.source.id.as_str(), load.columns, copied));
+        if let TableChange::Replace { current_of, current } = load.change {
+            statements.push((Step::GuardTable, self.guard_current(current_of, current)));
+        }
+        let staged = load.copied.as_ref().map(|copied| staging(claim.source.id.as_str(), load, copied));
         statements.extend(staged.as_ref().map(|staged| staged.fill.clone()).into_iter().flatten());
         statements.extend(load.create_table.map(|sql| (Step::CreateTable, sql.to_owned())));
-        if let Some(staged) = staged {
-            statements.push((Step::Insert, insert(claim.table, load.columns, &staged.table)));
-            statements.push((Step::Stage, format!("DROP TABLE {}", staged.table)));
+        if let TableChange::Replace { current_of, .. } = load.change {
+            // TRUNCATE would commit the transaction.
+            statements.push((Step::Delete, format!("DELETE FROM {}", quoted_table(claim.table))));
+            let release =
+                format!("UPDATE {} SET current_of = NULL WHERE current_of = {}", self.ledger, text(current_of));
+            statements.push((Step::Ledger, release));
         }
-        statements.extend(self.write_row(claim, row));
+        let (id, mut temporary, mut last) = (text(claim.source.id.as_str()), Vec::new(), None);
+        match (&staged, load.change) {
+            (None, _) => statements.extend(self.write_row(claim, row, None)),
+            (Some(staged), TableChange::Append | TableChange::Replace { .. }) => {
+                statements.push((Step::Insert, insert(claim.table, load.columns, &staged.table)));
+                statements.extend(self.write_row(claim, row, None));
+                temporary.push(&staged.table);
+            }
+            (Some(staged), TableChange::Merge { sequence }) => {
+                let Staging { table: staging, matched, .. } = staged;
+                let merge = Merge { table: claim.table, columns: load.columns, staging, matched, sequence };
+                statements.extend(merge.statements());
+                statements.extend(self.write_row(claim, row, Some(&merge.counted())));
+                temporary.extend([staging, matched]);
+                last = Some((Step::Ledger, self.counts_query(&id)));
+            }
+        }
+        statements.extend(temporary.into_iter().map(|table| (Step::Stage, format!("DROP TABLE {table}"))));
         // The ledger row protects the source from now on.
-        let fences = &self.fences;
-        let id = text(claim.source.id.as_str());
-        statements.push((Step::Ledger, format!("DELETE FROM {fences} WHERE source_id = {id}")));
+        statements.push((Step::Ledger, format!("DELETE FROM {} WHERE source_id = {id}", self.fences)));
+        statements.extend(last);
         statements
     }
 }
@@ -200,6 +271,27 @@ pub(super) struct LedgerRow<'a> {
     pub(super) load_mode: Option<&'static str>,
     pub(super) reason: Option<&'a str>,
     pub(super) table_changes: Option<&'a str>,
+    /// The table that the source has replaced.
+    pub(super) current_of: Option<&'a str>,
+}
+
+/// What a load does to the rows that its table has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TableChange<'a> {
+    /// They stay.
+    Append,
+    /// They are deleted.
+    Replace {
+        /// The table's name in the ledger's column `current_of`.
+        current_of: &'a str,
+        /// The source that was the last to replace the table, as the claim has read it.
+        current: Option<&'a str>,
+    },
+    /// Those with a key of the file are updated.
+    Merge {
+        /// The name of the staged column with the row numbers.
+        sequence: &'a str,
+    },
 }
 
 /// What the transaction of a load does to the table.
@@ -207,6 +299,7 @@ pub(super) struct LedgerRow<'a> {
 pub(super) struct LoadStatements<'a> {
     /// The fence that the claim has read.
     pub(super) fence: Option<&'a str>,
+    pub(super) change: TableChange<'a>,
     /// The columns that receive values.
     pub(super) columns: &'a [TableColumn],
     /// The statement that creates a missing table.
@@ -229,6 +322,8 @@ pub(super) struct Copied<'a> {
 struct Staging {
     /// The quoted name.
     table: String,
+    /// The quoted name of the table that a merge creates beside it.
+    matched: String,
     /// The statements that create, fill and check it.
     fill: Statements,
 }
@@ -236,10 +331,14 @@ struct Staging {
 /// Returns the statements that fill a temporary table with all rows.
 ///
 /// COPY compares the columns of Parquet with those of the table by position, so the table has exactly the columns of the file.
-fn staging(source_id: &str, columns: &[TableColumn], copied: &Copied<'_>) -> Staging {
+fn staging(source_id: &str, load: &LoadStatements<'_>, copied: &Copied<'_>) -> Staging {
     let Copied { bucket, manifest_key, rows, role } = copied;
-    let table = quoted(&format!("spillway_copy_{}", &source_id[..16.min(source_id.len())]));
-    let definitions: Vec<String> = columns.iter().map(staged_definition).collect();
+    let name = |kind: &str| quoted(&format!("spillway_{kind}_{}", &source_id[..16.min(source_id.len())]));
+    let (table, matched) = (name("copy"), name("match"));
+    let mut definitions: Vec<String> = load.columns.iter().map(staged_definition).collect();
+    if let TableChange::Merge { sequence } = load.change {
+        definitions.push(format!("{} BIGINT", quoted(sequence)));
+    }
     let role = if *role == "default" { "default".to_owned() } else { format!("'{role}'") };
     let fill = vec![
         (Step::Stage, format!("CREATE TEMPORARY TABLE {table} ({})", definitions.join(", "))),
@@ -249,19 +348,27 @@ fn staging(source_id: &str, columns: &[TableColumn], copied: &Copied<'_>) -> Sta
         ),
         (Step::GuardCount, format!("SELECT 1 / CASE WHEN (SELECT COUNT(*) FROM {table}) = {rows} THEN 1 ELSE 0 END")),
     ];
-    Staging { table, fill }
+    Staging { table, matched, fill }
 }
 
 fn insert(table: &TableName, columns: &[TableColumn], staging: &str) -> String {
     let names: Vec<String> = columns.iter().map(|column| quoted(&column.name)).collect();
-    let values: Vec<String> = columns.iter().map(staged_value).collect();
+    let values: Vec<String> = columns.iter().map(|column| staged_value(column, "")).collect();
     format!("INSERT INTO {} ({}) SELECT {} FROM {staging}", quoted_table(table), names.join(", "), values.join(", "))
 }
 
-/// Returns the statement that creates a table.
+/// Returns the statement that creates a table. The merge key becomes its primary key, which Redshift does not enforce.
 pub(super) fn create_table(table: &TableName, columns: &[TableColumn], keys: &RedshiftKeys) -> String {
-    let definitions: Vec<String> =
-        columns.iter().map(|column| format!("{} {}", quoted(&column.name), column.type_text)).collect();
+    let definition = |column: &TableColumn| {
+        let required = if column.in_merge_key { " NOT NULL" } else { "" };
+        format!("{} {}{required}", quoted(&column.name), column.type_text)
+    };
+    let mut definitions: Vec<String> = columns.iter().map(definition).collect();
+    let in_key = columns.iter().filter(|column| column.in_merge_key);
+    let merge_key: Vec<String> = in_key.map(|column| quoted(&column.name)).collect();
+    if !merge_key.is_empty() {
+        definitions.push(format!("PRIMARY KEY ({})", merge_key.join(", ")));
+    }
     let mut sql = format!("CREATE TABLE IF NOT EXISTS {} ({})", quoted_table(table), definitions.join(", "));
     let has_column = |name: &String| columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
     if let Some(name) = keys.distribution.as_ref().filter(|name| has_column(name)) {
@@ -274,7 +381,7 @@ pub(super) fn create_table(table: &TableName, columns: &[TableColumn], keys: &Re
     sql
 }
 
-fn quoted_table(table: &TableName) -> String {
+pub(super) fn quoted_table(table: &TableName) -> String {
     table.parts().map(quoted).collect::<Vec<_>>().join(".")
 }
 

@@ -46,9 +46,10 @@ impl Folder {
         format!("{}manifest.json", self.prefix)
     }
 
-    /// Checks and writes all rows, and then the manifest. Returns the number of rows.
-    pub(super) async fn write(&mut self, rows: &mut Rows<'_, Storage>) -> Result<u64> {
-        let mut writer = PartWriter::new(self, rows.width());
+    /// Checks and writes all rows, and then the manifest. Returns the number of rows. `sequence` is the name of a last column with the
+    /// number of each row.
+    pub(super) async fn write(&mut self, rows: &mut Rows<'_, Storage>, sequence: Option<&str>) -> Result<u64> {
+        let mut writer = PartWriter::new(self, parquet_columns(rows.columns(), sequence));
         let written = writer.write(rows).await;
         let (parts, open) = (std::mem::take(&mut writer.parts), writer.open.take());
         self.parts = parts;
@@ -101,22 +102,24 @@ struct Part {
 struct PartWriter<'a> {
     folder: &'a Folder,
     columns: Vec<FallbackColumn>,
-    width: usize,
     open: Option<Part>,
     parts: Vec<(String, u64)>,
 }
 
 impl<'a> PartWriter<'a> {
-    fn new(folder: &'a Folder, width: usize) -> Self {
-        Self { folder, columns: Vec::new(), width, open: None, parts: Vec::new() }
+    fn new(folder: &'a Folder, columns: Vec<FallbackColumn>) -> Self {
+        Self { folder, columns, open: None, parts: Vec::new() }
     }
 
     async fn write(&mut self, rows: &mut Rows<'_, Storage>) -> Result<()> {
-        self.columns = parquet_columns(rows.columns());
-        let (mut batch, mut row) = (Batch::new(self.width), EncodedRow::default());
+        let (width, is_numbered) = (self.columns.len(), self.columns.len() > rows.width());
+        let (mut batch, mut row) = (Batch::new(width), EncodedRow::default());
         while rows.advance().await? {
             if row.read(rows)? {
                 row.push_to(&mut batch);
+                if is_numbered {
+                    batch.push_field(Some(rows.accepted.to_string().as_bytes()));
+                }
                 batch.end_row(rows.position());
             }
             let is_full = batch.rows() >= BATCH_ROWS || batch.size_bytes() >= BATCH_BYTES;

@@ -1,6 +1,7 @@
 //! Every statement that can be sent to Redshift. `scripts/check-redshift-sql` parses the snapshot with Redshift's grammar.
 
-use super::super::column::{columns_query, new_columns};
+use super::super::column::{Storage, columns_query, new_columns};
+use super::super::key::primary_key_query;
 use super::super::ledger::RedshiftDialect;
 use super::super::literal::bind;
 use super::*;
@@ -39,7 +40,18 @@ fn row(state: LedgerState) -> LedgerRow<'static> {
         load_mode: Some("append"),
         reason: Some("it's full"),
         table_changes: None,
+        current_of: None,
     }
+}
+
+/// The columns of a new table, the first two of which are the merge key, and a column of text that is filled with spaces.
+fn merged_columns() -> Vec<TableColumn> {
+    let columns = schema().columns;
+    let key = [&columns[1], &columns[8]];
+    let mut columns = new_columns(&columns, &key).unwrap();
+    let padded = Storage::Characters { max: Some(3), trims_spaces: true };
+    columns.push(TableColumn::nullable("code", "character(3)", padded));
+    columns
 }
 
 /// Returns each statement after the heading of its transaction.
@@ -54,12 +66,31 @@ pub(crate) fn statements() -> String {
         body_sha256: Some("b0d1"),
         content_id: Some("c0"),
     };
-    let columns = new_columns(&schema().columns).unwrap();
+    let (columns, merged) = (new_columns(&schema().columns, &[]).unwrap(), merged_columns());
     let keys = RedshiftKeys { distribution: Some("whole".into()), sort: vec!["day".into(), "whole".into()] };
     let create = create_table(&table, &columns, &keys);
     let id = "0123456789abcdef0123456789abcdef";
     let copied = |role| Copied { bucket: "bucket", manifest_key: "copy/0/1/manifest.json", rows: 10, role };
-    let load = |fence, create_table, copied| LoadStatements { fence, columns: &columns, create_table, copied };
+    let load = |fence, create_table, copied| LoadStatements {
+        fence,
+        change: TableChange::Append,
+        columns: &columns,
+        create_table,
+        copied,
+    };
+    let replace = |current, copied| LoadStatements {
+        change: TableChange::Replace { current_of: "sales.orders", current },
+        ..load(None, None, copied)
+    };
+    let merge = |columns, create_table| LoadStatements {
+        change: TableChange::Merge { sequence: "spillway_sequence" },
+        columns,
+        ..load(None, create_table, Some(copied("default")))
+    };
+    let create_merged = create_table(&table, &merged, &keys);
+    let replaced =
+        LedgerRow { current_of: Some("sales.orders"), load_mode: Some("replace"), ..row(LedgerState::Loaded) };
+    let by_key = LedgerRow { load_mode: Some("merge"), ..row(LedgerState::Loaded) };
     let plain = |statements: Statements| statements.into_iter().map(|(_, sql)| sql).collect::<Vec<_>>();
     let ledger = SqlLedger::new("spillway_ledger");
     let mut parts = vec![
@@ -72,6 +103,8 @@ pub(crate) fn statements() -> String {
                 tables.attempt_query(id),
                 columns_query(&table),
                 columns_query(&"orders".into()),
+                primary_key_query(&table),
+                bind(&ledger.current_query::<RedshiftDialect>(), &[Value::from("sales.orders")]),
             ],
         ),
         (
@@ -87,6 +120,10 @@ pub(crate) fn statements() -> String {
             )),
         ),
         ("load a file without rows", plain(tables.load(&claim, &load(None, None, None), &row(LedgerState::Loaded)))),
+        ("replace a table", plain(tables.load(&claim, &replace(None, Some(copied("default"))), &replaced))),
+        ("replace a table by a file without rows", plain(tables.load(&claim, &replace(Some(id), None), &replaced))),
+        ("merge into a new table", plain(tables.load(&claim, &merge(&merged, Some(&create_merged)), &by_key))),
+        ("merge a file that has only the key", plain(tables.load(&claim, &merge(&merged[1..2], None), &by_key))),
         ("look up a source", plain(tables.fence_off(id, "f2"))),
         ("record an outcome", plain(tables.outcome(&claim, &row(LedgerState::FellBack)))),
         ("create a table without keys", vec![create_table(&"orders".into(), &columns, &RedshiftKeys::default())]),
@@ -114,30 +151,39 @@ fn transaction_of_a_load_begins_with_lock_and_guards() {
         body_sha256: None,
         content_id: None,
     };
-    let columns = new_columns(&schema().columns).unwrap();
+    let columns = merged_columns();
     let copied = Copied { bucket: "bucket", manifest_key: "m", rows: 1, role: "default" };
-    let load = LoadStatements { fence: None, columns: &columns, create_table: None, copied: Some(copied) };
-    let steps: Vec<Step> =
-        tables.load(&claim, &load, &row(LedgerState::Loaded)).into_iter().map(|(step, _)| step).collect();
-    let expected = [
-        Step::Lock,
-        Step::GuardSource,
-        Step::GuardFence,
-        Step::Stage,
-        Step::Copy,
-        Step::GuardCount,
-        Step::Insert,
-        Step::Stage,
-        Step::Ledger,
-        Step::Ledger,
-        Step::Ledger,
+    let steps = |change| -> Vec<Step> {
+        let load = LoadStatements { fence: None, change, columns: &columns, create_table: None, copied: Some(copied) };
+        tables.load(&claim, &load, &row(LedgerState::Loaded)).into_iter().map(|(step, _)| step).collect()
+    };
+    let [begin, end] =
+        [&[Step::Lock, Step::GuardSource, Step::GuardFence][..], &[Step::Stage, Step::Copy, Step::GuardCount]];
+    let ledger = [Step::Ledger, Step::Ledger];
+    let append = [begin, end, &[Step::Insert], &ledger, &[Step::Stage, Step::Ledger]].concat();
+    assert_eq!(steps(TableChange::Append), append);
+    let replace = [
+        begin,
+        &[Step::GuardTable],
+        end,
+        &[Step::Delete, Step::Ledger, Step::Insert],
+        &ledger,
+        &[Step::Stage, Step::Ledger],
     ];
-    assert_eq!(steps, expected);
+    assert_eq!(steps(TableChange::Replace { current_of: "t", current: None }), replace.concat());
+    let merge = [
+        begin,
+        end,
+        &[Step::Merge, Step::Stage, Step::GuardKey, Step::Merge, Step::Insert, Step::GuardMerge],
+        &ledger,
+        &[Step::Stage, Step::Stage, Step::Ledger, Step::Ledger],
+    ];
+    assert_eq!(steps(TableChange::Merge { sequence: "n" }), merge.concat());
 }
 
 #[test]
 fn key_applies_to_tables_with_its_columns() {
-    let columns = new_columns(&schema().columns).unwrap();
+    let columns = new_columns(&schema().columns, &[]).unwrap();
     let keys = |distribution: &str, sort: &[&str]| RedshiftKeys {
         distribution: Some(distribution.to_owned()),
         sort: sort.iter().map(|name| (*name).to_owned()).collect(),
