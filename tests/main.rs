@@ -179,6 +179,8 @@ mod deploy {
     mod night;
     // The roles of the template allow what the code calls, and nothing else.
     mod permissions;
+    // A stack for Redshift, with a double of its Data API.
+    mod redshift;
     // Lists of runs, fallbacks and rejects, by request and by the command line.
     mod runs;
     // The sample events in events/, sent to the functions.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rstest::rstest;
 use serde_json::{Value, json};
 use spillway_test_env::run;
 
@@ -87,6 +88,58 @@ fn key_is_no_alias() -> Result<()> {
             ensure_accepted(path, &[&accepted[..], &others.map(|value| (name, value, false))].concat())?;
         }
     }
+    Ok(())
+}
+
+const WORKGROUP_ARN: &str =
+    "arn:aws:redshift-serverless:us-east-1:111122223333:workgroup/0a1b2c3d-1111-2222-3333-444455556666";
+
+/// Rules refuse what Spillway would refuse at its start, or could never reach.
+#[rstest]
+#[case::workgroup(&[("RedshiftWorkgroup", "warehouse"), ("RedshiftWorkgroupArn", WORKGROUP_ARN)], "")]
+#[case::workgroup_with_secret(
+    &[("RedshiftWorkgroup", "warehouse"), ("RedshiftWorkgroupArn", WORKGROUP_ARN), ("DatabaseSecretName", "prod/redshift")],
+    ""
+)]
+#[case::cluster_with_user(&[("RedshiftCluster", "main"), ("DatabaseUser", "loader"), ("LoadMode", "merge")], "")]
+#[case::no_server(&[], "set either RedshiftWorkgroup or RedshiftCluster")]
+#[case::both_servers(
+    &[("RedshiftWorkgroup", "warehouse"), ("RedshiftWorkgroupArn", WORKGROUP_ARN), ("RedshiftCluster", "main")],
+    "set either RedshiftWorkgroup or RedshiftCluster"
+)]
+#[case::workgroup_without_arn(&[("RedshiftWorkgroup", "warehouse")], "set RedshiftWorkgroupArn")]
+#[case::arn_without_workgroup(&[("RedshiftCluster", "main"), ("RedshiftWorkgroupArn", WORKGROUP_ARN)], "set RedshiftWorkgroup")]
+#[case::workgroup_with_user(
+    &[("RedshiftWorkgroup", "warehouse"), ("RedshiftWorkgroupArn", WORKGROUP_ARN), ("DatabaseUser", "loader")],
+    "leave DatabaseUser empty"
+)]
+#[case::no_database(&[("RedshiftCluster", "main"), ("DatabaseName", "")], "set DatabaseName")]
+#[case::host(&[("RedshiftCluster", "main"), ("DatabaseHost", "main.example.com")], "leave DatabaseHost empty")]
+#[case::mirror(&[("RedshiftCluster", "main"), ("LoadMode", "mirror")], "LoadMode is append, replace or merge")]
+#[case::added_columns(&[("RedshiftCluster", "main"), ("UnknownColumns", "add")], "UnknownColumns is refuse or ignore")]
+#[case::lake(&[("RedshiftCluster", "main"), ("Output", "both"), ("LakePrefix", "lake/")], "Output must be database")]
+#[case::tokens(
+    &[("RedshiftCluster", "main"), ("DatabaseAuthentication", "iam"), ("DatabaseUser", "loader")],
+    "DatabaseAuthentication has no meaning"
+)]
+#[case::another_engine(&[("DatabaseEngine", "postgres"), ("RedshiftCluster", "main"), ("DatabaseSecretName", "db")], "set DatabaseEngine")]
+fn combinations_for_redshift_are_checked(#[case] parameters: &[(&str, &str)], #[case] expected: &str) -> Result<()> {
+    let redshift =
+        [("BucketName", "data"), ("DatabaseTable", "orders"), ("DatabaseEngine", "redshift"), ("DatabaseName", "dev")];
+    let broken = Template::read(&redshift)?.with(parameters)?.broken_rules()?;
+    match expected {
+        "" => ensure!(broken.is_empty(), "{broken:?}"),
+        expected => ensure!(broken.iter().any(|text| text.contains(expected)), "{broken:?}"),
+    }
+    Ok(())
+}
+
+/// Other databases need no parameter of Redshift, and have the rules that they had.
+#[test]
+fn database_needs_a_secret() -> Result<()> {
+    let template = Template::read(&[("BucketName", "data"), ("DatabaseTable", "orders")])?;
+    assert_eq!(template.broken_rules()?, ["Set DatabaseSecretName or DatabaseSecretArn"]);
+    assert!(template.with(&[("DatabaseSecretName", "db")])?.broken_rules()?.is_empty());
     Ok(())
 }
 

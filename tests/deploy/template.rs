@@ -20,10 +20,17 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 35] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 39] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("TableSettings", ["", "s3://acme/settings/tables.toml"]),
     ("DatabaseAuthentication", ["password", "iam"]),
+    ("DatabaseSecretName", ["prod/orders", ""]),
+    ("DatabaseEngine", ["", "redshift"]),
+    ("DatabaseUser", ["", "loader"]),
+    (
+        "RedshiftWorkgroupArn",
+        ["", "arn:aws:redshift-serverless:us-east-1:111122223333:workgroup/0a1b2c3d-1111-2222-3333-444455556666"],
+    ),
     ("CreateBucket", ["true", "false"]),
     ("BucketOwner", ["", "444455556666"]),
     ("RequireTls", ["true", "false"]),

@@ -8,8 +8,8 @@ use super::policy::Target;
 use super::template::{ACCOUNT, REGION, Template};
 
 /// The resources in the bucket. A request for them contains the owner of the bucket.
-pub(super) const S3_RESOURCES: [&str; 9] =
-    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "bucket", "extracts"];
+pub(super) const S3_RESOURCES: [&str; 10] =
+    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "copied", "bucket", "extracts"];
 
 /// Examples of a resource, as requests name it; none if the parameters do not use it.
 pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
@@ -54,6 +54,25 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "source-secrets" => vec![template.parameter("ExtractSecretArns")?.to_owned()],
         "lease" => below("LeasePrefix")?,
         "rejected" => below("RejectedPrefix")?,
+        "copied"
+        | "redshift"
+        | "redshift-workgroup-login"
+        | "redshift-user-login"
+        | "redshift-role-login"
+        | "own-statements"
+            if !template.holds("IsRedshift")? =>
+        {
+            vec![]
+        }
+        "copied" => below("RedshiftCopyPrefix")?,
+        "redshift" | "redshift-workgroup-login" | "redshift-user-login" | "redshift-role-login" => {
+            redshift(name, template)?
+        }
+        "own-statements" => {
+            // IAM replaces the variable with the id of the caller, which owns the statement.
+            context = Some(("redshift-data:statement-owner-iam-userid", "${aws:userid}".to_owned()));
+            vec!["*".to_owned()]
+        }
         "bucket" => vec![bucket],
         // Glue also checks an action on the catalog and the database of the resource.
         "glue-database" => vec![glue("catalog"), glue(&format!("database/{database}"))],
@@ -63,6 +82,7 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
             let parents = ["catalog".to_owned(), format!("database/{database}")];
             parents.iter().chain(&tables).map(|resource| glue(resource)).collect()
         }
+        "secret" if !template.holds("HasPassword")? => vec![],
         "secret" => {
             let (secret, arn) = (template.parameter("DatabaseSecretName")?, template.parameter("DatabaseSecretArn")?);
             vec![if arn.is_empty() {
@@ -116,7 +136,7 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "task-log" => vec!["TaskLogGroup.Arn".to_owned()],
         "ingest-function" => vec!["IngestFunction.Arn".to_owned()],
         "failure-queue" => vec!["FailureQueue.Arn".to_owned()],
-        "interfaces" if !template.holds("InVpc")? => vec![],
+        "interfaces" if !template.holds("FunctionsInVpc")? => vec![],
         // AWS checks these actions on no narrower resource.
         "interfaces" | "registry" => vec!["*".to_owned()],
         "image" if template.holds("HasImageRepository")? => {
@@ -128,6 +148,25 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
     };
     let context: BTreeMap<_, _> = context.into_iter().collect();
     Ok(arns.into_iter().map(|arn| Target { arn, context: context.clone() }).collect())
+}
+
+/// What a call of the Data API uses, by the parameters for the server and the user.
+fn redshift(name: &str, template: &Template) -> Result<Vec<String>> {
+    let (workgroup, cluster) = (template.parameter("RedshiftWorkgroupArn")?, template.parameter("RedshiftCluster")?);
+    let (user, database) = (template.parameter("DatabaseUser")?, template.parameter("DatabaseName")?);
+    let of_cluster = |resource: &str| format!("arn:aws:redshift:{REGION}:{ACCOUNT}:{resource}");
+    let database = of_cluster(&format!("dbname:{cluster}/{database}"));
+    let has_secret = template.holds("HasPassword")?;
+    Ok(match name {
+        "redshift" if cluster.is_empty() => vec![workgroup.to_owned()],
+        "redshift" => vec![of_cluster(&format!("cluster:{cluster}"))],
+        "redshift-workgroup-login" if cluster.is_empty() && !has_secret => vec![workgroup.to_owned()],
+        "redshift-user-login" if !cluster.is_empty() && !has_secret && !user.is_empty() => {
+            vec![of_cluster(&format!("dbuser:{cluster}/{user}")), database]
+        }
+        "redshift-role-login" if !cluster.is_empty() && !has_secret && user.is_empty() => vec![database],
+        _ => vec![],
+    })
 }
 
 /// The account that S3 reports as the owner of the bucket.

@@ -74,6 +74,23 @@ impl Template {
         self.truth(definition)
     }
 
+    /// The descriptions of the assertions that these parameters do not fulfil. A deployment with them is refused.
+    pub(crate) fn broken_rules(&self) -> Result<Vec<String>> {
+        let mut broken = Vec::new();
+        for rule in self.document["Rules"].as_object().context("the template has no rules")?.values() {
+            let condition = &rule["RuleCondition"];
+            if !condition.is_null() && !self.truth(condition)? {
+                continue;
+            }
+            for assertion in list(&rule["Assertions"]) {
+                if !self.truth(&assertion["Assert"])? {
+                    broken.push(assertion["AssertDescription"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+        }
+        Ok(broken)
+    }
+
     /// The value of a string parameter.
     pub(super) fn parameter(&self, name: &str) -> Result<&str> {
         self.parameters.get(name).map(String::as_str).with_context(|| format!("the parameter {name} has no value"))
@@ -116,6 +133,7 @@ impl Template {
             let policy = &self.document["Resources"][managed]["Properties"]["PolicyDocument"];
             ensure!(!policy.is_null(), "{name} has a policy that this test cannot read: {managed}");
             let policy = self.resolve(policy)?.context("an empty policy")?;
+            ensure!(!list(&policy["Statement"]).is_empty(), "IAM refuses {managed}, which has no statement");
             statements.extend(Statement::read_all(managed, &policy)?);
         }
         for inline in list(&properties["Policies"]) {
@@ -213,6 +231,14 @@ impl Template {
             ("Fn::Not", [inner]) => Ok(!self.truth(inner)?),
             ("Fn::And", parts) => parts.iter().try_fold(true, |all, part| Ok(all && self.truth(part)?)),
             ("Fn::Or", parts) => parts.iter().try_fold(false, |any, part| Ok(any || self.truth(part)?)),
+            ("Fn::Contains", [items, value]) => {
+                let (items, value) = (self.resolve(items)?.unwrap_or_default(), self.resolve(value)?);
+                Ok(list(&items).iter().any(|item| Some(item) == value.as_ref()))
+            }
+            ("Fn::EachMemberEquals", [items, value]) => {
+                let (items, value) = (self.resolve(items)?.unwrap_or_default(), self.resolve(value)?);
+                Ok(list(&items).iter().all(|item| Some(item) == value.as_ref()))
+            }
             ("Condition", _) => self.holds(argument.as_str().context("a condition without a name")?),
             _ => bail!("this test cannot evaluate {function}"),
         }

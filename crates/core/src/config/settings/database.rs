@@ -55,18 +55,18 @@ settings! { Database DATABASE {
         Value::text("the name or ARN of a secret"), All, Template::Parameter("DatabaseCaSecretArn");
 
     /// Workgroup of Redshift Serverless, with `RDS_ENGINE=redshift`. See `docs/redshift.md`.
-    REDSHIFT_WORKGROUP: String = NAME, All, Template::NotSet;
+    REDSHIFT_WORKGROUP: String = NAME, All, Template::Parameter("RedshiftWorkgroup");
 
     /// Provisioned Redshift cluster, with `RDS_ENGINE=redshift`.
-    REDSHIFT_CLUSTER: String = NAME, All, Template::NotSet;
+    REDSHIFT_CLUSTER: String = NAME, All, Template::Parameter("RedshiftCluster");
 
     /// Role with which COPY reads the rows in S3. `default` is the default role of the workgroup or cluster.
     REDSHIFT_COPY_ROLE: String = Value::Text { form: "default, or the ARN of a role", parse: copy_role },
-        All, Template::NotSet, default "default";
+        All, Template::Parameter("RedshiftCopyRole"), default "default";
 
     /// Prefix of the rows that COPY reads. They are deleted after the load.
     REDSHIFT_COPY_PREFIX: String = Value::Text { form: "a key prefix outside the other prefixes", parse: copy_prefix },
-        All, Template::NotSet, default "copy/";
+        All, Template::Parameter("RedshiftCopyPrefix"), default "copy/";
 
     /// Distribution key of a new Redshift table. Tables without this column are distributed as Redshift decides.
     REDSHIFT_DIST_KEY: String = Value::text("the name of a column"), All, Template::NotSet;
