@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use serde_json::{Value, json};
+use spillway_test_env::cloud::REGION;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
 use spillway_test_env::fixture::Counted;
 use spillway_test_env::lambda::Function;
 use spillway_test_env::process::Signal;
 use spillway_test_env::redshift::{DataApi, WORKGROUP};
+use spillway_test_env::run;
 use spillway_test_env::settings::Settings;
 use spillway_test_env::task::Task;
 use spillway_test_env::test_env::{TASK_TIMEOUT, TestEnv};
@@ -208,6 +210,35 @@ async fn outage_leads_to_the_fallback_and_a_replay() -> Result<()> {
     assert_eq!(test_env.fixture.count(&test_env.server).await?, Counted { database: 400, fallback: 0 });
     test_env.sweep(&settings).await?;
     ensure_once(&test_env).await
+}
+
+/// The script for a real account also runs on the double. So its comparisons are right, and it removes what it has created.
+#[tokio::test]
+async fn proof_in_an_account_passes_on_the_double() -> Result<()> {
+    let (test_env, _api, settings) = environment().await?;
+    let folder = run::Scratch::new("proof")?;
+    let (python, program) = (run::tool("python")?, run::workspace().join("tests/deploy/aws.py"));
+    let aws = folder.path().join("aws");
+    std::fs::write(&aws, format!("#!/bin/sh\nexec {} {} \"$@\"\n", python.display(), program.display()))?;
+    std::fs::set_permissions(&aws, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let output = tokio::process::Command::new(run::workspace().join("scripts/prove-in-account"))
+        .arg("redshift")
+        .env_clear()
+        .envs(settings.iter())
+        .env("AWS_DEFAULT_REGION", REGION)
+        .env("TASK", run::binary("spillway-task")?)
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .output()
+        .await?;
+    let [steps, problems] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    ensure!(output.status.success() && steps.contains("== done"), "{steps}{problems}");
+    let tables = test_env.rows("SELECT CAST(tablename AS text) FROM pg_tables WHERE tablename LIKE 'spillway_prove%'");
+    assert_eq!(tables.await?, spillway_test_env::database::Rows::new());
+    for prefix in ["spillway-prove", "copy/"] {
+        let keys = test_env.fixture.account.keys(prefix).await?;
+        ensure!(keys.is_empty(), "left over: {keys:?}");
+    }
+    Ok(())
 }
 
 /// A table that lacks the file's columns leads to the fallback, with no row in the table.
