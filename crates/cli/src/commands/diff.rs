@@ -140,8 +140,8 @@ async fn compare(
     let (old_file, new_file) = (open(old.as_ref()).await?, open(Some(&new)).await?);
     let progress = Progress::default();
     let request = DiffRequest {
-        old: old.and_then(|name| source_of(name, old_file.as_ref())),
-        new: source_of(new, new_file.as_ref()).ok_or_else(|| Error::new(ErrorKind::Internal, "no file is open"))?,
+        old: old.and_then(|name| source_of(name, old_file.as_ref())).into_iter().collect(),
+        new: source_of(new, new_file.as_ref()).into_iter().collect(),
         table: arguments.table.as_deref(),
         key: arguments.choose_as.as_deref(),
         progress: progress.clone(),

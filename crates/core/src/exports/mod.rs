@@ -40,7 +40,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key_columns::KeyFields;
 use crate::local_file::LocalFile;
 use crate::local_load::{self, Repeat};
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::pipeline::{PipelineConfig, TableConfig};
 use crate::progress::Progress;
 use crate::reader::FileReader;
@@ -65,10 +65,10 @@ pub struct ExportDiffer {
 /// Two exports to compare.
 #[derive(Debug)]
 pub struct DiffRequest<'a> {
-    /// The older export; `None` if the new one is the first.
-    pub old: Option<ExportSource<'a>>,
-    /// The newer export.
-    pub new: ExportSource<'a>,
+    /// The files of the older export; none if the new one is the first.
+    pub old: Vec<ExportSource<'a>>,
+    /// The files of the newer export, at least one.
+    pub new: Vec<ExportSource<'a>>,
     /// The table whose settings apply to both exports; `None` selects it by key.
     pub table: Option<&'a str>,
     /// The key by which the settings select a table and its settings; `None` uses the key or the path of the newer export.
@@ -82,8 +82,10 @@ pub struct DiffRequest<'a> {
 pub enum ExportSource<'a> {
     /// A file of this machine.
     Local(&'a LocalFile),
-    /// An object in S3.
+    /// The newest version of an object in S3.
     Object(ObjectRef),
+    /// One version of an object in S3.
+    Version(ObjectVersion),
 }
 
 /// The result of a comparison, with its changes.
@@ -126,23 +128,21 @@ impl ExportDiffer {
     /// When an export cannot be read, has a bad record or no key column, or when a key is NULL or in an export twice.
     pub async fn compare(&self, request: DiffRequest<'_>) -> Result<Comparison> {
         self.pipeline.database.tables.refresh(&self.store).await?;
-        let key = request.key.unwrap_or_else(|| own_key(&request.new));
+        let first = request.new.first().ok_or_else(|| Error::new(ErrorKind::Internal, "the export has no file"))?;
+        let key = request.key.unwrap_or_else(|| own_key(first));
         let config = table_config(&self.pipeline, request.table, key)?;
-        let new = self.open(&request.new, &config, &request.progress).await?;
-        if new.key.is_empty() {
+        let new = self.open_all(&request.new, &config, &request.progress).await?;
+        if config.export_key.is_empty() {
             let message = "the columns that identify a row are not known; name them with --key COLUMNS or EXPORT_KEY";
             return Err(Error::new(ErrorKind::Settings, message).with_advice());
         }
-        let old = match &request.old {
-            Some(old) => Some(self.open(old, &config, &request.progress).await?),
-            None => None,
-        };
-        let mut size = estimated_bytes(&new).await?;
-        if let Some(old) = &old {
-            size = size.saturating_add(estimated_bytes(old).await?);
+        let old = self.open_all(&request.old, &config, &request.progress).await?;
+        let mut size: u64 = 0;
+        for file in old.iter().chain(&new) {
+            size = size.saturating_add(estimated_bytes(file).await?);
         }
         let (old, new) = read(old, new, self.memory.partitions(size), self.memory).await?;
-        for source in request.old.iter().chain([&request.new]) {
+        for source in request.old.iter().chain(&request.new) {
             if let ExportSource::Local(file) = source {
                 file.check_unchanged().map_err(|error| error.for_object(file.name()))?;
             }
@@ -150,9 +150,18 @@ impl ExportDiffer {
         Box::pin(compare(old, new, self.memory)).await
     }
 
-    async fn open(&self, source: &ExportSource<'_>, config: &TableConfig, progress: &Progress) -> Result<ExportFile> {
-        let name = name_of(source);
-        self.open_now(source, config, progress).await.map_err(|error| error.for_object(name))
+    async fn open_all(
+        &self,
+        sources: &[ExportSource<'_>],
+        config: &TableConfig,
+        progress: &Progress,
+    ) -> Result<Vec<ExportFile>> {
+        let mut files = Vec::with_capacity(sources.len());
+        for source in sources {
+            let file = self.open_now(source, config, progress).await;
+            files.push(file.map_err(|error| error.for_object(name_of(source)))?);
+        }
+        Ok(files)
     }
 
     async fn open_now(
@@ -174,8 +183,8 @@ impl ExportDiffer {
                 let fields = (KeyFields::default(), progress);
                 FileReader::open_local(file, &version, buffer, &options, fields).await?
             }
-            ExportSource::Object(object) => {
-                let version = self.store.head(object).await?;
+            ExportSource::Object(_) | ExportSource::Version(_) => {
+                let version = version_of(&self.store, source).await?;
                 summary.size_bytes = version.size_bytes;
                 summary.version_id.clone_from(&version.object.version_id);
                 summary.etag = Some(version.etag.clone());
@@ -191,6 +200,19 @@ fn name_of(source: &ExportSource<'_>) -> String {
     match source {
         ExportSource::Local(file) => file.name().to_owned(),
         ExportSource::Object(object) => object.to_string(),
+        ExportSource::Version(version) => version.object.to_string(),
+    }
+}
+
+/// The version of an object to read.
+///
+/// # Errors
+/// When S3 does not return it, or the source is a local file.
+async fn version_of(store: &Store, source: &ExportSource<'_>) -> Result<ObjectVersion> {
+    match source {
+        ExportSource::Local(_) => Err(Error::new(ErrorKind::Internal, "a local file is no object in S3")),
+        ExportSource::Object(object) => store.head(object).await,
+        ExportSource::Version(version) => Ok(version.clone()),
     }
 }
 
@@ -199,6 +221,7 @@ fn own_key<'a>(source: &'a ExportSource<'_>) -> &'a str {
     match source {
         ExportSource::Local(file) => file.name(),
         ExportSource::Object(object) => &object.key,
+        ExportSource::Version(version) => &version.object.key,
     }
 }
 
@@ -223,16 +246,19 @@ async fn estimated_bytes(file: &ExportFile) -> Result<u64> {
 }
 
 /// Reads both exports at the same time. The first error stops the other read.
-async fn read(old: Option<ExportFile>, new: ExportFile, partitions: usize, memory: Memory) -> Result<(Export, Export)> {
+async fn read(
+    old: Vec<ExportFile>,
+    new: Vec<ExportFile>,
+    partitions: usize,
+    memory: Memory,
+) -> Result<(Export, Export)> {
     let mut tasks = JoinSet::new();
-    let (mut old_export, mut new_export) = (old.is_none().then(|| Export::none(partitions, memory)), None);
-    for (side, file) in [(Side::Old, old), (Side::New, Some(new))] {
-        let Some(file) = file else { continue };
-        let work = async move {
-            let name = file.summary.file.clone();
-            let export = Export::read(file, partitions, memory).await.map_err(|error| error.for_object(name))?;
-            Ok::<_, Error>((side, export))
-        };
+    let (mut old_export, mut new_export) = (old.is_empty().then(|| Export::none(partitions, memory)), None);
+    for (side, files) in [(Side::Old, old), (Side::New, new)] {
+        if files.is_empty() {
+            continue;
+        }
+        let work = async move { Ok::<_, Error>((side, Export::read(files, partitions, memory).await?)) };
         tasks.spawn(work.in_current_span());
     }
     while let Some(ended) = tasks.join_next().await {

@@ -1,4 +1,4 @@
-//! Reads an export once, and divides its rows by the hash of their key.
+//! Reads an export of one or several files once, and divides its rows by the hash of their key.
 
 use super::columns::ExportColumns;
 use super::memory::Memory;
@@ -15,6 +15,8 @@ pub(super) struct Export {
     pub(super) columns: ExportColumns,
     pub(super) partitions: Partitions,
     pub(super) summary: Option<ExportSummary>,
+    /// Number of files.
+    files: usize,
 }
 
 /// One export to read.
@@ -32,21 +34,35 @@ impl Export {
     /// An export without rows and columns, which is older than the first one.
     pub(super) fn none(partitions: usize, memory: Memory) -> Self {
         let partitions = Partitions::new(partitions, 0, memory);
-        Self { columns: ExportColumns::default(), partitions, summary: None }
+        Self { columns: ExportColumns::default(), partitions, summary: None, files: 0 }
     }
 
-    /// The name of the file; empty without a file.
+    /// The name of the file or of the folder, for errors with a record; empty without a file.
     pub(super) fn file(&self) -> String {
-        self.summary.as_ref().map(|summary| summary.file.clone()).unwrap_or_default()
+        let name = self.summary.as_ref().map(|summary| summary.file.clone()).unwrap_or_default();
+        match self.files {
+            0 | 1 => name,
+            files => format!("{name} ({files} files; their records are counted in the order of their keys)"),
+        }
     }
 
-    /// Reads all rows.
+    /// Reads all rows of all files.
     ///
     /// # Errors
-    /// When the file cannot be read, has a bad record or no key column, or when a key is NULL.
-    pub(super) async fn read(file: ExportFile, partitions: usize, memory: Memory) -> Result<Self> {
+    /// When a file cannot be read, has a bad record, no key column or other columns than the first one, or when a key is NULL.
+    pub(super) async fn read(files: Vec<ExportFile>, partitions: usize, memory: Memory) -> Result<Self> {
+        let mut export = Self::none(partitions, memory);
+        for file in files {
+            let name = file.summary.file.clone();
+            export.add(file).await.map_err(|error| error.for_object(name))?;
+        }
+        Ok(export)
+    }
+
+    /// Adds the rows of a file.
+    async fn add(&mut self, file: ExportFile) -> Result<()> {
         let ExportFile { reader, mut summary, key } = file;
-        let mut partitions = Partitions::new(partitions, 0, memory);
+        let rows_before = self.summary.as_ref().map_or(0, |earlier| earlier.rows);
         let mut first: Option<Divider> = None;
         let mut pass = reader.first_pass().await?;
         while let Some(batch) = pass.next().await? {
@@ -54,7 +70,7 @@ impl Export {
                 Some(divider) => divider,
                 None => first.insert(Divider::new(ExportColumns::of(pass.first_names(batch.width())?, &key)?)),
             };
-            divider.add(&batch, &mut partitions)?;
+            divider.add(&batch, rows_before, &mut self.partitions)?;
             reader.progress().add_rows(batch.rows());
             summary.rows += batch.rows() as u64;
         }
@@ -63,8 +79,32 @@ impl Export {
         summary.columns.clone_from(&columns.names);
         scan.bytes.sha256()?.clone_into(&mut summary.sha256);
         summary.decoded_bytes = scan.bytes.decoded_bytes;
-        Ok(Self { columns, partitions, summary: Some(summary) })
+        self.files += 1;
+        self.summary = Some(match self.summary.take() {
+            None => {
+                self.columns = columns;
+                summary
+            }
+            Some(earlier) => {
+                check_same_columns(&self.columns.names, &columns.names)?;
+                earlier.and(summary)
+            }
+        });
+        Ok(())
     }
+}
+
+/// Fails unless a further file of an export has the columns of the first one, in the same order.
+fn check_same_columns(first: &[String], found: &[String]) -> Result<()> {
+    if first == found {
+        return Ok(());
+    }
+    let message = format!(
+        "the file has the columns {}, but the first file of the export has {}; all files of an export need the same columns",
+        found.join(", "),
+        first.join(", ")
+    );
+    Err(Error::new(ErrorKind::FileBroken, message))
 }
 
 /// The columns at the end of the file. JSON may have more than at its beginning.
@@ -102,7 +142,8 @@ impl Divider {
         Self { columns, key: Vec::new(), values: Vec::new() }
     }
 
-    fn add(&mut self, batch: &Batch, partitions: &mut Partitions) -> Result<()> {
+    /// Adds a batch. `rows_before` is the number of records of earlier files.
+    fn add(&mut self, batch: &Batch, rows_before: u64, partitions: &mut Partitions) -> Result<()> {
         let columns = &self.columns;
         let others: Vec<usize> = (0..batch.width()).filter(|index| !columns.key.contains(index)).collect();
         for row in 0..batch.rows() {
@@ -119,7 +160,7 @@ impl Divider {
             for column in &others {
                 push_value(&mut self.values, batch.field(row, *column));
             }
-            let record = batch.position(row).record;
+            let record = rows_before + batch.position(row).record;
             partitions.push(Row { record, key: &self.key, values: &self.values })?;
         }
         Ok(())

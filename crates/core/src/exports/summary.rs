@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::columns::SchemaChanges;
+use crate::object::hash_parts;
 
 /// One export.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSummary {
-    /// The file, as the user names it, or `s3://bucket/key`.
+    /// The file, as the user names it, or `s3://bucket/key`. For an export of several files, their folder.
     pub file: String,
     /// The version id of an object in a versioned bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +28,23 @@ pub struct ExportSummary {
     pub rows: u64,
     /// The names of the columns, in the order of the file.
     pub columns: Vec<String>,
+}
+
+impl ExportSummary {
+    /// The summary of an export in several files: of the files so far, and another one.
+    pub(super) fn and(self, other: Self) -> Self {
+        let folder = self.file.rfind('/').map_or(self.file.len(), |slash| slash + 1);
+        Self {
+            file: self.file[..folder].to_owned(),
+            version_id: None,
+            etag: None,
+            size_bytes: self.size_bytes + other.size_bytes,
+            decoded_bytes: self.decoded_bytes + other.decoded_bytes,
+            sha256: hash_parts(&["export", &self.sha256, &other.sha256]),
+            rows: self.rows + other.rows,
+            columns: self.columns,
+        }
+    }
 }
 
 /// The numbers of rows by their change.

@@ -43,7 +43,7 @@ async fn diff(
     (memory, partitions): (u64, usize),
 ) -> Result<(Summary, Vec<Value>)> {
     let memory = Memory::new(memory);
-    let (old, new) = read(old, new, partitions, memory).await?;
+    let (old, new) = read(old.into_iter().collect(), vec![new], partitions, memory).await?;
     let mut comparison = compare(old, new, memory).await?;
     let mut changes = Vec::new();
     while let Some(change) = comparison.next_change()? {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::exports::ExportSource;
-use crate::object::ObjectRef;
+use crate::object::{ObjectRef, ObjectVersion};
 use crate::store::Store;
 
 const FORMAT: &str = "spillway-publish-progress";
@@ -93,7 +93,7 @@ impl ProgressFile {
         let ending = format!(".published-{}.json", stream_name(stream));
         let place = match delta {
             ExportSource::Local(file) => Place::File(PathBuf::from(format!("{}{ending}", file.name()))),
-            ExportSource::Object(object) => {
+            ExportSource::Object(object) | ExportSource::Version(ObjectVersion { object, .. }) => {
                 Place::Object(store.clone(), ObjectRef::new(&object.bucket, format!("{}{ending}", object.key)))
             }
         };

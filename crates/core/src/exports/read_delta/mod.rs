@@ -15,7 +15,7 @@ use spillway_formats::compression::DecodedLimits;
 
 pub use row::{DeltaChange, DeltaRow, DeltaValue};
 
-use super::{ChangeCounts, ExportSource, Operation, Summary, name_of};
+use super::{ChangeCounts, ExportSource, Operation, Summary, name_of, version_of};
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::key_columns::KeyFields;
 use crate::local_load::{self, Repeat};
@@ -79,8 +79,8 @@ impl DeltaFile {
                 let version = local_load::version(pipeline, file, &config, Repeat::Skip);
                 (FileReader::open_local(file, &version, buffer, &options, (fields, progress)).await?, version)
             }
-            ExportSource::Object(object) => {
-                let version = store.head(object).await?;
+            ExportSource::Object(_) | ExportSource::Version(_) => {
+                let version = version_of(store, source).await?;
                 let reader = FileReader::open(store, &version, buffer, &options, &fields).await?;
                 (reader.with_progress(progress), version)
             }
