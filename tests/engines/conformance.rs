@@ -314,6 +314,7 @@ pub(crate) fn claim_of_size(key: &str, size_bytes: u64) -> Claim {
         started_at: last_modified,
         value_rejects: None,
         table_changes: TableChanges::default(),
+        succession: None,
     };
     let body = Body { sha256: "0".repeat(64), content_id: None, decoded_bytes: size_bytes, lake_key: None };
     Claim { file, body: Some(body), may_create_table: false }

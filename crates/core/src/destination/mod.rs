@@ -39,6 +39,7 @@ mod redact;
 mod redshift;
 mod rows;
 pub(crate) mod source;
+mod succession;
 mod table;
 mod transaction;
 mod value_rejects;
@@ -75,6 +76,7 @@ pub use probe::{LedgerProbe, Probe};
 #[cfg(test)]
 pub(crate) use redshift::redshift_statements;
 pub use redshift::{RedshiftDatabase, RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
+pub use succession::Succession;
 pub use value_rejects::ValueRejects;
 
 /// Returns the destination that the credentials name. Its first call connects.
@@ -116,6 +118,8 @@ pub struct FileClaim {
     pub value_rejects: Option<Arc<ValueRejects>>,
     /// The changes of the table for this file, requested and made.
     pub table_changes: TableChanges,
+    /// The place among the deltas of the table, if the file is a delta that an import of exports has written.
+    pub succession: Option<Succession>,
 }
 
 /// A file's columns, and how much of the file they were inferred from.

@@ -110,6 +110,9 @@ impl<C: LoadConnection> Load<C> {
                 }
             }
         }
+        if let Some(succession) = &file.succession {
+            ledger.succeed(connection, &claim, succession).await?;
+        }
         let counts = match counts.rows_parsed {
             0 if !database.options.load_mode.deletes_missing() => counts,
             rows_parsed => {

@@ -18,6 +18,7 @@ mod load_details;
 mod runs;
 mod sql;
 mod statements;
+mod succession;
 mod syncs;
 mod table;
 mod table_changes;

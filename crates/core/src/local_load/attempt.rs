@@ -186,6 +186,7 @@ impl LoadAttempt for LocalAttempt<'_> {
             started_at: self.started_at,
             value_rejects: None,
             table_changes: self.table_changes.clone(),
+            succession: None,
         }
     }
 

@@ -297,6 +297,7 @@ impl<'a> Attempt<'a> {
             started_at: self.started_at,
             value_rejects: None,
             table_changes: self.table_changes.clone(),
+            succession: None,
         }
     }
 

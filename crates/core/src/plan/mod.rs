@@ -263,6 +263,7 @@ impl Planner {
             started_at: Timestamp::now(),
             value_rejects: (remaining > 0).then(|| Arc::new(ValueRejects::new(remaining))),
             table_changes: TableChanges::default(),
+            succession: None,
         };
         let body = body(file, &rows);
         let schema = FileSchema::Final { schema: &rows.schema, body: &body };
