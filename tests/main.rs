@@ -59,6 +59,8 @@ mod load {
     mod extract;
     // Extracts as requests: in the function, in a task, from another database.
     mod extract_requests;
+    // Imports of full exports: a chain of versions, kills at each step, takeovers, refused exports, and the published stream.
+    mod exports;
     // Compressed, truncated and misnamed files, and CSV dialects.
     pub(crate) mod files;
     // Unusual and hostile files: the outcome of each, and the memory.

@@ -53,6 +53,13 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
         | P::ExtractPartVisible
         | P::ExtractPartsVisible
         | P::ExtractManifestWritten => return Err("only an extract reaches it"),
+        P::ImportRegistered
+        | P::ImportLocked
+        | P::ImportDeltaWritten
+        | P::ImportPlanned
+        | P::ImportApplied
+        | P::ImportPublished
+        | P::ImportFinished => return Err("only an import of exports reaches it"),
         P::RawRegistered => return Err("its files stay in place"),
         P::StagingChunk => return Err("it needs a file of more than 64 MiB"),
         P::RowsPartSent => return Err("it needs a file of more than 8 MiB"),

@@ -334,4 +334,11 @@ kill_points! {
     ExtractPartVisible extract_part_visible: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
     ExtractPartsVisible extract_parts_visible: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
     ExtractManifestWritten extract_manifest_written: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];
+    ImportRegistered import_registered: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportLocked import_locked: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportDeltaWritten import_delta_written: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportPlanned import_planned: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportApplied import_applied: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportPublished import_published: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
+    ImportFinished import_finished: OutOfReach("only an import of exports reaches it, and load::exports kills it there") [] [mariadb postgresql];
 }

@@ -99,6 +99,16 @@ impl KinesisRecord {
         &self.partition_key
     }
 
+    /// Its shard.
+    pub fn shard(&self) -> &str {
+        &self.shard
+    }
+
+    /// Its number in the shard.
+    pub fn sequence_number(&self) -> &str {
+        &self.sequence_number
+    }
+
     /// The record in an event for the function.
     fn event(&self, record_id: &str) -> Value {
         json!({

@@ -141,6 +141,20 @@ pub enum Failpoint {
     ExtractPartsVisible,
     /// The manifest was written; the state does not say that the extract is published.
     ExtractManifestWritten,
+    /// All files of an export are there, and its record was written.
+    ImportRegistered,
+    /// The import of an export has the lock of its table.
+    ImportLocked,
+    /// The delta of an import exists; the import is not planned.
+    ImportDeltaWritten,
+    /// The import is planned; nothing of it is loaded or published.
+    ImportPlanned,
+    /// The delta is loaded; the state of the table does not say so.
+    ImportApplied,
+    /// All changes are in the stream; the state of the table does not say so.
+    ImportPublished,
+    /// The state of the table says that the export is imported; its record does not.
+    ImportFinished,
 }
 
 /// The failpoints among the rows of one file: after the first rows were sent, and after half of the bytes.
@@ -215,7 +229,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 52] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -261,6 +275,13 @@ impl Failpoint {
         Self::ExtractPartVisible,
         Self::ExtractPartsVisible,
         Self::ExtractManifestWritten,
+        Self::ImportRegistered,
+        Self::ImportLocked,
+        Self::ImportDeltaWritten,
+        Self::ImportPlanned,
+        Self::ImportApplied,
+        Self::ImportPublished,
+        Self::ImportFinished,
     ];
 
     /// The name in `SPILLWAY_FAILPOINT`: that of the variant.
@@ -352,7 +373,14 @@ impl Failpoint {
             | Self::ExtractPlanned
             | Self::ExtractPartVisible
             | Self::ExtractPartsVisible
-            | Self::ExtractManifestWritten => ErrorKind::Service,
+            | Self::ExtractManifestWritten
+            | Self::ImportRegistered
+            | Self::ImportLocked
+            | Self::ImportDeltaWritten
+            | Self::ImportPlanned
+            | Self::ImportApplied
+            | Self::ImportPublished
+            | Self::ImportFinished => ErrorKind::Service,
         }
     }
 }

@@ -35,6 +35,8 @@ struct State {
     objects: BTreeMap<String, StoredObject>,
     /// Key and parts of each unfinished upload, by upload id.
     uploads: BTreeMap<String, (String, BTreeMap<u32, Vec<u8>>)>,
+    /// The metadata of unfinished uploads, by upload id.
+    upload_metadata: BTreeMap<String, Vec<(String, String)>>,
     tables: BTreeMap<String, Value>,
     partitions: BTreeMap<String, Value>,
     faults: Vec<Fault>,

@@ -101,6 +101,14 @@ impl ObjectVersion {
         Self { object, id, etag, size_bytes, last_modified, content_encoding: None, content_type: None }
     }
 
+    /// Returns a version for records of a stream. Their range is in the key of `object`, and `content` is a hash of them.
+    pub(crate) fn of_records(object: ObjectRef, content: String, size_bytes: u64, read_at: Timestamp) -> Self {
+        let parts = ["records", object.bucket.as_str(), object.key.as_str(), content.as_str()];
+        let id = SourceId(hash_parts(&parts));
+        let (etag, last_modified) = (content, read_at);
+        Self { object, id, etag, size_bytes, last_modified, content_encoding: None, content_type: None }
+    }
+
     /// Sets the `Content-Type` header.
     #[must_use]
     pub fn with_content_type(mut self, content_type: Option<String>) -> Self {

@@ -1,5 +1,5 @@
 //! The ingest function: runs a request, such as a prefix, a time window, a replay or a sweep. With `STREAM_TABLE_FIELD` it
-//! transforms the records of a stream instead.
+//! transforms the records of a stream instead, and with `EXPORT_TARGET` it imports full exports.
 //!
 //! Clients are built once per process. If an object fails, the invocation fails, because a caller may ignore the
 //! response.
@@ -13,6 +13,7 @@ use spillway_core::config::{IngestRole, IngestSettings};
 use spillway_core::deadline::Deadline;
 use spillway_core::dispatch::{DispatchSettings, Dispatcher, Tasks};
 use spillway_core::error::{Error, ErrorKind, Result, chain};
+use spillway_core::exports::ExportImporter;
 use spillway_core::request::{DefaultRequest, Request};
 use spillway_core::stream::{Transform, is_stream_event};
 use spillway_core::telemetry::{self, LogSettings};
@@ -23,6 +24,8 @@ enum Function {
     Requests(Box<Requests>),
     /// Transforms the records of a stream.
     Stream(Box<Transform>),
+    /// Imports full exports.
+    Exports(Box<ExportImporter>),
 }
 
 /// What requests need.
@@ -45,6 +48,7 @@ async fn start() -> anyhow::Result<Function> {
     Ok(match IngestRole::from_env().context("the function's settings are invalid")? {
         IngestRole::Requests(settings) => Function::Requests(Box::new(connect(*settings).await)),
         IngestRole::Stream(settings) => Function::Stream(Box::new(Transform::new(settings))),
+        IngestRole::Exports(settings) => Function::Exports(Box::new(ExportImporter::new(*settings).await)),
     })
 }
 
@@ -65,6 +69,7 @@ async fn invoke(function: &Function, event: LambdaEvent<Value>) -> Result<Value,
     let result = match function {
         Function::Requests(requests) => run(requests, &event.payload, &Deadline::within(remaining)).await,
         Function::Stream(transform) => transform.run(&event.payload).await,
+        Function::Exports(importer) => importer.run(&event.payload, &Deadline::within(remaining)).await,
     };
     result.map_err(|error| Diagnostic { error_type: error.kind().name().to_owned(), error_message: chain(&error) })
 }

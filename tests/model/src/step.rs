@@ -145,6 +145,14 @@ pub const NOT_MODELED: &[&str] = &[
     "ExtractPartVisible",
     "ExtractPartsVisible",
     "ExtractManifestWritten",
+    // An import of exports loads its delta with the modeled load; its lock and its plan are not modeled.
+    "ImportRegistered",
+    "ImportLocked",
+    "ImportDeltaWritten",
+    "ImportPlanned",
+    "ImportApplied",
+    "ImportPublished",
+    "ImportFinished",
 ];
 
 impl Step {

@@ -77,7 +77,11 @@ fn each_program_reads_the_settings_that_are_declared_for_it() {
                 ReadBy::Trigger => *program == ReadBy::Trigger,
                 ReadBy::IngestAndTask => *program != ReadBy::Trigger,
                 ReadBy::Task => is_task,
-                ReadBy::Stream | ReadBy::CommandLine | ReadBy::TestBuilds => false,
+                ReadBy::Stream
+                | ReadBy::Exports
+                | ReadBy::ExportsAndCommandLine
+                | ReadBy::CommandLine
+                | ReadBy::TestBuilds => false,
             };
             // The SDK reads this one. Variables of a platform are looked up everywhere and set only there.
             let is_exempt = info.name == "AWS_ENDPOINT_URL" || info.category == Category::Platform;

@@ -13,7 +13,7 @@ use crate::policy::{Action, Retry, policy};
 const COMMAND: &str = "UPDATE_DOCS=1 cargo test -p spillway-core --lib generated_page";
 
 /// The sections of `docs/settings.md`, in order.
-const CATEGORIES: [Category; 13] = [
+const CATEGORIES: [Category; 14] = [
     Category::Storage,
     Category::Database,
     Category::Loading,
@@ -22,6 +22,7 @@ const CATEGORIES: [Category; 13] = [
     Category::Fallback,
     Category::Tasks,
     Category::Streams,
+    Category::Exports,
     Category::Outcomes,
     Category::Request,
     Category::Logs,
@@ -105,6 +106,7 @@ fn title(category: Category) -> &'static str {
         Category::Fallback => "Fallback and lake",
         Category::Tasks => "Fargate tasks",
         Category::Streams => "Streams",
+        Category::Exports => "Exports",
         Category::Outcomes => "Metrics, events and retries",
         Category::Request => "Default request",
         Category::Logs => "Logs",
@@ -131,6 +133,9 @@ fn introduction(category: Category) -> &'static str {
         Category::Streams => {
             "[Streams](streams.md) describes the transform. `templates/streaming.yaml` sets these from its parameters."
         }
+        Category::Exports => {
+            "[The import of exports](exports.md#import) describes them. `templates/exports.yaml` sets these from its parameters."
+        }
         Category::Outcomes => "[Operations](operations.md) describes the metrics and events.",
         Category::Request => {
             "The task loads what these settings name. So does the ingest function when it is called without a request."
@@ -152,6 +157,8 @@ fn readers(read_by: ReadBy) -> &'static str {
         ReadBy::IngestAndTask => "ingest function, task",
         ReadBy::Task => "task",
         ReadBy::Stream => "stream function",
+        ReadBy::Exports => "exports function",
+        ReadBy::ExportsAndCommandLine => "exports function, command line",
         ReadBy::CommandLine => "command line",
         ReadBy::TestBuilds => "test builds",
     }

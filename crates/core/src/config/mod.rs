@@ -17,6 +17,7 @@ mod explain;
 mod programs;
 mod read;
 mod read_database;
+mod read_exports;
 mod read_redshift;
 mod read_stream;
 #[cfg(test)]

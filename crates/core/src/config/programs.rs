@@ -4,8 +4,9 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
-use super::{read_stream, settings};
+use super::{read_exports, read_stream, settings};
 use crate::error::{Error, Result, chain};
+use crate::exports::ImportSettings;
 use crate::launch::LaunchSettings;
 use crate::object::ObjectRef;
 use crate::pipeline::PipelineConfig;
@@ -48,6 +49,8 @@ pub enum IngestRole {
     Requests(Box<IngestSettings>),
     /// It transforms records of a stream, because `STREAM_TABLE_FIELD` is set.
     Stream(StreamSettings),
+    /// It imports full exports, because `EXPORT_TARGET` is set.
+    Exports(Box<ImportSettings>),
 }
 
 /// Settings of the task.
@@ -107,9 +110,14 @@ impl IngestRole {
 
     /// Reads the role and its settings.
     pub fn read(environment: &Environment) -> Result<Self> {
-        Ok(match read_stream::stream(environment)? {
-            Some(settings) => Self::Stream(settings),
-            None => Self::Requests(Box::new(IngestSettings::read(environment)?)),
+        Ok(match (read_stream::stream(environment)?, read_exports::exports(environment)?) {
+            (Some(settings), None) => Self::Stream(settings),
+            (None, Some(settings)) => Self::Exports(Box::new(settings)),
+            (None, None) => Self::Requests(Box::new(IngestSettings::read(environment)?)),
+            (Some(_), Some(_)) => {
+                let message = "STREAM_TABLE_FIELD and EXPORT_TARGET are both set; each needs a function of its own";
+                return Err(settings_error(message.to_owned()));
+            }
         })
     }
 }

@@ -52,6 +52,8 @@ pub enum Category {
     Tasks,
     /// The transform of streams.
     Streams,
+    /// The import of full exports.
+    Exports,
     /// Metrics, events and retries of outcomes.
     Outcomes,
     /// The default request of the task and the ingest function.
@@ -79,6 +81,10 @@ pub enum ReadBy {
     Task,
     /// The ingest function as the transform of a stream.
     Stream,
+    /// The ingest function as the import of exports.
+    Exports,
+    /// The import of exports and the command line.
+    ExportsAndCommandLine,
     /// The command line.
     CommandLine,
     /// Every program that is built with the feature `failpoints`.

@@ -187,7 +187,11 @@ fn the_template_sets_each_setting_for_each_program_that_reads_it() {
                 (false, false)
             }
             ReadBy::Task => (false, true),
-            ReadBy::Stream | ReadBy::CommandLine | ReadBy::TestBuilds => {
+            ReadBy::Stream
+            | ReadBy::Exports
+            | ReadBy::ExportsAndCommandLine
+            | ReadBy::CommandLine
+            | ReadBy::TestBuilds => {
                 panic!("{} is not for deployed programs, and the template sets it", info.name)
             }
         };

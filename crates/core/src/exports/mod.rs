@@ -11,6 +11,7 @@ mod change;
 mod columns;
 mod compare;
 mod delta;
+mod import;
 mod memory;
 mod partitions;
 mod publish;
@@ -30,6 +31,7 @@ use tracing::Instrument;
 pub use change::{Change, Value};
 pub use columns::SchemaChanges;
 pub use delta::{DeltaCompression, DeltaWriter};
+pub use import::{Completion, ExportImporter, ImportSettings, ImportTarget};
 pub use publish::{DeltaPublisher, MessageFormat, Publication, PublishRequest, PublishSummary, Scope, Start};
 pub use read_delta::{DeltaChange, DeltaFile, DeltaReader, DeltaRow, DeltaValue};
 pub use sort::Operation;
@@ -119,7 +121,11 @@ impl ExportDiffer {
     /// Connects to nothing yet. `memory_bytes` is `DIFF_MEMORY`.
     pub async fn new(pipeline: PipelineConfig, memory_bytes: u64) -> Self {
         let config = Box::pin(sdk_config(&pipeline.region)).await;
-        Self { pipeline, memory: Memory::new(memory_bytes), store: Store::new(&config) }
+        Self::with_store(pipeline, memory_bytes, Store::new(&config))
+    }
+
+    fn with_store(pipeline: PipelineConfig, memory_bytes: u64, store: Store) -> Self {
+        Self { pipeline, memory: Memory::new(memory_bytes), store }
     }
 
     /// Compares two exports.

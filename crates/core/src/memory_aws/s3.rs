@@ -51,6 +51,7 @@ impl State {
         match call.operation {
             "CreateMultipartUpload" => {
                 let id = self.create_upload(&call.key);
+                self.upload_metadata.insert(id.clone(), metadata_of(call.request));
                 xml(format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"))
             }
             "CompleteMultipartUpload" => self.complete_upload(call),
@@ -176,6 +177,10 @@ impl State {
             return error(404, "NoSuchUpload");
         };
         let etag = self.put_in_parts(&key, parts.into_values().flatten().collect());
+        let metadata = self.upload_metadata.remove(call.parameter("uploadId")).unwrap_or_default();
+        if let Some(object) = self.objects.get_mut(&key) {
+            object.metadata = metadata;
+        }
         xml(format!("<CompleteMultipartUploadResult><ETag>{}</ETag></CompleteMultipartUploadResult>", quoted(&etag)))
     }
 

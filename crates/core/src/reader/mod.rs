@@ -123,6 +123,16 @@ impl FileReader {
     }
 
     /// A reader of these bytes, as the body of `object`.
+    pub(crate) fn of_bytes(
+        bytes: ::bytes::Bytes,
+        object: &ObjectVersion,
+        options: &ReadOptions,
+        key_fields: KeyFields,
+    ) -> Self {
+        Self::of(object, StoredFile::Memory(bytes), options, key_fields, Progress::default())
+    }
+
+    /// A reader of these bytes, as the body of `object`.
     #[cfg(test)]
     pub(crate) fn in_memory(bytes: impl Into<::bytes::Bytes>, object: &ObjectVersion, options: &ReadOptions) -> Self {
         let stored = StoredFile::Memory(bytes.into());

@@ -143,7 +143,7 @@ settings! { Limits LIMITS {
     /// Memory of a comparison of two exports, in addition to the buffers of the two readers. Other rows are in temporary files
     /// in the folder that `TMPDIR` names.
     DIFF_MEMORY: u64 = Value::number("number of bytes", 1 << 20, 1 << 40),
-        CommandLine, Template::NotSet, default "67108864";
+        ExportsAndCommandLine, Template::NotSet, default "67108864";
 
     /// How long a file stays locked after its worker has died.
     LEASE_SECONDS: Duration = Value::number("number of seconds", 5, 3600), All, Template::NotSet, default "60";

@@ -1,6 +1,7 @@
 //! Every setting, declared once. A variable that is not declared here is not read.
 
 mod database;
+mod exports;
 mod fallback;
 mod files;
 mod loading;
@@ -9,6 +10,7 @@ mod storage;
 mod streams;
 
 pub use database::*;
+pub use exports::*;
 pub use fallback::*;
 pub use files::*;
 pub use loading::*;
@@ -19,7 +21,7 @@ pub use streams::*;
 use super::setting::Declared;
 
 /// The declarations, by category.
-const ALL: [&[&dyn Declared]; 13] = [
+const ALL: [&[&dyn Declared]; 14] = [
     storage::STORAGE,
     database::DATABASE,
     loading::LOADING,
@@ -28,6 +30,7 @@ const ALL: [&[&dyn Declared]; 13] = [
     fallback::FALLBACK,
     programs::TASKS,
     streams::STREAMS,
+    exports::EXPORTS,
     programs::OUTCOMES,
     programs::REQUEST,
     programs::LOGS,

@@ -38,7 +38,7 @@ settings! { Storage STORAGE {
     LAKE_PREFIX: String = PREFIX, All, Template::Parameter("LakePrefix");
 }}
 
-const PREFIX: Value<String> = Value::Text { form: "a key prefix outside the other prefixes", parse: prefix };
+pub(super) const PREFIX: Value<String> = Value::Text { form: "a key prefix outside the other prefixes", parse: prefix };
 
 /// The prefixes between the commas. The whole bucket is one empty prefix.
 fn upload_prefixes(text: &str) -> Result<Vec<String>, Reason> {

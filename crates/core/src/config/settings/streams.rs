@@ -16,14 +16,14 @@ settings! { Streams STREAMS {
     /// it, goes to the error prefix. `templates/streaming.yaml` sets it (`KeyFields`).
     STREAM_KEY_FIELDS: Vec<String> = Value::list("names of fields separated by commas"), Stream, Template::NotSet;
 
-    /// Format of the messages of `spillway publish`: the envelope of Debezium, or the JSON of AWS DMS.
+    /// Format of published changes: the envelope of Debezium, or the JSON of AWS DMS.
     PUBLISH_FORMAT: MessageFormat = Value::Choice(&[
         Choice::new("debezium", MessageFormat::Debezium),
         Choice::new("dms", MessageFormat::Dms),
-    ]), CommandLine, Template::NotSet, default "debezium";
+    ]), ExportsAndCommandLine, Template::NotSet, default "debezium";
 
-    /// Largest record that `spillway publish` sends, with its partition key. A stream accepts 1 MiB, unless its own setting
+    /// Largest record of a published change, with its partition key. A stream accepts 1 MiB, unless its own setting
     /// `MaxRecordSizeInKiB` is larger.
     PUBLISH_MAX_RECORD_BYTES: usize = Value::number("number of bytes", 1024, 10 << 20),
-        CommandLine, Template::NotSet, default "1048576";
+        ExportsAndCommandLine, Template::NotSet, default "1048576";
 }}

@@ -399,7 +399,7 @@ impl Fixture {
 }
 
 /// A deadline that is never reached.
-fn no_deadline() -> Deadline {
+pub(super) fn no_deadline() -> Deadline {
     Deadline::until_stopped(tokio::sync::watch::channel(false).1)
 }
 

@@ -12,6 +12,8 @@ mod begin;
 mod commit;
 /// Leases, uploads and fallback objects of an earlier attempt.
 mod earlier_attempt;
+/// Imports of full exports, step by step.
+mod exports;
 /// Each entry of the retry policy, and its retries.
 mod failure_table;
 /// A database that follows a script.

@@ -1,0 +1,186 @@
+//! A consumer of published changes: applies the records of a Kinesis data stream to tables.
+//!
+//! Lambda calls the function with the records of one shard, in their order, and calls it again with the same records if it fails. The
+//! changes of a table are loaded in one transaction. Its ledger row names the first and the last record, so records that come again
+//! are found loaded. Records that come again with others are applied again, which changes nothing: each has its whole row, and the
+//! changes of a row are in one shard.
+
+use std::collections::BTreeMap;
+
+use aws_smithy_types::base64;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::attempt::ChangesAttempt;
+use super::{ExportImporter, wrong_settings};
+use crate::deadline::Deadline;
+use crate::destination::TableChanges;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_columns::KeyFields;
+use crate::object::{ObjectRef, ObjectVersion, hash_parts};
+use crate::reader::FileReader;
+use crate::request::invalid;
+
+/// The event of an event source mapping.
+#[derive(Debug, Deserialize)]
+struct KinesisEvent {
+    #[serde(rename = "Records")]
+    records: Vec<EventRecord>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EventRecord {
+    /// Shard and sequence number.
+    #[serde(rename = "eventID")]
+    id: String,
+    #[serde(rename = "eventSourceARN")]
+    stream: String,
+    kinesis: RecordData,
+}
+
+#[derive(Debug, Deserialize)]
+struct RecordData {
+    /// Base64.
+    data: String,
+}
+
+/// The part of a message that names its table. The other parts are read as a file of changes.
+#[derive(Debug, Deserialize)]
+struct Message {
+    source: MessageSource,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageSource {
+    tenant: Option<String>,
+    table: String,
+    export_version: String,
+    key: Vec<String>,
+}
+
+/// The changes of one table in the order of their records.
+#[derive(Debug)]
+struct TableRecords {
+    stream: String,
+    version: String,
+    key: Vec<String>,
+    first: String,
+    last: String,
+    lines: Vec<u8>,
+    count: u64,
+}
+
+/// Whether an event has the records of a Kinesis data stream.
+pub(super) fn is_kinesis_event(event: &Value) -> bool {
+    event["Records"][0]["eventSource"] == "aws:kinesis"
+}
+
+impl ExportImporter {
+    /// Applies the records of an event. After an error, some tables may have theirs; the same event can be applied again.
+    pub(super) async fn consume(&self, event: &Value, deadline: &Deadline) -> Result<Value> {
+        if !self.settings.target.has_database() {
+            return Err(wrong_settings(
+                "records of a stream are applied to a database, so EXPORT_TARGET must be database",
+            ));
+        }
+        for ((tenant, table), records) in by_table(event)? {
+            let place = format!("{tenant}/{table}");
+            self.apply_records(&tenant, &table, records, deadline).await.map_err(|error| error.for_object(place))?;
+        }
+        Ok(json!({"batchItemFailures": []}))
+    }
+
+    async fn apply_records(&self, tenant: &str, table: &str, records: TableRecords, deadline: &Deadline) -> Result<()> {
+        let TableRecords { stream, version, key, first, last, lines, count } = records;
+        let export = format!("{}{tenant}/{table}/{version}/changes.jsonl", self.settings.prefix);
+        let (parts, config) = self.table_of_changes(&export, &key)?;
+        let object = ObjectRef::new(stream, format!("{tenant}/{table}/{first} to {last}"));
+        let (sha256, started_at) = (hash_parts(&[&String::from_utf8_lossy(&lines)]), Timestamp::now());
+        let source = ObjectVersion::of_records(object, sha256, lines.len() as u64, started_at);
+        let fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
+        let reader = FileReader::of_bytes(Bytes::from(lines), &source, &config.files, fields);
+        let table_changes = TableChanges::default();
+        let attempt =
+            ChangesAttempt { importer: self, deadline, delta: None, source, config, started_at, table_changes };
+        let is_new = attempt.load(reader).await?.is_some();
+        info!(tenant, table, records = count, is_new, "applied the records of a stream");
+        Ok(())
+    }
+}
+
+/// The records of each tenant and table.
+fn by_table(event: &Value) -> Result<BTreeMap<(String, String), TableRecords>> {
+    let event = KinesisEvent::deserialize(event)
+        .map_err(|error| invalid("the event is not one of a Kinesis data stream").with_source(error))?;
+    let mut tables: BTreeMap<(String, String), TableRecords> = BTreeMap::new();
+    for record in event.records {
+        let broken = |why: &str| {
+            let error = Error::new(ErrorKind::FileBroken, format!("the record {} {why}", record.id));
+            error.for_object(&record.stream)
+        };
+        let data = base64::decode(&record.kinesis.data).map_err(|_| broken("is not Base64"))?;
+        let message: Message = serde_json::from_slice(&data)
+            .map_err(|error| broken("is not a message of spillway in the format debezium").with_source(error))?;
+        let MessageSource { tenant, table, export_version, key } = message.source;
+        let found = tables.entry((tenant.unwrap_or_default(), table)).or_insert_with(|| TableRecords {
+            stream: record.stream.clone(),
+            version: String::new(),
+            key: Vec::new(),
+            first: record.id.clone(),
+            last: String::new(),
+            lines: Vec::new(),
+            count: 0,
+        });
+        (found.version, found.key) = (export_version, key);
+        found.last.clone_from(&record.id);
+        found.lines.extend_from_slice(&data);
+        found.lines.push(b'\n');
+        found.count += 1;
+    }
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: u32, message: &Value) -> Value {
+        let data = base64::encode(message.to_string());
+        json!({"eventSource": "aws:kinesis", "eventID": format!("shard:{id}"), "eventSourceARN": "arn", "kinesis": {"data": data}})
+    }
+
+    fn message(tenant: &str, id: u32) -> Value {
+        let source = json!({"tenant": tenant, "table": "orders", "export_version": "V1", "key": ["id"]});
+        json!({"op": "c", "before": null, "after": {"id": id.to_string()}, "source": source})
+    }
+
+    #[test]
+    fn records_are_divided_by_tenant_and_table_in_their_order() {
+        let records: Vec<Value> =
+            [("b", 1), ("a", 2), ("b", 3)].map(|(tenant, id)| record(id, &message(tenant, id))).to_vec();
+        let event = json!({"Records": records});
+        assert!(is_kinesis_event(&event));
+        let tables = by_table(&event).unwrap();
+        let found: Vec<_> = tables.iter().map(|((tenant, _), found)| (tenant.as_str(), found.count)).collect();
+        assert_eq!(found, [("a", 1), ("b", 2)]);
+        let b = &tables[&("b".to_owned(), "orders".to_owned())];
+        assert_eq!(
+            (b.first.as_str(), b.last.as_str(), b.key.as_slice()),
+            ("shard:1", "shard:3", &["id".to_owned()][..])
+        );
+        let lines = String::from_utf8(b.lines.clone()).unwrap();
+        assert_eq!(lines.lines().map(|line| line.contains("\"3\"")).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn other_records_are_errors() {
+        let event = json!({"Records": [record(1, &json!({"op": "c"}))]});
+        let error = by_table(&event).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FileBroken);
+        assert!(error.to_string().contains("shard:1"), "{error}");
+        assert!(!is_kinesis_event(&json!({"export": {}})));
+    }
+}

@@ -1,0 +1,80 @@
+//! The step fail: records a failure, and drops the planned import if nothing of it is stored or sent.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tracing::{error, warn};
+
+use super::request::{Failure, Held};
+use super::state::{PlannedImport, VersionRecord, VersionState};
+use super::{ExportImporter, lock_end};
+use crate::deadline::Deadline;
+use crate::error::{ErrorKind, Result, chain};
+
+impl ExportImporter {
+    /// Ends a failed import, and releases the lock.
+    pub(super) async fn fail(&self, held: &Held, failure: &Failure, deadline: &Deadline) -> Result<Value> {
+        let until = lock_end(deadline);
+        // With another number, no earlier attempt of this import can send COMMIT any more.
+        let fenced = self
+            .registry
+            .change_state(held.names(), |state| {
+                state.renew(held.fence, until)?;
+                Ok((state.take_next_fence(), state.planned.clone()))
+            })
+            .await;
+        let (fence, planned) = match fenced {
+            Ok(fenced) => fenced,
+            Err(error) if error.kind() == ErrorKind::LeaseLost => {
+                warn!(error = %chain(&error), "another import has the lock, so this failure changes nothing");
+                return Ok(json!({"status": "lost"}));
+            }
+            Err(error) => return Err(error),
+        };
+        let planned = planned.filter(|planned| planned.version == held.place.version);
+        let is_kept = match &planned {
+            Some(planned) => self.must_be_finished(planned).await,
+            None => false,
+        };
+        let now = Timestamp::now();
+        let (kind, message) = (failure.kind.clone(), failure.message());
+        let note = |record: &mut Option<VersionRecord>| {
+            let Some(record) = record.as_mut().filter(|record| record.state != VersionState::Done) else { return };
+            (record.error_kind, record.error) = (Some(kind.clone()), Some(message.clone()));
+            if !is_kept {
+                (record.state, record.ended_at) = (VersionState::Failed, Some(now));
+            }
+        };
+        self.registry.change_record(&held.place, note).await?;
+        self.registry
+            .change_state(held.names(), |state| {
+                state.renew(fence, until)?;
+                if !is_kept {
+                    state.planned = None;
+                }
+                state.release(fence);
+                Ok(())
+            })
+            .await?;
+        let (tenant, table) = held.names();
+        let version = &held.place.version;
+        error!(tenant, table, version, kind, error = message, is_kept, "the import of an export failed");
+        Ok(json!({"status": if is_kept { "kept" } else { "dropped" }}))
+    }
+
+    /// Whether a planned import may be stored or sent in parts. If the ledger cannot be read, it may be stored.
+    async fn must_be_finished(&self, planned: &PlannedImport) -> bool {
+        if planned.may_be_published || planned.statistics.is_loaded {
+            return true;
+        }
+        if !self.settings.target.has_database() || planned.statistics.changes() == 0 {
+            return false;
+        }
+        match self.is_loaded(planned).await {
+            Ok(is_loaded) => is_loaded,
+            Err(error) => {
+                warn!(error = %chain(&error), "the ledger cannot be read, so the import is finished later");
+                true
+            }
+        }
+    }
+}
