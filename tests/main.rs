@@ -173,6 +173,8 @@ mod deploy {
     mod crawler;
     // Extracts in a deployed stack, in the function and in a task.
     mod extract;
+    // Imports of full exports by the deployed state machine: many tenants and versions at once.
+    mod exports;
     // The deployed template, used through S3 and Lambda.
     mod e2e;
     // The values that the parameters of the templates accept, and the alarm on missing sweeps.

@@ -78,7 +78,7 @@ fn key_is_no_alias() -> Result<()> {
         "1234abcd-12ab-34cd-56ef-1234567890ab",
         "*",
     ];
-    for (path, count) in [("template.yaml", 4), ("templates/streaming.yaml", 3)] {
+    for (path, count) in [("template.yaml", 4), ("templates/streaming.yaml", 3), ("templates/exports.yaml", 5)] {
         let template = Template::read_file(path, &[])?;
         let parameters = template.document()["Parameters"].as_object().context("no parameters")?;
         let names: Vec<&str> = parameters.keys().map(String::as_str).filter(|name| name.ends_with("KeyArn")).collect();

@@ -11,6 +11,7 @@
 //! - S3 returns 404 instead of 403 for a missing key only to callers that may list the bucket.
 
 mod calls;
+mod exports;
 mod policy;
 mod size;
 mod streaming;

@@ -101,6 +101,16 @@ impl Deployment {
         deploy_template(template, &self.account, stack, &parameters.iter().copied().collect()).await
     }
 
+    /// Deploys another template of the workspace into an account, without the stack of Spillway. Returns its outputs.
+    pub async fn deploy_alone(
+        account: &Account,
+        template: &str,
+        stack: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Value> {
+        deploy_template(template, account, stack, &parameters.iter().copied().collect()).await
+    }
+
     /// Adds variables to the environment of both functions, for tests that need shorter times or failpoints.
     pub async fn set_variables(&self, variables: &Settings) -> Result<()> {
         for output in ["TriggerFunctionName", "IngestFunctionName"] {

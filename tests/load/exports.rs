@@ -1,280 +1,21 @@
 //! Imports of full exports, step by step as the state machine of `templates/exports.yaml` runs them: a chain of versions, kills at
 //! each step, workers that stall, and exports that are refused. After each, the table is equal to the newest accepted export.
 
-use std::collections::BTreeMap;
+mod consumer;
+mod site;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use aws_smithy_types::base64;
 use rstest::rstest;
 use serde_json::{Value, json};
-use spillway_formats::compression::Compressor;
 use spillway_test_env::database::Engine;
 use spillway_test_env::failpoint::Pause;
-use spillway_test_env::firehose::{KinesisRecord, kinesis, records};
-use spillway_test_env::lambda::{Call, Function, Response};
-use spillway_test_env::settings::Settings;
-use spillway_test_env::test_env::TestEnv;
-use spillway_test_env::wait;
+use spillway_test_env::firehose::records;
+use spillway_test_env::lambda::{Call, Function};
 
-const TIMEOUT: Duration = Duration::from_secs(90);
-const STREAM: &str = "shop-changes";
-const TABLE: &str = "tenant_test_table";
-const STATE: &str = "export-registry/tenant/test_table/state.json";
-/// Errors after which the state machine repeats a step.
-const REPEATED: [&str; 4] = ["busy", "conflict", "failover", "commit_unknown"];
-
-/// Name and price of each row, by its id.
-type Rows = BTreeMap<u64, (String, Option<String>)>;
-
-/// A bucket with exports of one table, a stream, and the table.
-struct Site {
-    test_env: Arc<TestEnv>,
-    settings: Settings,
-}
-
-/// The result of one run of the state machine.
-#[derive(Debug, PartialEq, Eq)]
-enum Execution {
-    Done,
-    Stale,
-    Failed(String),
-}
-
-impl Site {
-    async fn new(engine: Engine, target: &str) -> Result<Self> {
-        let test_env = TestEnv::on(engine).await?;
-        let settings = test_env
-            .settings()
-            .without("RDS_TABLE")
-            .with("TABLE_PATTERN", "exports/{tenant}/{table}/{version}/{file} => {tenant}_{table}")
-            .with("EXPORT_TARGET", target)
-            .with("EXPORT_PREFIX", "exports/")
-            .with("EXPORT_STREAM", STREAM)
-            .with("EXPORT_KEY", "id")
-            .with("EXPORT_QUIET_SECONDS", 0);
-        let site = Self { test_env: Arc::new(test_env), settings };
-        if target != "database" {
-            let account = &site.test_env.fixture.account;
-            kinesis(account, "CreateStream", &json!({"StreamName": STREAM, "ShardCount": 2})).await?;
-            wait::until("the stream to be active", TIMEOUT, async || {
-                let found = kinesis(account, "DescribeStreamSummary", &json!({"StreamName": STREAM})).await?;
-                Ok(found["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE")
-            })
-            .await?;
-        }
-        let table =
-            format!("CREATE TABLE {{schema}}.{TABLE} (id bigint PRIMARY KEY, name varchar(100), price decimal(10,2))");
-        site.test_env.sql(&table).await?;
-        if engine == Engine::Postgres {
-            let user = site.test_env.fixture.schema.user.clone();
-            site.test_env.sql(&format!("ALTER TABLE {{schema}}.{TABLE} OWNER TO \"{user}\"")).await?;
-        }
-        Ok(site)
-    }
-
-    async fn put(&self, version: &str, text: &str) -> Result<String> {
-        let key = format!("exports/tenant/test_table/{version}/export1.csv.gz");
-        self.test_env.fixture.account.put(&key, gzip(text)?).await?;
-        Ok(key)
-    }
-
-    async fn invoke(&self, step: &Value) -> Result<Response> {
-        Function::ingest(&self.settings)?.invoke(&json!({"export": step})).await
-    }
-
-    /// Runs a step until it succeeds, and kills its process once at the failpoint, if it reaches it.
-    async fn step(&self, step: Value, kill: &mut Option<Pause>) -> Result<Result<Value, String>> {
-        let start = Instant::now();
-        loop {
-            let response = match kill {
-                Some(pause) => {
-                    let function = Function::ingest(&self.settings.clone().and(&pause.settings()))?;
-                    let call = function.start(&json!({"export": step})).await?;
-                    while !call.has_ended() && !pause.is_reached() {
-                        ensure!(start.elapsed() < TIMEOUT, "{step} does not end");
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                    if pause.is_reached() {
-                        call.kill().await?;
-                        *kill = None;
-                        continue;
-                    }
-                    call.finish().await?
-                }
-                None => self.invoke(&step).await?,
-            };
-            match response.error_type() {
-                // As the state machine, after an error of Lambda: the emulator may start the function before it listens itself.
-                None if response.is_failure() && start.elapsed() < TIMEOUT => {}
-                None if response.is_failure() => bail!("{step} was killed: {}", response.logs),
-                None => return Ok(Ok(response.body)),
-                Some(kind) if REPEATED.contains(&kind) && start.elapsed() < TIMEOUT => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                }
-                Some(kind) => return Ok(Err(format!("{kind}: {}", response.error_message()))),
-            }
-        }
-    }
-
-    /// Runs the steps of the state machine for an object. The process is killed once at the failpoint.
-    async fn execute(&self, key: &str, owner: &str, kill: Option<&str>) -> Result<Execution> {
-        let mut kill = kill.map(Pause::at).transpose()?;
-        let execution = self.execute_until(key, owner, &mut kill).await?;
-        ensure!(kill.is_none(), "no step reached {}", kill.as_ref().map_or("", Pause::point));
-        Ok(execution)
-    }
-
-    async fn execute_until(&self, key: &str, owner: &str, kill: &mut Option<Pause>) -> Result<Execution> {
-        let start = Instant::now();
-        loop {
-            ensure!(start.elapsed() < TIMEOUT, "the import of {key} does not end");
-            let export = match self.step(json!({"step": "register", "key": key}), kill).await? {
-                Ok(export) => export,
-                Err(error) => return Ok(Execution::Failed(error)),
-            };
-            match export["status"].as_str() {
-                Some("registered") => {}
-                Some("waiting") => {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-                Some("done") => return Ok(Execution::Done),
-                Some("stale") => return Ok(Execution::Stale),
-                _ => bail!("{export}"),
-            }
-            let names = json!({"tenant": export["tenant"], "table": export["table"], "version": export["version"]});
-            let with = |more: Value| {
-                let mut step = names.clone();
-                more.as_object().into_iter().flatten().for_each(|(name, value)| step[name] = value.clone());
-                step
-            };
-            let lock =
-                self.step(with(json!({"step": "lock", "owner": owner})), kill).await?.map_err(anyhow::Error::msg)?;
-            match lock["status"].as_str() {
-                Some("locked") => {}
-                Some("busy") => {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                    continue;
-                }
-                Some("done" | "stale") => continue,
-                _ => bail!("{lock}"),
-            }
-            let held = |step: &str| with(json!({"step": step, "version": lock["version"], "fence": lock["fence"]}));
-            for name in ["diff", "apply", "publish", "finish"] {
-                if let Err(error) = self.step(held(name), kill).await? {
-                    let (kind, message) = error.split_once(": ").unwrap_or((&error, ""));
-                    let mut fail = held("fail");
-                    fail["error"] = json!({"Error": kind, "Cause": json!({"errorMessage": message}).to_string()});
-                    let failed = self.step(fail, kill).await?.map_err(anyhow::Error::msg)?;
-                    let is_other = lock["version"] != export["version"];
-                    match failed["status"].as_str() {
-                        Some("lost") => break,
-                        Some("dropped") if is_other => break,
-                        _ => return Ok(Execution::Failed(error)),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Imports a version, and checks that the table has its rows.
-    async fn import(&self, version: &str, rows: &Rows, kill: Option<&str>) -> Result<Value> {
-        let key = self.put(version, &csv(rows)).await?;
-        let execution = self.execute(&key, version, kill).await.with_context(|| format!("{version}, {kill:?}"))?;
-        ensure!(execution == Execution::Done, "{version}, {kill:?}: {execution:?}");
-        ensure!(self.table().await? == *rows, "{version}, {kill:?}: the table has other rows");
-        self.record(version).await
-    }
-
-    async fn table(&self) -> Result<Rows> {
-        let found = self.test_env.rows(&format!("SELECT id, name, price FROM {{schema}}.{TABLE}")).await?;
-        let count = found.len();
-        let mut rows = Rows::new();
-        for row in found {
-            let id = row[0].as_deref().context("a NULL")?.parse()?;
-            rows.insert(id, (row[1].clone().unwrap_or_default(), row[2].clone()));
-        }
-        ensure!(rows.len() == count, "a key is in the table twice");
-        Ok(rows)
-    }
-
-    async fn document(&self, key: &str) -> Result<Value> {
-        Ok(serde_json::from_slice(&self.test_env.fixture.account.get(key).await?)?)
-    }
-
-    async fn record(&self, version: &str) -> Result<Value> {
-        self.document(&format!("export-registry/tenant/test_table/versions/{version}.json")).await
-    }
-
-    /// Changes the state of the table.
-    async fn change_state(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
-        let mut state = self.document(STATE).await?;
-        change(&mut state);
-        self.test_env.fixture.account.put(STATE, state.to_string()).await?;
-        Ok(())
-    }
-
-    /// The lock expires, as if its owner had died long ago.
-    async fn expire_lock(&self) -> Result<()> {
-        self.change_state(|state| state["lock"]["expires_at"] = json!("2020-01-01T00:00:00Z")).await
-    }
-
-    /// Fails unless the import of a version ended with this error, and changed nothing.
-    async fn ensure_refused(&self, version: &str, body: Vec<u8>, error: &str) -> Result<()> {
-        let before = self.table().await?;
-        let key = format!("exports/tenant/test_table/{version}/export1.csv.gz");
-        self.test_env.fixture.account.put(&key, body).await?;
-        let execution = self.execute(&key, version, None).await?;
-        let Execution::Failed(found) = execution else { bail!("{version}: {execution:?}") };
-        ensure!(found.contains(error), "{version}: {found}");
-        let record = self.record(version).await?;
-        ensure!(
-            record["state"] == "failed"
-                && record["error"]
-                    .as_str()
-                    .is_some_and(|text| text.contains(error.split(": ").last().unwrap_or(error))),
-            "{record}"
-        );
-        ensure!(self.table().await? == before, "{version} has changed the table");
-        let state = self.document(STATE).await?;
-        ensure!(state["lock"].is_null() && state["planned"].is_null(), "{state}");
-        Ok(())
-    }
-}
-
-fn gzip(text: &str) -> Result<Vec<u8>> {
-    let (mut compressor, mut bytes) = (Compressor::gzip(), Vec::new());
-    compressor.push(text.as_bytes(), &mut bytes)?;
-    compressor.finish(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn csv(rows: &Rows) -> String {
-    let mut text = "id,name,price\n".to_owned();
-    for (id, (name, price)) in rows {
-        text += &format!("{id},\"{}\",{}\n", name.replace('"', "\"\""), price.as_deref().unwrap_or_default());
-    }
-    text
-}
-
-/// The rows of one version: each version updates a third of the rows before, deletes a few, and has new ones.
-fn rows(version: u64) -> Rows {
-    let first = version * 5;
-    (first..first + 300)
-        .map(|id| {
-            let changed = if id % 3 == 0 { version } else { 0 };
-            let price = (id % 7 != 0).then(|| format!("{id}.{:02}", changed % 100));
-            (id, (format!("row \"{id}\", {changed}\nend"), price))
-        })
-        .collect()
-}
-
-/// The names of the versions, which sort by their numbers only.
-fn version(number: u64) -> String {
-    format!("V{number}")
-}
+use consumer::Consumer;
+use site::{Execution, Rows, STATE, STREAM, Site, TABLE, TIMEOUT, csv, gzip, rows, version};
 
 /// Show 1: the chain of the issue, with statistics.
 #[rstest]
@@ -356,67 +97,6 @@ async fn killed_step_is_repeated(#[case] engine: Engine) -> Result<()> {
         consumer.rows.len()
     );
     Ok(())
-}
-
-/// Show 5: the function applies the published records to an empty table, in calls that are repeated, overlap and are killed.
-#[rstest]
-#[case::mariadb(Engine::MariaDb)]
-#[case::postgresql(Engine::Postgres)]
-#[tokio::test]
-async fn published_stream_gives_the_newest_export(#[case] engine: Engine) -> Result<()> {
-    let site = Site::new(engine, "both").await?;
-    for number in 1..=4 {
-        site.import(&version(number), &rows(number), None).await?;
-    }
-    let published = records(&site.test_env.fixture.account, STREAM).await?;
-    site.test_env.sql(&format!("DELETE FROM {{schema}}.{TABLE}")).await?;
-    let consumer = Function::ingest(&site.settings.clone().with("EXPORT_TARGET", "database"))?;
-    let mut shards: BTreeMap<&str, Vec<&KinesisRecord>> = BTreeMap::new();
-    for record in &published {
-        shards.entry(record.shard()).or_default().push(record);
-    }
-    ensure!(shards.len() == 2, "{} shards", shards.len());
-    let mut calls = 0;
-    for records in shards.values() {
-        for (index, batch) in records.chunks(150).enumerate() {
-            let event = kinesis_event(batch);
-            if index == 1 {
-                let pause = Pause::at("AfterCommit")?;
-                let settings = site.settings.clone().with("EXPORT_TARGET", "database").and(&pause.settings());
-                let mut call = Function::ingest(&settings)?.start(&event).await?;
-                call.wait_for(&pause, TIMEOUT).await?;
-                call.kill().await?;
-            }
-            let twice = [&event, &event];
-            // A batch that comes again with other limits.
-            let overlapping = kinesis_event(&batch[batch.len() / 2..]);
-            for event in twice.into_iter().chain([&overlapping]) {
-                let response = consumer.invoke(event).await?;
-                response.ensure_success()?;
-                assert_eq!(response.body, json!({"batchItemFailures": []}));
-                calls += 1;
-            }
-        }
-    }
-    ensure!(site.table().await? == rows(4), "the table has other rows than the newest export");
-    println!("{} records in {calls} calls", published.len());
-    Ok(())
-}
-
-/// The event with which Lambda delivers these records.
-fn kinesis_event(records: &[&KinesisRecord]) -> Value {
-    let record = |record: &&KinesisRecord| {
-        json!({
-            "eventSource": "aws:kinesis", "eventVersion": "1.0", "eventName": "aws:kinesis:record",
-            "eventID": format!("{}:{}", record.shard(), record.sequence_number()),
-            "eventSourceARN": format!("arn:aws:kinesis:us-east-1:000000000000:stream/{STREAM}"),
-            "kinesis": {
-                "kinesisSchemaVersion": "1.0", "partitionKey": record.partition_key(),
-                "sequenceNumber": record.sequence_number(), "data": base64::encode(&record.data),
-            },
-        })
-    };
-    json!({"Records": records.iter().map(record).collect::<Vec<_>>()})
 }
 
 /// Show 3: after a kill, the execution never continues. The lock expires, and the next version first finishes what was planned.
@@ -525,6 +205,45 @@ async fn ledger_refuses_a_delta_of_another_base(#[case] engine: Engine) -> Resul
     Ok(())
 }
 
+/// Tenants whose exports have the same keys share a table, and the import of one changes no row of the other.
+#[rstest]
+#[case::mariadb(Engine::MariaDb)]
+#[case::postgresql(Engine::Postgres)]
+#[tokio::test]
+async fn tenants_share_a_table(#[case] engine: Engine) -> Result<()> {
+    let mut site = Site::new(engine, "database").await?;
+    site.settings = site
+        .settings
+        .with("TABLE_PATTERN", "exports/{tenant}/{table}/{version}/{file}")
+        .with("KEY_COLUMNS", "tenant")
+        .with("LOAD_MODE", "merge")
+        .with("MERGE_KEY", "tenant,id");
+    let table =
+        "CREATE TABLE {schema}.items (tenant varchar(20), id bigint, name varchar(100), PRIMARY KEY (tenant, id))";
+    site.test_env.sql(table).await?;
+    if engine == Engine::Postgres {
+        let user = &site.test_env.fixture.schema.user;
+        site.test_env.sql(&format!("ALTER TABLE {{schema}}.items OWNER TO \"{user}\"")).await?;
+    }
+    for (tenant, version, text) in [
+        ("acme", "V1", "id,name\n1,a\n2,b\n"),
+        ("globex", "V1", "id,name\n1,x\n2,y\n3,z\n"),
+        ("acme", "V2", "id,name\n2,B\n4,d\n"),
+        ("globex", "V2", "id,name\n3,z\n"),
+    ] {
+        let key = format!("exports/{tenant}/items/{version}/part.csv.gz");
+        site.test_env.fixture.account.put(&key, gzip(text)?).await?;
+        assert_eq!(site.execute(&key, &key, None).await?, Execution::Done);
+    }
+    let mut found: Vec<String> = Vec::new();
+    for row in site.test_env.rows("SELECT tenant, id, name FROM {schema}.items").await? {
+        found.push(row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" "));
+    }
+    found.sort();
+    assert_eq!(found, ["acme 2 B", "acme 4 d", "globex 3 z"]);
+    Ok(())
+}
+
 /// Show 4: wrong exports, each with a clear error, and nothing lost.
 #[tokio::test]
 async fn wrong_exports_are_refused() -> Result<()> {
@@ -553,32 +272,4 @@ async fn wrong_exports_are_refused() -> Result<()> {
     assert_eq!(corrected["error"], Value::Null);
     site.import(&version(11), &rows(11), None).await?;
     Ok(())
-}
-
-/// A consumer of the published stream, as `docs/exports.md` describes it.
-#[derive(Default)]
-struct Consumer {
-    rows: Rows,
-    last: BTreeMap<String, (String, u64)>,
-}
-
-impl Consumer {
-    fn read(&mut self, record: &KinesisRecord) -> Result<()> {
-        let message: Value = serde_json::from_slice(&record.data)?;
-        let source = &message["source"];
-        let text = |value: &Value| value.as_str().map(str::to_owned).context("a field is not text");
-        ensure!(source["tenant"] == "tenant" && source["table"] == "test_table", "{message}");
-        let change = (text(&source["export_version"])?, text(&source["sequence"])?.parse()?);
-        if self.last.insert(record.partition_key().to_owned(), change.clone()) == Some(change) {
-            return Ok(());
-        }
-        let (before, after) = (&message["before"], &message["after"]);
-        let row = if after.is_null() { before } else { after };
-        let id: u64 = text(&row["id"])?.parse()?;
-        match after.is_null() {
-            true => drop(self.rows.remove(&id)),
-            false => drop(self.rows.insert(id, (text(&after["name"])?, after["price"].as_str().map(str::to_owned)))),
-        }
-        Ok(())
-    }
 }

@@ -331,6 +331,30 @@ fn streaming_template_uses_settings_and_metrics_that_exist() {
     }
 }
 
+/// With a wrong variable, the function would not import exports, or with other settings than those of the parameters.
+#[test]
+fn exports_template_uses_settings_that_exist() {
+    let text = include_str!("../../../../templates/exports.yaml");
+    let variables = variables(section(section(text, "  ExportsFunction:"), "      Environment:"));
+    for name in variables.keys() {
+        declared(name);
+    }
+    let of_exports = settings::all().map(Declared::info).filter(|info| info.category == Category::Exports);
+    for info in of_exports {
+        assert!(variables.contains_key(info.name), "the template does not set {}", info.name);
+    }
+    let parameters = parameters(section(text, "Parameters:"));
+    for (name, parameter) in [
+        ("EXPORT_QUIET_SECONDS", "QuietSeconds"),
+        ("EXPORT_MAX_DELETES", "MaxDeletes"),
+        ("EXPORT_REGISTRY_PREFIX", "RegistryPrefix"),
+        ("EXPORT_DELTA_PREFIX", "DeltaPrefix"),
+    ] {
+        assert!(refers_to(variables[name], parameter), "{name}");
+        assert_eq!(parameters[parameter].default, declared(name).info().default.unwrap(), "{parameter}");
+    }
+}
+
 /// Returns the metrics of a dashboard widget: namespace, name and last dimension. `.` and `...` repeat the values above.
 fn metrics_of(widget: &serde_json::Value) -> Vec<[String; 3]> {
     let mut found: Vec<[String; 3]> = Vec::new();

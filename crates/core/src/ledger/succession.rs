@@ -5,9 +5,6 @@ use super::{Claim, ExecuteResult, LedgerConnection, SqlLedger};
 use crate::destination::Succession;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What to do if the table does not have the rows of the export that a delta starts from.
-const START_AGAIN: &str = "docs/exports.md explains how to start again with a full export";
-
 impl SqlLedger<'_> {
     /// Moves the name of a succession from the delta before it to the claimed delta, in the open transaction.
     ///
@@ -30,14 +27,14 @@ impl SqlLedger<'_> {
             // A first export replaces the deltas of an earlier series. A late worker of an earlier series has an older delta.
             (Some((_, modified)), None) if *modified <= Some(claim.source.last_modified.as_microsecond()) => {}
             (Some(_), _) => {
-                let message = "the last delta in the ledger is another one than that of the export before, so this delta would not \
-                               give the rows of its export";
-                return Err(Error::new(ErrorKind::ExportRefused, message).advised(START_AGAIN));
+                let message = "the last delta in the ledger is another one than that of the export before, so the table would not get the \
+                               rows of this export; start again as docs/exports.md explains";
+                return Err(Error::new(ErrorKind::ExportRefused, message).with_advice());
             }
             (None, Some(_)) => {
-                let message =
-                    "the ledger does not have the delta of the export before, so the table may not have its rows";
-                return Err(Error::new(ErrorKind::ExportRefused, message).advised(START_AGAIN));
+                let message = "the ledger does not have the delta of the export before, so the table may not have its rows; start again as \
+                               docs/exports.md explains";
+                return Err(Error::new(ErrorKind::ExportRefused, message).with_advice());
             }
         }
         if let Some((last, _)) = &last {

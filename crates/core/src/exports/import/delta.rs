@@ -101,9 +101,20 @@ impl ExportImporter {
             self.check_is_in_table(current)?;
             self.check_files_exist(current).await?;
         }
+        let summary = self.compare(record, state.current.as_ref(), (&object, &run)).await?;
+        Ok((self.store.head(&object).await?, summary))
+    }
+
+    /// Compares the files, and writes the delta.
+    async fn compare(
+        &self,
+        record: &VersionRecord,
+        current: Option<&ImportedExport>,
+        (object, run): (&ObjectRef, &str),
+    ) -> Result<Summary> {
         let versions = |files: &[ObjectVersion]| files.iter().cloned().map(ExportSource::Version).collect::<Vec<_>>();
         let request = DiffRequest {
-            old: state.current.as_ref().map(|current| versions(&current.files)).unwrap_or_default(),
+            old: current.map(|current| versions(&current.files)).unwrap_or_default(),
             new: versions(&record.files),
             table: None,
             key: None,
@@ -123,9 +134,8 @@ impl ExportImporter {
             }
         }
         writer.finish()?;
-        self.upload(&file.0, &object, &run).await?;
-        let delta = self.store.head(&object).await?;
-        Ok((delta, comparison.summary().clone()))
+        self.upload(&file.0, object, run).await?;
+        Ok(comparison.summary().clone())
     }
 
     /// The identity of a comparison: its files and its key.

@@ -34,65 +34,77 @@ enum Completeness {
     NoManifest,
 }
 
+/// What the step has found out.
+#[derive(Debug)]
+enum Registered {
+    /// The version has this state.
+    As(&'static str),
+    /// Its files may not be complete.
+    Waiting { seconds: u64 },
+    /// The object starts no import, for this reason.
+    Ignored(&'static str),
+}
+
 impl ExportImporter {
     /// Registers the version that an object belongs to, when all its files are there.
     pub(super) async fn register(&self, bucket: Option<&str>, key: &str) -> Result<Value> {
         let settings = &self.settings;
         if let Some(other) = bucket.filter(|bucket| *bucket != settings.bucket) {
-            return Err(wrong_settings(format!(
-                "the object is in the bucket {other}, but S3_BUCKET is {}",
-                settings.bucket
-            )));
+            let message = format!("the object is in the bucket {other}, but S3_BUCKET is {}", settings.bucket);
+            return Err(wrong_settings(message));
         }
-        let ignored = |reason: &str| {
-            info!(key, reason, "the object is not imported");
-            Ok(json!({"status": "ignored", "reason": reason}))
-        };
         if key.starts_with(&settings.registry_prefix) || key.starts_with(&settings.delta_prefix) {
-            return ignored("it belongs to the registry or to a delta");
+            return Ok(ignored(key, "it belongs to the registry or to a delta"));
         }
         let Some((place, _)) = ExportPlace::of_key(key, &settings.prefix) else {
-            return ignored("its key is not {tenant}/{table}/{version}/{file} below EXPORT_PREFIX");
+            return Ok(ignored(key, "its key is not {tenant}/{table}/{version}/{file} below EXPORT_PREFIX"));
         };
-        let answer = |status: &str| {
-            let ExportPlace { tenant, table, version } = &place;
-            json!({"status": status, "tenant": tenant, "table": table, "version": version})
-        };
+        let registered = self.register_version(&place).await;
+        let registered = registered.map_err(|error| error.of_export(&place, &settings.prefix))?;
+        let ExportPlace { tenant, table, version } = &place;
+        let answer = |status| json!({"status": status, "tenant": tenant, "table": table, "version": version});
+        Ok(match registered {
+            Registered::As(status) => answer(status),
+            Registered::Waiting { seconds } => {
+                let mut answer = answer("waiting");
+                answer["seconds"] = seconds.into();
+                answer
+            }
+            Registered::Ignored(reason) => ignored(key, reason),
+        })
+    }
+
+    async fn register_version(&self, place: &ExportPlace) -> Result<Registered> {
         let state = self.registry.state(&place.tenant, &place.table).await?;
-        let listed = self.list(&place).await?;
+        let listed = self.list(place).await?;
         if let Some(current) = &state.current {
             match compare_versions(&place.version, &current.version) {
                 Ordering::Equal => {
-                    check_unchanged(&place, &current.files, &listed)
-                        .map_err(|error| error.of_export(&place, &settings.prefix))?;
-                    self.mark_done(&place, &current.statistics, Timestamp::now()).await?;
-                    return Ok(answer("done"));
+                    check_unchanged(place, &current.files, &listed)?;
+                    self.mark_done(place, &current.statistics, Timestamp::now()).await?;
+                    return Ok(Registered::As("done"));
                 }
                 Ordering::Less => {
-                    self.record(&place, self.versions(&listed).await?).await?;
-                    self.mark_stale(&place, &current.version).await?;
-                    return Ok(answer("stale"));
+                    self.record(place, self.versions(&listed).await?).await?;
+                    self.mark_stale(place, &current.version).await?;
+                    return Ok(Registered::As("stale"));
                 }
                 Ordering::Greater => {}
             }
         }
-        let complete =
-            self.completeness(&place, listed).await.map_err(|error| error.of_export(&place, &settings.prefix))?;
-        let files = match complete {
-            Completeness::Complete(files) if files.is_empty() => return ignored("its version has no files any more"),
+        let files = match self.completeness(place, listed).await? {
+            Completeness::Complete(files) if files.is_empty() => {
+                return Ok(Registered::Ignored("its version has no files any more"));
+            }
             Completeness::Complete(files) => files,
             Completeness::NoManifest => {
-                return ignored("its version has no manifest yet, whose event starts the import");
+                return Ok(Registered::Ignored("its version has no manifest yet, whose event starts the import"));
             }
-            Completeness::Waiting { seconds } => {
-                let mut answer = answer("waiting");
-                answer["seconds"] = seconds.into();
-                return Ok(answer);
-            }
+            Completeness::Waiting { seconds } => return Ok(Registered::Waiting { seconds }),
         };
-        self.record(&place, self.versions(&files).await?).await?;
+        self.record(place, self.versions(&files).await?).await?;
         Failpoint::ImportRegistered.reached().await?;
-        Ok(answer("registered"))
+        Ok(Registered::As("registered"))
     }
 
     /// The files of a version, in the order of their keys, and its manifest.
@@ -164,6 +176,11 @@ impl ExportImporter {
         };
         self.registry.change_record(place, register).await
     }
+}
+
+fn ignored(key: &str, reason: &str) -> Value {
+    info!(key, reason, "the object is not imported");
+    json!({"status": "ignored", "reason": reason})
 }
 
 /// Fails if the files of an imported version are other ones now: their rows would never be imported.
