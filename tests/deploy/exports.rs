@@ -134,16 +134,19 @@ fn rows(tenant: &str, table: &str, version: usize) -> Rows {
 /// Show 2: three tenants with two tables each, whose versions are uploaded at once in random order.
 #[tokio::test]
 async fn each_table_has_its_newest_export() -> Result<()> {
-    import_many(Engine::Postgres).await
+    println!("{}", import_many(Engine::Postgres).await?);
+    Ok(())
 }
 
 #[tokio::test]
 #[ignore = "takes minutes; part of `make test-stack`"]
 async fn each_table_of_mariadb_has_its_newest_export() -> Result<()> {
-    import_many(Engine::MariaDb).await
+    println!("{}", import_many(Engine::MariaDb).await?);
+    Ok(())
 }
 
-async fn import_many(engine: Engine) -> Result<()> {
+/// Returns the numbers of imports.
+async fn import_many(engine: Engine) -> Result<String> {
     let site = Site::deploy(engine).await?;
     let mut uploads = Vec::new();
     for tenant in TENANTS {
@@ -155,11 +158,10 @@ async fn import_many(engine: Engine) -> Result<()> {
     for index in (1..uploads.len()).rev() {
         uploads.swap(index, random.usize(0..=index));
     }
-    println!("seed {seed}, order of the uploads: {uploads:?}");
     for (tenant, table, version) in &uploads {
         site.upload(tenant, table, VERSIONS[*version], &rows(tenant, table, *version)).await?;
     }
-    site.wait_for(uploads.len()).await?;
+    site.wait_for(uploads.len()).await.with_context(|| format!("seed {seed}, order of the uploads: {uploads:?}"))?;
 
     let mut periods = Vec::new();
     for tenant in TENANTS {
@@ -190,8 +192,8 @@ async fn import_many(engine: Engine) -> Result<()> {
     }
     ensure!(parallel > 0, "no two tables were imported at the same time: {periods:?}");
     let imported: usize = periods.iter().map(Vec::len).sum();
-    println!(
-        "{} uploads, {imported} imported, {} stale, {parallel} pairs at the same time",
+    let summary = format!(
+        "seed {seed}: {} uploads, {imported} imported, {} stale, {parallel} pairs at the same time",
         uploads.len(),
         uploads.len() - imported
     );
@@ -202,7 +204,8 @@ async fn import_many(engine: Engine) -> Result<()> {
     site.wait_for(uploads.len() + 2).await?;
     ensure!(site.rows("acme", "orders").await? == rows("acme", "orders", 2));
     assert_eq!(site.record("acme", "orders", "20201230_V0003").await?["state"], "stale");
-    refused_export_fails_its_execution(&site).await
+    refused_export_fails_its_execution(&site).await?;
+    Ok(summary)
 }
 
 /// From the lock to the end of an import.
