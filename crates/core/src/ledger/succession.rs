@@ -1,6 +1,6 @@
 //! The step of a load that takes over the place of the delta before it.
 
-use super::statements::{CLAIM_TABLE, CURRENT, RELEASE_TABLE};
+use super::statements::{CLAIM_TABLE, CURRENT, CURRENT_LOCKED, RELEASE_TABLE};
 use super::{Claim, ExecuteResult, LedgerConnection, SqlLedger};
 use crate::destination::Succession;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +19,8 @@ impl SqlLedger<'_> {
     ) -> Result<()> {
         let context = "cannot take over the place of the last delta";
         let Succession { name, previous } = succession;
-        let rows = self.query(connection, context, CURRENT, &[name.into()]).await?;
+        let sql = CURRENT.to_owned() + CURRENT_LOCKED;
+        let rows = self.query(connection, context, &sql, &[name.into()]).await?;
         let last = rows.first().map(|row| Ok::<_, Error>((row.text(0)?, row.optional_integer(2)?))).transpose()?;
         match (&last, previous) {
             (None, None) => {}
