@@ -38,6 +38,7 @@ fn longest_values() -> Vec<(&'static str, String)> {
                 "LeasePrefix",
                 "RejectedPrefix",
                 "LakePrefix",
+                "ExtractPrefix",
             ][..],
             prefix('p'),
         ),
@@ -57,6 +58,10 @@ fn template(authentication: &str) -> Result<Template> {
     let template = Template::read(&values)?.with(&[("MoreUploadPrefixes", &prefixes), ("CreateBucket", "false")])?;
     let network =
         [("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1"), ("CatalogRaw", "true"), ("DatabaseTable", "orders")];
+    // Eight secrets of other databases, with names of usual length.
+    let secrets =
+        vec![format!("arn:aws:secretsmanager:us-east-1:111122223333:secret:{}-AbCd12", "s".repeat(128)); 8].join(",");
+    let template = template.with(&[("ExtractSecretArns", secrets.as_str())])?;
     template.with(&network)?.with(&[("BucketOwner", "444455556666"), ("DatabaseAuthentication", authentication)])
 }
 
@@ -94,7 +99,7 @@ fn no_managed_policy_exceeds_the_limit_of_iam() -> Result<()> {
             ensure!(length <= LIMIT, "{name} has up to {length} characters, above the limit {LIMIT}");
             policies += 1;
         }
-        ensure!(policies == 6, "the template has {policies} managed policies");
+        ensure!(policies == 7, "the template has {policies} managed policies");
     }
     Ok(())
 }
