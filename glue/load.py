@@ -66,7 +66,7 @@ COMMIT_SECONDS = 150
 
 
 def arguments(argv):
-    """Returns the arguments of the job. Fails for a value that is none of those accepted."""
+    """Returns the arguments of the job. Fails for a value that is not accepted."""
     given = [name for name in DEFAULTS if any(text == f"--{name}" or text.startswith(f"--{name}=") for text in argv)]
     resolved = getResolvedOptions(argv, REQUIRED + given)
     options = DEFAULTS | {name: value for name, value in resolved.items() if name in DEFAULTS or name in REQUIRED}

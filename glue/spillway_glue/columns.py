@@ -58,7 +58,7 @@ def literal(text):
 def staged(is_mysql, is_csv, file_column, table_column, source):
     """Returns how the values of the Spark column `source` are staged for a column of the table.
 
-    Raises Refused if the column's type is none of those in which the job can prove that a value is stored exactly.
+    Raises Refused if the column's type is not one of those in which the job can prove that a value is stored exactly.
     """
     kind, checks, select = _kind(is_mysql, table_column)
     plan_type = file_column.type

@@ -131,7 +131,7 @@ fn rows(tenant: &str, table: &str, version: usize) -> Rows {
         .collect()
 }
 
-/// Show 2: three tenants with two tables each, whose versions are uploaded at once in random order.
+/// Three tenants with two tables each, whose versions are uploaded at once in random order.
 #[tokio::test]
 async fn each_table_has_its_newest_export() -> Result<()> {
     println!("{}", import_many(Engine::Postgres).await?);

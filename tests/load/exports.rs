@@ -17,7 +17,7 @@ use spillway_test_env::lambda::{Call, Function};
 use consumer::Consumer;
 use site::{Execution, Rows, STATE, STREAM, Site, TABLE, TIMEOUT, csv, gzip, rows, version};
 
-/// Show 1: the chain of the issue, with statistics.
+/// A chain of three versions, with statistics.
 #[rstest]
 #[case::mariadb(Engine::MariaDb)]
 #[case::postgresql(Engine::Postgres)]
@@ -99,7 +99,7 @@ async fn killed_step_is_repeated(#[case] engine: Engine) -> Result<()> {
     Ok(())
 }
 
-/// Show 3: after a kill, the execution never continues. The lock expires, and the next version first finishes what was planned.
+/// After a kill, the execution never continues. The lock expires, and the next version first finishes what was planned.
 #[rstest]
 #[case::mariadb(Engine::MariaDb)]
 #[case::postgresql(Engine::Postgres)]
@@ -244,7 +244,7 @@ async fn tenants_share_a_table(#[case] engine: Engine) -> Result<()> {
     Ok(())
 }
 
-/// Show 4: wrong exports, each with a clear error, and nothing lost.
+/// Wrong exports, each with a clear error, and nothing lost.
 #[tokio::test]
 async fn wrong_exports_are_refused() -> Result<()> {
     let site = Site::new(Engine::MariaDb, "database").await?;

@@ -13,7 +13,7 @@ use spillway_test_env::lambda::Function;
 
 use super::site::{Rows, STREAM, Site, TABLE, TIMEOUT, rows, version};
 
-/// Show 5: the function applies the published records to an empty table, in calls that are repeated, overlap and are killed.
+/// The function applies the published records to an empty table, in calls that are repeated, overlap and are killed.
 #[rstest]
 #[case::mariadb(Engine::MariaDb)]
 #[case::postgresql(Engine::Postgres)]

@@ -216,7 +216,7 @@ fn name_of(source: &ExportSource<'_>) -> String {
 /// When S3 does not return it, or the source is a local file.
 async fn version_of(store: &Store, source: &ExportSource<'_>) -> Result<ObjectVersion> {
     match source {
-        ExportSource::Local(_) => Err(Error::new(ErrorKind::Internal, "a local file is no object in S3")),
+        ExportSource::Local(_) => Err(Error::new(ErrorKind::Internal, "a local file is not an object in S3")),
         ExportSource::Object(object) => store.head(object).await,
         ExportSource::Version(version) => Ok(version.clone()),
     }

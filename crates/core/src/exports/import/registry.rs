@@ -2,7 +2,7 @@
 //!
 //! A table of a tenant has one state object. It contains the lock, the last imported version, and the import that was planned and
 //! is not finished. So each change of them is one conditional write, and a worker whose lock was taken over can change nothing. A
-//! record per version tells its fate to people. It decides nothing.
+//! record per version shows its outcome to people. It decides nothing.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Reads the state of a table; a new one if there is none.
+    /// Reads the state of a table; a new one if it is missing.
     pub(super) async fn state(&self, tenant: &str, table: &str) -> Result<TableState> {
         let (state, _) = self.read(&self.state_key(tenant, table)).await?;
         Ok(state.unwrap_or_else(|| new_state(tenant, table)))

@@ -105,7 +105,7 @@ impl ImportStatistics {
     }
 }
 
-/// The fate of a version.
+/// The outcome of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum VersionState {
@@ -128,7 +128,7 @@ pub(super) struct VersionRecord {
     pub(super) table: String,
     /// The version.
     pub(super) version: String,
-    /// Its fate.
+    /// Its outcome.
     pub(super) state: VersionState,
     /// The files of the export.
     pub(super) files: Vec<ObjectVersion>,
@@ -136,7 +136,7 @@ pub(super) struct VersionRecord {
     pub(super) registered_at: Timestamp,
     /// When the last attempt got the lock.
     pub(super) started_at: Option<Timestamp>,
-    /// When the version got its fate.
+    /// When the version got its outcome.
     pub(super) ended_at: Option<Timestamp>,
     /// The numbers of a version that is done.
     pub(super) statistics: Option<ImportStatistics>,

@@ -210,7 +210,7 @@ async fn failed_import_is_dropped_unless_it_may_be_stored() {
     assert_eq!(site.register(&key).await["status"], "registered");
     let fence = site.lock(FIRST, "b").await["fence"].as_u64().unwrap();
     site.held("diff", FIRST, fence).await.unwrap();
-    // The database is down, so nobody knows whether the delta is loaded.
+    // The database is down, so it is unknown whether the delta is loaded.
     site.fixture.database.stop();
     assert!(site.held("apply", FIRST, fence).await.is_err());
     assert_eq!(site.fail(FIRST, fence).await["status"], "kept");
