@@ -2,13 +2,18 @@
 //!
 //! The table has no column for the operation, so the staging table gets one.
 
+mod advice;
+
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde::Serialize;
 use spillway_formats::Batch;
-use spillway_formats::schema::{Column, ColumnType, Schema};
+use spillway_formats::schema::{Column, Schema};
 
+pub(crate) use self::advice::changes_hint;
+pub(super) use self::advice::{advice, reject_operations};
+use self::advice::{envelope_advice, reject_records_of_changes};
 use super::FileSchema;
 use super::column::{TableColumn, find, mismatch};
 use super::engine::Request;
@@ -39,12 +44,6 @@ const SPELLINGS: [(&str, &str); 11] = [
     ("d", DELETE),
     ("delete", DELETE),
 ];
-
-/// The usual name of a column of operations.
-const OPERATION: &str = "op";
-
-/// The length of the longest spelling of an operation.
-const LONGEST_SPELLING: u64 = 6;
 
 /// A file of changes without its column of operations.
 pub(super) struct ChangedRows {
@@ -201,80 +200,6 @@ impl OperationChecker {
     }
 }
 
-/// Whether a load mode stores one row per key, so that a row for a deletion would be wrong.
-fn stores_one_row_per_key(mode: &LoadMode) -> bool {
-    match mode {
-        LoadMode::Merge { .. } | LoadMode::Mirror(_) => true,
-        // The rows of a history of changes, or of the last changes, include the deletions.
-        LoadMode::Append | LoadMode::Replace | LoadMode::Changes(_) => false,
-    }
-}
-
-/// Fails if the records are changes (`JSON_VALUES=changes`), and the load mode would store those that delete a row.
-fn reject_records_of_changes(mode: &LoadMode, schema: &Schema) -> Result<()> {
-    if !schema.is_of_changes || !stores_one_row_per_key(mode) {
-        return Ok(());
-    }
-    let message = format!(
-        "the records of the file are changes (JSON_VALUES=changes), and LOAD_MODE={} would store deleted rows; set LOAD_MODE=changes",
-        mode.name()
-    );
-    Err(mismatch(OPERATION, message).with_advice())
-}
-
-/// Fails if a column that the table lacks seems to have operations, and the load mode would store the rows that they delete.
-///
-/// A table that has the column has it on purpose, for example to mark deleted rows.
-pub(super) fn reject_operations(mode: &LoadMode, lacking: &[&Column]) -> Result<()> {
-    let is_operation = |column: &&&Column| {
-        let is_in_key = mode.key().is_some_and(|key| key.iter().any(|name| name.eq_ignore_ascii_case(&column.name)));
-        column.name.eq_ignore_ascii_case(OPERATION)
-            && column.column_type == ColumnType::Text
-            && column.max_bytes <= LONGEST_SPELLING
-            && !is_in_key
-    };
-    let Some(column) = lacking.iter().find(is_operation).filter(|_| stores_one_row_per_key(mode)) else {
-        return Ok(());
-    };
-    let message = format!(
-        "the table has no column {0}, which seems to be the operation of each row (insert, update or delete); LOAD_MODE={1} would \
-         store deleted rows: set LOAD_MODE=changes and OPERATION_COLUMN={0}, or, if {0} is data, add the column to the table first",
-        column.name,
-        mode.name()
-    );
-    Err(mismatch(&column.name, message).with_advice())
-}
-
-/// Returns the settings that are meant with columns that a table lacks, if they are those of a file of changes.
-pub(super) fn advice(missing: &[&Column]) -> Option<String> {
-    if let Some(advice) = envelope_advice(missing) {
-        return Some(advice.to_owned());
-    }
-    let operation = missing.iter().find(|column| column.name.eq_ignore_ascii_case(OPERATION))?;
-    Some(format!(
-        "if {0} has the operation of each row (insert, update or delete), set LOAD_MODE=changes, OPERATION_COLUMN={0} and MERGE_KEY",
-        operation.name
-    ))
-}
-
-/// Returns what the user may have meant with a file whose records are changes, and not rows.
-pub(crate) fn changes_hint(schema: &Schema) -> Option<String> {
-    let columns: Vec<&Column> = schema.columns.iter().collect();
-    envelope_advice(&columns).map(str::to_owned)
-}
-
-/// Returns the settings for records that are changes of Debezium or of `spillway diff`, and not rows.
-fn envelope_advice(columns: &[&Column]) -> Option<&'static str> {
-    let has = |name: &str| columns.iter().any(|column| column.name == name);
-    let is_object =
-        |name: &str| columns.iter().any(|column| column.name == name && column.column_type == ColumnType::Json);
-    let is_change = has("op") && has("before") && has("after") && (is_object("before") || is_object("after"));
-    (is_change || has("schema") && is_object("payload")).then_some(
-        "the records of the file are changes (of Debezium or spillway diff), not rows; set JSON_VALUES=changes, LOAD_MODE=changes and \
-         MERGE_KEY",
-    )
-}
-
 fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
     let text = field.and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let known = SPELLINGS.iter().find(|(spelling, _)| text.eq_ignore_ascii_case(spelling));
@@ -286,131 +211,4 @@ fn canonical(field: Option<&[u8]>, position: Position) -> Result<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::TryStreamExt;
-    use spillway_formats::schema::infer::Inference;
-
-    use super::*;
-
-    fn mode(name: &str) -> LoadMode {
-        LoadMode::Changes(Changes { key: Vec::new(), operation_column: name.to_owned() })
-    }
-
-    fn schema(names: &[&str]) -> Schema {
-        Inference::new(names.iter().map(|name| (*name).to_owned()).collect()).finish()
-    }
-
-    fn batch(rows: &[[Option<&str>; 3]]) -> Batch {
-        let mut batch = Batch::new(3);
-        for row in rows {
-            row.iter().for_each(|field| batch.push_field(field.map(str::as_bytes)));
-            batch.end_row(Position { record: 7, ..Position::default() });
-        }
-        batch
-    }
-
-    async fn moved(rows: &[[Option<&str>; 3]]) -> Result<Vec<Vec<Option<String>>>> {
-        let stream = futures_util::stream::iter([Ok(batch(rows))]).boxed();
-        let batches: Vec<Batch> = moved_to_end(stream, (1, "op".to_owned()), None).try_collect().await?;
-        let text = |batch: &Batch, row, column| {
-            batch.field(row, column).map(|field| String::from_utf8_lossy(field).into_owned())
-        };
-        let rows = |batch: &Batch| {
-            (0..batch.rows()).map(|row| (0..batch.width()).map(|column| text(batch, row, column)).collect()).collect()
-        };
-        Ok(batches.iter().flat_map(|batch| -> Vec<Vec<Option<String>>> { rows(batch) }).collect())
-    }
-
-    #[test]
-    fn column_is_found_in_any_case_and_left_out() {
-        let changes = ChangedRows::of(&mode("op"), &schema(&["id", "Op", "note"])).unwrap().unwrap();
-        assert_eq!(changes.operation, 1);
-        let names: Vec<&str> = changes.schema.columns.iter().map(|column| column.name.as_str()).collect();
-        assert_eq!(names, ["id", "note"]);
-        for names in [&["id", "note"][..], &["op"]] {
-            let error = ChangedRows::of(&mode("op"), &schema(names)).err().unwrap();
-            assert_eq!((error.kind(), error.column()), (ErrorKind::TableMismatch, Some("op")));
-        }
-        assert!(ChangedRows::of(&mode("op"), &schema(&[])).unwrap().is_none());
-        assert!(ChangedRows::of(&LoadMode::Append, &schema(&["op"])).unwrap().is_none());
-    }
-
-    #[test]
-    fn deletions_are_not_merged_as_rows() {
-        let merge = |key: &str| LoadMode::Merge { key: vec![key.to_owned()] };
-        let changes = Schema { is_of_changes: true, ..schema(&["op", "id"]) };
-        let error = ChangedRows::of(&merge("id"), &changes).err().unwrap().to_string();
-        assert!(error.contains("JSON_VALUES=changes") && error.contains("LOAD_MODE=merge"), "{error}");
-        for stored in [LoadMode::Append, LoadMode::Replace] {
-            assert!(ChangedRows::of(&stored, &changes).unwrap().is_none(), "{stored:?}");
-        }
-        let file = columns(&[("id", ColumnType::Integer), ("Op", ColumnType::Text)]);
-        let lacking: Vec<&Column> = file.iter().collect();
-        assert!(reject_operations(&merge("id"), &lacking).unwrap_err().to_string().contains("OPERATION_COLUMN=Op"));
-        for allowed in [merge("op"), LoadMode::Append, LoadMode::Replace, mode("op")] {
-            reject_operations(&allowed, &lacking).unwrap();
-        }
-        // Longer texts and numbers are no operations.
-        let long = Column { max_bytes: 7, ..file[1].clone() };
-        let number = Column { column_type: ColumnType::Integer, ..file[1].clone() };
-        reject_operations(&merge("id"), &[&long, &number]).unwrap();
-    }
-
-    /// Columns with these names and types.
-    fn columns(columns: &[(&str, ColumnType)]) -> Vec<Column> {
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-        let columns = schema(&names).columns.into_iter().zip(columns);
-        columns.map(|(column, (_, column_type))| Column { column_type: *column_type, ..column }).collect()
-    }
-
-    #[test]
-    fn columns_of_changes_name_the_settings() {
-        use ColumnType::{Json, Text};
-        let advice = |list: &[(&str, ColumnType)]| {
-            let columns = columns(list);
-            super::advice(&columns.iter().collect::<Vec<_>>())
-        };
-        let envelopes = [
-            &[("op", Text), ("before", Text), ("after", Json), ("seq", Text)][..],
-            &[("before", Json), ("after", Text), ("op", Text)],
-            &[("schema", Json), ("payload", Json)],
-        ];
-        for envelope in envelopes {
-            let text = advice(envelope).unwrap();
-            assert!(text.contains("JSON_VALUES=changes, LOAD_MODE=changes"), "{text}");
-            let schema = Schema { columns: columns(envelope), ..schema(&[]) };
-            let error = ChangedRows::of(&mode("op"), &schema).err().unwrap();
-            assert!(error.to_string().contains("JSON_VALUES=changes"), "{error}");
-        }
-        assert!(advice(&[("id", Text), ("Op", Text)]).unwrap().contains("OPERATION_COLUMN=Op"));
-        for other in [&[("before", Text), ("after", Text)][..], &[("payload", Json)], &[("operation", Text)]] {
-            assert_eq!(advice(other), None);
-        }
-        let error = ChangedRows::of(&mode("kind"), &schema(&["id", "op"])).err().unwrap().to_string();
-        assert!(error.contains("no column kind") && error.contains("OPERATION_COLUMN"), "{error}");
-    }
-
-    #[test]
-    fn operations_are_counted_until_an_unknown_one() {
-        let mut checker = ChangedRows { schema: schema(&[]), operation: 1 }.checker(&mode("op"));
-        let rows = |operations: [&'static str; 3]| batch(&operations.map(|operation| [None, Some(operation), None]));
-        checker.check(&rows(["I", "update", "d"])).unwrap();
-        checker.check(&rows(["c", "D", "delete"])).unwrap();
-        assert_eq!(checker.counts, OperationCounts { stores: 2, updates: 1, deletes: 3 });
-        let error = checker.check(&rows(["c", "x", "c"])).unwrap_err();
-        assert_eq!((error.kind(), error.column()), (ErrorKind::FileBroken, Some("op")));
-    }
-
-    #[tokio::test]
-    async fn operation_moves_to_the_end_in_one_spelling() {
-        let rows = [[Some("1"), Some("D"), None], [None, Some("Insert"), Some("x")], [Some(""), Some("u"), Some("y")]];
-        let text = |text: &str| Some(text.to_owned());
-        let expected = [[text("1"), None, text("d")], [None, text("x"), text("c")], [text(""), text("y"), text("u")]];
-        assert_eq!(moved(&rows).await.unwrap(), expected);
-        for unknown in [None, Some(""), Some("t"), Some("dd")] {
-            let error = moved(&[[Some("1"), unknown, None]]).await.unwrap_err();
-            assert_eq!((error.kind(), error.position().map(|at| at.record)), (ErrorKind::FileBroken, Some(7)));
-            assert!(!error.to_string().contains("dd"), "{error}");
-        }
-    }
-}
+mod tests;
