@@ -24,8 +24,9 @@ fn table(title: &str, columns: &[Column], rows: &[Vec<String>], total: usize) ->
     let headings: String =
         columns.iter().map(|(name, class)| format!("<th scope=\"col\"{class}>{name}</th>")).collect();
     let row = |cells: &Vec<String>| {
-        let cells: String =
-            cells.iter().zip(columns).map(|(cell, (_, class))| format!("<td{class}>{cell}</td>")).collect();
+        // Narrow screens show the label beside the cell, in place of the heading above it.
+        let cell = |(cell, (name, class)): (&String, &Column)| format!("<td{class} data-label=\"{name}\">{cell}</td>");
+        let cells: String = cells.iter().zip(columns).map(cell).collect();
         format!("<tr>{cells}</tr>\n")
     };
     let more = match total.saturating_sub(rows.len()) {

@@ -112,10 +112,14 @@ fn loads_by_key_have_their_counts_and_all_loads_their_mode() {
     let html = html(&runs);
     assert_is_nested(&html);
     // Two files of each table.
-    let cells = |numbers: [&str; 4]| numbers.map(|number| format!("<td class=\"number\">{number}</td>")).concat();
+    let cells = |numbers: [&str; 4]| {
+        let cell = |(label, number)| format!("<td class=\"number\" data-label=\"{label}\">{number}</td>");
+        ["inserted", "updated", "unchanged", "deleted"].into_iter().zip(numbers).map(cell).collect::<String>()
+    };
     assert!(html.contains(&cells(["600", "1,000", "2,400", "14"])), "{html}");
     assert!(html.contains(&cells(["", "", "", ""])), "{html}");
-    assert!(html.contains("<td><bdi>mirror</bdi></td>") && html.contains("<td><bdi>append</bdi></td>"), "{html}");
+    let mode = |name| html.contains(&format!("<td data-label=\"mode\"><bdi>{name}</bdi></td>"));
+    assert!(mode("mirror") && mode("append"), "{html}");
 }
 
 #[test]
