@@ -131,7 +131,7 @@ impl FrameReader {
         envelope + self.buffer.capacity() + self.rows.memory_bytes()
     }
 
-    /// Starts the text, after a byte order mark of so many bytes.
+    /// Starts the text. `mark_bytes` is the length of its byte order mark.
     pub(super) fn start(&mut self, mark_bytes: u64, is_converted: bool) {
         self.offset += mark_bytes;
         if is_converted {
@@ -157,8 +157,11 @@ impl FrameReader {
     }
 
     /// Ends the file and the last batch.
+    ///
+    /// # Errors
+    /// When the file ends within a record or an array.
     pub(super) fn finish(&mut self) -> Result<()> {
-        if self.inside.is_some() && self.bad_records_end_with_lines() {
+        if self.fault.is_none() && self.inside.is_some() && self.bad_records_end_with_lines() {
             self.fault = Some(self.invalid("the file ends within the record"));
         }
         if let Some(error) = self.fault.take() {
@@ -307,14 +310,17 @@ impl FrameReader {
     /// Skips the rest of a bad record's line. The record ends with the line.
     fn skip_line(&mut self, text: &[u8]) -> Result<usize> {
         let line_end = memchr(b'\n', text);
-        let skipped = line_end.map_or(text.len(), |at| at + 1);
+        let record = &text[..line_end.unwrap_or(text.len())];
+        // The limit holds whether or not the line ends in this chunk.
+        if self.offset + record.len() as u64 - self.start.byte > self.max_record_bytes as u64 {
+            return Err(self.too_long());
+        }
+        let skipped = record.len() + usize::from(line_end.is_some());
         self.advance(&text[..skipped]);
         if line_end.is_some()
             && let Some(error) = self.fault.take()
         {
             self.reject(error, self.offset)?;
-        } else if self.offset - self.start.byte > self.max_record_bytes as u64 {
-            return Err(self.too_long());
         }
         Ok(skipped)
     }
@@ -335,7 +341,8 @@ impl FrameReader {
         }
     }
 
-    /// Finds the end of the record. Returns how much of the text belongs to it, and the state after that unless it ended.
+    /// Looks for the end of the record in `text`. Returns the length that belongs to the record, and the state for the next byte, or
+    /// `None` if the record has ended.
     fn scan(&mut self, text: &[u8], mut inside: Inside) -> Result<(usize, Option<Inside>)> {
         let mut at = 0;
         while at < text.len() {

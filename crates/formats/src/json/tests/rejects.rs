@@ -62,3 +62,24 @@ fn more_bad_lines_than_allowed_are_an_error() {
     let error = read_with_rejects(&file, 7).expect_err("ten of nine");
     assert!(error.message().contains("MAX_REJECTS"), "{error}");
 }
+
+#[test]
+fn fault_of_a_last_line_without_line_end_is_the_first_one() {
+    let file = "{\"a\": 1}\n{\"a\": 2]}";
+    for chunk_bytes in 1..=file.len() {
+        let (_, rejects) = read_with_rejects(file, chunk_bytes).unwrap();
+        assert_eq!(rejects[0].0, "{\"a\": 2]}");
+        assert!(rejects[0].1.contains("a closing bracket does not match the open one"), "{}", rejects[0].1);
+    }
+}
+
+#[test]
+fn bad_line_above_the_limit_is_an_error_in_any_chunks() {
+    let line = |bytes: usize| format!("{{\"a\": 1}}\n{}\n{{\"a\": 3}}\n", "x".repeat(bytes));
+    for chunk_bytes in [1, 100, 4095, 4096, 4097, 4106, usize::MAX] {
+        let (_, rejects) = read_with_rejects(&line(4096), chunk_bytes).unwrap();
+        assert_eq!(rejects[0].0.trim_end().len(), 4096);
+        let error = read_with_rejects(&line(4097), chunk_bytes).unwrap_err();
+        assert!(error.to_string().contains("longer than 4096 bytes"), "{error} in chunks of {chunk_bytes}");
+    }
+}
