@@ -28,6 +28,10 @@ impl ExportImporter {
         if !self.settings.target.has_database() {
             return Ok(json!({"status": "skipped"}));
         }
+        // The import may have been planned while its changes were only published.
+        if let Some(current) = self.registry.state(&held.place.tenant, &held.place.table).await?.current {
+            self.check_is_in_table(&current)?;
+        }
         if planned.statistics.changes() == 0 || planned.statistics.is_loaded {
             return Ok(json!({"status": "applied"}));
         }

@@ -1,11 +1,9 @@
 //! A consumer of published changes: applies the records of a Kinesis data stream to tables.
 //!
 //! Lambda calls the function with the records of one shard, in their order, and calls it again with the same records if it fails. The
-//! changes of a table are loaded in one transaction. Its ledger row names the first and the last record, so records that come again
-//! are found loaded. Records that come again with others are applied again, which changes nothing: each has its whole row, and the
+//! changes of a version of a table are loaded in one transaction. Its ledger row names the first and the last record, so records that
+//! come again are found loaded. Records that come again with others are applied again, which changes nothing: each has its whole row, and the
 //! changes of a row are in one shard.
-
-use std::collections::BTreeMap;
 
 use aws_smithy_types::base64;
 use bytes::Bytes;
@@ -61,10 +59,12 @@ struct MessageSource {
     key: Vec<String>,
 }
 
-/// The changes of one table in the order of their records.
+/// Changes of one version of a table, in the order of their records.
 #[derive(Debug)]
-struct TableRecords {
+struct VersionRecords {
     stream: String,
+    tenant: String,
+    table: String,
     version: String,
     key: Vec<String>,
     first: String,
@@ -86,15 +86,15 @@ impl ExportImporter {
                 "records of a stream are applied to a database, so EXPORT_TARGET must be database",
             ));
         }
-        for ((tenant, table), records) in by_table(event)? {
-            let place = format!("{tenant}/{table}");
-            self.apply_records(&tenant, &table, records, deadline).await.map_err(|error| error.for_object(place))?;
+        for records in by_version(event)? {
+            let place = format!("{}/{}", records.tenant, records.table);
+            self.apply_records(records, deadline).await.map_err(|error| error.for_object(place))?;
         }
         Ok(json!({"batchItemFailures": []}))
     }
 
-    async fn apply_records(&self, tenant: &str, table: &str, records: TableRecords, deadline: &Deadline) -> Result<()> {
-        let TableRecords { stream, version, key, first, last, lines, count } = records;
+    async fn apply_records(&self, records: VersionRecords, deadline: &Deadline) -> Result<()> {
+        let VersionRecords { stream, tenant, table, version, key, first, last, lines, count } = records;
         let export = format!("{}{tenant}/{table}/{version}/changes.jsonl", self.settings.prefix);
         let (parts, config) = self.table_of_changes(&export, &key)?;
         let object = ObjectRef::new(stream, format!("{tenant}/{table}/{first} to {last}"));
@@ -111,11 +111,11 @@ impl ExportImporter {
     }
 }
 
-/// The records of each tenant and table.
-fn by_table(event: &Value) -> Result<BTreeMap<(String, String), TableRecords>> {
+/// The records of each version of each table. Versions of a table stay in the order of their first records.
+fn by_version(event: &Value) -> Result<Vec<VersionRecords>> {
     let event = KinesisEvent::deserialize(event)
         .map_err(|error| invalid("the event is not one of a Kinesis data stream").with_source(error))?;
-    let mut tables: BTreeMap<(String, String), TableRecords> = BTreeMap::new();
+    let mut versions: Vec<VersionRecords> = Vec::new();
     for record in event.records {
         let broken = |why: &str| {
             let error = Error::new(ErrorKind::FileBroken, format!("the record {} {why}", record.id));
@@ -125,22 +125,33 @@ fn by_table(event: &Value) -> Result<BTreeMap<(String, String), TableRecords>> {
         let message: Message = serde_json::from_slice(&data)
             .map_err(|error| broken("is not a message of spillway in the format debezium").with_source(error))?;
         let MessageSource { tenant, table, export_version, key } = message.source;
-        let found = tables.entry((tenant.unwrap_or_default(), table)).or_insert_with(|| TableRecords {
-            stream: record.stream.clone(),
-            version: String::new(),
-            key: Vec::new(),
-            first: record.id.clone(),
-            last: String::new(),
-            lines: Vec::new(),
-            count: 0,
-        });
-        (found.version, found.key) = (export_version, key);
+        let tenant = tenant.ok_or_else(|| broken("names no tenant; publish the changes with --tenant"))?;
+        // Only the last version of a table may get more records: each has its own columns from the key of the export.
+        let last = versions.iter().rposition(|found| found.tenant == tenant && found.table == table);
+        let index = match last {
+            Some(last) if versions[last].version == export_version && versions[last].key == key => last,
+            _ => {
+                versions.push(VersionRecords {
+                    stream: record.stream.clone(),
+                    tenant,
+                    table,
+                    version: export_version,
+                    key,
+                    first: record.id.clone(),
+                    last: String::new(),
+                    lines: Vec::new(),
+                    count: 0,
+                });
+                versions.len() - 1
+            }
+        };
+        let found = &mut versions[index];
         found.last.clone_from(&record.id);
         found.lines.extend_from_slice(&data);
         found.lines.push(b'\n');
         found.count += 1;
     }
-    Ok(tables)
+    Ok(versions)
 }
 
 #[cfg(test)]
@@ -152,21 +163,23 @@ mod tests {
         json!({"eventSource": "aws:kinesis", "eventID": format!("shard:{id}"), "eventSourceARN": "arn", "kinesis": {"data": data}})
     }
 
-    fn message(tenant: &str, id: u32) -> Value {
-        let source = json!({"tenant": tenant, "table": "orders", "export_version": "V1", "key": ["id"]});
+    fn message(tenant: &str, version: &str, id: u32) -> Value {
+        let source = json!({"tenant": tenant, "table": "orders", "export_version": version, "key": ["id"]});
         json!({"op": "c", "before": null, "after": {"id": id.to_string()}, "source": source})
     }
 
     #[test]
-    fn records_are_divided_by_tenant_and_table_in_their_order() {
-        let records: Vec<Value> =
-            [("b", 1), ("a", 2), ("b", 3)].map(|(tenant, id)| record(id, &message(tenant, id))).to_vec();
+    fn records_are_divided_by_tenant_table_and_version_in_their_order() {
+        let messages = [("b", "V9", 1), ("a", "V9", 2), ("b", "V9", 3), ("b", "V10", 4), ("a", "V9", 5)];
+        let records = messages.map(|(tenant, version, id)| record(id, &message(tenant, version, id)));
         let event = json!({"Records": records});
         assert!(is_kinesis_event(&event));
-        let tables = by_table(&event).unwrap();
-        let found: Vec<_> = tables.iter().map(|((tenant, _), found)| (tenant.as_str(), found.count)).collect();
-        assert_eq!(found, [("a", 1), ("b", 2)]);
-        let b = &tables[&("b".to_owned(), "orders".to_owned())];
+        let versions = by_version(&event).unwrap();
+        let found = |records: &VersionRecords| (records.tenant.clone(), records.version.clone(), records.count);
+        let expected = [("b", "V9", 2), ("a", "V9", 2), ("b", "V10", 1)];
+        let expected = expected.map(|(tenant, version, count)| (tenant.to_owned(), version.to_owned(), count));
+        assert_eq!(versions.iter().map(found).collect::<Vec<_>>(), expected);
+        let b = &versions[0];
         assert_eq!(
             (b.first.as_str(), b.last.as_str(), b.key.as_slice()),
             ("shard:1", "shard:3", &["id".to_owned()][..])
@@ -178,9 +191,13 @@ mod tests {
     #[test]
     fn other_records_are_errors() {
         let event = json!({"Records": [record(1, &json!({"op": "c"}))]});
-        let error = by_table(&event).unwrap_err();
+        let error = by_version(&event).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FileBroken);
         assert!(error.to_string().contains("shard:1"), "{error}");
+        let mut without_tenant = message("a", "V1", 1);
+        without_tenant["source"]["tenant"] = Value::Null;
+        let error = by_version(&json!({"Records": [record(1, &without_tenant)]})).unwrap_err();
+        assert!(error.to_string().contains("--tenant"), "{error}");
         assert!(!is_kinesis_event(&json!({"export": {}})));
     }
 }

@@ -87,6 +87,9 @@ impl ExportImporter {
         let key = format!("{}{}/{}/{}.jsonl.zst", settings.delta_prefix, place.tenant, place.table, place.version);
         let object = ObjectRef::new(&settings.bucket, key);
         let run = self.run_id(record, state)?;
+        if let Some(current) = &state.current {
+            self.check_is_in_table(current)?;
+        }
         match self.store.owner_of(&object.bucket, &object.key).await? {
             KeyOwner::Missing => {}
             KeyOwner::Run(found) if found == run => return self.written(&object).await,
@@ -98,7 +101,6 @@ impl ExportImporter {
             }
         }
         if let Some(current) = &state.current {
-            self.check_is_in_table(current)?;
             self.check_files_exist(current).await?;
         }
         let summary = self.compare(record, state.current.as_ref(), (&object, &run)).await?;
@@ -127,8 +129,7 @@ impl ExportImporter {
         writer.write_summary(comparison.summary())?;
         while let Some(change) = comparison.next_change()? {
             writer.write(&change)?;
-            let seq = change.seq;
-            if seq.is_multiple_of(YIELD_AFTER) {
+            if change.seq.is_multiple_of(YIELD_AFTER) {
                 // The deadline can end the step here.
                 tokio::task::yield_now().await;
             }
@@ -195,7 +196,7 @@ impl ExportImporter {
     }
 
     /// Fails if the table does not have the rows of the last imported version, because `EXPORT_TARGET` was another one.
-    fn check_is_in_table(&self, current: &ImportedExport) -> Result<()> {
+    pub(super) fn check_is_in_table(&self, current: &ImportedExport) -> Result<()> {
         if current.is_in_table || !self.settings.target.has_database() {
             return Ok(());
         }

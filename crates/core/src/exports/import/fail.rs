@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tracing::{error, warn};
 
 use super::request::{Failure, Held};
-use super::state::{PlannedImport, VersionRecord, VersionState};
+use super::state::{FailingLock, PlannedImport, VersionRecord, VersionState};
 use super::{ExportImporter, lock_end};
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result, chain};
@@ -18,11 +18,11 @@ impl ExportImporter {
         let fenced = self
             .registry
             .change_state(held.names(), |state| {
-                state.renew(held.fence, until)?;
-                Ok((state.take_next_fence(), state.planned.clone()))
+                let lock = state.begin_failure(held.fence, until)?;
+                Ok((lock, state.planned.clone()))
             })
             .await;
-        let (fence, planned) = match fenced {
+        let (lock, planned) = match fenced {
             Ok(fenced) => fenced,
             Err(error) if error.kind() == ErrorKind::LeaseLost => {
                 warn!(error = %chain(&error), "another import has the lock, so this failure changes nothing");
@@ -31,6 +31,7 @@ impl ExportImporter {
             Err(error) => return Err(error),
         };
         let planned = planned.filter(|planned| planned.version == held.place.version);
+        let FailingLock::Fence(fence) = lock else { return Ok(ended(planned.is_some())) };
         let is_kept = match &planned {
             Some(planned) => self.must_be_finished(planned).await,
             None => false,
@@ -49,7 +50,7 @@ impl ExportImporter {
             .change_state(held.names(), |state| {
                 state.renew(fence, until)?;
                 if !is_kept {
-                    state.planned = None;
+                    state.planned.take_if(|planned| planned.version == held.place.version);
                 }
                 state.release(fence);
                 Ok(())
@@ -58,7 +59,7 @@ impl ExportImporter {
         let (tenant, table) = held.names();
         let version = &held.place.version;
         error!(tenant, table, version, kind, error = message, is_kept, "the import of an export failed");
-        Ok(json!({"status": if is_kept { "kept" } else { "dropped" }}))
+        Ok(ended(is_kept))
     }
 
     /// Whether a planned import may be stored or sent in parts. If the ledger cannot be read, it may be stored.
@@ -77,4 +78,9 @@ impl ExportImporter {
             }
         }
     }
+}
+
+/// The response of the step.
+fn ended(is_kept: bool) -> Value {
+    json!({"status": if is_kept { "kept" } else { "dropped" }})
 }

@@ -1,4 +1,4 @@
-//! The place of an export in the bucket: `{prefix}{tenant}/{table}/{version}/{file}`, and the order of versions. Pure.
+//! The place of an export in the bucket: `{prefix}{tenant}/{table}/{version}/{file}`, and the order of versions. Does no I/O.
 
 use std::cmp::Ordering;
 

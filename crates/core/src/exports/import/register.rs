@@ -62,13 +62,13 @@ impl ExportImporter {
         let registered = self.register_version(&place).await;
         let registered = registered.map_err(|error| error.of_export(&place, &settings.prefix))?;
         let ExportPlace { tenant, table, version } = &place;
-        let answer = |status| json!({"status": status, "tenant": tenant, "table": table, "version": version});
+        let response = |status| json!({"status": status, "tenant": tenant, "table": table, "version": version});
         Ok(match registered {
-            Registered::As(status) => answer(status),
+            Registered::As(status) => response(status),
             Registered::Waiting { seconds } => {
-                let mut answer = answer("waiting");
-                answer["seconds"] = seconds.into();
-                answer
+                let mut waiting = response("waiting");
+                waiting["seconds"] = seconds.into();
+                waiting
             }
             Registered::Ignored(reason) => ignored(key, reason),
         })
@@ -80,7 +80,9 @@ impl ExportImporter {
         if let Some(current) = &state.current {
             match compare_versions(&place.version, &current.version) {
                 Ordering::Equal => {
-                    check_unchanged(place, &current.files, &listed)?;
+                    if let Some(files) = self.files_to_compare(place, listed).await? {
+                        check_unchanged(place, &current.files, &files)?;
+                    }
                     self.mark_done(place, &current.statistics, Timestamp::now()).await?;
                     return Ok(Registered::As("done"));
                 }
@@ -134,6 +136,23 @@ impl ExportImporter {
                 };
                 named_files(&object.bytes, files, name)
             }
+        }
+    }
+
+    /// The files of an imported version as they are now; `None` if its manifest is gone or names a file that is gone.
+    async fn files_to_compare(
+        &self,
+        place: &ExportPlace,
+        listed: Vec<ListedObject>,
+    ) -> Result<Option<Vec<ListedObject>>> {
+        if let Completion::Quiet(_) = self.settings.completion {
+            return Ok(Some(listed));
+        }
+        match self.completeness(place, listed).await {
+            Ok(Completeness::Complete(files)) => Ok(Some(files)),
+            Ok(Completeness::NoManifest | Completeness::Waiting { .. }) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::FileBroken => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

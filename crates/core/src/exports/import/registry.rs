@@ -21,7 +21,7 @@ use crate::store::write::Created;
 /// The largest object of the registry. An export of ten thousand files needs about 4 MiB.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Number of attempts for a write that met another one.
+/// Number of attempts for a write that conflicts with others.
 const TRIES: u32 = 12;
 
 /// The objects of the registry.
@@ -96,7 +96,7 @@ impl Registry {
             let (found, etag) = self.read::<D>(key).await?;
             let mut document = found.clone();
             let result = change(&mut document)?;
-            // An earlier write of this call whose response was lost has the same result.
+            // Nothing to write: `change` changed nothing, or an earlier write of this call took effect and only its response was lost.
             let Some(document) = document.filter(|document| Some(document) != found.as_ref()) else {
                 return Ok(result);
             };

@@ -1,4 +1,4 @@
-//! The requests of an import: `{"export": {"step": …}}`. Pure.
+//! The requests of an import: `{"export": {"step": …}}`. Does no I/O.
 
 use serde::Deserialize;
 use serde_json::Value;

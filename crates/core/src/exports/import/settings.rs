@@ -10,25 +10,25 @@ use crate::pipeline::PipelineConfig;
 pub struct ImportSettings {
     /// The pipeline, for reading exports and loading deltas.
     pub pipeline: PipelineConfig,
-    /// `S3_BUCKET`.
+    /// `S3_BUCKET`: the bucket with exports, deltas and registry.
     pub bucket: String,
-    /// `EXPORT_PREFIX`.
+    /// `EXPORT_PREFIX`: the prefix of the exports; empty for the whole bucket.
     pub prefix: String,
-    /// `EXPORT_REGISTRY_PREFIX`.
+    /// `EXPORT_REGISTRY_PREFIX`: the prefix of locks and records.
     pub registry_prefix: String,
-    /// `EXPORT_DELTA_PREFIX`.
+    /// `EXPORT_DELTA_PREFIX`: the prefix of the deltas.
     pub delta_prefix: String,
-    /// `EXPORT_TARGET` and `EXPORT_STREAM`.
+    /// `EXPORT_TARGET` and `EXPORT_STREAM`: where the changes go.
     pub target: ImportTarget,
-    /// `EXPORT_MANIFEST` and `EXPORT_QUIET_SECONDS`.
+    /// `EXPORT_MANIFEST` and `EXPORT_QUIET_SECONDS`: when the files of a version are complete.
     pub completion: Completion,
-    /// `EXPORT_MAX_DELETES`, in percent.
+    /// `EXPORT_MAX_DELETES`: the most rows that an export may lack, in percent.
     pub max_deletes_percent: u8,
-    /// `DIFF_MEMORY`.
+    /// `DIFF_MEMORY`: memory for the comparison, in bytes.
     pub diff_memory: u64,
-    /// `PUBLISH_FORMAT`.
+    /// `PUBLISH_FORMAT`: the form of published records.
     pub publish_format: MessageFormat,
-    /// `PUBLISH_MAX_RECORD_BYTES`.
+    /// `PUBLISH_MAX_RECORD_BYTES`: the largest published record, in bytes.
     pub publish_max_record_bytes: usize,
 }
 

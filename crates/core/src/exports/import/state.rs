@@ -1,4 +1,4 @@
-//! The documents of the registry, and the rules of the lock. Pure.
+//! The documents of the registry, and the rules of the lock. Does no I/O.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,11 @@ pub(super) struct TableState {
     pub(super) lock: Option<TableLock>,
     /// The last imported version.
     pub(super) current: Option<ImportedExport>,
-    /// The import that was planned and is not finished. Whoever takes the lock finishes it first.
+    /// The import that was planned and is not finished. The next owner of the lock finishes it first.
     pub(super) planned: Option<PlannedImport>,
+    /// The number of the lock whose import has failed last, so that the step fail can be repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failed_fence: Option<u64>,
 }
 
 /// The lock of a table.
@@ -159,6 +162,15 @@ pub(super) enum LockResult {
     Stale { current: String },
 }
 
+/// The lock of an import that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailingLock {
+    /// It has this number now.
+    Fence(u64),
+    /// An earlier call has recorded the failure and released it.
+    Released,
+}
+
 impl TableState {
     /// Takes the lock for a version. May be repeated.
     pub(super) fn take_lock(&mut self, owner: &str, version: &str, now: Timestamp, until: Timestamp) -> LockResult {
@@ -176,7 +188,7 @@ impl TableState {
             (Some(_) | None, None) => (self.fence + 1, now),
         };
         let version = self.planned.as_ref().map_or(version, |planned| &planned.version).to_owned();
-        self.fence = fence;
+        (self.fence, self.failed_fence) = (fence, None);
         let lock =
             TableLock { owner: owner.to_owned(), fence, version: version.clone(), acquired_at, expires_at: until };
         self.lock = Some(lock);
@@ -229,12 +241,14 @@ impl TableState {
         let acquired_at = self.lock.as_ref().map_or(now, |lock| lock.acquired_at);
         let elapsed_ms = u64::try_from(now.duration_since(acquired_at).as_millis()).unwrap_or(0);
         let statistics = ImportStatistics { elapsed_ms, ..planned.statistics };
+        // The delta of a first export has all rows.
+        let is_base_in_table = self.current.as_ref().is_none_or(|base| base.is_in_table);
         let loaded = if statistics.is_loaded { Some(planned.delta.id) } else { planned.previous };
         self.current = Some(ImportedExport {
             version: planned.version,
             files: planned.files,
             loaded,
-            is_in_table,
+            is_in_table: is_in_table && is_base_in_table,
             statistics: statistics.clone(),
         });
         (self.planned, self.lock) = (None, None);
@@ -248,13 +262,23 @@ impl TableState {
         }
     }
 
-    /// Gives the lock the next number, so that earlier attempts of its owner have lost it. Returns the number.
-    pub(super) fn take_next_fence(&mut self) -> u64 {
+    /// Gives the lock the next number, so that earlier attempts of its owner have lost it. May be repeated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] when another owner has the lock.
+    pub(super) fn begin_failure(&mut self, fence: u64, until: Timestamp) -> Result<FailingLock> {
+        if self.failed_fence == Some(fence) {
+            let Some(lock) = &mut self.lock else { return Ok(FailingLock::Released) };
+            lock.expires_at = lock.expires_at.max(until);
+            return Ok(FailingLock::Fence(lock.fence));
+        }
+        self.renew(fence, until)?;
         self.fence += 1;
+        self.failed_fence = Some(fence);
         if let Some(lock) = &mut self.lock {
             lock.fence = self.fence;
         }
-        self.fence
+        Ok(FailingLock::Fence(self.fence))
     }
 
     fn lock_lost(&self, fence: u64) -> Error {

@@ -21,13 +21,14 @@ const THIRD: &str = "20201231_V0001";
 struct Site {
     fixture: Fixture,
     completion: Completion,
+    target: ImportTarget,
 }
 
 impl Site {
     fn new() -> Self {
         let mut fixture = Fixture::new(Reading::Buffered);
         fixture.settings.export_key = vec!["id".to_owned()];
-        Self { fixture, completion: Completion::Quiet(Duration::ZERO) }
+        Self { fixture, completion: Completion::Quiet(Duration::ZERO), target: ImportTarget::Database }
     }
 
     fn put(&self, version: &str, text: &str) -> String {
@@ -48,7 +49,7 @@ impl Site {
             prefix: String::new(),
             registry_prefix: "export-registry/".to_owned(),
             delta_prefix: "delta/".to_owned(),
-            target: ImportTarget::Database,
+            target: self.target.clone(),
             completion: self.completion.clone(),
             max_deletes_percent: 10,
             diff_memory: 1 << 20,
@@ -223,6 +224,38 @@ async fn failed_import_is_dropped_unless_it_may_be_stored() {
 }
 
 #[tokio::test]
+async fn failure_is_recorded_once_by_repeated_calls() {
+    let site = Site::new();
+    site.register(&site.put(FIRST, "id\n1\n")).await;
+    site.lock(FIRST, "a").await;
+    site.held("diff", FIRST, 1).await.unwrap();
+    // The call dies after it has changed the number of the lock.
+    site.fixture.aws.fail("PutObject", "versions/");
+    let step = json!({"step": "fail", "tenant": "tenant", "table": "test_table", "version": FIRST, "fence": 1, "error": {"Error": "why", "Cause": "because"}});
+    assert!(site.step(step).await.is_err());
+    site.fixture.aws.heal();
+    assert_eq!(site.held("apply", FIRST, 1).await.unwrap_err().kind(), ErrorKind::LeaseLost);
+    for _ in 0..2 {
+        assert_eq!(site.fail(FIRST, 1).await["status"], "dropped");
+        assert_eq!((&site.record(FIRST)["state"], &site.state()["lock"]), (&json!("failed"), &Value::Null));
+    }
+    // The lock of the next import is not that of the failed one.
+    assert_eq!(site.lock(FIRST, "b").await["status"], "locked");
+    assert_eq!(site.fail(FIRST, 1).await["status"], "lost");
+}
+
+/// A request by hand with another version than the planned one.
+#[tokio::test]
+async fn failure_of_another_version_keeps_the_planned_import() {
+    let site = Site::new();
+    site.register(&site.put(FIRST, "id\n1\n")).await;
+    site.lock(FIRST, "a").await;
+    site.held("diff", FIRST, 1).await.unwrap();
+    site.fail(SECOND, 1).await;
+    assert_eq!(site.state()["planned"]["version"], FIRST);
+}
+
+#[tokio::test]
 async fn finish_needs_the_steps_before_it() {
     let site = Site::new();
     site.register(&site.put(FIRST, "id\n1\n")).await;
@@ -276,6 +309,12 @@ async fn several_files_are_one_export() {
     for step in ["apply", "publish", "finish"] {
         site.held(step, FIRST, 1).await.unwrap();
     }
+    // The manifest names all files of the version.
+    site.fixture.aws.put(&format!("{folder}_SUCCESS"), "{\"files\": [\"a.csv\", \"b.csv\"]}");
+    site.fixture.aws.put(&format!("{folder}d.csv"), "id,note\n9,of no export\n");
+    assert_eq!(site.register(&format!("{folder}_SUCCESS")).await["status"], "done");
+    site.fixture.aws.put(&format!("{folder}_SUCCESS"), "");
+    site.fixture.aws.delete(&format!("{folder}d.csv"));
     // A file that arrives later would never be imported.
     site.fixture.aws.put(&format!("{folder}c.csv"), "id,note\n4,four\n");
     let error = site.step(json!({"step": "register", "key": format!("{folder}_SUCCESS")})).await.unwrap_err();
@@ -342,6 +381,28 @@ async fn export_that_was_only_published_is_no_base_for_a_table() {
     let error = site.held("diff", SECOND, fence).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ExportRefused);
     assert!(error.to_string().contains("only published"), "{error}");
+}
+
+/// The version after it was planned while changes were only published, and the target is changed before it is applied.
+#[tokio::test]
+async fn planned_import_needs_the_rows_of_the_one_before() {
+    for second in ["id\n1\n2\n", "id\n1\n"] {
+        let mut site = Site::new();
+        site.import(FIRST, "id\n1\n").await;
+        let mut state = site.state();
+        state["current"]["is_in_table"] = json!(false);
+        site.fixture.aws.put("export-registry/tenant/test_table/state.json", state.to_string());
+        site.target = ImportTarget::Stream("changes".to_owned());
+        site.register(&site.put(SECOND, second)).await;
+        let fence = site.lock(SECOND, "a").await["fence"].as_u64().unwrap();
+        site.held("diff", SECOND, fence).await.unwrap();
+        site.target = ImportTarget::Database;
+        assert_eq!(site.held("apply", SECOND, fence).await.unwrap_err().kind(), ErrorKind::ExportRefused);
+        if second == "id\n1\n" {
+            site.held("finish", SECOND, fence).await.unwrap();
+            assert_eq!(site.state()["current"]["is_in_table"], false);
+        }
+    }
 }
 
 #[tokio::test]
