@@ -183,6 +183,7 @@ impl File {
             rows,
             rows_rejected: 0,
             reason,
+            needs_attention: false,
         }
     }
 }

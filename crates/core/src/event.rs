@@ -1,4 +1,4 @@
-//! Parses events into the objects they name. Pure.
+//! Parses events into the objects they name. Does no I/O.
 //!
 //! The same upload can arrive as an S3 notification (keys form-encoded) or an EventBridge event (keys not encoded), and
 //! either of them in an SQS message, an SNS message or both. All become [`EventItem`]s, one per record. Fields that are

@@ -1,4 +1,4 @@
-//! Parses and matches `TABLE_PATTERN`: patterns over complete keys that determine the target table. Pure.
+//! Parses and matches `TABLE_PATTERN`: patterns over complete keys that determine the target table. Does no I/O.
 //!
 //! All characters match themselves, except:
 //!

@@ -1,4 +1,4 @@
-//! Decides whether an object is loaded, by which process, and into which table; builds the keys of its files. Pure.
+//! Decides whether an object is loaded, by which process, and into which table; builds the keys of its files. Does no I/O.
 //!
 //! Every key that Spillway writes is built here, from the source's key and id alone, so that every attempt of every
 //! worker uses the same keys.

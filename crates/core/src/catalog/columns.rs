@@ -1,4 +1,4 @@
-//! Assigns the columns of a file to catalog columns. Pure.
+//! Assigns the columns of a file to catalog columns. Does no I/O.
 //!
 //! Columns are only appended and never change their type. A file column that does not fit gets an additional catalog
 //! column (`amount__string`), so that no file hides or breaks the rows of an earlier one.

@@ -1,4 +1,4 @@
-//! Defines tables and partitions over the files of a raw zone, and compares a table with a file. Pure.
+//! Defines tables and partitions over the files of a raw zone, and compares a table with a file. Does no I/O.
 
 use std::collections::HashMap;
 

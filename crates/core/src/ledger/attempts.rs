@@ -11,14 +11,11 @@ use super::attempts_table::{ATTEMPT_INDEXES, LEDGER_INDEXES, create_attempts};
 use super::statements::{ATTEMPT_AGAIN, ATTEMPT_INSERT};
 use super::{
     Dialect, ExecuteResult, LedgerColumns, LedgerConnection, LedgerState, REASON_CHARACTERS, SqlLedger,
-    TableChangesColumn, truncated,
+    TableChangesColumn, WORKER_CHARACTERS, truncated,
 };
 use crate::error::{ErrorKind, Result};
 use crate::object::{ObjectVersion, hash_parts};
 use crate::pattern;
-
-/// Number of characters that the column `worker` stores.
-const WORKER_CHARACTERS: usize = 255;
 
 /// Number of batches that one upkeep deletes. The next one continues.
 const MAX_BATCHES: u32 = 20;
@@ -216,23 +213,20 @@ impl SqlLedger<'_> {
     ) -> Result<AttemptsMaintenance> {
         let probe = self.probe_history(connection).await?;
         connection.run("cannot limit the wait for locks", C::Dialect::SHORT_LOCK_WAIT).await?;
-        let mut created = Ok(());
+        // Old rows are deleted even if something cannot be created.
+        let created = self.create_missing(connection, &probe).await;
+        let deleted = if probe.exists { self.delete_attempts(connection, before).await? } else { 0 };
+        created.map(|()| AttemptsMaintenance { deleted })
+    }
+
+    async fn create_missing<C: LedgerConnection>(&self, connection: &mut C, probe: &AttemptsProbe) -> Result<()> {
         if !probe.exists {
-            created = self.create_attempts(connection).await;
+            self.create_attempts(connection).await?;
         }
         for sql in &probe.missing_indexes {
-            if created.is_ok() {
-                created = connection.create("cannot create an index of the ledger", sql).await;
-            }
+            connection.create("cannot create an index of the ledger", sql).await?;
         }
-        if created.is_ok() {
-            created = self.add_changes_column(connection).await.map(drop);
-        }
-        let mut deleted = 0;
-        if probe.exists {
-            deleted = self.delete_attempts(connection, before).await?;
-        }
-        created.map(|()| AttemptsMaintenance { deleted })
+        self.add_changes_column(connection).await.map(drop)
     }
 
     /// Deletes attempts that started before a time, on a database where one statement may delete all of them.
@@ -261,7 +255,7 @@ impl SqlLedger<'_> {
         Ok(deleted)
     }
 
-    /// Returns what the history lacks. Without a ledger nothing is missing: the first load creates both.
+    /// Returns what the history lacks. The ledger must exist.
     pub(crate) async fn probe_history<C: LedgerConnection>(&self, connection: &mut C) -> Result<AttemptsProbe> {
         let attempts = self.attempts_table();
         let mut probe = AttemptsProbe { table: attempts.clone(), ..AttemptsProbe::default() };

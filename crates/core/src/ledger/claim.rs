@@ -11,14 +11,11 @@ use super::statements::{
 };
 use super::{
     Claim, ClaimResult, Dialect, ExecuteResult, LedgerConnection, LedgerEntry, LedgerState, Row, SqlLedger,
-    from_and_when, truncated, utc,
+    WORKER_CHARACTERS, from_and_when, truncated, utc,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::table_name::TableName;
-
-/// Number of characters that the column `worker` stores.
-const WORKER_CHARACTERS: usize = 255;
 
 /// Number of digits of an id that messages show. Commands accept an id that is shortened to them.
 const SHORT_ID_CHARACTERS: usize = 16;
@@ -277,8 +274,8 @@ impl CurrentSource {
 
     /// Whether this source is newer than another, so that its rows stay in the table.
     ///
-    /// The source with the later `LastModified` is newer; if the times are equal, the one with the greater key. Keys are compared here byte by byte,
-    /// because a database's collation may find different keys equal.
+    /// The later `LastModified` is newer. If both are equal, the greater key is. Keys are compared byte by byte, because a collation may
+    /// find different keys equal.
     fn is_newer_than(&self, other: &ObjectVersion) -> bool {
         let other = (Some(other.last_modified.as_microsecond()), other.object.key.as_str());
         (self.modified_micros, self.key.as_str()) > other

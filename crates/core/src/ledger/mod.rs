@@ -43,8 +43,11 @@ pub use syncs::SyncState;
 pub(crate) use table::{CheckedLedger, LedgerColumns};
 pub(crate) use table_changes::{FailedAdditions, TableChangesColumn, reported};
 
+/// Number of characters that columns named `worker` store.
+pub(crate) const WORKER_CHARACTERS: usize = 255;
+
 /// Number of characters that the columns `reason` store.
-const REASON_CHARACTERS: usize = 8000;
+pub(crate) const REASON_CHARACTERS: usize = 8000;
 
 /// The committed state of a source in the ledger. The ledger stores its name.
 ///

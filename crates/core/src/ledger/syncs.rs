@@ -9,13 +9,10 @@ use serde::Serialize;
 use super::history::time;
 use super::statements::{SYNC_AGAIN, SYNC_INSERT, SYNC_WATERMARK, SYNCS};
 use super::table::{Column, create_table, definition};
-use super::{ExecuteResult, LedgerConnection, Row, SqlLedger, SqlType, Value, truncated};
+use super::{ExecuteResult, LedgerConnection, Row, SqlLedger, SqlType, Value, WORKER_CHARACTERS, truncated};
 use crate::error::Result;
 use crate::object::hash_parts;
 use crate::pattern;
-
-/// Number of characters that the column `worker` stores.
-const WORKER_CHARACTERS: usize = 255;
 
 /// The columns of the table. They have the names of the ledger's columns where they mean the same.
 const COLUMNS: [Column; 10] = [

@@ -58,11 +58,11 @@ const MISSING_COLUMN: Column = ("rows_missing", SqlType::Count, "NULL");
 /// The columns that a load needs in an existing ledger, in addition to those of every load.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LedgerColumns {
-    /// The key of the object in the lake.
+    /// Whether the load writes the key of its object in the lake.
     pub(crate) lake: bool,
-    /// The number of deleted rows.
+    /// Whether the load writes the number of deleted rows.
     pub(crate) deletes: bool,
-    /// The number of changes whose row was not in the table.
+    /// Whether the load writes the number of changes whose row was not in the table.
     pub(crate) missing: bool,
 }
 
@@ -78,7 +78,7 @@ impl LedgerColumns {
         ADDED_COLUMNS.iter().chain(lake).chain(deletes).chain(missing)
     }
 
-    /// Whether a ledger with these columns has all the others.
+    /// Whether `other` is a subset of these columns.
     fn include(self, other: Self) -> bool {
         let has = |column: bool, wanted: bool| column || !wanted;
         has(self.lake, other.lake) && has(self.deletes, other.deletes) && has(self.missing, other.missing)

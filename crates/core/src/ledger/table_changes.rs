@@ -105,7 +105,7 @@ impl SqlLedger<'_> {
     }
 
     /// Adds the column, and waits at most a second for the lock of the table. Statements of all other workers on the ledger
-    /// wait behind this one.
+    /// queue until this statement ends.
     async fn add_with_short_wait<C: LedgerConnection>(&self, connection: &mut C) -> Result<TableChangesColumn> {
         let context = "cannot limit the wait for locks";
         connection.run(context, C::Dialect::SHORT_LOCK_WAIT).await?;

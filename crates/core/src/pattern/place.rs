@@ -1,4 +1,4 @@
-//! The place of a file in a table over the keys of its pattern: the table's folder, the file's partition. Pure.
+//! The place of a file in a table over the keys of its pattern: the table's folder, the file's partition. Does no I/O.
 //!
 //! A folder is a partition key if its name differs between the files of the table, and the pattern or the folder itself
 //! (`year=2026`) names it.

@@ -1,4 +1,4 @@
-//! Whether the files of other tables can be in a folder. Pure.
+//! Whether the files of other tables can be in a folder. Does no I/O.
 
 use super::matching::{filled, match_segment};
 use super::{TablePattern, TablePatterns};

@@ -16,7 +16,7 @@ use crate::policy::is_outage;
 /// Time limit for a note.
 pub(crate) const NOTE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time limit for a note after the deadline. The function keeps three seconds for its end.
+/// Time limit for a note after the deadline. It must fit into the time that [`crate::deadline`] keeps for the end.
 pub(crate) const LATE_NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A note that is not written yet. It does not need the attempt's lease.

@@ -33,9 +33,9 @@ pub struct PipelineConfig {
     pub key_columns: Vec<KeyColumn>,
     /// `EXPORT_KEY`: the columns that identify a row when exports are compared. Empty if it is unset.
     pub export_key: Vec<String>,
-    /// `DEDUPE`.
+    /// `DEDUPE`: what makes a file a duplicate.
     pub dedupe: Dedupe,
-    /// `AFTER_LOAD`.
+    /// `AFTER_LOAD`: what happens to a loaded object.
     pub after_load: AfterLoad,
     /// `CATALOG_RAW`: whether files that stay in place are registered in Glue.
     pub catalog_raw: bool,
@@ -205,7 +205,7 @@ impl PipelineConfig {
             return Ok(());
         }
         let message = format!(
-            "TABLE_PATTERN or the table settings give {table} for the key, not {named}; an object is loaded into the table of its key"
+            "by TABLE_PATTERN or the table settings, the key belongs to the table {table}, not to {named}; an object is loaded into the table of its key"
         );
         Err(Error::new(ErrorKind::Settings, message).for_object(object))
     }

@@ -18,7 +18,7 @@ struct Totals {
     in_progress: u32,
     /// The time and the requests of the last update.
     updated: Option<(Instant, Requests)>,
-    /// The usage that an object would have that has been in progress since the start of the run.
+    /// The usage of an object that has been in progress since the start of the run.
     per_object: Usage,
 }
 

@@ -98,7 +98,8 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
     let reason = describe(&cause);
     // The failed load may have written more rejects than the scan found. Those records belong to the fallback's rows.
     rejects::write(attempt, rows, Vec::new()).await?;
-    write_fallback(attempt, rows, &reason).await?;
+    let needs_attention = policy(cause.kind()).alert;
+    write_fallback(attempt, rows, &reason, needs_attention).await?;
     let fell_back = LedgerOutcome {
         body_sha256: Some(rows.body_sha256.clone()),
         rows_parsed: rows.rows,
@@ -109,12 +110,12 @@ pub(super) async fn fall_back(attempt: &Attempt<'_>, rows: &FileRows<'_>, cause:
     attempt.record_outcome(&fell_back, Some(cause.kind())).await;
     let mut report = attempt.report(Outcome::FellBack).because(reason);
     count_fallback(&mut report, rows.rows, rows.rows_rejected);
-    report.needs_attention = policy(cause.kind()).alert;
+    report.needs_attention = needs_attention;
     move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }
 
-async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str) -> Result<()> {
+async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str, needs_attention: bool) -> Result<()> {
     let context = attempt.context;
     let write = fallback::RowWrite {
         source: &attempt.source,
@@ -125,6 +126,7 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
         rows: rows.rows,
         rows_rejected: rows.rows_rejected,
         reason,
+        needs_attention,
     };
     let (store, catalog, settings) = (&context.store, &context.catalog, &context.settings);
     fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_publish()).await
@@ -137,6 +139,8 @@ pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest
     fallback::register_found(&context.catalog, &context.settings, manifest).await?;
     let mut report = attempt.report(Outcome::FellBack).because(manifest.reason.clone());
     count_fallback(&mut report, manifest.rows, manifest.rows_rejected);
+    // The attempt that wrote the object may have ended before its report.
+    report.needs_attention = manifest.needs_attention;
     move_to_failed(attempt, &mut report).await?;
     Ok(report)
 }

@@ -91,6 +91,7 @@ pub(super) async fn upload<'a>(
         rows: count,
         rows_rejected: rows.rows_rejected + table_rejects.len() as u64,
         reason: "",
+        needs_attention: false,
     };
     let state = match row_objects::find(objects.store, objects.area, &attempt.source).await? {
         Some((manifest, Some(_))) => {

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use crate::destination::ValueRejects;
 use crate::destination::{
-    Begun, Body, Claimed, CommitResult, Destination, FileClaim, FileSchema, LedgerEntry, OpenClaim, ReadyLoad,
-    RowCounts, ScanReason, WriteResult,
+    Begun, Body, Claimed, CommitResult, Destination, FileClaim, FileSchema, LedgerEntry, LedgerState, OpenClaim,
+    ReadyLoad, RowCounts, ScanReason, WriteResult,
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::{FileRows, LakeObject, LoadAttempt};
@@ -250,19 +250,16 @@ pub(super) async fn commit(attempt: &impl LoadAttempt, load: Box<dyn ReadyLoad>)
     // The open transaction holds the ledger row, so no other COMMIT for this object version can be under way.
     attempt.mark_commit_resolved();
     attempt.fence_before_commit().await?;
-    match load.commit().await {
-        CommitResult::Committed => {
-            attempt.mark_commit_resolved();
-            Ok(LoadResult::Loaded(counts))
-        }
+    let result = load.commit().await;
+    if !matches!(result, CommitResult::Unknown(_)) {
+        attempt.mark_commit_resolved();
+    }
+    match result {
+        CommitResult::Committed => Ok(LoadResult::Loaded(counts)),
         CommitResult::Merged(merged) => {
-            attempt.mark_commit_resolved();
             Ok(LoadResult::Loaded(RowCounts { rows_rejected: counts.rows_rejected, ..merged }))
         }
-        CommitResult::NotCommitted(error) => {
-            attempt.mark_commit_resolved();
-            Err(error)
-        }
+        CommitResult::NotCommitted(error) => Err(error),
         CommitResult::Unknown(error) => resolve_unknown_commit(attempt, counts, error).await,
     }
 }
@@ -275,9 +272,13 @@ async fn resolve_unknown_commit(attempt: &impl LoadAttempt, counts: RowCounts, c
     let mut tries = 0;
     loop {
         match finished_entry(attempt).await {
-            Ok(Some(entry)) => {
+            Ok(Some(entry)) if entry.state == LedgerState::Loaded => {
                 info!("the ledger says that COMMIT took effect");
                 return Ok(LoadResult::Loaded(RowCounts { rows_stored: entry.rows_stored, ..counts }));
+            }
+            Ok(Some(entry)) => {
+                info!("the ledger says that another worker found the file a duplicate or superseded");
+                return Ok(LoadResult::NotNeeded(entry));
             }
             Ok(None) => {
                 let message = "the connection was lost at COMMIT, and the ledger says that nothing was stored";

@@ -10,8 +10,8 @@ use crate::reader::FileShape;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 
-/// An attempt to load one file: an object in S3 under a lease ([`Attempt`]), or a file of this machine
-/// ([`crate::local_load`]).
+/// An attempt to load one file: an object in S3 under a lease ([`Attempt`]), a file of this machine ([`crate::local_load`]), or the
+/// changes of an export ([`crate::exports`]).
 ///
 /// The load calls `write_rejects` or `remove_earlier_rejects` before COMMIT, and `fence_before_commit` right before it. If one
 /// of them fails, no COMMIT is sent.

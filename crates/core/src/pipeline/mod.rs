@@ -174,7 +174,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
         Some(error) => Err(error),
         None => load(attempt, &rows).await,
     };
-    // A table that exists has its columns on purpose.
+    // Only for columns that this load has created: the others are there on purpose.
     if !attempt.table_changes().made().is_empty()
         && let Some(hint) = changes_hint(&rows.schema)
     {
@@ -183,8 +183,7 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 
-/// Whether the scan may have resolved why the database refused the rows: they have dates whose order of day and month was unknown
-/// before.
+/// Whether a load after the scan may succeed, because the scan has found the order of day and month in a date column.
 fn scan_may_resolve(error: &Error, schema: &Schema) -> bool {
     error.kind() == ErrorKind::DataRefused && schema.columns.iter().any(|column| column.day_order.is_some())
 }

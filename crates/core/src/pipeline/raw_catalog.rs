@@ -39,7 +39,7 @@ impl RawResult {
     }
 }
 
-/// Whether the file of the attempt is registered.
+/// Whether this attempt must register its file.
 pub(super) fn is_wanted(attempt: &Attempt<'_>) -> bool {
     attempt.config.catalog_raw && attempt.config.after_load == AfterLoad::Keep && attempt.table.is_some()
 }

@@ -1,4 +1,4 @@
-//! Finds out how a table must describe a file of a raw zone. Pure.
+//! Finds out how a table must describe a file of a raw zone. Does no I/O.
 //!
 //! Athena divides text into lines before its SerDe sees it, knows compression by the name of a file alone, and applies one
 //! description to all files of a table. So a file that Spillway loads can still be unreadable there.

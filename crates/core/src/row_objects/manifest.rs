@@ -52,6 +52,9 @@ pub struct Manifest {
     pub rows_rejected: u64,
     /// The reason for a fallback; empty in the lake.
     pub reason: String,
+    /// Whether only a person can repair the reason. An attempt that finds the object reports it again.
+    #[serde(default)]
+    pub needs_attention: bool,
     /// The object's format. Earlier versions also wrote CSV.
     pub format: FallbackFormat,
     /// The object's key.
@@ -216,6 +219,7 @@ async fn new(objects: RowObjects<'_>, write: &RowWrite<'_>) -> Result<Manifest> 
         rows: write.rows,
         rows_rejected: write.rows_rejected,
         reason: write.reason.to_owned(),
+        needs_attention: write.needs_attention,
         format,
         key: route::rows_key(area.root, table, source.last_modified, &source.id, format),
         dt: route::rows_day(source.last_modified),

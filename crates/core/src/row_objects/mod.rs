@@ -115,6 +115,8 @@ pub struct RowWrite<'a> {
     pub rows_rejected: u64,
     /// The reason for a fallback, without row values; empty in the lake.
     pub reason: &'a str,
+    /// Whether only a person can repair the reason.
+    pub needs_attention: bool,
 }
 
 /// A row object whose rows are all sent. It is invisible, and another worker can abort it.

@@ -94,6 +94,7 @@ async fn other_rows_than_the_manifest_declares_are_an_error() {
             rows,
             rows_rejected: 0,
             reason: String::new(),
+            needs_attention: false,
             format: FallbackFormat::Parquet,
             key: "fallback/orders/a.parquet".to_owned(),
             dt: String::new(),

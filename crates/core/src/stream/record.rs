@@ -1,4 +1,4 @@
-//! Reads one record of a stream: the events in it, and the table that they name. Pure.
+//! Reads one record of a stream: the events in it, and the table that they name. Does no I/O.
 //!
 //! A record is one JSON object, or several with or without white space between them. The decoder that loads files reads each
 //! object, so an event that passes here is not rejected later for its syntax. Events that would send a whole file to the fallback

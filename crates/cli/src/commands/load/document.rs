@@ -22,7 +22,7 @@ pub(super) struct LoadDocument {
     /// Files after an interruption.
     not_tried: usize,
     rows_stored: u64,
-    /// The sums of loads by key.
+    /// Inserted rows, of loads by key only.
     rows_inserted: u64,
     rows_updated: u64,
     rows_unchanged: u64,
@@ -48,7 +48,7 @@ const AGAIN: &str = "the same content is loaded once into a table; add --again t
 
 /// What the user can do about local files that were loaded with another load mode.
 const AGAIN_IN_MODE: &str =
-    "another load mode does not load a file again by itself; add --again to load it once more with this mode";
+    "a file is not loaded again because the load mode has changed; add --again to load it with this mode";
 
 /// What the user can do about local files that are older than the one that has replaced the table.
 const AGAIN_OLDER: &str = "add --again to replace the table with the older file";

@@ -14,7 +14,7 @@ use super::literal::bind;
 use super::plan::{Plan, TableRows, stored_name};
 use super::sql::{Copied, LedgerRow, LedgerTables, LoadStatements, Step, TableChange};
 use super::write::{Folder, not_in_s3};
-use super::{Redshift, WORKER_CHARACTERS, duplicate_outcome, listed_changes, superseded_outcome};
+use super::{Redshift, duplicate_outcome, listed_changes, superseded_outcome};
 use crate::batch::BatchStream;
 use crate::destination::changes::created;
 use crate::destination::database::claim_of;
@@ -26,7 +26,7 @@ use crate::destination::{
 };
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::failpoint::Failpoint;
-use crate::ledger::{Claim, CurrentSource, Row, truncated};
+use crate::ledger::{Claim, CurrentSource, Row, WORKER_CHARACTERS, truncated};
 
 impl Redshift {
     /// Fails if the table is one of the ledger's own, or the rows cannot be in S3.

@@ -1,4 +1,4 @@
-//! The statements that merge the rows of a staging table into a table by key. Pure.
+//! The statements that merge the rows of a staging table into a table by key. Does no I/O.
 //!
 //! - Of the staged rows with one key, the last one of the file is merged. The rows are numbered.
 //! - Rows whose key is in the table update its row if a value differs. The others are inserted.

@@ -40,7 +40,7 @@ use super::{
     RunPage, SyncState,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::ledger::{Claim, SqlLedger, truncated};
+use crate::ledger::{Claim, REASON_CHARACTERS, SqlLedger, WORKER_CHARACTERS, truncated};
 use crate::object::{ObjectRef, SourceId};
 use crate::store::Store;
 use client::{Client, Limit, Transaction};
@@ -55,10 +55,6 @@ pub(crate) use sql::tests::statements as redshift_statements;
 
 pub use settings::{RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
 
-/// Number of characters of a worker's name in the ledger.
-const WORKER_CHARACTERS: usize = 255;
-/// Number of characters of a reason in the ledger.
-const REASON_CHARACTERS: usize = 8000;
 /// Number of bytes of the literals in one query for loaded versions. A statement has at most 100 KB.
 const MAX_QUERY_BYTES: usize = 64 << 10;
 

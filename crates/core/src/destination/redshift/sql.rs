@@ -1,4 +1,4 @@
-//! The statements of loads and of the ledger. Pure.
+//! The statements of loads and of the ledger. Does no I/O.
 //!
 //! A transaction is a list of statements that one call of the Data API runs. No statement can depend on the result of another
 //! one, so a guard is a division by zero: it ends the transaction unless its condition holds.

@@ -24,6 +24,17 @@ async fn ledger_that_has_the_rows_proves_a_commit_without_response(
     fixture.assert_loaded();
 }
 
+/// COMMIT had no effect, and a worker that took over found that a newer file had replaced the table.
+#[tokio::test]
+async fn file_that_another_worker_found_superseded_is_not_reported_as_loaded() {
+    let fixture = Fixture::new(Reading::Buffered);
+    let (database, source) = (fixture.database.clone(), fixture.version(KEY).await.id);
+    fixture.database.lose_commit(CommitFault::LostBeforeCommit);
+    fixture.database.before(Step::LookUp, move || database.put_ledger(&source, LedgerState::Superseded, 0));
+    let report = fixture.process().await.unwrap();
+    assert_eq!((report.outcome, fixture.database.rows().len()), (Outcome::Superseded, 0));
+}
+
 /// The ledger is locked while the server still works on the lost COMMIT.
 #[rstest]
 #[tokio::test]

@@ -141,6 +141,22 @@ async fn bug_or_unsafe_connection_needs_attention(#[case] kind: ErrorKind, #[cas
     assert_eq!(fixture.process().await.unwrap().needs_attention, needs_attention);
 }
 
+/// The report of the first attempt is lost, because Glue fails after the rows were written.
+#[rstest]
+#[case(ErrorKind::TlsRefused, true)]
+#[case(ErrorKind::Unreachable, false)]
+#[tokio::test]
+async fn attempt_that_finds_a_fallback_reports_its_attention(#[case] kind: ErrorKind, #[case] needs_attention: bool) {
+    let fixture = Fixture::new(Reading::Buffered);
+    fixture.database.fail(Step::Begin, kind);
+    fixture.aws.fail("CreatePartition", "spare");
+    assert_eq!(fixture.process().await.unwrap_err().kind(), ErrorKind::Service);
+    fixture.aws.heal();
+    let report = fixture.process().await.unwrap();
+    assert_eq!((report.outcome, report.needs_attention), (Outcome::FellBack, needs_attention));
+    fixture.assert_fell_back();
+}
+
 /// Conflicts are retried six times; an error that a retry cannot change is not retried. A single-pass load is one try
 /// before those.
 #[rstest]
