@@ -216,7 +216,7 @@ fn hint_of_purpose(kind: ErrorKind, purpose: Purpose) -> Option<&'static str> {
         }
         (Purpose::Extract, ErrorKind::Failover | ErrorKind::Capacity) => Some("run the command again later"),
         (Purpose::Extract, ErrorKind::Busy | ErrorKind::DestinationTaken) => {
-            Some("do what the message says, then run the command again")
+            Some("make the change that the message names, then run the command again")
         }
         (Purpose::ReadExports, ErrorKind::FileBroken | ErrorKind::DataRefused) => {
             Some("correct the file; MAX_REJECTS does not apply to exports and their changes")

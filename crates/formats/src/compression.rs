@@ -168,7 +168,9 @@ impl Decompressor {
             if matches!(self.codec, Codec::Zstd(_)) && self.decoded_bytes == 0 {
                 message += &format!("; the largest supported window has {} MiB", (1 << ZSTD_WINDOW_LOG) >> 20);
             }
-            Error::new(ErrorKind::Invalid, message).with_source(error)
+            let is_in_message = matches!(self.codec, Codec::Zip(_));
+            let failure = Error::new(ErrorKind::Invalid, message);
+            if is_in_message { failure } else { failure.with_source(error) }
         })?;
         if has_ended {
             self.place = Place::Between;

@@ -333,7 +333,8 @@ impl Plan {
             record: error.position().map(|position| position.record),
             column: error.column().map(str::to_owned),
             hint: match place {
-                Place::Local => hint(&error, Purpose::Load).unwrap_or("do what the message says"),
+                Place::Local => hint(&error, Purpose::Load)
+                    .unwrap_or("make the change that the message names, then run the command again"),
                 Place::S3 => policy.hint,
             },
         });

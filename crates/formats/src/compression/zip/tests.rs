@@ -188,6 +188,7 @@ fn other_archives_are_rejected_with_a_reason() {
         for chunk_bytes in [1, file.len()] {
             let error = decoded(&file, chunk_bytes).unwrap_err();
             let message = error.message();
+            assert!(std::error::Error::source(&error).is_none(), "the reason would be repeated");
             assert!(message.starts_with("the zip archive cannot be read: ") && message.contains(reason), "{message}");
         }
     }
