@@ -151,23 +151,32 @@ mod tests {
             ("Order\u{a0}Id", "order_id"),
             ("\u{200b}order_id\u{feff}", "order_id"),
             ("order  -  id", "order_id"),
+            ("order\u{200d}_id", "order_id"),
+            ("Re\u{301}gion", "r\u{e9}gion"),
+            ("Region", "-"),
             ("orderid", "-"),
             ("order/id", "-"),
             ("order_id_", "-"),
             ("_", "-"),
         ] {
-            assert_eq!(matched(&["id", "order_id"], &inference(&[name]).finish()), [expected], "{name:?}");
+            assert_eq!(
+                matched(&["id", "order_id", "r\u{e9}gion"], &inference(&[name]).finish()),
+                [expected],
+                "{name:?}"
+            );
         }
     }
 
     #[test]
     fn each_column_is_used_once() {
-        let cases: [(&[&str], &[&str], &[&str]); 6] = [
+        let cases: [(&[&str], &[&str], &[&str]); 8] = [
             (&["order_id", "order.id"], &["Order ID"], &["?"]),
             (&["order_id"], &["Order ID", "order-id"], &["?", "?"]),
             (&["order_id"], &["order_id", "Order ID"], &["order_id", "-"]),
             (&["order_id", "order.id"], &["order.id", "Order ID"], &["order.id", "order_id"]),
             (&["order_id", "Order ID"], &["order id", "ORDER_ID"], &["Order ID", "order_id"]),
+            (&["r\u{e9}gion", "re\u{301}gion"], &["R\u{c9}GION"], &["r\u{e9}gion"]),
+            (&["r\u{e9}gion"], &["re\u{301}gion", "r\u{e9}-gion"], &["r\u{e9}gion", "-"]),
             (&["-", "_"], &["."], &["-"]),
         ];
         for (columns, file, expected) in cases {

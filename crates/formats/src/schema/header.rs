@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use sha2::{Digest, Sha256};
 
 /// The longest name in bytes, which is PostgreSQL's limit. MySQL allows 64 characters.
@@ -97,9 +98,11 @@ fn fold(name: &str) -> String {
 }
 
 /// A key that is equal for names that people write in different ways: letter case, spaces, hyphens, dots and underscores
-/// between words, and characters without width do not matter. `None` for a name without a letter or digit.
+/// between words, characters without width, and whether a letter and its accent are one character do not matter. `None` for a name
+/// without a letter or digit.
 pub fn loose_name(name: &str) -> Option<String> {
-    let visible: String = name.chars().filter(|character| !has_no_width(*character)).collect();
+    let composed = ComposingNormalizerBorrowed::new_nfc().normalize(name);
+    let visible: String = composed.chars().filter(|character| !has_no_width(*character)).collect();
     let mut key = String::with_capacity(visible.len());
     for character in fold(visible.trim()).chars() {
         match is_separator(character) {
