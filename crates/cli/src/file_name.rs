@@ -61,6 +61,13 @@ pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Whether a name is that of an empty local file such as `_SUCCESS`, with which Spark and Hadoop mark a complete folder.
+pub(crate) fn is_empty_marker(name: &str) -> bool {
+    let path = Path::new(name);
+    let is_marker = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_"));
+    is_marker && std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
+}
+
 /// The files that a pattern names: `*` and `?` in any part of a path, and `**` for any number of folders. Other names are returned
 /// unchanged.
 ///
@@ -124,6 +131,23 @@ mod tests {
         assert_eq!(shell_word("my file.csv"), "'my file.csv'");
         assert_eq!(shell_word("it's"), r"'it'\''s'");
         assert_eq!(shell_word(""), "''");
+    }
+
+    #[test]
+    fn empty_marker_begins_with_an_underscore() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content, expected) in [
+            ("_SUCCESS", "", true),
+            ("_orders.csv", "id\n", false),
+            ("empty.csv", "", false),
+            ("_folder/a.csv", "", false),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(is_empty_marker(path.to_str().unwrap()), expected, "{name}");
+        }
+        assert!(!is_empty_marker("_no_such_file"));
     }
 
     #[test]

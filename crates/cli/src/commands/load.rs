@@ -23,7 +23,7 @@ use spillway_core::request::Request;
 use self::document::{FileDocument, LoadDocument};
 use crate::database::DatabaseOptions;
 use crate::exit::{self, Exit};
-use crate::file_name::{FileName, expand};
+use crate::file_name::{FileName, expand, is_empty_marker};
 use crate::numbers::counted;
 use crate::output::{Format, Style, Styles};
 use crate::progress;
@@ -125,6 +125,10 @@ fn names(arguments: &Arguments) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for pattern in &arguments.files {
         names.extend(expand(pattern)?);
+    }
+    // A shell expands a pattern to names, so a marker among other files was hardly meant.
+    if names.iter().any(|name| !is_empty_marker(name)) {
+        names.retain(|name| !is_empty_marker(name));
     }
     if arguments.rejects.is_some() && names.len() > 1 {
         let message = "--rejects names one file, so load one file at a time with it";
