@@ -120,9 +120,6 @@ fn not_a_number(bytes: &[u8]) -> Rejection {
     let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-., ".contains(byte);
     match text {
         _ if !has_digit => "is not a decimal number",
-        _ if text.len() < bytes.len() && text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.') => {
-            "has spaces around the number; remove = [\" \"] in the table settings ignores them"
-        }
         _ if text.iter().all(is_part) && (text.contains(&b',') || text.contains(&b' ')) => {
             "has a comma or a space; decimal and thousands in the table settings say what they mean"
         }
@@ -133,12 +130,18 @@ fn not_a_number(bytes: &[u8]) -> Rejection {
 
 /// Returns the reason why a text is rejected in an integer column.
 pub(super) fn not_an_integer(bytes: &[u8]) -> Rejection {
-    match spelling::may_be_thousands(bytes) {
-        true => "may be a whole number or a number of thousands; write it without the point",
-        false if matches!(bytes, [b'0', b'0'..=b'9', ..]) && bytes.iter().all(u8::is_ascii_digit) => {
+    let is_part = |byte: &u8| byte.is_ascii_digit() || b"+-., ".contains(byte);
+    match bytes.trim_ascii() {
+        text if spelling::may_be_thousands(text) => {
+            "may be a whole number or a number of thousands; write it without the point, or set thousands in the table settings"
+        }
+        [b'0', b'0'..=b'9', ..] if bytes.trim_ascii().iter().all(u8::is_ascii_digit) => {
             "has leading zeros, which a number loses"
         }
-        false => "is not an integer",
+        text if text.iter().all(is_part) && (text.contains(&b',') || text.contains(&b' ')) => {
+            "has a comma or a space; decimal and thousands in the table settings say what they mean"
+        }
+        _ => "is not an integer",
     }
 }
 

@@ -176,6 +176,7 @@ fn float<'a>(
 /// Shorter forms are rejected, because MySQL guesses what they mean.
 fn time<'a>(bytes: &'a [u8], fraction_digits: u32, scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
     const REASON: Rejection = "is not a time (HH:MM:SS) that the column can store";
+    let bytes = bytes.trim_ascii();
     let text = std::str::from_utf8(bytes).map_err(|_| REASON)?;
     let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let parts: Vec<&str> = clock.strip_prefix('-').unwrap_or(clock).split(':').collect();

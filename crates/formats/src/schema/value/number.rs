@@ -98,6 +98,37 @@ impl<'a> Number<'a> {
         (rest.is_empty() && !plain_minus_zero).then_some(number)
     }
 
+    /// The number of digits after the point; `None` without a point.
+    #[inline]
+    pub(in crate::schema) fn fraction_length(&self) -> Option<usize> {
+        self.has_point.then_some(self.fraction_digits)
+    }
+
+    /// Whether the digits before the point are not zero.
+    #[inline]
+    pub(in crate::schema) fn has_whole_part(&self) -> bool {
+        self.whole_digits > 0 && self.text[usize::from(self.negative)] != b'0'
+    }
+
+    /// Whether the last character is a zero.
+    #[inline]
+    pub(in crate::schema) fn ends_with_zero(&self) -> bool {
+        self.text.last() == Some(&b'0')
+    }
+
+    /// Whether the exponent is written with a sign; `None` without an exponent.
+    #[inline]
+    pub(in crate::schema) fn has_signed_exponent(&self) -> Option<bool> {
+        self.exponent?;
+        Some(self.text.iter().skip(1).any(|byte| matches!(byte, b'+' | b'-')))
+    }
+
+    /// Whether the exponent is written with the letter `E`.
+    #[inline]
+    pub(in crate::schema) fn has_capital_exponent(&self) -> bool {
+        self.exponent.is_some() && self.text.contains(&b'E')
+    }
+
     /// The number as a 64-bit integer; `None` if it has a point or an exponent, or is out of range.
     #[inline]
     pub(in crate::schema) fn integer(&self) -> Option<i64> {

@@ -4,6 +4,8 @@
 //! number, and `20240115` a number. A column of an existing table has a type, so there these spellings mean one thing.
 //! Callers try [`super::parse`] first, because nearly every value is spelled strictly.
 //!
+//! Spaces around a number, a date, a time or a boolean do not matter.
+//!
 //! A spelling that could mean two things is not accepted in any column: `1,5`, `007`. `01/02/2024` is accepted only with a
 //! [`DayOrder`], which all values of the file have proved.
 
@@ -26,7 +28,7 @@ const MAX_ADDED_ZEROS: i64 = 400;
 /// start are accepted only if digits follow a point: `007` may be a code, `007.50` is a number. A negative zero is not
 /// accepted, because its sign would be lost.
 pub fn plain_number(text: &[u8], out: &mut Vec<u8>) -> bool {
-    match Written::of(text) {
+    match Written::of(text.trim_ascii()) {
         Some(written) => written.append_plain(out),
         None => false,
     }
@@ -47,6 +49,7 @@ pub fn whole_number(text: &[u8], out: &mut Vec<u8>) -> bool {
 /// Whether a text is one to three digits, a point and three zeros. It may be a number of thousands, because many countries
 /// separate thousands with a point. A zero is zero in both readings.
 pub fn may_be_thousands(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
     let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
     matches!(digits.strip_suffix(b".000"), Some([b'1'..=b'9'] | [b'1'..=b'9', _] | [b'1'..=b'9', _, _]))
 }
@@ -155,7 +158,8 @@ pub fn boolean(text: &[u8]) -> Option<bool> {
         (b"n", false),
         (b"off", false),
     ];
-    if let Some((_, value)) = WORDS.iter().find(|(word, _)| text.eq_ignore_ascii_case(word)) {
+    let word = text.trim_ascii();
+    if let Some((_, value)) = WORDS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) {
         return Some(*value);
     }
     let mut digits = Vec::new();

@@ -36,6 +36,22 @@ pub(in crate::schema) fn parse_instant(text: &[u8]) -> Option<i64> {
     in_range(local_micros - parse_offset(rest)?)
 }
 
+/// Parses date and time with an offset that [`parse_instant`] does not accept: after a space, or as the word `UTC`.
+#[cold]
+pub(in crate::schema) fn parse_spaced_instant(text: &[u8]) -> Option<i64> {
+    let (local_micros, rest) = split_date_time(text)?;
+    in_range(local_micros - parse_any_offset(rest)?)
+}
+
+/// Parses an offset, also in the letters `z` and `UTC` and after a space.
+pub(super) fn parse_any_offset(text: &[u8]) -> Option<i64> {
+    match text.strip_prefix(b" ").unwrap_or(text) {
+        b"z" => Some(0),
+        utc if utc.eq_ignore_ascii_case(b"UTC") => Some(0),
+        offset => parse_offset(offset),
+    }
+}
+
 /// The microseconds, if they are in the years 1000 to 9999.
 pub(super) fn in_range(micros: i64) -> Option<i64> {
     (FIRST_DAY..END_DAY).contains(&micros.div_euclid(MICROS_PER_DAY)).then_some(micros)

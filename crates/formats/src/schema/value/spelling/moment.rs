@@ -1,14 +1,14 @@
 //! Other spellings of dates and times. The year always comes first, so it is certain which number is the month.
 
 use crate::schema::value::time::{MICROS_PER_DAY, MICROS_PER_MINUTE, MICROS_PER_SECOND};
-use crate::schema::value::time::{in_range, parse_date, parse_offset};
+use crate::schema::value::time::{in_range, parse_any_offset, parse_date};
 
 /// A date in days since 1970-01-01: `20240115`, `2024/01/15`, `2024/1/5` or `2024-1-5`, also with the time 00:00.
 ///
-/// A date with another time is not accepted, because the time would be lost. Nor is one with an offset, because the date
+/// Spaces around it do not matter. A date with another time is not accepted, because the time would be lost. Nor is one with an offset, because the date
 /// depends on the time zone.
 pub fn date(text: &[u8]) -> Option<i32> {
-    let (days, rest) = split_date(text)?;
+    let (days, rest) = split_date(text.trim_ascii())?;
     let is_midnight = rest.is_empty() || matches!(split_clock(after_separator(rest)?)?, (0, []));
     is_midnight.then_some(days)
 }
@@ -16,26 +16,24 @@ pub fn date(text: &[u8]) -> Option<i32> {
 /// A date, or a date with a time, in microseconds since 1970-01-01 00:00:00.
 ///
 /// A date is its midnight. With an offset (`Z`, `UTC`, `±HH`, `±HHMM`, `±HH:MM`, also after a space) the result is in UTC.
-/// Digits beyond microseconds must be zeros.
+/// Digits beyond microseconds must be zeros. Spaces around the text do not matter.
 pub fn date_time(text: &[u8]) -> Option<i64> {
-    let (days, rest) = split_date(text)?;
+    let (days, rest) = split_date(text.trim_ascii())?;
     let midnight = i64::from(days) * MICROS_PER_DAY;
     if rest.is_empty() {
         return Some(midnight);
     }
     let (of_day, rest) = split_clock(after_separator(rest)?)?;
-    let offset = match rest.strip_prefix(b" ").unwrap_or(rest) {
-        [] if rest.is_empty() => return Some(midnight + of_day),
-        b"z" => 0,
-        utc if utc.eq_ignore_ascii_case(b"UTC") => 0,
-        offset => parse_offset(offset)?,
-    };
-    in_range(midnight + of_day - offset)
+    match rest {
+        [] => Some(midnight + of_day),
+        offset => in_range(midnight + of_day - parse_any_offset(offset)?),
+    }
 }
 
-/// A time of day in microseconds since midnight: `8:05`, `08:05:00` or `8:05:00.5`. Digits beyond microseconds must be zeros.
+/// A time of day in microseconds since midnight: `8:05`, `08:05:00` or `8:05:00.5`. Digits beyond microseconds must be zeros. Spaces around
+/// the text do not matter.
 pub fn time_of_day(text: &[u8]) -> Option<i64> {
-    match split_clock(text)? {
+    match split_clock(text.trim_ascii())? {
         (micros, []) => Some(micros),
         _ => None,
     }

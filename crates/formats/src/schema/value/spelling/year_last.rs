@@ -63,15 +63,15 @@ impl YearLast {
     }
 }
 
-/// A date of this order in days since 1970-01-01, also with the time 00:00.
+/// A date of this order in days since 1970-01-01, also with the time 00:00 or spaces around it.
 pub fn ordered_date(text: &[u8], order: DayOrder) -> Option<i32> {
-    let date = YearLast::parse(text)?;
+    let date = YearLast::parse(text.trim_ascii())?;
     date.days(order).filter(|_| date.of_day.unwrap_or(0) == 0)
 }
 
 /// A date of this order, with or without a time, in microseconds since 1970-01-01 00:00:00. A date is its midnight.
 pub fn ordered_date_time(text: &[u8], order: DayOrder) -> Option<i64> {
-    let date = YearLast::parse(text)?;
+    let date = YearLast::parse(text.trim_ascii())?;
     Some(i64::from(date.days(order)?) * MICROS_PER_DAY + date.of_day.unwrap_or(0))
 }
 
@@ -112,7 +112,8 @@ mod tests {
     #[case("013/01/2024", None, None)]
     #[case("13/01/0999", None, None)]
     #[case("13/01/2024Z", None, None)]
-    #[case(" 13/01/2024", None, None)]
+    #[case(" 13/01/2024", Some("2024-01-13"), None)]
+    #[case("13/01 /2024", None, None)]
     #[case("13 01 2024", None, None)]
     fn date_has_one_value_for_each_order(
         #[case] text: &str,
