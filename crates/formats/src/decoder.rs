@@ -161,11 +161,11 @@ impl Decoder {
         }
     }
 
-    /// Whether the last lines of the file are skipped.
+    /// Whether the last lines of the file are skipped, or the file ends with a mark.
     pub fn has_footer(&self) -> bool {
         match self {
             Self::Csv(decoder) => decoder.has_footer(),
-            Self::Json(_) => false,
+            Self::Json(decoder) => decoder.has_end_mark(),
         }
     }
 

@@ -11,6 +11,7 @@ pub mod csv;
 pub mod decoder;
 pub mod detect;
 pub mod encoding;
+mod end_mark;
 pub mod error;
 pub mod extract;
 pub mod fallback_csv;

@@ -181,6 +181,7 @@ fn csv(environment: &Environment) -> Result<CsvDialect> {
         skip_footer_lines: environment.get(&settings::CSV_SKIP_FOOTER_LINES)?,
         extra_field: environment.get(&settings::CSV_EXTRA_FIELD)?,
         blank_records: environment.get(&settings::CSV_BLANK_RECORDS)?,
+        repeated_headers: environment.get(&settings::CSV_REPEATED_HEADERS)?,
         short_records: environment.get(&settings::CSV_SHORT_RECORDS)?,
         detected: None,
     })

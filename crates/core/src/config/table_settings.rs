@@ -21,7 +21,7 @@ use crate::pipeline::{PipelineConfig, TableEntry, TableRules, Tables};
 use crate::route::TableRoutes;
 
 /// The settings that an entry can contain.
-pub(super) const OF_TABLE: [&dyn Declared; 39] = [
+pub(super) const OF_TABLE: [&dyn Declared; 40] = [
     &settings::LOAD_MODE,
     &settings::MERGE_KEY,
     &settings::OPERATION_COLUMN,
@@ -52,6 +52,7 @@ pub(super) const OF_TABLE: [&dyn Declared; 39] = [
     &settings::CSV_SKIP_FOOTER_LINES,
     &settings::CSV_EXTRA_FIELD,
     &settings::CSV_BLANK_RECORDS,
+    &settings::CSV_REPEATED_HEADERS,
     &settings::CSV_SHORT_RECORDS,
     &settings::NULL_VALUES,
     &settings::JSON_RECORDS,
@@ -115,8 +116,12 @@ pub(super) fn entries_of(text: &str) -> Result<Vec<toml::Table>> {
 
 fn document(text: &str) -> Result<toml::Table> {
     text.parse().map_err(|error: toml::de::Error| {
-        // The whole message quotes the line with the mistake.
-        settings_error(format!("the table settings are not valid TOML: {}", error.to_string().trim_end()))
+        // On one line, because messages and logs escape line breaks.
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let what = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        settings_error(format!("the table settings are not valid TOML: {what} (line {line}, column {column})"))
     })
 }
 

@@ -180,7 +180,7 @@ fn rule_has_format_and_type(
 }
 
 #[rstest]
-#[case::syntax("[[table]]\nname = \n", &["not valid TOML", "line 2"])]
+#[case::syntax("[[table]]\nname = \n", &["not valid TOML", "(line 2, column 8)"])]
 #[case::unknown_key("[[table]]\nname = \"orders\"\nload_mod = \"merge\"\n", &["[[table]] 1 (orders)", "load_mod", "did you mean load_mode?"])]
 #[case::unknown_section("[defaults]\nload_mode = \"merge\"\n", &["no key defaults", "table"])]
 #[case::wrong_value("[[table]]\nname = \"orders\"\nload_mode = \"upsert\"\n", &["load_mode is \"upsert\"", "append, replace, merge, mirror or changes"])]

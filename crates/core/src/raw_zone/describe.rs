@@ -122,7 +122,9 @@ fn csv_format(text: &TextShape, dialect: &CsvDialect) -> Result<RawFormat, Strin
         None | Some(_) => {}
     }
     if text.has_footer {
-        return Err("lines at its end are not records (CSV_SKIP_FOOTER_LINES), and Athena reads them".to_owned());
+        return Err(
+            "lines at its end are not records (CSV_SKIP_FOOTER_LINES, or a Ctrl-Z), and Athena reads them".to_owned()
+        );
     }
     if header_lines == 0 && text.first_byte.is_some_and(|byte| byte > 0) {
         return Err("it begins with a byte order mark, which Athena reads as a part of the first value".to_owned());

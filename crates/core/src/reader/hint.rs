@@ -3,19 +3,81 @@
 use spillway_formats::columns::ColumnRules;
 use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::Layout;
+use spillway_formats::schema::infer::{Doubt, Inference};
 use spillway_formats::schema::{ColumnType, value};
 
 /// Returns the hints for a file with these columns, which are those after the rules. `layout` is `None` for Parquet.
 pub(crate) fn of_file(layout: Option<&Layout>, columns: &[String], rules: &ColumnRules) -> Option<String> {
     let hints = match layout {
-        Some(Layout::Json { records_hint, .. }) => vec![records_hint.as_deref().map(records_within)],
+        Some(Layout::Json { records_hint, keys, .. }) => {
+            vec![records_hint.as_deref().map(records_within), items_of_dynamodb(keys)]
+        }
         Some(Layout::Csv(dialect)) => {
             vec![header_of_data(dialect, columns), no_delimiter(dialect, columns), unmatched_rules(columns, rules)]
         }
         None => vec![unmatched_rules(columns, rules)],
     };
-    let hints: Vec<String> = hints.into_iter().flatten().collect();
+    joined(hints.into_iter().flatten())
+}
+
+/// Several hints as one; `None` without any.
+pub(crate) fn joined(hints: impl IntoIterator<Item = String>) -> Option<String> {
+    let hints: Vec<String> = hints.into_iter().collect();
     (!hints.is_empty()).then(|| hints.join("; "))
+}
+
+/// Returns the hints for the values of all records; `columns` are the names after the rules.
+pub(crate) fn of_values(
+    layout: Option<&Layout>,
+    columns: &[String],
+    rules: &ColumnRules,
+    inference: &Inference,
+) -> Vec<String> {
+    let Some(Layout::Csv(dialect)) = layout else { return Vec::new() };
+    let doubts = inference.doubts();
+    let names = |wanted: Doubt| {
+        let indexes = doubts.iter().filter(|(_, doubt)| *doubt == wanted).map(|(index, _)| *index);
+        let names = indexes.filter_map(|index| columns.get(index).map(String::as_str));
+        names.filter(|name| !rules.decide_type(name)).collect::<Vec<_>>().join(", ")
+    };
+    let mut hints = Vec::new();
+    for doubt in Doubt::ALL {
+        let names = names(doubt);
+        if !names.is_empty() {
+            hints.extend(of_doubt(doubt, &names, dialect));
+        }
+    }
+    hints
+}
+
+/// What to say about a doubt in these columns.
+fn of_doubt(doubt: Doubt, names: &str, dialect: &CsvDialect) -> Option<String> {
+    match doubt {
+        Doubt::Thousands => Some(format!(
+            "points may separate thousands in {names}, because other columns have decimal commas: a new column is text, and an existing \
+             number column reads decimal points; set thousands, decimal or type for it in the table settings"
+        )),
+        // Files with semicolons often come from countries with decimal commas.
+        Doubt::PossibleThousands => (dialect.delimiter == Some(b';')).then(|| {
+            format!(
+                "all numbers with a point in {names} have three digits after it; if the point separates thousands, set thousands for the \
+                 column in the table settings"
+            )
+        }),
+        Doubt::Code => Some(format!(
+            "values in {names} may be numbers with an exponent or codes, so a new column is text; type in the table settings decides"
+        )),
+        Doubt::PossibleCode => Some(format!(
+            "values in {names} are read as numbers with an exponent; if they are codes, set type to text in the table settings"
+        )),
+        Doubt::Fractions => Some(format!(
+            "numbers in {names} have fractions of different lengths, and some end with a zero, which a number column does not keep; if they \
+             are versions or codes, set type to text in the table settings"
+        )),
+        Doubt::LastRecord => Some(format!(
+            "only the last record makes {names} text; if it is a line with totals, set CSV_SKIP_FOOTER_LINES to 1"
+        )),
+    }
 }
 
 /// Whether column names look like the values of a record: a date, `\N`, a number with a fraction, or a number in the first column.
@@ -35,6 +97,14 @@ fn records_within(key: &str) -> String {
     format!(
         "the file is one object with one array of objects; if its records are in that array, set JSON_RECORDS to {key}"
     )
+}
+
+/// Records whose only member is `Item`.
+fn items_of_dynamodb(keys: &[String]) -> Option<String> {
+    (keys == ["Item"]).then(|| {
+        "each record has only the key Item; if DynamoDB exported the file, set JSON_VALUES to dynamodb, which makes the attributes columns"
+            .to_owned()
+    })
 }
 
 fn header_of_data(dialect: &CsvDialect, columns: &[String]) -> Option<String> {

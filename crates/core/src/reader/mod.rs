@@ -14,6 +14,7 @@ mod read_ahead;
 mod scan;
 mod shape;
 mod streamed;
+mod suspects;
 
 use std::ops::Range;
 

@@ -3,10 +3,12 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::reader::bytes::BodySummary;
+use crate::reader::hint;
 use crate::reader::parquet_rows::ParquetRows;
 use crate::reader::peeked_file::PassResult;
 use crate::reader::shape::FileShape;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
+use crate::reader::suspects::Suspects;
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::detect::Format;
@@ -76,10 +78,16 @@ impl FileReader {
             self.progress.add_rows(batch.rows());
             inference.observe(&batch);
         }
-        let summary = pass.end()?;
-        let hint = summary.hint(&self.options.columns);
-        let ScanSummary { column_names, layout, rejects, shape, bytes } = summary;
+        let mut summary = pass.end()?;
+        if self.options.columns.keep_columns() {
+            summary.suspects.retain_text_columns(|column| inference.is_text(column));
+        }
+        let rules = &self.options.columns;
+        let of_file = summary.hint(rules);
+        let ScanSummary { column_names, layout, rejects, shape, bytes, .. } = summary;
         self.check_reject_limit(rows, &rejects)?;
+        let hint =
+            hint::joined(of_file.into_iter().chain(hint::of_values(layout.as_ref(), &column_names, rules, &inference)));
         let mut schema = inference.finish_as(column_names);
         schema.is_of_changes = layout.as_ref().is_some_and(|layout| self.options.reads_changes(layout.format()));
         self.options.columns.set_types(&mut schema)?;
@@ -170,7 +178,14 @@ impl FirstPass {
             },
             Self::Parquet(rows, bytes) => {
                 let shape = Box::new(FileShape::of_parquet(rows.hive_columns()));
-                Ok(ScanSummary { column_names: rows.names()?, layout: None, rejects: Vec::new(), shape, bytes })
+                Ok(ScanSummary {
+                    column_names: rows.names()?,
+                    layout: None,
+                    rejects: Vec::new(),
+                    shape,
+                    suspects: Suspects::default(),
+                    bytes,
+                })
             }
         }
     }

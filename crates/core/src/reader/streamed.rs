@@ -8,6 +8,7 @@ use crate::reader::hint;
 use crate::reader::peeked_file::{PassResult, StopReason};
 use crate::reader::read_ahead::ReadAhead;
 use crate::reader::shape::{FileShape, TextShape, ValueScan};
+use crate::reader::suspects::Suspects;
 use spillway_formats::Batch;
 use spillway_formats::columns::{ColumnRules, FileValues, RuledBatches};
 use spillway_formats::decoder::{Decoder, Layout};
@@ -34,13 +35,16 @@ pub(crate) struct ScanSummary {
     pub(super) rejects: Vec<Reject>,
     /// How other programs would see the file.
     pub(crate) shape: Box<FileShape>,
+    /// Records and values of CSV that may be no data.
+    pub(super) suspects: Suspects,
     pub(crate) bytes: BodySummary,
 }
 
 impl ScanSummary {
     /// What the user may have meant with the file.
     pub(crate) fn hint(&self, rules: &ColumnRules) -> Option<String> {
-        hint::of_file(self.layout.as_ref(), &self.column_names, rules)
+        let of_file = hint::of_file(self.layout.as_ref(), &self.column_names, rules);
+        hint::joined(of_file.into_iter().chain(self.suspects.hints(&self.shape)))
     }
 }
 
@@ -52,6 +56,8 @@ pub(crate) struct StreamedRows {
     names: Arc<OnceLock<Vec<String>>>,
     has_null_tokens: bool,
     has_names: bool,
+    has_typed_numbers: bool,
+    has_decimal_commas: bool,
 }
 
 impl StreamedRows {
@@ -66,9 +72,12 @@ impl StreamedRows {
         // Rules that change the columns name them.
         let has_names = decoder.has_names() || !rules.keep_columns();
         let first_names = names.clone();
+        let has_decimal_commas = rules.have_decimal_comma();
         let values = if matches!(decoder, Decoder::Csv(_)) { FileValues::Texts } else { FileValues::Typed };
         let mut ruled = RuledBatches::new(rules, values);
+        let has_typed_numbers = values == FileValues::Typed;
         let mut text = TextShape::new(value_scan);
+        let mut suspects = Suspects::default();
         let compression = bytes.compression();
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();
@@ -82,6 +91,9 @@ impl StreamedRows {
                 text.observe_piece(piece.as_ref());
                 while let Some(batch) = decoder.take_batch() {
                     text.observe_batch(&batch);
+                    if let Decoder::Csv(csv) = &decoder {
+                        suspects.observe(&batch, csv.header().filter(|_| decoder.has_names()), has_null_tokens);
+                    }
                     if first_names.get().is_none() {
                         if !decoder.has_names() {
                             ruled.rules().check_positions(&decoder.column_names())?;
@@ -105,9 +117,10 @@ impl StreamedRows {
             let file_names = decoder.column_names();
             let (column_names, layout) = (ruled.rules().names(&file_names)?, Some(decoder.layout()));
             let shape = Box::new(FileShape::of_text(compression, text.end(&decoder, file_names, rejects.len())));
-            Ok(PassResult::Complete(ScanSummary { column_names, layout, rejects, shape, bytes: bytes.summary()? }))
+            let bytes = bytes.summary()?;
+            Ok(PassResult::Complete(ScanSummary { column_names, layout, rejects, shape, suspects, bytes }))
         });
-        Self { rows, peeked: None, names, has_null_tokens, has_names }
+        Self { rows, peeked: None, names, has_null_tokens, has_names, has_typed_numbers, has_decimal_commas }
     }
 
     /// Peeks at the first rows. [`StreamedRows::next`] returns them again.
@@ -143,6 +156,12 @@ impl StreamedRows {
         }
         if !self.has_names {
             inference = inference.without_header();
+        }
+        if self.has_typed_numbers {
+            inference = inference.with_typed_numbers();
+        }
+        if self.has_decimal_commas {
+            inference = inference.with_decimal_commas();
         }
         inference
     }

@@ -53,6 +53,27 @@ async fn scan_needs_bytes_and_options_only() {
 }
 
 #[rstest]
+#[case::null_marks("a.csv", "id,name,n\n1,\\N,\\N\n2,Bob,5\n", &["\\N is stored as text in name from record 1", "NULL_VALUES"])]
+#[case::repeated_header("a.csv", "id,name\na,b\nid,name\n", &["record 2 repeats the header", "CSV_REPEATED_HEADERS"])]
+#[case::thousands("a.csv", "n;p\n1.500;12,50\n2.750;3,5\n", &["thousands in n,", "table settings"])]
+#[case::possible_thousands("a.csv", "n;p\n1.500;x\n2.750;y\n", &["with a point in n have three digits", "table settings"])]
+#[case::no_semicolon("a.csv", "n,p\n1.500,x\n2.750,y\n", &[])]
+#[case::code("a.csv", "n,p\n12E34,x\n2,y\n", &["values in n may be numbers with an exponent or codes"])]
+#[case::small_exponent("a.csv", "n,p\n12e34,x\n2,y\n", &["values in n are read as numbers with an exponent"])]
+#[case::versions("a.csv", "n,p\n1.10,x\n1.9,y\n", &["numbers in n have fractions of different lengths"])]
+#[case::total("a.csv", "n,p\n1,x\n2,y\nTotal,\n", &["only the last record makes n text", "CSV_SKIP_FOOTER_LINES"])]
+#[case::dynamodb("a.json", "{\"Item\":{\"a\":{\"S\":\"x\"}}}", &["JSON_VALUES to dynamodb"])]
+#[case::numbers_of_json("a.json", "{\"a\":1.500,\"b\":12E34}", &[])]
+#[case::no_doubt("a.csv", "n,p,q\n1.50,x,1\n2.25,y,\\N\n", &[])]
+#[tokio::test]
+async fn hint_says_what_the_file_leaves_open(#[case] key: &str, #[case] file: &str, #[case] expected: &[&str]) {
+    let hint = reader(key, file.as_bytes(), RejectLimit::Count(0)).scan().await.unwrap().hint;
+    assert_eq!(hint.is_some(), !expected.is_empty(), "{hint:?}");
+    let hint = hint.unwrap_or_default();
+    assert!(expected.iter().all(|part| hint.contains(part)) && !hint.contains("; \\N"), "{hint}");
+}
+
+#[rstest]
 #[case("a.csv", b"id,note\n1,x\n2,\n", &[["1", "x"], ["2", ""]])]
 #[case("a.jsonl", b"{\"id\":1,\"note\":\"x\"}\n{\"id\":2}\n", &[["1", "x"], ["2", ""]])]
 #[tokio::test]

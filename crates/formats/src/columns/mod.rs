@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use crate::batch::FieldKind;
 use crate::schema::header::loose_name;
-use crate::schema::value::is_null_token;
+use crate::schema::value::{is_null_token, parse_boolean, spelling};
 use crate::schema::{ColumnType, Schema};
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
@@ -66,6 +66,11 @@ impl ColumnRule {
         }
     }
 
+    /// Whether the values are booleans in any spelling that a boolean column of a table accepts.
+    fn reads_booleans(&self) -> bool {
+        matches!(&self.action, ColumnAction::Load { column_type: Some(ColumnType::Boolean), format: None, .. })
+    }
+
     fn format(&self) -> Option<&ValueFormat> {
         match &self.action {
             ColumnAction::Ignore => None,
@@ -91,6 +96,22 @@ impl ColumnRules {
             ColumnAction::Ignore => false,
             ColumnAction::Load { default, .. } => default.is_none() && rule.name == rule.source,
         })
+    }
+
+    /// Whether a rule says which type the column with this name has, or how its values are written.
+    pub fn decide_type(&self, name: &str) -> bool {
+        let decides = |rule: &ColumnRule| match &rule.action {
+            ColumnAction::Ignore => false,
+            ColumnAction::Load { column_type, format, .. } => column_type.is_some() || format.is_some(),
+        };
+        self.0.iter().any(|rule| rule.name == name && decides(rule))
+    }
+
+    /// Whether a rule says that a column has decimal commas.
+    pub fn have_decimal_comma(&self) -> bool {
+        let has_comma =
+            |rule: &ColumnRule| matches!(rule.format(), Some(ValueFormat::Number(format)) if format.decimal == ',');
+        self.0.iter().any(has_comma)
     }
 
     /// Checks the rules for a file without a header, whose names only count positions.
@@ -144,22 +165,31 @@ impl ColumnRules {
     pub fn declared(&self, file: &[(String, ColumnType)]) -> Result<Vec<(String, Option<ColumnType>)>> {
         let names: Vec<String> = file.iter().map(|(name, _)| name.clone()).collect();
         let declared = |column: PlannedColumn| {
-            let is_as_in_file =
-                column.rule.as_ref().is_none_or(|rule| rule.format().is_none() && rule.default_value().is_none());
+            let is_as_in_file = column
+                .rule
+                .as_ref()
+                .is_none_or(|rule| rule.format().is_none() && rule.default_value().is_none() && !rule.reads_booleans());
             let column_type = column.source.filter(|_| is_as_in_file).map(|source| file[source].1);
             (column.name, column_type)
         };
         Ok(self.plan(&names)?.into_iter().map(declared).collect())
     }
 
-    /// Sets the columns' types to those of their rules.
+    /// Sets the columns' types to those of their rules. Numbers whose rule says how they are written leave no doubt.
     ///
     /// # Errors
     /// When a value of a column does not have the type.
     pub fn set_types(&self, schema: &mut Schema) -> Result<()> {
         for rule in &self.0 {
-            let ColumnAction::Load { column_type: Some(wanted), .. } = &rule.action else { continue };
+            let ColumnAction::Load { column_type, .. } = &rule.action else { continue };
             let Some(column) = schema.columns.iter_mut().find(|column| column.name == rule.name) else { continue };
+            if let (ColumnType::Text, Some(ValueFormat::Number(_)), Some(number_type)) =
+                (column.column_type, rule.format(), column.candidates.number())
+            {
+                column.column_type = number_type;
+                column.type_reason.reason = "the table settings say how its numbers are written".to_owned();
+            }
+            let Some(wanted) = column_type else { continue };
             if column.column_type == *wanted {
                 continue;
             }
@@ -310,9 +340,21 @@ impl PlannedColumn {
                 let converted = format.convert(field).ok_or_else(|| self.misfit(format, position))?;
                 out.push_kind(FieldKind::Plain, &converted);
             }
-            Some(_) | None => out.push_kind(kind, field),
+            Some(_) | None => self.push_unformatted(kind, field, out),
         }
         Ok(())
+    }
+
+    fn push_unformatted(&self, kind: FieldKind, field: &[u8], out: &mut Batch) {
+        let reads_booleans = self.rule.as_ref().is_some_and(ColumnRule::reads_booleans);
+        let is_other_spelling = reads_booleans
+            && kind != FieldKind::Nested
+            && (kind == FieldKind::String || parse_boolean(field).is_none());
+        match if is_other_spelling { spelling::boolean(field) } else { None } {
+            Some(true) => out.push_kind(FieldKind::Plain, b"true"),
+            Some(false) => out.push_kind(FieldKind::Plain, b"false"),
+            None => out.push_kind(kind, field),
+        }
     }
 
     fn misfit(&self, format: &ValueFormat, position: Position) -> Error {

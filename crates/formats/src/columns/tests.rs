@@ -196,6 +196,55 @@ fn types_of_the_rules_replace_inferred_ones() {
 }
 
 #[test]
+fn boolean_rule_reads_the_words_that_a_boolean_column_accepts() {
+    let values = ["yes", "N", "on", "0", "tRue", "False", " y"];
+    let rows: Vec<[Option<&str>; 1]> = values.iter().map(|value| [Some(*value)]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let file = names(&["zip"]);
+    let apply = |rules: &ColumnRules, batch: &Batch| rules.apply(&file, batch, FileValues::Texts).unwrap();
+    let rules = typed(ColumnType::Boolean);
+    let ruled = apply(&rules, &batch(&rows));
+    let texts: Vec<String> = self::rows(&ruled).into_iter().flatten().flatten().collect();
+    assert_eq!(texts, ["true", "false", "true", "false", "tRue", "False", "true"]);
+    let types = |ruled: &Batch| {
+        let mut inference = Inference::new(file.clone());
+        inference.observe(ruled);
+        let mut schema = inference.finish();
+        rules.set_types(&mut schema).map(|()| schema.columns[0].column_type)
+    };
+    assert_eq!(types(&ruled).unwrap(), ColumnType::Boolean);
+    let other = apply(&rules, &batch(&[&[Some("yes")], &[Some("ja")]]));
+    assert!(types(&other).unwrap_err().message().contains("record 2"));
+    let declared = rules.declared(&[("zip".to_owned(), ColumnType::Integer)]).unwrap();
+    assert_eq!(declared, [("zip".to_owned(), None)], "a number of Parquet is converted too");
+}
+
+#[test]
+fn rule_decides_a_doubt_about_numbers() {
+    let doubtful = || {
+        let mut inference = Inference::new(names(&["zip"])).with_decimal_commas();
+        inference.observe(&batch(&[&[Some("1.500")], &[Some("2.750")]]));
+        inference.finish()
+    };
+    assert_eq!(doubtful().columns[0].column_type, ColumnType::Text);
+    let decimal = ColumnType::Decimal { precision: 10, scale: 3 };
+    let format = Some(ValueFormat::Number(NumberFormat { decimal: '.', thousands: None, remove: Vec::new() }));
+    let action = ColumnAction::Load { column_type: None, format, default: None };
+    let written = ColumnRules::new(vec![ColumnRule { action, ..load("zip", "zip") }]);
+    let inferred = ColumnType::Decimal { precision: 4, scale: 3 };
+    for (rules, expected) in
+        [(typed(decimal), decimal), (typed(ColumnType::Text), ColumnType::Text), (written, inferred)]
+    {
+        let mut schema = doubtful();
+        rules.set_types(&mut schema).unwrap();
+        assert_eq!(schema.columns[0].column_type, expected, "{rules:?}");
+        assert!(rules.decide_type("zip") && !rules.decide_type("other"));
+    }
+    let error = typed(ColumnType::Integer).set_types(&mut doubtful()).unwrap_err();
+    assert!(error.message().contains("may separate thousands"), "{error}");
+}
+
+#[test]
 fn names_are_found_as_people_write_them() {
     let rules = ColumnRules::new(vec![load("total", "total_amount"), ignored("internal_note")]);
     let file = names(&["Total Amount", "Internal-Note", "other"]);

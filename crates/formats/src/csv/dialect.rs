@@ -34,6 +34,8 @@ pub struct CsvDialect {
     pub extra_field: ExtraFieldPlace,
     /// What happens to records of nothing but delimiters.
     pub blank_records: BlankRecords,
+    /// What happens to records that repeat the header.
+    pub repeated_headers: RepeatedHeaders,
     /// What happens to records with fewer fields than the header.
     pub short_records: ShortRecords,
     /// What the first pass has detected beyond the other fields; `None` before.
@@ -47,6 +49,16 @@ pub enum BlankRecords {
     #[default]
     Keep,
     /// They are skipped like empty lines, with any number of fields.
+    Skip,
+}
+
+/// The treatment of records that are equal to the header in all fields, as in a file that was joined from several files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RepeatedHeaders {
+    /// They are rows.
+    #[default]
+    Keep,
+    /// They are skipped like empty lines.
     Skip,
 }
 
@@ -119,6 +131,7 @@ impl Default for CsvDialect {
             skip_footer_lines: 0,
             extra_field: ExtraFieldPlace::Auto,
             blank_records: BlankRecords::Keep,
+            repeated_headers: RepeatedHeaders::Keep,
             short_records: ShortRecords::Refuse,
             detected: None,
         }

@@ -15,6 +15,8 @@
 //!   more field, also in the header. If every data record has one more field than the header, empty and unquoted, that field is
 //!   dropped. [`ExtraFieldPlace`] can say that the first field is the one without a name.
 //! - A record of delimiters only is a row of missing values, unless [`BlankRecords`] skips it.
+//! - A record that repeats the header is a row, unless [`RepeatedHeaders`] skips it.
+//! - A Ctrl-Z (0x1A) at the end of the file marks its end, as in DOS; see `end_mark`.
 //! - A position is an offset in bytes and a line number, where CR CR LF ends one line. In a file that is converted to UTF-8, the offset is
 //!   one in the converted text.
 //! - A first line like `sep=;` names the delimiter and is not a record.
@@ -52,12 +54,15 @@ mod state;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::end_mark::EndMark;
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
 use crate::text::{TextPiece, TextReader};
 use crate::{Batch, Result};
-pub use dialect::{Backslash, BlankRecords, CsvDialect, Detected, ExtraField, ExtraFieldPlace, ShortRecords};
+pub use dialect::{
+    Backslash, BlankRecords, CsvDialect, Detected, ExtraField, ExtraFieldPlace, RepeatedHeaders, ShortRecords,
+};
 use footer::Footer;
 use record::RecordReader;
 
@@ -67,6 +72,7 @@ const ENCODING_HINT: &str = "save the file as UTF-8, or as UTF-16 with a byte or
 #[derive(Debug)]
 pub struct CsvDecoder {
     text: TextReader,
+    end_mark: EndMark,
     /// `None` if the file has no footer.
     footer: Option<Footer>,
     records: RecordReader,
@@ -78,7 +84,7 @@ impl CsvDecoder {
         let text = TextReader::new(dialect.encoding);
         let footer_lines = dialect.skip_footer_lines;
         let footer = (footer_lines > 0).then(|| Footer::new(footer_lines, limits.max_record_bytes));
-        Self { text, footer, records: RecordReader::new(dialect, limits) }
+        Self { text, end_mark: EndMark::default(), footer, records: RecordReader::new(dialect, limits) }
     }
 
     /// Decodes the next bytes of the file. Take the batches after each call.
@@ -108,19 +114,17 @@ impl CsvDecoder {
         loop {
             match self.text.next(&mut chunk, is_last) {
                 Ok(Some(TextPiece::Start { mark_bytes, is_converted })) => self.records.start(mark_bytes, is_converted),
-                Ok(Some(TextPiece::Text(text))) => match &mut self.footer {
-                    None => self.records.push(text)?,
-                    Some(footer) => {
-                        let (text, held) = footer.push(text);
-                        self.records.push(&text)?;
-                        self.records.check_footer(held)?;
+                Ok(Some(TextPiece::Text(text))) => {
+                    let (held, text) = self.end_mark.split(text);
+                    for text in [held.as_slice(), text].into_iter().filter(|text| !text.is_empty()) {
+                        push_lines(&mut self.footer, &mut self.records, text)?;
                     }
-                },
+                }
                 Ok(None) => return Ok(()),
                 Err(invalid) => {
                     // An error in the text before the invalid byte comes first.
                     self.records.end_sample(false)?;
-                    let held_bytes = self.footer.as_ref().map_or(0, Footer::held_bytes);
+                    let held_bytes = self.footer.as_ref().map_or(0, Footer::held_bytes) + self.end_mark.held_bytes();
                     return Err(invalid.into_error(
                         self.records.cursor.offset + held_bytes,
                         self.records.cursor.record,
@@ -131,9 +135,9 @@ impl CsvDecoder {
         }
     }
 
-    /// Whether the last lines of the file are skipped.
+    /// Whether the last lines of the file are skipped, or the file ends with a mark.
     pub(crate) fn has_footer(&self) -> bool {
-        self.footer.is_some()
+        self.footer.is_some() || self.end_mark.held_bytes() > 0
     }
 
     /// The number of lines read so far, complete after the end of the file. Each additional CR before a CR LF counts as a line end.
@@ -177,6 +181,14 @@ impl CsvDecoder {
     pub(crate) fn record_start(&self) -> u64 {
         self.records.cursor.record.byte
     }
+}
+
+/// Reads the text that is above the footer.
+fn push_lines(footer: &mut Option<Footer>, records: &mut RecordReader, text: &[u8]) -> Result<()> {
+    let Some(footer) = footer else { return records.push(text) };
+    let (text, held) = footer.push(text);
+    records.push(&text)?;
+    records.check_footer(held)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use memchr::memmem;
 
-use super::dialect::{BlankRecords, CsvDialect, ExtraField, ExtraFieldPlace, ShortRecords};
+use super::dialect::{BlankRecords, CsvDialect, ExtraField, ExtraFieldPlace, RepeatedHeaders, ShortRecords};
 use super::state::BACKSLASH;
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
@@ -26,7 +26,7 @@ pub(super) enum FieldEnd {
 pub(super) enum RecordEnd {
     /// The record is the header or a row.
     Complete,
-    /// The record has only delimiters and was dropped.
+    /// The record has only delimiters, or repeats the header, and was dropped.
     Blank,
 }
 
@@ -36,6 +36,7 @@ pub(super) struct Rows {
     has_header: bool,
     null_values: Option<Vec<Vec<u8>>>,
     blank_records: BlankRecords,
+    repeated_headers: RepeatedHeaders,
     short_records: ShortRecords,
     extra_field: ExtraField,
     extra_field_place: ExtraFieldPlace,
@@ -63,6 +64,7 @@ impl Rows {
             has_header: dialect.has_header,
             null_values: dialect.null_values.clone(),
             blank_records: dialect.blank_records,
+            repeated_headers: dialect.repeated_headers,
             short_records: dialect.short_records,
             extra_field: ExtraField::Absent,
             extra_field_place: dialect.extra_field,
@@ -164,7 +166,7 @@ impl Rows {
     /// Checks a record with another number of fields than the header, or any record if the dialect requires it.
     #[inline(never)]
     fn check_width(&mut self, start: Position) -> Result<RecordEnd> {
-        if self.is_dropped() {
+        if self.is_dropped() || self.is_skipped_header() {
             self.discard_record();
             return Ok(RecordEnd::Blank);
         }
@@ -218,6 +220,17 @@ impl Rows {
             && !self.has_value_beyond
             && !self.has_null_value
             && self.batch.is_open_row_missing()
+    }
+
+    /// Whether the open record is equal to the header, and the dialect skips such records.
+    fn is_skipped_header(&self) -> bool {
+        let Some(header) = self.header.as_deref().filter(|_| self.repeated_headers == RepeatedHeaders::Skip) else {
+            return false;
+        };
+        self.has_header
+            && self.fields == header.len()
+            && header.iter().any(|name| !name.is_empty())
+            && self.batch.open_row().take(header.len()).eq(header.iter().map(Vec::as_slice))
     }
 
     /// What to say in an error about a backslash in the open record that may escape a quote.
@@ -278,7 +291,8 @@ impl Rows {
             self.batch.widen(self.width);
             self.header = Some(vec![Vec::new(); self.width]);
         }
-        let is_plain = self.extra_field != ExtraField::Empty && self.blank_records == BlankRecords::Keep;
+        let keeps_all = self.blank_records == BlankRecords::Keep && self.repeated_headers == RepeatedHeaders::Keep;
+        let is_plain = keeps_all && self.extra_field != ExtraField::Empty;
         self.plain_width = if is_plain { self.width } else { usize::MAX };
     }
 

@@ -40,6 +40,7 @@ mod record;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::end_mark::EndMark;
 use crate::extract::RecordFinder;
 use crate::limits::ReadLimits;
 use crate::reject::Reject;
@@ -78,18 +79,23 @@ pub enum JsonValues {
 #[derive(Debug)]
 pub struct JsonDecoder {
     text: TextReader,
+    end_mark: EndMark,
     frames: FrameReader,
 }
 
 impl JsonDecoder {
     /// A decoder for one file that finds out the keys.
     pub fn new(limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::new(limits) }
+        Self::of(FrameReader::new(limits))
     }
 
     /// A decoder for one file whose keys are known from an earlier pass.
     pub fn with_keys(keys: &[String], limits: ReadLimits) -> Self {
-        Self { text: TextReader::new(TextEncoding::Utf8), frames: FrameReader::with_keys(keys, limits) }
+        Self::of(FrameReader::with_keys(keys, limits))
+    }
+
+    fn of(frames: FrameReader) -> Self {
+        Self { text: TextReader::new(TextEncoding::Utf8), end_mark: EndMark::default(), frames }
     }
 
     /// The same decoder with these options. Call it before the first byte.
@@ -136,13 +142,23 @@ impl JsonDecoder {
         loop {
             match self.text.next(&mut chunk, is_last) {
                 Ok(Some(TextPiece::Start { mark_bytes, is_converted })) => self.frames.start(mark_bytes, is_converted),
-                Ok(Some(TextPiece::Text(text))) => self.frames.push(text)?,
+                Ok(Some(TextPiece::Text(text))) => {
+                    let (held, text) = self.end_mark.split(text);
+                    self.frames.push(&held)?;
+                    self.frames.push(text)?;
+                }
                 Ok(None) => return Ok(()),
                 Err(invalid) => {
-                    return Err(invalid.into_error(self.frames.offset(), self.frames.position(), ENCODING_HINT));
+                    let offset = self.frames.offset() + self.end_mark.held_bytes();
+                    return Err(invalid.into_error(offset, self.frames.position(), ENCODING_HINT));
                 }
             }
         }
+    }
+
+    /// Whether the file ends with a mark that is no record.
+    pub(crate) fn has_end_mark(&self) -> bool {
+        self.end_mark.held_bytes() > 0
     }
 
     /// The number of lines read so far. `last_byte` is the last byte of the text: a newline there starts no further line.

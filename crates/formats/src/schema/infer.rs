@@ -4,25 +4,29 @@
 //! families. So the first value decides the family of a column, and at the first value of another family the column
 //! becomes text. Most values are parsed only once.
 //!
-//! If the file distinguishes strings and nested values ([`FieldKind`]), this limits the families: a string is a date, a
+//! If the file distinguishes strings and nested values ([`crate::FieldKind`]), this limits the families: a string is a date, a
 //! date-time (with or without an offset) or text, but never a number. Only nested values are JSON.
 //!
 //! A column of dates that end with their year (`13/01/2024`) has a date type only if exactly one order of day and month fits
 //! every value. The schema then names this order.
 //!
+//! A column of numbers is text if they may mean something else ([`Doubt`]), unless the file distinguishes numbers from texts.
+//!
 //! Bytes that the file does not declare as text are text if every value is UTF-8 without NUL, because old writers do not
 //! declare their strings as text.
 
+mod column_state;
+mod doubt;
 mod family;
 mod numbers;
 mod ordered_dates;
 
-use family::Family;
+use column_state::ColumnState;
+pub use doubt::Doubt;
+use doubt::{Codes, CommaNumbers, Fractions};
 
-use super::value::spelling::DayOrder;
-use super::value::{is_null_token, is_usual_null_token};
-use super::{Column, ColumnType, Schema, TypeReason};
-use crate::{Batch, FieldKind};
+use super::{ColumnType, Schema};
+use crate::Batch;
 
 /// Infers the schema of one file from its batches.
 #[derive(Debug)]
@@ -31,6 +35,11 @@ pub struct Inference {
     rows: u64,
     null_tokens: bool,
     names: NameSource,
+    has_typed_numbers: bool,
+    /// Whether a setting says that a column has decimal commas.
+    has_comma_rule: bool,
+    /// The number of the last record.
+    last_record: u64,
 }
 
 /// Where the names of the columns come from.
@@ -43,8 +52,33 @@ enum NameSource {
 impl Inference {
     /// Starts with the final names of the columns (see [`super::header::column_names`]), in the order of the file.
     pub fn new(names: Vec<String>) -> Self {
-        let columns = names.into_iter().map(ColumnState::new).collect();
-        Self { columns, rows: 0, null_tokens: true, names: NameSource::File }
+        Self::of(names.into_iter().map(ColumnState::new).collect())
+    }
+
+    fn of(columns: Vec<ColumnState>) -> Self {
+        Self {
+            columns,
+            rows: 0,
+            null_tokens: true,
+            names: NameSource::File,
+            has_typed_numbers: false,
+            has_comma_rule: false,
+            last_record: 0,
+        }
+    }
+
+    /// Leaves no doubt about numbers, because the file distinguishes them from texts.
+    #[must_use]
+    pub fn with_typed_numbers(mut self) -> Self {
+        self.has_typed_numbers = true;
+        self
+    }
+
+    /// Marks the file as one with decimal commas, because a setting says so about a column.
+    #[must_use]
+    pub fn with_decimal_commas(mut self) -> Self {
+        self.has_comma_rule = true;
+        self
     }
 
     /// Marks the names as positions, because the file has no header.
@@ -65,13 +99,9 @@ impl Inference {
     /// Starts with the types that the file declares, if it does. A column with a value of another type becomes text, and bytes that
     /// are all UTF-8 become text too.
     pub fn declared(columns: impl IntoIterator<Item = (String, Option<ColumnType>)>) -> Self {
-        let column = |(name, declared): (String, Option<ColumnType>)| ColumnState {
-            family: declared.map_or(Family::Open, Family::declared),
-            declared,
-            ..ColumnState::new(name)
-        };
+        let column = |(name, declared): (String, Option<ColumnType>)| ColumnState::declared(name, declared);
         let columns = columns.into_iter().map(column).collect();
-        Self { columns, rows: 0, null_tokens: true, names: NameSource::File }.without_null_tokens()
+        Self::of(columns).without_null_tokens().with_typed_numbers()
     }
 
     /// Adds the values of a batch.
@@ -81,12 +111,12 @@ impl Inference {
     pub fn observe(&mut self, batch: &Batch) {
         debug_assert!(batch.width() >= self.columns.len(), "a batch is narrower than the one before");
         let (has_missing, null_tokens) = (self.rows > 0, self.null_tokens);
-        self.columns.resize_with(batch.width().max(self.columns.len()), || ColumnState {
-            has_missing,
-            null_tokens,
-            ..ColumnState::new(String::new())
-        });
+        self.columns
+            .resize_with(batch.width().max(self.columns.len()), || ColumnState::added(has_missing, null_tokens));
         self.rows += batch.rows() as u64;
+        if let Some(last) = batch.rows().checked_sub(1) {
+            self.last_record = batch.position(last).record;
+        }
         for (index, column) in self.columns.iter_mut().enumerate() {
             for row in 0..batch.rows() {
                 match batch.field(row, index) {
@@ -100,10 +130,61 @@ impl Inference {
     /// Whether a table created for the values so far would have the columns of `schema`, which may have more columns at its
     /// end. Only for a file that does not declare types.
     pub fn would_create_columns_of(&self, schema: &Schema) -> bool {
-        self.columns
-            .iter()
-            .zip(&schema.columns)
-            .all(|(seen, column)| seen.family.column_type().with_headroom() == column.column_type.with_headroom())
+        let has_commas = self.has_decimal_commas();
+        self.columns.iter().zip(&schema.columns).all(|(seen, column)| {
+            let seen = match self.text_doubt(seen, has_commas) {
+                None => seen.family.column_type(),
+                Some(_) => ColumnType::Text,
+            };
+            seen.with_headroom() == column.column_type.with_headroom()
+        })
+    }
+
+    /// Whether a column is text so far.
+    pub fn is_text(&self, column: usize) -> bool {
+        self.columns.get(column).is_none_or(|column| column.family.column_type() == ColumnType::Text)
+    }
+
+    /// What the values leave open, with the index of the column.
+    pub fn doubts(&self) -> Vec<(usize, Doubt)> {
+        if self.has_typed_numbers {
+            return Vec::new();
+        }
+        let has_commas = self.has_decimal_commas();
+        let of_column = |column: &ColumnState| self.text_doubt(column, has_commas).or_else(|| self.open_doubt(column));
+        let doubts = self.columns.iter().enumerate();
+        doubts.filter_map(|(index, column)| of_column(column).map(|doubt| (index, doubt))).collect()
+    }
+
+    /// The doubt that makes a column of numbers text.
+    fn text_doubt(&self, column: &ColumnState, has_commas: bool) -> Option<Doubt> {
+        let numbers = column.numbers().filter(|_| !self.has_typed_numbers)?;
+        numbers.doubt(has_commas)
+    }
+
+    /// The doubt that does not change the type of a column.
+    fn open_doubt(&self, column: &ColumnState) -> Option<Doubt> {
+        let Some(numbers) = column.numbers() else {
+            return (column.text_since() == Some(self.last_record)).then_some(Doubt::LastRecord);
+        };
+        if numbers.may_be_thousands() && !self.has_decimal_points() {
+            return Some(Doubt::PossibleThousands);
+        }
+        if numbers.codes == Codes::Small {
+            return Some(Doubt::PossibleCode);
+        }
+        numbers.fractions.are_mixed().then_some(Doubt::Fractions)
+    }
+
+    /// Whether a column has decimal commas.
+    fn has_decimal_commas(&self) -> bool {
+        self.has_comma_rule || self.columns.iter().any(|column| column.commas == CommaNumbers::Certain)
+    }
+
+    /// Whether a point in a column of numbers is a decimal point without doubt.
+    fn has_decimal_points(&self) -> bool {
+        let mut numbers = self.columns.iter().filter_map(ColumnState::numbers);
+        numbers.any(|numbers| numbers.fractions != Fractions::NONE && !numbers.may_be_thousands())
     }
 
     /// The schema after all batches, with the final names of the columns.
@@ -122,174 +203,11 @@ impl Inference {
             NameSource::File => 0,
             NameSource::Positions => self.columns.len(),
         };
-        Schema { columns: self.columns.into_iter().map(ColumnState::finish).collect(), unnamed, is_of_changes: false }
+        let has_commas = self.has_decimal_commas();
+        let doubts: Vec<_> = self.columns.iter().map(|column| self.text_doubt(column, has_commas)).collect();
+        let columns = self.columns.into_iter().zip(doubts).map(|(column, doubt)| column.finish(doubt)).collect();
+        Schema { columns, unnamed, is_of_changes: false }
     }
-}
-
-/// The values of one column so far.
-#[derive(Debug)]
-struct ColumnState {
-    name: String,
-    family: Family,
-    /// The type that the file declares, if it does.
-    declared: Option<ColumnType>,
-    /// The number of values that are neither missing nor null tokens.
-    values: u64,
-    has_missing: bool,
-    has_null_tokens: bool,
-    /// Whether a null token is spelled in an unusual way.
-    has_odd_null_tokens: bool,
-    /// Whether null tokens mean NULL.
-    null_tokens: bool,
-    /// Whether a value is the empty string, which only a text column distinguishes from NULL.
-    has_empty: bool,
-    /// Whether a value is a string in a file that distinguishes strings.
-    has_strings: bool,
-    max_bytes: u64,
-    /// The record whose value removed the last narrower type, and the reason.
-    forced: Option<(u64, &'static str)>,
-}
-
-impl ColumnState {
-    fn new(name: String) -> Self {
-        Self {
-            name,
-            family: Family::Open,
-            declared: None,
-            values: 0,
-            has_missing: false,
-            has_null_tokens: false,
-            has_odd_null_tokens: false,
-            null_tokens: true,
-            has_empty: false,
-            has_strings: false,
-            max_bytes: 0,
-            forced: None,
-        }
-    }
-
-    #[inline]
-    fn observe(&mut self, text: &[u8], kind: FieldKind, record: impl Fn() -> u64) {
-        self.max_bytes = self.max_bytes.max(text.len() as u64);
-        self.has_strings |= kind == FieldKind::String;
-        if self.family.accepts(text, kind) {
-            self.values += 1;
-        } else if self.null_tokens && kind == FieldKind::Plain && is_null_token(text) {
-            self.has_null_tokens = true;
-            self.has_odd_null_tokens |= !is_usual_null_token(text);
-            self.has_empty |= text.is_empty();
-        } else {
-            self.values += 1;
-            self.observe_misfit(text, kind, record());
-        }
-    }
-
-    /// Adds a value that the family does not accept: the first value, or one that removes a type.
-    #[cold]
-    fn observe_misfit(&mut self, text: &[u8], kind: FieldKind, record: u64) {
-        let before = self.family;
-        self.family = before.widened_by(text, kind);
-        self.forced = before.loss(&self.family, text, kind).map(|loss| (record, loss));
-    }
-
-    fn finish(mut self) -> Column {
-        if self.has_empty && matches!(self.family, Family::Open) {
-            self.family = Family::Text;
-        }
-        let column_type = match self.declared {
-            Some(ColumnType::Binary) => self.family.column_type(),
-            Some(declared) if self.family.fits(declared) => {
-                self.forced = None;
-                declared
-            }
-            Some(_) => {
-                if !matches!(self.family, Family::Text) {
-                    // A lost narrower type does not explain why the declared type does not fit.
-                    self.forced = None;
-                }
-                self.family = Family::Text;
-                ColumnType::Text
-            }
-            None => self.family.column_type(),
-        };
-        // In a text column a null token is ordinary text.
-        let has_nulls = self.has_missing || (self.has_null_tokens && column_type != ColumnType::Text);
-        let type_reason = TypeReason { forced_by_record: self.forced.map(|(record, _)| record), reason: self.reason() };
-        // A column without values fits every type, whatever the file declares.
-        let is_open = self.declared.is_some() && self.values == 0;
-        let candidates = if is_open { Family::Open.candidates() } else { self.family.candidates() };
-        let is_odd = self.has_odd_null_tokens || self.family.has_other_spellings();
-        Column {
-            name: self.name,
-            column_type,
-            has_nulls,
-            null_tokens: self.null_tokens && !self.has_strings,
-            is_binary: self.declared == Some(ColumnType::Binary),
-            has_other_spellings: is_odd && column_type != ColumnType::Text,
-            day_order: self.family.day_order(),
-            max_bytes: self.max_bytes,
-            candidates,
-            type_reason,
-        }
-    }
-
-    fn reason(&self) -> String {
-        match (self.declared, self.forced) {
-            (Some(ColumnType::Binary), _) => {}
-            (Some(ColumnType::Text), _) => return "the file declares it".to_owned(),
-            (Some(_), None) if !matches!(self.family, Family::Text) => return "the file declares it".to_owned(),
-            (Some(_), None) => return "a value does not have the type that the file declares".to_owned(),
-            (Some(_) | None, _) => {}
-        }
-        if let Some((record, loss)) = self.forced {
-            return format!("the value in record {} is {loss}", with_thousands(record));
-        }
-        let (one, many) = match &self.family {
-            Family::Open | Family::Text if self.has_null_tokens && self.values == 0 => {
-                return "every value is a null token".to_owned();
-            }
-            Family::Open | Family::Text => return "no record has a value".to_owned(),
-            Family::Bytes if self.values == 0 => return "no record has a value".to_owned(),
-            Family::Boolean { .. } => ("a boolean", "booleans"),
-            Family::Number(_) => ("a 64-bit integer", "64-bit integers"),
-            Family::Date => ("a date", "dates"),
-            Family::DateTime => ("a date with a time of day", "dates with a time of day"),
-            Family::Instant => ("a date with a time of day and an offset", "dates with a time of day and an offset"),
-            Family::Ordered(dates) => return ordered_dates_reason(dates.order()),
-            Family::Json => ("a nested JSON value", "nested JSON values"),
-            Family::Bytes | Family::Binary => ("UTF-8 text", "UTF-8 text"),
-        };
-        match self.values {
-            1 => format!("the only value is {one}"),
-            values => format!("all {} values are {many}", with_thousands(values)),
-        }
-    }
-}
-
-/// Why dates that end with their year have a date type, or are text.
-fn ordered_dates_reason(order: Option<DayOrder>) -> String {
-    let reason = match order {
-        Some(DayOrder::DayFirst) => "only the day first makes every value a valid date",
-        Some(DayOrder::MonthFirst) => "only the month first makes every value a valid date",
-        None => {
-            "every value is a date, but no value shows whether the day or the month comes first; a format in the table \
-             settings decides"
-        }
-    };
-    reason.to_owned()
-}
-
-/// Formats 10001 as `10,001`.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

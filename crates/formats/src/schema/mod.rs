@@ -86,6 +86,17 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// The narrowest type of number that holds every value; `None` if there is none, or no value.
+    pub(crate) fn number(&self) -> Option<ColumnType> {
+        match (self.boolean, self.integer, self.decimal, self.double) {
+            // Only a column without values could be both.
+            (true, _, _, _) | (false, false, None, false) => None,
+            (false, true, _, _) => Some(ColumnType::Integer),
+            (false, false, Some((whole, scale)), _) => Some(ColumnType::Decimal { precision: whole + scale, scale }),
+            (false, false, None, true) => Some(ColumnType::Double),
+        }
+    }
+
     /// Whether every value is a value of the type. Every value is a text.
     pub fn hold(&self, column_type: ColumnType) -> bool {
         match column_type {

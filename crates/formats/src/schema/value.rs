@@ -119,7 +119,7 @@ fn parse_integer(text: &[u8]) -> Option<i64> {
 }
 
 /// `true` and `false` in any letter case.
-pub(super) fn parse_boolean(text: &[u8]) -> Option<bool> {
+pub(crate) fn parse_boolean(text: &[u8]) -> Option<bool> {
     match text.len() {
         4 if text.eq_ignore_ascii_case(b"true") => Some(true),
         5 if text.eq_ignore_ascii_case(b"false") => Some(false),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Reason, Setting, Template, Value, settings};
 use spillway_formats::TextEncoding;
-use spillway_formats::csv::{BlankRecords, ExtraFieldPlace, ShortRecords};
+use spillway_formats::csv::{BlankRecords, ExtraFieldPlace, RepeatedHeaders, ShortRecords};
 use spillway_formats::detect::FileFormat;
 use spillway_formats::json::{JsonValues, RecordsPath};
 use spillway_formats::reject::RejectLimit;
@@ -71,6 +71,12 @@ settings! { Files FILES {
     /// Action for CSV records of nothing but delimiters. `keep` loads them as rows of NULLs, `skip` skips them.
     CSV_BLANK_RECORDS: BlankRecords =
         Value::Choice(&[Choice::new("keep", BlankRecords::Keep), Choice::new("skip", BlankRecords::Skip)]),
+        All, Template::NotSet, default "keep";
+
+    /// Action for CSV records that are equal to the header in all fields, as in a file that was joined from several files. `keep`
+    /// loads them as rows, `skip` skips them.
+    CSV_REPEATED_HEADERS: RepeatedHeaders =
+        Value::Choice(&[Choice::new("keep", RepeatedHeaders::Keep), Choice::new("skip", RepeatedHeaders::Skip)]),
         All, Template::NotSet, default "keep";
 
     /// Action for CSV records with fewer fields than the header. `refuse` treats them as bad records, `fill` loads NULL for

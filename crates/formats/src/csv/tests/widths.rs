@@ -67,6 +67,30 @@ fn blank_records_are_rows_of_nulls_or_skipped() {
     assert_eq!(table.positions[1], Position { record: 2, line: 5, byte: 11 });
 }
 
+#[test]
+fn repeated_headers_are_rows_or_skipped() {
+    let file = "id,name\n1,a\nid,name\nid,b\n\"id\",\"name\"\n2,c\nid\n";
+    let skip = CsvDialect { repeated_headers: RepeatedHeaders::Skip, short_records: ShortRecords::Fill, ..detecting() };
+    check(&detecting(), "id,name\na,b\nid,name\n", "id|name/a|b/id|name");
+    check(&skip, file, "id|name/1|a/id|b/2|c/id|-");
+    check(&skip, "id,\nid,\n1,2\n", "id|/1|2");
+    check(&CsvDialect { has_header: false, ..skip.clone() }, "id,x\nid,x\n", "|/id|x/id|x");
+    let table = decode_as(&skip, [file.as_bytes()], LIMITS).unwrap();
+    assert_eq!(table.positions[1], Position { record: 2, line: 4, byte: 20 });
+}
+
+#[test]
+fn ctrl_z_at_the_end_is_no_record() {
+    check(&detecting(), "id,name\r\n1,a\r\n\x1a", "id|name/1|a");
+    check(&detecting(), "id,name\r\n1,a\r\n\x1a\r\n", "id|name/1|a");
+    check(&detecting(), "id,name\n1,a\x1a", "id|name/1|a");
+    check(&detecting(), "name\na\n\x1a", "name/a");
+    check(&detecting(), "name\na\x1a\n", "name/a\x1a");
+    check(&detecting(), "id,name\n\x1a\n1,a\n", "!2 fields expected");
+    let with_footer = CsvDialect { skip_footer_lines: 1, ..detecting() };
+    check(&with_footer, "id,name\n1,a\nTotal,1\n\x1a", "id|name/1|a");
+}
+
 #[rstest]
 #[case::short("a,b,c\n1\n1,2\n1,2,3\n", "a|b|c/1|-|-/1|2|-/1|2|3")]
 #[case::trailing_delimiter("a,b,c\n1,2,\n", "a|b|c/1|2|-")]

@@ -35,6 +35,7 @@ fn known_keys_make_all_rows_equally_wide() {
 
 #[rstest]
 #[case::lines("{\"a\":1}\n{\"a\":2}\n")]
+#[case::end_mark("{\"a\":1}\n{\"a\":2}\n\u{1a}")]
 #[case::no_last_line_end("{\"a\":1}\n{\"a\":2}")]
 #[case::array("[{\"a\":1},{\"a\":2}]")]
 #[case::pretty_array("\n[\n  {\n    \"a\": 1\n  },\n  { \"a\": 2 }\n]\n\n")]

@@ -22,7 +22,10 @@ pub(super) enum Family {
     Number(Numbers),
     Date,
     DateTime,
-    Instant,
+    Instant {
+        /// Whether a value has a space or the word UTC before its offset.
+        is_odd: bool,
+    },
     /// Dates that end with their year. They are text until the order of day and month is certain.
     Ordered(OrderedDates),
     Json,
@@ -73,7 +76,14 @@ impl Family {
             }
             Self::Date => time::parse_date(text).is_some(),
             Self::DateTime => time::parse_date_time(text).is_some(),
-            Self::Instant => time::parse_instant(text).is_some(),
+            Self::Instant { is_odd } => {
+                if time::parse_instant(text).is_some() {
+                    return true;
+                }
+                let is_spaced = time::parse_spaced_instant(text).is_some();
+                *is_odd |= is_spaced;
+                is_spaced
+            }
             Self::Ordered(dates) => dates.try_add(text),
             Self::Json => kind == FieldKind::Nested,
             Self::Text | Self::Binary => true,
@@ -94,7 +104,7 @@ impl Family {
             Self::Boolean { .. }
             | Self::Date
             | Self::DateTime
-            | Self::Instant
+            | Self::Instant { .. }
             | Self::Ordered(_)
             | Self::Json
             | Self::Text => Self::Text,
@@ -115,10 +125,18 @@ impl Family {
         } else if time::parse_date_time(text).is_some() {
             Self::DateTime
         } else if time::parse_instant(text).is_some() {
-            Self::Instant
+            Self::Instant { is_odd: false }
+        } else if time::parse_spaced_instant(text).is_some() {
+            Self::Instant { is_odd: true }
         } else {
             OrderedDates::of(text).map_or(Self::Text, Self::Ordered)
         }
+    }
+
+    /// Whether a text is a value of a type with spaces around it.
+    fn is_spaced(text: &[u8], kind: FieldKind) -> bool {
+        let trimmed = text.trim_ascii();
+        trimmed.len() < text.len() && !trimmed.is_empty() && !matches!(Self::of(trimmed, kind), Self::Text)
     }
 
     /// The family of numbers; text if no single type holds all of them.
@@ -136,6 +154,9 @@ impl Family {
                 NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
             },
             (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is not a date"),
+            (Self::Open, Self::Text) if Self::is_spaced(text, kind) => {
+                Some("a number, a date or a boolean with spaces around it")
+            }
             (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && Number::scan_any(text).is_some() => {
                 Some("a number that neither a decimal nor a double column holds exactly")
             }
@@ -144,7 +165,7 @@ impl Family {
             (Self::Number(_), _) => Some("not a number"),
             (Self::Date, _) => Some("not a date"),
             (Self::DateTime, _) => Some("not a date with a time of day"),
-            (Self::Instant, _) => Some("not a date with a time of day and an offset"),
+            (Self::Instant { .. }, _) => Some("not a date with a time of day and an offset"),
             (Self::Ordered(_), _) => Some("not a date that is written like those before it"),
             (Self::Json, _) => Some("not a nested JSON value"),
             (Self::Bytes, _) => Some("not UTF-8 text without NUL"),
@@ -158,14 +179,8 @@ impl Family {
             Self::Boolean { is_odd } => *is_odd,
             Self::Number(numbers) => numbers.lacks_digits,
             Self::Ordered(dates) => dates.order().is_some(),
-            Self::Open
-            | Self::Date
-            | Self::DateTime
-            | Self::Instant
-            | Self::Json
-            | Self::Text
-            | Self::Bytes
-            | Self::Binary => false,
+            Self::Instant { is_odd } => *is_odd,
+            Self::Open | Self::Date | Self::DateTime | Self::Json | Self::Text | Self::Bytes | Self::Binary => false,
         }
     }
 
@@ -176,7 +191,7 @@ impl Family {
             Self::Number(numbers) => numbers.column_type(),
             Self::Date => ColumnType::Date,
             Self::DateTime => ColumnType::DateTime,
-            Self::Instant => ColumnType::Instant,
+            Self::Instant { .. } => ColumnType::Instant,
             Self::Ordered(dates) => dates.column_type(),
             Self::Json => ColumnType::Json,
             Self::Open | Self::Text | Self::Bytes => ColumnType::Text,
@@ -193,7 +208,7 @@ impl Family {
             | Self::Number(_)
             | Self::Date
             | Self::DateTime
-            | Self::Instant
+            | Self::Instant { .. }
             | Self::Json
             | Self::Text
             | Self::Bytes
@@ -208,7 +223,7 @@ impl Family {
             | (Self::Boolean { .. }, ColumnType::Boolean)
             | (Self::Date, ColumnType::Date)
             | (Self::DateTime, ColumnType::DateTime)
-            | (Self::Instant, ColumnType::Instant)
+            | (Self::Instant { .. }, ColumnType::Instant)
             | (Self::Json, ColumnType::Json)
             | (Self::Text | Self::Bytes, ColumnType::Text)
             | (Self::Bytes | Self::Binary, ColumnType::Binary) => true,
@@ -223,7 +238,7 @@ impl Family {
                 | Self::Number(_)
                 | Self::Date
                 | Self::DateTime
-                | Self::Instant
+                | Self::Instant { .. }
                 | Self::Json
                 | Self::Text
                 | Self::Bytes
@@ -241,7 +256,7 @@ impl Family {
             Self::Boolean { .. }
             | Self::Date
             | Self::DateTime
-            | Self::Instant
+            | Self::Instant { .. }
             | Self::Ordered(_)
             | Self::Json
             | Self::Text
@@ -256,7 +271,7 @@ impl Family {
             double: numbers.double,
             date: matches!(self, Self::Open | Self::Date) || ordered == ColumnType::Date,
             date_time: matches!(self, Self::Open | Self::DateTime) || ordered == ColumnType::DateTime,
-            instant: matches!(self, Self::Open | Self::Instant),
+            instant: matches!(self, Self::Open | Self::Instant { .. }),
         }
     }
 }

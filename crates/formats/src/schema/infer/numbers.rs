@@ -1,5 +1,6 @@
 //! The kinds of number that hold every number of a column. More numbers only remove kinds.
 
+use super::doubt::{Codes, Fractions, Groups};
 use crate::schema::ColumnType;
 use crate::schema::value::number::{Number, short_integer};
 
@@ -15,6 +16,12 @@ pub(super) struct Numbers {
     pub(super) double: bool,
     /// Whether a number lacks the digits on one side of its point.
     pub(super) lacks_digits: bool,
+    /// Whether the points may separate groups of three digits.
+    pub(super) groups: Groups,
+    /// Whether the numbers with an exponent may be codes.
+    pub(super) codes: Codes,
+    /// The lengths of the fractions.
+    pub(super) fractions: Fractions,
 }
 
 /// The narrowest kind that holds every number.
@@ -27,8 +34,16 @@ pub(super) enum NumberKind {
 }
 
 impl Numbers {
-    pub(super) const ANY: Self = Self { integer: true, decimal: Some((1, 0)), double: true, lacks_digits: false };
-    pub(super) const NONE: Self = Self { integer: false, decimal: None, double: false, lacks_digits: false };
+    pub(super) const ANY: Self = Self {
+        integer: true,
+        decimal: Some((1, 0)),
+        double: true,
+        lacks_digits: false,
+        groups: Groups::NoPoint,
+        codes: Codes::NoExponent,
+        fractions: Fractions::NONE,
+    };
+    pub(super) const NONE: Self = Self { integer: false, decimal: None, double: false, ..Self::ANY };
 
     /// Adds a short integer if all numbers so far are integers. It removes no kind. Returns whether it was added.
     #[inline]
@@ -87,6 +102,9 @@ impl Numbers {
             decimal,
             double: self.double && number.fits_double(),
             lacks_digits: self.lacks_digits,
+            groups: self.groups.with(number),
+            codes: self.codes.with(number),
+            fractions: self.fractions.with(number),
         }
     }
 

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::*;
-use crate::Position;
-use crate::schema::value::spelling::{ordered_date, ordered_date_time};
-use crate::schema::value::{Value, parse};
+use crate::schema::Column;
+use crate::schema::value::spelling::{DayOrder, ordered_date, ordered_date_time};
+use crate::schema::value::{Value, is_null_token, parse};
+use crate::{FieldKind, Position};
 
 /// A missing field. `""` in the tables below is an empty string.
 const MISSING: &str = "(missing)";
@@ -125,6 +126,13 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     (&["Infinity"], "text", false),
     (&["1.7976931348623157e308", "5e-324"], "double", false),
     (&["1e23"], "double", false),
+    // Codes.
+    (&["1E5", "12E34"], "text", false),
+    (&["12345", "12E34"], "text", false),
+    (&["1e5", "12E34"], "text", false),
+    (&["1.5E5", "1E5"], "double", false),
+    (&["1E5", "1E+06"], "double", false),
+    (&["1E-5", "1E5"], "double", false),
     // Dates.
     (&["2024-02-29", "1999-12-31"], "date", false),
     (&["2023-02-29"], "text", false),
@@ -165,6 +173,10 @@ const COLUMNS: &[(&[&str], &str, bool)] = &[
     // Instants.
     (&["2024-01-01T10:00:00Z", "2024-01-01 10:00:00.5+02:00"], "instant", false),
     (&["2024-01-01T10:00+0530", "2024-01-01T10:00-08"], "instant", false),
+    (&["2024-01-01 10:00:00 UTC", "2024-01-01 10:00:00+02"], "instant", false),
+    (&["2024-01-01 10:00 -08", "2024-01-01 10:00:00 +0530"], "instant", false),
+    (&["2024-01-01 10:00:00 CET", "2024-01-01 10:00:00 UTC"], "text", false),
+    (&["2024-01-01 10:00:00 UTC", "2024-01-01 10:00:00"], "text", false),
     (&["2024-01-01T10:00:00Z", "2024-01-01T10:00:00"], "text", false),
     (&["2024-01-01T10:00:00", "2024-01-01T10:00:00Z"], "text", false),
     (&["9999-12-31T23:00:00-02:00"], "text", false),
@@ -218,6 +230,8 @@ fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected
 #[case(&["1", "2"], None, "all 2 values are 64-bit integers")]
 #[case(&["2024-01-01", "NULL"], None, "the only value is a date")]
 #[case(&["a", "b"], Some(1), "the value in record 1 is not a number, a date or a boolean")]
+#[case(&[" 2024-01-05 "], Some(1), "the value in record 1 is a number, a date or a boolean with spaces around it")]
+#[case(&["12345", "12E34"], Some(2), "the value in record 2 may be a number with an exponent or a code; a type in the table settings decides")]
 #[case(&["true", "secret"], Some(2), "the value in record 2 is neither true nor false")]
 #[case(&["2024-01-01", "secret"], Some(2), "the value in record 2 is not a date")]
 #[case(&["2024-01-01 10:00", "secret"], Some(2), "the value in record 2 is not a date with a time of day")]
@@ -235,6 +249,88 @@ fn reason_contains_the_record_but_not_the_value(
 ) {
     let type_reason = column(values).type_reason;
     assert_eq!((type_reason.forced_by_record, type_reason.reason.as_str()), (record, reason));
+}
+
+/// The types of the columns of a file, and its doubts.
+fn file(rows: &[&[&str]]) -> (Vec<String>, Vec<(usize, Doubt)>) {
+    let mut inference = Inference::new((0..rows[0].len()).map(|index| format!("c{index}")).collect());
+    for (index, row) in rows.iter().enumerate() {
+        let mut batch = Batch::new(row.len());
+        row.iter().for_each(|field| batch.push_field(Some(field.as_bytes())));
+        batch.end_row(Position { record: index as u64 + 1, ..Position::default() });
+        inference.observe(&batch);
+    }
+    let doubts = inference.doubts();
+    (inference.finish().columns.iter().map(|column| type_name(column.column_type)).collect(), doubts)
+}
+
+#[test]
+fn point_may_separate_thousands_if_another_column_has_decimal_commas() {
+    let (types, doubts) = file(&[&["1.500", "12,50"], &["2.750", "7"], &["12", "1.500,25"]]);
+    assert_eq!((types, doubts), (vec!["text".to_owned(), "text".to_owned()], vec![(0, Doubt::Thousands)]));
+    for (rows, expected) in [
+        // A fraction of another length, a zero before the point, and four digits before it.
+        (&[&["1.500", "12,50"][..], &["2.75", "7,25"]], "decimal(4,3)"),
+        (&[&["1.500", "12,50"], &["0.750", "7,25"]], "decimal(4,3)"),
+        (&[&["1.500", "12,50"], &["1234.750", "7,25"]], "decimal(7,3)"),
+        (&[&["1.500", "12,50"], &["1234", "7,25"]], "decimal(7,3)"),
+        // The comma may separate thousands.
+        (&[&["1.500", "1,500"], &["2.750", "2,750"]], "decimal(4,3)"),
+        (&[&["1.500", "a, b"], &["2.750", "12,50"]], "decimal(4,3)"),
+    ] {
+        let (types, doubts) = file(rows);
+        assert_eq!(types[0], expected, "{rows:?}");
+        assert!(doubts.iter().all(|(_, doubt)| *doubt != Doubt::Thousands), "{rows:?}");
+    }
+}
+
+#[test]
+fn doubts_without_an_effect_on_the_type_are_found() {
+    for (rows, expected) in [
+        (&[&["1.500", "x"][..], &["2.750", "y"]][..], &[(0, Doubt::PossibleThousands)][..]),
+        (&[&["1.500", "2.5"], &["2.750", "3.5"]], &[]),
+        (&[&["1e5", "x"], &["2", "y"]], &[(0, Doubt::PossibleCode)]),
+        (&[&["1.10", "x"], &["1.9", "y"], &["2.0", "z"]], &[(0, Doubt::Fractions)]),
+        (&[&["1.1", "1.10"], &["1.9", "1.90"], &["2.0", "2.00"]], &[]),
+        (&[&["1", "2"], &["2", "3"], &["Total", "5"]], &[(0, Doubt::LastRecord)]),
+        (&[&["1", "2"], &["x", "3"], &["Total", "5"]], &[]),
+    ] {
+        assert_eq!(file(rows).1, expected, "{rows:?}");
+    }
+}
+
+#[test]
+fn typed_numbers_leave_no_doubt() {
+    let mut batch = Batch::new(2);
+    for value in ["1.500", "12E34"] {
+        batch.push_field(Some(value.as_bytes()));
+    }
+    batch.end_row(Position::default());
+    let mut inference = Inference::new(vec!["a".to_owned(), "b".to_owned()]).with_typed_numbers().with_decimal_commas();
+    inference.observe(&batch);
+    assert_eq!(inference.doubts(), []);
+    let types: Vec<_> = inference.finish().columns.iter().map(|column| type_name(column.column_type)).collect();
+    assert_eq!(types, ["decimal(4,3)", "double"]);
+}
+
+#[test]
+fn decimal_comma_after_the_first_rows_changes_the_columns() {
+    let batch = |row: [&str; 2]| {
+        let mut batch = Batch::new(2);
+        row.iter().for_each(|field| batch.push_field(Some(field.as_bytes())));
+        batch.end_row(Position::default());
+        batch
+    };
+    let names = || vec!["a".to_owned(), "b".to_owned()];
+    let mut first = Inference::new(names());
+    first.observe(&batch(["1.500", "x"]));
+    let schema = first.finish();
+    let mut all = Inference::new(names());
+    all.observe(&batch(["1.500", "x"]));
+    assert!(all.would_create_columns_of(&schema));
+    let mut all = Inference::new(names());
+    all.observe(&batch(["1.500", "7,5"]));
+    assert!(!all.would_create_columns_of(&schema), "the first column is text now");
 }
 
 #[test]
