@@ -23,7 +23,7 @@ mod ordered_dates;
 
 use column_state::ColumnState;
 pub use doubt::Doubt;
-use doubt::{Codes, CommaNumbers, Fractions};
+use doubt::{Codes, CommaNumbers};
 
 use super::{ColumnType, Schema};
 use crate::Batch;
@@ -173,7 +173,7 @@ impl Inference {
         if numbers.codes == Codes::Small {
             return Some(Doubt::PossibleCode);
         }
-        numbers.fractions.are_mixed().then_some(Doubt::Fractions)
+        numbers.may_be_versions().then_some(Doubt::Fractions)
     }
 
     /// Whether a column has decimal commas.
@@ -184,7 +184,7 @@ impl Inference {
     /// Whether a point in a column of numbers is a decimal point without doubt.
     fn has_decimal_points(&self) -> bool {
         let mut numbers = self.columns.iter().filter_map(ColumnState::numbers);
-        numbers.any(|numbers| numbers.fractions != Fractions::NONE && !numbers.may_be_thousands())
+        numbers.any(|numbers| numbers.fractions.has_point() && !numbers.may_be_thousands())
     }
 
     /// The schema after all batches, with the final names of the columns.

@@ -17,7 +17,7 @@ pub enum Doubt {
     Code,
     /// The same with a small `e`, which some programs write in numbers.
     PossibleCode,
-    /// The fractions have different lengths, and some end with a zero: `1.1` and `1.10` become equal.
+    /// The fractions of small numbers have different lengths, and some end with a zero: the versions `1.1` and `1.10` become equal.
     Fractions,
     /// Only the value in the last record of the file is not like the others. A new column is text.
     LastRecord,
@@ -57,6 +57,11 @@ impl Numbers {
     /// Whether every number may be written with points between groups of three digits, and one has a point.
     pub(super) fn may_be_thousands(&self) -> bool {
         self.groups == Groups::Possible && self.decimal.is_some_and(|(whole, _)| whole <= 3)
+    }
+
+    /// Whether the numbers may be versions, of which a number would not keep a zero at the end.
+    pub(super) fn may_be_versions(&self) -> bool {
+        self.fractions.are_mixed() && self.decimal.is_some_and(|(whole, _)| whole <= 2)
     }
 
     /// Whether the numbers so far may belong to a column with decimal commas.
@@ -119,22 +124,29 @@ pub(super) struct Fractions {
     shortest: u8,
     /// The longest that has at least two digits and ends with a zero.
     longest_with_zero: u8,
+    /// Whether a number has no point.
+    has_whole: bool,
 }
 
 impl Fractions {
-    pub(super) const NONE: Self = Self { shortest: u8::MAX, longest_with_zero: 0 };
+    pub(super) const NONE: Self = Self { shortest: u8::MAX, longest_with_zero: 0, has_whole: false };
 
     #[inline]
     pub(super) fn with(self, number: &Number<'_>) -> Self {
-        let Some(length) = number.fraction_length() else { return self };
+        let Some(length) = number.fraction_length() else { return Self { has_whole: true, ..self } };
         let length = u8::try_from(length).unwrap_or(u8::MAX);
         let with_zero = if length > 1 && number.ends_with_zero() { length } else { 0 };
-        Self { shortest: self.shortest.min(length), longest_with_zero: self.longest_with_zero.max(with_zero) }
+        Self { shortest: self.shortest.min(length), longest_with_zero: self.longest_with_zero.max(with_zero), ..self }
     }
 
-    /// Whether two texts such as `1.1` and `1.10` may be different values.
+    /// Whether two texts such as `1.1` and `1.10` may be different values. Each number has a point.
     pub(super) fn are_mixed(self) -> bool {
-        self.longest_with_zero > self.shortest
+        !self.has_whole && self.longest_with_zero > self.shortest
+    }
+
+    /// Whether a number has a point.
+    pub(super) fn has_point(self) -> bool {
+        self.shortest < u8::MAX
     }
 }
 
