@@ -8,7 +8,6 @@ use crate::reader::parquet_rows::ParquetRows;
 use crate::reader::peeked_file::PassResult;
 use crate::reader::shape::FileShape;
 use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
-use crate::reader::suspects::Suspects;
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::detect::Format;
@@ -183,7 +182,7 @@ impl FirstPass {
                     layout: None,
                     rejects: Vec::new(),
                     shape,
-                    suspects: Suspects::default(),
+                    suspects: Box::default(),
                     bytes,
                 })
             }

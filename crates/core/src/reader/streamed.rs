@@ -36,7 +36,7 @@ pub(crate) struct ScanSummary {
     /// How other programs would see the file.
     pub(crate) shape: Box<FileShape>,
     /// Records and values of CSV that may be no data.
-    pub(super) suspects: Suspects,
+    pub(super) suspects: Box<Suspects>,
     pub(crate) bytes: BodySummary,
 }
 
@@ -77,7 +77,7 @@ impl StreamedRows {
         let mut ruled = RuledBatches::new(rules, values);
         let has_typed_numbers = values == FileValues::Typed;
         let mut text = TextShape::new(value_scan);
-        let mut suspects = Suspects::default();
+        let mut suspects = Box::<Suspects>::default();
         let compression = bytes.compression();
         let rows = ReadAhead::start(async move |batches| {
             let mut bytes = bytes.read_ahead();

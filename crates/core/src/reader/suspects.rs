@@ -82,7 +82,7 @@ impl Suspects {
         }
     }
 
-    /// Marks a column of the file as text, because a scan has inferred it.
+    /// Drops the `\N` of columns that are not text, once a scan knows the types. `is_text` accepts the index of a column.
     pub(super) fn retain_text_columns(&mut self, is_text: impl Fn(usize) -> bool) {
         self.null_marks.retain(|column, marks| {
             marks.is_text = is_text(*column);
@@ -164,8 +164,7 @@ mod tests {
         suspects.observe(&batch, None, false);
         assert_eq!(suspects, Suspects::default(), "a setting names the texts that mean NULL");
         suspects.observe(&batch, None, true);
-        let is_text =
-            |suspects: &Suspects| suspects.null_marks.iter().map(|(_, marks)| marks.is_text).collect::<Vec<_>>();
+        let is_text = |suspects: &Suspects| suspects.null_marks.values().map(|marks| marks.is_text).collect::<Vec<_>>();
         assert_eq!(is_text(&suspects), [true, false, false]);
         suspects.retain_text_columns(|column| column != 1);
         assert_eq!(is_text(&suspects), [true, true]);
