@@ -116,7 +116,9 @@ class Load:
         except BaseException:
             end(lambda: lease.abandon(self.is_commit_in_doubt))
             raise
-        end(lease.release)
+        # The rows are committed, and the object is still in place. Until it is moved, the lease tells the next worker to ask the ledger,
+        # so that it writes no row to the fallback if it cannot.
+        end(lambda: lease.abandon(True))
         return outcome
 
     def load(self, lease):
@@ -341,7 +343,8 @@ def main(argv, attempt=Load):
     report["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(report), flush=True)
     if "reason" in report:
-        sys.exit(f"spillway: {report['reason']}")
+        # Glue shows this text as the error of the run. Spillway starts no other run for a refused file.
+        sys.exit(f"spillway {report['outcome']}: {report['reason']}")
 
 
 if __name__ == "__main__":

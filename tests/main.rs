@@ -65,6 +65,8 @@ mod load {
     pub(crate) mod files;
     // Unusual and hostile files: the outcome of each, and the memory.
     mod hostile_inputs;
+    // Large files that are handed to the Glue job: one run, kills, the end of a run, and what the job reads.
+    mod glue_job;
     // JSON and Parquet, and the same rows in every format.
     mod formats;
     // Rows in the lake, alone or together with the database.
@@ -171,6 +173,8 @@ mod deploy {
     mod check;
     // The rule that starts the ingest function after a Glue crawler has succeeded.
     mod crawler;
+    // The rule that continues with a file after a run of the Glue job has ended.
+    mod glue_job;
     // Extracts in a deployed stack, in the function and in a task.
     mod extract;
     // Imports of full exports by the deployed state machine: many tenants and versions at once.

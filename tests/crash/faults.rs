@@ -47,6 +47,9 @@ fn mode(point: Failpoint) -> Result<Mode, &'static str> {
         }
         P::LakePublished => Mode::Both,
         P::AfterRunTask => return Err("it needs a file that the trigger function dispatches to Fargate"),
+        P::GluePlanWritten | P::GlueRunStarted | P::GlueRunRecorded => {
+            return Err("only a file for the Glue job reaches it");
+        }
         P::SyncListed | P::SyncFilesDone => return Err("only a sync reaches it"),
         P::ExtractPartSent
         | P::ExtractPlanned

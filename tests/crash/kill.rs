@@ -327,6 +327,9 @@ kill_points! {
     LakePublished lake_published: Both [inline in_task to_lake] [mariadb postgresql];
     RawRegistered raw_registered: RawZone [inline in_task] [mariadb postgresql];
     AfterRunTask after_run_task: Dispatch [inline] [mariadb postgresql];
+    GluePlanWritten glue_plan_written: OutOfReach("only a file for the Glue job reaches it, and load::glue_job kills it there") [] [mariadb postgresql];
+    GlueRunStarted glue_run_started: OutOfReach("only a file for the Glue job reaches it, and load::glue_job kills it there") [] [mariadb postgresql];
+    GlueRunRecorded glue_run_recorded: OutOfReach("only a file for the Glue job reaches it, and load::glue_job kills it there") [] [mariadb postgresql];
     SyncListed sync_listed: Sync [in_sync] [mariadb postgresql];
     SyncFilesDone sync_files_done: Sync [in_sync] [mariadb postgresql];
     ExtractPartSent extract_part_sent: OutOfReach("only an extract reaches it, and load::extract kills it there") [] [mariadb postgresql];

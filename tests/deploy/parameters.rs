@@ -143,6 +143,21 @@ fn database_needs_a_secret() -> Result<()> {
     Ok(())
 }
 
+/// A task starts the Glue job, which loads into MySQL, MariaDB and PostgreSQL.
+#[test]
+fn glue_job_needs_tasks() -> Result<()> {
+    let required =
+        [("BucketName", "data"), ("DatabaseTable", "orders"), ("DatabaseSecretName", "db"), ("GlueJobName", "large")];
+    let template = Template::read(&required)?;
+    let broken = template.broken_rules()?;
+    ensure!(broken.iter().any(|text| text.contains("With GlueJobName, set SubnetIds")), "{broken:?}");
+    let template = template.with(&[("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1")])?;
+    assert_eq!(template.broken_rules()?, Vec::<String>::new());
+    let broken = template.with(&[("DatabaseEngine", "redshift")])?.broken_rules()?;
+    ensure!(broken.iter().any(|text| text.contains("cannot load into Redshift")), "{broken:?}");
+    Ok(())
+}
+
 /// CloudWatch would replace a period without data by an older one, so the expression counts it as 0 sweeps.
 #[test]
 fn alarm_on_sweeps_counts_periods_without_data() -> Result<()> {

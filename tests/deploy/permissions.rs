@@ -76,6 +76,12 @@ GetSecretValue          | trigger ingest task | secret                          
 GetSecretValue          | trigger ingest task | secret-key                        | kms:Decrypt
 GetObject               | trigger ingest task | bucket-key                        | kms:Decrypt
 PutObject               | trigger ingest task | bucket-key                        | kms:GenerateDataKey
+GetObject               | trigger ingest task | glue-runs                         | s3:GetObject
+PutObject               | task                | glue-plans glue-runs              | s3:PutObject
+DeleteObject            | task                | glue-plans glue-runs              | s3:DeleteObject
+GetJobRun               | trigger ingest task | glue-job                          | glue:GetJobRun
+GetJobRuns              | task                | glue-job                          | glue:GetJobRuns
+StartJobRun             | task                | glue-job                          | glue:StartJobRun
 PutEvents               | trigger ingest task | event-bus                         | events:PutEvents
 ChangeMessageVisibility | trigger             | upload-queue                      | sqs:ChangeMessageVisibility
 GetQueueAttributes      | ingest              | upload-queue                      | sqs:GetQueueAttributes
@@ -213,6 +219,7 @@ fn table_lists_every_operation_in_the_source() -> Result<()> {
     ("ExtractPrefix", "data/batch/"),
     ("ExtractSecretArns", "arn:aws:secretsmanager:us-east-1:111122223333:secret:shop-AbCd12"),
 ])]
+#[case::glue_job(&[("GlueJobName", "large-files"), ("SubnetIds", "subnet-1"), ("SecurityGroupIds", "sg-1")])]
 #[case::redshift_workgroup(&[
     ("DatabaseEngine", "redshift"), ("RedshiftWorkgroup", "warehouse"), ("RedshiftWorkgroupArn", WORKGROUP_ARN),
     ("DatabaseName", "dev"), ("DatabaseSecretName", ""),

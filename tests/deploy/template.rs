@@ -20,7 +20,7 @@ use super::permissions::template::{Template, is_intrinsic, list};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The parameters on which conditions depend, each with a value for which they hold and one for which they do not.
-const ALTERNATIVES: [(&str, [&str; 2]); 39] = [
+const ALTERNATIVES: [(&str, [&str; 2]); 40] = [
     ("UploadPrefix", ["uploads/", "/"]),
     ("TableSettings", ["", "s3://acme/settings/tables.toml"]),
     ("DatabaseAuthentication", ["password", "iam"]),
@@ -60,6 +60,7 @@ const ALTERNATIVES: [(&str, [&str; 2]); 39] = [
     ("NotificationEmail", ["", "ops@example.com"]),
     ("SyncSchedule", ["", "cron(15 0 * * ? *)"]),
     ("CrawlerNames", ["", "orders,refunds"]),
+    ("GlueJobName", ["", "large-files"]),
     ("ExtractPrefix", ["", "data/batch/"]),
     ("ExtractSecretArns", ["", "arn:aws:secretsmanager:us-east-1:111122223333:secret:shop-AbCd12"]),
     ("ExtractSchedule", ["", "cron(0 2 * * ? *)"]),

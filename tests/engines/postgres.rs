@@ -135,6 +135,32 @@ macro_rules! server_tests {
 }
 
 conformance_append::for_each_test!(conformance_tests);
+
+/// Cleanup drops staging tables of dead runs of the Glue job. It keeps recent ones, those of active sources, and tables of users.
+#[tokio::test]
+async fn cleanup_drops_staging_tables_of_the_glue_job() -> Result<()> {
+    let postgres = Postgres::new().await?;
+    let destination = postgres.destination();
+    let claim = claim("large.csv");
+    let name = |random: &str| format!("spillway_staging_{}_{random}", claim.source.id.short());
+    let (old, recent) = (name("00000001"), name("00000002"));
+    for (table, comment) in [
+        (old.as_str(), "created at 2026-01-02T03:04:05Z"),
+        (recent.as_str(), "created at 2999-01-02T03:04:05Z"),
+        (name("00000003").as_str(), "created at some time"),
+        ("spillway_staging_of_mine", "created at 2026-01-02T03:04:05Z"),
+    ] {
+        let sql = format!("CREATE UNLOGGED TABLE {table} (c0 text); COMMENT ON TABLE {table} IS '{comment}'");
+        postgres.execute(&sql).await?;
+    }
+    postgres.execute(&format!("CREATE TABLE {} (c0 text)", name("00000004"))).await?;
+    let hour = std::time::Duration::from_secs(3600);
+    let live = std::slice::from_ref(&claim.source.id);
+    assert_eq!(destination.drop_stale_staging(hour, live).await?, Vec::<String>::new());
+    assert_eq!(destination.drop_stale_staging(hour, &[]).await?, [old]);
+    assert_eq!(destination.drop_stale_staging(hour, &[]).await?, Vec::<String>::new());
+    postgres.execute(&format!("SELECT * FROM {recent}; SELECT * FROM spillway_staging_of_mine")).await
+}
 conformance_changes::for_each_test!(conformance_tests);
 conformance_contract::for_each_test!(conformance_tests);
 conformance_mirror::for_each_test!(conformance_tests);

@@ -117,7 +117,7 @@ def killed(bench):
             left = bench.server.staging_tables()
             expect(len(left) == 1, f"staging tables: {left}")
             bench.server.sql(f"DROP TABLE {left[0]}")
-            expect(bench.keys("lease/") == [], "a lease is left")
+            expect(bench.leases_in_use() == [], "a lease is left")
         elif busy and busy[0].get("outcome") == "loaded":
             # The lease had expired before Spark had started.
             expect_loaded(bench, again, table, 20_000, "already loaded")
@@ -235,7 +235,7 @@ def other_workers(bench):
         bench.s3.put_object(Bucket=BUCKET, Key=f"lease/{source_id}", Body=json.dumps(lease).encode())
         report, code, output = bench.glue(path, key)
         expect(code != 0 and reason in report.get("reason", ""), f"{report} {output[-2000:]}")
-        expect(bench.rows(table) == 0 and bench.keys("lease/") == [f"lease/{source_id}"], "the lease of the other worker was changed")
+        expect(bench.rows(table) == 0 and bench.leases_in_use() == [f"lease/{source_id}"], "the lease of the other worker was changed")
         figures.append(report["reason"][:50])
 
     refused(document, "another worker holds")

@@ -27,11 +27,14 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::event::{self, EventItem};
 use crate::failpoint::Failpoint;
+use crate::glue_jobs::GlueJobs;
 use crate::launch::{LaunchSettings, Launcher};
 use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
-use crate::pipeline::{self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Refresh};
+use crate::pipeline::{
+    self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Progress, Refresh,
+};
 use crate::policy;
 use crate::queue::{self, QueueMessage, UploadQueue};
 use crate::raw_zone::GlueOutage;
@@ -97,6 +100,7 @@ impl Dispatcher {
                 destinations: Arc::new(ConfiguredDestinations::new(&config, &pipeline.database, &store)),
                 store,
                 catalog: Catalog::new(&config, pipeline.glue.clone()),
+                glue_jobs: pipeline.glue_job.clone().map(|settings| GlueJobs::new(&config, settings)),
                 outage: KnownOutage::default(),
                 glue_outage: GlueOutage::default(),
                 cost_meter: CostMeter::default(),
@@ -261,6 +265,10 @@ impl Dispatcher {
         };
         // Without tasks, the time alone decides.
         let inline_max_bytes = if self.launcher.is_some() { self.inline_max_bytes } else { u64::MAX };
+        if self.launcher.is_some() && self.context.glue_job_for(&source).is_some() {
+            // Only a task has the time and the permissions for the first pass and for the start of the Glue job.
+            return self.dispatch_to_fargate(source, deadline).await;
+        }
         match route::execution_mode(route::expected_bytes(&source), inline_max_bytes, Some(deadline)) {
             ExecutionMode::Inline => load_inline().await,
             ExecutionMode::Task => self.dispatch_to_fargate(source, deadline).await,
@@ -276,9 +284,24 @@ impl Dispatcher {
             let why = "another worker is loading the object".to_owned();
             return Ok(self.handed_over(source, why));
         }
+        let step = match self.glue_progress(&source).await? {
+            Progress::UnderWay(run) => {
+                return Ok(self.handed_over(source, format!("to the run {run} of the Glue job")));
+            }
+            Progress::NextStep(step) => Some(step),
+            Progress::None => None,
+        };
         launcher.ensure_capacity().await?;
-        let task = launcher.launch(&source, deadline.remaining()).await?;
+        let task = launcher.launch(&source, step.as_deref(), deadline.remaining()).await?;
         Ok(self.handed_over(source, format!("to the task {task}")))
+    }
+
+    /// The state of the runs of the Glue job for an object.
+    async fn glue_progress(&self, source: &ObjectVersion) -> Result<Progress> {
+        match self.context.glue_job_for(source) {
+            Some(jobs) => pipeline::progress(&self.context, jobs, source).await,
+            None => Ok(Progress::None),
+        }
     }
 
     fn handed_over(&self, source: ObjectVersion, why: String) -> Report {

@@ -127,6 +127,12 @@ pub enum Failpoint {
     RawRegistered,
     /// ECS has confirmed RunTask.
     AfterRunTask,
+    /// The plan for the Glue job was written; no run was asked for.
+    GluePlanWritten,
+    /// Glue has confirmed StartJobRun; the id of the run is not recorded.
+    GlueRunStarted,
+    /// The id of the run is recorded; the lease is held.
+    GlueRunRecorded,
     /// A sync has listed the files of a table and asked the ledger; no file was processed.
     SyncListed,
     /// A sync has processed its files; the watermark was not moved.
@@ -229,7 +235,7 @@ impl RowFailpoints {
 
 impl Failpoint {
     /// Every failpoint, in the order of the pipeline.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 55] = [
         Self::EventParsed,
         Self::FallbackLookedUp,
         Self::LeaseWritten,
@@ -268,6 +274,9 @@ impl Failpoint {
         Self::LakePublished,
         Self::RawRegistered,
         Self::AfterRunTask,
+        Self::GluePlanWritten,
+        Self::GlueRunStarted,
+        Self::GlueRunRecorded,
         Self::SyncListed,
         Self::SyncFilesDone,
         Self::ExtractPartSent,
@@ -369,6 +378,9 @@ impl Failpoint {
             | Self::LakePublished
             | Self::RawRegistered
             | Self::AfterRunTask
+            | Self::GluePlanWritten
+            | Self::GlueRunStarted
+            | Self::GlueRunRecorded
             | Self::ExtractPartSent
             | Self::ExtractPlanned
             | Self::ExtractPartVisible

@@ -115,10 +115,11 @@ struct Work {
 }
 
 impl Work {
-    fn of_object(source: &ObjectVersion) -> Self {
-        let object = &source.object;
+    /// `step` names the step after an earlier task has ended without an outcome for the object.
+    fn of_object(source: &ObjectVersion, step: Option<&str>) -> Self {
+        let (object, id) = (&source.object, source.id.as_str());
         Self {
-            id: source.id.as_str().to_owned(),
+            id: step.map_or_else(|| id.to_owned(), |step| hash_parts(&[id, step])),
             short_id: source.id.short().to_owned(),
             variables: vec![
                 (OBJECT_VARIABLES.bucket, object.bucket.clone()),
@@ -192,9 +193,15 @@ impl Launcher {
     /// Starts the task that loads this source, and returns its ARN.
     ///
     /// Retries while ECS throttles or fails, for at most `remaining` and a minute. A repeated call for the same source
-    /// starts no second task while the first one runs.
-    pub(crate) async fn launch(&self, source: &ObjectVersion, remaining: Option<Duration>) -> Result<String> {
-        let work = Work::of_object(source);
+    /// starts no second task while the first one runs. Each `step` has a task of its own: a task that has handed the object to the
+    /// Glue job has stopped, and another one must finish the object later.
+    pub(crate) async fn launch(
+        &self,
+        source: &ObjectVersion,
+        step: Option<&str>,
+        remaining: Option<Duration>,
+    ) -> Result<String> {
+        let work = Work::of_object(source, step);
         let mut token = self.token(&work.id);
         for _ in 0..MAX_STOPPED {
             let started = self.run_with_retries(&work, &token, remaining).await;

@@ -31,6 +31,7 @@ pub mod extract;
 pub mod failpoint;
 pub mod fallback;
 pub mod function;
+mod glue_jobs;
 mod key_columns;
 pub mod kinesis;
 mod lake_recovery;

@@ -39,6 +39,8 @@ struct State {
     upload_metadata: BTreeMap<String, Vec<(String, String)>>,
     tables: BTreeMap<String, Value>,
     partitions: BTreeMap<String, Value>,
+    /// The runs of the Glue job, newest first.
+    job_runs: Vec<Value>,
     faults: Vec<Fault>,
     hooks: Vec<Hook>,
     next_id: u32,
@@ -151,6 +153,19 @@ impl MemoryAws {
     /// Creates a Glue table, as another program does.
     pub(crate) fn put_glue_table(&self, name: &str, table: Value) {
         self.state().tables.insert(name.to_owned(), table);
+    }
+
+    /// The runs of the Glue job, newest first.
+    pub(crate) fn job_runs(&self) -> Vec<Value> {
+        self.state().job_runs.clone()
+    }
+
+    /// Ends a run of the Glue job.
+    pub(crate) fn end_job_run(&self, id: &str, state: &str, message: &str) {
+        let mut aws = self.state();
+        let run = aws.job_runs.iter_mut().find(|run| run["Id"] == id).expect("the run exists");
+        run["JobRunState"] = Value::from(state);
+        run["ErrorMessage"] = Value::from(message);
     }
 
     /// The locations of all Glue partitions, with the number of their columns.

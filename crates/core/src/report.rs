@@ -20,7 +20,7 @@ pub enum Outcome {
     Rejected,
     /// The object is not a file to load, or does not exist any more.
     Skipped,
-    /// A Fargate task loads the object and reports its own outcome.
+    /// A Fargate task loads the object and reports its own outcome, or the Glue job loads it.
     HandedOver,
     /// The rows were loaded from the fallback into the table.
     Replayed,

@@ -5,6 +5,7 @@
 //! the wrong files. [`crate::dispatch`] runs the request.
 
 mod extract;
+mod glue_run;
 mod lists;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::table_name::TableName;
 
 /// The accepted requests, for error messages.
 const ACCEPTED: &str = "accepted are {\"key\"}, {\"prefix\", \"mode\": \"all\" or \"latest\"}, {\"prefix\", \"start_ts\", \
-                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"sync\": {}}, {\"extract\": {}}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
+                        \"end_ts\"}, {\"rejects\"}, {\"replay\": {}}, {\"sweep\": {}}, {\"sync\": {}}, {\"extract\": {}}, {\"glue_run\"}, {\"status\": {}}, {\"check\": {}}, {\"runs\": {}}, \
                         {\"fallback\": {\"list\": {}}} and {\"rejects\": {\"list\": {}}}, each with \"bucket\" if it is not S3_BUCKET";
 
 /// The default of [`SweepRequest::older_than_seconds`].
@@ -106,6 +107,13 @@ pub enum Request {
         bucket: String,
         /// The extracts, in order.
         extracts: Vec<ExtractJob>,
+    },
+    /// Continue with the file of a run of the Glue job that has ended.
+    GlueRun {
+        /// The bucket.
+        bucket: String,
+        /// The id of the run.
+        run: String,
     },
     /// Report what waits, or where a file is.
     Status {
@@ -280,6 +288,9 @@ impl Request {
         if request.get("extract").is_some() {
             let (bucket, extracts) = extract::parse(request)?;
             return Ok(Self::Extract { bucket: or_default(bucket), extracts });
+        }
+        if let Some((bucket, run)) = glue_run::parse(request)? {
+            return Ok(Self::GlueRun { bucket: or_default(bucket), run });
         }
         Self::parse_report(request, or_default)
     }

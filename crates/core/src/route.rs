@@ -57,6 +57,8 @@ pub struct Prefixes {
     pub rejected: String,
     /// `LAKE_PREFIX`: the destination of rows for the lake, if there is one.
     pub lake: Option<String>,
+    /// `GLUE_JOB_PREFIX`: the plans and scripts of the Glue job, if there is one.
+    pub glue_job: Option<String>,
     /// `REDSHIFT_COPY_PREFIX`: the rows that COPY reads, with Redshift.
     pub copy: Option<String>,
 }
@@ -114,6 +116,7 @@ fn own_prefix<'a>(key: &str, prefixes: &'a Prefixes) -> Option<&'a str> {
     own.into_iter()
         .chain(&prefixes.lake)
         .chain(&prefixes.copy)
+        .chain(&prefixes.glue_job)
         .map(String::as_str)
         .find(|prefix| key.starts_with(prefix))
 }

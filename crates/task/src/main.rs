@@ -35,7 +35,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(kind = error.kind().name(), error = chain(&error), "the task failed");
-            let is_temporary = matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Busy | ErrorKind::LeaseLost);
+            let is_temporary = matches!(
+                error.kind(),
+                ErrorKind::Interrupted | ErrorKind::Busy | ErrorKind::LeaseLost | ErrorKind::Throttled
+            );
             ExitCode::from(if is_temporary { 75 } else { 1 })
         }
     }

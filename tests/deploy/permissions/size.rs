@@ -26,6 +26,8 @@ fn longest_values() -> Vec<(&'static str, String)> {
         ("DatabaseName", "d".repeat(64)),
         ("RedshiftCluster", "c".repeat(63)),
         ("RedshiftCopyPrefix", prefix('p')),
+        ("GlueJobPrefix", prefix('p')),
+        ("GlueJobName", "j".repeat(255)),
         ("MoreUploadPrefixes", prefix('m')),
     ];
     for (names, value) in [
@@ -99,7 +101,7 @@ fn no_managed_policy_exceeds_the_limit_of_iam() -> Result<()> {
             ensure!(length <= LIMIT, "{name} has up to {length} characters, above the limit {LIMIT}");
             policies += 1;
         }
-        ensure!(policies == 7, "the template has {policies} managed policies");
+        ensure!(policies == 8, "the template has {policies} managed policies");
     }
     Ok(())
 }

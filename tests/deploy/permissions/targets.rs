@@ -8,8 +8,20 @@ use super::policy::Target;
 use super::template::{ACCOUNT, REGION, Template};
 
 /// The resources in the bucket. A request for them contains the owner of the bucket.
-pub(super) const S3_RESOURCES: [&str; 10] =
-    ["uploads", "processed", "failed", "fallback", "lake", "lease", "rejected", "copied", "bucket", "extracts"];
+pub(super) const S3_RESOURCES: [&str; 12] = [
+    "uploads",
+    "processed",
+    "failed",
+    "fallback",
+    "lake",
+    "lease",
+    "rejected",
+    "copied",
+    "bucket",
+    "extracts",
+    "glue-plans",
+    "glue-runs",
+];
 
 /// Examples of a resource, as requests name it; none if the parameters do not use it.
 pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
@@ -52,6 +64,12 @@ pub(super) fn targets(name: &str, template: &Template) -> Result<Vec<Target>> {
         "extracts" => below("ExtractPrefix")?,
         "source-secrets" if !template.holds("Extracts")? || !template.holds("ExtractsOthers")? => vec![],
         "source-secrets" => vec![template.parameter("ExtractSecretArns")?.to_owned()],
+        "glue-plans" | "glue-runs" | "glue-job" if !template.holds("HasGlueJob")? => vec![],
+        "glue-plans" | "glue-runs" => {
+            let folder = name.trim_start_matches("glue-");
+            vec![format!("{bucket}/{}{folder}/0123.json", template.parameter("GlueJobPrefix")?)]
+        }
+        "glue-job" => vec![glue(&format!("job/{}", template.parameter("GlueJobName")?))],
         "lease" => below("LeasePrefix")?,
         "rejected" => below("RejectedPrefix")?,
         "copied"

@@ -137,6 +137,10 @@ pub const NOT_MODELED: &[&str] = &[
     "LakePublished",
     "RawRegistered",
     "AfterRunTask",
+    // The Glue job has the same lease and ledger as other workers; its runs are not modeled.
+    "GluePlanWritten",
+    "GlueRunStarted",
+    "GlueRunRecorded",
     "SyncListed",
     "SyncFilesDone",
     // Extracts write files for later loads.

@@ -18,9 +18,10 @@ use super::table_settings;
 use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::error::Result;
+use crate::glue_jobs::GlueJobSettings;
 use crate::key_columns::KeyColumn;
 use crate::pattern::TablePatterns;
-use crate::pipeline::{AfterLoad, PipelineConfig};
+use crate::pipeline::{AfterLoad, DatabaseAccess, DatabaseSettings, PipelineConfig};
 use crate::route::Prefixes;
 
 /// The memory for a decoder where the size of the function or task is unknown: half of a task of the default size.
@@ -53,6 +54,7 @@ impl PipelineConfig {
             prefixes: prefixes(environment)?,
             glue: glue(environment)?,
             key_columns: key_columns(environment, &database.tables.current().routes.patterns)?,
+            glue_job: glue_job(environment, &database)?,
             database,
             export_key: export_key(environment)?,
             dedupe: environment.get(&settings::DEDUPE)?,
@@ -197,6 +199,10 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         lease: environment.get(&settings::LEASE_PREFIX)?,
         rejected: environment.get(&settings::REJECTED_PREFIX)?,
         lake: environment.find(&settings::LAKE_PREFIX)?,
+        glue_job: match environment.find(&settings::GLUE_JOB)? {
+            Some(_) => Some(environment.get(&settings::GLUE_JOB_PREFIX)?),
+            None => None,
+        },
         copy: copy_prefix(environment)?,
     };
     // The whole bucket contains Spillway's own prefixes; their objects are skipped by name.
@@ -211,7 +217,8 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
     ];
     let lake = prefixes.lake.iter().map(|prefix| (&settings::LAKE_PREFIX as &dyn Declared, prefix));
     let copy = prefixes.copy.iter().map(|prefix| (&settings::REDSHIFT_COPY_PREFIX as &dyn Declared, prefix));
-    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).chain(lake).chain(copy).collect();
+    let glue = prefixes.glue_job.iter().map(|prefix| (&settings::GLUE_JOB_PREFIX as &dyn Declared, prefix));
+    let all: Vec<(&dyn Declared, &String)> = upload.chain(own).chain(lake).chain(copy).chain(glue).collect();
     for (outer_index, (outer_setting, outer)) in all.iter().enumerate() {
         for (inner_index, (inner_setting, inner)) in all.iter().enumerate() {
             if outer_index != inner_index && inner.starts_with(outer.as_str()) {
@@ -221,6 +228,20 @@ fn prefixes(environment: &Environment) -> Result<Prefixes> {
         }
     }
     Ok(prefixes)
+}
+
+/// `GLUE_JOB`, which loads into MySQL, MariaDB and PostgreSQL.
+fn glue_job(environment: &Environment, database: &DatabaseSettings) -> Result<Option<GlueJobSettings>> {
+    let Some(job) = environment.find(&settings::GLUE_JOB)? else { return Ok(None) };
+    if let DatabaseAccess::Redshift(_) = database.access {
+        let why = "the job cannot load into Redshift".to_owned();
+        return Err(invalid(&settings::GLUE_JOB, &job, Reason::Because(why)));
+    }
+    Ok(Some(GlueJobSettings {
+        job,
+        min_bytes: environment.get(&settings::GLUE_MIN_BYTES)?,
+        prefix: environment.get(&settings::GLUE_JOB_PREFIX)?,
+    }))
 }
 
 /// `KEY_COLUMNS`: each name once, and each part in a pattern.

@@ -98,3 +98,9 @@ fn setting_that_redshift_cannot_have_stops_the_start(#[case] more: &[(&str, &str
     let message = read(more).unwrap_err();
     assert!(message.contains(expected), "{message}");
 }
+
+#[test]
+fn glue_job_cannot_load_into_redshift() {
+    let error = read(&[("GLUE_JOB", "large-files")]).unwrap_err();
+    assert!(error.contains("GLUE_JOB is \"large-files\": the job cannot load into Redshift"), "{error}");
+}

@@ -396,7 +396,7 @@ fn alarms_and_dashboard_use_metrics_that_exist() {
 #[test]
 fn whole_template_is_read() {
     let template = TemplateFile::read();
-    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (95, 62, 56));
+    assert_eq!((template.parameters.len(), template.functions.len(), template.task.len()), (98, 65, 59));
     assert_eq!(template.parameters["CsvQuote"].allowed, Some(vec!["\"", "'", "none"]));
     assert_eq!(template.parameters["MaxDecodedRatio"].max, Some(1_000_000));
     assert_eq!(template.trigger.keys().copied().collect::<Vec<_>>(), ["INLINE_MAX_BYTES"]);

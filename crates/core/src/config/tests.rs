@@ -47,6 +47,17 @@ fn message(environment: &Environment) -> String {
 }
 
 #[test]
+fn glue_job_is_off_unless_it_is_named() {
+    let read = |more: &[(&str, &str)]| TaskSettings::read(&with(more)).unwrap().pipeline;
+    let off = read(&[("GLUE_MIN_BYTES", "5"), ("GLUE_JOB_PREFIX", "uploads/glue/")]);
+    assert_eq!((off.glue_job, off.prefixes.glue_job), (None, None));
+    let on = read(&[("GLUE_JOB", "large-files")]);
+    let job = on.glue_job.unwrap();
+    assert_eq!((job.job.as_str(), job.min_bytes, job.prefix.as_str()), ("large-files", 100 << 30, "glue/"));
+    assert_eq!(on.prefixes.glue_job.as_deref(), Some("glue/"));
+}
+
+#[test]
 fn required_settings_are_enough_and_defaults_apply() {
     let settings = TaskSettings::read(&with(&[])).unwrap();
     let pipeline = settings.pipeline;
@@ -151,6 +162,12 @@ fn required_settings_are_enough_and_defaults_apply() {
     "LAKE_PREFIX is \"fallback/lake/\": it is inside GLUE_FALLBACK_PREFIX (\"fallback/\"); it accepts a key prefix outside the \
      other prefixes"
 )]
+#[case(
+    &[("GLUE_JOB", "large-files"), ("GLUE_JOB_PREFIX", "uploads/glue")],
+    "GLUE_JOB_PREFIX is \"uploads/glue/\": it is inside UPLOAD_PREFIX (\"uploads/\"); it accepts a key prefix outside the other \
+     prefixes"
+)]
+#[case(&[("GLUE_JOB", "j"), ("GLUE_MIN_BYTES", "0")], "GLUE_MIN_BYTES is \"0\"; it accepts a number of bytes, at least 1")]
 #[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it accepts parquet")]
 #[case(
     &[("FALLBACK_FORMAT", "csv")],

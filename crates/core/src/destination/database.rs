@@ -341,9 +341,6 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         live: &'a [SourceId],
     ) -> BoxFuture<'a, Result<Vec<String>>> {
         async move {
-            if !C::HAS_STAGING_TABLES {
-                return Ok(Vec::new());
-            }
             let mut connection = self.connect().await?;
             let dropped = connection.drop_stale_staging(older_than, live).await;
             self.release(connection, dropped).await

@@ -20,7 +20,7 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// The columns of the checked table, and how rows are written to it.
     type Plan: Debug + Send + Sync;
 
-    /// Whether staging tables outlive their connection, so that they must be dropped.
+    /// Whether the staging tables of loads outlive their connection, so that they must be dropped.
     const HAS_STAGING_TABLES: bool;
 
     /// Returns the name of the statement that sends rows with this load method, as far as the server's settings show.
@@ -127,11 +127,9 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// Drops staging tables of dead workers, see [`super::Destination::drop_stale_staging`].
     fn drop_stale_staging(
         &mut self,
-        _older_than: Duration,
-        _live: &[SourceId],
-    ) -> impl Future<Output = Result<Vec<String>>> + Send {
-        async { Ok(Vec::new()) }
-    }
+        older_than: Duration,
+        live: &[SourceId],
+    ) -> impl Future<Output = Result<Vec<String>>> + Send;
 }
 
 /// A request to load a file.

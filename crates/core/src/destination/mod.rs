@@ -39,6 +39,7 @@ mod redact;
 mod redshift;
 mod rows;
 pub(crate) mod source;
+mod staging_name;
 mod succession;
 mod table;
 mod transaction;

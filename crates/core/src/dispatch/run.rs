@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::lake_recovery;
 use crate::listing::{List, list};
 use crate::object::ObjectRef;
+use crate::pipeline;
 use crate::policy::is_outage;
 use crate::raw_zone;
 use crate::reconcile::{self, Files};
@@ -122,6 +123,9 @@ impl Dispatcher {
             Request::Replay { bucket, selection } => self.run_replay(&bucket, &selection, deadline).await,
             Request::Sweep { bucket, sweep } => self.run_sweep(&bucket, &sweep, deadline).await,
             Request::Sync { bucket, sync } => Box::pin(self.run_sync(&bucket, &sync, deadline)).await,
+            Request::GlueRun { bucket, run } => {
+                self.run_glue_run(&bucket, &run, deadline).await.map(RequestResult::from)
+            }
             Request::Extract { bucket, extracts } => Ok(self.run_extracts(&bucket, &extracts, deadline).await),
             Request::Status { bucket, status: request } => {
                 let status = Box::pin(status(&self.context, &bucket, &request, deadline)).await?;
@@ -146,6 +150,27 @@ impl Dispatcher {
     async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
         let route = Route::of_requested(&object, &self.context.settings.prefixes);
         Ok(self.process_one(object, route, deadline).await)
+    }
+
+    /// Processes the object of a run that has ended: it is moved, or the next step for it begins.
+    async fn run_glue_run(&self, bucket: &str, run: &str, deadline: &Deadline) -> Result<BatchResult> {
+        let Some(jobs) = &self.context.glue_jobs else {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                "GLUE_JOB is not set, so this stack has no runs of a Glue job",
+            ));
+        };
+        let Some(record) = pipeline::record_of_run(&self.context, jobs, bucket, run).await? else {
+            let mut results = BatchResult::new(&self.metrics);
+            results.ignore(run, "no file of this bucket waits for this run of the Glue job");
+            return Ok(results);
+        };
+        let route = Route::of_requested(&record.object, &self.context.settings.prefixes);
+        let mut results = self.process_one(record.object, route, deadline).await;
+        // The next sweep continues with a file that waits for another worker, for a task or for the database.
+        let is_waiting = |kind| is_owned_by_another(kind) || waits_for_database(kind) || kind == ErrorKind::Throttled;
+        results.forget_failures(is_waiting);
+        Ok(results)
     }
 
     async fn run_rejects(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {

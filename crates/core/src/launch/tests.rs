@@ -52,7 +52,7 @@ async fn launch_with(
 ) -> (Result<String>, Vec<Value>) {
     let aws = StubServer::start(responses).await;
     let launcher = Launcher::new(&aws.config(), settings);
-    let result = launcher.launch(&source(Some("v1")), Some(Duration::from_millis(budget_ms))).await;
+    let result = launcher.launch(&source(Some("v1")), None, Some(Duration::from_millis(budget_ms))).await;
     (result, aws.request_bodies())
 }
 

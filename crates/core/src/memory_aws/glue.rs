@@ -1,10 +1,10 @@
-//! The Glue Data Catalog in memory: tables and partitions as the JSON of the requests.
+//! Glue in memory: tables and partitions as the JSON of the requests, and the runs of a job.
 
 use serde_json::{Value, json};
 
 use super::{Call, Reply, State};
 
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 11] = [
     "GetDatabase",
     "GetTable",
     "CreateTable",
@@ -13,6 +13,9 @@ const OPERATIONS: [&str; 8] = [
     "CreatePartition",
     "BatchUpdatePartition",
     "DeletePartition",
+    "StartJobRun",
+    "GetJobRun",
+    "GetJobRuns",
 ];
 
 /// The name of the operation that a request asks for, and the table that it is about.
@@ -59,6 +62,13 @@ impl State {
                 Some(_) => reply(200, &json!({})),
                 None => error(400, "EntityNotFoundException"),
             },
+            "StartJobRun" => {
+                let id = format!("jr_{}", self.job_runs.len() + 1);
+                self.job_runs.insert(0, json!({"Id": id, "JobRunState": "STARTING", "Arguments": input["Arguments"]}));
+                reply(200, &json!({"JobRunId": id}))
+            }
+            "GetJobRun" => found("JobRun", self.job_runs.iter().find(|run| run["Id"] == input["RunId"])),
+            "GetJobRuns" => reply(200, &json!({"JobRuns": self.job_runs})),
             _ => reply(200, &json!({"Errors": []})),
         }
     }

@@ -71,6 +71,8 @@ pub(crate) struct Attempt<'a> {
     key_error: Mutex<Option<Error>>,
     /// What the user may have meant with the file, for the report.
     hint: Mutex<Option<String>>,
+    /// Why the Glue job does not load the file, for the report.
+    pub(super) no_glue_job: Mutex<Option<String>>,
     /// The object with the rows in the lake, for the report.
     lake_key: Mutex<Option<String>>,
     /// The result of the registration in the raw zone's catalog, for the report.
@@ -131,6 +133,7 @@ impl<'a> Attempt<'a> {
             table_changes: TableChanges::default(),
             key_error: Mutex::new(key_error),
             hint: Mutex::new(None),
+            no_glue_job: Mutex::new(None),
             lake_key: Mutex::new(None),
             raw_result: Mutex::new(None),
             deadline: deadline.clone(),
@@ -220,6 +223,11 @@ impl<'a> Attempt<'a> {
     /// Notes that no COMMIT is in doubt any more: the ledger, or a claim of this attempt, shows whether it took effect.
     pub(crate) fn mark_commit_resolved(&self) {
         self.set_commit(CommitState::Resolved);
+    }
+
+    /// Notes that another program, which has ended its lease, may have committed the rows.
+    pub(super) fn doubt_commit(&self) {
+        self.set_commit(CommitState::InDoubt);
     }
 
     /// Whether the ledger must be read before the rows may be written to the fallback.

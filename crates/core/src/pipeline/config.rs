@@ -10,6 +10,7 @@ use crate::catalog::GlueSettings;
 use crate::cost::Compute;
 use crate::destination::{DestinationOptions, RedshiftSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::glue_jobs::GlueJobSettings;
 use crate::key_columns::KeyColumn;
 use crate::object::ObjectRef;
 use crate::pattern::KeyParts;
@@ -27,6 +28,8 @@ pub struct PipelineConfig {
     pub prefixes: Prefixes,
     /// The Glue database and table.
     pub glue: GlueSettings,
+    /// `GLUE_JOB`: the Glue job for large files, if it is set up.
+    pub glue_job: Option<GlueJobSettings>,
     /// The database.
     pub database: DatabaseSettings,
     /// `KEY_COLUMNS`: columns that are added after the file's own, with parts of the object's key, such as a folder's date.

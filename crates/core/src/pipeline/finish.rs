@@ -25,6 +25,9 @@ pub(super) async fn loaded(attempt: &Attempt<'_>, result: FileResult) -> Result<
     };
     let mut report =
         describe_result(&result, attempt.config.destination.stored_mode(), |outcome| attempt.report(outcome));
+    if let FileResult::Loaded(_) = result {
+        report.reason = attempt.no_glue_job();
+    }
     if let FileResult::Empty = result {
         let empty = empty_outcome();
         match attempt.config.after_load {

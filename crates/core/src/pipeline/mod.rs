@@ -18,6 +18,7 @@ mod cost_meter;
 mod destinations;
 mod file_rows;
 mod finish;
+mod glue_job;
 mod known_outage;
 mod lake;
 mod load;
@@ -40,6 +41,7 @@ pub(crate) use cost_meter::CostMeter;
 pub(crate) use destinations::{ConfiguredDestinations, Destinations, ask};
 pub(crate) use file_rows::FileRows;
 pub(crate) use finish::{describe_result, empty_outcome};
+pub(crate) use glue_job::{Progress, progress, record_of_run};
 pub(crate) use known_outage::KnownOutage;
 pub(crate) use lake::{LakeObject, clean_up as clean_up_lake, objects as lake_objects, remove as remove_from_lake};
 pub(crate) use load::{LoadResult, finished_entry, load};
@@ -54,15 +56,17 @@ use crate::destination::LoadMode;
 use crate::destination::{LedgerEntry, LedgerState, RowCounts, changes_hint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
+use crate::glue_jobs::GlueJobs;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::{Action, policy};
 use crate::raw_zone::GlueOutage;
-use crate::reader::FileReader;
+use crate::reader::{FileReader, ScanResult};
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::Store;
 use spillway_formats::schema::Schema;
 
+use glue_job::{Offer, ScannedFile};
 use single_pass::SinglePass;
 
 /// Maximum number of restarts for one object. Processing restarts when the object was overwritten while it was read.
@@ -80,6 +84,8 @@ pub(crate) struct Context {
     pub catalog: Catalog,
     /// Opens the database.
     pub destinations: Arc<dyn Destinations>,
+    /// The Glue job for large files, if it is set up.
+    pub glue_jobs: Option<GlueJobs>,
     /// The database outage that this process has found, if any.
     pub outage: KnownOutage,
     /// The outage of Glue that a file of a raw zone has found, if any.
@@ -124,6 +130,14 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
 /// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one that too many workers
 /// died with.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
+    let report = reach_outcome(attempt).await?;
+    if report.outcome != Outcome::HandedOver {
+        glue_job::clean_up(attempt).await;
+    }
+    Ok(report)
+}
+
+async fn reach_outcome(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.find_earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;
     }
@@ -131,7 +145,14 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     if attempt.earlier_deaths() >= MAX_DEATHS {
         return finish::park(attempt).await;
     }
-    match read_and_load(attempt).await {
+    let scanned = match glue_job::offer(attempt).await? {
+        Offer::HandedOver(report) => return Ok(*report),
+        Offer::Finished(entry) => {
+            return finish::loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
+        }
+        Offer::LoadHere(scanned) => scanned,
+    };
+    match read_and_load(attempt, scanned).await {
         Ok(loaded) => finish::loaded(attempt, loaded).await,
         Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {
             // Rows for the lake alone do not need the table. The file waits for the ledger.
@@ -144,8 +165,11 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
 }
 
 /// Reads the file and loads its rows: open → decompress → parse → infer types → load.
-async fn read_and_load(attempt: &Attempt<'_>) -> Result<FileResult, Failure> {
-    load_file(attempt, attempt.open_reader().await?).await
+async fn read_and_load(attempt: &Attempt<'_>, scanned: Option<Box<ScannedFile>>) -> Result<FileResult, Failure> {
+    match scanned {
+        Some(scanned) => load_scanned(attempt, (scanned.reader, scanned.scan), None).await,
+        None => load_file(attempt, attempt.open_reader().await?).await,
+    }
 }
 
 /// Loads the rows of an open file.
@@ -164,6 +188,15 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
         Some(rows) => reader.continue_scan(rows).await?,
         None => reader.scan().await?,
     };
+    load_scanned(attempt, (reader, scan), rejection).await
+}
+
+/// Loads the rows of a scanned file. `rejection` is why the database refused them before the scan.
+async fn load_scanned<A: LoadAttempt>(
+    attempt: &A,
+    (reader, scan): (FileReader, ScanResult),
+    rejection: Option<Error>,
+) -> Result<FileResult, Failure> {
     attempt.set_hint(scan.hint.clone());
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);

@@ -39,6 +39,7 @@ use crate::progress::Progress;
 use crate::reader::{FileReader, ScanResult};
 
 use crate::store::Store;
+use spillway_formats::detect::{Compression, Format};
 use values::ValueCount;
 
 /// Makes plans with the same settings.
@@ -279,6 +280,25 @@ fn body(file: &Planned, rows: &FileRows<'_>) -> Body {
         Place::Local => local_load::body(&file.config, Repeat::Skip, sha256, bytes),
         Place::S3 => object_body(&file.version.object, &file.config, sha256, bytes),
     }
+}
+
+/// The plan of an object that was scanned, as the Glue job reads it. Values are not compared with the table.
+pub(crate) fn of_scan(
+    source: &ObjectVersion,
+    config: &TableConfig,
+    (found, compression): (Format, Option<Compression>),
+    scan: &ScanResult,
+    table: Option<FoundTable>,
+) -> Plan {
+    let mut plan = Plan::new(&source.object.to_string(), source.size_bytes);
+    let mut layout = format::describe(&config.files, source, found, compression);
+    plan.add_scan(scan);
+    format::add_layout(&mut layout, &config.files, &scan.layout, scan.schema.columns.len());
+    plan.format = Some(layout);
+    if let Some(table) = table {
+        plan.add_table(config, table);
+    }
+    plan
 }
 
 /// Whether an error is a property of the file or its table, so that a load would fail in the same way.

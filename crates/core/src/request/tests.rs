@@ -114,6 +114,9 @@ fn request_of_a_task_has_a_fixed_time() {
 #[case(r#"{"prefix": "a/", "mode": "newest"}"#, "invalid request")]
 #[case(r#"{"replay": {"tabel": "t"}}"#, "invalid request")]
 #[case(r#"{"sweep": {"older_than_seconds": -1}}"#, "invalid request")]
+#[case(r#"{"glue_run": ""}"#, "the id of the run is empty")]
+#[case(r#"{"glue_run": {"id": "jr_1"}}"#, "invalid request")]
+#[case(r#"{"glue_run": "jr_1", "key": "a.csv"}"#, "invalid request")]
 #[case(r#"{"sync": {"tabel": "t"}}"#, "invalid request")]
 #[case(r#"{"sync": {"table": ""}}"#, "the table is empty")]
 #[case(r#"{"sync": {"table": "a.b.c"}}"#, "the table has more than one dot")]
@@ -208,6 +211,12 @@ fn files_are_selected_oldest_first() {
     let window = Selection::Window { start: at("2026-11-20T00:00:01Z"), end: at("2026-11-20T00:00:02Z") };
     assert_eq!(keys(window), "ab");
     assert!(Selection::Latest.apply(Vec::new()).is_empty());
+}
+
+#[test]
+fn run_of_the_glue_job_has_a_default_bucket() {
+    let request = parse(r#"{"glue_run": "jr_1"}"#).unwrap();
+    assert_eq!(request, Request::GlueRun { bucket: "default".into(), run: "jr_1".into() });
 }
 
 #[test]

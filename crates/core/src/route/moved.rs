@@ -57,6 +57,7 @@ mod tests {
             lease: "lease/".into(),
             rejected: "rejected/".into(),
             lake: None,
+            glue_job: None,
             copy: None,
         };
         assert_eq!(MovedName::of("processed/", &prefixes, key).short_id(moved), expected);

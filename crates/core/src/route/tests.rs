@@ -20,6 +20,7 @@ fn prefixes() -> Prefixes {
         lease: "lease/".into(),
         rejected: "rejected/".into(),
         lake: None,
+        glue_job: None,
         copy: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use tracing_subscriber::filter::LevelFilter;
 
+use super::storage::PREFIX;
 use crate::config::setting::{Category, Choice, Declared, Info, ReadBy, Setting, Template, Value, settings};
 use crate::launch::TaskCapacity;
 use crate::request::PrefixMode;
@@ -43,6 +44,17 @@ settings! { Tasks TASKS {
     /// Whether the task gets a public IP address.
     ASSIGN_PUBLIC_IP: bool = Value::Choice(&[Choice::new("DISABLED", false), Choice::new("ENABLED", true)]),
         Functions, Template::Parameter("AssignPublicIp"), default "DISABLED";
+
+    /// Glue job that loads the largest files (`templates/glue.yaml`), if it can read them. If it is unset, tasks load all files
+    /// above `INLINE_MAX_BYTES`. See [tiers](tiers.md#hand-files-to-the-job).
+    GLUE_JOB: String = Value::text("the name of a job"), All, Template::Parameter("GlueJobName");
+
+    /// Smallest size, as stored, of the files for `GLUE_JOB`.
+    GLUE_MIN_BYTES: u64 = Value::number("number of bytes", 1, u64::MAX),
+        All, Template::Parameter("GlueMinBytes"), default "107374182400";
+
+    /// Destination of the plans for `GLUE_JOB`, and of small objects with the ids of its runs. The job must be able to read it.
+    GLUE_JOB_PREFIX: String = PREFIX, All, Template::Parameter("GlueJobPrefix"), default "glue/";
 }}
 
 settings! { Outcomes OUTCOMES {

@@ -9,10 +9,10 @@ use mysql_async::ServerError;
 
 use super::codes::{ER_COLUMNACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR};
 use super::connect::Connection;
-use super::staging;
 use super::table::quoted;
 use crate::destination::DestinationOptions;
 use crate::destination::denial::{MissingGrant, add, explained, needs_temporary_table, statements, wanted_tables};
+use crate::destination::staging_name;
 use crate::error::{Error, Result};
 use crate::table_name::TableName;
 
@@ -148,7 +148,7 @@ fn missing_grant(code: u16, message: &str, database: &str) -> Option<MissingGran
                 None => table.to_owned(),
             };
             // The next attempt has another staging table.
-            match staging::is_in_name(&table) {
+            match staging_name::is_in(&table) {
                 true => Some(grant(privileges, format!("the database {}", quoted(database)), whole_database)),
                 false => Some(grant(privileges, format!("the table {table}"), table)),
             }

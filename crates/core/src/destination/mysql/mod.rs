@@ -34,6 +34,7 @@ use crate::destination::engine::{LoadConnection, PlanResult, Request, SendOption
 use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
+use crate::destination::staging_name;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{CommitResult, DestinationOptions, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
 use crate::error::{Error, Position, Result};
@@ -80,7 +81,7 @@ impl LoadConnection for Connection {
         if is_large && schema.body().is_none() {
             return Ok(PlanResult::NeedsScan(ScanReason::SizeUnknown));
         }
-        let name = staging::name(&file.source.id);
+        let name = staging_name::new(&file.source.id);
         // Content that is loaded already needs only its ledger row.
         let is_staged = is_large && !self.is_loaded_content(request).await?;
         if is_staged {

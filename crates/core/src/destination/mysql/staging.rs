@@ -15,6 +15,7 @@ use super::rejection::{SentRows, check_error, check_stored};
 use super::table::{quoted, quoted_table};
 use crate::destination::column::column_list;
 use crate::destination::limits::copy_timeout;
+use crate::destination::staging_name;
 use crate::error::{Result, chain};
 use crate::ledger::LedgerConnection;
 use crate::object::SourceId;
@@ -22,18 +23,6 @@ use crate::table_name::TableName;
 
 /// Approximate size of a committed chunk.
 pub(super) const CHUNK_BYTES: u64 = 64 * 1024 * 1024;
-
-const PREFIX: &str = "spillway_staging_";
-
-/// Returns a name that no other attempt uses.
-pub(super) fn name(id: &SourceId) -> String {
-    format!("{PREFIX}{}_{:08x}", id.short(), fastrand::u32(..))
-}
-
-/// Whether the text contains the name of a staging table.
-pub(super) fn is_in_name(text: &str) -> bool {
-    text.contains(PREFIX)
-}
 
 /// Creates an empty table with the columns, keys and checks of a table, but without its foreign keys and triggers.
 ///
@@ -89,7 +78,7 @@ pub(super) async fn drop_stale(
     let names: Vec<String> = connection.rows("cannot list the staging tables", sql, (older_than.as_secs(),)).await?;
     let mut dropped = Vec::new();
     for name in names {
-        let is_dead = source_of(&name).is_some_and(|short| live.iter().all(|id| id.short() != short));
+        let is_dead = staging_name::source_of(&name).is_some_and(|short| live.iter().all(|id| id.short() != short));
         if is_dead && !is_locked(connection, &name).await {
             drop_table(connection, &name).await?;
             dropped.push(name);
@@ -103,26 +92,4 @@ async fn is_locked(connection: &mut Connection, staging: &str) -> bool {
     let sql = "SELECT IS_FREE_LOCK(?) = 0";
     let found: Result<Vec<Option<bool>>> = connection.rows("cannot look for a lock", sql, (staging,)).await;
     matches!(found.as_deref(), Ok([Some(true)]))
-}
-
-/// Returns the 16 hex digits of the source of a staging table, and `None` for other tables.
-fn source_of(name: &str) -> Option<&str> {
-    let (short, random) = name.strip_prefix(PREFIX)?.split_once('_')?;
-    let is_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-    };
-    (is_hex(short, 16) && is_hex(random, 8)).then_some(short)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_staging_tables_have_a_source() {
-        assert_eq!(source_of("spillway_staging_0123456789abcdef_00ff00ff"), Some("0123456789abcdef"));
-        for name in ["spillway_staging_", "spillway_staging_x_1", "spillway_staging_0123456789abcdef_mine", "orders"] {
-            assert_eq!(source_of(name), None, "{name}");
-        }
-    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each load has its own connection, without a pool. A transaction may have any size, because a rollback is cheap and
 //! blocks no other session, so no rows are committed in chunks. A merge stages its rows in a temporary table of the
-//! same transaction. The driver's types stay in this module.
+//! same transaction. Only the Glue job has staging tables that outlive it. The driver's types stay in this module.
 
 mod array;
 pub(super) mod check;
@@ -19,6 +19,7 @@ mod mirror;
 mod rejection;
 mod replace;
 pub(super) mod source;
+mod staging;
 pub(super) mod table;
 mod unsupported;
 mod widen;
@@ -38,6 +39,7 @@ use crate::destination::{
 };
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::Failpoint;
+use crate::object::SourceId;
 use crate::table_name::TableName;
 
 use column::{Storage, TableColumn};
@@ -185,6 +187,10 @@ impl LoadConnection for Connection {
 
     async fn missing_grants(&mut self, options: &DestinationOptions) -> Result<String> {
         denial::missing_grants(self, options).await
+    }
+
+    async fn drop_stale_staging(&mut self, older_than: Duration, live: &[SourceId]) -> Result<Vec<String>> {
+        staging::drop_stale(self, older_than, live).await
     }
 
     async fn commit(&mut self, limit: Duration, transaction: i64) -> CommitResult {

@@ -14,9 +14,9 @@ use jiff::Timestamp;
 
 use crate::destination::{
     AttemptRecord, AttemptsMaintenance, AttemptsProbe, Begun, Body, Claimed, Destination, DestinationOptions,
-    DoneVersion, FileClaim, FileSchema, HistoryEntry, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe, LedgerState,
-    LoadMode, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState, ValueCheck,
-    inspect_new,
+    DoneVersion, FileClaim, FileSchema, FoundTable, HistoryEntry, Inspection, LedgerEntry, LedgerOutcome, LedgerProbe,
+    LedgerState, LoadMode, ObjectPlace, Probe, Product, RowCounts, Run, RunFilter, RunPage, ScanReason, SyncState,
+    ValueCheck, inspect_new,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
@@ -92,9 +92,20 @@ struct State {
     attempts: Vec<AttemptRecord>,
     history_probe: Option<AttemptsProbe>,
     syncs: Vec<SyncState>,
+    has_table: bool,
 }
 
 impl FakeDatabase {
+    /// Creates the table, for an inspection.
+    pub(super) fn put_table(&self) {
+        self.state().has_table = true;
+    }
+
+    /// Drops the table, for an inspection.
+    pub(super) fn drop_table(&self) {
+        self.state().has_table = false;
+    }
+
     /// Every call of this step fails, until [`heal`](Self::heal).
     pub(super) fn fail(&self, step: Step, kind: ErrorKind) {
         self.fail_times(step, kind, usize::MAX);
@@ -422,7 +433,16 @@ impl Destination for FakeDatabase {
     }
 
     fn inspect<'a>(&'a self, _: &'a FileClaim, schema: FileSchema<'a>) -> BoxFuture<'a, Result<Inspection>> {
-        async move { inspect_new(Product::MySql, &"orders".into(), schema.schema(), &LoadMode::Append) }.boxed()
+        async move {
+            let mut new = inspect_new(Product::MySql, &"orders".into(), schema.schema(), &LoadMode::Append)?;
+            if self.state().has_table
+                && let FoundTable::Missing { columns, .. } = new.table
+            {
+                new.table = FoundTable::Existing { columns, add_sql: Vec::new(), ignored: Vec::new() };
+            }
+            Ok(new)
+        }
+        .boxed()
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {

@@ -22,6 +22,7 @@ use crate::destination::{
 use crate::dispatch::{BatchResult, Dispatcher, RequestResult};
 use crate::error::{Error, Result};
 use crate::fallback::Manifest;
+use crate::glue_jobs::GlueJobs;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
@@ -389,6 +390,7 @@ impl Fixture {
             store: Store::new(&config),
             catalog: Catalog::new(&config, self.settings.glue.clone()),
             destinations: Arc::new(self.database.clone()),
+            glue_jobs: self.settings.glue_job.clone().map(|settings| GlueJobs::new(&config, settings)),
             outage: KnownOutage::default(),
             glue_outage: GlueOutage::default(),
             cost_meter: CostMeter::default(),
@@ -466,8 +468,10 @@ fn settings() -> PipelineConfig {
             lease: "lease/".to_owned(),
             rejected: "rejected/".to_owned(),
             lake: None,
+            glue_job: None,
             copy: None,
         },
+        glue_job: None,
         glue: GlueSettings { database: "lake".to_owned(), table: "spare".to_owned() },
         database: DatabaseSettings {
             ca_secret: None,

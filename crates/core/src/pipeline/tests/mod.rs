@@ -22,6 +22,8 @@ mod fake_database;
 mod fallback;
 /// A bucket, a catalog and a database for one test.
 mod fixture;
+/// Files that are handed to the Glue job.
+mod glue_job;
 /// The attempt history, and lists of runs, fallbacks and rejects.
 mod history;
 /// Rows in the lake, alone or together with the database.
