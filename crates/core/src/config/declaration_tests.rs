@@ -39,7 +39,7 @@ fn aliases_are_accepted() {
 
 /// Values with which a program reads every setting that it can read.
 const FULL: [&[(&str, &str)]; 3] = [
-    &[("RDS_HOST", ""), ("RDS_SECRET_NAME", "s"), ("CSV_KEY", "k"), ("RUST_LOG", "")],
+    &[("RDS_HOST", ""), ("RDS_SECRET_NAME", "s"), ("CSV_KEY", "k"), ("RUST_LOG", ""), ("GLUE_JOB", "j")],
     &[("CSV_PREFIX", "in/"), ("AWS_LAMBDA_LOG_LEVEL", "info"), ("RDS_TLS", "verify")],
     &[],
 ];

@@ -167,7 +167,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     "GLUE_JOB_PREFIX is \"uploads/glue/\": it is inside UPLOAD_PREFIX (\"uploads/\"); it accepts a key prefix outside the other \
      prefixes"
 )]
-#[case(&[("GLUE_JOB", "j"), ("GLUE_MIN_BYTES", "0")], "GLUE_MIN_BYTES is \"0\"; it accepts a number of bytes, at least 1")]
+#[case(&[("GLUE_JOB", "j"), ("GLUE_MIN_BYTES", "0")], "GLUE_MIN_BYTES is \"0\"; it accepts a number of bytes from 1")]
 #[case(&[("FALLBACK_FORMAT", "orc")], "FALLBACK_FORMAT is \"orc\"; it accepts parquet")]
 #[case(
     &[("FALLBACK_FORMAT", "csv")],

@@ -193,3 +193,14 @@ async fn objects_wait_at_the_limit_of_tasks(#[case] response: StubResponse, #[ca
     let result = Launcher::new(&aws.config(), settings()).ensure_capacity().await;
     assert_eq!(result.map_err(|error| error.kind()), if may_start { Ok(()) } else { Err(ErrorKind::Throttled) });
 }
+
+/// A task that has handed the object to the Glue job has stopped. The next step needs another task, and each duplicate of it none.
+#[test]
+fn each_step_of_an_object_has_its_own_task() {
+    let source = source(None);
+    let id = |step| Work::of_object(&source, step).id;
+    assert_eq!(id(None), source.id.as_str());
+    assert_eq!(id(Some("etag-1")), id(Some("etag-1")));
+    assert_ne!(id(Some("etag-1")), id(Some("etag-2")));
+    assert_ne!(id(Some("etag-1")), id(None));
+}
