@@ -57,7 +57,7 @@ impl Demo {
         let server = Database::start(engine, Options::default()).await?;
         let cloud = Cloud::start_with(Roles::Enforced).await?;
         let schema = server.schema().await?;
-        let stack = Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3"]).await?;
+        let stack = Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3", "InlineMaxBytes=10485760"]).await?;
         stack.allow_misread_requests().await?;
         println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
         Ok(Self { begun, step_begun: begun, server, schema, stack, uploaded: 0, _cloud: cloud })
@@ -88,7 +88,7 @@ impl Demo {
 
     async fn large_file(&mut self) -> Result<()> {
         self.step(
-            "2. A file is too large for the trigger, which starts a Fargate task. Here the task is a local process.",
+            "2. A file above InlineMaxBytes (10 MiB in this demo) arrives. The trigger starts a Fargate task, here a local process.",
         );
         self.upload("uploads/2026/orders archive.csv", 250_000).await?;
         let tasks = self.stack.recorded_tasks(1, TIMEOUT).await?;

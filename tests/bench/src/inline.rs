@@ -121,7 +121,7 @@ fn head(machine: &str) -> String {
 60 seconds, and Fargate charges at least a minute.
 
 - *Seconds*, *processor seconds* and *memory* are measured: the task loads the file into a new table. The function does the
-  same work. Database and S3 are on the same machine, so on AWS the seconds are fewer.
+  same work. Database and S3 are on the same machine: on AWS they have processors of their own, but a network between them.
 - *In the function* is computed for a function of 1,024 MB, the template's default. It has 0.58 of a processor.
 - The cost is that of 1,000 files, in US dollars (x86_64, us-east-1): functions of 512, 1,024 and 1,769 MB (one processor),
   and a task of 1 vCPU and 2 GB. Ten seconds of its start are charged.

@@ -11,7 +11,7 @@ use crate::telemetry::LogFormat;
 settings! { Tasks TASKS {
     /// Larger objects go to a Fargate task, if tasks are set up. A compressed object counts as ten times its size.
     INLINE_MAX_BYTES: u64 = Value::number("number of bytes", 0, u64::MAX),
-        Trigger, Template::Parameter("InlineMaxBytes"), default "10485760";
+        Trigger, Template::Parameter("InlineMaxBytes"), default "104857600";
 
     /// ECS cluster of the task. If it is unset, no task is started.
     ECS_CLUSTER: String = Value::text("the name or ARN of a cluster"), Functions, Template::Fixed;
