@@ -57,7 +57,9 @@ impl Demo {
         let server = Database::start(engine, Options::default()).await?;
         let cloud = Cloud::start_with(Roles::Enforced).await?;
         let schema = server.schema().await?;
-        let stack = Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3", "InlineMaxBytes=10485760"]).await?;
+        let stack =
+            Deployment::deploy(&cloud, &server, &schema, &["DatabaseRetrySeconds=3", "InlineMaxBytes=10485760"])
+                .await?;
         stack.allow_misread_requests().await?;
         println!("  deployed in {:.0} s: bucket {}", begun.elapsed().as_secs_f64(), stack.account.bucket);
         Ok(Self { begun, step_begun: begun, server, schema, stack, uploaded: 0, _cloud: cloud })

@@ -103,7 +103,7 @@ async fn change_of_the_load_mode_is_not_silent(
     ensure!(!same.stdout.contains("LOAD_MODE") && same.stderr.contains("add --again to load it once more"), "{same:?}");
     let other = again(&["--mode", "replace"]).await?;
     ensure!(other.stdout.contains("with LOAD_MODE=append, not replace"), "{other:?}");
-    ensure!(other.stderr.contains("add --again to load it once more with this mode"), "{other:?}");
+    ensure!(other.stderr.contains("add --again to load it with this mode"), "{other:?}");
     let json = report(&again(&["--mode", "replace", "--json"]).await?)?;
     assert_eq!((&json["outcome"], &json["earlier_load_mode"]), (&json!("already_loaded"), &json!("append")), "{json}");
     let plan = spillway(&site.settings(), &["plan", &path, "--table", TABLE, "--mode", "replace"]).await?;

@@ -8,7 +8,7 @@ use crate::object::ObjectVersion;
 use crate::pipeline::{AfterLoad, TableConfig};
 use crate::plan::Plan;
 use crate::reader::{ScanResult, ShapeContents};
-use spillway_formats::csv::{BlankRecords, CsvDialect, ExtraField, ShortRecords};
+use spillway_formats::csv::{BlankRecords, CsvDialect, ExtraField, RepeatedHeaders, ShortRecords};
 use spillway_formats::decoder::Layout;
 use spillway_formats::detect::looks_compressed;
 use spillway_formats::json::JsonOptions;
@@ -22,6 +22,7 @@ pub(super) fn check_settings(config: &TableConfig, source: &ObjectVersion) -> Re
     let has_csv_settings = csv.null_values.is_some()
         || csv.blank_records != BlankRecords::Keep
         || csv.short_records != ShortRecords::Refuse
+        || csv.repeated_headers != RepeatedHeaders::Keep
         || csv.skip_footer_lines > 0
         || csv.comment.is_some();
     for (is_set, why) in [
@@ -96,6 +97,9 @@ fn check_shape(plan: &Plan, scan: &ScanResult) -> Result<(), String> {
              record",
             text.records
         ));
+    }
+    if text.has_footer {
+        return Err("the file ends with a Ctrl-Z, or with lines that are no records".to_owned());
     }
     if header_lines == 0 && text.first_byte != Some(0) {
         return Err("the first record is not at the beginning of the file".to_owned());

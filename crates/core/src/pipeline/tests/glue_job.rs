@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::glue_jobs::GlueJobSettings;
 use crate::pipeline::{AfterLoad, PipelineConfig, Progress, progress};
 use crate::report::{Outcome, Report};
-use spillway_formats::csv::{BlankRecords, ShortRecords};
+use spillway_formats::csv::{BlankRecords, RepeatedHeaders, ShortRecords};
 use spillway_formats::json::JsonValues;
 use spillway_formats::reject::RejectLimit;
 
@@ -210,6 +210,7 @@ type Change = fn(&mut PipelineConfig);
 #[case::blank_records(|settings: &mut PipelineConfig| settings.files.csv.blank_records = BlankRecords::Skip, "CSV settings")]
 #[case::short_records(|settings: &mut PipelineConfig| settings.files.csv.short_records = ShortRecords::Fill, "CSV settings")]
 #[case::comments(|settings: &mut PipelineConfig| settings.files.csv.comment = Some(b';'), "CSV settings")]
+#[case::repeated_headers(|settings: &mut PipelineConfig| settings.files.csv.repeated_headers = RepeatedHeaders::Skip, "CSV settings")]
 #[case::footer(|settings: &mut PipelineConfig| settings.files.csv.skip_footer_lines = 1, "CSV settings")]
 #[case::json_settings(|settings: &mut PipelineConfig| settings.files.json.flatten_depth = 1, "JSON settings")]
 #[case::json_values(|settings: &mut PipelineConfig| settings.files.json.values = JsonValues::DynamoDb, "JSON settings")]
@@ -230,6 +231,7 @@ async fn settings_that_the_job_does_not_know(#[case] change: Change, #[case] why
 #[case::line_above_the_header("a.csv", "# made today\nid,note\n1,one\n2,two\n", "lines above the header")]
 #[case::escaped_quotes("a.csv", "id,note\n1,\"o\\\"ne\"\n2,two\n", "escaped by another character")]
 #[case::extra_delimiter("a.csv", "id,note\n1,one,\n2,two,\n", "one more field")]
+#[case::end_mark("a.csv", "id,note\n1,one\n2,two\u{1a}", "a Ctrl-Z")]
 #[case::no_rows("a.csv", "id,note\n", "no rows")]
 #[case::json_array("a.json", "[{\"id\": 1, \"note\": \"one\"}]", "not at the beginning")]
 #[case::json_over_lines("a.json", "{\"id\": 1,\n\"note\": \"one\"}\n", "a value has a line break")]
