@@ -156,7 +156,7 @@ impl JsonDecoder {
         }
     }
 
-    /// Whether the file ends with a mark that is no record.
+    /// Whether the file ends with a mark that is not a record.
     pub(crate) fn has_end_mark(&self) -> bool {
         self.end_mark.held_bytes() > 0
     }

@@ -93,13 +93,13 @@ fn check_shape(plan: &Plan, scan: &ScanResult) -> Result<(), String> {
     if text.lines != text.records + header_lines {
         let lines = text.lines;
         return Err(format!(
-            "it divides the file into lines, and the file has {lines} lines for {} records: a value has a line break, or a line is no \
+            "it divides the file into lines, and the file has {lines} lines for {} records: a value has a line break, or a line is not a \
              record",
             text.records
         ));
     }
     if text.has_footer {
-        return Err("the file ends with a Ctrl-Z, or with lines that are no records".to_owned());
+        return Err("the file ends with a Ctrl-Z, or with lines that are not records".to_owned());
     }
     if header_lines == 0 && text.first_byte != Some(0) {
         return Err("the first record is not at the beginning of the file".to_owned());

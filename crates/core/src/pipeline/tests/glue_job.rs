@@ -227,7 +227,7 @@ async fn settings_that_the_job_does_not_know(#[case] change: Change, #[case] why
 
 #[rstest]
 #[case::line_break_in_quotes("a.csv", "id,note\n1,\"one\nmore\"\n2,two\n", "a value has a line break")]
-#[case::empty_line("a.csv", "id,note\n1,one\n\n2,two\n", "a line is no record")]
+#[case::empty_line("a.csv", "id,note\n1,one\n\n2,two\n", "a line is not a record")]
 #[case::line_above_the_header("a.csv", "# made today\nid,note\n1,one\n2,two\n", "lines above the header")]
 #[case::escaped_quotes("a.csv", "id,note\n1,\"o\\\"ne\"\n2,two\n", "escaped by another character")]
 #[case::extra_delimiter("a.csv", "id,note\n1,one,\n2,two,\n", "one more field")]
