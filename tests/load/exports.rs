@@ -1,6 +1,7 @@
 //! Imports of full exports, step by step as the state machine of `templates/exports.yaml` runs them: a chain of versions, kills at
 //! each step, workers that stall, and exports that are refused. After each, the table is equal to the newest accepted export.
 
+mod command;
 mod consumer;
 mod site;
 
@@ -71,7 +72,7 @@ const POINTS: [&str; 12] = [
     "ImportFinished",
 ];
 
-/// Shows 3 and 5: `kill -9` at each step, repeated by the same execution; then a consumer of the stream.
+/// `kill -9` at each step, repeated by the same execution; then a consumer of the stream.
 #[rstest]
 #[case::mariadb(Engine::MariaDb)]
 #[case::postgresql(Engine::Postgres)]

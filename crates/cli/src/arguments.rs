@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use spillway_core::policy::Purpose;
 
 use crate::commands::{
-    check, completions, config, diff, events, extract, fallback, load, plan, publish, rejects, runs, sample, status,
-    sweep, sync,
+    check, completions, config, diff, events, exports, extract, fallback, load, plan, publish, rejects, runs, sample,
+    status, sweep, sync,
 };
 
 /// Loads files into MySQL, MariaDB or PostgreSQL exactly once.
@@ -46,7 +46,7 @@ impl Command {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Extract(_) => Purpose::Extract,
-            Self::Diff(_) | Self::Publish(_) => Purpose::ReadExports,
+            Self::Diff(_) | Self::Publish(_) | Self::Exports(_) => Purpose::ReadExports,
             Self::Plan(_)
             | Self::Load(_)
             | Self::Status(_)
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Diff(diff::Arguments),
     /// Publish the changes of a delta to a Kinesis stream
     Publish(publish::Arguments),
+    /// Import full exports, and show their versions
+    #[command(subcommand)]
+    Exports(exports::Command),
     /// Show what waits, or where a file is and why
     Status(status::Arguments),
     /// List, show, retry and report runs (what happened to files)

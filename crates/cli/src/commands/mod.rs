@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod diff;
 pub(crate) mod events;
+pub(crate) mod exports;
 pub(crate) mod extract;
 pub(crate) mod fallback;
 pub(crate) mod list;
@@ -35,6 +36,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         Command::Load(arguments) => load::run(arguments, session).await,
         Command::Diff(arguments) => diff::run(&arguments, session).await,
         Command::Publish(arguments) => publish::run(&arguments, session).await,
+        Command::Exports(command) => exports::run(command, session).await,
         Command::Status(arguments) => status::run(&arguments, session).await,
         Command::Runs(command) => runs::run(command, session).await,
         Command::Fallback(command) => fallback::run(command, session).await,

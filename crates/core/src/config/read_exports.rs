@@ -8,6 +8,16 @@ use crate::error::Result;
 use crate::exports::{Completion, ImportSettings, ImportTarget};
 use crate::pipeline::PipelineConfig;
 
+impl ImportSettings {
+    /// Reads the settings of imports; `None` without `EXPORT_TARGET`.
+    ///
+    /// # Errors
+    /// When a setting is invalid or missing.
+    pub fn read(environment: &Environment) -> Result<Option<Self>> {
+        exports(environment)
+    }
+}
+
 /// The settings of the import; `None` if the function runs other requests.
 pub(super) fn exports(environment: &Environment) -> Result<Option<ImportSettings>> {
     let Some(target) = environment.find(&settings::EXPORT_TARGET)? else { return Ok(None) };

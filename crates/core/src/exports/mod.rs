@@ -31,7 +31,7 @@ use tracing::Instrument;
 pub use change::{Change, Value};
 pub use columns::SchemaChanges;
 pub use delta::{DeltaCompression, DeltaWriter};
-pub use import::{Completion, ExportImporter, ImportSettings, ImportTarget};
+pub use import::{Completion, ExportImporter, ImportProgress, ImportSettings, ImportTarget};
 pub use publish::{DeltaPublisher, MessageFormat, Publication, PublishRequest, PublishSummary, Scope, Start};
 pub use read_delta::{DeltaChange, DeltaFile, DeltaReader, DeltaRow, DeltaValue};
 pub use sort::Operation;

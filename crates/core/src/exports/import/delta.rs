@@ -69,7 +69,7 @@ impl ExportImporter {
             may_be_published: false,
             statistics: statistics(&summary, current),
         };
-        let until = lock_end(deadline);
+        let until = lock_end(deadline.remaining());
         self.registry
             .change_state(held.names(), |state| {
                 state.renew(held.fence, until)?;

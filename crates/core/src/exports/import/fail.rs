@@ -13,7 +13,7 @@ use crate::error::{ErrorKind, Result, chain};
 impl ExportImporter {
     /// Ends a failed import, and releases the lock.
     pub(super) async fn fail(&self, held: &Held, failure: &Failure, deadline: &Deadline) -> Result<Value> {
-        let until = lock_end(deadline);
+        let until = lock_end(deadline.remaining());
         // With another number, no earlier attempt of this import can send COMMIT any more.
         let fenced = self
             .registry

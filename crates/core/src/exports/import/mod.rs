@@ -2,7 +2,8 @@
 //!
 //! An import has steps, each a request of its own: register, lock, diff, apply, publish, finish. A state machine runs them
 //! (`templates/exports.yaml`). Every step may be repeated, and may be killed at any moment. The [`registry`] has the lock and the
-//! progress. The lock of a step lasts longer than the function can run, so a step needs no renewal in the background.
+//! progress. The lock of a step lasts longer than the function can run, so a step needs no renewal in the background. A process without
+//! a deadline runs all steps itself, and renews the lock ([`run`]).
 //!
 //! Once a delta is planned, it is finished before any other export of the table, or it is dropped if the ledger proves that nothing of
 //! it is stored and nothing was sent. So a delta always starts from the export that database and stream have.
@@ -17,6 +18,7 @@ mod publish;
 mod register;
 mod registry;
 mod request;
+mod run;
 mod settings;
 mod state;
 mod status;
@@ -28,6 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tracing::info;
 
+pub use run::ImportProgress;
 pub use settings::{Completion, ImportSettings, ImportTarget};
 
 use super::{DeltaPublisher, ExportDiffer};
@@ -46,8 +49,8 @@ use state::{ImportStatistics, ImportedExport, LockResult, PlannedImport, TableSt
 /// How long the lock of a step lasts after the deadline of the function, when Lambda has ended the process.
 const LOCK_MARGIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// How long the lock lasts in a process without a deadline.
-const LOCK_WITHOUT_DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// How long the lock lasts in a process without a deadline, which renews it each minute.
+const LOCK_WITHOUT_DEADLINE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a state machine waits for a lock before it looks again.
 const BUSY_SECONDS: u64 = 10;
@@ -156,7 +159,7 @@ impl ExportImporter {
     /// Takes the lock of the table.
     async fn lock(&self, wanted: &Held, owner: &str, deadline: &Deadline) -> Result<Value> {
         let Held { place, .. } = wanted;
-        let (now, until) = (Timestamp::now(), lock_end(deadline));
+        let (now, until) = (Timestamp::now(), lock_end(deadline.remaining()));
         let take =
             |state: &mut TableState| Ok((state.take_lock(owner, &place.version, now, until), state.current.clone()));
         let (taken, current) = self.registry.change_state(wanted.names(), take).await?;
@@ -201,13 +204,13 @@ impl ExportImporter {
     /// # Errors
     /// [`ErrorKind::LeaseLost`] when another owner has taken it.
     async fn renew(&self, held: &Held, deadline: &Deadline) -> Result<()> {
-        let until = lock_end(deadline);
+        let until = lock_end(deadline.remaining());
         self.registry.change_state(held.names(), |state| state.renew(held.fence, until)).await
     }
 
     /// Prolongs the lock, and returns the planned import.
     async fn planned(&self, held: &Held, deadline: &Deadline) -> Result<PlannedImport> {
-        let until = lock_end(deadline);
+        let until = lock_end(deadline.remaining());
         self.registry
             .change_state(held.names(), |state| {
                 state.renew(held.fence, until)?;
@@ -311,9 +314,8 @@ impl ExportImporter {
 }
 
 /// The end of a lock that a step takes now: after the process has ended.
-fn lock_end(deadline: &Deadline) -> Timestamp {
-    let left =
-        SignedDuration::try_from(deadline.remaining().unwrap_or(LOCK_WITHOUT_DEADLINE)).unwrap_or(SignedDuration::MAX);
+fn lock_end(time_left: Option<Duration>) -> Timestamp {
+    let left = SignedDuration::try_from(time_left.unwrap_or(LOCK_WITHOUT_DEADLINE)).unwrap_or(SignedDuration::MAX);
     Timestamp::now().checked_add(left).and_then(|end| end.checked_add(LOCK_MARGIN)).unwrap_or(Timestamp::MAX)
 }
 

@@ -96,7 +96,7 @@ impl ExportImporter {
         }
         let files = match self.completeness(place, listed).await? {
             Completeness::Complete(files) if files.is_empty() => {
-                return Ok(Registered::Ignored("its version has no files any more"));
+                return Ok(Registered::Ignored("its version has no files"));
             }
             Completeness::Complete(files) => files,
             Completeness::NoManifest => {
