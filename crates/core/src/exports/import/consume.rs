@@ -1,9 +1,9 @@
 //! A consumer of published changes: applies the records of a Kinesis data stream to tables.
 //!
 //! Lambda calls the function with the records of one shard, in their order, and calls it again with the same records if it fails. The
-//! changes of a version of a table are loaded in one transaction. Its ledger row names the first and the last record, so records that
-//! come again are found loaded. Records that come again with others are applied again, which changes nothing: each has its whole row, and the
-//! changes of a row are in one shard.
+//! changes of a version of a table are loaded in one transaction. Its ledger row names the first and the last record of the table in this
+//! call, so a call that comes again is found loaded. Records that come again with others are applied again, all of their table in their
+//! order, which changes nothing: each has its whole row, and the changes of a row are in one shard.
 
 use aws_smithy_types::base64;
 use bytes::Bytes;
@@ -86,28 +86,53 @@ impl ExportImporter {
                 "records of a stream are applied to a database, so EXPORT_TARGET must be database",
             ));
         }
-        for records in by_version(event)? {
+        let versions = by_version(event)?;
+        for records in &versions {
             let place = format!("{}/{}", records.tenant, records.table);
-            self.apply_records(records, deadline).await.map_err(|error| error.for_object(place))?;
+            let source = records.identity(&versions);
+            self.apply_records(records, source, deadline).await.map_err(|error| error.for_object(place))?;
         }
         Ok(json!({"batchItemFailures": []}))
     }
 
-    async fn apply_records(&self, records: VersionRecords, deadline: &Deadline) -> Result<()> {
-        let VersionRecords { stream, tenant, table, version, key, first, last, lines, count } = records;
+    async fn apply_records(
+        &self,
+        records: &VersionRecords,
+        (object, sha256): (ObjectRef, String),
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let VersionRecords { tenant, table, version, key, lines, count, .. } = records;
         let export = format!("{}{tenant}/{table}/{version}/changes.jsonl", self.settings.prefix);
-        let (parts, config) = self.table_of_changes(&export, &key)?;
-        let object = ObjectRef::new(stream, format!("{tenant}/{table}/{first} to {last}"));
-        let (sha256, started_at) = (hash_parts(&[&String::from_utf8_lossy(&lines)]), Timestamp::now());
+        let (parts, config) = self.table_of_changes(&export, key)?;
+        let started_at = Timestamp::now();
         let source = ObjectVersion::of_records(object, sha256, lines.len() as u64, started_at);
         let fields = KeyFields::new(&config.key_columns, &source.object, &parts, started_at);
-        let reader = FileReader::of_bytes(Bytes::from(lines), &source, &config.files, fields);
+        let reader = FileReader::of_bytes(Bytes::copy_from_slice(lines), &source, &config.files, fields);
         let table_changes = TableChanges::default();
         let attempt =
             ChangesAttempt { importer: self, deadline, delta: None, source, config, started_at, table_changes };
         let is_new = attempt.load(reader).await?.is_some();
         info!(tenant, table, records = count, is_new, "applied the records of a stream");
         Ok(())
+    }
+}
+
+impl VersionRecords {
+    /// The name and the hash of these records among those of the call.
+    ///
+    /// Both depend on all records of the table in the call. If an older version is applied again, the newer one must be too.
+    fn identity(&self, call: &[Self]) -> (ObjectRef, String) {
+        let of_table = || call.iter().filter(|other| (&other.tenant, &other.table) == (&self.tenant, &self.table));
+        let first = of_table().next().unwrap_or(self);
+        let last = of_table().next_back().unwrap_or(self);
+        let mut name = format!("{}/{}/{} to {}", self.tenant, self.table, first.first, last.last);
+        let mut lines = vec![String::from_utf8_lossy(&self.lines)];
+        if of_table().count() > 1 {
+            name += &format!(" of {}", self.version);
+            lines.extend(of_table().map(|other| String::from_utf8_lossy(&other.lines)));
+        }
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        (ObjectRef::new(&self.stream, name), hash_parts(&lines))
     }
 }
 
@@ -184,6 +209,13 @@ mod tests {
             (b.first.as_str(), b.last.as_str(), b.key.as_slice()),
             ("shard:1", "shard:3", &["id".to_owned()][..])
         );
+        // A call with fewer records of the older version has the newer one as another source, so that both are applied again.
+        let fewer = by_version(&json!({"Records": [records[2], records[3]]})).unwrap();
+        assert_eq!(fewer[1].lines, versions[2].lines);
+        let (one, other) = (versions[2].identity(&versions), fewer[1].identity(&fewer));
+        assert_eq!(one.0.key, "b/orders/shard:1 to shard:4 of V10");
+        assert!(one.0 != other.0 && one.1 != other.1);
+        assert_eq!(versions[1].identity(&versions).0.key, "a/orders/shard:2 to shard:5");
         let lines = String::from_utf8(b.lines.clone()).unwrap();
         assert_eq!(lines.lines().map(|line| line.contains("\"3\"")).collect::<Vec<_>>(), [false, true]);
     }
