@@ -7,6 +7,7 @@ mod commands;
 mod database;
 mod exit;
 mod file_name;
+mod json;
 mod numbers;
 mod output;
 mod progress;

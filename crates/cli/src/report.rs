@@ -13,10 +13,11 @@ mod text;
 use jiff::Timestamp;
 use spillway_core::destination::{Run, RunOutcome};
 
+use crate::numbers::count;
 use crate::table::bytes;
 use chart::{Chart, Layer};
 use series::Series;
-use text::{count, dollars, escaped, minute};
+use text::{dollars, escaped, minute};
 
 const STYLE: &str = include_str!("report/style.css");
 

@@ -17,6 +17,7 @@ pub mod extract;
 pub mod fallback_csv;
 pub mod json;
 pub mod limits;
+pub mod numbers;
 pub mod parquet;
 pub mod reject;
 pub mod schema;

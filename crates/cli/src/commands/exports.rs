@@ -12,6 +12,7 @@ use spillway_core::object::ObjectRef;
 use crate::database::DatabaseOptions;
 use crate::exit::{self, Exit};
 use crate::file_name::FileName;
+use crate::json::{list, text};
 use crate::numbers::{count, counted};
 use crate::output::{Style, Styles};
 use crate::session::Session;
@@ -76,9 +77,11 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<Exit> {
         }
         Command::Show(ShowArguments { tenant, table, bucket }) => {
             let status = status(session, bucket, json!({"tenant": tenant, "table": table})).await?;
-            let Some(found) = items(&status["tables"]).first() else {
-                let message = format!("the registry has no table {table} of tenant {tenant}");
-                return Err(Error::new(ErrorKind::SourceMissing, message));
+            let Some(found) = list(&status["tables"]).first() else {
+                let message = format!(
+                    "the registry has no table {table} of tenant {tenant}; spillway exports list shows all tables"
+                );
+                return Err(Error::new(ErrorKind::SourceMissing, message).with_advice());
             };
             session.output.result(found, |styles| versions(found, styles));
             Ok(Exit::Done)
@@ -203,7 +206,7 @@ fn changes(statistics: &Value) -> String {
 }
 
 fn tables(status: &Value, styles: Styles) -> String {
-    let found = items(&status["tables"]);
+    let found = list(&status["tables"]);
     if found.is_empty() {
         return "the registry has no tables\n".to_owned();
     }
@@ -232,7 +235,7 @@ fn now(table: &Value) -> String {
 }
 
 fn versions(status: &Value, styles: Styles) -> String {
-    let found = items(&status["versions"]);
+    let found = list(&status["versions"]);
     let mut table = Table::new(&[
         ("version", Align::Left),
         ("state", Align::Left),
@@ -259,14 +262,6 @@ fn versions(status: &Value, styles: Styles) -> String {
         now => format!("{now}\n"),
     };
     format!("{}{now}{}\n", table.text(styles), counted(found.len() as u64, "version"))
-}
-
-fn items(list: &Value) -> &[Value] {
-    list.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map(printable).unwrap_or_default()
 }
 
 #[cfg(test)]

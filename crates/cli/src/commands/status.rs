@@ -9,6 +9,7 @@ use spillway_core::error::Result;
 
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
+use crate::json::{list, text};
 use crate::numbers::counted;
 use crate::output::{Style, Styles};
 use crate::request::{Needs, Target, send_reading, with_database};
@@ -51,10 +52,6 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
         None => status["database"]["available"] == false,
     };
     Ok(if needs_attention { Exit::NeedsAttention } else { Exit::Done })
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map(printable).unwrap_or_default()
 }
 
 fn of_backlog(status: &Value, styles: Styles) -> String {
@@ -181,10 +178,6 @@ fn attempts(status: &Value, styles: Styles) -> String {
         }
     }
     format!("\n{}", table.text(styles))
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// An object: its key, size and time.

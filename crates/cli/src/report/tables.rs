@@ -3,7 +3,8 @@
 use spillway_core::destination::Run;
 
 use super::groups::{self, ByKey, TableSums};
-use super::text::{count, dollars, escaped, minute};
+use super::text::{dollars, escaped, minute};
+use crate::numbers::count;
 use crate::table::{bytes, duration};
 
 /// Number of rows of each table.

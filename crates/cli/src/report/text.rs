@@ -20,19 +20,6 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
-/// A number with separators.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// An amount in US dollars.
 pub(super) fn dollars(amount: f64) -> String {
     match amount {

@@ -4,6 +4,7 @@ use super::doubt::{CommaNumbers, Doubt};
 use super::family::Family;
 use super::numbers::Numbers;
 use crate::FieldKind;
+use crate::numbers::with_thousands;
 use crate::schema::value::spelling::DayOrder;
 use crate::schema::value::{is_null_token, is_usual_null_token};
 use crate::schema::{Column, ColumnType, TypeReason};
@@ -219,17 +220,4 @@ fn ordered_dates_reason(order: Option<DayOrder>) -> String {
         }
     };
     reason.to_owned()
-}
-
-/// Formats 10001 as `10,001`.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
