@@ -4,7 +4,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::environment::{Environment, settings_error};
 use super::setting::Declared;
-use super::{read_exports, read_stream, settings};
+use super::{read_stream, settings};
 use crate::error::{Error, Result, chain};
 use crate::exports::ImportSettings;
 use crate::launch::LaunchSettings;
@@ -110,7 +110,7 @@ impl IngestRole {
 
     /// Reads the role and its settings.
     pub fn read(environment: &Environment) -> Result<Self> {
-        Ok(match (read_stream::stream(environment)?, read_exports::exports(environment)?) {
+        Ok(match (read_stream::stream(environment)?, ImportSettings::read(environment)?) {
             (Some(settings), None) => Self::Stream(settings),
             (None, Some(settings)) => Self::Exports(Box::new(settings)),
             (None, None) => Self::Requests(Box::new(IngestSettings::read(environment)?)),

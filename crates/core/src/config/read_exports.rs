@@ -14,35 +14,30 @@ impl ImportSettings {
     /// # Errors
     /// When a setting is invalid or missing.
     pub fn read(environment: &Environment) -> Result<Option<Self>> {
-        exports(environment)
+        let Some(target) = environment.find(&settings::EXPORT_TARGET)? else { return Ok(None) };
+        let stream = environment.find(&settings::EXPORT_STREAM)?;
+        let stream = || stream.clone().ok_or_else(|| needs("EXPORT_STREAM"));
+        let target = match target {
+            ExportTarget::Database => ImportTarget::Database,
+            ExportTarget::Stream => ImportTarget::Stream(stream()?),
+            ExportTarget::Both => ImportTarget::Both(stream()?),
+        };
+        let settings = Self {
+            pipeline: pipeline(environment, &target)?,
+            bucket: environment.get(&settings::S3_BUCKET)?,
+            prefix: environment.find(&settings::EXPORT_PREFIX)?.unwrap_or_default(),
+            registry_prefix: environment.get(&settings::EXPORT_REGISTRY_PREFIX)?,
+            delta_prefix: environment.get(&settings::EXPORT_DELTA_PREFIX)?,
+            completion: completion(environment)?,
+            max_deletes_percent: environment.get(&settings::EXPORT_MAX_DELETES)?,
+            diff_memory: environment.get(&settings::DIFF_MEMORY)?,
+            publish_format: environment.get(&settings::PUBLISH_FORMAT)?,
+            publish_max_record_bytes: environment.get(&settings::PUBLISH_MAX_RECORD_BYTES)?,
+            target,
+        };
+        check_prefixes(&settings)?;
+        Ok(Some(settings))
     }
-}
-
-/// The settings of the import; `None` if the function runs other requests.
-pub(super) fn exports(environment: &Environment) -> Result<Option<ImportSettings>> {
-    let Some(target) = environment.find(&settings::EXPORT_TARGET)? else { return Ok(None) };
-    let stream = environment.find(&settings::EXPORT_STREAM)?;
-    let stream = || stream.clone().ok_or_else(|| needs("EXPORT_STREAM"));
-    let target = match target {
-        ExportTarget::Database => ImportTarget::Database,
-        ExportTarget::Stream => ImportTarget::Stream(stream()?),
-        ExportTarget::Both => ImportTarget::Both(stream()?),
-    };
-    let settings = ImportSettings {
-        pipeline: pipeline(environment, &target)?,
-        bucket: environment.get(&settings::S3_BUCKET)?,
-        prefix: environment.find(&settings::EXPORT_PREFIX)?.unwrap_or_default(),
-        registry_prefix: environment.get(&settings::EXPORT_REGISTRY_PREFIX)?,
-        delta_prefix: environment.get(&settings::EXPORT_DELTA_PREFIX)?,
-        completion: completion(environment)?,
-        max_deletes_percent: environment.get(&settings::EXPORT_MAX_DELETES)?,
-        diff_memory: environment.get(&settings::DIFF_MEMORY)?,
-        publish_format: environment.get(&settings::PUBLISH_FORMAT)?,
-        publish_max_record_bytes: environment.get(&settings::PUBLISH_MAX_RECORD_BYTES)?,
-        target,
-    };
-    check_prefixes(&settings)?;
-    Ok(Some(settings))
 }
 
 /// The pipeline. Without a database among the targets, its credentials are placeholders.
@@ -92,7 +87,7 @@ mod tests {
         [("EXPORT_TARGET", "stream"), ("EXPORT_STREAM", "changes"), ("S3_BUCKET", "data")];
 
     fn read(more: &[(&str, &str)]) -> Result<Option<ImportSettings>> {
-        exports(&Environment::of(&[&STREAM[..], more].concat()))
+        ImportSettings::read(&Environment::of(&[&STREAM[..], more].concat()))
     }
 
     #[test]
@@ -123,7 +118,7 @@ mod tests {
 
     #[test]
     fn function_has_one_role() {
-        assert!(exports(&Environment::of(&[])).unwrap().is_none());
+        assert!(ImportSettings::read(&Environment::of(&[])).unwrap().is_none());
         assert!(matches!(IngestRole::read(&Environment::of(&STREAM)).unwrap(), IngestRole::Exports(_)));
         let both = [&STREAM[..], &[("STREAM_TABLE_FIELD", "t")]].concat();
         assert!(IngestRole::read(&Environment::of(&both)).unwrap_err().to_string().contains("EXPORT_TARGET"));
