@@ -100,7 +100,7 @@ async fn killed_step_is_repeated(#[case] engine: Engine) -> Result<()> {
     Ok(())
 }
 
-/// After a kill, the execution never continues. The lock expires, and the next version first finishes what was planned.
+/// After a kill, the execution does not continue. The lock expires, and the next version first finishes what was planned.
 #[rstest]
 #[case::mariadb(Engine::MariaDb)]
 #[case::postgresql(Engine::Postgres)]

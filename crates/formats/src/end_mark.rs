@@ -44,7 +44,7 @@ impl EndMark {
         self.held.len() as u64
     }
 
-    /// The offset of the mark at the end of a text; the length of the text if there is none.
+    /// The offset of the mark at the end of a text, or the length of a text without a mark.
     fn start_of_mark(&self, text: &[u8]) -> usize {
         let line = before_line_end(text);
         let Some(before) = line.strip_suffix(&[CTRL_Z]) else { return text.len() };

@@ -208,7 +208,8 @@ impl PipelineConfig {
             return Ok(());
         }
         let message = format!(
-            "by TABLE_PATTERN or the table settings, the key belongs to the table {table}, not to {named}; an object is loaded into the table of its key"
+            "by TABLE_PATTERN or the table settings, the key belongs to the table {table}, not to {named}; an object is loaded into \
+             the table of its key"
         );
         Err(Error::new(ErrorKind::Settings, message).for_object(object))
     }

@@ -125,10 +125,7 @@ async fn process_version(context: &Context, object: &ObjectRef, deadline: &Deadl
     Ok(report)
 }
 
-/// Loads the file or handles its failure, then records the outcome, moves the object and returns the report.
-///
-/// Two kinds of file are not loaded: one whose rows an earlier attempt wrote to the fallback, and one that too many workers
-/// died with.
+/// Brings the file to an outcome, and then deletes what was written for a run of the Glue job.
 async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     let report = reach_outcome(attempt).await?;
     if report.outcome != Outcome::HandedOver {
@@ -137,6 +134,10 @@ async fn run(attempt: &Attempt<'_>) -> Result<Report> {
     Ok(report)
 }
 
+/// Loads the file or handles its failure, then records the outcome, moves the object and returns the report.
+///
+/// These files are not loaded: one whose rows an earlier attempt wrote to the fallback, one that too many workers died with, and one that
+/// the Glue job loads or has loaded.
 async fn reach_outcome(attempt: &Attempt<'_>) -> Result<Report> {
     if let Some(manifest) = attempt.find_earlier_fallback().await? {
         return finish::already_fell_back(attempt, &manifest).await;

@@ -35,7 +35,7 @@ pub(crate) struct ScanSummary {
     pub(super) rejects: Vec<Reject>,
     /// How other programs would see the file.
     pub(crate) shape: Box<FileShape>,
-    /// Records and values of CSV that may be no data.
+    /// Records and values of CSV that may not be data.
     pub(super) suspects: Box<Suspects>,
     pub(crate) bytes: BodySummary,
 }

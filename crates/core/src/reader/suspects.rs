@@ -11,7 +11,7 @@ use spillway_formats::schema::value::{is_null_token, spelling};
 /// The mark for NULL in files of MySQL and PostgreSQL.
 const NULL_MARK: &[u8] = b"\\N";
 
-/// The records and values that may be no data.
+/// The records and values that may not be data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Suspects {
     /// The records that repeat the header.

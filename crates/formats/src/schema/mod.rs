@@ -86,7 +86,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The narrowest type of number that holds every value; `None` if there is none, or no value.
+    /// The narrowest type of number that holds every value; `None` without values, and if no type holds all of them.
     pub(crate) fn number(&self) -> Option<ColumnType> {
         match (self.boolean, self.integer, self.decimal, self.double) {
             // Only a column without values could be both.

@@ -1,4 +1,4 @@
-//! Files of changes that another load mode would load as rows: what is refused, and which settings are meant.
+//! Refuses files of changes in load modes that would load them as rows, and names the settings for them.
 
 use spillway_formats::schema::{Column, ColumnType, Schema};
 

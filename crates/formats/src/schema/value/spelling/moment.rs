@@ -5,8 +5,8 @@ use crate::schema::value::time::{in_range, parse_any_offset, parse_date};
 
 /// A date in days since 1970-01-01: `20240115`, `2024/01/15`, `2024/1/5` or `2024-1-5`, also with the time 00:00.
 ///
-/// Spaces around it do not matter. A date with another time is not accepted, because the time would be lost. Nor is one with an offset, because the date
-/// depends on the time zone.
+/// Spaces around it do not matter. A date with another time is not accepted, because the time would be lost. Nor is one with an
+/// offset, because the date depends on the time zone.
 pub fn date(text: &[u8]) -> Option<i32> {
     let (days, rest) = split_date(text.trim_ascii())?;
     let is_midnight = rest.is_empty() || matches!(split_clock(after_separator(rest)?)?, (0, []));
