@@ -1,6 +1,9 @@
 //! The command line: options that every command accepts, and the commands.
 
-use clap::{Args, Parser, Subcommand};
+use std::any::TypeId;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway_core::policy::Purpose;
 
 use crate::commands::{
@@ -21,6 +24,25 @@ pub(crate) struct Arguments {
     /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// When it is invalid, or asks for help or the version.
+    pub(crate) fn of_command_line() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&without_empty_values(Self::command()).try_get_matches()?)
+    }
+}
+
+/// Refuses empty texts everywhere. A script passes one if a variable is not set, and an empty name would mean another thing.
+fn without_empty_values(command: clap::Command) -> clap::Command {
+    let refuse = |argument: Arg| match argument.get_value_parser().type_id() == TypeId::of::<String>() {
+        true => argument.value_parser(NonEmptyStringValueParser::new()),
+        false => argument,
+    };
+    command.mut_args(refuse).mut_subcommands(without_empty_values)
 }
 
 /// Options that every command accepts.
@@ -106,4 +128,25 @@ pub(crate) enum Command {
     Sample(sample::Arguments),
     /// Print completions for a shell, or the manual page
     Completions(completions::Arguments),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        without_empty_values(Arguments::command()).debug_assert();
+    }
+
+    #[test]
+    fn empty_texts_are_refused() {
+        for arguments in
+            ["load a.csv --table=", "load a.csv --set=", "runs list --table=", "extract --to=", "sync --from="]
+        {
+            let words = std::iter::once("spillway").chain(arguments.split(' '));
+            let error = without_empty_values(Arguments::command()).try_get_matches_from(words).unwrap_err();
+            assert!(error.to_string().contains("a value is required for"), "{arguments}: {error}");
+        }
+    }
 }

@@ -55,6 +55,19 @@ enum TlsMode {
     Off,
 }
 
+/// The setting of the encryption.
+const RDS_TLS: &str = "RDS_TLS";
+
+impl TlsMode {
+    fn setting(self) -> (&'static str, String) {
+        let word = match self {
+            Self::Verify => "verify",
+            Self::Off => "off",
+        };
+        (RDS_TLS, word.to_owned())
+    }
+}
+
 /// A database from a URL. `Debug` does not print the password.
 #[derive(Clone, PartialEq, Eq)]
 struct DatabaseUrl {
@@ -64,6 +77,7 @@ struct DatabaseUrl {
     user: Option<String>,
     password: Option<String>,
     database: String,
+    tls: Option<TlsMode>,
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -122,6 +136,7 @@ impl DatabaseOptions {
             values.push(("RDS_SECRET_NAME", String::new()));
             values.extend(url.user.clone().map(|user| ("RDS_USER", user)));
             values.extend(url.password.clone().map(|password| ("RDS_PASSWORD", password)));
+            values.extend(url.tls.map(TlsMode::setting));
         }
         if let Some(name) = &self.secret {
             // A complete login in variables would take precedence over the secret.
@@ -131,13 +146,10 @@ impl DatabaseOptions {
             values.retain(|(name, _)| *name != "RDS_PASSWORD");
             values.push(("RDS_PASSWORD", password_in(path)?));
         }
-        values.extend(self.tls.map(|mode| {
-            let word = match mode {
-                TlsMode::Verify => "verify",
-                TlsMode::Off => "off",
-            };
-            ("RDS_TLS", word.to_owned())
-        }));
+        if let Some(mode) = self.tls {
+            values.retain(|(name, _)| *name != RDS_TLS);
+            values.push(mode.setting());
+        }
         values.extend(self.ca_file.clone().map(|path| ("RDS_CA_FILE", path)));
         Ok(values)
     }
@@ -156,15 +168,23 @@ impl std::str::FromStr for DatabaseUrl {
     /// Parses a URL. The error never contains the URL, which may contain a password.
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         const FORM: &str = "write mysql://user@host:port/database, mariadb://… or postgres://…";
+        if text.starts_with("jdbc:") {
+            return Err(format!("a JDBC URL cannot be used here; {FORM}"));
+        }
         let (scheme, rest) = text.split_once("://").ok_or(FORM)?;
-        let engine = match scheme.to_ascii_lowercase().as_str() {
+        // SQLAlchemy names the driver too, as in postgresql+psycopg2.
+        let engine = match scheme.to_ascii_lowercase().split('+').next().unwrap_or_default() {
             "mysql" => "mysql",
             "mariadb" => "mariadb",
             "postgres" | "postgresql" => "postgres",
             _ => return Err(FORM.to_owned()),
         };
-        if rest.contains(['?', '#']) {
-            return Err("a URL has no options here; use --tls and --ca-file, and write a ? in a name as %3F".to_owned());
+        let (rest, tls) = match rest.split_once('?') {
+            Some((rest, options)) => (rest, Some(tls_of(options)?)),
+            None => (rest, None),
+        };
+        if rest.contains('#') {
+            return Err("write a # in a name as %23".to_owned());
         }
         let (authority, database) = rest.rsplit_once('/').filter(|(_, database)| !database.is_empty()).ok_or(FORM)?;
         let (login, server) = match authority.rsplit_once('@') {
@@ -177,7 +197,32 @@ impl std::str::FromStr for DatabaseUrl {
         };
         let (host, port) = host_and_port(server)?;
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
-        Ok(Self { engine, host, port, user: filled(user), password: filled(password), database: decoded(database)? })
+        Ok(Self {
+            engine,
+            host,
+            port,
+            user: filled(user),
+            password: filled(password),
+            database: decoded(database)?,
+            tls,
+        })
+    }
+}
+
+/// The encryption that the options of a URL ask for, as psql and libpq (`sslmode`) or the clients of MySQL (`ssl-mode`) write it.
+///
+/// `require` asks for encryption without verification; here the certificate is always verified.
+fn tls_of(options: &str) -> std::result::Result<TlsMode, String> {
+    const WRONG: &str = "the only option of a URL is sslmode=disable, require, verify-ca or verify-full; use --tls and --ca-file for \
+                         encryption, and write a ? in a name as %3F";
+    let mode = options
+        .split_once('=')
+        .filter(|(name, _)| ["sslmode", "ssl-mode", "ssl_mode"].iter().any(|option| name.eq_ignore_ascii_case(option)));
+    let (_, mode) = mode.ok_or(WRONG)?;
+    match mode.to_ascii_lowercase().replace('_', "-").as_str() {
+        "disable" | "disabled" => Ok(TlsMode::Off),
+        "require" | "required" | "verify-ca" | "verify-full" | "verify-identity" => Ok(TlsMode::Verify),
+        _ => Err(WRONG.to_owned()),
     }
 }
 
@@ -233,6 +278,7 @@ mod tests {
             user: Some("lo@der".to_owned()),
             password: Some("p:w/".to_owned()),
             database: "sh op".to_owned(),
+            tls: None,
         };
         assert_eq!(url, expected);
         assert!(!format!("{url:?}").contains("p:w/"));
@@ -250,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn url_of_another_program_is_accepted() {
+        assert_eq!(parse("postgresql+psycopg2://u@h/d").unwrap().engine, "postgres");
+        let tls = |text: &str| parse(text).unwrap().tls;
+        assert_eq!(tls("postgres://u@h/d?sslmode=disable"), Some(TlsMode::Off));
+        assert_eq!(tls("mysql://u@h/d?ssl-mode=VERIFY_IDENTITY"), Some(TlsMode::Verify));
+        assert_eq!(tls("mysql://u@h/d"), None);
+        assert!(parse("jdbc:mysql://h/d").unwrap_err().contains("JDBC"));
+    }
+
+    #[test]
     fn invalid_url_is_rejected_without_its_text() {
         for text in [
             "secret",
@@ -259,6 +315,9 @@ mod tests {
             "mysql://u:secret@/d",
             "mysql://u:secret@h:port/d",
             "mysql://u:secret@h/d?ssl=1",
+            "postgres://u:secret@h/d?sslmode=prefer",
+            "postgres://u:secret@h/d?sslmode=disable&x=secret",
+            "jdbc:postgresql://h/d?password=secret",
             "mysql://u:secret%4@h/d",
             "mysql://u:secret%é@h/d",
         ] {

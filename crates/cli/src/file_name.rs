@@ -1,17 +1,17 @@
 //! The file of a command: on this machine, in S3, or standard input.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
-use glob::MatchOptions;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::object::ObjectRef;
 
 /// A file as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FileName {
-    /// A path, or `-`.
-    Local(String),
+    /// A path, or `-`. On Unix it may be no UTF-8.
+    Local(PathBuf),
     /// An object in S3.
     Object(ObjectRef),
 }
@@ -21,31 +21,36 @@ impl FileName {
     ///
     /// # Errors
     /// When an address in S3 names no object.
-    pub(crate) fn of(text: &str) -> Result<Self> {
-        let Some(address) = text.strip_prefix("s3://") else { return Ok(Self::Local(text.to_owned())) };
+    pub(crate) fn of(name: &OsStr) -> Result<Self> {
+        let Some(address) = name.to_str().and_then(|text| text.strip_prefix("s3://")) else {
+            return Ok(Self::Local(PathBuf::from(name)));
+        };
         match address.split_once('/') {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
                 Ok(Self::Object(ObjectRef::new(bucket, key)))
             }
             Some(_) | None => {
-                let message = format!("{text} names no object; write s3://bucket/key");
+                let message = format!("s3://{address} names no object; write s3://bucket/key");
                 Err(Error::new(ErrorKind::EventInvalid, message))
             }
         }
     }
 
-    /// The key by which the settings choose a table.
-    pub(crate) fn key(&self) -> &str {
+    /// The key by which the settings choose a table: the key of the object, or the path without `./` and repeated slashes.
+    pub(crate) fn key(&self) -> Cow<'_, str> {
         match self {
-            Self::Local(path) => path,
-            Self::Object(object) => &object.key,
+            Self::Local(path) => {
+                let parts = path.components().filter(|part| *part != Component::CurDir);
+                Cow::Owned(parts.collect::<PathBuf>().to_string_lossy().into_owned())
+            }
+            Self::Object(object) => Cow::Borrowed(&object.key),
         }
     }
 }
 
 /// A table name from the name of a file: `Shop Orders-1.csv.gz` gives `shop_orders_1`.
-pub(crate) fn table_of(path: &str) -> String {
-    let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+pub(crate) fn table_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default();
     let plain = |character: char| if character.is_alphanumeric() { character } else { '_' };
     let table: String = stem.to_lowercase().chars().map(plain).take(60).collect();
@@ -62,47 +67,10 @@ pub(crate) fn shell_word(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a name is that of an empty local file such as `_SUCCESS`, with which Spark and Hadoop mark a complete folder.
-pub(crate) fn is_empty_marker(name: &str) -> bool {
+pub(crate) fn is_empty_marker(name: &OsStr) -> bool {
     let path = Path::new(name);
     let is_marker = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_"));
     is_marker && std::fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
-}
-
-/// The files that a pattern names: `*` and `?` in any part of a path, and `**` for any number of folders. Other names are returned
-/// unchanged.
-///
-/// A shell expands patterns before the command sees them, unless they are quoted. As in a shell, `*` and `?` match no dot at the
-/// beginning of a name.
-///
-/// # Errors
-/// When a folder cannot be read, or no file matches.
-pub(crate) fn expand(pattern: &str) -> Result<Vec<String>> {
-    if pattern.starts_with("s3://") || !pattern.contains(['*', '?']) || Path::new(pattern).exists() {
-        return Ok(vec![pattern.to_owned()]);
-    }
-    let options =
-        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    // Only stars and question marks are special: brackets are common in names.
-    let escaped = pattern.replace('[', "[[]");
-    let paths = glob::glob_with(&escaped, options).map_err(|error| {
-        let message = format!("{pattern} is not a pattern; ** must be a whole part of the path, as in data/**/*.csv");
-        Error::new(ErrorKind::EventInvalid, message).with_source(error)
-    })?;
-    let mut names = Vec::new();
-    for path in paths {
-        let path = path.map_err(|error| {
-            let message = format!("a folder of {pattern} cannot be read");
-            Error::new(ErrorKind::Forbidden, message).with_source(error)
-        })?;
-        if path.is_file() {
-            names.push(path.to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    match names.is_empty() {
-        true => Err(Error::new(ErrorKind::SourceMissing, format!("no file matches {pattern}"))),
-        false => Ok(names),
-    }
 }
 
 #[cfg(test)]
@@ -111,9 +79,19 @@ mod tests {
 
     #[test]
     fn address_in_s3_names_an_object() {
-        assert_eq!(FileName::of("s3://b/a/c.csv").unwrap(), FileName::Object(ObjectRef::new("b", "a/c.csv")));
-        assert_eq!(FileName::of("-").unwrap(), FileName::Local("-".to_owned()));
-        assert!(FileName::of("s3://b/").is_err() && FileName::of("s3://b").is_err());
+        let name = |text: &str| FileName::of(OsStr::new(text));
+        assert_eq!(name("s3://b/a/c.csv").unwrap(), FileName::Object(ObjectRef::new("b", "a/c.csv")));
+        assert_eq!(name("-").unwrap(), FileName::Local(PathBuf::from("-")));
+        assert!(name("s3://b/").is_err() && name("s3://b").is_err());
+    }
+
+    #[test]
+    fn key_of_a_path_has_no_needless_parts() {
+        let key = |text: &str| FileName::of(OsStr::new(text)).unwrap().key().into_owned();
+        for path in ["a/b.csv", "./a/b.csv", "a//b.csv", "a/./b.csv"] {
+            assert_eq!(key(path), "a/b.csv", "{path}");
+        }
+        assert_eq!(["/a/b.csv", "../b.csv", "-", "s3://b/./a//c"].map(key), ["/a/b.csv", "../b.csv", "-", "./a//c"]);
     }
 
     #[test]
@@ -121,7 +99,7 @@ mod tests {
         for (path, expected) in
             [("data/Shop Orders-1.csv.gz", "shop_orders_1"), ("-", "new_table"), (".x", "x"), ("naïve.csv", "naïve")]
         {
-            assert_eq!(table_of(path), expected);
+            assert_eq!(table_of(Path::new(path)), expected);
         }
     }
 
@@ -145,38 +123,8 @@ mod tests {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, content).unwrap();
-            assert_eq!(is_empty_marker(path.to_str().unwrap()), expected, "{name}");
+            assert_eq!(is_empty_marker(path.as_os_str()), expected, "{name}");
         }
-        assert!(!is_empty_marker("_no_such_file"));
-    }
-
-    #[test]
-    fn patterns_match_in_every_part_of_a_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().to_str().unwrap();
-        for name in ["a/1.csv", "a/2.csv", "a/.3.csv", "b/x/4.csv", "b/5.txt", "b[1]/6.csv", ".c/7.csv", "8.csv"] {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "id\n").unwrap();
-        }
-        let found = |pattern: &str| {
-            let names = expand(&format!("{root}/{pattern}"));
-            names.map(|names| names.iter().map(|name| name[root.len() + 1..].to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(found("a/*.csv").unwrap(), ["a/1.csv", "a/2.csv"]);
-        assert_eq!(found("?/1.csv").unwrap(), ["a/1.csv"]);
-        assert_eq!(found("*/*.csv").unwrap(), ["a/1.csv", "a/2.csv", "b[1]/6.csv"]);
-        assert_eq!(found("b[1]/*").unwrap(), ["b[1]/6.csv"]);
-        assert_eq!(found("**/*.csv").unwrap(), ["8.csv", "a/1.csv", "a/2.csv", "b/x/4.csv", "b[1]/6.csv"]);
-        assert_eq!(found("**/x/*").unwrap(), ["b/x/4.csv"]);
-        // A folder is not a file.
-        assert_eq!(found("*").unwrap(), ["8.csv"]);
-        for pattern in ["b/*.csv", "no-such-folder/*.csv", "**/*.json"] {
-            let error = found(pattern).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::SourceMissing, "{error}");
-        }
-        assert_eq!(found("no-such-file.csv").unwrap(), ["no-such-file.csv"]);
-        let wrong = found("a**/1.csv").unwrap_err();
-        assert!(wrong.to_string().contains("** must be a whole part"), "{wrong}");
+        assert!(!is_empty_marker(OsStr::new("_no_such_file")));
     }
 }

@@ -7,6 +7,7 @@ mod commands;
 mod database;
 mod exit;
 mod file_name;
+mod file_pattern;
 mod json;
 mod numbers;
 mod output;
@@ -21,18 +22,18 @@ mod session;
 mod table;
 mod table_options;
 
+use std::io::Write;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use arguments::Arguments;
 use exit::Exit;
 use output::Output;
 use session::Session;
+use spillway_core::error::chain;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::of_command_line() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error).into(),
     };
@@ -45,16 +46,28 @@ async fn main() -> ExitCode {
         output.error(&error);
         Exit::of(&error)
     });
-    exit.into()
+    exit.and(written()).into()
+}
+
+/// Says on standard error if the result could not be written.
+fn written() -> Exit {
+    match output::check_written() {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
+            Exit::Failed
+        }
+    }
 }
 
 /// Prints help, the version, or what is wrong with the command line.
 fn usage(error: &clap::Error) -> Exit {
-    // Help and version are also returned as errors. A closed pipe is not a failure.
-    let _ = error.print();
+    // Help and version are also returned as errors.
     if !error.use_stderr() {
-        return Exit::Done;
+        output::record(error.print());
+        return written();
     }
+    let _ = error.print();
     // Without valid arguments, only the option itself tells that a script reads the result.
     if std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json") {
         output::usage_json(&error.render().to_string());

@@ -3,11 +3,12 @@
 //! With `--json`, the result or the error is one JSON document on standard output.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use serde_json::json;
 use spillway_core::config::is_color_off;
-use spillway_core::error::{Error, chain};
+use spillway_core::error::{Error, ErrorKind, Result, chain};
 use spillway_core::policy::{Purpose, hint};
 
 use crate::arguments::Global;
@@ -84,15 +85,15 @@ impl Output {
     pub(crate) fn result(&self, document: &impl Serialize, text: impl FnOnce(Styles) -> String) {
         match self.format {
             Format::Json => self.json(document),
-            Format::Text => self.raw(text(Styles(self.stdout_color)).as_bytes()),
+            Format::Text => {
+                write(text(Styles(self.stdout_color)).as_bytes());
+            }
         }
     }
 
-    /// Writes bytes to standard output, whatever the format.
-    pub(crate) fn raw(&self, bytes: &[u8]) {
-        // The reader of a pipe may close it early.
-        let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    /// Writes bytes to standard output, whatever the format. Returns whether it can take more. [`check_written`] returns a failure.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> bool {
+        write(bytes)
     }
 
     /// Prints a line about the work in progress.
@@ -138,7 +139,43 @@ impl Output {
     fn json(&self, document: &impl Serialize) {
         let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
         text.push('\n');
-        self.raw(text.as_bytes());
+        write(text.as_bytes());
+    }
+}
+
+/// The first failure of a write to standard output.
+static WRITE_FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+fn write(bytes: &[u8]) -> bool {
+    let mut stdout = io::stdout().lock();
+    let result = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    let is_written = result.is_ok();
+    record(result);
+    is_written
+}
+
+/// Records the result of a write to standard output.
+pub(crate) fn record(result: io::Result<()>) {
+    match result {
+        // The reader of a pipe may close it early, as `head` does.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            WRITE_FAILURE.get_or_init(|| error);
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Fails if a part of the result could not be written, for example to a full disk.
+///
+/// # Errors
+/// [`ErrorKind::Forbidden`].
+pub(crate) fn check_written() -> Result<()> {
+    match WRITE_FAILURE.get() {
+        Some(failure) => {
+            let message = format!("the result is incomplete, because standard output cannot be written: {failure}");
+            Err(Error::new(ErrorKind::Forbidden, message).with_advice())
+        }
+        None => Ok(()),
     }
 }
 
@@ -150,7 +187,7 @@ pub(crate) fn usage_json(text: &str) {
     let document = json!({"error": {"kind": "event_invalid", "message": message, "hint": "see --help"}});
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
-    let _ = io::stdout().write_all(text.as_bytes());
+    write(text.as_bytes());
 }
 
 /// The styles of one stream.

@@ -16,7 +16,7 @@ pub(crate) struct TableOptions {
     /// How the file changes the table
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// Columns of the merge key, separated by commas
+    /// Columns of the merge key, separated by commas; for the modes merge, mirror and changes
     #[arg(long = "key", value_name = "COLUMNS")]
     merge_key: Option<String>,
     /// Format of the file; by default it is detected

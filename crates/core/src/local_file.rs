@@ -34,7 +34,7 @@ const COARSE_CLOCK_TICK: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct LocalFile {
     file: Arc<File>,
-    /// The name, as the user wrote it.
+    /// The name, as the user wrote it. What is not UTF-8 in it is replaced.
     name: String,
     path: PathBuf,
     version: FileVersion,
@@ -96,51 +96,51 @@ impl LocalFile {
     ///
     /// # Errors
     /// [`ErrorKind::SourceMissing`] when it does not exist or is a folder, [`ErrorKind::Forbidden`] when it may not be read.
-    pub async fn open(name: &str) -> Result<Self> {
-        if name == STANDARD_INPUT {
-            let name = name.to_owned();
-            return detached(move || Self::copy_of(io::stdin().lock(), &name)).await;
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if path.as_os_str() == STANDARD_INPUT {
+            return detached(move || Self::copy_of(io::stdin().lock(), path)).await;
         }
-        let owned = name.to_owned();
-        let file = detached(move || Self::open_path(&owned)).await?;
+        let file = detached(move || Self::open_path(path)).await?;
         // A change in this instant would leave the same state, and the file would be mistaken for the one that is read now.
         tokio::time::sleep(file.stamp.unsettled_for(SystemTime::now())).await;
         Ok(file)
     }
 
-    fn open_path(name: &str) -> io::Result<Self> {
-        let path = std::fs::canonicalize(name)?;
-        let file = File::open(&path)?;
-        let metadata = file.metadata()?;
+    fn open_path(name: PathBuf) -> Result<Self> {
+        let file = File::open(&name).map_err(|error| read_error(&error))?;
+        let metadata = file.metadata().map_err(|error| read_error(&error))?;
         if metadata.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "it is a folder; name its files, such as folder/*.csv",
-            ));
+            let message = "it is a folder; name its files, such as folder/*.csv";
+            return Err(Error::new(ErrorKind::SourceMissing, message).with_advice());
         }
-        if !metadata.is_file() {
-            return Self::copy_of(file, name);
-        }
+        // A pipe such as /dev/fd/63 has no path of its own, nor has a file that a shell deletes after opening it.
+        let path = match std::fs::canonicalize(&name) {
+            Ok(path) if metadata.is_file() => path,
+            Ok(_) | Err(_) => return Self::copy_of(file, name),
+        };
         let stamp = Stamp::of(&metadata);
-        Ok(Self { file: Arc::new(file), name: name.to_owned(), path, version: FileVersion::Stamp(stamp), stamp })
+        let (file, name) = (Arc::new(file), name.to_string_lossy().into_owned());
+        Ok(Self { file, name, path, version: FileVersion::Stamp(stamp), stamp })
     }
 
     /// Copies a stream to a temporary file that no other process can open.
-    fn copy_of(mut stream: impl Read, name: &str) -> io::Result<Self> {
-        let mut file = unnamed_file()?;
+    fn copy_of(mut stream: impl Read, path: PathBuf) -> Result<Self> {
+        let mut file = unnamed_file().map_err(|error| unnamed_file_error(&error))?;
         let (mut hasher, mut buffer) = (Sha256::new(), vec![0; PIECE_BYTES as usize]);
         loop {
             let length = match stream.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(read_error(&error)),
             };
             hasher.update(&buffer[..length]);
-            file.write_all(&buffer[..length])?;
+            file.write_all(&buffer[..length]).map_err(|error| unnamed_file_error(&error))?;
         }
-        let (stamp, version) = (Stamp::of(&file.metadata()?), FileVersion::Content(hex(&hasher.finalize())));
-        Ok(Self { file: Arc::new(file), name: name.to_owned(), path: PathBuf::from(name), version, stamp })
+        let stamp = Stamp::of(&file.metadata().map_err(|error| read_error(&error))?);
+        let version = FileVersion::Content(hex(&hasher.finalize()));
+        Ok(Self { file: Arc::new(file), name: path.to_string_lossy().into_owned(), path, version, stamp })
     }
 
     /// The name, as the user wrote it.
@@ -215,6 +215,16 @@ pub(crate) fn unnamed_file() -> io::Result<File> {
     Ok(file)
 }
 
+/// The error of a temporary file that cannot be created, written or read.
+pub(crate) fn unnamed_file_error(error: &io::Error) -> Error {
+    let folder = std::env::temp_dir();
+    let message = format!(
+        "the temporary file in {} cannot be used ({error}); set TMPDIR to a folder with enough space",
+        folder.display()
+    );
+    Error::new(ErrorKind::Settings, message).with_advice()
+}
+
 /// Runs blocking calls of the file system in another thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
@@ -224,7 +234,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 /// Runs blocking calls that may never end: a pipe may never be written or closed. The process can end while they wait.
-async fn detached<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
+async fn detached<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let started = std::thread::Builder::new().name("open file".to_owned()).spawn(move || {
         // Without a receiver, the command was interrupted.
@@ -232,7 +242,7 @@ async fn detached<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     });
     started.map_err(|error| Error::new(ErrorKind::Internal, "cannot start a thread").with_source(error))?;
     match receiver.await {
-        Ok(result) => result.map_err(|error| read_error(&error)),
+        Ok(result) => result,
         Err(error) => Err(Error::new(ErrorKind::Internal, "reading was stopped").with_source(error)),
     }
 }
@@ -245,7 +255,6 @@ fn read_error(error: &io::Error) -> Error {
     let (kind, message) = match error.kind() {
         io::ErrorKind::NotFound => (ErrorKind::SourceMissing, "the file does not exist".to_owned()),
         io::ErrorKind::PermissionDenied => (ErrorKind::Forbidden, "the file may not be read".to_owned()),
-        io::ErrorKind::IsADirectory => return Error::new(ErrorKind::SourceMissing, error.to_string()).with_advice(),
         // The file has become shorter.
         io::ErrorKind::UnexpectedEof => return changed(),
         _ => (ErrorKind::SourceMissing, format!("the file cannot be read: {error}")),
@@ -313,13 +322,13 @@ mod tests {
         let (folder, _path) = temporary(b"");
         let error = LocalFile::open("/no/such/file").await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::SourceMissing, "the file does not exist"));
-        let error = LocalFile::open(folder.path().to_str().unwrap()).await.unwrap_err();
+        let error = LocalFile::open(folder.path()).await.unwrap_err();
         assert!(error.message().contains("it is a folder"), "{error}");
     }
 
     #[test]
     fn stream_is_identified_by_its_content() {
-        let version = |content: &[u8]| LocalFile::copy_of(content, "-").unwrap().version().clone();
+        let version = |content: &[u8]| LocalFile::copy_of(content, PathBuf::from("-")).unwrap().version().clone();
         assert_eq!(version(b"a\n1\n"), version(b"a\n1\n"));
         assert_ne!(version(b"a\n1\n"), version(b"a\n2\n"));
     }

@@ -62,6 +62,10 @@ fn check(arguments: &CheckArguments, session: &Session) -> Result<Exit> {
     let tables = match CommandSettings::read(&environment) {
         Ok(settings) => settings.pipeline.database.tables.entry_count(),
         Err(error) => {
+            let error = match &arguments.file {
+                Some(file) if !error.to_string().contains(file.as_str()) => error.for_object(file),
+                Some(_) | None => error,
+            };
             session.output.error(&error);
             return Ok(Exit::NeedsAttention);
         }

@@ -2,13 +2,13 @@
 
 mod text;
 
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
-use spillway_core::config::CommandSettings;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::exports::{Comparison, DeltaWriter, DiffRequest, ExportDiffer, ExportSource, Summary};
 use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
@@ -28,7 +28,7 @@ use crate::table::printable;
 pub(crate) struct Arguments {
     /// The older and the newer export: files, s3://bucket/key, or - for standard input
     #[arg(value_names = ["OLD", "NEW"], num_args = 1..=2, required = true)]
-    files: Vec<String>,
+    files: Vec<OsString>,
     /// Columns that identify a row, separated by commas (overrides EXPORT_KEY)
     #[arg(long, value_name = "COLUMNS")]
     key: Option<String>,
@@ -81,7 +81,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     let writer = arguments.output.as_deref().map(|output| create(output, &arguments.files)).transpose()?;
     let key = arguments.key.clone().map(|key| ("EXPORT_KEY", key));
     let memory = arguments.memory.map(|memory| ("DIFF_MEMORY", memory.to_string()));
-    let settings = CommandSettings::read(&session.environment.fixed(key.into_iter().chain(memory).collect()))?;
+    let settings = session.settings(key.into_iter().chain(memory).collect())?;
     let deadline = exit::until_signal()?;
     let differ = Box::pin(ExportDiffer::new(settings.pipeline, settings.diff_memory)).await;
     let work = async {
@@ -108,7 +108,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
 }
 
 /// Creates the delta, unless it would replace one of the exports.
-fn create(output: &Path, exports: &[String]) -> Result<DeltaWriter> {
+fn create(output: &Path, exports: &[OsString]) -> Result<DeltaWriter> {
     let place = |path: &Path| std::fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
     if place(output).is_some_and(|output| exports.iter().any(|export| place(Path::new(export)) == Some(output))) {
         return Err(Error::new(ErrorKind::Settings, "--output names one of the exports, which it would replace"));
@@ -121,7 +121,7 @@ fn names(arguments: &Arguments) -> Result<(Option<FileName>, FileName)> {
     let wrong = |message: &str| Error::new(ErrorKind::Settings, message);
     let (old, new) = match (arguments.files.as_slice(), arguments.first) {
         ([new], true) => (None, new),
-        ([old, new], false) if old == new && old == STANDARD_INPUT => {
+        ([old, new], false) if old == new && old == OsStr::new(STANDARD_INPUT) => {
             return Err(wrong("only one of the two exports can be standard input"));
         }
         ([old, new], false) => (Some(old), new),
@@ -147,7 +147,8 @@ async fn compare(
         progress: progress.clone(),
     };
     let sizes: Vec<u64> = [&old_file, &new_file].into_iter().flatten().map(LocalFile::size_bytes).collect();
-    let name = arguments.files.join(" and ");
+    let name = arguments.files.join(OsStr::new(" and "));
+    let name = name.to_string_lossy();
     let work = differ.compare(request);
     match sizes.len() == arguments.files.len() {
         true => progress::watch(&session.output, (&name, sizes.iter().sum()), &progress, work).await,
@@ -158,7 +159,9 @@ async fn compare(
 /// Opens a local file; `None` for an object.
 async fn open(name: Option<&FileName>) -> Result<Option<LocalFile>> {
     match name {
-        Some(FileName::Local(path)) => LocalFile::open(path).await.map(Some).map_err(|error| error.for_object(path)),
+        Some(FileName::Local(path)) => {
+            LocalFile::open(path).await.map(Some).map_err(|error| error.for_object(path.display()))
+        }
         Some(FileName::Object(_)) | None => Ok(None),
     }
 }

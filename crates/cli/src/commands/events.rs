@@ -46,7 +46,7 @@ const TIME: &str = "2026-11-20T12:00:00.000Z";
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
-    let FileName::Object(object) = FileName::of(&arguments.object)? else {
+    let FileName::Object(object) = FileName::of(arguments.object.as_ref())? else {
         let message = format!("{} is not an object in S3; write s3://bucket/key", arguments.object);
         return Err(Error::new(ErrorKind::EventInvalid, message));
     };

@@ -128,7 +128,7 @@ async fn import(arguments: &ImportArguments, session: &Session) -> Result<Exit> 
 /// The folder of a version.
 fn folder_of(address: &str) -> Result<ObjectRef> {
     let with_slash = if address.ends_with('/') { address.to_owned() } else { format!("{address}/") };
-    match FileName::of(&format!("{with_slash}_"))? {
+    match FileName::of(format!("{with_slash}_").as_ref())? {
         FileName::Object(object) => Ok(ObjectRef::new(&object.bucket, object.key.trim_end_matches('_'))),
         FileName::Local(_) => {
             let message =

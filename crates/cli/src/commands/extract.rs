@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
-use spillway_core::config::{CommandSettings, DatabaseChoice};
+use spillway_core::config::DatabaseChoice;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::extract::{
     ExtractRequest, ExtractResult, ExtractStatus, Extractor, PartCompression, PartLimits, SourceSettings,
@@ -83,7 +83,7 @@ struct ExtractDocument {
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
     let (bucket, request) = arguments.request()?;
     let options = DatabaseOptions::of_url(arguments.source, arguments.login);
-    let settings = CommandSettings::read(&session.environment.fixed(options.settings()?))?;
+    let settings = session.settings(options.settings()?)?;
     if settings.database == DatabaseChoice::Missing {
         let message = "neither an argument nor a setting names the database; write its URL, or use --secret";
         return Err(Error::new(ErrorKind::Settings, message));

@@ -5,7 +5,9 @@
 mod document;
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
+use std::path::Path;
 
 use clap::Args;
 use spillway_core::config::{CommandSettings, DatabaseChoice};
@@ -23,7 +25,8 @@ use spillway_core::request::Request;
 use self::document::{FileDocument, LoadDocument};
 use crate::database::DatabaseOptions;
 use crate::exit::{self, Exit};
-use crate::file_name::{FileName, expand, is_empty_marker};
+use crate::file_name::{FileName, is_empty_marker};
+use crate::file_pattern::expand;
 use crate::numbers::counted;
 use crate::output::{Format, Style, Styles};
 use crate::progress;
@@ -39,7 +42,7 @@ use crate::table_options::TableOptions;
 pub(crate) struct Arguments {
     /// Files, patterns such as 'data/*.csv', s3://bucket/key, or - for standard input
     #[arg(value_name = "FILE", required = true)]
-    files: Vec<String>,
+    files: Vec<OsString>,
     #[command(flatten)]
     database: DatabaseOptions,
     #[command(flatten)]
@@ -67,7 +70,7 @@ struct Loader<'a> {
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
     let values = [arguments.table.settings()?, arguments.database.settings()?].concat();
-    let settings = CommandSettings::read(&session.environment.fixed(values))?;
+    let settings = session.settings(values)?;
     if settings.database == DatabaseChoice::Missing {
         return Err(no_database());
     }
@@ -88,7 +91,7 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         let result = Box::pin(loader.load(file)).await;
         exit = exit.and(result.as_ref().map_or_else(Exit::of, exit_of));
         let is_interrupted = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted);
-        results.push(loader.print(file, result));
+        results.push(loader.print(&file.to_string_lossy(), result));
         if is_interrupted {
             break;
         }
@@ -121,7 +124,7 @@ fn exit_of(report: &Report) -> Exit {
 }
 
 /// The files, with patterns replaced by the names that match.
-fn names(arguments: &Arguments) -> Result<Vec<String>> {
+fn names(arguments: &Arguments) -> Result<Vec<OsString>> {
     let mut names = Vec::new();
     for pattern in &arguments.files {
         names.extend(expand(pattern)?);
@@ -138,15 +141,16 @@ fn names(arguments: &Arguments) -> Result<Vec<String>> {
 }
 
 impl Loader<'_> {
-    async fn load(&mut self, file: &str) -> Result<Report> {
-        match FileName::of(file)? {
-            FileName::Local(path) => self.load_local(&path).await,
-            FileName::Object(object) => self.load_object(object).await,
+    async fn load(&mut self, file: &OsStr) -> Result<Report> {
+        let name = FileName::of(file)?;
+        match &name {
+            FileName::Local(path) => self.load_local(path, &name.key()).await,
+            FileName::Object(object) => self.load_object(object.clone()).await,
         }
     }
 
-    async fn load_local(&mut self, path: &str) -> Result<Report> {
-        if path == STANDARD_INPUT && std::io::stdin().is_terminal() {
+    async fn load_local(&mut self, path: &Path, key: &str) -> Result<Report> {
+        if path.as_os_str() == STANDARD_INPUT && std::io::stdin().is_terminal() {
             self.session.output.note("reading standard input; end it with Ctrl-D");
         }
         // A pipe may never be closed.
@@ -154,7 +158,7 @@ impl Loader<'_> {
             opened = LocalFile::open(path) => opened,
             error = self.deadline.reached() => Err(error),
         };
-        let file = opened.map_err(|error| error.for_object(path))?;
+        let file = opened.map_err(|error| error.for_object(path.display()))?;
         if self.local.is_none() {
             self.local = Some(LocalLoader::new(self.settings.pipeline.clone()).await);
         }
@@ -164,13 +168,13 @@ impl Loader<'_> {
         let request = LocalRequest {
             file: &file,
             table: table.table.as_deref(),
-            key: table.key_of(path),
+            key: table.key_of(key),
             repeat: if *again { Repeat::LoadAgain } else { Repeat::Skip },
             rejects: rejects.as_deref().map(RejectFiles::named).transpose()?,
             progress: progress.clone(),
         };
         let work = local.load(request, &self.deadline);
-        progress::watch(&self.session.output, (path, file.size_bytes()), &progress, work).await
+        progress::watch(&self.session.output, (file.name(), file.size_bytes()), &progress, work).await
     }
 
     /// Loads an object in S3 as a function would: with its lease, its fallback and its move.

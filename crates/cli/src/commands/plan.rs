@@ -2,8 +2,11 @@
 
 mod text;
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
-use spillway_core::config::{CommandSettings, DatabaseChoice};
+use spillway_core::config::DatabaseChoice;
 use spillway_core::destination::Product;
 use spillway_core::error::{Error, ErrorKind, Result};
 use spillway_core::local_file::{LocalFile, STANDARD_INPUT};
@@ -24,7 +27,7 @@ use crate::table_options::TableOptions;
 pub(crate) struct Arguments {
     /// File, s3://bucket/key, or - for standard input
     #[arg(value_name = "FILE")]
-    file: String,
+    file: OsString,
     /// Plan a new table of this product, without a database
     #[arg(long, value_name = "PRODUCT", conflicts_with_all = ["to", "secret"])]
     engine: Option<Engine>,
@@ -58,7 +61,7 @@ impl Engine {
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit> {
     let values = [arguments.table.settings()?, arguments.database.settings()?].concat();
-    let settings = CommandSettings::read(&session.environment.fixed(values))?;
+    let settings = session.settings(values)?;
     let database = match (arguments.engine, settings.database) {
         (Some(engine), _) => DatabaseUse::None(engine.product()),
         (None, DatabaseChoice::Named) => DatabaseUse::Live,
@@ -69,7 +72,8 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
     let plan = make(&arguments, &planner, session).await;
     planner.close().await;
     let plan = plan?;
-    let names_table = planner.names_table(arguments.table.key_of(&arguments.file));
+    let key = FileName::of(&arguments.file)?.key().into_owned();
+    let names_table = planner.names_table(arguments.table.key_of(&key));
     session.output.result(&plan, |styles| text::text(&plan, database, styles));
     session.output.next_step(&printable(&next_step(&arguments, names_table, database, &plan)));
     Ok(if plan.outcome.is_good() { Exit::Done } else { Exit::NeedsAttention })
@@ -78,17 +82,18 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
 async fn make(arguments: &Arguments, planner: &Planner, session: &Session) -> Result<Plan> {
     let progress = Progress::default();
     let name = FileName::of(&arguments.file)?;
-    let key = arguments.table.key_of(name.key());
+    let key = name.key();
+    let key = arguments.table.key_of(&key);
     match &name {
         FileName::Local(path) => {
-            let file = LocalFile::open(path).await.map_err(|error| error.for_object(path))?;
+            let file = LocalFile::open(path).await.map_err(|error| error.for_object(path.display()))?;
             // A plan needs a table only for its statements.
             let own_name = table_of(path);
             let is_named = planner.names_table(key);
             let table = arguments.table.table.as_deref().or((!is_named).then_some(own_name.as_str()));
             let request = PlanRequest { source: PlanSource::Local(&file), table, key, progress: progress.clone() };
             let work = planner.plan(request);
-            progress::watch(&session.output, (path, file.size_bytes()), &progress, work).await
+            progress::watch(&session.output, (file.name(), file.size_bytes()), &progress, work).await
         }
         FileName::Object(object) => {
             if arguments.table.key.is_some() {
@@ -127,7 +132,7 @@ fn next_step(arguments: &Arguments, names_table: bool, database: DatabaseUse, pl
                 (None, _) if plan.file == STANDARD_INPUT => " --table NAME (standard input names no table)".to_owned(),
                 (None, Some(table)) => format!(" --table {}", shell_word(&table.name)),
                 // An empty file has no table.
-                (None, None) => format!(" --table {}", shell_word(&table_of(&plan.file))),
+                (None, None) => format!(" --table {}", shell_word(&table_of(Path::new(&plan.file)))),
             };
             format!("spillway plan {file} --to {}://USER@HOST/DATABASE{table}", scheme(product))
         }

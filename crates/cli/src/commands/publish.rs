@@ -1,5 +1,6 @@
 //! `spillway publish`: publishes the changes of a delta to a Kinesis data stream.
 
+use std::ffi::OsString;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -26,7 +27,7 @@ use crate::table::printable;
 pub(crate) struct Arguments {
     /// The delta that spillway diff wrote: a file or s3://bucket/key
     #[arg(value_name = "DELTA")]
-    file: String,
+    file: OsString,
     /// Kinesis stream: a name or an ARN
     #[arg(long, value_name = "STREAM")]
     stream: String,
@@ -82,7 +83,7 @@ struct PublishDocument {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
-    let settings = CommandSettings::read(&session.environment)?;
+    let settings = session.settings(Vec::new())?;
     let deadline = exit::until_signal()?;
     let (started, progress) = (Instant::now(), Progress::default());
     let preparing = Box::pin(prepare(arguments, settings, &progress, session));
@@ -94,7 +95,7 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
     let is_finished = *publication.start() == Start::Finished;
     let size_bytes = Some(publication.size_bytes());
     let sending = Box::pin(publication.send(&deadline));
-    let summary = watch(session, (&arguments.file, size_bytes), &progress, sending).await?;
+    let summary = watch(session, (&arguments.file.to_string_lossy(), size_bytes), &progress, sending).await?;
     let state = match summary.left() {
         0 if is_finished => State::AlreadyPublished,
         0 => State::Published,
@@ -125,9 +126,9 @@ async fn prepare(
     let local;
     let (delta, size_bytes) = match FileName::of(&arguments.file)? {
         FileName::Object(object) => (ExportSource::Object(object), None),
-        FileName::Local(path) if path == STANDARD_INPUT => return Err(no_file()),
+        FileName::Local(path) if path.as_os_str() == STANDARD_INPUT => return Err(no_file()),
         FileName::Local(path) => {
-            local = LocalFile::open(&path).await.map_err(|error| error.for_object(&path))?;
+            local = LocalFile::open(&path).await.map_err(|error| error.for_object(path.display()))?;
             (ExportSource::Local(&local), Some(local.size_bytes()))
         }
     };
@@ -148,7 +149,8 @@ async fn prepare(
         progress: progress.clone(),
     };
     let publisher = Box::pin(DeltaPublisher::new(settings.pipeline)).await;
-    watch(session, (&arguments.file, size_bytes), progress, Box::pin(publisher.prepare(request))).await
+    watch(session, (&arguments.file.to_string_lossy(), size_bytes), progress, Box::pin(publisher.prepare(request)))
+        .await
 }
 
 /// Runs the work with a progress bar, if the size is known.

@@ -1,5 +1,7 @@
 //! `spillway rejects`: records that were not loaded, and their errors.
 
+mod local;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use spillway_core::error::Result;
@@ -37,8 +39,8 @@ pub(crate) struct LoadArguments {
 /// The arguments of `rejects show`.
 #[derive(Debug, Args)]
 pub(crate) struct KeyArguments {
-    /// The key of the file, such as rejected/orders/….csv
-    #[arg(value_name = "KEY")]
+    /// The key of the file, such as rejected/orders/….csv, or the path of a local file of rejected records
+    #[arg(value_name = "KEY|FILE")]
     key: String,
     #[command(flatten)]
     target: Target,
@@ -63,6 +65,9 @@ async fn list(arguments: &ListArguments, session: &Session) -> Result<Exit> {
 }
 
 async fn show(arguments: &KeyArguments, session: &Session) -> Result<Exit> {
+    if let Some((records, errors)) = local::find(&arguments.key).filter(|_| !arguments.target.is_deployed()) {
+        return local::show((&records, &errors), session);
+    }
     let request = json!({"rejects": {"list": {"key": arguments.key}}});
     let List { json, items } = List::<RejectsItem>::request(session, &arguments.target, &request).await?;
     session.output.result(&json, |styles| match items.first() {
@@ -100,6 +105,15 @@ fn item_details(item: &RejectsItem, styles: Styles) -> String {
         ("id", Some(item.source_id.clone())),
     ];
     let mut text = details(styles, &title, fields);
+    if !item.errors.is_empty() {
+        text.push('\n');
+        text.push_str(&errors_table(&item.errors).text(styles));
+    }
+    text
+}
+
+/// A table of errors, in which each one is an object of the file of errors.
+fn errors_table(errors: &[Value]) -> Table {
     let mut table = Table::new(&[
         ("record", Align::Right),
         ("line", Align::Right),
@@ -107,7 +121,7 @@ fn item_details(item: &RejectsItem, styles: Styles) -> String {
         ("code", Align::Left),
         ("reason", Align::Left),
     ]);
-    for error in &item.errors {
+    for error in errors {
         let cell = |name: &str| match &error[name] {
             Value::String(text) => text.clone(),
             Value::Null => String::new(),
@@ -115,9 +129,5 @@ fn item_details(item: &RejectsItem, styles: Styles) -> String {
         };
         table.row(["record", "line", "column", "code", "reason"].map(cell).into());
     }
-    if !item.errors.is_empty() {
-        text.push('\n');
-        text.push_str(&table.text(styles));
-    }
-    text
+    table
 }

@@ -116,7 +116,9 @@ pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit
             SampleFormat::Jsonl => lines(topic, numbers, &broken),
             SampleFormat::Csv => numbers.map(|number| record(&topic.event(number), broken.contains(&number))).collect(),
         };
-        session.output.raw(text.as_bytes());
+        if !session.output.raw(text.as_bytes()) {
+            break;
+        }
     }
     Ok(Exit::Done)
 }

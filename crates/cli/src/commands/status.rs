@@ -5,10 +5,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use spillway_core::destination::LoadDetails;
-use spillway_core::error::Result;
+use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::database::DatabaseOptions;
 use crate::exit::Exit;
+use crate::file_name::shell_word;
 use crate::json::{list, text};
 use crate::numbers::counted;
 use crate::output::{Style, Styles};
@@ -33,6 +34,14 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: &Arguments, session: &Session) -> Result<Exit> {
     let environment = with_database(session, &arguments.target, &arguments.database)?;
     let request = json!({"status": {"key": arguments.key}});
+    if let (Some(key), false) = (&arguments.key, arguments.target.names_bucket(&environment)?) {
+        let message = format!(
+            "no option or setting names the bucket of an object; use --bucket NAME or the setting S3_BUCKET. For a local file, use \
+             spillway runs show {} with the same options",
+            shell_word(key)
+        );
+        return Err(Error::new(ErrorKind::Settings, printable(&message)).with_advice());
+    }
     let body = send_reading(&environment, &arguments.target, Needs::BucketAndDatabase, request).await?;
     let status = &body["status"];
     session.output.result(status, |styles| match arguments.key {

@@ -100,7 +100,9 @@ pub(super) fn text_at(location: &str) -> Result<String> {
         return Ok(location.to_owned());
     }
     std::fs::read_to_string(location).map_err(|error| {
-        settings_error(format!("SPILLWAY_CONFIG is {location:?}: the file cannot be read")).with_source(error)
+        settings_error(format!("SPILLWAY_CONFIG is {location:?}: the file cannot be read"))
+            .with_source(error)
+            .with_advice()
     })
 }
 

@@ -42,7 +42,7 @@ pub(super) fn read_only(context: &str) -> Error {
 /// The error for a server of another kind.
 pub(super) fn other_protocol(context: &str) -> Error {
     let message = format!("{context}: the server does not use this database's protocol; check host, port and engine");
-    Error::new(ErrorKind::Unreachable, message)
+    Error::new(ErrorKind::Unreachable, message).with_advice()
 }
 
 /// The error for a response that lacks an expected row or column.

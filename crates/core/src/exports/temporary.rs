@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::local_file::unnamed_file;
+use crate::local_file::{unnamed_file, unnamed_file_error};
 
 /// A part of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +49,9 @@ impl TemporaryFile {
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<Chunk> {
         let file = match &self.file {
             Some(file) => file,
-            None => self.file.insert(unnamed_file().map_err(|error| failed(&error))?),
+            None => self.file.insert(unnamed_file().map_err(|error| unnamed_file_error(&error))?),
         };
-        file.write_all_at(bytes, self.length).map_err(|error| failed(&error))?;
+        file.write_all_at(bytes, self.length).map_err(|error| unnamed_file_error(&error))?;
         let chunk = Chunk { start: self.length, length: bytes.len() };
         self.length += bytes.len() as u64;
         Ok(chunk)
@@ -65,22 +65,13 @@ impl TemporaryFile {
         let Some(file) = &self.file else { return Err(broken()) };
         let start = out.len();
         out.resize(start + chunk.length, 0);
-        file.read_exact_at(&mut out[start..], chunk.start).map_err(|error| failed(&error))
+        file.read_exact_at(&mut out[start..], chunk.start).map_err(|error| unnamed_file_error(&error))
     }
 
     /// The number of bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
-}
-
-fn failed(error: &std::io::Error) -> Error {
-    let folder = std::env::temp_dir();
-    let message = format!(
-        "the temporary file in {} cannot be used ({error}); set TMPDIR to a folder with enough space",
-        folder.display()
-    );
-    Error::new(ErrorKind::Settings, message)
 }
 
 /// The error for bytes that are not those that were written.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
+use crate::local_file::STANDARD_INPUT;
 use crate::object::SourceId;
 use crate::pipeline::{FileRows, RejectWriter, copy_records};
 use crate::reader::FileLayout;
@@ -42,9 +43,13 @@ struct Written {
 impl RejectFiles {
     /// Files beside the file itself. Their names do not end like a data file, so a pattern such as `*.csv` does not find them.
     pub(super) fn beside(path: &Path, id: &SourceId) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let stem = if name == "-" { "stdin" } else { &*name };
-        let records = path.with_file_name(format!("{stem}.rejected-{}", &id.as_str()[..8]));
+        let ending = format!(".rejected-{}", &id.as_str()[..8]);
+        // Standard input, or a pipe that the shell has made, such as /dev/fd/63.
+        let has_no_folder = path.as_os_str() == STANDARD_INPUT || path.starts_with("/dev") || path.starts_with("/proc");
+        let records = match path.file_name().filter(|_| !has_no_folder) {
+            Some(_) => with_ending(path, &ending),
+            None => PathBuf::from(format!("stdin{ending}")),
+        };
         Self { records, is_named: false, written: Mutex::default() }
     }
 
