@@ -5,7 +5,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo quick test test-large test-stack test-mysql test-glue fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults soak
+.PHONY: help setup tools demo quick test test-large test-stack test-mysql test-glue test-browser fuzz fuzz-decoders bench bench-large bench-inline bench-sync bench-idle-sync bench-diff compare-results bench-start sabotage docs fmt lint build build-local build-demo build-optimized deploy image clean-local faults soak
 
 bin := .venv/bin
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -42,6 +42,10 @@ test-mysql: build-local ## run all tests of MariaDB on real MySQL, which is down
 	@scripts/setup test
 	@scripts/setup-mysql $(or $(MYSQL),)
 	SPILLWAY_TEST_MYSQL="$(or $(MYSQL),$${XDG_CACHE_HOME:-$$HOME/.cache}/spillway/mysql)" cargo nextest run --workspace --locked -E 'package(spillway-tests) and test(/^(engines::(mysql|column_types|random)|load::|fallback::|crash::|cli::)/) - test(/[Pp]ostgres/)'
+
+test-browser: ## look at the report page in Chromium: 10 and 10,000 runs, three widths, light and dark (installs Chromium)
+	@scripts/setup browser
+	cargo nextest run --workspace --locked --run-ignored only -E 'test(/cli::browser/)'
 
 # The job is compared with the task in $(target)/debug.
 test-glue: build-local ## run the Glue job with Spark, MariaDB and PostgreSQL: cells, duplicates, kill -9, bad values (400 MB; ten minutes); ROWS=1000000 ONLY=killed

@@ -125,6 +125,8 @@ mod cli {
     mod privileges;
     // What a new user does wrong: the message, the hint and the exit code.
     mod mistakes;
+    // The report page in a browser.
+    mod browser;
     // Names of files and options: not UTF-8, pipes, patterns, empty values.
     mod names;
     // Commands that only read, with as few settings as they need.
