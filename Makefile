@@ -102,7 +102,7 @@ compare-results: build-local ## load the files of a folder with this build and a
 	@scripts/setup test
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench results="$(or $(TASK),$(target)/debug/spillway-task)" baseline=$(BASE) files=$(FILES)
 
-bench-start: build-local ## measure the functions' size, first response and memory, into docs/start.md (slow: link-time optimization)
+bench-start: build-local ## measure the functions' size, first response and memory, into docs/size.md (slow: link-time optimization)
 	@cargo build --quiet --locked --release -p spillway-trigger -p spillway-ingest --bins --example hello
 	@RUST_LIB_BACKTRACE=0 $(target)/debug/bench start=$(target)/release
 

@@ -61,7 +61,7 @@ pub(crate) async fn measure(folder: &Path, machine: &str) -> Result<()> {
         let (seconds, peak) = inline_load(test_env, &folder.join("spillway-trigger")).await?;
         writeln!(page, "- {}: {seconds:.2} s, {:.0} MiB.", engine.title(), peak as f64 / MEBIBYTE)?;
     }
-    Ok(std::fs::write(workspace().join("docs/start.md"), page)?)
+    Ok(std::fs::write(workspace().join("docs/size.md"), page)?)
 }
 
 impl Starter {
