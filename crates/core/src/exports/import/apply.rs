@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::ExportImporter;
 use super::attempt::ChangesAttempt;
-use super::request::Held;
+use super::request::LockedVersion;
 use super::state::PlannedImport;
 use crate::deadline::Deadline;
 use crate::destination::{Succession, TableChanges};
@@ -23,13 +23,13 @@ use crate::reader::FileReader;
 
 impl ExportImporter {
     /// Loads the delta of the planned import, unless it is loaded.
-    pub(super) async fn apply(&self, held: &Held, deadline: &Deadline) -> Result<Value> {
-        let planned = self.planned(held, deadline).await?;
+    pub(super) async fn apply(&self, locked: &LockedVersion, deadline: &Deadline) -> Result<Value> {
+        let planned = self.planned(locked, deadline).await?;
         if !self.settings.target.has_database() {
             return Ok(json!({"status": "skipped"}));
         }
         // The import may have been planned while its changes were only published.
-        if let Some(current) = self.registry.state(&held.place.tenant, &held.place.table).await?.current {
+        if let Some(current) = self.registry.state(&locked.place.tenant, &locked.place.table).await?.current {
             self.check_is_in_table(&current)?;
         }
         if planned.statistics.changes() == 0 || planned.statistics.is_loaded {
@@ -39,7 +39,7 @@ impl ExportImporter {
         let attempt = ChangesAttempt {
             importer: self,
             deadline,
-            delta: Some((held, self.succession(held, &planned, &config))),
+            delta: Some((locked, self.succession(locked, &planned, &config))),
             source: planned.delta.clone(),
             started_at: Timestamp::now(),
             table_changes: TableChanges::default(),
@@ -51,7 +51,7 @@ impl ExportImporter {
         if missing > 0 {
             warn!(rows = missing, "rows of the export before were not in the table, which was changed in another way");
         }
-        self.change_planned(held, |planned| {
+        self.change_planned(locked, |planned| {
             planned.statistics.is_loaded = true;
             planned.statistics.rows_missing = missing;
         })
@@ -91,8 +91,8 @@ impl ExportImporter {
         FileReader::open(&self.store, &planned.delta, buffer, &attempt.config.files, &fields).await
     }
 
-    fn succession(&self, held: &Held, planned: &PlannedImport, config: &TableConfig) -> Succession {
-        let (tenant, table) = held.names();
+    fn succession(&self, locked: &LockedVersion, planned: &PlannedImport, config: &TableConfig) -> Succession {
+        let (tenant, table) = locked.names();
         let values = ["import of exports", &self.settings.bucket, &self.settings.prefix, tenant, table];
         let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
         Succession { name: scope_name(&config.name, &values), previous: planned.previous.clone() }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::request::Held;
+use super::request::LockedVersion;
 use super::{ExportImporter, wrong_settings};
 use crate::deadline::Deadline;
 use crate::destination::{Body, Changes, Destination, FileClaim, LoadMode, RowCounts, Succession, TableChanges};
@@ -33,7 +33,7 @@ pub(super) struct ChangesAttempt<'a> {
     pub(super) importer: &'a ExportImporter,
     pub(super) deadline: &'a Deadline,
     /// The lock that is verified before COMMIT, and the place of the delta; `None` for changes from a stream.
-    pub(super) delta: Option<(&'a Held, Succession)>,
+    pub(super) delta: Option<(&'a LockedVersion, Succession)>,
     /// The file with the changes.
     pub(super) source: ObjectVersion,
     pub(super) config: TableConfig,
@@ -145,7 +145,7 @@ impl LoadAttempt for ChangesAttempt<'_> {
 
     async fn fence_before_commit(&self) -> Result<()> {
         match &self.delta {
-            Some((held, _)) => self.importer.renew(held, self.deadline).await,
+            Some((locked, _)) => self.importer.renew(locked, self.deadline).await,
             None => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::request::Held;
+use super::request::LockedVersion;
 use super::state::{ImportStatistics, ImportedExport, PlannedImport, TableState, VersionRecord};
 use super::{ExportImporter, lock_end};
 use crate::deadline::Deadline;
@@ -46,22 +46,22 @@ impl Drop for TemporaryDelta {
 
 impl ExportImporter {
     /// Writes the delta of a version, and plans its import. A planned import is found and not compared again.
-    pub(super) async fn diff(&self, held: &Held, deadline: &Deadline) -> Result<Value> {
-        self.renew(held, deadline).await?;
-        let state = self.registry.state(&held.place.tenant, &held.place.table).await?;
+    pub(super) async fn diff(&self, locked: &LockedVersion, deadline: &Deadline) -> Result<Value> {
+        self.renew(locked, deadline).await?;
+        let state = self.registry.state(&locked.place.tenant, &locked.place.table).await?;
         if let Some(planned) = &state.planned {
-            return match planned.version == held.place.version {
+            return match planned.version == locked.place.version {
                 true => Ok(described(planned)),
                 false => Err(invalid(format!("the import of version {} is planned, and comes first", planned.version))),
             };
         }
-        let record = self.registry.record(&held.place).await?;
+        let record = self.registry.record(&locked.place).await?;
         let record = record.ok_or_else(|| invalid("the version is not registered; the step register comes first"))?;
-        let (delta, summary) = self.delta(held, &record, &state).await?;
+        let (delta, summary) = self.delta(locked, &record, &state).await?;
         Failpoint::ImportDeltaWritten.reached().await?;
         let current = state.current.as_ref();
         let planned = PlannedImport {
-            version: held.place.version.clone(),
+            version: locked.place.version.clone(),
             files: record.files,
             delta,
             key: summary.key.clone(),
@@ -71,8 +71,8 @@ impl ExportImporter {
         };
         let until = lock_end(deadline.remaining());
         self.registry
-            .change_state(held.names(), |state| {
-                state.renew(held.fence, until)?;
+            .change_state(locked.names(), |state| {
+                state.renew(locked.fence, until)?;
                 state.planned = Some(planned.clone());
                 Ok(())
             })
@@ -82,8 +82,13 @@ impl ExportImporter {
     }
 
     /// The delta of a version, and its first line. Writes it unless an earlier attempt has written the same one.
-    async fn delta(&self, held: &Held, record: &VersionRecord, state: &TableState) -> Result<(ObjectVersion, Summary)> {
-        let (settings, place) = (&self.settings, &held.place);
+    async fn delta(
+        &self,
+        locked: &LockedVersion,
+        record: &VersionRecord,
+        state: &TableState,
+    ) -> Result<(ObjectVersion, Summary)> {
+        let (settings, place) = (&self.settings, &locked.place);
         let key = format!("{}{}/{}/{}.jsonl.zst", settings.delta_prefix, place.tenant, place.table, place.version);
         let object = ObjectRef::new(&settings.bucket, key);
         let run = self.run_id(record, state)?;

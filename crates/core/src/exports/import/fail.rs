@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tracing::{error, warn};
 
-use super::request::{Failure, Held};
+use super::request::{Failure, LockedVersion};
 use super::state::{FailingLock, PlannedImport, VersionRecord, VersionState};
 use super::{ExportImporter, lock_end};
 use crate::deadline::Deadline;
@@ -12,13 +12,13 @@ use crate::error::{ErrorKind, Result, chain};
 
 impl ExportImporter {
     /// Ends a failed import, and releases the lock.
-    pub(super) async fn fail(&self, held: &Held, failure: &Failure, deadline: &Deadline) -> Result<Value> {
+    pub(super) async fn fail(&self, locked: &LockedVersion, failure: &Failure, deadline: &Deadline) -> Result<Value> {
         let until = lock_end(deadline.remaining());
         // With another number, no earlier attempt of this import can send COMMIT any more.
         let fenced = self
             .registry
-            .change_state(held.names(), |state| {
-                let lock = state.begin_failure(held.fence, until)?;
+            .change_state(locked.names(), |state| {
+                let lock = state.begin_failure(locked.fence, until)?;
                 Ok((lock, state.planned.clone()))
             })
             .await;
@@ -30,7 +30,7 @@ impl ExportImporter {
             }
             Err(error) => return Err(error),
         };
-        let planned = planned.filter(|planned| planned.version == held.place.version);
+        let planned = planned.filter(|planned| planned.version == locked.place.version);
         let FailingLock::Fence(fence) = lock else { return Ok(ended(planned.is_some())) };
         let is_kept = match &planned {
             Some(planned) => self.must_be_finished(planned).await,
@@ -45,19 +45,19 @@ impl ExportImporter {
                 (record.state, record.ended_at) = (VersionState::Failed, Some(now));
             }
         };
-        self.registry.change_record(&held.place, note).await?;
+        self.registry.change_record(&locked.place, note).await?;
         self.registry
-            .change_state(held.names(), |state| {
+            .change_state(locked.names(), |state| {
                 state.renew(fence, until)?;
                 if !is_kept {
-                    state.planned.take_if(|planned| planned.version == held.place.version);
+                    state.planned.take_if(|planned| planned.version == locked.place.version);
                 }
                 state.release(fence);
                 Ok(())
             })
             .await?;
-        let (tenant, table) = held.names();
-        let version = &held.place.version;
+        let (tenant, table) = locked.names();
+        let version = &locked.place.version;
         error!(tenant, table, version, kind, error = message, is_kept, "the import of an export failed");
         Ok(ended(is_kept))
     }

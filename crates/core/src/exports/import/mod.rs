@@ -43,7 +43,7 @@ use crate::request::invalid;
 use crate::store::Store;
 use place::ExportPlace;
 use registry::Registry;
-use request::{Held, StepRequest};
+use request::{LockedVersion, StepRequest};
 use state::{ImportStatistics, ImportedExport, LockResult, PlannedImport, TableState, VersionRecord, VersionState};
 
 /// How long the lock of a step lasts after the deadline of the function, when Lambda has ended the process.
@@ -126,43 +126,30 @@ impl ExportImporter {
         match step {
             StepRequest::Register { bucket, key } => self.register(bucket.as_deref(), &key).await,
             StepRequest::Lock { tenant, table, version, owner } => {
-                self.lock(&Held::new(tenant, table, version, 0), &owner, deadline).await
+                self.lock(&ExportPlace { tenant, table, version }, &owner, deadline).await
             }
-            StepRequest::Diff { tenant, table, version, fence } => {
-                let held = Held::new(tenant, table, version, fence);
-                self.of_export(&held, self.diff(&held, deadline).await)
-            }
-            StepRequest::Apply { tenant, table, version, fence } => {
-                let held = Held::new(tenant, table, version, fence);
-                self.of_export(&held, self.apply(&held, deadline).await)
-            }
-            StepRequest::Publish { tenant, table, version, fence } => {
-                let held = Held::new(tenant, table, version, fence);
-                self.of_export(&held, self.publish(&held, deadline).await)
-            }
-            StepRequest::Finish { tenant, table, version, fence } => {
-                let held = Held::new(tenant, table, version, fence);
-                self.of_export(&held, self.finish(&held).await)
-            }
+            StepRequest::Diff(locked) => self.of_export(&locked, self.diff(&locked, deadline).await),
+            StepRequest::Apply(locked) => self.of_export(&locked, self.apply(&locked, deadline).await),
+            StepRequest::Publish(locked) => self.of_export(&locked, self.publish(&locked, deadline).await),
+            StepRequest::Finish(locked) => self.of_export(&locked, self.finish(&locked).await),
             StepRequest::Fail { tenant, table, version, fence, error } => {
-                let held = Held::new(tenant, table, version, fence);
-                self.of_export(&held, self.fail(&held, &error, deadline).await)
+                let locked = LockedVersion::new(tenant, table, version, fence);
+                self.of_export(&locked, self.fail(&locked, &error, deadline).await)
             }
             StepRequest::Status { tenant, table } => self.status(tenant.as_deref(), table.as_deref()).await,
         }
     }
 
-    fn of_export<T>(&self, held: &Held, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.of_export(&held.place, &self.settings.prefix))
+    fn of_export<T>(&self, locked: &LockedVersion, result: Result<T>) -> Result<T> {
+        result.map_err(|error| error.of_export(&locked.place, &self.settings.prefix))
     }
 
     /// Takes the lock of the table.
-    async fn lock(&self, wanted: &Held, owner: &str, deadline: &Deadline) -> Result<Value> {
-        let Held { place, .. } = wanted;
+    async fn lock(&self, place: &ExportPlace, owner: &str, deadline: &Deadline) -> Result<Value> {
         let (now, until) = (Timestamp::now(), lock_end(deadline.remaining()));
         let take =
             |state: &mut TableState| Ok((state.take_lock(owner, &place.version, now, until), state.current.clone()));
-        let (taken, current) = self.registry.change_state(wanted.names(), take).await?;
+        let (taken, current) = self.registry.change_state(place.names(), take).await?;
         Ok(match taken {
             LockResult::Locked { fence, version } => {
                 Failpoint::ImportLocked.reached().await?;
@@ -203,46 +190,46 @@ impl ExportImporter {
     ///
     /// # Errors
     /// [`ErrorKind::LeaseLost`] when another owner has taken it.
-    async fn renew(&self, held: &Held, deadline: &Deadline) -> Result<()> {
+    async fn renew(&self, locked: &LockedVersion, deadline: &Deadline) -> Result<()> {
         let until = lock_end(deadline.remaining());
-        self.registry.change_state(held.names(), |state| state.renew(held.fence, until)).await
+        self.registry.change_state(locked.names(), |state| state.renew(locked.fence, until)).await
     }
 
     /// Prolongs the lock, and returns the planned import.
-    async fn planned(&self, held: &Held, deadline: &Deadline) -> Result<PlannedImport> {
+    async fn planned(&self, locked: &LockedVersion, deadline: &Deadline) -> Result<PlannedImport> {
         let until = lock_end(deadline.remaining());
         self.registry
-            .change_state(held.names(), |state| {
-                state.renew(held.fence, until)?;
-                state.planned_under(held.fence, &held.place.version).cloned()
+            .change_state(locked.names(), |state| {
+                state.renew(locked.fence, until)?;
+                state.planned_under(locked.fence, &locked.place.version).cloned()
             })
             .await
     }
 
     /// Changes the planned import under the lock.
-    async fn change_planned(&self, held: &Held, change: impl Fn(&mut PlannedImport)) -> Result<()> {
+    async fn change_planned(&self, locked: &LockedVersion, change: impl Fn(&mut PlannedImport)) -> Result<()> {
         self.registry
-            .change_state(held.names(), |state| {
-                change(state.planned_under(held.fence, &held.place.version)?);
+            .change_state(locked.names(), |state| {
+                change(state.planned_under(locked.fence, &locked.place.version)?);
                 Ok(())
             })
             .await
     }
 
     /// Records the success: first in the state, which decides, then in the record.
-    async fn finish(&self, held: &Held) -> Result<Value> {
+    async fn finish(&self, locked: &LockedVersion) -> Result<Value> {
         let now = Timestamp::now();
-        let version = &held.place.version;
+        let version = &locked.place.version;
         let finish = |state: &mut TableState| {
             if state.current.as_ref().is_none_or(|current| current.version != *version) {
-                self.check_complete(state.planned_under(held.fence, version)?)?;
+                self.check_complete(state.planned_under(locked.fence, version)?)?;
             }
-            state.finish((held.fence, version), self.settings.target.has_database(), now)
+            state.finish((locked.fence, version), self.settings.target.has_database(), now)
         };
-        let statistics = self.registry.change_state(held.names(), finish).await?;
+        let statistics = self.registry.change_state(locked.names(), finish).await?;
         Failpoint::ImportFinished.reached().await?;
-        self.mark_done(&held.place, &statistics, now).await?;
-        let (tenant, table) = held.names();
+        self.mark_done(&locked.place, &statistics, now).await?;
+        let (tenant, table) = locked.names();
         info!(
             tenant,
             table,

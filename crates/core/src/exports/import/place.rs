@@ -20,6 +20,11 @@ impl ExportPlace {
         is_complete.then_some((Self { tenant, table, version }, file))
     }
 
+    /// The tenant and the table.
+    pub(super) fn names(&self) -> (&str, &str) {
+        (&self.tenant, &self.table)
+    }
+
     /// The prefix of the files of this version.
     pub(super) fn folder(&self, prefix: &str) -> String {
         let Self { tenant, table, version } = self;

@@ -20,13 +20,13 @@ pub(super) enum StepRequest {
     /// Take the lock of the table.
     Lock { tenant: String, table: String, version: String, owner: String },
     /// Compare the export with the one before, and write the delta.
-    Diff { tenant: String, table: String, version: String, fence: u64 },
+    Diff(LockedVersion),
     /// Load the delta into the database.
-    Apply { tenant: String, table: String, version: String, fence: u64 },
+    Apply(LockedVersion),
     /// Publish the delta.
-    Publish { tenant: String, table: String, version: String, fence: u64 },
+    Publish(LockedVersion),
     /// Record the success, and release the lock.
-    Finish { tenant: String, table: String, version: String, fence: u64 },
+    Finish(LockedVersion),
     /// Record a failure, and release the lock.
     Fail { tenant: String, table: String, version: String, fence: u64, error: Failure },
     /// List the versions of tables.
@@ -44,11 +44,28 @@ pub(super) struct Failure {
     pub(super) cause: String,
 }
 
-/// A version, and the number of the lock under which a step works.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Held {
+/// A version of a table that is locked, and the fencing number of the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "LockedFields")]
+pub(super) struct LockedVersion {
     pub(super) place: ExportPlace,
     pub(super) fence: u64,
+}
+
+/// The fields of a locked version in a request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockedFields {
+    tenant: String,
+    table: String,
+    version: String,
+    fence: u64,
+}
+
+impl From<LockedFields> for LockedVersion {
+    fn from(LockedFields { tenant, table, version, fence }: LockedFields) -> Self {
+        Self::new(tenant, table, version, fence)
+    }
 }
 
 impl StepRequest {
@@ -71,12 +88,13 @@ impl StepRequest {
         match self {
             Self::Register { .. } => Vec::new(),
             Self::Status { tenant, table } => tenant.iter().chain(table).map(String::as_str).collect(),
-            Self::Lock { tenant, table, version, .. }
-            | Self::Diff { tenant, table, version, .. }
-            | Self::Apply { tenant, table, version, .. }
-            | Self::Publish { tenant, table, version, .. }
-            | Self::Finish { tenant, table, version, .. }
-            | Self::Fail { tenant, table, version, .. } => vec![tenant, table, version],
+            Self::Lock { tenant, table, version, .. } | Self::Fail { tenant, table, version, .. } => {
+                vec![tenant, table, version]
+            }
+            Self::Diff(locked) | Self::Apply(locked) | Self::Publish(locked) | Self::Finish(locked) => {
+                let ExportPlace { tenant, table, version } = &locked.place;
+                vec![tenant, table, version]
+            }
         }
     }
 }
@@ -90,14 +108,14 @@ impl Failure {
     }
 }
 
-impl Held {
+impl LockedVersion {
     pub(super) fn new(tenant: String, table: String, version: String, fence: u64) -> Self {
         Self { place: ExportPlace { tenant, table, version }, fence }
     }
 
     /// The tenant and the table.
     pub(super) fn names(&self) -> (&str, &str) {
-        (&self.place.tenant, &self.place.table)
+        self.place.names()
     }
 }
 

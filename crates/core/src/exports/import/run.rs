@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::place::ExportPlace;
-use super::request::{Failure, Held};
+use super::request::{Failure, LockedVersion};
 use super::{ExportImporter, lock_end};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, chain};
@@ -88,21 +88,20 @@ impl ExportImporter {
                 }
                 _ => return Ok(found),
             }
-            let wanted = Held { place: place.clone(), fence: 0 };
-            let locked = within(deadline, self.lock(&wanted, &owner, deadline)).await?;
-            let (Some(fence), Some(version)) = (locked["fence"].as_u64(), locked["version"].as_str()) else {
-                if locked["status"] == "busy" {
-                    pause(deadline, &locked, |time| notify(ImportProgress::WaitingForLock(time))).await?;
+            let lock = within(deadline, self.lock(&place, &owner, deadline)).await?;
+            let (Some(fence), Some(version)) = (lock["fence"].as_u64(), lock["version"].as_str()) else {
+                if lock["status"] == "busy" {
+                    pause(deadline, &lock, |time| notify(ImportProgress::WaitingForLock(time))).await?;
                 }
                 continue;
             };
-            let held = Held { place: ExportPlace { version: version.to_owned(), ..place.clone() }, fence };
-            let _renewal = self.renew_lock(&held);
-            let imported = within(deadline, self.run_steps(&held, deadline, notify)).await;
-            match self.of_export(&held, imported) {
-                Ok(imported) if held.place == place => return Ok(described(&place, &imported)),
+            let locked = LockedVersion { place: ExportPlace { version: version.to_owned(), ..place.clone() }, fence };
+            let _renewal = self.renew_lock(&locked);
+            let imported = within(deadline, self.run_steps(&locked, deadline, notify)).await;
+            match self.of_export(&locked, imported) {
+                Ok(imported) if locked.place == place => return Ok(described(&place, &imported)),
                 Ok(_) => {}
-                Err(error) => self.record_failure(&held, error, held.place == place).await?,
+                Err(error) => self.record_failure(&locked, error, locked.place == place).await?,
             }
         }
     }
@@ -110,25 +109,25 @@ impl ExportImporter {
     /// Runs the steps of a version. Each of them verifies the lock.
     async fn run_steps(
         &self,
-        held: &Held,
+        locked: &LockedVersion,
         deadline: &Deadline,
         notify: &(impl Fn(ImportProgress) + Sync),
     ) -> Result<Value> {
-        let begin = |step| notify(ImportProgress::Step { version: held.place.version.clone(), step });
+        let begin = |step| notify(ImportProgress::Step { version: locked.place.version.clone(), step });
         begin("diff");
-        Box::pin(self.diff(held, deadline)).await?;
+        Box::pin(self.diff(locked, deadline)).await?;
         begin("apply");
-        Box::pin(self.apply(held, deadline)).await?;
+        Box::pin(self.apply(locked, deadline)).await?;
         begin("publish");
-        while Box::pin(self.publish(held, deadline)).await?["status"] == "partial" {}
+        while Box::pin(self.publish(locked, deadline)).await?["status"] == "partial" {}
         begin("finish");
-        self.finish(held).await
+        self.finish(locked).await
     }
 
     /// Records a failure, and returns it unless the caller should go on: another import has the lock, or a planned import was dropped.
-    async fn record_failure(&self, held: &Held, error: Error, is_own: bool) -> Result<()> {
+    async fn record_failure(&self, locked: &LockedVersion, error: Error, is_own: bool) -> Result<()> {
         let failure = Failure { kind: error.kind().name().to_owned(), cause: chain(&error) };
-        let ended = match self.fail(held, &failure, &Deadline::within(FAILURE_TIMEOUT)).await {
+        let ended = match self.fail(locked, &failure, &Deadline::within(FAILURE_TIMEOUT)).await {
             Ok(ended) => ended,
             Err(cause) => {
                 warn!(error = %chain(&cause), "the failure could not be recorded; the lock expires by itself");
@@ -139,12 +138,12 @@ impl ExportImporter {
         if may_go_on { Ok(()) } else { Err(error) }
     }
 
-    fn renew_lock(&self, held: &Held) -> Renewal {
-        let (registry, held) = (self.registry.clone(), held.clone());
+    fn renew_lock(&self, locked: &LockedVersion) -> Renewal {
+        let (registry, locked) = (self.registry.clone(), locked.clone());
         Renewal(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
-                let renew = registry.change_state(held.names(), |state| state.renew(held.fence, lock_end(None)));
+                let renew = registry.change_state(locked.names(), |state| state.renew(locked.fence, lock_end(None)));
                 match renew.await {
                     // The next step finds it out.
                     Err(error) if error.kind() == ErrorKind::LeaseLost => return,
