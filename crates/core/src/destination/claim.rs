@@ -28,19 +28,22 @@ pub(super) async fn claim<C: LoadConnection>(
     body: &Body,
 ) -> Result<Claimed> {
     let mut connection = database.connect().await?;
-    let result = match claim_on(database, &mut connection, file, body).await {
+    let error = match claim_on(database, &mut connection, file, body).await {
         Ok(ClaimResult::Claimed) => {
             let claim = LedgerClaim { database: database.clone(), connection, file: file.clone() };
             return Ok(Claimed::Open(Box::new(claim)));
         }
-        Ok(ClaimResult::NotNeeded(entry)) => Ok(Claimed::NotNeeded(entry)),
+        Ok(ClaimResult::NotNeeded(entry)) => {
+            database.idle.keep(&database.credentials, connection);
+            return Ok(Claimed::NotNeeded(entry));
+        }
         Err(error) => {
             connection.roll_back().await;
-            Err(error)
+            error
         }
     };
     connection.close().await;
-    result
+    Err(error)
 }
 
 async fn claim_on<C: LoadConnection>(

@@ -66,7 +66,7 @@ impl<C: LoadConnection> Database<C> {
         let (file, ledger) = (request.file, self.ledger());
         ledger.ensure(connection, self.ledger_columns()).await?;
         if let Some(entry) = ledger.find_done(connection, &file.source.id).await? {
-            return Ok(BeginResult::NotNeeded(entry));
+            return Ok(BeginResult::NotNeeded(entry, true));
         }
         let planned = connection.plan(request).await;
         let changes_column = self.changes_column(connection, file, &planned).await;
@@ -79,7 +79,7 @@ impl<C: LoadConnection> Database<C> {
         }
         match self.begin_claim(connection, &claim_of(file, request.schema.body()), &plan).await? {
             ClaimResult::Claimed => {}
-            ClaimResult::NotNeeded(entry) => return Ok(BeginResult::NotNeeded(entry)),
+            ClaimResult::NotNeeded(entry) => return Ok(BeginResult::NotNeeded(entry, C::is_reusable(&plan))),
         }
         match connection.start(request, &mut plan).await? {
             StartResult::Open(value_check) => Ok(BeginResult::Open(plan, changes_column, value_check)),
@@ -152,7 +152,8 @@ impl<C: LoadConnection> Database<C> {
 /// The result of [`Database::begin_on`].
 enum BeginResult<Plan> {
     Open(Plan, TableChangesColumn, ValueCheck),
-    NotNeeded(LedgerEntry),
+    /// The entry, and whether the connection can be used for another file.
+    NotNeeded(LedgerEntry, bool),
     NeedsScan(ScanReason),
 }
 
@@ -175,6 +176,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
             file.table_changes.roll_back();
             let mut connection = self.connect().await?;
             let request = Request { file, schema, options: &self.options };
+            let mut is_reusable = false;
             let result = match self.begin_on(&mut connection, &request).await {
                 Ok(BeginResult::Open(plan, changes_column, value_check)) => {
                     let (file, body) = (file.clone(), schema.body().cloned());
@@ -182,7 +184,10 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                     let load = Load { database: self.clone(), connection, file, body, plan, fields, changes_column };
                     return Ok(Begun::Open { load: Box::new(load), value_check });
                 }
-                Ok(BeginResult::NotNeeded(entry)) => Ok(Begun::NotNeeded(entry)),
+                Ok(BeginResult::NotNeeded(entry, reusable)) => {
+                    is_reusable = reusable;
+                    Ok(Begun::NotNeeded(entry))
+                }
                 Ok(BeginResult::NeedsScan(reason)) => {
                     connection.roll_back().await;
                     Ok(Begun::NeedsScan(reason))
@@ -193,7 +198,11 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
                 }
             };
             file.table_changes.roll_back();
-            connection.close().await;
+            // No transaction is open, so the next of many loaded files can use the connection.
+            match is_reusable {
+                true => self.idle.keep(&self.credentials, connection),
+                false => connection.close().await,
+            }
             result
         }
         .boxed()
