@@ -75,7 +75,7 @@ pub(crate) async fn list(context: &Context, bucket: &str, request: &ListRequest,
 fn list_of_runs(page: RunPage) -> List {
     let RunPage { runs, next, has_attempts_table } = page;
     let note = (!has_attempts_table).then(|| {
-        "the attempt history does not exist in the database, so attempts that failed are not listed; a check request says \
+        "the attempt history does not exist or cannot be read, so attempts that failed are not listed; a check request says \
          why"
         .to_owned()
     });

@@ -39,7 +39,7 @@ pub(super) async fn claim<C: LoadConnection>(
         }
         Err(error) => {
             connection.roll_back().await;
-            error
+            database.explained(&mut connection, file, error).await
         }
     };
     connection.close().await;

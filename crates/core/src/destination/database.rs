@@ -39,12 +39,43 @@ impl<C: LoadConnection> Database<C> {
     pub(super) async fn connect(&self) -> Result<C> {
         match self.idle.take(&self.credentials).await {
             Some(connection) => Ok(connection),
-            None => C::open(&self.credentials, &self.options).await,
+            None => self.open().await,
         }
     }
 
-    /// Keeps the connection after a success, and closes it after an error. Returns the result.
-    async fn release<T>(&self, connection: C, result: Result<T>) -> Result<T> {
+    /// Opens a connection. If the user may not use the database, the error has the statement that allows it.
+    async fn open(&self) -> Result<C> {
+        C::open(&self.credentials, &self.options).await.map_err(|error| match is_unexplained(&error) {
+            true => {
+                let grant = C::login_grant(&self.credentials);
+                let error = error.with_cause_in_message();
+                error.explained(&format!("to allow it, run as an administrator: {grant}")).with_advice()
+            }
+            false => error,
+        })
+    }
+
+    /// Keeps the connection after a success, and closes it after an error. Returns the result, with the missing privilege in its error.
+    async fn release<T>(&self, mut connection: C, result: Result<T>) -> Result<T> {
+        let result = match result {
+            Err(error) if is_unexplained(&error) => {
+                connection.roll_back().await;
+                Err(connection.explain_denial(None, &self.options, error).await)
+            }
+            result => result,
+        };
+        self.idle.release(&self.credentials, connection, result).await
+    }
+
+    /// The same after a call that only reads the ledger.
+    async fn release_reader<T>(&self, mut connection: C, result: Result<T>) -> Result<T> {
+        let result = match result {
+            Err(error) if is_unexplained(&error) => {
+                connection.roll_back().await;
+                Err(connection.explain_denied_read(&self.options, error).await)
+            }
+            result => result,
+        };
         self.idle.release(&self.credentials, connection, result).await
     }
 
@@ -124,16 +155,16 @@ impl<C: LoadConnection> Database<C> {
 
     /// Adds the missing privilege to the error of a load, after its transaction was rolled back.
     pub(super) async fn explained(&self, connection: &mut C, file: &FileClaim, error: Error) -> Error {
-        if error.kind() != ErrorKind::Privilege {
+        if !is_unexplained(&error) {
             return error;
         }
-        let error = connection.explain_denial(&file.table, &self.options, error).await;
+        let error = connection.explain_denial(Some(&file.table), &self.options, error).await;
         if error.advice() != Advice::OfKind {
             return error;
         }
         // After a denied COPY, the connection cannot be used.
         let Ok(mut connection) = self.connect().await else { return error };
-        let error = connection.explain_denial(&file.table, &self.options, error).await;
+        let error = connection.explain_denial(Some(&file.table), &self.options, error).await;
         connection.close().await;
         error
     }
@@ -147,6 +178,11 @@ impl<C: LoadConnection> Database<C> {
     fn claims_table(&self, plan: &C::Plan) -> bool {
         !C::columns(plan).is_empty() && self.options.claims_table()
     }
+}
+
+/// Whether an error says that a privilege is missing, but not which statement grants it.
+fn is_unexplained(error: &Error) -> bool {
+    error.kind() == ErrorKind::Privilege && error.advice() == Advice::OfKind
 }
 
 /// The result of [`Database::begin_on`].
@@ -216,7 +252,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let entry = self.ledger().look_up(&mut connection, source_id).await;
-            self.release(connection, entry).await
+            self.release_reader(connection, entry).await
         }
         .boxed()
     }
@@ -225,7 +261,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let entries = self.ledger().history(&mut connection, object).await;
-            self.release(connection, entries).await
+            self.release_reader(connection, entries).await
         }
         .boxed()
     }
@@ -234,7 +270,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let page = self.ledger().runs(&mut connection, filter).await;
-            self.release(connection, page).await
+            self.release_reader(connection, page).await
         }
         .boxed()
     }
@@ -252,7 +288,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let syncs = self.ledger().syncs(&mut connection, bucket).await;
-            self.release(connection, syncs).await
+            self.release_reader(connection, syncs).await
         }
         .boxed()
     }
@@ -293,7 +329,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
 
     fn probe(&self) -> BoxFuture<'_, Result<Probe>> {
         async move {
-            let mut connection = C::open(&self.credentials, &self.options).await?;
+            let mut connection = self.open().await?;
             let probe = Probe::run(&mut connection, &self.options).await;
             // Closing it drops the temporary table.
             connection.close().await;
@@ -325,7 +361,7 @@ impl<C: LoadConnection> Destination for Arc<Database<C>> {
         async move {
             let mut connection = self.connect().await?;
             let versions = self.ledger().loaded_versions(&mut connection, bucket, keys, etags).await;
-            self.release(connection, versions).await
+            self.release_reader(connection, versions).await
         }
         .boxed()
     }

@@ -42,6 +42,14 @@ pub(super) fn wanted_tables(table: Option<&TableName>, options: &DestinationOpti
     table.into_iter().chain(own.map(|table| WantedTable { table, privileges: &OF_LEDGER })).collect()
 }
 
+/// The advice for a database or schema that does not exist.
+pub(super) const MISSING_DATABASE: &str = "create the database or schema that the message names, or correct its name";
+
+/// Returns the tables of a command that only reads the ledger. The attempt history may be missing.
+pub(super) fn read_tables(options: &DestinationOptions) -> Vec<WantedTable> {
+    vec![WantedTable { table: options.ledger_table.as_str().into(), privileges: &["SELECT"] }]
+}
+
 /// Whether loads of this mode create a temporary table.
 pub(super) fn needs_temporary_table(mode: &LoadMode) -> bool {
     mode.key().is_some()

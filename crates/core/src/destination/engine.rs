@@ -7,7 +7,7 @@ use super::column::TableColumn;
 use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
-use super::{CommitResult, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
+use super::{CommitResult, Credentials, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
 use crate::error::{Error, Position, Result};
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
@@ -108,10 +108,20 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     /// transaction. The error stays as it is if they are not known.
     fn explain_denial(
         &mut self,
-        table: &TableName,
+        table: Option<&TableName>,
         options: &DestinationOptions,
         error: Error,
     ) -> impl Future<Output = Error> + Send;
+
+    /// The same for a command that only reads the ledger.
+    fn explain_denied_read(
+        &mut self,
+        options: &DestinationOptions,
+        error: Error,
+    ) -> impl Future<Output = Error> + Send;
+
+    /// Returns the statement that lets a user log in to a database and load into it.
+    fn login_grant(credentials: &Credentials) -> String;
 
     /// Returns the statements that grant what loads need on the database and on tables of any name; empty if nothing is missing.
     ///

@@ -237,6 +237,9 @@ async fn found_table<C: LoadConnection>(
     let Request { file, schema, options } = *request;
     let (table, mode, file_columns) = (&file.table, &options.load_mode, &schema.schema().columns);
     let exists = connection.has_table(table).await?;
+    if !exists {
+        connection.check_absent(table).await?;
+    }
     if file_columns.is_empty() {
         return Ok((FoundTable::NotNeeded, ColumnChecker::without_columns()));
     }

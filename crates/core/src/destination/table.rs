@@ -35,6 +35,12 @@ pub(super) trait TableConnection: Send {
     /// [`ErrorKind::TableMismatch`] when it is a view, or cannot keep committed rows.
     fn has_table(&mut self, table: &TableName) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Fails if a table that [`Self::has_table`] does not find may only be hidden, because the user lacks a privilege.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Privilege`].
+    fn check_absent(&mut self, table: &TableName) -> impl Future<Output = Result<()>> + Send;
+
     /// Returns the statement that creates the table.
     ///
     /// # Errors

@@ -255,11 +255,20 @@ impl SqlLedger<'_> {
         Ok(deleted)
     }
 
+    /// Whether the history exists and can be read.
+    pub(super) async fn has_attempts<C: LedgerConnection>(&self, connection: &mut C) -> Result<bool> {
+        match connection.table_columns(&self.attempts_table(), &[]).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if error.kind() == ErrorKind::Privilege => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Returns what the history lacks. The ledger must exist.
     pub(crate) async fn probe_history<C: LedgerConnection>(&self, connection: &mut C) -> Result<AttemptsProbe> {
         let attempts = self.attempts_table();
         let mut probe = AttemptsProbe { table: attempts.clone(), ..AttemptsProbe::default() };
-        probe.exists = connection.table_columns(&attempts, &[]).await?.is_some();
+        probe.exists = self.has_attempts(connection).await?;
         if self.changes_column(connection).await? == Some(TableChangesColumn::Absent) {
             probe.missing_columns.push(self.add_changes_sql::<C>());
         }

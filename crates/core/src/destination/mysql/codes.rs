@@ -14,6 +14,7 @@ use crate::error::ErrorKind::{
 const ER_CANT_CREATE_TABLE: u16 = 1005;
 const ER_DISK_FULL: u16 = 1021;
 pub(super) const ER_DBACCESS_DENIED_ERROR: u16 = 1044;
+pub(super) const ER_BAD_DB_ERROR: u16 = 1049;
 pub(super) const ER_SERVER_SHUTDOWN: u16 = 1053;
 pub(super) const ER_TABLE_EXISTS_ERROR: u16 = 1050;
 pub(super) const ER_DUP_FIELDNAME: u16 = 1060;

@@ -28,6 +28,7 @@ pub(super) const LOCK_WAIT: &str = "SET SESSION innodb_lock_wait_timeout = 3, lo
 ///
 /// - `NO_AUTO_VALUE_ON_ZERO`: a 0 in an AUTO_INCREMENT column stays 0.
 /// - `sql_notes`: the server warns of truncated digits.
+/// - `lc_messages`: some codes are told apart by the server's message, such as the index of a duplicate key.
 /// - `max_statement_time`: a limit for queries must not stop a long load. Only MariaDB has this setting, and only
 ///   MariaDB runs a comment of this form.
 /// - `max_error_count`: the server keeps warnings, so that the reason of one can be read. MySQL allows this setting only to
@@ -37,7 +38,7 @@ fn session_settings() -> String {
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION /*M! max_statement_time = 0, max_error_count = 64, */ sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
          ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', \
-         time_zone = '+00:00', autocommit = 1, \
+         time_zone = '+00:00', lc_messages = 'en_US', autocommit = 1, \
          wait_timeout = {IDLE_SECONDS}, net_read_timeout = {IDLE_SECONDS}, net_write_timeout = {IDLE_SECONDS}, \
          foreign_key_checks = 1, unique_checks = 1, sql_notes = 1; {LOCK_WAIT}"
     )

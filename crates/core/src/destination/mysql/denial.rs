@@ -10,11 +10,12 @@ use mysql_async::ServerError;
 use super::codes::{ER_COLUMNACCESS_DENIED_ERROR, ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR};
 use super::connect::Connection;
 use super::table::quoted;
-use crate::destination::DestinationOptions;
-use crate::destination::denial::{MissingGrant, add, explained, needs_temporary_table, statements, wanted_tables};
-use crate::destination::staging_name;
+use crate::destination::denial::{MissingGrant, WantedTable, add, explained, statements};
+use crate::destination::{Credentials, DestinationOptions, staging_name};
 use crate::error::{Error, Result};
-use crate::table_name::TableName;
+
+/// The codes of errors that name a missing privilege.
+const DENIALS: [u16; 3] = [ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR, ER_COLUMNACCESS_DENIED_ERROR];
 
 /// The privilege for temporary tables, which can be granted only on a whole database.
 const TEMPORARY: &str = "CREATE TEMPORARY TABLES";
@@ -31,20 +32,31 @@ const PRIVILEGES: &str = "SELECT PRIVILEGE_TYPE FROM information_schema.USER_PRI
 /// Adds the missing privileges and their GRANTs to an error of the server. Other errors stay as they are.
 pub(super) async fn explain(
     connection: &mut Connection,
-    table: &TableName,
-    options: &DestinationOptions,
+    wanted: &[WantedTable],
+    needs_temporary: bool,
     error: Error,
 ) -> Error {
-    let named = error
-        .source()
-        .and_then(|source| source.downcast_ref::<ServerError>())
-        .and_then(|server| missing_grant(server.code, &server.message, &connection.database));
-    let Some(named) = named else { return error };
+    let Some(server) = error.source().and_then(|source| source.downcast_ref::<ServerError>()) else { return error };
+    if !DENIALS.contains(&server.code) {
+        return error;
+    }
+    // The session is in English. If the message has another form nevertheless, information_schema shows what is missing.
+    let named = missing_grant(server.code, &server.message, &connection.database);
     let Ok(account) = account(connection).await else { return error };
     // Without the others, the message still has the one that the server names.
-    let mut missing = missing_for_load(connection, &account, table, options).await.unwrap_or_default();
-    add(&mut missing, named);
+    let mut missing = missing_for(connection, &account, wanted, needs_temporary).await.unwrap_or_default();
+    if let Some(named) = named {
+        add(&mut missing, named);
+    }
     explained(error, &quoted_account(&account), &missing)
+}
+
+/// Returns the statement that lets a user load into a database. The host is not known before the login.
+pub(super) fn login_grant(credentials: &Credentials) -> String {
+    let Credentials { user, database, .. } = credentials;
+    let object_sql = format!("{}.*", quoted(database));
+    let grant = MissingGrant { privileges: ON_DATABASE.join(", "), object: String::new(), object_sql };
+    statements(&quoted_account(&format!("{user}@%")), &[grant])
 }
 
 /// See [`crate::destination::engine::LoadConnection::missing_grants`].
@@ -75,23 +87,24 @@ async fn has_role(connection: &mut Connection) -> bool {
     role.is_ok_and(|rows| rows.into_iter().flatten().any(|role| role != "NONE"))
 }
 
-/// The privileges that a load lacks; none if the session has a role.
-async fn missing_for_load(
+/// The privileges on tables that a user lacks; none if the session has a role.
+async fn missing_for(
     connection: &mut Connection,
     account: &str,
-    table: &TableName,
-    options: &DestinationOptions,
+    wanted: &[WantedTable],
+    needs_temporary: bool,
 ) -> Result<Vec<MissingGrant>> {
     let mut missing = Vec::new();
     if has_role(connection).await {
         return Ok(missing);
     }
-    for wanted in wanted_tables(Some(table), options) {
+    for wanted in wanted {
         let (schema, name) = connection.schema_and_name(&wanted.table);
         // A table without any privilege for the user is not visible. A GRANT with CREATE is valid whether or not the table exists.
         let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
         let found: Vec<String> = connection.rows("cannot look for a table", sql, (&schema, &name)).await?;
-        let create: &[&str] = if found.is_empty() { &["CREATE"] } else { &[] };
+        let is_for_load = wanted.privileges.contains(&"INSERT");
+        let create: &[&str] = if found.is_empty() && is_for_load { &["CREATE"] } else { &[] };
         let privileges = [create, wanted.privileges].concat();
         if let Some(privileges) = lacking(connection, account, (&schema, &name), &privileges).await? {
             let sql = format!("{}.{}", quoted(&schema), quoted(&name));
@@ -99,7 +112,7 @@ async fn missing_for_load(
         }
     }
     let database = connection.database.clone();
-    if needs_temporary_table(&options.load_mode)
+    if needs_temporary
         && let Some(privileges) = lacking(connection, account, (&database, ""), &[TEMPORARY]).await?
     {
         let object = format!("the database {}", quoted(&database));

@@ -6,7 +6,8 @@
 
 use mysql_async::{DriverError, IoError, LocalInfileError};
 
-use super::codes::{ER_VIEW_MULTIUPDATE, code_of, kind_of, reason};
+use super::codes::{ER_BAD_DB_ERROR, ER_VIEW_MULTIUPDATE, code_of, kind_of, reason};
+use crate::destination::denial::MISSING_DATABASE;
 use crate::destination::failure::{Phase, other_protocol, unexpected_response};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
@@ -49,6 +50,7 @@ pub(super) fn server_failure(context: &str, server: &mysql_async::ServerError) -
             Some(reason) => Error::new(kind, format!("{context}: {reason}")),
             None => Error::new(kind, context),
         },
+        _ if code == ER_BAD_DB_ERROR => Error::new(kind, context).advised(MISSING_DATABASE),
         _ => Error::new(kind, context),
     };
     // The message of this code quotes the definition of a view.

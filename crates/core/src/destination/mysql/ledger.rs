@@ -132,6 +132,7 @@ impl LedgerConnection for Connection {
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
         if !self.has_table(&table.into()).await? {
+            self.check_absent(&table.into()).await?;
             return Ok(None);
         }
         if wanted.is_empty() {

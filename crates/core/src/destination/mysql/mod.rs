@@ -30,13 +30,16 @@ mod write;
 use std::time::Duration;
 
 use crate::destination::column::NullFill;
+use crate::destination::denial::{needs_temporary_table, read_tables, wanted_tables};
 use crate::destination::engine::{LoadConnection, PlanResult, Request, SendOptions, SendResult, StartResult};
 use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::staging_name;
 use crate::destination::table::{Prepared, prepare};
-use crate::destination::{CommitResult, DestinationOptions, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck};
+use crate::destination::{
+    CommitResult, Credentials, DestinationOptions, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck,
+};
 use crate::error::{Error, Position, Result};
 use crate::failpoint::Failpoint;
 use crate::object::SourceId;
@@ -168,8 +171,16 @@ impl LoadConnection for Connection {
         }
     }
 
-    async fn explain_denial(&mut self, table: &TableName, options: &DestinationOptions, error: Error) -> Error {
-        denial::explain(self, table, options, error).await
+    async fn explain_denial(&mut self, table: Option<&TableName>, options: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, &wanted_tables(table, options), needs_temporary_table(&options.load_mode), error).await
+    }
+
+    async fn explain_denied_read(&mut self, options: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, &read_tables(options), false, error).await
+    }
+
+    fn login_grant(credentials: &Credentials) -> String {
+        denial::login_grant(credentials)
     }
 
     async fn missing_grants(&mut self, options: &DestinationOptions) -> Result<String> {

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::table_name::TableName;
 use spillway_formats::schema::{Column, ColumnType};
 
-use super::codes::{ER_DUP_FIELDNAME, ER_TABLE_EXISTS_ERROR};
+use super::codes::{ER_DUP_FIELDNAME, ER_NO_SUCH_TABLE, ER_TABLE_EXISTS_ERROR};
 use super::column::{Storage, TableColumn, describe, storage_of};
 use super::connect::Connection;
 use super::failure::{failure, server_code};
@@ -69,6 +69,18 @@ impl TableConnection for Connection {
             return Err(Error::new(ErrorKind::TableMismatch, message));
         }
         Ok(true)
+    }
+
+    /// information_schema shows only tables on which the user has a privilege, so the server is asked for the table itself.
+    async fn check_absent(&mut self, table: &TableName) -> Result<()> {
+        let context = "cannot look up the table";
+        let sql = format!("SELECT 1 FROM {} LIMIT 0", quoted_table(table));
+        match self.run_raw(STATEMENT_TIMEOUT, context, sql.as_bytes()).await? {
+            // Another worker may have created it since.
+            Ok(_) => Ok(()),
+            Err(error) if server_code(&error) == Some(ER_NO_SUCH_TABLE) => Ok(()),
+            Err(error) => Err(failure(Phase::Connected, context, error)),
+        }
     }
 
     fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {

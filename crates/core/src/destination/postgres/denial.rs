@@ -4,14 +4,13 @@ use std::error::Error as _;
 
 use super::connect::Connection;
 use super::failure::ServerError;
-use super::table::quoted_table;
-use crate::destination::DestinationOptions;
+use super::table::{quoted, quoted_table};
 use crate::destination::denial::{
-    MissingGrant, WantedTable, add, explained, needs_temporary_table, statements, wanted_tables,
+    MISSING_DATABASE, MissingGrant, WantedTable, add, explained, statements, wanted_tables,
 };
+use crate::destination::{Credentials, DestinationOptions};
 use crate::error::{Error, Result};
 use crate::ledger::{LedgerConnection, Value};
-use crate::table_name::TableName;
 
 /// User and database, and what is missing on the database (needs $1).
 const ON_DATABASE: &str = "SELECT quote_ident(current_user)::text, quote_ident(current_database())::text, \
@@ -20,9 +19,9 @@ const ON_DATABASE: &str = "SELECT quote_ident(current_user)::text, quote_ident(c
 
 /// The schema of a table, and what is missing on both. The schema is $1 or the first of the search path, the table $2 (needs $3).
 ///
-/// A new table needs CREATE on its schema. The catalog shows tables of schemas that the user may not use.
+/// A new table needs CREATE on its schema, unless it is only read. The catalog shows tables of schemas that the user may not use.
 const ON_TABLE: &str = "SELECT quote_ident(n.nspname)::text, \
-     (SELECT string_agg(p, ', ') FROM unnest(CASE WHEN c.oid IS NULL THEN ARRAY['USAGE', 'CREATE'] ELSE ARRAY['USAGE'] END) p \
+     (SELECT string_agg(p, ', ') FROM unnest(CASE WHEN c.oid IS NULL AND $3 <> 'SELECT' THEN ARRAY['USAGE', 'CREATE'] ELSE ARRAY['USAGE'] END) p \
       WHERE NOT has_schema_privilege(n.oid, p)), \
      (SELECT string_agg(p, ', ') FROM unnest(string_to_array($3, ',')) p WHERE NOT has_table_privilege(c.oid, p)) \
      FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2::text \
@@ -31,20 +30,27 @@ const ON_TABLE: &str = "SELECT quote_ident(n.nspname)::text, \
 /// The action of the queries.
 const CONTEXT: &str = "cannot read the privileges of the user";
 
-/// Adds the missing privileges of a load and their GRANTs to an error of the server. Runs outside of any transaction.
+/// Adds the missing privileges on these tables and on the database, and their GRANTs, to an error of the server. Runs outside of any
+/// transaction.
 pub(super) async fn explain(
     connection: &mut Connection,
-    table: &TableName,
-    options: &DestinationOptions,
+    wanted: &[WantedTable],
+    of_database: &str,
     error: Error,
 ) -> Error {
-    let message = error.source().and_then(|source| source.downcast_ref::<ServerError>());
-    let denied_schema = message.and_then(ServerError::denied_schema).unwrap_or_default().to_owned();
-    let temporary = if needs_temporary_table(&options.load_mode) { "TEMPORARY" } else { "" };
-    match missing(connection, &denied_schema, &wanted_tables(Some(table), options), temporary).await {
+    let server = error.source().and_then(|source| source.downcast_ref::<ServerError>());
+    let denied_schema = server.and_then(ServerError::denied_schema).unwrap_or_default().to_owned();
+    let is_schema_missing = server.is_some_and(ServerError::names_no_schema);
+    match missing(connection, &denied_schema, wanted, of_database).await {
+        Ok((_, missing)) if missing.is_empty() && is_schema_missing => error.advised(MISSING_DATABASE),
         Ok((user, missing)) => explained(error, &user, &missing),
         Err(_) => error,
     }
+}
+
+/// Returns the statement that lets a user log in to a database.
+pub(super) fn login_grant(credentials: &Credentials) -> String {
+    format!("GRANT CONNECT ON DATABASE {} TO {};", quoted(&credentials.database), quoted(&credentials.user))
 }
 
 /// See [`crate::destination::engine::LoadConnection::missing_grants`].

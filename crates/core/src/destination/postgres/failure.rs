@@ -9,12 +9,22 @@ use std::error::Error as StdError;
 use tokio_postgres::error::{DbError, Severity};
 
 use super::codes::{STATEMENT_COMPLETION_UNKNOWN, kind_of};
+use crate::destination::denial::MISSING_DATABASE;
 use crate::destination::failure::{Phase, other_protocol};
 use crate::destination::redact::has_safe_messages;
 use crate::error::{Error, ErrorKind};
 
 /// invalid_schema_name: no schema has been selected to create in.
 const NO_SCHEMA: &str = "3F000";
+
+/// insufficient_privilege.
+const DENIED: &str = "42501";
+
+/// The beginning of the message about a schema that the user may not use.
+const DENIED_SCHEMA: &str = ": permission denied for schema ";
+
+/// invalid_catalog_name: the database does not exist.
+const NO_DATABASE: &str = "3D000";
 
 /// The parts of a server error that may be shown.
 #[derive(Debug, thiserror::Error)]
@@ -26,13 +36,24 @@ pub(super) struct ServerError {
 }
 
 impl ServerError {
-    /// Returns the schema that the user may not use. A message in another language than English names none.
+    /// Returns the error of a server that hides a table because the user may not use its schema.
+    pub(super) fn hidden_by(schema: &str) -> Self {
+        Self { state: DENIED.to_owned(), message: format!("{DENIED_SCHEMA}{schema}") }
+    }
+
+    /// Whether a schema does not exist, or none is selected.
+    pub(super) fn names_no_schema(&self) -> bool {
+        self.state == NO_SCHEMA
+    }
+
+    /// Returns the schema that the user may not use. A message in another language than English names none. Then only the statement
+    /// in the advice is missing.
     ///
     /// Without USAGE on `public`, the server ignores that schema, and has none in which a table can be created.
     pub(super) fn denied_schema(&self) -> Option<&str> {
         match self.state.as_str() {
             NO_SCHEMA => Some("public"),
-            _ => self.message.strip_prefix(": permission denied for schema "),
+            _ => self.message.strip_prefix(DENIED_SCHEMA),
         }
     }
 }
@@ -68,7 +89,8 @@ pub(super) fn server_failure(context: &str, server: &DbError) -> Error {
     let state = server.code().code();
     let kind = kind_of(state).unwrap_or(ErrorKind::Internal);
     let message = shown_message(kind, server.message());
-    Error::new(kind, context).with_source(ServerError { state: state.to_owned(), message })
+    let error = Error::new(kind, context).with_source(ServerError { state: state.to_owned(), message });
+    if state == NO_DATABASE { error.advised(MISSING_DATABASE) } else { error }
 }
 
 /// Returns a colon and the message, or nothing if messages of this kind may quote row values.

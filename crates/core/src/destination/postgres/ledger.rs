@@ -13,6 +13,7 @@ use super::failure::{failure, state};
 use super::rejection::is_unique_violation;
 use super::table::{is_created_by_another, quoted, relation};
 use crate::destination::failure::{Phase, unexpected_response};
+use crate::destination::table::TableConnection;
 use crate::error::Result;
 use crate::ledger::{Cell, CheckedLedger, Dialect, ExecuteResult, Index, LedgerConnection, Row, SqlType, Value};
 
@@ -135,7 +136,11 @@ impl LedgerConnection for Connection {
     }
 
     async fn table_columns(&mut self, table: &str, wanted: &[&str]) -> Result<Option<Vec<String>>> {
-        relation(self, &table.into(), wanted).await
+        let found = relation(self, &table.into(), wanted).await?;
+        if found.is_none() {
+            self.check_absent(&table.into()).await?;
+        }
+        Ok(found)
     }
 
     async fn roll_back(&mut self) {

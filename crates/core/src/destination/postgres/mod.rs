@@ -29,13 +29,14 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
+use crate::destination::denial::{needs_temporary_table, read_tables, wanted_tables};
 use crate::destination::engine::{LoadConnection, PlanResult, Request, SendOptions, SendResult, StartResult};
 use crate::destination::failure::Phase;
 use crate::destination::merge::MergeTarget;
 use crate::destination::rows::Rows;
 use crate::destination::table::{Prepared, prepare};
 use crate::destination::{
-    CommitResult, DestinationOptions, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck,
+    CommitResult, Credentials, DestinationOptions, FileSchema, LoadMethod, LoadMode, RowCounts, ScanReason, ValueCheck,
 };
 use crate::error::{Error, ErrorKind, Position, Result};
 use crate::failpoint::Failpoint;
@@ -181,8 +182,17 @@ impl LoadConnection for Connection {
         }
     }
 
-    async fn explain_denial(&mut self, table: &TableName, options: &DestinationOptions, error: Error) -> Error {
-        denial::explain(self, table, options, error).await
+    async fn explain_denial(&mut self, table: Option<&TableName>, options: &DestinationOptions, error: Error) -> Error {
+        let of_database = if needs_temporary_table(&options.load_mode) { "TEMPORARY" } else { "" };
+        denial::explain(self, &wanted_tables(table, options), of_database, error).await
+    }
+
+    async fn explain_denied_read(&mut self, options: &DestinationOptions, error: Error) -> Error {
+        denial::explain(self, &read_tables(options), "", error).await
+    }
+
+    fn login_grant(credentials: &Credentials) -> String {
+        denial::login_grant(credentials)
     }
 
     async fn missing_grants(&mut self, options: &DestinationOptions) -> Result<String> {

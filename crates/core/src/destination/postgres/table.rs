@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::codes::{DUPLICATE_COLUMN, DUPLICATE_OBJECT, DUPLICATE_TABLE, UNIQUE_VIOLATION};
 use super::column::{Storage, TableColumn, describe, types};
 use super::connect::{Connection, value};
-use super::failure::{failure, state};
+use super::failure::{ServerError, failure, state};
 use super::key::MergeKey;
 use super::ledger::PostgresDialect;
 use super::{unsupported, widen};
@@ -47,6 +47,16 @@ const RELATION_SQL: &str = "\
         ARRAY(SELECT CAST(a.attname AS text) FROM pg_catalog.pg_attribute a \
               WHERE a.attrelid = c.oid AND a.attname = ANY ($2)) \
     FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
+
+/// The schema of the search path that has a table with this name, and that the user may not use.
+///
+/// The server ignores such a schema, and everybody may read the catalog.
+const HIDDEN_SQL: &str = "\
+    SELECT CAST(n.nspname AS text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE CAST(c.relname AS text) = $1 AND c.relkind IN ('r', 'p') AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+        AND CAST(n.nspname AS text) = ANY (SELECT CASE trim(both ' \"' FROM p) WHEN '$user' THEN CAST(current_user AS text) \
+                ELSE trim(both ' \"' FROM p) END \
+            FROM unnest(string_to_array(current_setting('search_path'), ',')) p) LIMIT 1";
 
 /// Returns an identifier in double quotes. Double quotes in it are doubled. The end of a name that is too long is
 /// replaced with its hash.
@@ -113,6 +123,21 @@ impl TableConnection for Connection {
 
     async fn has_table(&mut self, table: &TableName) -> Result<bool> {
         Ok(relation(self, table, &[]).await?.is_some())
+    }
+
+    async fn check_absent(&mut self, table: &TableName) -> Result<()> {
+        // The server refuses to look into a schema that the name contains.
+        if table.schema().is_some() {
+            return Ok(());
+        }
+        let (context, name) = ("cannot look up the table", table.own_name());
+        let rows = self.rows(context, HIDDEN_SQL, &[(&name, Type::TEXT)]).await?;
+        match rows.first().map(|row| value::<String>(row, 0)).transpose()? {
+            Some(schema) => {
+                Err(Error::new(ErrorKind::Privilege, context).with_source(ServerError::hidden_by(&schema)))
+            }
+            None => Ok(()),
+        }
     }
 
     fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {
