@@ -131,6 +131,8 @@ mod cli {
     mod names;
     // Commands that only read, with as few settings as they need.
     mod requests;
+    // Mistakes are found before an object is claimed; connections, privileges and languages of the server.
+    mod terminal;
     // `spillway diff`: two exports compared by key.
     mod diff;
     // `spillway publish`: the changes of a delta in a Kinesis stream, and a consumer that applies them.

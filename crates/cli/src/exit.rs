@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use spillway_core::deadline::{Deadline, StopSignal};
 use spillway_core::error::{Error, ErrorKind, Result};
+use spillway_core::report::{Outcome, Report};
 
 /// The result of a command for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +36,33 @@ pub(crate) fn until_signal() -> Result<Deadline> {
 impl Exit {
     /// The exit code of a command that ended with this error.
     pub(crate) fn of(error: &Error) -> Self {
-        if matches!(error.kind(), ErrorKind::Settings | ErrorKind::EventInvalid) {
+        if matches!(error.kind(), ErrorKind::Settings | ErrorKind::EventInvalid | ErrorKind::KeyRefused) {
             Self::Usage
         } else if error.kind() == ErrorKind::Interrupted {
             Self::Interrupted
         } else {
             Self::Failed
+        }
+    }
+
+    /// The exit code of a command for a file with an outcome.
+    pub(crate) fn of_report(report: &Report) -> Self {
+        Self::of_outcome(report.outcome, report.needs_attention)
+    }
+
+    /// The exit code of a command for a file with this outcome. `needs_attention` is that of its report.
+    pub(crate) fn of_outcome(outcome: Outcome, needs_attention: bool) -> Self {
+        match outcome {
+            Outcome::Skipped => Self::Failed,
+            Outcome::FellBack | Outcome::Rejected => Self::NeedsAttention,
+            Outcome::Loaded
+            | Outcome::AlreadyLoaded
+            | Outcome::Superseded
+            | Outcome::HandedOver
+            | Outcome::Replayed => match needs_attention {
+                true => Self::NeedsAttention,
+                false => Self::Done,
+            },
         }
     }
 

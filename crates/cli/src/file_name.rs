@@ -48,6 +48,11 @@ impl FileName {
     }
 }
 
+/// Whether a name is an address in S3.
+pub(crate) fn is_in_s3(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"s3://")
+}
+
 /// A table name from the name of a file: `Shop Orders-1.csv.gz` gives `shop_orders_1`.
 pub(crate) fn table_of(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -191,7 +191,7 @@ async fn run_here(environment: &Environment, request: &Value) -> Result<Value> {
 }
 
 async fn run(dispatch: DispatchSettings, request: Request) -> Result<Value> {
-    let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.without_metrics();
+    let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.for_terminal();
     let deadline = exit::until_signal()?;
     let response = Box::pin(dispatcher.run(request, &deadline)).await?.into_response()?;
     let body = response["body"].as_str().unwrap_or_default();

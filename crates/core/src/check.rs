@@ -257,7 +257,9 @@ fn history_state(probe: AttemptsProbe) -> String {
     let AttemptsProbe { table, exists, missing_indexes, missing_columns } = probe;
     let mut lacks: Vec<String> = Vec::new();
     if !exists {
-        lacks.push(format!("the table {table} does not exist or cannot be read, so failed attempts are only in the log"));
+        lacks.push(format!(
+            "the table {table} does not exist or cannot be read, so failed attempts are only in the log"
+        ));
     }
     if !missing_indexes.is_empty() {
         lacks.push(format!("without these indexes, requests read whole tables: {}", missing_indexes.join("; ")));

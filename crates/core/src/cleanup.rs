@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result, chain};
+use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::{Context, DatabaseSettings};
-use crate::report::is_zero;
+use crate::report::{NotDone, is_zero};
 use crate::store::lease;
 
 /// The leftovers that one cleanup has deleted.
@@ -32,7 +32,7 @@ pub struct Cleared {
     pub attempts: u64,
 }
 
-/// Deletes leases, uploads and staging tables of dead workers, and returns how many.
+/// Deletes leases, uploads and staging tables of dead workers. Returns how many, and what could not be done.
 ///
 /// A lease that has expired since the sweep began stays, because the sweep could not finish the work of its worker.
 ///
@@ -42,15 +42,15 @@ pub(crate) async fn clean_up(
     bucket: &str,
     (begun, older_than): (Timestamp, Duration),
     deadline: &Deadline,
-) -> Cleared {
-    let mut cleared = Cleared::default();
+) -> (Cleared, Vec<NotDone>) {
+    let (mut cleared, mut not_done) = (Cleared::default(), Vec::new());
     match lease::drop_expired(&context.store, bucket, &context.settings.prefixes.lease, begun).await {
         Ok(count) => cleared.leases = count,
-        Err(error) => warn!(error = %chain(&error), "failed to delete expired leases"),
+        Err(error) => not_done.push(failed("expired leases are not deleted", &error)),
     }
     match abort_uploads(context, bucket, older_than).await {
         Ok(count) => cleared.uploads = count,
-        Err(error) => warn!(error = %chain(&error), "failed to abort unfinished uploads"),
+        Err(error) => not_done.push(failed("unfinished uploads are not aborted", &error)),
     }
     let dropped = tokio::select! {
         dropped = drop_staging_tables(context, bucket, older_than) => dropped,
@@ -58,13 +58,16 @@ pub(crate) async fn clean_up(
     };
     match dropped {
         Ok(names) => cleared.staging_tables = names,
-        Err(error) => warn!(error = %chain(&error), "failed to drop staging tables"),
+        Err(error) => not_done.push(failed("staging tables of dead workers are not dropped", &error)),
     }
     match delete_copies(context, bucket, older_than).await {
         Ok(count) => cleared.copies = count,
-        Err(error) => warn!(error = %chain(&error), "failed to delete rows that COPY would have read"),
+        Err(error) => not_done.push(failed("rows that COPY would have read are not deleted", &error)),
     }
-    cleared.attempts = maintain_attempts(context, deadline).await;
+    match maintain_attempts(context, deadline).await {
+        Ok(count) => cleared.attempts = count,
+        Err(error) => not_done.push(failed("the attempt history is not maintained", &error)),
+    }
     info!(
         leases = cleared.leases,
         uploads = cleared.uploads,
@@ -73,7 +76,13 @@ pub(crate) async fn clean_up(
         attempts = cleared.attempts,
         "cleaned up after dead workers"
     );
-    cleared
+    (cleared, not_done)
+}
+
+/// Logs a failure, and returns it for the response.
+fn failed(what: &str, error: &Error) -> NotDone {
+    warn!(error = %chain(error), "{what}");
+    NotDone::new(what, error)
 }
 
 async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Duration) -> Result<Vec<String>> {
@@ -89,11 +98,11 @@ async fn drop_staging_tables(context: &Context, bucket: &str, older_than: Durati
 }
 
 /// Creates what the attempt history lacks, and deletes old attempts. Returns how many.
-async fn maintain_attempts(context: &Context, deadline: &Deadline) -> u64 {
+async fn maintain_attempts(context: &Context, deadline: &Deadline) -> Result<u64> {
     let DatabaseSettings { options, history_days, .. } = &context.settings.database;
     let keep_for = SignedDuration::from_hours(24 * i64::try_from(*history_days).unwrap_or(i64::MAX / 24));
     if context.outage.kind().is_some() {
-        return 0;
+        return Ok(0);
     }
     let before = Timestamp::now().saturating_sub(keep_for).unwrap_or(Timestamp::UNIX_EPOCH);
     let kept = tokio::select! {
@@ -101,17 +110,14 @@ async fn maintain_attempts(context: &Context, deadline: &Deadline) -> u64 {
         error = deadline.reached() => Err(error),
     };
     match kept {
-        Ok(upkeep) => upkeep.deleted,
+        Ok(upkeep) => Ok(upkeep.deleted),
         // Only the owner of the ledger may create the rest, which a check names; or a load holds the table, and the next
         // cleanup tries again.
         Err(error) if matches!(error.kind(), ErrorKind::Privilege | ErrorKind::Conflict) => {
             debug!(error = %chain(&error), "the attempt history is not complete");
-            0
+            Ok(0)
         }
-        Err(error) => {
-            warn!(error = %chain(&error), "failed to keep the attempt history");
-            0
-        }
+        Err(error) => Err(error),
     }
 }
 

@@ -9,6 +9,7 @@ mod extract;
 mod messages;
 mod run;
 mod sync;
+mod terminal;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::outcome_events::EventBus;
 use crate::pipeline::{
-    self, ConfiguredDestinations, Context, CostMeter, KnownOutage, PipelineConfig, Progress, Refresh,
+    self, ConfiguredDestinations, Context, CostMeter, KnownOutage, Operator, PipelineConfig, Progress, Refresh,
 };
 use crate::policy;
 use crate::queue::{self, QueueMessage, UploadQueue};
@@ -104,25 +105,11 @@ impl Dispatcher {
                 outage: KnownOutage::default(),
                 glue_outage: GlueOutage::default(),
                 cost_meter: CostMeter::default(),
+                operator: Operator::Absent,
                 worker: format!("{service} on {}, process {}", pipeline.host, std::process::id()),
                 settings: pipeline,
             },
         }
-    }
-
-    /// Fails if a caller names another table than the key of an object.
-    ///
-    /// # Errors
-    /// Also when the table settings cannot be read.
-    pub async fn check_table(&self, object: &ObjectRef, named: &str) -> Result<()> {
-        self.refresh_tables().await?;
-        self.context.settings.check_table(object, named)
-    }
-
-    /// Writes no metrics, for a process whose standard output is for its result.
-    #[must_use]
-    pub fn without_metrics(self) -> Self {
-        Self { metrics: self.metrics.silent(), ..self }
     }
 
     /// Processes objects with this context, without events, queue and tasks.

@@ -113,6 +113,8 @@ pub(crate) struct SweptFallback {
     pub(crate) finished: Vec<Result<Report>>,
     /// The files that wait for a replay.
     pub(crate) waiting: Vec<Manifest>,
+    /// Why the ledger could not be read during an outage.
+    pub(crate) outage: Option<Error>,
 }
 
 /// Finishes the replays whose workers died after COMMIT. Until then their rows are in the database and in the fallback.
@@ -124,12 +126,14 @@ pub(crate) async fn finish_interrupted(context: &Context, bucket: &str, deadline
     let loaded = match loaded_sources(context, bucket, &manifests, deadline).await {
         Ok(loaded) => loaded,
         // The first sweep after the outage finishes them.
-        Err(error) if is_outage(error.kind()) => return Ok(SweptFallback { finished: Vec::new(), waiting: manifests }),
-        Err(error) => return Ok(SweptFallback { finished: vec![Err(error)], waiting: manifests }),
+        Err(error) if is_outage(error.kind()) => {
+            return Ok(SweptFallback { finished: Vec::new(), waiting: manifests, outage: Some(error) });
+        }
+        Err(error) => return Ok(SweptFallback { finished: vec![Err(error)], waiting: manifests, outage: None }),
     };
     let is_loaded = |manifest: &Manifest| loaded.contains(manifest.source.id.as_str());
     let (interrupted, waiting) = manifests.into_iter().partition(is_loaded);
-    Ok(SweptFallback { finished: replay_all(context, interrupted, deadline).await, waiting })
+    Ok(SweptFallback { finished: replay_all(context, interrupted, deadline).await, waiting, outage: None })
 }
 
 /// Returns the ids of the sources that need no load.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, chain};
 use crate::object::ObjectRef;
 
 /// The outcome of one object. With any of them, the event must not be retried.
@@ -39,6 +40,21 @@ impl Outcome {
             Self::HandedOver => "handed_over",
             Self::Replayed => "replayed",
         }
+    }
+}
+
+/// Work that a request left undone without failing. A later request tries it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotDone {
+    /// What was not done.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl NotDone {
+    pub(crate) fn new(what: impl Into<String>, error: &Error) -> Self {
+        Self { what: what.into(), reason: format!("{}: {}", error.kind(), chain(error)) }
     }
 }
 

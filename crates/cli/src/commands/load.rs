@@ -20,12 +20,11 @@ use spillway_core::local_load::{LocalLoader, LocalRequest, RejectFiles, Repeat};
 use spillway_core::object::ObjectRef;
 use spillway_core::progress::Progress;
 use spillway_core::report::{Outcome, Report};
-use spillway_core::request::Request;
 
 use self::document::{FileDocument, LoadDocument};
 use crate::database::DatabaseOptions;
 use crate::exit::{self, Exit};
-use crate::file_name::{FileName, is_empty_marker};
+use crate::file_name::{FileName, is_empty_marker, is_in_s3};
 use crate::file_pattern::expand;
 use crate::numbers::counted;
 use crate::output::{Format, Style, Styles};
@@ -85,20 +84,21 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         dispatcher: None,
         hinted: HashSet::new(),
     };
+    if files.iter().any(|file| is_in_s3(file)) {
+        loader.log_in().await?;
+    }
     let mut results = Vec::with_capacity(files.len());
     let mut exit = Exit::Done;
     for file in &files {
         let result = Box::pin(loader.load(file)).await;
-        exit = exit.and(result.as_ref().map_or_else(Exit::of, exit_of));
+        exit = exit.and(result.as_ref().map_or_else(Exit::of, Exit::of_report));
         let is_interrupted = result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted);
         results.push(loader.print(&file.to_string_lossy(), result));
         if is_interrupted {
             break;
         }
     }
-    if let Some(local) = &loader.local {
-        local.close().await;
-    }
+    loader.close().await;
     let document = LoadDocument::of(results, files.len());
     if session.output.format() == Format::Json {
         session.output.result(&document, |_| String::new());
@@ -109,18 +109,6 @@ pub(crate) async fn run(arguments: Arguments, session: &Session) -> Result<Exit>
         session.output.next_step(step);
     }
     Ok(exit)
-}
-
-fn exit_of(report: &Report) -> Exit {
-    match report.outcome {
-        Outcome::Loaded | Outcome::AlreadyLoaded | Outcome::Superseded | Outcome::HandedOver | Outcome::Replayed => {
-            Exit::Done
-        }
-        // The object does not exist, or Spillway never loads it.
-        Outcome::Skipped => Exit::Failed,
-        // Only objects in S3 have these outcomes.
-        Outcome::FellBack | Outcome::Rejected => Exit::NeedsAttention,
-    }
 }
 
 /// The files, with patterns replaced by the names that match.
@@ -141,6 +129,25 @@ fn names(arguments: &Arguments) -> Result<Vec<OsString>> {
 }
 
 impl Loader<'_> {
+    /// Logs in to the database before any object in S3 is claimed: after a mistake in a setting, all objects stay where they are.
+    async fn log_in(&mut self) -> Result<()> {
+        let pipeline = self.settings.pipeline.clone();
+        let dispatch = DispatchSettings { service: "terminal", pipeline, tasks: None, upload_queue_url: None };
+        let dispatcher = Box::pin(Dispatcher::connect(dispatch)).await.for_terminal();
+        Box::pin(dispatcher.log_in(&self.deadline)).await?;
+        self.dispatcher = Some(dispatcher);
+        Ok(())
+    }
+
+    async fn close(&self) {
+        if let Some(local) = &self.local {
+            local.close().await;
+        }
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.close().await;
+        }
+    }
+
     async fn load(&mut self, file: &OsStr) -> Result<Report> {
         let name = FileName::of(file)?;
         match &name {
@@ -184,24 +191,11 @@ impl Loader<'_> {
                            under another key";
             return Err(Error::new(ErrorKind::EventInvalid, message).for_object(object));
         }
-        if self.dispatcher.is_none() {
-            let pipeline = self.settings.pipeline.clone();
-            let dispatch = DispatchSettings { service: "terminal", pipeline, tasks: None, upload_queue_url: None };
-            self.dispatcher = Some(Box::pin(Dispatcher::connect(dispatch)).await.without_metrics());
-        }
         let Some(dispatcher) = &self.dispatcher else {
             return Err(Error::new(ErrorKind::Internal, "the dispatcher is missing"));
         };
-        if let Some(table) = &self.arguments.table.table {
-            dispatcher.check_table(&object, table).await?;
-        }
-        let result = Box::pin(dispatcher.run(Request::Object(object.clone()), &self.deadline)).await?;
-        let mut results = result.results;
-        match (results.failures.pop(), results.reports.pop()) {
-            (Some(error), _) => Err(error),
-            (None, Some(report)) => Ok(report),
-            (None, None) => Err(Error::new(ErrorKind::Internal, "the object has no outcome").for_object(object)),
-        }
+        dispatcher.check_table(&object, self.arguments.table.table.as_deref())?;
+        Box::pin(dispatcher.load(&object, &self.deadline)).await
     }
 
     /// Prints the result of a file as one line.

@@ -3,15 +3,17 @@
 use serde::Deserialize;
 use serde_json::Value;
 use spillway_core::destination::LoadDetails;
+use spillway_core::report::Outcome;
 
 use crate::exit::Exit;
+use crate::json::{list, text};
 use crate::numbers::{count, counted};
 use crate::output::Style;
 use crate::row_counts;
 use crate::session::Session;
 use crate::table::{Align, Table, bytes, duration};
 
-/// Prints the reports, and returns whether one of them needs attention.
+/// Prints the reports and what was not done, and returns the exit code.
 pub(crate) fn print(session: &Session, body: &Value) -> Exit {
     let reports = body["reports"].as_array().map(Vec::as_slice).unwrap_or_default();
     session.output.result(body, |styles| {
@@ -25,16 +27,16 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
             ("key", Align::Left),
         ]);
         for report in reports {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let number = |name: &str| report[name].as_u64().unwrap_or_default();
             table.row(vec![
-                text(&report["outcome"]),
-                text(&report["table"]),
+                name(&report["outcome"]),
+                name(&report["table"]),
                 count(number("rows_stored")),
                 count(number("rows_rejected")),
                 bytes(number("size_bytes")),
                 duration(number("elapsed_ms")),
-                text(&report["object"]["key"]),
+                name(&report["object"]["key"]),
             ]);
             table.paint(0, style(report));
             let load = LoadDetails::deserialize(report).unwrap_or_default();
@@ -55,9 +57,19 @@ pub(crate) fn print(session: &Session, body: &Value) -> Exit {
         ));
         return Exit::NeedsAttention;
     }
-    match reports.iter().any(|report| style(report) != Style::Good && style(report) != Style::Dim) {
-        true => Exit::NeedsAttention,
-        false => Exit::Done,
+    let mut exit = reports.iter().map(exit_of).fold(Exit::Done, Exit::and);
+    for item in list(&body["not_done"]) {
+        session.output.note(&format!("not done: {}: {}", text(&item["what"]), text(&item["reason"])));
+        exit = exit.and(Exit::NeedsAttention);
+    }
+    exit
+}
+
+/// The exit code for a report. That of another version of Spillway may have an unknown outcome.
+fn exit_of(report: &Value) -> Exit {
+    match Outcome::deserialize(&report["outcome"]) {
+        Ok(outcome) => Exit::of_outcome(outcome, report["needs_attention"] == true),
+        Err(_) => Exit::NeedsAttention,
     }
 }
 

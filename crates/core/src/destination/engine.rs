@@ -7,7 +7,9 @@ use super::column::TableColumn;
 use super::idle::Session;
 use super::rows::Rows;
 use super::table::TableConnection;
-use super::{CommitResult, Credentials, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck};
+use super::{
+    CommitResult, Credentials, DestinationOptions, FileClaim, FileSchema, LoadMethod, RowCounts, ScanReason, ValueCheck,
+};
 use crate::error::{Error, Position, Result};
 use crate::ledger::{LedgerConnection, SqlLedger};
 use crate::object::SourceId;
@@ -114,11 +116,8 @@ pub(super) trait LoadConnection: LedgerConnection + TableConnection + Session + 
     ) -> impl Future<Output = Error> + Send;
 
     /// The same for a command that only reads the ledger.
-    fn explain_denied_read(
-        &mut self,
-        options: &DestinationOptions,
-        error: Error,
-    ) -> impl Future<Output = Error> + Send;
+    fn explain_denied_read(&mut self, options: &DestinationOptions, error: Error)
+    -> impl Future<Output = Error> + Send;
 
     /// Returns the statement that lets a user log in to a database and load into it.
     fn login_grant(credentials: &Credentials) -> String;

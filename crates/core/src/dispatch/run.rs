@@ -18,7 +18,7 @@ use crate::policy::is_outage;
 use crate::raw_zone;
 use crate::reconcile::{self, Files};
 use crate::replay::{self, Postponed, Replay, ReplaySelection, SweptFallback, replay};
-use crate::report::is_zero;
+use crate::report::{NotDone, is_zero};
 use crate::request::{Request, Selection, SweepRequest, invalid};
 use crate::route::{self, Route};
 use crate::status::{Status, status};
@@ -43,6 +43,9 @@ pub struct RequestResult {
     /// The leftovers that a sweep has deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cleared: Option<Cleared>,
+    /// What a sweep has not done, without an object that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_done: Vec<NotDone>,
     /// What a replay has left alone because the database is unavailable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postponed: Option<Postponed>,
@@ -84,6 +87,7 @@ impl From<BatchResult> for RequestResult {
             results,
             reports_omitted: 0,
             cleared: None,
+            not_done: Vec::new(),
             postponed: None,
             status: None,
             check: None,
@@ -114,6 +118,7 @@ impl Dispatcher {
         if !matches!(request, Request::Status { .. } | Request::Check { .. } | Request::List { .. }) {
             self.refresh_tables().await?;
         }
+        self.check_before(&request, deadline).await?;
         match request {
             Request::Object(object) => self.run_object(object, deadline).await.map(RequestResult::from),
             Request::Rejects(object) => self.run_rejects(object, deadline).await.map(RequestResult::from),
@@ -147,7 +152,7 @@ impl Dispatcher {
         BatchResult::new(&self.metrics).into()
     }
 
-    async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
+    pub(super) async fn run_object(&self, object: ObjectRef, deadline: &Deadline) -> Result<BatchResult> {
         let route = Route::of_requested(&object, &self.context.settings.prefixes);
         Ok(self.process_one(object, route, deadline).await)
     }
@@ -233,7 +238,8 @@ impl Dispatcher {
     async fn run_sweep(&self, bucket: &str, sweep: &SweepRequest, deadline: &Deadline) -> Result<RequestResult> {
         let (context, older_than, begun) = (&self.context, sweep.older_than(), Timestamp::now());
         let files = Box::pin(reconcile::uploaded_files(context, bucket)).await?;
-        let Files { pending: files, error, .. } = Box::pin(Files::sort(context, bucket, files, deadline)).await;
+        let Files { pending: files, unknown, error, .. } =
+            Box::pin(Files::sort(context, bucket, files, deadline)).await;
         let overdue = files.iter().filter(|file| reconcile::is_overdue(file, older_than)).cloned().collect();
         let loading = deadline.whole_time().zip(deadline.remaining());
         let loading = loading.map(|(whole, left)| deadline.limited_to(left.saturating_sub(whole / SWEEP_RESERVE)));
@@ -248,9 +254,11 @@ impl Dispatcher {
             Ok(finished) => finished.into_iter().for_each(|result| results.add(result)),
             Err(error) => results.add_failure(Some(error)),
         }
+        let mut not_done = Vec::new();
         let fallback = match Box::pin(replay::finish_interrupted(context, bucket, deadline)).await {
-            Ok(SweptFallback { finished, waiting }) => {
+            Ok(SweptFallback { finished, waiting, outage }) => {
                 finished.into_iter().for_each(|result| results.add(result));
+                not_done.extend(outage.map(|error| NotDone::new("replays of dead workers are not finished", &error)));
                 Some(waiting)
             }
             Err(error) => {
@@ -261,10 +269,20 @@ impl Dispatcher {
         self.publish(&mut results).await;
         // These files have another worker, or wait for the database or a free task. The next sweep tries them again.
         let is_waiting = |kind| is_owned_by_another(kind) || waits_for_database(kind) || kind == ErrorKind::Throttled;
+        let of_no_worker = |error: &&Error| is_waiting(error.kind()) && !is_owned_by_another(error.kind());
+        not_done.extend(results.failures.iter().filter(of_no_worker).map(|error| NotDone::new("a file waits", error)));
         results.forget_failures(is_waiting);
         // Without the ledger, the sweep does not know which of the kept files wait. An outage ends by itself.
-        results.add_failure(error.filter(|error| !is_outage(error.kind())));
-        let cleared = Box::pin(clean_up(context, bucket, (begun, older_than), deadline)).await;
+        match error {
+            Some(error) if is_outage(error.kind()) => {
+                let what = format!("the ledger was not asked for {} files that stay in place", unknown.len());
+                not_done.push(NotDone::new(what, &error));
+            }
+            error => results.add_failure(error),
+        }
+        let (cleared, failed) = Box::pin(clean_up(context, bucket, (begun, older_than), deadline)).await;
+        not_done.extend(failed);
+        not_done.truncate(MAX_REPORTS);
         if let Some(fallback) = fallback {
             match Box::pin(reconcile::backlog(context, bucket, &files, &results.reports, &fallback)).await {
                 Ok(backlog) => self.metrics.backlog(&backlog),
@@ -272,7 +290,7 @@ impl Dispatcher {
             }
         }
         Box::pin(raw_zone::register_noted(context, bucket, deadline)).await;
-        Ok(RequestResult { cleared: Some(cleared), ..RequestResult::from(results) })
+        Ok(RequestResult { cleared: Some(cleared), not_done, ..RequestResult::from(results) })
     }
 
     /// Every file under the prefixes, in the order of the listing, without objects that Spillway itself wrote.

@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::destination::{self, Destination, DestinationOptions, IdleConnections, RedshiftDatabase, Tls};
 use crate::error::{ErrorKind, Result};
 use crate::pipeline::{Context, DatabaseAccess, DatabaseSettings};
-use crate::secret::Secrets;
+use crate::secret::{CredentialSettings, Secrets};
 use crate::store::Store;
 
 /// Opens destinations for a run.
@@ -85,17 +85,18 @@ impl Destinations for ConfiguredDestinations {
 
 /// Sends a query to the database in the settings, until the deadline.
 ///
-/// If the database rejects the password, the secret is read again: it may have been rotated.
+/// If the database rejects a password from a secret, the secret is read again: it may have been rotated.
 pub(crate) async fn ask<T>(
     context: &Context,
     deadline: &Deadline,
     query: impl AsyncFn(Box<dyn Destination>) -> Result<T>,
 ) -> Result<T> {
     let options = &context.settings.database.options;
+    let is_in_secret = matches!(context.settings.database.access, DatabaseAccess::Login(CredentialSettings::Secret(_)));
     let send = async |fresh| query(context.destinations.open(options, fresh).await?).await;
     let response = async {
         match send(false).await {
-            Err(error) if error.kind() == ErrorKind::Credentials => send(true).await,
+            Err(error) if error.kind() == ErrorKind::Credentials && is_in_secret => send(true).await,
             result => result,
         }
     };

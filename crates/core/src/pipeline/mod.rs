@@ -23,6 +23,7 @@ mod known_outage;
 mod lake;
 mod load;
 mod load_attempt;
+mod operator;
 mod raw_catalog;
 mod rejects;
 mod single_pass;
@@ -46,6 +47,7 @@ pub(crate) use known_outage::KnownOutage;
 pub(crate) use lake::{LakeObject, clean_up as clean_up_lake, objects as lake_objects, remove as remove_from_lake};
 pub(crate) use load::{LoadResult, finished_entry, load};
 pub(crate) use load_attempt::LoadAttempt;
+pub(crate) use operator::Operator;
 pub(crate) use rejects::{RejectWriter, copy_records};
 pub(crate) use tables::Refresh;
 pub use tables::{TableEntry, TableRules, Tables};
@@ -58,7 +60,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::glue_jobs::GlueJobs;
 use crate::object::{ObjectRef, ObjectVersion};
-use crate::policy::{Action, policy};
+use crate::policy::Action;
 use crate::raw_zone::GlueOutage;
 use crate::reader::{FileReader, ScanResult};
 use crate::report::{Outcome, Report};
@@ -92,6 +94,8 @@ pub(crate) struct Context {
     pub glue_outage: GlueOutage,
     /// Measures the cost of each object.
     pub cost_meter: CostMeter,
+    /// Whether a person reads each error.
+    pub operator: Operator,
     /// Settings.
     pub settings: PipelineConfig,
     /// This worker's name in leases and the ledger.
@@ -155,7 +159,7 @@ async fn reach_outcome(attempt: &Attempt<'_>) -> Result<Report> {
     };
     match read_and_load(attempt, scanned).await {
         Ok(loaded) => finish::loaded(attempt, loaded).await,
-        Err(Failure { error, rows }) => match (policy(error.kind()).action, rows) {
+        Err(Failure { error, rows }) => match (attempt.context.operator.action_after(error.kind()), rows) {
             // Rows for the lake alone do not need the table. The file waits for the ledger.
             (Action::FallBack, Some(_)) if !attempt.config.destination.output.has_database() => Err(error),
             (Action::FallBack, Some(rows)) => finish::fall_back(attempt, &rows, error).await,

@@ -112,9 +112,7 @@ async fn missing_for(
         }
     }
     let database = connection.database.clone();
-    if needs_temporary
-        && let Some(privileges) = lacking(connection, account, (&database, ""), &[TEMPORARY]).await?
-    {
+    if needs_temporary && let Some(privileges) = lacking(connection, account, (&database, ""), &[TEMPORARY]).await? {
         let object = format!("the database {}", quoted(&database));
         missing.push(MissingGrant { privileges, object, object_sql: format!("{}.*", quoted(&database)) });
     }

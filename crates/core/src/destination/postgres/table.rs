@@ -133,9 +133,7 @@ impl TableConnection for Connection {
         let (context, name) = ("cannot look up the table", table.own_name());
         let rows = self.rows(context, HIDDEN_SQL, &[(&name, Type::TEXT)]).await?;
         match rows.first().map(|row| value::<String>(row, 0)).transpose()? {
-            Some(schema) => {
-                Err(Error::new(ErrorKind::Privilege, context).with_source(ServerError::hidden_by(&schema)))
-            }
+            Some(schema) => Err(Error::new(ErrorKind::Privilege, context).with_source(ServerError::hidden_by(&schema))),
             None => Ok(()),
         }
     }

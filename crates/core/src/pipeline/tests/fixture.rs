@@ -26,8 +26,8 @@ use crate::glue_jobs::GlueJobs;
 use crate::memory_aws::{BUCKET, MemoryAws};
 use crate::object::{ObjectRef, ObjectVersion, SourceId};
 use crate::pipeline::{
-    AfterLoad, Context, CostMeter, DatabaseAccess, DatabaseSettings, Dedupe, KnownOutage, PipelineConfig, TableRules,
-    Tables, process,
+    AfterLoad, Context, CostMeter, DatabaseAccess, DatabaseSettings, Dedupe, KnownOutage, Operator, PipelineConfig,
+    TableRules, Tables, process,
 };
 use crate::raw_zone::GlueOutage;
 use crate::replay::{Replay, ReplaySelection, replay};
@@ -394,6 +394,7 @@ impl Fixture {
             outage: KnownOutage::default(),
             glue_outage: GlueOutage::default(),
             cost_meter: CostMeter::default(),
+            operator: Operator::Absent,
             settings: self.settings.clone(),
             worker: "worker".to_owned(),
         }
