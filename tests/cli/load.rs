@@ -212,6 +212,53 @@ async fn file_with_bad_record_stores_nothing_or_all_others(
     Ok(())
 }
 
+#[rstest]
+#[tokio::test]
+async fn refused_values_are_explained_with_their_limit(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("scanned", "single_pass")] pass: &str,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, qty INT NULL)")).await?;
+    let settings = if pass == "scanned" { site.settings() } else { site.settings().with("BUFFER_MAX_BYTES", 0) };
+    let path = site.file("bad.csv", "id,qty\n1,10\n2,a\n3,b\n4,c\n")?;
+    let plain = site.load(&settings, &[&path]).await?.ensure_code(1)?;
+    ensure!(plain.stderr.contains("set MAX_REJECTS"), "{}", plain.stderr);
+    for arguments in [&[&*path, "--set", "MAX_REJECTS=2"], &[&*path, "--set", "MAX_REJECTS=60%"]] {
+        let ended = site.load(&settings, arguments).await?.ensure_code(1)?;
+        let failure = error(&ended)?;
+        assert_eq!((&failure["record"], &failure["column"]), (&json!(2), &json!("qty")), "{failure}");
+        let text = &ended.stderr;
+        ensure!(text.contains("MAX_REJECTS allows (2 of 4): at least 3 have a value"), "{text}");
+        ensure!(text.contains("raise MAX_REJECTS"), "{text}");
+        let plan = site.plan(&settings, arguments).await?.ensure_code(2)?.json()?;
+        ensure!(
+            failure["message"]
+                .as_str()
+                .is_some_and(|message| message.ends_with(plan["error"]["message"].as_str().unwrap_or("-"))),
+            "{plan} {failure}"
+        );
+    }
+    // No limit can set aside a record of a file that is not UTF-8, or all records.
+    let latin = site.file("latin.csv", b"id,qty\n1,10\n2,\xe4\n")?;
+    let all = site.file("all.csv", "id,qty\nx,10\n2,a\n")?;
+    for (file, reason) in [(&latin, "not an integer"), (&all, "each of the 2 rows")] {
+        for limit in ["MAX_REJECTS=0", "MAX_REJECTS=9"] {
+            if file == &all && limit == "MAX_REJECTS=0" {
+                continue;
+            }
+            let arguments = [&**file, "--set", limit, "--set", "CSV_ENCODING=windows-1252"];
+            let arguments = if file == &latin { &arguments[..] } else { &arguments[..3] };
+            let ended = site.load(&settings, arguments).await?.ensure_code(1)?;
+            ensure!(ended.stderr.contains(reason) && !ended.stderr.contains("set MAX_REJECTS"), "{}", ended.stderr);
+            let plan = site.plan(&settings, arguments).await?.ensure_code(2)?.json()?;
+            assert_eq!(plan["error"]["kind"], json!("data_refused"), "{plan}");
+        }
+    }
+    assert_eq!(site.rows().await?, 0);
+    Ok(())
+}
+
 #[tokio::test]
 async fn rejects_never_replace_a_file() -> Result<()> {
     let site = Site::on(Engine::MariaDb).await?;

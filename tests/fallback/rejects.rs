@@ -113,6 +113,54 @@ async fn values_that_do_not_fit_are_rejected(#[case] engine: Engine, #[case] met
     Ok(())
 }
 
+/// A file of which the table refuses every record has nothing to load, whatever its size and the limit.
+#[rstest]
+#[tokio::test]
+async fn file_whose_values_are_all_refused_falls_back(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("8388608", "0")] buffer_bytes: &str,
+    #[values(1, 20_000)] records: usize,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
+    test_env.sql("INSERT INTO {schema}.orders VALUES (1, 'kept')").await?;
+    let lines: String = (0..records).map(|record| format!("{record},long name {record}\n")).collect();
+    let object = test_env.fixture.account.put(KEY, format!("id,name\n{lines}")).await?;
+    let settings = test_env.settings().with("MAX_REJECTS", 50_000).with("BUFFER_MAX_BYTES", buffer_bytes);
+    let settings = settings.with("LOAD_MODE", "replace");
+    let response = test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let report = &response.body["reports"][0];
+    assert_eq!((&report["outcome"], &report["rows_rejected"]), (&json!("fell_back"), &json!(0)), "{report}");
+    let (state, why) = test_env.ledger(KEY).await?.context("the ledger has no entry")?;
+    assert_eq!(state, "fell_back");
+    ensure!(
+        why.contains("does not fit its column") && why.contains("record 1,") && why.contains("column name"),
+        "{why}"
+    );
+    assert_eq!(test_env.fixture.account.keys("rejected/").await?, Vec::<String>::new());
+    assert_eq!(test_env.rows("SELECT name FROM {schema}.orders").await?, texts(&[["kept"]]));
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn rejects_that_are_not_corrected_stay_in_place(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let test_env = TestEnv::on(engine).await?;
+    test_env.sql("CREATE TABLE {schema}.orders (id INT, name VARCHAR(5))").await?;
+    let object = test_env.fixture.account.put(KEY, "id,name\n1,a\nx,b\ny,c\n").await?;
+    let settings = test_env.settings().with("MAX_REJECTS", 5);
+    test_env.deliver_until_accepted(&settings, &[&object]).await?;
+    let (key, records, _) = rejects(&test_env).await?;
+    let response = test_env.invoke_ingest(&settings, &json!({ "rejects": key })).await?;
+    ensure!(response.is_failure(), "{}", response.body);
+    assert_eq!(test_env.fixture.account.get(&key).await?, records);
+    assert_eq!(test_env.fixture.account.keys("rejected/").await?.len(), 2);
+    assert_eq!(test_env.rows("SELECT name FROM {schema}.orders").await?, texts(&[["a"]]));
+    Ok(())
+}
+
 #[tokio::test]
 async fn too_many_bad_values_fall_back_without_bad_records() -> Result<()> {
     let test_env = TestEnv::new().await?;

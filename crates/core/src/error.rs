@@ -243,6 +243,13 @@ impl Error {
         self
     }
 
+    /// Notes that no limit for bad records can reject the record alone, because it cannot be copied from its file.
+    #[must_use]
+    pub(crate) fn of_whole_file(mut self) -> Self {
+        self.is_of_one_record = false;
+        self
+    }
+
     /// Whether a limit for bad records could reject the record alone.
     pub(crate) fn is_of_one_record(&self) -> bool {
         self.is_of_one_record

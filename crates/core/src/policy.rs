@@ -173,11 +173,15 @@ pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
     let is_about_a_record = error.position().is_some();
     match error.kind() {
         ErrorKind::DataRefused if error.is_of_one_record() => Some(
-            "change the table or the record; to load the file without its bad records, set MAX_REJECTS (UTF-8 files only)",
+            "change the table or the record; to load the file without its bad records, set MAX_REJECTS",
         ),
         ErrorKind::DataRefused if is_about_a_record => Some("change the table or the record"),
         ErrorKind::FileBroken if error.is_of_one_record() => {
             Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
+        }
+        // The message says how many records are bad.
+        ErrorKind::FileBroken if error.message().contains("MAX_REJECTS") => {
+            Some("correct the file; if only these records are bad, raise MAX_REJECTS")
         }
         // Without the name of a setting, the message is about an option, and says what it accepts.
         ErrorKind::Settings if !names_setting(error.message()) => None,

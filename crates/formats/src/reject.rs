@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::numbers::with_thousands;
 use crate::{Error, ErrorKind, Position, Result};
 
 /// The most rejected records per file, even if the settings allow more. It bounds memory.
@@ -120,8 +121,14 @@ impl Rejects {
     pub(crate) fn add(&mut self, code: RejectCode, error: &Error, start: Position) -> Result<()> {
         self.count += 1;
         if self.count > self.max {
-            let (max, last) = (self.max, error.message());
-            let message = format!("more than {max} records are bad (MAX_REJECTS); the last one: {last}");
+            let (max, last) = (with_thousands(self.max), error.message());
+            let message = match self.max {
+                MAX_REJECTS => {
+                    format!("more than {max} records are bad, the most that a file may have; the last one: {last}")
+                }
+                1 => format!("more than {max} record is bad (MAX_REJECTS); the last one: {last}"),
+                _ => format!("more than {max} records are bad (MAX_REJECTS); the last one: {last}"),
+            };
             return Err(Error::new(ErrorKind::Invalid, message).at(start));
         }
         self.pending.push(Reject::new(code, error));

@@ -78,6 +78,7 @@ pub use probe::{LedgerProbe, Probe};
 pub(crate) use redshift::redshift_statements;
 pub use redshift::{RedshiftDatabase, RedshiftKeys, RedshiftLogin, RedshiftServer, RedshiftSettings};
 pub use succession::Succession;
+pub(crate) use value_rejects::RejectCounts;
 pub use value_rejects::ValueRejects;
 
 /// Returns the destination that the credentials name. Its first call connects.

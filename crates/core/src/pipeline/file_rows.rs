@@ -3,7 +3,9 @@
 //! They can be read any number of times: once for each try to load them, once for the lake, and once for the fallback.
 
 use crate::batch::BatchStream;
-use crate::error::Result;
+use crate::destination::{RejectCounts, ValueRejects};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::TableConfig;
 use crate::reader::{FileReader, ScanResult};
 use crate::row_objects::{self, Manifest};
 use crate::store::Store;
@@ -82,6 +84,36 @@ impl<'a> FileRows<'a> {
             }
             Some(_) | None => 0,
         }
+    }
+
+    /// The list that collects rows with refused values; `None` if the limit allows no more bad records.
+    pub(crate) fn value_rejects(&self, limit: RejectLimit) -> Option<ValueRejects> {
+        let remaining = self.remaining_rejects(limit);
+        (remaining > 0).then(|| ValueRejects::new(remaining))
+    }
+
+    /// Adds to the error of a refused value what the user must know about the limit of bad records, and about wider columns.
+    ///
+    /// `value_rejects` has the rows that were set aside before the error.
+    pub(crate) fn explain_refusal(
+        &self,
+        config: &TableConfig,
+        value_rejects: Option<&ValueRejects>,
+        error: Error,
+    ) -> Error {
+        if error.kind() != ErrorKind::DataRefused || !error.is_of_one_record() {
+            return error;
+        }
+        let limit = config.files.limits.rejects;
+        let Some(scan) = self.scanned_file().map(|(_, scan)| scan).filter(|scan| scan.can_extract_records()) else {
+            return error.of_whole_file();
+        };
+        if !limit.is_on() {
+            return error;
+        }
+        let records = self.rows + self.rows_rejected;
+        let counts = RejectCounts { max: limit.max_of(records), records, unreadable: scan.rejects.len() as u64 };
+        value_rejects.unwrap_or(&ValueRejects::new(0)).above_limit(error, counts)
     }
 
     /// The bad records of the scan, in file order.

@@ -135,6 +135,23 @@ async fn write_fallback(attempt: &Attempt<'_>, rows: &FileRows<'_>, reason: &str
     fallback::write(store, catalog, settings, &write, rows.open().await?, || attempt.fence_before_publish()).await
 }
 
+/// Leaves a file of corrected records in its place, because its records are still bad. A person corrects them there again.
+///
+/// # Errors
+/// Returns the cause, unless an earlier attempt has loaded the file.
+pub(super) async fn leave_corrected_records(attempt: &Attempt<'_>, cause: Error) -> Result<Report> {
+    if attempt.is_commit_in_doubt()
+        && let Some(entry) = finished_entry(attempt).await?
+    {
+        return loaded(attempt, FileResult::NotNeeded { entry, counted: None }).await;
+    }
+    // The failed load, or an earlier attempt, may have copied records that are still in this file.
+    rejects::remove_earlier(attempt).await?;
+    lake::clean_up(attempt, LedgerState::Rejected).await?;
+    Err(cause
+        .advised("nothing was loaded, and the file is still in its place; correct its records, then load it again"))
+}
+
 /// Finishes a file whose fallback object exists: registers the object in Glue, which may be repeated, and moves the
 /// file.
 pub(super) async fn already_fell_back(attempt: &Attempt<'_>, manifest: &Manifest) -> Result<Report> {

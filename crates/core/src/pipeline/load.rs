@@ -39,7 +39,8 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
     let mut tries = 0;
     let mut reread_secret = attempt.starts_with_fresh_credentials();
     loop {
-        let error = match load_once(attempt, rows, reread_secret).await {
+        let value_rejects = rows.value_rejects(attempt.config().files.limits.rejects).map(Arc::new);
+        let error = match load_once(attempt, rows, value_rejects.clone(), reread_secret).await {
             Ok(result) => return Ok(result),
             Err(error) => error,
         };
@@ -47,6 +48,7 @@ pub(crate) async fn load(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Res
             info!(error = %chain(&error), "a value does not fit its column, trying a wider one");
             continue;
         }
+        let error = rows.explain_refusal(attempt.config(), value_rejects.as_deref(), error);
         tries += 1;
         let delay = backoff(tries, jitter());
         let waited = started.elapsed() + delay;
@@ -101,11 +103,16 @@ fn jitter() -> f64 {
     if cfg!(test) { fastrand::f64() / 1000.0 } else { fastrand::f64() }
 }
 
-async fn load_once(attempt: &impl LoadAttempt, rows: &FileRows<'_>, reread_secret: bool) -> Result<LoadResult> {
+async fn load_once(
+    attempt: &impl LoadAttempt,
+    rows: &FileRows<'_>,
+    value_rejects: Option<Arc<ValueRejects>>,
+    reread_secret: bool,
+) -> Result<LoadResult> {
     let destination = attempt.destination(reread_secret).await?;
     let body = attempt.body(&rows.body_sha256, rows.decoded_bytes);
     let stored = match attempt.config().destination.output.has_database() {
-        true => store_rows(attempt, rows, (&*destination, &body)).await?,
+        true => store_rows(attempt, rows, value_rejects, (&*destination, &body)).await?,
         false => claim_only(attempt, rows, (&*destination, &body)).await?,
     };
     let Stored { mut claim, counts, table_rejects } = match stored {
@@ -188,9 +195,9 @@ struct Stored {
 async fn store_rows(
     attempt: &impl LoadAttempt,
     rows: &FileRows<'_>,
+    value_rejects: Option<Arc<ValueRejects>>,
     (destination, body): (&dyn Destination, &Body),
 ) -> Result<StoreResult> {
-    let value_rejects = value_rejects(attempt, rows);
     let claim = FileClaim { value_rejects: value_rejects.clone(), ..attempt.claim() };
     let schema = FileSchema::Final { schema: &rows.schema, body };
     let begun = destination.begin(&claim, schema).await;
@@ -204,8 +211,13 @@ async fn store_rows(
         WriteResult::Written(counts) => counts,
         WriteResult::NeedsScan(reason) => return Err(scanned_before(reason)),
     };
-    let table_rejects = value_rejects.map(|rejects| rejects.collected()).unwrap_or_default();
-    check_count(rows.rows, counts.rows_parsed + table_rejects.len() as u64)?;
+    let table_rejects = value_rejects.as_ref().map(|rejects| rejects.collected()).unwrap_or_default();
+    let checked = check_count(rows.rows, counts.rows_parsed + table_rejects.len() as u64)
+        .and_then(|()| value_rejects.map_or(Ok(()), |rejects| rejects.check_not_all(rows.rows)));
+    if let Err(error) = checked {
+        load.undo().await;
+        return Err(error);
+    }
     Ok(StoreResult::Stored(Stored { claim: load, counts, table_rejects }))
 }
 
@@ -227,12 +239,6 @@ async fn claim_only(
 
 fn scanned_before(reason: ScanReason) -> Error {
     Error::new(ErrorKind::Internal, format!("the database asked for another scan of a scanned file: {reason}"))
-}
-
-/// The list that collects rows with refused values; `None` if the settings allow no more bad records.
-fn value_rejects(attempt: &impl LoadAttempt, rows: &FileRows<'_>) -> Option<Arc<ValueRejects>> {
-    let remaining = rows.remaining_rejects(attempt.config().files.limits.rejects);
-    (remaining > 0).then(|| Arc::new(ValueRejects::new(remaining)))
 }
 
 /// Fails unless a pass returned as many rows as the scan.

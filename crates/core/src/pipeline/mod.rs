@@ -162,11 +162,19 @@ async fn reach_outcome(attempt: &Attempt<'_>) -> Result<Report> {
         Err(Failure { error, rows }) => match (attempt.context.operator.action_after(error.kind()), rows) {
             // Rows for the lake alone do not need the table. The file waits for the ledger.
             (Action::FallBack, Some(_)) if !attempt.config.destination.output.has_database() => Err(error),
+            (Action::FallBack | Action::Reject, _) if attempt.has_corrected_records() && is_about_records(&error) => {
+                finish::leave_corrected_records(attempt, error).await
+            }
             (Action::FallBack, Some(rows)) => finish::fall_back(attempt, &rows, error).await,
             (Action::Reject, _) => finish::reject(attempt, error).await,
             (Action::Fail, _) | (Action::FallBack, None) => Err(error),
         },
     }
+}
+
+/// Whether the records of a file are the reason of a failure.
+fn is_about_records(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::FileBroken | ErrorKind::DataRefused)
 }
 
 /// Reads the file and loads its rows: open → decompress → parse → infer types → load.
@@ -186,7 +194,10 @@ pub(crate) async fn load_file<A: LoadAttempt>(attempt: &A, reader: FileReader) -
     let (peeked_rows, rejection) = match single_pass::load(attempt, &reader).await? {
         SinglePass::Done(result) => return Ok(FileResult::of_single_pass(result)),
         SinglePass::NeedsScan(peeked_rows) => (peeked_rows, None),
-        SinglePass::NotLoadable(error) if !A::HAS_FALLBACK => return Err(error.into()),
+        SinglePass::NotLoadable(error) if !A::HAS_FALLBACK => {
+            let error = if reader.has_other_encoding() { error.of_whole_file() } else { error };
+            return Err(error.into());
+        }
         SinglePass::NotLoadable(error) => (None, Some(error)),
     };
     let scan = match peeked_rows {

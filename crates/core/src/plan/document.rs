@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::destination::{FilledColumn, FoundTable, OperationCounts, TypeChange};
+use crate::destination::{FilledColumn, FoundTable, OperationCounts, TypeChange, ValueRejects};
 use crate::error::{Error, Result, chain};
 use crate::pipeline::TableConfig;
 use crate::plan::routing::RoutePlan;
@@ -303,11 +303,15 @@ impl Plan {
 
     /// # Errors
     /// When the load would fail because of a value.
-    pub(super) fn add_values(&mut self, count: ValueCount) -> Result<()> {
+    pub(super) fn add_values(
+        &mut self,
+        count: ValueCount,
+        explain: impl FnOnce(&ValueRejects, Error) -> Error,
+    ) -> Result<()> {
         if let Some(table) = &mut self.table {
             table.operations = count.operations();
         }
-        let (values, rejected) = count.finish();
+        let (values, rejected) = count.finish(explain);
         self.values = Some(values);
         self.rows_rejected += rejected?;
         Ok(())

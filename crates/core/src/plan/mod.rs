@@ -24,8 +24,7 @@ pub use row_changes::DeletesPlan;
 
 use crate::aws::sdk_config;
 use crate::destination::{
-    Body, FileClaim, FileSchema, FoundTable, Inspection, LedgerState, Product, TableChanges, ValueRejects,
-    changes_hint, inspect_new,
+    Body, FileClaim, FileSchema, FoundTable, Inspection, LedgerState, Product, TableChanges, changes_hint, inspect_new,
 };
 use crate::error::{ErrorKind, Result};
 use crate::key_columns::KeyFields;
@@ -241,7 +240,7 @@ impl Planner {
                 None => break,
             }
         }
-        plan.add_values(count)?;
+        plan.add_values(count, |rejects, error| rows.explain_refusal(&file.config, Some(rejects), error))?;
         plan.add_deletes(&file.config, table_rows)
     }
 
@@ -256,13 +255,12 @@ impl Planner {
             }
         };
         let destination = destinations.open(&config.destination, false).await?;
-        let remaining = rows.remaining_rejects(config.files.limits.rejects);
         let claim = FileClaim {
             source: file.version.clone(),
             table: config.name.clone(),
             worker: String::new(),
             started_at: Timestamp::now(),
-            value_rejects: (remaining > 0).then(|| Arc::new(ValueRejects::new(remaining))),
+            value_rejects: rows.value_rejects(config.files.limits.rejects).map(Arc::new),
             table_changes: TableChanges::default(),
             succession: None,
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::destination::{OperationCounts, RowChecker, TypeChange};
+use crate::destination::{OperationCounts, RowChecker, TypeChange, ValueRejects};
 use crate::error::{Error, Result};
 use crate::plan::document::{FIRST, RejectedRecord, ValuesPlan};
 use spillway_formats::Batch;
@@ -12,6 +12,10 @@ pub(super) struct ValueCount {
     checker: Box<dyn RowChecker>,
     /// The most rows that may be rejected because of their values.
     may_reject: u64,
+    /// The rows that a load would reject.
+    rejects: ValueRejects,
+    /// All rows so far.
+    all_rows: u64,
     rows: u64,
     values: u64,
     last_record: Option<u64>,
@@ -26,6 +30,8 @@ impl ValueCount {
         Self {
             checker,
             may_reject,
+            rejects: ValueRejects::new(may_reject),
+            all_rows: 0,
             rows: 0,
             values: 0,
             last_record: None,
@@ -43,6 +49,7 @@ impl ValueCount {
         {
             self.failure = Some(unknown);
         }
+        self.all_rows += batch.rows() as u64;
         for error in self.checker.check(batch) {
             self.add_error(error);
         }
@@ -59,7 +66,7 @@ impl ValueCount {
         }
         if is_new_row {
             self.rows += 1;
-            if self.rows == self.may_reject.saturating_add(1) && self.failure.is_none() {
+            if !self.rejects.add(&error) && self.failure.is_none() {
                 self.failure = Some(error);
             }
         }
@@ -67,8 +74,12 @@ impl ValueCount {
 
     /// If a load would give a column a wider type and try again, does the same: the count starts again. Returns the change.
     pub(super) fn widen(&mut self) -> Option<TypeChange> {
+        if self.failure.is_none() {
+            self.failure = self.rejects.check_not_all(self.all_rows).err();
+        }
         let change = self.checker.widen(self.failure.as_ref()?)?;
-        (self.rows, self.values, self.last_record, self.failure) = (0, 0, None, None);
+        (self.all_rows, self.rows, self.values, self.last_record, self.failure) = (0, 0, 0, None, None);
+        self.rejects = ValueRejects::new(self.may_reject);
         self.by_column.clear();
         self.first.clear();
         Some(change)
@@ -81,10 +92,11 @@ impl ValueCount {
 
     /// Returns the counts, and the number of rows that a load would reject.
     ///
-    /// The second result is the error of the load, if it would fail.
-    pub(super) fn finish(self) -> (ValuesPlan, Result<u64>) {
-        let Self { rows, values, by_column, first, failure, .. } = self;
-        (ValuesPlan { rows, values, by_column, first }, failure.map_or(Ok(rows), Err))
+    /// The second result is the error of the load, if it would fail. `explain` adds to it what a load adds.
+    pub(super) fn finish(self, explain: impl FnOnce(&ValueRejects, Error) -> Error) -> (ValuesPlan, Result<u64>) {
+        let Self { rejects, rows, values, by_column, first, failure, .. } = self;
+        let result = failure.map_or(Ok(rows), |error| Err(explain(&rejects, error)));
+        (ValuesPlan { rows, values, by_column, first }, result)
     }
 }
 
@@ -114,7 +126,8 @@ mod tests {
             rows.end_row(Position { record: index, line: index + 1, byte: index * 10 });
         }
         count.add(&rows);
-        count.finish()
+        assert!(count.widen().is_none());
+        count.finish(|_, error| error)
     }
 
     #[test]

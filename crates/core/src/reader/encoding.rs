@@ -22,6 +22,11 @@ pub(super) fn detects_encoding(format: StreamFormat, options: &ReadOptions) -> b
 }
 
 impl FileReader {
+    /// Whether the settings say that CSV files have another encoding than UTF-8. Their records cannot be set aside.
+    pub(crate) fn has_other_encoding(&self) -> bool {
+        !matches!(self.options.csv.encoding, TextEncoding::Utf8 | TextEncoding::Auto)
+    }
+
     /// The options, with the encoding of the file.
     pub(super) async fn options_with_encoding(&self, format: StreamFormat) -> Result<Cow<'_, ReadOptions>> {
         if !detects_encoding(format, &self.options) {

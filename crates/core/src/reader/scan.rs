@@ -11,6 +11,7 @@ use crate::reader::streamed::{BadRecords, ScanSummary, StreamedRows};
 use crate::reader::{FileLayout, FileReader};
 use spillway_formats::decoder::{Decoder, Layout};
 use spillway_formats::detect::Format;
+use spillway_formats::numbers::with_thousands;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::infer::Inference;
@@ -131,9 +132,21 @@ impl FileReader {
         if rows > 0 && bad <= self.options.limits.rejects.max_of(records) {
             return Ok(());
         }
-        let message =
-            format!("{bad} of {records} records are bad, more than MAX_REJECTS allows; the first: {}", first.reason);
-        Err(Error::new(ErrorKind::FileBroken, message).at(first.position))
+        let (bad, of_all) = (with_thousands(bad), with_thousands(records));
+        let what = match (rows, records) {
+            (0, 1) => "the only record is bad".to_owned(),
+            (0, _) => format!("each of the {of_all} records is bad; the first"),
+            (_, _) => {
+                let max = with_thousands(self.options.limits.rejects.max_of(records));
+                let verb = if rejects.len() == 1 { "is" } else { "are" };
+                format!("{bad} of {of_all} records {verb} bad, more than MAX_REJECTS allows ({max}); the first")
+            }
+        };
+        let error = Error::new(ErrorKind::FileBroken, format!("{what}: {}", first.reason)).at(first.position);
+        Err(match &first.column {
+            Some(column) => error.in_column(column),
+            None => error,
+        })
     }
 }
 

@@ -22,7 +22,6 @@ use crate::pipeline::{Attempt, Context, Dedupe, finished_entry};
 use crate::plan::{self, Plan};
 use crate::reader::{FileReader, ScanResult};
 use crate::report::{Outcome, Report};
-use crate::route;
 
 pub(crate) use record::{RunRecord, StoredRecord};
 
@@ -282,8 +281,7 @@ impl From<String> for Declined {
 /// Reads the file and compares it with its table.
 async fn plan_file(attempt: &Attempt<'_>) -> Result<(Plan, ScannedFile), Declined> {
     let (source, config) = (&attempt.source, &attempt.config);
-    if attempt.table.is_none() || route::rejects_table(&attempt.context.settings.prefixes, &source.object.key).is_some()
-    {
+    if attempt.table.is_none() || attempt.has_corrected_records() {
         return Err("the key is not that of a file for a table".to_owned().into());
     }
     decide::check_settings(config, source)?;

@@ -135,20 +135,63 @@ async fn value_that_the_table_rejects_is_written_with_its_error(
 
 /// If the table rejects more values than allowed, none of the rows are loaded, and the whole file falls back.
 #[rstest]
-#[case(0, FILE)]
-#[case(1, "id,note\n1,two\n2,two\n")]
+#[case(0, FILE, "does not fit the column")]
+#[case(
+    1,
+    "id,note\n1,two\n2,two\n",
+    "MAX_REJECTS allows (1 of 2): at least 2 have a value that does not fit its column"
+)]
+#[case(9, "id,note\n1,two\n2,two\n", "each of the 2 rows has a value that does not fit its column")]
+#[case(9, "id,note\n1\n2,two\n", "the only row")]
 #[tokio::test]
 async fn too_many_rejected_values_fall_back_as_a_whole(
     #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
     #[case] max_rejects: u64,
     #[case] body: &str,
+    #[case] reason: &str,
 ) {
     let fixture = Fixture::new(reading).with_max_rejects(max_rejects);
     fixture.aws.put(KEY, body);
     fixture.database.refuse_value(Some("two"));
     let report = fixture.process().await.unwrap();
-    assert_eq!((report.outcome, report.rows_rejected), (Outcome::FellBack, 0));
-    fixture.assert_fell_back();
+    let unreadable = u64::from(body.contains("1\n"));
+    assert_eq!((report.outcome, report.rows_rejected), (Outcome::FellBack, unreadable));
+    let why = report.reason.unwrap();
+    assert!(why.contains(reason) && why.contains("column note"), "{why}");
+    match unreadable {
+        0 => fixture.assert_fell_back(),
+        _ => assert_eq!(fixture.objects(), "failed manifest fallback rejects reject-errors"),
+    }
+    assert!(fixture.database.rows().is_empty());
+}
+
+/// Records that are still bad stay in their file. A person corrects them there, and sends the request again.
+#[rstest]
+#[case::cannot_be_read("id,note\n1\n2\n", ErrorKind::FileBroken)]
+#[case::do_not_fit("id,note\n1,two\n2,two\n", ErrorKind::DataRefused)]
+#[tokio::test]
+async fn records_that_are_not_corrected_stay_in_place(
+    #[values(Reading::Buffered, Reading::SinglePass)] reading: Reading,
+    #[values(0, 1, 9)] max_rejects: u64,
+    #[case] body: &str,
+    #[case] kind: ErrorKind,
+) {
+    let mut fixture = fixture(reading, Cause::NoTable);
+    fixture.settings.files.limits.rejects = spillway_formats::reject::RejectLimit::Count(max_rejects);
+    let id = fixture.version(KEY).await.id;
+    let key = route::rejects_key(&fixture.settings.prefixes, &"customers".into(), KEY, &id);
+    fixture.aws.put(&key, body);
+    fixture.database.refuse_value(Some("two"));
+    let before = fixture.objects();
+    let error = fixture.process_key(&key).await.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert_eq!(fixture.objects(), before);
+    assert_eq!(fixture.aws.get(&key).unwrap(), body.as_bytes());
+    assert!(fixture.database.rows().is_empty());
+    // After they are corrected, the same request loads them.
+    fixture.aws.put(&key, "id,note\n1,one\n2,zwei\n");
+    assert_eq!(fixture.process_key(&key).await.unwrap().outcome, Outcome::Loaded);
+    assert_eq!(fixture.database.rows(), ["1,one", "2,zwei"]);
 }
 
 #[rstest]

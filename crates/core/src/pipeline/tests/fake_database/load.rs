@@ -47,7 +47,7 @@ impl FakeLoad {
             return Ok(());
         };
         let error = Error::new(ErrorKind::DataRefused, "the value does not fit the column");
-        let error = error.at(batch.position(row)).in_column(self.columns[column].clone());
+        let error = error.at(batch.position(row)).in_column(self.columns[column].clone()).of_one_record();
         match &self.claim.value_rejects {
             Some(rejects) if rejects.add(&error) => Ok(()),
             Some(_) | None => Err(error),
