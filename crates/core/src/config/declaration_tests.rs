@@ -37,6 +37,22 @@ fn aliases_are_accepted() {
     assert!(accepts(&settings::CSV_DELIMITER, &["tab", "\\t", "\t", ";", "AUTO"]));
 }
 
+#[test]
+fn words_for_booleans_and_delimiters_are_read() {
+    for setting in [&settings::CSV_HEADER, &settings::CATALOG_RAW] {
+        for (words, expected) in [(["true", "YES", "on", "1"], true), (["False", "no", "OFF", "0"], false)] {
+            assert!(words.iter().all(|word| setting.value.parse(word) == Ok(expected)), "{words:?}");
+        }
+        assert_eq!(setting.accepts(), "true or false (also yes, on, 1, no, off, 0)");
+        assert!(!setting.is_accepted("y") && !setting.is_accepted("2"));
+    }
+    for (word, byte) in [("comma", b','), ("Semicolon", b';'), ("TAB", b'\t'), ("pipe", b'|'), ("space", b' ')] {
+        assert_eq!(settings::CSV_DELIMITER.value.parse(word), Ok(Some(byte)), "{word}");
+        assert!(settings::CSV_DELIMITER.accepts().contains(&word.to_lowercase()));
+    }
+    assert!(!settings::CSV_DELIMITER.is_accepted("colon"));
+}
+
 /// Values with which a program reads every setting that it can read.
 const FULL: [&[(&str, &str)]; 3] = [
     &[("RDS_HOST", ""), ("RDS_SECRET_NAME", "s"), ("CSV_KEY", "k"), ("RUST_LOG", ""), ("GLUE_JOB", "j")],

@@ -167,7 +167,7 @@ fn readers(read_by: ReadBy) -> &'static str {
 fn settings_row(setting: &dyn Declared) -> String {
     let info = setting.info();
     let default = info.default.map(|default| format!("`{default}`{}", size(setting, default))).unwrap_or_default();
-    let accepts = setting.choices().map_or_else(|| setting.accepts(), |words| any_of(&words));
+    let accepts = setting.choices().map_or_else(|| setting.accepts(), |words| any_of(&words) + &also(setting));
     let parameter = match info.template {
         Template::Parameter(name) => format!("`{name}`"),
         Template::Fixed => "set by the template".to_owned(),
@@ -187,6 +187,12 @@ fn settings_row(setting: &dyn Declared) -> String {
 /// Whether the table settings can set it.
 fn is_per_table(setting: &dyn Declared) -> bool {
     OF_TABLE.iter().any(|other| other.info().name == setting.info().name)
+}
+
+/// The other spellings of the words, in parentheses.
+fn also(setting: &dyn Declared) -> String {
+    let aliases: Vec<String> = setting.aliases().iter().map(|alias| format!("`{alias}`")).collect();
+    if aliases.is_empty() { String::new() } else { format!(" (also {})", aliases.join(", ")) }
 }
 
 /// The words as code, with "or" before the last one.

@@ -191,6 +191,16 @@ impl Value<Vec<String>> {
     }
 }
 
+impl Value<bool> {
+    /// `true` or `false`, or a word or number that people write for them.
+    pub const fn boolean() -> Self {
+        Self::Choice(&[
+            Choice { name: "true", aliases: &["yes", "on", "1"], value: true },
+            Choice { name: "false", aliases: &["no", "off", "0"], value: false },
+        ])
+    }
+}
+
 impl<T> Choice<T> {
     /// A word without other spellings.
     pub const fn new(name: &'static str, value: T) -> Self {
@@ -233,6 +243,8 @@ pub trait Declared: Sync {
     fn accepts(&self) -> String;
     /// The documented words, when the setting accepts only a list of words.
     fn choices(&self) -> Option<Vec<&'static str>>;
+    /// Other spellings of the documented words.
+    fn aliases(&self) -> Vec<&'static str>;
     /// The smallest and the largest number, when the setting accepts a number.
     fn range(&self) -> Option<(u64, u64)>;
     /// Whether a text is accepted.
@@ -251,14 +263,23 @@ impl<T: Clone + Sync> Declared for Setting<T> {
             Value::Number { noun, min, max, .. } => format!("a {noun} from {min} to {max}"),
             Value::Choice(choices) => {
                 let names: Vec<&str> = choices.iter().map(|choice| choice.name).collect();
-                match names.split_last() {
+                let names = match names.split_last() {
                     Some((last, [])) => (*last).to_owned(),
                     Some((last, others)) => format!("{} or {last}", others.join(", ")),
                     None => String::new(),
+                };
+                match self.aliases().as_slice() {
+                    [] => names,
+                    aliases => format!("{names} (also {})", aliases.join(", ")),
                 }
             }
             Value::Text { form, .. } => (*form).to_owned(),
         }
+    }
+
+    fn aliases(&self) -> Vec<&'static str> {
+        let Value::Choice(choices) = &self.value else { return Vec::new() };
+        choices.iter().flat_map(|choice| choice.aliases).copied().collect()
     }
 
     fn choices(&self) -> Option<Vec<&'static str>> {

@@ -145,7 +145,7 @@ fn required_settings_are_enough_and_defaults_apply() {
 )]
 #[case(
     &[("CATALOG_RAW", "true")],
-    "CATALOG_RAW is \"true\": it needs AFTER_LOAD=keep, because the table is over the files where they are; it accepts true or false"
+    "CATALOG_RAW is \"true\": it needs AFTER_LOAD=keep, because the table is over the files where they are; it accepts true or false (also yes, on, 1, no, off, 0)"
 )]
 #[case(
     &[("RAW_DATABASE", "Spillway_Lake")],
@@ -196,7 +196,7 @@ fn required_settings_are_enough_and_defaults_apply() {
     "MERGE_KEY is \"id,ID\"; it accepts column names separated by commas, each once, with LOAD_MODE=merge, mirror or changes"
 )]
 #[case(&[("LEASE_SECONDS", "0")], "LEASE_SECONDS is \"0\"; it accepts a number of seconds from 5 to 3600")]
-#[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, tab, one ASCII character other than the quote, or its code, such as \\x01")]
+#[case(&[("CSV_DELIMITER", "\"")], "CSV_DELIMITER is \"\\\"\"; it accepts auto, comma, semicolon, tab, pipe, space, one ASCII character other than the quote, or its code, such as \\x01")]
 #[case(&[("MAX_REJECTS", "101%")], "MAX_REJECTS is \"101%\"; it accepts a number, or a share such as 1%")]
 #[case(&[("MAX_DECODED_BYTES", "0")], "MAX_DECODED_BYTES is \"0\"; it accepts a number of bytes from 1")]
 #[case(
@@ -419,7 +419,10 @@ fn a_table_has_the_settings_of_the_environment() {
 #[test]
 fn an_unknown_log_level_is_rejected() {
     let error = LogSettings::read(&Environment::of(&[("LOG_LEVEL", "loud")])).unwrap_err();
-    assert_eq!(error.to_string(), "LOG_LEVEL is \"loud\"; it accepts trace, debug, info, warn, error or off");
+    assert_eq!(
+        error.to_string(),
+        "LOG_LEVEL is \"loud\"; it accepts trace, debug, info, warn, error or off (also warning, fatal, critical)"
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ settings! { Files FILES {
 
     /// Delimiter between the fields of CSV. `auto` detects comma, semicolon, tab or pipe in each file.
     CSV_DELIMITER: Option<u8> = Value::Text {
-        form: "auto, tab, one ASCII character other than the quote, or its code, such as \\x01",
+        form: "auto, comma, semicolon, tab, pipe, space, one ASCII character other than the quote, or its code, such as \\x01",
         parse: delimiter,
     }, All, Template::Parameter("CsvDelimiter"), default "auto";
 
@@ -33,7 +33,7 @@ settings! { Files FILES {
 
     /// Whether the first record of a CSV file contains the column names. Without names, columns are called `col_1`,
     /// `col_2` and so on.
-    CSV_HEADER: bool = Value::Choice(&[Choice::new("true", true), Choice::new("false", false)]),
+    CSV_HEADER: bool = Value::boolean(),
         All, Template::Parameter("CsvHeader"), default "true";
 
     /// Character that makes the next one literal in CSV. `auto` detects a backslash that escapes quotes. With `none`, only
@@ -160,6 +160,10 @@ fn delimiter(text: &str) -> Result<Option<u8>, Reason> {
     match (text.to_ascii_lowercase().as_str(), text.as_bytes()) {
         ("auto", _) => Ok(None),
         ("tab" | "\\t", _) => Ok(Some(b'\t')),
+        ("comma", _) => Ok(Some(b',')),
+        ("semicolon", _) => Ok(Some(b';')),
+        ("pipe", _) => Ok(Some(b'|')),
+        ("space", _) => Ok(Some(b' ')),
         (_, [byte]) if byte.is_ascii() && !matches!(byte, b'\r' | b'\n' | 0) => Ok(Some(*byte)),
         (code, _) => {
             let byte = code.strip_prefix("\\x").filter(|digits| digits.len() == 2);

@@ -105,7 +105,7 @@ settings! { Loading LOADING {
 
     /// `true` registers files that stay in place (`AFTER_LOAD=keep`) in Glue as they are loaded: a table over each raw zone in
     /// `RAW_DATABASE`, with its folders as partitions. See `docs/raw-zone.md`.
-    CATALOG_RAW: bool = Value::Choice(&[Choice::new("true", true), Choice::new("false", false)]),
+    CATALOG_RAW: bool = Value::boolean(),
         All, Template::Parameter("CatalogRaw"), default "false";
 
     /// Where the rows of loaded files are stored. `database` is the table, `lake` is Parquet in S3 under `LAKE_PREFIX`, `both` means
