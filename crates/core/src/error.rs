@@ -229,6 +229,13 @@ impl Error {
         self
     }
 
+    /// Adds another sentence to the message.
+    #[must_use]
+    pub(crate) fn continued(mut self, sentence: &str) -> Self {
+        self.message = format!("{}; {sentence}", self.message);
+        self
+    }
+
     /// Notes that the value could be stored if its column had another type.
     #[must_use]
     pub(crate) fn because_of_type(mut self) -> Self {

@@ -9,7 +9,7 @@ use std::io::Write;
 use crate::error::{Error, ErrorKind, Position, Result};
 use spillway_formats::schema::ColumnType;
 use spillway_formats::schema::value::spelling::{self, DayOrder};
-use spillway_formats::schema::value::{Value, parse};
+use spillway_formats::schema::value::{Value, is_null_token, parse};
 
 use super::column::{NullFill, TableColumn};
 
@@ -22,6 +22,9 @@ const NO_KEY: Rejection = "is missing, but the column is part of the merge key";
 const NO_VALUE: Rejection = "is missing, but the column is NOT NULL";
 /// The rejection of NULL in a NOT NULL column with a default, which also has a value in another row.
 const NO_DEFAULT: Rejection = "is missing, but the column is NOT NULL; its default applies only if the column has no value in any row of the file";
+
+/// The rejection of a time with more decimals of a second than its column stores.
+pub(super) const LONG_FRACTION: Rejection = "has a finer fraction of a second than the column";
 
 /// Checks one field of a row. Returns how the engine encodes it; the default is NULL.
 ///
@@ -37,7 +40,14 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
 ) -> Result<E> {
     let rejected = |reason| value_rejected(column, position, reason);
     let value = match field {
-        Some(bytes) => encode(bytes).map_err(|reason| rejected(reason).because_of_type())?,
+        Some(bytes) => encode(bytes).map_err(|reason| {
+            let error = rejected(reason).because_of_type();
+            if reason.starts_with("is not ") && may_mean_null(bytes) {
+                error.continued(NULL_VALUES_ADVICE)
+            } else {
+                error
+            }
+        })?,
         None => E::default(),
     };
     let is_null = value == E::default();
@@ -48,6 +58,35 @@ pub(super) fn check_field<'a, S, E: Default + PartialEq>(
         return Err(rejected(if column.has_default { NO_DEFAULT } else { NO_VALUE }));
     }
     Ok(value)
+}
+
+/// What a text may need that stands for a missing value.
+const NULL_VALUES_ADVICE: &str = "if it means NULL, set NULL_VALUES to it and to the other texts that mean NULL";
+
+/// Whether a text is one of those with which people and programs write that a value is missing.
+#[cold]
+fn may_mean_null(bytes: &[u8]) -> bool {
+    const WORDS: [&str; 12] = [
+        "missing",
+        "unknown",
+        "undefined",
+        "empty",
+        "void",
+        "not available",
+        "tbd",
+        "#null!",
+        "#value!",
+        "#ref!",
+        "#div/0!",
+        "no data",
+    ];
+    let text = bytes.trim_ascii();
+    let inner = text.strip_prefix(b"(").or(text.strip_prefix(b"[")).or(text.strip_prefix(b"<")).unwrap_or(text);
+    let inner = inner.strip_suffix(b")").or(inner.strip_suffix(b"]")).or(inner.strip_suffix(b">")).unwrap_or(inner);
+    let is_mark = (1..=5).contains(&text.len()) && text.iter().all(u8::is_ascii_punctuation);
+    is_mark
+        || WORDS.iter().any(|word| inner.eq_ignore_ascii_case(word.as_bytes()))
+        || (inner.len() < text.len() && is_null_token(inner))
 }
 
 /// The error for a rejected value.
@@ -149,7 +188,18 @@ pub(super) fn not_an_integer(bytes: &[u8]) -> Rejection {
 pub(super) fn double(bytes: &[u8]) -> Result<f64, Rejection> {
     match parse(ColumnType::Double, Some(bytes)) {
         Some(Value::Double(value)) => Ok(value),
-        _ => spelling::double(bytes).ok_or("is not a number that a float stores exactly"),
+        _ => spelling::double(bytes).ok_or_else(|| not_a_float(bytes)),
+    }
+}
+
+/// Returns the reason why a text is rejected in a column of floats.
+#[cold]
+fn not_a_float(bytes: &[u8]) -> Rejection {
+    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
+    let is_number = text.bytes().any(|byte| byte.is_ascii_digit());
+    match text.parse::<f64>() {
+        Ok(value) if is_number && value.is_infinite() => "is out of the range of a float",
+        _ => "is not a number that a float stores exactly",
     }
 }
 
@@ -167,8 +217,10 @@ pub(super) fn single(bytes: &[u8]) -> Result<f64, Rejection> {
             let shortest = shortest_number(value).filter(|shortest| *shortest as f32 == value);
             Ok(shortest.unwrap_or(value.into()))
         }
+        (None, Some(value)) if value.abs() > f32::MAX.into() => Err("is out of the range of a 32-bit float"),
+        (None, Some(value)) if value as f32 == 0.0 => Err("is too close to zero for a 32-bit float"),
         (None, Some(_)) => Err("has more digits than a 32-bit float stores"),
-        (None, None) => Err("is not a number that a float stores exactly"),
+        (None, None) => Err(not_a_float(bytes)),
     }
 }
 
@@ -227,13 +279,21 @@ pub(super) fn date_time(bytes: &[u8], fraction_digits: u32, order: Option<DayOrd
 
 #[cold]
 fn unusual_date_time(bytes: &[u8], order: Option<DayOrder>) -> Result<i64, Rejection> {
-    spelling::date_time(bytes).or_else(|| spelling::ordered_date_time(bytes, order?)).ok_or("is not a date and time")
+    spelling::date_time(bytes)
+        .or_else(|| spelling::ordered_date_time(bytes, order?))
+        .ok_or_else(|| if has_long_fraction(bytes) { LONG_FRACTION } else { "is not a date and time" })
+}
+
+/// Whether a digit other than zero follows a point after six other digits.
+pub(super) fn has_long_fraction(bytes: &[u8]) -> bool {
+    let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).skip(6).any(|byte| *byte != b'0');
+    memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
 }
 
 /// Checks that a column with this many decimals of a second stores the whole fraction.
 pub(super) fn check_fraction(micros: i64, fraction_digits: u32) -> Result<(), Rejection> {
     let unit = 10i64.pow(6u32.saturating_sub(fraction_digits));
-    if micros % unit == 0 { Ok(()) } else { Err("has a finer fraction of a second than the column") }
+    if micros % unit == 0 { Ok(()) } else { Err(LONG_FRACTION) }
 }
 
 /// Checks that bytes of the file are text, for a column that does not store bytes.
@@ -278,6 +338,24 @@ mod tests {
         ] {
             assert_eq!(digit_counts(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn text_for_a_missing_value_names_the_setting() {
+        for text in ["-", "--", "?", "n/a ", "(null)", "Unknown", "#DIV/0!", "."] {
+            assert_eq!(may_mean_null(text.as_bytes()), text != "n/a ", "{text}");
+        }
+        for text in ["", "x", "1,5", "-5", "nullify", "------"] {
+            assert!(!may_mean_null(text.as_bytes()), "{text}");
+        }
+        let column = super::super::column::nullable_column("INT", ());
+        let refused = |text: &'static str| {
+            let checked =
+                check_field(&column, Some(text.as_bytes()), Position::default(), |_| Err::<u8, _>("is not an integer"));
+            checked.unwrap_err().to_string()
+        };
+        assert!(refused("-").contains("set NULL_VALUES"), "{}", refused("-"));
+        assert!(!refused("x").contains("NULL_VALUES"));
     }
 
     #[test]

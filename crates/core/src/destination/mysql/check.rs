@@ -5,8 +5,8 @@
 //! and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Digits, Rejection, check_characters, check_decimal, check_field, check_utf8, date, date_time, digit_counts, double,
-    not_an_integer, single,
+    Digits, LONG_FRACTION, Rejection, check_characters, check_decimal, check_field, check_utf8, date, date_time,
+    digit_counts, double, not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
@@ -163,7 +163,7 @@ fn float<'a>(
         return Err("is negative, and the column is UNSIGNED");
     }
     if let Some((precision, scale)) = digits {
-        let (whole, fraction) = digit_counts(value.to_string().as_bytes()).ok_or("is not a number in range")?;
+        let (whole, fraction) = digit_counts(value.to_string().as_bytes()).ok_or("has more digits than the column")?;
         if fraction > scale || whole > precision.saturating_sub(scale) {
             return Err("has more digits than the column");
         }
@@ -171,11 +171,12 @@ fn float<'a>(
     Ok(canonical(Value::Double(value), scratch))
 }
 
-/// Checks `-?H{1,3}:MM:SS(.f+)?` up to 837:59:59. With any fraction this is below the type's limit of 838:59:59.
+/// Checks `-?H{1,3}:MM:SS(.f+)?` up to 838:59:59. MySQL stores no fraction of that last second.
 ///
 /// Shorter forms are rejected, because MySQL guesses what they mean.
 fn time<'a>(bytes: &'a [u8], fraction_digits: u32, scratch: &mut Vec<u8>) -> Result<Encoded<'a>, Rejection> {
-    const REASON: Rejection = "is not a time (HH:MM:SS) that the column can store";
+    const REASON: Rejection = "is not a time (HH:MM:SS)";
+    const RANGE: Rejection = "is out of the range of TIME (-838:59:59 to 838:59:59)";
     let bytes = bytes.trim_ascii();
     let text = std::str::from_utf8(bytes).map_err(|_| REASON)?;
     let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -186,11 +187,18 @@ fn time<'a>(bytes: &'a [u8], fraction_digits: u32, scratch: &mut Vec<u8>) -> Res
             && part.bytes().all(|byte| byte.is_ascii_digit())
             && part.parse::<u32>().is_ok_and(|number| number <= max)
     };
-    let is_clock = is_number(hours, 1..=3, 837) && is_number(minutes, 2..=2, 59) && is_number(seconds, 2..=2, 59);
+    let is_clock = is_number(hours, 1..=3, 999) && is_number(minutes, 2..=2, 59) && is_number(seconds, 2..=2, 59);
     let (digits, significant) = (fraction_digits as usize, fraction.trim_end_matches('0'));
     let is_fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_clock || !is_fraction || significant.len() > digits {
+    if !is_clock || !is_fraction {
         return Err(REASON);
+    }
+    let is_last_second = (hours, minutes, seconds) == ("838", "59", "59");
+    if !is_number(hours, 1..=3, 838) || (is_last_second && !significant.is_empty()) {
+        return Err(RANGE);
+    }
+    if significant.len() > digits {
+        return Err(LONG_FRACTION);
     }
     if fraction.len() <= digits {
         return Ok(Encoded::Bytes(bytes));

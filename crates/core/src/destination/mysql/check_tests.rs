@@ -37,7 +37,8 @@ fn sent(type_text: &str, value: &str) -> Option<String> {
 #[case("float", &["0.5", "16777216", "0.1", "-.5"], &["16777217", "0.123456789"])]
 #[case("float(7,2)", &["12345.5"], &["1.125", "123456"])]
 #[case("date", &["2024-02-29"], &["2023-02-29", "0000-00-00", "01/02/2024", "2024-01-01 00:00:01"])]
-#[case("time(3)", &["10:11:12", "8:05:00", "25:10:00", "-100:00:00.125", "837:59:59"], &["1011", "10:11", "839:00:00", "10:11:12.1234", "24:60:00"])]
+#[case("time(3)", &["10:11:12", "8:05:00", "25:10:00", "-100:00:00.125", "838:59:59", "-838:59:59.000", "838:59:58.999"],
+    &["1011", "10:11", "839:00:00", "-839:00:00", "838:59:59.001", "1000:00:00", "10:11:12.1234", "24:60:00"])]
 #[case("year(4)", &["1999", "0000", "2024.0"], &["99", "1900", "2156", "2024.5"])]
 #[case("char(3)", &["abc", "äöü", ""], &["abcd", "ab "])]
 #[case("varchar(3)", &["äöü", "ab "], &["äöüß"])]
@@ -110,7 +111,7 @@ fn type_of(column: &str) -> &'static str {
         "float" => "double",
         "date" => "date",
         "date and time" => "datetime(6)",
-        "time" => "time(6)",
+        "time" | "duration" => "time(6)",
         "boolean" => "tinyint(1)",
         "UUID" => "uuid",
         other => panic!("{other}"),
@@ -229,4 +230,22 @@ fn zeros_that_a_time_column_does_not_store_are_not_sent() {
     assert_eq!(sent("time", "-20:59:18.000").as_deref(), Some("-20:59:18"));
     assert_eq!(sent("time(3)", "20:59:18.210").as_deref(), Some("20:59:18.210"));
     assert_eq!(sent("time(3)", "20:59:18.2185"), None);
+}
+
+#[rstest]
+#[case("time", "10:11:12.5", "has a finer fraction of a second than the column")]
+#[case("time(6)", "839:00:00", "is out of the range of TIME (-838:59:59 to 838:59:59)")]
+#[case("time(6)", "838:59:59.5", "is out of the range of TIME (-838:59:59 to 838:59:59)")]
+#[case("time(6)", "10:11", "is not a time (HH:MM:SS)")]
+#[case("datetime(6)", "2024-01-02 03:04:05.1234567", "has a finer fraction of a second than the column")]
+#[case("double", "-1e400", "is out of the range of a float")]
+#[case("float", "1e39", "is out of the range of a 32-bit float")]
+#[case("float", "-1e400", "is out of the range of a float")]
+#[case("float", "1e-60", "is too close to zero for a 32-bit float")]
+#[case("float", "16777217", "has more digits than a 32-bit float stores")]
+#[case("double", "infinity", "is not a number that a float stores exactly")]
+fn reason_is_the_one_that_applies(#[case] type_text: &str, #[case] text: &str, #[case] reason: &str) {
+    let checked = check(&column_of(type_text), Some(text.as_bytes()), &mut Vec::new(), Position::default());
+    let message = checked.unwrap_err().to_string();
+    assert!(message.contains(&format!("the value {reason};")), "{message}");
 }

@@ -93,7 +93,7 @@ fn check(element: Element, text: &str) -> Result<(), Rejection> {
     match element {
         Element::Real => single(text.as_bytes()).map(drop),
         Element::Double => double(text.as_bytes()).map(drop),
-        Element::Time if super::check::has_long_fraction(text.as_bytes()) => {
+        Element::Time if crate::destination::check::has_long_fraction(text.as_bytes()) => {
             Err("has an element with a finer fraction of a second than the column")
         }
         Element::Time | Element::Document | Element::Other => Ok(()),

@@ -5,8 +5,8 @@
 //! becomes its time in UTC, and `true` and `false` in an integer column become 1 and 0.
 
 use crate::destination::check::{
-    Digits, Rejection, check_characters, check_decimal, check_field, check_fraction, check_utf8, date, date_time,
-    double, not_an_integer, single,
+    Digits, LONG_FRACTION, Rejection, check_characters, check_decimal, check_field, check_fraction, check_utf8, date,
+    date_time, double, has_long_fraction, not_an_integer, single,
 };
 use crate::error::{Position, Result};
 use spillway_formats::schema::ColumnType;
@@ -99,12 +99,15 @@ pub(in crate::destination) fn check_value<'a>(
         Storage::Jsonb if !json::keeps_keys(bytes) => {
             Err("has a repeated key, of which jsonb would store only one, or is nested too deeply")
         }
-        Storage::Json | Storage::Jsonb | Storage::Enum | Storage::Bytea | Storage::ServerParsed => text(bytes),
+        Storage::Bytea => {
+            text(bytes).map_err(|_| "contains a NUL character, which the text of bytea has only as \\x00 or \\000")
+        }
+        Storage::Json | Storage::Jsonb | Storage::Enum | Storage::ServerParsed => text(bytes),
         Storage::Array { element } => {
             scratch.clear();
             if array::write(element, bytes, scratch)? { text(scratch) } else { text(bytes) }
         }
-        Storage::Span if has_long_fraction(bytes) => Err("has a finer fraction of a second than the column"),
+        Storage::Span if has_long_fraction(bytes) => Err(LONG_FRACTION),
         Storage::Span => text(bytes),
         Storage::Unsupported(reason) => Err(reason),
     }
@@ -116,12 +119,6 @@ fn text(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
         Some(_) => Err("contains a NUL character, which PostgreSQL cannot store in text"),
         None => Ok(Encoded::Text(bytes)),
     }
-}
-
-/// Whether a digit other than zero follows a point after six other digits.
-pub(super) fn has_long_fraction(bytes: &[u8]) -> bool {
-    let is_long = |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_digit()).skip(6).any(|byte| *byte != b'0');
-    memchr::memchr2_iter(b'.', b',', bytes).any(|at| is_long(&bytes[at + 1..]))
 }
 
 fn boolean(bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
@@ -170,7 +167,8 @@ fn uuid<'a>(bytes: &[u8], scratch: &'a mut Vec<u8>) -> Result<Encoded<'a>, Rejec
 
 /// Checks a time of day: `H:MM[:SS[.f+]]`.
 fn time(fraction_digits: u32, bytes: &[u8]) -> Result<Encoded<'_>, Rejection> {
-    let micros = spelling::time_of_day(bytes).ok_or("is not a time of day (HH:MM:SS)")?;
+    let micros = spelling::time_of_day(bytes)
+        .ok_or_else(|| if has_long_fraction(bytes) { LONG_FRACTION } else { "is not a time of day (HH:MM:SS)" })?;
     check_fraction(micros, fraction_digits)?;
     Ok(Encoded::Time(micros))
 }
@@ -213,6 +211,7 @@ mod tests {
     #[case("json", -1, &["{\"a\": 1, \"a\": 1e400}"], &["{", "NULL"])]
     #[case("jsonb", -1, &["[1e400, 123456789012345678901234567890.10]"], &["[{\"a\": 1, \"a\": 2}]", "{"])]
     #[case("interval", -1, &["1 day", "P1DT0.123456S", "25:10:00", "00:00:01.000000000", "NULL"], &["0.1234567 s", "0.0000001"])]
+    #[case("interval", -1, &["838:59:59", "-838:59:59.5", "839:00:00"], &["838:59:59.0000001"])]
     #[case("interval", 3, &[], &["1 day"])]
     #[case("money", -1, &[], &["1.00"])]
     fn value_is_accepted_or_rejected(
@@ -238,6 +237,7 @@ mod tests {
             "date" => ("date", -1),
             "date and time" => ("timestamp", -1),
             "time" => ("time", -1),
+            "duration" => ("interval", -1),
             "boolean" => ("bool", -1),
             "UUID" => ("uuid", -1),
             other => panic!("{other}"),
@@ -287,6 +287,21 @@ mod tests {
             assert!(!is_accepted(name, b"\xff"), "{name}");
         }
         assert!(is_accepted("text", b"\\x41") && !is_accepted("text", b"a\0"));
+    }
+
+    #[rstest]
+    #[case("bytea", "a\0", "contains a NUL character, which the text of bytea has only as \\x00 or \\000")]
+    #[case("text", "a\0", "contains a NUL character, which PostgreSQL cannot store in text")]
+    #[case("time", "10:00:00.1234567", "has a finer fraction of a second than the column")]
+    #[case("timestamp", "2024-01-02 10:00:00.1234567", "has a finer fraction of a second than the column")]
+    #[case("interval", "10:00:00.1234567", "has a finer fraction of a second than the column")]
+    #[case("float8", "1e400", "is out of the range of a float")]
+    #[case("float4", "1e39", "is out of the range of a 32-bit float")]
+    fn reason_is_the_one_that_applies(#[case] name: &str, #[case] text: &str, #[case] reason: &str) {
+        let mut scratch = Vec::new();
+        let checked = check(&column_of(name, -1), Some(text.as_bytes()), &mut scratch, Position::default());
+        let message = checked.unwrap_err().to_string();
+        assert!(message.contains(&format!("the value {reason};")), "{message}");
     }
 
     #[test]

@@ -85,12 +85,14 @@ const WRONG_JSON: &str = "a value is not JSON that the column accepts";
 
 /// Reasons for rejected rows, sorted by code.
 #[rustfmt::skip]
-const REASONS: [(&str, &str, &str); 17] = [
+const REASONS: [(&str, &str, &str); 18] = [
     ("22001", "string_data_right_truncation", TOO_LONG),
     ("22003", "numeric_value_out_of_range", OUT_OF_RANGE),
     ("22007", "invalid_datetime_format", WRONG_VALUE),
     ("22008", "datetime_field_overflow", WRONG_VALUE),
     ("22021", "character_not_in_repertoire", WRONG_CHARACTER),
+    // Also the text of bytea with a digit that is not hexadecimal.
+    ("22023", "invalid_parameter_value", WRONG_VALUE),
     ("22030", "duplicate_json_object_key_value", WRONG_JSON),
     ("22032", "invalid_json_text", WRONG_JSON),
     ("22P02", "invalid_text_representation", WRONG_VALUE),
@@ -156,6 +158,12 @@ mod tests {
                 assert_eq!(kind_of(state), Some(kind), "{state}");
             }
         }
+    }
+
+    /// A digit that is not hexadecimal in the text of bytea.
+    #[test]
+    fn wrong_text_of_bytes_has_the_wrong_type() {
+        assert_eq!((kind_of("22023"), reason("22023")), (Some(DataRefused), Some(WRONG_VALUE)));
     }
 
     #[test]
