@@ -58,6 +58,9 @@ pub enum FileValues {
     Typed,
 }
 
+/// Why a column has its type, if a rule names it.
+const SETTINGS_NAME_IT: &str = "the table settings name it";
+
 impl ColumnRule {
     fn default_value(&self) -> Option<&str> {
         match &self.action {
@@ -181,16 +184,26 @@ impl ColumnRules {
     /// When a value of a column does not have the type.
     pub fn set_types(&self, schema: &mut Schema) -> Result<()> {
         for rule in &self.0 {
-            let ColumnAction::Load { column_type, .. } = &rule.action else { continue };
+            let ColumnAction::Load { column_type, default, .. } = &rule.action else { continue };
             let Some(column) = schema.columns.iter_mut().find(|column| column.name == rule.name) else { continue };
+            let own_reason = column.type_reason.reason.clone();
             if let (ColumnType::Text, Some(ValueFormat::Number(_)), Some(number_type)) =
                 (column.column_type, rule.format(), column.candidates.number())
             {
                 column.column_type = number_type;
                 column.type_reason.reason = "the table settings say how its numbers are written".to_owned();
             }
-            let Some(wanted) = column_type else { continue };
+            let Some(wanted) = column_type else {
+                if rule.format().is_some() && column.type_reason.reason == own_reason {
+                    column.type_reason.reason = format!("{own_reason}, with the format in the table settings");
+                } else if default.is_some() {
+                    column.type_reason.reason = format!("{own_reason}, with the default in the table settings");
+                }
+                continue;
+            };
             if column.column_type == *wanted {
+                column.type_reason.reason = SETTINGS_NAME_IT.to_owned();
+                column.type_reason.forced_by_record = None;
                 continue;
             }
             if column.column_type == ColumnType::Binary || !column.candidates.hold(*wanted) {
@@ -201,7 +214,7 @@ impl ColumnRules {
                 return Err(Error::new(ErrorKind::Invalid, message).in_column(&rule.name));
             }
             column.column_type = *wanted;
-            column.type_reason.reason = "the table settings name it".to_owned();
+            column.type_reason.reason = SETTINGS_NAME_IT.to_owned();
             column.type_reason.forced_by_record = None;
         }
         Ok(())

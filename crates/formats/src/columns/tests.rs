@@ -195,6 +195,29 @@ fn types_of_the_rules_replace_inferred_ones() {
     assert!(error.column() == Some("zip") && error.message().contains("record 2"), "{error}");
 }
 
+/// The plan shows that the table settings decide, also if they agree with the values.
+#[test]
+fn reason_of_a_type_names_the_table_settings() {
+    let reason = |rules: &ColumnRules, values: &[&str]| {
+        let mut schema = schema(values);
+        rules.set_types(&mut schema).unwrap();
+        let reason = schema.columns.remove(0).type_reason;
+        (reason.forced_by_record, reason.reason)
+    };
+    let named = |values| reason(&typed(ColumnType::Text), values);
+    assert_eq!(named(&["123"]), (None, "the table settings name it".to_owned()));
+    assert_eq!(named(&["x"]), (None, "the table settings name it".to_owned()));
+    let format = Some(ValueFormat::Number(NumberFormat { decimal: ',', thousands: None, remove: Vec::new() }));
+    let action = ColumnAction::Load { column_type: None, format, default: None };
+    let written = ColumnRules::new(vec![ColumnRule { action, ..load("zip", "zip") }]);
+    let (_, text) = reason(&written, &["1.5"]);
+    assert_eq!(text, "the value in record 1 is not a 64-bit integer, with the format in the table settings");
+    let (_, text) = reason(&ColumnRules::new(vec![with_default("zip", "0")]), &["1", "0"]);
+    assert_eq!(text, "all 2 values are 64-bit integers, with the default in the table settings");
+    let (_, text) = reason(&ColumnRules::new(vec![load("zip", "zip")]), &["1", "0"]);
+    assert_eq!(text, "all 2 values are 64-bit integers");
+}
+
 #[test]
 fn boolean_rule_reads_the_words_that_a_boolean_column_accepts() {
     let values = ["yes", "N", "on", "0", "tRue", "False", " y"];

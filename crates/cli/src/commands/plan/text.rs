@@ -26,7 +26,8 @@ pub(super) fn text(plan: &Plan, database: DatabaseUse, styles: Styles) -> String
         text += &line("rows", &rows(plan));
     }
     text += &columns(plan, styles);
-    text += &records("bad record", &plan.rejects.first, plan.rejects.count);
+    let bad = counted(plan.rejects.count, "bad record");
+    text += &records(&bad, &plan.rejects.first, plan.rejects.count);
     if let Some(table) = &plan.table {
         text += &describe_table(table, database, styles);
     }
@@ -185,16 +186,17 @@ fn values(values: &ValuesPlan) -> String {
     let by_column = values.by_column.iter().map(|(column, number)| format!("{} {}", printable(column), count(*number)));
     let by_column: Vec<String> = by_column.collect();
     let noun = if values.values == 1 { "value that does not fit" } else { "values that do not fit" };
-    let name = format!("{noun}, in {} ({})", counted(values.rows, "record"), by_column.join(", "));
-    records(&name, &values.first, values.values)
+    let heading =
+        format!("{} {noun}, in {} ({})", count(values.values), counted(values.rows, "record"), by_column.join(", "));
+    records(&heading, &values.first, values.values)
 }
 
-/// The first records of a list, by position.
-fn records(name: &str, first: &[RejectedRecord], all: u64) -> String {
+/// A heading and the first records of a list, by position.
+fn records(heading: &str, first: &[RejectedRecord], all: u64) -> String {
     if all == 0 {
         return String::new();
     }
-    let mut text = format!("\n  {}\n", counted(all, name));
+    let mut text = format!("\n  {heading}\n");
     for record in first {
         let column = record.column.as_ref().map(|column| format!(", column {}", printable(column))).unwrap_or_default();
         let line = if record.line == 0 { String::new() } else { format!(", line {}", count(record.line)) };

@@ -151,8 +151,12 @@ impl Family {
             (_, Self::Number(numbers)) => match numbers.kind() {
                 NumberKind::Integer | NumberKind::None => None,
                 NumberKind::Decimal => Some("not a 64-bit integer"),
+                NumberKind::Double if has_exponent(text) => Some("a number with an exponent"),
                 NumberKind::Double => Some("not an exact decimal of at most 38 digits"),
             },
+            (Self::Open | Self::Number(_), _) if kind == FieldKind::Plain && has_leading_zeros(text) => {
+                Some("a number with leading zeros, which a number column does not keep")
+            }
             (Self::Open, Self::Text) if kind == FieldKind::String => Some("a string that is not a date"),
             (Self::Open, Self::Text) if Self::is_spaced(text, kind) => {
                 Some("a number, a date or a boolean with spaces around it")
@@ -274,6 +278,17 @@ impl Family {
             instant: matches!(self, Self::Open | Self::Instant { .. }),
         }
     }
+}
+
+/// Whether a number has an exponent.
+fn has_exponent(number: &[u8]) -> bool {
+    number.iter().any(|byte| matches!(byte, b'e' | b'E'))
+}
+
+/// Whether a text is digits, the first of which is a zero before another one.
+fn has_leading_zeros(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    digits.len() > 1 && digits[0] == b'0' && digits.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether bytes are text in every engine: UTF-8, and without NUL, which PostgreSQL cannot store in text.

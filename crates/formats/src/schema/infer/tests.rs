@@ -210,7 +210,8 @@ fn order_of_values_does_not_change_the_type() {
 #[case("x", "text", "the value in record 10,001 is not a number")]
 #[case("0.25", "decimal(7,2)", "the value in record 10,001 is not a 64-bit integer")]
 #[case("9223372036854775808", "decimal(19,0)", "the value in record 10,001 is not a 64-bit integer")]
-#[case("1e-3", "double", "the value in record 10,001 is not an exact decimal of at most 38 digits")]
+#[case("1e-3", "double", "the value in record 10,001 is a number with an exponent")]
+#[case("007", "text", "the value in record 10,001 is a number with leading zeros, which a number column does not keep")]
 #[case(
     "1e400",
     "text",
@@ -232,6 +233,8 @@ fn late_value_changes_the_type_and_is_named(#[case] last: &str, #[case] expected
 #[case(&["a", "b"], Some(1), "the value in record 1 is not a number, a date or a boolean")]
 #[case(&[" 2024-01-05 "], Some(1), "the value in record 1 is a number, a date or a boolean with spaces around it")]
 #[case(&["12345", "12E34"], Some(2), "the value in record 2 may be a number with an exponent or a code; a type in the table settings decides")]
+#[case(&["007", "008"], Some(1), "the value in record 1 is a number with leading zeros, which a number column does not keep")]
+#[case(&["1e3"], Some(1), "the value in record 1 is a number with an exponent")]
 #[case(&["true", "secret"], Some(2), "the value in record 2 is neither true nor false")]
 #[case(&["2024-01-01", "secret"], Some(2), "the value in record 2 is not a date")]
 #[case(&["2024-01-01 10:00", "secret"], Some(2), "the value in record 2 is not a date with a time of day")]
