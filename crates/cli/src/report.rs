@@ -13,7 +13,7 @@ mod text;
 use jiff::Timestamp;
 use spillway_core::destination::{Run, RunOutcome};
 
-use crate::numbers::count;
+use crate::numbers::{count, counted};
 use crate::table::bytes;
 use chart::{Chart, Layer};
 use series::Series;
@@ -85,16 +85,16 @@ impl Page<'_> {
                 "loaded",
                 "rows loaded",
                 count(rows(RunOutcome::Loaded)),
-                format!("{} records rejected", count(records)),
+                format!("{} rejected", counted(records, "record")),
             ),
             tile(
                 "fell_back",
                 "files fell back",
                 count(files(RunOutcome::FellBack)),
-                format!("{} rows", count(rows(RunOutcome::FellBack))),
+                counted(rows(RunOutcome::FellBack), "row"),
             ),
             tile("rejected", "files rejected", count(files(RunOutcome::Rejected)), "no row stored".to_owned()),
-            tile("failed", "attempts failed", count(failed), format!("{} files", count(files(RunOutcome::Failed)))),
+            tile("failed", "attempts failed", count(failed), counted(files(RunOutcome::Failed), "file")),
             tile("cost", "cost", dollars(cost), "of functions, tasks and S3".to_owned()),
         ];
         format!("<section class=\"tiles\">\n{}</section>\n", parts.concat())

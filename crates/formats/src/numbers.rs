@@ -13,6 +13,11 @@ pub fn with_thousands(number: u64) -> String {
     text
 }
 
+/// A number with its noun: `1 row`, `10,001 rows`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", with_thousands(number), if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +25,10 @@ mod tests {
     #[test]
     fn thousands_are_separated() {
         assert_eq!([0, 999, 1000, 1_234_567].map(with_thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn nouns_follow_their_numbers() {
+        assert_eq!([1, 0, 1000].map(|rows| counted(rows, "row")), ["1 row", "0 rows", "1,000 rows"]);
     }
 }

@@ -190,8 +190,8 @@ fn described(imported: &Value, styles: Styles) -> String {
 fn changes(statistics: &Value) -> String {
     let number = |name: &str| count(statistics[name].as_u64().unwrap_or(0));
     let mut text = format!(
-        "{} rows; {} inserted, {} updated, {} deleted, {} unchanged",
-        number("rows"),
+        "{}; {} inserted, {} updated, {} deleted, {} unchanged",
+        counted(statistics["rows"].as_u64().unwrap_or(0), "row"),
         number("inserted"),
         number("updated"),
         number("deleted"),

@@ -12,7 +12,7 @@ use spillway_core::error::{Error, ErrorKind, Result};
 
 use crate::commands::list::List;
 use crate::exit::Exit;
-use crate::numbers::count;
+use crate::numbers::{count, counted};
 use crate::output::{Style, Styles};
 use crate::report;
 use crate::row_counts;
@@ -199,7 +199,7 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
         if after.is_none() {
             break;
         }
-        session.output.note(&format!("{} runs read", runs.len()));
+        session.output.note(&format!("{} read", counted(runs.len() as u64, "run")));
     }
     let page = report::Page {
         runs: &runs,
@@ -215,7 +215,9 @@ async fn write_report(arguments: &ReportArguments, session: &Session) -> Result<
     })?;
     let written = json!({"file": arguments.out, "runs": runs.len(), "bytes": html.len()});
     session.output.result(&written, |_| {
-        format!("{} runs are in {} ({})\n", runs.len(), arguments.out.display(), bytes(html.len() as u64))
+        let verb = if runs.len() == 1 { "is" } else { "are" };
+        let (runs, page) = (counted(runs.len() as u64, "run"), arguments.out.display());
+        format!("{runs} {verb} in {page} ({})\n", bytes(html.len() as u64))
     });
     Ok(Exit::Done)
 }

@@ -141,7 +141,8 @@ fn of_file(status: &Value, styles: Styles) -> String {
     }
     let fallback = &status["fallback"];
     if fallback.is_object() {
-        lines.push_str(&format!("fallback  {} rows for {}\n", fallback["rows"], text(&fallback["table"])));
+        let rows = counted(fallback["rows"].as_u64().unwrap_or(0), "row");
+        lines.push_str(&format!("fallback  {rows} for {}\n", text(&fallback["table"])));
     }
     for rejects in list(&status["rejects"]) {
         lines.push_str(&format!("rejects   {}\n", stored(rejects)));

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::column::{TableColumn, mismatch, position};
 use crate::error::Result;
+use spillway_formats::numbers::counted;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::header::loose_name;
 
@@ -56,9 +57,10 @@ fn by_position<S>(
     let free: Vec<usize> = (0..columns.len()).filter(is_free).collect();
     if free.len() != unnamed {
         let message = format!(
-            "the file has no header and {unnamed} fields in a record, but table {table} has {} columns to fill; both \
+            "the file has no header and {} in a record, but table {table} has {} to fill; both \
              numbers must be equal, or set CSV_HEADER=true for files with a header",
-            free.len()
+            counted(unnamed as u64, "field"),
+            counted(free.len() as u64, "column")
         );
         return Err(mismatch("col_1", message));
     }

@@ -8,6 +8,7 @@ use crate::destination::Mirror;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint::Failpoint;
 use crate::table_name::TableName;
+use spillway_formats::numbers::counted;
 
 use super::column::TableColumn;
 
@@ -95,9 +96,10 @@ impl Mirror {
         if staged == distinct {
             return Ok(());
         }
+        let repeated = staged.saturating_sub(distinct);
+        let verb = if repeated == 1 { "has" } else { "have" };
         let message = format!(
-            "{} of the {staged} rows of the file have the key of another row, and LOAD_MODE=mirror loads no such file",
-            staged.saturating_sub(distinct)
+            "{repeated} of the {staged} rows of the file {verb} the key of another row, and LOAD_MODE=mirror loads no such file"
         );
         Err(Error::new(ErrorKind::ExportRefused, message))
     }
@@ -130,9 +132,10 @@ impl Mirror {
     }
 
     fn too_many_deletes(&self, table: &TableName, missing: &str, (total, allowed): (u64, u64)) -> Error {
+        let noun = if total == 1 { "row" } else { "rows" };
         let rows = match self.scope.as_slice() {
-            [] => format!("the {total} rows of table {table}"),
-            scope => format!("the {total} rows of table {table} with the same {}", scope.join(", ")),
+            [] => format!("the {total} {noun} of table {table}"),
+            scope => format!("the {total} {noun} of table {table} with the same {}", scope.join(", ")),
         };
         let message = format!(
             "the file would delete {missing} of {rows}, and at most {allowed} may be deleted (MIRROR_MAX_DELETES={})",
@@ -163,8 +166,8 @@ impl Mirror {
 /// The error for rows that are still in the table after they were deleted.
 fn still_present(table: &TableName, rows: u64) -> Error {
     let message = format!(
-        "{rows} rows that the file does not have are still in table {table} after DELETE: a trigger keeps them, or another \
-         session adds rows"
+        "table {table} still has {} that the file does not have after DELETE: a trigger keeps rows, or another session adds rows",
+        counted(rows, "row")
     );
     Error::new(ErrorKind::DataRefused, message)
 }

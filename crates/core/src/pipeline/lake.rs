@@ -16,6 +16,7 @@ use crate::failpoint::Failpoint;
 use crate::object::ObjectRef;
 use crate::pipeline::{Attempt, FileRows, finished_entry};
 use crate::row_objects::{self, Area, Manifest, RowObjects, RowWrite, SealedRows};
+use spillway_formats::numbers::counted;
 use spillway_formats::reject::Reject;
 
 /// The object of a file in the lake, before the ledger names it.
@@ -129,10 +130,12 @@ fn check_same(found: &Manifest, write: &RowWrite<'_>) -> Result<()> {
 /// The error for a published object that does not have the rows of this attempt.
 fn has_other_rows(found: &Manifest) -> Error {
     let message = format!(
-        "an earlier attempt has written {} rows of the file to the lake at {}, and this attempt reads other rows or columns, because \
+        "an earlier attempt has written {} of the file to the lake at {}, and this attempt reads other rows or columns, because \
          the settings or the table have changed since; delete that object, but only if the ledger does not say loaded for the \
          source {}, and the next attempt writes the file again",
-        found.rows, found.key, found.source.id,
+        counted(found.rows, "row"),
+        found.key,
+        found.source.id,
     );
     Error::new(ErrorKind::DestinationTaken, message).for_object(&found.source.object)
 }

@@ -16,6 +16,7 @@ use spillway_formats::csv::CsvDialect;
 use spillway_formats::decoder::{Layout, ReadOptions};
 use spillway_formats::detect::Compression;
 use spillway_formats::json::JsonValues;
+use spillway_formats::numbers::counted;
 use spillway_formats::schema::Schema;
 use spillway_formats::schema::header::column_names;
 
@@ -135,9 +136,9 @@ fn csv_format(text: &TextShape, dialect: &CsvDialect) -> Result<RawFormat, Strin
     let expected = text.records + header_lines as u64;
     if text.lines != expected {
         return Err(format!(
-            "it has {} lines and {} records: a value has a line end, or lines are empty or comments, and Athena \
-             reads each line as a record",
-            text.lines, text.records
+            "it has {} and {}: a value has a line end, or lines are empty or comments, and Athena reads each line as a record",
+            counted(text.lines, "line"),
+            counted(text.records, "record")
         ));
     }
     let text = |byte: u8| char::from(byte).to_string();

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use memchr::{memchr, memchr2};
 
 use super::cursor::LineEnd;
+use crate::numbers::counted;
 
 /// Releases text once as many lines follow it as the footer has.
 #[derive(Debug)]
@@ -68,8 +69,8 @@ impl Footer {
         let checked = result.and_then(|()| match self.has_more_lines || !has_text {
             true => Ok(self.held.len()),
             false => Err(Unskippable(format!(
-                "the file has no line above the {} lines that CSV_SKIP_FOOTER_LINES skips",
-                self.lines
+                "the file has no line above the {} that CSV_SKIP_FOOTER_LINES skips",
+                counted(self.lines as u64, "line")
             ))),
         });
         (released, checked)
@@ -140,8 +141,8 @@ impl Footer {
     #[cold]
     fn too_long(&self) -> Unskippable {
         Unskippable(format!(
-            "{} lines in a row are longer than {} bytes together (MAX_RECORD_BYTES), so they cannot be held back as the last \
-             lines (CSV_SKIP_FOOTER_LINES)",
+            "lines are too long to be held back as the last ones (CSV_SKIP_FOOTER_LINES={}): together they have more than {} bytes \
+             (MAX_RECORD_BYTES)",
             self.lines, self.max_bytes
         ))
     }

@@ -9,6 +9,7 @@ use super::delimiter;
 use super::dialect::{CsvDialect, ShortRecords};
 use super::division::{Division, Sample, SampledField};
 use super::reading::Reading;
+use crate::numbers::counted;
 use crate::{Error, ErrorKind, Result};
 
 /// The byte that begins a comment unless a setting names another.
@@ -54,7 +55,8 @@ fn skipped(sample: Sample<'_>, count: usize) -> Result<Preamble> {
         return Err(Error::new(ErrorKind::Invalid, message).at(sample.start));
     }
     if sample.is_whole_file && lines.rest.is_empty() && skipped > 0 && count > 0 {
-        let message = format!("the file has no line below the {count} lines that CSV_SKIP_LINES skips");
+        let message =
+            format!("the file has no line below the {} that CSV_SKIP_LINES skips", counted(count as u64, "line"));
         return Err(Error::new(ErrorKind::Invalid, message).at(sample.start));
     }
     Ok(Preamble { bytes: lines.offset(), lines: skipped, delimiter: None })

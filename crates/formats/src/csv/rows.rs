@@ -8,6 +8,7 @@ use memchr::memmem;
 
 use super::dialect::{BlankRecords, CsvDialect, ExtraField, ExtraFieldPlace, RepeatedHeaders, ShortRecords};
 use super::state::BACKSLASH;
+use crate::numbers::counted;
 use crate::{Batch, Error, ErrorKind, Position, Result};
 
 /// How a field ended.
@@ -188,7 +189,8 @@ impl Rows {
         invalid(match self.extra_field {
             ExtraField::Absent | ExtraField::Unnamed => {
                 let unnamed = self.unnamed_hint(start);
-                format!("{} fields expected, as in the {first}, but {} found{hint}{unnamed}", self.width, self.fields)
+                let expected = counted(self.width as u64, "field");
+                format!("{expected} expected, as in the {first}, but {} found{hint}{unnamed}", self.fields)
             }
             ExtraField::Empty if self.fields == expected => {
                 "the field after the last column is empty in the first records, but here it has a value; name the column \
@@ -196,8 +198,9 @@ impl Rows {
                     .to_owned()
             }
             ExtraField::Empty => format!(
-                "{} fields and an empty one expected, as in the {first} and the first records, but {} found{hint}",
-                self.width, self.fields
+                "{} and an empty one expected, as in the {first} and the first records, but {} found{hint}",
+                counted(self.width as u64, "field"),
+                self.fields
             ),
         })
     }

@@ -6,6 +6,7 @@
 use crate::destination::codes::NOT_STORED;
 use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position, Result};
+use spillway_formats::numbers::{counted, with_thousands};
 
 use super::codes::{kind_of, reason};
 use super::column::TableColumn;
@@ -56,7 +57,12 @@ pub(super) async fn check_stored(
 /// Reads the warnings of the last statement. Returns an error with the reason of the first real warning.
 pub(super) async fn from_warnings(connection: &mut Connection, result: StatementResult, rows: &SentRows<'_>) -> Error {
     let StatementResult { affected_rows, warnings } = result;
-    let counts = format!("the server stored {affected_rows} of {} rows with {warnings} warnings", rows.count);
+    let counts = format!(
+        "the server stored {} of {} with {}",
+        with_thousands(affected_rows),
+        counted(rows.count, "row"),
+        counted(warnings.into(), "warning")
+    );
     let warnings: Vec<(String, u16, String)> =
         match connection.rows("cannot read the warnings", "SHOW WARNINGS LIMIT 8", ()).await {
             Ok(warnings) => warnings,

@@ -11,6 +11,7 @@ use super::failure::{failure, server_failure, state};
 use crate::destination::codes::NOT_STORED;
 use crate::destination::failure::Phase;
 use crate::error::{Error, ErrorKind, Position, Result};
+use spillway_formats::numbers::{counted, with_thousands};
 
 /// Converts an error that the server returned for a COPY. `first_record` is the record of its first row, if its rows are
 /// consecutive records.
@@ -48,7 +49,11 @@ pub(super) fn check_count(table: &str, action: &str, rows: u64, expected: u64) -
     if rows == expected {
         return Ok(());
     }
-    let message = format!("the server {action} {rows} of {expected} rows: a trigger of table {table} skips rows");
+    let message = format!(
+        "the server {action} {} of {}: a trigger of table {table} skips rows",
+        with_thousands(rows),
+        counted(expected, "row")
+    );
     Err(Error::new(ErrorKind::DataRefused, message))
 }
 

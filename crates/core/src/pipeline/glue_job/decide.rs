@@ -12,6 +12,7 @@ use spillway_formats::csv::{BlankRecords, CsvDialect, ExtraField, RepeatedHeader
 use spillway_formats::decoder::Layout;
 use spillway_formats::detect::looks_compressed;
 use spillway_formats::json::JsonOptions;
+use spillway_formats::numbers::counted;
 
 /// The encoding that the job reads, as plans name it.
 const UTF_8: &str = "UTF-8";
@@ -91,11 +92,10 @@ fn check_shape(plan: &Plan, scan: &ScanResult) -> Result<(), String> {
         None => return Err("the layout of the file is unknown".to_owned()),
     };
     if text.lines != text.records + header_lines {
-        let lines = text.lines;
+        let (lines, records) = (counted(text.lines, "line"), counted(text.records, "record"));
         return Err(format!(
-            "it divides the file into lines, and the file has {lines} lines for {} records: a value has a line break, or a line is not a \
-             record",
-            text.records
+            "it divides the file into lines, and the file has {lines} for {records}: a value has a line break, or a line is not a \
+             record"
         ));
     }
     if text.has_footer {

@@ -28,7 +28,7 @@ fn last_lines_are_skipped(#[case] lines: usize, #[case] file: &str, #[case] expe
 
 #[rstest]
 #[case::all_lines(2, "a\n1\n", "the file has no line above the 2 lines that CSV_SKIP_FOOTER_LINES skips")]
-#[case::one_line(1, "a", "no line above the 1 lines")]
+#[case::one_line(1, "a", "no line above the 1 line that")]
 #[case::within_a_field(1, "a\n\"x\ny\"\n", "the last lines that CSV_SKIP_FOOTER_LINES skips may begin within it")]
 #[case::bad_record_above(1, "a,b\n1\nTotal\n", "2 fields expected")]
 fn file_that_lacks_such_lines_is_rejected(#[case] lines: usize, #[case] file: &str, #[case] words: &str) {
