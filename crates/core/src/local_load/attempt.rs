@@ -228,8 +228,8 @@ impl LoadAttempt for LocalAttempt<'_> {
 pub(crate) fn without_wider_type(error: Error, config: &TableConfig) -> Error {
     match config.destination.changed_types == ChangedTypes::Widen && error.needs_other_type() {
         true => error.advised(
-            "CHANGED_TYPES=widen knows no type for the column that holds its values and this one; change the column or the record, or \
-             set MAX_REJECTS to load the file without its bad records",
+            "CHANGED_TYPES=widen knows no type for the column that holds its values and those of the file; change the column or the \
+             records, or set MAX_REJECTS to load the file without its bad records",
         ),
         false => error,
     }

@@ -3,7 +3,7 @@
 //! They can be read any number of times: once for each try to load them, once for the lake, and once for the fallback.
 
 use crate::batch::BatchStream;
-use crate::destination::{RejectCounts, ValueRejects};
+use crate::destination::{ChangedTypes, RejectCounts, ValueRejects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::TableConfig;
 use crate::reader::{FileReader, ScanResult};
@@ -105,6 +105,7 @@ impl<'a> FileRows<'a> {
             return error;
         }
         let limit = config.files.limits.rejects;
+        let error = self.explain_kept_type(config, error);
         let Some(scan) = self.scanned_file().map(|(_, scan)| scan).filter(|scan| scan.can_extract_records()) else {
             return error.of_whole_file();
         };
@@ -114,6 +115,30 @@ impl<'a> FileRows<'a> {
         let records = self.rows + self.rows_rejected;
         let counts = RejectCounts { max: limit.max_of(records), records, unreadable: scan.rejects.len() as u64 };
         value_rejects.unwrap_or(&ValueRejects::new(0)).above_limit(error, counts)
+    }
+
+    /// Adds why `CHANGED_TYPES=widen` has not helped, if another record than that of the error decides the type of the column.
+    fn explain_kept_type(&self, config: &TableConfig, error: Error) -> Error {
+        if config.destination.changed_types != ChangedTypes::Widen || !error.needs_other_type() {
+            return error;
+        }
+        let name = error.column().unwrap_or_default().to_lowercase();
+        let Some(column) = self.schema.columns.iter().find(|column| column.name.to_lowercase() == name) else {
+            return error;
+        };
+        let decided_by = column.type_reason.forced_by_record;
+        let error = match decided_by.filter(|record| error.position().is_some_and(|at| at.record != *record)) {
+            Some(_) => error.continued(&format!(
+                "CHANGED_TYPES=widen needs a type for all values of the column, and {}",
+                column.type_reason.reason
+            )),
+            None => error,
+        };
+        match column.has_nulls {
+            true => error
+                .continued("CHANGED_TYPES=widen keeps the type of a NOT NULL column if the file lacks a value for it"),
+            false => error,
+        }
     }
 
     /// The bad records of the scan, in file order.
