@@ -57,13 +57,7 @@ fn of_doubt(doubt: Doubt, names: &str, dialect: &CsvDialect) -> Option<String> {
             "points may separate thousands in {names}, because other columns have decimal commas: a new column is text, and an existing \
              number column reads decimal points; set thousands, decimal or type for it in the table settings"
         )),
-        // Files with semicolons often come from countries with decimal commas.
-        Doubt::PossibleThousands => (dialect.delimiter == Some(b';')).then(|| {
-            format!(
-                "all numbers with a point in {names} have three digits after it; if the point separates thousands, set thousands for the \
-                 column in the table settings"
-            )
-        }),
+        Doubt::PossibleThousands => of_thousands(&[names], dialect),
         Doubt::Code => Some(format!(
             "values in {names} may be numbers with an exponent or codes, so a new column is text; type in the table settings decides"
         )),
@@ -78,6 +72,18 @@ fn of_doubt(doubt: Doubt, names: &str, dialect: &CsvDialect) -> Option<String> {
             "only the last record makes {names} text; if it is a line with totals, set CSV_SKIP_FOOTER_LINES to 1"
         )),
     }
+}
+
+/// What to say about columns in which every point may separate thousands. A number column reads a decimal point.
+pub(super) fn of_thousands(columns: &[&str], dialect: &CsvDialect) -> Option<String> {
+    // Files with semicolons often come from countries with decimal commas.
+    (dialect.delimiter == Some(b';') && !columns.is_empty()).then(|| {
+        format!(
+            "all numbers with a point in {} have three digits after it; if the point separates thousands, set thousands for the column in \
+             the table settings",
+            columns.join(", ")
+        )
+    })
 }
 
 /// Whether column names look like the values of a record: a date, `\N`, a number with a fraction, or a number in the first column.
@@ -114,11 +120,19 @@ fn header_of_data(dialect: &CsvDialect, columns: &[String]) -> Option<String> {
     })
 }
 
+/// Whether a character in the name of the only column may be a delimiter.
+pub(crate) fn may_be_delimiter(character: char) -> bool {
+    ",;|".contains(character) || is_unusual_delimiter(character)
+}
+
+fn is_unusual_delimiter(character: char) -> bool {
+    character.is_control() || "~^\u{a6}\u{a7}".contains(character)
+}
+
 /// A file that may have a delimiter which is not detected.
 fn no_delimiter(dialect: &CsvDialect, columns: &[String]) -> Option<String> {
     let [name] = columns else { return None };
-    let is_unusual = |character: char| character.is_control() || "~^\u{a6}\u{a7}".contains(character);
-    let is_likely = dialect.delimiter == Some(b',') && name.chars().any(is_unusual);
+    let is_likely = dialect.delimiter == Some(b',') && name.chars().any(is_unusual_delimiter);
     is_likely.then(|| {
         "the file has one column, and its name contains an unusual character; if that is the delimiter, set CSV_DELIMITER to it, or \
          to its code, such as \\x01"

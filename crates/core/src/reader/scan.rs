@@ -82,6 +82,7 @@ impl FileReader {
         if self.options.columns.keep_columns() {
             summary.suspects.retain_text_columns(|column| inference.is_text(column));
         }
+        summary.suspects.forget_thousands();
         let rules = &self.options.columns;
         let of_file = summary.hint(rules);
         let ScanSummary { column_names, layout, rejects, shape, bytes, .. } = summary;

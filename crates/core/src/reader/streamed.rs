@@ -44,7 +44,11 @@ impl ScanSummary {
     /// What the user may have meant with the file.
     pub(crate) fn hint(&self, rules: &ColumnRules) -> Option<String> {
         let of_file = hint::of_file(self.layout.as_ref(), &self.column_names, rules);
-        hint::joined(of_file.into_iter().chain(self.suspects.hints(&self.shape)))
+        let of_thousands = match &self.layout {
+            Some(Layout::Csv(dialect)) => hint::of_thousands(&self.suspects.thousands(&self.shape, rules), dialect),
+            Some(Layout::Json { .. }) | None => None,
+        };
+        hint::joined(of_file.into_iter().chain(of_thousands).chain(self.suspects.hints(&self.shape)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::reader::shape::{FileShape, ShapeContents};
 use spillway_formats::Batch;
+use spillway_formats::columns::ColumnRules;
 use spillway_formats::schema::value::{is_null_token, spelling};
 
 /// The mark for NULL in files of MySQL and PostgreSQL.
@@ -18,6 +19,8 @@ pub(crate) struct Suspects {
     headers: Found,
     /// The values that are `\N`, by the index of their column in the file.
     null_marks: BTreeMap<usize, NullMarks>,
+    /// The indexes of the columns in which every point may separate thousands; `None` before the first rows.
+    thousands: Option<Vec<usize>>,
 }
 
 /// Some records of a file.
@@ -56,6 +59,20 @@ impl Suspects {
         if has_null_tokens && batch.contains(b'\\') {
             self.observe_null_marks(batch);
         }
+        if batch.rows() > 0 {
+            self.observe_thousands(batch);
+        }
+    }
+
+    /// Only columns whose first rows have such a number are watched, so that this costs other files nothing.
+    fn observe_thousands(&mut self, batch: &Batch) {
+        match &mut self.thousands {
+            None => {
+                let columns = (0..batch.width()).filter(|column| points(batch, *column) == Points::OfThousands);
+                self.thousands = Some(columns.collect());
+            }
+            Some(columns) => columns.retain(|column| points(batch, *column) != Points::Other),
+        }
     }
 
     fn observe_headers(&mut self, batch: &Batch, header: &[Vec<u8>]) {
@@ -90,6 +107,19 @@ impl Suspects {
         });
     }
 
+    /// Drops the numbers whose points may separate thousands, because a scan has looked at all numbers.
+    pub(super) fn forget_thousands(&mut self) {
+        self.thousands = None;
+    }
+
+    /// The columns in which every number with a point may be one of thousands, without those whose type `rules` decide.
+    pub(super) fn thousands<'a>(&self, shape: &'a FileShape, rules: &ColumnRules) -> Vec<&'a str> {
+        let ShapeContents::Text(text) = &shape.contents else { return Vec::new() };
+        let columns = self.thousands.iter().flatten();
+        let names = columns.filter_map(|column| text.names.get(*column).map(String::as_str));
+        names.filter(|name| !rules.decide_type(name)).collect()
+    }
+
     /// What to say about them; `shape` has the names of the file's columns.
     pub(super) fn hints(&self, shape: &FileShape) -> Vec<String> {
         let mut hints = Vec::new();
@@ -116,6 +146,37 @@ impl Suspects {
         }
         hints
     }
+}
+
+/// What the points in the values of a column are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Points {
+    /// No value has a point.
+    None,
+    /// All values are numbers of at most three digits, and three more digits follow each point.
+    OfThousands,
+    /// A value is something else.
+    Other,
+}
+
+/// What the points in a column of these rows are.
+fn points(batch: &Batch, column: usize) -> Points {
+    let mut found = Points::None;
+    for field in (0..batch.rows()).filter_map(|row| batch.field(row, column)) {
+        let number = field.strip_prefix(b"-").unwrap_or(field);
+        let (whole, has_point) = match number {
+            [whole @ .., b'.', a, b, c] if [a, b, c].iter().all(|digit| digit.is_ascii_digit()) => (whole, true),
+            whole => (whole, false),
+        };
+        let is_whole = (1..=3).contains(&whole.len()) && whole.iter().all(u8::is_ascii_digit);
+        match (is_whole, has_point) {
+            (true, true) if whole[0] != b'0' => found = Points::OfThousands,
+            (true, false) => {}
+            _ if is_null_token(field) => {}
+            _ => return Points::Other,
+        }
+    }
+    found
 }
 
 /// Whether a value has no other type than text.
@@ -154,6 +215,24 @@ mod tests {
     }
 
     #[test]
+    fn points_between_thousands_are_found_from_the_first_rows_on() {
+        let watched = |rows: &[&[&str]]| observed(&["a"], rows).thousands.unwrap_or_default();
+        assert_eq!(watched(&[&["1.500"], &["-12"], &[""], &["NULL"], &["999.000"]]), [0]);
+        for rows in [
+            &[&["1.500"][..], &["2.75"]][..],
+            &[&["1.500"], &["0.750"]],
+            &[&["1.500"], &["1234"]],
+            &[&["1.500"], &["1234.500"]],
+            &[&["1.500"], &["x"]],
+            &[&["1.500"], &["1.500.000"]],
+            &[&["1.50"]],
+            &[&["12"], &["1.500"]],
+        ] {
+            assert!(watched(rows).is_empty(), "{rows:?}");
+        }
+    }
+
+    #[test]
     fn null_mark_is_suspect_only_in_text() {
         let mut batch = Batch::new(3);
         for row in [["Ann", "\\N", "\\N"], ["\\N", "5", "\\N"]] {
@@ -162,7 +241,7 @@ mod tests {
         }
         let mut suspects = Suspects::default();
         suspects.observe(&batch, None, false);
-        assert_eq!(suspects, Suspects::default(), "a setting names the texts that mean NULL");
+        assert!(suspects.null_marks.is_empty(), "a setting names the texts that mean NULL");
         suspects.observe(&batch, None, true);
         let is_text = |suspects: &Suspects| suspects.null_marks.values().map(|marks| marks.is_text).collect::<Vec<_>>();
         assert_eq!(is_text(&suspects), [true, false, false]);
