@@ -172,10 +172,20 @@ pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
     }
     let is_about_a_record = error.position().is_some();
     match error.kind() {
-        ErrorKind::DataRefused if error.is_of_one_record() => Some(
-            "change the table or the record; to load the file without its bad records, set MAX_REJECTS",
+        ErrorKind::DataRefused if error.is_of_one_record() && names_remedy(error.message()) => Some(
+            "make the change that the message names, or change the table or the record; to load the file without its bad records, set \
+             MAX_REJECTS",
         ),
+        ErrorKind::DataRefused if is_about_a_record && names_remedy(error.message()) => {
+            Some("make the change that the message names, or change the table or the record")
+        }
+        ErrorKind::DataRefused if error.is_of_one_record() => {
+            Some("change the table or the record; to load the file without its bad records, set MAX_REJECTS")
+        }
         ErrorKind::DataRefused if is_about_a_record => Some("change the table or the record"),
+        ErrorKind::FileBroken if error.is_of_one_record() && names_remedy(error.message()) => Some(
+            "correct the setting that the message names, or the file; if only single records are bad, set MAX_REJECTS to reject them",
+        ),
         ErrorKind::FileBroken if error.is_of_one_record() => {
             Some("correct the file; if only single records are bad, set MAX_REJECTS to reject them")
         }
@@ -183,10 +193,34 @@ pub fn hint(error: &Error, purpose: Purpose) -> Option<&'static str> {
         ErrorKind::FileBroken if error.message().contains("MAX_REJECTS") => {
             Some("correct the file; if only these records are bad, raise MAX_REJECTS")
         }
+        ErrorKind::FileBroken if names_remedy(error.message()) => {
+            Some("correct the setting that the message names, or the file")
+        }
         // Without the name of a setting, the message is about an option, and says what it accepts.
         ErrorKind::Settings if !names_setting(error.message()) => None,
         kind => Some(hint_of_kind(kind)),
     }
+}
+
+/// Returns the advice for the operator of the functions, in lower case and without a full stop.
+///
+/// It is that of the kind, unless the message says that a setting may be wrong, and not the file or the table.
+pub(crate) fn operator_hint(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::FileBroken if names_remedy(error.message()) => {
+            "correct the setting that the message names, or the file, then upload the file again"
+        }
+        ErrorKind::DataRefused if names_remedy(error.message()) => {
+            "change the table so that the record fits, then replay the fallback; or correct the setting that the message names, then \
+             upload the file under another key"
+        }
+        kind => policy(kind).hint,
+    }
+}
+
+/// Whether a message names a setting with which the file may be read as it is meant.
+fn names_remedy(message: &str) -> bool {
+    message.contains("table settings") || names_setting(&message.replace("MAX_REJECTS", ""))
 }
 
 /// Whether a message contains a name such as `MAX_REJECTS`.
@@ -264,7 +298,7 @@ fn hint_of_kind(kind: ErrorKind) -> &'static str {
 
 /// An error with its kind, its causes and the advice, on one line.
 pub(crate) fn describe(error: &Error) -> String {
-    format!("{}: {} ({})", error.kind(), chain(error), policy(error.kind()).hint)
+    format!("{}: {} ({})", error.kind(), chain(error), operator_hint(error))
 }
 
 /// Whether an error means that the database cannot be reached or used at all, whatever the file.
@@ -344,6 +378,32 @@ mod tests {
         let own = Error::new(ErrorKind::Settings, "MAX_REJECTS").advised("own");
         assert_eq!(hint(own, Purpose::Extract), Some("own"));
         assert_eq!(hint(Error::new(ErrorKind::Privilege, "GRANT it").with_advice(), Purpose::Load), None);
+    }
+
+    /// A file that is read with a wrong setting need not be corrected.
+    #[test]
+    fn hint_is_about_the_setting_that_a_message_names() {
+        let at = crate::error::Position::default();
+        let broken = |message: &str| Error::new(ErrorKind::FileBroken, message).at(at);
+        let refused = |message: &str| Error::new(ErrorKind::DataRefused, message).at(at).of_one_record();
+        for error in [
+            broken("if that is the delimiter, set CSV_DELIMITER"),
+            broken("set CSV_ENCODING").of_one_record(),
+            broken("the value does not have the format of the table settings"),
+            refused("the value is not an integer; if it means NULL, set NULL_VALUES"),
+            refused("may begin with the day or the month; set its format in the table settings"),
+        ] {
+            for hint in [hint(&error, Purpose::Load).unwrap(), operator_hint(&error)] {
+                assert!(hint.contains("that the message names"), "{error}: {hint}");
+            }
+        }
+        for error in [broken("the quote is never closed"), refused("the value is not an integer")] {
+            assert_eq!(operator_hint(&error), policy(error.kind()).hint);
+            assert!(!hint(&error, Purpose::Load).unwrap().contains("message names"), "{error}");
+        }
+        let above = broken("more than 2 records are bad (MAX_REJECTS); the last one: 2 fields expected");
+        assert!(hint(&above, Purpose::Load).unwrap().contains("raise MAX_REJECTS"));
+        assert_eq!(operator_hint(&above), policy(ErrorKind::FileBroken).hint);
     }
 
     #[test]

@@ -128,13 +128,22 @@ pub(super) fn find_lacking<'a, S>(
         (UnknownColumns::Ignore | UnknownColumns::Json, _) => {
             Err(mismatch(&missing[0].name, format!("table {table} has none of the file's columns")))
         }
-        (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing)),
+        (UnknownColumns::Refuse, _) => Err(unknown_columns_rejected(table, &missing, schema.schema().columns.len())),
         (UnknownColumns::Add, FileSchema::Provisional { .. }) => Ok(Lacking::NeedsScan),
         (UnknownColumns::Add, FileSchema::Final { .. }) => Ok(Lacking::Add(missing)),
     }
 }
 
-fn unknown_columns_rejected(table: &str, missing: &[&Column]) -> Error {
+fn unknown_columns_rejected(table: &str, missing: &[&Column], columns: usize) -> Error {
+    if let ([only], 1) = (missing, columns)
+        && only.name.chars().any(hint::may_be_delimiter)
+    {
+        let message = format!(
+            "the file has one column, whose name contains a character that is often a delimiter, and table {table} has no such column; if \
+             it is the delimiter of the file, correct CSV_DELIMITER"
+        );
+        return Error::new(ErrorKind::TableMismatch, message).with_advice();
+    }
     if hint::are_like_values(missing.iter().map(|column| column.name.as_str())) {
         let message = format!(
             "table {table} lacks {} of the file's columns; their names look like data: if the file has no header, set CSV_HEADER to false",

@@ -7,7 +7,7 @@ use crate::destination::{LedgerEntry, LedgerOutcome, LedgerState, ObjectPlace};
 use crate::error::{Error, ErrorKind, Result, chain};
 use crate::fallback::{self, Manifest};
 use crate::pipeline::{AfterLoad, Attempt, FileResult, FileRows, finished_entry, lake, rejects};
-use crate::policy::{describe, policy};
+use crate::policy::{describe, operator_hint, policy};
 use crate::report::{Outcome, Report};
 use crate::route;
 
@@ -216,7 +216,7 @@ async fn write_reason(attempt: &Attempt<'_>, cause: &Error, reason: &str) -> Res
         "record": position.map(|position| position.record),
         "line": position.map(|position| position.line),
         "byte": position.map(|position| position.byte),
-        "hint": policy(cause.kind()).hint,
+        "hint": operator_hint(cause),
         "tool_version": env!("CARGO_PKG_VERSION"),
     });
     let key = route::reason_key(&attempt.context.settings.prefixes, &source.object.key, &source.id);
