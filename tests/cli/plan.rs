@@ -123,6 +123,122 @@ async fn values_that_do_not_fit_are_counted(#[values(Engine::MariaDb, Engine::Po
     Ok(())
 }
 
+/// The heading of the list counts values and records, with a plural only where it belongs.
+#[tokio::test]
+async fn values_that_do_not_fit_have_a_readable_heading() -> Result<()> {
+    let site = Site::on(Engine::MariaDb).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, qty SMALLINT NULL)")).await?;
+    for (rows, heading) in [
+        ("1,a\n2,3\n", "  1 value that does not fit, in 1 record (qty 1)\n"),
+        ("x,a\n2,3\n", "  2 values that do not fit, in 1 record (id 1, qty 1)\n"),
+        ("x,1\n2,a\n", "  2 values that do not fit, in 2 records (id 1, qty 1)\n"),
+    ] {
+        let path = site.file("orders.csv", format!("id,qty\n{rows}"))?;
+        let ended = spillway(&site.settings(), &["plan", &path, "--table", TABLE]).await?.ensure_code(2)?;
+        ensure!(ended.stdout.contains(heading), "{}", ended.stdout);
+    }
+    let bad = site.file("bad.csv", "id,qty\n1\n2,3\n")?;
+    let arguments = ["plan", &bad, "--table", TABLE, "--set", "MAX_REJECTS=1"];
+    let ended = spillway(&site.settings(), &arguments).await?.ensure_code(0)?;
+    ensure!(ended.stdout.contains("  1 bad record\n"), "{}", ended.stdout);
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn table_of_another_letter_case_is_named(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("8388608", "0")] buffer_bytes: &str,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    let settings = site.settings().with("BUFFER_MAX_BYTES", buffer_bytes);
+    site.sql("CREATE TABLE {schema}.invoices (id INT NULL)").await?;
+    let path = site.file("in.csv", "id\n1\n")?;
+    let names = |hint: &Value| {
+        hint.as_str().is_some_and(|hint| hint.contains("table Invoices is new") && hint.contains("the table invoices,"))
+    };
+    let plan = spillway(&settings, &["plan", &path, "--json", "--table", "Invoices"]).await?.ensure_code(0)?.json()?;
+    ensure!(names(&plan["hint"]), "{plan}");
+    let loaded = spillway(&settings, &["load", &path, "--json", "--table", "Invoices"]).await?.ensure_code(0)?;
+    ensure!(names(&report(&loaded)?["hint"]), "{loaded:?}");
+    // The table exists now, and the user has been told.
+    let more = site.file("more.csv", "id\n2\n")?;
+    let plan = spillway(&settings, &["plan", &more, "--json", "--table", "Invoices"]).await?.ensure_code(0)?.json()?;
+    assert_eq!(plan["hint"], Value::Null, "{plan}");
+    let other = spillway(&settings, &["plan", &more, "--json", "--table", "others"]).await?.ensure_code(0)?.json()?;
+    assert_eq!(other["hint"], Value::Null, "{other}");
+    Ok(())
+}
+
+#[rstest]
+#[tokio::test]
+async fn wider_type_that_does_not_exist_names_the_record_that_needs_it(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, day DATE NULL)")).await?;
+    let settings = site.settings().with("CHANGED_TYPES", "widen");
+    let cases = [
+        (
+            "id,day\n1,2024-01-01 10:00:00\n2,2024-01-02 11:00:00\n3,soon\n",
+            "the value in record 3 is not a date with a time of day",
+        ),
+        ("id,day\n3000000000,2024-01-01\n,2024-01-02\n", "keeps the type of a NOT NULL column"),
+    ];
+    for (body, reason) in cases {
+        let path = site.file("orders.csv", body)?;
+        let ended = site.load(&settings, &[&path]).await?.ensure_code(1)?;
+        ensure!(ended.stderr.contains(reason), "{}", ended.stderr);
+        let plan = site.plan(&settings, &[&path]).await?.ensure_code(2)?.json()?;
+        ensure!(plan["error"]["message"].as_str().is_some_and(|message| message.contains(reason)), "{plan}");
+    }
+    assert_eq!(site.rows().await?, 0);
+    Ok(())
+}
+
+/// Points between thousands are in the hint, also if the file is read once.
+#[rstest]
+#[tokio::test]
+async fn numbers_that_may_be_thousands_have_a_hint(
+    #[values(Engine::MariaDb, Engine::Postgres)] engine: Engine,
+    #[values("8388608", "0")] buffer_bytes: &str,
+) -> Result<()> {
+    let site = Site::on(engine).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, price DECIMAL(9,3) NULL)")).await?;
+    let settings = site.settings().with("BUFFER_MAX_BYTES", buffer_bytes);
+    let hint = async |name: &str, body: &str| -> Result<Value> {
+        let path = site.file(name, body)?;
+        Ok(report(&site.load(&settings, &[&path]).await?.ensure_code(0)?)?["hint"].clone())
+    };
+    let found = hint("thousands.csv", "id;price\n1;1.500\n2;12\n3;2.750\n").await?;
+    let expected = "all numbers with a point in price have three digits after it";
+    assert_eq!(found.as_str().map(|hint| hint.matches(expected).count()), Some(1), "{found}");
+    assert_eq!(hint("prices.csv", "id;price\n1;1.500\n2;12\n3;2.75\n").await?, Value::Null);
+    assert_eq!(hint("weights.csv", "id,price\n1,1.500\n2,12\n3,2.750\n").await?, Value::Null);
+    Ok(())
+}
+
+#[tokio::test]
+async fn hint_names_the_setting_that_may_be_wrong() -> Result<()> {
+    let site = Site::on(Engine::MariaDb).await?;
+    site.sql(&format!("CREATE TABLE {{schema}}.{TABLE} (id INT NOT NULL, qty INT NULL, day DATE NULL)")).await?;
+    for (body, arguments, expected) in [
+        (
+            "id,qty,day\n1,2,2024-01-01\n",
+            &["--set", "CSV_DELIMITER=semicolon"][..],
+            "correct the setting that the message names",
+        ),
+        ("id~qty~day\n1~2~2024-01-01\n", &[], "correct CSV_DELIMITER"),
+        ("id,qty,day\n1,-,2024-01-01\n", &[], "set NULL_VALUES"),
+        ("id,qty,day\n1,2,01/02/2024\n", &[], "make the change that the message names"),
+    ] {
+        let path = site.file("orders.csv", body)?;
+        let ended = site.load(&site.settings(), &[&[&*path], arguments].concat()).await?.ensure_code(1)?;
+        ensure!(ended.stderr.contains(expected), "{expected}: {}", ended.stderr);
+    }
+    Ok(())
+}
+
 /// Files with every kind of value, a bad record, other formats, and values that only some databases store.
 const FILES: [(&str, &[u8]); 13] = [
     ("types.csv", b"i,d,f,b,day,at,seen,t\n1,1.50,1e300,true,2024-01-02,2024-01-02 03:04:05,2024-01-02T03:04:05Z,x\n"),

@@ -11,6 +11,7 @@ use super::engine::Request;
 use super::table::{Creation, TableConnection, columns_of_new_table};
 use crate::error::Result;
 use crate::ledger::reported;
+use crate::table_name::TableName;
 use spillway_formats::schema::{Column, Schema};
 
 /// Number of columns that a change names.
@@ -27,6 +28,8 @@ struct Changes {
     made: Vec<String>,
     /// The change in the transaction of the rows.
     in_transaction: Option<String>,
+    /// What to say about a new table beside another one of nearly the same name.
+    similar_table: Option<String>,
 }
 
 impl TableChanges {
@@ -51,9 +54,22 @@ impl TableChanges {
         reported(self.made())
     }
 
+    /// Returns what to say about a new table whose name differs from that of another one only in letter case.
+    pub fn similar_table_hint(&self) -> Option<String> {
+        self.changes().similar_table.clone()
+    }
+
     /// Removes the change of a transaction that was not committed.
     pub fn roll_back(&self) {
-        self.changes().in_transaction = None;
+        let mut changes = self.changes();
+        if changes.in_transaction.take().is_some() {
+            changes.similar_table = None;
+        }
+    }
+
+    /// Notes that the load creates `table`, and that `similar` existed before.
+    pub(super) fn record_similar_table(&self, table: &TableName, similar: Option<&str>) {
+        self.changes().similar_table = similar.map(|similar| similar_table_hint(table, similar));
     }
 
     /// The columns that need a wider type.
@@ -76,6 +92,14 @@ impl TableChanges {
     }
 }
 
+/// What to say about a new table whose name differs from that of `similar` only in letter case.
+pub(crate) fn similar_table_hint(table: &TableName, similar: &str) -> String {
+    format!(
+        "table {table} is new, although the database has the table {similar}, whose name differs only in letter case; if the rows \
+         belong there, load files with exactly that name"
+    )
+}
+
 /// Creates the table of a file, and notes that unless another worker has created it at the same moment.
 pub(super) async fn create_table<C: TableConnection>(
     connection: &mut C,
@@ -83,8 +107,11 @@ pub(super) async fn create_table<C: TableConnection>(
     schema: &Schema,
 ) -> Result<()> {
     let (columns, mode) = (columns_of_new_table(&schema.columns, request.options), &request.options.load_mode);
+    // Before the table exists: a server that does not tell such names apart may store this one in another case.
+    let similar = connection.similar_table(&request.file.table).await?;
     if connection.create_table(&request.file.table, &columns, mode).await? == Creation::Created {
         note(request, created(&connection.new_columns(&columns, mode)));
+        request.file.table_changes.record_similar_table(&request.file.table, similar.as_deref());
     }
     Ok(())
 }
@@ -147,10 +174,12 @@ mod tests {
     fn only_the_change_in_the_transaction_is_rolled_back() {
         let changes = TableChanges::default();
         changes.record("added".to_owned());
+        changes.record_similar_table(&"Orders".into(), Some("orders"));
         changes.clone().record_in_transaction("created".to_owned());
         assert_eq!(changes.made(), ["added", "created"]);
+        assert!(changes.similar_table_hint().is_some_and(|hint| hint.contains("Orders") && hint.contains("orders")));
         changes.roll_back();
-        assert_eq!(changes.made(), ["added"]);
+        assert_eq!((changes.made(), changes.similar_table_hint()), (vec!["added".to_owned()], None));
     }
 
     #[test]

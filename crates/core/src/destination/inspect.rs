@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use spillway_formats::Batch;
 use spillway_formats::schema::{Column, Schema};
 
+use super::changes::similar_table_hint;
 use super::column::{Lacking, NullFill, TableColumn, check_missing, find, find_lacking};
 use super::engine::{LoadConnection, Request};
 use super::extra::json_column;
@@ -55,6 +56,8 @@ pub enum FoundTable {
         create_sql: String,
         /// The columns of the new table that receive values.
         columns: Vec<FilledColumn>,
+        /// What to say about another table whose name differs only in letter case.
+        similar: Option<String>,
     },
     /// The table exists.
     Existing {
@@ -249,8 +252,10 @@ async fn found_table<C: LoadConnection>(
         let create_sql = connection.create_sql(table, &columns_of_new_table(file_columns, options), mode)?;
         let mut columns = connection.new_columns(file_columns, mode);
         changed.iter().for_each(|changed| changed.restore_fields(&mut columns));
+        let similar = connection.similar_table(table).await?;
+        let similar = similar.map(|similar| similar_table_hint(table, &similar));
         return Ok((
-            FoundTable::Missing { create_sql, columns: filled(&columns) },
+            FoundTable::Missing { create_sql, columns: filled(&columns), similar },
             ColumnChecker::new(columns, operations),
         ));
     }
@@ -342,6 +347,6 @@ pub fn inspect_new(product: Product, table: &TableName, schema: &Schema, mode: &
             (create_sql, filled(&new), ColumnChecker::<postgres::connect::Connection>::new(new, operations))
         }
     };
-    let table = FoundTable::Missing { create_sql, columns: filled };
+    let table = FoundTable::Missing { create_sql, columns: filled, similar: None };
     Ok(Inspection::of_new_table(table, values))
 }

@@ -41,6 +41,9 @@ pub(super) trait TableConnection: Send {
     /// [`ErrorKind::Privilege`].
     fn check_absent(&mut self, table: &TableName) -> impl Future<Output = Result<()>> + Send;
 
+    /// Returns the name of another table of the same schema that differs from this one only in letter case, if there is one.
+    fn similar_table(&mut self, table: &TableName) -> impl Future<Output = Result<Option<String>>> + Send;
+
     /// Returns the statement that creates the table.
     ///
     /// # Errors

@@ -62,7 +62,7 @@ use crate::glue_jobs::GlueJobs;
 use crate::object::{ObjectRef, ObjectVersion};
 use crate::policy::Action;
 use crate::raw_zone::GlueOutage;
-use crate::reader::{FileReader, ScanResult};
+use crate::reader::{FileReader, ScanResult, hint};
 use crate::report::{Outcome, Report};
 use crate::route;
 use crate::store::Store;
@@ -213,7 +213,8 @@ async fn load_scanned<A: LoadAttempt>(
     (reader, scan): (FileReader, ScanResult),
     rejection: Option<Error>,
 ) -> Result<FileResult, Failure> {
-    attempt.set_hint(scan.hint.clone());
+    let own_hint = scan.hint.clone();
+    attempt.set_hint(own_hint.clone());
     if scan.schema.columns.is_empty() {
         return empty_file(&attempt.config().destination.load_mode).map_err(Failure::from);
     }
@@ -224,11 +225,10 @@ async fn load_scanned<A: LoadAttempt>(
         None => load(attempt, &rows).await,
     };
     // Only for columns that this load has created: the others are there on purpose.
-    if !attempt.table_changes().made().is_empty()
-        && let Some(hint) = changes_hint(&rows.schema)
-    {
-        attempt.set_hint(Some(hint));
-    }
+    let changes = attempt.table_changes();
+    let of_changes = if changes.made().is_empty() { None } else { changes_hint(&rows.schema) };
+    let hints = of_changes.or(own_hint).into_iter().chain(changes.similar_table_hint());
+    attempt.set_hint(hint::joined(hints));
     result.map(|result| FileResult::of_scan(result, &rows)).map_err(|error| Failure { error, rows: Some(rows) })
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result, chain};
 use crate::pipeline::LoadAttempt;
 use crate::pipeline::load::{LoadResult, commit, while_claimed};
 use crate::policy::{Action, Retry, policy};
-use crate::reader::{FileReader, PassResult, PeekedFile, StreamedRows};
+use crate::reader::{FileReader, PassResult, PeekedFile, StreamedRows, hint};
 use crate::route;
 
 /// Maximum expected size, decompressed, of a file whose table is created in the transaction of its rows.
@@ -122,7 +122,8 @@ async fn try_load(
         // The load is dropped, so the server rolls back.
         PassResult::Stopped(reason) => return Ok(needs_scan(&reason)),
     };
-    attempt.set_hint(summary.hint(&attempt.config().files.columns));
+    let hints = summary.hint(&attempt.config().files.columns).into_iter();
+    attempt.set_hint(hint::joined(hints.chain(attempt.table_changes().similar_table_hint())));
     let elsewhere = async {
         attempt.register_raw(None, &summary.shape).await?;
         attempt.remove_earlier_rejects().await

@@ -11,8 +11,9 @@ use crate::plan::routing::RoutePlan;
 use crate::plan::row_changes::{DeletesPlan, not_checked};
 use crate::plan::values::ValueCount;
 use crate::plan::{Place, is_result};
-use crate::policy::{Action, Purpose, hint, policy};
+use crate::policy::{Action, Purpose, hint, operator_hint, policy};
 use crate::reader::ScanResult;
+use crate::reader::hint::joined;
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::{Column, ColumnType};
 
@@ -264,7 +265,11 @@ impl Plan {
     pub(super) fn add_table(&mut self, config: &TableConfig, table: FoundTable) {
         let (exists, columns, sql, ignored_columns) = match table {
             FoundTable::NotNeeded => (None, Vec::new(), Vec::new(), Vec::new()),
-            FoundTable::Missing { create_sql, columns } => (Some(false), columns, vec![create_sql], Vec::new()),
+            FoundTable::Missing { create_sql, columns, similar } => {
+                let hints = self.hint.take().into_iter().chain(similar);
+                self.hint = joined(hints);
+                (Some(false), columns, vec![create_sql], Vec::new())
+            }
             FoundTable::Existing { columns, add_sql, ignored } => (Some(true), columns, add_sql, ignored),
         };
         for FilledColumn { name, type_text, field } in columns {
@@ -339,7 +344,7 @@ impl Plan {
             hint: match place {
                 Place::Local => hint(&error, Purpose::Load)
                     .unwrap_or("make the change that the message names, then run the command again"),
-                Place::S3 => policy.hint,
+                Place::S3 => operator_hint(&error),
             },
         });
         Ok(())

@@ -83,6 +83,15 @@ impl TableConnection for Connection {
         }
     }
 
+    async fn similar_table(&mut self, table: &TableName) -> Result<Option<String>> {
+        let sql = "SELECT TABLE_NAME FROM information_schema.TABLES \
+             WHERE TABLE_SCHEMA = ? AND LOWER(TABLE_NAME) = LOWER(?) ORDER BY TABLE_NAME";
+        let names: Vec<String> =
+            self.rows("cannot look for a table of a similar name", sql, self.schema_and_name(table)).await?;
+        // The collation decides whether the server tells such names apart.
+        Ok(names.into_iter().find(|name| name != table.own_name()))
+    }
+
     fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {
         create_table_statement(table, columns, mode, self.facts.is_mariadb)
     }

@@ -138,6 +138,16 @@ impl TableConnection for Connection {
         }
     }
 
+    async fn similar_table(&mut self, table: &TableName) -> Result<Option<String>> {
+        let sql = "SELECT c.relname::text FROM pg_catalog.pg_class c \
+             WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = COALESCE($1, current_schema())) \
+             AND c.relkind IN ('r', 'p') AND lower(c.relname) = lower($2) AND c.relname <> $2 ORDER BY c.relname LIMIT 1";
+        let (schema, name) = (table.schema(), table.own_name());
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&schema, Type::TEXT), (&name, Type::TEXT)];
+        let rows = self.rows("cannot look for a table of a similar name", sql, &params).await?;
+        rows.first().map(|row| value(row, 0)).transpose()
+    }
+
     fn create_sql(&self, table: &TableName, columns: &[Column], mode: &LoadMode) -> Result<String> {
         create_table_statement(table, columns, mode)
     }
@@ -252,6 +262,8 @@ pub(super) async fn create_in_transaction(
     // The search path may begin with the schema of temporary tables.
     relation(connection, table, &[]).await?;
     note_in_transaction(request, created(&new_columns(&columns, &LoadMode::Append)));
+    let similar = connection.similar_table(table).await?;
+    request.file.table_changes.record_similar_table(table, similar.as_deref());
     let table_columns = describe(connection, table).await?;
     match_columns(table, &table_columns, schema, Contract::REFUSE).map(Some)
 }

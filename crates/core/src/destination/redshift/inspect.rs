@@ -32,7 +32,7 @@ pub(super) async fn inspect(redshift: &Redshift, file: &FileClaim, schema: FileS
     let Plan { columns, create_table, ignored } = redshift.plan(file, schema, &TableRows { columns, primary_key })?;
     let table = match create_table {
         _ if columns.is_empty() => FoundTable::NotNeeded,
-        Some(create_sql) => FoundTable::Missing { create_sql, columns: filled(&columns) },
+        Some(create_sql) => FoundTable::Missing { create_sql, columns: filled(&columns), similar: None },
         None => FoundTable::Existing { columns: filled(&columns), add_sql: Vec::new(), ignored },
     };
     let values = Box::new(Checker { columns, scratch: Vec::new(), out: Vec::new() });
