@@ -52,11 +52,6 @@ enum CommitState {
     Resolved,
 }
 
-/// Whether an object is a file of rejected records.
-fn is_of_rejects(context: &Context, source: &ObjectVersion) -> bool {
-    route::rejects_table(&context.settings.prefixes, &source.object.key).is_some()
-}
-
 /// One attempt at one object version by one worker, under a lease.
 pub(crate) struct Attempt<'a> {
     pub(crate) context: &'a Context,
@@ -109,7 +104,7 @@ impl<'a> Attempt<'a> {
         };
         let parts = key.clone().unwrap_or_default();
         let mut config = context.settings.table(&parts.table, &original_key);
-        if is_of_rejects(context, &source) {
+        if route::rejects_table(&context.settings.prefixes, &source.object.key).is_some() {
             check_not_replaced_by_part(&config, &source.object.key)?;
             // Corrected records are copied without the document around them.
             config.files.json.records_path = None;
@@ -205,11 +200,6 @@ impl<'a> Attempt<'a> {
     /// The result of the registration in the raw zone's catalog, if the file was read for it.
     pub(super) fn raw_result(&self) -> Option<RawResult> {
         self.raw_result.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Whether the file has records that were rejected from another file, and that a person has corrected.
-    pub(super) fn has_corrected_records(&self) -> bool {
-        is_of_rejects(self.context, &self.source)
     }
 
     /// The table's name as the ledger stores it: empty if the key names no table.

@@ -40,6 +40,13 @@ struct ErrorLine<'a> {
     reason: &'a str,
 }
 
+impl Attempt<'_> {
+    /// Whether the file has records that were rejected from another file, and that a person has corrected.
+    pub(super) fn has_corrected_records(&self) -> bool {
+        route::rejects_table(&self.context.settings.prefixes, &self.source.object.key).is_some()
+    }
+}
+
 /// The keys of the rejected records and of their errors.
 fn keys(attempt: &Attempt<'_>) -> [String; 2] {
     let (prefixes, source) = (&attempt.context.settings.prefixes, &attempt.source);

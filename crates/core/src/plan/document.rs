@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::destination::{FilledColumn, FoundTable, OperationCounts, TypeChange, ValueRejects};
+use crate::destination::{FilledColumn, FoundTable, OperationCounts, TypeChange};
 use crate::error::{Error, Result, chain};
 use crate::pipeline::TableConfig;
 use crate::plan::routing::RoutePlan;
 use crate::plan::row_changes::{DeletesPlan, not_checked};
-use crate::plan::values::ValueCount;
 use crate::plan::{Place, is_result};
 use crate::policy::{Action, Purpose, hint, operator_hint, policy};
-use crate::reader::ScanResult;
-use crate::reader::hint::joined;
+use crate::reader::{ScanResult, hint::joined};
 use spillway_formats::reject::Reject;
 use spillway_formats::schema::{Column, ColumnType};
 
@@ -266,8 +264,7 @@ impl Plan {
         let (exists, columns, sql, ignored_columns) = match table {
             FoundTable::NotNeeded => (None, Vec::new(), Vec::new(), Vec::new()),
             FoundTable::Missing { create_sql, columns, similar } => {
-                let hints = self.hint.take().into_iter().chain(similar);
-                self.hint = joined(hints);
+                self.hint = joined(self.hint.take().into_iter().chain(similar));
                 (Some(false), columns, vec![create_sql], Vec::new())
             }
             FoundTable::Existing { columns, add_sql, ignored } => (Some(true), columns, add_sql, ignored),
@@ -310,13 +307,12 @@ impl Plan {
     /// When the load would fail because of a value.
     pub(super) fn add_values(
         &mut self,
-        count: ValueCount,
-        explain: impl FnOnce(&ValueRejects, Error) -> Error,
+        operations: Option<OperationCounts>,
+        (values, rejected): (ValuesPlan, Result<u64>),
     ) -> Result<()> {
         if let Some(table) = &mut self.table {
-            table.operations = count.operations();
+            table.operations = operations;
         }
-        let (values, rejected) = count.finish(explain);
         self.values = Some(values);
         self.rows_rejected += rejected?;
         Ok(())

@@ -240,7 +240,9 @@ impl Planner {
                 None => break,
             }
         }
-        plan.add_values(count, |rejects, error| rows.explain_refusal(&file.config, Some(rejects), error))?;
+        let operations = count.operations();
+        let found = count.finish(|rejects, error| rows.explain_refusal(&file.config, Some(rejects), error));
+        plan.add_values(operations, found)?;
         plan.add_deletes(&file.config, table_rows)
     }
 
